@@ -1,0 +1,1 @@
+"""One file per plot: numbers first, ink second."""

@@ -1,0 +1,1 @@
+"""Numbers behind each table; rendering is in analysis.render."""

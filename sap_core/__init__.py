@@ -1,0 +1,16 @@
+"""SAP and the substrate it stands on: data, networks, costs, evaluation.
+
+Importing this package loads nothing. Public names are resolved on first use, so that `sap_core.records` stays free of torch
+while `from sap_core import sap_project` works.
+"""
+
+from importlib import import_module
+
+_PUBLIC = {"sap_project": "sap_core.sap", "SAP": "sap_core.sap"}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'sap_core' has no attribute '{name}'; it offers {', '.join(__all__)}")
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,1 @@
+"""Data sets, label noise, splits, and the views of them that methods see."""

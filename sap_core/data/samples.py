@@ -1,0 +1,143 @@
+"""The one implementation of `Samples`: a view of pixels that live in memory or on disk, with batched preprocessing.
+
+Shapes: N samples in the view, B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sap_core.api import Batch, View
+from sap_core.seeding import Stream
+
+
+class Pixels(Protocol):
+    """Where inputs come from, by position in the universe."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """(B, ...) uint8 images in [0, 255], or floats taken as they are, on the view's device."""
+
+
+@dataclass(frozen=True)
+class TensorPixels:
+    """A whole set as one tensor on the device."""
+
+    tensor: Tensor  # (universe, ...)
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.tensor[index.to(self.tensor.device)]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a training recipe does to inputs; part of a baseline's id, and followed by correction and evaluation alike.
+
+    Augmentation is drawn per epoch and sample id, so it does not depend on batch size, order or subset.
+    """
+
+    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1]; empty: no normalisation
+    std: tuple[float, ...] = ()
+    augment: Literal["none", "flip", "crop_flip"] = "none"
+    padding: int = 4
+
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) to standardised float32; floats are standardised as they are."""
+        values = inputs.to(torch.float32) / 255 if inputs.dtype == torch.uint8 else inputs
+        if not self.mean:
+            return values
+        shape = (1, -1) + (1,) * (values.ndim - 2)
+        mean = torch.tensor(self.mean, dtype=values.dtype, device=values.device).reshape(shape)
+        std = torch.tensor(self.std, dtype=values.dtype, device=values.device).reshape(shape)
+        return (values - mean) / std
+
+
+def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """Mirrors the images where `flip`, pads with zeros and cuts each back to its size at (top, left): (B, C, H, W) as given."""
+    count, _, height, width = images.shape
+    images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
+    if padding == 0:
+        return images
+    padded = functional.pad(images, (padding,) * 4)
+    rows = (top.view(-1, 1) + torch.arange(height, device=images.device)).view(count, 1, height, 1)
+    columns = (left.view(-1, 1) + torch.arange(width, device=images.device)).view(count, 1, 1, width)
+    samples = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
+    channels = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
+    return padded[samples, channels, rows, columns]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleView:
+    """A `Samples`: some positions of `pixels` with their given labels."""
+
+    pixels: Pixels
+    index: Tensor  # (N,) int64 on the CPU
+    labels: Tensor  # (N,) on the CPU
+    preprocess: Preprocess
+    device: torch.device
+
+    @property
+    def universe(self) -> int:
+        return len(self.pixels)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def subset(self, which: Tensor) -> SampleView:
+        return replace(self, index=self.index[which], labels=self.labels[which])
+
+    def relabel(self, labels: Tensor) -> SampleView:
+        """The same inputs under other labels."""
+        return replace(self, labels=labels)
+
+    def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
+        if size < 1:
+            raise ValueError(f"batch size {size} must be at least 1")
+        order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
+        table = _augmentation_table(self, rng) if "augmented" in views else None
+        for which in cut(order, size):
+            index = self.index[which]
+            pixels = self.pixels.fetch(index)
+            made = {"plain": self.preprocess.normalise(pixels)}
+            if table is not None:
+                flip, top, left = (column[index].to(pixels.device) for column in table)
+                padding = self.preprocess.padding if self.preprocess.augment == "crop_flip" else 0
+                made["augmented"] = self.preprocess.normalise(flip_and_crop(pixels, flip, top, left, padding))
+            elif "augmented" in views:
+                made["augmented"] = made["plain"]
+            yield Batch(tuple(made[view] for view in views), self.labels[which].to(self.device), index)
+
+
+def cut(order: Tensor, size: int) -> list[Tensor]:
+    """`order` in pieces of `size`; a last piece of one joins the piece before it, because batch norm cannot train on one sample."""
+    pieces = list(order.split(size))
+    if len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    return pieces
+
+
+def steps(count: int, size: int) -> int:
+    """How many batches `cut` makes of `count` samples."""
+    return len(cut(torch.empty(count), size))
+
+
+def _augmentation_table(samples: SampleView, rng: Stream | None) -> tuple[Tensor, Tensor, Tensor] | None:
+    """(flip, top, left) for every sample of the universe in this epoch; None when the recipe augments nothing."""
+    if samples.preprocess.augment == "none":
+        return None
+    if rng is None:
+        raise ValueError("augmented batches need a random stream; pass rng, or ask for the 'plain' view")
+    generator = rng.child("augment").generator()
+    flip = torch.rand(samples.universe, generator=generator) < 0.5
+    offsets = torch.randint(0, 2 * samples.preprocess.padding + 1, (2, samples.universe), generator=generator)
+    return flip, offsets[0], offsets[1]

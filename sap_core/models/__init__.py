@@ -1,0 +1,1 @@
+"""Plain networks, one file each; no algorithm inside."""

@@ -1,0 +1,136 @@
+"""One dataclass = one row of a store. Standard library only: the analysis reads it without torch.
+
+Units are in the names; accuracies are fractions in [0, 1]; None means "not evaluated" or "does not apply".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+VANILLA = "vanilla"
+"""The method name of rows of uncorrected baselines."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting on one baseline, or (method=vanilla) the baseline itself."""
+
+    # identity
+    run_id: str
+    job_id: str
+    kind: str  # train | select | tune
+    experiment: str
+    debug: str | None  # name of the debug group that shrank this run; tables refuse such rows
+    # what became of it
+    status: str  # ok | failed
+    error: str | None
+    error_kind: str | None  # diverged | error | oom | killed | parent
+    attempt: int
+    # the baseline
+    dataset: str
+    dataset_verified: bool  # the files' checksums are the published ones
+    noise: str
+    noise_rate: float | None  # asked
+    noise_rate_true: float | None  # measured on the training split
+    network: str
+    trainer: str
+    pruner: str | None
+    keep: float | None
+    baseline_id: str
+    seed: int
+    # the method
+    method: str
+    space: str | None
+    space_hash: str | None
+    position: int  # place of the setting in its space
+    settings: str  # canonical JSON of the hyperparameters
+    # information used
+    information: str  # oracle | verified_file | scored | none
+    num_trusted: int | None
+    num_retain: int | None
+    num_forget: int | None
+    num_train: int | None
+    num_val: int | None
+    num_test: int | None
+    val_labels: str  # noisy | clean
+    # scores
+    val_noisy_acc: float | None = None
+    val_clean_acc: float | None = None
+    test_acc: float | None = None
+    train_acc: float | None = None
+    retain_acc: float | None = None
+    forget_acc: float | None = None
+    wrong_given_acc: float | None = None
+    wrong_true_acc: float | None = None
+    trusted_precision: float | None = None
+    trusted_class_min: int | None = None
+    trusted_class_max: int | None = None
+    val_noisy_r2: float | None = None
+    val_clean_r2: float | None = None
+    test_r2: float | None = None
+    # cost
+    train_seconds: float | None = None
+    select_seconds: float | None = None
+    prepare_seconds: float | None = None
+    correct_seconds: float | None = None
+    evaluate_seconds: float | None = None
+    report_seconds: float | None = None
+    shared_seconds: float | None = None
+    sample_forwards: float | None = None
+    sample_backwards: float | None = None
+    flops: float | None = None
+    peak_memory_bytes: int | None = None
+    # circumstances
+    precision: str = "float32"
+    threads: int = 1
+    device: str = "cpu"
+    device_share: float = 1.0
+    started_at: str = ""  # UTC, ISO 8601
+    commit: str = ""
+    version: int = 1  # of the trainer or method
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one curve (a line of a series file)."""
+
+    job_id: str
+    run_id: str
+    name: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One planned row (a line of plan.parquet)."""
+
+    run_id: str
+    job_id: str
+    kind: str
+    parents: str  # job ids, comma-separated
+    cell: str  # "digits/symmetric-0.25/small_cnn/sgd"
+    dataset: str
+    noise: str
+    noise_rate: float | None
+    network: str
+    trainer: str
+    method: str
+    space: str | None
+    space_hash: str | None
+    position: int
+    settings: str
+    distinct: int  # number of the computation inside its space: settings that are provably one computation share it
+    seed: int
+    baseline_id: str
+    forecast_flops: float | None
+
+
+TIMING_COLUMNS = (
+    "train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds", "report_seconds", "shared_seconds",
+    "peak_memory_bytes", "started_at",
+)  # fmt: skip
+"""The columns in which two runs of one job may differ."""

@@ -1,0 +1,30 @@
+"""A Run without a platform around it: for library use, tests and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from sap_core.api import State
+from sap_core.cost import CostMeter
+
+
+class PlainRun:
+    """Keeps the curve in memory, stores nothing, never stops."""
+
+    def __init__(self, settings: int = 1, resume: State | None = None) -> None:
+        self.meter = CostMeter(settings)
+        self.curve: list[dict[str, float]] = []
+        self.trusted_sets: dict[int, Tensor] = {}
+        self._resume = resume
+
+    def saved(self) -> State | None:
+        return self._resume
+
+    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+        self.curve.append({"epoch": number, **({} if kept is None else {"num_kept": len(kept)}), **scalars})
+
+    def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        for which in range(self.meter.settings) if used_by is None else used_by:
+            self.trusted_sets[which] = index

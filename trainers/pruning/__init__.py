@@ -1,0 +1,1 @@
+"""Which training samples to keep: one file per selector."""
