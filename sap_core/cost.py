@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 Phase = Literal["train", "select", "collect", "factor", "build", "correct", "evaluate", "report"]
-"""report is the platform's own book-keeping (test set, probes of the training set): no tuning rule reads it, so no tuning cost counts it."""
+"""report is the platform's own book-keeping (test set, probes of the training set): no tuning rule reads it, so no cost counts it."""
 
 TUNING: tuple[Phase, ...] = ("train", "select", "collect", "factor", "build", "correct", "evaluate")
 

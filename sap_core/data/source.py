@@ -1,0 +1,84 @@
+"""What a data set and a noise kind must offer to the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from sap_core.api import Kind
+from sap_core.data.samples import Pixels
+from sap_core.seeding import Stream
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files' content, on the CPU: labels as the files give them."""
+
+    train: Pixels
+    train_labels: Tensor  # (N,) int64, or float for regression
+    test: Pixels
+    test_labels: Tensor
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Whether the files are the published ones, and what they are."""
+
+    verified: bool
+    digest: str  # hex; equal for equal files
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What structured noise needs to know of a data set's classes."""
+
+    num: int
+    confused: Mapping[int, int] | None = None  # class -> the class it is mistaken for (asymmetric noise); others keep their label
+    superclass: tuple[int, ...] | None = None  # superclass of each class (hierarchical noise)
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """A frozen dataclass; its fields are options. Class variables say what a plan needs to know without touching the files."""
+
+    version: ClassVar[int]
+    kind: ClassVar[Kind]
+    shape: ClassVar[tuple[int, ...]]  # of one input, channels first
+    mean: ClassVar[tuple[float, ...]]  # per channel, of pixels in [0, 1]
+    std: ClassVar[tuple[float, ...]]
+    num_train: ClassVar[int]  # universe: training and validation together
+    num_test: ClassVar[int]
+    classes: ClassVar[Classes]  # num = outputs for regression
+    truth_known: ClassVar[bool]  # the files' training labels are true (so that noise can be added and measured)
+    verify: bool  # refuse files whose checksums are not the published ones
+    validation: float | int  # share (below 1) or number of training samples set aside
+    split_seed: int | None  # None: drawn from the run's seed; a number: one fixed split for all seeds
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """Checks that the files are there and sound, without loading them.
+
+        Raises:
+            UserError: a folder or file is missing or damaged: which, and where to get it.
+        """
+
+    def load(self, root: Path) -> Source:
+        """Reads the files (once per process: the platform caches)."""
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """A frozen dataclass that corrupts labels."""
+
+    version: ClassVar[int]
+    rate: float
+
+    def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
+        """(N,) given labels from (N,) true ones; draws from `rng` only; the input is left alone.
+
+        Raises:
+            UserError: the data set lacks the structure that this noise needs.
+        """
