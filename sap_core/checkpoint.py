@@ -1,0 +1,68 @@
+"""Tensors on disk: written whole or not at all, as safetensors; no pickle is ever written or read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, contiguous_format
+
+from sap_core.api import State
+from sap_core.errors import UserError
+from sap_core.files import replacing
+
+_SEPARATOR = "\x1f"
+
+
+def save_state(path: Path, state: State) -> None:
+    """Stores nested dicts of tensors, numbers and strings in one safetensors file: tensors as they are, the rest in its header."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for key, value in _leaves(state):
+        if isinstance(value, Tensor):
+            tensors[key] = value.detach().cpu().clone(memory_format=contiguous_format)
+        elif value is None or isinstance(value, bool | int | float | str | list | tuple):
+            plain[key] = value
+        else:
+            raise TypeError(f"a state holds tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
+
+
+def load_state(path: Path) -> State:
+    """What `save_state` stored, on the CPU.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    state: State = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                _put(state, key, file.get_tensor(key))
+            for key, value in json.loads((file.metadata() or {}).get("plain", "{}")).items():
+                _put(state, key, value)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete its folder {path.parent} and the job runs again") from error
+    return state
+
+
+def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in state.items():
+        if not isinstance(key, str) or _SEPARATOR in key:
+            raise TypeError(f"keys of a state are plain strings, not {key!r}")
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}{_SEPARATOR}")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _put(state: State, key: str, value: Any) -> None:
+    *parents, leaf = key.split(_SEPARATOR)
+    for parent in parents:
+        state = state.setdefault(parent, {})
+    state[leaf] = value

@@ -1,0 +1,37 @@
+"""From a dotted path and settings to an object: `_target_` is the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+Entry = Mapping[str, Any]
+"""{"target": "package.module.Class", "settings": {...}}; a setting may itself be an entry (the recipe of retraining)."""
+
+
+def locate(target: str) -> type:
+    """The class that a dotted path names.
+
+    Raises:
+        ImportError: the module does not exist or does not import.
+        AttributeError: the module has no such class.
+    """
+    module, _, name = target.rpartition(".")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def is_entry(value: object) -> bool:
+    """Is this value an entry rather than plain data?"""
+    return isinstance(value, Mapping) and set(value) >= {"target", "settings"}
+
+
+def construct(entry: Entry, **settings: Any) -> Any:
+    """The object an entry describes; lists become tuples, nested entries objects. `settings` are added."""
+    given = {key: construct(value) if is_entry(value) else _frozen(value) for key, value in entry["settings"].items()}
+    return locate(entry["target"])(**given, **settings)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

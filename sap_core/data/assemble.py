@@ -1,0 +1,127 @@
+"""From a job's specification to what a method may see (the Task) and what only evaluation may (truth and test set).
+
+This is where labels are corrupted and where the two halves part: no trainer and no corrector imports this module.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sap_core.api import Task
+from sap_core.construct import construct
+from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
+from sap_core.data.source import DataSet, Noise, Source
+from sap_core.data.splits import split
+from sap_core.data.verified import Truth, verified_source
+from sap_core.identity import canonical_json
+from sap_core.seeding import stream
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A task and, apart from it, what only evaluation may see."""
+
+    task: Task
+    truth: Truth
+    test: SampleView
+    train: SampleView
+    val: SampleView
+    dataset: DataSet
+    noise_rate_true: float | None  # share of wrong labels in the training split
+    transitions: Tensor | None  # (C, C) counts of the training split: row true class, column given class
+
+
+def prepare(spec: Mapping[str, Any], root: Path, device: torch.device) -> Prepared:
+    """Loads, corrupts and splits the data of one baseline; the last few are kept in memory.
+
+    `spec` has the keys dataset, noise, model, preprocess, seed, limit (see sweeper.plan); `root` is the data folder.
+    """
+    keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")
+    return _prepare(canonical_json({key: spec[key] for key in keys}), root, device)
+
+
+@lru_cache(maxsize=2)
+def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
+    spec = json.loads(text)
+    dataset: DataSet = construct(spec["dataset"])
+    source = _load(canonical_json(spec["dataset"]), root)
+    seed, name = spec["seed"], spec["dataset"]["target"]
+    given, truth = _corrupt(source.train_labels, spec, dataset)
+    split_seed = seed if dataset.split_seed is None else dataset.split_seed
+    train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
+    test_index = torch.arange(len(source.test_labels))
+    if spec["limit"]:
+        train_index, val_index, test_index = (
+            _first(index, share, seed)
+            for index, share in zip((train_index, val_index, test_index), _limits(spec["limit"], len(val_index) / len(given)), strict=True)
+        )
+    preprocess = _preprocess(spec["preprocess"], dataset)
+    pixels, test_pixels = _on_device(source.train, device), _on_device(source.test, device)
+    train = SampleView(pixels, train_index, given[train_index], preprocess, device)
+    val = SampleView(pixels, val_index, given[val_index], preprocess, device)
+    test = SampleView(test_pixels, test_index, source.test_labels[test_index], preprocess, device)
+
+    def build(which: int) -> nn.Module:
+        with stream(seed, "init", which).scope(device):
+            model: nn.Module = construct(spec["model"], num_outputs=dataset.classes.num, input_shape=dataset.shape)
+            return model.to(device)
+
+    task = Task(
+        train, val, build, dataset.kind, dataset.classes.num, seed, device,
+        verified_source=verified_source(train, truth, stream(seed, "verified", name)),
+    )  # fmt: skip
+    rate, transitions = _measure(train, truth, dataset)
+    return Prepared(task, truth, test, train, val, dataset, rate, transitions)
+
+
+@lru_cache(maxsize=2)
+def _load(text: str, root: Path) -> Source:
+    dataset: DataSet = construct(json.loads(text))
+    return dataset.load(root)
+
+
+def _corrupt(labels: Tensor, spec: Mapping[str, Any], dataset: DataSet) -> tuple[Tensor, Truth]:
+    """Given labels and the truth about them. Noise is keyed by seed, data set and kind: networks and trainers see the same labels."""
+    if not dataset.truth_known:
+        return labels, Truth(None)
+    noise: Noise = construct(spec["noise"])
+    rng = stream(spec["seed"], "noise", spec["dataset"]["target"], spec["noise"]["target"])
+    return noise.corrupt(labels, dataset.classes, rng), Truth(labels)
+
+
+def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float | None, Tensor | None]:
+    if not truth.known:
+        return None, None
+    rate = float((~truth.right(train.index, train.labels)).double().mean())
+    if dataset.kind == "regression":
+        return rate, None
+    classes = dataset.classes.num
+    pairs = truth.of(train.index) * classes + train.labels
+    return rate, torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def _preprocess(given: Mapping[str, Any], dataset: DataSet) -> Preprocess:
+    mean, std = (dataset.mean, dataset.std) if given["normalise"] else ((), ())
+    return Preprocess(tuple(mean), tuple(std), given["augment"], given["padding"])
+
+
+def _on_device(pixels: Pixels, device: torch.device) -> Pixels:
+    return TensorPixels(pixels.tensor.to(device)) if isinstance(pixels, TensorPixels) else pixels
+
+
+def _limits(limit: int, share: float) -> tuple[int, int, int]:
+    """Training, validation and test samples of a shrunken run: `limit` for training and validation together, and for testing."""
+    validation = max(2, round(limit * share))
+    return limit - validation, validation, limit
+
+
+def _first(index: Tensor, count: int, seed: int) -> Tensor:
+    return index[stream(seed, "split", "limit").permutation(len(index))[:count]].sort().values

@@ -1,0 +1,141 @@
+"""Scores: the only reader of the test set and, with `sap_core.data.verified`, of true labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sap_core.api import Batch, Need, Samples
+from sap_core.cost import CostMeter
+from sap_core.data.assemble import Prepared
+
+PROBE = 1000
+"""At most so many verified training samples are looked at for the scores that describe a correction (they choose nothing)."""
+
+_CACHED_VALUES = 2**26
+"""Inputs of a set are kept preprocessed when they have at most so many values (256 MiB of float32)."""
+
+Scores = dict[str, float | None]
+
+
+class Evaluator:
+    """Scores models of one prepared task.
+
+    Validation is booked as phase `evaluate` (tuning needs it); test set and probes as phase `report` (the platform's book-keeping).
+    """
+
+    def __init__(self, prepared: Prepared, batch_size: int = 512) -> None:
+        self.prepared = prepared
+        self.batch_size = batch_size
+        self._kept: dict[str, list[Batch]] = {}
+        task = prepared.task.allow(frozenset(Need))
+        self._verified = task.verified
+        self.regression = task.kind == "regression"
+        truth = prepared.truth
+        self._val_right = truth.right(prepared.val.index, prepared.val.labels) if truth.known else None
+
+    def tuned(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
+        """Scores of one corrected model (setting `which` of the meter); fractions, or R2 for regression."""
+        with meter("evaluate", used_by=[which]):
+            outputs = self._outputs("val", self.prepared.val, model, meter)
+        scores = self._validation(outputs)
+        with meter("report", used_by=[which]):
+            scores |= self._test(model, meter)
+            if not self.regression and self.prepared.truth.known:
+                scores |= self._wrong(model, meter, num_forget)
+                if num_retain:
+                    retain = self._verified(Need.RETAIN, min(num_retain, PROBE))
+                    scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, model, meter), retain.labels)
+        return scores
+
+    def baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
+        """Scores of an uncorrected baseline: as `tuned`, and the accuracy on the whole training split's given labels."""
+        scores = self.tuned(model, meter, 0)
+        if not self.regression:
+            with meter("report"):
+                train = self.prepared.train
+                scores["train_acc"] = accuracy(self._outputs("train", train, model, meter), train.labels)
+        return scores
+
+    def trusted(self, index: Tensor) -> Scores:
+        """How good a trusted set is: share of right given labels, and its smallest and largest class by given label."""
+        train, truth = self.prepared.train, self.prepared.truth
+        place = torch.full((train.universe,), -1)
+        place[train.index] = torch.arange(len(train))
+        given = train.labels[place[index]]
+        scores: Scores = {}
+        if truth.known:
+            scores["trusted_precision"] = float(truth.right(index, given).double().mean())
+        if not self.regression:
+            counts = torch.bincount(given, minlength=self.prepared.dataset.classes.num)
+            scores |= {"trusted_class_min": int(counts.min()), "trusted_class_max": int(counts.max())}
+        return scores
+
+    def _validation(self, outputs: Tensor) -> Scores:
+        labels, right = self.prepared.val.labels, self._val_right
+        if self.regression:
+            return {"val_noisy_r2": r2(outputs, labels), "val_clean_r2": None if right is None else r2(outputs[right], labels[right])}
+        return {
+            "val_noisy_acc": accuracy(outputs, labels),
+            "val_clean_acc": None if right is None else accuracy(outputs[right], labels[right]),
+        }
+
+    def _test(self, model: nn.Module, meter: CostMeter) -> Scores:
+        test = self.prepared.test
+        outputs = self._outputs("test", test, model, meter)
+        return {"test_r2": r2(outputs, test.labels)} if self.regression else {"test_acc": accuracy(outputs, test.labels)}
+
+    def _wrong(self, model: nn.Module, meter: CostMeter, num_forget: int | None) -> Scores:
+        """What became of the wrongly labelled training samples: the share predicted as the given and as the true label."""
+        wrong = self._wrong_probe()
+        if len(wrong) == 0:
+            return {}
+        outputs = self._outputs("wrong", wrong, model, meter)
+        scores: Scores = {
+            "wrong_given_acc": accuracy(outputs, wrong.labels),
+            "wrong_true_acc": accuracy(outputs, self.prepared.truth.of(wrong.index)),
+        }
+        if num_forget:
+            scores["forget_acc"] = accuracy(outputs[:num_forget], wrong.labels[:num_forget])
+        return scores
+
+    def _wrong_probe(self) -> Samples:
+        train = self.prepared.train
+        count = int((~self.prepared.truth.right(train.index, train.labels)).sum())
+        return self._verified(Need.FORGET, min(count, PROBE))
+
+    def _outputs(self, name: str, samples: Samples, model: nn.Module, meter: CostMeter) -> Tensor:
+        """(N, C) outputs in evaluation mode, on the CPU."""
+        batches = self._kept.get(name)
+        if batches is None:
+            batches = list(samples.batches(self.batch_size)) if _values(samples) <= _CACHED_VALUES else None
+            if batches is not None:
+                self._kept[name] = batches
+        training = model.training
+        model.eval()
+        with torch.inference_mode():
+            outputs = [model(batch.inputs).cpu() for batch in (batches or samples.batches(self.batch_size))]
+        model.train(training)
+        meter.count(forwards=len(samples))
+        return torch.cat(outputs)
+
+
+def _values(samples: Samples) -> int:
+    if len(samples) == 0:
+        return 0
+    first = next(iter(samples.subset(torch.arange(1)).batches(1)))
+    return first.inputs.numel() * len(samples)
+
+
+def accuracy(outputs_NC: Tensor, labels_N: Tensor) -> float | None:
+    """Share of samples whose largest output is at the label; None for no samples."""
+    return float((outputs_NC.argmax(1) == labels_N).double().mean()) if len(labels_N) else None
+
+
+def r2(outputs_N1: Tensor, targets_N: Tensor) -> float | None:
+    """Coefficient of determination; None for fewer than two samples or constant targets."""
+    targets = targets_N.double()
+    spread = ((targets - targets.mean()) ** 2).sum() if len(targets) > 1 else torch.zeros(())
+    if spread == 0:
+        return None
+    return float(1 - ((outputs_N1.double().flatten() - targets) ** 2).sum() / spread)

@@ -1,0 +1,99 @@
+"""The platform's side of a running job: curve, checkpoints, stop requests."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sap_core.api import State, Stopped
+from sap_core.checkpoint import load_state, save_state
+from sap_core.cost import CostMeter
+from sap_core.records import Point
+
+CHECKPOINT_SECONDS = 30.0
+
+Precision = Callable[[Tensor], float | None]
+"""Share of right given labels among samples at universe positions."""
+
+
+class JobRun:
+    """A `Run` that stores its state beside the artifact to come."""
+
+    def __init__(
+        self,
+        meter: CostMeter,
+        last: Path,
+        stop: Callable[[], bool] = lambda: False,
+        note: Callable[[str], None] = lambda line: None,
+        precision: Precision | None = None,
+    ) -> None:
+        self.meter = meter
+        self.points: list[tuple[str, int, float]] = []
+        self.trusted_sets: dict[int, Tensor] = {}
+        self._last = last
+        self._stop = stop
+        self._note = note
+        self._precision = precision
+        self._stored_at = time.monotonic()
+        self._every = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+
+    def saved(self) -> State | None:
+        if not self._last.exists():
+            return None
+        stored = load_state(self._last)
+        self.points = [
+            (name, int(step), float(value))
+            for name, column in stored.get("curve", {}).items()
+            for step, value in zip(column["steps"].tolist(), column["values"].tolist(), strict=True)
+        ]
+        self._note(f"continues at epoch {int(stored['number']) + 1}")
+        state: State = stored["state"]
+        return state
+
+    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+        values = dict(scalars)
+        if kept is not None:
+            values["num_kept"] = len(kept)
+            precision = self._precision(kept) if self._precision else None
+            if precision is not None:
+                values["kept_precision"] = precision
+        self.points += [(name, number, float(value)) for name, value in values.items()]
+        stop = self._stop()
+        if stop or time.monotonic() - self._stored_at >= self._every:
+            self._store(number, state())
+        if stop:
+            raise Stopped(f"stopped after epoch {number}; the next start continues there")
+
+    def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        for which in range(self.meter.settings) if used_by is None else used_by:
+            self.trusted_sets[which] = index
+
+    def check_stop(self) -> None:
+        """For work without epochs: raises Stopped when a stop was asked for."""
+        if self._stop():
+            raise Stopped("stopped; the next start runs this job again")
+
+    def forget_checkpoint(self) -> None:
+        """The artifact is there: the way to it is no longer needed."""
+        with suppress(FileNotFoundError):
+            self._last.unlink()
+
+    def series(self, job_id: str, run_id: str) -> list[Point]:
+        return [Point(job_id, run_id, name, step, value) for name, step, value in self.points]
+
+    def _store(self, number: int, state: State) -> None:
+        columns: dict[str, list[tuple[int, float]]] = {}
+        for name, step, value in self.points:
+            columns.setdefault(name, []).append((step, value))
+        curve = {
+            name: {"steps": torch.tensor([s for s, _ in column]), "values": torch.tensor([v for _, v in column], dtype=torch.float64)}
+            for name, column in columns.items()
+        }
+        save_state(self._last, {"number": number, "state": state, "curve": curve})
+        self._stored_at = time.monotonic()

@@ -1,0 +1,85 @@
+"""A job: the unit that is scheduled, run and stored whole. Plain data, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sap_core.errors import UserError
+from sap_core.files import replacing
+from sap_core.records import Row
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row that a job will write."""
+
+    run_id: str
+    position: int
+    settings: dict[str, Any]  # complete hyperparameters, for the row
+    entry: dict[str, Any] | None = None  # what constructs the setting (tune jobs)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a machine needs to run one piece of the sweep."""
+
+    job_id: str
+    kind: str  # train | select | tune
+    spec: dict[str, Any]
+    runs: tuple[PlannedRun, ...]
+    labels: dict[str, Any]  # columns of Row that the plan knows
+    parents: tuple[str, ...] = ()
+    resources: dict[str, float] = field(default_factory=lambda: {"cpus": 1.0, "gpus": 0.0})
+    timeout_seconds: float | None = None
+    threads: int = 1
+
+    def row(self, run: PlannedRun, **columns: Any) -> Row:
+        """The row of `run` with what the plan knows and the given columns."""
+        known = {"run_id": run.run_id, "job_id": self.job_id, "kind": self.kind, "position": run.position}
+        values = {**_EMPTY, **self.labels, **known, "settings": json.dumps(run.settings, sort_keys=True), **columns}
+        return Row(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        value: Mapping[str, Any] = json.loads(text)
+        runs = tuple(PlannedRun(**run) for run in value["runs"])
+        return cls(**{**value, "runs": runs, "parents": tuple(value["parents"])})
+
+
+_EMPTY: dict[str, Any] = {
+    "status": "ok", "error": None, "error_kind": None, "attempt": 1, "noise_rate_true": None,
+    "num_trusted": None, "num_retain": None, "num_forget": None, "num_train": None, "num_val": None, "num_test": None,
+}  # fmt: skip
+"""Columns without a default in Row that execution fills in."""
+
+
+def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
+    """One JSON line per job, parents first."""
+    with replacing(path) as temporary, temporary.open("w") as file:
+        file.writelines(f"{job.to_json()}\n" for job in jobs)
+
+
+def read_jobs(path: Path) -> Iterator[Job]:
+    """The jobs of a file that `write_jobs` wrote.
+
+    Raises:
+        UserError: there is no such file, or a line is no job.
+    """
+    try:
+        with path.open() as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield Job.from_json(line)
+                except (ValueError, TypeError, KeyError) as error:
+                    raise UserError(
+                        f"{path}, line {number}, is no job ({error}); write the file again with 'sap-sweep ... export=FILE'"
+                    ) from error
+    except OSError as error:
+        raise UserError(f"the job file {path} cannot be read ({error.strerror}); write it with 'sap-sweep ... export=FILE'") from error

@@ -1,0 +1,46 @@
+"""Where numbers come from: the commit, and a fingerprint of the code that planned them."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from functools import cache
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent
+_PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "conf")
+
+
+@cache
+def commit() -> str:
+    """The checkout's commit, with "+" when files differ from it; the package version outside a checkout."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {_version()}"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(HOME), *words], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sap-sweep")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def code_fingerprint() -> str:
+    """A hash of all code and configuration that a plan depends on: a stored plan is trusted only under the same one."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for path in sorted((HOME / package).rglob("*")):
+            if path.suffix in {".py", ".yaml"}:
+                digest.update(f"{path.relative_to(HOME)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()

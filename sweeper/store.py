@@ -1,0 +1,164 @@
+"""The store: one Parquet file per job, written whole or not at all, never edited.
+
+    STORE/config.yaml  plan.parquet  jobs.jsonl  rows/JOB.ok.parquet|JOB.failed.parquet  series/JOB.parquet  logs/JOB.log  report/
+
+File names carry id and status, so that resuming lists names and opens nothing (but the few failed files, for their attempt number).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from sap_core.errors import UserError
+from sap_core.files import replacing
+from sap_core.records import Planned, Point, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_ATTEMPTS = 3
+"""A job that fails (other than by divergence, which is final) is tried again at the next start, at most so many times in all."""
+
+Record = TypeVar("Record", Row, Point, Planned)
+
+
+class Store:
+    """One sweep's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rows = root / "rows"
+        self.series = root / "series"
+        self.logs = root / "logs"
+        self.plan = root / "plan.parquet"
+        self.jobs = root / "jobs.jsonl"
+
+    def statuses(self) -> dict[str, str]:
+        """job id -> ok | failed, from file names alone; ok wins."""
+        found: dict[str, str] = {}
+        for path in self.rows.glob("[!.]*.parquet") if self.rows.is_dir() else ():
+            job_id, status = path.name.split(".")[:2]
+            if found.get(job_id) != "ok":
+                found[job_id] = status
+        return found
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        """Stores a job's rows: as failed when any row failed for another reason than divergence."""
+        job_id = rows[0].job_id
+        failed = any(row.status == "failed" and row.error_kind != "diverged" for row in rows)
+        write_records(self.rows / f"{job_id}.{'failed' if failed else 'ok'}.parquet", rows, Row)
+        if not failed:
+            with suppress(FileNotFoundError):
+                (self.rows / f"{job_id}.failed.parquet").unlink()
+
+    def write_series(self, job_id: str, points: Sequence[Point]) -> None:
+        if points:
+            write_records(self.series / f"{job_id}.parquet", points, Point)
+
+    def read_rows(self, job_id: str) -> list[Row]:
+        """The rows of one job; [] when it has none or its file is damaged (the job then counts as not run)."""
+        for status in ("ok", "failed"):
+            path = self.rows / f"{job_id}.{status}.parquet"
+            if path.exists():
+                return _read(path)
+        return []
+
+    def attempts(self, job_id: str) -> int:
+        """How often the job has failed by itself so far."""
+        rows = [row for row in self.read_rows(job_id) if row.error_kind != "parent"]
+        return max((row.attempt for row in rows), default=0)
+
+    def finished(self) -> tuple[dict[str, str], list[str]]:
+        """(job id -> ok | failed for jobs that are not to be run again, sentences about damaged files that were set aside)."""
+        done, problems = {}, []
+        for job_id, status in self.statuses().items():
+            path = self.rows / f"{job_id}.{status}.parquet"
+            if not _sound(path):
+                problems.append(f"{path} is damaged; it was set aside and its job runs again")
+                path.replace(path.with_name(f".{path.name}.damaged"))
+            elif status == "ok" or self.attempts(job_id) >= MAX_ATTEMPTS:
+                done[job_id] = status
+        return done, problems
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second driver out of this folder; the lock ends with the process, however it ends.
+
+        Raises:
+            UserError: another driver holds it, or the folder cannot be written.
+        """
+        try:
+            for folder in (self.root, self.rows, self.series, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"the results folder {self.root} cannot be written ({error.strerror}); mend its permissions or choose another with paths.results=..."
+            ) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = os.read(handle, 200).decode(errors="replace").strip() or "an unknown process"
+                raise UserError(
+                    f"another sap-sweep is writing to {self.root} ({owner}); wait for it, or choose another folder with paths.results=..."
+                ) from error
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _sound(path: Path) -> bool:
+    """Does the file begin and end as a Parquet file does? (Files are renamed into place whole; this finds what a disk did to them.)"""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(-4, os.SEEK_END)
+            return head == b"PAR1" == file.read(4)
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        lines = pq.read_table(path, schema=schema(Row)).to_pylist()
+    except (pa.ArrowInvalid, OSError):
+        return []
+    return [Row(**line) for line in lines]
+
+
+def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> None:
+    """Writes records as one zstd Parquet file under the fixed schema of their dataclass."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema(kind))
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+@cache
+def schema(kind: type[Any]) -> pa.Schema:
+    """The Arrow schema of a record class: nullable where its annotation allows None."""
+    import pyarrow as pa
+
+    arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    hints = get_type_hints(kind)
+    columns = []
+    for item in fields(kind):
+        options = [option for option in getattr(hints[item.name], "__args__", (hints[item.name],)) if option is not type(None)]
+        columns.append(pa.field(item.name, arrow[options[0]], nullable=hints[item.name] != options[0]))
+    return pa.schema(columns)
