@@ -42,7 +42,7 @@ class Store:
         self.jobs = root / "jobs.jsonl"
 
     def statuses(self) -> dict[str, str]:
-        """job id -> ok | failed, from file names alone; ok wins."""
+        """Job id -> ok | failed, from file names alone; ok wins."""
         found: dict[str, str] = {}
         for path in self.rows.glob("[!.]*.parquet") if self.rows.is_dir() else ():
             job_id, status = path.name.split(".")[:2]
@@ -101,7 +101,7 @@ class Store:
             handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise UserError(
-                f"the results folder {self.root} cannot be written ({error.strerror}); mend its permissions or choose another with paths.results=..."
+                f"the results folder {self.root} cannot be written ({error.strerror}); mend that or choose another with paths.results=..."
             ) from error
         try:
             try:

@@ -1,0 +1,195 @@
+"""Runs one job on this machine: the one function that every backend calls. No Ray, no Hydra.
+
+    python -m sweeper.execute PLAN --data DIR --store DIR --artifacts DIR [--only N/M] [--device cuda]
+
+runs a file of jobs (see sweeper.worker for the command line).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sap_core.api import Stopped
+from sap_core.errors import UserError
+from sap_core.records import Row
+from sweeper.jobs import Job
+from sweeper.kinds import Failure, Place, Work, run_kind
+from sweeper.provenance import commit
+from sweeper.store import Store
+
+TIMED_OUT = 75
+"""Exit code of a worker whose job ran past its time."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a job finds and leaves things."""
+
+    data: Path
+    store: Path
+    artifacts: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a backend and the progress display need to know of a job that ended."""
+
+    job_id: str
+    status: str  # ok | failed | stopped
+    rows: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    error_kind: str | None = None
+    best: dict[str, float] = field(default_factory=dict)  # method -> best validation score on given labels
+    train_acc: float | None = None
+
+
+def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0, stop: Callable[[], bool] = lambda: False) -> Result:
+    """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
+
+    Never raises for what happens inside a method: that becomes failed rows. Raises UserError when nothing can be stored
+    (full or read-only disk), and Stopped is turned into a result with status `stopped` (nothing stored but checkpoints).
+    """
+    store = Store(folders.store)
+    if store.statuses().get(job.job_id) == "ok" if store.rows.is_dir() else False:
+        return summary(job, store.read_rows(job.job_id), 0.0)
+    attempt = store.attempts(job.job_id) + 1
+    start = time.monotonic()
+    settle(job.threads)
+    place = Place(folders.data, folders.artifacts, torch.device(device), stop)
+    with _storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt):
+        log.info("%s begins, attempt %d", job.kind, attempt)
+        try:
+            work = run_kind(job, place, log.info)
+        except Stopped as stopped:
+            log.info("%s", stopped)
+            return Result(job.job_id, "stopped", error=str(stopped))
+        circumstances = {
+            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": share,
+            "commit": commit(), "started_at": work.started_at,
+        }  # fmt: skip
+        rows = _rows(job, work, circumstances)
+        if work.failure:
+            log.error("%s", work.failure.traceback)
+        store.write_series(job.job_id, work.points)
+        store.write_rows(rows)
+        result = summary(job, rows, time.monotonic() - start)
+        log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
+    return result
+
+
+def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | None = None) -> Result:
+    """Stores failed rows for a job that did not live to store its own; its complete rows, if there are any, stand."""
+    if store.statuses().get(job.job_id) != "ok":
+        counted = store.attempts(job.job_id) + (error_kind != "parent") if attempt is None else attempt
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        rows = [
+            job.row(run, status="failed", error_kind=error_kind, error=error, attempt=counted, started_at=now, commit=commit())
+            for run in job.runs
+        ]
+        store.write_rows(rows)
+    return summary(job, store.read_rows(job.job_id), 0.0)
+
+
+def summary(job: Job, rows: list[Row], seconds: float) -> Result:
+    """The result that stored rows amount to."""
+    failed = [row for row in rows if row.status == "failed" and row.error_kind != "diverged"]
+    best: dict[str, float] = {}
+    for row in rows:
+        score = row.val_noisy_acc if row.val_noisy_acc is not None else row.val_noisy_r2
+        if row.status == "ok" and score is not None:
+            best[row.method] = max(score, best.get(row.method, float("-inf")))
+    first = failed[0] if failed else None
+    return Result(
+        job.job_id, "failed" if failed or not rows else "ok", len(rows), sum(row.status == "failed" for row in rows), seconds,
+        first.error if first else None, first.error_kind if first else None, best, rows[0].train_acc if job.kind == "train" and rows else None,
+    )  # fmt: skip
+
+
+def settle(threads: int) -> None:
+    """Makes arithmetic repeatable: thread count (two threads give other bits than one), deterministic kernels, no TF32."""
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _rows(job: Job, work: Work, circumstances: dict[str, Any]) -> list[Row]:
+    rows = []
+    for place, run in enumerate(job.runs):
+        columns = {**work.facts, **work.columns[place], **circumstances}
+        if columns.get("status") != "failed" and not work.scored[place]:
+            failure = work.failure or Failure("error", "the method ended without yielding this setting", "")
+            columns |= {"status": "failed", "error_kind": failure.kind, "error": failure.error}
+        rows.append(job.row(run, **columns))
+    return rows
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@contextmanager
+def _storing(root: Path) -> Iterator[None]:
+    """A disk that cannot be written is the user's to mend, not a failed setting."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write below {root} ({error.strerror}); everything finished before is stored: mend it and start the same command again"
+        ) from error
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[logging.Logger]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger(f"job.{path.stem}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
+    """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it."""
+    if job.timeout_seconds is None:
+        yield
+        return
+
+    def expire() -> None:
+        fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
+        os._exit(TIMED_OUT)
+
+    timer = threading.Timer(job.timeout_seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+if __name__ == "__main__":
+    from sweeper.worker import main
+
+    raise SystemExit(main())

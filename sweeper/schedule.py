@@ -1,0 +1,61 @@
+"""Which job next: planned order, parents first, no barrier between kinds. Shared by all backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sweeper.jobs import Job
+
+
+@dataclass
+class Schedule:
+    """Hands out jobs whose parents are done; jobs below a failed one are handed to `orphans` instead."""
+
+    waiting: dict[str, Job]
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)  # job id -> why
+    running: dict[str, Job] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, jobs: Iterable[Job], finished: Mapping[str, str]) -> Schedule:
+        """`finished`: jobs that are not to be run, with their status."""
+        waiting = {job.job_id: job for job in jobs if job.job_id not in finished}
+        done = {job_id for job_id, status in finished.items() if status == "ok"}
+        failed = {job_id: "failed in an earlier start" for job_id, status in finished.items() if status != "ok"}
+        return cls(waiting, done, failed)
+
+    def next(self) -> Job | None:
+        """The first job that can start now; None when all wait or none is left."""
+        for job in self.waiting.values():
+            if all(parent in self.done for parent in job.parents):
+                self.running[job.job_id] = self.waiting.pop(job.job_id)
+                return job
+        return None
+
+    def finish(self, job_id: str, ok: bool, error: str | None = None) -> None:
+        self.running.pop(job_id, None)
+        if ok:
+            self.done.add(job_id)
+        else:
+            self.failed[job_id] = error or "failed"
+
+    def put_back(self, job_id: str) -> None:
+        """A job that was stopped before it ended waits again, first in line."""
+        if job_id in self.running:
+            self.waiting = {job_id: self.running.pop(job_id), **self.waiting}
+
+    def orphans(self) -> list[tuple[Job, str]]:
+        """Takes out the jobs that can never start, each with a sentence naming the parent that failed."""
+        lost: list[tuple[Job, str]] = []
+        for job in list(self.waiting.values()):
+            for parent in job.parents:
+                if parent in self.failed:
+                    lost.append((self.waiting.pop(job.job_id), f"its parent {parent} failed: {self.failed[parent]}"))
+                    self.failed[job.job_id] = f"its parent {parent} failed"
+                    break
+        return lost
+
+    @property
+    def empty(self) -> bool:
+        return not self.waiting and not self.running
