@@ -23,7 +23,7 @@ class Pixels(Protocol):
     def __len__(self) -> int: ...
 
     def fetch(self, index: Tensor) -> Tensor:
-        """(B, ...) uint8 images in [0, 255], or floats taken as they are, on the view's device."""
+        """(B, ...) uint8 images in [0, 255], or floats taken as they are; on the view's device, or moved there batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class SampleView:
         table = _augmentation_table(self, rng) if "augmented" in views else None
         for which in cut(order, size):
             index = self.index[which]
-            pixels = self.pixels.fetch(index)
+            pixels = self.pixels.fetch(index).to(self.device)
             made = {"plain": self.preprocess.normalise(pixels)}
             if table is not None:
                 flip, top, left = (column[index].to(pixels.device) for column in table)

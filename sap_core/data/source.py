@@ -43,20 +43,35 @@ class Classes:
 
 @runtime_checkable
 class DataSet(Protocol):
-    """A frozen dataclass; its fields are options. Class variables say what a plan needs to know without touching the files."""
+    """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
+
+    A published set knows it as class variables; a set of the user's own is told it by its fields.
+    """
 
     version: ClassVar[int]
-    kind: ClassVar[Kind]
-    shape: ClassVar[tuple[int, ...]]  # of one input, channels first
-    mean: ClassVar[tuple[float, ...]]  # per channel, of pixels in [0, 1]
-    std: ClassVar[tuple[float, ...]]
-    num_train: ClassVar[int]  # universe: training and validation together
-    num_test: ClassVar[int]
-    classes: ClassVar[Classes]  # num = outputs for regression
-    truth_known: ClassVar[bool]  # the files' training labels are true (so that noise can be added and measured)
-    verify: bool  # refuse files whose checksums are not the published ones
-    validation: float | int  # share (below 1) or number of training samples set aside
-    split_seed: int | None  # None: drawn from the run's seed; a number: one fixed split for all seeds
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # of one input, channels first
+    @property
+    def mean(self) -> tuple[float, ...]: ...  # per channel, of pixels in [0, 1]
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def num_train(self) -> int: ...  # universe: training and validation together
+    @property
+    def num_test(self) -> int: ...
+    @property
+    def classes(self) -> Classes: ...  # num = outputs for regression
+    @property
+    def truth_known(self) -> bool: ...  # the files' training labels are true (so that noise can be added and measured)
+    @property
+    def verify(self) -> bool: ...  # refuse files whose checksums are not the published ones
+    @property
+    def validation(self) -> float | int: ...  # share (below 1) or number of training samples set aside
+    @property
+    def split_seed(self) -> int | None: ...  # None: drawn from the run's seed; a number: one fixed split for all seeds
 
     def inspect(self, root: Path) -> Fingerprint:
         """Checks that the files are there and sound, without loading them.
@@ -74,7 +89,9 @@ class Noise(Protocol):
     """A frozen dataclass that corrupts labels."""
 
     version: ClassVar[int]
-    rate: float
+
+    @property
+    def rate(self) -> float: ...
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         """(N,) given labels from (N,) true ones; draws from `rng` only; the input is left alone.

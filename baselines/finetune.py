@@ -1,0 +1,78 @@
+"""Finetune: training goes on, on correctly labelled samples alone, and the wrong labels are left to fade.
+
+Source: the "Finetune" rows of the paper's tables (catastrophic forgetting with all layers). Its search was not released; the space in
+`conf/method/finetune.yaml` is ours. Deviation: unaugmented images by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from baselines.trajectory import Trajectory
+from sap_core.api import Batch, Need, Passes, Run, Sizes, Task, View
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+from trainers.loop import Moment
+from trainers.losses import loss_for
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Gradient descent on verified retain samples at a constant rate, so that fewer epochs are a prefix of more."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 1.0e-2
+    epochs: int = 10
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    num_retain: int = 5000
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"method 'finetune' needs epochs of at least 1, not {self.epochs}")
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.RETAIN})
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than the set is the set."""
+        return ("finetune", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain))))
+
+    def computation(self) -> Hashable:
+        """Settings with equal keys are one computation."""
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[Finetune], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        retain = task.verified(Need.RETAIN, first.num_retain)
+        views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+        given_loss = loss_for(task.kind)
+
+        def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+            return given_loss(net(batch.inputs), batch.labels)
+
+        trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
+        for epoch in range(1, max(setting.epochs for setting in settings) + 1):
+            users = [position for position, setting in enumerate(settings) if setting.epochs >= epoch]
+            moment = Moment(epoch, stream(task.seed, "correct", epoch, "retain"))
+            with run.meter("correct", used_by=users):
+                batches = retain.batches(first.batch_size, moment.rng, views)
+                trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+            for position in users:
+                if settings[position].epochs == epoch:
+                    yield position, trajectory.model.eval()
+
+    @classmethod
+    def forecast(cls, settings: Sequence[Finetune], sizes: Sizes) -> Passes:
+        """The longest setting's passes."""
+        passes = settings[0].num_retain * max(setting.epochs for setting in settings)
+        return Passes(forwards=passes, backwards=passes)

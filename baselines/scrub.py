@@ -1,0 +1,228 @@
+"""SCRUB: a student moves away from its teacher on the wrong samples and stays close to it, and to the labels, on the right ones.
+
+Source: Kurmanji, Triantafillou, Hayes and Triantafillou, "Towards unbounded machine unlearning", NeurIPS 2023, in the order of the
+official code. With teacher t (the noisy model, frozen) and student s (starts as t, in train mode), temperature T, and
+
+    K(t, s) = T^2 * mean over the batch of KL( softmax(t / T) || softmax(s / T) )
+
+epoch e = 1 .. `epochs` is, at learning rate `learning_rate * decay_rate^(number of decay epochs d with e > d)`,
+
+    if e <= `msteps`: one pass over the FORGET samples, descending  -K                                     (max)
+    then              one pass over the RETAIN samples, descending  gamma * cross-entropy + alpha * K       (min)
+
+with one optimiser and its momentum through both. The defaults are the official large-scale values.
+
+Deviations: no augmentation unless `augment`; orders come from streams keyed by epoch and phase instead of a global generator; the
+options of the official code that do not change the student it returns (clipping, smoothing, moving average) are left out.
+
+What is shared. The max passes come first and the rate depends on the absolute epoch, so where a setting stands after e epochs follows
+from e and the number of max passes it has made, min(e, msteps). Settings of one family are paths through one tree of such nodes; each
+node is computed once. Without augmentation the teacher's logits are computed once per sample.
+
+Shapes: B batch, N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.trajectory import BatchLoss, Trajectory
+from sap_core.api import Batch, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+from trainers import optim
+from trainers.loop import Moment
+
+TEACHER_BATCH = 256
+
+Node = tuple[int, int]
+"""(epochs done, max passes done)."""
+
+Teacher = Callable[[Batch], Tensor]
+"""The frozen network's logits (B, C) for a batch."""
+
+
+def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Tensor:
+    """K(t, s): the Kullback-Leibler divergence from teacher to student, averaged over the batch, times the temperature squared."""
+    teacher_log = functional.log_softmax(teacher_BC / temperature, dim=1)
+    student_log = functional.log_softmax(student_BC / temperature, dim=1)
+    return temperature**2 * functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
+
+
+def path(epochs: int, msteps: int) -> list[Node]:
+    """The nodes that a setting passes through."""
+    return [(epoch, min(epoch, msteps)) for epoch in range(1, epochs + 1)]
+
+
+def parent(node: Node) -> Node:
+    """The node one epoch earlier."""
+    epoch, maxed = node
+    return epoch - 1, min(epoch - 1, maxed)
+
+
+def tree(settings: Sequence[SCRUB]) -> dict[Node, list[int]]:
+    """Every node that some setting needs, with the positions of these settings; fewest epochs, then fewest max passes first."""
+    users: dict[Node, list[int]] = {}
+    for position, setting in enumerate(settings):
+        for node in path(setting.epochs, setting.msteps):
+            users.setdefault(node, []).append(position)
+    return dict(sorted(users.items()))
+
+
+@torch.no_grad()
+def remembered(network: nn.Module, samples: Samples, run: Run) -> Teacher:
+    """The logits of `network` (in eval mode) for all plain samples, computed now and looked up later."""
+    logits_NC = torch.cat([network(batch.inputs) for batch in samples.batches(TEACHER_BATCH)])
+    run.meter.count(forwards=len(samples))
+    row_of = torch.full((samples.universe,), -1)
+    row_of[samples.index] = torch.arange(len(samples))
+    return lambda batch: logits_NC[row_of[batch.index].to(logits_NC.device)]
+
+
+def live(network: nn.Module, run: Run) -> Teacher:
+    """The logits of `network` (in eval mode), computed for each batch as it comes: inputs change when they are augmented."""
+
+    @torch.no_grad()
+    def teacher(batch: Batch) -> Tensor:
+        run.meter.count(forwards=len(batch.labels))
+        logits_BC: Tensor = network(batch.inputs)
+        return logits_BC
+
+    return teacher
+
+
+@dataclass(frozen=True)
+class SCRUB:
+    """See the module. Settings that differ only in `epochs` and `msteps` are one family."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 5.0e-4
+    epochs: int = 3
+    msteps: int = 2
+    forget_batch: int = 32
+    retain_batch: int = 128
+    alpha: float = 0.001
+    gamma: float = 0.99
+    temperature: float = 4.0
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    decay_epochs: tuple[int, ...] = (3, 5, 9)
+    decay_rate: float = 0.1
+    num_retain: int = 1000
+    num_forget: int = 200
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.msteps < 0:
+            raise UserError(
+                f"method 'scrub' needs epochs of at least 1 and msteps of at least 0, not epochs={self.epochs}, msteps={self.msteps}"
+            )
+        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.RETAIN, Need.FORGET})
+
+    def family(self) -> Hashable:
+        """All but epochs and msteps; a batch larger than its set is the set."""
+        forget_batch, retain_batch = min(self.forget_batch, self.num_forget), min(self.retain_batch, self.num_retain)
+        return ("scrub", *astuple(replace(self, epochs=1, msteps=0, forget_batch=forget_batch, retain_batch=retain_batch)))
+
+    def computation(self) -> Hashable:
+        """Settings with equal keys are one computation: max passes beyond the last epoch are never made."""
+        return (self.family(), self.epochs, min(self.msteps, self.epochs))
+
+    @classmethod
+    def correct(cls, settings: Sequence[SCRUB], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """Walks the family's tree epoch by epoch and yields each setting at its last node.
+
+        Raises:
+            UserError: the task is a regression, which has no distribution over classes to compare.
+        """
+        if task.kind != "classification":
+            raise UserError(
+                "method 'scrub' compares distributions over classes, but this task is a regression; leave 'scrub' out of methods"
+            )
+        first, users = settings[0], tree(settings)
+        with run.meter("collect"):
+            passes = _Passes.prepare(first, model, task, run, any(maxed for _, maxed in users))
+        reached = {(0, 0): Trajectory.start(model, first.momentum, first.weight_decay)}
+        waiting = Counter(parent(node) for node in users)
+        for node, positions in users.items():
+            above = parent(node)
+            waiting[above] -= 1
+            with run.meter("correct", used_by=positions):
+                trajectory = reached[above].fork() if waiting[above] else reached.pop(above)
+                passes.epoch(trajectory, node)
+            if waiting[node]:
+                reached[node] = trajectory
+            for position in positions:
+                if settings[position].epochs == node[0]:
+                    yield position, trajectory.model.eval()
+
+    @classmethod
+    def forecast(cls, settings: Sequence[SCRUB], sizes: Sizes) -> Passes:
+        """The teacher's passes and those of every node of the tree, once."""
+        first, users = settings[0], tree(settings)
+        maxes = sum(epoch == maxed for epoch, maxed in users)
+        student = len(users) * first.num_retain + maxes * first.num_forget
+        teacher = student if first.augment else first.num_retain + (first.num_forget if maxes else 0)
+        return Passes(forwards=student + teacher, backwards=student)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What a family's epochs have in common."""
+
+    setting: SCRUB
+    retain: Samples
+    forget: Samples
+    retain_teacher: Teacher
+    forget_teacher: Teacher
+    task: Task
+    run: Run
+
+    @classmethod
+    def prepare(cls, setting: SCRUB, model: nn.Module, task: Task, run: Run, ascends: bool) -> _Passes:
+        """Fetches the samples and asks the teacher; about the forget samples only where some setting ever `ascends`."""
+        retain = task.verified(Need.RETAIN, setting.num_retain)
+        forget = task.verified(Need.FORGET, setting.num_forget)
+        network = deepcopy(model).eval()
+        retain_teacher = forget_teacher = live(network, run)
+        if not setting.augment:
+            retain_teacher = remembered(network, retain, run)
+            forget_teacher = remembered(network, forget, run) if ascends else forget_teacher
+        return cls(setting, retain, forget, retain_teacher, forget_teacher, task, run)
+
+    def epoch(self, trajectory: Trajectory, node: Node) -> None:
+        """Takes `trajectory` from the parent of `node` to `node`."""
+        epoch, maxed = node
+        if maxed == epoch:
+            self._one_pass(trajectory, "max", epoch, self.forget, self.setting.forget_batch, self.max_loss)
+        self._one_pass(trajectory, "min", epoch, self.retain, self.setting.retain_batch, self.min_loss)
+
+    def max_loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Descended on forget samples: -K."""
+        return -divergence(self.forget_teacher(batch), student(batch.inputs), self.setting.temperature)
+
+    def min_loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Descended on retain samples: gamma * cross-entropy + alpha * K."""
+        logits_BC = student(batch.inputs)
+        cross_entropy = functional.cross_entropy(logits_BC, batch.labels)
+        close = divergence(self.retain_teacher(batch), logits_BC, self.setting.temperature)
+        return self.setting.gamma * cross_entropy + self.setting.alpha * close
+
+    def _one_pass(self, trajectory: Trajectory, phase: str, epoch: int, samples: Samples, size: int, loss_of: BatchLoss) -> None:
+        setting = self.setting
+        moment = Moment(epoch, stream(self.task.seed, "correct", epoch, phase))
+        rate = optim.step(setting.learning_rate, epoch, setting.decay_epochs, setting.decay_rate)
+        batches = samples.batches(size, moment.rng, ("augmented",) if setting.augment else ("plain",))
+        trajectory.descend(batches, loss_of, rate, moment, self.run, self.task.device)

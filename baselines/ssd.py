@@ -1,0 +1,118 @@
+"""SSD, selective synaptic dampening: shrinks the weights that matter far more to the wrong samples than to all of them.
+
+Source: Foster, Schoepf and Brintrup, "Fast machine unlearning without retraining through selective synaptic dampening", AAAI 2024, with
+the batch-level importances of its reference implementation:
+
+    I_S   = mean over the batches of S of (gradient of the batch's mean cross-entropy)^2, in evaluation mode, given labels
+    theta = theta * min(lambda * I_D / I_F, 1)  where  I_F > a * I_D
+
+F are the forget samples, D all samples: retain and forget together. `selection` is a and `dampening` is lambda / a.
+
+Deviations: D is the verified sample (retain and forget), not the whole training set; squares are summed in float64, where small
+gradients do not vanish. Batches of D mix retain and forget samples, as batches of a whole training set do: were they kept apart, I_D
+would contain I_F times the share of forget batches, and no `a` above the inverse of that share could select anything.
+
+Shapes: B batch, K parameters (each of its own shape).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
+from trainers.losses import Loss, loss_for
+
+LabelledBatch = tuple[Tensor, Tensor]
+"""(inputs (B, ...), given labels (B,))."""
+
+
+def stored_batches(samples: Samples, size: int) -> Iterator[LabelledBatch]:
+    """Batches in the stored order."""
+    for batch in samples.batches(size):
+        yield batch.inputs, batch.labels
+
+
+def mixed_batches(one: Samples, other: Samples, size: int) -> Iterator[LabelledBatch]:
+    """Batches of both sets together, ordered by position in the universe (so that neither comes first)."""
+    order = torch.cat([one.index, other.index]).argsort(stable=True)
+    for which in order.split(size):
+        parts = [(one, which[which < len(one)]), (other, which[which >= len(one)] - len(one))]
+        batches = [next(samples.subset(part).batches(len(part))) for samples, part in parts if len(part)]
+        yield torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
+
+
+def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Loss) -> list[Tensor]:
+    """For each of the K parameters, the mean over batches of its squared gradient (float64); `model` must be in evaluation mode."""
+    parameters = list(model.parameters())
+    total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    count = 0
+    for inputs, labels in batches:
+        gradients_K = torch.autograd.grad(loss_of(model(inputs), labels), parameters, materialize_grads=True)
+        for total, gradient in zip(total_K, gradients_K, strict=True):
+            total += gradient.double() ** 2
+        count += 1
+    return [total / count for total in total_K]
+
+
+@torch.no_grad()
+def dampen(model: nn.Module, all_K: Sequence[Tensor], forget_K: Sequence[Tensor], selection: float, dampening: float) -> None:
+    """Multiplies the selected weights of `model` by min(dampening * selection * I_D / I_F, 1), in place."""
+    for parameter, in_all, in_forget in zip(model.parameters(), all_K, forget_K, strict=True):
+        selected = in_forget > selection * in_all  # strict, so I_F > 0 wherever it divides
+        factor = (dampening * selection * in_all / in_forget).clamp(max=1)
+        parameter.mul_(torch.where(selected, factor, 1.0).to(parameter.dtype))
+
+
+@dataclass(frozen=True)
+class SSD:
+    """One pair of importances serves every selection and dampening. The defaults are the paper's (a = 10, lambda = 1)."""
+
+    version: ClassVar[int] = 1
+
+    selection: float = 10.0
+    dampening: float = 0.1  # a multiple of `selection`
+    num_retain: int = 5000
+    num_forget: int = 1000
+    batch_size: int = 128
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.RETAIN, Need.FORGET})
+
+    def family(self) -> Hashable:
+        """All that the importances depend on."""
+        return ("ssd", self.num_retain, self.num_forget, min(self.batch_size, self.num_retain + self.num_forget))
+
+    def computation(self) -> Hashable:
+        """Settings with equal keys are one computation."""
+        return (self.family(), self.selection, self.dampening)
+
+    @classmethod
+    def correct(cls, settings: Sequence[SSD], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """Importances of the model as it is, then one dampened copy per setting, in the order given (all cost the same)."""
+        first = settings[0]
+        retain = task.verified(Need.RETAIN, first.num_retain)
+        forget = task.verified(Need.FORGET, first.num_forget)
+        loss_of = loss_for(task.kind)
+        with run.meter("collect"):
+            frozen = deepcopy(model).eval()
+            all_K = importances(frozen, mixed_batches(retain, forget, first.batch_size), loss_of)
+            forget_K = importances(frozen, stored_batches(forget, first.batch_size), loss_of)
+            passes = len(retain) + 2 * len(forget)
+            run.meter.count(forwards=passes, backwards=passes)
+        for position, setting in enumerate(settings):
+            with run.meter("correct", used_by=[position]):
+                corrected = deepcopy(frozen)
+                dampen(corrected, all_K, forget_K, setting.selection, setting.dampening)
+            yield position, corrected
+
+    @classmethod
+    def forecast(cls, settings: Sequence[SSD], sizes: Sizes) -> Passes:
+        """Two passes over the forget samples, one over the retain samples, each forwards and backwards."""
+        passes = settings[0].num_retain + 2 * settings[0].num_forget
+        return Passes(forwards=passes, backwards=passes)

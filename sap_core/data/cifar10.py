@@ -1,0 +1,65 @@
+"""CIFAR-10: 50,000 + 10,000 colour photographs of 32 x 32 pixels (Krizhevsky 2009), in `cifar-10-batches-py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sap_core.api import Kind
+from sap_core.data.cifar_files import CifarSet
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.data.torchvision_files import Published
+
+CONFUSED = {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}
+"""bird -> airplane, cat <-> dog, deer -> horse, truck -> automobile; the others keep their label (Patrini et al. 2017; DivideMix)."""
+
+SUPERCLASS = (0, 0, 1, 1, 1, 1, 1, 1, 0, 0)
+"""0 vehicles (airplane, automobile, ship, truck), 1 animals: the usual grouping; SAP's own is not public."""
+
+_CHECKSUMS = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+_FILES = CifarSet(
+    Published("CIFAR10", "cifar-10-batches-py", _CHECKSUMS),
+    train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+    test="test_batch",
+    meta="batches.meta",
+    num_classes=10,
+)
+
+
+@dataclass(frozen=True)
+class CIFAR10:
+    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
+    mean: ClassVar[tuple[float, ...]] = (0.491, 0.482, 0.447)
+    std: ClassVar[tuple[float, ...]] = (0.247, 0.243, 0.262)
+    num_train: ClassVar[int] = 50_000
+    num_test: ClassVar[int] = 10_000
+    classes: ClassVar[Classes] = Classes(10, confused=CONFUSED, superclass=SUPERCLASS)
+    truth_known: ClassVar[bool] = True
+
+    verify: bool = True
+    validation: float | int = 0.1
+    split_seed: int | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        return _FILES.inspect(root, self.verify, self.download)
+
+    def load(self, root: Path) -> Source:
+        return _FILES.load(root, self.verify, self.download)

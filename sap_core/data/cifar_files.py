@@ -1,0 +1,91 @@
+"""CIFAR's batch files, read by torchvision, each only after its pickle was seen to name nothing but numpy arrays.
+
+Shapes: N images of 3 x 32 x 32 pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sap_core.data.pickle_scan import foreign_name
+from sap_core.data.samples import TensorPixels
+from sap_core.data.source import Fingerprint, Source
+from sap_core.data.torchvision_files import Published, damaged, differs, fetch, is_published, missing, read_bytes
+from sap_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class CifarSet:
+    """A set in CIFAR's format. `meta` holds the class names, without which torchvision refuses the folder."""
+
+    published: Published
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    num_classes: int
+
+    def inspect(self, root: Path, verify: bool, download: bool) -> Fingerprint:
+        """See `DataSet.inspect`. With `download` missing files are fetched first. Nothing is unpickled here."""
+        folder = root / self.published.folder
+        if download and not all((folder / name).is_file() for name in self.published.md5):
+            fetch(self.published, root)
+        digest = hashlib.sha256()
+        verified = True
+        for name in self.published.md5:
+            path = folder / name
+            if not path.is_file():
+                raise missing(self.published, root, path)
+            data = read_bytes(self.published, path)
+            verified = is_published(self.published, name, data) and verified
+            if verify and not verified:
+                raise differs(self.published, path)
+            self._refuse_code(path, data)
+            digest.update(hashlib.sha256(data).digest())
+        return Fingerprint(verified, digest.hexdigest())
+
+    def load(self, root: Path, verify: bool, download: bool) -> Source:
+        """Reads the batches, checked as by `inspect`: images (N, 3, 32, 32) uint8, labels (N,) int64."""
+        self.inspect(root, verify, download)
+        batches = [self._batch(root, name) for name in self.train]
+        test_images, test_labels = self._batch(root, self.test)
+        return Source(
+            TensorPixels(torch.cat([images for images, _ in batches])),
+            torch.cat([labels for _, labels in batches]),
+            TensorPixels(test_images),
+            test_labels,
+        )
+
+    def _refuse_code(self, path: Path, data: bytes) -> None:
+        try:
+            foreign = foreign_name(data)
+        except ValueError as error:
+            raise damaged(self.published, path, error) from error
+        if foreign is not None:
+            raise UserError(
+                f"{self.published.name}: file '{path}' is a pickle that would run '{foreign}' when loaded, which no copy of this set "
+                f"needs; it was not opened; delete it and fetch the set again with dataset.download=true"
+            )
+
+    def _batch(self, root: Path, name: str) -> tuple[Tensor, Tensor]:
+        """One file through torchvision's class, told to look at this file only; its checksum was judged by `inspect`."""
+        from torchvision import datasets
+
+        original = getattr(datasets, self.published.name)
+        only = {"train_list": [(name, None)], "test_list": [], "meta": {**original.meta, "md5": None}}
+        path = root / self.published.folder / name
+        try:
+            batch = type(original.__name__, (original,), only)(str(root), train=True)
+            images_NHWC, labels = np.asarray(batch.data), torch.tensor(batch.targets)
+        except Exception as error:  # whatever unpickling and reshaping strange content may raise
+            raise damaged(self.published, path, f"{type(error).__name__}: {error}") from error
+        if images_NHWC.dtype != np.uint8 or labels.dtype != torch.int64 or len(images_NHWC) != len(labels) or len(labels) == 0:
+            raise damaged(self.published, path, f"{len(images_NHWC)} images of type {images_NHWC.dtype} with {len(labels)} labels")
+        if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
+            raise damaged(self.published, path, f"a label outside the classes 0 to {self.num_classes - 1}")
+        return torch.from_numpy(images_NHWC.transpose(0, 3, 1, 2)).contiguous(), labels

@@ -1,0 +1,107 @@
+"""Digits: 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships (UCI, Alpaydin and Kaynak 1998): no download, no folder.
+
+scikit-learn's file is read directly, because importing scikit-learn takes longer than all the rest; a test compares with `load_digits`.
+The set has no published test part, so 400 images were set aside once and for all; the other 1,397 are the universe.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sap_core.api import Kind
+from sap_core.data.mnist import DIGITS_CONFUSED
+from sap_core.data.samples import TensorPixels
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+
+NUM = 1_797
+NUM_TEST = 400
+TEST_SEED = 1_797  # fixes which images are the test set; never to be changed
+DARKEST = 16  # pixel values are whole numbers from 0 to this
+PUBLISHED = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
+"""SHA-256 of the extracted file."""
+
+
+def _path() -> Path:
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise UserError("digits: scikit-learn, which ships this data set, is not installed; install it with 'pip install scikit-learn'")
+    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+
+
+def fixed_parts(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted positions in scikit-learn's file of the universe and of the test images (equally many of each class)."""
+    order = stream(TEST_SEED, "split", "digits", "test").permutation(NUM)
+    is_test = torch.zeros(NUM, dtype=torch.bool)
+    for label in range(10):
+        is_test[order[labels[order] == label][: NUM_TEST // 10]] = True
+    return torch.nonzero(~is_test).flatten(), torch.nonzero(is_test).flatten()
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A small real data set; see the module. Its validation part is fixed, too, so that seeds differ in noise and training only.
+
+    `mean` and `std` are those of the universe. The map of confused classes is the one published for MNIST's digits.
+    """
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
+    mean: ClassVar[tuple[float, ...]] = (0.3052,)
+    std: ClassVar[tuple[float, ...]] = (0.3760,)
+    num_train: ClassVar[int] = NUM - NUM_TEST
+    num_test: ClassVar[int] = NUM_TEST
+    classes: ClassVar[Classes] = Classes(10, confused=DIGITS_CONFUSED)
+    truth_known: ClassVar[bool] = True
+
+    verify: bool = True
+    validation: float | int = 300
+    split_seed: int | None = 0
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """See `DataSet.inspect`; `root` is not looked at."""
+        return self._content()[1]
+
+    def load(self, root: Path) -> Source:
+        """Images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64; `root` is not looked at."""
+        content, _ = self._content()
+        try:
+            table = np.loadtxt(content.decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
+        except ValueError as error:
+            raise UserError(f"digits: file '{_path()}' is damaged ({error}); install scikit-learn again") from error
+        if table.shape != (NUM, 65) or table.min() < 0 or table[:, :64].max() > DARKEST or table[:, 64].max() > 9:
+            raise UserError(f"digits: file '{_path()}' is not {NUM} images of 8 x 8 pixels with their labels; install scikit-learn again")
+        images = torch.from_numpy(table[:, :64]).reshape(-1, 1, 8, 8).to(torch.float32) / DARKEST
+        labels = torch.from_numpy(table[:, 64])
+        universe, test = fixed_parts(labels)
+        return Source(TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test])
+
+    def _content(self) -> tuple[bytes, Fingerprint]:
+        path = _path()
+        try:
+            content = gzip.decompress(path.read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"digits: file '{path}' is missing or damaged ({error}); install scikit-learn again") from error
+        digest = hashlib.sha256(content).hexdigest()
+        if self.verify and digest != PUBLISHED:
+            raise UserError(
+                f"digits: file '{path}' differs from the one this project knows; install another scikit-learn, or accept it with "
+                f"dataset.verify=false, which is recorded in every row"
+            )
+        return content, Fingerprint(digest == PUBLISHED, digest)

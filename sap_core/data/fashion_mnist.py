@@ -1,0 +1,53 @@
+"""Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28 pixels (Xiao, Rasul, Vollgraf 2017), in `FashionMNIST/raw`.
+
+No map of confused classes and no superclasses are published for it, so it takes symmetric noise only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sap_core.api import Kind
+from sap_core.data.idx_files import ARCHIVES, IdxSet
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.data.torchvision_files import Published
+
+_CHECKSUMS = (
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "25c81989df183df01b3e8a0aad5dffbe",
+    "bef4ecab320f06d8554ea6380940ec79",
+    "bb300cfdad3c16e7a12a480ee83cd310",
+)
+_FILES = IdxSet(Published("FashionMNIST", "FashionMNIST/raw", dict(zip(ARCHIVES, _CHECKSUMS, strict=True))), num_classes=10, side=28)
+
+
+@dataclass(frozen=True)
+class FashionMNIST:
+    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
+    mean: ClassVar[tuple[float, ...]] = (0.2860,)
+    std: ClassVar[tuple[float, ...]] = (0.3530,)
+    num_train: ClassVar[int] = 60_000
+    num_test: ClassVar[int] = 10_000
+    classes: ClassVar[Classes] = Classes(10)
+    truth_known: ClassVar[bool] = True
+
+    verify: bool = True
+    validation: float | int = 0.1
+    split_seed: int | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        return _FILES.inspect(root, self.verify, self.download)
+
+    def load(self, root: Path) -> Source:
+        return _FILES.load(root, self.verify, self.download)

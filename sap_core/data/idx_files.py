@@ -1,0 +1,104 @@
+"""MNIST's IDX files, as published: four `.gz` archives, read in memory without extracting anything beside them.
+
+The archives may lie in a read-only folder. A folder that holds only the extracted files is read as well, but has no published
+checksums, so it needs `verify=false`. Where both lie side by side the archives are read, because they can be verified.
+Shapes: N images of H x W pixels.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sap_core.data.samples import TensorPixels
+from sap_core.data.source import Fingerprint, Source
+from sap_core.data.torchvision_files import Published, damaged, differs, fetch, is_published, missing, read_bytes
+
+ARCHIVES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+UNSIGNED_BYTE = 8  # the IDX format's code for the only element type in use here
+
+
+@dataclass(frozen=True)
+class IdxSet:
+    """A set in MNIST's format."""
+
+    published: Published
+    num_classes: int
+    side: int  # pixels
+
+    def inspect(self, root: Path, verify: bool, download: bool) -> Fingerprint:
+        """See `DataSet.inspect`. With `download` missing files are fetched first. The digest is of the extracted content."""
+        return self._read(root, verify, download)[1]
+
+    def load(self, root: Path, verify: bool, download: bool) -> Source:
+        """Reads the four files, checked as by `inspect`: images (N, 1, H, W) uint8, labels (N,) int64."""
+        train_NHW, train_labels, test_NHW, test_labels = self._read(root, verify, download)[0]
+        return Source(
+            TensorPixels(train_NHW.unsqueeze(1)),
+            train_labels.to(torch.int64),
+            TensorPixels(test_NHW.unsqueeze(1)),
+            test_labels.to(torch.int64),
+        )
+
+    def _read(self, root: Path, verify: bool, download: bool) -> tuple[list[Tensor], Fingerprint]:
+        if download and any(self._find(root, archive) is None for archive in ARCHIVES):
+            fetch(self.published, root)
+        arrays: list[Tensor] = []
+        digest = hashlib.sha256()
+        verified = True
+        for archive in ARCHIVES:
+            path = self._find(root, archive)
+            if path is None:
+                raise missing(self.published, root, root / self.published.folder / archive)
+            data = read_bytes(self.published, path)
+            if path.suffix != ".gz":
+                verified = False
+                why = "only the .gz archives have published checksums"
+            else:
+                why = "its MD5 is not the published one"
+                verified = is_published(self.published, archive, data) and verified
+            if verify and not verified:
+                raise differs(self.published, path, why)
+            content = self._extract(path, data)
+            digest.update(hashlib.sha256(content).digest())
+            arrays.append(self._array(path, content, labels="labels" in archive))
+            if "labels" in archive and len(arrays[-1]) != len(arrays[-2]):
+                raise damaged(self.published, path, f"{len(arrays[-1])} labels for {len(arrays[-2])} images")
+        return arrays, Fingerprint(verified, digest.hexdigest())
+
+    def _find(self, root: Path, archive: str) -> Path | None:
+        """The archive, or the file extracted from it."""
+        path = root / self.published.folder / archive
+        return next((candidate for candidate in (path, path.with_suffix("")) if candidate.is_file()), None)
+
+    def _extract(self, path: Path, data: bytes) -> bytes:
+        if path.suffix != ".gz":
+            return data
+        try:
+            return gzip.decompress(data)
+        except (OSError, EOFError, zlib.error, struct.error) as error:
+            raise damaged(self.published, path, error) from error
+
+    def _array(self, path: Path, content: bytes, labels: bool) -> Tensor:
+        """uint8 labels (N,) or images (N, H, W). An IDX file: two zeros, type, number of axes, their sizes (big-endian), the values."""
+        axes = 1 if labels else 3
+        start = 4 + 4 * axes
+        if len(content) < start or content[:4] != bytes((0, 0, UNSIGNED_BYTE, axes)):
+            raise damaged(self.published, path, f"not an IDX file of bytes with {axes} axes")
+        shape = struct.unpack(f">{axes}I", content[4:start])
+        if math.prod(shape) != len(content) - start or shape[0] == 0:
+            raise damaged(self.published, path, f"its head promises shape {shape}, but {len(content) - start} values follow")
+        values = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
+        if labels and int(values.max()) >= self.num_classes:
+            raise damaged(self.published, path, f"label {int(values.max())} where the classes are 0 to {self.num_classes - 1}")
+        if not labels and shape[1:] != (self.side, self.side):
+            raise damaged(self.published, path, f"images of {shape[1]} x {shape[2]} pixels where {self.side} x {self.side} are expected")
+        return values

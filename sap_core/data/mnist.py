@@ -1,0 +1,53 @@
+"""MNIST: 60,000 + 10,000 handwritten digits of 28 x 28 pixels (LeCun, Cortes, Burges), in `MNIST/raw` as torchvision stores them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sap_core.api import Kind
+from sap_core.data.idx_files import ARCHIVES, IdxSet
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.data.torchvision_files import Published
+
+DIGITS_CONFUSED = {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}
+"""Which handwritten digit is mistaken for which other one (Patrini et al., "Making deep neural networks robust to label noise", 2017)."""
+
+_CHECKSUMS = (
+    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "d53e105ee54ea40749a09fcbcd1e9432",
+    "9fb629c4189551a2d022fa330f9573f3",
+    "ec29112dd5afa0611ce80d1b7f02629c",
+)
+_FILES = IdxSet(Published("MNIST", "MNIST/raw", dict(zip(ARCHIVES, _CHECKSUMS, strict=True))), num_classes=10, side=28)
+
+
+@dataclass(frozen=True)
+class MNIST:
+    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
+    mean: ClassVar[tuple[float, ...]] = (0.1307,)
+    std: ClassVar[tuple[float, ...]] = (0.3081,)
+    num_train: ClassVar[int] = 60_000
+    num_test: ClassVar[int] = 10_000
+    classes: ClassVar[Classes] = Classes(10, confused=DIGITS_CONFUSED)
+    truth_known: ClassVar[bool] = True
+
+    verify: bool = True
+    validation: float | int = 0.1
+    split_seed: int | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        return _FILES.inspect(root, self.verify, self.download)
+
+    def load(self, root: Path) -> Source:
+        return _FILES.load(root, self.verify, self.download)

@@ -1,0 +1,24 @@
+"""Several networks as one: what methods that train two networks hand back.
+
+Shapes: B batch, C outputs, K networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """The mean of its networks' logits."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C) from inputs (B, ...)."""
+        logits_KBC = torch.stack([net(inputs) for net in self.nets])
+        return logits_KBC.mean(0)

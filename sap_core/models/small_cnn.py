@@ -1,0 +1,33 @@
+"""A small CNN with batch norm for quick experiments on small images (8 x 8 digits): three 3 x 3 convolutions and one linear layer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+
+class SmallCNN(nn.Module):
+    """Maps (N, C, H, W) of at least 4 x 4 pixels to (N, num_outputs)."""
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 16) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(input_shape[0], width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+        )
+        self.classifier = nn.Linear(4 * 2 * width, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))

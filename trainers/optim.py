@@ -1,0 +1,101 @@
+"""Optimisers, their state as plain tensors, and learning rates as pure functions of the absolute epoch.
+
+A rate depends on nothing but the epoch's number, so a resumed run and a shorter run see the rates of the long one. Epochs count from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from sap_core.api import State
+from sap_core.errors import unknown
+
+Schedule = Literal["constant", "halve_every_11", "cosine", "step"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+
+
+def constant(base: float, epoch: int) -> float:
+    """The same rate in every epoch."""
+    return base
+
+
+def halve_every_11(base: float, epoch: int) -> float:
+    """Half the rate after epochs 12, 23, 34, ...: what SAP's released training does.
+
+    It steps torch's ReduceLROnPlateau(mode="max", factor=0.5, patience=10) with the training loss, which falls, so the first epoch stays
+    the best one and the rate is halved every 11 epochs. torch stops halving at 2e-8, where nothing moves any more; we do not.
+    """
+    return base * 0.5 ** (max(epoch - 2, 0) // 11)
+
+
+def cosine(base: float, epoch: int, epochs: int) -> float:
+    """From `base` in the first epoch along half a cosine towards 0, which would be reached after the last of `epochs`."""
+    return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+
+
+def step(base: float, epoch: int, decay_epochs: Sequence[int], decay_rate: float) -> float:
+    """`base` times `decay_rate` for every decay epoch that lies behind (strictly: a decay at 3 acts from epoch 4)."""
+    return base * decay_rate ** sum(epoch > decay for decay in decay_epochs)
+
+
+def check_schedule(schedule: str, where: str) -> None:
+    """Raises UserError unless `schedule` is one of `SCHEDULES`."""
+    if schedule not in SCHEDULES:
+        raise unknown("schedule", schedule, SCHEDULES, where)
+
+
+def rate_at(schedule: Schedule, base: float, epoch: int, epochs: int, decay_epochs: Sequence[int], decay_rate: float) -> float:
+    """The learning rate of `epoch` under a schedule named in a configuration."""
+    if schedule == "constant":
+        return constant(base, epoch)
+    if schedule == "halve_every_11":
+        return halve_every_11(base, epoch)
+    if schedule == "cosine":
+        return cosine(base, epoch, epochs)
+    return step(base, epoch, decay_epochs, decay_rate)
+
+
+def sgd(parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float, nesterov: bool = False) -> SGD:
+    """Stochastic gradient descent on the parameters that ask for gradients."""
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    return SGD(wanted, lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def set_rate(optimiser: Optimizer, rate: float) -> None:
+    """Gives every parameter group the learning rate `rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def descend(loss: Tensor, optimiser: Optimizer) -> None:
+    """One plain gradient step on `loss`."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def state_of(optimiser: Optimizer) -> State:
+    """What the optimiser remembers, copied: {"0": {"momentum_buffer": tensor}, ...} by the parameter's place.
+
+    Rates and other settings are left out: they follow from the configuration and the epoch.
+    """
+    memory = optimiser.state_dict()["state"]
+    return {
+        str(place): {name: value.clone() if isinstance(value, Tensor) else value for name, value in entry.items() if value is not None}
+        for place, entry in memory.items()
+    }
+
+
+def load_state(optimiser: Optimizer, state: State) -> None:
+    """Gives `optimiser` the memory that `state_of` took from one with the same parameters."""
+    memory = {
+        int(place): {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
+        for place, entry in state.items()
+    }
+    optimiser.load_state_dict({"state": memory, "param_groups": optimiser.state_dict()["param_groups"]})
