@@ -200,6 +200,9 @@ class Corrector(Protocol):
     def family(self) -> Hashable:
         """Settings with equal keys share work and make one job."""
 
+    def computation(self) -> Hashable:
+        """Settings with equal keys are provably one computation: it runs once and is recorded for each."""
+
     @classmethod
     def correct(cls, settings: Sequence[Self], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """Yields (position in `settings`, corrected model) as each is ready, along a trajectory cheapest first.

@@ -113,9 +113,16 @@ def summary(job: Job, rows: list[Row], seconds: float) -> Result:
             best[row.method] = max(score, best.get(row.method, float("-inf")))
     first = failed[0] if failed else None
     return Result(
-        job.job_id, "failed" if failed or not rows else "ok", len(rows), sum(row.status == "failed" for row in rows), seconds,
-        first.error if first else None, first.error_kind if first else None, best, rows[0].train_acc if job.kind == "train" and rows else None,
-    )  # fmt: skip
+        job_id=job.job_id,
+        status="failed" if failed or not rows else "ok",
+        rows=len(rows),
+        failed=sum(row.status == "failed" for row in rows),
+        seconds=seconds,
+        error=first.error if first else None,
+        error_kind=first.error_kind if first else None,
+        best=best,
+        train_acc=rows[0].train_acc if job.kind == "train" and rows else None,
+    )
 
 
 def settle(threads: int) -> None:

@@ -36,6 +36,7 @@ class Job:
     resources: dict[str, float] = field(default_factory=lambda: {"cpus": 1.0, "gpus": 0.0})
     timeout_seconds: float | None = None
     threads: int = 1
+    forecast_flops: float = 0.0
 
     def row(self, run: PlannedRun, **columns: Any) -> Row:
         """The row of `run` with what the plan knows and the given columns."""

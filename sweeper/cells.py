@@ -1,0 +1,164 @@
+"""A cell: one checked combination of data set, noise, network and trainer, with the methods to tune on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from sap_core.data.splits import validation_count
+from sap_core.errors import UserError, unknown
+from sweeper.config import Config, Debug
+from sweeper.declared import Declared, class_of, declare
+from sweeper.space import Space, spread
+
+_COUNTS = ("num_trusted", "num_retain", "num_forget")
+_FEWEST = 8
+"""A smoke run scales numbers of samples down with its images, but not below this."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One method over one of its spaces, all settings checked."""
+
+    method: str
+    label: str
+    space: str
+    space_hash: str
+    settings: tuple[Declared, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}@{self.space}"
+
+    def distinct(self) -> list[int]:
+        """For each setting the number of its computation: settings that are provably one share it."""
+        numbers: dict[Any, int] = {}
+        return [numbers.setdefault(setting.instance.computation(), len(numbers)) for setting in self.settings]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one baseline per seed is made from, and what is tuned on it."""
+
+    dataset: Declared
+    noise: Declared
+    model: Declared
+    trainer: Declared
+    preprocess: dict[str, Any]
+    pruner: Declared | None
+    keep: float | None
+    searches: tuple[Search, ...]
+    limit: int | None
+
+    @property
+    def name(self) -> str:
+        rate = self.noise_rate
+        noise = self.noise.name + (f"-{rate:g}" if rate is not None else "")
+        pruned = f"/{self.pruner.name}-{self.keep:g}" if self.pruner else ""
+        return f"{self.dataset.name}/{noise}/{self.model.name}/{self.trainer.name}{pruned}"
+
+    @property
+    def noise_rate(self) -> float | None:
+        return self.noise.settings.get("rate")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(training, validation, test) samples, as `assemble` cuts them."""
+        data = self.dataset.instance
+        val = validation_count(data.num_train, data.validation)
+        if not self.limit:
+            return data.num_train - val, val, data.num_test
+        short = max(2, round(self.limit * val / data.num_train))
+        return min(self.limit - short, data.num_train - val), min(short, val), min(self.limit, data.num_test)
+
+
+def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
+    """Checks every choice of a composed cell against the class it names.
+
+    Raises:
+        UserError: the first thing that is wrong, with where it stands and what is allowed.
+    """
+    plugins, debug = config.plugins, config.debug
+    dataset = declare(composed["dataset"], "dataset", plugins)
+    trainer_given = dict(composed["trainer"])
+    if debug.name and "epochs" in trainer_given:
+        trainer_given["epochs"] = min(debug.epochs, trainer_given["epochs"])
+    trainer = declare(trainer_given, "trainer", plugins)
+    preprocess = _preprocess(composed["trainer"].get("preprocess", {}))
+    pruned = composed["pruner"].get("name") is not None
+    keep = composed["_cell"].get("keep")
+    if pruned and not (isinstance(keep, float) and 0 < keep < 1):
+        raise UserError(
+            f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
+        )
+    limit = min(debug.images, dataset.instance.num_train) if debug.name else None
+    scale = limit / dataset.instance.num_train if limit else None
+    names = config.methods
+    if len(set(names)) != len(names):
+        raise UserError(f"methods={names} names one twice; name each once")
+    return Cell(
+        dataset,
+        declare(composed["noise"], "noise", plugins),
+        declare(composed["model"], "model", plugins),
+        trainer,
+        preprocess,
+        declare(composed["pruner"], "pruner", plugins) if pruned else None,
+        keep if pruned else None,
+        tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in names),
+        limit,
+    )
+
+
+def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainer's recipe for inputs, complete."""
+    values = {"normalise": True, "augment": "none", "padding": 4}
+    for key, value in given.items():
+        if key not in values:
+            raise unknown("key", key, values, "trainer.preprocess")
+        values[key] = value
+    allowed = {"normalise": (True, False), "augment": ("none", "flip", "crop_flip")}
+    for key, options in allowed.items():
+        if values[key] not in options:
+            raise unknown(f"trainer.preprocess.{key}", values[key], options)
+    if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
+        raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
+    return values
+
+
+def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
+    method, _, space_name = name.partition("@")
+    if method not in methods:
+        raise unknown("method", method, methods, "methods")
+    given = methods[method]
+    spaces = given.get("spaces") or {"only": {}}
+    space_name = space_name or next(iter(spaces))
+    if space_name not in spaces:
+        raise unknown("space", space_name, spaces, f"methods ({method})")
+    where = f"method.{method}.corrector"
+    space = Space.parse(space_name, spaces[space_name] or {})
+    base = dict(given["corrector"])
+    extra = {"recipe": trainer.entry} if _takes_recipe(base, where, plugins) else {}
+    grid = space.grid()
+    if debug.name:
+        grid = spread(grid, debug.settings)
+    settings = []
+    for chosen in grid:
+        merged = {**base, **chosen}
+        if scale is not None:
+            merged = _shrunken(merged, scale, debug.epochs)
+        settings.append(declare(merged, where, plugins, extra))
+    return Search(method, str(given.get("label") or method), space_name, space.hash(base), tuple(settings))
+
+
+def _takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:
+    """Does the method train by the cell's own recipe (as retraining does)?"""
+    cls = class_of(base.get("_target_"), where, plugins)
+    return is_dataclass(cls) and any(item.name == "recipe" for item in fields(cls))
+
+
+def _shrunken(settings: dict[str, Any], scale: float, epochs: int) -> dict[str, Any]:
+    """A setting for a smoke run: numbers of samples in proportion, no more epochs than training has."""
+    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in _COUNTS if isinstance(settings.get(key), int)}
+    capped = {"epochs": min(epochs, settings["epochs"])} if isinstance(settings.get("epochs"), int) else {}
+    return {**settings, **counts, **capped}

@@ -1,0 +1,158 @@
+"""Checks that configuration names a class of ours (or of a declared plug-in) and gives its fields values of their types."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from sap_core.construct import construct, is_entry, locate
+from sap_core.errors import UserError, unknown
+
+OURS = ("sap_core", "trainers", "baselines")
+_GIVEN_BY_THE_PLATFORM = {"self", "num_outputs", "input_shape"}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A checked choice: what constructs it, and what identifies it."""
+
+    name: str
+    target: str
+    settings: dict[str, Any]  # complete, canonical (floats are floats, tuples are lists)
+    defaults: dict[str, Any]
+
+    @property
+    def version(self) -> int:
+        return int(locate(self.target).version)  # type: ignore[attr-defined]
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `construct` takes."""
+        return {"target": self.target, "settings": self.settings}
+
+    def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
+        """Target, version and the settings that differ from their declared defaults; fields named in `outside` never count."""
+        settings = {
+            key: _identity_of(value)
+            for key, value in self.settings.items()
+            if key not in outside and not (key in self.defaults and self.defaults[key] == value)
+        }
+        return {"target": self.target, "version": self.version, "settings": settings}
+
+    @cached_property
+    def instance(self) -> Any:
+        return construct(self.entry)
+
+
+def declare(given: Mapping[str, Any], where: str, plugins: Sequence[str] = (), extra: Mapping[str, Any] | None = None) -> Declared:
+    """Checks one configured object: {name, _target_, fields...} (plus `extra` fields that the platform fills in).
+
+    Raises:
+        UserError: an unknown target, field, type or value; the sentence names the allowed ones.
+    """
+    target = given.get("_target_")
+    cls = class_of(target, where, plugins)
+    offered = _fields(cls)
+    settings: dict[str, Any] = {}
+    for key, value in {**given, **(extra or {})}.items():
+        if key in ("name", "label", "_target_", "preprocess"):
+            continue
+        if key not in offered:
+            raise unknown("key", key, offered, where)
+        settings[key] = _typed(value, offered[key][0], f"{where}.{key}")
+    missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
+    if missing:
+        raise UserError(f"{where} lacks a value for {', '.join(missing)}; set {where}.{missing[0]}=...")
+    defaults = {key: _typed(default, hint, key) for key, (hint, default) in offered.items() if default is not dataclasses.MISSING}
+    declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults)
+    if dataclasses.is_dataclass(cls):
+        try:
+            _ = declared.instance
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{where}: {error}") from error
+    return declared
+
+
+def class_of(target: Any, where: str, plugins: Sequence[str]) -> type:
+    """The class that a `_target_` names, inside our packages or declared plug-ins."""
+    allowed = (*OURS, *plugins)
+    if not isinstance(target, str) or target.split(".")[0] not in allowed:
+        raise UserError(
+            f"{where}._target_={target!r} is outside the packages that may be named ({', '.join(allowed)}); "
+            f"add its package with plugins=[...]"
+        )
+    try:
+        return locate(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
+
+
+def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
+    """Name -> (type, default or MISSING) of a dataclass's fields or a network's keyword arguments."""
+    if dataclasses.is_dataclass(cls):
+        hints = get_type_hints(cls)
+        return {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls)}
+    hints = get_type_hints(cls.__init__)
+    return {
+        name: (hints.get(name, Any), dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if name not in _GIVEN_BY_THE_PLATFORM
+    }
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """`value` in canonical form if it is of type `hint`."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        fits, canonical = _fit(value, option)
+        if fits:
+            return canonical
+    allowed = " or ".join(_words(option) for option in options)
+    raise UserError(f"{where}={value!r} is of the wrong type or value; allowed: {allowed}")
+
+
+def _fit(value: Any, option: Any) -> tuple[bool, Any]:
+    origin = get_origin(option)
+    if origin is Literal:
+        return value in get_args(option), value
+    if origin in (tuple, list, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        inner = get_args(option)[0] if get_args(option) else Any
+        if not isinstance(value, list | tuple):
+            return False, value
+        parts = [_fit(item, inner) for item in value]
+        return all(fits for fits, _ in parts), [part for _, part in parts]
+    if option is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number, float(value) if number else value
+    if option is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    if option in (type(None), None):
+        return value is None, value
+    if option in (str, bool):
+        return isinstance(value, option), value
+    return option is Any or is_entry(value), value
+
+
+def _words(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return ", ".join(str(value) for value in get_args(option))
+    plain = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    return plain.get(option, "a list" if get_origin(option) else getattr(option, "__name__", str(option)))
+
+
+def _identity_of(value: Any) -> Any:
+    """A nested entry is identified by its own non-default settings."""
+    if not is_entry(value):
+        return value
+    defaults = {key: default for key, (_, default) in _fields(locate(value["target"])).items()}
+    settings = {key: part for key, part in value["settings"].items() if key not in defaults or _plain(defaults[key]) != part}
+    return {"target": value["target"], "version": locate(value["target"]).version, "settings": settings}  # type: ignore[attr-defined]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

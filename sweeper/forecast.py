@@ -1,0 +1,76 @@
+"""What a plan will cost before it runs: FLOPs from pass counts, hours from an assumed speed, disk from parameter counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sap_core.api import Passes
+from sap_core.construct import construct
+from sap_core.cost import flops_per_sample
+from sap_core.identity import canonical_json
+from sap_core.records import Planned
+from sweeper.declared import Declared
+from sweeper.jobs import Job
+
+_ROW_FILE_BYTES = 14_000
+"""Measured: one Parquet file of a family's rows (mostly schema)."""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """A network's arithmetic per sample and direction, and its size."""
+
+    forward: float
+    backward: float
+    parameters: int
+
+    def total(self, passes: Passes) -> float:
+        return passes.forwards * self.forward + passes.backwards * self.backward
+
+
+_COUNTED: dict[str, Flops] = {}
+
+
+def flops_of(model: Declared, dataset: Declared) -> Flops:
+    """Counted once per network and data set, on torch's meta device: no memory, no arithmetic."""
+    key = canonical_json([model.entry, dataset.entry])
+    if key not in _COUNTED:
+        data = dataset.instance
+        with torch.device("meta"):
+            network = construct(model.entry, num_outputs=data.classes.num, input_shape=data.shape)
+        forward, backward = flops_per_sample(network, data.shape, "meta")
+        _COUNTED[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
+    return _COUNTED[key]
+
+
+def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flops_per_second: float, device: str) -> str:
+    """The dry run's text: cells, jobs, settings per search, forecast of hours and disk."""
+    cells = Counter(row.cell for row in rows if row.method == "vanilla")
+    kinds = Counter(job.kind for job in jobs)
+    flops = sum(job.forecast_flops for job in jobs)
+    lines = [f"{len(cells)} cells, {len({row.seed for row in rows})} seeds: {len(jobs)} jobs, {len(rows)} rows"]
+    lines += [f"  {kind:<7} {count:>7} jobs" for kind, count in kinds.items()]
+    lines += ["", f"{'search':<24} {'per baseline':<28} {'baselines':>9} {'rows':>8} {'jobs':>7} {'share of FLOPs':>15}"]
+    for name in dict.fromkeys((row.method, row.space) for row in rows):
+        members = [row for row in rows if (row.method, row.space) == name]
+        baselines = {row.baseline_id for row in members}
+        tried = len(members) // len(baselines)
+        distinct = len({row.distinct for row in members if row.baseline_id == members[0].baseline_id})
+        share = sum(row.forecast_flops or 0.0 for row in members) / flops if flops else 0.0
+        label = name[0] + (f"@{name[1]}" if name[1] else "")
+        job_count = len({row.job_id for row in members})
+        lines.append(
+            f"{label:<24} {f'{tried} ({distinct} distinct)':<28} {len(baselines):>9} {len(members):>8} {job_count:>7} {share:>14.1%}"
+        )
+    unit = "GPU-hours" if device.startswith("cuda") else "worker-hours"
+    disk = sum(1 for job in jobs if job.kind == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
+    lines += [
+        "",
+        f"forecast: {flops:.3g} FLOPs, {flops / flops_per_second / 3600:.2f} {unit} at {flops_per_second:.2g} FLOP/s per worker "
+        f"(backend.flops_per_second), {disk / 1e9:.2f} GB on disk",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""Runs jobs in worker processes on this machine; a worker that dies takes one job with it, never the sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from sap_core.errors import UserError
+from sweeper.execute import Folders, Result, fail, summary
+from sweeper.jobs import Job
+from sweeper.provenance import HOME
+from sweeper.schedule import Schedule
+from sweeper.store import Store
+
+Report = Callable[[Job, Result], None]
+
+_GRACE_SECONDS = 20.0
+"""How long a worker that was asked to stop may take to store its state."""
+
+
+class LocalBackend:
+    """`workers` processes, one job each at a time."""
+
+    def __init__(self, folders: Folders, workers: int, device: str = "cpu") -> None:
+        self.folders = folders
+        self.workers = workers
+        self.device = device
+        self.store = Store(folders.store)
+        self._selector = selectors.DefaultSelector()
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+
+    def run(self, schedule: Schedule, report: Report) -> None:
+        """Runs until nothing can start any more; `report` is called after each job.
+
+        Raises:
+            UserError: a worker could not store its results.
+            KeyboardInterrupt: passed on, after the workers have stored what they can.
+        """
+        try:
+            while not schedule.empty:
+                while len(self._busy) < self.workers and (job := schedule.next()) is not None:
+                    self._start(job)
+                if not self._busy:
+                    break
+                for key, _ in self._selector.select():
+                    self._collect(key.data, schedule, report)
+        finally:
+            self._close()
+
+    def _start(self, job: Job) -> None:
+        if not self._idle:
+            worker = _Worker(self.folders, self.device)
+            self._selector.register(worker.answers, selectors.EVENT_READ, worker)
+            self._idle.append(worker)
+        worker = self._idle.pop()
+        self._busy.append(worker)
+        worker.send(job, self.store.attempts(job.job_id))
+
+    def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
+        line = worker.answers.readline()
+        job = worker.job
+        self._busy.remove(worker)
+        if line:
+            answer = json.loads(line)
+            if "fatal" in answer:
+                raise UserError(answer["fatal"])
+            result = Result(**answer)
+            self._idle.append(worker)
+        else:
+            self._selector.unregister(worker.answers)
+            result = fail_dead(job, self.store, worker.attempts, _how(worker.process.wait()))
+        settle_result(schedule, self.store, job, result, report)
+
+    def _close(self) -> None:
+        for worker in [*self._busy, *self._idle]:
+            worker.stop()
+        for worker in [*self._busy, *self._idle]:
+            worker.end(_GRACE_SECONDS)
+        self._selector.close()
+
+
+class _Worker:
+    """One `python -m sweeper.execute --serve` and the job it has."""
+
+    job: Job
+    attempts: int
+
+    def __init__(self, folders: Folders, device: str) -> None:
+        log = folders.store / "logs" / "workers.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "sweeper.execute", "--serve", "--device", device]
+        for name in ("data", "store", "artifacts"):
+            command += [f"--{name}", str(Path(getattr(folders, name)).resolve())]
+        with log.open("a") as errors:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HOME, env=worker_environment()
+            )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._jobs, self.answers = self.process.stdin, self.process.stdout
+
+    def send(self, job: Job, attempts: int) -> None:
+        self.job, self.attempts = job, attempts
+        with contextlib.suppress(BrokenPipeError):  # it died: its closed answers say so
+            self._jobs.write(job.to_json() + "\n")
+            self._jobs.flush()
+
+    def stop(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._jobs.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def end(self, seconds: float) -> None:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.answers.close()
+
+
+def worker_environment() -> dict[str, str]:
+    """One computing thread per library unless the job sets more; the checkout first on the path."""
+    path = os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
+
+
+def fail_dead(job: Job, store: Store, attempts: int, how: str) -> Result:
+    """The result of a job whose process ended without an answer; `attempts` had been made before.
+
+    A worker whose time runs out stores its failed rows itself before it ends; those stand.
+    """
+    if store.attempts(job.job_id) > attempts:
+        return summary(job, store.read_rows(job.job_id), 0.0)
+    return fail(job, store, "killed", f"the worker process ended in the middle of the job ({how})")
+
+
+def _how(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code}" + (", which the kernel sends when memory runs out" if code == -signal.SIGKILL else "")
+
+
+def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, report: Report) -> None:
+    """Books an ended job in the schedule; jobs that stand on a failed one become failed rows that name it."""
+    if result.status == "stopped":
+        schedule.put_back(job.job_id)
+        return
+    schedule.finish(job.job_id, result.status == "ok", result.error)
+    report(job, result)
+    for orphan, why in schedule.orphans():
+        report(orphan, fail(orphan, store, "parent", why))

@@ -1,0 +1,203 @@
+"""From checked cells to jobs: pure, content-addressed, parents first.
+
+Ids are hashes of what a run *is* (docs/design.md, "Ids"). Inside: kind, data set, noise, network, trainer or method with its version, its
+search space's name, seed, and the ids of parents. Outside: commit, paths, backend, device, threads, experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sap_core.api import Need, Passes, Sizes
+from sap_core.data.source import Fingerprint
+from sap_core.evaluate import PROBE
+from sap_core.identity import canonical_json, content_id
+from sap_core.records import VANILLA, Planned
+from sweeper.cells import Cell, Search
+from sweeper.config import Config
+from sweeper.forecast import Flops, flops_of
+from sweeper.jobs import Job, PlannedRun
+
+OUTSIDE = ("verify", "download")
+"""Fields of data sets that change no number of a verified copy."""
+
+_PRECISION = "float32"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in the order in which they should start, and one line per row they will write."""
+
+    jobs: tuple[Job, ...]
+    rows: tuple[Planned, ...]
+
+
+def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Fingerprint]) -> Plan:
+    """Plans every cell; each cell's first seed stands before any second seed.
+
+    Args:
+        config: the checked configuration.
+        cells: the checked cells.
+        prints: fingerprint of each data set by `data_key`; missing ones (a dry run without data) count as verified.
+    """
+    seeds = config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
+    jobs: dict[str, Job] = {}
+    rows: dict[str, Planned] = {}
+    for seed in seeds:
+        for cell in cells:
+            for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
+                jobs.setdefault(job.job_id, job)
+                for row in planned:
+                    rows.setdefault(row.run_id, row)
+    return Plan(tuple(jobs.values()), tuple(rows.values()))
+
+
+def data_key(cell: Cell) -> str:
+    return canonical_json(cell.dataset.entry)
+
+
+def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Iterator[tuple[Job, list[Planned]]]:
+    """The chain of one cell and seed: train [-> select -> train] -> tune."""
+    common = _Common(config, cell, seed, found, flops_of(cell.model, cell.dataset))
+    train = common.train(None)
+    yield train
+    if cell.pruner:
+        select = common.select(train[0])
+        yield select
+        train = common.train(select[0])
+        yield train
+    for search in cell.searches:
+        yield from common.tune(train[0], search)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What the jobs of one cell and seed share."""
+
+    config: Config
+    cell: Cell
+    seed: int
+    found: Fingerprint
+    flops: Flops
+
+    def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
+        """The baseline, on all training samples or on those a select job kept."""
+        cell, spec = self.cell, self._spec(select)
+        job_id = content_id(self._baseline_identity(select))
+        kept = None if select is None else cell.keep
+        num_train = round(cell.sizes[0] * (kept or 1.0))
+        passes = cell.trainer.instance.forecast(Sizes(num_train, cell.sizes[1])) + self._scoring(1) + Passes(num_train)
+        labels = self._labels(VANILLA, None, job_id, cell.trainer.version) | {
+            "information": "none", "pruner": cell.pruner.name if select and cell.pruner else None, "keep": kept,
+        }  # fmt: skip
+        run = PlannedRun(job_id, 0, cell.trainer.settings)
+        return self._job(job_id, "train", spec, (run,), labels, (select.job_id,) if select else (), passes, [0])
+
+    def select(self, warm: Job) -> tuple[Job, list[Planned]]:
+        """Which training samples to keep, by a network trained on all of them."""
+        cell = self.cell
+        assert cell.pruner is not None
+        identity = {"kind": "select", "baseline": warm.job_id, "pruner": cell.pruner.identity(), "keep": cell.keep}
+        job_id = content_id(identity)
+        spec = {"baseline": warm.spec, "pruner": cell.pruner.entry, "keep": cell.keep}
+        labels = self._labels(cell.pruner.name, None, warm.job_id, cell.pruner.version)
+        labels |= {"information": "scored", "pruner": cell.pruner.name, "keep": cell.keep}
+        run = PlannedRun(job_id, 0, cell.pruner.settings)
+        return self._job(job_id, "select", spec, (run,), labels, (warm.job_id,), Passes(cell.sizes[0]), [0])
+
+    def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
+        """One job per family of settings."""
+        families: dict[Any, list[int]] = {}
+        for position, setting in enumerate(search.settings):
+            families.setdefault(setting.instance.family(), []).append(position)
+        distinct = search.distinct()
+        for positions in families.values():
+            chosen = [search.settings[position] for position in positions]
+            runs = tuple(
+                PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.settings, setting.entry)
+                for position, setting in zip(positions, chosen, strict=True)
+            )
+            job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
+            instances = [setting.instance for setting in chosen]
+            passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+            labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
+            labels |= {"information": _information(instances[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+            spec = {"baseline": baseline.spec}
+            numbers = [distinct[position] for position in positions]
+            yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
+
+    def _job(
+        self, job_id: str, kind: str, spec: dict[str, Any], runs: tuple[PlannedRun, ...], labels: dict[str, Any],
+        parents: tuple[str, ...], passes: Passes, distinct: Sequence[int],
+    ) -> tuple[Job, list[Planned]]:  # fmt: skip
+        backend = self.config.backend
+        flops = self.flops.total(passes)
+        resources = {"cpus": float(backend.threads), "gpus": backend.gpus_per_job}
+        job = Job(job_id, kind, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, flops)
+        planned = [
+            Planned(
+                run_id=run.run_id, job_id=job_id, kind=kind, parents=",".join(parents), cell=self.cell.name, dataset=labels["dataset"],
+                noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
+                method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
+                settings=canonical_json(_without_entries(run.settings)), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
+                forecast_flops=flops / len(runs),
+            )
+            for run, number in zip(runs, distinct, strict=True)
+        ]  # fmt: skip
+        return job, planned
+
+    def _spec(self, select: Job | None) -> dict[str, Any]:
+        """What builds the baseline's data and network on any machine."""
+        cell = self.cell
+        return {
+            "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "trainer": cell.trainer.entry,
+            "preprocess": cell.preprocess, "seed": self.seed, "limit": cell.limit, "selection": {"job": select.job_id} if select else None,
+        }  # fmt: skip
+
+    def _baseline_identity(self, select: Job | None) -> dict[str, Any]:
+        cell = self.cell
+        identity = {
+            "kind": "train", "dataset": cell.dataset.identity(OUTSIDE), "noise": cell.noise.identity(), "model": cell.model.identity(),
+            "trainer": cell.trainer.identity(), "preprocess": cell.preprocess, "seed": self.seed,
+        }  # fmt: skip
+        if not self.found.verified:
+            identity["fingerprint"] = self.found.digest
+        if cell.limit:
+            identity["limit"] = cell.limit
+        if select:
+            identity["selection"] = select.job_id
+        return identity
+
+    def _run_id(self, baseline: Job, search: Search, setting: Mapping[str, Any]) -> str:
+        return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
+
+    def _labels(self, method: str, search: Search | None, baseline_id: str, version: int) -> dict[str, Any]:
+        cell = self.cell
+        return {
+            "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
+            "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
+            "trainer": cell.trainer.name, "pruner": None, "keep": None, "baseline_id": baseline_id, "seed": self.seed, "method": method,
+            "space": search.space if search else None, "space_hash": search.space_hash if search else None,
+            "val_labels": "noisy" if cell.noise_rate or not cell.dataset.instance.truth_known else "clean",
+            "precision": _PRECISION, "version": version,
+        }  # fmt: skip
+
+    def _scoring(self, settings: int) -> Passes:
+        """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
+        _, val, test = self.cell.sizes
+        wrong = min(PROBE, round(self.cell.sizes[0] * (self.cell.noise_rate or 0.0)))
+        return Passes(forwards=settings * (val + test + wrong))
+
+
+def _information(setting: Any) -> str:
+    """What a method is told beyond the given labels."""
+    needs: frozenset[Need] = setting.needs()
+    if needs:
+        return "oracle"
+    return "scored" if hasattr(setting, "num_trusted") else "none"
+
+
+def _without_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value["target"] if isinstance(value, Mapping) and "target" in value else value for key, value in settings.items()}

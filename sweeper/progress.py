@@ -1,0 +1,97 @@
+"""What a person sees while a sweep runs: done, total, ETA and the best so far on a terminal, one line per event in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from sweeper.execute import Result
+from sweeper.jobs import Job
+
+_QUIET_SECONDS = 15.0
+"""Without a terminal, a progress line is printed at most this often."""
+
+
+class Progress:
+    """A context: `report` after each job. `planned` rows exist in all, `held` of them were in the store before."""
+
+    def __init__(self, jobs: Iterable[Job], planned: int, held: int, log: Path) -> None:
+        self.planned, self.done, self.failed = planned, held, 0
+        self.best: dict[str, float] = {}
+        self._work = sum(_weight(job) for job in jobs)
+        self._worked = 0.0
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=False) if self._console.is_terminal else None
+        self._log = log.open("a", buffering=1)
+        self._start = self._spoke = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        self._event(f"start: {self.planned} rows planned, {self.done} held")
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._draw(last=True)
+        if self._live:
+            self._live.stop()
+        self._event(f"end: {self.done} of {self.planned} rows, {self.failed} failed" + (f"; {kind.__name__}: {error}" if kind else ""))
+        self._log.close()
+
+    def report(self, job: Job, result: Result) -> None:
+        """A job has ended."""
+        self.done += len(job.runs)
+        self.failed += result.failed
+        self._worked += _weight(job)
+        for method, score in result.best.items():
+            self.best[method] = max(score, self.best.get(method, float("-inf")))
+        fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
+        name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
+        line = f"{job.job_id} {job.kind} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
+        self._event(line + (f"; {result.error_kind}: {result.error}" if result.error else ""))
+        if result.train_acc is not None or result.status == "failed":
+            self._console.print(
+                line if result.status == "ok" else f"{line}; {result.error_kind}: {result.error}", markup=False, soft_wrap=True
+            )
+        self._draw()
+
+    def text(self) -> str:
+        """The progress line."""
+        elapsed = time.monotonic() - self._start
+        left = elapsed * (self._work - self._worked) / self._worked if self._worked else None
+        best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))
+        return (
+            f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {_clock(elapsed)}  ETA {_clock(left)}"
+            f"{'  |  best val_noisy: ' + best if best else ''}"
+        )
+
+    def _draw(self, last: bool = False) -> None:
+        if self._live:
+            self._live.update(Text(self.text(), overflow="fold"), refresh=True)
+        elif last or time.monotonic() - self._spoke >= _QUIET_SECONDS:
+            self._spoke = time.monotonic()
+            print(self.text(), file=sys.stderr, flush=True)
+
+    def _event(self, line: str) -> None:
+        self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+
+
+def _weight(job: Job) -> float:
+    """A job's part of the work: its forecast, or one per row."""
+    return job.forecast_flops or float(len(job.runs))
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,192 @@
+"""Runs jobs as Ray Tune trials. The only file that knows Ray.
+
+Measured habits (docs/design.md): actors are reused (37 trials a second instead of 0.4), automatic loggers and usage statistics are off,
+rows are written by the worker before it reports, Tune's own restore is not used, and no Ray is ever stopped but the one started here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sap_core.errors import UserError
+from sweeper.execute import Folders, Result, execute
+from sweeper.jobs import Job
+from sweeper.local_backend import Report, fail_dead, settle_result, worker_environment
+from sweeper.provenance import HOME
+from sweeper.schedule import Schedule
+from sweeper.store import Store
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class RayBackend:
+    """A Ray started here (or the one at `address`) and one Tune run that lasts as long as there are jobs."""
+
+    def __init__(self, folders: Folders, workers: int, device: str = "cpu", address: str | None = None, gpus_per_job: float = 0.0) -> None:
+        self.folders = Folders(*(Path(getattr(folders, name)).resolve() for name in ("data", "store", "artifacts")))
+        self.workers = workers
+        self.device = device
+        self.address = address
+        self.gpus_per_job = gpus_per_job
+        self.store = Store(folders.store)
+
+    def run(self, schedule: Schedule, report: Report) -> None:
+        """As LocalBackend.run."""
+        if schedule.empty:
+            return
+        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+        fatal: list[str] = []
+        with self._ray(), _quiet(self.store.logs / "ray.log"), tempfile.TemporaryDirectory(prefix="sap-tune-") as folder:
+            from ray import tune
+
+            jobs = dict(schedule.waiting)
+            context = {
+                "folders": {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")},
+                "device": self.device,
+            }
+            trainable = tune.with_parameters(_trainable(), jobs={name: job.to_json() for name, job in jobs.items()}, context=context)
+            resources = tune.PlacementGroupFactory([{"CPU": 1.0, **({"GPU": self.gpus_per_job} if self.gpus_per_job else {})}])
+            search, callback = _pieces(schedule, self.store, jobs, report, fatal)
+            config = tune.TuneConfig(
+                search_alg=search, num_samples=len(jobs), max_concurrent_trials=self.workers, reuse_actors=True, metric="rows", mode="max"
+            )
+            run_config = tune.RunConfig(
+                storage_path=folder, name="sweep", callbacks=[callback], verbose=0, failure_config=tune.FailureConfig(max_failures=0)
+            )
+            tune.Tuner(tune.with_resources(trainable, resources), tune_config=config, run_config=run_config).fit()
+        if fatal:
+            raise UserError(fatal[0])
+
+    @contextlib.contextmanager
+    def _ray(self) -> Iterator[None]:
+        import ray
+
+        if ray.is_initialized():
+            raise UserError("Ray is already running in this process; start the sweep from a fresh one")
+        environment = {name: value for name, value in worker_environment().items() if name in {"OMP_NUM_THREADS", "PYTHONPATH"}}
+        common: dict[str, Any] = {
+            "runtime_env": {"env_vars": environment},
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "configure_logging": True,
+        }
+        try:
+            if self.address:
+                ray.init(address=self.address, **common)
+            else:
+                short = f"/tmp/sap-ray-{os.getuid()}"  # a socket's path has at most 107 bytes
+                ray.init(num_cpus=self.workers, include_dashboard=False, _temp_dir=short, **common)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"Ray could not be started or reached ({' '.join(str(error).split())[:300]}); use backend=local, or mend backend.address"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _trainable() -> type:
+    """The class of trials: one step runs one job. Made here so that importing this module does not import Ray."""
+    from ray import tune
+
+    class JobTrial(tune.Trainable):
+        def setup(self, config: dict[str, Any], jobs: dict[str, str], context: dict[str, Any]) -> None:
+            os.chdir(HOME)
+            self._jobs, self._context = jobs, context
+            self._job_id = config["job_id"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._job_id = new_config["job_id"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            job = Job.from_json(self._jobs[self._job_id])
+            folders = Folders(**{name: Path(path) for name, path in self._context["folders"].items()})
+            try:
+                result = asdict(execute(job, folders, self._context["device"]))
+            except UserError as error:
+                result = {"job_id": job.job_id, "fatal": str(error)}
+            return {"result": result, "rows": result.get("rows", 0), "done": True}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+            return {}
+
+        def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+            return None
+
+    return JobTrial
+
+
+def _pieces(schedule: Schedule, store: Store, jobs: dict[str, Job], report: Report, fatal: list[str]) -> tuple[Any, Any]:
+    """The searcher that hands out ready jobs, and the callback that books ended ones."""
+    from ray.tune import Callback
+    from ray.tune.search import Searcher
+
+    attempts: dict[str, int] = {}
+
+    class Ready(Searcher):
+        """Answers None while all remaining jobs wait for their parents."""
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+            if fatal or (not schedule.waiting and not schedule.running):
+                return str(Searcher.FINISHED)
+            job = schedule.next()
+            if job is None:
+                return None if schedule.running else str(Searcher.FINISHED)
+            attempts[job.job_id] = store.attempts(job.job_id)
+            return {"job_id": job.job_id}
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            pass
+
+        def save(self, checkpoint_path: str) -> None:
+            pass
+
+        def restore(self, checkpoint_path: str) -> None:
+            pass
+
+    class Book(Callback):
+        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+            answer, job = result["result"], jobs[trial.config["job_id"]]
+            if "fatal" in answer:
+                fatal.append(answer["fatal"])
+                schedule.waiting.clear()
+                schedule.running.pop(job.job_id, None)
+                return
+            settle_result(schedule, store, job, Result(**answer), report)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            job = jobs[trial.config["job_id"]]
+            settle_result(schedule, store, job, fail_dead(job, store, attempts[job.job_id], "its Ray actor died"), report)
+
+    return Ready(metric="rows", mode="max"), Book()
+
+
+@contextlib.contextmanager
+def _quiet(path: Path) -> Iterator[None]:
+    """Tune prints a box and warnings whatever its verbosity: they go to a log file, progress is ours."""
+    with path.open("a") as log, contextlib.redirect_stdout(log):
+        loggers = [logging.getLogger(name) for name in ("ray", "ray.tune")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

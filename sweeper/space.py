@@ -1,0 +1,96 @@
+"""Search spaces in five words: grid, choice, uniform, loguniform, randint. They check themselves and can be counted.
+
+spaces:
+  alpha16: {alpha: {grid: [300000.0, ..., 2000.0]}}     # the first field varies slowest; values are written mildest first
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sap_core.errors import UserError, unknown
+from sap_core.identity import content_id
+
+WORDS = ("grid", "choice", "uniform", "loguniform", "randint")
+LISTS = ("grid", "choice")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The values of one field."""
+
+    field: str
+    word: str
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        where = f"the space of '{self.field}'"
+        if self.word not in WORDS:
+            raise unknown("word", self.word, WORDS, where)
+        if self.word in LISTS:
+            if not self.values:
+                raise UserError(f"{where} is empty; give '{self.word}' at least one value")
+            if len(set(map(repr, self.values))) != len(self.values):
+                raise UserError(f"{where} names a value twice: {list(self.values)}; name each once")
+            return
+        bounds = [value for value in self.values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(self.values) != 2 or len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise UserError(f"{where} needs [low, high] with low < high for '{self.word}', not {list(self.values)}")
+        if self.word == "loguniform" and bounds[0] <= 0:
+            raise UserError(f"{where} must be above 0 for 'loguniform', not {bounds[0]}")
+
+
+@dataclass(frozen=True)
+class Space:
+    """A named product of domains."""
+
+    name: str
+    domains: tuple[Domain, ...]
+
+    @classmethod
+    def parse(cls, name: str, given: Mapping[str, Any]) -> Space:
+        """From YAML: {field: {word: values}}.
+
+        Raises:
+            UserError: a field without exactly one word, an unknown word, or bad values.
+        """
+        domains = []
+        for field, words in given.items():
+            if not isinstance(words, Mapping) or len(words) != 1:
+                raise UserError(
+                    f"field '{field}' of space '{name}' needs exactly one of {', '.join(WORDS)}, as in {{grid: [1, 2]}}, not {words!r}"
+                )
+            word, values = next(iter(words.items()))
+            domains.append(Domain(str(field), str(word), tuple(values) if isinstance(values, list | tuple) else (values,)))
+        return cls(name, tuple(domains))
+
+    def grid(self) -> list[dict[str, Any]]:
+        """All settings in order, the first field slowest.
+
+        Raises:
+            UserError: a field is a range, which has no list of values.
+        """
+        for domain in self.domains:
+            if domain.word not in LISTS:
+                raise UserError(
+                    f"field '{domain.field}' of space '{self.name}' is a '{domain.word}' range, which a grid cannot list; "
+                    f"give its values with grid: [...]"
+                )
+        names = [domain.field for domain in self.domains]
+        return [dict(zip(names, values, strict=True)) for values in itertools.product(*(domain.values for domain in self.domains))]
+
+    def hash(self, base: Mapping[str, Any]) -> str:
+        """The id of this space over a method's fixed settings: what was searched, settled before the first trial."""
+        return content_id({"base": base, "domains": [[domain.field, domain.word, list(domain.values)] for domain in self.domains]})
+
+
+def spread(items: list[Any], count: int) -> list[Any]:
+    """`count` items evenly spread over the list, first and last included, in order."""
+    if count >= len(items):
+        return items
+    if count == 1:
+        return items[:1]
+    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
