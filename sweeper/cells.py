@@ -12,6 +12,9 @@ from sweeper.config import Config, Debug
 from sweeper.declared import Declared, class_of, declare
 from sweeper.space import Space, spread
 
+PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
+"""The defaults of trainer.preprocess."""
+
 _COUNTS = ("num_trusted", "num_retain", "num_forget")
 _FEWEST = 8
 """A smoke run scales numbers of samples down with its images, but not below this."""
@@ -112,7 +115,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
 
 def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
     """The trainer's recipe for inputs, complete."""
-    values = {"normalise": True, "augment": "none", "padding": 4}
+    values = dict(PREPROCESS)
     for key, value in given.items():
         if key not in values:
             raise unknown("key", key, values, "trainer.preprocess")

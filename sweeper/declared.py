@@ -97,10 +97,10 @@ def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
     if dataclasses.is_dataclass(cls):
         hints = get_type_hints(cls)
         return {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls)}
-    hints = get_type_hints(cls.__init__)
+    hints = get_type_hints(vars(cls)["__init__"]) if "__init__" in vars(cls) else {}
     return {
         name: (hints.get(name, Any), dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        for name, parameter in inspect.signature(cls).parameters.items()
         if name not in _GIVEN_BY_THE_PLATFORM
     }
 

@@ -236,7 +236,7 @@ def _cost_columns(cost: Costs, device: torch.device) -> Columns:
     seconds = cost.seconds
 
     def total(*phases: str) -> float | None:
-        found = [seconds[phase] for phase in phases if phase in seconds]  # type: ignore[index]
+        found = [seconds[phase] for phase in phases if phase in seconds]
         return sum(found) if found else None
 
     return {

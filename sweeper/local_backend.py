@@ -9,17 +9,14 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from sap_core.errors import UserError
 from sweeper.execute import Folders, Result, fail, summary
 from sweeper.jobs import Job
 from sweeper.provenance import HOME
-from sweeper.schedule import Schedule
+from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
-
-Report = Callable[[Job, Result], None]
 
 _GRACE_SECONDS = 20.0
 """How long a worker that was asked to stop may take to store its state."""
@@ -38,12 +35,7 @@ class LocalBackend:
         self._busy: list[_Worker] = []
 
     def run(self, schedule: Schedule, report: Report) -> None:
-        """Runs until nothing can start any more; `report` is called after each job.
-
-        Raises:
-            UserError: a worker could not store its results.
-            KeyboardInterrupt: passed on, after the workers have stored what they can.
-        """
+        """See `sweeper.schedule.Backend`."""
         try:
             while not schedule.empty:
                 while len(self._busy) < self.workers and (job := schedule.next()) is not None:

@@ -15,8 +15,9 @@ from sap_core.data.source import Fingerprint
 from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
-from sweeper.cells import Cell, Search
+from sweeper.cells import PREPROCESS, Cell, Search
 from sweeper.config import Config
+from sweeper.declared import Declared
 from sweeper.forecast import Flops, flops_of
 from sweeper.jobs import Job, PlannedRun
 
@@ -55,6 +56,7 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
 
 
 def data_key(cell: Cell) -> str:
+    """One text per data set and options."""
     return canonical_json(cell.dataset.entry)
 
 
@@ -123,7 +125,7 @@ class _Common:
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
-            labels |= {"information": _information(instances[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+            labels |= {"information": _information(chosen[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
             spec = {"baseline": baseline.spec}
             numbers = [distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
@@ -160,7 +162,7 @@ class _Common:
         cell = self.cell
         identity = {
             "kind": "train", "dataset": cell.dataset.identity(OUTSIDE), "noise": cell.noise.identity(), "model": cell.model.identity(),
-            "trainer": cell.trainer.identity(), "preprocess": cell.preprocess, "seed": self.seed,
+            "trainer": cell.trainer.identity(), "preprocess": {key: value for key, value in cell.preprocess.items() if value != PREPROCESS[key]}, "seed": self.seed,
         }  # fmt: skip
         if not self.found.verified:
             identity["fingerprint"] = self.found.digest
@@ -191,12 +193,12 @@ class _Common:
         return Passes(forwards=settings * (val + test + wrong))
 
 
-def _information(setting: Any) -> str:
+def _information(setting: Declared) -> str:
     """What a method is told beyond the given labels."""
-    needs: frozenset[Need] = setting.needs()
+    needs: frozenset[Need] = setting.instance.needs()
     if needs:
         return "oracle"
-    return "scored" if hasattr(setting, "num_trusted") else "none"
+    return "scored" if "num_trusted" in setting.settings else "none"
 
 
 def _without_entries(settings: Mapping[str, Any]) -> dict[str, Any]:

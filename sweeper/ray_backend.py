@@ -18,9 +18,9 @@ from typing import Any
 from sap_core.errors import UserError
 from sweeper.execute import Folders, Result, execute
 from sweeper.jobs import Job
-from sweeper.local_backend import Report, fail_dead, settle_result, worker_environment
+from sweeper.local_backend import fail_dead, settle_result, worker_environment
 from sweeper.provenance import HOME
-from sweeper.schedule import Schedule
+from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
 
 _QUIET = {
@@ -45,7 +45,7 @@ class RayBackend:
         self.store = Store(folders.store)
 
     def run(self, schedule: Schedule, report: Report) -> None:
-        """As LocalBackend.run."""
+        """See `sweeper.schedule.Backend`."""
         if schedule.empty:
             return
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from sweeper.execute import Result
 from sweeper.jobs import Job
+
+Report = Callable[[Job, Result], None]
+
+
+class Backend(Protocol):
+    """Runs jobs somewhere."""
+
+    def run(self, schedule: Schedule, report: Report) -> None:
+        """Runs until nothing can start any more; `report` is called after each job.
+
+        Raises:
+            UserError: results could not be stored.
+            KeyboardInterrupt: passed on, after the workers have stored what they can.
+        """
 
 
 @dataclass

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -150,7 +149,6 @@ def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> 
         pq.write_table(table, temporary, compression="zstd")
 
 
-@cache
 def schema(kind: type[Any]) -> pa.Schema:
     """The Arrow schema of a record class: nullable where its annotation allows None."""
     import pyarrow as pa
