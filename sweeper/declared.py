@@ -108,7 +108,7 @@ def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """`value` in canonical form if it is of type `hint`."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for option in options:
+    for option in sorted(options, key=lambda option: option is not type(value)):  # 300 stays whole where both kinds of number are allowed
         fits, canonical = _fit(value, option)
         if fits:
             return canonical

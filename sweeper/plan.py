@@ -160,9 +160,10 @@ class _Common:
 
     def _baseline_identity(self, select: Job | None) -> dict[str, Any]:
         cell = self.cell
+        preprocess = {key: value for key, value in cell.preprocess.items() if value != PREPROCESS[key]}
         identity = {
             "kind": "train", "dataset": cell.dataset.identity(OUTSIDE), "noise": cell.noise.identity(), "model": cell.model.identity(),
-            "trainer": cell.trainer.identity(), "preprocess": {key: value for key, value in cell.preprocess.items() if value != PREPROCESS[key]}, "seed": self.seed,
+            "trainer": cell.trainer.identity(), "preprocess": preprocess, "seed": self.seed,
         }  # fmt: skip
         if not self.found.verified:
             identity["fingerprint"] = self.found.digest

@@ -1,0 +1,99 @@
+"""The command `sap-sweep` (also `python -m sweeper`, from the checkout's root)."""
+
+from __future__ import annotations
+
+import sys
+
+from sap_core.errors import UserError
+from sap_core.guard import check_origins
+
+_HANDED_TO_HYDRA = (
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--shell-completion",
+    "-sc",
+    "--resolve",
+    "-r",
+)
+_OTHERS = ("--config-dir", "-cd", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn")
+
+USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and compares what it costs
+
+  sap-sweep experiment=demo                 run an experiment (a second start does only what is missing)
+  sap-sweep experiment=table1 dry_run=true  what it would run, with a forecast; runs nothing
+  sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
+  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods
+  sap-sweep experiment=demo --cfg job       the composed configuration
+  sap-sweep -sc install=bash                shell completion
+  sap-report results/demo                   tables and plots of a store
+
+Any key can be set: methods=[sap] trainer.epochs=2 seeds=[1] backend=local only='network=resnet18 method=sap,scrub'
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code (0 done, 1 a job failed, 2 the user's mistake, 130 interrupted)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        check_origins()
+        return _dispatch(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is stored; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    flags = [word.split("=")[0] for word in words if word.startswith("-")]
+    if any(flag in ("--multirun", "-m") for flag in flags):
+        raise UserError(
+            "--multirun is not used here: the planner makes its own products; give lists instead, as in "
+            "methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18], noise.rate: [0.1, 0.25]}]'"
+        )
+    if not words or (flags and flags[0] in ("--help", "-h") and len(words) == 1):
+        print(USAGE)
+        return 0
+    if words[0] == "list":
+        return _list()
+    if any(flag in _HANDED_TO_HYDRA for flag in flags):
+        return _hydra(words)
+    for flag in flags:
+        if flag not in _OTHERS:
+            raise UserError(f"unknown option '{flag}'; options: {', '.join((*_HANDED_TO_HYDRA, '--config-dir'))}")
+    from sweeper.app import sweep
+
+    return sweep(words)
+
+
+def _list() -> int:
+    from sweeper.config import group_options
+
+    for group, names in group_options().items():
+        print(f"{group:<11} {' '.join(names)}")
+    return 0
+
+
+def _hydra(words: list[str]) -> int:
+    """Help, --cfg and completion are Hydra's own; the configuration is checked by ours first, where one is to be shown."""
+    import hydra
+
+    from sweeper.config import compose_all, register
+
+    if any(word.split("=")[0] in ("--cfg", "-c") for word in words):
+        compose_all([word for word in words if "=" in word and not word.startswith("-")])
+    register()
+    sys.argv = ["sap-sweep", *words]
+    hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

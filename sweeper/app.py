@@ -1,0 +1,222 @@
+"""`sap-sweep`: from the command line to a finished store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sap_core.errors import UserError
+from sap_core.files import save_json, save_text
+from sap_core.identity import content_id
+from sweeper.only import Wanted, narrow, parse_only
+from sweeper.provenance import HOME, code_fingerprint
+from sweeper.store import Store
+
+if TYPE_CHECKING:
+    from sweeper.cells import Cell
+    from sweeper.config import Composed, Config
+    from sweeper.plan import Plan
+    from sweeper.schedule import Backend
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of one sweep, absolute."""
+
+    data: Path
+    store: Path
+    artifacts: Path
+
+
+def sweep(arguments: Sequence[str]) -> int:
+    """Composes, plans and runs what the store does not hold. Returns 0, or 1 when a job failed.
+
+    Raises:
+        UserError: see `sap_core.errors`.
+    """
+    from sweeper.config import compose_all
+
+    composed = compose_all(arguments)
+    config = composed.config
+    if not config.name or not composed.cells:
+        raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
+    only = parse_only(config.only)
+    places = _places(config)
+    if config.dry_run:
+        return _dry_run(composed, only)
+    store = Store(places.store)
+    with store.locked():
+        key = _plan_key(composed)
+        held = _held_rows(store, key) if only is None else None
+        if held is not None:
+            print(f"{places.store}: all {held} planned rows are there, nothing to do")
+            return 0
+        plan = _planned(composed, places)
+        _write_plan(store, plan, composed, key)
+        return _run(config, plan, places, store, only)
+
+
+def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted | None) -> int:
+    """Runs the jobs that the store does not hold."""
+    from sweeper.execute import fail
+    from sweeper.progress import Progress
+    from sweeper.schedule import Schedule
+
+    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    finished, problems = store.finished()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    schedule = Schedule.of(jobs, finished)
+    pending = list(schedule.waiting.values())
+    total = sum(len(job.runs) for job in jobs)
+    held = total - sum(len(job.runs) for job in pending)
+    print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
+    given_up = sum(1 for job in jobs if finished.get(job.job_id) == "failed")
+    if given_up:
+        print(
+            f"{given_up} jobs failed three times and are not tried again; delete their rows/*.failed.parquet to try once more",
+            file=sys.stderr,
+        )
+    with _terminated_as_interrupt(), Progress(pending, total, held, store.logs / "sweep.log") as progress:
+        for orphan, why in schedule.orphans():
+            progress.report(orphan, fail(orphan, store, "parent", why))
+        _backend(config, places, len(pending)).run(schedule, progress.report)
+    failed = len(schedule.failed)
+    if failed:
+        print(
+            f"{failed} jobs failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _backend(config: Config, places: Places, jobs: int) -> Backend:
+    """The chosen backend, with no more workers than there are jobs."""
+    from sweeper.execute import Folders
+
+    settings = config.backend
+    folders = Folders(places.data, places.store, places.artifacts)
+    workers = max(1, min(_workers(settings), jobs))
+    if settings.name == "local":
+        from sweeper.local_backend import LocalBackend
+
+        return LocalBackend(folders, workers, settings.device)
+    from sweeper.ray_backend import RayBackend
+
+    return RayBackend(folders, workers, settings.device, settings.address, settings.gpus_per_job)
+
+
+def _workers(settings: Any) -> int:
+    """Jobs at a time: as asked, else one per core or as many as the GPUs' shares allow."""
+    if settings.workers is not None:
+        if settings.workers < 1:
+            raise UserError(f"backend.workers={settings.workers} must be at least 1, or null for one per core")
+        return int(settings.workers)
+    cores = max(1, len(os.sched_getaffinity(0)) // max(1, settings.threads))
+    if settings.device.startswith("cuda"):
+        import torch
+
+        share = settings.gpus_per_job or 1.0
+        return max(1, min(cores, int(torch.cuda.device_count() / share)))
+    return cores
+
+
+def _places(config: Config) -> Places:
+    suffix = f"-{config.debug.name}" if config.debug.name else ""
+    results = config.paths.results or f"results/{config.name}{suffix}"
+    return Places(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
+
+
+def _check(composed: Composed) -> tuple[Cell, ...]:
+    """All cells, each checked; a cell that stands twice is one."""
+    from sweeper.cells import check_cell
+
+    config = composed.config
+    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
+        raise UserError(f"seeds={config.seeds} must name at least one seed, each once")
+    if config.backend.name not in ("ray", "local"):
+        raise UserError(f"backend.name={config.backend.name!r} is unknown; allowed: ray, local")
+    return tuple(check_cell(cell, config) for cell in composed.cells)
+
+
+def _dry_run(composed: Composed, only: Wanted | None) -> int:
+    from sweeper.forecast import describe, flops_of
+    from sweeper.plan import make_plan
+
+    cells = _check(composed)
+    plan = make_plan(composed.config, cells, {})
+    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    chosen = {run.run_id for job in jobs for run in job.runs}
+    parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
+    backend = composed.config.backend
+    print(f"{composed.config.name}: dry run, nothing is run")
+    print(describe(jobs, [row for row in plan.rows if row.run_id in chosen], parameters, backend.flops_per_second, backend.device))
+    return 0
+
+
+def _planned(composed: Composed, places: Places) -> Plan:
+    """The plan, after the data sets were inspected."""
+    from sweeper.plan import data_key, make_plan
+
+    cells = _check(composed)
+    prints = {}
+    for cell in cells:
+        if data_key(cell) not in prints:
+            prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
+    return make_plan(composed.config, cells, prints)
+
+
+def _plan_key(composed: Composed) -> str:
+    """What a stored plan depends on: the configuration of every cell, and the code."""
+    raw = {name: value for name, value in composed.raw.items() if name not in ("only", "dry_run", "backend")}
+    return content_id({"config": raw, "cells": list(composed.cells), "code": code_fingerprint()})
+
+
+def _held_rows(store: Store, key: str) -> int | None:
+    """How many rows the stored plan has, if it is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
+    with suppress(OSError, ValueError, KeyError):
+        stored = json.loads((store.root / "plan.json").read_text())
+        if stored["key"] == key:
+            finished, _ = store.finished()
+            return int(stored["rows"]) if all(job_id in finished for job_id in stored["jobs"]) else None
+    return None
+
+
+def _write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
+    """plan.parquet, jobs.jsonl, config.yaml, and the key that says what they were made from."""
+    from sap_core.records import Planned
+    from sweeper.jobs import write_jobs
+    from sweeper.store import write_records
+
+    try:
+        from omegaconf import OmegaConf
+
+        save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
+        write_jobs(store.jobs, plan.jobs)
+        write_records(store.plan, plan.rows, Planned)
+        save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
+    except OSError as error:
+        raise UserError(
+            f"cannot write the plan into {store.root} ({error.strerror}); mend that, or choose another folder with paths.results=..."
+        ) from error
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the sweep as Ctrl-C does: workers store their state first."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
