@@ -49,27 +49,31 @@ class RayBackend:
         if schedule.empty:
             return
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-        fatal: list[str] = []
+        driver = _Driver(schedule, self.store, report)
         with self._ray(), _quiet(self.store.logs / "ray.log"), tempfile.TemporaryDirectory(prefix="sap-tune-") as folder:
             from ray import tune
 
-            jobs = dict(schedule.waiting)
             context = {
                 "folders": {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")},
                 "device": self.device,
             }
-            trainable = tune.with_parameters(_trainable(), jobs={name: job.to_json() for name, job in jobs.items()}, context=context)
+            trainable = tune.with_parameters(_trainable(), jobs={name: job.to_json() for name, job in driver.jobs.items()}, context=context)
             resources = tune.PlacementGroupFactory([{"CPU": 1.0, **({"GPU": self.gpus_per_job} if self.gpus_per_job else {})}])
-            search, callback = _pieces(schedule, self.store, jobs, report, fatal)
+            search, callback = _pieces(driver)
             config = tune.TuneConfig(
-                search_alg=search, num_samples=len(jobs), max_concurrent_trials=self.workers, reuse_actors=True, metric="rows", mode="max"
+                search_alg=search,
+                num_samples=len(driver.jobs),
+                max_concurrent_trials=self.workers,
+                reuse_actors=True,
+                metric="rows",
+                mode="max",
             )
             run_config = tune.RunConfig(
                 storage_path=folder, name="sweep", callbacks=[callback], verbose=0, failure_config=tune.FailureConfig(max_failures=0)
             )
             tune.Tuner(tune.with_resources(trainable, resources), tune_config=config, run_config=run_config).fit()
-        if fatal:
-            raise UserError(fatal[0])
+        if driver.fatal:
+            raise UserError(driver.fatal)
 
     @contextlib.contextmanager
     def _ray(self) -> Iterator[None]:
@@ -132,24 +136,47 @@ def _trainable() -> type:
     return JobTrial
 
 
-def _pieces(schedule: Schedule, store: Store, jobs: dict[str, Job], report: Report, fatal: list[str]) -> tuple[Any, Any]:
+class _Driver:
+    """What the searcher and the callback share: the schedule and its books. Tune stores copies of both for a restore that is never used;
+    this object goes into them as nothing."""
+
+    def __init__(self, schedule: Schedule, store: Store, report: Report) -> None:
+        self.schedule, self.store, self.report = schedule, store, report
+        self.jobs = dict(schedule.waiting)
+        self.attempts: dict[str, int] = {}
+        self.fatal: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(None), ())
+
+    def suggest(self) -> str | None:
+        """The id of a job that can start, "" when none ever will, None when all wait."""
+        job = None if self.fatal else self.schedule.next()
+        if job is None:
+            return None if self.schedule.running and not self.fatal else ""
+        self.attempts[job.job_id] = self.store.attempts(job.job_id)
+        return job.job_id
+
+    def result(self, job_id: str, answer: dict[str, Any]) -> None:
+        if "fatal" in answer:
+            self.fatal = answer["fatal"]
+        else:
+            settle_result(self.schedule, self.store, self.jobs[job_id], Result(**answer), self.report)
+
+    def died(self, job_id: str) -> None:
+        job = self.jobs[job_id]
+        settle_result(self.schedule, self.store, job, fail_dead(job, self.store, self.attempts[job_id], "its Ray actor died"), self.report)
+
+
+def _pieces(driver: _Driver) -> tuple[Any, Any]:
     """The searcher that hands out ready jobs, and the callback that books ended ones."""
     from ray.tune import Callback
     from ray.tune.search import Searcher
 
-    attempts: dict[str, int] = {}
-
     class Ready(Searcher):
-        """Answers None while all remaining jobs wait for their parents."""
-
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            if fatal or (not schedule.waiting and not schedule.running):
-                return str(Searcher.FINISHED)
-            job = schedule.next()
-            if job is None:
-                return None if schedule.running else str(Searcher.FINISHED)
-            attempts[job.job_id] = store.attempts(job.job_id)
-            return {"job_id": job.job_id}
+            job_id = driver.suggest()
+            return {"job_id": job_id} if job_id else str(Searcher.FINISHED) if job_id == "" else None
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             pass
@@ -162,17 +189,10 @@ def _pieces(schedule: Schedule, store: Store, jobs: dict[str, Job], report: Repo
 
     class Book(Callback):
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-            answer, job = result["result"], jobs[trial.config["job_id"]]
-            if "fatal" in answer:
-                fatal.append(answer["fatal"])
-                schedule.waiting.clear()
-                schedule.running.pop(job.job_id, None)
-                return
-            settle_result(schedule, store, job, Result(**answer), report)
+            driver.result(trial.config["job_id"], result["result"])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            job = jobs[trial.config["job_id"]]
-            settle_result(schedule, store, job, fail_dead(job, store, attempts[job.job_id], "its Ray actor died"), report)
+            driver.died(trial.config["job_id"])
 
     return Ready(metric="rows", mode="max"), Book()
 
