@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
+from sap_core.data.samples import cut
 from trainers.losses import Loss, loss_for
 
 LabelledBatch = tuple[Tensor, Tensor]
@@ -39,9 +40,9 @@ def stored_batches(samples: Samples, size: int) -> Iterator[LabelledBatch]:
 
 
 def mixed_batches(one: Samples, other: Samples, size: int) -> Iterator[LabelledBatch]:
-    """Batches of both sets together, ordered by position in the universe (so that neither comes first)."""
+    """Batches of both sets together: the union by position in the universe, cut into pieces; in a piece, those of `one` come first."""
     order = torch.cat([one.index, other.index]).argsort(stable=True)
-    for which in order.split(size):
+    for which in cut(order, size):
         parts = [(one, which[which < len(one)]), (other, which[which >= len(one)] - len(one))]
         batches = [next(samples.subset(part).batches(len(part))) for samples, part in parts if len(part)]
         yield torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])

@@ -6,7 +6,7 @@ while `from sap_core import sap_project` works.
 
 from importlib import import_module
 
-_PUBLIC = {"sap_project": "sap_core.sap", "SAP": "sap_core.sap"}
+_PUBLIC = {"sap_project": "sap_core.single", "sap_tune": "sap_core.single", "SAP": "sap_core.sap"}
 __all__ = sorted(_PUBLIC)
 
 

@@ -1,0 +1,84 @@
+"""How names and numbers are shown, in tables and plots alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sap_core.records import VANILLA
+
+RETRAIN = "retrain"
+REFERENCES = frozenset({VANILLA, RETRAIN})
+"""What contenders are compared with: never bold."""
+
+DASH = "\u2013"
+
+MINUS = "\u2212"
+
+MISSING = DASH
+
+_NAMES = {
+    "sap": "SAP", "scrub": "SCRUB", "ssd": "SSD", "finetune": "Finetune", "retrain": "Retrain", "vanilla": "Vanilla", "cf_k": "CF-k",
+    "eu_k": "EU-k", "neggrad": "NegGrad", "salun": "SalUn", "bad_teacher": "Bad Teacher",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score and how it is printed."""
+
+    name: str
+    unit: str
+    factor: float  # stored value x factor = printed value
+    decimals: int
+
+
+MEASURES = {"acc": Measure("accuracy", "%", 100, 2), "r2": Measure("R²", "", 1, 4)}
+
+
+def method_label(method: str, space: str | None = None) -> str:
+    """A method's name as shown, with its space unless that is the only one there can be: "SAP (alpha16)"."""
+    name = _NAMES.get(method, method)
+    return name if space in (None, "default") or method in REFERENCES else f"{name} ({space})"
+
+
+def number(value: float | None, decimals: int, sign: bool = False) -> str:
+    """A number with fixed decimals; a dash when there is none."""
+    if value is None or math.isnan(value):
+        return MISSING
+    text = f"{value:{'+' if sign else ''}.{decimals}f}"
+    return text.replace("-", MINUS)
+
+
+def mean_std(mean: float | None, std: float | None, decimals: int, sign: bool = False) -> str:
+    """`84.08 ± 0.52`; the mean alone when there is no spread; a dash when there is nothing."""
+    spread = "" if std is None or mean is None else f" ± {std:.{decimals}f}"
+    return number(mean, decimals, sign) + spread
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with three digits or so."""
+    if value is None or math.isnan(value):
+        return MISSING
+    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def span(values: Iterable[float], decimals: int = 0) -> str:
+    """`200`, or `20–500` when the values differ; a dash when there is none."""
+    there = sorted(value for value in values if not math.isnan(value))
+    if not there:
+        return MISSING
+    low, high = f"{there[0]:.{decimals}f}", f"{there[-1]:.{decimals}f}"
+    return low if low == high else f"{low}{DASH}{high}"
+
+
+def counted(count: int, word: str, several: str | None = None) -> str:
+    """`1 seed`, `3 seeds`, `2 searches`."""
+    return f"{count} {word if count == 1 else several or word + 's'}"
+
+
+def plain(value: float) -> str:
+    """A hyperparameter's value without needless digits: 2000, 0.0005, 1e-05."""
+    return f"{value:.10g}"

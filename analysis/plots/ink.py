@@ -1,0 +1,139 @@
+"""The look of the figures, in one place. Matplotlib is loaded when a figure is drawn, never before.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles and markers differ too, so that grey print works.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Figure = Any
+Axes = Any
+
+TEXT_GREY = "0.25"
+
+_SETTINGS = {
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8.5, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "0.4", "axes.linewidth": 0.8, "axes.grid": True,
+    "grid.color": "0.92", "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False, "legend.handlelength": 2.6,
+    "figure.dpi": 100, "savefig.dpi": 200, "pdf.fonttype": 42, "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method's line is drawn."""
+
+    color: str
+    line: Any
+    marker: str
+    width: float = 1.3
+    band: float = 0.10  # opacity of the spread
+    front: int = 3  # drawing order
+
+    @property
+    def curve(self) -> dict[str, Any]:
+        """The arguments of a line with markers."""
+        return {
+            "color": self.color, "linestyle": self.line, "linewidth": self.width, "zorder": self.front, "marker": self.marker,
+            "markersize": 4 + self.width,
+        }  # fmt: skip
+
+
+_MAIN = {
+    "sap": [Style("#0072B2", "-", "o", 2.2, 0.18, 7), Style("#56B4E9", (0, (5, 1.5)), "s", 1.7, 0.15, 6)],
+    "scrub": [Style("#D55E00", "-", "D", 2.2, 0.18, 5), Style("#E69F00", (0, (5, 1.5)), "^", 1.7, 0.15, 5)],
+}
+_OTHERS = [
+    Style("#009E73", (0, (4, 1.5, 1, 1.5)), "v"), Style("#CC79A7", (0, (2, 1.2)), "P"), Style("#8C8C8C", (0, (1, 1)), "X"),
+    Style("#B8A200", (0, (6, 1.5, 1, 1.5, 1, 1.5)), "<"),
+]  # fmt: skip
+
+
+def styles(methods: Sequence[str]) -> list[Style]:
+    """A style for each entry of `methods` (one entry per space): SAP and SCRUB strong, the others light."""
+    given: list[Style] = []
+    others = [method for method in methods if method not in _MAIN]
+    for place, method in enumerate(methods):
+        if method in _MAIN:
+            family, turn = _MAIN[method], methods[:place].count(method)
+        else:
+            family, turn = _OTHERS, len([other for other in methods[:place] if other in others])
+        given.append(family[turn % len(family)])
+    return given
+
+
+def look() -> AbstractContextManager[None]:
+    """Inside, matplotlib draws without a screen and in this project's look."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def panels(count: int, width: float = 6.4, height: float = 4.4) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, at most three in a row; sizes in inches, of one panel when alone, smaller ones otherwise."""
+    from matplotlib import pyplot
+
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    size = (width, height) if count == 1 else (3.6 * columns, 2.9 * lines + 0.6)
+    figure, grid = pyplot.subplots(lines, columns, figsize=size, squeeze=False)
+    axes = list(grid.flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def level(axis: Axes, value: float, text: str, line: Any) -> None:
+    """A horizontal line with its name in the right margin."""
+    axis.axhline(value, color=TEXT_GREY, linestyle=line, linewidth=1, zorder=2)
+    where = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    axis.annotate(text, (1, value), color=TEXT_GREY, fontsize=8.5, **where)
+
+
+def log_axis(axis: Axes, label: str, ticks: Sequence[float] | None = None) -> None:
+    """A logarithmic x axis with plain numbers, at the given ticks or at the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    if ticks is not None:
+        axis.set_xticks(ticks)
+        axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel(label)
+
+
+def headings(figure: Figure, title: str, subtitles: Sequence[str]) -> None:
+    """One bold title above the figure and a grey text above each panel, folded to its width."""
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    letters = 92 if len(axes) == 1 else 50
+    figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    for axis, subtitle in zip(axes, subtitles, strict=True):
+        axis.set_title(
+            "\n".join(line for part in subtitle.splitlines() for line in textwrap.wrap(part, letters)), loc="left", color=TEXT_GREY
+        )
+
+
+def legend_below(figure: Figure, columns: int = 2) -> None:
+    """One legend for all panels, below them, each name once."""
+    entries = {name: handle for axis in figure.axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+
+
+def save(figure: Figure, form: str, path: Path) -> None:
+    """Writes the figure as png or pdf, without a date inside, so that the same store gives the same bytes."""
+    figure.savefig(path, format=form, metadata={"CreationDate": None} if form == "pdf" else None)
+
+
+def close(figure: Figure) -> None:
+    """Gives the figure's memory back."""
+    from matplotlib import pyplot
+
+    pyplot.close(figure)

@@ -1,0 +1,136 @@
+"""Accuracy reached against tuning cost: how much compute a search needs before its choice is good.
+
+Lines are expectations over all orders of a search's settings (see `analysis.tuning_cost`), mean over seeds, with a band of one standard
+deviation; the marker at a line's end is the whole search. Numbers first, ink second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.cells import Cell, cells
+from analysis.choose import score_column
+from analysis.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
+from analysis.load import Results
+from analysis.plots import ink
+from analysis.stats import Summary, summarise
+from analysis.tables.notes import cell_title
+from analysis.tuning_cost import Curve, as_run, expected
+
+RULE = "val_noisy"
+
+
+@dataclass(frozen=True)
+class CostCurve:
+    """One search over the seeds; entry k - 1 of each array is the state after k settings. Scores as stored (fractions or R²)."""
+
+    method: str
+    space: str | None
+    seeds: int
+    seconds: np.ndarray  # [K]
+    mean: np.ndarray  # [K]
+    std: np.ndarray  # [K], zeros when there is one seed
+    as_run: Curve  # the same in the settings' real order
+
+
+@dataclass(frozen=True)
+class CostPanel:
+    """One cell of the sweep."""
+
+    cell: str
+    title: str
+    measure: str
+    seeds: int
+    vanilla: Summary
+    retrain: Summary
+    curves: tuple[CostCurve, ...]
+
+
+def cost_panels(results: Results, rule: str = RULE) -> tuple[CostPanel, ...]:
+    """The numbers of the figure, one panel per cell that has a curve.
+
+    Raises:
+        UserError: the store is a smoke run's.
+    """
+    found = tuple(_panel(cell, rule) for cell in cells(results))
+    return tuple(panel for panel in found if panel.curves)
+
+
+def _panel(cell: Cell, rule: str) -> CostPanel:
+    test = score_column("test_oracle", cell.measure)
+    references = [search.choose(rule).row for (method, _), searches in cell.methods.items() if method == RETRAIN for search in searches]
+    curves = [_curve(method, space, cell, rule) for method, space in cell.methods if method not in REFERENCES]
+    return CostPanel(
+        cell=cell.name,
+        title=cell_title(cell),
+        measure=cell.measure,
+        seeds=len(cell.seeds),
+        vanilla=summarise(None if baseline.row is None else float(baseline.row[test]) for baseline in cell.baselines),
+        retrain=summarise(None if row is None else float(row[test]) for row in references),
+        curves=tuple(curve for curve in curves if curve is not None),
+    )
+
+
+def _curve(method: str, space: str | None, cell: Cell, rule: str) -> CostCurve | None:
+    """The searches' mean after k settings, for the k that all of them reached; None when no search has a curve or a cost."""
+    pairs = [(expected(search, rule), as_run(search, rule)) for search in cell.methods[method, space]]
+    known = [(over_orders, ran) for over_orders, ran in pairs if over_orders and ran and np.isfinite(over_orders.seconds).all()]
+    if not known:
+        return None
+    over_orders, ran = _stacked([pair[0] for pair in known]), _stacked([pair[1] for pair in known])
+    std_K = over_orders.test.std(axis=0, ddof=1) if len(known) > 1 else np.zeros(over_orders.test.shape[1])
+    as_run_mean = Curve(ran.seconds.mean(axis=0), ran.test.mean(axis=0))
+    return CostCurve(method, space, len(known), over_orders.seconds.mean(axis=0), over_orders.test.mean(axis=0), std_K, as_run_mean)
+
+
+def _stacked(curves: Sequence[Curve]) -> Curve:
+    """The curves as [seeds, K], cut to the shortest."""
+    shortest = min(len(curve.test) for curve in curves)
+    return Curve(np.stack([curve.seconds[:shortest] for curve in curves]), np.stack([curve.test[:shortest] for curve in curves]))
+
+
+def numbers(results: Results) -> str:
+    """The curves as CSV: expected over all orders, and the settings' real order (`as_run_*`), each averaged over the seeds."""
+    lines = ["cell,method,space,settings,seconds,expected_test,expected_test_std,as_run_seconds,as_run_test"]
+    for panel in cost_panels(results):
+        for curve in panel.curves:
+            for k, values in enumerate(
+                zip(curve.seconds, curve.mean, curve.std, curve.as_run.seconds, curve.as_run.test, strict=True), start=1
+            ):
+                lines.append(",".join([panel.cell, curve.method, curve.space or "", str(k), *(f"{value:.8g}" for value in values)]))
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: Results) -> ink.Figure | None:
+    """The figure; None when the store has no curve yet."""
+    found = cost_panels(results)
+    if not found:
+        return None
+    figure, axes = ink.panels(len(found))
+    for axis, panel in zip(axes, found, strict=True):
+        _draw_panel(axis, panel)
+    measure = MEASURES[found[0].measure]
+    axes[0].set_ylabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
+    ink.headings(figure, f"Test {measure.name} reached against tuning cost", [_subtitle(panel) for panel in found])
+    ink.legend_below(figure)
+    return figure
+
+
+def _subtitle(panel: CostPanel) -> str:
+    return f"{panel.title}\nchosen by {RULE}, expected over all orders of the settings; mean ± std, n = {counted(panel.seeds, 'seed')}"
+
+
+def _draw_panel(axis: ink.Axes, panel: CostPanel) -> None:
+    factor = MEASURES[panel.measure].factor
+    for curve, style in zip(panel.curves, ink.styles([curve.method for curve in panel.curves]), strict=True):
+        mean_K, std_K = curve.mean * factor, curve.std * factor
+        label = f"{method_label(curve.method, curve.space)}: {counted(len(mean_K), 'setting')}"
+        axis.fill_between(curve.seconds, mean_K - std_K, mean_K + std_K, color=style.color, alpha=style.band, linewidth=0)
+        axis.plot(curve.seconds, mean_K, label=label, markevery=[-1], **style.curve)
+    for name, summary, line in (("Vanilla", panel.vanilla, (0, (1, 1.5))), ("Retrain", panel.retrain, (0, (6, 2)))):
+        if summary.mean is not None:
+            ink.level(axis, summary.mean * factor, f"{name}\n{summary.mean * factor:.1f}", line)
+    ink.log_axis(axis, "Tuning cost per seed (compute seconds, common work shared)")

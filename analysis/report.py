@@ -1,0 +1,75 @@
+"""Writes a store's report folder: tables as LaTeX, Markdown and CSV, figures as PNG and PDF. Whole files or none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from analysis.load import Results
+from analysis.plots import ink, trusted_size, tuning_cost
+from analysis.render import Table, latex, markdown, to_csv
+from analysis.tables.comparison import comparison
+from analysis.tables.cost import cost
+from analysis.tables.trusted_size import trusted_size as trusted_size_table
+from sap_core.errors import UserError
+
+TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {"comparison": comparison, "trusted_size": trusted_size_table, "cost": cost}
+PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
+
+_FILES = {"comparison": "table"}
+_NEEDS = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
+
+
+def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
+    """Writes one table in its three forms; nothing when the store has no such table. Returns the paths."""
+    tables = TABLES[name](results)
+    if not tables:
+        return []
+    stem = _FILES.get(name, name)
+    forms = {
+        "tex": _NEEDS + "\n".join(latex(table) for table in tables),
+        "md": "\n".join(markdown(table) for table in tables),
+        "csv": to_csv(tables),
+    }
+    return [_write(folder / f"{stem}.{form}", partial(Path.write_text, data=text, encoding="utf-8")) for form, text in forms.items()]
+
+
+def write_plot(results: Results, name: str, folder: Path) -> list[Path]:
+    """Draws one plot as PNG and PDF; nothing when the store has no numbers for it. Returns the paths."""
+    with ink.look():
+        figure = PLOTS[name](results)
+        if figure is None:
+            return []
+        try:
+            paths = [_write(folder / f"{name}.{form}", partial(ink.save, figure, form)) for form in ("png", "pdf")]
+        finally:
+            ink.close(figure)
+    if name == "tuning_cost":
+        paths.append(_write(folder / f"{name}.csv", partial(Path.write_text, data=tuning_cost.numbers(results), encoding="utf-8")))
+    return paths
+
+
+def write_all(results: Results, folder: Path) -> list[Path]:
+    """The whole report: every table and every plot that the store has numbers for."""
+    tables = [path for name in TABLES for path in write_tables(results, name, folder)]
+    return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
+
+
+def _write(path: Path, fill: Callable[[Path], object]) -> Path:
+    """Fills a temporary file beside `path` and renames it.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fill(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise UserError(f"the report cannot be written to '{path.parent}' ({reason}); make room there or make it writable") from error
+    return path

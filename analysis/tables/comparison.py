@@ -1,0 +1,149 @@
+"""The main table: every method and space beside the unmodified model and the retrained one. One table per cell of the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.cells import Cell as SweepCell
+from analysis.cells import cells
+from analysis.choose import score_column
+from analysis.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, counted, mean_std, method_label, seconds
+from analysis.load import Results
+from analysis.render import Cell, Column, Table
+from analysis.stats import Summary, summarise
+from analysis.tables.entries import Entry, entries, failed, information, tried
+from analysis.tables.notes import EDGE, GAP, cell_title, notes
+from analysis.tuning_cost import per_seed
+from sap_core.records import VANILLA
+
+RULES_SHOWN = ("val_noisy", "val_clean_part")
+
+_OPTIONAL = ("failed", "unmodified_kept", "trusted_precision", "wrong_given", "wrong_true")
+"""Columns that are left out where no row has anything to say in them."""
+
+
+def comparison(results: Results, rules: Sequence[str] = RULES_SHOWN) -> tuple[Table, ...]:
+    """One table per cell. The first rule is the one that gains, trusted sets and wrong labels are told under.
+
+    Raises:
+        UserError: the store is a smoke run's, or plans nothing that a table could show.
+    """
+    return tuple(_table(results, cell, rules) for cell in cells(results))
+
+
+def _table(results: Results, cell: SweepCell, rules: Sequence[str]) -> Table:
+    measure = MEASURES[cell.measure]
+    listed = entries(cell, rules)
+    body = [_vanilla_row(cell, rules, measure), *(_method_row(cell, entry, rules, measure) for entry in listed)]
+    columns = _columns(rules, measure)
+    contenders = [number for number, entry in enumerate(listed, start=1) if entry.method not in REFERENCES and not entry.incomplete]
+    for number, column in enumerate(columns):
+        if column.key.startswith("test_") and "oracle" not in column.key:
+            _rank(body, number, contenders)
+    shown = [
+        number
+        for number, column in enumerate(columns)
+        if not column.key.startswith(_OPTIONAL) or any(row[number].text not in (MISSING, "0") for row in body)
+    ]
+    references = next((number for number, entry in enumerate(listed, start=1) if entry.method == RETRAIN), 0)
+    return Table(
+        name="comparison",
+        cell=cell.name,
+        caption=_caption(cell, listed, measure),
+        columns=tuple(columns[number] for number in shown),
+        rows=tuple(tuple(row[number] for number in shown) for row in body),
+        notes=notes(results, cell, listed, rules),
+        rules=frozenset({1, references} - {0}) if listed else frozenset(),
+    )
+
+
+def _columns(rules: Sequence[str], measure: Measure) -> list[Column]:
+    unit = f" ({measure.unit})" if measure.unit else ""
+    suffix = "_percent" if measure.unit == "%" else ""
+    return [
+        Column("method", "Method", numeric=False),
+        Column("tried", "Configurations", numeric=False),
+        Column("failed", "Failed", numeric=False),
+        Column("information", "Information used", numeric=False),
+        *(Column(f"test_{rule}{suffix}", rule, f"Test {measure.name}{unit}") for rule in rules),
+        Column("gain_points", "Gain" + (" (points)" if measure.unit else "")),
+        Column("shared_seconds", "shared", "Tuning cost (s)"),
+        Column("alone_seconds", "alone", "Tuning cost (s)"),
+        Column("unmodified_kept", "Kept vanilla", numeric=False),
+        Column("trusted_precision_percent", "Trusted right (%)"),
+        Column("wrong_given_percent", "as given", "Wrong labels (%)"),
+        Column("wrong_true_percent", "as true", "Wrong labels (%)"),
+    ]
+
+
+def _vanilla_row(cell: SweepCell, rules: Sequence[str], measure: Measure) -> list[Cell]:
+    rows = [baseline.row for baseline in cell.baselines]
+    lacking = GAP if any(row is None for row in rows) else ""
+
+    def mean(column: str, shown: Measure) -> Cell:
+        return _number(summarise(None if row is None else float(row[column]) for row in rows), shown)
+
+    test = mean(score_column("test_oracle", cell.measure), measure)
+    blank = Cell(MISSING)
+    return [
+        Cell(method_label(VANILLA), marks=lacking), blank, blank, Cell("none"), *(test for _ in rules), blank, blank, blank, blank, blank,
+        mean("wrong_given_acc", _SHARE), mean("wrong_true_acc", _SHARE),
+    ]  # fmt: skip
+
+
+def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Measure) -> list[Cell]:
+    test, first = score_column("test_oracle", cell.measure), rules[0]
+    shared, alone = per_seed(entry.searches)
+    gains = [
+        None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
+        for search, choice in zip(entry.searches, entry.chosen[first], strict=True)
+    ]
+    kept = sum(choice.kept for choice in entry.chosen[first])
+    trusted = [None if choice.kept or choice.row is None else float(choice.row["trusted_precision"]) for choice in entry.chosen[first]]
+    return [
+        Cell(method_label(entry.method, entry.space), marks=GAP if entry.incomplete else ""),
+        Cell(tried(entry)),
+        Cell(failed(entry)),
+        Cell(information(entry)),
+        *(_number(summarise(entry.scores(rule, test)), measure, marks=_marks(entry, rule)) for rule in rules),
+        _number(summarise(gains), measure, sign=True),
+        Cell(seconds(shared.mean), shared.mean, shared.std),
+        Cell(seconds(alone.mean), alone.mean, alone.std),
+        Cell(f"{kept} of {len(entry.searches)}" if kept else "0"),
+        _number(summarise(trusted), _SHARE),
+        _number(summarise(entry.scores(first, "wrong_given_acc")), _SHARE),
+        _number(summarise(entry.scores(first, "wrong_true_acc")), _SHARE),
+    ]
+
+
+_SHARE = Measure("share", "%", 100, 1)
+
+
+def _number(summary: Summary, measure: Measure, marks: str = "", sign: bool = False) -> Cell:
+    shown = summary.times(measure.factor)
+    text = mean_std(shown.mean, None if measure is _SHARE else shown.std, measure.decimals, sign)
+    return Cell(text, shown.mean, shown.std, marks)
+
+
+def _marks(entry: Entry, rule: str) -> str:
+    edge = any(choice.edges for choice in entry.chosen[rule])
+    gap = any(choice.row is None for choice in entry.chosen[rule])
+    return (EDGE if edge else "") + (GAP if gap else "")
+
+
+def _rank(body: list[list[Cell]], column: int, contenders: Sequence[int]) -> None:
+    """Marks the best and the second best of the contenders by their unrounded means; ties share a rank."""
+    values = [body[number][column].value for number in contenders]
+    means = sorted({value for value in values if value is not None}, reverse=True)
+    for number in contenders:
+        cell = body[number][column]
+        if cell.value is not None and cell.value in means[:2] and GAP not in cell.marks:
+            body[number][column] = replace(cell, rank=means.index(cell.value) + 1)
+
+
+def _caption(cell: SweepCell, listed: Sequence[Entry], measure: Measure) -> str:
+    gaps = sum(choice.row is None for entry in listed for choices in entry.chosen.values() for choice in choices)
+    lacking = f" {gaps} values are missing and marked {GAP}." if gaps else ""
+    spread = f"mean ± sample standard deviation over {counted(len(cell.seeds), 'seed')}"
+    return f"Test {measure.name} after tuning on {cell_title(cell)}: {spread}.{lacking}"

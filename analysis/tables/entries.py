@@ -1,0 +1,71 @@
+"""The rows of a comparison before ink: a method in one space with its searches over the seeds and what each rule chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.cells import Cell, Search
+from analysis.choose import Choice
+from analysis.labels import MISSING, RETRAIN, span
+
+_SOURCES = {"verified_file": "verified file"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row before ink: a method in one space, its searches over the seeds, and what each rule chose for each of them."""
+
+    method: str
+    space: str | None
+    searches: tuple[Search, ...]
+    chosen: dict[str, tuple[Choice, ...]]  # by rule, one per search
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether some planned setting has no row."""
+        return any(search.missing for search in self.searches)
+
+    def scores(self, rule: str, column: str) -> list[float | None]:
+        """The value of `column` in each chosen row."""
+        return [None if choice.row is None else float(choice.row[column]) for choice in self.chosen[rule]]
+
+
+def entries(cell: Cell, rules: Sequence[str]) -> list[Entry]:
+    """The methods in the order of the plan, references last."""
+    found = [
+        Entry(method, space, searches, {rule: tuple(search.choose(rule) for search in searches) for rule in rules})
+        for (method, space), searches in cell.methods.items()
+    ]
+    return sorted(found, key=lambda entry: entry.method == RETRAIN)
+
+
+def tried(entry: Entry) -> str:
+    """`675 (675 distinct)`; `1` for a method without a search."""
+    sizes = [len(search.planned) for search in entry.searches]
+    if max(sizes) == 1:
+        return "1"
+    return f"{span(map(float, sizes))} ({span(float(search.planned['distinct'].nunique()) for search in entry.searches)} distinct)"
+
+
+def failed(entry: Entry) -> str:
+    """`5 diverged, 1 error`, over all seeds."""
+    rows = pd.concat([search.rows for search in entry.searches])
+    kinds = rows.loc[rows["status"] == "failed", "error_kind"].fillna("error").value_counts()
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "0"
+
+
+def information(entry: Entry) -> str:
+    """`200 trusted (scored)`, `200 retain + 40 forget (oracle)`, `none`."""
+    rows = pd.concat([search.rows for search in entry.searches])
+    if rows.empty:
+        return MISSING
+    sources = "/".join(dict.fromkeys(_SOURCES.get(source, source) for source in rows["information"] if source != "none"))
+    sizes = [
+        f"{span(rows[column])} {column.removeprefix('num_')}"
+        for column in ("num_trusted", "num_retain", "num_forget")
+        if rows[column].gt(0).any()
+    ]
+    return " + ".join(sizes) + (f" ({sources})" if sources else "") if sizes else sources or "none"

@@ -1,0 +1,141 @@
+"""What stands under a table: the rule of selection, what ± is, the information used, the noise, the cost's definition, what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.cells import Cell
+from analysis.choose import RULES, TIES
+from analysis.labels import MEASURES, counted, method_label, plain, seconds, span
+from analysis.load import Results
+from analysis.stats import summarise
+from analysis.tables.entries import Entry
+from analysis.tuning_cost import circumstances
+
+EDGE, GAP = "†", "‡"
+
+COST = (
+    "Tuning cost: compute seconds of one seed's whole search, failed settings included, added up over workers; shared is what was spent, "
+    "with work common to several settings done once; alone is what the settings would cost if each ran by itself. "
+    "The training of the baseline and the platform's own test scores are in neither."
+)
+
+
+def cell_title(cell: Cell) -> str:
+    """`digits, symmetric noise 25 %, small_cnn trained by sgd`; the cell's name when it has no rows."""
+    if cell.rows.empty:
+        return cell.name
+    row = cell.rows.iloc[0]
+    noise = f"{row['noise']} noise {row['noise_rate'] * 100:g} %" if row["noise_rate"] > 0 else "no added noise"
+    return f"{row['dataset']}, {noise}, {row['network']} trained by {row['trainer']}"
+
+
+def notes(results: Results, cell: Cell, listed: Sequence[Entry], rules: Sequence[str]) -> tuple[str, ...]:
+    """The sentences under the comparison, in reading order."""
+    kept = sum(choice.kept for entry in listed for choice in entry.chosen[rules[0]])
+    searches = sum(len(entry.searches) for entry in listed)
+    said = [
+        *(f"{rule}: {RULES[rule].format(score=MEASURES[cell.measure].name)}." for rule in rules),
+        f"{TIES} Under {rules[0]} it was kept in {kept} of {counted(searches, 'search', 'searches')}.",
+        f"n = {counted(len(cell.seeds), 'seed')} ({', '.join(str(seed) for seed in cell.seeds)}); ± is their sample standard deviation "
+        f"(n - 1). Gain, trusted set and wrong labels are under {rules[0]}; gains are paired by seed.",
+        *_data(cell.rows),
+        COST,
+        *_columns(listed, rules),
+        *_edges(listed, rules),
+        *_gaps(cell, listed, rules),
+        *_spaces(listed),
+        *circumstances(cell.rows),
+        *results.problems,
+    ]
+    return tuple(said)
+
+
+def _data(rows: pd.DataFrame) -> list[str]:
+    """Sizes, noise asked and true, how well the baselines fit the given labels."""
+    baselines = rows[(rows["kind"] == "train") & (rows["status"] == "ok")]
+    if baselines.empty:
+        return []
+    said = []
+    sizes = [
+        f"{span(baselines[f'num_{split}'])} {word}" for split, word in (("train", "training"), ("val", "validation"), ("test", "test"))
+    ]
+    said.append(f"{', '.join(sizes[:2])} and {sizes[2]} samples.")
+    if baselines["noise_rate_true"].notna().any():
+        asked = span(baselines["noise_rate"] * 100, 1)
+        said.append(f"Noise rate {asked} % asked, {span(baselines['noise_rate_true'] * 100, 1)} % of the training labels really wrong.")
+    if baselines["train_acc"].notna().any():
+        took = summarise(baselines["train_seconds"])
+        time = "" if took.mean is None else f"; training one took {seconds(took.mean)} s"
+        said.append(f"The baselines fit their given training labels to {span(baselines['train_acc'] * 100, 1)} %{time}.")
+    if not baselines["dataset_verified"].all():
+        said.append("The data set's files were not checked against the published checksums.")
+    if (rows["val_labels"] == "clean").any():
+        said.append("The given labels of the validation set are clean.")
+    return said
+
+
+def _columns(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
+    said = []
+    sources = {str(row["information"]) for entry in listed for search in entry.searches for _, row in search.rows.head(1).iterrows()}
+    meanings = {
+        "scored": "scored: picked by a score from the given labels, nothing verified",
+        "oracle": "oracle: the data set's true labels were looked up",
+        "verified_file": "verified file: samples that somebody has verified",
+    }
+    if sources & set(meanings):
+        said.append("Information: " + "; ".join(text for name, text in meanings.items() if name in sources) + ".")
+    if any(choice.row is not None and pd.notna(choice.row["wrong_given_acc"]) for entry in listed for choice in entry.chosen[rules[0]]):
+        said.append(
+            "Wrong labels: of the wrongly labelled training samples, the share predicted as their given and as their true label; before "
+            "correction in the row of Vanilla, after it in the others. Trusted right: share of the trusted samples whose label is true."
+        )
+    return said
+
+
+def _edges(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
+    said = []
+    for rule in rules:
+        found = []
+        for entry in listed:
+            counted = Counter((edge.field, edge.side, edge.value) for choice in entry.chosen[rule] for edge in choice.edges)
+            parts = [
+                f"{field} = {plain(value)} ({side}, {count} of {len(entry.searches)} seeds)"
+                for (field, side, value), count in counted.items()
+            ]
+            if parts:
+                found.append(f"{method_label(entry.method, entry.space)} {', '.join(parts)}")
+        if found:
+            said.append(f"{EDGE} The value chosen by {rule} is at an edge of its range: {'; '.join(found)}.")
+    return said
+
+
+def _gaps(cell: Cell, listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
+    said = []
+    lost = [str(baseline.seed) for baseline in cell.baselines if baseline.row is None]
+    if lost:
+        said.append(f"{GAP} No row for the uncorrected baseline of seed {', '.join(lost)}.")
+    for entry in listed:
+        label = method_label(entry.method, entry.space)
+        missing, planned = sum(search.missing for search in entry.searches), sum(len(search.planned) for search in entry.searches)
+        if missing:
+            said.append(f"{GAP} {label}: {missing} of {planned} planned settings have no row; not ranked.")
+        for rule in rules:
+            reasons: dict[str, list[str]] = {}
+            for search, choice in zip(entry.searches, entry.chosen[rule], strict=True):
+                if choice.problem:
+                    reasons.setdefault(choice.problem, []).append(str(search.seed))
+            said += [f"{GAP} {label}, {rule}: nothing chosen for seed {', '.join(seeds)}: {reason}." for reason, seeds in reasons.items()]
+    return said
+
+
+def _spaces(listed: Sequence[Entry]) -> list[str]:
+    hashes: dict[str, str] = {}
+    for entry in listed:
+        known = [str(name) for search in entry.searches for name in search.planned["space_hash"].dropna().unique()]
+        if known:
+            hashes[method_label(entry.method, entry.space)] = "/".join(dict.fromkeys(known))
+    return [f"Search spaces, by their hashes: {', '.join(f'{label} {value}' for label, value in hashes.items())}."] if hashes else []

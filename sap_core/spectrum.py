@@ -1,0 +1,117 @@
+"""From the second moments of a layer's inputs to the product of its weights with SAP's projector.
+
+With R (D, N) the inputs of a layer as columns, C = R R^T / tr(R R^T), and C = V diag(r) V^T (so that the energies r sum to one):
+
+    (1)  lambda(r) = alpha r / ((alpha - 1) r + 1)                       importance of a direction, between 0 and 1
+    (2)  P = V diag(lambda(r)) V^T                                       eigenbasis: one decomposition serves every alpha
+    (3)  P = alpha C ((alpha - 1) C + I)^-1                              one Cholesky factorisation per alpha
+    (4)  P = alpha X ((alpha - 1) X^T X + I)^-1 X^T,  X = R / ||R||_F    N x N instead of D x D: cheaper when N < D
+    (5)  P = X U diag(alpha / ((alpha - 1) r + 1)) U^T X^T               (4) with X^T X = U diag(r) U^T: every alpha from one basis
+
+(3) equals alpha/(alpha - 1) [I - ((alpha - 1) C + I)^-1] but has no pole at alpha = 1, where P = C; (4) is (3) by the push-through
+identity. None divides by an energy, so no threshold decides which directions count. Every function takes weights W and returns W P (P
+itself is the case W = I); everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha.
+
+No inputs at all (trace 0: a dead layer) means P = 0, the projector on an empty range: such weights only ever saw zeros.
+
+Source: SAP, equation of the importance and Algorithm 1; the released code computes (2) from a float32 SVD of a random part of the columns.
+
+Shapes: K groups of input channels (1 unless a convolution has more), D inputs, N columns, Q directions (D or N), O outputs per group.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sap_core.errors import UserError
+
+SOLVE_UP_TO = 11
+"""One symmetric eigendecomposition costs about as much as this many Cholesky solves (measured at D = 2304, float64)."""
+
+Method = Literal["solve", "basis"]
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises UserError unless `alpha` is a positive finite number."""
+    if not (math.isfinite(alpha) and alpha > 0):
+        raise UserError(f"alpha is {alpha}, but SAP needs a positive finite number; the paper searches 2000 to 300000")
+
+
+def choose(alphas: int) -> Method:
+    """The cheaper way for this many alphas. (Whether D x D or N x N follows from what was collected.)"""
+    return "solve" if alphas <= SOLVE_UP_TO else "basis"
+
+
+def importance(energy: Tensor, alpha: float) -> Tensor:
+    """Equation (1), elementwise: 0 at r = 0, one half at r = 1/(alpha + 1), 1 at r = 1."""
+    return alpha * energy / ((alpha - 1) * energy + 1)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Directions that serve every alpha: P = directions^T diag(scale(alpha)) directions."""
+
+    directions: Tensor  # (K, Q, D)
+    energy: Tensor  # (K, Q) r: non-negative, sums to one (to zero without inputs)
+    dual: bool  # equation (5): the directions are X U, of length sqrt(r), instead of unit vectors
+
+    def scale(self, alpha: float) -> Tensor:
+        """(K, Q) the diagonal of (2), or of (5) for a dual basis."""
+        check_alpha(alpha)
+        return alpha / ((alpha - 1) * self.energy + 1) if self.dual else importance(self.energy, alpha)
+
+
+def eigenbasis(gram_KDD: Tensor) -> Basis:
+    """Equation (2): unit directions from the Gram matrices R R^T."""
+    energy_KQ, vectors_KDQ = torch.linalg.eigh(_normalised(gram_KDD))
+    return Basis(vectors_KDQ.mT.contiguous(), energy_KQ.clamp(min=0), dual=False)
+
+
+def dual_basis(columns_KDN: Tensor) -> Basis:
+    """Equation (5): directions from the inputs themselves, for fewer columns than inputs."""
+    x_KDN = _unit(columns_KDN)
+    energy_KN, vectors_KNN = torch.linalg.eigh(x_KDN.mT @ x_KDN)
+    return Basis(vectors_KNN.mT @ x_KDN.mT, energy_KN.clamp(min=0), dual=True)
+
+
+def basis_product(left_KOQ: Tensor, basis: Basis, alpha: float) -> Tensor:
+    """(K, O, D) W P by (2) or (5), given `left` = W directions^T, which no alpha changes."""
+    return (left_KOQ * basis.scale(alpha).unsqueeze(-2)) @ basis.directions
+
+
+def cholesky_product(weight_KOD: Tensor, gram_KDD: Tensor, alpha: float) -> Tensor:
+    """(K, O, D) W P by (3)."""
+    check_alpha(alpha)
+    c_KDD = _normalised(gram_KDD)
+    return alpha * _solve((alpha - 1) * c_KDD, c_KDD @ weight_KOD.mT).mT
+
+
+def dual_product(weight_KOD: Tensor, columns_KDN: Tensor, alpha: float) -> Tensor:
+    """(K, O, D) W P by (4)."""
+    check_alpha(alpha)
+    x_KDN = _unit(columns_KDN)
+    coefficients_KNO = _solve((alpha - 1) * (x_KDN.mT @ x_KDN), (weight_KOD @ x_KDN).mT)
+    return alpha * (coefficients_KNO.mT @ x_KDN.mT)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """(matrix + I)^-1 right; overwrites `matrix`, whose eigenvalues are above -1."""
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1)
+    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
+
+
+def _normalised(gram_KDD: Tensor) -> Tensor:
+    """C = G / tr G; zero where the trace is."""
+    trace_K = gram_KDD.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return gram_KDD / torch.where(trace_K > 0, trace_K, 1.0).view(-1, 1, 1)
+
+
+def _unit(columns_KDN: Tensor) -> Tensor:
+    """X = R / ||R||_F; zero where R is."""
+    norm_K = columns_KDN.flatten(1).norm(dim=1)
+    return columns_KDN / torch.where(norm_K > 0, norm_K, 1.0).view(-1, 1, 1)

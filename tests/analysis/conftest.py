@@ -1,0 +1,113 @@
+"""A store made by hand: planned lines and rows as plain records, written as Parquet the way a sweep lays them out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sap_core.records import Planned, Row
+
+CELL = "digits/symmetric-0.25/small_cnn/sgd"
+
+
+class StoreMaker:
+    """Collects planned lines and rows; `write` makes the folder. Fields not given take dull values."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan: list[Planned] = []
+        self.rows: list[Row] = []
+
+    def add(self, run_id, *, kind, method, seed, baseline_id, space=None, position=0, settings=None, planned=True, run=True, **fields):
+        """One planned line (unless `planned` is false) and its row (unless `run` is false)."""
+        settings_text = json.dumps(settings or {})
+        job_id = fields.pop("job_id", f"job-{run_id}")
+        common = {
+            "dataset": "digits", "noise": "symmetric", "noise_rate": 0.25, "network": "small_cnn", "trainer": "sgd", "method": method,
+            "space": space, "space_hash": f"hash-{space}" if space else None, "position": position, "settings": settings_text, "seed": seed,
+            "baseline_id": baseline_id, "run_id": run_id, "job_id": job_id, "kind": kind,
+        }  # fmt: skip
+        cell, distinct = fields.pop("cell", CELL), fields.pop("distinct", position)
+        common |= {key: fields.pop(key) for key in list(fields) if key in ("dataset", "noise", "noise_rate", "network")}
+        if planned:
+            self.plan.append(Planned(parents="", cell=cell, distinct=distinct, forecast_flops=None, **common))
+        row = Row(
+            experiment="demo", debug=None, status="ok", error=None, error_kind=None, attempt=1, dataset_verified=True, noise_rate_true=0.249,
+            pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None, num_train=1097, num_val=300,
+            num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00", **common,
+        )  # fmt: skip
+        if run:
+            self.rows.append(replace(row, **fields))
+        return row
+
+    def baseline(self, seed, val, clean, test, **fields):
+        """An uncorrected baseline; its run id is `base-SEED`."""
+        run_id = fields.pop("run_id", f"base-{seed}")
+        self.add(
+            run_id, kind="train", method="vanilla", seed=seed, baseline_id=run_id,
+            **{"val_noisy_acc": val, "val_clean_acc": clean, "test_acc": test, "train_acc": 0.995, "train_seconds": 10.0, **fields},
+        )  # fmt: skip
+        return run_id
+
+    def search(self, method, space, seed, settings, scores, **fields):
+        """One row per setting; `scores` holds (val_noisy, val_clean, test) or None for a setting that diverged."""
+        for position, (setting, score) in enumerate(zip(settings, scores, strict=True)):
+            keys = ("val_noisy_acc", "val_clean_acc", "test_acc")
+            outcome = (
+                {"status": "failed", "error": "loss is NaN", "error_kind": "diverged"}
+                if score is None
+                else dict(zip(keys, score, strict=True))
+            )
+            self.add(
+                f"{method}-{space}-{seed}-{position}", kind="tune", method=method, seed=seed, baseline_id=f"base-{seed}", space=space,
+                position=position, settings=setting,
+                **{"shared_seconds": 1.0, "correct_seconds": 2.0, "evaluate_seconds": 0.5, **outcome, **fields},
+            )  # fmt: skip
+
+    def write(self) -> Path:
+        (self.path / "rows").mkdir(parents=True, exist_ok=True)
+        write_records(self.path / "plan.parquet", Planned, self.plan)
+        jobs: dict[str, list[Row]] = {}
+        for row in self.rows:
+            jobs.setdefault(row.job_id, []).append(row)
+        for job_id, rows in jobs.items():
+            status = "failed" if any(row.status == "failed" for row in rows) else "ok"
+            write_records(self.path / "rows" / f"{job_id}.{status}.parquet", Row, rows)
+        return self.path
+
+
+def write_records(path: Path, record: type, records: list) -> None:
+    from analysis.load import arrow_schema
+
+    pq.write_table(pa.Table.from_pylist([asdict(one) for one in records], schema=arrow_schema(record)), path)
+
+
+@pytest.fixture
+def maker(tmp_path) -> StoreMaker:
+    return StoreMaker(tmp_path / "store")
+
+
+@pytest.fixture
+def small(maker) -> StoreMaker:
+    """Two seeds, SAP with three alphas, SCRUB with two settings (one diverges), Retrain. Numbers chosen to be followed by hand."""
+    alphas = [{"alpha": 30000.0}, {"alpha": 10000.0}, {"alpha": 2000.0}]
+    trusted = {"information": "scored", "num_trusted": 200, "trusted_precision": 0.95}
+    verified = {"information": "oracle", "num_retain": 200, "num_forget": 40}
+    for seed, shift in ((1, 0.0), (2, 0.02)):
+        maker.baseline(seed, 0.60, 0.75, 0.74 + shift, wrong_given_acc=0.96, wrong_true_acc=0.02)
+        fate = {"wrong_given_acc": 0.30, "wrong_true_acc": 0.60}
+        maker.search(
+            "sap", "alpha16", seed, alphas, [(0.62, 0.80, 0.78 + shift), (0.64, 0.82, 0.80 + shift), (0.64, 0.84, 0.82 + shift)],
+            **trusted, **fate, select_seconds=0.5, prepare_seconds=1.0,
+        )  # fmt: skip
+        maker.search(
+            "scrub", "grid_a", seed, [{"lr": 0.1, "gamma": 1}, {"lr": 0.01, "gamma": 1}], [None, (0.63, 0.76, 0.77)],
+            **verified, shared_seconds=3.0, **fate,
+        )  # fmt: skip
+        maker.search("retrain", None, seed, [{}], [(0.70, 0.92, 0.92 + shift)], information="oracle", num_retain=820, train_seconds=8.0)
+    return maker

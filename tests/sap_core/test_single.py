@@ -1,0 +1,143 @@
+"""The library calls on plain torch networks."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import sap_core
+from sap_core import sap_project, sap_tune
+from sap_core.errors import UserError
+
+torch.set_num_threads(1)
+
+
+def small(dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3, stride=2), nn.Flatten(), nn.Linear(36, 3)
+    ).to(dtype)
+
+
+def images(count=20, dtype=torch.float32):
+    return torch.randn(count, 2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def test_public_names():
+    assert {"sap_project", "sap_tune", "SAP"} <= set(sap_core.__all__)
+
+
+def test_torchvision_resnet18_goes_through():
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    model = resnet18(num_classes=10)
+    before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    x = torch.randn(3, 3, 64, 64)
+    corrected = sap_project(model, x, alpha=30000.0)
+    assert type(corrected) is type(model)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    assert [m.training for m in model.modules()] == flags
+    weights = {name for name, value in before.items() if value.ndim >= 2}
+    for name, value in corrected.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert value.isfinite().all()
+        assert torch.equal(value, before[name]) != (name in weights), name
+    assert torch.allclose(corrected.eval()(x), corrected(x))
+
+
+def test_network_that_is_one_layer():
+    layer = nn.Linear(4, 2)
+    x = torch.randn(9, 4)
+    corrected = sap_project(layer, x, 1.0)
+    c = (x.double().T @ x.double()) / x.double().square().sum()
+    assert torch.allclose(corrected.weight.double(), layer.weight.double() @ c, atol=1e-7)
+    assert torch.equal(corrected.bias, layer.bias)
+
+
+def weights(model):
+    return torch.cat([p.detach().double().flatten() for p in model.parameters()])
+
+
+def test_batches_do_not_matter_to_rounding():
+    model, x = small(torch.float64), images(dtype=torch.float64)
+    whole = weights(sap_project(model, x, 30000.0))
+    for other in (sap_project(model, x, 30000.0, batch_size=3), sap_project(model, iter([x[:1], x[1:1], x[1:]]), 30000.0)):
+        assert torch.linalg.norm(weights(other) - whole) < 1e-9 * torch.linalg.norm(whole)
+
+
+def test_dead_layer_gets_zero_weights_and_keeps_its_bias():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].bias.fill_(-1e6)
+    corrected = sap_project(model, torch.randn(9, 3), 30000.0)
+    assert (corrected[2].weight == 0).all()
+    assert torch.equal(corrected[2].bias, model[2].bias)
+
+
+def test_images_are_moved_to_the_networks_type():
+    assert torch.equal(weights(sap_project(small(), images().double(), 3000.0)), weights(sap_project(small(), images(), 3000.0)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (images(0), "no trusted images"),
+        ([], "no trusted images"),
+        (torch.full((2, 2, 8, 8), float("nan")), "NaN"),
+        (torch.zeros(2, 2, 8, 8, dtype=torch.uint8), "uint8"),
+        ([(images(), torch.zeros(20))], "tuple"),
+    ],
+)
+def test_bad_images_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        sap_project(small(), given, 30000.0)
+
+
+@pytest.mark.parametrize("alpha", [0, -3.0, float("nan"), float("inf")])
+def test_bad_alpha_is_refused(alpha):
+    with pytest.raises(UserError, match="alpha"):
+        sap_project(small(), images(), alpha)
+
+
+def test_bad_batch_size_is_refused():
+    with pytest.raises(UserError, match="batch_size"):
+        sap_project(small(), images(), 1.0, batch_size=0)
+
+
+def test_diverged_network_is_said():
+    model = small()
+    with torch.no_grad():
+        model[0].bias[0] = float("nan")
+    with pytest.raises(FloatingPointError):
+        sap_project(model, images(), 1.0)
+
+
+def accuracy(model, x, y):
+    return (model.eval()(x).argmax(1) == y).double().mean().item()
+
+
+@pytest.mark.parametrize("grid", [[30.0, 1.0, 300000.0], [float(2**k) for k in range(14)]])
+def test_tune_equals_trying_every_alpha(grid):
+    model, x = small(torch.float64).eval(), images(60, torch.float64)
+    with torch.no_grad():
+        y = sap_project(model, x[:20], min(grid)).eval()(x).argmax(1)
+    found = sap_tune(model, x[:20], x, y, grid, batch_size=7)
+    expected = {alpha: accuracy(sap_project(model, x[:20], alpha), x, y) for alpha in grid}
+    assert found.scores == pytest.approx(expected)
+    assert list(found.scores) == sorted(grid, reverse=True)
+    assert found.unmodified == accuracy(model, x, y) < 1
+    assert found.alpha == max(grid, key=lambda alpha: (expected[alpha], alpha))
+    assert accuracy(found.model, x, y) == max(expected.values()) == 1
+
+
+def test_tune_keeps_the_unmodified_network_on_ties():
+    model, x = small().eval(), images(30)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    found = sap_tune(model, x, x, y, [30000.0, 1.0])
+    assert found.alpha is None
+    assert found.model is model
+    with pytest.raises(UserError, match="no alphas"):
+        sap_tune(model, x, x, y, [])
