@@ -41,12 +41,8 @@ def sweep(arguments: Sequence[str]) -> int:
     Raises:
         UserError: see `sap_core.errors`.
     """
-    from sweeper.config import compose_all
-
-    composed = compose_all(arguments)
+    composed = _compose(arguments)
     config = composed.config
-    if not config.name or not composed.cells:
-        raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
     only = parse_only(config.only)
     places = _places(config)
     if config.dry_run:
@@ -61,6 +57,26 @@ def sweep(arguments: Sequence[str]) -> int:
         plan = _planned(composed, places)
         _write_plan(store, plan, composed, key)
         return _run(config, plan, places, store, only)
+
+
+def check_command(arguments: Sequence[str]) -> None:
+    """Composes and checks a command line, and runs nothing.
+
+    Raises:
+        UserError: what `sweep` would raise before it starts.
+    """
+    composed = _compose(arguments)
+    parse_only(composed.config.only)
+    _check(composed)
+
+
+def _compose(arguments: Sequence[str]) -> Composed:
+    from sweeper.config import compose_all
+
+    composed = compose_all(arguments)
+    if not composed.config.name or not composed.cells:
+        raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
+    return composed
 
 
 def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted | None) -> int:

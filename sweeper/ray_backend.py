@@ -138,7 +138,8 @@ def _trainable() -> type:
 
 class _Driver:
     """What the searcher and the callback share: the schedule and its books. Tune stores copies of both for a restore that is never used;
-    this object goes into them as nothing."""
+    this object goes into them as nothing.
+    """
 
     def __init__(self, schedule: Schedule, store: Store, report: Report) -> None:
         self.schedule, self.store, self.report = schedule, store, report

@@ -1,0 +1,46 @@
+# make demo | test | test-all | lint | clean
+#   VENV=DIR          where the environment goes (a quota'd home: VENV=/scratch/$$USER/sap-venv)
+#   PYTHON=python3.12 which Python makes it (3.11 or newer)
+#   SYSTEM_TORCH=1    use the torch and torchvision that PYTHON already has (conda, a cluster's module) instead of installing them
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SYSTEM_TORCH ?=
+
+.PHONY: demo test test-all lint clean install check-python
+
+demo: install
+	$(BIN)/sap-sweep experiment=demo
+	$(BIN)/sap-report results/demo
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt | check-python
+	$(PYTHON) -m venv $(if $(SYSTEM_TORCH),--system-site-packages) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	grep -v $(if $(SYSTEM_TORCH),-E '^(torch|torchvision|triton|nvidia-.*|cuda-.*)==',-E '^$$') constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m $(if $(SYSTEM_TORCH),pip,uv pip) install --quiet --constraint $(VENV)/constraints.txt \
+	    --editable '.[dev]' --config-setting editable_mode=compat
+	touch $(STAMP)
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: $$($(PYTHON) --version 2>&1 || echo $(PYTHON)) is too old or missing; sap-sweep needs Python 3.11 or newer: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.11" >&2; exit 2; }
+
+lint: install
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow and not slurm and not gpu"
+
+test-all: lint
+	$(BIN)/python -m pytest -m "not gpu"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
