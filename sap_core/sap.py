@@ -66,6 +66,10 @@ class SAP:
     def family(self) -> Hashable:
         return self.trusted, self.class_balanced, self.batch_size
 
+    def computation(self) -> Hashable:
+        """Every setting is a computation of its own."""
+        return self
+
     @classmethod
     def correct(cls, settings: Sequence[SAP], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """See `Corrector.correct`. Sizes come in rising order, the alphas of one size in the order of `settings`.
