@@ -46,7 +46,10 @@ class Stream:
         """Seeds torch's global generator for layers that know no other (dropout, initialisers) and restores it afterwards."""
         device = torch.device(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.number())
+            torch.default_generator.manual_seed(self.number())  # torch.manual_seed would also seed GPUs that are not restored
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(self.number())
             yield
 
 

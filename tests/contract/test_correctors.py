@@ -121,10 +121,6 @@ def test_file_names_itself_and_its_corrector_keeps_the_interface(name, space):
     assert type(setting).version >= 1
     assert all(isinstance(need, Need) for need in setting.needs())
     hash(setting)
-    for field, value in file["corrector"].items():
-        default = {known.name: known.default for known in dataclasses.fields(setting)}.get(field, value)
-        default = list(default) if isinstance(default, tuple) else default
-        assert value == default, f"{field}: the file says {value}, the class {default}; ids leave defaults out, so they must agree"
 
 
 @pytest.mark.parametrize(("name", "space"), cases())
@@ -171,8 +167,6 @@ def test_what_it_needs_it_declares(task, noisy, name, space):
 def test_equal_computations_give_equal_bits(toys, task, noisy, name, space):
     """Where a method says which settings are one computation, they are."""
     settings = groups_of(name, space)[-1]
-    if not hasattr(settings[0], "computation"):
-        pytest.skip("says nothing about equal settings")
     found, _ = run_family(toys, settings, noisy, task)
     keys = [setting.computation() for setting in settings]
     for one, other in itertools.combinations(found, 2):
