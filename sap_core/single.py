@@ -54,6 +54,10 @@ def sap_tune(
         raise UserError("sap_tune was given no alphas; the paper's range is 2000 to 300000")
     for alpha in alphas:
         spectrum.check_alpha(alpha)
+    if len(val_images) != len(val_labels) or len(val_labels) == 0:
+        raise UserError(
+            f"sap_tune was given {len(val_images)} validation images and {len(val_labels)} labels; it needs one label per image"
+        )
     layers = _layers(model, trusted, batch_size, len(alphas))
     unmodified = _accuracy(model, val_images, val_labels, batch_size)
     best_alpha, best_model, best_score = None, model, unmodified

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sap_core import sap_project
 from sap_core.api import Corrector, Need, Sizes, Task, UndeclaredNeed
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.errors import UserError
@@ -113,18 +114,24 @@ def test_equals_naive_sap(alpha):
         assert torch.equal(value, corrected.state_dict()[name]) == (name not in changed), name
 
 
-def test_projecting_weights_is_projecting_inputs():
-    model, data = network(torch.float64), task()
-    images = plain_inputs(data.train, torch.arange(30)).double()
-    one = nn.Sequential(nn.Flatten(), nn.Linear(128, 5)).double()
-    from sap_core import sap_project
+@pytest.mark.parametrize("alpha", [2000.0, 300000.0, 1.0e6])
+@pytest.mark.parametrize("count", [1, 4, 40])
+def test_library_call_equals_naive_sap_in_float64(alpha, count):
+    model = network(torch.float64)
+    images = plain_inputs(task().train, torch.arange(count)).double()
+    corrected = sap_project(model, images, alpha, batch_size=9)
+    for name, weight in naive(model, images, alpha).items():
+        assert torch.linalg.norm(corrected.get_parameter(f"{name}.weight") - weight) < 1e-9 * torch.linalg.norm(weight), name
 
+
+def test_projecting_weights_is_projecting_inputs():
+    images = plain_inputs(task().train, torch.arange(30)).double()
+    one = nn.Sequential(nn.Flatten(), nn.Linear(128, 5)).double()
     corrected = sap_project(one, images, 500.0)
     u, s, _ = torch.linalg.svd(images.flatten(1).T, full_matrices=False)
     energy = s**2 / (s**2).sum()
     projected = images.flatten(1) @ (u * (500 * energy / (499 * energy + 1))) @ u.T
     assert torch.allclose(corrected(images), one(projected.view_as(images)), atol=1e-12)
-    assert model is not None
 
 
 def state(model):

@@ -141,3 +141,6 @@ def test_tune_keeps_the_unmodified_network_on_ties():
     assert found.model is model
     with pytest.raises(UserError, match="no alphas"):
         sap_tune(model, x, x, y, [])
+    for few in (y[:29], y[:0]):
+        with pytest.raises(UserError, match="30 validation images"):
+            sap_tune(model, x, x, few, [1.0])
