@@ -37,11 +37,17 @@ def test_any_other_name_is_found_in_every_protocol(protocol, function, tmp_path)
 
 
 DEVIOUS = {
-    "name from the memo": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x940000h\x00h\x01\x93.",
+    "name from the memo": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x9400h\x00h\x01\x93.",
     "text popped in between": b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x05numpy\x8c\x07ndarray00\x93.",
     "name put under another number": b"\x80\x04\x8c\x05numpyq\x070\x8c\x02osq\x070\x8c\x07ndarrayq\x080h\x07h\x08\x93.",
     "duplicated text": b"\x80\x04\x8c\x05posix2\x93.",
     "text from a concatenation": b"\x80\x04\x8c\x05numpy(\x8c\x02xxl\x93.",
+    "array class called": b"\x80\x02cnumpy\nndarray\nK\x01\x85U\x01OU\x08pointers\x87R.",
+    "array class called behind another": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x01\x85U\x01O\x86R.",
+    "array class from the memo": b"\x80\x02cnumpy\nndarray\nq\x000h\x00)R.",
+    "array class made new": b"\x80\x02cnumpy\nndarray\n)\x81.",
+    "call of a result": b"\x80\x02cnumpy\ndtype\nU\x02u1\x85R)R.",
+    "changed function": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}b.",
     "INST": b"(ios\nsystem\n.",
     "extension": b"\x80\x02\x82\x01.",
     "persistent": b"Pname\n.",
