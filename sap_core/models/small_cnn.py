@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from sap_core.errors import UserError
+
 
 class SmallCNN(nn.Module):
     """Maps (N, C, H, W) of at least 4 x 4 pixels to (N, num_outputs)."""
@@ -14,8 +16,11 @@ class SmallCNN(nn.Module):
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 16) -> None:
         super().__init__()
+        channels, height, image_width = input_shape
+        if min(height, image_width) < 4:
+            raise UserError(f"model=small_cnn needs images of at least 4 x 4 pixels, but these have {height} x {image_width}")
         self.features = nn.Sequential(
-            nn.Conv2d(input_shape[0], width, 3, padding=1),
+            nn.Conv2d(channels, width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.MaxPool2d(2),

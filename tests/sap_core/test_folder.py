@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sap_core.data.folder import FilePixels, Folder
+from sap_core.data.samples import Preprocess, SampleView
+from sap_core.data.source import DataSet
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+
+OPTIONS = {"folder": "pets", "num_classes": 2, "num_train": 6, "num_test": 2, "size": 6, "validation": 2}
+
+
+def picture(seed, side=6):
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for part, each in (("train", 3), ("test", 1)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = tmp_path / "pets" / part / name
+            folder.mkdir(parents=True)
+            for number in range(each):
+                Image.fromarray(picture(10 * label + number + (100 if part == "test" else 0))).save(folder / f"{number}.png")
+    (tmp_path / "pets" / "train" / "cat" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_images_and_labels_come_in_the_order_of_names(root):
+    source = Folder(**OPTIONS).load(root)
+    assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert source.test_labels.tolist() == [0, 1]
+    images = source.train.fetch(torch.tensor([4, 0]))
+    assert images.dtype == torch.uint8
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), np.stack([picture(11), picture(0)]))
+    assert np.array_equal(source.test.fetch(torch.tensor([1]))[0].permute(1, 2, 0).numpy(), picture(110))
+
+
+def test_only_the_files_asked_for_are_decoded(root, monkeypatch):
+    opened = []
+    monkeypatch.setattr(FilePixels, "_decode", lambda self, path: opened.append(path.parent.name + path.stem) or torch.zeros(3, 6, 6))
+    source = Folder(**OPTIONS).load(root)
+    assert opened == []
+    view = SampleView(source.train, torch.tensor([5, 1]), torch.tensor([1, 0]), Preprocess(), torch.device("cpu"))
+    assert [len(batch.labels) for batch in view.batches(2)] == [2]
+    assert opened == ["dog2", "cat1"]
+
+
+def test_batches_are_those_of_the_set_in_memory(root):
+    source = Folder(**OPTIONS, channels=1).load(root)
+    everything = source.train.fetch(torch.arange(6))
+
+    class InMemory:
+        def __len__(self):
+            return 6
+
+        def fetch(self, index):
+            return everything[index]
+
+    recipe = Preprocess(mean=(0.5,), std=(0.2,), augment="crop_flip", padding=2)
+    view = SampleView(source.train, torch.arange(6), source.train_labels, recipe, torch.device("cpu"))
+    memory = SampleView(InMemory(), torch.arange(6), source.train_labels, recipe, torch.device("cpu"))
+    rng = stream(1, "train", 3)
+    for ours, theirs in zip(view.batches(4, rng, ("plain", "augmented")), memory.batches(4, rng, ("plain", "augmented")), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.views, theirs.views, strict=True))
+        assert ours.inputs.shape[1:] == (1, 6, 6)
+
+
+def test_batches_are_moved_to_the_device_of_the_view(root):
+    source = Folder(**OPTIONS).load(root)
+    view = SampleView(source.train, torch.arange(6), source.train_labels, Preprocess(), torch.device("meta"))
+    assert all(batch.inputs.device.type == "meta" for batch in view.batches(3))
+
+
+def test_images_are_resized_and_made_grey(root):
+    Image.fromarray(picture(0, 12)).save(root / "pets" / "train" / "cat" / "0.png")
+    assert Folder(**OPTIONS).load(root).train.fetch(torch.tensor([0])).shape == (1, 3, 6, 6)
+    grey = Folder(**{**OPTIONS, "channels": 1}).load(root).train.fetch(torch.tensor([1, 2]))
+    assert grey.shape == (2, 1, 6, 6)
+    weights = np.array([0.299, 0.587, 0.114])
+    assert np.abs(grey[0, 0].numpy() - picture(1) @ weights).max() < 1
+
+
+def test_the_fingerprint_tells_names_and_contents(root):
+    first = Folder(**OPTIONS).inspect(root)
+    assert not first.verified
+    assert Folder(**OPTIONS).inspect(root) == first
+    assert Folder(**OPTIONS, digest=first.digest, verify=True).inspect(root).verified
+    path = root / "pets" / "train" / "dog" / "1.png"
+    path.rename(path.with_name("9.png"))
+    renamed = Folder(**OPTIONS).inspect(root)
+    path.with_name("9.png").write_bytes(b"other")
+    changed = Folder(**OPTIONS).inspect(root)
+    assert len({first.digest, renamed.digest, changed.digest}) == 3
+    with pytest.raises(UserError, match=rf"{changed.digest}.*dataset\.verify=false"):
+        Folder(**OPTIONS, digest=first.digest, verify=True).inspect(root)
+
+
+def test_a_damaged_image_is_named(root):
+    path = root / "pets" / "train" / "cat" / "1.png"
+    good = path.read_bytes()
+    for bad in (b"", b"garbage", good[:60]):
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=str(path)):
+            Folder(**OPTIONS).load(root).train.fetch(torch.tensor([1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folder": "birds"}, r"no readable folder '.*birds/train'.*paths\.data"),
+        ({"num_classes": 3}, r"holds 2 class folders.*set dataset\.num_classes=2"),
+        ({"num_train": 7}, r"holds 6 images.*set dataset\.num_train=6"),
+        ({"num_test": 1}, r"holds 2 images.*set dataset\.num_test=2"),
+    ],
+)
+def test_what_does_not_fit_the_folder_is_refused_with_the_right_value(root, change, words):
+    for read in (Folder(**{**OPTIONS, **change}).inspect, Folder(**{**OPTIONS, **change}).load):
+        with pytest.raises(UserError, match=words):
+            read(root)
+
+
+def test_a_class_that_is_missing_in_the_test_part_is_named(root):
+    (root / "pets" / "test" / "dog").rename(root / "pets" / "test" / "cow")
+    with pytest.raises(UserError, match=r"no readable folder .*test/dog"):
+        Folder(**OPTIONS).load(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"channels": 2}, r"dataset\.channels=2"),
+        ({"size": 0}, r"dataset\.size"),
+        ({"num_classes": 1}, r"dataset\.num_classes"),
+        ({"mean": (0.5,)}, "3 numbers"),
+        ({"mean": (0.5, 0.5, 0.5)}, "3 numbers"),
+        ({"verify": True}, r"dataset\.digest"),
+        ({"validation": 6}, r"dataset\.validation"),
+    ],
+)
+def test_silly_options_are_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        Folder(**{**OPTIONS, **change})
+
+
+def test_a_plan_needs_no_files():
+    data = Folder(**OPTIONS)
+    assert isinstance(data, DataSet)
+    assert (data.shape, data.classes.num, data.num_train, data.truth_known) == ((3, 6, 6), 2, 6, False)

@@ -1,0 +1,168 @@
+import hashlib
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sap_core.data.cifar10 import CIFAR10
+from sap_core.data.cifar100 import CIFAR100
+from sap_core.data.fashion_mnist import FashionMNIST
+from sap_core.data.mnist import MNIST
+from sap_core.data.noise import Asymmetric, Hierarchical, NoNoise, Symmetric
+from sap_core.data.source import Classes, Noise
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+
+KINDS = (Symmetric, Asymmetric, Hierarchical)
+RNG = stream(12484, "noise", "test")
+
+
+def balanced(num_classes, each):
+    return torch.arange(num_classes).repeat(each)
+
+
+@settings(max_examples=60, deadline=None)
+@given(num=st.integers(1, 400), classes=st.integers(2, 12), rate=st.floats(0, 0.99), seed=st.integers(0, 99))
+def test_symmetric_corrupts_exactly_the_asked_number(num, classes, rate, seed):
+    labels = torch.arange(num) % classes
+    given_labels = Symmetric(rate).corrupt(labels, Classes(classes), stream(seed, "noise"))
+    assert sum(a != b for a, b in zip(labels.tolist(), given_labels.tolist(), strict=True)) == int(rate * num)
+    assert all(0 <= label < classes for label in given_labels.tolist())
+
+
+def test_symmetric_draws_every_other_class_equally_often():
+    labels = torch.zeros(30_000, dtype=torch.int64)
+    given_labels = Symmetric(0.9).corrupt(labels, Classes(4), RNG)
+    counts = given_labels.bincount(minlength=4).tolist()
+    assert counts[0] == 3_000
+    assert all(abs(count - 9_000) < 400 for count in counts[1:])
+
+
+def test_symmetric_may_draw_the_true_class_where_asked():
+    labels = balanced(4, 10_000)
+    wrong = (Symmetric(0.4, exclude_true=False).corrupt(labels, Classes(4), RNG) != labels).float().mean()
+    assert wrong.item() == pytest.approx(0.4 * 3 / 4, abs=0.01)
+
+
+def test_symmetric_may_hit_each_sample_independently():
+    labels = balanced(10, 2_000)
+    counts = [int((Symmetric(0.25, exact=False).corrupt(labels, Classes(10), stream(seed, "noise")) != labels).sum()) for seed in range(8)]
+    assert len(set(counts)) > 1
+    assert all(abs(count - 5_000) < 300 for count in counts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_higher_rate_corrupts_more_and_changes_nothing_else(kind):
+    data = CIFAR100.classes
+    labels = balanced(100, 40)
+    low, high = (kind(rate).corrupt(labels, data, RNG) for rate in (0.10, 0.25))
+    hit = low != labels
+    assert int(hit.sum()) == 400
+    assert int((high != labels).sum()) == 1_000
+    assert torch.equal(high[hit], low[hit])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corruption_is_keyed_by_the_stream_and_leaves_its_input_alone(kind):
+    labels = balanced(10, 50)
+    before = labels.clone()
+    first, again, other = (kind(0.3).corrupt(labels, CIFAR10.classes, stream(seed, "noise")) for seed in (7, 7, 8))
+    assert torch.equal(labels, before)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("noise", "golden"),
+    [
+        (Symmetric(0.25), "485af32ddaf7f705"),
+        (Symmetric(0.25, exact=False), "e5612b60bbdf10bc"),
+        (Symmetric(0.25, exclude_true=False), "521a956939fcd46a"),
+        (Asymmetric(0.25), "32fca4c15fe582ea"),
+        (Asymmetric(0.25, per_class=True), "ea71edc6df2fbd07"),
+        (Hierarchical(0.25), "1dc4f4e3eac83a31"),
+    ],
+)
+def test_the_corrupted_labels_never_change_without_a_new_version(noise, golden):
+    given_labels = noise.corrupt(balanced(100, 10), CIFAR100.classes, RNG)
+    assert noise.version == 1
+    assert hashlib.sha256(bytes(given_labels.tolist())).hexdigest()[:16] == golden
+
+
+def test_asymmetric_on_cifar10_leaves_half_of_the_picked_labels():
+    labels = balanced(10, 2_000)
+    given_labels = Asymmetric(0.4).corrupt(labels, CIFAR10.classes, RNG)
+    changed = given_labels != labels
+    assert changed.float().mean().item() == pytest.approx(0.2, abs=0.01)
+    pairs = set(zip(labels[changed].tolist(), given_labels[changed].tolist(), strict=True))
+    assert pairs == {(9, 1), (2, 0), (4, 7), (3, 5), (5, 3)}
+
+
+def test_asymmetric_per_class_is_exact_in_each_confused_class():
+    labels = torch.cat([balanced(10, 30), torch.full((21,), 9)])
+    changed = Asymmetric(0.35, per_class=True).corrupt(labels, CIFAR10.classes, RNG) != labels
+    counts = labels[changed].bincount(minlength=10).tolist()
+    assert counts == [0, 0, 10, 10, 10, 10, 0, 0, 0, int(0.35 * 51)]
+
+
+def test_asymmetric_on_mnist_follows_the_published_map():
+    labels = balanced(10, 100)
+    given_labels = Asymmetric(0.99, per_class=True).corrupt(labels, MNIST.classes, RNG)
+    changed = given_labels != labels
+    assert set(zip(labels[changed].tolist(), given_labels[changed].tolist(), strict=True)) == {(7, 1), (2, 7), (5, 6), (6, 5), (3, 8)}
+
+
+def test_asymmetric_on_cifar100_takes_the_next_class_of_the_superclass():
+    confused = CIFAR100.classes.confused
+    assert [confused[label] for label in (4, 30, 55, 72, 95)] == [30, 55, 72, 95, 4]
+    assert [confused[label] for label in (41, 69, 81, 85, 89)] == [69, 81, 85, 89, 41]
+    assert sorted(confused.values()) == list(range(100))
+
+
+def test_hierarchical_stays_inside_the_superclass_and_uses_all_of_it():
+    labels = balanced(100, 400)
+    given_labels = Hierarchical(0.5).corrupt(labels, CIFAR100.classes, RNG)
+    assert int((given_labels != labels).sum()) == 20_000
+    group = torch.tensor(CIFAR100.classes.superclass)
+    assert torch.equal(group[labels], group[given_labels])
+    seen = given_labels[(labels == 41) & (given_labels != labels)].bincount(minlength=100)
+    assert torch.nonzero(seen).flatten().tolist() == [69, 81, 85, 89]
+    assert seen.max() < 2 * seen[seen > 0].min()
+
+
+def test_no_noise_gives_the_labels_back():
+    labels = balanced(3, 4)
+    given_labels = NoNoise().corrupt(labels, Classes(3), RNG)
+    assert torch.equal(given_labels, labels)
+    assert given_labels is not labels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, math.nan, True, "0.1"])
+def test_rates_outside_the_range_are_refused(kind, rate):
+    with pytest.raises(UserError, match=r"noise\.rate"):
+        kind(rate)
+
+
+def test_a_rate_without_noise_is_refused():
+    with pytest.raises(UserError, match=r"noise\.rate=0\.1"):
+        NoNoise(0.1)
+
+
+def test_missing_structure_is_named():
+    labels = balanced(10, 3)
+    with pytest.raises(UserError, match="confused"):
+        Asymmetric(0.1).corrupt(labels, FashionMNIST.classes, RNG)
+    with pytest.raises(UserError, match="superclasses"):
+        Hierarchical(0.1).corrupt(labels, MNIST.classes, RNG)
+    with pytest.raises(UserError, match="class 2, which is alone"):
+        Hierarchical(0.1).corrupt(labels, Classes(3, superclass=(0, 0, 1)), RNG)
+    for kind in KINDS:
+        with pytest.raises(UserError, match="needs class labels"):
+            kind(0.1).corrupt(torch.rand(5), Classes(1), RNG)
+
+
+def test_all_kinds_meet_the_interface():
+    assert all(isinstance(noise, Noise) for noise in (NoNoise(), *(kind(0.1) for kind in KINDS)))

@@ -1,0 +1,41 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sap_core.data.splits import split, validation_count
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+
+
+@settings(max_examples=60, deadline=None)
+@given(num=st.integers(2, 300), share=st.floats(0.01, 0.99), seed=st.integers(0, 9))
+def test_both_parts_cover_everything_once(num, share, seed):
+    if int(share * num) == 0:
+        return
+    train, val = split(num, share, stream(seed, "split"))
+    assert len(val) == int(share * num)
+    assert sorted(train.tolist() + val.tolist()) == list(range(num))
+    assert train.tolist() == sorted(train.tolist())
+    assert val.tolist() == sorted(val.tolist())
+    assert train.dtype == val.dtype == torch.int64
+
+
+def test_the_published_splits_have_their_sizes():
+    assert validation_count(50_000, 0.1) == 5_000
+    assert validation_count(60_000, 0.1) == 6_000
+    assert validation_count(1_397, 300) == 300
+
+
+def test_the_split_depends_on_the_stream_alone():
+    first, again, other = (split(100, 0.2, stream(seed, "split", "digits"))[1].tolist() for seed in (1, 1, 2))
+    assert first == again != other
+    assert first[:5] == [0, 1, 3, 4, 10]
+
+
+@pytest.mark.parametrize("validation", [0, -1, 10, 11, 0.0, 1.0, 1.5, -0.1, 0.05, math.nan, math.inf, True, "0.1", None])
+def test_silly_values_are_refused(validation):
+    with pytest.raises(UserError, match=r"dataset\.validation"):
+        validation_count(10, validation)
