@@ -95,6 +95,11 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         raise UserError(
             f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
         )
+    noise = declare(composed["noise"], "noise", plugins)
+    if noise.settings.get("rate") and not dataset.instance.truth_known:
+        raise UserError(
+            f"noise={noise.name} cannot be added to {dataset.name}: its true labels are unknown, so wrong ones cannot be counted; use noise=none"
+        )
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
     names = config.methods
@@ -102,7 +107,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         raise UserError(f"methods={names} names one twice; name each once")
     return Cell(
         dataset,
-        declare(composed["noise"], "noise", plugins),
+        noise,
         declare(composed["model"], "model", plugins),
         trainer,
         preprocess,

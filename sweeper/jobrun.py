@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from sap_core.api import State, Stopped
 from sap_core.checkpoint import load_state, save_state
-from sap_core.cost import CostMeter
+from sap_core.cost import CostMeter, Piece
 from sap_core.records import Point
 
 CHECKPOINT_SECONDS = 30.0
@@ -52,6 +53,7 @@ class JobRun:
             for name, column in stored.get("curve", {}).items()
             for step, value in zip(column["steps"].tolist(), column["values"].tolist(), strict=True)
         ]
+        self.meter.pieces += [Piece(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
         self._note(f"continues at epoch {int(stored['number']) + 1}")
         state: State = stored["state"]
         return state
@@ -95,5 +97,14 @@ class JobRun:
             name: {"steps": torch.tensor([s for s, _ in column]), "values": torch.tensor([v for _, v in column], dtype=torch.float64)}
             for name, column in columns.items()
         }
-        save_state(self._last, {"number": number, "state": state, "curve": curve})
+        save_state(self._last, {"number": number, "state": state, "curve": curve, "spent": json.dumps(self._spent())})
         self._stored_at = time.monotonic()
+
+    def _spent(self) -> list[list[object]]:
+        """What was booked so far, one line per phase and users: a resumed run costs what the uninterrupted one does."""
+        sums: dict[tuple[str, tuple[int, ...]], list[float]] = {}
+        for piece in self.meter.pieces:
+            amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0, 0, 0.0])
+            for slot, amount in enumerate((piece.seconds, piece.forwards, piece.backwards, piece.flops)):
+                amounts[slot] += amount
+        return [[phase, list(users), *amounts] for (phase, users), amounts in sums.items()]

@@ -248,14 +248,15 @@ def _cost_columns(cost: Costs, device: torch.device) -> Columns:
 
 
 def _failure(error: Exception) -> Failure:
-    """The error as one line with its place, and whether memory was what lacked."""
+    """The error as one line with its place. FloatingPointError is how a method says that its input or its scores are not finite."""
     text = str(error)
     memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower()
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not isinstance(error, UserError) else ""
-    kind = type(error).__name__ if not isinstance(error, UserError) else ""
-    line = " ".join(f"{kind}: {text}".strip(": ").split())
-    return Failure("oom" if memory else "error", f"{line}{where}", "".join(traceback.format_exception(error)))
+    name = type(error).__name__ if not isinstance(error, UserError) else ""
+    line = " ".join(f"{name}: {text}".strip(": ").split())
+    kind = "oom" if memory else "diverged" if isinstance(error, FloatingPointError) else "error"
+    return Failure(kind, f"{line}{where}", "".join(traceback.format_exception(error)))
 
 
 @contextmanager
