@@ -83,7 +83,7 @@ def _run(results: Results, options: argparse.Namespace) -> str:
 
 
 def _named(name: str | None, what: str, known: Mapping[str, object]) -> str:
-    if name not in known:
+    if name is None or name not in known:
         raise unknown(what, name or "", known, f"sap-report STORE {what} NAME")
     return name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pandas as pd
@@ -70,6 +70,7 @@ class Cell:
         return tuple(baseline.seed for baseline in self.baselines)
 
 
+@lru_cache(maxsize=1)  # every table and plot of one report asks for the same
 def cells(results: Results) -> tuple[Cell, ...]:
     """The cells of a store, in the plan's order.
 

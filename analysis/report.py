@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def _write(path: Path, fill: Callable[[Path], object]) -> Path:
         fill(temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise UserError(f"the report cannot be written to '{path.parent}' ({reason}); make room there or make it writable") from error
+    finally:
+        with suppress(OSError):  # renamed away after success
+            temporary.unlink()
     return path

@@ -76,11 +76,11 @@ def look() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_SETTINGS)
 
 
-def panels(count: int, width: float = 6.4, height: float = 4.4) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, at most three in a row; sizes in inches, of one panel when alone, smaller ones otherwise."""
+def panels(count: int, width: float = 6.4, height: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, at most three in a row; `width` and `height` (inches) are those of a panel that is alone."""
     from matplotlib import pyplot
 
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     lines = -(-count // columns)
     size = (width, height) if count == 1 else (3.6 * columns, 2.9 * lines + 0.6)
     figure, grid = pyplot.subplots(lines, columns, figsize=size, squeeze=False)
@@ -97,7 +97,7 @@ def level(axis: Axes, value: float, text: str, line: Any) -> None:
     axis.annotate(text, (1, value), color=TEXT_GREY, fontsize=8.5, **where)
 
 
-def log_axis(axis: Axes, label: str, ticks: Sequence[float] | None = None) -> None:
+def log_axis(axis: Axes, ticks: Sequence[float] | None = None) -> None:
     """A logarithmic x axis with plain numbers, at the given ticks or at the powers of ten."""
     from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
@@ -107,24 +107,31 @@ def log_axis(axis: Axes, label: str, ticks: Sequence[float] | None = None) -> No
     if ticks is not None:
         axis.set_xticks(ticks)
         axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel(label)
 
 
 def headings(figure: Figure, title: str, subtitles: Sequence[str]) -> None:
-    """One bold title above the figure and a grey text above each panel, folded to its width."""
+    """One bold title for the whole figure; a grey text above each panel, folded to its width."""
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    letters = 92 if len(axes) == 1 else 50
     figure.suptitle(title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
     for axis, subtitle in zip(axes, subtitles, strict=True):
-        axis.set_title(
-            "\n".join(line for part in subtitle.splitlines() for line in textwrap.wrap(part, letters)), loc="left", color=TEXT_GREY
-        )
+        axis.set_title(textwrap.fill(subtitle, 92 if len(axes) == 1 else 44), loc="left", color=TEXT_GREY)
 
 
-def legend_below(figure: Figure, columns: int = 2) -> None:
-    """One legend for all panels, below them, each name once."""
+def labels(axes: Sequence[Axes], x_label: str, y_label: str) -> None:
+    """Labels at the left of each line of panels and below the lowest panel of each column."""
+    for place, axis in enumerate(axes):
+        spot = axis.get_subplotspec()
+        if spot.is_first_col():
+            axis.set_ylabel(y_label)
+        if place + spot.get_gridspec().ncols >= len(axes):
+            axis.set_xlabel(x_label)
+
+
+def legend_below(figure: Figure, how: str, columns: int = 2) -> None:
+    """One legend for all panels, below them, each name once, under a line that says how the figure is to be read."""
     entries = {name: handle for axis in figure.axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+    legend = figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, title=how, title_fontsize=8.5)
+    legend.get_title().set(color=TEXT_GREY, multialignment="center")
 
 
 def save(figure: Figure, form: str, path: Path) -> None:

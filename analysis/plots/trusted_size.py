@@ -30,11 +30,10 @@ def draw(results: Results) -> ink.Figure | None:
         vanilla = summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
         if vanilla.mean is not None:
             ink.level(axis, vanilla.mean * measure.factor, f"Vanilla\n{vanilla.mean * measure.factor:.1f}", (0, (1, 1.5)))
-        ink.log_axis(axis, "Trusted samples", ticks=sorted({point.size for curve in curves for point in curve.points}))
-        subtitles.append(
-            f"{cell_title(cell)}\nbest setting of each size, chosen by {RULE}; mean ± std, n = {counted(len(cell.seeds), 'seed')}"
-        )
-        axis.set_ylabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.headings(figure, f"Test {MEASURES[found[0][0].measure].name} by the size of the trusted set", subtitles)
-    ink.legend_below(figure)
+        ink.log_axis(axis, ticks=sorted({point.size for curve in curves for point in curve.points}))
+        subtitles.append(f"{cell_title(cell)}; n = {counted(len(cell.seeds), 'seed')}")
+    measure = MEASURES[found[0][0].measure]
+    ink.headings(figure, f"Test {measure.name} by the size of the trusted set", subtitles)
+    ink.labels(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
+    ink.legend_below(figure, f"Best setting of each size, chosen by {RULE}; mean and ± 1 std over the seeds")
     return figure

@@ -22,6 +22,11 @@ from analysis.tuning_cost import Curve, as_run, expected
 
 RULE = "val_noisy"
 
+HOW = (
+    f"Setting chosen by {RULE}, expected over all orders of the settings; mean ± 1 std\n"
+    "over the seeds. Cost: compute seconds, each setting with its share of common work."
+)
+
 
 @dataclass(frozen=True)
 class CostCurve:
@@ -113,14 +118,11 @@ def draw(results: Results) -> ink.Figure | None:
     for axis, panel in zip(axes, found, strict=True):
         _draw_panel(axis, panel)
     measure = MEASURES[found[0].measure]
-    axes[0].set_ylabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.headings(figure, f"Test {measure.name} reached against tuning cost", [_subtitle(panel) for panel in found])
-    ink.legend_below(figure)
+    subtitles = [f"{panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found]
+    ink.headings(figure, f"Test {measure.name} reached against tuning cost", subtitles)
+    ink.labels(axes, "Tuning cost per seed (seconds)", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
+    ink.legend_below(figure, HOW)
     return figure
-
-
-def _subtitle(panel: CostPanel) -> str:
-    return f"{panel.title}\nchosen by {RULE}, expected over all orders of the settings; mean ± std, n = {counted(panel.seeds, 'seed')}"
 
 
 def _draw_panel(axis: ink.Axes, panel: CostPanel) -> None:
@@ -133,4 +135,4 @@ def _draw_panel(axis: ink.Axes, panel: CostPanel) -> None:
     for name, summary, line in (("Vanilla", panel.vanilla, (0, (1, 1.5))), ("Retrain", panel.retrain, (0, (6, 2)))):
         if summary.mean is not None:
             ink.level(axis, summary.mean * factor, f"{name}\n{summary.mean * factor:.1f}", line)
-    ink.log_axis(axis, "Tuning cost per seed (compute seconds, common work shared)")
+    ink.log_axis(axis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from analysis.cells import Cell as SweepCell
 from analysis.cells import Search, cells
@@ -13,9 +12,6 @@ from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
 from analysis.tables.notes import COST, cell_title
 from analysis.tuning_cost import ALONE, circumstances, per_seed
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _COLUMNS = (
     Column("method", "Method", numeric=False),
@@ -65,8 +61,7 @@ def _row(method: str, space: str | None, searches: Sequence[Search]) -> tuple[Ce
 
 
 def _summed(searches: Sequence[Search], column: str) -> Summary:
-    sums: list[pd.Series] = [search.rows[column] for search in searches]
-    return summarise(float(values.sum(min_count=1)) for values in sums)
+    return summarise(float(search.rows[column].sum(min_count=1)) for search in searches)
 
 
 def _seconds_cell(summary: Summary) -> Cell:

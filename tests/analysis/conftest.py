@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.load import arrow_schema
 from sap_core.records import Planned, Row
 
 CELL = "digits/symmetric-0.25/small_cnn/sgd"
@@ -37,9 +38,9 @@ class StoreMaker:
         if planned:
             self.plan.append(Planned(parents="", cell=cell, distinct=distinct, forecast_flops=None, **common))
         row = Row(
-            experiment="demo", debug=None, status="ok", error=None, error_kind=None, attempt=1, dataset_verified=True, noise_rate_true=0.249,
-            pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None, num_train=1097, num_val=300,
-            num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00", **common,
+            experiment="demo", debug=None, status="ok", error=None, error_kind=None, attempt=1, dataset_verified=True,
+            noise_rate_true=0.249, pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
+            num_train=1097, num_val=300, num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00", **common,
         )  # fmt: skip
         if run:
             self.rows.append(replace(row, **fields))
@@ -77,13 +78,15 @@ class StoreMaker:
             jobs.setdefault(row.job_id, []).append(row)
         for job_id, rows in jobs.items():
             status = "failed" if any(row.status == "failed" for row in rows) else "ok"
-            write_records(self.path / "rows" / f"{job_id}.{status}.parquet", Row, rows)
+            self.write_rows(f"{job_id}.{status}.parquet", rows)
         return self.path
+
+    def write_rows(self, file_name: str, rows: list[Row]) -> None:
+        """One more file of rows, beside those of `write`."""
+        write_records(self.path / "rows" / file_name, Row, rows)
 
 
 def write_records(path: Path, record: type, records: list) -> None:
-    from analysis.load import arrow_schema
-
     pq.write_table(pa.Table.from_pylist([asdict(one) for one in records], schema=arrow_schema(record)), path)
 
 

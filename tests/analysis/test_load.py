@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.load import load
+from sap_core.errors import UserError
+
+
+def test_reads_plan_rows_and_gaps(small):
+    small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
+    results = load([small.write()])
+    assert len(results.plan) == 14
+    assert len(results.rows) == 13
+    assert results.gaps["run_id"].tolist() == ["sap-alpha16-2-0"]
+    assert results.problems == ()
+    assert set(results.rows["cell"]) == {"digits/symmetric-0.25/small_cnn/sgd"}
+
+
+def test_a_store_without_any_row_yet_is_all_gaps(small):
+    small.rows = []
+    results = load([small.write()])
+    assert len(results.rows) == 0
+    assert len(results.gaps) == 14
+
+
+def test_temporary_files_are_passed_over(small):
+    store = small.write()
+    (store / "rows" / ".job-1.host.1.parquet").write_bytes(b"half")
+    assert load([store]).problems == ()
+
+
+def test_a_damaged_row_file_is_left_out_and_named(small):
+    store = small.write()
+    path = store / "rows" / "job-base-1.ok.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    results = load([store])
+    assert "base-1" in set(results.gaps["run_id"])
+    assert len(results.problems) == 1
+    assert "job-base-1.ok.parquet was left out" in results.problems[0]
+
+
+def test_a_foreign_parquet_file_is_left_out_and_named(small):
+    store = small.write()
+    pq.write_table(pa.table({"run_id": ["x"], "answer": [42]}), store / "rows" / "foreign.ok.parquet")
+    results = load([store])
+    assert len(results.rows) == 14
+    assert "not a table of Row records" in results.problems[0]
+
+
+def test_an_older_file_without_a_new_nullable_column_is_read(small):
+    store = small.write()
+    path = store / "rows" / "job-base-1.ok.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "version"]), path)
+    results = load([store])
+    assert results.problems == ()
+    assert results.rows.set_index("run_id").loc["base-1", "version"] == 1
+
+
+def test_duplicates_ok_before_failed_then_the_latest(small):
+    store = small.write()
+    first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
+    failed = replace(first, status="failed", error_kind="oom", started_at="2026-01-03T00:00:00", job_id="b")
+    later = replace(first, test_acc=0.5, started_at="2026-01-02T00:00:00", job_id="c")
+    small.write_rows("b.failed.parquet", [failed])
+    small.write_rows("c.ok.parquet", [later])
+    results = load([store])
+    row = results.rows.set_index("run_id").loc["sap-alpha16-1-0"]
+    assert (row["status"], row["test_acc"]) == ("ok", 0.5)
+    assert len(results.rows) == 14
+    assert results.problems == ("1 runs are in the store twice with different scores; the later one counts.",)
+
+
+def test_rows_outside_the_plan_are_no_members(small):
+    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
+    results = load([small.write()])
+    assert results.outside["run_id"].tolist() == ["stray"]
+    assert "stray" not in set(results.rows["run_id"])
+    assert "1 rows are in no plan" in results.problems[0]
+
+
+def test_two_stores_are_read_as_one(small, tmp_path):
+    store = small.write()
+    small.path = tmp_path / "other"
+    assert len(load([store, small.write()]).rows) == 14
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda path: None, "is not a folder"),
+        (lambda path: path.mkdir(), "has no plan.parquet"),
+        (lambda path: (path.mkdir(), (path / "plan.parquet").write_bytes(b"PAR1 not really")), "cannot be read"),
+    ],
+)
+def test_what_is_no_store_is_the_users_error(tmp_path, prepare, words):
+    prepare(tmp_path / "s")
+    with pytest.raises(UserError, match=words):
+        load([tmp_path / "s"])
+
+
+def test_rows_of_a_newer_program_are_refused(small):
+    small.rows[0] = replace(small.rows[0], schema_version=2)
+    with pytest.raises(UserError, match="schema_version 2 and this program reads up to 1"):
+        load([small.write()])

@@ -1,0 +1,138 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis import report
+from analysis.__main__ import main
+from analysis.load import load
+from analysis.plots.ink import styles
+from analysis.plots.tuning_cost import cost_panels
+from analysis.status import status
+
+
+def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
+    store = small.write()
+    assert main([str(store)]) == 0
+    printed = capsys.readouterr().out
+    written = sorted(path.name for path in (store / "report").iterdir())
+    assert written == [
+        "cost.csv", "cost.md", "cost.tex", "table.csv", "table.md", "table.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
+    ]  # fmt: skip
+    assert all(str(store / "report" / name) in printed for name in written)
+    assert "81.00 ± 1.41*" in printed
+    assert (store / "report" / "tuning_cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_store_gives_the_same_bytes(small, tmp_path):
+    results = load([small.write()])
+    for folder in ("a", "b"):
+        report.write_all(results, tmp_path / folder)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_table_forms(small, capsys):
+    store = str(small.write())
+    for form, start in (("text", "Test accuracy"), ("markdown", "**Test"), ("latex", r"\begin{table*}"), ("csv", "cell,method")):
+        assert main([store, "table", "comparison", "--format", form]) == 0
+        assert capsys.readouterr().out.startswith(start)
+    assert main([store, "cost"]) == 0
+    assert "alone / shared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tabel"], "unknown command 'tabel' in sap-report STORE COMMAND (did you mean 'table'?); allowed: table, plot, cost, status"),
+        (["table", "comparson"], "(did you mean 'comparison'?); allowed: comparison, trusted_size, cost"),
+        (["table"], "allowed: comparison, trusted_size, cost"),
+        (["plot", "x"], "allowed: tuning_cost, trusted_size"),
+        (["plot", "trusted_size"], "has no numbers for the plot 'trusted_size'"),
+        (["table", "trusted_size"], "has no numbers for the table 'trusted_size'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(small, capsys, words, told):
+    assert main([str(small.write()), *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_no_store(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "is not a store: it has no plan.parquet" in capsys.readouterr().err
+
+
+def test_a_report_folder_that_cannot_be_made(small, capsys):
+    store = small.write()
+    (store / "report").write_text("in the way")
+    assert main([str(store)]) == 2
+    assert "the report cannot be written to" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_midway_leaves_nothing(small, tmp_path, monkeypatch):
+    results = load([small.write()])
+    folder = tmp_path / "report"
+    report.write_tables(results, "comparison", folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(self, *arguments, **options):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(report.UserError, match="No space left on device"):
+        report.write_tables(results, "comparison", folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_status_of_an_unfinished_sweep(small):
+    small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
+    small.rows = [replace(row, error="Traceback\n  somewhere\nValueError: loss is NaN") if row.error else row for row in small.rows]
+    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
+    text = status(load([small.write()]))
+    assert "13 of 14 planned rows done" in text
+    assert "- Failed: 2 x SCRUB (grid_a), diverged: ValueError: loss is NaN" in text
+    assert "- Missing: 1 row of SAP (alpha16) on digits/symmetric-0.25/small_cnn/sgd." in text
+    assert "1 rows are in no plan" in text
+
+
+def test_a_smoke_store_shows_its_status_under_a_banner_and_writes_nothing(small, capsys):
+    small.rows = [replace(row, debug="smoke") for row in small.rows]
+    store = small.write()
+    assert main([str(store)]) == 0
+    assert capsys.readouterr().out.startswith("*** SMOKE RUN (debug=smoke): its numbers mean nothing")
+    assert not (store / "report").exists()
+    assert main([str(store), "table", "comparison"]) == 2
+    assert main([str(store), "plot", "tuning_cost"]) == 2
+
+
+def test_the_numbers_of_the_cost_figure(small):
+    (panel,) = cost_panels(load([small.write()]))
+    assert [curve.method for curve in panel.curves] == ["sap", "scrub"]  # references are lines, not curves
+    assert (panel.vanilla.mean, panel.retrain.mean) == (0.75, 0.93)
+    sap = panel.curves[0]
+    assert sap.seeds == 2
+    np.testing.assert_allclose(sap.seconds, [1, 2, 3])
+    np.testing.assert_allclose(sap.mean, [0.81, 0.81 + 0.02 / 3, 0.81])  # the two seeds differ by 0.02
+    np.testing.assert_allclose(sap.std, np.full(3, 0.02 / 2**0.5))
+
+
+def test_spaces_of_one_method_look_different():
+    given = styles(["sap", "ssd", "sap", "scrub", "finetune"])
+    assert len({(style.color, style.line, style.marker) for style in given}) == 5
+    assert given[0].width > given[1].width
+
+
+def test_no_torch_and_no_matplotlib_before_a_figure(small):
+    store = str(small.write())
+    program = (
+        "import sys; from analysis.__main__ import main; "
+        f"assert main([{store!r}, 'status']) == 0; "
+        "assert not {'torch', 'ray', 'hydra', 'sweeper', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
