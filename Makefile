@@ -19,7 +19,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt | check-python
 	$(PYTHON) -m venv $(if $(SYSTEM_TORCH),--system-site-packages) $(VENV)
 ifdef SYSTEM_TORCH
-	@$(BIN)/python -c 'import torch, torchvision' > /dev/null 2>&1 || { rm -rf $(VENV); \
+	@$(BIN)/python -c 'import torch, torchvision' > /dev/null 2>&1 || { \
 	    echo "error: SYSTEM_TORCH is set, but an environment on top of $(PYTHON) finds no torch and torchvision; load the module or conda" \
 	         "environment that has them, or leave SYSTEM_TORCH out" >&2; exit 2; }
 endif
