@@ -28,12 +28,12 @@ class Progress:
         self.best: dict[str, float] = {}
         self._work = sum(_weight(job) for job in jobs)
         self._worked = 0.0
+        self._start = self._spoke = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._live = (
             Live(get_renderable=self._renderable, console=self._console, refresh_per_second=1) if self._console.is_terminal else None
         )
         self._log = log.open("a", buffering=1)
-        self._start = self._spoke = time.monotonic()
 
     def __enter__(self) -> Progress:
         self._event(f"start: {self.planned} rows planned, {self.done} held")
