@@ -14,6 +14,7 @@ from analysis.load import Results, load
 from analysis.render import Table, latex, markdown, terminal, to_csv
 from analysis.status import status
 from sap_core.errors import UserError, unknown
+from sap_core.guard import check_origins
 
 COMMANDS = ("table", "plot", "cost", "status")
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a screen that knows no such letter as ± shows a question mark
     try:
+        check_origins()
         results = load([options.store])
         print(_run(results, options))
         sys.stdout.flush()

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import get_type_hints
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sap_core.errors import UserError
-from sap_core.records import SCHEMA_VERSION, Planned, Row
+from sap_core.records import SCHEMA_VERSION, Planned, Row, column_types
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -72,13 +71,8 @@ def load(stores: Sequence[Path]) -> Results:
 
 @cache
 def arrow_schema(record: type) -> pa.Schema:
-    """The Arrow schema of a dataclass of `sap_core.records`; a field without `None` in its type is not nullable."""
-    hints = get_type_hints(record)
-    columns = []
-    for field in fields(record):
-        options = getattr(hints[field.name], "__args__", (hints[field.name],))
-        columns.append(pa.field(field.name, _ARROW[options[0]], nullable=type(None) in options))
-    return pa.schema(columns)
+    """The Arrow schema of a dataclass of `sap_core.records`."""
+    return pa.schema([pa.field(name, _ARROW[kind], nullable=nullable) for name, kind, nullable in column_types(record)])
 
 
 def _plan(store: Path) -> pa.Table:

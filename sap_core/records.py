@@ -5,7 +5,9 @@ Units are in the names; accuracies are fractions in [0, 1]; None means "not eval
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import get_type_hints
 
 SCHEMA_VERSION = 1
 
@@ -127,6 +129,14 @@ class Planned:
     seed: int
     baseline_id: str
     forecast_flops: float | None
+
+
+def column_types(record: type) -> Iterator[tuple[str, type, bool]]:
+    """(name, type, may it be None) of each column of a record class: the one source of every store's schema."""
+    hints = get_type_hints(record)
+    for item in fields(record):
+        options = getattr(hints[item.name], "__args__", (hints[item.name],))
+        yield item.name, options[0], type(None) in options
 
 
 TIMING_COLUMNS = (

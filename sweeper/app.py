@@ -137,8 +137,6 @@ def _backend(config: Config, places: Places, jobs: int) -> Backend:
 def _workers(settings: Any) -> int:
     """Jobs at a time: as asked, else one per core or as many as the GPUs' shares allow."""
     if settings.workers is not None:
-        if settings.workers < 1:
-            raise UserError(f"backend.workers={settings.workers} must be at least 1, or null for one per core")
         return int(settings.workers)
     cores = max(1, len(os.sched_getaffinity(0)) // max(1, settings.threads))
     if settings.device.startswith("cuda"):
@@ -164,6 +162,10 @@ def _check(composed: Composed) -> tuple[Cell, ...]:
         raise UserError(f"seeds={config.seeds} must name at least one seed, each once")
     if config.backend.name not in ("ray", "local"):
         raise UserError(f"backend.name={config.backend.name!r} is unknown; allowed: ray, local")
+    for key, least in (("workers", 1), ("threads", 1), ("gpus_per_job", 0.0), ("timeout_seconds", 0.0), ("flops_per_second", 1.0)):
+        value = getattr(config.backend, key)
+        if value is not None and value < least:
+            raise UserError(f"backend.{key}={value} must be at least {least}")
     return tuple(check_cell(cell, config) for cell in composed.cells)
 
 

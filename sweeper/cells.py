@@ -97,9 +97,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         )
     noise = declare(composed["noise"], "noise", plugins)
     if noise.settings.get("rate") and not dataset.instance.truth_known:
-        raise UserError(
-            f"noise={noise.name} cannot be added to {dataset.name}: its true labels are unknown, so wrong ones cannot be counted; use noise=none"
-        )
+        raise UserError(f"noise={noise.name} cannot be added to {dataset.name}: its true labels are unknown; use noise=none")
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
     names = config.methods

@@ -225,7 +225,7 @@ def _check(overrides: Sequence[Override], base: DictConfig) -> None:
                 raise UserError(f"'{key}' has no part '{part}': it is the single value {node!r}; write {key.rsplit('.', 1)[0]}=VALUE")
             if part not in node and not override.is_add():
                 where = key[: -len(part) - 1] if key.endswith(f".{part}") else ""
-                raise unknown("key", part, [*GROUPS, *node] if node is base else list(node), where)
+                raise unknown("key", part, dict.fromkeys([*GROUPS, *node] if node is base else node), where)
             node = node.get(part) if part in node else OmegaConf.create({})
 
 

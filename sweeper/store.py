@@ -12,13 +12,13 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sap_core.errors import UserError
 from sap_core.files import replacing
-from sap_core.records import Planned, Point, Row
+from sap_core.records import Planned, Point, Row, column_types
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,13 +150,8 @@ def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> 
 
 
 def schema(kind: type[Any]) -> pa.Schema:
-    """The Arrow schema of a record class: nullable where its annotation allows None."""
+    """The Arrow schema of a record class."""
     import pyarrow as pa
 
     arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    hints = get_type_hints(kind)
-    columns = []
-    for item in fields(kind):
-        options = [option for option in getattr(hints[item.name], "__args__", (hints[item.name],)) if option is not type(None)]
-        columns.append(pa.field(item.name, arrow[options[0]], nullable=hints[item.name] != options[0]))
-    return pa.schema(columns)
+    return pa.schema([pa.field(name, arrow[kind], nullable=nullable) for name, kind, nullable in column_types(kind)])
