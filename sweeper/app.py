@@ -215,21 +215,16 @@ def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
 
 def _write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     """plan.parquet, jobs.jsonl, config.yaml, and the key that says what they were made from."""
+    from omegaconf import OmegaConf
+
     from sap_core.records import Planned
     from sweeper.jobs import write_jobs
     from sweeper.store import write_records
 
-    try:
-        from omegaconf import OmegaConf
-
-        save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
-        write_jobs(store.jobs, plan.jobs)
-        write_records(store.plan, plan.rows, Planned)
-        save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
-    except OSError as error:
-        raise UserError(
-            f"cannot write the plan into {store.root} ({error.strerror}); mend that, or choose another folder with paths.results=..."
-        ) from error
+    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
+    write_jobs(store.jobs, plan.jobs)
+    write_records(store.plan, plan.rows, Planned)
+    save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from sap_core.errors import UserError
+from sap_core.files import storing
 from sweeper.execute import Folders, Result, fail, summary
 from sweeper.jobs import Job
 from sweeper.provenance import HOME
@@ -87,11 +88,13 @@ class _Worker:
 
     def __init__(self, folders: Folders, device: str) -> None:
         log = folders.store / "logs" / "workers.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device]
         for name in ("data", "store", "artifacts"):
             command += [f"--{name}", str(Path(getattr(folders, name)).resolve())]
-        with log.open("a") as errors:
+        with storing(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            errors = log.open("a")
+        with errors:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HOME, env=worker_environment()
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sap_core.errors import UserError
-from sap_core.files import replacing
+from sap_core.files import replacing, storing
 from sap_core.records import Planned, Point, Row, column_types
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class Store:
             if found.get(job_id) != "ok":
                 found[job_id] = status
         return found
+
+    def has(self, job_id: str) -> bool:
+        """Are the job's rows there for good?"""
+        return (self.rows / f"{job_id}.ok.parquet").exists()
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Stores a job's rows: as failed when any row failed for another reason than divergence."""
@@ -110,8 +114,9 @@ class Store:
                 raise UserError(
                     f"another sap-sweep is writing to {self.root} ({owner}); wait for it, or choose another folder with paths.results=..."
                 ) from error
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with storing(self.root):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             os.close(handle)
