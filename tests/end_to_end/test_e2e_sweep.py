@@ -22,7 +22,11 @@ def swept(bench, e2e):
     ends = {}
     for backend in ("local", "ray"):
         ends[backend] = bench.run(
-            backend, "experiment=standins", f"backend={backend}", "backend.workers=2", f"paths.artifacts={bench.root / backend / 'artifacts'}"
+            backend,
+            "experiment=standins",
+            f"backend={backend}",
+            "backend.workers=2",
+            f"paths.artifacts={bench.root / backend / 'artifacts'}",
         )
         assert ends[backend].code == 0, ends[backend].err
     return ends
@@ -48,7 +52,9 @@ def test_both_backends_write_equal_rows(swept, bench, e2e):
 def test_curves_are_equal_and_whole(swept, bench):
     for row in bench.store("local").rows():
         if row["kind"] == "train":
-            local, ray = ([(p["name"], p["step"], p["value"]) for p in bench.store(name).series(row["job_id"])] for name in ("local", "ray"))
+            local, ray = (
+                [(p["name"], p["step"], p["value"]) for p in bench.store(name).series(row["job_id"])] for name in ("local", "ray")
+            )
             assert local == ray
             assert len([name for name, *_ in local if name == "loss"]) == (2 if row["trainer"] == "sgd" else 3)
 

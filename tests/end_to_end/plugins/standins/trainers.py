@@ -141,7 +141,7 @@ def _losses(net: nn.Module, batch: Batch, run: Run) -> Tensor:
     return functional.cross_entropy(net(batch.inputs), batch.labels, reduction="none")
 
 
-def _batches(task: Task):  # noqa: ANN202
+def _batches(task: Task):
     return lambda moment: task.train.batches(BATCH, moment.rng, ("augmented",))
 
 
