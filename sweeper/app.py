@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from sweeper.store import MAX_ATTEMPTS, Store
 if TYPE_CHECKING:
     from sweeper.cells import Cell
     from sweeper.config import Composed, Config
+    from sweeper.jobs import Job
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
 
@@ -49,8 +50,11 @@ def sweep(arguments: Sequence[str]) -> int:
         return _dry_run(composed, only)
     store = Store(places.store)
     with store.locked():
+        finished, problems = store.finished()
+        for problem in problems:
+            print(problem, file=sys.stderr)
         key = _plan_key(composed)
-        held = _held_rows(store, key) if only is None else None
+        held = _held_rows(store, key, finished) if only is None else None
         if held is not None:
             rows, given_up = held
             print(f"{places.store}: all {rows} planned rows are there, nothing to do")
@@ -58,7 +62,7 @@ def sweep(arguments: Sequence[str]) -> int:
             return 1 if given_up else 0
         plan = _planned(composed, places)
         _write_plan(store, plan, composed, key)
-        return _run(config, plan, places, store, only)
+        return _run(config, narrow(plan.jobs, only) if only else plan.jobs, places, store, finished)
 
 
 def check_command(arguments: Sequence[str]) -> None:
@@ -81,16 +85,12 @@ def _compose(arguments: Sequence[str]) -> Composed:
     return composed
 
 
-def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted | None) -> int:
-    """Runs the jobs that the store does not hold."""
+def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, finished: Mapping[str, str]) -> int:
+    """Runs those of `jobs` that are not `finished` (job id -> ok | failed)."""
     from sweeper.execute import fail
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
-    finished, problems = store.finished()
-    for problem in problems:
-        print(problem, file=sys.stderr)
     schedule = Schedule.of(jobs, finished)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
@@ -194,18 +194,19 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, and the code."""
-    raw = {name: value for name, value in composed.raw.items() if name not in ("only", "dry_run", "backend")}
-    return content_id({"config": raw, "cells": list(composed.cells), "code": code_fingerprint()})
+
+    def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend")}
+
+    return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
 
 
-def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
+def _held_rows(store: Store, key: str, finished: Mapping[str, str]) -> tuple[int, int] | None:
     """(planned rows, jobs given up), if the stored plan is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
     with suppress(OSError, ValueError, KeyError):
         stored = json.loads((store.root / "plan.json").read_text())
-        if stored["key"] == key:
-            finished, _ = store.finished()
-            if all(job_id in finished for job_id in stored["jobs"]):
-                return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
+        if stored["key"] == key and all(job_id in finished for job_id in stored["jobs"]):
+            return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
     return None
 
 
