@@ -71,6 +71,8 @@ def declare(
             continue
         if key not in offered:
             raise unknown("key", key, offered, where)
+        if is_entry(value):
+            class_of(value["target"], f"{where}.{key}", plugins)
         settings[key] = _typed(value, offered[key][0], f"{where}.{key}")
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:

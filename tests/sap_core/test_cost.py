@@ -63,9 +63,14 @@ def test_a_nested_piece_takes_its_time_and_counts_out_of_the_outer_one():
 
 def test_a_piece_is_booked_when_its_work_fails():
     meter = CostMeter()
-    with pytest.raises(RuntimeError), meter("train"):
-        meter.count(forwards=3)
-        raise RuntimeError
+
+    def work():
+        with meter("train"):
+            meter.count(forwards=3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
     meter.count(forwards=5)  # nothing is open: booked nowhere
     assert [piece.forwards for piece in meter.pieces] == [3]
     assert meter.pieces[0].seconds > 0
