@@ -54,7 +54,7 @@ def parse_request(words: Sequence[str]) -> tuple[Request, list[str]]:
             raise unknown("key", name, kinds, "slurm")
         if not sign or not value:
             raise UserError(f"'{word}' gives no value; write {key}=VALUE")
-        if kinds[name] == "int" and not value.isdigit():
+        if kinds[name] == "int" and not (value.isascii() and value.isdigit()):
             raise UserError(f"{key}={value!r} must be a whole number")
         given[name] = int(value) if kinds[name] == "int" else value
     return Request(**given), rest  # type: ignore[arg-type]

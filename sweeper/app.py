@@ -21,9 +21,10 @@ from sweeper.store import Store
 
 if TYPE_CHECKING:
     from sweeper.cells import Cell
-    from sweeper.config import Composed, Config
+    from sweeper.config import Composed
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
+    from sweeper.schema import Config
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,7 @@ def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted 
     from sweeper.schedule import Schedule
 
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
-    finished, problems = store.finished()
-    for problem in problems:
-        print(problem, file=sys.stderr)
+    finished = _finished(store)
     schedule = Schedule.of(jobs, finished)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
@@ -111,6 +110,14 @@ def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted 
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def _finished(store: Store) -> dict[str, str]:
+    """The jobs that are not to be run again, with their status; damaged files are said."""
+    finished, problems = store.finished()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return finished
 
 
 def _backend(config: Config, places: Places, jobs: int) -> Backend:
@@ -152,16 +159,7 @@ def _check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
 
-    config = composed.config
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
-        raise UserError(f"seeds={config.seeds} must name at least one seed, each once")
-    if config.backend.name not in ("ray", "local"):
-        raise UserError(f"backend.name={config.backend.name!r} is unknown; allowed: ray, local")
-    for key, least in (("workers", 1), ("threads", 1), ("gpus_per_job", 0.0), ("timeout_seconds", 0.0), ("flops_per_second", 1.0)):
-        value = getattr(config.backend, key)
-        if value is not None and value < least:
-            raise UserError(f"backend.{key}={value} must be at least {least}")
-    return tuple(check_cell(cell, config) for cell in composed.cells)
+    return tuple(check_cell(cell, composed.config) for cell in composed.cells)
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
@@ -198,12 +196,12 @@ def _plan_key(composed: Composed) -> str:
 
 
 def _held_rows(store: Store, key: str) -> int | None:
-    """How many rows the stored plan has, if it is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
-    with suppress(OSError, ValueError, KeyError):
+    """How many rows the stored plan has, if it is this configuration's and all its jobs are done; None otherwise. Loads no torch."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((store.root / "plan.json").read_text())
         if stored["key"] == key:
-            finished, _ = store.finished()
-            return int(stored["rows"]) if all(job_id in finished for job_id in stored["jobs"]) else None
+            finished = _finished(store)
+            return int(stored["rows"]) if all(finished.get(job_id) == "ok" for job_id in stored["jobs"]) else None
     return None
 
 

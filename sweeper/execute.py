@@ -63,7 +63,7 @@ def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0,
     (full or read-only disk), and Stopped is turned into a result with status `stopped` (nothing stored but checkpoints).
     """
     store = Store(folders.store)
-    if store.statuses().get(job.job_id) == "ok" if store.rows.is_dir() else False:
+    if store.holds(job.job_id):
         return summary(job, store.read_rows(job.job_id), 0.0)
     attempt = store.attempts(job.job_id) + 1
     start = time.monotonic()
@@ -92,14 +92,15 @@ def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0,
 
 def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | None = None) -> Result:
     """Stores failed rows for a job that did not live to store its own; its complete rows, if there are any, stand."""
-    if store.statuses().get(job.job_id) != "ok":
+    if not store.holds(job.job_id):
         counted = store.attempts(job.job_id) + (error_kind != "parent") if attempt is None else attempt
         now = datetime.now(UTC).isoformat(timespec="seconds")
         rows = [
             job.row(run, status="failed", error_kind=error_kind, error=error, attempt=counted, started_at=now, commit=commit())
             for run in job.runs
         ]
-        store.write_rows(rows)
+        with _storing(store.root):
+            store.write_rows(rows)
     return summary(job, store.read_rows(job.job_id), 0.0)
 
 

@@ -11,6 +11,7 @@ import torch
 from sap_core.api import Passes
 from sap_core.construct import construct
 from sap_core.cost import flops_per_sample
+from sap_core.errors import UserError
 from sap_core.identity import canonical_json
 from sap_core.records import Planned
 from sweeper.declared import Declared
@@ -40,9 +41,17 @@ def flops_of(model: Declared, dataset: Declared) -> Flops:
     key = canonical_json([model.entry, dataset.entry])
     if key not in _COUNTED:
         data = dataset.instance
-        with torch.device("meta"):
-            network = construct(model.entry, num_outputs=data.classes.num, input_shape=data.shape)
-        forward, backward = flops_per_sample(network, data.shape, "meta")
+        try:
+            with torch.device("meta"):
+                network = construct(model.entry, num_outputs=data.classes.num, input_shape=data.shape)
+            forward, backward = flops_per_sample(network, data.shape, "meta")
+        except UserError:
+            raise
+        except Exception as error:  # whatever a network may say about sizes it cannot work with
+            raise UserError(
+                f"model={model.name} cannot be built for inputs of shape {tuple(data.shape)} of dataset={dataset.name} "
+                f"({' '.join(str(error).split())}); choose another model, or mend its options"
+            ) from error
         _COUNTED[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
     return _COUNTED[key]
 
