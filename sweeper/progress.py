@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sap_core.files import storing
 from sweeper.execute import Result
 from sweeper.jobs import Job
 
@@ -33,7 +35,8 @@ class Progress:
         self._live = (
             Live(get_renderable=self._renderable, console=self._console, refresh_per_second=1) if self._console.is_terminal else None
         )
-        self._log = log.open("a", buffering=1)
+        with storing(log):
+            self._log = log.open("a", buffering=1)
 
     def __enter__(self) -> Progress:
         self._event(f"start: {self.planned} rows planned, {self.done} held")
@@ -46,7 +49,8 @@ class Progress:
         if self._live:
             self._live.stop()
         self._event(f"end: {self.done} of {self.planned} rows, {self.failed} failed" + (f"; {kind.__name__}: {error}" if kind else ""))
-        self._log.close()
+        with suppress(OSError):
+            self._log.close()
 
     def report(self, job: Job, result: Result) -> None:
         """A job has ended."""
@@ -86,7 +90,8 @@ class Progress:
             print(self.text(), file=sys.stderr, flush=True)
 
     def _event(self, line: str) -> None:
-        self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+        with suppress(OSError):  # a full disk is told by the job that could not store its rows
+            self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
 
 
 def _weight(job: Job) -> float:
