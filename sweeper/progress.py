@@ -28,10 +28,12 @@ class Progress:
         self.best: dict[str, float] = {}
         self._work = sum(_weight(job) for job in jobs)
         self._worked = 0.0
-        self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=False) if self._console.is_terminal else None
-        self._log = log.open("a", buffering=1)
         self._start = self._spoke = time.monotonic()
+        self._console = Console(stderr=True, highlight=False)
+        self._live = (
+            Live(get_renderable=self._renderable, console=self._console, refresh_per_second=1) if self._console.is_terminal else None
+        )
+        self._log = log.open("a", buffering=1)
 
     def __enter__(self) -> Progress:
         self._event(f"start: {self.planned} rows planned, {self.done} held")
@@ -73,9 +75,12 @@ class Progress:
             f"{'  |  best val_noisy: ' + best if best else ''}"
         )
 
+    def _renderable(self) -> Text:
+        return Text(self.text(), overflow="fold")
+
     def _draw(self, last: bool = False) -> None:
         if self._live:
-            self._live.update(Text(self.text(), overflow="fold"), refresh=True)
+            self._live.refresh()
         elif last or time.monotonic() - self._spoke >= _QUIET_SECONDS:
             self._spoke = time.monotonic()
             print(self.text(), file=sys.stderr, flush=True)
