@@ -7,7 +7,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SYSTEM_TORCH ?=
 
 .PHONY: demo test test-all lint clean install check-python
 
@@ -19,6 +18,11 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt | check-python
 	$(PYTHON) -m venv $(if $(SYSTEM_TORCH),--system-site-packages) $(VENV)
+ifdef SYSTEM_TORCH
+	@$(BIN)/python -c 'import torch, torchvision' > /dev/null 2>&1 || { \
+	    echo "error: SYSTEM_TORCH is set, but an environment on top of $(PYTHON) finds no torch and torchvision; load the module or conda" \
+	         "environment that has them, or leave SYSTEM_TORCH out" >&2; exit 2; }
+endif
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	grep -v $(if $(SYSTEM_TORCH),-E '^(torch|torchvision|triton|nvidia-.*|cuda-.*)==',-E '^$$') constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/python -m $(if $(SYSTEM_TORCH),pip,uv pip) install --quiet --constraint $(VENV)/constraints.txt \
@@ -26,8 +30,9 @@ $(STAMP): pyproject.toml constraints.txt | check-python
 	touch $(STAMP)
 
 check-python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "error: $$($(PYTHON) --version 2>&1 || echo $(PYTHON)) is too old or missing; sap-sweep needs Python 3.11 or newer: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' > /dev/null 2>&1 || { \
+	    echo "error: $(PYTHON) ($$($(PYTHON) -V 2> /dev/null | head -n 1)) is missing or too old; sap-sweep needs Python 3.11 or newer:" \
+	         "make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.11" >&2; exit 2; }
 
 lint: install
 	$(BIN)/ruff format --check --quiet .

@@ -56,28 +56,45 @@ class Table:
     rules: frozenset[int] = frozenset()
 
 
+LATEX_ROOM = 112
+"""About so many characters of a tabular in small print fit the width of a two-column page's text."""
+
+
 def latex(table: Table) -> str:
-    """A `table*` with booktabs rules; shrunk to the text's width when it is wider. Needs the packages booktabs and graphicx."""
-    align = "".join("r" if column.numeric else "l" for column in table.columns)
+    """A `table*` with booktabs rules. Needs the packages booktabs and graphicx.
+
+    Columns that do not fit the text's width go on in a second tabular, which repeats the first column; what is still too wide is shrunk.
+    """
+    widths = [len(_padded(column, [row[number] for row in table.rows])[0]) for number, column in enumerate(table.columns)]
+    blocks = [_latex_block(table, block) for block in _fold(table.columns, widths, LATEX_ROOM)]
+    notes = [r"  {\footnotesize\raggedright", *(f"  {escape_latex(note)}\\par" for note in table.notes), "  }"] if table.notes else []
     lines = [
         r"\begin{table*}[t]",
-        r"  \centering",
+        r"  \centering\small",
         rf"  \caption{{{escape_latex(_caption(table, 'best in bold, second underlined'))}}}",
         rf"  \label{{tab:{re.sub(r'[^a-zA-Z0-9]+', '-', f'{table.name}-{table.cell}')}}}",
+        "\n  \\par\\medskip\n".join(blocks),
+        r"  \par\smallskip",
+    ]
+    return "\n".join([*lines, *notes, r"\end{table*}", ""])
+
+
+def _latex_block(table: Table, block: Sequence[int]) -> str:
+    """One tabular with the columns of `block`."""
+    columns = [table.columns[number] for number in block]
+    lines = [
         r"  \resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-        rf"  \begin{{tabular}}{{{align}}}",
+        rf"  \begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
         r"    \toprule",
-        *_latex_groups(table.columns),
-        "    " + " & ".join(escape_latex(column.head) for column in table.columns) + r" \\",
+        *_latex_groups(columns),
+        "    " + " & ".join(escape_latex(column.head) for column in columns) + r" \\",
         r"    \midrule",
     ]
     for number, row in enumerate(table.rows):
         if number in table.rules:
             lines.append(r"    \midrule")
-        lines.append("    " + " & ".join(_latex_cell(cell) for cell in row) + r" \\")
-    lines += [r"    \bottomrule", r"  \end{tabular}}", r"  \par\smallskip"]
-    notes = [r"  {\footnotesize\raggedright", *(f"  {escape_latex(note)}\\par" for note in table.notes), "  }"] if table.notes else []
-    return "\n".join([*lines, *notes, r"\end{table*}", ""])
+        lines.append("    " + " & ".join(_latex_cell(row[column]) for column in block) + r" \\")
+    return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}}"])
 
 
 def markdown(table: Table) -> str:

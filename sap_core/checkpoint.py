@@ -19,7 +19,11 @@ _SEPARATOR = "\x1f"
 
 
 def save_state(path: Path, state: State) -> None:
-    """Stores nested dicts of tensors, numbers and strings in one safetensors file: tensors as they are, the rest in its header."""
+    """Stores nested dicts of tensors, numbers and strings in one safetensors file: tensors as they are, the rest in its header.
+
+    Raises:
+        StorageError: the disk refused.
+    """
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     for key, value in _leaves(state):
@@ -30,7 +34,10 @@ def save_state(path: Path, state: State) -> None:
         else:
             raise TypeError(f"a state holds tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
+        try:
+            save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
+        except SafetensorError as error:  # its own word for an OSError
+            raise OSError(str(error)) from error
 
 
 def load_state(path: Path) -> State:

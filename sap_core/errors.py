@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class StorageError(UserError):
+    """Results cannot be written: a full or read-only disk. It ends the whole sweep, because no job could store anything."""
+
+
 def unknown(what: str, value: object, allowed: Iterable[object], where: str = "") -> UserError:
     """The error for a value outside a closed list: names the value, the nearest and all the allowed ones."""
     names = [str(name) for name in allowed]

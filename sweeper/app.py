@@ -17,7 +17,7 @@ from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sweeper.only import Wanted, narrow, parse_only
 from sweeper.provenance import HOME, code_fingerprint
-from sweeper.store import Store
+from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
     from sweeper.cells import Cell
@@ -53,8 +53,10 @@ def sweep(arguments: Sequence[str]) -> int:
         key = _plan_key(composed)
         held = _held_rows(store, key) if only is None else None
         if held is not None:
-            print(f"{places.store}: all {held} planned rows are there, nothing to do")
-            return 0
+            rows, given_up = held
+            print(f"{places.store}: all {rows} planned rows are there, nothing to do")
+            _say_given_up(given_up)
+            return 1 if given_up else 0
         plan = _planned(composed, places)
         _write_plan(store, plan, composed, key)
         return _run(config, plan, places, store, only)
@@ -93,12 +95,7 @@ def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted 
     total = sum(len(job.runs) for job in jobs)
     held = total - sum(len(job.runs) for job in pending)
     print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
-    given_up = sum(1 for job in jobs if finished.get(job.job_id) == "failed")
-    if given_up:
-        print(
-            f"{given_up} jobs failed three times and are not tried again; delete their rows/*.failed.parquet to try once more",
-            file=sys.stderr,
-        )
+    _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
     with _terminated_as_interrupt(), Progress(pending, total, held, store.logs / "sweep.log") as progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
@@ -120,6 +117,14 @@ def _finished(store: Store) -> dict[str, str]:
     return finished
 
 
+def _say_given_up(jobs: int) -> None:
+    if jobs:
+        print(
+            f"{jobs} jobs failed {MAX_ATTEMPTS} times and are not tried again; delete their rows/*.failed.parquet to try once more",
+            file=sys.stderr,
+        )
+
+
 def _backend(config: Config, places: Places, jobs: int) -> Backend:
     """The chosen backend, with no more workers than there are jobs."""
     from sweeper.execute import Folders
@@ -133,7 +138,7 @@ def _backend(config: Config, places: Places, jobs: int) -> Backend:
         return LocalBackend(folders, workers, settings.device)
     from sweeper.ray_backend import RayBackend
 
-    return RayBackend(folders, workers, settings.device, settings.address, settings.gpus_per_job)
+    return RayBackend(folders, workers, settings.device, settings.address)
 
 
 def _workers(settings: Any) -> int:
@@ -195,33 +200,29 @@ def _plan_key(composed: Composed) -> str:
     return content_id({"config": raw, "cells": list(composed.cells), "code": code_fingerprint()})
 
 
-def _held_rows(store: Store, key: str) -> int | None:
-    """How many rows the stored plan has, if it is this configuration's and all its jobs are done; None otherwise. Loads no torch."""
+def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
+    """(planned rows, jobs given up), if the stored plan is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((store.root / "plan.json").read_text())
         if stored["key"] == key:
             finished = _finished(store)
-            return int(stored["rows"]) if all(finished.get(job_id) == "ok" for job_id in stored["jobs"]) else None
+            if all(job_id in finished for job_id in stored["jobs"]):
+                return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
     return None
 
 
 def _write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     """plan.parquet, jobs.jsonl, config.yaml, and the key that says what they were made from."""
+    from omegaconf import OmegaConf
+
     from sap_core.records import Planned
     from sweeper.jobs import write_jobs
     from sweeper.store import write_records
 
-    try:
-        from omegaconf import OmegaConf
-
-        save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
-        write_jobs(store.jobs, plan.jobs)
-        write_records(store.plan, plan.rows, Planned)
-        save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
-    except OSError as error:
-        raise UserError(
-            f"cannot write the plan into {store.root} ({error.strerror}); mend that, or choose another folder with paths.results=..."
-        ) from error
+    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
+    write_jobs(store.jobs, plan.jobs)
+    write_records(store.plan, plan.rows, Planned)
+    save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
 
 
 @contextmanager

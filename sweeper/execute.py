@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from sap_core.api import Stopped
-from sap_core.errors import UserError
+from sap_core.files import storing
 from sap_core.records import Row
 from sweeper.jobs import Job
 from sweeper.kinds import Failure, Place, Work, run_kind
@@ -59,8 +59,11 @@ class Result:
 def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0, stop: Callable[[], bool] = lambda: False) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
-    Never raises for what happens inside a method: that becomes failed rows. Raises UserError when nothing can be stored
-    (full or read-only disk), and Stopped is turned into a result with status `stopped` (nothing stored but checkpoints).
+    Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
+    (nothing stored but checkpoints).
+
+    Raises:
+        StorageError: nothing can be stored (a full or read-only disk).
     """
     store = Store(folders.store)
     if store.holds(job.job_id):
@@ -69,7 +72,7 @@ def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0,
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), stop)
-    with _storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt):
+    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt):
         log.info("%s begins, attempt %d", job.kind, attempt)
         try:
             work = run_kind(job, place, log.info)
@@ -99,7 +102,7 @@ def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | Non
             job.row(run, status="failed", error_kind=error_kind, error=error, attempt=counted, started_at=now, commit=commit())
             for run in job.runs
         ]
-        with _storing(store.root):
+        with storing(store.root):
             store.write_rows(rows)
     return summary(job, store.read_rows(job.job_id), 0.0)
 
@@ -148,17 +151,6 @@ def _rows(job: Job, work: Work, circumstances: dict[str, Any]) -> list[Row]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextmanager
-def _storing(root: Path) -> Iterator[None]:
-    """A disk that cannot be written is the user's to mend, not a failed setting."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write below {root} ({error.strerror}); everything finished before is stored: mend it and start the same command again"
-        ) from error
 
 
 @contextmanager

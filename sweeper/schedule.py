@@ -36,9 +36,10 @@ class Schedule:
     @classmethod
     def of(cls, jobs: Iterable[Job], finished: Mapping[str, str]) -> Schedule:
         """`finished`: jobs that are not to be run, with their status."""
-        waiting = {job.job_id: job for job in jobs if job.job_id not in finished}
-        done = {job_id for job_id, status in finished.items() if status == "ok"}
-        failed = {job_id: "failed in an earlier start" for job_id, status in finished.items() if status != "ok"}
+        mine = {job.job_id: job for job in jobs}  # the store may hold other jobs, too
+        waiting = {job_id: job for job_id, job in mine.items() if job_id not in finished}
+        done = {job_id for job_id, status in finished.items() if status == "ok" and job_id in mine}
+        failed = {job_id: "failed in earlier starts" for job_id, status in finished.items() if status != "ok" and job_id in mine}
         return cls(waiting, done, failed)
 
     def next(self) -> Job | None:

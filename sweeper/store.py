@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sap_core.errors import UserError
-from sap_core.files import replacing
+from sap_core.files import replacing, storing
 from sap_core.records import Planned, Point, Row, column_types
 
 if TYPE_CHECKING:
@@ -121,8 +121,9 @@ class Store:
                 raise UserError(
                     f"another sap-sweep is writing to {self.root} ({owner}); wait for it, or choose another folder with paths.results=..."
                 ) from error
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with storing(self.root):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             os.close(handle)

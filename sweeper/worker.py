@@ -36,7 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     folders = Folders(options.data, options.store, options.artifacts)
     try:
-        return serve(folders, options.device) if options.serve else run_file(options.plan, folders, options.device, options.only)
+        return (
+            serve(folders, options.device, options.serve)
+            if options.serve
+            else run_file(options.plan, folders, options.device, options.only)
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -54,7 +58,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default="1/1", metavar="N/M", help="the N-th of M parts; a baseline and all that stands on it stay together"
     )
-    parser.add_argument("--serve", action="store_true", help="take jobs from standard input, one JSON line each")
+    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, one JSON line each")
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
         parser.error("a job file is needed (or --serve)")
@@ -101,13 +105,13 @@ def part_of(jobs: list[Job], only: str) -> list[Job]:
     return [job for job in jobs if order[root[job.job_id]] % parts == number - 1]
 
 
-def serve(folders: Folders, device: str) -> int:
-    """Runs jobs from standard input until it closes; answers each with a JSON line on standard output."""
+def serve(folders: Folders, device: str, driver: int) -> int:
+    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
     stop = Stop()
-    _end_with(os.getppid())
+    _end_with(driver)
     for line in sys.stdin:
         if stop():
             break
@@ -124,11 +128,11 @@ def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop
     answers.flush()
 
 
-def _end_with(parent: int) -> None:
-    """A worker whose driver was killed ends at once: the next start owns the store."""
+def _end_with(driver: int) -> None:
+    """A worker whose driver was killed, even before it got here, ends at once: the next start owns the store."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == driver:
             time.sleep(0.2)
         os._exit(1)
 
