@@ -74,7 +74,7 @@ def read_jobs(path: Path) -> Iterator[Job]:
         UserError: there is no such file, or a line is no job.
     """
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
                 try:
                     yield Job.from_json(line)

@@ -63,13 +63,17 @@ class Schedule:
             self.waiting = {job_id: self.running.pop(job_id), **self.waiting}
 
     def orphans(self) -> list[tuple[Job, str]]:
-        """Takes out the jobs that can never start, each with a sentence naming the parent that failed."""
+        """Takes out the jobs that can never start, each with a sentence naming the parent that failed or is not there."""
         lost: list[tuple[Job, str]] = []
         for job in list(self.waiting.values()):
             for parent in job.parents:
                 if parent in self.failed:
                     lost.append((self.waiting.pop(job.job_id), f"its parent {parent} failed: {self.failed[parent]}"))
                     self.failed[job.job_id] = f"its parent {parent} failed"
+                    break
+                if not (parent in self.done or parent in self.running or parent in self.waiting):
+                    lost.append((self.waiting.pop(job.job_id), f"its parent {parent} is neither done nor among the jobs"))
+                    self.failed[job.job_id] = f"its parent {parent} is missing"
                     break
         return lost
 
