@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from sap_core.errors import StorageError
 from sap_core.files import replacing, save_json, save_text
 
 
@@ -56,7 +57,7 @@ def test_block_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+    with pytest.raises(StorageError), replacing(tmp_path / "a.txt"):
         pass
     assert names(tmp_path) == []
 
