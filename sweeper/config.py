@@ -51,7 +51,8 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         lines = [*_lines(overrides), *_searchpath(places)]
         groups = [*_lines(filter(_is_group, overrides)), *_searchpath(places)]
         _check_groups(overrides, places)
-        _check_keys(overrides, _compose(groups))
+        if not all(map(_is_group, overrides)):
+            _check_keys(overrides, _compose(groups))
         whole = _compose(lines)
         raw = _plain(whole)
         fixed = {override.key_or_group for override in overrides}
@@ -204,9 +205,10 @@ def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
             if not isinstance(node, DictConfig):
                 raise UserError(f"'{key}' has no part '{part}': it is the single value {node!r}; write {'.'.join(parts[:depth])}=VALUE")
             adds = override.is_add() or override.is_force_add()
-            if part not in node and not (adds and _is_open(parts[:depth])):
-                raise unknown("key", part, dict.fromkeys([*GROUPS, *node]) if node is base else list(node), ".".join(parts[:depth]))
-            node = node.get(part) if part in node else OmegaConf.create({})
+            known = list(node.keys())  # `in` is false for a value that is still to be given (???)
+            if part not in known and not (adds and _is_open(parts[:depth])):
+                raise unknown("key", part, dict.fromkeys([*GROUPS, *known]) if node is base else known, ".".join(parts[:depth]))
+            node = node.get(part) if part in known else OmegaConf.create({})
 
 
 def _is_open(parents: Sequence[str]) -> bool:
