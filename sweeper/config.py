@@ -49,11 +49,9 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     with _hydra(places):
         overrides = _parse(map(_quoted_only, words))
         _check_groups(overrides, places)
-        groups = [*filter(_is_group, overrides)]
         general = [override for override in overrides if override.key_or_group.split(".")[0] not in CELL_GROUPS]
-        if not all(map(_is_group, general)):
-            _check_keys(general, _compose(groups, places))
-        whole = _compose([*groups, *(override for override in general if not _is_group(override))], places)
+        _check_keys(general, _compose([*filter(_is_group, general)], places))
+        whole = _compose(general, places)
         raw = _plain(whole)
         cells = [_compose_cell(cell, overrides, places) for cell in expand(raw["cells"])]
     raw["cells"] = [{"keep": cell["_cell"].get("keep"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells]

@@ -80,7 +80,8 @@ def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flop
         )
     disk = sum(1 for job in jobs if job.kind == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
     on_gpu = device.startswith("cuda")
-    speed = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
+    hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
+    speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
     other = "" if on_gpu else f", or {flops / _GPU_FLOPS / 3600:.2f} GPU-hours at {_GPU_FLOPS:.2g}"
     lines += ["", f"forecast: {flops:.3g} FLOPs, {speed}{other}; {disk / 1e9:.2f} GB on disk"]
     return "\n".join(lines)
