@@ -57,7 +57,7 @@ def test_block_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(StorageError), replacing(tmp_path / "a.txt"):
+    with pytest.raises(StorageError, match="No such file"), replacing(tmp_path / "a.txt"):
         pass
     assert names(tmp_path) == []
 
@@ -65,3 +65,9 @@ def test_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
 def test_json_reads_back(tmp_path):
     save_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
+
+
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot write .*file/a.txt"):
+        save_text(tmp_path / "file" / "a.txt", "x")
