@@ -33,7 +33,6 @@ class Search:
     """One method over one of its spaces, all settings checked."""
 
     method: str
-    label: str
     space: str
     space_hash: str
     settings: tuple[Declared, ...]
@@ -175,13 +174,12 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
         raise UserError(
             f"space '{space_name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
         )
-    label = str(methods[method].get("label") or method)
-    return Search(method, label, space_name, space.hash(base), tuple(different.values()))
+    return Search(method, space_name, space.hash(base), tuple(different.values()))
 
 
 def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """(spaces, corrector) of a method's file."""
-    keys = ("name", "label", "corrector", "spaces")
+    keys = ("name", "corrector", "spaces")
     if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
         raise UserError(f"method.{method} lacks its corrector; give it corrector: {{_target_: package.module.Class, ...}}")
     for key in given:

@@ -48,25 +48,24 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     places, words = split_config_dirs(arguments)
     with _hydra(places):
         overrides = _parse(map(_quoted_only, words))
-        lines = [*_lines(overrides), *_searchpath(places)]
-        groups = [*_lines(filter(_is_group, overrides)), *_searchpath(places)]
         _check_groups(overrides, places)
-        if not all(map(_is_group, overrides)):
-            _check_keys(overrides, _compose(groups))
-        whole = _compose(lines)
+        general = [override for override in overrides if override.key_or_group.split(".")[0] not in CELL_GROUPS]
+        _check_keys(general, _compose([*filter(_is_group, general)], places))
+        whole = _compose(general, places)
         raw = _plain(whole)
-        fixed = {override.key_or_group for override in overrides}
-        cells = []
-        for cell in expand(raw["cells"]):
-            own = _parse(_cell_lines(cell, fixed))
-            _check_groups(own, places)
-            try:
-                composed = _compose([*_lines(own), *lines])
-            except UserError:
-                _check_keys(own, _compose([*_lines(filter(_is_group, own)), *groups]))  # names the bad key where it can
-                raise
-            cells.append(_plain(composed) | {"_cell": cell})
-    return Composed(_typed(whole), tuple(cells), raw)
+        cells = [_compose_cell(cell, overrides, places) for cell in expand(raw["cells"])]
+    raw["cells"] = [{"keep": cell["_cell"].get("keep"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells]
+    return Composed(_typed(whole), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
+
+
+def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path]) -> dict[str, Any]:
+    """One cell's plain content. The command line acts on every cell, and wins over the cell's own choice of the same key."""
+    fixed = {override.key_or_group for override in overrides}
+    own = _parse(_cell_lines(cell, fixed))
+    _check_groups(own, places)
+    lines = [*own, *overrides]
+    _check_keys(lines, _compose([*filter(_is_group, lines)], places))
+    return _plain(_compose(lines, places)) | {"_cell": dict(cell)}
 
 
 def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:
@@ -216,9 +215,9 @@ def _is_open(parents: Sequence[str]) -> bool:
     return bool(parents) and (parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1))
 
 
-def _compose(lines: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[Override], places: Sequence[Path]) -> DictConfig:
     try:
-        return compose("config", overrides=list(lines))
+        return compose("config", overrides=[*_lines(overrides), *_searchpath(places)])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_sentence(error)) from error
 

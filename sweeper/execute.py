@@ -56,7 +56,7 @@ class Result:
     train_acc: float | None = None
 
 
-def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0, stop: Callable[[], bool] = lambda: False) -> Result:
+def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], bool] = lambda: False) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
@@ -80,7 +80,7 @@ def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0,
             log.info("%s", stopped)
             return Result(job.job_id, "stopped", error=str(stopped))
         circumstances = {
-            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": share,
+            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,
         }  # fmt: skip
         rows = _rows(job, work, circumstances)

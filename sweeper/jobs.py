@@ -80,7 +80,9 @@ def read_jobs(path: Path) -> Iterator[Job]:
                     yield Job.from_json(line)
                 except (ValueError, TypeError, KeyError) as error:
                     raise UserError(
-                        f"{path}, line {number}, is no job ({error}); write the file again with 'sap-sweep ... export=FILE'"
+                        f"{path}, line {number}, is no job ({error}); sap-sweep writes such files as STORE/jobs.jsonl"
                     ) from error
     except OSError as error:
-        raise UserError(f"the job file {path} cannot be read ({error.strerror}); write it with 'sap-sweep ... export=FILE'") from error
+        raise UserError(
+            f"the job file {path} cannot be read ({error.strerror}); sap-sweep writes such files as STORE/jobs.jsonl"
+        ) from error

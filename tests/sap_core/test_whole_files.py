@@ -69,5 +69,5 @@ def test_json_reads_back(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot write .*file/a.txt"):
+    with pytest.raises(StorageError, match=r"cannot write .*file/a.txt"):
         save_text(tmp_path / "file" / "a.txt", "x")
