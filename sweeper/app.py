@@ -22,6 +22,7 @@ from sweeper.store import MAX_ATTEMPTS, Store
 if TYPE_CHECKING:
     from sweeper.cells import Cell
     from sweeper.config import Composed
+    from sweeper.jobs import Job
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
     from sweeper.schema import Config
@@ -48,18 +49,18 @@ def sweep(arguments: Sequence[str]) -> int:
     places = _places(config)
     if config.dry_run:
         return _dry_run(composed, only)
-    store = Store(places.store)
+    store, key = Store(places.store), _plan_key(composed)
+    held = _held_rows(store, key) if only is None else None
+    if held is not None:
+        rows, given_up = held
+        print(f"{places.store}: all {rows} planned rows are there, nothing to do")
+        _say_given_up(given_up)
+        return 1 if given_up else 0
+    plan = _planned(composed, places)  # all checks come before the first folder is made
+    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
-        key = _plan_key(composed)
-        held = _held_rows(store, key) if only is None else None
-        if held is not None:
-            rows, given_up = held
-            print(f"{places.store}: all {rows} planned rows are there, nothing to do")
-            _say_given_up(given_up)
-            return 1 if given_up else 0
-        plan = _planned(composed, places)
         _write_plan(store, plan, composed, key)
-        return _run(config, plan, places, store, only)
+        return _run(config, jobs, places, store)
 
 
 def check_command(arguments: Sequence[str]) -> None:
@@ -82,13 +83,12 @@ def _compose(arguments: Sequence[str]) -> Composed:
     return composed
 
 
-def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted | None) -> int:
-    """Runs the jobs that the store does not hold."""
+def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> int:
+    """Runs those of the jobs that the store does not hold."""
     from sweeper.execute import fail
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     finished = _finished(store)
     schedule = Schedule.of(jobs, finished)
     pending = list(schedule.waiting.values())
