@@ -34,9 +34,9 @@ def test_what_is_no_part_is_said(make_job, only):
 def test_mistakes_end_with_exit_code_2_and_one_line(tmp_path, capsys):
     folders = [f"--{name}={tmp_path / name}" for name in ("data", "store", "artifacts")]
     assert main([str(tmp_path / "none.jsonl"), *folders]) == 2
-    assert capsys.readouterr().err == (
-        f"error: the job file {tmp_path}/none.jsonl cannot be read (No such file or directory); write it with 'sap-sweep ... export=FILE'\n"
-    )
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the job file {tmp_path}/none.jsonl cannot be read (No such file or directory); ")
+    assert said.count("\n") == 1
     with pytest.raises(SystemExit) as ended:
         main(folders)
     assert ended.value.code == 2
