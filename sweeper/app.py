@@ -90,7 +90,7 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> i
     from sweeper.schedule import Schedule
 
     finished = _finished(store)
-    schedule = Schedule.of(jobs, finished)
+    schedule = Schedule.of(jobs, finished, places.artifacts)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
     held = total - sum(len(job.runs) for job in pending)

@@ -6,7 +6,6 @@ and several lines.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,10 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
-from sweeper.schema import Config, check_values
-
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment")
-CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
+from sweeper.schema import CELL_GROUPS, GROUPS, Config, check_values, expand
 
 
 @dataclass(frozen=True)
@@ -64,26 +60,11 @@ def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places
     own = _parse(_cell_lines(cell, fixed))
     _check_groups(own, places)
     lines = [*own, *overrides]
-    _check_keys(lines, _compose([*filter(_is_group, lines)], places))
-    return _plain(_compose(lines, places)) | {"_cell": dict(cell)}
-
-
-def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:
-    """Lists inside an entry are crossed, entries are added.
-
-    Raises:
-        UserError: an entry that is no mapping, or a key that is neither a group nor a field of one.
-    """
-    found = []
-    for entry in cells:
-        if not isinstance(entry, Mapping):
-            raise UserError(f"cells holds {entry!r}; each entry maps groups to choices, as in {{dataset: digits, noise.rate: [0.1, 0.25]}}")
-        for key in entry:
-            if str(key).split(".")[0] not in (*CELL_GROUPS, "keep"):
-                raise unknown("key", key, (*CELL_GROUPS, "keep", "noise.rate"), "cells")
-        values = [value if isinstance(value, list) else [value] for value in entry.values()]
-        found += [dict(zip(map(str, entry), chosen, strict=True)) for chosen in itertools.product(*values)]
-    return found
+    try:
+        return _plain(_compose(lines, places)) | {"_cell": dict(cell)}
+    except UserError:
+        _check_keys(lines, _compose([*filter(_is_group, lines)], places))  # names the bad key, where that is what is wrong
+        raise
 
 
 def group_options() -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ import torch
 from sap_core.api import Stopped
 from sap_core.files import storing
 from sap_core.records import Row
-from sweeper.jobs import Job
+from sweeper.jobs import Job, artifact
 from sweeper.kinds import Failure, Place, Work, run_kind
 from sweeper.provenance import commit
 from sweeper.store import Store
@@ -59,6 +59,8 @@ class Result:
 def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], bool] = lambda: False) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
+    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are.
+
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
     (nothing stored but checkpoints).
 
@@ -66,7 +68,8 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
         StorageError: nothing can be stored (a full or read-only disk).
     """
     store = Store(folders.store)
-    if store.holds(job.job_id):
+    held = store.holds(job.job_id)
+    if held and (job.kind == "tune" or artifact(folders.artifacts, job.job_id).exists()):
         return summary(job, store.read_rows(job.job_id), 0.0)
     attempt = store.attempts(job.job_id) + 1
     start = time.monotonic()
@@ -86,8 +89,9 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
         rows = _rows(job, work, circumstances)
         if work.failure:
             log.error("%s", work.failure.traceback)
-        store.write_series(job.job_id, work.points)
-        store.write_rows(rows)
+        if not held or work.failure:
+            store.write_series(job.job_id, work.points)
+            store.write_rows(rows)
         result = summary(job, rows, time.monotonic() - start)
         log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
     return result

@@ -54,6 +54,11 @@ class Job:
         return cls(**{**value, "runs": runs, "parents": tuple(value["parents"])})
 
 
+def artifact(folder: Path, job_id: str) -> Path:
+    """The file that a train or select job writes last: its artifact is there when this is."""
+    return folder / job_id / "meta.json"
+
+
 _EMPTY: dict[str, Any] = {
     "status": "ok", "error": None, "error_kind": None, "attempt": 1, "noise_rate_true": None,
     "num_trusted": None, "num_retain": None, "num_forget": None, "num_train": None, "num_val": None, "num_test": None,

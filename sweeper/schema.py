@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
 
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment")
+CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 BACKENDS = ("ray", "local")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -95,3 +99,21 @@ def check_values(config: Config) -> None:
             raise UserError(f"backend.{name}={value:g} must be above 0")
     at_least("debug", 1, epochs=debug.epochs, settings=debug.settings, seeds=debug.seeds)
     at_least("debug", 50, images=debug.images)
+
+
+def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:
+    """Lists inside an entry are crossed, entries are added.
+
+    Raises:
+        UserError: an entry that is no mapping, or a key that is neither a group nor a field of one.
+    """
+    found = []
+    for entry in cells:
+        if not isinstance(entry, Mapping):
+            raise UserError(f"cells holds {entry!r}; each entry maps groups to choices, as in {{dataset: digits, noise.rate: [0.1, 0.25]}}")
+        for key in entry:
+            if str(key).split(".")[0] not in (*CELL_GROUPS, "keep"):
+                raise unknown("key", key, (*CELL_GROUPS, "keep", "noise.rate"), "cells")
+        values = [value if isinstance(value, list) else [value] for value in entry.values()]
+        found += [dict(zip(map(str, entry), chosen, strict=True)) for chosen in itertools.product(*values)]
+    return found

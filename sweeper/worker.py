@@ -73,7 +73,7 @@ def run_file(path: Path, folders: Folders, device: str, only: str = "1/1") -> in
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished)
+    schedule = Schedule.of(jobs, finished, folders.artifacts)
     _fail_orphans(schedule, store)
     while not stop() and (job := schedule.next()) is not None:
         result = execute(job, folders, device, stop=stop)

@@ -7,7 +7,8 @@ import textwrap
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.config import compose_all, expand, group_options
+from sweeper.config import compose_all, group_options
+from sweeper.schema import expand
 
 
 def refused(*arguments):
