@@ -29,7 +29,7 @@ def save_state(path: Path, state: State) -> None:
     for key, value in _leaves(state):
         if isinstance(value, Tensor):
             tensors[key] = value.detach().cpu().clone(memory_format=contiguous_format)
-        elif value is None or isinstance(value, bool | int | float | str | list | tuple):
+        elif value is None or value == {} or isinstance(value, bool | int | float | str | list | tuple):
             plain[key] = value
         else:
             raise TypeError(f"a state holds tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
@@ -62,7 +62,7 @@ def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     for key, value in state.items():
         if not isinstance(key, str) or _SEPARATOR in key:
             raise TypeError(f"keys of a state are plain strings, not {key!r}")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}{_SEPARATOR}")
         else:
             yield f"{prefix}{key}", value

@@ -24,3 +24,14 @@ def unknown(what: str, value: object, allowed: Iterable[object], where: str = ""
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     place = f" in {where}" if where else ""
     return UserError(f"unknown {what} '{value}'{place}{hint}; allowed: {', '.join(names) or 'none'}")
+
+
+def at_least(where: str, lowest: float, **values: float | None) -> None:
+    """Checks numbers that have a smallest sensible value; None is none.
+
+    Raises:
+        UserError: the first that is below `lowest` (or not a number at all: NaN).
+    """
+    for name, value in values.items():
+        if value is not None and not value >= lowest:
+            raise UserError(f"{where}.{name}={value:g} is too small; it must be at least {lowest:g}")

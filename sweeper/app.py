@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,11 @@ from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
     from sweeper.cells import Cell
-    from sweeper.config import Composed, Config
+    from sweeper.config import Composed
     from sweeper.jobs import Job
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
+    from sweeper.schema import Config
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,18 @@ def sweep(arguments: Sequence[str]) -> int:
     places = _places(config)
     if config.dry_run:
         return _dry_run(composed, only)
-    store = Store(places.store)
+    store, key = Store(places.store), _plan_key(composed)
+    held = _held_rows(store, key) if only is None else None
+    if held is not None:
+        rows, given_up = held
+        print(f"{places.store}: all {rows} planned rows are there, nothing to do")
+        _say_given_up(given_up)
+        return 1 if given_up else 0
+    plan = _planned(composed, places)  # all checks come before the first folder is made
+    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
-        finished, problems = store.finished()
-        for problem in problems:
-            print(problem, file=sys.stderr)
-        key = _plan_key(composed)
-        held = _held_rows(store, key, finished) if only is None else None
-        if held is not None:
-            rows, given_up = held
-            print(f"{places.store}: all {rows} planned rows are there, nothing to do")
-            _say_given_up(given_up)
-            return 1 if given_up else 0
-        plan = _planned(composed, places)
         _write_plan(store, plan, composed, key)
-        return _run(config, narrow(plan.jobs, only) if only else plan.jobs, places, store, finished)
+        return _run(config, jobs, places, store)
 
 
 def check_command(arguments: Sequence[str]) -> None:
@@ -85,13 +83,14 @@ def _compose(arguments: Sequence[str]) -> Composed:
     return composed
 
 
-def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, finished: Mapping[str, str]) -> int:
-    """Runs those of `jobs` that are not `finished` (job id -> ok | failed)."""
+def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> int:
+    """Runs those of the jobs that the store does not hold."""
     from sweeper.execute import fail
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
-    schedule = Schedule.of(jobs, finished)
+    finished = _finished(store)
+    schedule = Schedule.of(jobs, finished, places.artifacts)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
     held = total - sum(len(job.runs) for job in pending)
@@ -106,6 +105,14 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, fini
         who = "1 job" if failed == 1 else f"{failed} jobs"
         print(f"{who} failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _finished(store: Store) -> dict[str, str]:
+    """The jobs that are not to be run again, with their status; damaged files are said."""
+    finished, problems = store.finished()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return finished
 
 
 def _say_given_up(jobs: int) -> None:
@@ -153,16 +160,7 @@ def _check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
 
-    config = composed.config
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
-        raise UserError(f"seeds={config.seeds} must name at least one seed, each once")
-    if config.backend.name not in ("ray", "local"):
-        raise UserError(f"backend.name={config.backend.name!r} is unknown; allowed: ray, local")
-    for key, least in (("workers", 1), ("threads", 1), ("gpus_per_job", 0.0), ("timeout_seconds", 0.0), ("flops_per_second", 1.0)):
-        value = getattr(config.backend, key)
-        if value is not None and value < least:
-            raise UserError(f"backend.{key}={value} must be at least {least}")
-    return tuple(check_cell(cell, config) for cell in composed.cells)
+    return tuple(check_cell(cell, composed.config) for cell in composed.cells)
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
@@ -194,19 +192,18 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, and the code."""
-
-    def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend")}
-
-    return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
+    raw = {name: value for name, value in composed.raw.items() if name not in ("only", "dry_run", "backend")}
+    return content_id({"config": raw, "cells": list(composed.cells), "code": code_fingerprint()})
 
 
-def _held_rows(store: Store, key: str, finished: Mapping[str, str]) -> tuple[int, int] | None:
+def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
     """(planned rows, jobs given up), if the stored plan is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((store.root / "plan.json").read_text())
-        if stored["key"] == key and all(job_id in finished for job_id in stored["jobs"]):
-            return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
+        if stored["key"] == key:
+            finished = _finished(store)
+            if all(job_id in finished for job_id in stored["jobs"]):
+                return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
     return None
 
 

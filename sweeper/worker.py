@@ -73,16 +73,21 @@ def run_file(path: Path, folders: Folders, device: str, only: str = "1/1") -> in
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished)
+    schedule = Schedule.of(jobs, finished, folders.artifacts)
+    _fail_orphans(schedule, store)
     while not stop() and (job := schedule.next()) is not None:
         result = execute(job, folders, device, stop=stop)
         if result.status == "stopped":
             break
         print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
         schedule.finish(job.job_id, result.status == "ok", result.error)
-        for orphan, why in schedule.orphans():
-            fail(orphan, store, "parent", why)
+        _fail_orphans(schedule, store)
     return 1 if schedule.failed else 0
+
+
+def _fail_orphans(schedule: Schedule, store: Store) -> None:
+    for orphan, why in schedule.orphans():
+        fail(orphan, store, "parent", why)
 
 
 def part_of(jobs: list[Job], only: str) -> list[Job]:
