@@ -26,7 +26,7 @@ MARK = "SAP_SWEEP_TEST_STORE"
 
 def environment(**more: str) -> dict[str, str]:
     """This process's, with the stand-ins on the path; compiled modules are kept, because every start imports thousands of them."""
-    values = {**os.environ, "PYTHONPATH": str(HERE / "plugins"), **more}
+    values = {**os.environ, "PYTHONPATH": str(HERE / "plugins"), "SPT_NOENV": "1", **more}  # Ray's titles leave environments readable
     if values.pop("PYTHONDONTWRITEBYTECODE", None):
         values["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/sap-sweep-test-bytecode-{os.getuid()}"
     return values

@@ -39,7 +39,7 @@ def stop_and_go(bench, e2e, name, number, at, backend="local"):
     variables = {"SAP_SWEEP_CHECKPOINT_SECONDS": "0", "STANDINS_WHERE": str(where)}
     with e2e.ended(bench.start(name, *words, **variables)) as process:
         e2e.wait_for(lambda: at in places(where), 60, process)
-        assert any("--serve" in title or "ray::JobTrial" in title for title in bench.store(name).processes().values())
+        assert any("--serve" in title or title == "ray::ResourceTrainable.train" for title in bench.store(name).processes().values())
         process.send_signal(number)
         process.communicate(timeout=60)
     bench.store(name).wait_until_gone()
