@@ -102,10 +102,8 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> i
         _backend(config, places, len(pending)).run(schedule, progress.report)
     failed = len(schedule.failed)
     if failed:
-        print(
-            f"{failed} jobs failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again",
-            file=sys.stderr,
-        )
+        who = "1 job" if failed == 1 else f"{failed} jobs"
+        print(f"{who} failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -119,10 +117,8 @@ def _finished(store: Store) -> dict[str, str]:
 
 def _say_given_up(jobs: int) -> None:
     if jobs:
-        print(
-            f"{jobs} jobs failed {MAX_ATTEMPTS} times and are not tried again; delete their rows/*.failed.parquet to try once more",
-            file=sys.stderr,
-        )
+        who = "1 job failed {} times and is" if jobs == 1 else f"{jobs} jobs failed {{}} times and are"
+        print(f"{who.format(MAX_ATTEMPTS)} not tried again; delete rows/*.failed.parquet to try once more", file=sys.stderr)
 
 
 def _backend(config: Config, places: Places, jobs: int) -> Backend:

@@ -81,8 +81,12 @@ class JobRun:
         with suppress(FileNotFoundError):
             self._last.unlink()
 
+    def curve(self) -> list[tuple[str, int, float]]:
+        """(name, step, value), sorted, so that a resumed run writes what the uninterrupted one does."""
+        return sorted(self.points)
+
     def series(self, job_id: str, run_id: str) -> list[Point]:
-        return [Point(job_id, run_id, name, step, value) for name, step, value in self.points]
+        return [Point(job_id, run_id, name, step, value) for name, step, value in self.curve()]
 
     def _store(self, number: int, state: State) -> None:
         books = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}

@@ -98,7 +98,7 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             cost = _cost_columns(run.meter.costs(*_flops(fitted.model, prepared))[0], place.device)
             facts = _facts(prepared, len(task.train))
             _save_model(folder, fitted)
-            meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.points + _transitions(prepared)}
+            meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.curve() + _transitions(prepared)}
             save_json(folder / "meta.json", meta)
             run.forget_checkpoint()
         meta = json.loads((folder / "meta.json").read_text())

@@ -26,6 +26,7 @@ from sweeper.provenance import HOME
 from sweeper.ray_driver import STOP, Driver
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
+from sweeper.worker import end_with
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -131,6 +132,7 @@ def _trainable() -> type:
     class JobTrial(tune.Trainable):
         def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str], device: str) -> None:
             os.chdir(HOME)
+            end_with(os.getppid())  # the raylet, which dies with the driver that started it
             self._jobs, self._device = jobs, device
             self._folders = Folders(**{name: Path(path) for name, path in places.items()})
             self._job_id = config["job_id"]

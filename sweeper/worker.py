@@ -111,7 +111,7 @@ def serve(folders: Folders, device: str, driver: int) -> int:
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
     stop = Stop()
-    _end_with(driver)
+    end_with(driver)
     for line in sys.stdin:
         if stop():
             break
@@ -128,11 +128,11 @@ def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop
     answers.flush()
 
 
-def _end_with(driver: int) -> None:
-    """A worker whose driver was killed, even before it got here, ends at once: the next start owns the store."""
+def end_with(parent: int) -> None:
+    """Ends this process as soon as `parent` is not its parent any more: the driver was killed, and the next start owns the store."""
 
     def watch() -> None:
-        while os.getppid() == driver:
+        while os.getppid() == parent:
             time.sleep(0.2)
         os._exit(1)
 
