@@ -70,7 +70,7 @@ def sap_tune(
     return Tuned(best_alpha, best_model, unmodified, scores)
 
 
-def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> dict[str, project.InBasis | project.BySolving]:
+def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.InBasis | spectrum.System]:
     """Every layer that SAP corrects, ready for `alphas` alphas."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
@@ -80,7 +80,7 @@ def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> d
     if all(each.count == 0 for each in moments.values()):
         raise UserError("there are no trusted images; SAP needs at least one")
     gram.check_finite(moments)
-    return {name: project.prepare(project.weight_of(model, name), each, alphas) for name, each in moments.items()}
+    return project.prepare(model, moments, alphas)
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
