@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from baselines.trajectory import Trajectory
 from sap_core.api import Batch, Need, Passes, Run, Sizes, Task, View
-from sap_core.errors import UserError
+from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers.loop import Moment
 from trainers.losses import loss_for
@@ -35,8 +35,7 @@ class Finetune:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UserError(f"method 'finetune' needs epochs of at least 1, not {self.epochs}")
+        at_least("finetune", 1, epochs=self.epochs, batch_size=self.batch_size, num_retain=self.num_retain)
 
     def needs(self) -> frozenset[Need]:
         return frozenset({Need.RETAIN})

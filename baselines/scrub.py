@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from baselines.trajectory import BatchLoss, Trajectory
 from sap_core.api import Batch, Need, Passes, Run, Samples, Sizes, Task
-from sap_core.errors import UserError
+from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
 from trainers import optim
 from trainers.loop import Moment
@@ -122,10 +122,9 @@ class SCRUB:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.msteps < 0:
-            raise UserError(
-                f"method 'scrub' needs epochs of at least 1 and msteps of at least 0, not epochs={self.epochs}, msteps={self.msteps}"
-            )
+        at_least("scrub", 1, epochs=self.epochs, num_retain=self.num_retain, num_forget=self.num_forget)
+        at_least("scrub", 1, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
+        at_least("scrub", 0, msteps=self.msteps)
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
 
     def needs(self) -> frozenset[Need]:

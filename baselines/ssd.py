@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
 from sap_core.data.samples import cut
+from sap_core.errors import at_least
 from trainers.losses import Loss, loss_for
 
 LabelledBatch = tuple[Tensor, Tensor]
@@ -81,6 +82,9 @@ class SSD:
     num_retain: int = 5000
     num_forget: int = 1000
     batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        at_least("ssd", 1, num_retain=self.num_retain, num_forget=self.num_forget, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
         return frozenset({Need.RETAIN, Need.FORGET})

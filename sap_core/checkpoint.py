@@ -19,18 +19,25 @@ _SEPARATOR = "\x1f"
 
 
 def save_state(path: Path, state: State) -> None:
-    """Stores nested dicts of tensors, numbers and strings in one safetensors file: tensors as they are, the rest in its header."""
+    """Stores nested dicts of tensors, numbers and strings in one safetensors file: tensors as they are, the rest in its header.
+
+    Raises:
+        StorageError: the disk refused.
+    """
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     for key, value in _leaves(state):
         if isinstance(value, Tensor):
             tensors[key] = value.detach().cpu().clone(memory_format=contiguous_format)
-        elif value is None or isinstance(value, bool | int | float | str | list | tuple):
+        elif value is None or value == {} or isinstance(value, bool | int | float | str | list | tuple):
             plain[key] = value
         else:
             raise TypeError(f"a state holds tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
+        try:
+            save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
+        except SafetensorError as error:  # its own word for an OSError
+            raise OSError(str(error)) from error
 
 
 def load_state(path: Path) -> State:
@@ -55,7 +62,7 @@ def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     for key, value in state.items():
         if not isinstance(key, str) or _SEPARATOR in key:
             raise TypeError(f"keys of a state are plain strings, not {key!r}")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}{_SEPARATOR}")
         else:
             yield f"{prefix}{key}", value

@@ -10,20 +10,43 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sap_core.errors import StorageError
+
+
+@contextmanager
+def storing(place: Path) -> Iterator[None]:
+    """For code that writes to `place`.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {place} ({error.strerror or error}); everything finished before is stored: free that place or choose another, "
+            f"and start the same command again"
+        ) from error
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` (dot, host and process in it); renamed to `path` when the block ends well, removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary name beside `path` (dot, host and process in it); renamed to `path` when the block ends well, removed otherwise.
+
+    Raises:
+        StorageError: the disk refused.
+    """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def save_text(path: Path, text: str) -> None:

@@ -54,14 +54,14 @@ def parse_request(words: Sequence[str]) -> tuple[Request, list[str]]:
             raise unknown("key", name, kinds, "slurm")
         if not sign or not value:
             raise UserError(f"'{word}' gives no value; write {key}=VALUE")
-        if kinds[name] == "int" and not value.isdigit():
+        if kinds[name] == "int" and not (value.isascii() and value.isdigit()):
             raise UserError(f"{key}={value!r} must be a whole number")
         given[name] = int(value) if kinds[name] == "int" else value
     return Request(**given), rest  # type: ignore[arg-type]
 
 
 def script(request: Request, command: Sequence[str], folder: str, python: str) -> str:
-    """The batch script that runs `sap-sweep COMMAND` on one node with the local backend; a second submission does what is left.
+    """The batch script that runs `sap-sweep COMMAND` on one node; a second submission does what is left. The backend is local unless named.
 
     Args:
         request: the resources.
@@ -75,9 +75,7 @@ def script(request: Request, command: Sequence[str], folder: str, python: str) -
         "time": request.time, "gpus": request.gpus or None, "output": f"{request.job_name}-%j.log", "signal": "B:TERM@120",
     }  # fmt: skip
     header = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
-    words = [python, "-m", "sweeper", *command, "backend=local"]
-    if request.gpus:
-        words.append("backend.device=cuda")
+    words = [python, "-m", "sweeper", "backend=local", *(["backend.device=cuda"] if request.gpus else []), *command]
     return "\n".join(
         [
             "#!/usr/bin/env bash",

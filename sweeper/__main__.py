@@ -22,7 +22,9 @@ _HANDED_TO_HYDRA = (
     "--resolve",
     "-r",
 )
-_OTHERS = ("--config-dir", "-cd", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn")
+_CHECKED = ("--help", "-h", "--cfg", "-c", "--info", "-i")
+"""Those of them that compose the configuration."""
+_OURS = ("--config-dir", "-cd")
 
 USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and compares what it costs
 
@@ -72,7 +74,7 @@ def _dispatch(words: list[str]) -> int:
     if any(flag in _HANDED_TO_HYDRA for flag in flags):
         return _hydra(words)
     for flag in flags:
-        if flag not in _OTHERS:
+        if flag not in _OURS:
             raise UserError(f"unknown option '{flag}'; options: {', '.join((*_HANDED_TO_HYDRA, '--config-dir'))}")
     from sweeper.app import sweep
 
@@ -91,11 +93,13 @@ def _hydra(words: list[str]) -> int:
     """Help, --cfg and completion are Hydra's own; the configuration is checked by ours first, where one is to be shown."""
     import hydra
 
-    from sweeper.config import compose_all, register
+    from sweeper.config import compose_all, register, split_config_dirs
 
-    if any(word.split("=")[0] in ("--cfg", "-c") for word in words):
-        compose_all([word for word in words if "=" in word and not word.startswith("-")])
-    register()
+    places, others = split_config_dirs(words)
+    if any(word.split("=")[0] in _CHECKED for word in others):
+        folders = [f"--config-dir={place}" for place in places]
+        compose_all([*folders, *(word for word in others if ("=" in word or word.startswith("~")) and not word.startswith("-"))])
+    register(places)
     sys.argv = ["sap-sweep", *words]
     os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"  # the name that Hydra's help shows
     hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()

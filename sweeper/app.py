@@ -17,13 +17,15 @@ from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sweeper.only import Wanted, narrow, parse_only
 from sweeper.provenance import HOME, code_fingerprint
-from sweeper.store import Store
+from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
     from sweeper.cells import Cell
-    from sweeper.config import Composed, Config
+    from sweeper.config import Composed
+    from sweeper.jobs import Job
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
+    from sweeper.schema import Config
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,18 @@ def sweep(arguments: Sequence[str]) -> int:
     places = _places(config)
     if config.dry_run:
         return _dry_run(composed, only)
-    store = Store(places.store)
+    store, key = Store(places.store), _plan_key(composed)
+    held = _held_rows(store, key) if only is None else None
+    if held is not None:
+        rows, given_up = held
+        print(f"{places.store}: all {rows} planned rows are there, nothing to do")
+        _say_given_up(given_up)
+        return 1 if given_up else 0
+    plan = _planned(composed, places)  # all checks come before the first folder is made
+    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
-        key = _plan_key(composed)
-        held = _held_rows(store, key) if only is None else None
-        if held is not None:
-            print(f"{places.store}: all {held} planned rows are there, nothing to do")
-            return 0
-        plan = _planned(composed, places)
         _write_plan(store, plan, composed, key)
-        return _run(config, plan, places, store, only)
+        return _run(config, jobs, places, store)
 
 
 def check_command(arguments: Sequence[str]) -> None:
@@ -79,38 +83,42 @@ def _compose(arguments: Sequence[str]) -> Composed:
     return composed
 
 
-def _run(config: Config, plan: Plan, places: Places, store: Store, only: Wanted | None) -> int:
-    """Runs the jobs that the store does not hold."""
+def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> int:
+    """Runs those of the jobs that the store does not hold."""
     from sweeper.execute import fail
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
-    finished, problems = store.finished()
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished)
+    finished = _finished(store)
+    schedule = Schedule.of(jobs, finished, places.artifacts)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
     held = total - sum(len(job.runs) for job in pending)
     print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
-    given_up = sum(1 for job in jobs if finished.get(job.job_id) == "failed")
-    if given_up:
-        print(
-            f"{given_up} jobs failed three times and are not tried again; delete their rows/*.failed.parquet to try once more",
-            file=sys.stderr,
-        )
+    _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
     with _terminated_as_interrupt(), Progress(pending, total, held, store.logs / "sweep.log") as progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, places, len(pending)).run(schedule, progress.report)
     failed = len(schedule.failed)
     if failed:
-        print(
-            f"{failed} jobs failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again",
-            file=sys.stderr,
-        )
+        who = "1 job" if failed == 1 else f"{failed} jobs"
+        print(f"{who} failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _finished(store: Store) -> dict[str, str]:
+    """The jobs that are not to be run again, with their status; damaged files are said."""
+    finished, problems = store.finished()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return finished
+
+
+def _say_given_up(jobs: int) -> None:
+    if jobs:
+        who = "1 job failed {} times and is" if jobs == 1 else f"{jobs} jobs failed {{}} times and are"
+        print(f"{who.format(MAX_ATTEMPTS)} not tried again; delete rows/*.failed.parquet to try once more", file=sys.stderr)
 
 
 def _backend(config: Config, places: Places, jobs: int) -> Backend:
@@ -126,7 +134,7 @@ def _backend(config: Config, places: Places, jobs: int) -> Backend:
         return LocalBackend(folders, workers, settings.device)
     from sweeper.ray_backend import RayBackend
 
-    return RayBackend(folders, workers, settings.device, settings.address, settings.gpus_per_job)
+    return RayBackend(folders, workers, settings.device, settings.address)
 
 
 def _workers(settings: Any) -> int:
@@ -152,16 +160,7 @@ def _check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
 
-    config = composed.config
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
-        raise UserError(f"seeds={config.seeds} must name at least one seed, each once")
-    if config.backend.name not in ("ray", "local"):
-        raise UserError(f"backend.name={config.backend.name!r} is unknown; allowed: ray, local")
-    for key, least in (("workers", 1), ("threads", 1), ("gpus_per_job", 0.0), ("timeout_seconds", 0.0), ("flops_per_second", 1.0)):
-        value = getattr(config.backend, key)
-        if value is not None and value < least:
-            raise UserError(f"backend.{key}={value} must be at least {least}")
-    return tuple(check_cell(cell, config) for cell in composed.cells)
+    return tuple(check_cell(cell, composed.config) for cell in composed.cells)
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
@@ -197,33 +196,29 @@ def _plan_key(composed: Composed) -> str:
     return content_id({"config": raw, "cells": list(composed.cells), "code": code_fingerprint()})
 
 
-def _held_rows(store: Store, key: str) -> int | None:
-    """How many rows the stored plan has, if it is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
-    with suppress(OSError, ValueError, KeyError):
+def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
+    """(planned rows, jobs given up), if the stored plan is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((store.root / "plan.json").read_text())
         if stored["key"] == key:
-            finished, _ = store.finished()
-            return int(stored["rows"]) if all(job_id in finished for job_id in stored["jobs"]) else None
+            finished = _finished(store)
+            if all(job_id in finished for job_id in stored["jobs"]):
+                return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
     return None
 
 
 def _write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     """plan.parquet, jobs.jsonl, config.yaml, and the key that says what they were made from."""
+    from omegaconf import OmegaConf
+
     from sap_core.records import Planned
     from sweeper.jobs import write_jobs
     from sweeper.store import write_records
 
-    try:
-        from omegaconf import OmegaConf
-
-        save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
-        write_jobs(store.jobs, plan.jobs)
-        write_records(store.plan, plan.rows, Planned)
-        save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
-    except OSError as error:
-        raise UserError(
-            f"cannot write the plan into {store.root} ({error.strerror}); mend that, or choose another folder with paths.results=..."
-        ) from error
+    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
+    write_jobs(store.jobs, plan.jobs)
+    write_records(store.plan, plan.rows, Planned)
+    save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
 
 
 @contextmanager

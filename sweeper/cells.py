@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
+from torch import nn
+
+from sap_core.api import Corrector, Pruner, Trainer
+from sap_core.data.source import DataSet, Noise
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError, unknown
-from sweeper.config import Config, Debug
+from sap_core.identity import canonical_json
+from sap_core.seeding import stream
 from sweeper.declared import Declared, class_of, declare
+from sweeper.schema import Config, Debug
 from sweeper.space import Space, spread
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
@@ -25,7 +33,6 @@ class Search:
     """One method over one of its spaces, all settings checked."""
 
     method: str
-    label: str
     space: str
     space_hash: str
     settings: tuple[Declared, ...]
@@ -34,10 +41,19 @@ class Search:
     def name(self) -> str:
         return f"{self.method}@{self.space}"
 
+    @cached_property
     def distinct(self) -> list[int]:
         """For each setting the number of its computation: settings that are provably one share it."""
         numbers: dict[Any, int] = {}
         return [numbers.setdefault(setting.instance.computation(), len(numbers)) for setting in self.settings]
+
+    @cached_property
+    def families(self) -> list[list[int]]:
+        """The positions of the settings, by the job that they make together."""
+        families: dict[Any, list[int]] = {}
+        for position, setting in enumerate(self.settings):
+            families.setdefault(setting.instance.family(), []).append(position)
+        return list(families.values())
 
 
 @dataclass(frozen=True)
@@ -83,35 +99,36 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         UserError: the first thing that is wrong, with where it stands and what is allowed.
     """
     plugins, debug = config.plugins, config.debug
-    dataset = declare(composed["dataset"], "dataset", plugins)
+    dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
     trainer_given = dict(composed["trainer"])
+    preprocess = _preprocess(trainer_given.pop("preprocess", None) or {})
     if debug.name and "epochs" in trainer_given:
         trainer_given["epochs"] = min(debug.epochs, trainer_given["epochs"])
-    trainer = declare(trainer_given, "trainer", plugins)
-    preprocess = _preprocess(composed["trainer"].get("preprocess", {}))
+    trainer = declare(trainer_given, "trainer", Trainer, plugins)
     pruned = composed["pruner"].get("name") is not None
     keep = composed["_cell"].get("keep")
     if pruned and not (isinstance(keep, float) and 0 < keep < 1):
         raise UserError(
             f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
         )
-    noise = declare(composed["noise"], "noise", plugins)
+    noise = declare(composed["noise"], "noise", Noise, plugins)
     if noise.settings.get("rate") and not dataset.instance.truth_known:
         raise UserError(f"noise={noise.name} cannot be added to {dataset.name}: its true labels are unknown; use noise=none")
+    if dataset.instance.truth_known:
+        classes = dataset.instance.classes
+        labels = torch.arange(classes.num, dtype=torch.int64 if dataset.instance.kind == "classification" else torch.float32)
+        noise.instance.corrupt(labels, classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
-    names = config.methods
-    if len(set(names)) != len(names):
-        raise UserError(f"methods={names} names one twice; name each once")
     return Cell(
         dataset,
         noise,
-        declare(composed["model"], "model", plugins),
+        declare(composed["model"], "model", nn.Module, plugins),
         trainer,
         preprocess,
-        declare(composed["pruner"], "pruner", plugins) if pruned else None,
+        declare(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
         keep if pruned else None,
-        tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in names),
+        tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in config.methods),
         limit,
     )
 
@@ -136,14 +153,12 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
     method, _, space_name = name.partition("@")
     if method not in methods:
         raise unknown("method", method, methods, "methods")
-    given = methods[method]
-    spaces = given.get("spaces") or {"only": {}}
+    where = f"method.{method}.corrector"
+    spaces, base = _parts(methods[method], method)
     space_name = space_name or next(iter(spaces))
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
-    where = f"method.{method}.corrector"
     space = Space.parse(space_name, spaces[space_name] or {})
-    base = dict(given["corrector"])
     extra = {"recipe": trainer.entry} if _takes_recipe(base, where, plugins) else {}
     grid = space.grid()
     if debug.name:
@@ -153,8 +168,27 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
         merged = {**base, **chosen}
         if scale is not None:
             merged = _shrunken(merged, scale, debug.epochs)
-        settings.append(declare(merged, where, plugins, extra))
-    return Search(method, str(given.get("label") or method), space_name, space.hash(base), tuple(settings))
+        settings.append(declare(merged, where, Corrector, plugins, extra))
+    different = {canonical_json(setting.settings): setting for setting in settings}
+    if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
+        raise UserError(
+            f"space '{space_name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
+        )
+    return Search(method, space_name, space.hash(base), tuple(different.values()))
+
+
+def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """(spaces, corrector) of a method's file."""
+    keys = ("name", "corrector", "spaces")
+    if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
+        raise UserError(f"method.{method} lacks its corrector; give it corrector: {{_target_: package.module.Class, ...}}")
+    for key in given:
+        if key not in keys:
+            raise unknown("key", key, keys, f"method.{method}")
+    spaces = given.get("spaces") or {"only": {}}
+    if not isinstance(spaces, Mapping) or not all(isinstance(space, Mapping | None) for space in spaces.values()):
+        raise UserError(f"method.{method}.spaces must map names to spaces, as in {{mine: {{alpha: {{grid: [1.0, 2.0]}}}}}}, not {spaces!r}")
+    return spaces, dict(given["corrector"])
 
 
 def _takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:

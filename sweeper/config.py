@@ -6,11 +6,11 @@ and several lines.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -20,68 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
-
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment")
-CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
-
-
-@dataclass
-class Backend:
-    """conf/backend."""
-
-    name: str = "ray"
-    address: str | None = None
-    workers: int | None = None
-    device: str = "cpu"
-    gpus_per_job: float = 0.0
-    threads: int = 1
-    timeout_seconds: float | None = None
-    flops_per_second: float = 1.0e10
-
-
-@dataclass
-class Paths:
-    """Where data come from and results go."""
-
-    data: str = "data"
-    results: str | None = None
-    artifacts: str = "results/artifacts"
-
-
-@dataclass
-class Debug:
-    """How a smoke run shrinks an experiment; no name, no shrinking."""
-
-    name: str | None = None
-    epochs: int = 2
-    images: int = 500
-    settings: int = 3
-    seeds: int = 1
-
-
-@dataclass
-class Config:
-    """The keys of conf/config.yaml; contents of group entries are checked against the class they name."""
-
-    name: str | None = None
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    methods: list[str] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-    only: str | None = None
-    dataset: dict[str, Any] = field(default_factory=dict)
-    noise: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    trainer: dict[str, Any] = field(default_factory=dict)
-    pruner: dict[str, Any] = field(default_factory=dict)
-    method: dict[str, Any] = field(default_factory=dict)
-    backend: Backend = field(default_factory=Backend)
-    paths: Paths = field(default_factory=Paths)
-    debug: Debug = field(default_factory=Debug)
-    plugins: list[str] = field(default_factory=list)
-    dry_run: bool = False
+from sweeper.schema import CELL_GROUPS, GROUPS, Config, check_values, expand
 
 
 @dataclass(frozen=True)
@@ -99,33 +41,30 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     Raises:
         UserError: an unknown group, option, key, or a value of the wrong type.
     """
-    searchpath, overrides = _split(arguments)
-    with _hydra(searchpath):
-        parsed = _parse(overrides)
-        _check(parsed, _compose([text.input_line or "" for text in parsed if _is_group(text)] + searchpath))
-        lines = [text.input_line or "" for text in parsed] + searchpath
-        whole = _compose(lines)
-        fixed = {text.key_or_group for text in parsed}
-        cells = [_plain(_compose([*_cell_lines(cell, fixed), *lines])) | {"_cell": cell} for cell in expand(_plain(whole)["cells"])]
+    places, words = split_config_dirs(arguments)
+    with _hydra(places):
+        overrides = _parse(map(_quoted_only, words))
+        _check_groups(overrides, places)
+        general = [override for override in overrides if override.key_or_group.split(".")[0] not in CELL_GROUPS]
+        _check_keys(general, _compose([*filter(_is_group, general)], places))
+        whole = _compose(general, places)
         raw = _plain(whole)
-    config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), whole))  # type: ignore[assignment]
-    return Composed(config, tuple(cells), raw)
+        cells = [_compose_cell(cell, overrides, places) for cell in expand(raw["cells"])]
+    raw["cells"] = [{"keep": cell["_cell"].get("keep"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells]
+    return Composed(_typed(whole), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
 
 
-def expand(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lists inside an entry are crossed, entries are added.
-
-    Raises:
-        UserError: a key that is neither a group nor a field of one.
-    """
-    found = []
-    for entry in cells:
-        for key in entry:
-            if str(key).split(".")[0] not in (*CELL_GROUPS, "keep"):
-                raise unknown("key", key, (*CELL_GROUPS, "keep", "noise.rate"), "cells")
-        values = [value if isinstance(value, list) else [value] for value in entry.values()]
-        found += [dict(zip(map(str, entry), chosen, strict=True)) for chosen in itertools.product(*values)]
-    return found
+def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path]) -> dict[str, Any]:
+    """One cell's plain content. The command line acts on every cell, and wins over the cell's own choice of the same key."""
+    fixed = {override.key_or_group for override in overrides}
+    own = _parse(_cell_lines(cell, fixed))
+    _check_groups(own, places)
+    lines = [*own, *overrides]
+    try:
+        return _plain(_compose(lines, places)) | {"_cell": dict(cell)}
+    except UserError:
+        _check_keys(lines, _compose([*filter(_is_group, lines)], places))  # names the bad key, where that is what is wrong
+        raise
 
 
 def group_options() -> dict[str, list[str]]:
@@ -134,46 +73,43 @@ def group_options() -> dict[str, list[str]]:
         return {group: _options(group) for group in (*GROUPS, "method")}
 
 
-def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
-    """A cell as overrides; the command line's own choice of the same key wins."""
-    lines = [(key, value) for key, value in cell.items() if key not in fixed and key != "keep"]
-    return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
+def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """(folders named by --config-dir, the other words).
 
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(search path overrides from --config-dir, the rest with the value of only= quoted for Hydra's grammar)."""
-    searchpath: list[str] = []
-    overrides: list[str] = []
+    Raises:
+        UserError: such a folder does not exist.
+    """
+    places: list[Path] = []
+    others: list[str] = []
     words = iter(arguments)
     for word in words:
-        if word in ("--config-dir", "-cd"):
-            searchpath.append(next(words, ""))
-        elif word.startswith("--config-dir="):
-            searchpath.append(word.split("=", 1)[1])
-        elif word.startswith("only=") and not word[5:].startswith(("'", '"', "null")):
-            overrides.append(f"only='{word[5:]}'")
-        else:
-            overrides.append(word)
-    return [f"hydra.searchpath=[{','.join('file://' + path for path in searchpath)}]"] if searchpath else [], overrides
+        name, sign, value = word.partition("=")
+        if name not in ("--config-dir", "-cd"):
+            others.append(word)
+            continue
+        places.append(Path(value if sign else next(words, "")).absolute())
+        if not places[-1].is_dir():
+            raise UserError(
+                f"--config-dir {places[-1]} is no folder; give one that holds method/, experiment/ or other groups of YAML files"
+            )
+    return places, others
 
 
-@contextmanager
-def _hydra(searchpath: Sequence[str]) -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
-        register(searchpath)
-        yield
-
-
-def register(searchpath: Sequence[str] = ()) -> None:
+def register(places: Sequence[Path] = ()) -> None:
     """Tells Hydra the types of our keys, and puts every file of conf/method under method.NAME."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="all_methods", node={"defaults": []})
-    names = _options("method") if GlobalHydra.instance().is_initialized() else _shipped_methods()
-    for place in searchpath:
-        names = sorted({*names, *_files(place)})
+    names = _options("method", places) if GlobalHydra.instance().is_initialized() else _shipped_methods()
     store.store(name="all_methods", node={"defaults": [{f"/method@method.{name}": name} for name in names]})
+
+
+@contextmanager
+def _hydra(places: Sequence[Path]) -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
+        register(places)
+        yield
 
 
 def _shipped_methods() -> list[str]:
@@ -182,20 +118,35 @@ def _shipped_methods() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in (files("conf") / "method").iterdir() if path.name.endswith(".yaml"))
 
 
-def _files(searchpath: str) -> list[str]:
-    from pathlib import Path
-
-    folders = searchpath.removeprefix("hydra.searchpath=[").removesuffix("]").split(",")
-    return [path.stem for folder in folders for path in Path(folder.removeprefix("file://"), "method").glob("*.yaml")]
-
-
-def _options(group: str) -> list[str]:
-    return list(GlobalHydra.instance().config_loader().get_group_options(group))
+def _options(group: str, places: Sequence[Path] = ()) -> list[str]:
+    """The choices of a group: those shipped, and those below the user's own folders."""
+    shipped = GlobalHydra.instance().config_loader().get_group_options(group)
+    return sorted({*shipped, *(path.stem for place in places for path in (place / group).glob("*.yaml"))})
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
+def _searchpath(places: Sequence[Path]) -> list[str]:
+    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{place}') for place in places)}]"] if places else []
+
+
+def _quoted_only(word: str) -> str:
+    """The value of only= holds spaces and signs of Hydra's grammar, so it is quoted for it."""
+    key, _, value = word.partition("=")
+    return f"only='{value}'" if key == "only" and value != "null" and not value.startswith(("'", '"')) else word
+
+
+def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
+    """A cell as overrides; the command line's own choice of the same key wins."""
+    lines = [(key, value) for key, value in cell.items() if key not in fixed and key != "keep"]
+    return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
+
+
+def _lines(overrides: Iterator[Override] | Sequence[Override]) -> list[str]:
+    return [override.input_line or "" for override in overrides]
+
+
+def _parse(lines: Iterator[str] | Sequence[str]) -> list[Override]:
     parsed = []
-    for line in overrides:
+    for line in lines:
         try:
             override = OverridesParser.create().parse_override(line)
         except HydraException as error:
@@ -213,31 +164,52 @@ def _is_group(override: Override) -> bool:
     return override.key_or_group in GROUPS
 
 
-def _check(overrides: Sequence[Override], base: DictConfig) -> None:
+def _check_groups(overrides: Sequence[Override], places: Sequence[Path]) -> None:
+    for override in filter(_is_group, overrides):
+        group, options = override.key_or_group, _options(override.key_or_group, places)
+        if override.is_delete() or override.value() is None:
+            raise UserError(f"'{override.input_line}' leaves {group} without a choice; allowed: {', '.join(options)}")
+        if str(override.value()) not in options:
+            raise unknown(group, override.value(), options)
+
+
+def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
     """Names the bad key and the allowed ones before Hydra says it in its own words."""
     for override in overrides:
         key = override.key_or_group
-        if _is_group(override) or key.startswith("hydra"):
+        parts = key.split(".")
+        if _is_group(override) or parts[0] == "hydra":
             continue
         node: Any = base
-        for part in key.split("."):
+        for depth, part in enumerate(parts):
             if not isinstance(node, DictConfig):
-                raise UserError(f"'{key}' has no part '{part}': it is the single value {node!r}; write {key.rsplit('.', 1)[0]}=VALUE")
-            if part not in node and not override.is_add():
-                where = key[: -len(part) - 1] if key.endswith(f".{part}") else ""
-                raise unknown("key", part, dict.fromkeys([*GROUPS, *node] if node is base else node), where)
-            node = node.get(part) if part in node else OmegaConf.create({})
+                raise UserError(f"'{key}' has no part '{part}': it is the single value {node!r}; write {'.'.join(parts[:depth])}=VALUE")
+            adds = override.is_add() or override.is_force_add()
+            known = list(node.keys())  # `in` is false for a value that is still to be given (???)
+            if part not in known and not (adds and _is_open(parts[:depth])):
+                raise unknown("key", part, dict.fromkeys([*GROUPS, *known]) if node is base else known, ".".join(parts[:depth]))
+            node = node.get(part) if part in known else OmegaConf.create({})
 
 
-def _compose(lines: Sequence[str]) -> DictConfig:
-    for line in lines:
-        key, _, value = line.partition("=")
-        if key in GROUPS and value not in ("null", "") and value not in _options(key) and "searchpath" not in "".join(lines):
-            raise unknown(key, value, _options(key))
+def _is_open(parents: Sequence[str]) -> bool:
+    """May `+` add a key here? Below a group's entry or a method: the class it names then says whether there is such a field."""
+    return bool(parents) and (parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1))
+
+
+def _compose(overrides: Sequence[Override], places: Sequence[Path]) -> DictConfig:
     try:
-        return compose("config", overrides=list(lines))
+        return compose("config", overrides=[*_lines(overrides), *_searchpath(places)])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_sentence(error)) from error
+
+
+def _typed(whole: DictConfig) -> Config:
+    try:
+        config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), whole))  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UserError(_sentence(error)) from error
+    check_values(config)
+    return config
 
 
 def _sentence(error: Exception) -> str:
@@ -246,6 +218,8 @@ def _sentence(error: Exception) -> str:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     key = getattr(cause, "full_key", None)
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{key} has no value; set {key}=..."
     text = " ".join(str(cause).split("full_key:")[0].split())
     return f"{key}: {text}" if key else text
 

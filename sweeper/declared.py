@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from torch import nn
 
 from sap_core.construct import construct, is_entry, locate
 from sap_core.errors import UserError, unknown
@@ -49,8 +52,12 @@ class Declared:
         return construct(self.entry)
 
 
-def declare(given: Mapping[str, Any], where: str, plugins: Sequence[str] = (), extra: Mapping[str, Any] | None = None) -> Declared:
+def declare(
+    given: Mapping[str, Any], where: str, offers: type, plugins: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+) -> Declared:
     """Checks one configured object: {name, _target_, fields...} (plus `extra` fields that the platform fills in).
+
+    `offers` is the interface that the named class must offer: a protocol of `sap_core.api`, or the base class of networks.
 
     Raises:
         UserError: an unknown target, field, type or value; the sentence names the allowed ones.
@@ -60,38 +67,47 @@ def declare(given: Mapping[str, Any], where: str, plugins: Sequence[str] = (), e
     offered = _fields(cls)
     settings: dict[str, Any] = {}
     for key, value in {**given, **(extra or {})}.items():
-        if key in ("name", "label", "_target_", "preprocess"):
+        if key in ("name", "_target_"):
             continue
         if key not in offered:
             raise unknown("key", key, offered, where)
+        if is_entry(value):
+            class_of(value["target"], f"{where}.{key}", plugins)
         settings[key] = _typed(value, offered[key][0], f"{where}.{key}")
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:
         raise UserError(f"{where} lacks a value for {', '.join(missing)}; set {where}.{missing[0]}=...")
-    defaults = {key: _typed(default, hint, key) for key, (hint, default) in offered.items() if default is not dataclasses.MISSING}
+    defaults = _defaults(cls)
     declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults)
-    if dataclasses.is_dataclass(cls):
-        try:
-            _ = declared.instance
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{where}: {error}") from error
+    try:
+        fits = issubclass(cls, nn.Module) if offers is nn.Module else isinstance(declared.instance, offers)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}: {error}") from error
+    if not fits:
+        raise UserError(f"{where}._target_={target} does not offer what a {offers.__name__} must (docs/adding.md); name another class")
     return declared
 
 
 def class_of(target: Any, where: str, plugins: Sequence[str]) -> type:
     """The class that a `_target_` names, inside our packages or declared plug-ins."""
     allowed = (*OURS, *plugins)
+    if target is None:
+        raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
     if not isinstance(target, str) or target.split(".")[0] not in allowed:
         raise UserError(
             f"{where}._target_={target!r} is outside the packages that may be named ({', '.join(allowed)}); "
             f"add its package with plugins=[...]"
         )
     try:
-        return locate(target)
+        found = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
+    if not isinstance(found, type) or not isinstance(getattr(found, "version", None), int):
+        raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
+    return found
 
 
+@cache
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
     """Name -> (type, default or MISSING) of a dataclass's fields or a network's keyword arguments."""
     if dataclasses.is_dataclass(cls):
@@ -103,6 +119,12 @@ def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
         for name, parameter in inspect.signature(cls).parameters.items()
         if name not in _GIVEN_BY_THE_PLATFORM
     }
+
+
+@cache
+def _defaults(cls: type) -> dict[str, Any]:
+    """The declared defaults of a class in canonical form."""
+    return {key: _typed(default, hint, key) for key, (hint, default) in _fields(cls).items() if default is not dataclasses.MISSING}
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
@@ -119,7 +141,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 def _fit(value: Any, option: Any) -> tuple[bool, Any]:
     origin = get_origin(option)
     if origin is Literal:
-        return value in get_args(option), value
+        return any(value == allowed and type(value) is type(allowed) for allowed in get_args(option)), value
     if origin in (tuple, list, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
         inner = get_args(option)[0] if get_args(option) else Any
         if not isinstance(value, list | tuple):
@@ -127,7 +149,7 @@ def _fit(value: Any, option: Any) -> tuple[bool, Any]:
         parts = [_fit(item, inner) for item in value]
         return all(fits for fits, _ in parts), [part for _, part in parts]
     if option is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return number, float(value) if number else value
     if option is int:
         return isinstance(value, int) and not isinstance(value, bool), value
@@ -149,10 +171,7 @@ def _identity_of(value: Any) -> Any:
     """A nested entry is identified by its own non-default settings."""
     if not is_entry(value):
         return value
-    defaults = {key: default for key, (_, default) in _fields(locate(value["target"])).items()}
-    settings = {key: part for key, part in value["settings"].items() if key not in defaults or _plain(defaults[key]) != part}
-    return {"target": value["target"], "version": locate(value["target"]).version, "settings": settings}  # type: ignore[attr-defined]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    cls = locate(value["target"])
+    defaults = _defaults(cls)
+    settings = {key: part for key, part in value["settings"].items() if not (key in defaults and defaults[key] == part)}
+    return {"target": value["target"], "version": cls.version, "settings": settings}  # type: ignore[attr-defined]

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from sap_core.api import Stopped
-from sap_core.errors import UserError
+from sap_core.files import storing
 from sap_core.records import Row
-from sweeper.jobs import Job
+from sweeper.jobs import Job, artifact
 from sweeper.kinds import Failure, Place, Work, run_kind
 from sweeper.provenance import commit
 from sweeper.store import Store
@@ -56,20 +56,26 @@ class Result:
     train_acc: float | None = None
 
 
-def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0, stop: Callable[[], bool] = lambda: False) -> Result:
+def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], bool] = lambda: False) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
-    Never raises for what happens inside a method: that becomes failed rows. Raises UserError when nothing can be stored
-    (full or read-only disk), and Stopped is turned into a result with status `stopped` (nothing stored but checkpoints).
+    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are.
+
+    Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
+    (nothing stored but checkpoints).
+
+    Raises:
+        StorageError: nothing can be stored (a full or read-only disk).
     """
     store = Store(folders.store)
-    if store.statuses().get(job.job_id) == "ok" if store.rows.is_dir() else False:
+    held = store.holds(job.job_id)
+    if held and (job.kind == "tune" or artifact(folders.artifacts, job.job_id).exists()):
         return summary(job, store.read_rows(job.job_id), 0.0)
     attempt = store.attempts(job.job_id) + 1
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), stop)
-    with _storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt):
+    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt):
         log.info("%s begins, attempt %d", job.kind, attempt)
         try:
             work = run_kind(job, place, log.info)
@@ -77,14 +83,15 @@ def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0,
             log.info("%s", stopped)
             return Result(job.job_id, "stopped", error=str(stopped))
         circumstances = {
-            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": share,
+            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,
         }  # fmt: skip
         rows = _rows(job, work, circumstances)
         if work.failure:
             log.error("%s", work.failure.traceback)
-        store.write_series(job.job_id, work.points)
-        store.write_rows(rows)
+        if not held or work.failure:
+            store.write_series(job.job_id, work.points)
+            store.write_rows(rows)
         result = summary(job, rows, time.monotonic() - start)
         log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
     return result
@@ -92,14 +99,15 @@ def execute(job: Job, folders: Folders, device: str = "cpu", share: float = 1.0,
 
 def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | None = None) -> Result:
     """Stores failed rows for a job that did not live to store its own; its complete rows, if there are any, stand."""
-    if store.statuses().get(job.job_id) != "ok":
+    if not store.holds(job.job_id):
         counted = store.attempts(job.job_id) + (error_kind != "parent") if attempt is None else attempt
         now = datetime.now(UTC).isoformat(timespec="seconds")
         rows = [
             job.row(run, status="failed", error_kind=error_kind, error=error, attempt=counted, started_at=now, commit=commit())
             for run in job.runs
         ]
-        store.write_rows(rows)
+        with storing(store.root):
+            store.write_rows(rows)
     return summary(job, store.read_rows(job.job_id), 0.0)
 
 
@@ -147,17 +155,6 @@ def _rows(job: Job, work: Work, circumstances: dict[str, Any]) -> list[Row]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextmanager
-def _storing(root: Path) -> Iterator[None]:
-    """A disk that cannot be written is the user's to mend, not a failed setting."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write below {root} ({error.strerror}); everything finished before is stored: mend it and start the same command again"
-        ) from error
 
 
 @contextmanager

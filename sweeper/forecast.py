@@ -11,10 +11,14 @@ import torch
 from sap_core.api import Passes
 from sap_core.construct import construct
 from sap_core.cost import flops_per_sample
+from sap_core.errors import UserError
 from sap_core.identity import canonical_json
 from sap_core.records import Planned
 from sweeper.declared import Declared
 from sweeper.jobs import Job
+
+_GPU_FLOPS = 1.5e13
+"""What a data-centre GPU is assumed to reach on such networks in float32; an assumption, not a measurement."""
 
 _ROW_FILE_BYTES = 14_000
 """Measured: one Parquet file of a family's rows (mostly schema)."""
@@ -40,9 +44,17 @@ def flops_of(model: Declared, dataset: Declared) -> Flops:
     key = canonical_json([model.entry, dataset.entry])
     if key not in _COUNTED:
         data = dataset.instance
-        with torch.device("meta"):
-            network = construct(model.entry, num_outputs=data.classes.num, input_shape=data.shape)
-        forward, backward = flops_per_sample(network, data.shape, "meta")
+        try:
+            with torch.device("meta"):
+                network = construct(model.entry, num_outputs=data.classes.num, input_shape=data.shape)
+            forward, backward = flops_per_sample(network, data.shape, "meta")
+        except UserError:
+            raise
+        except Exception as error:  # whatever a network may say about sizes it cannot work with
+            raise UserError(
+                f"model={model.name} cannot be built for inputs of shape {tuple(data.shape)} of dataset={dataset.name} "
+                f"({' '.join(str(error).split())}); choose another model, or mend its options"
+            ) from error
         _COUNTED[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
     return _COUNTED[key]
 
@@ -66,11 +78,10 @@ def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flop
         lines.append(
             f"{label:<24} {f'{tried} ({distinct} distinct)':<28} {len(baselines):>9} {len(members):>8} {job_count:>7} {share:>14.1%}"
         )
-    unit = "GPU-hours" if device.startswith("cuda") else "worker-hours"
     disk = sum(1 for job in jobs if job.kind == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
-    lines += [
-        "",
-        f"forecast: {flops:.3g} FLOPs, {flops / flops_per_second / 3600:.2f} {unit} at {flops_per_second:.2g} FLOP/s per worker "
-        f"(backend.flops_per_second), {disk / 1e9:.2f} GB on disk",
-    ]
+    on_gpu = device.startswith("cuda")
+    hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
+    speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
+    other = "" if on_gpu else f", or {flops / _GPU_FLOPS / 3600:.2f} GPU-hours at {_GPU_FLOPS:.2g}"
+    lines += ["", f"forecast: {flops:.3g} FLOPs, {speed}{other}; {disk / 1e9:.2f} GB on disk"]
     return "\n".join(lines)

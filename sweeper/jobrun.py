@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from sap_core.api import State, Stopped
@@ -48,11 +47,7 @@ class JobRun:
         if not self._last.exists():
             return None
         stored = load_state(self._last)
-        self.points = [
-            (name, int(step), float(value))
-            for name, column in stored.get("curve", {}).items()
-            for step, value in zip(column["steps"].tolist(), column["values"].tolist(), strict=True)
-        ]
+        self.points = [(name, step, value) for name, step, value in json.loads(stored["curve"])]
         self.meter.pieces += [Piece(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
         self._note(f"continues at epoch {int(stored['number']) + 1}")
         state: State = stored["state"]
@@ -86,18 +81,16 @@ class JobRun:
         with suppress(FileNotFoundError):
             self._last.unlink()
 
+    def curve(self) -> list[tuple[str, int, float]]:
+        """(name, step, value), sorted, so that a resumed run writes what the uninterrupted one does."""
+        return sorted(self.points)
+
     def series(self, job_id: str, run_id: str) -> list[Point]:
-        return [Point(job_id, run_id, name, step, value) for name, step, value in self.points]
+        return [Point(job_id, run_id, name, step, value) for name, step, value in self.curve()]
 
     def _store(self, number: int, state: State) -> None:
-        columns: dict[str, list[tuple[int, float]]] = {}
-        for name, step, value in self.points:
-            columns.setdefault(name, []).append((step, value))
-        curve = {
-            name: {"steps": torch.tensor([s for s, _ in column]), "values": torch.tensor([v for _, v in column], dtype=torch.float64)}
-            for name, column in columns.items()
-        }
-        save_state(self._last, {"number": number, "state": state, "curve": curve, "spent": json.dumps(self._spent())})
+        books = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
+        save_state(self._last, {"number": number, "state": state, **books})
         self._stored_at = time.monotonic()
 
     def _spent(self) -> list[list[object]]:

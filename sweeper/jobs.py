@@ -54,6 +54,11 @@ class Job:
         return cls(**{**value, "runs": runs, "parents": tuple(value["parents"])})
 
 
+def artifact(folder: Path, job_id: str) -> Path:
+    """The file that a train or select job writes last: its artifact is there when this is."""
+    return folder / job_id / "meta.json"
+
+
 _EMPTY: dict[str, Any] = {
     "status": "ok", "error": None, "error_kind": None, "attempt": 1, "noise_rate_true": None,
     "num_trusted": None, "num_retain": None, "num_forget": None, "num_train": None, "num_val": None, "num_test": None,
@@ -74,13 +79,15 @@ def read_jobs(path: Path) -> Iterator[Job]:
         UserError: there is no such file, or a line is no job.
     """
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
                 try:
                     yield Job.from_json(line)
                 except (ValueError, TypeError, KeyError) as error:
                     raise UserError(
-                        f"{path}, line {number}, is no job ({error}); write the file again with 'sap-sweep ... export=FILE'"
+                        f"{path}, line {number}, is no job ({error}); sap-sweep writes such files as STORE/jobs.jsonl"
                     ) from error
     except OSError as error:
-        raise UserError(f"the job file {path} cannot be read ({error.strerror}); write it with 'sap-sweep ... export=FILE'") from error
+        raise UserError(
+            f"the job file {path} cannot be read ({error.strerror}); sap-sweep writes such files as STORE/jobs.jsonl"
+        ) from error

@@ -22,9 +22,9 @@ from sap_core.checkpoint import load_state, save_state
 from sap_core.construct import construct
 from sap_core.cost import CostMeter, Costs, flops_per_sample, peak_memory_bytes
 from sap_core.data.assemble import Prepared, prepare
-from sap_core.errors import UserError
+from sap_core.errors import StorageError, UserError
 from sap_core.evaluate import Evaluator
-from sap_core.files import save_json
+from sap_core.files import save_json, storing
 from sap_core.grid import run_family
 from sap_core.identity import canonical_json
 from sap_core.models.ensemble import Ensemble
@@ -67,15 +67,18 @@ class Work:
 
 
 def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
-    """Runs a job of any kind; what goes wrong inside becomes `Work.failure`, except Stopped and disk errors."""
+    """Runs a job of any kind; what goes wrong inside becomes `Work.failure`.
+
+    Raises:
+        Stopped: the job was asked to stop, and stored its state.
+        StorageError: its state or artifact cannot be written: the disk's failure, not the method's.
+    """
     work = Work([{} for _ in job.runs], [False] * len(job.runs))
     try:
         _KINDS[job.kind](job, place, work, note)
-    except Stopped:
+    except (Stopped, StorageError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            raise  # the disk, not the method
         work.failure = _failure(error)
     return work
 
@@ -95,7 +98,7 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             cost = _cost_columns(run.meter.costs(*_flops(fitted.model, prepared))[0], place.device)
             facts = _facts(prepared, len(task.train))
             _save_model(folder, fitted)
-            meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.points + _transitions(prepared)}
+            meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.curve() + _transitions(prepared)}
             save_json(folder / "meta.json", meta)
             run.forget_checkpoint()
         meta = json.loads((folder / "meta.json").read_text())
@@ -262,8 +265,9 @@ def _failure(error: Exception) -> Failure:
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """One process at a time makes an artifact; the others wait and then find it made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 from sap_core.errors import UserError
+from sap_core.files import storing
 from sweeper.execute import Folders, Result, fail, summary
 from sweeper.jobs import Job
 from sweeper.provenance import HOME
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
 
-_GRACE_SECONDS = 20.0
+GRACE_SECONDS = 20.0
 """How long a worker that was asked to stop may take to store its state."""
 
 
@@ -75,7 +76,7 @@ class LocalBackend:
         for worker in [*self._busy, *self._idle]:
             worker.stop()
         for worker in [*self._busy, *self._idle]:
-            worker.end(_GRACE_SECONDS)
+            worker.end(GRACE_SECONDS)
         self._selector.close()
 
 
@@ -87,11 +88,13 @@ class _Worker:
 
     def __init__(self, folders: Folders, device: str) -> None:
         log = folders.store / "logs" / "workers.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "sweeper.execute", "--serve", "--device", device]
+        command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device]
         for name in ("data", "store", "artifacts"):
             command += [f"--{name}", str(Path(getattr(folders, name)).resolve())]
-        with log.open("a") as errors:
+        with storing(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            errors = log.open("a")
+        with errors:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HOME, env=worker_environment()
             )

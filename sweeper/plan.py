@@ -16,10 +16,10 @@ from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
 from sweeper.cells import PREPROCESS, Cell, Search
-from sweeper.config import Config
 from sweeper.declared import Declared
 from sweeper.forecast import Flops, flops_of
 from sweeper.jobs import Job, PlannedRun
+from sweeper.schema import Config
 
 OUTSIDE = ("verify", "download")
 """Fields of data sets that change no number of a verified copy."""
@@ -111,11 +111,7 @@ class _Common:
 
     def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
         """One job per family of settings."""
-        families: dict[Any, list[int]] = {}
-        for position, setting in enumerate(search.settings):
-            families.setdefault(setting.instance.family(), []).append(position)
-        distinct = search.distinct()
-        for positions in families.values():
+        for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
                 PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.settings, setting.entry)
@@ -127,7 +123,7 @@ class _Common:
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
             labels |= {"information": _information(chosen[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
             spec = {"baseline": baseline.spec}
-            numbers = [distinct[position] for position in positions]
+            numbers = [search.distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
 
     def _job(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sap_core.files import storing
 from sweeper.execute import Result
 from sweeper.jobs import Job
 
@@ -28,10 +30,13 @@ class Progress:
         self.best: dict[str, float] = {}
         self._work = sum(_weight(job) for job in jobs)
         self._worked = 0.0
-        self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=False) if self._console.is_terminal else None
-        self._log = log.open("a", buffering=1)
         self._start = self._spoke = time.monotonic()
+        self._console = Console(stderr=True, highlight=False)
+        self._live = (
+            Live(get_renderable=self._renderable, console=self._console, refresh_per_second=1) if self._console.is_terminal else None
+        )
+        with storing(log):
+            self._log = log.open("a", buffering=1)
 
     def __enter__(self) -> Progress:
         self._event(f"start: {self.planned} rows planned, {self.done} held")
@@ -44,7 +49,8 @@ class Progress:
         if self._live:
             self._live.stop()
         self._event(f"end: {self.done} of {self.planned} rows, {self.failed} failed" + (f"; {kind.__name__}: {error}" if kind else ""))
-        self._log.close()
+        with suppress(OSError):
+            self._log.close()
 
     def report(self, job: Job, result: Result) -> None:
         """A job has ended."""
@@ -73,15 +79,19 @@ class Progress:
             f"{'  |  best val_noisy: ' + best if best else ''}"
         )
 
+    def _renderable(self) -> Text:
+        return Text(self.text(), overflow="fold")
+
     def _draw(self, last: bool = False) -> None:
         if self._live:
-            self._live.update(Text(self.text(), overflow="fold"), refresh=True)
+            self._live.refresh()
         elif last or time.monotonic() - self._spoke >= _QUIET_SECONDS:
             self._spoke = time.monotonic()
             print(self.text(), file=sys.stderr, flush=True)
 
     def _event(self, line: str) -> None:
-        self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+        with suppress(OSError):  # a full disk is told by the job that could not store its rows
+            self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
 
 
 def _weight(job: Job) -> float:

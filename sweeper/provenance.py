@@ -15,9 +15,11 @@ _PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "conf")
 def commit() -> str:
     """The checkout's commit, with "+" when files differ from it; the package version outside a checkout."""
     try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != HOME:  # installed inside a checkout of something else
+            return f"version {_version()}"
         head = _git("rev-parse", "HEAD")
         return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return f"version {_version()}"
 
 

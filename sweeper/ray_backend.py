@@ -2,6 +2,8 @@
 
 Measured habits (docs/design.md): actors are reused (37 trials a second instead of 0.4), automatic loggers and usage statistics are off,
 rows are written by the worker before it reports, Tune's own restore is not used, and no Ray is ever stopped but the one started here.
+A Ray started here gives its workers this process's environment, because a runtime_env takes two seconds more; what does not help to start
+sooner: warming up workers with tasks (Tune's actors are new processes all the same), a small object store.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError
-from sweeper.execute import Folders, Result, execute
+from sweeper.execute import Folders, execute
 from sweeper.jobs import Job
-from sweeper.local_backend import fail_dead, settle_result, worker_environment
+from sweeper.local_backend import worker_environment
 from sweeper.provenance import HOME
+from sweeper.ray_driver import STOP, Driver
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
+from sweeper.worker import end_with
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -30,18 +35,18 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 
 class RayBackend:
     """A Ray started here (or the one at `address`) and one Tune run that lasts as long as there are jobs."""
 
-    def __init__(self, folders: Folders, workers: int, device: str = "cpu", address: str | None = None, gpus_per_job: float = 0.0) -> None:
+    def __init__(self, folders: Folders, workers: int, device: str = "cpu", address: str | None = None) -> None:
         self.folders = Folders(*(Path(getattr(folders, name)).resolve() for name in ("data", "store", "artifacts")))
         self.workers = workers
         self.device = device
         self.address = address
-        self.gpus_per_job = gpus_per_job
         self.store = Store(folders.store)
 
     def run(self, schedule: Schedule, report: Report) -> None:
@@ -49,16 +54,15 @@ class RayBackend:
         if schedule.empty:
             return
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-        driver = _Driver(schedule, self.store, report)
-        with self._ray(), _quiet(self.store.logs / "ray.log"), tempfile.TemporaryDirectory(prefix="sap-tune-") as folder:
+        driver = Driver(schedule, self.store, report)
+        resources = _resources(next(iter(driver.jobs.values())))
+        with self._ray(resources), _quiet(self.store.logs / "ray.log"), driver.stoppable(), tempfile.TemporaryDirectory() as folder:
             from ray import tune
 
-            context = {
-                "folders": {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")},
-                "device": self.device,
-            }
-            trainable = tune.with_parameters(_trainable(), jobs={name: job.to_json() for name, job in driver.jobs.items()}, context=context)
-            resources = tune.PlacementGroupFactory([{"CPU": 1.0, **({"GPU": self.gpus_per_job} if self.gpus_per_job else {})}])
+            places = {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")}
+            trainable = tune.with_parameters(
+                _trainable(), jobs={name: job.to_json() for name, job in driver.jobs.items()}, places=places, device=self.device
+            )
             search, callback = _pieces(driver)
             config = tune.TuneConfig(
                 search_alg=search,
@@ -69,39 +73,56 @@ class RayBackend:
                 mode="max",
             )
             run_config = tune.RunConfig(
-                storage_path=folder, name="sweep", callbacks=[callback], verbose=0, failure_config=tune.FailureConfig(max_failures=0)
+                storage_path=folder,
+                name="sweep",
+                callbacks=[callback],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # else the actor is busy when the next trial wants one
             )
-            tune.Tuner(tune.with_resources(trainable, resources), tune_config=config, run_config=run_config).fit()
+            bundle = tune.PlacementGroupFactory([resources])
+            tune.Tuner(tune.with_resources(trainable, bundle), tune_config=config, run_config=run_config).fit()
         if driver.fatal:
             raise UserError(driver.fatal)
+        if driver.stopping:
+            raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def _ray(self) -> Iterator[None]:
+    def _ray(self, resources: dict[str, float]) -> Iterator[None]:
+        """Ray, started here with a folder of its own, or reached."""
         import ray
 
         if ray.is_initialized():
             raise UserError("Ray is already running in this process; start the sweep from a fresh one")
         environment = {name: value for name, value in worker_environment().items() if name in {"OMP_NUM_THREADS", "PYTHONPATH"}}
-        common: dict[str, Any] = {
-            "runtime_env": {"env_vars": environment},
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "configure_logging": True,
-        }
-        try:
-            if self.address:
-                ray.init(address=self.address, **common)
-            else:
-                short = f"/tmp/sap-ray-{os.getuid()}"  # a socket's path has at most 107 bytes
-                ray.init(num_cpus=self.workers, include_dashboard=False, _temp_dir=short, **common)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise UserError(
-                f"Ray could not be started or reached ({' '.join(str(error).split())[:300]}); use backend=local, or mend backend.address"
-            ) from error
-        try:
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        before = signal.getsignal(signal.SIGTERM)
+        with contextlib.ExitStack() as stack:
+            try:
+                if self.address:
+                    ray.init(address=self.address, runtime_env={"env_vars": environment}, **common)
+                else:
+                    os.environ.update(environment)
+                    short = stack.enter_context(tempfile.TemporaryDirectory(prefix="sap-ray-", dir="/tmp", ignore_cleanup_errors=True))
+                    cpus = round(self.workers * resources["CPU"])
+                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=short, **common)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise UserError(
+                    f"Ray could not be started or reached ({' '.join(str(error).split())[:300]}); "
+                    "use backend=local, or mend backend.address"
+                ) from error
+            except SystemExit as ended:  # how Ray answers SIGTERM while it starts
+                raise KeyboardInterrupt from ended
+            finally:
+                signal.signal(signal.SIGTERM, before)  # Ray takes it over
+            stack.callback(ray.shutdown)
             yield
-        finally:
-            ray.shutdown()
+
+
+def _resources(job: Job) -> dict[str, float]:
+    """What one trial occupies; all jobs of a plan ask for the same."""
+    gpus = job.resources["gpus"]
+    return {"CPU": job.resources["cpus"], **({"GPU": gpus} if gpus else {})}
 
 
 def _trainable() -> type:
@@ -109,9 +130,11 @@ def _trainable() -> type:
     from ray import tune
 
     class JobTrial(tune.Trainable):
-        def setup(self, config: dict[str, Any], jobs: dict[str, str], context: dict[str, Any]) -> None:
+        def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str], device: str) -> None:
             os.chdir(HOME)
-            self._jobs, self._context = jobs, context
+            end_with(os.getppid())  # the raylet, which dies with the driver that started it
+            self._jobs, self._device = jobs, device
+            self._folders = Folders(**{name: Path(path) for name, path in places.items()})
             self._job_id = config["job_id"]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -120,56 +143,16 @@ def _trainable() -> type:
 
         def step(self) -> dict[str, Any]:
             job = Job.from_json(self._jobs[self._job_id])
-            folders = Folders(**{name: Path(path) for name, path in self._context["folders"].items()})
             try:
-                result = asdict(execute(job, folders, self._context["device"]))
+                result = asdict(execute(job, self._folders, self._device, stop=(self._folders.store / STOP).exists))
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             return {"result": result, "rows": result.get("rows", 0), "done": True}
 
-        def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-            return {}
-
-        def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-            return None
-
     return JobTrial
 
 
-class _Driver:
-    """What the searcher and the callback share: the schedule and its books. Tune stores copies of both for a restore that is never used;
-    this object goes into them as nothing.
-    """
-
-    def __init__(self, schedule: Schedule, store: Store, report: Report) -> None:
-        self.schedule, self.store, self.report = schedule, store, report
-        self.jobs = dict(schedule.waiting)
-        self.attempts: dict[str, int] = {}
-        self.fatal: str | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(None), ())
-
-    def suggest(self) -> str | None:
-        """The id of a job that can start, "" when none ever will, None when all wait."""
-        job = None if self.fatal else self.schedule.next()
-        if job is None:
-            return None if self.schedule.running and not self.fatal else ""
-        self.attempts[job.job_id] = self.store.attempts(job.job_id)
-        return job.job_id
-
-    def result(self, job_id: str, answer: dict[str, Any]) -> None:
-        if "fatal" in answer:
-            self.fatal = answer["fatal"]
-        else:
-            settle_result(self.schedule, self.store, self.jobs[job_id], Result(**answer), self.report)
-
-    def died(self, job_id: str) -> None:
-        job = self.jobs[job_id]
-        settle_result(self.schedule, self.store, job, fail_dead(job, self.store, self.attempts[job_id], "its Ray actor died"), self.report)
-
-
-def _pieces(driver: _Driver) -> tuple[Any, Any]:
+def _pieces(driver: Driver) -> tuple[Any, Any]:
     """The searcher that hands out ready jobs, and the callback that books ended ones."""
     from ray.tune import Callback
     from ray.tune.search import Searcher

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sap_core.errors import UserError
-from sap_core.files import replacing
+from sap_core.files import replacing, storing
 from sap_core.records import Planned, Point, Row, column_types
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 3
 """A job that fails (other than by divergence, which is final) is tried again at the next start, at most so many times in all."""
+
+_ENDINGS = ("ok.parquet", "failed.parquet")
 
 Record = TypeVar("Record", Row, Point, Planned)
 
@@ -43,11 +45,16 @@ class Store:
     def statuses(self) -> dict[str, str]:
         """Job id -> ok | failed, from file names alone; ok wins."""
         found: dict[str, str] = {}
-        for path in self.rows.glob("[!.]*.parquet") if self.rows.is_dir() else ():
-            job_id, status = path.name.split(".")[:2]
-            if found.get(job_id) != "ok":
+        for path in self.rows.iterdir() if self.rows.is_dir() else ():
+            job_id, _, ending = path.name.partition(".")
+            status = ending.removesuffix(".parquet")
+            if job_id and ending in _ENDINGS and found.get(job_id) != "ok":
                 found[job_id] = status
         return found
+
+    def holds(self, job_id: str) -> bool:
+        """Are the job's rows there, and complete?"""
+        return (self.rows / f"{job_id}.ok.parquet").exists()
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Stores a job's rows: as failed when any row failed for another reason than divergence."""
@@ -105,13 +112,18 @@ class Store:
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    raise UserError(
+                        f"{self.root} cannot be locked ({error.strerror}); choose a folder on another disk with paths.results=..."
+                    ) from error
                 owner = os.read(handle, 200).decode(errors="replace").strip() or "an unknown process"
                 raise UserError(
                     f"another sap-sweep is writing to {self.root} ({owner}); wait for it, or choose another folder with paths.results=..."
                 ) from error
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with storing(self.root):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             os.close(handle)
@@ -134,7 +146,7 @@ def _read(path: Path) -> list[Row]:
 
     try:
         lines = pq.read_table(path, schema=schema(Row)).to_pylist()
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError):
         return []
     return [Row(**line) for line in lines]
 

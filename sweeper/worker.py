@@ -36,7 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     folders = Folders(options.data, options.store, options.artifacts)
     try:
-        return serve(folders, options.device) if options.serve else run_file(options.plan, folders, options.device, options.only)
+        return (
+            serve(folders, options.device, options.serve)
+            if options.serve
+            else run_file(options.plan, folders, options.device, options.only)
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -54,7 +58,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default="1/1", metavar="N/M", help="the N-th of M parts; a baseline and all that stands on it stay together"
     )
-    parser.add_argument("--serve", action="store_true", help="take jobs from standard input, one JSON line each")
+    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, one JSON line each")
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
         parser.error("a job file is needed (or --serve)")
@@ -69,16 +73,21 @@ def run_file(path: Path, folders: Folders, device: str, only: str = "1/1") -> in
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished)
+    schedule = Schedule.of(jobs, finished, folders.artifacts)
+    _fail_orphans(schedule, store)
     while not stop() and (job := schedule.next()) is not None:
         result = execute(job, folders, device, stop=stop)
         if result.status == "stopped":
             break
         print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
         schedule.finish(job.job_id, result.status == "ok", result.error)
-        for orphan, why in schedule.orphans():
-            fail(orphan, store, "parent", why)
+        _fail_orphans(schedule, store)
     return 1 if schedule.failed else 0
+
+
+def _fail_orphans(schedule: Schedule, store: Store) -> None:
+    for orphan, why in schedule.orphans():
+        fail(orphan, store, "parent", why)
 
 
 def part_of(jobs: list[Job], only: str) -> list[Job]:
@@ -96,13 +105,13 @@ def part_of(jobs: list[Job], only: str) -> list[Job]:
     return [job for job in jobs if order[root[job.job_id]] % parts == number - 1]
 
 
-def serve(folders: Folders, device: str) -> int:
-    """Runs jobs from standard input until it closes; answers each with a JSON line on standard output."""
+def serve(folders: Folders, device: str, driver: int) -> int:
+    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
     stop = Stop()
-    _end_with(os.getppid())
+    end_with(driver)
     for line in sys.stdin:
         if stop():
             break
@@ -119,8 +128,8 @@ def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop
     answers.flush()
 
 
-def _end_with(parent: int) -> None:
-    """A worker whose driver was killed ends at once: the next start owns the store."""
+def end_with(parent: int) -> None:
+    """Ends this process as soon as `parent` is not its parent any more: the driver was killed, and the next start owns the store."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Batch, Fitted, Passes, Run, Samples, Sizes, Task
-from sap_core.errors import UserError
+from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
 from trainers import optim
 from trainers.loop import End, Moment, Parts, Report, Training, train
@@ -51,8 +51,7 @@ class SGD:
     def __post_init__(self) -> None:
         optim.check_schedule(self.schedule, "trainer 'sgd'")
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
-        if self.check_every < 1:
-            raise UserError(f"check_every={self.check_every} of trainer 'sgd' must be at least 1; write 1 to check after every epoch")
+        at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """Trains, or continues what `run.saved()` holds.

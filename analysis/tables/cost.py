@@ -22,7 +22,7 @@ _COLUMNS = (
     *(Column(name, name.removesuffix("_seconds"), "Seconds alone, by phase") for name in ALONE),
     Column("sample_forwards", "forwards", "Sample passes"),
     Column("sample_backwards", "backwards", "Sample passes"),
-    Column("tera_flops", "TFLOP"),
+    Column("giga_flops", "GFLOP"),
     Column("peak_memory_megabytes", "Peak MB"),
 )
 
@@ -55,7 +55,7 @@ def _row(method: str, space: str | None, searches: Sequence[Search]) -> tuple[Ce
         Cell(number(saved, 1), saved),
         *(_seconds_cell(_summed(searches, phase)) for phase in ALONE),
         *(_large_cell(_summed(searches, passes)) for passes in ("sample_forwards", "sample_backwards")),
-        _seconds_cell(_summed(searches, "flops").times(1e-12)),
+        _seconds_cell(_summed(searches, "flops").times(1e-9)),
         Cell(number(peak.mean, 0), peak.mean),
     )
 

@@ -114,7 +114,6 @@ def test_there_are_method_files():
 def test_file_names_itself_and_its_corrector_keeps_the_interface(name, space):
     file = yaml.safe_load(METHODS[name].read_text())
     assert file["name"] == name
-    assert file["label"]
     setting = space_of(name, space)[0]
     assert isinstance(setting, Corrector)
     assert dataclasses.is_dataclass(setting)

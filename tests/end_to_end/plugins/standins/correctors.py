@@ -1,0 +1,55 @@
+"""A corrector that goes wrong in every way that one can, on request."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from sap_core.api import Need, Passes, Run, Sizes, Task
+
+
+@dataclass(frozen=True)
+class GoesWrong:
+    """Shrinks all weights a little; `how` says what happens instead. Every setting is a job of its own."""
+
+    version: ClassVar[int] = 1
+
+    how: Literal["well", "raises", "nan", "memory", "exits", "hangs"] = "well"
+    shrink: float = 0.99
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset()
+
+    def family(self) -> Hashable:
+        return self
+
+    def computation(self) -> Hashable:
+        return self
+
+    @classmethod
+    def correct(cls, settings: Sequence[GoesWrong], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        (setting,) = settings
+        if setting.how == "raises":
+            raise ArithmeticError("asked to raise")
+        if setting.how == "memory":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB (simulated)")
+        if setting.how == "exits":
+            os._exit(0)
+        if setting.how == "hangs":
+            time.sleep(600)
+        corrected = deepcopy(model)
+        with run.meter("correct"), torch.no_grad():
+            for parameter in corrected.parameters():
+                parameter.mul_(float("nan") if setting.how == "nan" else setting.shrink)
+        yield 0, corrected
+
+    @classmethod
+    def forecast(cls, settings: Sequence[GoesWrong], sizes: Sizes) -> Passes:
+        return Passes()

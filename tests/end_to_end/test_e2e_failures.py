@@ -1,0 +1,83 @@
+"""Jobs that go wrong: each ends in its own row, and the sweep goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+KINDS = {"raises": "error", "nan": "diverged", "memory": "oom", "exits": "killed", "hangs": "killed", "well": None}
+WORDS = ("experiment=going_wrong", "backend.workers=2", "backend.timeout_seconds=4")
+
+
+def by_setting(store, space="all"):
+    rows = [row for row in store.rows() if row["space"] == space]
+    return {name: row for row in rows for name in KINDS if f'"how": "{name}"' in row["settings"]}
+
+
+def check_first_start(store, end):
+    assert end.code == 1
+    assert "4 jobs failed" in end.err
+    store.assert_whole()
+    rows = by_setting(store)
+    assert {name: row["error_kind"] for name, row in rows.items()} == KINDS
+    assert all((row["status"] == "failed") == bool(kind) for (_, kind), row in zip(KINDS.items(), rows.values(), strict=True))
+    assert rows["well"]["val_noisy_acc"] is not None
+    assert "ArithmeticError: asked to raise (correctors.py:" in rows["raises"]["error"]
+    assert "Traceback" in (store.root / "logs" / f"{rows['raises']['job_id']}.log").read_text()
+    assert "Tried to allocate" in rows["memory"]["error"]
+    assert "ran past its time of 4 s" in rows["hangs"]["error"]
+    assert "worker process ended" in rows["exits"]["error"]
+    assert all(row["attempt"] == 1 for row in rows.values())
+
+
+def test_failures_of_every_kind_end_in_rows_of_their_own_and_are_tried_three_times(bench):
+    store = bench.store("wrong")
+    check_first_start(store, bench.run("wrong", *WORDS))
+    raising = (*WORDS, "methods=[goes_wrong@raising]")
+    for attempt in (1, 2, 3):
+        stamps = store.stamps()
+        assert bench.run("wrong", *raising).code == 1
+        rows = by_setting(store, "raising")
+        assert {name: row["attempt"] for name, row in rows.items()} == {"raises": attempt, "well": 1}
+        changed = {name.split(".")[0] for name, stamp in store.stamps().items() if stamps.get(name) != stamp}
+        assert changed == {row["job_id"] for row in rows.values()} if attempt == 1 else {rows["raises"]["job_id"]}
+    before = store.everything()
+    fourth = bench.run("wrong", *raising)
+    assert fourth.code == 1
+    assert "1 job failed 3 times and is not tried again" in fourth.err
+    assert store.everything() == before
+
+
+@pytest.mark.slow
+def test_failures_of_every_kind_but_divergence_are_tried_again(bench):
+    store = bench.store("again")
+    for attempt in (1, 2):
+        assert bench.run("again", *WORDS).code == 1
+        attempts = {name: row["attempt"] for name, row in by_setting(store).items()}
+        assert attempts == {name: 1 if name in ("nan", "well") else attempt for name in KINDS}
+        store.assert_whole()
+
+
+@pytest.mark.slow
+def test_failures_of_every_kind_through_ray(bench):
+    store = bench.store("ray")
+    check_first_start(store, bench.run("ray", *WORDS, "backend=ray"))
+    store.wait_until_gone()
+
+
+def test_descendants_of_a_failed_baseline_name_it_and_run_once_it_succeeds(bench):
+    words = ("experiment=going_wrong", "trainer=mended", "methods=[goes_wrong@fine]", "backend.workers=1")
+    store = bench.store("parent")
+    end = bench.run("parent", *words)
+    assert end.code == 1
+    store.assert_whole()
+    rows = store.rows()
+    (baseline,) = [row for row in rows if row["kind"] == "train"]
+    assert (baseline["error_kind"], "not mended yet" in baseline["error"]) == ("error", True)
+    below = [row for row in rows if row["kind"] == "tune"]
+    assert len(below) == 6
+    assert all(row["error_kind"] == "parent" and baseline["job_id"] in row["error"] and "not mended" in row["error"] for row in below)
+    assert not any(row["job_id"] in store.begun() for row in below)
+    assert bench.run("parent", *words, STANDINS_MENDED="yes").code == 0
+    store.assert_whole()
+    assert [(row["status"], row["attempt"]) for row in store.rows() if row["kind"] == "tune"] == [("ok", 1)] * 6
+    assert [row["attempt"] for row in store.rows() if row["kind"] == "train"] == [2]

@@ -1,0 +1,111 @@
+"""The books of what was spent."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sap_core.cost import TUNING, CostMeter, Piece, flops_per_sample, peak_memory_bytes
+
+SETTINGS = 4
+PIECES = st.builds(
+    Piece,
+    phase=st.sampled_from([*TUNING, "report"]),
+    used_by=st.sets(st.integers(0, SETTINGS - 1), min_size=1).map(lambda users: tuple(sorted(users))),
+    seconds=st.floats(0, 100),
+    forwards=st.integers(0, 1000),
+    backwards=st.integers(0, 1000),
+    flops=st.floats(0, 1e6),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(PIECES, max_size=12))
+def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
+    meter = CostMeter(SETTINGS)
+    meter.pieces = pieces
+    costs = meter.costs(flops_forward=3.0, flops_backward=5.0)
+    tuning = [piece for piece in pieces if piece.phase != "report"]
+    assert sum(cost.shared_seconds for cost in costs) == pytest.approx(sum(piece.seconds for piece in tuning))
+    assert sum(cost.forwards for cost in costs) == pytest.approx(sum(piece.forwards for piece in tuning))
+    assert sum(cost.backwards for cost in costs) == pytest.approx(sum(piece.backwards for piece in tuning))
+    spent = sum(3.0 * piece.forwards + 5.0 * piece.backwards + piece.flops for piece in tuning)
+    assert sum(cost.flops for cost in costs) == pytest.approx(spent)
+    for which, cost in enumerate(costs):
+        for phase, seconds in cost.seconds.items():
+            assert seconds == pytest.approx(sum(piece.seconds for piece in pieces if piece.phase == phase and which in piece.used_by))
+        mine = [piece for piece in tuning if which in piece.used_by]
+        assert cost.shared_seconds == pytest.approx(sum(piece.seconds / len(piece.used_by) for piece in mine))
+
+
+def test_a_nested_piece_takes_its_time_and_counts_out_of_the_outer_one():
+    meter = CostMeter(2)
+    start = time.perf_counter()
+    with meter("train") as outer:
+        meter.count(forwards=1)
+        time.sleep(0.02)
+        with meter("evaluate", used_by=[1]) as inner:
+            meter.count(forwards=10, backwards=2, flops=7.0)
+            time.sleep(0.03)
+        meter.count(backwards=4)
+    elapsed = time.perf_counter() - start
+    assert inner.seconds >= 0.03
+    assert 0.02 <= outer.seconds <= elapsed - 0.03
+    assert outer.seconds + inner.seconds <= elapsed
+    assert (outer.forwards, outer.backwards, outer.flops, outer.used_by) == (1, 4, 0.0, (0, 1))
+    assert (inner.forwards, inner.backwards, inner.flops, inner.used_by) == (10, 2, 7.0, (1,))
+
+
+def test_a_piece_is_booked_when_its_work_fails():
+    meter = CostMeter()
+
+    def work():
+        with meter("train"):
+            meter.count(forwards=3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    meter.count(forwards=5)  # nothing is open: booked nowhere
+    assert [piece.forwards for piece in meter.pieces] == [3]
+    assert meter.pieces[0].seconds > 0
+
+
+def test_a_piece_that_nobody_uses_is_refused():
+    with pytest.raises(ValueError, match="at least one setting"), CostMeter(3)("correct", used_by=[]):
+        pass
+
+
+def test_flops_of_a_known_network_counted_by_hand():
+    """Two per multiply-add: 3x8 weights forwards; backwards the weights' gradient and (from the second layer on) the inputs'."""
+    model = nn.Sequential(nn.Linear(8, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
+    assert flops_per_sample(model, (8,)) == (2 * (8 * 3 + 3 * 2), 2 * (8 * 3 + 2 * 3 * 2))
+
+
+def test_counting_leaves_modes_gradients_and_running_statistics_alone(toys):
+    model = toys.BatchNormNet(4).train()
+    model.norm.eval()
+    before = toys.weights(model)
+    forward, backward = flops_per_sample(model, (1, 8, 8))
+    assert 0 < forward < backward
+    assert model.training
+    assert model.second.training
+    assert not model.norm.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    toys.assert_same_bits(toys.weights(model), before)
+
+
+def test_modes_are_restored_when_the_network_refuses():
+    model = nn.Linear(3, 2).train()
+    with pytest.raises(RuntimeError):
+        flops_per_sample(model, (5,))
+    assert model.training
+
+
+def test_peak_memory_of_this_process():
+    assert peak_memory_bytes(torch.device("cpu")) > 50e6

@@ -1,0 +1,73 @@
+"""Files are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+from sap_core.errors import StorageError
+from sap_core.files import replacing, save_json, save_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def half_way(path):
+    """Writes and fails."""
+    with replacing(path) as temporary:
+        temporary.write_text("ha")
+        raise RuntimeError("half way")
+
+
+def test_block_that_ends_well_leaves_the_file_alone_in_its_folder(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_temporary_name_starts_with_a_dot_and_says_host_and_process(tmp_path):
+    with replacing(tmp_path / "rows.parquet") as temporary:
+        temporary.touch()
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".rows.parquet.")
+        assert socket.gethostname() in temporary.name
+        assert str(os.getpid()) in temporary.name
+
+
+def test_block_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="half way"):
+        half_way(tmp_path / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_block_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    save_text(path, "old")
+    with pytest.raises(RuntimeError):
+        half_way(path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(StorageError, match="No such file"), replacing(tmp_path / "a.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_json_reads_back(tmp_path):
+    save_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
+
+
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"cannot write .*file/a.txt"):
+        save_text(tmp_path / "file" / "a.txt", "x")

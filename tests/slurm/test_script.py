@@ -1,0 +1,139 @@
+"""The batch script: its text, what may stand in it, and the command that prints it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sap_core.errors import UserError
+from slurm.__main__ import main
+from slurm.script import Request, parse_request, script
+
+GOLDEN = Path(__file__).parent / "golden" / "script.sh"
+
+
+def shell_of(*command: str) -> str:
+    return script(Request(), command, "/home/me/sap sweep", "/home/me/venv/bin/python")
+
+
+def test_the_whole_text():
+    request = Request("table1", "long", "lab-7", "high", "a100", gpus=2, cpus=16, memory="64G", time="1-00:00:00")
+    command = ["experiment=table1", "only=network=resnet18 method=sap,scrub"]
+    assert script(request, command, "/home/me/sap sweep", "/home/me/venv/bin/python") == GOLDEN.read_text()
+
+
+def test_what_is_not_asked_for_is_not_there():
+    text = shell_of("experiment=demo")
+    assert "--partition" not in text
+    assert "--gpus" not in text
+    assert "cuda" not in text
+    assert "#SBATCH --cpus-per-task=4" in text
+
+
+def test_shell_words_in_overrides_are_words_of_the_sweep(tmp_path):
+    """The script, run by bash, hands every override over as it was, whatever it looks like."""
+    nasty = ["a b", "$(touch {})".format(tmp_path / "owned"), "`id`", "x;y", "'quoted'", '"double"', "a\nb", "$HOME", "&", "*", "\\"]
+    spy = tmp_path / "python"
+    spy.write_text(f'#!/usr/bin/env bash\nshift 2\nprintf "%s\\0" "$@" > {tmp_path}/words\npwd > {tmp_path}/place\n')
+    spy.chmod(0o755)
+    folder = tmp_path / "a $HOME; folder"
+    folder.mkdir()
+    done = subprocess.run(
+        ["bash"], input=script(Request(), nasty, str(folder), str(spy)), text=True, capture_output=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "words").read_text().split("\0")[:-1] == ["backend=local", *nasty]
+    assert (tmp_path / "place").read_text() == f"{folder}\n"
+    assert not (tmp_path / "owned").exists()
+
+
+def test_the_sweeps_exit_code_is_the_jobs(tmp_path):
+    spy = tmp_path / "python"
+    spy.write_text("#!/usr/bin/env bash\nexit 7\n")
+    spy.chmod(0o755)
+    assert (
+        subprocess.run(["bash"], input=script(Request(), [], str(tmp_path), str(spy)), text=True, check=False, timeout=30).returncode == 7
+    )
+
+
+def test_a_term_to_the_script_reaches_the_sweep(tmp_path):
+    spy = tmp_path / "python"
+    spy.write_text(
+        f"#!/usr/bin/env bash\ntrap 'echo stored > {tmp_path}/state; exit 130' TERM\ntouch {tmp_path}/up\nwhile :; do sleep 0.05; done\n"
+    )
+    spy.chmod(0o755)
+    (tmp_path / "job.sh").write_text(script(Request(), [], str(tmp_path), str(spy)))
+    with subprocess.Popen(["bash", str(tmp_path / "job.sh")]) as job:
+        for _ in range(200):
+            if (tmp_path / "up").exists():
+                break
+            with pytest.raises(subprocess.TimeoutExpired):
+                job.wait(0.05)
+        job.terminate()
+        assert job.wait(10) != 0
+    assert (tmp_path / "state").read_text() == "stored\n"
+
+
+@pytest.mark.parametrize("value", ["a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a|b", "a>b"])
+@pytest.mark.parametrize("field", ["job_name", "partition", "account", "qos", "constraint", "memory", "time"])
+def test_characters_that_a_script_could_misread_are_refused(field, value):
+    with pytest.raises(UserError, match=f"{field}=.* has characters that a batch script could misread"):
+        Request(**{field: value})
+
+
+def test_words_of_the_scheduler_are_told_from_those_of_the_sweep():
+    request, rest = parse_request(["experiment=demo", "slurm.gpus=2", "slurm.time=1:00:00", "trainer.epochs=2", "slurm.job_name=a=b"])
+    assert request == Request(job_name="a=b", gpus=2, time="1:00:00")
+    assert rest == ["experiment=demo", "trainer.epochs=2"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("slurm.gpu=1", "unknown key 'gpu' in slurm (did you mean 'gpus'?); allowed: job_name, partition,"),
+        ("slurm.gpus=two", "slurm.gpus='two' must be a whole number"),
+        ("slurm.gpus=-1", "slurm.gpus='-1' must be a whole number"),
+        ("slurm.gpus=²", "must be a whole number"),
+        ("slurm.gpus", "'slurm.gpus' gives no value; write slurm.gpus=VALUE"),
+        ("slurm.time=", "'slurm.time=' gives no value"),
+    ],
+)
+def test_mistakes_are_one_sentence(word, said):
+    with pytest.raises(UserError) as caught:
+        parse_request([word])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["submitt"], "unknown command 'submitt' in sap-slurm"),
+        (["script", "experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?)"),
+        (["script", "experiment=demo", "trainer.epochs=many"], "trainer.epochs='many'"),
+        (["script", "experiment=demo", "slurm.gpu=1"], "unknown key 'gpu' in slurm"),
+        (["script", "experiment=demo", "only=method"], "only='method'"),
+    ],
+)
+def test_the_command_refuses_before_it_prints(capsys, words, said):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_the_command_prints_a_script_for_this_checkout(capsys):
+    assert main(["script", "experiment=demo", "slurm.gpus=1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("#!/usr/bin/env bash\n#SBATCH --job-name=sap-sweep\n")
+    assert "-m sweeper backend=local backend.device=cuda experiment=demo &" in out
+    assert subprocess.run(["bash", "-n"], input=out, text=True, check=False).returncode == 0
+
+
+def test_help(capsys):
+    for words in ([], ["--help"], ["-h"]):
+        assert main(words) == 0
+        assert "sap-slurm script experiment=NAME" in capsys.readouterr().out

@@ -1,0 +1,65 @@
+"""Jobs by hand, plans of shipped experiments, and commands in a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sweeper.cells import check_cell
+from sweeper.config import compose_all
+from sweeper.jobs import Job, PlannedRun
+from sweeper.plan import make_plan
+
+HOME = Path(__file__).parents[2]
+
+
+def job(job_id="aa", parents=(), kind="tune", runs=1, **changes):
+    """A job that nothing has to run, with one row per run."""
+    labels = {
+        "experiment": "demo", "debug": None, "dataset": "digits", "dataset_verified": True, "noise": "symmetric", "noise_rate": 0.25,
+        "network": "small_cnn", "trainer": "sgd", "pruner": None, "keep": None, "baseline_id": "bb", "seed": 1, "method": "sap",
+        "space": "alpha16", "space_hash": "cc", "val_labels": "noisy", "precision": "float32", "version": 1, "information": "scored",
+    }  # fmt: skip
+    labels |= {name: changes.pop(name) for name in list(changes) if name in labels}
+    settings = [PlannedRun(f"{job_id}-{number}", number, {"alpha": float(number)}) for number in range(runs)]
+    return Job(job_id, kind, {"seed": 1}, tuple(settings), labels, tuple(parents), **changes)
+
+
+@pytest.fixture(scope="session")
+def make_job():
+    return job
+
+
+@cache
+def planned(*arguments):
+    composed = compose_all(arguments)
+    cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    return SimpleNamespace(config=composed.config, cells=cells, plan=make_plan(composed.config, cells, {}), composed=composed)
+
+
+@pytest.fixture(scope="session")
+def plan_of():
+    """plan_of("experiment=demo", ...): config, cells and plan; composed once per session and command line."""
+    return planned
+
+
+@pytest.fixture(scope="session")
+def table1():
+    return planned("experiment=table1")
+
+
+@pytest.fixture(scope="session")
+def shell():
+    """shell("-m", "sweeper", ...): a finished process of this interpreter, started in the checkout."""
+
+    def start(*words, cwd=HOME, **environment):
+        settings = {name: value for name, value in os.environ.items() if name != "SAP_SWEEP_DATA"}
+        return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, env=settings | environment, timeout=120)
+
+    return start

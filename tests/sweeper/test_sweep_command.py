@@ -1,0 +1,158 @@
+"""The command sap-sweep: exit codes, one sentence for a mistake, help and completion."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from sweeper.__main__ import main
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where results of this test would go."""
+    return [f"paths.results={tmp_path}/demo", f"paths.artifacts={tmp_path}/artifacts", f"paths.data={tmp_path}/data", "backend=local"]
+
+
+def run(capsys, *words):
+    code = main(list(words))
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["experiment=demo", "trainer.epoch=3"],
+            "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs",
+        ),
+        (["experiment=demo", "trainer.epochs=many"], "trainer.epochs='many' is of the wrong type or value; allowed: a whole number"),
+        (["experiment=demo", "seeds=[a]"], "seeds[0]: Value 'a'"),
+        (["experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, fashion, table1"),
+        (["experiment=demo", "dataset._target_=os.system"], "dataset._target_='os.system' is outside the packages that may be named"),
+        (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "names nothing that exists"),
+        (["experiment=demo", "only=method=spa"], "unknown value of only=method 'spa' (did you mean 'sap'?)"),
+        (["experiment=demo", "only=metod=sap"], "unknown key 'metod' in only (did you mean 'method'?)"),
+        (["seeds=[1]"], "no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)"),
+        (["experiment=demo", "--multirun"], "--multirun is not used here: the planner makes its own products; give lists instead"),
+        (["-m", "experiment=demo", "seeds=1,2"], "methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18]"),
+        (["experiment=demo", "--verbose"], "unknown option '--verbose'; options: --help, -h,"),
+        (["experiment=demo", "--config-name=x"], "unknown option '--config-name'"),
+        (["experiment=demo", "--config-dir", "/none"], "--config-dir /none is no folder"),
+        (["demo"], "cannot read the argument 'demo'; write key=value"),
+        (["experiment=demo", "trainer.epoch=3", "--cfg", "job"], "unknown key 'epoch' in trainer"),
+        (["experiment=demo", "trainer.epoch=3", "--help"], "unknown key 'epoch' in trainer"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_one_line_before_anything_starts(capsys, tmp_path, places, words, said):
+    code, out, err = run(capsys, *words, *places)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cells=[{dataset: fashion_mnist, model: lenet5}]"], "data"),
+        (["cells=[{dataset: cifar10, model: vgg11_bn}]"], "data"),
+    ],
+)
+def test_a_missing_data_folder_is_said_before_anything_runs(capsys, tmp_path, places, arguments, said):
+    code, _, err = run(capsys, "experiment=demo", "methods=[sap]", *arguments, *places)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"{tmp_path}/{said}" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_data_file_is_said_before_anything_runs(capsys, tmp_path, places):
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for name in ("images-idx3", "labels-idx1"):
+            (folder / f"{part}-{name}-ubyte.gz").write_bytes(b"damaged")
+    code, _, err = run(capsys, "experiment=demo", "methods=[sap]", "cells=[{dataset: mnist, model: lenet5}]", *places)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "-ubyte" in err
+
+
+def test_a_results_folder_that_cannot_be_written_is_said(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = run(capsys, "experiment=demo", f"paths.results={tmp_path}/file/demo")
+    assert code == 2
+    assert err == (
+        f"error: the results folder {tmp_path}/file/demo cannot be written (Not a directory); "
+        f"mend that or choose another with paths.results=...\n"
+    )
+
+
+def test_a_store_whose_plan_is_unreadable_is_planned_anew(capsys, tmp_path, places):
+    """plan.json is a shortcut: what it says is checked, and without it the plan is made again."""
+    (tmp_path / "demo").mkdir()
+    for text in ("{", "[]", "{}", '{"key": 3}'):
+        (tmp_path / "demo" / "plan.json").write_text(text)
+        code, _, err = run(capsys, "experiment=demo", "methods=[sap]", "cells=[{dataset: cifar10, model: vgg11_bn}]", *places)
+        assert (code, err.count("\n")) == (2, 1), "it went on to the data, which are missing"
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(capsys, tmp_path, places):
+    code, out, err = run(capsys, "experiment=demo", "dry_run=true", "only=method=sap,scrub seed=12484", *places)
+    assert (code, err) == (0, "")
+    assert out.startswith("demo: dry run, nothing is run\n1 cells, 1 seeds: 48 jobs, 772 rows\n")
+    assert "675 (675 distinct)" in out
+    assert "finetune" not in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_words_and_for_help_alone_it_shows_how_it_is_used(capsys):
+    for words in ([], ["--help"], ["-h"]):
+        code, out, err = run(capsys, *words)
+        assert (code, err) == (0, "")
+        assert out.startswith("sap-sweep: ")
+        assert "sap-sweep experiment=demo" in out
+
+
+def test_list_names_every_group_and_choice(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    choices = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert {"dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment", "method"} == set(choices)
+    assert "table1" in choices["experiment"]
+
+
+def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\ncells: [{dataset: digits}]\n")
+    done = shell("-m", "sweeper", "--config-dir", str(tmp_path), "experiment=own", "trainer.epochs=3", "--cfg", "job")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["name"], shown["trainer"]["epochs"]) == ("own", 3)
+    assert set(shown["method"]) >= {"sap", "scrub"}
+
+
+def test_help_beside_an_experiment_is_hydras(shell):
+    done = shell("-m", "sweeper", "experiment=demo", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "experiment: demo, fashion, table1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("experiment=d", "experiment=demo"), ("dataset=ci", "dataset=cifar10"), ("backend.wor", "backend.workers=")]
+)
+def test_completion_answers_the_shell(shell, typed, offered):
+    line = f"sap-sweep {typed}"
+    done = shell("-m", "sweeper", "-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert offered in done.stdout.split()
+
+
+def test_a_mistake_in_a_fresh_process_shows_no_traceback(shell):
+    done = shell("-m", "sweeper", "experiment=demo", "modle=vgg11_bn")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown key 'modle' (did you mean 'model'?); allowed: ")
+    assert done.stderr.count("\n") == 1

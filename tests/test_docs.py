@@ -1,0 +1,213 @@
+"""What the documents say is so: links, files, commands, code and columns."""
+
+import ast
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from analysis.__main__ import _parser as report_parser
+from analysis.__main__ import main as report
+from sap_core.data.source import Classes, Noise
+from sap_core.records import Planned, Point, Row
+from sap_core.seeding import stream
+from slurm.__main__ import main as slurm
+from sweeper.__main__ import main as sap_sweep
+from sweeper.app import check_command
+from sweeper.worker import _parse as worker_options
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STORE = ("results/", "report/", "JOB", "NAME", "CLASS")  # what a sweep or a reader makes
+SHOWN_BY_HYDRA = ("--cfg", "-sc")
+
+
+def blocks(page, language):
+    """(info line, text) of each fenced block in `language`."""
+    return [
+        (info, text)
+        for info, text in re.findall(r"^```(\w[^\n]*)\n(.*?)^```$", page.read_text(), re.M | re.S)
+        if info.split()[0] == language
+    ]
+
+
+def commands():
+    """Every line of every `sh` block, in words; comments are dropped."""
+    lines = [line for page in PAGES for _, text in blocks(page, "sh") for line in text.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def of(*program):
+    """The commands that start with these words; a variable may stand before them."""
+    found = []
+    for words in commands():
+        while "=" in words[0] and words[0].split("=")[0].isupper():
+            words = words[1:]
+        if tuple(words[: len(program)]) == program:
+            found.append(words[len(program) :])
+    return found
+
+
+def named(words):
+    return " ".join(words)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with results/demo: a real store of a short sweep that also runs the example method as a plug-in."""
+    folder = tmp_path_factory.mktemp("home")
+    done = sap_sweep(
+        [
+            "experiment=demo", "methods=[sap@alpha16_size5,refit_head]", "plugins=[examples]", "--config-dir", str(ROOT / "examples/conf"),
+            "seeds=[1,2]", "trainer.epochs=2", "trainer.learning_rate=0.05", "backend=local", "backend.workers=1",
+            f"paths.results={folder}/results/demo", f"paths.artifacts={folder}/results/artifacts",
+        ]
+    )  # fmt: skip
+    assert done == 0
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|yaml|md|toml|png))`", text):
+        assert any(word in name for word in STORE) or (ROOT / name).exists(), name
+
+
+def test_modules_are_all_named_in_the_design():
+    text = (ROOT / "docs/design.md").read_text()
+    for package in ("sap_core", "sweeper", "analysis", "trainers", "baselines"):
+        for path in (ROOT / package).glob("*.py"):
+            assert path.name in text or path.name == "__init__.py" or package == "analysis", f"{package}/{path.name}"
+    for package in ("sap_core", "sweeper"):
+        section = re.search(rf"\*\*{package}\*\*: (.*?)\n\*\*", text, re.S).group(1)
+        for name in re.findall(r"`(\w+\.py)`", section):
+            assert (ROOT / package / name).exists(), f"{package}/{name}"
+
+
+def test_every_column_is_explained_and_no_other():
+    text = (ROOT / "docs/store.md").read_text()
+    for kind in (Row, Planned, Point):
+        for item in fields(kind):
+            assert f"`{item.name}`" in text, item.name
+    rows = re.search(r"## Rows(.*?)## Plan", text, re.S).group(1)
+    explained = {name for line in re.findall(r"^\| (`.*?) \|", rows, re.M) for name in re.findall(r"`(\w+)`", line)}
+    assert explained == {item.name for item in fields(Row)}
+
+
+def test_every_command_is_of_a_program_that_is_checked():
+    known = {"sap-sweep", "sap-report", "sap-slurm", "make", "git", "cd", "python"}
+    assert {words[0] for words in commands() if "=" not in words[0]} <= known
+    assert {words[:2][1] for words in of() if words[0] == "make"} <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {named(words[1:3]) for words in of() if words[0] == "python"} == {"-m sweeper.execute", "-m examples.correct_resnet18"}
+
+
+@pytest.mark.parametrize("words", of("sap-sweep"), ids=named)
+def test_sweep_commands_compose(words, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    if words == ["list"] or set(words) & set(SHOWN_BY_HYDRA):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["sap-sweep"])
+            assert sap_sweep(words) == 0
+        assert "demo" in capsys.readouterr().out
+    else:
+        quick = [] if any(word.startswith("methods=") for word in words) else ["methods=[sap]"]  # 675 settings in 16 cells take their time
+        check_command([*words, *quick])
+
+
+def test_the_dry_run_says_what_the_pages_say(capsys):
+    assert sap_sweep(["experiment=demo", "dry_run=true"]) == 0
+    said = capsys.readouterr().out
+    assert "675 (675 distinct)" in said
+    assert "16 (16 distinct)" in said
+
+
+@pytest.mark.parametrize("words", of("sap-report"), ids=named)
+def test_report_commands_run(words, home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    assert report(words) == 0
+    assert report_parser().parse_args(words).store == Path("results/demo")
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("words", of("sap-slurm"), ids=named)
+def test_slurm_commands_print_a_script(words, capsys):
+    assert slurm(words) == 0
+    assert capsys.readouterr().out.startswith("#!")
+
+
+def test_execute_commands_parse():
+    for words in of("python", "-m", "sweeper.execute"):
+        assert worker_options(words).plan == Path("results/demo/jobs.jsonl")
+
+
+def test_the_example_method_ran_as_a_plugin(home, capsys):
+    report([str(home / "results/demo"), "table", "comparison"])
+    assert "refit_head (ridge5)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_runs(page, home, monkeypatch):
+    monkeypatch.chdir(home)
+    for info, text in blocks(page, "python"):
+        title = re.search(r'title="(.+)"', info)
+        if title:
+            assert text in (ROOT / title.group(1)).read_text()
+        else:
+            exec(compile(ast.parse(text), str(page), "exec"), {"__name__": page.stem})
+
+
+def test_the_classes_of_the_extending_page_are_parts():
+    space = {}
+    for info, text in blocks(ROOT / "docs/adding.md", "python"):
+        if "title" not in info:
+            exec(text, space)
+    noise, labels = space["PairFlip"](rate=0.25), torch.arange(40) % 10
+    assert isinstance(noise, Noise)
+    given = noise.corrupt(labels, Classes(10), stream(1, "noise"))
+    assert int((given != labels).sum()) == 10
+    assert set((given - labels).tolist()) <= {0, 1, -9}
+    assert space["Perceptron"](10, (1, 8, 8))(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_yaml_blocks_compose(tmp_path):
+    texts = [text for _, text in blocks(ROOT / "docs/adding.md", "yaml")]
+    assert len(texts) == 2
+    (tmp_path / "experiment").mkdir()
+    for number, text in enumerate(texts):
+        assert not re.search(r"(?<![\d.])\d+e[-+]?\d", text)
+        name = yaml.safe_load(text).get("name", f"block{number}")
+        whole = text if "@package" in text else f"# @package _global_\nname: {name}\n{text}"
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(whole)
+        check_command([f"experiment={name}", "--config-dir", str(tmp_path)])
+
+
+def test_queries_name_columns_that_exist():
+    columns = {item.name for item in fields(Row)}
+    for text in [text for page in PAGES for _, text in blocks(page, "sql")]:
+        words = set(re.findall(r"\b[a-z_]+\b", re.sub(r"'[^']*'|AS \w+", "", text)))
+        assert words - {"max", "sum"} <= columns
+
+
+def test_the_readme_shows_the_demo():
+    text = (ROOT / "README.md").read_text()
+    table = re.search(r"<!-- demo table -->(.*)<!-- end of demo table -->", text, re.S).group(1)
+    for method in ("Vanilla", "SCRUB (grid\\_a) | 675 (675 distinct)", "SAP (alpha16) | 16 (16 distinct)", "Retrain"):
+        assert f"| {method} |" in table
+    assert (ROOT / "docs/tuning_cost.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_licence_and_citation():
+    licence = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in licence
+    assert licence.count("\n") == 202
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["license"] == "Apache-2.0"
+    assert [author["family-names"] for author in citation["references"][0]["authors"]] == ["Kodge", "Ravikumar", "Saha", "Roy"]
