@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,8 +192,11 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, and the code."""
-    raw = {name: value for name, value in composed.raw.items() if name not in ("only", "dry_run", "backend")}
-    return content_id({"config": raw, "cells": list(composed.cells), "code": code_fingerprint()})
+
+    def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend")}
+
+    return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:

@@ -83,6 +83,7 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
         except Stopped as stopped:
             log.info("%s", stopped)
             return Result(job.job_id, "stopped", error=str(stopped))
+        ending.acquire()  # from here on the rows are this thread's to write
         circumstances = {
             "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,
@@ -187,8 +188,11 @@ def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
 
     def expire() -> None:
         with deciding:
-            if not ended:
+            if ended:
+                return
+            try:
                 fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
+            finally:
                 os._exit(TIMED_OUT)
 
     timer = threading.Timer(job.timeout_seconds, expire)

@@ -88,7 +88,7 @@ def test_two_sweeps_share_a_baseline_that_is_trained_once(bench, first):
 
 def test_a_second_driver_is_refused(bench, first):
     with stores.Store(bench.root / "first").locked():
-        end = bench.run("first", *WORDS)
+        end = bench.run("first", *WORDS, "methods=[goes_wrong@raising]")
     assert (end.code, end.out) == (2, "")
     assert end.err.startswith(f"error: another sap-sweep is writing to {bench.root / 'first'} (process ")
     assert end.err.count("\n") == 1

@@ -72,7 +72,8 @@ def test_sigterm_in_the_middle_of_an_epoch_finishes_it_and_the_next_start_contin
     assert_same(bench, e2e, name, whole)
 
 
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["local", "ray"])
 def test_kill_in_the_middle_of_an_epoch_repeats_that_epoch(bench, e2e, whole, backend):
     name = f"kill_{backend}"
     code, first, second = stop_and_go(bench, e2e, name, signal.SIGKILL, (3, 1), backend)
