@@ -83,7 +83,6 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
         except Stopped as stopped:
             log.info("%s", stopped)
             return Result(job.job_id, "stopped", error=str(stopped))
-        ending.acquire()  # from here on the rows are this thread's to write
         circumstances = {
             "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,

@@ -11,7 +11,7 @@ import pytest
 from sweeper import execute
 
 
-@pytest.fixture()
+@pytest.fixture
 def ended(monkeypatch):
     """What the watchdog did, instead of doing it."""
     done = []
