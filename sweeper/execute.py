@@ -75,10 +75,11 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), stop)
-    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt):
+    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d", job.kind, attempt)
         try:
-            work = run_kind(job, place, log.info)
+            with _watchdog(job, store, attempt):
+                work = run_kind(job, place, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
             return Result(job.job_id, "stopped", error=str(stopped))
@@ -175,14 +176,20 @@ def _log(path: Path) -> Iterator[logging.Logger]:
 
 @contextmanager
 def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
-    """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it."""
+    """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it.
+
+    Whichever comes first, the job's end or its time's, keeps the other from storing anything.
+    """
     if job.timeout_seconds is None:
         yield
         return
+    deciding, ended = threading.Lock(), False
 
     def expire() -> None:
-        fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
-        os._exit(TIMED_OUT)
+        with deciding:
+            if not ended:
+                fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
+                os._exit(TIMED_OUT)
 
     timer = threading.Timer(job.timeout_seconds, expire)
     timer.daemon = True
@@ -190,6 +197,8 @@ def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
     try:
         yield
     finally:
+        with deciding:
+            ended = True
         timer.cancel()
 
 

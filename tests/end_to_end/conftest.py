@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,21 +51,29 @@ class Bench:
     def store(self, name: str) -> Store:
         return Store(self.root / name)
 
-    def start(self, name: str, *words: str, **variables: str) -> subprocess.Popen[str]:
+    def words(self, name: str, *words: str) -> list[str]:
+        """A command's arguments: the stand-ins' configuration folder, the store `name`, the local backend, and `words`."""
+        return [
+            "--config-dir", str(HERE / "yaml"), f"paths.results={self.root / name}", f"paths.artifacts={self.root / 'artifacts'}",
+            f"paths.data={self.root / 'data'}", "backend=local", *words,
+        ]  # fmt: skip
+
+    def start(self, name: str, *words: str, program: Sequence[str] = ("-m", "sweeper"), **variables: str) -> subprocess.Popen[str]:
         """Starts a sweep into the store `name`; its processes carry the store in their environment."""
         store = self.root / name
-        command = [
-            sys.executable, "-m", "sweeper", "--config-dir", str(HERE / "yaml"), f"paths.results={store}",
-            f"paths.artifacts={self.root / 'artifacts'}", f"paths.data={self.root / 'data'}", "backend=local", *words,
-        ]  # fmt: skip
         return subprocess.Popen(
-            command, cwd=HOME, env=environment(**{MARK: str(store), **variables}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, *program, *self.words(name, *words)],
+            cwd=HOME,
+            env=environment(**{MARK: str(store), **variables}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
-    def run(self, name: str, *words: str, timeout: float = 240, **variables: str) -> Ended:
+    def run(self, name: str, *words: str, timeout: float = 240, program: Sequence[str] = ("-m", "sweeper"), **variables: str) -> Ended:
         """Runs a sweep to its end."""
         start = time.monotonic()
-        process = self.start(name, *words, **variables)
+        process = self.start(name, *words, program=program, **variables)
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
