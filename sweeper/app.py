@@ -58,9 +58,17 @@ def sweep(arguments: Sequence[str]) -> int:
         return 1 if given_up else 0
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    _say_counts(plan)
     with store.locked():
         _write_plan(store, plan, composed, key)
         return _run(config, jobs, places, store)
+
+
+def _say_counts(plan: Plan) -> None:
+    from sweeper.forecast import searches
+
+    counts = ", ".join(f"{search.name} {search.counts}" for search in searches(plan.rows))
+    print(f"plan, settings per baseline: {counts}", file=sys.stderr)
 
 
 def check_command(arguments: Sequence[str]) -> None:
