@@ -58,9 +58,9 @@ def sweep(arguments: Sequence[str]) -> int:
         return 1 if given_up else 0
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
-    _say_counts(plan)
     with store.locked():
         _write_plan(store, plan, composed, key)
+        _say_counts(plan)
         return _run(config, jobs, places, store)
 
 
