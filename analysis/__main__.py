@@ -64,7 +64,8 @@ def _run(results: Results, options: argparse.Namespace) -> str:
             return status(results)
         case None:
             paths = report.write_all(results, folder)
-            return "\n".join([_shown(report.TABLES["comparison"](results), "text"), *(str(path) for path in paths)])
+            parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: every number, as Parquet"
+            return "\n".join([_shown(report.TABLES["comparison"](results), "text"), parquet, *(str(path) for path in paths)])
         case "table":
             name = _named(options.name, "table", report.TABLES)
             tables = report.TABLES[name](results)

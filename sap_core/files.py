@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,12 +32,12 @@ def storing(place: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` (dot, host and process in it); renamed to `path` when the block ends well, removed otherwise.
+    """A temporary name beside `path` (dot, host, process and thread in it); renamed to `path` when the block ends well, removed otherwise.
 
     Raises:
         StorageError: the disk refused.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -34,50 +34,58 @@ class InBasis:
         return spectrum.basis_product(self.left, self.basis, alpha)
 
     @property
-    def factor_flops(self) -> float:
-        """Of the decomposition and of `left`."""
-        groups, directions, inputs = self.basis.directions.shape
-        around = 2 * 2 * directions**2 * inputs if self.basis.dual else 0  # X^T X, and U^T X^T
-        return groups * (EIGH_FLOPS * directions**3 + around) + self.build_flops
-
-    @property
     def build_flops(self) -> float:
-        """Of one alpha."""
+        """Of one alpha; of `left` too."""
         return 2 * self.left.numel() * self.basis.directions.shape[-1]
 
 
-def factor(weight: Tensor, moments: Moments) -> InBasis:
-    """A layer's `weight` (as its module holds it) by equation (2), or (5) where there were fewer columns than inputs."""
+def factor(model: nn.Module, moments: Mapping[str, Moments]) -> dict[str, InBasis]:
+    """The layers of `moments`, by name, in the basis of equation (2), or (5) where there were fewer columns than inputs.
+
+    Layers that share their moments share their basis.
+    """
+    bases = {key: _basis(each) for key, each in {id(each): each for each in moments.values()}.items()}
+    return {
+        name: InBasis(as_matrix(weight_of(model, name), each.handler) @ bases[id(each)].directions.mT, bases[id(each)])
+        for name, each in moments.items()
+    }
+
+
+def factor_flops(layers: Mapping[str, InBasis]) -> float:
+    """What `factor` spent."""
+    bases = {id(each.basis): each.basis for each in layers.values()}.values()
+    return sum(map(_basis_flops, bases)) + sum(each.build_flops for each in layers.values())
+
+
+def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, InBasis | spectrum.System]:
+    """The layers of `moments`, by name, in the form that is cheaper for this many alphas; the two agree to rounding."""
+    if spectrum.choose(alphas) == "basis":
+        return factor(model, moments)
+    return {name: _system(as_matrix(weight_of(model, name), each.handler), each) for name, each in moments.items()}
+
+
+def _basis(moments: Moments) -> spectrum.Basis:
     columns_KDN = moments.columns
     if columns_KDN is not None:
-        basis = spectrum.dual_basis(columns_KDN)
-    else:
-        assert moments.gram is not None
-        basis = spectrum.eigenbasis(moments.gram)
-    return InBasis(as_matrix(weight, moments.handler) @ basis.directions.mT, basis)
+        return spectrum.dual_basis(columns_KDN)
+    gram_KDD = moments.gram
+    assert gram_KDD is not None
+    return spectrum.eigenbasis(gram_KDD)
 
 
-@dataclass(frozen=True)
-class BySolving:
-    """One layer's weights and what its inputs say: nothing is prepared, one Cholesky factorisation per alpha."""
-
-    weight: Tensor  # (K, O, D)
-    moments: Moments
-
-    def at(self, alpha: float) -> Tensor:
-        """(K, O, D) float64 W P(alpha) by equation (3), or (4) where there were fewer columns than inputs."""
-        columns_KDN = self.moments.columns
-        if columns_KDN is not None:
-            return spectrum.dual_product(self.weight, columns_KDN, alpha)
-        assert self.moments.gram is not None
-        return spectrum.cholesky_product(self.weight, self.moments.gram, alpha)
+def _basis_flops(basis: spectrum.Basis) -> float:
+    groups, directions, inputs = basis.directions.shape
+    around = 2 * 2 * directions**2 * inputs if basis.dual else 0  # X^T X, and U^T X^T
+    return groups * (EIGH_FLOPS * directions**3 + around)
 
 
-def prepare(weight: Tensor, moments: Moments, alphas: int) -> InBasis | BySolving:
-    """The cheaper of the two for this many alphas; they agree to rounding."""
-    if spectrum.choose(alphas) == "basis":
-        return factor(weight, moments)
-    return BySolving(as_matrix(weight, moments.handler), moments)
+def _system(weight_KOD: Tensor, moments: Moments) -> spectrum.System:
+    columns_KDN = moments.columns
+    if columns_KDN is not None:
+        return spectrum.column_system(weight_KOD, columns_KDN)
+    gram_KDD = moments.gram
+    assert gram_KDD is not None
+    return spectrum.gram_system(weight_KOD, gram_KDD)
 
 
 def weight_of(model: nn.Module, name: str) -> Tensor:

@@ -5,29 +5,32 @@
     3  for each layer: r, V <- energies and directions of G;  lambda <- alpha r / ((alpha - 1) r + 1)         (spectrum)
     4  for each layer: W <- W V diag(lambda) V^T                                                              (project)
 
-Nothing is trained. One pass serves every alpha and every nested size of T, and gives each setting the bits it has alone: the pass goes
-through T in blocks of `batch_size`, a size's own remainder is added to the blocks before it and to nothing else, and the factorisation
-follows from what a layer saw, not from how many settings ask.
+Nothing is trained. One scoring pass serves every way to choose T by its scores (size, skipped share, balance), one pass over T every
+alpha and every nested size, and each setting has the bits it has alone: the pass goes through T in blocks of `batch_size`, a size's own
+remainder is added to the blocks before it and to nothing else, and the factorisation follows from what a layer saw, not from how many
+settings ask.
 
 Source: SAP, Algorithm 1, with the paper's ranges (alpha 2000 to 300000, 1000 trusted samples). Deviations: every patch counts (the released
-code draws at most 50000 columns at random) and all arithmetic but the network's own is float64.
+code draws at most 50000 columns at random) and all arithmetic but the network's own is float64. From the released code comes the choice
+by input curvature, with its variants; see `trusted`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sap_core import gram, project, spectrum, trusted
-from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import Kind, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError, unknown
 from sap_core.seeding import stream
 
-Strategy = Literal["loss", "uniform", "expert"]
+Strategy = Literal["loss", "uniform", "expert", "curvature", "curvature_true_labels"]
+SCORED: tuple[Strategy, ...] = ("loss", "curvature", "curvature_true_labels")
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,11 @@ class SAP:
     Attributes:
         alpha: importance knob: directions with energy above 1/(alpha + 1) are mostly kept. Larger is milder.
         num_trusted: size of the trusted set, at most that of the training split.
-        trusted: how it is chosen: lowest `loss` (the paper), `uniform` at random, or samples verified by an `expert`.
+        trusted: how it is chosen: lowest `loss` (the paper), `uniform` at random, samples verified by an `expert`, or lowest input
+            `curvature`; `curvature_true_labels` takes the gradients, and the classes to balance, under true labels (the released code).
         class_balanced: give every class its share of the trusted set (by given labels).
         batch_size: samples per forward pass; sizes that are its multiples share their whole pass.
+        skip: share of the most trusted end that is passed over (of each class, where balanced), in [0, 1); for scored samples only.
     """
 
     version: ClassVar[int] = 1
@@ -49,6 +54,7 @@ class SAP:
     trusted: Strategy = "loss"
     class_balanced: bool = False
     batch_size: int = 256
+    skip: float = 0.0
 
     def __post_init__(self) -> None:
         spectrum.check_alpha(self.alpha)
@@ -57,14 +63,17 @@ class SAP:
         for name in ("num_trusted", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"SAP.{name} is {getattr(self, name)}, but must be at least 1")
-        if self.class_balanced and self.trusted == "expert":
-            raise UserError("SAP.class_balanced does not go with SAP.trusted=expert, whose order is the expert's; set class_balanced=false")
+        if not 0 <= self.skip < 1:
+            raise UserError(f"SAP.skip is {self.skip}, but must be a share of at least 0 and below 1")
+        if self.skip and self.trusted not in SCORED:
+            raise UserError(f"SAP.skip={self.skip} does not go with SAP.trusted={self.trusted}, which ranks by no score; set skip=0")
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.RETAIN}) if self.trusted == "expert" else frozenset()
+        told = {"expert": Need.RETAIN, "curvature_true_labels": Need.TRUE_LABELS}
+        return frozenset({told[self.trusted]} if self.trusted in told else ())
 
     def family(self) -> Hashable:
-        return self.trusted, self.class_balanced, self.batch_size
+        return self.trusted, self.batch_size, self.trusted == "expert" and self.class_balanced  # which is told more: all that is verified
 
     def computation(self) -> Hashable:
         """Every setting is a computation of its own."""
@@ -80,69 +89,114 @@ class SAP:
         """
         if len({setting.family() for setting in settings}) != 1:
             raise ValueError("the settings are not of one family, so they share no pass")
-        block, sizes = settings[0].batch_size, _users_by_size(settings)
-        moments = gram.validate(model)
+        unseen = gram.validate(model)
+        pool = settings[0].pool(task, max(setting.num_trusted for setting in settings))
+        for setting in settings:
+            setting.check(pool, task.kind)
         with run.meter("select"):
-            ranked = settings[0].rank(max(sizes), model, task, run)  # line 1, for every size
-        seen = 0
-        for size, users in sizes.items():
-            run.trusted(ranked.index[:size], users)
-            whole = size - size % block
-            with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
-                moments = _observe(model, moments, ranked, range(seen, whole, block), block, run)
-            with run.meter("collect", users):  # line 2
-                at_size = _observe(model, moments, ranked, range(whole, size, block), size - whole, run)
-                gram.check_finite(at_size)
-            seen = whole
-            with run.meter("factor", users):  # line 3
-                factored = {name: project.factor(project.weight_of(model, name), each) for name, each in at_size.items()}
-                run.meter.count(flops=sum(each.factor_flops for each in factored.values()))
-            del at_size
-            for which in users:
-                with run.meter("build", [which]):  # line 4
-                    corrected = project.with_weights(model, {name: each.at(settings[which].alpha) for name, each in factored.items()})
-                    run.meter.count(flops=sum(each.build_flops for each in factored.values()))
-                yield which, corrected
+            order = settings[0].rank(pool, model, task, run)  # line 1, for every setting
+        for sizes in _selections(settings):
+            first = settings[next(iter(sizes.values()))[0]]
+            ranked = pool.subset(first.select(order, pool.labels)[: max(sizes)])
+            yield from _corrected(settings, sizes, ranked, unseen, model, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[SAP], sizes: Sizes) -> Passes:
-        block, trusted_sizes = settings[0].batch_size, _users_by_size(settings)
-        scored = sizes.train if settings[0].trusted == "loss" else 0
-        largest = max(trusted_sizes)
-        return Passes(forwards=scored + largest - largest % block + sum(size % block for size in trusted_sizes))
+        block, strategy = settings[0].batch_size, settings[0].trusted
+        scores = {"uniform": 0, "expert": 0, "loss": 1}.get(strategy, 1 + trusted.DRAWS) * sizes.train
+        collected = 0
+        for chosen in _selections(settings):
+            largest = max(chosen)
+            collected += largest - largest % block + sum(size % block for size in chosen)
+        return Passes(forwards=scores + collected, backwards=scores if strategy.startswith("curvature") else 0)
 
-    def rank(self, size: int, model: nn.Module, task: Task, run: Run) -> Samples:
-        """The `size` most trusted samples, most trusted first."""
+    def pool(self, task: Task, count: int) -> Samples:
+        """Where trusted samples come from: `count` of them, or as many as there are."""
         if self.trusted == "expert":
-            return task.verified(Need.RETAIN, size)
-        if size > len(task.train):
-            raise UserError(f"SAP.num_trusted is {size}, but the training split has {len(task.train)} samples; ask for at most that many")
+            return task.verified(Need.RETAIN, None if self.class_balanced else count)
+        return task.verified(Need.TRUE_LABELS) if self.trusted == "curvature_true_labels" else task.train
+
+    def check(self, pool: Samples, kind: Kind) -> None:
+        """Raises UserError where the samples to choose from cannot serve this setting."""
+        if self.class_balanced and kind == "regression":
+            raise UserError("SAP.class_balanced needs classes, but this is a regression task; set class_balanced=false")
+        skipped = int(self.skip * len(pool))
+        if self.num_trusted > len(pool) - skipped:
+            what = "verified samples" if self.trusted == "expert" else "samples"
+            after = f", of which skip={self.skip} passes over {skipped}" if skipped else ""
+            raise UserError(
+                f"SAP.num_trusted is {self.num_trusted}, but the training split has {len(pool)} {what}{after}; ask for at most that many"
+            )
+
+    def rank(self, pool: Samples, model: nn.Module, task: Task, run: Run) -> Tensor:
+        """Positions in `pool`, most trusted first; the same for all settings of a family."""
+        if self.trusted == "expert":
+            return torch.arange(len(pool))
         if self.trusted == "uniform":
-            order = stream(task.seed, "select", "trusted").permutation(len(task.train))
+            return stream(task.seed, "select", "trusted").permutation(len(pool))
+        if self.trusted == "loss":
+            score = trusted.fit_error(model, pool, task.kind, self.batch_size, run.meter)
         else:
-            score = trusted.fit_error(model, task.train, task.kind, self.batch_size, run.meter)
-            order = trusted.lowest_first(score, task.train.index)
-        if self.class_balanced:
-            if task.kind == "regression":
-                raise UserError("SAP.class_balanced needs classes, but this is a regression task; set class_balanced=false")
-            order = trusted.balanced(order, task.train.labels)
-        return task.train.subset(order[:size])
+            steps = stream(task.seed, "select", "curvature")
+            score = trusted.curvature(model, pool, task.kind, self.batch_size, steps, run.meter)
+        return trusted.lowest_first(score, pool.index)
+
+    def select(self, order: Tensor, labels: Tensor) -> Tensor:
+        """`order` as this setting takes it: its trusted sets are prefixes."""
+        return trusted.balanced(order, labels, self.skip) if self.class_balanced else trusted.without_first(order, self.skip)
 
 
-def _users_by_size(settings: Sequence[SAP]) -> dict[int, list[int]]:
-    """The positions of the settings with each trusted size, smallest size first."""
-    sizes = sorted({setting.num_trusted for setting in settings})
-    return {size: [which for which, setting in enumerate(settings) if setting.num_trusted == size] for size in sizes}
+Users = dict[int, list[int]]
+"""The positions of the settings with each trusted size, smallest size first."""
+
+
+def _selections(settings: Sequence[SAP]) -> list[Users]:
+    """The settings apart by what precedes the size in choosing a trusted set, in the order of their first settings."""
+    groups: dict[tuple[float, bool], list[int]] = {}
+    for which, setting in enumerate(settings):
+        groups.setdefault((setting.skip, setting.class_balanced), []).append(which)
+    return [
+        {
+            size: [which for which in group if settings[which].num_trusted == size]
+            for size in sorted({settings[k].num_trusted for k in group})
+        }
+        for group in groups.values()
+    ]
+
+
+def _corrected(
+    settings: Sequence[SAP], sizes: Users, ranked: Samples, unseen: Mapping[str, gram.Moments], model: nn.Module, run: Run
+) -> Iterator[tuple[int, nn.Module]]:
+    """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, smallest first."""
+    block, moments, seen = settings[0].batch_size, unseen, 0
+    for size, users in sizes.items():
+        run.trusted(ranked.index[:size], users)
+        whole = size - size % block
+        with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
+            moments = _observe(model, moments, ranked, range(seen, whole, block), block, run)
+        with run.meter("collect", users):  # line 2
+            at_size = _observe(model, moments, ranked, range(whole, size, block), size - whole, run)
+            gram.check_finite(at_size)
+        seen = whole
+        with run.meter("factor", users):  # line 3
+            factored = project.factor(model, at_size)
+            run.meter.count(flops=project.factor_flops(factored))
+        del at_size
+        for which in users:
+            with run.meter("build", [which]):  # line 4
+                corrected = project.with_weights(model, {name: each.at(settings[which].alpha) for name, each in factored.items()})
+                run.meter.count(flops=sum(each.build_flops for each in factored.values()))
+            yield which, corrected
 
 
 def _observe(
-    model: nn.Module, moments: dict[str, gram.Moments], ranked: Samples, starts: range, size: int, run: Run
-) -> dict[str, gram.Moments]:
+    model: nn.Module, moments: Mapping[str, gram.Moments], ranked: Samples, starts: range, size: int, run: Run
+) -> Mapping[str, gram.Moments]:
     """`moments` and those of the blocks of `size` samples that begin at `starts`, one forward pass per block."""
-    before = sum(each.flops for each in moments.values())
+    before = gram.total_flops(moments)
     for start in starts:
         (batch,) = ranked.subset(torch.arange(start, start + size)).batches(size)
         moments = gram.observe(model, moments, batch.inputs)
         run.meter.count(forwards=size)
-    run.meter.count(flops=sum(each.flops for each in moments.values()) - before)
+    run.meter.count(flops=gram.total_flops(moments) - before)
     return moments

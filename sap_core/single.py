@@ -46,9 +46,24 @@ class Tuned:
 def sap_tune(
     model: nn.Module, trusted: Images, val_images: Tensor, val_labels: Tensor, alphas: Sequence[float], batch_size: int = 256
 ) -> Tuned:
-    """Corrects `model` with each alpha and keeps the best by accuracy on a validation set (val_images (N, ...), val_labels (N,) int64).
+    """Corrects `model` with each alpha and keeps the best by accuracy on a validation set: SAP's whole search from one pass of images.
 
-    The unmodified network wins ties; among alphas a tie goes to the larger, that is, the milder. Other arguments and errors: `sap_project`.
+    The unmodified network wins ties; among alphas a tie goes to the larger, that is, the milder.
+
+    Args:
+        model: see `sap_project`; untouched.
+        trusted: trusted inputs, as the `images` of `sap_project`.
+        val_images: (N, ...) validation inputs as the network takes them.
+        val_labels: (N,) int64 classes to choose by; labels as noisy as those of training will do.
+        alphas: the grid; repeated values count once.
+        batch_size: images per forward pass.
+
+    Returns:
+        The best alpha, the network corrected with it, and the accuracy of every alpha and of the unmodified network.
+
+    Raises:
+        UserError: no alphas, no validation images or not one label for each, or what `sap_project` refuses.
+        FloatingPointError: the network makes non-finite values of finite images.
     """
     if not alphas:
         raise UserError("sap_tune was given no alphas; the paper's range is 2000 to 300000")
@@ -58,7 +73,7 @@ def sap_tune(
         raise UserError(
             f"sap_tune was given {len(val_images)} validation images and {len(val_labels)} labels; it needs one label per image"
         )
-    layers = _layers(model, trusted, batch_size, len(alphas))
+    layers = _layers(model, trusted, batch_size, len(set(alphas)))
     unmodified = _accuracy(model, val_images, val_labels, batch_size)
     best_alpha, best_model, best_score = None, model, unmodified
     scores: dict[float, float] = {}
@@ -70,7 +85,7 @@ def sap_tune(
     return Tuned(best_alpha, best_model, unmodified, scores)
 
 
-def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> dict[str, project.InBasis | project.BySolving]:
+def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.InBasis | spectrum.System]:
     """Every layer that SAP corrects, ready for `alphas` alphas."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
@@ -80,7 +95,7 @@ def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> d
     if all(each.count == 0 for each in moments.values()):
         raise UserError("there are no trusted images; SAP needs at least one")
     gram.check_finite(moments)
-    return {name: project.prepare(project.weight_of(model, name), each, alphas) for name, each in moments.items()}
+    return project.prepare(model, moments, alphas)
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:

@@ -9,8 +9,8 @@ With R (D, N) the inputs of a layer as columns, C = R R^T / tr(R R^T), and C = V
     (5)  P = X U diag(alpha / ((alpha - 1) r + 1)) U^T X^T               (4) with X^T X = U diag(r) U^T: every alpha from one basis
 
 (3) equals alpha/(alpha - 1) [I - ((alpha - 1) C + I)^-1] but has no pole at alpha = 1, where P = C; (4) is (3) by the push-through
-identity. None divides by an energy, so no threshold decides which directions count. Every function takes weights W and returns W P (P
-itself is the case W = I); everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha.
+identity. None divides by an energy, so no threshold decides which directions count. What comes out is W P for weights W (P itself is
+the case W = I); everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha.
 
 No inputs at all (trace 0: a dead layer) means P = 0, the projector on an empty range: such weights only ever saw zeros.
 
@@ -84,19 +84,31 @@ def basis_product(left_KOQ: Tensor, basis: Basis, alpha: float) -> Tensor:
     return (left_KOQ * basis.scale(alpha).unsqueeze(-2)) @ basis.directions
 
 
-def cholesky_product(weight_KOD: Tensor, gram_KDD: Tensor, alpha: float) -> Tensor:
-    """(K, O, D) W P by (3)."""
-    check_alpha(alpha)
+@dataclass(frozen=True)
+class System:
+    """Linear equations whose solution is W P: what no alpha changes in (3), or in (4)."""
+
+    matrix: Tensor  # (K, Q, Q) C, or X^T X
+    right: Tensor  # (K, Q, O) C W^T, or X^T W^T
+    back: Tensor | None = None  # (K, N, D) X^T, for (4)
+
+    def at(self, alpha: float) -> Tensor:
+        """(K, O, D) W P, by one Cholesky factorisation."""
+        check_alpha(alpha)
+        solution_KOQ = _solve((alpha - 1) * self.matrix, self.right).mT
+        return alpha * (solution_KOQ if self.back is None else solution_KOQ @ self.back)
+
+
+def gram_system(weight_KOD: Tensor, gram_KDD: Tensor) -> System:
+    """Equation (3), from the Gram matrices R R^T."""
     c_KDD = _normalised(gram_KDD)
-    return alpha * _solve((alpha - 1) * c_KDD, c_KDD @ weight_KOD.mT).mT
+    return System(c_KDD, c_KDD @ weight_KOD.mT)
 
 
-def dual_product(weight_KOD: Tensor, columns_KDN: Tensor, alpha: float) -> Tensor:
-    """(K, O, D) W P by (4)."""
-    check_alpha(alpha)
+def column_system(weight_KOD: Tensor, columns_KDN: Tensor) -> System:
+    """Equation (4), from the inputs themselves, for fewer columns than inputs."""
     x_KDN = _unit(columns_KDN)
-    coefficients_KNO = _solve((alpha - 1) * (x_KDN.mT @ x_KDN), (weight_KOD @ x_KDN).mT)
-    return alpha * (coefficients_KNO.mT @ x_KDN.mT)
+    return System(x_KDN.mT @ x_KDN, (weight_KOD @ x_KDN).mT, x_KDN.mT)
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:

@@ -60,7 +60,15 @@ def sweep(arguments: Sequence[str]) -> int:
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
         _write_plan(store, plan, composed, key)
+        _say_counts(plan)
         return _run(config, jobs, places, store)
+
+
+def _say_counts(plan: Plan) -> None:
+    from sweeper.forecast import searches
+
+    counts = ", ".join(f"{search.name} {search.counts}" for search in searches(plan.rows))
+    print(f"plan, settings per baseline: {counts}", file=sys.stderr)
 
 
 def check_command(arguments: Sequence[str]) -> None:

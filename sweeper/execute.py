@@ -75,14 +75,14 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), stop)
-    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log, _watchdog(job, store, attempt) as ending:
+    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d", job.kind, attempt)
         try:
-            work = run_kind(job, place, log.info)
+            with _watchdog(job, store, attempt):
+                work = run_kind(job, place, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
             return Result(job.job_id, "stopped", error=str(stopped))
-        ending.acquire()  # from here on the rows are this thread's to write
         circumstances = {
             "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,
@@ -175,30 +175,33 @@ def _log(path: Path) -> Iterator[logging.Logger]:
 
 
 @contextmanager
-def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[threading.Lock]:
+def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
     """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it.
 
-    Whoever takes the lock, the watchdog or the job that came to its end, writes the rows.
+    Whichever comes first, the job's end or its time's, keeps the other from storing anything.
     """
-    ending = threading.Lock()
     if job.timeout_seconds is None:
-        yield ending
+        yield
         return
+    deciding, ended = threading.Lock(), False
 
     def expire() -> None:
-        if not ending.acquire(blocking=False):
-            return
-        try:
-            fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
-        finally:
-            os._exit(TIMED_OUT)
+        with deciding:
+            if ended:
+                return
+            try:
+                fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
+            finally:
+                os._exit(TIMED_OUT)
 
     timer = threading.Timer(job.timeout_seconds, expire)
     timer.daemon = True
     timer.start()
     try:
-        yield ending
+        yield
     finally:
+        with deciding:
+            ended = True
         timer.cancel()
 
 

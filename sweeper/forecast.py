@@ -59,6 +59,33 @@ def flops_of(model: Declared, dataset: Declared) -> Flops:
     return _COUNTED[key]
 
 
+@dataclass(frozen=True)
+class Counted:
+    """One search of a plan: a method over one of its spaces, on all its baselines."""
+
+    name: str
+    counts: str  # "675 (675 distinct)": settings per baseline, and how many of them are computations of their own
+    baselines: int
+    rows: int
+    jobs: int
+    flops: float
+
+
+def searches(rows: Sequence[Planned]) -> list[Counted]:
+    """The searches of a plan, in its order; the baselines themselves come as `vanilla`."""
+    members: dict[str, list[Planned]] = {}
+    for row in rows:
+        members.setdefault(row.method + (f"@{row.space}" if row.space else ""), []).append(row)
+    found = []
+    for name, mine in members.items():
+        baselines = len({row.baseline_id for row in mine})
+        distinct = len({row.distinct for row in mine if row.baseline_id == mine[0].baseline_id})
+        counts = f"{len(mine) // baselines} ({distinct} distinct)"
+        flops = sum(row.forecast_flops or 0.0 for row in mine)
+        found.append(Counted(name, counts, baselines, len(mine), len({row.job_id for row in mine}), flops))
+    return found
+
+
 def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flops_per_second: float, device: str) -> str:
     """The dry run's text: cells, jobs, settings per search, forecast of hours and disk."""
     cells = Counter(row.cell for row in rows if row.method == "vanilla")
@@ -67,17 +94,9 @@ def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flop
     lines = [f"{len(cells)} cells, {len({row.seed for row in rows})} seeds: {len(jobs)} jobs, {len(rows)} rows"]
     lines += [f"  {kind:<7} {count:>7} jobs" for kind, count in kinds.items()]
     lines += ["", f"{'search':<24} {'per baseline':<28} {'baselines':>9} {'rows':>8} {'jobs':>7} {'share of FLOPs':>15}"]
-    for name in dict.fromkeys((row.method, row.space) for row in rows):
-        members = [row for row in rows if (row.method, row.space) == name]
-        baselines = {row.baseline_id for row in members}
-        tried = len(members) // len(baselines)
-        distinct = len({row.distinct for row in members if row.baseline_id == members[0].baseline_id})
-        share = sum(row.forecast_flops or 0.0 for row in members) / flops if flops else 0.0
-        label = name[0] + (f"@{name[1]}" if name[1] else "")
-        job_count = len({row.job_id for row in members})
-        lines.append(
-            f"{label:<24} {f'{tried} ({distinct} distinct)':<28} {len(baselines):>9} {len(members):>8} {job_count:>7} {share:>14.1%}"
-        )
+    for search in searches(rows):
+        share = search.flops / flops if flops else 0.0
+        lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>14.1%}")
     disk = sum(1 for job in jobs if job.kind == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
     on_gpu = device.startswith("cuda")
     hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"

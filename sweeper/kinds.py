@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Fitted, Need, Pruner, Samples, Stopped, Task, Trainer
-from sap_core.checkpoint import load_state, save_state
+from sap_core.api import Need, Pruner, Samples, Stopped, Task, Trainer
+from sap_core.checkpoint import save_state
 from sap_core.construct import construct
 from sap_core.cost import CostMeter, Costs, flops_per_sample, peak_memory_bytes
 from sap_core.data.assemble import Prepared, prepare
 from sap_core.errors import StorageError, UserError
 from sap_core.evaluate import Evaluator
-from sap_core.files import save_json, storing
+from sap_core.files import save_json
 from sap_core.grid import run_family
 from sap_core.identity import canonical_json
-from sap_core.models.ensemble import Ensemble
 from sap_core.records import Point
+from sweeper.artifacts import claimed, load_model, on_selection, save_model
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
 
@@ -86,10 +83,10 @@ def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
 def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
     """A checkpoint and one row. Trained once however many sweeps use it: the artifact keeps its row's columns."""
     spec, folder = job.spec, place.artifacts / job.job_id
-    with _claimed(folder):
+    with claimed(folder):
         if not (folder / "meta.json").exists():
             prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
-            task = _on_selection(prepared.task, spec, place)
+            task = on_selection(prepared.task, spec, place.artifacts)
             run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, _precision(evaluator))
             trainer: Trainer = construct(spec["trainer"])
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -97,7 +94,7 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             scores = evaluator.baseline(fitted.model, run.meter)
             cost = _cost_columns(run.meter.costs(*_flops(fitted.model, prepared))[0], place.device)
             facts = _facts(prepared, len(task.train))
-            _save_model(folder, fitted)
+            save_model(folder, fitted)
             meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.curve() + _transitions(prepared)}
             save_json(folder / "meta.json", meta)
             run.forget_checkpoint()
@@ -109,12 +106,12 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
 def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
     """The kept indices and every sample's score."""
     spec, folder = job.spec, place.artifacts / job.job_id
-    with _claimed(folder):
+    with claimed(folder):
         if not (folder / "meta.json").exists():
             prepared, evaluator = _prepared(canonical_json(_data_keys(spec["baseline"])), place.data, place.device)
             run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, _precision(evaluator))
             pruner: Pruner = construct(spec["pruner"])
-            warm = _load_model(place.artifacts / job.parents[0], prepared.task)
+            warm = load_model(place.artifacts / job.parents[0], prepared.task)
             with run.meter("select"):
                 selection = pruner.select(prepared.task, warm, spec["keep"], run)
             save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
@@ -129,8 +126,8 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     """One family of settings on one baseline: one row each."""
     spec = job.spec["baseline"]
     prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
-    task = _on_selection(prepared.task, spec, place)
-    model = _load_model(place.artifacts / job.parents[0], task).model
+    task = on_selection(prepared.task, spec, place.artifacts)
+    model = load_model(place.artifacts / job.parents[0], task).model
     settings = [construct(run.entry) for run in job.runs if run.entry is not None]
     meter = CostMeter(len(settings), place.device)
     run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, _precision(evaluator))
@@ -204,27 +201,6 @@ def _counting(task: Task) -> tuple[Task, dict[Need, int]]:
     return replace(task, verified_source=serve), served
 
 
-def _on_selection(task: Task, spec: Mapping[str, Any], place: Place) -> Task:
-    """The task with the training samples that a select job kept."""
-    if not spec.get("selection"):
-        return task
-    kept = load_state(place.artifacts / spec["selection"]["job"] / "selection.safetensors")["index"]
-    return replace(task, train=task.train.subset(torch.nonzero(torch.isin(task.train.index, kept)).flatten()))
-
-
-def _save_model(folder: Path, fitted: Fitted) -> None:
-    networks = len(fitted.model.nets) if isinstance(fitted.model, Ensemble) else 0
-    state = {"model": fitted.model.state_dict(), "per_sample": dict(fitted.per_sample), "networks": networks}
-    save_state(folder / "model.safetensors", state)
-
-
-def _load_model(folder: Path, task: Task) -> Fitted:
-    state = load_state(folder / "model.safetensors")
-    model = Ensemble([task.build(k) for k in range(state["networks"])]) if state["networks"] else task.build(0)
-    model.load_state_dict(state["model"])
-    return Fitted(model.to(task.device).eval(), state.get("per_sample", {}))
-
-
 _FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
 
 
@@ -260,16 +236,3 @@ def _failure(error: Exception) -> Failure:
     line = " ".join(f"{name}: {text}".strip(": ").split())
     kind = "oom" if memory else "diverged" if isinstance(error, FloatingPointError) else "error"
     return Failure(kind, f"{line}{where}", "".join(traceback.format_exception(error)))
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """One process at a time makes an artifact; the others wait and then find it made."""
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

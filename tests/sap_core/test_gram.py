@@ -77,8 +77,7 @@ def test_conv_moments_equal_unfold_for_any_split(conv, height, width, count, see
     else:
         found = moments.gram
     assert close(found, columns @ columns.mT)
-    assert torch.allclose(moments.trace, columns.square().sum((1, 2)))
-    assert close(moments.handler.gram(x), columns @ columns.mT)
+    assert close(moments.handler.gram(moments.handler.sums(x)), columns @ columns.mT)
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,7 +88,7 @@ def test_shifted_correlations_equal_unfold(groups, channels, height, width, coun
     assert handler.shifts
     x = torch.randn(count, conv.in_channels, height, width, dtype=torch.float64) + 1
     columns = unfolded(conv, x)
-    assert close(handler.gram(x), columns @ columns.mT, 1e-13)
+    assert close(handler.gram(handler.sums(x)), columns @ columns.mT, 1e-13)
 
 
 @pytest.mark.parametrize("change", [{"stride": 2}, {"dilation": 2}, {"padding": 0}, {"padding": 2}, {"padding_mode": "reflect"}])
@@ -100,10 +99,11 @@ def test_other_geometries_go_through_patches(change):
 def test_pieces_do_not_change_the_sum(monkeypatch):
     x = torch.randn(7, 4, 6, 6)
     for conv in (nn.Conv2d(4, 2, 3, padding=1), nn.Conv2d(4, 2, 3, stride=2)):
-        whole = ConvInputs.of(conv).gram(x)
+        whole = ConvInputs.of(conv).sums(x)
         with monkeypatch.context() as patch:
             patch.setattr("sap_core.patches.PIECE_BYTES", 1)
-            assert close(ConvInputs.of(conv).gram(x), whole)
+            patch.setattr("sap_core.patches.CACHE_BYTES", 1)
+            assert close(ConvInputs.of(conv).sums(x), whole)
             assert len(list(ConvInputs.of(conv).pieces(x))) == 7
 
 
@@ -134,7 +134,7 @@ def test_rows_are_kept_only_while_they_are_fewer():
     assert three.flops == 0
     four = three.plus(torch.randn(1, 4))
     assert four.columns is None
-    assert four.parts == ()
+    assert four.seen == ()
     assert four.flops == 4 * 2 * 16
 
 
@@ -165,6 +165,78 @@ def test_observe_sees_the_unmodified_model_in_evaluation_mode():
     assert [m.training for m in model.modules()] == flags
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+class Branches(nn.Module):
+    """Two layers of one kind and one of another read the same tensor, then two read its ReLU, in place or not."""
+
+    def __init__(self, inplace=False, copies=False):
+        super().__init__()
+        self.copies, self.inplace = copies, inplace
+        self.a, self.b, self.wide = (nn.Conv2d(3, 4, kernel, padding=kernel // 2) for kernel in (1, 1, 3))
+        self.c, self.d = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        def of(x):
+            return x.clone() if self.copies else x
+
+        first = self.a(of(x)) + self.b(of(x)) + self.wide(of(x))
+        x = x.relu_() if self.inplace else x.relu()
+        return first + self.c(of(x)) + self.d(of(x))
+
+
+def counted(monkeypatch):
+    """The kernel sizes of all sums that are computed from now on."""
+    calls, plain = [], ConvInputs.sums
+    monkeypatch.setattr(ConvInputs, "sums", lambda self, x: calls.append(self.kernel[0]) or plain(self, x))
+    return calls
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_layers_fed_by_the_same_tensor_share_one_gram(monkeypatch, inplace):
+    batches = torch.randn(3, 5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    calls = counted(monkeypatch)
+    found = []
+    for copies in (False, True):
+        model = Branches(inplace, copies)
+        moments = gram.validate(model)
+        for batch in batches:
+            moments = gram.observe(model, moments, batch.clone())
+        found.append(moments)
+    shared, apart = found
+    assert sorted(calls[:9]) == [1] * 6 + [3] * 3  # per batch: (a, b), wide, (c, d)
+    assert len(calls[9:]) == 15
+    assert shared["a"] is shared["b"] is not shared["c"] is shared["d"]
+    for name in apart:
+        assert torch.equal(shared[name].gram, apart[name].gram)
+        assert shared[name].count == apart[name].count
+    assert not torch.equal(shared["a"].gram, shared["c"].gram)
+    assert gram.total_flops(shared) == sum(shared[name].flops for name in ("a", "c", "wide")) < gram.total_flops(apart)
+
+
+def test_layers_that_once_saw_different_tensors_share_no_more():
+    model = Net(lambda self, x: self.a(x) + self.b(x.clone() if len(x) == 4 else x), a=nn.Linear(2, 2), b=nn.Linear(2, 2))
+    moments = gram.validate(model)
+    for count in (5, 4, 5):
+        moments = gram.observe(model, moments, torch.ones(count, 2))
+        assert (moments["a"] is moments["b"]) == (moments["a"].count == 5)
+    assert torch.equal(moments["a"].gram, moments["b"].gram)
+
+
+def test_tensors_without_a_version_are_not_shared(monkeypatch):
+    model, calls = Branches(), counted(monkeypatch)
+    with torch.inference_mode():
+        seen = gram.observe(model, gram.validate(model), torch.randn(2, 3, 6, 6))
+    assert len(calls) == 5
+    assert torch.equal(seen["a"].gram, seen["b"].gram)
+
+
+def test_inputs_are_kept_as_the_layer_saw_them():
+    """While a layer has seen fewer columns than inputs, and a later layer works in place."""
+    model = Net(lambda self, x: self.head(x) + 0 * x.mul_(5).sum(), head=nn.Linear(6, 2))
+    x = torch.randn(4, 6)
+    seen = gram.observe(model, gram.validate(model), x.clone())["head"]
+    assert torch.equal(seen.columns[0], x.double().T)
 
 
 def test_vision_transformer_is_refused_by_name():

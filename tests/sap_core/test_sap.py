@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from sap_core import sap_project
-from sap_core.api import Corrector, Need, Sizes, Task, UndeclaredNeed
+from sap_core.api import Corrector, Need, Passes, Sizes, Task, UndeclaredNeed
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
@@ -146,6 +146,9 @@ FAMILIES = {
     "loss": [SAP(a, n, batch_size=8) for n in (1, 5, 8, 20, 23, 24, 60) for a in (2000.0, 300000.0)],
     "unsorted": [SAP(a, n, batch_size=7) for a in (300000.0, 2000.0) for n in (20, 3, 14)],
     "uniform": [SAP(a, n, "uniform", batch_size=8) for n in (5, 20) for a in (2000.0, 300000.0)],
+    "curvature": [SAP(a, n, "curvature", batch_size=8) for n in (5, 20) for a in (2000.0, 300000.0)],
+    "selections": [SAP(2000.0, n, t, b, 8, s) for t in ("loss",) for n in (4, 20) for b in (False, True) for s in (0.0, 0.1, 0.5)],
+    "curved selections": [SAP(2000.0, 9, "curvature", b, 8, s) for b in (True, False) for s in (0.0, 0.25)],
     "balanced": [SAP(a, n, "loss", True, 8) for n in (5, 20) for a in (2000.0, 300000.0)],
 }
 
@@ -162,7 +165,8 @@ def test_family_gives_the_bits_of_each_setting_alone(family):
     assert same(state(model), before)
     assert all(module.training for module in model.modules())
     assert sorted(order) == list(range(len(family)))
-    assert order == sorted(order, key=lambda k: (family[k].num_trusted, k))
+    selections = list(dict.fromkeys((setting.skip, setting.class_balanced) for setting in family))
+    assert order == sorted(order, key=lambda k: (selections.index((family[k].skip, family[k].class_balanced)), family[k].num_trusted, k))
     for which, setting in enumerate(family):
         alone_run = PlainRun()
         ((_, corrected),) = SAP.correct([setting], model, data, alone_run)
@@ -180,11 +184,56 @@ def test_forecast_is_what_the_meter_counts(family):
     list(SAP.correct(family, network(), data, run))
     forecast = SAP.forecast(family, Sizes(train=len(data.train), val=5))
     assert forecast.forwards == sum(piece.forwards for piece in run.meter.pieces)
-    assert forecast.backwards == 0
+    assert forecast.backwards == sum(piece.backwards for piece in run.meter.pieces)
+    assert sum(piece.phase == "select" for piece in run.meter.pieces) == 1
     assert sum(cost.forwards for cost in run.meter.costs()) == pytest.approx(forecast.forwards)
     for which, setting in enumerate(family):
         alone = SAP.forecast([setting], Sizes(len(data.train), 5)).forwards
         assert alone == sum(piece.forwards for piece in run.meter.pieces if which in piece.used_by)
+
+
+def test_curvature_costs_eleven_passes_each_way():
+    sizes = Sizes(train=60, val=5)
+    assert SAP.forecast([SAP(2000.0, 20, "curvature")], sizes) == Passes(60 * 11 + 20, 60 * 11)
+    assert SAP.forecast(FAMILIES["curved selections"], sizes) == Passes(60 * 11 + 4 * 9, 60 * 11)
+
+
+def trusted_of(setting, data):
+    """Positions in the training split that a setting trusts."""
+    run = PlainRun()
+    list(SAP.correct([setting], network(), data, run))
+    place = {index: position for position, index in enumerate(data.train.index.tolist())}
+    return [place[index] for index in run.trusted_sets[0].tolist()]
+
+
+def test_skipping_and_balancing_take_from_the_same_order():
+    data = task()
+    order = by_loss(network(), data.train)
+    labels = data.train.labels.tolist()
+    assert trusted_of(SAP(2000.0, 20), data) == order[:20]
+    assert trusted_of(SAP(2000.0, 20, skip=0.25), data) == order[15:35]
+    fair = trusted_of(SAP(2000.0, 20, class_balanced=True, skip=0.25), data)
+    for label in range(3):
+        members = [k for k in order if labels[k] == label]
+        mine = [k for k in fair if labels[k] == label]
+        assert mine == members[int(0.25 * len(members)) :][: len(mine)]
+        assert len(mine) in (6, 7)
+
+
+def test_curvature_uses_given_labels_and_true_ones_only_when_told():
+    data = task()
+    truth = (data.train.labels + 1) % 3
+    data = dataclasses.replace(data, verified_source=lambda need, n: data.train.relabel(truth))
+    with_truth = dataclasses.replace(data, train=data.train.relabel(truth))
+    given, told = (SAP(2000.0, 60, trusted=by) for by in ("curvature", "curvature_true_labels"))
+    assert told.needs() == {Need.TRUE_LABELS}
+    assert given.needs() == frozenset()
+    with pytest.raises(UndeclaredNeed):
+        list(SAP.correct([told], network(), data, PlainRun()))
+    data = data.allow(told.needs())
+    assert trusted_of(told, data) == trusted_of(given, with_truth) != trusted_of(given, data)
+    fair = trusted_of(dataclasses.replace(told, class_balanced=True, num_trusted=6), data)
+    assert torch.bincount(truth[fair], minlength=3).tolist() == [2, 2, 2]
 
 
 def test_pieces_name_their_users():
@@ -237,6 +286,13 @@ def test_expert_needs_verified_samples():
     assert torch.equal(run.trusted_sets[0], data.train.index[known[:10]])
     assert SAP.forecast([setting], Sizes(60, 0)).forwards == 10
 
+    fair = SAP(2000.0, 9, "expert", class_balanced=True)
+    assert fair.family() != setting.family()
+    labels = data.train.labels
+    assert trusted_of(fair, data.allow(fair.needs())) == [
+        int(k) for turn in range(3) for k in known if k in [[m for m in known if labels[m] == c][turn] for c in range(3)]
+    ]
+
 
 def test_regression_trusts_the_smallest_residual():
     data = task(kind="regression")
@@ -255,7 +311,7 @@ def test_regression_trusts_the_smallest_residual():
     "wrong",
     [
         {"alpha": 0.0}, {"alpha": float("nan")}, {"num_trusted": 0}, {"batch_size": 0}, {"trusted": "los"},
-        {"trusted": "expert", "class_balanced": True},
+        {"skip": 1.0}, {"skip": -0.1}, {"skip": float("nan")}, {"trusted": "expert", "skip": 0.1}, {"trusted": "uniform", "skip": 0.1},
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong):
@@ -266,6 +322,11 @@ def test_wrong_settings_are_refused(wrong):
 def test_more_trusted_than_there_are_is_refused():
     with pytest.raises(UserError, match="num_trusted is 61, but the training split has 60"):
         list(SAP.correct([SAP(2000.0, 61)], network(), task(), PlainRun()))
+    run = PlainRun()
+    with pytest.raises(UserError, match=r"num_trusted is 31, .* 60 samples, of which skip=0.5 passes over 30"):
+        list(SAP.correct([SAP(2000.0, 31, "curvature", skip=0.5)], network(), task(), run))
+    assert run.meter.pieces == []
+    list(SAP.correct([SAP(2000.0, 30, skip=0.5, class_balanced=True)], network(), task(), run))
 
 
 def test_settings_of_two_families_are_refused():

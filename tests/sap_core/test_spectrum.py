@@ -28,8 +28,8 @@ def three_ways(columns, alpha):
     eye = torch.eye(len(columns), dtype=torch.float64).unsqueeze(0)
     for basis in (spectrum.eigenbasis(r @ r.mT), spectrum.dual_basis(r)):
         yield spectrum.basis_product(eye @ basis.directions.mT, basis, alpha)[0]
-    yield spectrum.cholesky_product(eye, r @ r.mT, alpha)[0]
-    yield spectrum.dual_product(eye, r, alpha)[0]
+    yield spectrum.gram_system(eye, r @ r.mT).at(alpha)[0]
+    yield spectrum.column_system(eye, r).at(alpha)[0]
 
 
 def distance(a, b):
@@ -123,7 +123,7 @@ def test_nothing_seen_projects_to_nothing():
     columns_KDN = torch.zeros(2, 3, 2, dtype=torch.float64)
     columns_KDN[1, 0] = 1
     eye = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
-    found = [spectrum.cholesky_product(eye, gram_KDD, 100.0), spectrum.dual_product(eye, columns_KDN, 100.0)]
+    found = [spectrum.gram_system(eye, gram_KDD).at(100.0), spectrum.column_system(eye, columns_KDN).at(100.0)]
     for basis in (spectrum.eigenbasis(gram_KDD), spectrum.dual_basis(columns_KDN)):
         found.append(spectrum.basis_product(eye @ basis.directions.mT, basis, 100.0))
     for projector in found:
@@ -135,8 +135,8 @@ def test_products_leave_their_arguments_alone():
     columns = decaying(4, 6, 0).unsqueeze(0)
     gram_KDD, eye = columns @ columns.mT, torch.eye(4, dtype=torch.float64).unsqueeze(0)
     copies = [each.clone() for each in (columns, gram_KDD, eye)]
-    spectrum.cholesky_product(eye, gram_KDD, 30000.0)
-    spectrum.dual_product(eye, columns, 30000.0)
+    spectrum.gram_system(eye, gram_KDD).at(30000.0)
+    spectrum.column_system(eye, columns).at(30000.0)
     spectrum.eigenbasis(gram_KDD)
     assert all(torch.equal(a, b) for a, b in zip(copies, (columns, gram_KDD, eye), strict=True))
 
@@ -145,8 +145,8 @@ def test_products_leave_their_arguments_alone():
 def test_bad_alphas_are_refused(alpha):
     gram_KDD = torch.eye(2, dtype=torch.float64).unsqueeze(0)
     for call in (
-        lambda: spectrum.cholesky_product(gram_KDD, gram_KDD, alpha),
-        lambda: spectrum.dual_product(gram_KDD, gram_KDD, alpha),
+        lambda: spectrum.gram_system(gram_KDD, gram_KDD).at(alpha),
+        lambda: spectrum.column_system(gram_KDD, gram_KDD).at(alpha),
         lambda: spectrum.eigenbasis(gram_KDD).scale(alpha),
     ):
         with pytest.raises(UserError, match=f"alpha is {alpha}"):

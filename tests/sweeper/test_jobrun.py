@@ -102,7 +102,7 @@ def test_the_curve_has_kept_samples_and_their_precision(toys, tmp_path):
     run.epoch(1, model, dict, kept=torch.tensor([3, 4]), loss=0.5)
     JobRun(CostMeter(), tmp_path / "x", precision=lambda index: None).epoch(1, model, dict, kept=torch.tensor([1]))
     assert sorted(run.points) == [("kept_precision", 1, 0.2), ("loss", 1, 0.5), ("num_kept", 1, 2.0)]
-    assert run.series("aa", "aa-0") == [Point("aa", "aa-0", name, step, value) for name, step, value in run.points]
+    assert run.series("aa", "aa-0") == [Point("aa", "aa-0", name, step, value) for name, step, value in run.curve()]
 
 
 def test_trusted_sets_belong_to_their_settings(tmp_path):

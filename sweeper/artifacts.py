@@ -1,0 +1,54 @@
+"""Artifacts: what a job leaves for others, one folder each, shared by all sweeps."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sap_core.api import Fitted, Task
+from sap_core.checkpoint import load_state, save_state
+from sap_core.files import storing
+from sap_core.models.ensemble import Ensemble
+
+
+def save_model(folder: Path, fitted: Fitted) -> None:
+    """Stores a network, or the networks of an ensemble, with what its trainer knows about each sample."""
+    networks = len(fitted.model.nets) if isinstance(fitted.model, Ensemble) else 0
+    state = {"model": fitted.model.state_dict(), "per_sample": dict(fitted.per_sample), "networks": networks}
+    save_state(folder / "model.safetensors", state)
+
+
+def load_model(folder: Path, task: Task) -> Fitted:
+    """What `save_model` stored, on the task's device and in evaluation mode."""
+    state = load_state(folder / "model.safetensors")
+    model = Ensemble([task.build(k) for k in range(state["networks"])]) if state["networks"] else task.build(0)
+    model.load_state_dict(state["model"])
+    return Fitted(model.to(task.device).eval(), state.get("per_sample", {}))
+
+
+def on_selection(task: Task, spec: Mapping[str, Any], artifacts: Path) -> Task:
+    """The task with the training samples that a select job kept."""
+    if not spec.get("selection"):
+        return task
+    kept = load_state(artifacts / spec["selection"]["job"] / "selection.safetensors")["index"]
+    return replace(task, train=task.train.subset(torch.nonzero(torch.isin(task.train.index, kept)).flatten()))
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """One process at a time makes an artifact; the others wait and then find it made."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,30 @@
+"""Every benchmark runs at tiny sizes. How fast anything is, is shown by running them in earnest, never asserted here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main(" in path.read_text())
+
+
+def test_there_are_benchmarks():
+    assert {"gram", "projector", "selection", "nested", "sap_end_to_end"} <= set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_runs_at_tiny_sizes(name):
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") >= 1
+    assert "DIFFERENT" not in done.stdout
+
+
+def test_the_table_names_every_benchmark():
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    assert all(f"benchmarks.{name}" in readme for name in BENCHMARKS)
