@@ -12,16 +12,11 @@ from sweeper import execute
 
 
 @pytest.fixture
-def done(monkeypatch):
+def ended(monkeypatch):
     """What the watchdog did, instead of doing it."""
     done = []
-
-    def fail(job, store, kind, why, attempt):
-        time.sleep(0.1)
-        done.append((kind, why, attempt))
-
-    monkeypatch.setattr(execute, "fail", fail)
-    monkeypatch.setattr(execute.os, "_exit", done.append)
+    monkeypatch.setattr(execute, "fail", lambda job, store, kind, why, attempt: done.append((kind, why, attempt)))
+    monkeypatch.setattr(execute.os, "_exit", lambda code: done.append(code))
     return done
 
 
@@ -29,27 +24,41 @@ def job(seconds):
     return SimpleNamespace(timeout_seconds=seconds)
 
 
-def test_a_job_past_its_time_becomes_failed_rows_before_it_can_write_its_own(done):
+def test_a_job_past_its_time_becomes_failed_rows_and_its_process_ends(ended):
     with execute._watchdog(job(0.02), None, 2):
-        time.sleep(0.06)  # ends while the watchdog is at work
-    assert done == [("killed", "ran past its time of 0.02 s (backend.timeout_seconds)", 2), execute.TIMED_OUT]
+        time.sleep(0.2)
+    assert ended == [("killed", "ran past its time of 0.02 s (backend.timeout_seconds)", 2), execute.TIMED_OUT]
 
 
-@pytest.mark.parametrize("seconds", [None, 0.1])
-def test_a_job_in_time_is_left_in_peace(done, seconds):
+def test_a_job_that_comes_to_its_end_too_late_waits_for_the_watchdog(ended, monkeypatch):
+    begun = threading.Event()
+
+    def slow(*_):
+        begun.set()
+        time.sleep(0.1)
+        ended.append("stored")
+
+    monkeypatch.setattr(execute, "fail", slow)
+    with execute._watchdog(job(0.02), None, 1):
+        assert begun.wait(5)
+    assert ended == ["stored", execute.TIMED_OUT]  # a real exit ends the process here, before the job could write
+
+
+@pytest.mark.parametrize("seconds", [None, 0.05])
+def test_a_job_in_time_leaves_no_watchdog_behind(ended, seconds):
     with execute._watchdog(job(seconds), None, 1):
         pass
-    time.sleep(0.3)
-    assert done == []
-    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    time.sleep(0.1)
+    assert ended == []
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer) and thread.is_alive()]
 
 
-def test_the_process_ends_even_if_the_rows_cannot_be_stored(done, monkeypatch):
+def test_the_process_ends_even_if_the_rows_cannot_be_stored(ended, monkeypatch):
     def full(*_):
-        raise OSError("no space")
+        raise execute.Stopped("as good as any error")
 
     monkeypatch.setattr(execute, "fail", full)
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     with execute._watchdog(job(0.02), None, 1):
         time.sleep(0.2)
-    assert done == [execute.TIMED_OUT]
+    assert ended == [execute.TIMED_OUT]
