@@ -132,7 +132,7 @@ class Store:
                 continue
         return found
 
-    def wait_until_gone(self, seconds: float = 5) -> None:
+    def wait_until_gone(self, seconds: float = 60) -> None:
         """Waits until none of this store's processes runs any more; Ray's two agents, which run no job, look for their parent every ten.
 
         Raises:
