@@ -24,6 +24,7 @@ from sap_core.evaluate import Evaluator
 from sap_core.files import save_json
 from sap_core.grid import run_family
 from sap_core.identity import canonical_json
+from sap_core.race import race_family
 from sap_core.records import Point
 from sweeper.artifacts import claimed, load_model, on_selection, save_model
 from sweeper.jobrun import JobRun
@@ -138,8 +139,17 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
         run.check_stop()
         return evaluator.tuned(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
 
+    def report(quick: nn.Module, which: int) -> dict[str, float | None]:
+        return evaluator.reported(quick, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
+
+    rule = job.labels.get("race_rule")
+    outcomes = (
+        race_family(settings, model, task, run, evaluator, rule, report, run.check_stop)
+        if rule
+        else run_family(settings, model, task, run, score)
+    )
     try:
-        for outcome in run_family(settings, model, task, run, score):
+        for outcome in outcomes:
             work.scored[outcome.which] = True
             work.columns[outcome.which] |= outcome.scores
             if outcome.diverged:
