@@ -22,6 +22,7 @@ class Outcome:
 
 
 Candidate = tuple[int, nn.Module, str | None]
+"""(position, corrected model on loan, why it is unsound)"""
 
 
 def run_family(
@@ -42,7 +43,7 @@ def run_family(
 
 
 def candidates(settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run) -> Generator[Candidate, None, None]:
-    """(position, corrected model on loan, why it is unsound) as the corrector finishes them. Arguments as for `run_family`."""
+    """The corrected models as the corrector finishes them. Arguments as for `run_family`."""
     needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
     allowed = task.allow(needs)
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]

@@ -33,7 +33,7 @@ from sap_core.evaluate import Evaluator, Scores, answers, fits
 from sap_core.grid import Outcome, candidates
 from sap_core.records import RACE_RULES
 
-FEWEST, MOST = 32, 512
+FEWEST, MOST = 16, 512
 """Images between two looks at the bound. It takes as many lost images as a setting has to spare, so no more looks are made than that."""
 
 
