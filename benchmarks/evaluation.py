@@ -20,7 +20,7 @@ from sap_core.models.lenet5 import LeNet5
 from sap_core.models.resnet_cifar import ResNet18
 from sap_core.models.small_cnn import SmallCNN
 from sap_core.models.vgg import VGG11_BN
-from sap_core.quick import _formed, form_of, quick_form
+from sap_core.quick import form_of, formed, quick_form
 
 #         network, shape, images per batch, batches
 CASES = ((VGG11_BN, (3, 32, 32), 128, 2), (ResNet18, (3, 32, 32), 128, 1), (LeNet5, (1, 28, 28), 512, 8), (SmallCNN, (1, 8, 8), 300, 20))
@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> None:
             batches = [torch.randn(size, *shape) for _ in range(count)]
         network.eval()
         quick, form = quick_form(network, batches[0]), form_of(network, batches[0])
-        folded = _formed(copy.deepcopy(network), replace(form, channels_last=False))
+        folded = formed(copy.deepcopy(network), replace(form, channels_last=False))
         ways = {"as it is": network, "folded": folded, "folded, channels-last (the product)": quick}
         taken = medians({name: partial(run, way, batches) for name, way in ways.items()}, repeats)
         show(f"{cls.__name__}, {size * count} images of {shape[1]} x {shape[2]}", taken, "as it is")

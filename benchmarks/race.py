@@ -3,9 +3,10 @@
 `python -m benchmarks.race experiment=demo methods=[sap,scrub] [--artifacts DIR] [--data DIR] [--families N] [KEY=VALUE ...]`
 
 Counts, no times: what is printed does not depend on the machine. Baselines that DIR lacks are trained first (minutes for demo, a quarter
-of an hour for fashion). Per rule and method: median, smallest and largest share over families and baselines of the images that count under the
-rule; of the two-phase order as the product has it, without and with the one pass of the unmodified network; and of a fixed order (settings
-by their place in the space, images in stored order, a setting stops when it cannot win). Every race is held against the exhaustive choice.
+of an hour for fashion). Per rule and method: median, smallest and largest share over families and baselines, of the images that count
+under the rule. First the two-phase order as the product has it, without and with the one pass of the unmodified network; then a fixed order
+(settings by their place in the space, images in stored order, a setting stops when it cannot win). Every race is held against the
+exhaustive choice.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def quick_form(model: nn.Module, inputs: Tensor) -> nn.Module:
         model: any network.
         inputs: some inputs as the network takes them, (B, ...); their shape, type and device count, their values do not.
     """
-    return _formed(copy.deepcopy(model).eval(), form_of(model, inputs))
+    return formed(copy.deepcopy(model).eval(), form_of(model, inputs))
 
 
 def form_of(model: nn.Module, inputs: Tensor) -> Form:
@@ -68,8 +68,8 @@ def form_of(model: nn.Module, inputs: Tensor) -> Form:
 
 
 @torch.no_grad()
-def _formed(network: nn.Module, form: Form) -> nn.Module:
-    """`network`, changed in place."""
+def formed(network: nn.Module, form: Form) -> nn.Module:
+    """`network`, changed in place to this form."""
     for layer_name, norm_name in form.folds:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         numbers = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
@@ -86,7 +86,7 @@ def _find(model: nn.Module, inputs: Tensor) -> Form:
             channels_last = inputs.device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in network.modules())
             form = Form(tuple(_folds(_Tracer().trace(network), network)), channels_last)
             made_up = _make_up(network, inputs)
-            said, wanted = _formed(copy.deepcopy(network), form)(made_up), network(made_up)
+            said, wanted = formed(copy.deepcopy(network), form)(made_up), network(made_up)
             same = bool((said - wanted).abs().max() <= _TOLERANCE * wanted.abs().max())
         except Exception:  # whatever a forward pass may say to stand-ins for tensors, or to made-up numbers
             return Form()

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from sap_core.api import Corrector, Run, Samples, Task
 from sap_core.cost import CostMeter
 from sap_core.evaluate import Evaluator, Scores, answers, fits
-from sap_core.grid import Outcome, candidates
+from sap_core.grid import Outcome, candidates, run_family
 from sap_core.records import RACE_RULES
 
 FEWEST, MOST = 16, 512
@@ -111,6 +111,32 @@ class _Leader:
     which: int  # -1: the unmodified network
     right: int
     quick: nn.Module | None = None
+
+
+def scored_family(
+    settings: Sequence[Corrector],
+    model: nn.Module,
+    task: Task,
+    run: Run,
+    evaluator: Evaluator,
+    rule: str | None,
+    probed: Callable[[], tuple[int | None, int | None]],
+    check_stop: Callable[[], None],
+) -> Iterator[Outcome]:
+    """Outcomes of a family raced under `rule`, or scored in full where there is none. `probed` says how many retain and forget samples the
+    method was told so far; for the others see `race_family`.
+    """
+
+    def score(candidate: nn.Module, which: int) -> Scores:
+        check_stop()
+        return evaluator.tuned(candidate, run.meter, which, *probed())
+
+    def report(quick: nn.Module, which: int) -> Scores:
+        return evaluator.reported(quick, run.meter, which, *probed())
+
+    if rule is None:
+        return run_family(settings, model, task, run, score)
+    return race_family(settings, model, task, run, evaluator, rule, report, check_stop)
 
 
 def race_family(
