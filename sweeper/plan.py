@@ -7,7 +7,7 @@ search space's name, seed, and the ids of parents. Outside: commit, paths, backe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sap_core.api import Need, Passes, Sizes
@@ -47,9 +47,10 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
     for seed in seeds:
-        for cell in cells:
+        for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
-                jobs.setdefault(job.job_id, job)
+                known = jobs.get(job.job_id, job)
+                jobs[job.job_id] = replace(known, cells=(*known.cells, number))
                 for row in planned:
                     rows.setdefault(row.run_id, row)
     return Plan(tuple(jobs.values()), tuple(rows.values()))
