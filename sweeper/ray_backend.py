@@ -24,6 +24,7 @@ from sweeper.jobs import Job
 from sweeper.local_backend import worker_environment
 from sweeper.provenance import HOME
 from sweeper.ray_driver import STOP, Driver
+from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
 from sweeper.worker import end_with
@@ -37,6 +38,10 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+
+
+SHORT = Path("/tmp")
+"""Ray's sockets lie below it: their paths are limited to 107 bytes."""
 
 
 class RayBackend:
@@ -104,9 +109,10 @@ class RayBackend:
                     ray.init(address=self.address, runtime_env={"env_vars": environment}, **common)
                 else:
                     os.environ.update(environment)
-                    short = stack.enter_context(tempfile.TemporaryDirectory(prefix="sap-ray-", dir="/tmp", ignore_cleanup_errors=True))
+                    remove_stale(SHORT)
+                    short = stack.enter_context(session_folder(SHORT))
                     cpus = round(self.workers * resources["CPU"])
-                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=short, **common)
+                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(short), **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise UserError(
                     f"Ray could not be started or reached ({' '.join(str(error).split())[:300]}); "
