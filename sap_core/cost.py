@@ -65,6 +65,7 @@ def tuning(by_phase: Mapping[Phase, Amounts]) -> Amounts:
 
 
 _Book = dict[Phase, list[float]]  # one sum per amount
+_NOTHING = (0.0,) * len(AMOUNTS)
 
 
 class CostMeter:
@@ -106,16 +107,23 @@ class CostMeter:
     def costs(self, flops_forward: float = 0.0, flops_backward: float = 0.0) -> list[Costs]:
         """One entry per setting, given the network's FLOPs per sample and direction (see `flops_per_sample`)."""
         books: list[tuple[_Book, _Book]] = [({}, {}) for _ in range(self.settings)]
-        for piece in self.pieces:
-            flops = piece.forwards * flops_forward + piece.backwards * flops_backward + piece.flops
-            whole = (piece.seconds, piece.forwards, piece.backwards, flops)
-            share = [amount / len(piece.used_by) for amount in whole]
-            for which in piece.used_by:
+        for (phase, users), whole in self._sums(flops_forward, flops_backward).items():
+            share = [amount / len(users) for amount in whole]
+            for which in users:
                 for book, amounts in zip(books[which], (share, whole), strict=True):
-                    sums = book.setdefault(piece.phase, [0.0] * len(whole))
-                    for slot, amount in enumerate(amounts):
-                        sums[slot] += amount
+                    book[phase] = [old + new for old, new in zip(book.get(phase, _NOTHING), amounts, strict=True)]
         return [Costs(*({phase: Amounts(*sums) for phase, sums in book.items()} for book in pair)) for pair in books]
+
+    def _sums(self, flops_forward: float, flops_backward: float) -> dict[tuple[Phase, tuple[int, ...]], list[float]]:
+        """The amounts of pieces with equal phase and users together: there are far fewer of these than pieces."""
+        sums: dict[tuple[Phase, tuple[int, ...]], list[float]] = {}
+        for piece in self.pieces:
+            amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0.0, 0.0, 0.0])
+            amounts[0] += piece.seconds
+            amounts[1] += piece.forwards
+            amounts[2] += piece.backwards
+            amounts[3] += piece.forwards * flops_forward + piece.backwards * flops_backward + piece.flops
+        return sums
 
     def _now(self) -> float:
         if self.device.type == "cuda":
