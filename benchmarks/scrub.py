@@ -78,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     cases: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int, int, int]] = {
         "LeNet5, 28 x 28": (lambda: LeNet5(10, (1, 28, 28)), (1, 28, 28), 1000, 200, options.repeats),
-        "VGG11_BN, 32 x 32": (lambda: VGG11_BN(10, (3, 32, 32)), (3, 32, 32), 64, 32, 1),
+        "VGG11_BN, 32 x 32": (lambda: VGG11_BN(10, (3, 32, 32)), (3, 32, 32), 16, 8, 1),
     }
     if options.quick:
         cases = {"LeNet5, 28 x 28": (lambda: LeNet5(10, (1, 28, 28)), (1, 28, 28), 8, 4, 1)}

@@ -105,6 +105,8 @@ def _exclusive(results: Results, cell: SweepCell) -> str:
     """By method, how the seconds of jobs that were measured again alone compare with those of the sweep."""
     mine = results.timings[results.timings["job_id"].isin(cell.rows["job_id"]) & (results.timings["phase"] == "all")]
     mine = mine[mine["seconds"] > 0].assign(factor=lambda lines: lines["exclusive_seconds"] / lines["seconds"])
+    order = {job_id: place for place, job_id in enumerate(results.plan["job_id"])}
+    mine = mine.sort_values("job_id", key=lambda names: names.map(order))
     told = []
     for (method, space), lines in mine.groupby(["method", "space"], sort=False, dropna=False):
         factors = lines["factor"]

@@ -34,7 +34,7 @@ def test_columns_and_points_by_hand():
     }  # fmt: skip
     assert {name: columns[name] for name in known} == known
     assert set(columns) <= set(Row.__dataclass_fields__)
-    assert dict((name, value) for name, _, value in points_of(first)) == {
+    assert {name: value for name, _, value in points_of(first)} == {
         "cost/collect/seconds": 2.0, "cost/collect/forwards": 5.0, "cost/collect/flops": 55.0,
         "cost/collect/seconds_alone": 4.0, "cost/collect/forwards_alone": 10.0, "cost/collect/flops_alone": 110.0,
     }  # fmt: skip
