@@ -258,6 +258,24 @@ def test_layers_without_handler_are_refused_by_name(layer, name):
         gram.validate(Net(None, fine=nn.Linear(2, 2), odd=layer))
 
 
+def test_parameters_that_are_added_are_known_by_the_type_that_adds_them():
+    """A class token is multiplied with nothing in a vision transformer; a parameter of that name elsewhere might be."""
+    from torchvision.models import VisionTransformer
+
+    model = VisionTransformer(image_size=8, patch_size=4, num_layers=1, num_heads=1, hidden_dim=4, mlp_dim=4, num_classes=3)
+    attention = "encoder.layers.encoder_layer_0.self_attention"
+    mlp = "encoder.layers.encoder_layer_0.mlp"
+    parts = [f"{attention}.{part}" for part in ("q_proj", "k_proj", "v_proj", "out_proj")]
+    assert list(gram.validate(model)) == ["conv_proj", *parts, f"{mlp}.0", f"{mlp}.3", "heads.head"]
+    other = Net(None, fine=nn.Linear(2, 2))
+    other.class_token = nn.Parameter(torch.zeros(1, 1, 2))
+    with pytest.raises(UserError, match=r"'class_token' of the network itself \(Net\).*ADDED"):
+        gram.validate(other)
+    derived = type("Derived", (VisionTransformer,), {})(8, 4, 1, 1, 4, 4)
+    with pytest.raises(UserError, match=r"'class_token' of the network itself \(Derived\)"):
+        gram.validate(derived)
+
+
 def test_norms_need_no_handler():
     parts = {"a": nn.BatchNorm2d(4), "b": nn.LayerNorm(4), "c": nn.GroupNorm(2, 4), "d": nn.Conv2d(4, 4, 1)}
     assert list(gram.validate(Net(None, **parts))) == ["d"]
