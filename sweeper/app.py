@@ -16,7 +16,7 @@ from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sweeper.only import Wanted, narrow, parse_only
-from sweeper.provenance import HOME, code_fingerprint
+from sweeper.provenance import HOME, code_fingerprint, file_state
 from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
@@ -214,12 +214,14 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 
 def _plan_key(composed: Composed) -> str:
-    """What a stored plan depends on: the configuration of every cell, and the code."""
+    """What a stored plan depends on: the configuration of every cell, the files of weights it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend", "order", "timing")}
 
-    return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
+    weights = [file_state(cell["model"].get("weights")) for cell in composed.cells]
+    cells = [relevant(cell) for cell in composed.cells]
+    return content_id({"config": relevant(composed.raw), "cells": cells, "weights": weights, "code": code_fingerprint()})
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
