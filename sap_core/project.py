@@ -58,7 +58,7 @@ def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype 
 def factor_flops(layers: Mapping[str, InBasis]) -> float:
     """What `factor` spent."""
     bases = {id(each.basis): each.basis for each in layers.values()}.values()
-    return sum(map(_basis_flops, bases)) + sum(each.build_flops for each in layers.values())
+    return sum(map(basis_flops, bases)) + sum(each.build_flops for each in layers.values())
 
 
 def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, InBasis | spectrum.System]:
@@ -79,7 +79,8 @@ def basis_of(moments: Moments) -> spectrum.Basis:
     return spectrum.eigenbasis(gram_KDD)
 
 
-def _basis_flops(basis: spectrum.Basis) -> float:
+def basis_flops(basis: spectrum.Basis) -> float:
+    """Of the decomposition that made it."""
     groups, directions, inputs = basis.directions.shape
     around = 2 * 2 * directions**2 * inputs if basis.dual else 0  # X^T X, and U^T X^T
     return groups * (EIGH_FLOPS * directions**3 + around)
