@@ -47,7 +47,7 @@ def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype 
     it is float64.
     """
     weights = {name: site.weight for name, site in sites(model).items()}
-    bases = {key: _basis(each) for key, each in {id(each): each for each in moments.values()}.items()}
+    bases = {key: basis_of(each) for key, each in {id(each): each for each in moments.values()}.items()}
     rounded = {key: basis.rounded(build) for key, basis in bases.items()}
     return {
         name: InBasis((as_matrix(weights[name], each.handler) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
@@ -58,7 +58,7 @@ def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype 
 def factor_flops(layers: Mapping[str, InBasis]) -> float:
     """What `factor` spent."""
     bases = {id(each.basis): each.basis for each in layers.values()}.values()
-    return sum(map(_basis_flops, bases)) + sum(each.build_flops for each in layers.values())
+    return sum(map(basis_flops, bases)) + sum(each.build_flops for each in layers.values())
 
 
 def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, InBasis | spectrum.System]:
@@ -69,7 +69,8 @@ def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Ma
     return {name: _system(as_matrix(weights[name], each.handler), each) for name, each in moments.items()}
 
 
-def _basis(moments: Moments) -> spectrum.Basis:
+def basis_of(moments: Moments) -> spectrum.Basis:
+    """The basis of what was seen: of equation (2), or (5) where there were fewer columns than inputs."""
     columns_KDN = moments.columns
     if columns_KDN is not None:
         return spectrum.dual_basis(columns_KDN)
@@ -78,7 +79,8 @@ def _basis(moments: Moments) -> spectrum.Basis:
     return spectrum.eigenbasis(gram_KDD)
 
 
-def _basis_flops(basis: spectrum.Basis) -> float:
+def basis_flops(basis: spectrum.Basis) -> float:
+    """Of the decomposition that made it."""
     groups, directions, inputs = basis.directions.shape
     around = 2 * 2 * directions**2 * inputs if basis.dual else 0  # X^T X, and U^T X^T
     return groups * (EIGH_FLOPS * directions**3 + around)
