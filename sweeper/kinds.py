@@ -22,8 +22,8 @@ from sap_core.data.assemble import Prepared, prepare
 from sap_core.errors import StorageError, UserError
 from sap_core.evaluate import Evaluator
 from sap_core.files import save_json
-from sap_core.grid import run_family
 from sap_core.identity import canonical_json
+from sap_core.race import scored_family
 from sap_core.records import Point
 from sweeper.artifacts import claimed, load_model, on_selection, save_model
 from sweeper.costs import columns_of, points_of
@@ -146,12 +146,12 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     task, served = _counting(task)
     work.facts = _facts(prepared, len(task.train))
 
-    def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
-        run.check_stop()
-        return evaluator.tuned(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
+    def probed() -> tuple[int | None, int | None]:
+        return served.get(Need.RETAIN), served.get(Need.FORGET)
 
+    rule = job.labels.get("race_rule")
     try:
-        for outcome in run_family(settings, model, task, run, score):
+        for outcome in scored_family(settings, model, task, run, evaluator, rule, probed, run.check_stop):
             work.scored[outcome.which] = True
             work.columns[outcome.which] |= outcome.scores
             if outcome.diverged:

@@ -122,6 +122,7 @@ class _Common:
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
+            labels |= self.config.evaluation.columns
             labels |= {"information": _information(chosen[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
@@ -141,7 +142,7 @@ class _Common:
                 noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
                 method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
                 settings=canonical_json(_without_entries(run.settings)), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
-                forecast_flops=flops / len(runs),
+                forecast_flops=flops / len(runs), evaluation=labels.get("evaluation", "full"), race_rule=labels.get("race_rule"),
             )
             for run, number in zip(runs, distinct, strict=True)
         ]  # fmt: skip
@@ -171,7 +172,8 @@ class _Common:
         return identity
 
     def _run_id(self, baseline: Job, search: Search, setting: Mapping[str, Any]) -> str:
-        return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
+        identity = {"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space}
+        return content_id(identity | self.config.evaluation.identity)
 
     def _labels(self, method: str, search: Search | None, baseline_id: str, version: int) -> dict[str, Any]:
         cell = self.cell

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
+from sweeper.evaluation import Evaluation
 
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment")
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "evaluation", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 BACKENDS = ("ray", "local")
 ORDERS = ("cells", "longest")
@@ -69,6 +70,7 @@ class Config:
     pruner: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
     backend: Backend = field(default_factory=Backend)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     paths: Paths = field(default_factory=Paths)
     debug: Debug = field(default_factory=Debug)
     plugins: list[str] = field(default_factory=list)
@@ -96,6 +98,7 @@ def check_values(config: Config) -> None:
     for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
         if value not in allowed:
             raise unknown(key, value, allowed)
+    config.evaluation.check()
     if not _DEVICE.fullmatch(backend.device):
         raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
     if config.timing == "exclusive" and backend.address:
