@@ -22,7 +22,7 @@ class Row:
     # identity
     run_id: str
     job_id: str
-    kind: str  # train | select | tune
+    kind: str  # train | select | tune | search
     experiment: str
     debug: str | None  # name of the debug group that shrank this run; tables refuse such rows
     # what became of it
@@ -46,7 +46,7 @@ class Row:
     method: str
     space: str | None
     space_hash: str | None
-    position: int  # place of the setting in its space
+    position: int  # place of the setting in its space; number of the trial of a search
     settings: str  # canonical JSON of the hyperparameters
     # information used
     information: str  # oracle | verified_file | scored | none
@@ -84,6 +84,11 @@ class Row:
     sample_backwards: float | None = None
     flops: float | None = None
     peak_memory_bytes: int | None = None
+    # the search, where it is not the grid
+    search: str | None = None
+    search_budget: int | None = None
+    search_seed: int | None = None
+    grid_position: int | None = None  # the place that the setting has in its space
     # circumstances
     precision: str = "float32"
     threads: int = 1
@@ -129,6 +134,9 @@ class Planned:
     seed: int
     baseline_id: str
     forecast_flops: float | None
+    search: str | None = None
+    search_budget: int | None = None
+    search_seed: int | None = None
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:

@@ -55,13 +55,28 @@ def sweep(arguments: Sequence[str]) -> int:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
         _say_given_up(given_up)
+        _say_searches(config, store)
         return 1 if given_up else 0
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
         _write_plan(store, plan, composed, key)
         _say_counts(plan)
-        return _run(config, jobs, places, store)
+        code = _run(config, jobs, places, store)
+        _say_searches(config, store)
+        return code
+
+
+def _say_searches(config: Config, store: Store) -> None:
+    """The table of searches other than the grid, where the experiment has any."""
+    if config.debug.name or (config.search.grid and not config.searches):
+        return
+    from analysis.load import load
+    from analysis.render import terminal
+    from analysis.tables.search import search
+
+    for table in search(load([store.root])):
+        print(terminal(table, 140))
 
 
 def _say_counts(plan: Plan) -> None:
