@@ -64,9 +64,10 @@ def lines_of(results: Results, cell: SweepCell, planned: pd.DataFrame) -> list[L
         if method not in REFERENCES:
             settings = float(np.mean([len(search.planned) for search in searches]))
             found.setdefault((method, space), []).append(Line(method, space, GRID, settings, searches))
-    for (method, space, name, budget), lines in planned.groupby(["method", "space", "search", "search_budget"], sort=False, dropna=False):
+    for (key, within, name, budget), lines in planned.groupby(["method", "space", "search", "search_budget"], sort=False, dropna=False):
         members = [_search(cell, part, by_run) for _, part in lines.groupby(["baseline_id", "search_seed"], sort=False)]
-        found.setdefault((str(method), str(space)), []).append(Line(str(method), str(space), str(name), float(str(budget)), tuple(members)))
+        line = Line(str(key), str(within), str(name), float(str(budget)), tuple(members))
+        found.setdefault((line.method, line.space), []).append(line)
     return [line for group in found.values() for line in group]
 
 
@@ -75,17 +76,9 @@ def _search(cell: SweepCell, planned: pd.DataFrame, by_run: pd.DataFrame) -> Sea
     rows = by_run[by_run.index.isin(planned["run_id"])].reset_index(drop=True)
     rows = rows.assign(position=rows["grid_position"].fillna(rows["position"]))
     first = planned.iloc[0]
-    found = by_run[by_run.index == first["baseline_id"]]
-    vanilla = found.iloc[0] if len(found) else None
-    return Search(
-        str(first["method"]),
-        str(first["space"]),
-        int(first["seed"]),
-        vanilla.iloc[0] if len(vanilla) else None,
-        planned,
-        rows,
-        cell.measure,
-    )
+    baseline = by_run[by_run.index == first["baseline_id"]]
+    vanilla = baseline.iloc[0] if len(baseline) else None
+    return Search(str(first["method"]), str(first["space"]), int(first["seed"]), vanilla, planned, rows, cell.measure)
 
 
 def _table(results: Results, cell: SweepCell, planned: pd.DataFrame) -> Table:
@@ -173,7 +166,7 @@ def _notes(results: Results, cell: SweepCell, lines: Sequence[Line], measure: Me
         "its resource. Samplers see the validation score on the given labels and nothing else.",
         "A search that tries every setting of its space chooses what the grid chooses.",
         COST,
-        "Trials run one after the other, each alone (in successive halving: the pieces of one trajectory once); a grid's settings share work.",
+        "Trials run one by one, each alone (in successive halving: the pieces of one trajectory once); a grid's settings share work.",
         *([f"{GAP} {counted(missing, 'planned trial')} without a row, or nothing chosen."] if missing else []),
         *circumstances(rows),
         *results.problems,

@@ -8,7 +8,7 @@ configuration is closed. The sampler sees the validation score on the given labe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +23,13 @@ from sap_core.evaluate import Evaluator, Scores
 from sap_core.grid import Outcome, run_family
 from sap_core.identity import canonical_json
 from sap_core.records import Point as CurvePoint
-from sap_core.seeding import stream
 from sweeper.artifacts import load_model, on_selection
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
 from sweeper.search.planned import levels_of
 from sweeper.search.points import Point, Points
-from sweeper.search.samplers import OptunaAsker, build, distributions
-from sweeper.search.trials import Proposals, Score, halve, sample
+from sweeper.search.samplers import OptunaAsker, conduct
+from sweeper.search.trials import Score
 from sweeper.space import Domain
 from sweeper.work import (
     Place,
@@ -69,34 +68,10 @@ def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
         walks.pop(configuration).close()
 
     try:
-        search(points, spec, job.labels["baseline_id"], place, climb, close)
+        conduct(points, spec, job.labels["baseline_id"], climb, close, place.asker or OptunaAsker)
     finally:
         for walk in walks.values():
             walk.close()
-
-
-def search(
-    points: Points, spec: Mapping[str, Any], baseline_id: str, place: Place, climb: Callable[[int, int, Point], Score],
-    close: Callable[[int], None],
-) -> None:  # fmt: skip
-    """Runs a search's trials through `climb`, which gets (trial, configuration, point without the resource)."""
-    resource, rungs = spec["resource"], spec["rungs"]
-    entered = points.without(resource) if resource else points
-    rng = stream(spec["seed"], "search", baseline_id)
-    asker = None
-    if entered.domains:
-        asker = (place.asker or OptunaAsker)(distributions(entered), build(spec["sampler"], entered, rng))
-    proposals = Proposals(entered, asker, rng.child("unseen").generator())
-    if resource:
-        halve(proposals, rungs, climb, close, entered.place)
-        return
-
-    def evaluate(number: int, point: Point) -> Score:
-        score = climb(number, number, point)
-        close(number)
-        return score
-
-    sample(proposals, rungs[0], evaluate)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Optuna's side of a search: distributions, samplers by their dotted path, and the asker of the local backend."""
+"""Optuna's side of a search: distributions, samplers by their dotted path, the asker of the local backend, and the whole of a search."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 
 from sap_core.construct import locate
 from sap_core.errors import UserError
-from sap_core.seeding import Stream
+from sap_core.seeding import Stream, stream
 from sweeper.declared import OURS
-from sweeper.search.points import Points
-from sweeper.search.trials import Score
+from sweeper.search.points import Point, Points
+from sweeper.search.trials import Asker, Proposals, Score, halve, sample
 from sweeper.space import LISTS, Domain
 
 OPTUNAS = "optuna.samplers"
@@ -125,3 +125,38 @@ class OptunaAsker:
     def add(self, parameters: dict[str, Any], score: Score) -> None:
         state = TrialState.PRUNED if score is None else TrialState.COMPLETE
         self._study.add_trial(optuna.trial.create_trial(state=state, value=score, params=parameters, distributions=self._space))
+
+
+def conduct(
+    points: Points,
+    spec: Mapping[str, Any],
+    baseline_id: str,
+    climb: Callable[[int, int, Point], Score],
+    close: Callable[[int], None] = lambda configuration: None,
+    asker: Callable[[dict[str, BaseDistribution], BaseSampler], Asker] = OptunaAsker,
+) -> None:
+    """Runs a search's trials, live or replayed.
+
+    Args:
+        points: of the space.
+        spec: its `seed`, `sampler`, `resource` and `rungs`, as `TrialSearch.spec` has them.
+        baseline_id: searches of one seed on two baselines draw differently.
+        climb: (number of the trial, number of the configuration, its point without the resource) -> score.
+        close: says that a configuration goes no further.
+        asker: what is asked for settings.
+    """
+    resource = spec["resource"]
+    entered = points.without(resource) if resource else points
+    rng = stream(spec["seed"], "search", baseline_id)
+    asked = asker(distributions(entered), build(spec["sampler"], entered, rng)) if entered.domains else None
+    proposals = Proposals(entered, asked, rng.child("unseen").generator())
+    if resource:
+        halve(proposals, spec["rungs"], climb, close, entered.place)
+        return
+
+    def evaluate(number: int, point: Point) -> Score:
+        score = climb(number, number, point)
+        close(number)
+        return score
+
+    sample(proposals, spec["rungs"][0], evaluate)
