@@ -241,6 +241,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(cause, MissingMandatoryValue):
         return f"{key} has no value; set {key}=..."
     text = " ".join(str(cause).split("full_key:")[0].split())
+    if text.endswith("is not in struct"):
+        text += f"; a new key is added with +{key}=..."
     return f"{key}: {text}" if key else text
 
 
