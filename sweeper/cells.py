@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from sap_core.seeding import stream
 from sweeper.declared import Declared, class_of, declare
 from sweeper.schema import Config, Debug, NamedSearch
 from sweeper.schema import Search as Choice
-from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches
+from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches, refuse_twins
 from sweeper.space import Space, spread
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
@@ -123,6 +123,10 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         noise.instance.corrupt(labels, classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
+    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
+    _refuse_twins(searches)
+    sampled = tuple(_sampled(config, composed["method"], trainer, scale))
+    refuse_twins(sampled)
     return Cell(
         dataset,
         noise,
@@ -131,9 +135,9 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         preprocess,
         declare(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
         keep if pruned else None,
-        tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True)),
+        searches,
         limit,
-        tuple(_sampled(config, composed["method"], trainer, scale)),
+        sampled,
     )
 
 
@@ -214,6 +218,19 @@ def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
     return method, Space.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
+
+
+def _refuse_twins(searches: Sequence[Search]) -> None:
+    """Two methods of one class with a setting and a space's name in common would write one row under two names."""
+    owners: dict[str, str] = {}
+    for search in searches:
+        for setting in search.settings:
+            owner = owners.setdefault(canonical_json([search.space, setting.identity()]), search.method)
+            if owner != search.method:
+                raise UserError(
+                    f"methods '{owner}' and '{search.method}' are the same computation in spaces of the same name ('{search.space}'), "
+                    f"so their rows could not be told apart; name one of them only, or rename the space of one"
+                )
 
 
 def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from sap_core.api import Corrector, Passes, Sizes
 from sap_core.construct import construct
 from sap_core.errors import UserError
+from sap_core.identity import canonical_json
 from sweeper.declared import Declared, declare
 from sweeper.schema import Search as Choice
 from sweeper.search.points import Point, Points
@@ -172,6 +173,22 @@ def check_searches(choice: Choice, ground: Ground, plugins: Sequence[str], smoke
     size = ground.points.size
     budget = choice.budget if size is None else min(choice.budget, size)
     return [TrialSearch(choice.name, ground, budget, seed, entry, choice.resource, choice.eta) for seed in choice.seeds]
+
+
+def refuse_twins(searches: Sequence[TrialSearch]) -> None:
+    """Two names for one search of one method would write one job's rows under one of them alone.
+
+    Raises:
+        UserError: names both.
+    """
+    owners: dict[str, str] = {}
+    for search in searches:
+        mine = f"{search.name} of {search.method}"
+        owner = owners.setdefault(canonical_json(search.identity), mine)
+        if owner != mine:
+            raise UserError(
+                f"searches '{owner}' and '{mine}' are one and the same, so their rows could not be told apart; name one of them only"
+            )
 
 
 def _check_resource(choice: Choice, ground: Ground, smoke: bool) -> None:

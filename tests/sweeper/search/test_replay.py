@@ -80,7 +80,8 @@ def test_the_table_of_searches(searched):
     lines = [dict(zip(keys, row, strict=True)) for row in table.rows]
     assert [(line["method"].text, line["budget"].value, line["searches"].value) for line in lines] == [
         ("Finetune (grid)", 9, 1), ("Finetune (grid), random 4", 4, 2), ("Finetune (grid), random 9", 9, 2),
-        ("Finetune (grid), tpe 4", 4, 2), ("Finetune (grid), tpe 9", 9, 2), ("Finetune (grid), asha 6", 6, 2), ("SAP (alpha16)", 3, 1), ("SAP (alpha16), random 2", 2, 1),
+        ("Finetune (grid), tpe 4", 4, 2), ("Finetune (grid), tpe 9", 9, 2), ("Finetune (grid), asha 6", 6, 2),
+        ("SAP (alpha16)", 3, 1), ("SAP (alpha16), random 2", 2, 1),
     ]  # fmt: skip
     whole = lines[0]
     for line in (lines[2], lines[4]):
