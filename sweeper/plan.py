@@ -19,6 +19,7 @@ from sweeper.cells import PREPROCESS, Cell, Search
 from sweeper.forecast import Flops, flops_of
 from sweeper.jobs import Job, PlannedRun
 from sweeper.schema import Config
+from sweeper.search.bound import most_passes
 from sweeper.search.planned import TrialSearch
 from sweeper.work import information_of
 
@@ -140,7 +141,7 @@ class _Common:
             "information": information_of(base.instance), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"],
             "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
         }  # fmt: skip
-        passes = search.forecast(Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+        passes = most_passes(search, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
         spec = {"baseline": baseline.spec, "search": search.spec}
         return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
 

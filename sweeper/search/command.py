@@ -61,6 +61,8 @@ def main(words: Sequence[str]) -> int:
     if choice.grid:
         raise UserError(f"replay needs a search other than the grid: {USAGE}")
     repeats = _number(ours.get("repeats", "100"))
+    if "out" in ours and Path(ours["out"]).suffix not in (".csv", ".json"):
+        raise UserError(f"out={ours['out']} must end in .csv or .json")
     entry = None if choice.sampler is None else check_sampler(choice.sampler, choice.settings, config.plugins)
     results = load([Path(store)])
     tables, told = [], []
@@ -165,7 +167,7 @@ def _table(results: Results, cell: SweepCell, label: str, grids: Sequence[Grid],
     )  # fmt: skip
     rows = [(_named(line), Cell(str(line.budget), line.budget), *_numbers(line, measure)) for line in lines]
     rules = {place for place in range(1, len(lines)) if lines[place].seed != lines[place - 1].seed}
-    size, repeats = len(grids[0].scores_N), counted(lines[0].repeats, "search seed")
+    size, repeats = len(grids[0].scores), counted(lines[0].repeats, "search seed")
     return Table(
         name="replay",
         cell=cell.name,
@@ -206,8 +208,6 @@ def _beside(cell: SweepCell, label: str, measure: Measure) -> list[str]:
 
 def _write(path: Path, tables: Sequence[Table], told: Sequence[Told]) -> None:
     """The numbers, as CSV or as JSON by the file's ending."""
-    if path.suffix not in (".csv", ".json"):
-        raise UserError(f"out={path} must end in .csv or .json")
     text = to_csv(tables) if path.suffix == ".csv" else json.dumps([_plain(asdict(line)) for line in told], indent=1)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
-from sap_core.api import Corrector, Passes, Sizes
+from sap_core.api import Corrector
 from sap_core.construct import construct
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
@@ -102,15 +101,6 @@ class TrialSearch:
         halving = {"resource": self.resource, "eta": self.eta} if self.resource else {}
         search = {"version": VERSION, "budget": self.budget, "seed": self.seed, "sampler": self.sampler, **halving}
         return {**self.ground.identity, "search": search}
-
-    def forecast(self, sizes: Sizes) -> Passes:
-        """At most so many passes: as if the costliest settings were tried."""
-        if self.resource is None:
-            costs = _costs(self.ground, sizes)
-            return _sum([*costs[: self.budget], *[costs[0]] * max(0, self.budget - len(costs))])
-        longest = [_longest(self.ground, sizes, self.resource, level) for level in range(len(self.rungs))]
-        ends = [here - above for here, above in zip(self.rungs, [*self.rungs[1:], 0], strict=True)]
-        return _sum([cost for cost, count in zip(longest, ends, strict=True) for _ in range(count)])
 
 
 def check_ground(
@@ -231,35 +221,3 @@ def _shrunken(domain: Domain, shrink: Callable[[dict[str, Any]], dict[str, Any]]
     if values[0] == values[1]:
         return Domain(domain.field, "choice", (values[0],))
     return replace(domain, values=tuple(values if domain.word == "randint" else map(float, values)))
-
-
-@lru_cache(maxsize=64)
-def _costs(ground: Ground, sizes: Sizes) -> list[Passes]:
-    """The passes of every setting by itself, costliest first; those of the ends where there are ranges or too many settings."""
-    found = list(itertools.islice(corners(ground.points.domains), _CHECKED_WHOLE))
-    return sorted((_passes(ground, [point], sizes) for point in found), key=_work, reverse=True)
-
-
-@lru_cache(maxsize=64)
-def _longest(ground: Ground, sizes: Sizes, resource: str, level: int) -> Passes:
-    """The costliest way up to a level."""
-    levels = levels_of(ground.points, resource)[: level + 1]
-    configurations = itertools.islice(corners(ground.points.without(resource).domains), _CHECKED_WHOLE)
-    return max((_passes(ground, [{**point, resource: value} for value in levels], sizes) for point in configurations), key=_work)
-
-
-def _passes(ground: Ground, points: Sequence[Point], sizes: Sizes) -> Passes:
-    settings = [construct(ground.entry(point)) for point in points]
-    found: Passes = type(settings[0]).forecast(settings, sizes)
-    return found
-
-
-def _work(passes: Passes) -> int:
-    return passes.forwards + 2 * passes.backwards
-
-
-def _sum(passes: Sequence[Passes]) -> Passes:
-    total = Passes()
-    for one in passes:
-        total = total + one
-    return total

@@ -100,7 +100,7 @@ def test_a_search_that_is_stopped_begins_again_and_gives_the_same(searched, tmp_
 def test_failed_settings_are_rows_and_the_search_goes_on(plan_of, tmp_path, monkeypatch):
     end_to_end = Path(__file__).parents[2] / "end_to_end"
     monkeypatch.syspath_prepend(str(end_to_end / "plugins"))
-    space = "+method.goes_wrong.spaces.ways={how: {choice: [well, raises, nan, memory]}, shrink: {grid: [0.999, 0.99]}}"
+    space = '+method.goes_wrong.spaces.ways={how: {choice: [well, raises, "nan", memory]}, shrink: {grid: [0.999, 0.99]}}'
     words = ("experiment=going_wrong", "methods=[goes_wrong@ways]", space, "search=tpe", "search.budget=8")
     plan = plan_of("--config-dir", str(end_to_end / "yaml"), *words).plan
     folders = Folders(tmp_path / "data", tmp_path / "store", tmp_path / "artifacts")

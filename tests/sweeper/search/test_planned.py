@@ -7,6 +7,7 @@ import pytest
 from sap_core.api import Sizes
 from sweeper.__main__ import main
 from sweeper.forecast import describe
+from sweeper.search.bound import most_passes
 
 SHORT = ("experiment=demo", "seeds=[1]")
 
@@ -86,7 +87,7 @@ def test_a_smoke_run_shrinks_searches(plan_of):
 
 def test_a_forecast_is_an_upper_bound(plan_of):
     cell = plan_of(*SHORT, "methods=[scrub]", "searches=[{methods: [scrub], search: [random, asha], budget: [16, 675]}]").cells[0]
-    few, whole, halved, most = (search.forecast(Sizes(1097, 300)) for search in cell.sampled)
+    few, whole, halved, most = (most_passes(search, Sizes(1097, 300)) for search in cell.sampled)
     alone = [setting.instance.forecast([setting.instance], Sizes(1097, 300)) for setting in cell.searches[0].settings]
     assert whole.backwards == sum(passes.backwards for passes in alone)
     assert few.backwards == sum(sorted(passes.backwards for passes in alone)[-16:])
