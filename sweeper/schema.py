@@ -131,8 +131,8 @@ def check_values(config: Config) -> None:
     searched = [search.name for search in (config.search, *(entry.search for entry in config.searches)) if not search.grid]
     if searched and config.evaluation.name != "full":
         raise UserError(
-            f"search={searched[0]} tells its sampler every setting's score, and evaluation={config.evaluation.name} leaves most without one; "
-            "use evaluation=full"
+            f"search={searched[0]} tells its sampler every setting's score, and evaluation={config.evaluation.name} leaves most without "
+            "one; use evaluation=full"
         )
     if not _DEVICE.fullmatch(backend.device):
         raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
