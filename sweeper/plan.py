@@ -179,14 +179,14 @@ class _Common:
             "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
             "trainer": cell.trainer.name, "pruner": None, "keep": None, "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
-            "val_labels": "noisy" if cell.noise_rate or not cell.dataset.instance.truth_known else "clean",
+            "val_labels": "noisy" if cell.wrong_share or not cell.dataset.instance.truth_known else "clean",
             "precision": _PRECISION, "version": version,
         }  # fmt: skip
 
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
         _, val, test = self.cell.sizes
-        wrong = min(PROBE, round(self.cell.sizes[0] * (self.cell.noise_rate or 0.0)))
+        wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
 
 

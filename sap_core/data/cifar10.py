@@ -15,6 +15,9 @@ from sap_core.data.torchvision_files import Published
 CONFUSED = {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}
 """bird -> airplane, cat <-> dog, deer -> horse, truck -> automobile; the others keep their label (Patrini et al. 2017; DivideMix)."""
 
+SWAPPED = ((0, 2), (4, 7), (1, 9), (3, 5), (6, 8))
+"""airplane and bird, deer and horse, automobile and truck, cat and dog, frog and ship (Prune4ReL)."""
+
 SUPERCLASS = (0, 0, 1, 1, 1, 1, 1, 1, 0, 0)
 """0 vehicles (airplane, automobile, ship, truck), 1 animals: the usual grouping; SAP's own is not public."""
 
@@ -47,7 +50,7 @@ class CIFAR10:
     std: ClassVar[tuple[float, ...]] = (0.247, 0.243, 0.262)
     num_train: ClassVar[int] = 50_000
     num_test: ClassVar[int] = 10_000
-    classes: ClassVar[Classes] = Classes(10, confused=CONFUSED, superclass=SUPERCLASS)
+    classes: ClassVar[Classes] = Classes(10, confused=CONFUSED, superclass=SUPERCLASS, swapped=SWAPPED)
     truth_known: ClassVar[bool] = True
 
     verify: bool = True

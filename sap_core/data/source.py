@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from sap_core.api import Kind
-from sap_core.data.samples import Pixels
+from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
 
 
@@ -39,6 +39,7 @@ class Classes:
     num: int
     confused: Mapping[int, int] | None = None  # class -> the class it is mistaken for (asymmetric noise); others keep their label
     superclass: tuple[int, ...] | None = None  # superclass of each class (hierarchical noise)
+    swapped: tuple[tuple[int, int], ...] | None = None  # pairs mistaken for each other (bidirectional asymmetric noise)
 
 
 @runtime_checkable
@@ -85,13 +86,21 @@ class DataSet(Protocol):
 
 
 @runtime_checkable
-class Noise(Protocol):
-    """A frozen dataclass that corrupts labels."""
+class NoiseKind(Protocol):
+    """A frozen dataclass that corrupts labels: a `Noise`, or a `DataNoise` if labels are not all it looks at.
+
+    Where `rate` is not the share of wrong labels to be expected, a kind may say that share as `expected`.
+    """
 
     version: ClassVar[int]
 
     @property
-    def rate(self) -> float: ...
+    def rate(self) -> float | None: ...  # as asked; None: it cannot be asked for
+
+
+@runtime_checkable
+class Noise(NoiseKind, Protocol):
+    """Noise that looks at labels alone."""
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         """(N,) given labels from (N,) true ones; draws from `rng` only; the input is left alone.
@@ -99,3 +108,25 @@ class Noise(Protocol):
         Raises:
             UserError: the data set lacks the structure that this noise needs.
         """
+
+
+@runtime_checkable
+class DataNoise(NoiseKind, Protocol):
+    """Noise that looks at the images, or reads files of its own below the data folder."""
+
+    def check(self, dataset: DataSet) -> None:
+        """Called while planning, without files.
+
+        Raises:
+            UserError: this noise does not exist for this data set.
+        """
+
+    def inspect(self, dataset: DataSet, root: Path) -> None:
+        """Called before anything runs.
+
+        Raises:
+            UserError: a file of its own is missing or damaged.
+        """
+
+    def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
+        """(N,) given labels. `samples` are all N of the universe under their true labels, on the CPU, normalised and not augmented."""

@@ -122,3 +122,10 @@ def test_cost_table(small):
     (made,) = cost(load([small.write()]))
     assert [one.text for one in made.rows[0][:5]] == ["SAP (alpha16)", "3", "3.00", "12.0", "4.0"]
     assert "Shared seconds as a multiple of SAP (alpha16): SCRUB (grid_a) 2 (settings 0.667)." in made.notes
+
+
+def test_noise_without_an_asked_rate_is_said_to_be_measured(small):
+    small.rows = [replace(row, noise="human_worst", noise_rate=None, noise_rate_true=0.402) for row in small.rows]
+    made = table(small)
+    assert "digits, human_worst noise, small_cnn trained by" in made.caption
+    assert "No noise rate asked, 40.2 % of the training labels really wrong." in markdown(made)

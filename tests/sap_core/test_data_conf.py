@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from sap_core.data.source import DataSet, Noise
+from sap_core.data.source import DataSet, NoiseKind
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path for group in ("dataset", "noise", "model") for path in (CONF / group).glob("*.yaml"))
@@ -50,8 +50,8 @@ def test_the_class_can_be_made_from_the_file(path):
     else:
         filled = {key: MANDATORY[key] if value == "???" else value for key, value in given.items()}
         made = kind(**({**filled, "validation": 2} if path.stem == "folder" else filled))
-        assert isinstance(made, DataSet if path.parent.name == "dataset" else Noise)
+        assert isinstance(made, DataSet if path.parent.name == "dataset" else NoiseKind)
 
 
 def test_there_are_files_to_test():
-    assert len(FILES) >= 14
+    assert len(FILES) >= 23

@@ -188,3 +188,26 @@ def test_a_method_without_spaces_has_one_setting(check):
     cell = check({"method.sap.spaces": ...}, methods=["sap"])
     assert cell.searches[0].name == "sap@only"
     assert len(cell.searches[0].settings) == 1
+
+
+def test_noise_that_people_made_has_a_share_but_no_rate(check):
+    human = shipped("noise", "human_worst")
+    cell = check({"dataset": shipped("dataset", "cifar10"), "noise": human})
+    assert (cell.name, cell.noise_rate, cell.wrong_share) == ("cifar10/human_worst/small_cnn/sgd", None, 0.40208)
+    assert check().wrong_share == 0.25
+    with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be asked"):
+        check({"dataset": shipped("dataset", "cifar10"), "noise": human | {"rate": 0.2}})
+    with pytest.raises(UserError, match="exists for CIFAR10 alone"):
+        check({"noise": human})
+
+
+@pytest.mark.parametrize("name", ["instance", "classifier", "human_aggregate", "pairflip"])
+def test_no_kind_of_noise_is_added_to_labels_that_are_wrong_already(check, name):
+    folder = shipped("dataset", "folder") | {"folder": "x", "num_classes": 2, "num_train": 100, "num_test": 10, "size": 8}
+    with pytest.raises(UserError, match=f"noise={name} cannot be added to folder"):
+        check({"dataset": folder, "noise": shipped("noise", name)}, methods=["sap"])
+
+
+def test_a_class_without_corruption_is_no_noise(check):
+    with pytest.raises(UserError, match="noise"):
+        check({"noise": {"name": "mine", "_target_": "sap_core.data.digits.Digits"}})

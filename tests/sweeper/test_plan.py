@@ -203,3 +203,11 @@ def test_forecasts_add_up(plan_of):
     plan = plan_of("experiment=demo").plan
     assert sum(row.forecast_flops for row in plan.rows) == pytest.approx(sum(job.forecast_flops for job in plan.jobs))
     assert all(job.forecast_flops > 0 for job in plan.jobs)
+
+
+def test_noise_that_people_made_is_planned_as_noise(plan_of):
+    plan = plan_of(
+        "experiment=demo", "name=people", "methods=[sap]", "seeds=[1]", "cells=[{dataset: cifar10, noise: human_worst, model: small_cnn}]"
+    ).plan
+    labels = plan.jobs[0].labels
+    assert (labels["noise"], labels["noise_rate"], labels["val_labels"]) == ("human_worst", None, "noisy")
