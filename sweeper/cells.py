@@ -11,7 +11,7 @@ from torch import nn
 
 from sap_core.api import Corrector, Pruner, Trainer
 from sap_core.data.corruption import check_noise, expected_rate
-from sap_core.data.source import DataSet, NoiseKind
+from sap_core.data.source import DataSet, NoiseKind, can_verify
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
@@ -119,7 +119,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
-    return Cell(
+    cell = Cell(
         dataset,
         noise,
         declare(composed["model"], "model", nn.Module, plugins),
@@ -130,6 +130,20 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in config.methods),
         limit,
     )
+    _check_needs(cell)
+    return cell
+
+
+def _check_needs(cell: Cell) -> None:
+    """Refuses methods that must be told what nobody knows of this data set."""
+    for search in cell.searches:
+        for setting in search.settings:
+            for need in sorted(setting.instance.needs()):
+                if not can_verify(cell.dataset.instance, need):
+                    raise UserError(
+                        f"method {search.name} needs verified samples ({need}), and the true labels of {cell.dataset.name} are unknown; "
+                        f"name a file of labels that were looked up with dataset.verified, or leave the method out"
+                    )
 
 
 def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,11 @@ class _Common:
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
-            labels |= {"information": _information(chosen[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+            labels |= {
+                "information": _information(chosen[0], self.cell),
+                "pruner": baseline.labels["pruner"],
+                "keep": baseline.labels["keep"],
+            }
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
@@ -179,7 +183,7 @@ class _Common:
             "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
             "trainer": cell.trainer.name, "pruner": None, "keep": None, "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
-            "val_labels": "noisy" if cell.wrong_share or not cell.dataset.instance.truth_known else "clean",
+            "val_labels": _val_labels(cell),
             "precision": _PRECISION, "version": version,
         }  # fmt: skip
 
@@ -190,11 +194,18 @@ class _Common:
         return Passes(forwards=settings * (val + test + wrong))
 
 
-def _information(setting: Declared) -> str:
-    """What a method is told beyond the given labels."""
+def _val_labels(cell: Cell) -> str:
+    """Whether the given labels of the validation set are all true."""
+    dataset = cell.dataset.instance
+    clean = getattr(dataset, "val_clean", dataset.truth_known) and not cell.wrong_share
+    return "clean" if clean else "noisy"
+
+
+def _information(setting: Declared, cell: Cell) -> str:
+    """What a method is told beyond the given labels, and by whom."""
     needs: frozenset[Need] = setting.instance.needs()
     if needs:
-        return "oracle"
+        return "verified_file" if getattr(cell.dataset.instance, "verified", "") else "oracle"
     return "scored" if "num_trusted" in setting.settings else "none"
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from analysis.__main__ import _parser as report_parser
 from analysis.__main__ import main as report
+from sap_core.data.prepare import parser as prepare_options
 from sap_core.data.source import Classes, Noise
 from sap_core.records import Planned, Point, Row
 from sap_core.seeding import stream
@@ -105,7 +106,14 @@ def test_every_command_is_of_a_program_that_is_checked():
     known = {"sap-sweep", "sap-report", "sap-slurm", "make", "git", "cd", "python"}
     assert {words[0] for words in commands() if "=" not in words[0]} <= known
     assert {words[:2][1] for words in of() if words[0] == "make"} <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert {named(words[1:3]) for words in of() if words[0] == "python"} == {"-m sweeper.execute", "-m examples.correct_resnet18"}
+    assert {named(words[1:3]) for words in of() if words[0] == "python"} == {
+        "-m sweeper.execute", "-m examples.correct_resnet18", "-m sap_core.data.prepare",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", of("python", "-m", "sap_core.data.prepare"), ids=named)
+def test_preparations_are_of_sets_that_exist(words):
+    prepare_options().parse_args(words)
 
 
 @pytest.mark.parametrize("words", of("sap-sweep"), ids=named)

@@ -56,9 +56,12 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     source = _load(canonical_json(spec["dataset"]), root)
     seed, name = spec["seed"], spec["dataset"]["target"]
     given = _given(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
-    truth = Truth(source.train_labels if dataset.truth_known else None)
+    truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
     split_seed = seed if dataset.split_seed is None else dataset.split_seed
-    train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
+    if source.own_validation:
+        train_index, val_index = torch.arange(len(given)).split([len(given) - source.own_validation, source.own_validation])
+    else:
+        train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
     test_index = torch.arange(len(source.test_labels))
     if spec["limit"]:
         train_index, val_index, test_index = (

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from sap_core.api import Kind
+from sap_core.api import Kind, Need
 from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
 
@@ -22,6 +22,9 @@ class Source:
     train_labels: Tensor  # (N,) int64, or float for regression
     test: Pixels
     test_labels: Tensor
+    own_validation: int = 0  # the last so many of `train` are the set's own validation part; 0: one is drawn
+    audited: Tensor | None = None  # (N,) true labels where somebody looked them up, -1 elsewhere; classes only
+    true_labels: Tensor | None = None  # (N,) where the files tell them beside labels that may be wrong
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class Classes:
 class DataSet(Protocol):
     """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
 
-    A published set knows it as class variables; a set of the user's own is told it by its fields.
+    A published set knows it as class variables; a set of the user's own is told it by its fields. Three more are optional: `verified`, a
+    file of true labels that somebody looked up (see audit.py); `val_clean`, that its own validation part has clean labels whatever the
+    others have; `true_labels`, that its files tell the true labels beside the given ones.
     """
 
     version: ClassVar[int]
@@ -83,6 +88,12 @@ class DataSet(Protocol):
 
     def load(self, root: Path) -> Source:
         """Reads the files (once per process: the platform caches)."""
+
+
+def can_verify(dataset: DataSet, need: Need) -> bool:
+    """Can this data set's own truth, or the user's audit of it, serve what a method asks for?"""
+    known = dataset.truth_known or getattr(dataset, "true_labels", False)
+    return bool(known or (getattr(dataset, "verified", "") and need is not Need.TRUE_LABELS))
 
 
 @runtime_checkable

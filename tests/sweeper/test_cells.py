@@ -211,3 +211,23 @@ def test_no_kind_of_noise_is_added_to_labels_that_are_wrong_already(check, name)
 def test_a_class_without_corruption_is_no_noise(check):
     with pytest.raises(UserError, match="noise"):
         check({"noise": {"name": "mine", "_target_": "sap_core.data.digits.Digits"}})
+
+
+FOLDER = {"folder": "x", "num_classes": 2, "num_train": 100, "num_test": 10, "size": 8}
+
+
+def test_methods_that_must_be_told_are_refused_where_nobody_knows(check):
+    folder = shipped("dataset", "folder") | FOLDER
+    none = shipped("noise", "none")
+    for method in ("scrub", "ssd", "finetune", "retrain"):
+        with pytest.raises(UserError, match=f"method {method}@.* needs verified samples .* of folder are unknown; name a file"):
+            check({"dataset": folder, "noise": none}, methods=[method])
+    assert check({"dataset": folder | {"verified": "audit.csv"}, "noise": none}, methods=["scrub", "sap"]).searches
+    assert check({"dataset": folder | {"truth_known": True}, "noise": none}, methods=["scrub"]).searches
+
+
+def test_a_set_with_clean_validation_labels_needs_no_clean_training_labels(check):
+    cell = check({"dataset": shipped("dataset", "clothing1m"), "noise": shipped("noise", "none")}, methods=["sap"])
+    assert cell.sizes == (1_000_000, 14_313, 10_526)
+    with pytest.raises(UserError, match="noise=symmetric cannot be added to clothing1m"):
+        check({"dataset": shipped("dataset", "clothing1m")}, methods=["sap"])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sap_core.data.noise.common import check_rate
+from sap_core.data.noise.common import batch_for, check_rate
 from sap_core.data.samples import SampleView
 from sap_core.data.source import DataSet
 from sap_core.errors import UserError
@@ -64,7 +64,7 @@ class Classifier:
         order = rng.child("which").permutation(len(labels))
         best: tuple[Tensor, Tensor] | None = None
         with _one_thread():
-            features_ND = _features(samples)
+            features_ND = _features(samples, batch_for(dataset.shape))
             for seen in _sizes(classes, len(labels)):
                 answers = _answers(_trained(features_ND, labels, order[:seen], classes, rng.child("train", seen)), features_ND)
                 left = _wrong_from(answers[order] != labels[order])
@@ -96,10 +96,10 @@ def _wrong_from(wrong_N: Tensor) -> Tensor:
     return torch.cat([wrong_N.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=torch.int64)])
 
 
-def _features(samples: SampleView) -> Tensor:
+def _features(samples: SampleView, size: int) -> Tensor:
     """(N, D) float32: normalised inputs, images averaged down."""
     rows = []
-    for batch in samples.batches(512):
+    for batch in samples.batches(size):
         inputs = batch.inputs
         if inputs.ndim == 4 and max(inputs.shape[2:]) > SIDE:
             height, width = (min(SIDE, side) for side in inputs.shape[2:])

@@ -7,6 +7,8 @@ Shapes: N samples, M samples picked.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,11 @@ def check_labels(labels: Tensor, classes: Classes, kind: str) -> None:
 def pick(num: int, rate: float, rng: Stream) -> Tensor:
     """(M,) exactly int(rate * num) positions without repeats, as the reference counts them."""
     return rng.child("which").permutation(num)[: int(rate * num)]
+
+
+def batch_for(shape: tuple[int, ...]) -> int:
+    """How many inputs of this shape make a batch of about 16 MiB of float32, so that large images need no large memory."""
+    return max(1, 2**22 // math.prod(shape))
 
 
 def hit(num: int, rate: float, rng: Stream) -> Tensor:
