@@ -231,3 +231,12 @@ def test_a_set_with_clean_validation_labels_needs_no_clean_training_labels(check
     assert cell.sizes == (1_000_000, 14_313, 10_526)
     with pytest.raises(UserError, match="noise=symmetric cannot be added to clothing1m"):
         check({"dataset": shipped("dataset", "clothing1m")}, methods=["sap"])
+
+
+def test_one_computation_under_two_names_is_refused(check, plan_of):
+    twin = copy.deepcopy(plan_of("experiment=demo").composed.cells[0]["method"]["sap"]) | {"name": "twin"}
+    with pytest.raises(UserError, match="methods 'sap' and 'twin' are the same computation in spaces of the same name"):
+        check({"method.twin": twin}, methods=["sap", "twin"])
+    check({"method.twin": twin}, methods=["sap", "twin@released5"])  # another space's rows are its own
+    apart = check({"method.twin": twin, "method.twin.corrector.num_trusted": 77}, methods=["sap", "twin@alpha16"])
+    assert [search.method for search in apart.searches] == ["sap", "twin"]
