@@ -217,6 +217,7 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
 
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
+    from sap_core.data.source import DataNoise
     from sweeper.plan import data_key, make_plan
 
     cells = _check(composed)
@@ -224,6 +225,8 @@ def _planned(composed: Composed, places: Places) -> Plan:
     for cell in cells:
         if data_key(cell) not in prints:
             prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
+        if isinstance(cell.noise.instance, DataNoise):
+            cell.noise.instance.inspect(cell.dataset.instance, places.data)
     return make_plan(composed.config, cells, prints)
 
 

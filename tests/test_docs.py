@@ -12,6 +12,7 @@ import yaml
 
 from analysis.__main__ import _parser as report_parser
 from analysis.__main__ import main as report
+from sap_core.data.prepare import parser as prepare_options
 from sap_core.data.source import Classes, Noise
 from sap_core.records import Planned, Point, Row, Timing
 from sap_core.seeding import stream
@@ -105,7 +106,14 @@ def test_every_command_is_of_a_program_that_is_checked():
     known = {"sap-sweep", "sap-report", "sap-slurm", "make", "git", "cd", "python"}
     assert {words[0] for words in commands() if "=" not in words[0]} <= known
     assert {words[:2][1] for words in of() if words[0] == "make"} <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert {named(words[1:3]) for words in of() if words[0] == "python"} == {"-m sweeper.execute", "-m examples.correct_resnet18"}
+    assert {named(words[1:3]) for words in of() if words[0] == "python"} == {
+        "-m sweeper.execute", "-m examples.correct_resnet18", "-m sap_core.data.prepare",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", of("python", "-m", "sap_core.data.prepare"), ids=named)
+def test_preparations_are_of_sets_that_exist(words):
+    prepare_options().parse_args(words)
 
 
 @pytest.mark.parametrize("words", of("sap-sweep"), ids=named)
@@ -177,11 +185,11 @@ def test_the_classes_of_the_extending_page_are_parts():
     for info, text in blocks(ROOT / "docs/adding.md", "python"):
         if "title" not in info:
             exec(text, space)
-    noise, labels = space["PairFlip"](rate=0.25), torch.arange(40) % 10
+    noise, labels = space["OffByOne"](rate=0.25), torch.arange(40) % 10
     assert isinstance(noise, Noise)
     given = noise.corrupt(labels, Classes(10), stream(1, "noise"))
     assert int((given != labels).sum()) == 10
-    assert set((given - labels).tolist()) <= {0, 1, -9}
+    assert set((given - labels).tolist()) <= {0, 1, -1, 9, -9}
     assert space["Perceptron"](10, (1, 8, 8))(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
