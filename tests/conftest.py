@@ -182,37 +182,6 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], rtol: float =
         torch.testing.assert_close(value, other[name], rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
 
 
-Gradients = Callable[[nn.Module, Batch, int, Stream], Sequence[Tensor]]
-"""(network, mini-batch, epoch, the step's stream) -> one gradient per parameter."""
-
-
-def plain_training(task: Task, epochs: int, rate: float, gradients_of: Gradients, size: int = 16) -> nn.Module:
-    """Nesterov's method written out: v <- mu v + g, w <- w - rate (g + mu v), with g the method's gradient plus weight decay."""
-    momentum, weight_decay = 0.9, 5e-4
-    net = task.build(0).train()
-    velocity = [torch.zeros_like(p) for p in net.parameters()]
-    for epoch in range(1, epochs + 1):
-        rng = stream(task.seed, "train", epoch)
-        with rng.child("layers").scope():
-            for number, batch in enumerate(task.train.batches(size, rng, views=("augmented",))):
-                gradients = gradients_of(net, batch, epoch, rng.child("step", number))
-                with torch.no_grad():
-                    for place, (p, g) in enumerate(zip(net.parameters(), gradients, strict=True)):
-                        g = g + weight_decay * p
-                        velocity[place] = momentum * velocity[place] + g
-                        p -= rate * (g + momentum * velocity[place])
-    return net.eval()
-
-
-def gradients_of_losses(losses_of: Callable[[Tensor, Batch, int], Tensor]) -> Gradients:
-    """For `plain_training`: gradients of the mean of a loss per sample, (logits, mini-batch, epoch) -> (B,)."""
-
-    def gradients_of(net: nn.Module, batch: Batch, epoch: int, rng: Stream) -> Sequence[Tensor]:
-        return torch.autograd.grad(losses_of(net(batch.inputs), batch, epoch).mean(), list(net.parameters()))
-
-    return gradients_of
-
-
 def passes(run: PlainRun) -> tuple[int, int]:
     """(forwards, backwards) of all pieces."""
     return sum(piece.forwards for piece in run.meter.pieces), sum(piece.backwards for piece in run.meter.pieces)
@@ -229,6 +198,6 @@ def toys() -> SimpleNamespace:
     """All of the above by name."""
     offered = (
         "NETS", "NUM_CLASSES", "SEED", "BatchNormNet", "BreakingSamples", "DropoutNet", "StoringRun", "assert_close", "assert_plain",
-        "assert_same_bits", "breaking", "gradients_of_losses", "images_and_labels", "make_task", "passes", "plain_training", "weights",
+        "assert_same_bits", "breaking", "images_and_labels", "make_task", "passes", "weights",
     )  # fmt: skip
     return SimpleNamespace(**{name: globals()[name] for name in offered})

@@ -71,9 +71,12 @@ class SAM:
     def perturbation(self, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
         """e, one tensor per parameter, from the gradients they hold."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        scales = [parameter.abs() if self.adaptive else torch.ones_like(parameter) for parameter in parameters]
-        norm = torch.stack([(scale * gradient).norm() for scale, gradient in zip(scales, gradients, strict=True)]).norm()
-        return [self.rho / (norm + TINY) * scale**2 * gradient for scale, gradient in zip(scales, gradients, strict=True)]
+        if self.adaptive:
+            gradients = [parameter.abs() * gradient for parameter, gradient in zip(parameters, gradients, strict=True)]
+        scale = self.rho / (torch.stack([gradient.norm() for gradient in gradients]).norm() + TINY)
+        if self.adaptive:
+            gradients = [parameter.abs() * gradient for parameter, gradient in zip(parameters, gradients, strict=True)]
+        return [scale * gradient for gradient in gradients]
 
     def forecast(self, sizes: Sizes) -> Passes:
         """Twice those of the recipe's training."""

@@ -58,13 +58,13 @@ def plain_mentornet(mentor, kept):
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
 @pytest.mark.parametrize(("percentile", "ema", "burn_in"), [(0.7, 0.05, 10), (0.5, 0.9, 0), (1.0, 0.0, 1)])
-def test_mentornet_equals_the_plain_loop(toys, net, percentile, ema, burn_in):
+def test_mentornet_equals_the_plain_loop(toys, plain, net, percentile, ema, burn_in):
     task = toys.make_task(net, augment="crop_flip")
     run = toys.StoringRun()
     fitted = MentorNet(percentile, ema, burn_in, recipe=RECIPE).fit(task, run)
     kept = {}
     mentor = PlainMentor(percentile, ema, min(burn_in, 0.2 * EPOCHS))
-    expected = toys.plain_training(task, EPOCHS, RATE, plain_mentornet(mentor, kept))
+    expected = plain.training(task, EPOCHS, RATE, plain_mentornet(mentor, kept))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
     assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
     assert float(run.stored["parts"]["tables"]["threshold"]) == pytest.approx(mentor.threshold, rel=1e-4)
@@ -97,14 +97,14 @@ def plain_mentormix(first, second, alpha, batches_kept):
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
 @pytest.mark.parametrize("second", [True, False])
-def test_mentormix_equals_the_plain_loop(toys, net, second):
+def test_mentormix_equals_the_plain_loop(toys, plain, net, second):
     task = toys.make_task(net, augment="flip")
     run = toys.StoringRun()
     fitted = MentorMix(0.7, 0.4, 0.1, 10, second, recipe=RECIPE).fit(task, run)
     mentors = [PlainMentor(0.7, 0.1, 0.2 * EPOCHS) for _ in range(2)]
     kept = {}
     gradients_of = plain_mentormix(mentors[0], mentors[1] if second else None, 0.4, kept)
-    expected = toys.plain_training(task, EPOCHS, RATE, gradients_of)
+    expected = plain.training(task, EPOCHS, RATE, gradients_of)
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
     assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
     stored = run.stored["parts"]["tables"]["thresholds"].tolist()

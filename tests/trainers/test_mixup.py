@@ -35,12 +35,12 @@ def mixed_gradients(alpha, shares):
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_equals_the_plain_loop(toys, net, kind):
+def test_equals_the_plain_loop(toys, plain, net, kind):
     task = toys.make_task(net, augment="crop_flip", kind=kind)
     run = PlainRun()
     fitted = MixUp(alpha=0.7, recipe=RECIPE).fit(task, run)
     shares = []
-    expected = toys.plain_training(task, EPOCHS, RATE, mixed_gradients(0.7, shares))
+    expected = plain.training(task, EPOCHS, RATE, mixed_gradients(0.7, shares))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
     assert len(set(shares)) == len(shares), "every mini-batch has a share of its own"
     assert min(shares) < 0.5 < max(shares), "shares are not folded"

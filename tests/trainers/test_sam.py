@@ -18,7 +18,7 @@ RECIPE = SGD(epochs=EPOCHS, learning_rate=RATE, batch_size=16, schedule="constan
 
 
 def plain_sam(rho, adaptive, statistics_twice):
-    """For `plain_training`: the gradient at w + e, taken on a copy of the network that is moved there."""
+    """For `plain.training`: the gradient at w + e, taken on a copy of the network that is moved there."""
 
     def gradients_of(net, batch, epoch, rng):
         def loss_of(network):
@@ -50,17 +50,17 @@ def plain_sam(rho, adaptive, statistics_twice):
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
 @pytest.mark.parametrize(("rho", "adaptive", "updates"), [(0.3, False, "first"), (0.3, False, "both"), (2.0, True, "first")])
-def test_equals_the_plain_loop(toys, net, rho, adaptive, updates):
+def test_equals_the_plain_loop(toys, plain, net, rho, adaptive, updates):
     task = toys.make_task(net, augment="crop_flip")
     fitted = SAM(rho=rho, adaptive=adaptive, norm_updates=updates, recipe=RECIPE).fit(task, PlainRun())
-    expected = toys.plain_training(task, EPOCHS, RATE, plain_sam(rho, adaptive, updates == "both"))
+    expected = plain.training(task, EPOCHS, RATE, plain_sam(rho, adaptive, updates == "both"))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
 
 
-def test_works_for_numbers(toys):
+def test_works_for_numbers(toys, plain):
     task = toys.make_task(kind="regression")
     fitted = SAM(rho=0.3, recipe=RECIPE).fit(task, PlainRun())
-    expected = toys.plain_training(task, EPOCHS, RATE, plain_sam(0.3, False, False))
+    expected = plain.training(task, EPOCHS, RATE, plain_sam(0.3, False, False))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
 
 

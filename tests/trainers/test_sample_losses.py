@@ -72,24 +72,22 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
-def test_equals_the_plain_loop(toys, case, net):
+def test_equals_the_plain_loop(toys, plain, case, net):
     trainer, losses = CASES[case]
     task = toys.make_task(net, augment="crop_flip")
     fitted = trainer.fit(task, PlainRun())
-    expected = toys.plain_training(task, EPOCHS, RATE, toys.gradients_of_losses(lambda logits, batch, epoch: losses(logits, batch.labels)))
+    expected = plain.training(task, EPOCHS, RATE, plain.of_losses(lambda logits, batch, epoch: losses(logits, batch.labels)))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
 
 
-def test_gls_warms_up_with_plain_cross_entropy(toys):
+def test_gls_warms_up_with_plain_cross_entropy(toys, plain):
     task = toys.make_task()
     fitted = GLS(rate=-0.4, warmup_epochs=2, recipe=RECIPE).fit(task, PlainRun())
 
     def losses(logits, batch, epoch):
         return gls(0.0 if epoch <= 2 else -0.4)(logits, batch.labels)
 
-    toys.assert_close(
-        toys.weights(fitted.model), toys.weights(toys.plain_training(task, EPOCHS, RATE, toys.gradients_of_losses(losses))), 1e-3, 2e-5
-    )
+    toys.assert_close(toys.weights(fitted.model), toys.weights(plain.training(task, EPOCHS, RATE, plain.of_losses(losses))), 1e-3, 2e-5)
     all_plain = GLS(rate=-0.4, warmup_epochs=3, recipe=RECIPE).fit(task, PlainRun()).model
     toys.assert_close(toys.weights(all_plain), toys.weights(RECIPE.fit(task, PlainRun()).model), 1e-3, 2e-5)
 
@@ -163,7 +161,7 @@ def test_losses_have_finite_gradients_where_the_given_class_has_no_probability_l
 
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
-def test_elr_equals_the_plain_loop_and_hands_out_its_targets(toys, net):
+def test_elr_equals_the_plain_loop_and_hands_out_its_targets(toys, plain, net):
     task = toys.make_task(net, augment="flip")
     fitted = ELR(beta=0.6, strength=2.0, recipe=RECIPE).fit(task, PlainRun())
     targets = {position: torch.zeros(4) for position in range(80)}
@@ -177,7 +175,7 @@ def test_elr_equals_the_plain_loop_and_hands_out_its_targets(toys, net):
             found.append(-(z - z.exp().sum().log())[y] + 2.0 * torch.log(1 - (targets[position] * p).sum()))
         return torch.stack(found)
 
-    expected = toys.plain_training(task, EPOCHS, RATE, toys.gradients_of_losses(losses))
+    expected = plain.training(task, EPOCHS, RATE, plain.of_losses(losses))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
     torch.testing.assert_close(fitted.per_sample["targets"], torch.stack(list(targets.values())), rtol=1e-3, atol=1e-5)
 
