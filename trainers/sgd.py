@@ -161,9 +161,9 @@ class SGD:
 
     def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1) -> Passes:
         """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch."""
-        checks = 0 if self.until_train_acc is None else self.epochs // self.check_every
-        looks = self.epochs * sizes.val if self._validates() else 0
-        return Passes((forwards * self.epochs + checks) * sizes.train + looks, backwards * self.epochs * sizes.train)
+        fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
+        looks = self.epochs if self._validates() else 0
+        return Passes((forwards * self.epochs + fits) * sizes.train + looks * sizes.val, backwards * self.epochs * sizes.train)
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
