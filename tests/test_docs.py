@@ -12,14 +12,17 @@ import yaml
 
 from analysis.__main__ import _parser as report_parser
 from analysis.__main__ import main as report
+from sap_core.api import Sizes, Trainer
 from sap_core.data.prepare import parser as prepare_options
 from sap_core.data.source import Classes, Noise
 from sap_core.records import Planned, Point, Row, Timing
+from sap_core.run import PlainRun
 from sap_core.seeding import stream
 from slurm.__main__ import main as slurm
 from sweeper.__main__ import main as sap_sweep
 from sweeper.app import check_command
 from sweeper.worker import _parse as worker_options
+from trainers.sgd import SGD
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -180,7 +183,7 @@ def test_code_runs(page, home, monkeypatch):
             exec(compile(ast.parse(text), str(page), "exec"), {"__name__": page.stem})
 
 
-def test_the_classes_of_the_extending_page_are_parts():
+def test_the_classes_of_the_extending_page_are_parts(toys):
     space = {}
     for info, text in blocks(ROOT / "docs/adding.md", "python"):
         if "title" not in info:
@@ -190,6 +193,12 @@ def test_the_classes_of_the_extending_page_are_parts():
     given = noise.corrupt(labels, Classes(10), stream(1, "noise"))
     assert int((given != labels).sum()) == 10
     assert set((given - labels).tolist()) <= {0, 1, -1, 9, -9}
+    for trainer in (space["Focal"](recipe=SGD(epochs=2)), space["SmallLoss"](recipe=SGD(epochs=2)), space["Twins"](epochs=2)):
+        assert isinstance(trainer, Trainer)
+        run = PlainRun()
+        trainer.fit(toys.make_task(), run)
+        forecast = trainer.forecast(Sizes(train=80, val=20))
+        assert toys.passes(run) == (forecast.forwards, forecast.backwards)
     assert space["Perceptron"](10, (1, 8, 8))(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
