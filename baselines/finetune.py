@@ -35,9 +35,7 @@ class Descends(Protocol):
     def augment(self) -> bool: ...
 
 
-def along(
-    settings: Sequence[Descends], trajectory: Trajectory, retain: Samples, task: Task, run: Run
-) -> Iterator[tuple[int, nn.Module]]:
+def along(settings: Sequence[Descends], trajectory: Trajectory, retain: Samples, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
     """Trains on `retain` as the first setting says, and yields each setting's network at its last epoch."""
     first = settings[0]
     views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)

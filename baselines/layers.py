@@ -3,8 +3,8 @@
 A layer is a module that owns a weight of two or more dimensions (a convolution, a linear map); layers count in the order in which the
 network registers them, shortcuts included. What is registered between two layers (norms, biases) belongs to the earlier one.
 
-Source: Goel, Prabhu and Kumaraguru, "Evaluating inexact unlearning requires revisiting forgetting" (CF-k and EU-k), and the corrective
-unlearning benchmark, which runs the frozen part in evaluation mode. Deviation: the benchmark cuts its networks by hand at blocks.
+Source: the corrective unlearning benchmark (Goel et al. 2024), which runs the frozen part in evaluation mode. Deviation: it cuts its
+networks by hand, at blocks.
 """
 
 from __future__ import annotations

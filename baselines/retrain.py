@@ -19,7 +19,10 @@ from sap_core.api import Need, Passes, Run, Sizes, Task, Trainer
 
 @dataclass(frozen=True)
 class Retrain:
-    """Fits `recipe` to verified retain samples, starting from the baseline's own initialisation. `model` only scores samples, where `source` is scored."""
+    """Fits `recipe` to verified retain samples, starting from the baseline's own initialisation.
+
+    `model` is looked at only where it has to score samples (`source` = "scored").
+    """
 
     version: ClassVar[int] = 1
 

@@ -102,7 +102,7 @@ class SCRUB:
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
-    def check(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""
         chosen.check_classes("scrub", kind, "compares distributions over classes")
 
@@ -123,7 +123,7 @@ class SCRUB:
             UserError: the task is a regression, which has no distribution over classes to compare.
         """
         first, users = settings[0], tree(settings)
-        first.check(task.kind, model)
+        first.refuse(task.kind, model)
         retain, forget = chosen.retain_and_forget_of(first, model, task, run)
         rewinding = Rewinding(forget, task, run) if first.rewind else None
         with run.meter("collect"):
@@ -169,9 +169,7 @@ class _Passes:
     run: Run
 
     @classmethod
-    def prepare(
-        cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool
-    ) -> _Passes:
+    def prepare(cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool) -> _Passes:
         """Asks the teacher; about the forget samples only where some setting ever `ascends`."""
         network = deepcopy(model).eval()
         retain_teacher = forget_teacher = live(network, run)

@@ -1,4 +1,4 @@
-"""A network on its way through training epochs that settings share: read off on the way, forked where they part, given up where it diverges."""
+"""A network on its way through epochs that settings share: read off on the way, forked where they part, given up where it diverges."""
 
 from __future__ import annotations
 
