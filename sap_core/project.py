@@ -1,7 +1,7 @@
 """Projected weights: W <- W P for every layer that was observed, on a copy of the network.
 
 Biases, norms, buffers and everything else stay as they are; the first layer and the head are corrected like any other. Arithmetic is
-float64; the result is cast to the weight's own type at the very end.
+float64 (but for a last product in float32, where that is asked for); the result is cast to the weight's own type at the very end.
 
 Shapes: K groups, O outputs per group, D inputs per group, Q directions (D or N), N columns.
 """
@@ -30,7 +30,7 @@ class InBasis:
     basis: spectrum.Basis
 
     def at(self, alpha: float) -> Tensor:
-        """(K, O, D) float64 W P(alpha)."""
+        """(K, O, D) W P(alpha), in the type of the basis."""
         return spectrum.basis_product(self.left, self.basis, alpha)
 
     @property
@@ -39,14 +39,16 @@ class InBasis:
         return 2 * self.left.numel() * self.basis.directions.shape[-1]
 
 
-def factor(model: nn.Module, moments: Mapping[str, Moments]) -> dict[str, InBasis]:
+def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype = torch.float64) -> dict[str, InBasis]:
     """The layers of `moments`, by name, in the basis of equation (2), or (5) where there were fewer columns than inputs.
 
-    Layers that share their moments share their basis.
+    Layers that share their moments share their basis. `build` is the type of the product that each alpha will cost; all that comes before
+    it is float64.
     """
     bases = {key: _basis(each) for key, each in {id(each): each for each in moments.values()}.items()}
+    rounded = {key: basis.rounded(build) for key, basis in bases.items()}
     return {
-        name: InBasis(as_matrix(weight_of(model, name), each.handler) @ bases[id(each)].directions.mT, bases[id(each)])
+        name: InBasis((as_matrix(weight_of(model, name), each.handler) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
         for name, each in moments.items()
     }
 

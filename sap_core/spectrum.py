@@ -10,7 +10,8 @@ With R (D, N) the inputs of a layer as columns, C = R R^T / tr(R R^T), and C = V
 
 (3) equals alpha/(alpha - 1) [I - ((alpha - 1) C + I)^-1] but has no pole at alpha = 1, where P = C; (4) is (3) by the push-through
 identity. None divides by an energy, so no threshold decides which directions count. What comes out is W P for weights W (P itself is
-the case W = I); everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha.
+the case W = I); everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha. Only the last product of
+(2) and (5), one per alpha, may be made in float32: it then carries float32's rounding (3e-7) and nothing else.
 
 No inputs at all (trace 0: a dead layer) means P = 0, the projector on an empty range: such weights only ever saw zeros.
 
@@ -22,7 +23,7 @@ Shapes: K groups of input channels (1 unless a convolution has more), D inputs, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -56,7 +57,7 @@ def importance(energy: Tensor, alpha: float) -> Tensor:
 class Basis:
     """Directions that serve every alpha: P = directions^T diag(scale(alpha)) directions."""
 
-    directions: Tensor  # (K, Q, D)
+    directions: Tensor  # (K, Q, D) float64, or what `rounded` made of it
     energy: Tensor  # (K, Q) r: non-negative, sums to one (to zero without inputs)
     dual: bool  # equation (5): the directions are X U, of length sqrt(r), instead of unit vectors
 
@@ -64,6 +65,10 @@ class Basis:
         """(K, Q) the diagonal of (2), or of (5) for a dual basis."""
         check_alpha(alpha)
         return alpha / ((alpha - 1) * self.energy + 1) if self.dual else importance(self.energy, alpha)
+
+    def rounded(self, dtype: torch.dtype) -> Basis:
+        """The directions as `dtype`; the energies, which float32 would lose, stay float64."""
+        return replace(self, directions=self.directions.to(dtype))
 
 
 def eigenbasis(gram_KDD: Tensor) -> Basis:
@@ -80,8 +85,9 @@ def dual_basis(columns_KDN: Tensor) -> Basis:
 
 
 def basis_product(left_KOQ: Tensor, basis: Basis, alpha: float) -> Tensor:
-    """(K, O, D) W P by (2) or (5), given `left` = W directions^T, which no alpha changes."""
-    return (left_KOQ * basis.scale(alpha).unsqueeze(-2)) @ basis.directions
+    """(K, O, D) W P by (2) or (5), given `left` = W directions^T, which no alpha changes; in the type of `left` and the directions."""
+    scale_KQ = basis.scale(alpha).to(left_KOQ.dtype)
+    return (left_KOQ * scale_KQ.unsqueeze(-2)) @ basis.directions
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -120,6 +120,8 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         noise.instance.corrupt(labels, classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
+    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in config.methods)
+    _refuse_twins(searches)
     return Cell(
         dataset,
         noise,
@@ -128,7 +130,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         preprocess,
         declare(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
         keep if pruned else None,
-        tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in config.methods),
+        searches,
         limit,
     )
 
@@ -175,6 +177,19 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
             f"space '{space_name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
         )
     return Search(method, space_name, space.hash(base), tuple(different.values()))
+
+
+def _refuse_twins(searches: Sequence[Search]) -> None:
+    """Two methods of one class with a setting and a space's name in common would write one row under two names."""
+    owners: dict[str, str] = {}
+    for search in searches:
+        for setting in search.settings:
+            owner = owners.setdefault(canonical_json([search.space, setting.identity()]), search.method)
+            if owner != search.method:
+                raise UserError(
+                    f"methods '{owner}' and '{search.method}' are the same computation in spaces of the same name ('{search.space}'), "
+                    f"so their rows could not be told apart; name one of them only, or rename the space of one"
+                )
 
 
 def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:

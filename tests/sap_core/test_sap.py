@@ -114,6 +114,21 @@ def test_equals_naive_sap(alpha):
         assert torch.equal(value, corrected.state_dict()[name]) == (name not in changed), name
 
 
+def test_float32_build_differs_by_its_rounding_only():
+    """Also for a layer that sees fewer columns than inputs (deep), whose basis has directions as short as their energies."""
+    model, data = network(), task()
+    ((_, exact),) = SAP.correct([SAP(30000.0, 5, batch_size=5)], model, data, PlainRun())
+    ((_, rounded),) = SAP.correct([SAP(30000.0, 5, batch_size=5, build="float32")], model, data, PlainRun())
+    apart = 0
+    for name, weight in exact.named_parameters():
+        other = rounded.get_parameter(name)
+        assert other.dtype == weight.dtype
+        assert torch.linalg.norm(other - weight) <= 1e-6 * torch.linalg.norm(weight), name
+        apart += not torch.equal(other, weight)
+    assert apart  # another arithmetic was used
+    assert SAP(build="float32").family() != SAP().family()
+
+
 @pytest.mark.parametrize("alpha", [2000.0, 300000.0, 1.0e6])
 @pytest.mark.parametrize("count", [1, 4, 40])
 def test_library_call_equals_naive_sap_in_float64(alpha, count):
@@ -312,6 +327,7 @@ def test_regression_trusts_the_smallest_residual():
     [
         {"alpha": 0.0}, {"alpha": float("nan")}, {"num_trusted": 0}, {"batch_size": 0}, {"trusted": "los"},
         {"skip": 1.0}, {"skip": -0.1}, {"skip": float("nan")}, {"trusted": "expert", "skip": 0.1}, {"trusted": "uniform", "skip": 0.1},
+        {"build": "bfloat16"},
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong):

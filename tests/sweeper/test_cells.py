@@ -188,3 +188,12 @@ def test_a_method_without_spaces_has_one_setting(check):
     cell = check({"method.sap.spaces": ...}, methods=["sap"])
     assert cell.searches[0].name == "sap@only"
     assert len(cell.searches[0].settings) == 1
+
+
+def test_one_computation_under_two_names_is_refused(check, plan_of):
+    twin = copy.deepcopy(plan_of("experiment=demo").composed.cells[0]["method"]["sap"]) | {"name": "twin"}
+    with pytest.raises(UserError, match="methods 'sap' and 'twin' are the same computation in spaces of the same name"):
+        check({"method.twin": twin}, methods=["sap", "twin"])
+    check({"method.twin": twin}, methods=["sap", "twin@released5"])  # another space's rows are its own
+    apart = check({"method.twin": twin, "method.twin.corrector.num_trusted": 77}, methods=["sap", "twin@alpha16"])
+    assert [search.method for search in apart.searches] == ["sap", "twin"]
