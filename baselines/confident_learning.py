@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -24,16 +25,21 @@ from sap_core.errors import UserError, unknown
 FilterBy = Literal["prune_by_class", "prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given"]
 
 
+def check_installed() -> None:
+    """Raises UserError where cleanlab is missing."""
+    if find_spec("cleanlab") is None:
+        raise UserError("method 'confident_learning' needs cleanlab, which is not installed; pip install 'sap-sweep[cleaning]'")
+
+
 def label_issues(probabilities_NC: Tensor, given_N: Tensor, filter_by: FilterBy) -> Tensor:
     """(N,) bool: which given labels confident learning takes for wrong.
 
     Raises:
         UserError: cleanlab is not installed.
     """
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise UserError("method 'confident_learning' needs cleanlab, which is not installed; pip install 'sap-sweep[cleaning]'") from error
+    check_installed()
+    from cleanlab.filter import find_label_issues
+
     found = find_label_issues(given_N.numpy(), probabilities_NC.numpy(), filter_by=filter_by, n_jobs=1)
     return torch.as_tensor(found, dtype=torch.bool)
 
@@ -67,7 +73,7 @@ class ConfidentLearning:
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression, and where cleanlab is missing."""
         check_classes("confident_learning", kind, "counts confusions of classes")
-        label_issues(torch.eye(2, dtype=torch.float64), torch.arange(2), self.filter_by)
+        check_installed()
 
     def family(self) -> Hashable:
         return cleaning.family("confident_learning", self, self.filter_by)

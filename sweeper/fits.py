@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from sap_core.construct import construct
 from sap_core.errors import UserError
+from sweeper.cells import Cell
 from sweeper.forecast import flops_of
-
-if TYPE_CHECKING:
-    from sweeper.cells import Cell
 
 COUNTS = ("num_trusted", "num_retain", "num_forget")
 """Fields of methods that count training samples."""

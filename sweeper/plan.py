@@ -119,9 +119,9 @@ class _Common:
             )
             job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
             instances = [setting.instance for setting in chosen]
-            passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+            passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
-            labels |= {"information": _information(chosen[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+            labels |= {"information": _information(chosen[0], self.cell.dataset), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
@@ -183,6 +183,10 @@ class _Common:
             "precision": _PRECISION, "version": version,
         }  # fmt: skip
 
+    def _sizes(self) -> Sizes:
+        train, val, _ = self.cell.sizes
+        return Sizes(train, val, self.cell.dataset.instance.classes.num)
+
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
         _, val, test = self.cell.sizes
@@ -190,12 +194,17 @@ class _Common:
         return Passes(forwards=settings * (val + test + wrong))
 
 
-def _information(setting: Declared) -> str:
-    """What a method is told beyond the given labels."""
+_SCORES = ("num_trusted", "source", "predictions")
+"""Fields of methods that choose samples, or doubt labels, by how well a network fits them."""
+
+
+def _information(setting: Declared, dataset: Declared) -> str:
+    """What a method is told beyond the given labels: verified samples (by true labels or by the data set's file), scores, or nothing."""
     needs: frozenset[Need] = setting.instance.needs()
     if needs:
-        return "oracle"
-    return "scored" if "num_trusted" in setting.settings else "none"
+        by_file = dataset.settings.get("verified") and Need.TRUE_LABELS not in needs
+        return "verified_file" if by_file else "oracle"
+    return "scored" if any(name in setting.settings for name in _SCORES) else "none"
 
 
 def _without_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
