@@ -2,10 +2,10 @@
 
 Cleaning looks at how a network's predictions disagree with the given labels. `predictions` says whose they are:
 
-- `in_sample`: the given network's, on the very samples it was trained on. One forward pass; but a network that has learned its wrong labels
-  by heart disagrees with few of them.
+- `in_sample`: the given network's, on the very samples it was trained on. One forward pass; but a network that has learned its wrong
+  labels by heart disagrees with few of them.
 - `out_of_sample`: cross-validation. The training split is cut at random into `folds` parts, and each is predicted by a network that the
-  baseline's recipe trains on the others: so many trainings, each (folds - 1) / folds as long as the baseline's.
+  recipe of the baseline trains on the others: so many trainings, each on (folds - 1) / folds of the samples.
 
 `then` says what follows: `retrain` is the baseline's recipe from scratch on the cleaned samples (see `retrain`), `finetune` goes on from the
 given network (see `finetune`). Both stages are booked: the predictions in phase select, with all trainings inside it.

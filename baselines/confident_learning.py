@@ -1,9 +1,9 @@
 """Confident learning: leave out the training samples whose labels the predictions make out to be wrong, and train on the rest.
 
 Source: Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, by its authors' library
-cleanlab (an optional dependency: `pip install 'sap-sweep[cleaning]'`), whose `filter.find_label_issues` this calls. It counts, for each pair
-of classes, the samples given the one that are confidently of the other (at least the mean probability among samples given that other),
-and takes that many for wrong. The paper asks for out-of-sample predictions; see `cleaning`.
+cleanlab (an optional dependency: `pip install 'sap-sweep[cleaning]'`), whose `filter.find_label_issues` this calls. It counts, for each
+pair of classes, the samples given the one that are confidently of the other (at least the mean probability among samples given that
+other), and takes that many for wrong. The paper asks for out-of-sample predictions; see `cleaning`.
 """
 
 from __future__ import annotations

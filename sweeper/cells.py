@@ -100,6 +100,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     """
     plugins, debug = config.plugins, config.debug
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
+    config.evaluation.check_dataset(dataset.name, dataset.instance)
     trainer_given = dict(composed["trainer"])
     preprocess = _preprocess(trainer_given.pop("preprocess", None) or {})
     if debug.name and "epochs" in trainer_given:

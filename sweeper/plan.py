@@ -7,7 +7,7 @@ search space's name, seed, and the ids of parents. Outside: commit, paths, backe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sap_core.api import Need, Passes, Sizes
@@ -47,9 +47,10 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
     for seed in seeds:
-        for cell in cells:
+        for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
-                jobs.setdefault(job.job_id, job)
+                known = jobs.get(job.job_id, job)
+                jobs[job.job_id] = replace(known, cells=(*known.cells, number))
                 for row in planned:
                     rows.setdefault(row.run_id, row)
     return Plan(tuple(jobs.values()), tuple(rows.values()))
@@ -111,6 +112,7 @@ class _Common:
 
     def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
         """One job per family of settings."""
+        cell = self.cell
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
@@ -121,7 +123,12 @@ class _Common:
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
-            labels |= {"information": _information(chosen[0], self.cell.dataset), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+            labels |= self.config.evaluation.columns
+            labels |= {
+                "information": _information(chosen[0], cell.dataset),
+                "pruner": baseline.labels["pruner"],
+                "keep": baseline.labels["keep"],
+            }
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
@@ -140,7 +147,7 @@ class _Common:
                 noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
                 method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
                 settings=canonical_json(_without_entries(run.settings)), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
-                forecast_flops=flops / len(runs),
+                forecast_flops=flops / len(runs), evaluation=labels.get("evaluation", "full"), race_rule=labels.get("race_rule"),
             )
             for run, number in zip(runs, distinct, strict=True)
         ]  # fmt: skip
@@ -170,7 +177,8 @@ class _Common:
         return identity
 
     def _run_id(self, baseline: Job, search: Search, setting: Mapping[str, Any]) -> str:
-        return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
+        identity = {"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space}
+        return content_id(identity | self.config.evaluation.identity)
 
     def _labels(self, method: str, search: Search | None, baseline_id: str, version: int) -> dict[str, Any]:
         cell = self.cell

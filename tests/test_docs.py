@@ -13,7 +13,7 @@ import yaml
 from analysis.__main__ import _parser as report_parser
 from analysis.__main__ import main as report
 from sap_core.data.source import Classes, Noise
-from sap_core.records import Planned, Point, Row
+from sap_core.records import Planned, Point, Row, Timing
 from sap_core.seeding import stream
 from slurm.__main__ import main as slurm
 from sweeper.__main__ import main as sap_sweep
@@ -93,7 +93,7 @@ def test_modules_are_all_named_in_the_design():
 
 def test_every_column_is_explained_and_no_other():
     text = (ROOT / "docs/store.md").read_text()
-    for kind in (Row, Planned, Point):
+    for kind in (Row, Planned, Point, Timing):
         for item in fields(kind):
             assert f"`{item.name}`" in text, item.name
     rows = re.search(r"## Rows(.*?)## Plan", text, re.S).group(1)

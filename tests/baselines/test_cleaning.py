@@ -43,8 +43,8 @@ def cleanlab(monkeypatch):
 
 
 def plain_issues(labels, probabilities):
-    """Confident learning, pruned by noise rate: for each pair (given, other) as many samples as the calibrated confident joint counts, those
-    with the largest margin of the other class."""
+    """Confident learning, pruned by noise rate: for each pair (given, other) as many samples as the calibrated confident joint counts,
+    those with the largest margin of the other class."""
     n, classes = probabilities.shape
     threshold = [probabilities[labels == c, c].mean() if (labels == c).any() else 1.0 for c in range(classes)]
     joint = np.zeros((classes, classes))
@@ -90,7 +90,7 @@ def test_loss_filter_leaves_out_the_worst_fitted_samples_and_retrains(toys, plai
     left = sorted(sorted(range(80), key=losses.__getitem__)[:56])
     toys.assert_same_bits(ours, toys.weights(refit(task, task.train.subset(torch.tensor(left)))))
     assert run.trusted_sets[0].tolist() == left
-    assert [(piece.phase, piece.forwards) for piece in run.meter.pieces][0] == ("select", 80)
+    assert (run.meter.pieces[0].phase, run.meter.pieces[0].forwards) == ("select", 80)
     assert toys.passes(run) == (80 + 3 * 56, 3 * 56)
 
 

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from sap_core.api import Corrector, Need, Sizes, UndeclaredNeed
+from sap_core.cost import tuning
 from sap_core.run import PlainRun
 from trainers.sgd import SGD
 
@@ -142,8 +143,8 @@ def test_every_setting_is_yielded_once_sound_and_paid_for(toys, task, noisy, nam
             assert {key: (value.shape, value.dtype) for key, value in weights.items()} == {
                 key: (value.shape, value.dtype) for key, value in before.items()
             }
-        costs = run.meter.costs()
-        assert all(cost.shared_seconds > 0 and cost.forwards > 0 for cost in costs)
+        costs = [tuning(cost.shared) for cost in run.meter.costs()]
+        assert all(cost.seconds > 0 and cost.forwards > 0 for cost in costs)
         if all(finite(weights) for weights in found.values()):
             forecast = type(settings[0]).forecast(settings, Sizes(len(task.train), len(task.val), task.num_outputs))
             forwards, backwards = toys.passes(run)

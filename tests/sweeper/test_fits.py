@@ -22,7 +22,7 @@ def test_shipped_experiments_fit(plan_of, experiment):
     [
         (
             ["methods=[scrub]", "method.scrub.corrector.num_retain=1098"],
-            r"scrub@grid_a asks for num_retain=1098, but digits has 1097 training samples here; ask for at most that many \(method.scrub.corr",
+            "scrub@grid_a asks for num_retain=1098, but digits has 1097 training samples here; ask for at most that many",
         ),
         (["methods=[sap]", "method.sap.corrector.num_trusted=2000"], "num_trusted=2000"),
         (["methods=[cf_k]", "+method.cf_k.spaces.deep={k: {grid: [4, 5]}}", "methods=[cf_k@deep]"], r"cf_k\.k=5 is more layers .* \(4\)"),
