@@ -196,8 +196,12 @@ def _places(config: Config) -> Places:
 def _check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
+    from sweeper.fits import check_fits
 
-    return tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    for cell in cells:
+        check_fits(cell)
+    return cells
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:

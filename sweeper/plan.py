@@ -129,7 +129,7 @@ class _Common:
             )
             job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
             instances = [setting.instance for setting in chosen]
-            passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+            passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
             labels |= self.config.evaluation.columns
             labels |= self._told(instances[0], baseline)
@@ -148,7 +148,7 @@ class _Common:
             **self._told(base.instance, baseline),
             "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
         }  # fmt: skip
-        passes = most_passes(search, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+        passes = most_passes(search, self._sizes()) + self._scoring(len(runs))
         spec = {"baseline": baseline.spec, "search": search.spec}
         return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
 
@@ -210,6 +210,10 @@ class _Common:
             "val_labels": _val_labels(cell),
             "precision": _PRECISION, "version": version, "search": None, "search_budget": None, "search_seed": None,
         }  # fmt: skip
+
+    def _sizes(self) -> Sizes:
+        train, val, _ = self.cell.sizes
+        return Sizes(train, val, self.cell.dataset.instance.classes.num)
 
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""

@@ -179,6 +179,13 @@ def test_the_papers_table_as_a_dry_run_prints_it(table1):
 def test_wrong_labels_cost_the_information_they_are(plan_of):
     told = {row.labels["method"]: row.labels["information"] for row in plan_of("experiment=demo").plan.jobs}
     assert told == {"vanilla": "none", "retrain": "oracle", "finetune": "oracle", "ssd": "oracle", "scrub": "oracle", "sap": "scored"}
+    equal = plan_of("experiment=equal_information_small").plan.jobs
+    by_space = {(job.labels["method"], job.labels["space"]): job.labels["information"] for job in equal if job.kind == "tune"}
+    assert {space for told_by, space in by_space if told_by == "scrub"} == {"grid_a", "scored"}
+    assert {told for (_, space), told in by_space.items() if space in ("scored", "alpha16")} == {"scored"}
+    assert {told for (_, space), told in by_space.items() if space in ("grid", "grid_a", "expert")} == {"oracle"}
+    cleaned = plan_of("experiment=cleaning").plan.jobs
+    assert {job.labels["information"] for job in cleaned if job.labels["method"] in ("loss_filter", "relabel")} == {"scored"}
 
 
 def test_validation_labels_are_called_what_they_are(plan_of):
