@@ -24,8 +24,8 @@ COST = (
 )
 
 OWN_CORES = (
-    "Seconds are of jobs that had cores (or a GPU) of their own while others of the sweep ran beside them; caches and memory bandwidth were "
-    "shared, and what other programs did is not known."
+    "Seconds are of jobs that had cores (or a GPU) of their own while others of the sweep ran beside them; caches and memory bandwidth "
+    "were shared, and what other programs did is not known."
 )
 NO_SECONDS = (
     f"{SHARED} No seconds: jobs shared their cores or their GPU, or the rows do not say. FLOPs and sample passes do not depend on that."
