@@ -40,6 +40,11 @@ class Results:
         """The names of the debug settings that shrank some of the rows; not empty for a smoke run."""
         return tuple(sorted(self.rows["debug"].dropna().unique()))
 
+    @property
+    def raced(self) -> bool:
+        """Whether some settings were raced, so that most of them have no scores."""
+        return bool((self.plan["evaluation"] == "race").any())
+
 
 def load(stores: Sequence[Path]) -> Results:
     """Reads the stores as one.

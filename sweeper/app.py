@@ -16,7 +16,7 @@ from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sweeper.only import Wanted, narrow, parse_only
-from sweeper.provenance import HOME, code_fingerprint
+from sweeper.provenance import HOME, code_fingerprint, file_state
 from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def sweep(arguments: Sequence[str]) -> int:
 
             with store.locked():
                 _measure_alone(read_jobs(store.jobs), config, places)
+        _say_searches(config, store)
         return 1 if given_up else 0
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
@@ -69,6 +70,7 @@ def sweep(arguments: Sequence[str]) -> int:
         code = _run(config, jobs, places, store)
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
+        _say_searches(config, store)
         return code
 
 
@@ -77,6 +79,18 @@ def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
     from sweeper.execute import Folders
 
     measure(list(jobs), Folders(places.data, places.store, places.artifacts), config.backend.device)
+
+
+def _say_searches(config: Config, store: Store) -> None:
+    """The table of searches other than the grid, where the experiment has any."""
+    if config.debug.name or (config.search.grid and not config.searches):
+        return
+    from analysis.load import load
+    from analysis.render import terminal
+    from analysis.tables.search import search
+
+    for table in search(load([store.root])):
+        print(terminal(table, 140))
 
 
 def _say_counts(plan: Plan) -> None:
@@ -214,12 +228,14 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 
 def _plan_key(composed: Composed) -> str:
-    """What a stored plan depends on: the configuration of every cell, and the code."""
+    """What a stored plan depends on: the configuration of every cell, the files of weights it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend", "order", "timing")}
 
-    return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
+    weights = [file_state(cell["model"].get("weights")) for cell in composed.cells]
+    cells = [relevant(cell) for cell in composed.cells]
+    return content_id({"config": relevant(composed.raw), "cells": cells, "weights": weights, "code": code_fingerprint()})
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:

@@ -111,6 +111,8 @@ def test_every_command_is_of_a_program_that_is_checked():
 @pytest.mark.parametrize("words", of("sap-sweep"), ids=named)
 def test_sweep_commands_compose(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    if words[0] == "replay":
+        return  # see below
     if words == ["list"] or set(words) & set(SHOWN_BY_HYDRA):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["sap-sweep"])
@@ -134,6 +136,13 @@ def test_report_commands_run(words, home, monkeypatch, capsys):
     assert report(words) == 0
     assert report_parser().parse_args(words).store == Path("results/demo")
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("words", of("sap-sweep", "replay"), ids=named)
+def test_replay_commands_run(words, home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    assert sap_sweep(["replay", *words]) == 0
+    assert "replayed on the whole grid of SAP" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", of("sap-slurm"), ids=named)

@@ -20,7 +20,8 @@ def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in (store / "report").iterdir())
     assert written == [
-        "cost.csv", "cost.md", "cost.tex", "table.csv", "table.md", "table.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
+        "chosen.csv", "chosen.md", "chosen.tex", "cost.csv", "cost.md", "cost.tex",
+        "table.csv", "table.md", "table.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
     ]  # fmt: skip
     assert all(str(store / "report" / name) in printed for name in written)
     assert "81.00 ± 1.41*" in printed
