@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from torch import nn
-
 from sap_core.api import Need, Pruner, Stopped, Trainer
 from sap_core.checkpoint import save_state
 from sap_core.construct import construct
@@ -15,13 +13,14 @@ from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
 from sap_core.errors import StorageError
 from sap_core.files import save_json
-from sap_core.grid import run_family
 from sap_core.identity import canonical_json
+from sap_core.race import scored_family
 from sap_core.records import Point
 from sweeper.artifacts import claimed, load_model, on_selection, save_model
+from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
-from sweeper.work import Place, Work, cost_columns, counting, data_keys, facts_of, failure_of, flops_of, precision_of, prepared_for
+from sweeper.work import Place, Work, counting, data_keys, facts_of, failure_of, flops_of, precision_of, prepared_for
 
 
 def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
@@ -53,10 +52,15 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             fitted = trainer.fit(task, run)
             scores = evaluator.baseline(fitted.model, run.meter)
-            cost = cost_columns(run.meter.costs(*flops_of(fitted.model, prepared))[0], place.device)
+            (cost,) = run.meter.costs(*flops_of(fitted.model, prepared))
             facts = facts_of(prepared, len(task.train))
             save_model(folder, fitted)
-            meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.curve() + _transitions(prepared)}
+            curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
+            meta = {
+                "columns": {**facts, **scores, **columns_of(cost, place.device, place.device_jobs)},
+                "started_at": started_at,
+                "curve": curve,
+            }
             save_json(folder / "meta.json", meta)
             run.forget_checkpoint()
         meta = json.loads((folder / "meta.json").read_text())
@@ -76,11 +80,16 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
             with run.meter("select"):
                 selection = pruner.select(prepared.task, warm, spec["keep"], run)
             save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
-            cost = cost_columns(run.meter.costs(*flops_of(warm.model, prepared))[0], place.device)
-            columns = {**facts_of(prepared, len(selection.index)), **evaluator.trusted(selection.index), **cost}
-            save_json(folder / "meta.json", {"columns": columns})
-        work.columns[0] = json.loads((folder / "meta.json").read_text())["columns"]
-    work.scored[0] = True
+            (cost,) = run.meter.costs(*flops_of(warm.model, prepared))
+            columns = {
+                **facts_of(prepared, len(selection.index)),
+                **evaluator.trusted(selection.index),
+                **columns_of(cost, place.device, place.device_jobs),
+            }
+            save_json(folder / "meta.json", {"columns": columns, "curve": points_of(cost)})
+        meta = json.loads((folder / "meta.json").read_text())
+    work.columns[0], work.scored[0] = meta["columns"], True
+    work.points = [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in meta.get("curve", [])]
 
 
 def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
@@ -95,24 +104,25 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     task, served = counting(task)
     work.facts = facts_of(prepared, len(task.train))
 
-    def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
-        run.check_stop()
-        return evaluator.tuned(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
+    def probed() -> tuple[int | None, int | None]:
+        return served.get(Need.RETAIN), served.get(Need.FORGET)
 
+    rule = job.labels.get("race_rule")
     try:
-        for outcome in run_family(settings, model, task, run, score):
+        for outcome in scored_family(settings, model, task, run, evaluator, rule, probed, run.check_stop):
             work.scored[outcome.which] = True
             work.columns[outcome.which] |= outcome.scores
             if outcome.diverged:
                 work.columns[outcome.which] |= {"status": "failed", "error_kind": "diverged", "error": outcome.diverged}
     finally:
+        work.points = run.series(job.job_id, job.runs[0].run_id)
         for which, cost in enumerate(meter.costs(*flops_of(model, prepared))):
-            work.columns[which] |= cost_columns(cost, place.device)
+            work.columns[which] |= columns_of(cost, place.device, place.device_jobs)
+            work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
             if which in run.trusted_sets:
                 index = run.trusted_sets[which]
                 work.columns[which] |= {"num_trusted": len(index), **evaluator.trusted(index)}
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
-        work.points = run.series(job.job_id, job.runs[0].run_id)
     run.forget_checkpoint()
 
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
+from sweeper.evaluation import Evaluation
 
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "debug", "experiment")
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 BACKENDS = ("ray", "local")
+ORDERS = ("cells", "longest")
+TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -94,9 +97,12 @@ class Config:
     method: dict[str, Any] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
     backend: Backend = field(default_factory=Backend)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     paths: Paths = field(default_factory=Paths)
     debug: Debug = field(default_factory=Debug)
     plugins: list[str] = field(default_factory=list)
+    order: str = "cells"
+    timing: str = "as_run"
     dry_run: bool = False
 
 
@@ -118,8 +124,23 @@ def check_values(config: Config) -> None:
         _check_search(search)
     if backend.name not in BACKENDS:
         raise unknown("name", backend.name, BACKENDS, "backend")
+    for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
+        if value not in allowed:
+            raise unknown(key, value, allowed)
+    config.evaluation.check()
+    searched = [search.name for search in (config.search, *(entry.search for entry in config.searches)) if not search.grid]
+    if searched and config.evaluation.name != "full":
+        raise UserError(
+            f"search={searched[0]} tells its sampler every setting's score, and evaluation={config.evaluation.name} leaves most without "
+            "one; use evaluation=full"
+        )
     if not _DEVICE.fullmatch(backend.device):
         raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
+    if config.timing == "exclusive" and backend.address:
+        raise UserError(
+            f"timing=exclusive measures on this machine, and backend.address={backend.address} may have run the jobs on others; "
+            "leave one of the two out"
+        )
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)
     at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
     for name in ("timeout_seconds", "flops_per_second"):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Corrector, Need, Samples, Task
-from sap_core.cost import Costs, flops_per_sample, peak_memory_bytes
+from sap_core.cost import flops_per_sample
 from sap_core.data.assemble import Prepared, prepare
 from sap_core.errors import UserError
 from sap_core.evaluate import Evaluator
@@ -38,6 +38,7 @@ class Place:
     artifacts: Path
     device: torch.device
     stop: Callable[[], bool]
+    device_jobs: int = 1  # jobs that run at a time on the device
     asker: AskerOf | None = None  # what searches ask; None: an Optuna study
 
 
@@ -85,11 +86,16 @@ def precision_of(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
     return lambda index: evaluator.trusted(index).get("trusted_precision")
 
 
-def information_of(setting: Corrector) -> str:
-    """What a method is told beyond the given labels."""
-    if setting.needs():
-        return "oracle"
-    return "scored" if hasattr(setting, "num_trusted") else "none"
+_SCORES = ("num_trusted", "source", "predictions")
+"""Fields of methods that choose samples, or doubt labels, by how well a network fits them."""
+
+
+def information_of(setting: Corrector, by_file: bool) -> str:
+    """What a method is told beyond the given labels: verified samples (by true labels, or `by_file` of the set), scores, or nothing."""
+    needs = setting.needs()
+    if needs:
+        return "verified_file" if by_file and Need.TRUE_LABELS not in needs else "oracle"
+    return "scored" if any(hasattr(setting, name) for name in _SCORES) else "none"
 
 
 def counting(task: Task) -> tuple[Task, dict[Need, int]]:
@@ -116,22 +122,6 @@ def flops_of(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
     if key not in _FLOPS:
         _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
     return _FLOPS[key]
-
-
-def cost_columns(cost: Costs, device: torch.device) -> Columns:
-    """The columns of what one setting cost."""
-    seconds = cost.seconds
-
-    def total(*phases: str) -> float | None:
-        found = [seconds[phase] for phase in phases if phase in seconds]
-        return sum(found) if found else None
-
-    return {
-        "train_seconds": total("train"), "select_seconds": total("select"), "prepare_seconds": total("collect", "factor"),
-        "correct_seconds": total("build", "correct"), "evaluate_seconds": total("evaluate"), "report_seconds": total("report"),
-        "shared_seconds": cost.shared_seconds, "sample_forwards": cost.forwards, "sample_backwards": cost.backwards, "flops": cost.flops,
-        "peak_memory_bytes": peak_memory_bytes(device),
-    }  # fmt: skip
 
 
 def failure_of(error: Exception) -> Failure:

@@ -25,6 +25,7 @@ HEAVY = (
     "scipy",
     "PIL",
     "optuna",
+    "timm",
 )
 TORCH_FREE = (
     "sap_core",
@@ -36,7 +37,7 @@ TORCH_FREE = (
     "sap_core.construct",
 )
 
-ALGORITHM = ("trusted", "patches", "gram", "spectrum", "project", "sap", "single", "grid")
+ALGORITHM = ("trusted", "patches", "attention", "handlers", "gram", "spectrum", "project", "sap", "single", "grid")
 """Modules of sap_core above the substrate; what else names a method lives in trainers and baselines."""
 
 IMPORT_ALL = """

@@ -15,8 +15,8 @@ from analysis.labels import MEASURES, MISSING, REFERENCES, Measure, counted, met
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import summarise
-from analysis.tables.notes import COST, GAP, cell_title
-from analysis.tuning_cost import circumstances, per_seed
+from analysis.tables.notes import COST, GAP, SHARED, cell_title, seconds_notes
+from analysis.tuning_cost import circumstances, per_seed, unit_of
 
 RULE = "val_noisy"
 BAND = (0.1, 0.9)
@@ -131,6 +131,7 @@ def _row(line: Line, grid: Line | None, measure: Measure) -> tuple[Cell, ...]:
     shared, alone = per_seed(line.searches)
     trials = summarise(float(len(search.rows)) for search in line.searches)
     distinct = summarise(float(search.rows["settings"].nunique()) for search in line.searches)
+    told = "" if unit_of(line.searches) == "seconds" else SHARED
     lacking = GAP if any(search.missing or search.choose(RULE).row is None for search in line.searches) else ""
     mean, *band = [None] * 3 if not scores else [float(np.mean(scores)), *map(float, np.quantile(scores, BAND))]
     label = method_label(line.method, line.space)
@@ -142,7 +143,7 @@ def _row(line: Line, grid: Line | None, measure: Measure) -> tuple[Cell, ...]:
         Cell(number(behind.mean, measure.decimals, sign=True), behind.mean, behind.std),
         Cell(str(len(line.searches)), len(line.searches)),
         *(Cell(number(count.mean, 0), count.mean) for count in (trials, distinct)),
-        *(Cell(seconds(cost.mean), cost.mean, cost.std) for cost in (shared, alone)),
+        *(Cell(seconds(cost.mean), cost.mean, cost.std, marks=told) for cost in (shared, alone)),
         *(_passes(line.searches, column) for column in ("sample_forwards", "sample_backwards")),
     )
 
@@ -166,6 +167,7 @@ def _notes(results: Results, cell: SweepCell, lines: Sequence[Line], measure: Me
         "its resource. Samplers see the validation score on the given labels and nothing else.",
         "A search that tries every setting of its space chooses what the grid chooses.",
         COST,
+        *seconds_notes(cell, [search for line in lines for search in line.searches]),
         "Trials run one by one, each alone (in successive halving: the pieces of one trajectory once); a grid's settings share work.",
         *([f"{GAP} {counted(missing, 'planned trial')} without a row, or nothing chosen."] if missing else []),
         *circumstances(rows),

@@ -25,6 +25,7 @@ from sap_core.grid import Outcome, run_family
 from sap_core.identity import canonical_json
 from sap_core.records import Point as CurvePoint
 from sweeper.artifacts import load_model, on_selection
+from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
 from sweeper.search.planned import levels_of
@@ -35,7 +36,6 @@ from sweeper.space import Domain
 from sweeper.work import (
     Place,
     Work,
-    cost_columns,
     counting,
     data_keys,
     facts_of,
@@ -156,7 +156,9 @@ class _Walk:
         costs = self.meter.costs(*flops_of(scene.model, scene.prepared))
         for level, trial in enumerate(self.trials):
             columns = work.columns[trial]
-            columns |= cost_columns(costs[level], scene.place.device)
+            columns |= columns_of(costs[level], scene.place.device, scene.place.device_jobs)
+            run_id = job.runs[trial].run_id
+            work.points += [CurvePoint(job.job_id, run_id, *point) for point in points_of(costs[level])]
             columns |= {f"num_{need}": count for need, count in self.served.items() if need is not Need.TRUE_LABELS}
             if level in self.run.trusted_sets:
                 index = self.run.trusted_sets[level]
@@ -168,10 +170,11 @@ class _Walk:
         """One outcome per level; work begins when the first is asked for."""
         settings: list[Corrector] = [construct(entry) for entry in self.entries]
         task, self.served = counting(self.scene.task)
+        by_file = bool(self.scene.job.spec["baseline"]["dataset"]["settings"].get("verified"))
 
         def score(candidate: nn.Module, which: int) -> Scores:
             self.run.check_stop()
-            self.scene.work.columns[self.trials[which]]["information"] = information_of(settings[which])
+            self.scene.work.columns[self.trials[which]]["information"] = information_of(settings[which], by_file)
             return self.scene.evaluator.tuned(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
 
         yield from run_family(settings, self.scene.model, task, self.run, score)
