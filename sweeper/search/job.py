@@ -8,6 +8,7 @@ configuration is closed. The sampler sees the validation score on the given labe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,7 +144,7 @@ class _Walk:
             return None
         self.scene.work.scored[trial] = True
         score: Score = columns.get("val_noisy_acc", columns.get("val_noisy_r2"))
-        return score
+        return score if score is not None and math.isfinite(score) else None
 
     def close(self) -> None:
         """Gives up what has not been reached, and books what each level cost: work that several of them use is divided among them."""

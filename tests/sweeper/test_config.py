@@ -159,7 +159,7 @@ def test_a_folder_of_ones_own_joins_the_shipped_one(own, written):
 
 
 def test_mistakes_beside_a_folder_of_ones_own_name_its_choices_too(own):
-    assert "unknown experiment 'owm' (did you mean 'own'?); allowed: demo, fashion, own, table1" in refused(
+    assert "unknown experiment 'owm' (did you mean 'own'?); allowed: demo, demo_search, fashion, own, table1" in refused(
         "experiment=owm", "-cd", str(own)
     )
     assert "unknown experiment 'own'" in refused("experiment=own")
