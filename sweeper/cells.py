@@ -161,7 +161,7 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
     space = Space.parse(space_name, spaces[space_name] or {})
-    extra = {"recipe": trainer.entry} if _takes_recipe(base, where, plugins) else {}
+    extra = {"recipe": trainer.entry} if takes_recipe(base, where, plugins) else {}
     grid = space.grid()
     if debug.name:
         grid = spread(grid, debug.settings)
@@ -206,7 +206,7 @@ def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return spaces, dict(given["corrector"])
 
 
-def _takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:
+def takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:
     """Does the method train by the cell's own recipe (as retraining does)?"""
     cls = class_of(base.get("_target_"), where, plugins)
     return is_dataclass(cls) and any(item.name == "recipe" for item in fields(cls))
