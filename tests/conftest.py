@@ -38,4 +38,6 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def toys() -> SimpleNamespace:
     """All of the above by name."""
-    return SimpleNamespace(**{**vars(toys_module), "assert_close": assert_close, "assert_same_bits": assert_same_bits})
+    return SimpleNamespace(
+        **{**vars(toys_module), "assert_close": assert_close, "assert_same_bits": assert_same_bits, "assert_plain": toys_module.check_plain}
+    )

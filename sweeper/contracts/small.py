@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from sap_core.api import Corrector
 
@@ -76,5 +76,5 @@ def _scaled(field: str, value: Any) -> Any:
     return min(value, BATCH) if _is_count(value) and field.endswith(("batch_size", "_batch")) else value
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

@@ -58,7 +58,7 @@ def test_state_moves_to_another_optimiser_and_is_a_copy(toys, make):
     optimiser = make(ours)
     quadratic_steps(ours, optimiser, 3)
     state = optim.state_of(optimiser)
-    toys.check_plain(state)
+    toys.assert_plain(state)
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     other = make(theirs)
     optim.load_state(other, state)
