@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -31,6 +32,13 @@ def construct(entry: Entry, **settings: Any) -> Any:
     """The object an entry describes; lists become tuples, nested entries objects. `settings` are added."""
     given = {key: construct(value) if is_entry(value) else _frozen(value) for key, value in entry["settings"].items()}
     return locate(entry["target"])(**given, **settings)
+
+
+def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:
+    """The network that an entry describes; one that was not written for this platform may do without being told either."""
+    told = {"num_outputs": num_outputs, "input_shape": input_shape}
+    wanted = signature(locate(entry["target"])).parameters
+    return construct(entry, **{name: value for name, value in told.items() if name in wanted})
 
 
 def _frozen(value: Any) -> Any:

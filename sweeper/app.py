@@ -50,7 +50,7 @@ def sweep(arguments: Sequence[str]) -> int:
     if config.dry_run:
         return _dry_run(composed, only)
     store, key = Store(places.store), _plan_key(composed)
-    held = _held_rows(store, key) if only is None else None
+    held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
     if held is not None:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
@@ -61,7 +61,13 @@ def sweep(arguments: Sequence[str]) -> int:
     with store.locked():
         _write_plan(store, plan, composed, key)
         _say_counts(plan)
-        return _run(config, jobs, places, store)
+        code = _run(config, jobs, places, store)
+        if config.save_corrected == "best":
+            from sweeper.corrected import save_best
+            from sweeper.execute import Folders
+
+            code |= save_best(plan.jobs, Folders(places.data, places.store, places.artifacts), config.backend.device)
+        return code
 
 
 def _say_counts(plan: Plan) -> None:

@@ -132,6 +132,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     meter = CostMeter(len(settings), place.device)
     run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, _precision(evaluator))
     task, served = _counting(task)
+    evaluator.compare_with(model, meter)
     work.facts = _facts(prepared, len(task.train))
 
     def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
@@ -153,6 +154,35 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
         work.points = run.series(job.job_id, job.runs[0].run_id)
     run.forget_checkpoint()
+
+
+def correct_again(job: Job, place: Place, last: Path) -> tuple[dict[str, Tensor], dict[str, float | None]]:
+    """(weights, scores) of a tune job's first setting, which alone has the bits that it has in its family; stores no row.
+
+    `last` is where a long one keeps its state.
+
+    Raises:
+        UserError: it diverges, or what its method raises.
+    """
+    spec = job.spec["baseline"]
+    prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
+    task = on_selection(prepared.task, spec, place.artifacts)
+    model = load_model(place.artifacts / job.parents[0], task).model
+    meter = CostMeter(1, place.device)
+    run = JobRun(meter, last, place.stop)
+    weights: dict[str, Tensor] = {}
+
+    def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
+        weights.update({name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()})
+        return evaluator.tuned(candidate, meter, which)
+
+    (outcome,) = run_family([construct(job.runs[0].entry or {})], model, task, run, score)
+    run.forget_checkpoint()
+    if outcome.diverged:
+        raise UserError(
+            f"{job.labels['method']} diverged where it did not before ({outcome.diverged}); is this the machine of the first run?"
+        )
+    return weights, outcome.scores
 
 
 _KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {"train": _train, "select": _select, "tune": _tune}

@@ -13,6 +13,8 @@ from sap_core.errors import UserError, at_least, unknown
 GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 BACKENDS = ("ray", "local")
+SAVED = ("none", "best")
+"""Which corrected networks are kept as files."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -70,6 +72,7 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     debug: Debug = field(default_factory=Debug)
     plugins: list[str] = field(default_factory=list)
+    save_corrected: str = "none"
     dry_run: bool = False
 
 
@@ -89,6 +92,8 @@ def check_values(config: Config) -> None:
         raise UserError("seeds=[] must name at least one seed, each once")
     if backend.name not in BACKENDS:
         raise unknown("name", backend.name, BACKENDS, "backend")
+    if config.save_corrected not in SAVED:
+        raise unknown("save_corrected", config.save_corrected, SAVED)
     if not _DEVICE.fullmatch(backend.device):
         raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Task
-from sap_core.construct import construct
+from sap_core.construct import build_network, construct
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Noise, Source
 from sap_core.data.splits import split
@@ -71,7 +71,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
 
     def build(which: int) -> nn.Module:
         with stream(seed, "init", which).scope(device):
-            model: nn.Module = construct(spec["model"], num_outputs=dataset.classes.num, input_shape=dataset.shape)
+            model: nn.Module = build_network(spec["model"], dataset.classes.num, dataset.shape)
             return model.to(device)
 
     task = Task(
