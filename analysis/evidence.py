@@ -31,7 +31,7 @@ class Evidence:
     @property
     def p_value(self) -> float:
         """Of no gain, one-sided, times the settings tried; at most 1."""
-        return min(1.0, self.tried * _tail(self.won, self.won + self.lost))
+        return min(1.0, self.tried * float(_tail(self.won, self.won + self.lost)))
 
     @property
     def favours(self) -> bool:

@@ -42,8 +42,8 @@ def sweep(tmp_path_factory):
     def start(*words):
         return sap_sweep(
             [
-                "experiment=demo", "methods=[sap,finetune]", "seeds=[1]", "trainer.epochs=8",
-                "method.finetune.spaces.grid.epochs.grid=[1,3]",
+                "experiment=demo", "methods=[sap,finetune]", "seeds=[1]", "trainer.epochs=3",
+                "method.finetune.spaces.grid.epochs.grid=[1,8]",
                 "method.sap.spaces.alpha16.alpha.grid=[1.0e12]", "backend=local", "backend.workers=1",
                 f"paths.results={root}/demo", f"paths.artifacts={root}/artifacts", *words,
             ]
