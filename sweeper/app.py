@@ -208,7 +208,7 @@ def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend")}
+        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend", "save_corrected")}
 
     return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
 

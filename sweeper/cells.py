@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sap_core.api import Corrector, Pruner, Trainer
+from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
 from sap_core.data.source import DataSet, Noise
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError, unknown
@@ -162,6 +162,10 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
         raise unknown("space", space_name, spaces, f"methods ({method})")
     space = Space.parse(space_name, spaces[space_name] or {})
     extra = {"recipe": trainer.entry} if takes_recipe(base, where, plugins) else {}
+    if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
+        raise UserError(
+            f"method '{method}' trains by the cell's recipe, but trainer={trainer.name} trains nothing; leave the method out of methods"
+        )
     grid = space.grid()
     if debug.name:
         grid = spread(grid, debug.settings)

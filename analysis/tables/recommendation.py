@@ -28,9 +28,9 @@ _COLUMNS = (
 
 
 _NOTES = (
-    "Won and lost: validation samples (given labels) that the corrected model has right and the unmodified one wrong, and the other way about.",
-    f"p: exact one-sided sign test on these samples, times all distinct settings tried on this baseline (Bonferroni); the corrected model is "
-    f"recommended where p is at most {LEVEL:g}.",
+    "Won: validation samples (given labels) that the corrected model has right and the unmodified one wrong; lost: the other way about.",
+    f"p: exact one-sided sign test on these samples, times all distinct settings tried on this baseline (Bonferroni); the corrected "
+    f"model is recommended where p is at most {LEVEL:g}.",
     "The number of samples that would decide takes won and lost to go on at the observed rates: a guess where few samples differ.",
 )
 

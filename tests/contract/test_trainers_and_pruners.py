@@ -9,6 +9,7 @@ import yaml
 
 from sap_core.api import Pruner, Trainer
 from sap_core.run import PlainRun
+from sweeper.config import compose_all
 from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import small_recipe
 from sweeper.contracts.trainers import TRAINER, TrainerCase
@@ -16,7 +17,7 @@ from sweeper.declared import declare
 from trainers.sgd import SGD
 
 CONF = Path(__file__).parents[2] / "conf"
-TRAINERS = sorted(path.stem for path in (CONF / "trainer").glob("*.yaml"))
+TRAINERS = sorted(path.stem for path in (CONF / "trainer").glob("*.yaml") if path.stem != "given")  # given: tests/trainers/test_given.py
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml") if path.stem != "none")
 
 
@@ -31,7 +32,8 @@ def trainer_case(toys):
 
     def make(name, net):
         if (name, net) not in made:
-            given = {key: value for key, value in file("trainer", name).items() if key != "preprocess"}
+            (cell,) = compose_all([f"trainer={name}", "cells=[{}]"]).cells
+            given = {key: value for key, value in cell["trainer"].items() if key != "preprocess"}
             made[name, net] = TrainerCase(declare(small_recipe(given), "trainer", Trainer).instance, toys.make_task(net, augment="flip"))
         return made[name, net]
 

@@ -178,6 +178,13 @@ def test_noise_cannot_be_added_where_truth_is_unknown(check):
     assert cell.sizes == (90, 10, 10)
 
 
+def test_a_method_that_trains_by_the_recipe_needs_one_that_trains(check):
+    given = {"trainer": {"name": "given", "_target_": "trainers.given.Given", "checkpoint": "net.pt"}}
+    with pytest.raises(UserError, match=r"method 'retrain' trains by the cell's recipe, but trainer=given trains nothing"):
+        check(given, methods=["sap", "retrain"])
+    assert [search.method for search in check(given, methods=["sap", "finetune"]).searches] == ["sap", "finetune"]
+
+
 def test_a_pruned_cell(check):
     cell = check({"pruner": shipped("pruner", "uniform"), "_cell.keep": 0.2}, methods=[])
     assert cell.name == "digits/symmetric-0.25/small_cnn/sgd/uniform-0.2"
