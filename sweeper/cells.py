@@ -21,7 +21,7 @@ from sweeper.schema import Config, Debug
 from sweeper.space import Space, spread
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
-"""The defaults of trainer.preprocess."""
+"""The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
 
 _COUNTS = ("num_trusted", "num_retain", "num_forget")
 _FEWEST = 8
@@ -101,7 +101,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     plugins, debug = config.plugins, config.debug
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
     trainer_given = dict(composed["trainer"])
-    preprocess = _preprocess(trainer_given.pop("preprocess", None) or {})
+    preprocess = _preprocess(trainer_given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if debug.name and "epochs" in trainer_given:
         trainer_given["epochs"] = min(debug.epochs, trainer_given["epochs"])
     trainer = declare(trainer_given, "trainer", Trainer, plugins)
@@ -135,12 +135,15 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     )
 
 
-def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
+def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """The trainer's recipe for inputs, complete."""
     values = dict(PREPROCESS)
+    constants = {key: value for key, value in given.items() if key in ("mean", "std") and value is not None}
     for key, value in given.items():
-        if key not in values:
-            raise unknown("key", key, values, "trainer.preprocess")
+        if key not in (*PREPROCESS, "mean", "std"):
+            raise unknown("key", key, (*PREPROCESS, "mean", "std"), "trainer.preprocess")
+        if key not in PREPROCESS:
+            continue
         values[key] = value
     allowed = {"normalise": (True, False), "augment": ("none", "flip", "crop_flip")}
     for key, options in allowed.items():
@@ -148,7 +151,18 @@ def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown(f"trainer.preprocess.{key}", values[key], options)
     if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
         raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
-    return values
+    if constants and not (values["normalise"] and len(constants) == 2 and all(_numbers(value, channels) for value in constants.values())):
+        raise UserError(
+            f"trainer.preprocess.mean and std need {channels} numbers each, one per channel, deviations above 0, and normalise=true"
+        )
+    if constants and min(constants["std"]) <= 0:
+        raise UserError(f"trainer.preprocess.std={constants['std']} must hold numbers above 0")
+    return values | {key: [float(number) for number in value] for key, value in constants.items()}
+
+
+def _numbers(value: Any, count: int) -> bool:
+    numeric = isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+    return numeric and len(value) == count
 
 
 def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:

@@ -109,7 +109,7 @@ def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float |
 
 
 def _preprocess(given: Mapping[str, Any], dataset: DataSet) -> Preprocess:
-    mean, std = (dataset.mean, dataset.std) if given["normalise"] else ((), ())
+    mean, std = (given.get("mean", dataset.mean), given.get("std", dataset.std)) if given["normalise"] else ((), ())
     return Preprocess(tuple(mean), tuple(std), given["augment"], given["padding"])
 
 
