@@ -66,7 +66,7 @@ def _run(results: Results, options: argparse.Namespace) -> str:
         case None:
             paths = report.write_all(results, folder)
             parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: every number, as Parquet"
-            tables = (*report.TABLES["comparison"](results), *recommendation_for_own_data(results))
+            tables = (*report.main_tables(results), *recommendation_for_own_data(results))
             return "\n".join([_shown(tables, "text"), parquet, *(str(path) for path in paths)])
         case "table":
             name = _named(options.name, "table", report.TABLES)

@@ -31,7 +31,9 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=demo                 run an experiment (a second start does only what is missing)
   sap-sweep experiment=table1 dry_run=true  what it would run, with a forecast; runs nothing
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
-  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods; `list method` one group
+  sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
+  sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods, searches; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
   sap-sweep -sc install=bash                shell completion
@@ -76,6 +78,10 @@ def _dispatch(words: list[str]) -> int:
         from sweeper.check import check
 
         return check(words[1:])
+    if words[0] == "replay":
+        from sweeper.search.command import main as replay
+
+        return replay(words[1:])
     if any(flag in _HANDED_TO_HYDRA for flag in flags):
         return _hydra(words)
     for flag in flags:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,9 @@ from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
 from sap_core.seeding import stream
 from sweeper.declared import Declared, class_of, declare
-from sweeper.schema import Config, Debug
+from sweeper.schema import Config, Debug, NamedSearch
+from sweeper.schema import Search as Choice
+from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches, refuse_twins
 from sweeper.space import Space, spread
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
@@ -69,6 +71,7 @@ class Cell:
     keep: float | None
     searches: tuple[Search, ...]
     limit: int | None
+    sampled: tuple[TrialSearch, ...] = ()  # searches other than the grid
 
     @property
     def name(self) -> str:
@@ -100,6 +103,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     """
     plugins, debug = config.plugins, config.debug
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
+    config.evaluation.check_dataset(dataset.name, dataset.instance)
     trainer_given = dict(composed["trainer"])
     preprocess = _preprocess(trainer_given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if debug.name and "epochs" in trainer_given:
@@ -120,8 +124,10 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         noise.instance.corrupt(labels, classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
-    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in config.methods)
+    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
     _refuse_twins(searches)
+    sampled = tuple(_sampled(config, composed["method"], trainer, scale))
+    refuse_twins(sampled)
     return Cell(
         dataset,
         noise,
@@ -132,7 +138,39 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         keep if pruned else None,
         searches,
         limit,
+        sampled,
     )
+
+
+def _choices(config: Config) -> list[tuple[str, Choice]]:
+    """(method, how it is searched), `methods` first."""
+    entries = [NamedSearch(config.methods, config.search), *config.searches]
+    return [(name, entry.search) for entry in entries for name in entry.methods]
+
+
+def _methods(config: Config, grid: bool) -> list[str]:
+    """The methods that are searched by the grid, or otherwise; each once."""
+    return list(dict.fromkeys(name for name, choice in _choices(config) if choice.grid == grid))
+
+
+def _sampled(config: Config, methods: Mapping[str, Any], trainer: Declared, scale: float | None) -> Iterator[TrialSearch]:
+    """The searches other than the grid, one per budget and seed."""
+    debug, grounds = config.debug, {name: _ground(name, methods, trainer, config, scale) for name in _methods(config, grid=False)}
+    for name, choice in _choices(config):
+        if not choice.grid:
+            if debug.name and choice.budget is not None:
+                choice = replace(choice, budget=min(debug.settings, choice.budget), seeds=choice.seeds[: debug.seeds])
+            yield from check_searches(choice, grounds[name], config.plugins, smoke=debug.name is not None)
+
+
+def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Config, scale: float | None) -> Ground:
+    method, space, base, where = _parsed(name, methods)
+    extra = {"recipe": trainer.entry} if takes_recipe(base, where, config.plugins) else {}
+
+    def shrink(settings: dict[str, Any]) -> dict[str, Any]:
+        return settings if scale is None else _shrunken(settings, scale, config.debug.epochs)
+
+    return check_ground(method, space, base, where, config.plugins, extra, shrink)
 
 
 def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -166,15 +204,7 @@ def _numbers(value: Any, count: int) -> bool:
 
 
 def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
-    method, _, space_name = name.partition("@")
-    if method not in methods:
-        raise unknown("method", method, methods, "methods")
-    where = f"method.{method}.corrector"
-    spaces, base = _parts(methods[method], method)
-    space_name = space_name or next(iter(spaces))
-    if space_name not in spaces:
-        raise unknown("space", space_name, spaces, f"methods ({method})")
-    space = Space.parse(space_name, spaces[space_name] or {})
+    method, space, base, where = _parsed(name, methods)
     extra = {"recipe": trainer.entry} if takes_recipe(base, where, plugins) else {}
     if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
         raise UserError(
@@ -192,9 +222,21 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
     different = {canonical_json(setting.settings): setting for setting in settings}
     if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
         raise UserError(
-            f"space '{space_name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
+            f"space '{space.name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
         )
-    return Search(method, space_name, space.hash(base), tuple(different.values()))
+    return Search(method, space.name, space.hash(base), tuple(different.values()))
+
+
+def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str, Any], str]:
+    """(method, space, fixed settings, the key that errors name) of `method@space`."""
+    method, _, space_name = name.partition("@")
+    if method not in methods:
+        raise unknown("method", method, methods, "methods")
+    spaces, base = _parts(methods[method], method)
+    space_name = space_name or next(iter(spaces))
+    if space_name not in spaces:
+        raise unknown("space", space_name, spaces, f"methods ({method})")
+    return method, Space.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
 
 
 def _refuse_twins(searches: Sequence[Search]) -> None:

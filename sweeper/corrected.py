@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,8 +27,9 @@ from sap_core.files import save_json, storing
 from sap_core.records import Row
 from sweeper.execute import Folders, execute, settle
 from sweeper.jobs import Job, artifact
-from sweeper.kinds import Place, correct_again
+from sweeper.kinds import correct_again
 from sweeper.store import Store
+from sweeper.work import Place
 
 Key = tuple[str, str, str]
 """(baseline, method, space): one search."""
@@ -75,8 +77,8 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[Search | None]:
     """Every search of the plan; None for one of which a job has not ended."""
     grouped: dict[Key, list[Job]] = {}
     for job in jobs:
-        if job.kind == "tune":
-            grouped.setdefault((job.labels["baseline_id"], job.labels["method"], job.labels["space"]), []).append(job)
+        if job.kind in ("tune", "search"):
+            grouped.setdefault(_key(job.labels), []).append(job)
     ended = store.statuses()
     for key, members in grouped.items():
         vanilla = store.read_rows(key[0])
@@ -87,6 +89,13 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[Search | None]:
         planned = {run.run_id for job in members for run in job.runs}
         rows = [(job, row) for job in members for row in store.read_rows(job.job_id) if row.run_id in planned]
         yield Search(key, unmodified, best_of(rows, unmodified))
+
+
+def _key(labels: Mapping[str, Any]) -> Key:
+    """A search other than the grid is one of its own per sampler, budget and seed."""
+    sampled = [str(labels[name]) for name in ("search", "search_budget", "search_seed") if labels.get(name) is not None]
+    space = "-".join([str(labels["space"]), *sampled])
+    return labels["baseline_id"], labels["method"], space
 
 
 def best_of(rows: Sequence[tuple[Job, Row]], unmodified: float) -> tuple[Job, Row] | None:
@@ -123,6 +132,9 @@ def _make(search: Search, folder: Path, jobs: dict[str, Job], folders: Folders, 
     assert search.best is not None
     job, row = search.best
     (run,) = [run for run in job.runs if run.run_id == row.run_id]
+    if job.kind == "search":  # its plan knows no settings, its rows do
+        target = job.spec["search"]["method"]["target"]
+        run = replace(run, entry={"target": target, "settings": json.loads(row.settings)})
     name = f"{search.key[1]}@{search.key[2]} on {search.key[0]}"
     print(f"{name}: the chosen setting is run once more for its network, {folder}", file=sys.stderr)
     settle(job.threads)

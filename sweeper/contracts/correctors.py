@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sap_core.api import Corrector, Need, Task, UndeclaredNeed
+from sap_core.cost import tuning
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
 from sweeper.contracts.common import (
@@ -156,8 +157,8 @@ def _declares_its_needs(case: CorrectorCase) -> None:
 
 def _books_its_work(case: CorrectorCase) -> None:
     for settings, (found, run) in zip(case.families, case.first, strict=True):
-        for position, cost in enumerate(run.meter.costs() if found is not None else ()):
-            if not cost.shared_seconds > 0:
+        for position, cost in enumerate([tuning(cost.shared) for cost in run.meter.costs()] if found is not None else ()):
+            if not cost.seconds > 0:
                 raise Broken(f"no time is booked for {named(settings[position])}; work inside run.meter(...)")
             if not cost.forwards > 0:
                 raise Broken(f"no passes are booked for {named(settings[position])}; say run.meter.count(forwards=..., backwards=...)")
@@ -172,7 +173,7 @@ def _forecasts_its_passes(case: CorrectorCase) -> str | None:
         forecast = type(settings[0]).forecast(settings, sizes_of(case.task))
         if toys.passes(run) != (forecast.forwards, forecast.backwards):
             raise Broken(forecast_text(named(settings[0]), (forecast.forwards, forecast.backwards), toys.passes(run)))
-        if not math.isclose(sum(cost.forwards for cost in run.meter.costs()), forecast.forwards):
+        if not math.isclose(sum(tuning(cost.shared).forwards for cost in run.meter.costs()), forecast.forwards):
             raise Broken(f"the settings' shares of the passes do not add up to the whole ({named(settings[0])})")
     return _diverged(unknown, len(case.families), "family", "families")
 

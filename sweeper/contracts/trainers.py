@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from sap_core.api import Fitted, Task, Trainer
+from sap_core.cost import tuning
 from sap_core.models.ensemble import Ensemble
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
@@ -86,7 +87,7 @@ def _trainer_books(case: TrainerCase) -> str | None:
     booked, forecast = toys.passes(run), case.trainer.forecast(sizes_of(case.task))
     if forecast.forwards == 0 and booked == (0, 0):
         return "it trains nothing"
-    if not all(cost.shared_seconds > 0 for cost in run.meter.costs()) or not booked[0] > 0:
+    if not all(tuning(cost.shared).seconds > 0 for cost in run.meter.costs()) or not booked[0] > 0:
         raise Broken("no seconds or no passes are booked; work inside run.meter(...) and say run.meter.count(forwards=..., backwards=...)")
     return "it diverged" if fitted is None else None
 

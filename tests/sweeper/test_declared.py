@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,6 +175,35 @@ def test_identity_of_a_nested_recipe_leaves_its_defaults_out_too():
     recipe = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3, "learning_rate": 0.01, "decay_epochs": []}}
     identity = toy(recipe=recipe).identity()["settings"]["recipe"]
     assert identity == {"target": "trainers.sgd.SGD", "version": 1, "settings": {"epochs": 3}}
+
+
+class Loaded(Net):
+    """Its constructor is inherited, and one of its fields names a file."""
+
+    files: ClassVar[tuple[str, ...]] = ("depth",)
+
+
+def test_a_field_that_names_a_file_counts_by_what_the_file_holds(tmp_path, module):
+    sys.modules["toy_plugin"].Loaded = Loaded
+    first, second = tmp_path / "a.pth", tmp_path / "b.pth"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+
+    def identity(path):
+        return declare({"_target_": "toy_plugin.Loaded", "depth": str(path)}, "model", nn.Module, ["toy_plugin"]).identity()["settings"]
+
+    assert identity(first) == identity(second) == {"depth": f"sha256:{hashlib.sha256(b'weights').hexdigest()}"}
+    second.write_bytes(b"others!")
+    assert identity(first) != identity(second)
+    with pytest.raises(UserError, match=r"gone\.pth is no file"):
+        identity(tmp_path / "gone.pth")
+    assert declare({"_target_": "toy_plugin.Loaded"}, "model", nn.Module, ["toy_plugin"]).identity()["settings"] == {}
+
+
+def test_an_inherited_constructor_is_checked_too():
+    sys.modules["toy_plugin"].Loaded = Loaded
+    with pytest.raises(UserError, match=r"model\.width='wide' is of the wrong type or value; allowed: a whole number"):
+        declare({"_target_": "toy_plugin.Loaded", "width": "wide"}, "model", nn.Module, ["toy_plugin"])
 
 
 def test_entries_construct_what_was_declared():

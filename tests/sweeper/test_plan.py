@@ -199,6 +199,34 @@ def test_a_network_that_cannot_take_the_images_is_said_before_anything_runs(plan
         make_plan(base.config, [altered(cell, "model", width=-3) for cell in base.cells], {})
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("vgg16", "32 to 63 pixels a side, so that five poolings leave one, but these have 8 x 8"),
+        ("cnn9", "at least 28 x 28 pixels, but these have 8 x 8; use model=small_cnn"),
+        ("lenet5", "at least 16 x 16 pixels"),
+        ("vit_b_32, model.weights: nowhere.pth", r"weights=nowhere.pth is no file"),
+        ("resnet18_imagenet, model.image_size: 0", "cannot resize images to 0 pixels"),
+        (
+            "resnet18_imagenet, model.image_size: large",
+            r"model\.image_size='large' is of the wrong type or value; allowed: a whole number or null",
+        ),
+    ],
+)
+def test_pairs_of_network_and_images_that_cannot_work_are_said_before_anything_runs(plan_of, model, said):
+    with pytest.raises(UserError, match=said):
+        plan_of("experiment=demo", "methods=[sap]", f"cells=[{{dataset: digits, noise: symmetric, noise.rate: 0.25, model: {model}}}]")
+
+
+def test_every_other_network_takes_the_smallest_images(plan_of):
+    """... at least so far that it can be planned; a large vision transformer too."""
+    names = "[linear5, resnet34, resnet18_imagenet, resnet32, resnet32_gn, preact_resnet18, vit_l_32]"
+    planned = plan_of(
+        "experiment=demo", "methods=[sap]", f"cells=[{{dataset: digits, noise: symmetric, noise.rate: 0.25, model: {names}}}]"
+    )
+    assert len(planned.cells) == 7
+
+
 def test_forecasts_add_up(plan_of):
     plan = plan_of("experiment=demo").plan
     assert sum(row.forecast_flops for row in plan.rows) == pytest.approx(sum(job.forecast_flops for job in plan.jobs))
