@@ -33,7 +33,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
-  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods, searches; `list method` one group
+  sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
   sap-sweep -sc install=bash                shell completion
