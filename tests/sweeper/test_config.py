@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.config import compose_all, group_options
+from sweeper.config import compose_all
 from sweeper.schema import expand
 
 
@@ -122,13 +122,6 @@ def test_raw_is_plain_and_resolved(monkeypatch):
     assert raw["paths"]["data"] == "/some/where"
     assert "hydra" not in raw
     assert type(raw["cells"]) is list
-
-
-def test_options_of_every_group():
-    options = group_options()
-    assert options["dataset"] == ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "mnist"]
-    assert set(options["method"]) >= {"sap", "scrub", "ssd", "finetune", "retrain"}
-    assert set(options["experiment"]) >= {"demo", "fashion", "table1"}
 
 
 @pytest.fixture
