@@ -70,7 +70,7 @@ def best(unmodified: float, scores: Sequence[float]) -> int | None:
 
 
 def choose(vanilla: pd.Series | None, rows: pd.DataFrame, space: Sequence[Mapping[str, Any]], rule: str, measure: str = "acc") -> Choice:
-    """Applies `rule` to one search.
+    """Applies `rule` to one search. In a race a setting without a score was stopped, because it could not win.
 
     Args:
         vanilla: the row of the uncorrected baseline; None when the store lacks it.
@@ -88,7 +88,10 @@ def choose(vanilla: pd.Series | None, rows: pd.DataFrame, space: Sequence[Mappin
         return Choice(None, problem=f"the uncorrected baseline has no {column}")
     ordered = rows.sort_values("position", kind="stable")
     scores = ordered[column].where(ordered["status"] == "ok")
-    if (ordered["status"] == "ok").any() and scores.isna().all():
+    raced = {str(name) for name in ordered["race_rule"].dropna()}
+    if raced and raced != {rule}:
+        return Choice(None, problem=f"its settings were raced under {', '.join(sorted(raced))}, which says nothing of {rule}")
+    if not raced and (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
     place = best(float(vanilla[column]), scores.astype(float).tolist())
     if place is None:

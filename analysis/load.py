@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sap_core.errors import UserError
-from sap_core.records import SCHEMA_VERSION, Planned, Row, column_types
+from sap_core.records import SCHEMA_VERSION, Planned, Row, Timing, column_types
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -32,12 +32,18 @@ class Results:
     rows: pd.DataFrame  # one line per planned run that has a row, with the plan's `cell` and `distinct`
     outside: pd.DataFrame  # rows that no plan names: members of no table
     gaps: pd.DataFrame  # the lines of the plan that have no row
+    timings: pd.DataFrame  # jobs that were measured again alone; the columns of `Timing`
     problems: tuple[str, ...]  # sentences, ready to print
 
     @property
     def debug(self) -> tuple[str, ...]:
         """The names of the debug settings that shrank some of the rows; not empty for a smoke run."""
         return tuple(sorted(self.rows["debug"].dropna().unique()))
+
+    @property
+    def raced(self) -> bool:
+        """Whether some settings were raced, so that most of them have no scores."""
+        return bool((self.plan["evaluation"] == "race").any())
 
 
 def load(stores: Sequence[Path]) -> Results:
@@ -50,7 +56,8 @@ def load(stores: Sequence[Path]) -> Results:
     """
     problems: list[str] = []
     plans = [_plan(Path(store)) for store in stores]
-    tables = [table for store in stores for table in _row_tables(Path(store), problems)]
+    tables = [table for store in stores for table in _tables(Path(store) / "rows", Row, problems)]
+    timings = [table for store in stores for table in _tables(Path(store) / "timing", Timing, problems)]
     plan = pd.concat([table.to_pandas() for table in plans], ignore_index=True).drop_duplicates("run_id", ignore_index=True)
     found = pa.concat_tables([arrow_schema(Row).empty_table(), *tables]).to_pandas()
     rows = _one_row_per_run(found, problems)
@@ -65,6 +72,7 @@ def load(stores: Sequence[Path]) -> Results:
         rows=rows[planned].reset_index(drop=True),
         outside=outside,
         gaps=plan[~plan["run_id"].isin(rows["run_id"])].reset_index(drop=True),
+        timings=pa.concat_tables([arrow_schema(Timing).empty_table(), *timings]).to_pandas(),
         problems=tuple(problems),
     )
 
@@ -88,13 +96,13 @@ def _plan(store: Path) -> pa.Table:
         raise UserError(f"the plan '{path}' cannot be read ({_first_line(error)}); {remedy}") from error
 
 
-def _row_tables(store: Path, problems: list[str]) -> Iterable[pa.Table]:
-    """The readable row files, in the order of their names; temporary files start with a dot and are passed over."""
-    for path in sorted((store / "rows").glob("[!.]*.parquet")):
+def _tables(folder: Path, record: type, problems: list[str]) -> Iterable[pa.Table]:
+    """The readable files of a folder, in the order of their names; temporary files start with a dot and are passed over."""
+    for path in sorted(folder.glob("[!.]*.parquet")):
         try:
             table = pq.ParquetFile(path).read()
             _refuse_newer(table, path)
-            yield _conformed(table, Row)
+            yield _conformed(table, record)
         except (OSError, pa.ArrowException, ValueError) as error:
             problems.append(f"The file {path} was left out: {_first_line(error)}.")
 

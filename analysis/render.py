@@ -18,7 +18,7 @@ SPREAD = "_std"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "<": r"\textless{}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$",
-    "\u2013": "--", "\u2212": "$-$", "²": r"$^{2}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$",
+    "\u2013": "--", "\u2212": "$-$", "²": r"$^{2}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$",
 }  # fmt: skip
 
 

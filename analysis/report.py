@@ -11,12 +11,16 @@ from pathlib import Path
 from analysis.load import Results
 from analysis.plots import ink, trusted_size, tuning_cost
 from analysis.render import Table, latex, markdown, to_csv
+from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.cost import cost
+from analysis.tables.search import search
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
-TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {"comparison": comparison, "trusted_size": trusted_size_table, "cost": cost}
+TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
+    "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
+}  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
 
 _FILES = {"comparison": "table"}
@@ -52,8 +56,16 @@ def write_plot(results: Results, name: str, folder: Path) -> list[Path]:
     return paths
 
 
+def main_tables(results: Results) -> list[Table]:
+    """The tables that are shown first."""
+    names = ["chosen"] if results.raced else ["comparison", "search"]
+    return [table for name in names for table in TABLES[name](results)]
+
+
 def write_all(results: Results, folder: Path) -> list[Path]:
-    """The whole report: every table and every plot that the store has numbers for."""
+    """The whole report: every table and every plot that the store has numbers for; of a race what was chosen, and nothing else."""
+    if results.raced:
+        return write_tables(results, "chosen", folder)
     tables = [path for name in TABLES for path in write_tables(results, name, folder)]
     return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 

@@ -4,6 +4,8 @@ Seconds are compute seconds, added up over workers. *Shared* is what was really 
 them. *Alone* is what the settings would cost if each ran by itself. Failed settings cost what they cost. The platform's own book-keeping
 (test set, probes of the training set) is in neither.
 
+Seconds say what a method costs only where nothing else slowed it down: a search whose rows do not say so is told in FLOPs instead.
+
 The expected curve is over all orders of the search's finite list of settings, exact, without replacement (Tang et al., 2020, for the best
 validation score; here for the test score of the setting that has it): after k of N settings, drawn at random, the setting of rank i (1 is
 worst, N best under the selection rule) is the best of those seen with probability C(i-1, k-1) / C(N, k).
@@ -12,8 +14,9 @@ worst, N best under the selection rule) is the best of those seen with probabili
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,32 +28,53 @@ from analysis.stats import Summary, summarise
 ALONE = ("train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds")
 """The phases of one setting by itself; train_seconds is null but for methods that train anew."""
 
+Unit = Literal["seconds", "flops"]
+
+_SHARED: dict[Unit, str] = {"seconds": "shared_seconds", "flops": "flops"}
+_ALONE: dict[Unit, Sequence[str]] = {"seconds": ALONE, "flops": ("flops_alone",)}
+
 
 @dataclass(frozen=True)
 class Spent:
-    """What one search cost, in compute seconds; NaN when no row says."""
+    """What one search cost; NaN when no row says."""
 
-    shared_seconds: float
-    alone_seconds: float
+    shared: float
+    alone: float
 
 
 @dataclass(frozen=True)
 class Curve:
     """Accuracy reached against cost: entry k - 1 holds the state after k settings."""
 
-    seconds: np.ndarray  # [K] cumulated shared seconds
+    cost: np.ndarray  # [K] cumulated, shared
     test: np.ndarray  # [K] test score of the model chosen so far
 
 
-def spent(rows: pd.DataFrame) -> Spent:
+def unshared(rows: pd.DataFrame) -> bool:
+    """Whether every job of the rows had its device to itself: cores of its own, or a whole GPU. Rows that do not say so count as shared.
+
+    On a CPU, jobs with cores of their own still share caches and memory bandwidth.
+    """
+    timed = rows[rows["shared_seconds"].notna()]
+    on_cpu = (timed["device"] == "cpu") & (timed["device_jobs"] * timed["threads"] <= timed["cores"])
+    on_gpu = (timed["device"] != "cpu") & (timed["device_jobs"] == 1) & (timed["device_share"] == 1)
+    return bool((on_cpu | on_gpu).all())
+
+
+def unit_of(searches: Iterable[Search]) -> Unit:
+    """The unit that all of the searches can be told in."""
+    return "seconds" if all(unshared(search.rows) for search in searches) else "flops"
+
+
+def spent(rows: pd.DataFrame, unit: Unit = "seconds") -> Spent:
     """The cost of a search's rows."""
     return Spent(
-        shared_seconds=float(rows["shared_seconds"].sum(min_count=1)),
-        alone_seconds=float(rows[list(ALONE)].sum(axis=1, min_count=1).sum(min_count=1)),
+        shared=float(rows[_SHARED[unit]].sum(min_count=1)),
+        alone=float(rows[list(_ALONE[unit])].sum(axis=1, min_count=1).sum(min_count=1)),
     )
 
 
-def as_run(search: Search, rule: str) -> Curve | None:
+def as_run(search: Search, rule: str, unit: Unit = "seconds") -> Curve | None:
     """The curve in the order in which the settings ran; None when the search cannot be judged under `rule`."""
     if search.choose(rule).row is None or search.vanilla is None:
         return None
@@ -64,10 +88,10 @@ def as_run(search: Search, rule: str) -> Curve | None:
         if (score, -position) > best_so_far:
             best_so_far, chosen_test = (score, -position), test_score
         reached.append(chosen_test)
-    return Curve(rows["shared_seconds"].fillna(0).cumsum().to_numpy(), np.array(reached))
+    return Curve(rows[_SHARED[unit]].fillna(0).cumsum().to_numpy(), np.array(reached))
 
 
-def expected(search: Search, rule: str) -> Curve | None:
+def expected(search: Search, rule: str, unit: Unit = "seconds") -> Curve | None:
     """The expected curve over all orders of the settings; None when the search cannot be judged under `rule`.
 
     The expected cost of k settings is k times their mean cost.
@@ -79,7 +103,7 @@ def expected(search: Search, rule: str) -> Curve | None:
     scores = rows[column].where(rows["status"] == "ok").astype(float).to_numpy()
     reached = expected_best(float(search.vanilla[column]), float(search.vanilla[test]), scores, rows[test].to_numpy(dtype=float))
     steps = np.arange(1, len(rows) + 1)
-    return Curve(steps * spent(rows).shared_seconds / len(rows), reached)
+    return Curve(steps * spent(rows, unit).shared / len(rows), reached)
 
 
 def expected_best(unmodified: float, unmodified_test: float, scores_N: np.ndarray, tests_N: np.ndarray) -> np.ndarray:
@@ -108,10 +132,12 @@ def expected_best(unmodified: float, unmodified_test: float, scores_N: np.ndarra
     return reached
 
 
-def per_seed(searches: Sequence[Search]) -> tuple[Summary, Summary]:
-    """Shared and stand-alone seconds of one seed's search: mean and spread over the seeds."""
-    costs = [spent(search.rows) for search in searches if len(search.rows)]
-    return summarise(cost.shared_seconds for cost in costs), summarise(cost.alone_seconds for cost in costs)
+def per_seed(searches: Sequence[Search], unit: Unit = "seconds") -> tuple[Summary, Summary]:
+    """Shared and stand-alone cost of one seed's search: mean and spread over the seeds. No seconds where rows shared their device."""
+    if unit == "seconds" and unit_of(searches) != unit:
+        return summarise(()), summarise(())
+    costs = [spent(search.rows, unit) for search in searches if len(search.rows)]
+    return summarise(cost.shared for cost in costs), summarise(cost.alone for cost in costs)
 
 
 def circumstances(rows: pd.DataFrame) -> list[str]:
@@ -120,7 +146,7 @@ def circumstances(rows: pd.DataFrame) -> list[str]:
     packed = rows[rows["device_share"] < 1]
     if len(packed):
         shares = ", ".join(f"{share:g}" for share in sorted(packed["device_share"].unique()))
-        said.append(f"Seconds of {len(packed)} of {len(rows)} rows were measured on a shared device (device_share {shares}).")
+        said.append(f"{len(packed)} of {len(rows)} rows were measured on a shared GPU (device_share {shares}).")
     for column, what in (("device", "devices"), ("threads", "thread counts"), ("precision", "precisions"), ("commit", "commits")):
         values = sorted(str(value) for value in rows[column].unique())
         if len(values) > 1:

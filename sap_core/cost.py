@@ -1,4 +1,4 @@
-"""What a computation costs: synchronised seconds, sample-passes, FLOPs and peak memory, by phase and by setting.
+"""What a computation costs: synchronised seconds, sample-passes and FLOPs by phase and by setting, and peak memory by job.
 
 Work that several settings share is booked once, with the positions of the settings that use it. Each setting then has two costs: *alone*
 (every piece it uses, whole: what it would cost by itself) and *shared* (every piece divided by its users: over a family these add up to
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -36,15 +37,35 @@ class Piece:
     flops: float = 0.0  # beyond the passes: factorisations and dense products
 
 
+AMOUNTS = ("seconds", "forwards", "backwards", "flops")
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What some work took. A setting's share of common work need not be whole passes."""
+
+    seconds: float = 0.0
+    forwards: float = 0.0  # sample-passes
+    backwards: float = 0.0
+    flops: float = 0.0  # passes included
+
+
 @dataclass(frozen=True)
 class Costs:
-    """The cost of one setting."""
+    """The cost of one setting, by phase: its share of what was spent, and what it would cost by itself."""
 
-    seconds: dict[Phase, float] = field(default_factory=dict)  # alone, by phase
-    shared_seconds: float = 0.0  # its share of the tuning phases
-    forwards: float = 0.0  # its share
-    backwards: float = 0.0
-    flops: float = 0.0
+    shared: Mapping[Phase, Amounts]
+    alone: Mapping[Phase, Amounts]
+
+
+def tuning(by_phase: Mapping[Phase, Amounts]) -> Amounts:
+    """The sum over the phases that tuning needs (without `report`)."""
+    counted = [amounts for phase, amounts in by_phase.items() if phase in TUNING]
+    return Amounts(*(sum(getattr(amounts, what) for amounts in counted) for what in AMOUNTS))
+
+
+_Book = dict[Phase, list[float]]  # one sum per amount
+_NOTHING = (0.0,) * len(AMOUNTS)
 
 
 class CostMeter:
@@ -85,17 +106,24 @@ class CostMeter:
 
     def costs(self, flops_forward: float = 0.0, flops_backward: float = 0.0) -> list[Costs]:
         """One entry per setting, given the network's FLOPs per sample and direction (see `flops_per_sample`)."""
-        seconds: list[dict[Phase, float]] = [{} for _ in range(self.settings)]
-        totals = [[0.0, 0.0, 0.0, 0.0] for _ in range(self.settings)]
+        books: list[tuple[_Book, _Book]] = [({}, {}) for _ in range(self.settings)]
+        for (phase, users), whole in self._sums(flops_forward, flops_backward).items():
+            share = [amount / len(users) for amount in whole]
+            for which in users:
+                for book, amounts in zip(books[which], (share, whole), strict=True):
+                    book[phase] = [old + new for old, new in zip(book.get(phase, _NOTHING), amounts, strict=True)]
+        return [Costs(*({phase: Amounts(*sums) for phase, sums in book.items()} for book in pair)) for pair in books]
+
+    def _sums(self, flops_forward: float, flops_backward: float) -> dict[tuple[Phase, tuple[int, ...]], list[float]]:
+        """The amounts of pieces with equal phase and users together: there are far fewer of these than pieces."""
+        sums: dict[tuple[Phase, tuple[int, ...]], list[float]] = {}
         for piece in self.pieces:
-            share = 1 / len(piece.used_by)
-            flops = piece.forwards * flops_forward + piece.backwards * flops_backward + piece.flops
-            for which in piece.used_by:
-                seconds[which][piece.phase] = seconds[which].get(piece.phase, 0.0) + piece.seconds
-                if piece.phase in TUNING:
-                    for slot, amount in enumerate((piece.seconds, piece.forwards, piece.backwards, flops)):
-                        totals[which][slot] += amount * share
-        return [Costs(by_phase, *total) for by_phase, total in zip(seconds, totals, strict=True)]
+            amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0.0, 0.0, 0.0])
+            amounts[0] += piece.seconds
+            amounts[1] += piece.forwards
+            amounts[2] += piece.backwards
+            amounts[3] += piece.forwards * flops_forward + piece.backwards * flops_backward + piece.flops
+        return sums
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -103,11 +131,31 @@ class CostMeter:
         return time.perf_counter()
 
 
+_PROCESS = Path("/proc/self")
+
+
+def forget_peak_memory(device: torch.device | str) -> None:
+    """Lets `peak_memory_bytes` start anew, so that a job is not charged with an earlier one's memory (on a CPU: where Linux allows it)."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")
+
+
 def peak_memory_bytes(device: torch.device | str) -> int:
-    """The most memory this process has held: on the GPU by torch's allocator, on the CPU resident (interpreter and libraries included)."""
+    """The most memory that this process has held since `forget_peak_memory`: on the GPU by torch's allocator, on the CPU resident.
+
+    Resident memory counts the interpreter, the libraries and whatever earlier jobs of this process have left allocated. Where the kernel
+    does not say (not Linux), it is the high-water mark of the process's whole life.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        for line in (_PROCESS / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sap_core.api import Batch, Need, Samples
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
+from sap_core.quick import quick_form
 
 PROBE = 1000
 """At most so many verified training samples are looked at for the scores that describe a correction (they choose nothing)."""
@@ -15,19 +16,24 @@ PROBE = 1000
 _CACHED_VALUES = 2**26
 """Inputs of a set are kept preprocessed when they have at most so many values (256 MiB of float32)."""
 
+SMALLEST = 16
+"""Smaller batches are filled up: for one to three images CPU libraries take other routines, which give an image other bits."""
+
 Scores = dict[str, float | None]
 
 
 class Evaluator:
-    """Scores models of one prepared task.
+    """Scores models of one prepared task, each in its quick form.
 
-    Validation is booked as phase `evaluate` (tuning needs it); test set and probes as phase `report` (the platform's book-keeping).
+    Validation, with making the quick form, is booked as phase `evaluate` (tuning needs it); test set and probes as phase `report` (the
+    platform's book-keeping).
     """
 
     def __init__(self, prepared: Prepared, batch_size: int = 512) -> None:
         self.prepared = prepared
         self.batch_size = batch_size
         self._kept: dict[str, list[Batch]] = {}
+        self._sample: Tensor | None = None
         task = prepared.task.allow(frozenset(Need))
         self._verified = task.verified
         self.regression = task.kind == "regression"
@@ -36,16 +42,23 @@ class Evaluator:
 
     def tuned(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
         """Scores of one corrected model (setting `which` of the meter); fractions, or R2 for regression."""
+        val = self.prepared.val
         with meter("evaluate", used_by=[which]):
-            outputs = self._outputs("val", self.prepared.val, model, meter)
-        scores = self._validation(outputs)
+            quick = self.quick(model)
+            outputs = self._outputs("val", val, quick, meter)
+        return {
+            "images_evaluated": len(val), **self._validation(outputs), **self.reported(quick, meter, which, num_retain, num_forget),
+        }  # fmt: skip
+
+    def reported(self, quick: nn.Module, meter: CostMeter, which: int, num_retain: int | None, num_forget: int | None) -> Scores:
+        """The scores that choose nothing, of a network in quick form: test set, and probes of the training set."""
         with meter("report", used_by=[which]):
-            scores |= self._test(model, meter)
+            scores = self._test(quick, meter)
             if not self.regression and self.prepared.truth.known:
-                scores |= self._wrong(model, meter, num_forget)
+                scores |= self._wrong(quick, meter, num_forget)
                 if num_retain:
                     retain = self._verified(Need.RETAIN, min(num_retain, PROBE))
-                    scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, model, meter), retain.labels)
+                    scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, quick, meter), retain.labels)
         return scores
 
     def baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
@@ -54,8 +67,24 @@ class Evaluator:
         if not self.regression:
             with meter("report"):
                 train = self.prepared.train
-                scores["train_acc"] = accuracy(self._outputs("train", train, model, meter), train.labels)
+                scores["train_acc"] = accuracy(self._outputs("train", train, self.quick(model), meter), train.labels)
         return scores
+
+    def validation_outputs(self, model: nn.Module, meter: CostMeter) -> Tensor:
+        """(N, C) outputs on the validation set, as its scores rest on."""
+        return self._outputs("val", self.prepared.val, self.quick(model), meter)
+
+    def validation_part(self, rule: str) -> Tensor:
+        """(n,) positions of the validation samples that count under `val_noisy` or `val_clean_part`."""
+        right = torch.ones(len(self.prepared.val), dtype=torch.bool) if rule == "val_noisy" else self._val_right
+        assert right is not None, "nobody knows which validation labels are true"
+        return torch.nonzero(right).flatten()
+
+    def quick(self, model: nn.Module) -> nn.Module:
+        """The form in which every model is scored: a copy of its own (`sap_core.quick`)."""
+        if self._sample is None:
+            self._sample = next(iter(self.prepared.train.subset(torch.arange(1)).batches(1))).inputs
+        return quick_form(model, self._sample)
 
     def trusted(self, index: Tensor) -> Scores:
         """How good a trusted set is: share of right given labels, and its smallest and largest class by given label."""
@@ -80,17 +109,17 @@ class Evaluator:
             "val_clean_acc": None if right is None else accuracy(outputs[right], labels[right]),
         }
 
-    def _test(self, model: nn.Module, meter: CostMeter) -> Scores:
+    def _test(self, quick: nn.Module, meter: CostMeter) -> Scores:
         test = self.prepared.test
-        outputs = self._outputs("test", test, model, meter)
+        outputs = self._outputs("test", test, quick, meter)
         return {"test_r2": r2(outputs, test.labels)} if self.regression else {"test_acc": accuracy(outputs, test.labels)}
 
-    def _wrong(self, model: nn.Module, meter: CostMeter, num_forget: int | None) -> Scores:
+    def _wrong(self, quick: nn.Module, meter: CostMeter, num_forget: int | None) -> Scores:
         """What became of the wrongly labelled training samples: the share predicted as the given and as the true label."""
         wrong = self._wrong_probe()
         if len(wrong) == 0:
             return {}
-        outputs = self._outputs("wrong", wrong, model, meter)
+        outputs = self._outputs("wrong", wrong, quick, meter)
         scores: Scores = {
             "wrong_given_acc": accuracy(outputs, wrong.labels),
             "wrong_true_acc": accuracy(outputs, self.prepared.truth.of(wrong.index)),
@@ -104,27 +133,30 @@ class Evaluator:
         count = int((~self.prepared.truth.right(train.index, train.labels)).sum())
         return self._verified(Need.FORGET, min(count, PROBE))
 
-    def _outputs(self, name: str, samples: Samples, model: nn.Module, meter: CostMeter) -> Tensor:
-        """(N, C) outputs in evaluation mode, on the CPU."""
-        batches = self._kept.get(name)
-        if batches is None:
-            batches = list(samples.batches(self.batch_size)) if _values(samples) <= _CACHED_VALUES else None
-            if batches is not None:
-                self._kept[name] = batches
-        training = model.training
-        model.eval()
-        with torch.inference_mode():
-            outputs = [model(batch.inputs).cpu() for batch in (batches or samples.batches(self.batch_size))]
-        model.train(training)
-        meter.count(forwards=len(samples))
-        return torch.cat(outputs)
+    def _outputs(self, name: str, samples: Samples, quick: nn.Module, meter: CostMeter) -> Tensor:
+        """(N, C) outputs, on the CPU."""
+        if name not in self._kept and fits(samples):
+            self._kept[name] = list(samples.batches(self.batch_size))
+        return torch.cat([answers(quick, batch.inputs, meter) for batch in self._kept.get(name) or samples.batches(self.batch_size)])
 
 
-def _values(samples: Samples) -> int:
+def answers(quick: nn.Module, inputs_B: Tensor, meter: CostMeter) -> Tensor:
+    """(B, C) outputs of a network in quick form, on the CPU: the one way in which models are evaluated, in full and in races."""
+    count = len(inputs_B)
+    if count < SMALLEST:
+        inputs_B = torch.cat([inputs_B, inputs_B[-1:].expand(SMALLEST - count, *inputs_B.shape[1:])])
+    with torch.inference_mode():
+        outputs: Tensor = quick(inputs_B)[:count].cpu()
+    meter.count(forwards=count)
+    return outputs
+
+
+def fits(samples: Samples) -> bool:
+    """May these samples stay in memory preprocessed?"""
     if len(samples) == 0:
-        return 0
+        return True
     first = next(iter(samples.subset(torch.arange(1)).batches(1)))
-    return first.inputs.numel() * len(samples)
+    return first.inputs.numel() * len(samples) <= _CACHED_VALUES
 
 
 def accuracy(outputs_NC: Tensor, labels_N: Tensor) -> float | None:

@@ -4,9 +4,8 @@ A pass hooks every layer of the unmodified network, in evaluation mode. Sums are
 can be kept while the pass goes on to more of them (nested trusted sets), at no cost but memory. Layers that read the same tensor in the
 same way (the branches of an Inception block) share one `Moments`: it is computed, kept and factored once.
 
-A layer type takes part by a handler in `HANDLERS`: how many inputs its weights have, and how an input tensor becomes their columns. What
-has weights but no handler is refused by name, as is every use of a layer that one Gram matrix cannot describe. (torch's attention, for
-one, never calls its output projection as a layer: a hook there sees nothing.)
+Which layers take part, and how their inputs become columns, is said in `handlers`. Every use of a layer that one Gram matrix cannot
+describe is refused by name.
 
 Source: SAP, Algorithm 1 (representations of all layers from one forward pass); sums instead of a random part of the columns.
 
@@ -16,78 +15,16 @@ Shapes: K groups, D inputs per group, N columns, B images.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
+from sap_core.handlers import LAYERS, Handler, called, sites
 from sap_core.models.modes import evaluating
-from sap_core.patches import PIECE_BYTES, ConvInputs, sum_of
-
-
-class Handler(Protocol):
-    """How one layer's input becomes the columns that its weights are multiplied with; equal (and hashed) by what it does."""
-
-    @property
-    def groups(self) -> int: ...
-
-    @property
-    def inputs(self) -> int:
-        """D: columns of the layer's weight matrix, per group."""
-
-    @property
-    def flops_per_column(self) -> float:
-        """Of the Gram matrices."""
-
-    def columns(self, x: Tensor) -> int:
-        """N: how many columns an input tensor makes."""
-
-    def pieces(self, x: Tensor) -> Iterator[Tensor]:
-        """(K, D, N) float64 columns, a part at a time."""
-
-    def sums(self, x: Tensor) -> Tensor:
-        """What `gram` is made of, in the handler's own form; adds up over inputs; float64, a fresh tensor."""
-
-    def gram(self, sums: Tensor) -> Tensor:
-        """(K, D, D) float64, the sum of column column^T over all inputs in `sums`."""
-
-
-@dataclass(frozen=True)
-class LinearInputs:
-    """The inputs of one `Linear`: every vector along the last axis is a column (samples, tokens)."""
-
-    inputs: int
-    groups: int = 1
-
-    @classmethod
-    def of(cls, linear: nn.Module) -> LinearInputs:
-        """Reads a layer's width."""
-        assert isinstance(linear, nn.Linear)
-        return cls(linear.in_features)
-
-    @property
-    def flops_per_column(self) -> float:
-        return 2 * self.inputs**2
-
-    def columns(self, x: Tensor) -> int:
-        return x.numel() // self.inputs
-
-    def pieces(self, x: Tensor) -> Iterator[Tensor]:
-        for vectors_ND in x.reshape(-1, self.inputs).split(max(1, PIECE_BYTES // (8 * self.inputs))):
-            yield vectors_ND.to(torch.float64).mT.unsqueeze(0)
-
-    def sums(self, x: Tensor) -> Tensor:
-        return sum_of(columns_KDN @ columns_KDN.mT for columns_KDN in self.pieces(x))
-
-    def gram(self, sums: Tensor) -> Tensor:
-        return sums
-
-
-HANDLERS: dict[type[nn.Module], Callable[[nn.Module], Handler]] = {nn.Linear: LinearInputs.of, nn.Conv2d: ConvInputs.of}
-"""By exact type: a subclass may do something else with its weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,77 +72,51 @@ def total_flops(moments: Mapping[str, Moments]) -> float:
 
 
 def validate(model: nn.Module) -> dict[str, Moments]:
-    """The layers of `model` that SAP corrects, by name, none of which has seen anything yet.
-
-    Biases and the one-dimensional weights of norms stay as they are and need no handler.
+    """The weights of `model` that SAP corrects, by name (see `sites`), none of which has seen anything yet.
 
     Raises:
         UserError: a module holds a weight of two or more dimensions that no handler knows, or shares one with another module.
     """
-    moments: dict[str, Moments] = {}
-    unseen: dict[Handler, Moments] = {}  # one for all layers of the same kind, so that those with the same inputs go on sharing it
-    owners: dict[int, str] = {}
-    unknown: dict[tuple[type[nn.Module], str], str] = {}  # the first of each kind
-    for name, module in model.named_modules():
-        handled = type(module) in HANDLERS
-        for weight_name, weight in module.named_parameters(recurse=False):
-            if weight.ndim < 2:
-                continue
-            if not handled or weight_name != "weight":
-                unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {_called(name, module)}")
-            if id(weight) in owners:
-                raise UserError(
-                    f"{_called(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: untie them"
-                )
-            owners[id(weight)] = _called(name, module)
-        if handled and "weight" not in dict(module.named_parameters(recurse=False)):
-            raise UserError(
-                f"the weight of {_called(name, module)} is computed, not a parameter; SAP needs it plain: remove the reparametrisation"
-            )
-        if handled:
-            handler = HANDLERS[type(module)](module)
-            moments[name] = unseen.setdefault(handler, Moments(handler))
-    if unknown:
-        raise UserError(
-            f"SAP has no handler for {', '.join(unknown.values())}; it corrects plain Linear and Conv2d layers, so use a network of these, "
-            "or add the type to sap_core.gram.HANDLERS"
-        )
-    if not moments:
-        raise UserError(f"SAP found no Linear or Conv2d layer in {type(model).__name__}: nothing to correct")
-    return moments
+    unseen: dict[Handler, Moments] = {}  # one for all weights of the same kind, so that those with the same inputs go on sharing it
+    return {name: unseen.setdefault(site.handler, Moments(site.handler)) for name, site in sites(model).items()}
 
 
 def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) -> dict[str, Moments]:
-    """`moments` (by layer name) and what these layers see when `model` is given the batch `inputs` (B, ...).
+    """`moments` (of some or all weights, by name) and what these meet when `model` is given the batch `inputs` (B, ...).
 
     Raises:
         UserError: a layer sees no input, or is called more than once.
     """
     updated = dict(moments)
-    calls = dict.fromkeys(moments, 0)
+    modules, of_model = dict(model.named_modules()), sites(model)
+    names: dict[str, dict[str, str]] = {}  # layer -> part -> name
+    for name in moments:
+        names.setdefault(of_model[name].layer, {})[of_model[name].part] = name
+    calls = dict.fromkeys(names, 0)
     inputs_seen = _Inputs()
-    modules = dict(model.named_modules())
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def watch(layer: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            calls[name] += 1
-            if calls[name] > 1:
-                raise UserError(f"{_called(name, module)} is called more than once in a forward pass; SAP needs one input per weight")
-            updated[name] = inputs_seen.added_to(moments[name], args[0] if args else kwargs["input"])
+            calls[layer] += 1
+            if calls[layer] > 1:
+                raise UserError(f"{called(layer, module)} is called more than once in a forward pass; SAP needs one input per weight")
+            seen = LAYERS[type(module)].inputs(module, args, kwargs)
+            for part, name in names[layer].items():
+                updated[name] = inputs_seen.added_to(moments[name], seen[part])
 
         return hook
 
-    hooks = [modules[name].register_forward_pre_hook(watch(name), with_kwargs=True) for name in moments]
+    hooks = [modules[layer].register_forward_pre_hook(watch(layer), with_kwargs=True) for layer in names]
     try:
         with evaluating(model):
             model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    for name, count in calls.items():
+    for layer, count in calls.items():
         if count == 0:
             raise UserError(
-                f"{_called(name, modules[name])} saw no input in the forward pass; SAP cannot correct it: remove it, or call it"
+                f"{called(layer, modules[layer])} saw no input in the forward pass; SAP cannot correct it: remove it, or call it"
             )
     return updated
 
@@ -236,7 +147,3 @@ def check_finite(moments: Mapping[str, Moments]) -> None:
     for name, good in zip(moments, finite.tolist(), strict=True):
         if not good:
             raise FloatingPointError(f"the inputs of layer '{name}' are not finite, so the network has diverged")
-
-
-def _called(name: str, module: nn.Module) -> str:
-    return f"layer '{name}' ({type(module).__name__})" if name else f"the network itself ({type(module).__name__})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,6 +21,10 @@ class Outcome:
     diverged: str | None = None
 
 
+Candidate = tuple[int, nn.Module, str | None]
+"""(position, corrected model on loan, why it is unsound)"""
+
+
 def run_family(
     settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run, score: Callable[[nn.Module, int], dict[str, float | None]]
 ) -> Iterator[Outcome]:
@@ -33,12 +37,18 @@ def run_family(
         run: books the costs.
         score: turns (corrected model, position) into columns of the row.
     """
+    with closing(candidates(settings, model, task, run)) as corrected:
+        for which, candidate, unsound in corrected:
+            yield Outcome(which, {}, unsound) if unsound else Outcome(which, score(candidate, which))
+
+
+def candidates(settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run) -> Generator[Candidate, None, None]:
+    """The corrected models as the corrector finishes them. Arguments as for `run_family`."""
     needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
     allowed = task.allow(needs)
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]
         for which, candidate in corrected:
-            unsound = _not_finite(candidate)
-            yield Outcome(which, {}, unsound) if unsound else Outcome(which, score(candidate, which))
+            yield which, candidate, _not_finite(candidate)
 
 
 def _not_finite(model: nn.Module) -> str | None:

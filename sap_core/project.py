@@ -1,4 +1,4 @@
-"""Projected weights: W <- W P for every layer that was observed, on a copy of the network.
+"""Projected weights: W <- W P for every weight whose inputs were observed, on a copy of the network.
 
 Biases, norms, buffers and everything else stay as they are; the first layer and the head are corrected like any other. Arithmetic is
 float64 (but for a last product in float32, where that is asked for); the result is cast to the weight's own type at the very end.
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sap_core import spectrum
-from sap_core.gram import Handler, Moments
+from sap_core.gram import Moments
+from sap_core.handlers import Handler, sites
 
 EIGH_FLOPS = 9
 """FLOPs of a symmetric eigendecomposition with vectors, in units of its size cubed (Golub and Van Loan, table of chapter 8)."""
@@ -45,10 +46,11 @@ def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype 
     Layers that share their moments share their basis. `build` is the type of the product that each alpha will cost; all that comes before
     it is float64.
     """
-    bases = {key: _basis(each) for key, each in {id(each): each for each in moments.values()}.items()}
+    weights = {name: site.weight for name, site in sites(model).items()}
+    bases = {key: basis_of(each) for key, each in {id(each): each for each in moments.values()}.items()}
     rounded = {key: basis.rounded(build) for key, basis in bases.items()}
     return {
-        name: InBasis((as_matrix(weight_of(model, name), each.handler) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
+        name: InBasis((as_matrix(weights[name], each.handler) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
         for name, each in moments.items()
     }
 
@@ -56,17 +58,19 @@ def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype 
 def factor_flops(layers: Mapping[str, InBasis]) -> float:
     """What `factor` spent."""
     bases = {id(each.basis): each.basis for each in layers.values()}.values()
-    return sum(map(_basis_flops, bases)) + sum(each.build_flops for each in layers.values())
+    return sum(map(basis_flops, bases)) + sum(each.build_flops for each in layers.values())
 
 
 def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, InBasis | spectrum.System]:
     """The layers of `moments`, by name, in the form that is cheaper for this many alphas; the two agree to rounding."""
     if spectrum.choose(alphas) == "basis":
         return factor(model, moments)
-    return {name: _system(as_matrix(weight_of(model, name), each.handler), each) for name, each in moments.items()}
+    weights = {name: site.weight for name, site in sites(model).items()}
+    return {name: _system(as_matrix(weights[name], each.handler), each) for name, each in moments.items()}
 
 
-def _basis(moments: Moments) -> spectrum.Basis:
+def basis_of(moments: Moments) -> spectrum.Basis:
+    """The basis of what was seen: of equation (2), or (5) where there were fewer columns than inputs."""
     columns_KDN = moments.columns
     if columns_KDN is not None:
         return spectrum.dual_basis(columns_KDN)
@@ -75,7 +79,8 @@ def _basis(moments: Moments) -> spectrum.Basis:
     return spectrum.eigenbasis(gram_KDD)
 
 
-def _basis_flops(basis: spectrum.Basis) -> float:
+def basis_flops(basis: spectrum.Basis) -> float:
+    """Of the decomposition that made it."""
     groups, directions, inputs = basis.directions.shape
     around = 2 * 2 * directions**2 * inputs if basis.dual else 0  # X^T X, and U^T X^T
     return groups * (EIGH_FLOPS * directions**3 + around)
@@ -90,21 +95,17 @@ def _system(weight_KOD: Tensor, moments: Moments) -> spectrum.System:
     return spectrum.gram_system(weight_KOD, gram_KDD)
 
 
-def weight_of(model: nn.Module, name: str) -> Tensor:
-    """The weight of the layer called `name` ('' is the network itself)."""
-    return model.get_parameter(f"{name}.weight" if name else "weight")
-
-
 def as_matrix(weight: Tensor, handler: Handler) -> Tensor:
     """(K, O, D) float64: the rows that meet the handler's columns."""
     return weight.detach().to(torch.float64).reshape(handler.groups, -1, handler.inputs)
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `model` in which each named layer has the given weight matrix, cast to its type and shape."""
+    """A copy of `model` in which each named weight (see `sites`) is the given matrix, cast to its type and shape."""
     corrected = copy.deepcopy(model)
+    written = sites(corrected)
     with torch.no_grad():
         for name, matrix_KOD in weights.items():
-            weight = weight_of(corrected, name)
+            weight = written[name].weight
             weight.copy_(matrix_KOD.reshape(weight.shape))
     return corrected

@@ -15,6 +15,10 @@ VANILLA = "vanilla"
 """The method name of rows of uncorrected baselines."""
 
 
+RACE_RULES = {"val_noisy": "val_noisy_acc", "val_clean_part": "val_clean_acc"}
+"""The rules under which settings can be raced, and the one score that those which finish have."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One setting on one baseline, or (method=vanilla) the baseline itself."""
@@ -22,7 +26,7 @@ class Row:
     # identity
     run_id: str
     job_id: str
-    kind: str  # train | select | tune
+    kind: str  # train | select | tune | search
     experiment: str
     debug: str | None  # name of the debug group that shrank this run; tables refuse such rows
     # what became of it
@@ -46,7 +50,7 @@ class Row:
     method: str
     space: str | None
     space_hash: str | None
-    position: int  # place of the setting in its space
+    position: int  # place of the setting in its space; number of the trial of a search
     settings: str  # canonical JSON of the hyperparameters
     # information used
     information: str  # oracle | verified_file | scored | none
@@ -57,6 +61,10 @@ class Row:
     num_val: int | None
     num_test: int | None
     val_labels: str  # noisy | clean
+    # how it was scored
+    evaluation: str = "full"  # full | race
+    race_rule: str | None = None  # val_noisy | val_clean_part; null when full
+    images_evaluated: int | None = None  # validation images looked at for this row
     # scores
     val_noisy_acc: float | None = None
     val_clean_acc: float | None = None
@@ -83,12 +91,22 @@ class Row:
     sample_forwards: float | None = None
     sample_backwards: float | None = None
     flops: float | None = None
+    sample_forwards_alone: float | None = None
+    sample_backwards_alone: float | None = None
+    flops_alone: float | None = None
     peak_memory_bytes: int | None = None
+    # the search, where it is not the grid
+    search: str | None = None
+    search_budget: int | None = None
+    search_seed: int | None = None
+    grid_position: int | None = None  # the place that the setting has in its space
     # circumstances
     precision: str = "float32"
     threads: int = 1
     device: str = "cpu"
     device_share: float = 1.0
+    device_jobs: int | None = None  # jobs that the backend ran at a time on this device
+    cores: int | None = None  # CPU cores that the job's process might use
     started_at: str = ""  # UTC, ISO 8601
     commit: str = ""
     version: int = 1  # of the trainer or method
@@ -104,6 +122,25 @@ class Point:
     name: str
     step: int
     value: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One phase of one job that was measured again with nothing else of its sweep running (a line of a timing file)."""
+
+    job_id: str
+    kind: str  # train | select | tune
+    method: str
+    space: str | None
+    seed: int
+    phase: str  # all (that tuning needs), or one of them, or report
+    seconds: float  # as the sweep ran it; over the job's settings, common work once
+    exclusive_seconds: float  # alone on the machine
+    device_jobs: int | None  # in the sweep
+    device: str
+    threads: int
+    started_at: str  # UTC, ISO 8601
+    commit: str
 
 
 @dataclass(frozen=True)
@@ -129,6 +166,11 @@ class Planned:
     seed: int
     baseline_id: str
     forecast_flops: float | None
+    evaluation: str = "full"
+    race_rule: str | None = None
+    search: str | None = None
+    search_budget: int | None = None
+    search_seed: int | None = None
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:
@@ -141,6 +183,6 @@ def column_types(record: type) -> Iterator[tuple[str, type, bool]]:
 
 TIMING_COLUMNS = (
     "train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds", "report_seconds", "shared_seconds",
-    "peak_memory_bytes", "started_at",
+    "peak_memory_bytes", "device_jobs", "cores", "started_at",
 )  # fmt: skip
 """The columns in which two runs of one job may differ."""

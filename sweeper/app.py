@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sweeper.only import Wanted, narrow, parse_only
-from sweeper.provenance import HOME, code_fingerprint
+from sweeper.provenance import HOME, code_fingerprint, file_state
 from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
@@ -55,13 +55,42 @@ def sweep(arguments: Sequence[str]) -> int:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
         _say_given_up(given_up)
+        if config.timing == "exclusive":
+            from sweeper.jobs import read_jobs
+
+            with store.locked():
+                _measure_alone(read_jobs(store.jobs), config, places)
+        _say_searches(config, store)
         return 1 if given_up else 0
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
         _write_plan(store, plan, composed, key)
         _say_counts(plan)
-        return _run(config, jobs, places, store)
+        code = _run(config, jobs, places, store)
+        if config.timing == "exclusive":
+            _measure_alone(jobs, config, places)
+        _say_searches(config, store)
+        return code
+
+
+def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
+    from sweeper.exclusive import measure
+    from sweeper.execute import Folders
+
+    measure(list(jobs), Folders(places.data, places.store, places.artifacts), config.backend.device)
+
+
+def _say_searches(config: Config, store: Store) -> None:
+    """The table of searches other than the grid, where the experiment has any."""
+    if config.debug.name or (config.search.grid and not config.searches):
+        return
+    from analysis.load import load
+    from analysis.render import terminal
+    from analysis.tables.search import search
+
+    for table in search(load([store.root])):
+        print(terminal(table, 140))
 
 
 def _say_counts(plan: Plan) -> None:
@@ -98,7 +127,7 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> i
     from sweeper.schedule import Schedule
 
     finished = _finished(store)
-    schedule = Schedule.of(jobs, finished, places.artifacts)
+    schedule = Schedule.of(jobs, finished, places.artifacts, config.order)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
     held = total - sum(len(job.runs) for job in pending)
@@ -167,8 +196,12 @@ def _places(config: Config) -> Places:
 def _check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
+    from sweeper.fits import check_fits
 
-    return tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    for cell in cells:
+        check_fits(cell)
+    return cells
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
@@ -202,12 +235,14 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 
 def _plan_key(composed: Composed) -> str:
-    """What a stored plan depends on: the configuration of every cell, and the code."""
+    """What a stored plan depends on: the configuration of every cell, the files of weights it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend")}
+        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend", "order", "timing")}
 
-    return content_id({"config": relevant(composed.raw), "cells": [relevant(cell) for cell in composed.cells], "code": code_fingerprint()})
+    weights = [file_state(cell["model"].get("weights")) for cell in composed.cells]
+    cells = [relevant(cell) for cell in composed.cells]
+    return content_id({"config": relevant(composed.raw), "cells": cells, "weights": weights, "code": code_fingerprint()})
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:

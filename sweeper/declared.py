@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from sap_core.construct import construct, is_entry, locate
+from sap_core.construct import construct, flat_parts, is_entry, locate
 from sap_core.errors import UserError, unknown
+from sap_core.models.pretrained import weights_file
 
 OURS = ("sap_core", "trainers", "baselines")
 _GIVEN_BY_THE_PLATFORM = {"self", "num_outputs", "input_shape"}
@@ -39,13 +42,11 @@ class Declared:
         return {"target": self.target, "settings": self.settings}
 
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
-        """Target, version and the settings that differ from their declared defaults; fields named in `outside` never count."""
-        settings = {
-            key: _identity_of(value)
-            for key, value in self.settings.items()
-            if key not in outside and not (key in self.defaults and self.defaults[key] == value)
-        }
-        return {"target": self.target, "version": self.version, "settings": settings}
+        """Target, version and the settings that differ from their declared defaults; fields named in `outside` never count.
+
+        A field that names a file (the class lists them in `files`) counts by what the file holds, wherever it lies.
+        """
+        return _identity(self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.defaults)
 
     @cached_property
     def instance(self) -> Any:
@@ -109,11 +110,13 @@ def class_of(target: Any, where: str, plugins: Sequence[str]) -> type:
 
 @cache
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
-    """Name -> (type, default or MISSING) of a dataclass's fields or a network's keyword arguments."""
+    """Name -> (type, default or MISSING) of a dataclass's fields (those of flat parts beside them) or a network's keyword arguments."""
     if dataclasses.is_dataclass(cls):
-        hints = get_type_hints(cls)
-        return {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls)}
-    hints = get_type_hints(vars(cls)["__init__"]) if "__init__" in vars(cls) else {}
+        hints, parts = get_type_hints(cls), flat_parts(cls)
+        own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
+        inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
+        return own | inner
+    hints = get_type_hints(next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)))  # it may be inherited
     return {
         name: (hints.get(name, Any), dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -167,11 +170,32 @@ def _words(option: Any) -> str:
     return plain.get(option, "a list" if get_origin(option) else getattr(option, "__name__", str(option)))
 
 
+def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    cls: Any = locate(target)
+    files = getattr(cls, "files", ())
+    changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
+    counted = {key: _content(value) if key in files else _identity_of(value) for key, value in changed.items()}
+    return {"target": target, "version": int(cls.version), "settings": counted}
+
+
 def _identity_of(value: Any) -> Any:
     """A nested entry is identified by its own non-default settings."""
-    if not is_entry(value):
-        return value
-    cls = locate(value["target"])
-    defaults = _defaults(cls)
-    settings = {key: part for key, part in value["settings"].items() if not (key in defaults and defaults[key] == part)}
-    return {"target": value["target"], "version": cls.version, "settings": settings}  # type: ignore[attr-defined]
+    return _identity(value["target"], value["settings"], _defaults(locate(value["target"]))) if is_entry(value) else value
+
+
+def _content(path: str) -> str:
+    """The SHA-256 of a file of weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = weights_file(path)
+    stat = found.stat()
+    return _digest(found, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    """Read once per process and state of the file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -7,6 +7,7 @@ runs a file of jobs (see sweeper.worker for the command line).
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import threading
@@ -21,15 +22,23 @@ from typing import Any
 import torch
 
 from sap_core.api import Stopped
+from sap_core.cost import forget_peak_memory
 from sap_core.files import storing
 from sap_core.records import Row
 from sweeper.jobs import Job, artifact
-from sweeper.kinds import Failure, Place, Work, run_kind
+from sweeper.kinds import run_kind
 from sweeper.provenance import commit
 from sweeper.store import Store
+from sweeper.work import AskerOf, Failure, Place, Work
 
 TIMED_OUT = 75
 """Exit code of a worker whose job ran past its time."""
+
+LATER_SECONDS = 10.0
+"""So much later a process ends whose job does not even let the first watchdog run."""
+
+
+_STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,20 @@ class Result:
     train_acc: float | None = None
 
 
-def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], bool] = lambda: False) -> Result:
+def execute(
+    job: Job,
+    folders: Folders,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+    device_jobs: int = 1,
+    asker: AskerOf | None = None,
+) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
-    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are.
+    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are. `asker` is what searches ask for
+    settings (None: an Optuna study).
+
+    `device_jobs` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
 
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
     (nothing stored but checkpoints).
@@ -69,12 +88,13 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
     """
     store = Store(folders.store)
     held = store.holds(job.job_id)
-    if held and (job.kind == "tune" or artifact(folders.artifacts, job.job_id).exists()):
+    if held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists()):
         return summary(job, store.read_rows(job.job_id), 0.0)
     attempt = store.attempts(job.job_id) + 1
     start = time.monotonic()
     settle(job.threads)
-    place = Place(folders.data, folders.artifacts, torch.device(device), stop)
+    place = Place(folders.data, folders.artifacts, torch.device(device), stop, device_jobs, asker)
+    forget_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d", job.kind, attempt)
         try:
@@ -178,7 +198,9 @@ def _log(path: Path) -> Iterator[logging.Logger]:
 def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
     """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it.
 
-    Whichever comes first, the job's end or its time's, keeps the other from storing anything.
+    Whichever comes first, the job's end or its time's, keeps the other from storing anything. A job that hangs inside C code with the
+    interpreter's lock keeps this watchdog from running, too; a second one, which needs no lock, then writes all stacks to standard error
+    and ends the process, and the backend books the job as killed.
     """
     if job.timeout_seconds is None:
         yield
@@ -196,6 +218,7 @@ def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
 
     timer = threading.Timer(job.timeout_seconds, expire)
     timer.daemon = True
+    faulthandler.dump_traceback_later(job.timeout_seconds + LATER_SECONDS, exit=True, file=_STANDARD_ERROR)
     timer.start()
     try:
         yield
@@ -203,6 +226,7 @@ def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
         with deciding:
             ended = True
         timer.cancel()
+        faulthandler.cancel_dump_traceback_later()
 
 
 if __name__ == "__main__":

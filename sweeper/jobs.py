@@ -28,7 +28,7 @@ class Job:
     """All that a machine needs to run one piece of the sweep."""
 
     job_id: str
-    kind: str  # train | select | tune
+    kind: str  # train | select | tune | search
     spec: dict[str, Any]
     runs: tuple[PlannedRun, ...]
     labels: dict[str, Any]  # columns of Row that the plan knows
@@ -37,6 +37,7 @@ class Job:
     timeout_seconds: float | None = None
     threads: int = 1
     forecast_flops: float = 0.0
+    cells: tuple[int, ...] = ()  # numbers of the experiment's cells that need it: what the order of seeds is kept by
 
     def row(self, run: PlannedRun, **columns: Any) -> Row:
         """The row of `run` with what the plan knows and the given columns."""
@@ -51,7 +52,7 @@ class Job:
     def from_json(cls, text: str) -> Job:
         value: Mapping[str, Any] = json.loads(text)
         runs = tuple(PlannedRun(**run) for run in value["runs"])
-        return cls(**{**value, "runs": runs, "parents": tuple(value["parents"])})
+        return cls(**{**value, "runs": runs, "parents": tuple(value["parents"]), "cells": tuple(value.get("cells", ()))})
 
 
 def artifact(folder: Path, job_id: str) -> Path:

@@ -3,64 +3,24 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from sap_core.api import Need, Pruner, Samples, Stopped, Task, Trainer
+from sap_core.api import Need, Pruner, Stopped, Trainer
 from sap_core.checkpoint import save_state
 from sap_core.construct import construct
-from sap_core.cost import CostMeter, Costs, flops_per_sample, peak_memory_bytes
-from sap_core.data.assemble import Prepared, prepare
-from sap_core.errors import StorageError, UserError
-from sap_core.evaluate import Evaluator
+from sap_core.cost import CostMeter
+from sap_core.data.assemble import Prepared
+from sap_core.errors import StorageError
 from sap_core.files import save_json
-from sap_core.grid import run_family
 from sap_core.identity import canonical_json
+from sap_core.race import scored_family
 from sap_core.records import Point
 from sweeper.artifacts import claimed, load_model, on_selection, save_model
+from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
-
-Columns = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a job runs."""
-
-    data: Path
-    artifacts: Path
-    device: torch.device
-    stop: Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a method ended early."""
-
-    kind: str
-    error: str
-    traceback: str
-
-
-@dataclass
-class Work:
-    """What running a job came to: columns per planned run, and those that all share."""
-
-    columns: list[Columns]
-    scored: list[bool]
-    facts: Columns = field(default_factory=dict)
-    points: list[Point] = field(default_factory=list)
-    failure: Failure | None = None
-    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+from sweeper.work import Place, Work, counting, data_keys, facts_of, failure_of, flops_of, precision_of, prepared_for
 
 
 def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
@@ -76,7 +36,7 @@ def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
     except (Stopped, StorageError):
         raise
     except Exception as error:
-        work.failure = _failure(error)
+        work.failure = failure_of(error)
     return work
 
 
@@ -85,17 +45,22 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
     spec, folder = job.spec, place.artifacts / job.job_id
     with claimed(folder):
         if not (folder / "meta.json").exists():
-            prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
+            prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
             task = on_selection(prepared.task, spec, place.artifacts)
-            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, _precision(evaluator))
+            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
             trainer: Trainer = construct(spec["trainer"])
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             fitted = trainer.fit(task, run)
             scores = evaluator.baseline(fitted.model, run.meter)
-            cost = _cost_columns(run.meter.costs(*_flops(fitted.model, prepared))[0], place.device)
-            facts = _facts(prepared, len(task.train))
+            (cost,) = run.meter.costs(*flops_of(fitted.model, prepared))
+            facts = facts_of(prepared, len(task.train))
             save_model(folder, fitted)
-            meta = {"columns": {**facts, **scores, **cost}, "started_at": started_at, "curve": run.curve() + _transitions(prepared)}
+            curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
+            meta = {
+                "columns": {**facts, **scores, **columns_of(cost, place.device, place.device_jobs)},
+                "started_at": started_at,
+                "curve": curve,
+            }
             save_json(folder / "meta.json", meta)
             run.forget_checkpoint()
         meta = json.loads((folder / "meta.json").read_text())
@@ -108,69 +73,69 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
     spec, folder = job.spec, place.artifacts / job.job_id
     with claimed(folder):
         if not (folder / "meta.json").exists():
-            prepared, evaluator = _prepared(canonical_json(_data_keys(spec["baseline"])), place.data, place.device)
-            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, _precision(evaluator))
+            prepared, evaluator = prepared_for(canonical_json(data_keys(spec["baseline"])), place.data, place.device)
+            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
             pruner: Pruner = construct(spec["pruner"])
             warm = load_model(place.artifacts / job.parents[0], prepared.task)
             with run.meter("select"):
                 selection = pruner.select(prepared.task, warm, spec["keep"], run)
             save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
-            cost = _cost_columns(run.meter.costs(*_flops(warm.model, prepared))[0], place.device)
-            columns = {**_facts(prepared, len(selection.index)), **evaluator.trusted(selection.index), **cost}
-            save_json(folder / "meta.json", {"columns": columns})
-        work.columns[0] = json.loads((folder / "meta.json").read_text())["columns"]
-    work.scored[0] = True
+            (cost,) = run.meter.costs(*flops_of(warm.model, prepared))
+            columns = {
+                **facts_of(prepared, len(selection.index)),
+                **evaluator.trusted(selection.index),
+                **columns_of(cost, place.device, place.device_jobs),
+            }
+            save_json(folder / "meta.json", {"columns": columns, "curve": points_of(cost)})
+        meta = json.loads((folder / "meta.json").read_text())
+    work.columns[0], work.scored[0] = meta["columns"], True
+    work.points = [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in meta.get("curve", [])]
 
 
 def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
     """One family of settings on one baseline: one row each."""
     spec = job.spec["baseline"]
-    prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
+    prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
     task = on_selection(prepared.task, spec, place.artifacts)
     model = load_model(place.artifacts / job.parents[0], task).model
     settings = [construct(run.entry) for run in job.runs if run.entry is not None]
     meter = CostMeter(len(settings), place.device)
-    run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, _precision(evaluator))
-    task, served = _counting(task)
-    work.facts = _facts(prepared, len(task.train))
+    run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, precision_of(evaluator))
+    task, served = counting(task)
+    work.facts = facts_of(prepared, len(task.train))
 
-    def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
-        run.check_stop()
-        return evaluator.tuned(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
+    def probed() -> tuple[int | None, int | None]:
+        return served.get(Need.RETAIN), served.get(Need.FORGET)
 
+    rule = job.labels.get("race_rule")
     try:
-        for outcome in run_family(settings, model, task, run, score):
+        for outcome in scored_family(settings, model, task, run, evaluator, rule, probed, run.check_stop):
             work.scored[outcome.which] = True
             work.columns[outcome.which] |= outcome.scores
             if outcome.diverged:
                 work.columns[outcome.which] |= {"status": "failed", "error_kind": "diverged", "error": outcome.diverged}
     finally:
-        for which, cost in enumerate(meter.costs(*_flops(model, prepared))):
-            work.columns[which] |= _cost_columns(cost, place.device)
+        work.points = run.series(job.job_id, job.runs[0].run_id)
+        for which, cost in enumerate(meter.costs(*flops_of(model, prepared))):
+            work.columns[which] |= columns_of(cost, place.device, place.device_jobs)
+            work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
             if which in run.trusted_sets:
                 index = run.trusted_sets[which]
                 work.columns[which] |= {"num_trusted": len(index), **evaluator.trusted(index)}
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
-        work.points = run.series(job.job_id, job.runs[0].run_id)
     run.forget_checkpoint()
 
 
-_KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {"train": _train, "select": _select, "tune": _tune}
+def _search(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
+    """One search on one baseline, one trial at a time: one row each."""
+    from sweeper.search.job import run_search  # Optuna is needed here alone
+
+    run_search(job, place, work, note)
 
 
-@lru_cache(maxsize=2)
-def _prepared(text: str, root: Path, device: torch.device) -> tuple[Prepared, Evaluator]:
-    prepared = prepare(json.loads(text), root, device)
-    return prepared, Evaluator(prepared)
-
-
-def _data_keys(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: spec[key] for key in ("dataset", "noise", "model", "preprocess", "seed", "limit")}
-
-
-def _facts(prepared: Prepared, num_train: int) -> Columns:
-    sizes = {"num_train": num_train, "num_val": len(prepared.val), "num_test": len(prepared.test)}
-    return {"noise_rate_true": prepared.noise_rate_true, **sizes}
+_KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {
+    "train": _train, "select": _select, "tune": _tune, "search": _search,
+}  # fmt: skip
 
 
 def _transitions(prepared: Prepared) -> list[tuple[str, int, float]]:
@@ -180,59 +145,3 @@ def _transitions(prepared: Prepared) -> list[tuple[str, int, float]]:
     return [
         (f"transition/{true}", given, float(n)) for true, row in enumerate(prepared.transitions.tolist()) for given, n in enumerate(row)
     ]
-
-
-def _precision(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
-    return lambda index: evaluator.trusted(index).get("trusted_precision")
-
-
-def _counting(task: Task) -> tuple[Task, dict[Need, int]]:
-    """The task, and a record of how many verified samples of each need were handed out."""
-    served: dict[Need, int] = {}
-    source = task.verified_source
-
-    def serve(need: Need, n: int | None) -> Samples:
-        if source is None:
-            raise UserError(f"this data set has no verified samples, so '{need}' cannot be served")
-        samples = source(need, n)
-        served[need] = max(served.get(need, 0), len(samples))
-        return samples
-
-    return replace(task, verified_source=serve), served
-
-
-_FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
-
-
-def _flops(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
-    key = (str(model), tuple(prepared.dataset.shape))
-    if key not in _FLOPS:
-        _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
-    return _FLOPS[key]
-
-
-def _cost_columns(cost: Costs, device: torch.device) -> Columns:
-    seconds = cost.seconds
-
-    def total(*phases: str) -> float | None:
-        found = [seconds[phase] for phase in phases if phase in seconds]
-        return sum(found) if found else None
-
-    return {
-        "train_seconds": total("train"), "select_seconds": total("select"), "prepare_seconds": total("collect", "factor"),
-        "correct_seconds": total("build", "correct"), "evaluate_seconds": total("evaluate"), "report_seconds": total("report"),
-        "shared_seconds": cost.shared_seconds, "sample_forwards": cost.forwards, "sample_backwards": cost.backwards, "flops": cost.flops,
-        "peak_memory_bytes": peak_memory_bytes(device),
-    }  # fmt: skip
-
-
-def _failure(error: Exception) -> Failure:
-    """The error as one line with its place. FloatingPointError is how a method says that its input or its scores are not finite."""
-    text = str(error)
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower()
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not isinstance(error, UserError) else ""
-    name = type(error).__name__ if not isinstance(error, UserError) else ""
-    line = " ".join(f"{name}: {text}".strip(": ").split())
-    kind = "oom" if memory else "diverged" if isinstance(error, FloatingPointError) else "error"
-    return Failure(kind, f"{line}{where}", "".join(traceback.format_exception(error)))

@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from sap_core.errors import UserError
@@ -50,7 +51,7 @@ class LocalBackend:
 
     def _start(self, job: Job) -> None:
         if not self._idle:
-            worker = _Worker(self.folders, self.device)
+            worker = _Worker(self.folders, self.device, self.workers)
             self._selector.register(worker.answers, selectors.EVENT_READ, worker)
             self._idle.append(worker)
         worker = self._idle.pop()
@@ -69,7 +70,7 @@ class LocalBackend:
             self._idle.append(worker)
         else:
             self._selector.unregister(worker.answers)
-            result = fail_dead(job, self.store, worker.attempts, _how(worker.process.wait()))
+            result = fail_dead(job, self.store, worker.attempts, _how(worker.process.wait()) + worker.overdue())
         settle_result(schedule, self.store, job, result, report)
 
     def _close(self) -> None:
@@ -86,9 +87,19 @@ class _Worker:
     job: Job
     attempts: int
 
-    def __init__(self, folders: Folders, device: str) -> None:
+    def __init__(self, folders: Folders, device: str, device_jobs: int) -> None:
         log = folders.store / "logs" / "workers.log"
-        command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device]
+        command = [
+            sys.executable,
+            "-m",
+            "sweeper.execute",
+            "--serve",
+            str(os.getpid()),
+            "--device",
+            device,
+            "--device-jobs",
+            str(device_jobs),
+        ]
         for name in ("data", "store", "artifacts"):
             command += [f"--{name}", str(Path(getattr(folders, name)).resolve())]
         with storing(log):
@@ -103,10 +114,17 @@ class _Worker:
         self._jobs, self.answers = self.process.stdin, self.process.stdout
 
     def send(self, job: Job, attempts: int) -> None:
-        self.job, self.attempts = job, attempts
+        self.job, self.attempts, self._since = job, attempts, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died: its closed answers say so
             self._jobs.write(job.to_json() + "\n")
             self._jobs.flush()
+
+    def overdue(self) -> str:
+        """Why a worker may have ended itself: its job was past its time and hung."""
+        limit = self.job.timeout_seconds
+        if limit is None or time.monotonic() - self._since < limit:
+            return ""
+        return f"; it had hung past its time of {limit:g} s (backend.timeout_seconds), its stacks are in logs/workers.log"
 
     def stop(self) -> None:
         with contextlib.suppress(BrokenPipeError):

@@ -46,3 +46,11 @@ def code_fingerprint() -> str:
                 digest.update(f"{path.relative_to(HOME)}\0".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def file_state(path: object) -> list[int] | None:
+    """[size, time of change in ns] of a file that a configuration names, from the checkout: another one under its name shows here."""
+    found = HOME / Path(path).expanduser() if isinstance(path, str) else None
+    if found is None or not found.is_file():
+        return None
+    return [found.stat().st_size, found.stat().st_mtime_ns]

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sweeper.jobs import Job
 from sweeper.local_backend import worker_environment
 from sweeper.provenance import HOME
 from sweeper.ray_driver import STOP, Driver
+from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
 from sweeper.worker import end_with
@@ -37,6 +38,10 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+
+
+SHORT = Path("/tmp")
+"""Ray's sockets lie below it: their paths are limited to 107 bytes."""
 
 
 class RayBackend:
@@ -61,8 +66,9 @@ class RayBackend:
 
             places = {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")}
             trainable = tune.with_parameters(
-                _trainable(), jobs={name: job.to_json() for name, job in driver.jobs.items()}, places=places, device=self.device
-            )
+                _trainable(), jobs={name: job.to_json() for name, job in driver.jobs.items()}, places=places, device=self.device,
+                device_jobs=_device_jobs(self.workers, resources),
+            )  # fmt: skip
             search, callback = _pieces(driver)
             config = tune.TuneConfig(
                 search_alg=search,
@@ -103,9 +109,10 @@ class RayBackend:
                     ray.init(address=self.address, runtime_env={"env_vars": environment}, **common)
                 else:
                     os.environ.update(environment)
-                    short = stack.enter_context(tempfile.TemporaryDirectory(prefix="sap-ray-", dir="/tmp", ignore_cleanup_errors=True))
+                    remove_stale(SHORT)
+                    short = stack.enter_context(session_folder(SHORT))
                     cpus = round(self.workers * resources["CPU"])
-                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=short, **common)
+                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(short), **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise UserError(
                     f"Ray could not be started or reached ({' '.join(str(error).split())[:300]}); "
@@ -125,15 +132,21 @@ def _resources(job: Job) -> dict[str, float]:
     return {"CPU": job.resources["cpus"], **({"GPU": gpus} if gpus else {})}
 
 
+def _device_jobs(workers: int, resources: Mapping[str, float]) -> int:
+    """How many jobs may run at a time on one device: on a GPU as many as their shares allow; on a cluster's CPUs this is the most."""
+    share = resources.get("GPU", 0.0)
+    return min(workers, max(1, int(1 / share))) if share else workers
+
+
 def _trainable() -> type:
     """The class of trials: one step runs one job. Made here so that importing this module does not import Ray."""
     from ray import tune
 
     class JobTrial(tune.Trainable):
-        def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str], device: str) -> None:
+        def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str], device: str, device_jobs: int) -> None:
             os.chdir(HOME)
             end_with(os.getppid())  # the raylet, which dies with the driver that started it
-            self._jobs, self._device = jobs, device
+            self._jobs, self._device, self._device_jobs = jobs, device, device_jobs
             self._folders = Folders(**{name: Path(path) for name, path in places.items()})
             self._job_id = config["job_id"]
 
@@ -144,12 +157,34 @@ def _trainable() -> type:
         def step(self) -> dict[str, Any]:
             job = Job.from_json(self._jobs[self._job_id])
             try:
-                result = asdict(execute(job, self._folders, self._device, stop=(self._folders.store / STOP).exists))
+                stop = (self._folders.store / STOP).exists
+                result = asdict(execute(job, self._folders, self._device, stop, self._device_jobs, TuneAsker))
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             return {"result": result, "rows": result.get("rows", 0), "done": True}
 
     return JobTrial
+
+
+class TuneAsker:
+    """Ray Tune's OptunaSearch, asked and told by hand inside the job: a trial of Tune's is a job, not a setting."""
+
+    def __init__(self, space: dict[str, Any], sampler: Any) -> None:
+        from ray.tune.search.optuna import OptunaSearch
+
+        self._search = OptunaSearch(space, metric="score", mode="max", sampler=sampler)
+        self._asked = 0
+
+    def ask(self) -> dict[str, Any]:
+        self._asked += 1
+        found: dict[str, Any] = self._search.suggest(str(self._asked))
+        return found
+
+    def tell(self, score: float | None) -> None:
+        self._search.on_trial_complete(str(self._asked), None if score is None else {"score": score})
+
+    def add(self, parameters: dict[str, Any], score: float | None) -> None:
+        self._search.add_evaluated_point(parameters, score, pruned=score is None)
 
 
 def _pieces(driver: Driver) -> tuple[Any, Any]:

@@ -1,4 +1,9 @@
-"""Which job next: planned order, parents first, no barrier between kinds. Shared by all backends."""
+"""Which job next: parents first, then by one of two orders; no barrier between kinds. Shared by all backends.
+
+`cells` keeps to the plan, and a cell's seed begins when every job of its seed before has ended, failed ones included: a first whole result
+of each cell comes as soon as it can. Workers that find nothing to do in one cell take another cell's jobs.
+`longest` starts the job with the most arithmetic on it and below it, whatever its seed: no worker idles at the end over one long job.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +38,11 @@ class Schedule:
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)  # job id -> why
     running: dict[str, Job] = field(default_factory=dict)
+    seeds: dict[int, int] = field(default_factory=dict)  # seed -> its place in the plan
+    chains: dict[str, float] | None = None  # job id -> FLOPs of the longest chain that begins with it; None: the order is `cells`
 
     @classmethod
-    def of(cls, jobs: Iterable[Job], finished: Mapping[str, str], artifacts: Path) -> Schedule:
+    def of(cls, jobs: Iterable[Job], finished: Mapping[str, str], artifacts: Path, order: str = "cells") -> Schedule:
         """`finished`: jobs that are not to be run, with their status; one whose artifact is needed and gone runs again all the same."""
         mine = {job.job_id: job for job in jobs}  # the store may hold other jobs, too
         lost = _lost(mine, finished, artifacts)
@@ -43,15 +50,34 @@ class Schedule:
         waiting = {job_id: job for job_id, job in mine.items() if job_id not in finished}
         done = {job_id for job_id, status in finished.items() if status == "ok"}
         failed = {job_id: "failed in earlier starts" for job_id, status in finished.items() if status != "ok" and job_id in mine}
-        return cls(waiting, done, failed)
+        seeds: dict[int, int] = {}
+        for job in mine.values():
+            seeds.setdefault(job.labels["seed"], len(seeds))
+        return cls(waiting, done, failed, seeds=seeds, chains=_chains(waiting.values()) if order == "longest" else None)
 
     def next(self) -> Job | None:
-        """The first job that can start now; None when all wait or none is left."""
-        for job in self.waiting.values():
-            if all(parent in self.done for parent in job.parents):
-                self.running[job.job_id] = self.waiting.pop(job.job_id)
-                return job
-        return None
+        """The job that is to start now; None when all wait or none is left."""
+        ready = (job for job in self.waiting.values() if all(parent in self.done for parent in job.parents))
+        chains = self.chains
+        if chains is not None:
+            job = max(ready, key=lambda job: chains[job.job_id], default=None)
+        else:
+            turn = self._turns()
+            job = next((job for job in ready if all(self._place(job) == turn[cell] for cell in job.cells)), None)
+        if job is not None:
+            self.running[job.job_id] = self.waiting.pop(job.job_id)
+        return job
+
+    def _turns(self) -> dict[int, int]:
+        """For each cell the place of the seed whose turn it is: the first that has not ended."""
+        turn: dict[int, int] = {}
+        for job in (*self.running.values(), *self.waiting.values()):
+            for cell in job.cells:
+                turn[cell] = min(turn.get(cell, self._place(job)), self._place(job))
+        return turn
+
+    def _place(self, job: Job) -> int:
+        return self.seeds[job.labels["seed"]]
 
     def finish(self, job_id: str, ok: bool, error: str | None = None) -> None:
         self.running.pop(job_id, None)
@@ -83,6 +109,17 @@ class Schedule:
     @property
     def empty(self) -> bool:
         return not self.waiting and not self.running
+
+
+def _chains(jobs: Iterable[Job]) -> dict[str, float]:
+    """For each job its forecast and that of the longest chain of jobs below it. Children stand after their parents."""
+    below: dict[str, float] = {}
+    chains: dict[str, float] = {}
+    for job in reversed(list(jobs)):
+        chains[job.job_id] = job.forecast_flops + below.get(job.job_id, 0.0)
+        for parent in job.parents:
+            below[parent] = max(below.get(parent, 0.0), chains[job.job_id])
+    return chains
 
 
 def _lost(jobs: Mapping[str, Job], finished: Mapping[str, str], artifacts: Path) -> set[str]:

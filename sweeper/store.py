@@ -1,6 +1,7 @@
 """The store: one Parquet file per job, written whole or not at all, never edited.
 
-    STORE/config.yaml  plan.parquet  jobs.jsonl  rows/JOB.ok.parquet|JOB.failed.parquet  series/JOB.parquet  logs/JOB.log  report/
+    STORE/config.yaml  plan.parquet  jobs.jsonl  rows/JOB.ok.parquet|JOB.failed.parquet  series/JOB.parquet  timing/JOB.parquet
+    logs/JOB.log  report/
 
 File names carry id and status, so that resuming lists names and opens nothing (but the few failed files, for their attempt number).
 """
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sap_core.errors import UserError
 from sap_core.files import replacing, storing
-from sap_core.records import Planned, Point, Row, column_types
+from sap_core.records import Planned, Point, Row, Timing, column_types
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,7 @@ MAX_ATTEMPTS = 3
 
 _ENDINGS = ("ok.parquet", "failed.parquet")
 
-Record = TypeVar("Record", Row, Point, Planned)
+Record = TypeVar("Record", Row, Point, Planned, Timing)
 
 
 class Store:
@@ -38,6 +39,7 @@ class Store:
         self.root = root
         self.rows = root / "rows"
         self.series = root / "series"
+        self.timing = root / "timing"
         self.logs = root / "logs"
         self.plan = root / "plan.parquet"
         self.jobs = root / "jobs.jsonl"
@@ -74,8 +76,21 @@ class Store:
         for status in ("ok", "failed"):
             path = self.rows / f"{job_id}.{status}.parquet"
             if path.exists():
-                return _read(path)
+                return _read(path, Row)
         return []
+
+    def read_series(self, job_id: str) -> list[Point]:
+        """The points of one job; [] when it has none or its file is damaged."""
+        path = self.series / f"{job_id}.parquet"
+        return _read(path, Point) if path.exists() else []
+
+    def timed(self, job_id: str) -> bool:
+        """Has the job been measured alone?"""
+        return (self.timing / f"{job_id}.parquet").exists()
+
+    def write_timings(self, timings: Sequence[Timing]) -> None:
+        """Stores what measuring one job alone has shown."""
+        write_records(self.timing / f"{timings[0].job_id}.parquet", timings, Timing)
 
     def attempts(self, job_id: str) -> int:
         """How often the job has failed by itself so far."""
@@ -140,15 +155,15 @@ def _sound(path: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path, kind: type[Record]) -> list[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        lines = pq.read_table(path, schema=schema(Row)).to_pylist()
+        lines = pq.read_table(path, schema=schema(kind)).to_pylist()
     except (pa.ArrowException, OSError):
         return []
-    return [Row(**line) for line in lines]
+    return [kind(**line) for line in lines]
 
 
 def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> None:

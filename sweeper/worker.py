@@ -17,6 +17,7 @@ from sap_core.errors import UserError
 from sweeper.execute import Folders, execute, fail
 from sweeper.jobs import Job, read_jobs
 from sweeper.schedule import Schedule
+from sweeper.schema import ORDERS
 from sweeper.store import Store
 
 
@@ -37,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     folders = Folders(options.data, options.store, options.artifacts)
     try:
         return (
-            serve(folders, options.device, options.serve)
+            serve(folders, options.device, options.serve, options.device_jobs)
             if options.serve
-            else run_file(options.plan, folders, options.device, options.only)
+            else run_file(options.plan, folders, options.device, options.only, options.order, options.device_jobs)
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -58,6 +59,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default="1/1", metavar="N/M", help="the N-th of M parts; a baseline and all that stands on it stay together"
     )
+    parser.add_argument("--order", default="cells", choices=ORDERS, help="which job next (order= of sap-sweep)")
+    parser.add_argument(
+        "--device-jobs", type=int, default=1, metavar="N", help="how many jobs run at a time on the device, other programs' included"
+    )
     parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, one JSON line each")
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
@@ -65,7 +70,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run_file(path: Path, folders: Folders, device: str, only: str = "1/1") -> int:
+def run_file(path: Path, folders: Folders, device: str, only: str = "1/1", order: str = "cells", device_jobs: int = 1) -> int:
     """Runs the jobs of a file that are not in the store; returns 0 when none failed, 1 otherwise."""
     stop = Stop()
     store = Store(folders.store)
@@ -73,10 +78,10 @@ def run_file(path: Path, folders: Folders, device: str, only: str = "1/1") -> in
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished, folders.artifacts)
+    schedule = Schedule.of(jobs, finished, folders.artifacts, order)
     _fail_orphans(schedule, store)
     while not stop() and (job := schedule.next()) is not None:
-        result = execute(job, folders, device, stop=stop)
+        result = execute(job, folders, device, stop, device_jobs)
         if result.status == "stopped":
             break
         print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
@@ -105,7 +110,7 @@ def part_of(jobs: list[Job], only: str) -> list[Job]:
     return [job for job in jobs if order[root[job.job_id]] % parts == number - 1]
 
 
-def serve(folders: Folders, device: str, driver: int) -> int:
+def serve(folders: Folders, device: str, driver: int, device_jobs: int) -> int:
     """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
@@ -115,13 +120,13 @@ def serve(folders: Folders, device: str, driver: int) -> int:
     for line in sys.stdin:
         if stop():
             break
-        _answer(answers, Job.from_json(line), folders, device, stop)
+        _answer(answers, Job.from_json(line), folders, device, stop, device_jobs)
     return 0
 
 
-def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop) -> None:
+def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop, device_jobs: int) -> None:
     try:
-        answer = asdict(execute(job, folders, device, stop=stop))
+        answer = asdict(execute(job, folders, device, stop, device_jobs))
     except UserError as error:
         answer = {"job_id": job.job_id, "fatal": str(error)}
     answers.write(json.dumps(answer) + "\n")

@@ -13,13 +13,13 @@ from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
 from analysis.tables.entries import Entry, entries, failed, information, tried
-from analysis.tables.notes import EDGE, GAP, cell_title, notes
-from analysis.tuning_cost import per_seed
+from analysis.tables.notes import EDGE, GAP, SHARED, cell_title, notes
+from analysis.tuning_cost import per_seed, unit_of
 from sap_core.records import VANILLA
 
 RULES_SHOWN = ("val_noisy", "val_clean_part")
 
-_OPTIONAL = ("failed", "unmodified_kept", "trusted_precision", "wrong_given", "wrong_true")
+_OPTIONAL = ("failed", "shared_giga_flops", "alone_giga_flops", "unmodified_kept", "trusted_precision", "wrong_given", "wrong_true")
 """Columns that are left out where no row has anything to say in them."""
 
 
@@ -35,7 +35,8 @@ def comparison(results: Results, rules: Sequence[str] = RULES_SHOWN) -> tuple[Ta
 def _table(results: Results, cell: SweepCell, rules: Sequence[str]) -> Table:
     measure = MEASURES[cell.measure]
     listed = entries(cell, rules)
-    body = [_vanilla_row(cell, rules, measure), *(_method_row(cell, entry, rules, measure) for entry in listed)]
+    with_flops = any(unit_of(entry.searches) == "flops" for entry in listed)
+    body = [_vanilla_row(cell, rules, measure), *(_method_row(cell, entry, rules, measure, with_flops) for entry in listed)]
     columns = _columns(rules, measure)
     contenders = [number for number, entry in enumerate(listed, start=1) if entry.method not in REFERENCES and not entry.incomplete]
     for number, column in enumerate(columns):
@@ -70,6 +71,8 @@ def _columns(rules: Sequence[str], measure: Measure) -> list[Column]:
         Column("gain_points", "Gain" + (" (points)" if measure.unit else "")),
         Column("shared_seconds", "shared", "Tuning cost (s)"),
         Column("alone_seconds", "alone", "Tuning cost (s)"),
+        Column("shared_giga_flops", "shared", "Tuning cost (GFLOP)"),
+        Column("alone_giga_flops", "alone", "Tuning cost (GFLOP)"),
         Column("unmodified_kept", "Kept vanilla", numeric=False),
         Column("trusted_precision_percent", "Trusted right (%)"),
         Column("wrong_given_percent", "as given", "Wrong labels (%)"),
@@ -87,14 +90,15 @@ def _vanilla_row(cell: SweepCell, rules: Sequence[str], measure: Measure) -> lis
     test = mean(score_column("test_oracle", cell.measure), measure)
     blank = Cell(MISSING)
     return [
-        Cell(method_label(VANILLA), marks=lacking), blank, blank, Cell("none"), *(test for _ in rules), blank, blank, blank, blank, blank,
+        Cell(method_label(VANILLA), marks=lacking), blank, blank, Cell("none"), *(test for _ in rules), *([blank] * 7),
         mean("wrong_given_acc", _SHARE), mean("wrong_true_acc", _SHARE),
     ]  # fmt: skip
 
 
-def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Measure) -> list[Cell]:
+def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Measure, with_flops: bool) -> list[Cell]:
     test, first = score_column("test_oracle", cell.measure), rules[0]
-    shared, alone = per_seed(entry.searches)
+    flops = per_seed(entry.searches, "flops") if with_flops else (Summary(None, None, 0),) * 2
+    mark = "" if unit_of(entry.searches) == "seconds" else SHARED
     gains = [
         None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
         for search, choice in zip(entry.searches, entry.chosen[first], strict=True)
@@ -108,8 +112,8 @@ def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Me
         Cell(information(entry)),
         *(_number(summarise(entry.scores(rule, test)), measure, marks=_marks(entry, rule)) for rule in rules),
         _number(summarise(gains), measure, sign=True),
-        Cell(seconds(shared.mean), shared.mean, shared.std),
-        Cell(seconds(alone.mean), alone.mean, alone.std),
+        *(Cell(seconds(cost.mean), cost.mean, cost.std, mark) for cost in per_seed(entry.searches)),
+        *(giga_flops(cost) for cost in flops),
         Cell(f"{kept} of {len(entry.searches)}" if kept else "0"),
         _number(summarise(trusted), _SHARE),
         _number(summarise(entry.scores(first, "wrong_given_acc")), _SHARE),
@@ -124,6 +128,12 @@ def _number(summary: Summary, measure: Measure, marks: str = "", sign: bool = Fa
     shown = summary.times(measure.factor)
     text = mean_std(shown.mean, None if measure is _SHARE else shown.std, measure.decimals, sign)
     return Cell(text, shown.mean, shown.std, marks)
+
+
+def giga_flops(cost: Summary) -> Cell:
+    """FLOPs in thousands of millions."""
+    shown = cost.times(1e-9)
+    return Cell(seconds(shown.mean), shown.mean, shown.std)
 
 
 def _marks(entry: Entry, rule: str) -> str:

@@ -7,20 +7,28 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.cells import Cell
+from analysis.cells import Cell, Search
 from analysis.choose import RULES, TIES
 from analysis.labels import MEASURES, counted, method_label, plain, seconds, span
 from analysis.load import Results
 from analysis.stats import summarise
 from analysis.tables.entries import Entry
-from analysis.tuning_cost import circumstances
+from analysis.tuning_cost import circumstances, unshared
 
-EDGE, GAP = "†", "‡"
+EDGE, GAP, SHARED = "†", "‡", "§"
 
 COST = (
-    "Tuning cost: compute seconds of one seed's whole search, failed settings included, added up over workers; shared is what was spent, "
+    "Tuning cost: compute of one seed's whole search, failed settings included, added up over workers; shared is what was spent, "
     "with work common to several settings done once; alone is what the settings would cost if each ran by itself. "
     "The training of the baseline and the platform's own test scores are in neither."
+)
+
+OWN_CORES = (
+    "Seconds are of jobs that had cores (or a GPU) of their own while others of the sweep ran beside them; caches and memory bandwidth "
+    "were shared, and what other programs did is not known."
+)
+NO_SECONDS = (
+    f"{SHARED} No seconds: jobs shared their cores or their GPU, or the rows do not say. FLOPs and sample passes do not depend on that."
 )
 
 
@@ -50,6 +58,7 @@ def notes(results: Results, cell: Cell, listed: Sequence[Entry], rules: Sequence
         f"(n - 1). Gain, trusted set and wrong labels are under {rules[0]}; gains are paired by seed.",
         *_data(cell.rows),
         COST,
+        *seconds_notes(cell, [search for entry in listed for search in entry.searches]),
         *_columns(listed, rules),
         *_edges(listed, rules),
         *_gaps(cell, listed, rules),
@@ -79,13 +88,20 @@ def _data(rows: pd.DataFrame) -> list[str]:
         said.append(f"{asked}, {span(baselines['noise_rate_true'] * 100, 1)} % of the training labels really wrong.")
     if baselines["train_acc"].notna().any():
         took = summarise(baselines["train_seconds"])
-        time = "" if took.mean is None else f"; training one took {seconds(took.mean)} s"
+        time = "" if took.mean is None or not unshared(baselines) else f"; training one took {seconds(took.mean)} s"
         said.append(f"The baselines fit their given training labels to {span(baselines['train_acc'] * 100, 1)} %{time}.")
     if not baselines["dataset_verified"].all():
         said.append("The data set's files were not checked against the published checksums.")
     if (rows["val_labels"] == "clean").any():
         said.append("The given labels of the validation set are clean.")
     return said
+
+
+def seconds_notes(cell: Cell, searches: Sequence[Search]) -> list[str]:
+    """What the seconds of the searches mean, and where there are none."""
+    own = [unshared(search.rows) for search in searches if search.rows["shared_seconds"].notna().any()]
+    beside = (cell.rows["device_jobs"] > 1).any()
+    return [*([OWN_CORES] if any(own) and beside else []), *([] if all(own) else [NO_SECONDS])]
 
 
 def _columns(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:

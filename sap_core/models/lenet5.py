@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sap_core.errors import UserError
+from sap_core.models.inputs import image_shape
 
 
 class LeNet5(nn.Module):
@@ -20,9 +20,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        channels, height, width = input_shape
-        if min(height, width) < 16:
-            raise UserError(f"model=lenet5 needs images of at least 16 x 16 pixels, but these have {height} x {width}; use model=small_cnn")
+        channels, height, width = image_shape("lenet5", input_shape, least=16, instead="small_cnn")
         self.conv1 = nn.Conv2d(channels, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.fc1 = nn.Linear(16 * _side(height) * _side(width), 120)

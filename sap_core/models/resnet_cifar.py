@@ -1,6 +1,9 @@
-"""ResNet18 (He et al. 2016) in its form for CIFAR: a 3 x 3 first convolution with stride 1 and no pooling before the first stage.
+"""ResNets (He et al. 2016) in their form for CIFAR: a 3 x 3 first convolution with stride 1 and no pooling before the first stage.
 
-Parameter names are torchvision's. 11,173,962 parameters for ten classes, 11,220,132 for a hundred. Initialised by torch's defaults.
+Parameter names are torchvision's, and so is the stride on a bottleneck's 3 x 3 convolution. Initialised by torch's defaults, as in the
+SAP repository. Parameters for ten classes:
+
+    ResNet18 11,173,962   ResNet34 21,282,122   ResNet50 23,520,842   ResNet101 42,512,970   ResNet152 58,156,618
 """
 
 from __future__ import annotations
@@ -9,9 +12,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from sap_core.models.inputs import image_shape
+
 
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut, which is a 1 x 1 convolution where the shape changes."""
+
+    expansion: ClassVar[int] = 1
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -20,9 +27,7 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or channels != width:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self.downsample = _shortcut(channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -31,24 +36,91 @@ class BasicBlock(nn.Module):
         return self.relu(x + shortcut)
 
 
-class ResNet18(nn.Module):
-    """Maps (N, C, H, W) of any size to (N, num_outputs)."""
+class Bottleneck(nn.Module):
+    """A 3 x 3 convolution between two of 1 x 1, of which the last has four times as many channels, beside a shortcut."""
+
+    expansion: ClassVar[int] = 4
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU()
+        self.downsample = _shortcut(channels, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.bn3(self.conv3(x))
+        return self.relu(x + shortcut)
+
+
+def _shortcut(channels: int, width: int, stride: int) -> nn.Module | None:
+    if stride == 1 and channels == width:
+        return None
+    return nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+
+class ResNetCIFAR(nn.Module):
+    """Maps (N, C, H, W) of any size to (N, num_outputs); the subclasses say which blocks, and how many in each stage."""
 
     version: ClassVar[int] = 1
+    block: ClassVar[type[BasicBlock] | type[Bottleneck]]
+    blocks: ClassVar[tuple[int, int, int, int]]
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
+        channels, _, _ = image_shape(type(self).__name__.lower(), input_shape)
+        self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
-        self.layer1 = nn.Sequential(BasicBlock(64, 64, 1), BasicBlock(64, 64, 1))
-        self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
-        self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
-        self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
+        self.layer1 = self._stage(64, 64, 1, self.blocks[0])
+        self.layer2 = self._stage(64 * self.block.expansion, 128, 2, self.blocks[1])
+        self.layer3 = self._stage(128 * self.block.expansion, 256, 2, self.blocks[2])
+        self.layer4 = self._stage(256 * self.block.expansion, 512, 2, self.blocks[3])
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512, num_outputs)
+        self.fc = nn.Linear(512 * self.block.expansion, num_outputs)
+
+    def _stage(self, channels: int, width: int, stride: int, count: int) -> nn.Sequential:
+        first = self.block(channels, width, stride)
+        return nn.Sequential(first, *(self.block(width * self.block.expansion, width, 1) for _ in range(count - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
+
+
+class ResNet18(ResNetCIFAR):
+    """Eight basic blocks."""
+
+    block, blocks = BasicBlock, (2, 2, 2, 2)
+
+
+class ResNet34(ResNetCIFAR):
+    """Sixteen basic blocks."""
+
+    block, blocks = BasicBlock, (3, 4, 6, 3)
+
+
+class ResNet50(ResNetCIFAR):
+    """Sixteen bottlenecks."""
+
+    block, blocks = Bottleneck, (3, 4, 6, 3)
+
+
+class ResNet101(ResNetCIFAR):
+    """Thirty-three bottlenecks."""
+
+    block, blocks = Bottleneck, (3, 4, 23, 3)
+
+
+class ResNet152(ResNetCIFAR):
+    """Fifty bottlenecks."""
+
+    block, blocks = Bottleneck, (3, 8, 36, 3)

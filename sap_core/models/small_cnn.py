@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sap_core.errors import UserError
+from sap_core.models.inputs import image_shape
 
 
 class SmallCNN(nn.Module):
@@ -16,9 +16,7 @@ class SmallCNN(nn.Module):
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 16) -> None:
         super().__init__()
-        channels, height, image_width = input_shape
-        if min(height, image_width) < 4:
-            raise UserError(f"model=small_cnn needs images of at least 4 x 4 pixels, but these have {height} x {image_width}")
+        channels, _, _ = image_shape("small_cnn", input_shape, least=4)
         self.features = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
             nn.BatchNorm2d(width),

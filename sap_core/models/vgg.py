@@ -1,6 +1,8 @@
-"""VGG11 with batch norm (Simonyan and Zisserman 2015) in its form for CIFAR: 32 x 32 images, a head of 512 units instead of 4,096.
+"""VGG (Simonyan and Zisserman 2015) in its form for CIFAR: 32 x 32 images, a head of 512 units instead of 4,096.
 
-Parameter names are torchvision's. 9,756,426 parameters for ten classes.
+Parameter names are torchvision's. Parameters for ten classes, without and with batch norm:
+
+    VGG11 9,750,922 9,756,426    VGG13 9,935,434 9,941,322    VGG16 15,245,130 15,253,578    VGG19 20,554,826 20,565,834
 """
 
 from __future__ import annotations
@@ -11,25 +13,33 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
+from sap_core.models.inputs import image_shape
 
-STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+STAGES = (64, 128, 256, 512, 512)
 """Channels of the 3 x 3 convolutions; each stage ends with pooling by two."""
 
 
-class VGG11_BN(nn.Module):  # noqa: N801 - torchvision's name of the network
+class VGG(nn.Module):
     """Maps (N, C, H, W) to (N, num_outputs); H and W of 32 to 63, so that one pixel is left.
 
     Convolutions start from N(0, 2 / (9 * out_channels)) with zero bias, as in SAP's released code; linear layers from torch's default.
+    The subclasses say how many convolutions each stage has, and whether batch norm follows them.
     """
 
     version: ClassVar[int] = 1
+    convolutions: ClassVar[tuple[int, ...]]
+    batch_norm: ClassVar[bool]
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.5) -> None:
         super().__init__()
-        channels, height, width = input_shape
+        name = type(self).__name__.lower()
+        channels, height, width = image_shape(name, input_shape)
         if not (height // 32 == width // 32 == 1):
-            raise UserError(f"model=vgg11_bn needs images of 32 to 63 pixels a side, but these have {height} x {width}; use model=lenet5")
-        self.features = nn.Sequential(*_convolutions(channels))
+            raise UserError(
+                f"model={name} needs images of 32 to 63 pixels a side, so that five poolings leave one, but these have {height} x {width}; "
+                "use a resnet"
+            )
+        self.features = nn.Sequential(*self._features(channels))
         self.classifier = nn.Sequential(
             nn.Linear(512, 512),
             nn.ReLU(),
@@ -43,15 +53,62 @@ class VGG11_BN(nn.Module):  # noqa: N801 - torchvision's name of the network
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
 
+    def _features(self, channels: int) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for width, count in zip(STAGES, self.convolutions, strict=True):
+            for _ in range(count):
+                convolution = nn.Conv2d(channels, width, 3, padding=1)
+                nn.init.normal_(convolution.weight, 0.0, math.sqrt(2 / (9 * width)))
+                nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+                layers += [convolution, *([nn.BatchNorm2d(width)] if self.batch_norm else []), nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        return layers
 
-def _convolutions(channels: int) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for stage in STAGES:
-        for width in stage:
-            convolution = nn.Conv2d(channels, width, 3, padding=1)
-            nn.init.normal_(convolution.weight, 0.0, math.sqrt(2 / (9 * width)))
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-            layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    return layers
+
+class VGG11(VGG):
+    """Eight convolutions."""
+
+    convolutions, batch_norm = (1, 1, 2, 2, 2), False
+
+
+class VGG11_BN(VGG):  # noqa: N801 - torchvision's name of the network
+    """Eight convolutions, with batch norm."""
+
+    convolutions, batch_norm = (1, 1, 2, 2, 2), True
+
+
+class VGG13(VGG):
+    """Ten convolutions."""
+
+    convolutions, batch_norm = (2, 2, 2, 2, 2), False
+
+
+class VGG13_BN(VGG):  # noqa: N801
+    """Ten convolutions, with batch norm."""
+
+    convolutions, batch_norm = (2, 2, 2, 2, 2), True
+
+
+class VGG16(VGG):
+    """Thirteen convolutions."""
+
+    convolutions, batch_norm = (2, 2, 3, 3, 3), False
+
+
+class VGG16_BN(VGG):  # noqa: N801
+    """Thirteen convolutions, with batch norm."""
+
+    convolutions, batch_norm = (2, 2, 3, 3, 3), True
+
+
+class VGG19(VGG):
+    """Sixteen convolutions."""
+
+    convolutions, batch_norm = (2, 2, 4, 4, 4), False
+
+
+class VGG19_BN(VGG):  # noqa: N801
+    """Sixteen convolutions, with batch norm."""
+
+    convolutions, batch_norm = (2, 2, 4, 4, 4), True

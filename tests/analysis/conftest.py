@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.load import arrow_schema
-from sap_core.records import Planned, Row
+from sap_core.records import Planned, Row, Timing
 
 CELL = "digits/symmetric-0.25/small_cnn/sgd"
 
@@ -40,7 +40,8 @@ class StoreMaker:
         row = Row(
             experiment="demo", debug=None, status="ok", error=None, error_kind=None, attempt=1, dataset_verified=True,
             noise_rate_true=0.249, pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
-            num_train=1097, num_val=300, num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00", **common,
+            num_train=1097, num_val=300, num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00",
+            device_jobs=1, cores=2, **common,
         )  # fmt: skip
         if run:
             self.rows.append(replace(row, **fields))
@@ -51,7 +52,10 @@ class StoreMaker:
         run_id = fields.pop("run_id", f"base-{seed}")
         self.add(
             run_id, kind="train", method="vanilla", seed=seed, baseline_id=run_id,
-            **{"val_noisy_acc": val, "val_clean_acc": clean, "test_acc": test, "train_acc": 0.995, "train_seconds": 10.0, **fields},
+            **{
+                "val_noisy_acc": val, "val_clean_acc": clean, "test_acc": test, "train_acc": 0.995, "train_seconds": 10.0,
+                "shared_seconds": 10.0, **fields,
+            },
         )  # fmt: skip
         return run_id
 
@@ -80,6 +84,15 @@ class StoreMaker:
             status = "failed" if any(row.status == "failed" for row in rows) else "ok"
             self.write_rows(f"{job_id}.{status}.parquet", rows)
         return self.path
+
+    def measured_again(self, job_id, seconds, exclusive_seconds, phase="all") -> None:
+        """A file that says how long a job takes alone."""
+        row = next(row for row in self.rows if row.job_id == job_id)
+        (self.path / "timing").mkdir(parents=True, exist_ok=True)
+        timing = Timing(
+            job_id, row.kind, row.method, row.space, row.seed, phase, seconds, exclusive_seconds, 2, "cpu", 1, "2026-01-02T00:00:00", "abc"
+        )
+        write_records(self.path / "timing" / f"{job_id}.parquet", Timing, [timing])
 
     def write_rows(self, file_name: str, rows: list[Row]) -> None:
         """One more file of rows, beside those of `write`."""

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.labels import MISSING
 from analysis.load import load
 from analysis.render import markdown
 from analysis.tables.comparison import comparison
@@ -122,6 +123,54 @@ def test_cost_table(small):
     (made,) = cost(load([small.write()]))
     assert [one.text for one in made.rows[0][:5]] == ["SAP (alpha16)", "3", "3.00", "12.0", "4.0"]
     assert "Shared seconds as a multiple of SAP (alpha16): SCRUB (grid_a) 2 (settings 0.667)." in made.notes
+    assert "Measured again" not in made.caption
+
+
+def test_the_cost_table_has_passes_and_flops_both_ways(small):
+    amounts = {"sample_forwards": 10.0, "sample_forwards_alone": 40.0, "sample_backwards": 1.0, "sample_backwards_alone": 2.0}
+    small.rows = [replace(row, flops=1e9, flops_alone=4e9, **amounts) for row in small.rows]
+    (made,) = cost(load([small.write()]))
+    shown = {column.key: one.text for column, one in zip(made.columns, made.rows[0], strict=True)}
+    assert {key: shown[key] for key in (*amounts, "giga_flops", "giga_flops_alone")} == {
+        "sample_forwards": "30", "sample_forwards_alone": "120", "sample_backwards": "3", "sample_backwards_alone": "6",
+        "giga_flops": "3.00", "giga_flops_alone": "12.0",
+    }  # fmt: skip
+
+
+def test_where_jobs_shared_their_cores_flops_stand_instead_of_seconds(small):
+    small.rows = [replace(row, flops=2e9, flops_alone=4e9, device_jobs=3 if row.method == "sap" else 2) for row in small.rows]
+    results = load([small.write()])
+    (made,) = comparison(results)
+    for key in ("shared_seconds", "alone_seconds"):
+        sap = cell(made, "SAP (alpha16)", key)
+        assert (sap.text, sap.value, sap.marks) == (MISSING, None, "§")
+        assert cell(made, "SCRUB (grid_a)", key).marks == ""
+    assert cell(made, "SAP (alpha16)", "shared_giga_flops").text == "6.00"
+    assert cell(made, "SCRUB (grid_a)", "alone_giga_flops").text == "8.00"
+    said = " ".join(made.notes)
+    assert "§ No seconds: jobs shared their cores or their GPU" in said
+    assert "Seconds are of jobs that had cores (or a GPU) of their own" in said
+    assert "training one took" in said, "the baselines had cores of their own"
+    (costs,) = cost(results)
+    assert [one.text for one in costs.rows[0][2:10]] == [MISSING] * 8
+    assert "Shared FLOPs as a multiple of SAP (alpha16): SCRUB (grid_a) 0.667 (settings 0.667)." in costs.notes
+
+
+def test_rows_that_do_not_say_who_shared_count_as_shared(small):
+    small.rows = [replace(row, device_jobs=None, cores=None) for row in small.rows]
+    made = table(small)
+    assert cell(made, "SCRUB (grid_a)", "shared_seconds").marks == "§"
+    assert "training one took" not in " ".join(made.notes)
+
+
+def test_the_cost_table_says_how_long_jobs_take_alone(small):
+    for job, factor in (("sap-alpha16-1-0", 0.5), ("sap-alpha16-1-1", 0.75), ("sap-alpha16-2-0", 1.0), ("base-1", 0.9)):
+        small.measured_again(f"job-{job}", 2.0, 2.0 * factor)
+    (made,) = cost(load([small.write()]))
+    assert made.caption.endswith(
+        "Measured again alone, as a multiple of the sweep's seconds, median (range): Vanilla 0.90 (0.90; 1 job), "
+        "SAP (alpha16) 0.75 (0.50\u20131.00; 3 jobs)."
+    )
 
 
 def test_noise_without_an_asked_rate_is_said_to_be_measured(small):

@@ -8,6 +8,7 @@ import pytest
 from analysis import report
 from analysis.__main__ import main
 from analysis.load import load
+from analysis.plots import tuning_cost
 from analysis.plots.ink import styles
 from analysis.plots.tuning_cost import cost_panels
 from analysis.status import status
@@ -19,7 +20,8 @@ def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in (store / "report").iterdir())
     assert written == [
-        "cost.csv", "cost.md", "cost.tex", "table.csv", "table.md", "table.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
+        "chosen.csv", "chosen.md", "chosen.tex", "cost.csv", "cost.md", "cost.tex",
+        "table.csv", "table.md", "table.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
     ]  # fmt: skip
     assert all(str(store / "report" / name) in printed for name in written)
     assert "81.00 ± 1.41*" in printed
@@ -117,9 +119,28 @@ def test_the_numbers_of_the_cost_figure(small):
     assert (panel.vanilla.mean, panel.retrain.mean) == (0.75, 0.93)
     sap = panel.curves[0]
     assert sap.seeds == 2
-    np.testing.assert_allclose(sap.seconds, [1, 2, 3])
+    np.testing.assert_allclose(sap.cost, [1, 2, 3])
+    assert (panel.unit, sap.as_run.cost.tolist()) == ("seconds", [1, 2, 3])
     np.testing.assert_allclose(sap.mean, [0.81, 0.81 + 0.02 / 3, 0.81])  # the two seeds differ by 0.02
     np.testing.assert_allclose(sap.std, np.full(3, 0.02 / 2**0.5))
+
+
+def test_the_cost_figure_is_in_flops_when_one_search_has_no_honest_seconds(small):
+    small.rows = [replace(row, flops=3e9, device_jobs=3 if row.method == "scrub" else 1) for row in small.rows]
+    results = load([small.write()])
+    (panel,) = cost_panels(results)
+    assert panel.unit == "flops"
+    for curve in panel.curves:
+        np.testing.assert_allclose(curve.cost, 3 * np.arange(1, len(curve.mean) + 1))
+    assert tuning_cost.numbers(results).startswith(
+        "cell,method,space,settings,giga_flops,expected_test,expected_test_std,as_run_giga_flops,"
+    )
+    with report.ink.look():
+        figure = tuning_cost.draw(results)
+        said = [axis.get_xlabel() for axis in figure.axes] + [figure.legends[0].get_title().get_text()]
+        report.ink.close(figure)
+    assert said[0] == "Tuning cost per seed (GFLOP)"
+    assert "FLOPs, because jobs shared their cores or GPU" in said[-1]
 
 
 def test_spaces_of_one_method_look_different():

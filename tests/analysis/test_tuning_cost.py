@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from analysis.cells import cells
 from analysis.load import load
 from analysis.stats import summarise
-from analysis.tuning_cost import as_run, circumstances, expected, expected_best, per_seed
+from analysis.tuning_cost import as_run, circumstances, expected, expected_best, per_seed, unit_of, unshared
 
 
 def searches(store, method):
@@ -37,7 +37,7 @@ def test_expected_curve_by_hand(small):
     curve = expected(searches(small, "sap")[0], "val_noisy")
     # one setting: any of 0.78, 0.80, 0.82; two: {1,2} 0.80, {1,3} 0.82, {2,3} 0.80 by the tie; three: 0.80
     np.testing.assert_allclose(curve.test, [0.80, (0.80 + 0.82 + 0.80) / 3, 0.80], rtol=1e-12)
-    np.testing.assert_allclose(curve.seconds, [1, 2, 3])
+    np.testing.assert_allclose(curve.cost, [1, 2, 3])
 
 
 def test_curve_in_the_order_run(small):
@@ -48,7 +48,7 @@ def test_curve_in_the_order_run(small):
         for row in small.rows
     ]
     curve = as_run(searches(small, "sap")[0], "val_noisy")
-    np.testing.assert_allclose(curve.seconds, [5, 6, 8])
+    np.testing.assert_allclose(curve.cost, [5, 6, 8])
     np.testing.assert_allclose(curve.test, [0.82, 0.82, 0.80])  # at the end the earlier setting wins the tie, as in the table
 
 
@@ -96,7 +96,7 @@ def test_circumstances_are_said_only_when_mixed(small):
     ]  # fmt: skip
     said = " ".join(circumstances(load([small.write()]).rows))
     for words in (
-        "Seconds of 1 of 14 rows",
+        "1 of 14 rows were measured on a shared GPU",
         "0.25",
         "devices: cpu, cuda",
         "thread counts: 1, 2",
@@ -104,3 +104,39 @@ def test_circumstances_are_said_only_when_mixed(small):
         "retrain mix versions: 1, 2",
     ):
         assert words in said
+
+
+def changed(store, **fields):
+    store.rows = [replace(row, **fields) for row in store.rows]
+    return load([store.write()]).rows
+
+
+@pytest.mark.parametrize(
+    ("fields", "own"),
+    [
+        ({"device_jobs": 2, "threads": 1, "cores": 2}, True),
+        ({"device_jobs": 2, "threads": 2, "cores": 4}, True),
+        ({"device_jobs": 2, "threads": 2, "cores": 3}, False),
+        ({"device_jobs": 3, "threads": 1, "cores": 2}, False),
+        ({"device_jobs": None}, False),
+        ({"cores": None}, False),
+        ({"device_jobs": 4, "cores": 1, "shared_seconds": None}, True),  # nothing was timed
+        ({"device": "a GPU", "device_jobs": 1, "cores": 1, "threads": 4}, True),
+        ({"device": "a GPU", "device_jobs": 2, "cores": 16}, False),
+        ({"device": "a GPU", "device_jobs": 1, "device_share": 0.5}, False),
+    ],
+)
+def test_a_job_has_its_device_to_itself_or_not(small, fields, own):
+    assert unshared(changed(small, **fields)) is own
+
+
+def test_a_search_with_one_shared_row_has_no_seconds_but_flops(small):
+    small.rows = [replace(row, flops=2e9, flops_alone=5e9) if row.method == "sap" else row for row in small.rows]
+    small.rows = [replace(row, device_jobs=3) if row.run_id == "sap-alpha16-2-1" else row for row in small.rows]
+    mine = searches(small, "sap")
+    assert unit_of(mine[:1]) == "seconds"
+    assert unit_of(mine) == "flops"
+    assert [cost.mean for cost in per_seed(mine)] == [None, None]
+    assert [cost.mean for cost in per_seed(mine, "flops")] == [6e9, 15e9]
+    np.testing.assert_allclose(expected(mine[0], "val_noisy", "flops").cost, [2e9, 4e9, 6e9])
+    np.testing.assert_allclose(as_run(mine[0], "val_noisy", "flops").cost, [2e9, 4e9, 6e9])

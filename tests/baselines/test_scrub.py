@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.scrub import SCRUB, divergence, parent, path, tree
+from baselines.scrub import SCRUB, parent, path, tree
+from baselines.teachers import divergence
 from sap_core.api import Corrector, Need, Sizes, UndeclaredNeed
+from sap_core.cost import tuning
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
@@ -175,7 +177,7 @@ def test_costs_alone_and_shared(toys):
     for position, setting in enumerate(GRID):
         alone = sum(piece.backwards for piece in run.meter.pieces if position in piece.used_by)
         assert alone == setting.epochs * 24 + setting.msteps * 10 == SCRUB.forecast([setting], SIZES).backwards
-    assert sum(cost.backwards for cost in run.meter.costs()) == pytest.approx(27 * 24 + 3 * 10)
+    assert sum(tuning(cost.shared).backwards for cost in run.meter.costs()) == pytest.approx(27 * 24 + 3 * 10)
     assert {piece.phase for piece in run.meter.pieces} == {"collect", "correct"}
 
 

@@ -16,13 +16,26 @@ def test_there_are_benchmarks():
     assert {"gram", "projector", "selection", "nested", "sap_end_to_end"} <= set(BENCHMARKS)
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+SLOW = {"ray_jobs"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in BENCHMARKS])
 def test_runs_at_tiny_sizes(name):
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") >= 1
     assert "DIFFERENT" not in done.stdout
+
+
+@pytest.mark.slow
+def test_trivial_jobs_go_through_ray_exactly_once():
+    """The program itself looks for every row; it fails if one is missing or there twice."""
+    command = [sys.executable, "-m", "benchmarks.ray_jobs", "--jobs", "60"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("60 jobs, 2 workers: start ")
+    assert done.stdout.endswith("rows whole\n")
 
 
 def test_the_table_names_every_benchmark():

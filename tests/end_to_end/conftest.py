@@ -107,8 +107,10 @@ class Store:
         return pq.read_table(self.root / "plan.parquet").to_pylist()
 
     def series(self, job_id: str) -> list[dict[str, Any]]:
+        """The points of a job, without the seconds, in which two runs may differ."""
         path = self.root / "series" / f"{job_id}.parquet"
-        return pq.read_table(path).to_pylist() if path.exists() else []
+        points = pq.read_table(path).to_pylist() if path.exists() else []
+        return [point for point in points if not point["name"].startswith("cost/") or "seconds" not in point["name"]]
 
     def begun(self) -> dict[str, int]:
         """How often each job was begun, by its log."""

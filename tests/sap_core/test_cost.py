@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sap_core.cost import TUNING, CostMeter, Piece, flops_per_sample, peak_memory_bytes
+from sap_core import cost as module
+from sap_core.cost import TUNING, CostMeter, Piece, flops_per_sample, forget_peak_memory, peak_memory_bytes, tuning
 
 SETTINGS = 4
 PIECES = st.builds(
@@ -30,17 +32,28 @@ def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
     meter = CostMeter(SETTINGS)
     meter.pieces = pieces
     costs = meter.costs(flops_forward=3.0, flops_backward=5.0)
-    tuning = [piece for piece in pieces if piece.phase != "report"]
-    assert sum(cost.shared_seconds for cost in costs) == pytest.approx(sum(piece.seconds for piece in tuning))
-    assert sum(cost.forwards for cost in costs) == pytest.approx(sum(piece.forwards for piece in tuning))
-    assert sum(cost.backwards for cost in costs) == pytest.approx(sum(piece.backwards for piece in tuning))
-    spent = sum(3.0 * piece.forwards + 5.0 * piece.backwards + piece.flops for piece in tuning)
-    assert sum(cost.flops for cost in costs) == pytest.approx(spent)
+    counted = [piece for piece in pieces if piece.phase != "report"]
+    spent = [tuning(cost.shared) for cost in costs]
+    assert sum(cost.seconds for cost in spent) == pytest.approx(sum(piece.seconds for piece in counted))
+    assert sum(cost.forwards for cost in spent) == pytest.approx(sum(piece.forwards for piece in counted))
+    assert sum(cost.backwards for cost in spent) == pytest.approx(sum(piece.backwards for piece in counted))
+    assert sum(cost.flops for cost in spent) == pytest.approx(sum(map(flops_of, counted)))
     for which, cost in enumerate(costs):
-        for phase, seconds in cost.seconds.items():
-            assert seconds == pytest.approx(sum(piece.seconds for piece in pieces if piece.phase == phase and which in piece.used_by))
-        mine = [piece for piece in tuning if which in piece.used_by]
-        assert cost.shared_seconds == pytest.approx(sum(piece.seconds / len(piece.used_by) for piece in mine))
+        assert set(cost.shared) == set(cost.alone) == {piece.phase for piece in pieces if which in piece.used_by}
+        for phase in cost.alone:
+            mine = [piece for piece in pieces if piece.phase == phase and which in piece.used_by]
+            for amounts, divided in ((cost.alone[phase], False), (cost.shared[phase], True)):
+                users = [len(piece.used_by) if divided else 1 for piece in mine]
+                for what in ("seconds", "forwards", "backwards"):
+                    expected = sum(getattr(piece, what) / n for piece, n in zip(mine, users, strict=True))
+                    assert getattr(amounts, what) == pytest.approx(expected)
+                assert amounts.flops == pytest.approx(sum(flops_of(piece) / n for piece, n in zip(mine, users, strict=True)))
+        by_itself = sum(flops_of(piece) for piece in counted if which in piece.used_by)
+        assert tuning(cost.alone).flops == pytest.approx(by_itself)
+
+
+def flops_of(piece):
+    return 3.0 * piece.forwards + 5.0 * piece.backwards + piece.flops
 
 
 def test_a_nested_piece_takes_its_time_and_counts_out_of_the_outer_one():
@@ -109,3 +122,18 @@ def test_modes_are_restored_when_the_network_refuses():
 
 def test_peak_memory_of_this_process():
     assert peak_memory_bytes(torch.device("cpu")) > 50e6
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process begin anew")
+def test_peak_memory_counts_what_was_held_since_the_last_job():
+    block = torch.ones(2**26)  # 256 MiB
+    high = peak_memory_bytes("cpu")
+    del block
+    forget_peak_memory("cpu")
+    assert peak_memory_bytes("cpu") < high - 2**27
+
+
+def test_peak_memory_without_a_kernel_that_says(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "_PROCESS", tmp_path / "none")
+    forget_peak_memory("cpu")
+    assert peak_memory_bytes("cpu") > 50e6

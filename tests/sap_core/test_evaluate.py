@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -26,16 +27,12 @@ TRAIN, VAL = torch.tensor([0, 1, 2, 3, 4, 5]), torch.tensor([6, 7, 8, 9])
 
 
 class Echo(nn.Module):
-    """Outputs its inputs; counts its passes and keeps the mode of the last."""
+    """Outputs its inputs. Its copies share the note of the modes in which they ran."""
 
-    def __init__(self):
-        super().__init__()
-        self.passes = 0
-        self.mode = None
+    modes: ClassVar[list[bool]] = []
 
     def forward(self, inputs):
-        self.passes += 1
-        self.mode = self.training
+        self.modes.append(self.training)
         return inputs
 
 
@@ -58,6 +55,7 @@ def test_scores_of_a_corrected_model_by_hand():
     meter = CostMeter(3)
     scores = Evaluator(prepared()).tuned(Echo(), meter, 1, num_retain=3, num_forget=2)
     assert scores == {
+        "images_evaluated": 4,
         "val_noisy_acc": 2 / 4,  # 6 and 8 as given
         "val_clean_acc": 2 / 3,  # without 7, whose given label is wrong
         "test_acc": 2 / 3,
@@ -80,12 +78,12 @@ def test_scores_of_a_baseline_add_its_fit_to_the_given_labels():
 
 def test_what_is_unknown_is_left_out():
     scores = Evaluator(prepared(truth=None)).tuned(Echo(), CostMeter(), 0, num_retain=3, num_forget=2)
-    assert scores == {"val_noisy_acc": 2 / 4, "val_clean_acc": None, "test_acc": 2 / 3}
+    assert scores == {"images_evaluated": 4, "val_noisy_acc": 2 / 4, "val_clean_acc": None, "test_acc": 2 / 3}
 
 
 def test_with_right_labels_both_validations_are_one_and_nothing_is_wrong():
     scores = Evaluator(prepared(given=TRUE)).tuned(Echo(), CostMeter(), 0, num_forget=2)
-    assert scores == {"val_noisy_acc": 3 / 4, "val_clean_acc": 3 / 4, "test_acc": 2 / 3}
+    assert scores == {"images_evaluated": 4, "val_noisy_acc": 3 / 4, "val_clean_acc": 3 / 4, "test_acc": 2 / 3}
 
 
 def test_validation_without_one_right_label_has_no_clean_score():
@@ -102,7 +100,7 @@ def test_regression_scores_by_hand():
     assert scores["val_noisy_r2"] == pytest.approx(1 - (49 + 1) / sum((value - mean) ** 2 for value in (1, 9, 3, 5)))
     assert scores["val_clean_r2"] == pytest.approx(1 - 1 / sum((value - clean) ** 2 for value in (1, 3, 5)))
     assert scores["test_r2"] == pytest.approx(1 - 16 / 14)  # says 0, 1, 1 for 0, 1, 5
-    assert set(scores) == {"val_noisy_r2", "val_clean_r2", "test_r2"}
+    assert set(scores) == {"images_evaluated", "val_noisy_r2", "val_clean_r2", "test_r2"}
 
 
 def test_at_most_so_many_samples_are_probed(monkeypatch):
@@ -122,14 +120,49 @@ def test_a_kept_set_scores_as_one_read_anew(monkeypatch):
     reading = Evaluator(prepared(), batch_size=2).baseline(model, CostMeter())
     assert first == second == reading
     assert keeping._kept
-    assert model.passes % 3 == 0
 
 
-def test_scoring_runs_in_evaluation_mode_and_restores_the_mode():
-    model = Echo().train()
+def test_scoring_runs_in_evaluation_mode_and_leaves_the_model_alone():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), Echo()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    Echo.modes.clear()
     Evaluator(prepared()).tuned(model, CostMeter(), 0)
-    assert model.mode is False
-    assert model.training
+    assert set(Echo.modes) == {False}
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert isinstance(model[1], nn.BatchNorm1d)
+
+
+def test_every_model_is_scored_in_its_quick_form(monkeypatch):
+    """... and making it is part of what an evaluation costs."""
+    made, open_pieces = [], []
+    evaluator, meter = Evaluator(prepared()), CostMeter()
+
+    def quick_form(model, inputs):
+        made.append(nn.Identity())
+        open_pieces.append(meter._open[-1].phase)
+        return made[-1]
+
+    monkeypatch.setattr(evaluate, "quick_form", quick_form)
+    wrong = nn.Linear(3, 3)
+    assert evaluator.baseline(wrong, meter)["val_noisy_acc"] == 2 / 4
+    assert open_pieces == ["evaluate", "report"]
+
+
+def test_small_batches_are_filled_up_and_only_what_was_asked_for_comes_back_and_is_booked():
+    sizes, meter = [], CostMeter()
+
+    class Doubles(nn.Module):
+        def forward(self, inputs):
+            sizes.append(len(inputs))
+            return 2 * inputs
+
+    for count in (1, 3, evaluate.SMALLEST, 40):
+        inputs = torch.randn(count, 2, 3)
+        with meter("evaluate"):
+            assert torch.equal(evaluate.answers(Doubles(), inputs, meter), 2 * inputs)
+    assert sizes == [evaluate.SMALLEST] * 3 + [40]
+    assert [piece.forwards for piece in meter.pieces] == [1, 3, evaluate.SMALLEST, 40]
 
 
 def test_a_trusted_set_is_judged():

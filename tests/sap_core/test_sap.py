@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from sap_core import sap_project
 from sap_core.api import Corrector, Need, Passes, Sizes, Task, UndeclaredNeed
+from sap_core.cost import tuning
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
@@ -188,8 +189,8 @@ def test_family_gives_the_bits_of_each_setting_alone(family):
         assert same(state(corrected), together[which])
         assert torch.equal(alone_run.trusted_sets[0], run.trusted_sets[which])
         assert len(run.trusted_sets[which]) == setting.num_trusted
-        alone, whole = alone_run.meter.costs()[0], run.meter.costs()[which]
-        assert whole.forwards <= alone.forwards
+        alone, whole = tuning(alone_run.meter.costs()[0].shared), run.meter.costs()[which]
+        assert tuning(whole.shared).forwards <= alone.forwards == tuning(whole.alone).forwards
     assert not same(together[0], together[1])
 
 
@@ -201,7 +202,7 @@ def test_forecast_is_what_the_meter_counts(family):
     assert forecast.forwards == sum(piece.forwards for piece in run.meter.pieces)
     assert forecast.backwards == sum(piece.backwards for piece in run.meter.pieces)
     assert sum(piece.phase == "select" for piece in run.meter.pieces) == 1
-    assert sum(cost.forwards for cost in run.meter.costs()) == pytest.approx(forecast.forwards)
+    assert sum(tuning(cost.shared).forwards for cost in run.meter.costs()) == pytest.approx(forecast.forwards)
     for which, setting in enumerate(family):
         alone = SAP.forecast([setting], Sizes(len(data.train), 5)).forwards
         assert alone == sum(piece.forwards for piece in run.meter.pieces if which in piece.used_by)

@@ -24,7 +24,7 @@ def refused(*arguments):
     ("argument", "said"),
     [
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, clothing1m,"),
-        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, fashion, table1"),
+        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, demo_search, fashion, table1"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: cifar10,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),
@@ -48,7 +48,7 @@ def refused(*arguments):
         ("cells=[3]", "cells holds 3; each entry maps groups to choices"),
         ("cells=[{modle: small_cnn}]", "unknown key 'modle' in cells (did you mean 'model'?)"),
         ("cells=[{model: small_cn}]", "unknown model 'small_cn' (did you mean 'small_cnn'?)"),
-        ("cells=[{model: null}]", "unknown model 'None'; allowed: lenet5"),
+        ("cells=[{model: null}]", "unknown model 'None'; allowed: cnn9"),
         ("cells=[{noise.rat: 0.1}]", "unknown key 'rat' in noise (did you mean 'rate'?); allowed: name, _target_, rate"),
         ("a b", "cannot read the argument 'a b'; write key=value, and quote values with spaces: key='a b'"),
         ("trainer.epochs=[1", "cannot read the argument"),

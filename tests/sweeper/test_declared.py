@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import pytest
 from torch import nn
 
+from sap_core.api import Trainer
 from sap_core.errors import UserError
 from sweeper.declared import class_of, declare
+from trainers.sam import SAM
+from trainers.sgd import SGD
 
 RECIPE = {"target": "trainers.sgd.SGD", "settings": {}}
 
@@ -174,6 +178,54 @@ def test_identity_of_a_nested_recipe_leaves_its_defaults_out_too():
     recipe = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3, "learning_rate": 0.01, "decay_epochs": []}}
     identity = toy(recipe=recipe).identity()["settings"]["recipe"]
     assert identity == {"target": "trainers.sgd.SGD", "version": 1, "settings": {"epochs": 3}}
+
+
+class Loaded(Net):
+    """Its constructor is inherited, and one of its fields names a file."""
+
+    files: ClassVar[tuple[str, ...]] = ("depth",)
+
+
+def test_a_field_that_names_a_file_counts_by_what_the_file_holds(tmp_path, module):
+    sys.modules["toy_plugin"].Loaded = Loaded
+    first, second = tmp_path / "a.pth", tmp_path / "b.pth"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+
+    def identity(path):
+        return declare({"_target_": "toy_plugin.Loaded", "depth": str(path)}, "model", nn.Module, ["toy_plugin"]).identity()["settings"]
+
+    assert identity(first) == identity(second) == {"depth": f"sha256:{hashlib.sha256(b'weights').hexdigest()}"}
+    second.write_bytes(b"others!")
+    assert identity(first) != identity(second)
+    with pytest.raises(UserError, match=r"gone\.pth is no file"):
+        identity(tmp_path / "gone.pth")
+    assert declare({"_target_": "toy_plugin.Loaded"}, "model", nn.Module, ["toy_plugin"]).identity()["settings"] == {}
+
+
+def test_an_inherited_constructor_is_checked_too():
+    sys.modules["toy_plugin"].Loaded = Loaded
+    with pytest.raises(UserError, match=r"model\.width='wide' is of the wrong type or value; allowed: a whole number"):
+        declare({"_target_": "toy_plugin.Loaded", "width": "wide"}, "model", nn.Module, ["toy_plugin"])
+
+
+def test_a_flat_part_is_written_beside_its_owners_fields_and_its_defaults_are_left_out_of_the_identity():
+    given = {"_target_": "trainers.sam.SAM", "rho": 0.1, "adaptive": False, "epochs": 3, "momentum": 0.9, "decay_epochs": []}
+    found = declare(given, "trainer", Trainer)
+    assert found.identity() == {"target": "trainers.sam.SAM", "version": 1, "settings": {"epochs": 3, "rho": 0.1}}
+    assert found.settings["batch_size"] == 64, "settings are complete"
+    assert "recipe" not in found.settings
+    assert found.instance == SAM(rho=0.1, recipe=SGD(epochs=3))
+    with pytest.raises(UserError, match=r"unknown key 'recipe' in trainer; allowed: rho, adaptive, norm_updates, epochs"):
+        declare(given | {"recipe": 1}, "trainer", Trainer)
+    with pytest.raises(UserError, match=r"trainer\.epochs='many' is of the wrong type"):
+        declare(given | {"epochs": "many"}, "trainer", Trainer)
+
+
+def test_options_that_sgd_got_later_changed_no_identity():
+    assert declare({"_target_": "trainers.sgd.SGD"}, "trainer", Trainer).identity() == {
+        "target": "trainers.sgd.SGD", "version": 1, "settings": {},
+    }  # fmt: skip
 
 
 def test_entries_construct_what_was_declared():

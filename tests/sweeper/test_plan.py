@@ -179,6 +179,13 @@ def test_the_papers_table_as_a_dry_run_prints_it(table1):
 def test_wrong_labels_cost_the_information_they_are(plan_of):
     told = {row.labels["method"]: row.labels["information"] for row in plan_of("experiment=demo").plan.jobs}
     assert told == {"vanilla": "none", "retrain": "oracle", "finetune": "oracle", "ssd": "oracle", "scrub": "oracle", "sap": "scored"}
+    equal = plan_of("experiment=equal_information_small").plan.jobs
+    by_space = {(job.labels["method"], job.labels["space"]): job.labels["information"] for job in equal if job.kind == "tune"}
+    assert {space for told_by, space in by_space if told_by == "scrub"} == {"grid_a", "scored"}
+    assert {told for (_, space), told in by_space.items() if space in ("scored", "alpha16")} == {"scored"}
+    assert {told for (_, space), told in by_space.items() if space in ("grid", "grid_a", "expert")} == {"oracle"}
+    cleaned = plan_of("experiment=cleaning").plan.jobs
+    assert {job.labels["information"] for job in cleaned if job.labels["method"] in ("loss_filter", "relabel")} == {"scored"}
 
 
 def test_validation_labels_are_called_what_they_are(plan_of):
@@ -197,6 +204,34 @@ def test_a_network_that_cannot_take_the_images_is_said_before_anything_runs(plan
     base = plan_of("experiment=demo")
     with pytest.raises(UserError, match=r"model=small_cnn cannot be built for inputs of shape \(1, 8, 8\) of dataset=digits"):
         make_plan(base.config, [altered(cell, "model", width=-3) for cell in base.cells], {})
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("vgg16", "32 to 63 pixels a side, so that five poolings leave one, but these have 8 x 8"),
+        ("cnn9", "at least 28 x 28 pixels, but these have 8 x 8; use model=small_cnn"),
+        ("lenet5", "at least 16 x 16 pixels"),
+        ("vit_b_32, model.weights: nowhere.pth", r"weights=nowhere.pth is no file"),
+        ("resnet18_imagenet, model.image_size: 0", "cannot resize images to 0 pixels"),
+        (
+            "resnet18_imagenet, model.image_size: large",
+            r"model\.image_size='large' is of the wrong type or value; allowed: a whole number or null",
+        ),
+    ],
+)
+def test_pairs_of_network_and_images_that_cannot_work_are_said_before_anything_runs(plan_of, model, said):
+    with pytest.raises(UserError, match=said):
+        plan_of("experiment=demo", "methods=[sap]", f"cells=[{{dataset: digits, noise: symmetric, noise.rate: 0.25, model: {model}}}]")
+
+
+def test_every_other_network_takes_the_smallest_images(plan_of):
+    """... at least so far that it can be planned; a large vision transformer too."""
+    names = "[linear5, resnet34, resnet18_imagenet, resnet32, resnet32_gn, preact_resnet18, vit_l_32]"
+    planned = plan_of(
+        "experiment=demo", "methods=[sap]", f"cells=[{{dataset: digits, noise: symmetric, noise.rate: 0.25, model: {names}}}]"
+    )
+    assert len(planned.cells) == 7
 
 
 def test_forecasts_add_up(plan_of):

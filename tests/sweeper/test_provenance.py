@@ -62,3 +62,12 @@ def test_the_fingerprint_is_of_code_and_configuration(checkout):
         change()
         seen.add(provenance.code_fingerprint())
     assert len(seen) == 3
+
+
+def test_a_file_under_the_same_name_shows_by_its_state(checkout):
+    (checkout / "net.pth").write_bytes(b"one")
+    before = provenance.file_state("net.pth")
+    assert before == provenance.file_state(str(checkout / "net.pth"))
+    (checkout / "net.pth").write_bytes(b"another")
+    assert before != provenance.file_state("net.pth")
+    assert provenance.file_state("gone.pth") is provenance.file_state(None) is provenance.file_state(3) is None

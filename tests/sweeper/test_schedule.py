@@ -132,3 +132,126 @@ def test_parents_that_only_the_store_knows_are_done(make_job):
     schedule = Schedule.of([make_job("aa", ["elsewhere"])], {"elsewhere": "ok", "other": "failed"}, NOWHERE)
     assert schedule.next().job_id == "aa"
     assert schedule.failed == {}, "what another sweep left there is not ours"
+
+
+def sweep(make_job, cells=("A",), seeds=(1, 2), tuned=2):
+    """The jobs of a sweep in planned order: of each seed and cell a baseline and `tuned` searches on it."""
+    jobs = []
+    for seed in seeds:
+        for number, cell in enumerate(cells):
+            base = f"{cell}{seed}"
+            jobs.append(make_job(base, kind="train", seed=seed, cells=(number,), forecast_flops=10.0))
+            jobs += [make_job(f"{base}.{k}", [base], seed=seed, cells=(number,), forecast_flops=float(k + 1)) for k in range(tuned)]
+    return jobs
+
+
+def start(schedule, count):
+    """Starts as many jobs as can start, at most `count`; their ids."""
+    started = []
+    while len(started) < count and (job := schedule.next()) is not None:
+        started.append(job.job_id)
+    return started
+
+
+def run_all(schedule, workers, failing=()):
+    """The order in which jobs start and end when the oldest of `workers` always ends first."""
+    events = []
+    while not schedule.empty:
+        events += [("start", name) for name in start(schedule, workers - len(schedule.running))]
+        assert schedule.running, "jobs wait for nothing"
+        name = next(iter(schedule.running))
+        schedule.finish(name, name not in failing, "broke")
+        schedule.orphans()
+        events.append(("end", name))
+    return events
+
+
+def test_a_second_seed_waits_for_every_job_of_its_cells_first(make_job):
+    schedule = Schedule.of(sweep(make_job), {}, NOWHERE)
+    assert start(schedule, 9) == ["A1"]
+    schedule.finish("A1", True)
+    assert start(schedule, 9) == ["A1.0", "A1.1"], "and not A2, though a worker is free"
+    schedule.finish("A1.1", True)
+    assert start(schedule, 9) == []
+    schedule.finish("A1.0", True)
+    assert start(schedule, 9) == ["A2"]
+
+
+def test_other_cells_jobs_fill_the_workers_and_training_is_no_barrier(make_job):
+    schedule = Schedule.of(sweep(make_job, cells=("A", "B"), tuned=1), {}, NOWHERE)
+    assert start(schedule, 9) == ["A1", "B1"]
+    schedule.finish("A1", True)
+    assert start(schedule, 9) == ["A1.0"], "tuned while B1 still trains"
+    schedule.finish("A1.0", True)
+    assert start(schedule, 9) == ["A2"], "the next seed of a cell that is done, while B's first seed runs"
+    schedule.finish("A2", True)
+    assert start(schedule, 9) == ["A2.0"]
+
+
+def test_a_job_of_two_cells_waits_for_both(make_job):
+    jobs = [
+        make_job("A1", seed=1, cells=(0,)),
+        make_job("B1", seed=1, cells=(1,)),
+        make_job("AB2", seed=2, cells=(0, 1)),
+    ]
+    schedule = Schedule.of(jobs, {}, NOWHERE)
+    assert start(schedule, 9) == ["A1", "B1"]
+    schedule.finish("A1", True)
+    assert start(schedule, 9) == []
+    schedule.finish("B1", True)
+    assert start(schedule, 9) == ["AB2"]
+
+
+def test_a_failed_first_seed_does_not_hold_up_the_second(make_job):
+    events = run_all(Schedule.of(sweep(make_job, seeds=(1, 2, 3)), {}, NOWHERE), 2, failing=("A1", "A2.0"))
+    assert [name for what, name in events if what == "start"] == ["A1", "A2", "A2.0", "A2.1", "A3", "A3.0", "A3.1"]
+
+
+def test_a_resumed_sweep_goes_on_with_the_seed_it_was_in(make_job, tmp_path):
+    make_artifact(tmp_path, "A1")
+    finished = {"A1": "ok", "A1.0": "ok"}
+    assert start(Schedule.of(sweep(make_job), finished, tmp_path), 9) == ["A1.1"]
+    given_up = {**finished, "A1.1": "failed"}
+    assert start(Schedule.of(sweep(make_job), given_up, tmp_path), 9) == ["A2"]
+
+
+def test_a_stopped_job_keeps_its_seeds_turn(make_job):
+    schedule = Schedule.of(sweep(make_job, tuned=0), {}, NOWHERE)
+    assert start(schedule, 9) == ["A1"]
+    schedule.put_back("A1")
+    assert start(schedule, 9) == ["A1"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=st.integers(1, 3), seeds=st.integers(1, 3), workers=st.integers(1, 4), data=st.data())
+def test_by_cells_no_seed_begins_before_its_cells_last_one_has_ended(make_job, cells, seeds, workers, data):
+    jobs = sweep(make_job, [f"{number}c" for number in range(cells)], range(1, seeds + 1))
+    failing = data.draw(st.sets(st.sampled_from([job.job_id for job in jobs]), max_size=4))
+    events = run_all(Schedule.of(jobs, {}, NOWHERE), workers, failing)
+    known = {job.job_id: job for job in jobs}
+    for place, (what, name) in enumerate(events):
+        job, later = known[name], [known[other] for what_else, other in events[place:] if what_else == "end"]
+        if what == "start":
+            assert not [other for other in later if set(other.cells) & set(job.cells) and other.labels["seed"] < job.labels["seed"]]
+
+
+def test_longest_starts_the_longest_chain_whatever_its_seed(make_job):
+    jobs = [
+        make_job("A1", seed=1, cells=(0,), forecast_flops=10.0), make_job("A1.0", ["A1"], seed=1, cells=(0,), forecast_flops=1.0),
+        make_job("A2", seed=2, cells=(0,), forecast_flops=10.0), make_job("A2.0", ["A2"], seed=2, cells=(0,), forecast_flops=9.0),
+        make_job("A2.1", ["A2"], seed=2, cells=(0,), forecast_flops=5.0), make_job("B1", seed=1, cells=(1,), forecast_flops=11.5),
+    ]  # fmt: skip
+    schedule = Schedule.of(jobs, {}, NOWHERE, "longest")
+    assert start(schedule, 2) == ["A2", "B1"]  # chains of 19, 11.5 and 11
+    schedule.finish("A2", True)
+    assert start(schedule, 9) == ["A1", "A2.0", "A2.1"]
+    schedule.finish("A1", True)
+    assert start(schedule, 9) == ["A1.0"]
+
+
+def test_longest_counts_only_what_is_left_to_do(make_job):
+    jobs = [
+        make_job("A", forecast_flops=1.0), make_job("A.0", ["A"], forecast_flops=50.0), make_job("B", forecast_flops=2.0),
+    ]  # fmt: skip
+    assert start(Schedule.of(jobs, {"A.0": "ok"}, NOWHERE, "longest"), 1) == ["B"]
+    assert start(Schedule.of(jobs, {}, NOWHERE, "longest"), 1) == ["A"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -62,3 +64,27 @@ def test_the_process_ends_even_if_the_rows_cannot_be_stored(ended, monkeypatch):
     with execute._watchdog(job(0.02), None, 1):
         time.sleep(0.2)
     assert ended == [execute.TIMED_OUT]
+
+
+HANGING = """
+import ctypes, sys
+from types import SimpleNamespace
+from sweeper import execute
+
+execute.LATER_SECONDS = 0.5
+execute.fail = lambda *arguments: print("the first watchdog ran", flush=True)
+with execute._watchdog(SimpleNamespace(timeout_seconds=0.2), None, 1):
+    ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
+print("the job ended", flush=True)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library by Linux's ways")
+def test_a_job_that_keeps_the_interpreters_lock_is_ended_all_the_same():
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=55)
+    assert done.returncode == 1, "faulthandler's exit code; the first watchdog's is another"
+    assert done.stdout == ""
+    assert "Timeout" in done.stderr
+    assert 'File "<string>", line 9' in done.stderr, "the stacks say where it hung"
+    assert time.monotonic() - start < 50

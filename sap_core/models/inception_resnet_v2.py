@@ -1,0 +1,50 @@
+"""InceptionResNetV2 (Szegedy et al. 2017): timm's, for images of 299 x 299 pixels, as the SAP repository uses it for WebVision.
+
+Other sizes are resized and grey images repeated to three channels inside the network, on the images' own device (see `Fit`). 55,843,464
+parameters for 1,000 classes. timm is an extra: pip install 'sap-sweep[timm]'.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sap_core.errors import UserError
+from sap_core.models.inputs import Fit
+from sap_core.models.pretrained import load_pretrained
+
+SIDE = 299
+
+
+class InceptionResNetV2(nn.Module):
+    """Maps (N, 1 or 3, H, W) to (N, num_outputs).
+
+    Args:
+        num_outputs: classes.
+        input_shape: (C, H, W).
+        dropout: share of features that training drops before the head.
+        weights: file with a state dict of timm's network (see `pretrained`), or None: timm's initialisation.
+
+    Raises:
+        UserError: timm is not installed.
+    """
+
+    version: ClassVar[int] = 1
+    files: ClassVar[tuple[str, ...]] = ("weights",)
+
+    def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.0, weights: str | None = None) -> None:
+        super().__init__()
+        try:
+            from timm.models.inception_resnet_v2 import InceptionResnetV2 as Network
+        except ImportError as error:
+            raise UserError(
+                f"model=inception_resnet_v2 needs the package timm, which is not there ({error}); install it: pip install 'sap-sweep[timm]'"
+            ) from error
+        self.fit = Fit("inception_resnet_v2", input_shape, SIDE)
+        self.net: nn.Module = Network(num_classes=num_outputs, drop_rate=dropout)
+        if weights is not None:
+            load_pretrained(self.net, weights, head="classif")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.fit(x))

@@ -1,0 +1,82 @@
+"""Pretrained weights from a local file; nothing is ever downloaded.
+
+A file is a state dict as torchvision (or timm) publishes it: written by `torch.save` and read with `weights_only=True`, so that no code in
+it can run, or safetensors. A head for another number of classes stays freshly initialised, which is said in a warning; whatever else does
+not fit is refused by name. What identifies a network is the content of its file, not its path: see `sweeper.declared`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sap_core.errors import UserError
+
+HOME = Path(__file__).resolve().parents[2]
+"""The checkout, where relative paths start."""
+
+
+def weights_file(path: str) -> Path:
+    """The file that a setting `weights` names.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = HOME / Path(path).expanduser()
+    if not found.is_file():
+        raise UserError(f"weights={path} is no file ({found} does not exist); give the path of a state dict that was downloaded before")
+    return found
+
+
+def load_pretrained(model: nn.Module, path: str, head: str) -> None:
+    """Fills `model` with the state dict in the file `path`; `head` is the dotted name of its last linear layer.
+
+    On the meta device names and shapes are checked and nothing is filled.
+
+    Raises:
+        UserError: no such file, no state dict in it, or names or shapes that are not the network's.
+    """
+    file = weights_file(path)
+    state = dict(_read(file))  # a plain one: torch then takes published files of earlier versions of its layers too
+    own, given = model.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
+    fresh = [f"{head}.weight", f"{head}.bias"] if given is not None and given.shape[1:] == own.shape[1:] and len(given) != len(own) else []
+    for name in fresh:
+        state.pop(name, None)
+    try:
+        with warnings.catch_warnings():
+            if own.is_meta:
+                warnings.simplefilter("ignore")  # of having no effect there
+            keys = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # one line per shape that differs
+        odd = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UserError(f"{file} holds weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
+    lacking = [name for name in keys.missing_keys if name not in fresh and not name.endswith("num_batches_tracked")]
+    if lacking or keys.unexpected_keys:
+        raise UserError(
+            f"{file} holds weights of another network than {type(model).__name__}: it lacks {_some(lacking)}, and has besides "
+            f"{_some(keys.unexpected_keys)}; give the state dict of the same network"
+        )
+    if fresh and given is not None:
+        warnings.warn(f"{file} has a head for {len(given)} classes; the head for {len(own)} starts freshly initialised", stacklevel=2)
+
+
+def _read(file: Path) -> Mapping[str, Tensor]:
+    try:
+        found: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a reader may say of bytes that it cannot make sense of
+        said = str(error).strip().split("\n", 1)[0]
+        raise UserError(f"{file} cannot be read as weights ({said}); give a file of tensors alone, by torch.save or safetensors") from error
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{file} holds no plain state dict (names and tensors); save the state dict by itself")
+    return found
+
+
+def _some(names: Sequence[str], between: str = ", ") -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return between.join(names[:3]) + more if names else "nothing"

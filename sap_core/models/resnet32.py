@@ -1,0 +1,79 @@
+"""ResNet32 (He et al. 2016, section 4.2): the 6n + 2 family for CIFAR with n = 5, and PRL's version with group norm.
+
+Three stages of 16, 32 and 64 channels; shortcuts have no weights (option A: every second pixel, new channels zero). 464,154 parameters for
+ten classes, with either norm. Convolutions and the linear layer start from Kaiming's normal distribution (fan in).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sap_core.models.inputs import image_shape
+
+BLOCKS = 5
+"""Per stage."""
+
+
+def norm_of(channels: int, grouped: bool) -> nn.Module:
+    """Batch norm, or PRL's group norm: at most 32 groups, so groups of one channel up to 32 channels, and of two at 64."""
+    return nn.GroupNorm(min(32, channels), channels) if grouped else nn.BatchNorm2d(channels)
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut without weights."""
+
+    def __init__(self, channels: int, width: int, stride: int, grouped: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.norm1 = norm_of(width, grouped)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = norm_of(width, grouped)
+        self.relu = nn.ReLU()
+        self.stride = stride
+        self.new = width - channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x
+        if self.stride > 1:
+            shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
+        x = self.relu(self.norm1(self.conv1(x)))
+        return self.relu(self.norm2(self.conv2(x)) + shortcut)
+
+
+class ResNet32(nn.Module):
+    """Maps (N, C, H, W) of any size to (N, num_outputs), with batch norm."""
+
+    version: ClassVar[int] = 1
+    grouped: ClassVar[bool] = False
+
+    def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, _, _ = image_shape(type(self).__name__.lower(), input_shape)
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.norm1 = norm_of(16, self.grouped)
+        self.relu = nn.ReLU()
+        self.layer1 = self._stage(16, 16, 1)
+        self.layer2 = self._stage(16, 32, 2)
+        self.layer3 = self._stage(32, 64, 2)
+        self.fc = nn.Linear(64, num_outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    def _stage(self, channels: int, width: int, stride: int) -> nn.Sequential:
+        first = Block(channels, width, stride, self.grouped)
+        return nn.Sequential(first, *(Block(width, width, 1, self.grouped) for _ in range(BLOCKS - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+class ResNet32_GN(ResNet32):  # noqa: N801 - PRL's name of the network
+    """With group norm, which couples no samples: what per-sample gradients need."""
+
+    grouped = True

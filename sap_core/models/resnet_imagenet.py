@@ -1,0 +1,73 @@
+"""ResNets (He et al. 2016) in their form for ImageNet: torchvision's, with a 7 x 7 first convolution of stride 2 and max pooling.
+
+Any image size will do; without `image_size` images keep theirs, and 32 x 32 pixels are one by the last stage. Grey images are repeated to
+three channels. Parameters for 1,000 classes, as torchvision publishes them:
+
+    ResNet18 11,689,512   ResNet34 21,797,672   ResNet50 25,557,032   ResNet101 44,549,160   ResNet152 60,192,808
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sap_core.models.inputs import Fit
+from sap_core.models.pretrained import load_pretrained
+
+
+class ResNetImageNet(nn.Module):
+    """Maps (N, 1 or 3, H, W) to (N, num_outputs); the subclasses name torchvision's network.
+
+    Args:
+        num_outputs: classes.
+        input_shape: (C, H, W).
+        image_size: side that images are resized to (see `Fit`), or None: as they are. Published weights are for 224.
+        weights: file with a state dict of torchvision's network (see `pretrained`), or None: torchvision's initialisation.
+    """
+
+    version: ClassVar[int] = 1
+    files: ClassVar[tuple[str, ...]] = ("weights",)
+    network: ClassVar[str]
+
+    def __init__(self, num_outputs: int, input_shape: tuple[int, ...], image_size: int | None = None, weights: str | None = None) -> None:
+        super().__init__()
+        from torchvision.models import get_model
+
+        self.fit = Fit(f"{self.network}_imagenet", input_shape, image_size)
+        self.net: nn.Module = get_model(self.network, weights=None, num_classes=num_outputs)
+        if weights is not None:
+            load_pretrained(self.net, weights, head="fc")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.fit(x))
+
+
+class ResNet18(ResNetImageNet):
+    """Eight basic blocks."""
+
+    network = "resnet18"
+
+
+class ResNet34(ResNetImageNet):
+    """Sixteen basic blocks."""
+
+    network = "resnet34"
+
+
+class ResNet50(ResNetImageNet):
+    """Sixteen bottlenecks."""
+
+    network = "resnet50"
+
+
+class ResNet101(ResNetImageNet):
+    """Thirty-three bottlenecks."""
+
+    network = "resnet101"
+
+
+class ResNet152(ResNetImageNet):
+    """Fifty bottlenecks."""
+
+    network = "resnet152"
