@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def refused(*arguments):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, digits,"),
+        ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, clothing1m,"),
         ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, demo_search, fashion, table1"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: cifar10,"),
