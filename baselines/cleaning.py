@@ -7,8 +7,8 @@ Cleaning looks at how a network's predictions disagree with the given labels. `p
 - `out_of_sample`: cross-validation. The training split is cut at random into `folds` parts, and each is predicted by a network that the
   recipe of the baseline trains on the others: so many trainings, each on (folds - 1) / folds of the samples.
 
-`then` says what follows: `retrain` is the baseline's recipe from scratch on the cleaned samples (see `retrain`), `finetune` goes on from the
-given network (see `finetune`). Both stages are booked: the predictions in phase select, with all trainings inside it.
+`then` says what follows: `retrain` is the baseline's recipe from scratch on the cleaned samples (see `retrain`), `finetune` goes on from
+the given network (see `finetune`). Both stages are booked: the predictions in phase select, with all trainings inside it.
 
 Nothing is verified: what these methods know is scored.
 
