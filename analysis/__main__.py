@@ -65,7 +65,7 @@ def _run(results: Results, options: argparse.Namespace) -> str:
         case None:
             paths = report.write_all(results, folder)
             parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: every number, as Parquet"
-            return "\n".join([_shown(report.TABLES[report.main_table(results)](results), "text"), parquet, *(str(path) for path in paths)])
+            return "\n".join([_shown(report.main_tables(results), "text"), parquet, *(str(path) for path in paths)])
         case "table":
             name = _named(options.name, "table", report.TABLES)
             tables = report.TABLES[name](results)

@@ -14,11 +14,12 @@ from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.cost import cost
+from analysis.tables.search import search
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
-    "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "chosen": chosen,
+    "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
 }  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
 
@@ -55,9 +56,10 @@ def write_plot(results: Results, name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def main_table(results: Results) -> str:
-    """The name of the table that is shown first."""
-    return "chosen" if results.raced else "comparison"
+def main_tables(results: Results) -> list[Table]:
+    """The tables that are shown first."""
+    names = ["chosen"] if results.raced else ["comparison", "search"]
+    return [table for name in names for table in TABLES[name](results)]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:

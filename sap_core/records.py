@@ -26,7 +26,7 @@ class Row:
     # identity
     run_id: str
     job_id: str
-    kind: str  # train | select | tune
+    kind: str  # train | select | tune | search
     experiment: str
     debug: str | None  # name of the debug group that shrank this run; tables refuse such rows
     # what became of it
@@ -50,7 +50,7 @@ class Row:
     method: str
     space: str | None
     space_hash: str | None
-    position: int  # place of the setting in its space
+    position: int  # place of the setting in its space; number of the trial of a search
     settings: str  # canonical JSON of the hyperparameters
     # information used
     information: str  # oracle | verified_file | scored | none
@@ -95,6 +95,11 @@ class Row:
     sample_backwards_alone: float | None = None
     flops_alone: float | None = None
     peak_memory_bytes: int | None = None
+    # the search, where it is not the grid
+    search: str | None = None
+    search_budget: int | None = None
+    search_seed: int | None = None
+    grid_position: int | None = None  # the place that the setting has in its space
     # circumstances
     precision: str = "float32"
     threads: int = 1
@@ -163,6 +168,9 @@ class Planned:
     forecast_flops: float | None
     evaluation: str = "full"
     race_rule: str | None = None
+    search: str | None = None
+    search_budget: int | None = None
+    search_seed: int | None = None
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-Purpose = Literal["noise", "split", "verified", "init", "train", "select", "correct", "augment"]
+Purpose = Literal["noise", "split", "verified", "init", "train", "select", "correct", "augment", "search"]
 
 
 @dataclass(frozen=True)

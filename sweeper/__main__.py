@@ -31,7 +31,9 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=demo                 run an experiment (a second start does only what is missing)
   sap-sweep experiment=table1 dry_run=true  what it would run, with a forecast; runs nothing
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
-  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods
+  sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
+  sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods, searches
   sap-sweep experiment=demo --cfg job       the composed configuration
   sap-sweep -sc install=bash                shell completion
   sap-report results/demo                   tables and plots of a store
@@ -71,6 +73,10 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if words[0] == "list":
         return _list()
+    if words[0] == "replay":
+        from sweeper.search.command import main as replay
+
+        return replay(words[1:])
     if any(flag in _HANDED_TO_HYDRA for flag in flags):
         return _hydra(words)
     for flag in flags:

@@ -60,6 +60,7 @@ def sweep(arguments: Sequence[str]) -> int:
 
             with store.locked():
                 _measure_alone(read_jobs(store.jobs), config, places)
+        _say_searches(config, store)
         return 1 if given_up else 0
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
@@ -69,6 +70,7 @@ def sweep(arguments: Sequence[str]) -> int:
         code = _run(config, jobs, places, store)
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
+        _say_searches(config, store)
         return code
 
 
@@ -77,6 +79,18 @@ def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
     from sweeper.execute import Folders
 
     measure(list(jobs), Folders(places.data, places.store, places.artifacts), config.backend.device)
+
+
+def _say_searches(config: Config, store: Store) -> None:
+    """The table of searches other than the grid, where the experiment has any."""
+    if config.debug.name or (config.search.grid and not config.searches):
+        return
+    from analysis.load import load
+    from analysis.render import terminal
+    from analysis.tables.search import search
+
+    for table in search(load([store.root])):
+        print(terminal(table, 140))
 
 
 def _say_counts(plan: Plan) -> None:
@@ -207,6 +221,7 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
 
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
+    from sap_core.data.source import DataNoise
     from sweeper.plan import data_key, make_plan
 
     cells = _check(composed)
@@ -214,6 +229,8 @@ def _planned(composed: Composed, places: Places) -> Plan:
     for cell in cells:
         if data_key(cell) not in prints:
             prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
+        if isinstance(cell.noise.instance, DataNoise):
+            cell.noise.instance.inspect(cell.dataset.instance, places.data)
     return make_plan(composed.config, cells, prints)
 
 

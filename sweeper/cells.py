@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import nn
 
 from sap_core.api import Corrector, Pruner, Trainer
-from sap_core.data.source import DataSet, Noise
+from sap_core.data.corruption import check_noise, expected_rate
+from sap_core.data.source import DataSet, NoiseKind, can_verify
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
-from sap_core.seeding import stream
 from sweeper.declared import Declared, class_of, declare
-from sweeper.schema import Config, Debug
+from sweeper.schema import Config, Debug, NamedSearch
+from sweeper.schema import Search as Choice
+from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches, refuse_twins
 from sweeper.space import Space, spread
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
@@ -69,6 +70,7 @@ class Cell:
     keep: float | None
     searches: tuple[Search, ...]
     limit: int | None
+    sampled: tuple[TrialSearch, ...] = ()  # searches other than the grid
 
     @property
     def name(self) -> str:
@@ -80,6 +82,11 @@ class Cell:
     @property
     def noise_rate(self) -> float | None:
         return self.noise.settings.get("rate")
+
+    @property
+    def wrong_share(self) -> float:
+        """The share of wrong given labels to expect."""
+        return expected_rate(self.noise.instance)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -112,17 +119,15 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         raise UserError(
             f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
         )
-    noise = declare(composed["noise"], "noise", Noise, plugins)
-    if noise.settings.get("rate") and not dataset.instance.truth_known:
-        raise UserError(f"noise={noise.name} cannot be added to {dataset.name}: its true labels are unknown; use noise=none")
-    if dataset.instance.truth_known:
-        classes = dataset.instance.classes
-        labels = torch.arange(classes.num, dtype=torch.int64 if dataset.instance.kind == "classification" else torch.float32)
-        noise.instance.corrupt(labels, classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
+    noise = declare(composed["noise"], "noise", NoiseKind, plugins)
+    check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
-    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in config.methods)
+    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
     _refuse_twins(searches)
+    sampled = tuple(_sampled(config, composed["method"], trainer, scale))
+    refuse_twins(sampled)
+    _check_needs(dataset, {search.name: search.settings for search in searches} | {each.method: (each.ground.base,) for each in sampled})
     return Cell(
         dataset,
         noise,
@@ -133,7 +138,51 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         keep if pruned else None,
         searches,
         limit,
+        sampled,
     )
+
+
+def _choices(config: Config) -> list[tuple[str, Choice]]:
+    """(method, how it is searched), `methods` first."""
+    entries = [NamedSearch(config.methods, config.search), *config.searches]
+    return [(name, entry.search) for entry in entries for name in entry.methods]
+
+
+def _methods(config: Config, grid: bool) -> list[str]:
+    """The methods that are searched by the grid, or otherwise; each once."""
+    return list(dict.fromkeys(name for name, choice in _choices(config) if choice.grid == grid))
+
+
+def _sampled(config: Config, methods: Mapping[str, Any], trainer: Declared, scale: float | None) -> Iterator[TrialSearch]:
+    """The searches other than the grid, one per budget and seed."""
+    debug, grounds = config.debug, {name: _ground(name, methods, trainer, config, scale) for name in _methods(config, grid=False)}
+    for name, choice in _choices(config):
+        if not choice.grid:
+            if debug.name and choice.budget is not None:
+                choice = replace(choice, budget=min(debug.settings, choice.budget), seeds=choice.seeds[: debug.seeds])
+            yield from check_searches(choice, grounds[name], config.plugins, smoke=debug.name is not None)
+
+
+def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Config, scale: float | None) -> Ground:
+    method, space, base, where = _parsed(name, methods)
+    extra = {"recipe": trainer.entry} if _takes_recipe(base, where, config.plugins) else {}
+
+    def shrink(settings: dict[str, Any]) -> dict[str, Any]:
+        return settings if scale is None else _shrunken(settings, scale, config.debug.epochs)
+
+    return check_ground(method, space, base, where, config.plugins, extra, shrink)
+
+
+def _check_needs(dataset: Declared, searches: Mapping[str, Sequence[Declared]]) -> None:
+    """Refuses methods that must be told what nobody knows of this data set."""
+    for name, settings in searches.items():
+        for setting in settings:
+            for need in sorted(setting.instance.needs()):
+                if not can_verify(dataset.instance, need):
+                    raise UserError(
+                        f"method {name} needs verified samples ({need}), and the true labels of {dataset.name} are unknown; "
+                        f"name a file of labels that were looked up with dataset.verified, or leave the method out"
+                    )
 
 
 def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,15 +202,7 @@ def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
-    method, _, space_name = name.partition("@")
-    if method not in methods:
-        raise unknown("method", method, methods, "methods")
-    where = f"method.{method}.corrector"
-    spaces, base = _parts(methods[method], method)
-    space_name = space_name or next(iter(spaces))
-    if space_name not in spaces:
-        raise unknown("space", space_name, spaces, f"methods ({method})")
-    space = Space.parse(space_name, spaces[space_name] or {})
+    method, space, base, where = _parsed(name, methods)
     extra = {"recipe": trainer.entry} if _takes_recipe(base, where, plugins) else {}
     grid = space.grid()
     if debug.name:
@@ -175,9 +216,21 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
     different = {canonical_json(setting.settings): setting for setting in settings}
     if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
         raise UserError(
-            f"space '{space_name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
+            f"space '{space.name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
         )
-    return Search(method, space_name, space.hash(base), tuple(different.values()))
+    return Search(method, space.name, space.hash(base), tuple(different.values()))
+
+
+def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str, Any], str]:
+    """(method, space, fixed settings, the key that errors name) of `method@space`."""
+    method, _, space_name = name.partition("@")
+    if method not in methods:
+        raise unknown("method", method, methods, "methods")
+    spaces, base = _parts(methods[method], method)
+    space_name = space_name or next(iter(spaces))
+    if space_name not in spaces:
+        raise unknown("space", space_name, spaces, f"methods ({method})")
+    return method, Space.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
 
 
 def _refuse_twins(searches: Sequence[Search]) -> None:

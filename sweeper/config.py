@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
-from sweeper.schema import CELL_GROUPS, GROUPS, Config, check_values, expand
+from sweeper.schema import CELL_GROUPS, GROUPS, Config, NamedSearch, Search, check_values, expand, expand_searches
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,11 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         _check_keys(general, _compose([*filter(_is_group, general)], places))
         whole = _compose(general, places)
         raw = _plain(whole)
+        searches = _searches(raw["searches"], places)
+        raw["searches"] = [asdict(entry) for entry in searches]
         cells = [_compose_cell(cell, overrides, places) for cell in expand(raw["cells"])]
     raw["cells"] = [{"keep": cell["_cell"].get("keep"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells]
-    return Composed(_typed(whole), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
+    return Composed(_typed(whole, searches), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
 
 
 def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path]) -> dict[str, Any]:
@@ -193,7 +195,9 @@ def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
 
 def _is_open(parents: Sequence[str]) -> bool:
     """May `+` add a key here? Below a group's entry or a method: the class it names then says whether there is such a field."""
-    return bool(parents) and (parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1))
+    return bool(parents) and (
+        parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1) or list(parents) == ["search", "settings"]
+    )
 
 
 def _compose(overrides: Sequence[Override], places: Sequence[Path]) -> DictConfig:
@@ -203,11 +207,27 @@ def _compose(overrides: Sequence[Override], places: Sequence[Path]) -> DictConfi
         raise UserError(_sentence(error)) from error
 
 
-def _typed(whole: DictConfig) -> Config:
+def _searches(entries: Sequence[Any], places: Sequence[Path]) -> list[NamedSearch]:
+    """The entries of `searches`, each on top of the file of conf/search that it names."""
+    found = []
+    for methods, name, given in expand_searches(entries):
+        if name not in _options("search", places):
+            raise unknown("search", name, _options("search", places), "searches")
+        chosen = _compose(_parse([f"search={name}"]), places).search
+        try:
+            search: Search = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), chosen, given))  # type: ignore[assignment]
+        except OmegaConfBaseException as error:
+            raise UserError(f"searches: {_sentence(error)}") from error
+        found.append(NamedSearch(methods, search))
+    return found
+
+
+def _typed(whole: DictConfig, searches: list[NamedSearch]) -> Config:
     try:
         config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), whole))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_sentence(error)) from error
+    config.searches = list(searches)
     check_values(config)
     return config
 
@@ -221,6 +241,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(cause, MissingMandatoryValue):
         return f"{key} has no value; set {key}=..."
     text = " ".join(str(cause).split("full_key:")[0].split())
+    if text.endswith("is not in struct"):
+        text += f"; a new key is added with +{key}=..."
     return f"{key}: {text}" if key else text
 
 

@@ -26,9 +26,10 @@ from sap_core.cost import forget_peak_memory
 from sap_core.files import storing
 from sap_core.records import Row
 from sweeper.jobs import Job, artifact
-from sweeper.kinds import Failure, Place, Work, run_kind
+from sweeper.kinds import run_kind
 from sweeper.provenance import commit
 from sweeper.store import Store
+from sweeper.work import AskerOf, Failure, Place, Work
 
 TIMED_OUT = 75
 """Exit code of a worker whose job ran past its time."""
@@ -64,10 +65,18 @@ class Result:
     train_acc: float | None = None
 
 
-def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], bool] = lambda: False, device_jobs: int = 1) -> Result:
+def execute(
+    job: Job,
+    folders: Folders,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+    device_jobs: int = 1,
+    asker: AskerOf | None = None,
+) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
-    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are.
+    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are. `asker` is what searches ask for
+    settings (None: an Optuna study).
 
     `device_jobs` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
 
@@ -79,12 +88,12 @@ def execute(job: Job, folders: Folders, device: str = "cpu", stop: Callable[[], 
     """
     store = Store(folders.store)
     held = store.holds(job.job_id)
-    if held and (job.kind == "tune" or artifact(folders.artifacts, job.job_id).exists()):
+    if held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists()):
         return summary(job, store.read_rows(job.job_id), 0.0)
     attempt = store.attempts(job.job_id) + 1
     start = time.monotonic()
     settle(job.threads)
-    place = Place(folders.data, folders.artifacts, torch.device(device), stop, device_jobs)
+    place = Place(folders.data, folders.artifacts, torch.device(device), stop, device_jobs, asker)
     forget_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d", job.kind, attempt)

@@ -21,16 +21,17 @@ def check_fits(cell: Cell) -> None:
         UserError: the first setting that cannot work in this cell, with the reason.
     """
     train = cell.sizes[0]
-    settings = [(search, setting) for search in cell.searches for setting in search.settings]
-    for search, setting in settings:
+    settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
+    settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
+    for search, method, setting in settings:
         counts = {name: setting.settings[name] for name in COUNTS if setting.settings.get(name) is not None}
         for name, count in counts.items():
             if count > train:
                 raise UserError(
-                    f"{search.name} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
-                    f"that many (method.{search.method}.corrector.{name}=...)"
+                    f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
+                    f"that many (method.{method}.corrector.{name}=...)"
                 )
-    asked = [setting.instance for _, setting in settings if hasattr(setting.instance, "refuse")]
+    asked = [setting.instance for *_, setting in settings if hasattr(setting.instance, "refuse")]
     if asked:
         network = _network(cell)
         for instance in asked:

@@ -64,7 +64,7 @@ class Counted:
     """One search of a plan: a method over one of its spaces, on all its baselines."""
 
     name: str
-    counts: str  # "675 (675 distinct)": settings per baseline, and how many of them are computations of their own
+    counts: str  # "675 (675 distinct)": settings per baseline, and how many of them are computations of their own; or trials and seeds
     baselines: int
     rows: int
     jobs: int
@@ -75,12 +75,15 @@ def searches(rows: Sequence[Planned]) -> list[Counted]:
     """The searches of a plan, in its order; the baselines themselves come as `vanilla`."""
     members: dict[str, list[Planned]] = {}
     for row in rows:
-        members.setdefault(row.method + (f"@{row.space}" if row.space else ""), []).append(row)
+        how = f" {row.search} {row.search_budget}" if row.search else ""
+        members.setdefault(row.method + (f"@{row.space}" if row.space else "") + how, []).append(row)
     found = []
     for name, mine in members.items():
         baselines = len({row.baseline_id for row in mine})
         distinct = len({row.distinct for row in mine if row.baseline_id == mine[0].baseline_id})
         counts = f"{len(mine) // baselines} ({distinct} distinct)"
+        if mine[0].search:
+            counts = f"{distinct} trials, seeds: {len({row.search_seed for row in mine})}"
         flops = sum(row.forecast_flops or 0.0 for row in mine)
         found.append(Counted(name, counts, baselines, len(mine), len({row.job_id for row in mine}), flops))
     return found

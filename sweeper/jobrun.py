@@ -23,12 +23,12 @@ Precision = Callable[[Tensor], float | None]
 
 
 class JobRun:
-    """A `Run` that stores its state beside the artifact to come."""
+    """A `Run` that stores its state in the file `last`, beside the artifact to come; without one, what is stopped begins again."""
 
     def __init__(
         self,
         meter: CostMeter,
-        last: Path,
+        last: Path | None,
         stop: Callable[[], bool] = lambda: False,
         note: Callable[[str], None] = lambda line: None,
         precision: Precision | None = None,
@@ -44,7 +44,7 @@ class JobRun:
         self._every = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
 
     def saved(self) -> State | None:
-        if not self._last.exists():
+        if self._last is None or not self._last.exists():
             return None
         stored = load_state(self._last)
         self.points = [(name, step, value) for name, step, value in json.loads(stored["curve"])]
@@ -62,10 +62,11 @@ class JobRun:
                 values["kept_precision"] = precision
         self.points += [(name, number, float(value)) for name, value in values.items()]
         stop = self._stop()
-        if stop or time.monotonic() - self._stored_at >= self._every:
-            self._store(number, state())
+        if self._last is not None and (stop or time.monotonic() - self._stored_at >= self._every):
+            self._store(self._last, number, state())
         if stop:
-            raise Stopped(f"stopped after epoch {number}; the next start continues there")
+            goes_on = "continues there" if self._last is not None else "runs this job again"
+            raise Stopped(f"stopped after epoch {number}; the next start {goes_on}")
 
     def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
@@ -78,8 +79,9 @@ class JobRun:
 
     def forget_checkpoint(self) -> None:
         """The artifact is there: the way to it is no longer needed."""
-        with suppress(FileNotFoundError):
-            self._last.unlink()
+        if self._last is not None:
+            with suppress(FileNotFoundError):
+                self._last.unlink()
 
     def curve(self) -> list[tuple[str, int, float]]:
         """(name, step, value), sorted, so that a resumed run writes what the uninterrupted one does."""
@@ -88,9 +90,9 @@ class JobRun:
     def series(self, job_id: str, run_id: str) -> list[Point]:
         return [Point(job_id, run_id, name, step, value) for name, step, value in self.curve()]
 
-    def _store(self, number: int, state: State) -> None:
+    def _store(self, path: Path, number: int, state: State) -> None:
         books = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
-        save_state(self._last, {"number": number, "state": state, **books})
+        save_state(path, {"number": number, "state": state, **books})
         self._stored_at = time.monotonic()
 
     def _spent(self) -> list[list[object]]:

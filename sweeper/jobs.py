@@ -28,7 +28,7 @@ class Job:
     """All that a machine needs to run one piece of the sweep."""
 
     job_id: str
-    kind: str  # train | select | tune
+    kind: str  # train | select | tune | search
     spec: dict[str, Any]
     runs: tuple[PlannedRun, ...]
     labels: dict[str, Any]  # columns of Row that the plan knows

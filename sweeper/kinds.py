@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from sap_core.api import Need, Pruner, Samples, Stopped, Task, Trainer
+from sap_core.api import Need, Pruner, Stopped, Trainer
 from sap_core.checkpoint import save_state
 from sap_core.construct import construct
-from sap_core.cost import CostMeter, flops_per_sample
-from sap_core.data.assemble import Prepared, prepare
-from sap_core.errors import StorageError, UserError
-from sap_core.evaluate import Evaluator
+from sap_core.cost import CostMeter
+from sap_core.data.assemble import Prepared
+from sap_core.errors import StorageError
 from sap_core.files import save_json
 from sap_core.identity import canonical_json
 from sap_core.race import scored_family
@@ -29,40 +20,7 @@ from sweeper.artifacts import claimed, load_model, on_selection, save_model
 from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
-
-Columns = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a job runs."""
-
-    data: Path
-    artifacts: Path
-    device: torch.device
-    stop: Callable[[], bool]
-    device_jobs: int = 1  # jobs that run at a time on the device
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a method ended early."""
-
-    kind: str
-    error: str
-    traceback: str
-
-
-@dataclass
-class Work:
-    """What running a job came to: columns per planned run, and those that all share."""
-
-    columns: list[Columns]
-    scored: list[bool]
-    facts: Columns = field(default_factory=dict)
-    points: list[Point] = field(default_factory=list)
-    failure: Failure | None = None
-    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+from sweeper.work import Place, Work, counting, data_keys, facts_of, failure_of, flops_of, precision_of, prepared_for
 
 
 def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
@@ -78,7 +36,7 @@ def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
     except (Stopped, StorageError):
         raise
     except Exception as error:
-        work.failure = _failure(error)
+        work.failure = failure_of(error)
     return work
 
 
@@ -87,15 +45,15 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
     spec, folder = job.spec, place.artifacts / job.job_id
     with claimed(folder):
         if not (folder / "meta.json").exists():
-            prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
+            prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
             task = on_selection(prepared.task, spec, place.artifacts)
-            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, _precision(evaluator))
+            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
             trainer: Trainer = construct(spec["trainer"])
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             fitted = trainer.fit(task, run)
             scores = evaluator.baseline(fitted.model, run.meter)
-            (cost,) = run.meter.costs(*_flops(fitted.model, prepared))
-            facts = _facts(prepared, len(task.train))
+            (cost,) = run.meter.costs(*flops_of(fitted.model, prepared))
+            facts = facts_of(prepared, len(task.train))
             save_model(folder, fitted)
             curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
             meta = {
@@ -115,16 +73,16 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
     spec, folder = job.spec, place.artifacts / job.job_id
     with claimed(folder):
         if not (folder / "meta.json").exists():
-            prepared, evaluator = _prepared(canonical_json(_data_keys(spec["baseline"])), place.data, place.device)
-            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, _precision(evaluator))
+            prepared, evaluator = prepared_for(canonical_json(data_keys(spec["baseline"])), place.data, place.device)
+            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
             pruner: Pruner = construct(spec["pruner"])
             warm = load_model(place.artifacts / job.parents[0], prepared.task)
             with run.meter("select"):
                 selection = pruner.select(prepared.task, warm, spec["keep"], run)
             save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
-            (cost,) = run.meter.costs(*_flops(warm.model, prepared))
+            (cost,) = run.meter.costs(*flops_of(warm.model, prepared))
             columns = {
-                **_facts(prepared, len(selection.index)),
+                **facts_of(prepared, len(selection.index)),
                 **evaluator.trusted(selection.index),
                 **columns_of(cost, place.device, place.device_jobs),
             }
@@ -137,14 +95,14 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
 def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
     """One family of settings on one baseline: one row each."""
     spec = job.spec["baseline"]
-    prepared, evaluator = _prepared(canonical_json(_data_keys(spec)), place.data, place.device)
+    prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
     task = on_selection(prepared.task, spec, place.artifacts)
     model = load_model(place.artifacts / job.parents[0], task).model
     settings = [construct(run.entry) for run in job.runs if run.entry is not None]
     meter = CostMeter(len(settings), place.device)
-    run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, _precision(evaluator))
-    task, served = _counting(task)
-    work.facts = _facts(prepared, len(task.train))
+    run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, precision_of(evaluator))
+    task, served = counting(task)
+    work.facts = facts_of(prepared, len(task.train))
 
     def probed() -> tuple[int | None, int | None]:
         return served.get(Need.RETAIN), served.get(Need.FORGET)
@@ -158,7 +116,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
                 work.columns[outcome.which] |= {"status": "failed", "error_kind": "diverged", "error": outcome.diverged}
     finally:
         work.points = run.series(job.job_id, job.runs[0].run_id)
-        for which, cost in enumerate(meter.costs(*_flops(model, prepared))):
+        for which, cost in enumerate(meter.costs(*flops_of(model, prepared))):
             work.columns[which] |= columns_of(cost, place.device, place.device_jobs)
             work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
             if which in run.trusted_sets:
@@ -168,22 +126,16 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     run.forget_checkpoint()
 
 
-_KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {"train": _train, "select": _select, "tune": _tune}
+def _search(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
+    """One search on one baseline, one trial at a time: one row each."""
+    from sweeper.search.job import run_search  # Optuna is needed here alone
+
+    run_search(job, place, work, note)
 
 
-@lru_cache(maxsize=2)
-def _prepared(text: str, root: Path, device: torch.device) -> tuple[Prepared, Evaluator]:
-    prepared = prepare(json.loads(text), root, device)
-    return prepared, Evaluator(prepared)
-
-
-def _data_keys(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: spec[key] for key in ("dataset", "noise", "model", "preprocess", "seed", "limit")}
-
-
-def _facts(prepared: Prepared, num_train: int) -> Columns:
-    sizes = {"num_train": num_train, "num_val": len(prepared.val), "num_test": len(prepared.test)}
-    return {"noise_rate_true": prepared.noise_rate_true, **sizes}
+_KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {
+    "train": _train, "select": _select, "tune": _tune, "search": _search,
+}  # fmt: skip
 
 
 def _transitions(prepared: Prepared) -> list[tuple[str, int, float]]:
@@ -193,44 +145,3 @@ def _transitions(prepared: Prepared) -> list[tuple[str, int, float]]:
     return [
         (f"transition/{true}", given, float(n)) for true, row in enumerate(prepared.transitions.tolist()) for given, n in enumerate(row)
     ]
-
-
-def _precision(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
-    return lambda index: evaluator.trusted(index).get("trusted_precision")
-
-
-def _counting(task: Task) -> tuple[Task, dict[Need, int]]:
-    """The task, and a record of how many verified samples of each need were handed out."""
-    served: dict[Need, int] = {}
-    source = task.verified_source
-
-    def serve(need: Need, n: int | None) -> Samples:
-        if source is None:
-            raise UserError(f"this data set has no verified samples, so '{need}' cannot be served")
-        samples = source(need, n)
-        served[need] = max(served.get(need, 0), len(samples))
-        return samples
-
-    return replace(task, verified_source=serve), served
-
-
-_FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
-
-
-def _flops(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
-    key = (str(model), tuple(prepared.dataset.shape))
-    if key not in _FLOPS:
-        _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
-    return _FLOPS[key]
-
-
-def _failure(error: Exception) -> Failure:
-    """The error as one line with its place. FloatingPointError is how a method says that its input or its scores are not finite."""
-    text = str(error)
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower()
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not isinstance(error, UserError) else ""
-    name = type(error).__name__ if not isinstance(error, UserError) else ""
-    line = " ".join(f"{name}: {text}".strip(": ").split())
-    kind = "oom" if memory else "diverged" if isinstance(error, FloatingPointError) else "error"
-    return Failure(kind, f"{line}{where}", "".join(traceback.format_exception(error)))

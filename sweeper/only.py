@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = {
     "dataset": "dataset", "noise": "noise", "noise.rate": "noise_rate", "network": "network", "model": "network", "trainer": "trainer",
-    "pruner": "pruner", "method": "method", "space": "space", "seed": "seed",
+    "pruner": "pruner", "method": "method", "space": "space", "seed": "seed", "search": "search",
 }  # fmt: skip
 
 Wanted = Mapping[str, tuple[str, ...]]

@@ -10,16 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sap_core.api import Need, Passes, Sizes
+from sap_core.api import Corrector, Passes, Sizes
 from sap_core.data.source import Fingerprint
 from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
 from sweeper.cells import PREPROCESS, Cell, Search
-from sweeper.declared import Declared
 from sweeper.forecast import Flops, flops_of
 from sweeper.jobs import Job, PlannedRun
 from sweeper.schema import Config
+from sweeper.search.bound import most_passes
+from sweeper.search.planned import TrialSearch
+from sweeper.work import information_of
 
 OUTSIDE = ("verify", "download")
 """Fields of data sets that change no number of a verified copy."""
@@ -73,6 +75,8 @@ def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Ite
         yield train
     for search in cell.searches:
         yield from common.tune(train[0], search)
+    for sampled in cell.sampled:
+        yield common.search(train[0], sampled)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class _Common:
     seed: int
     found: Fingerprint
     flops: Flops
+
+    def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
+        """What a method is told, and the pruning of the baseline it stands on."""
+        by_file = bool(getattr(self.cell.dataset.instance, "verified", ""))
+        return {"information": information_of(method, by_file), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
 
     def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
         """The baseline, on all training samples or on those a select job kept."""
@@ -112,7 +121,6 @@ class _Common:
 
     def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
         """One job per family of settings."""
-        cell = self.cell
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
@@ -124,14 +132,25 @@ class _Common:
             passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
             labels |= self.config.evaluation.columns
-            labels |= {
-                "information": _information(chosen[0], cell.dataset),
-                "pruner": baseline.labels["pruner"],
-                "keep": baseline.labels["keep"],
-            }
+            labels |= self._told(instances[0], baseline)
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
+
+    def search(self, baseline: Job, search: TrialSearch) -> tuple[Job, list[Planned]]:
+        """A search that chooses its settings as it goes: its rows are known by the numbers of their trials."""
+        job_id = content_id({"kind": "search", "baseline": baseline.job_id, **search.identity})
+        runs = tuple(
+            PlannedRun(content_id({"kind": "search", "job": job_id, "trial": number}), number, {}) for number in range(search.trials)
+        )
+        base = search.ground.base
+        labels = self._labels(search.method, search, baseline.job_id, base.version) | {
+            **self._told(base.instance, baseline),
+            "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
+        }  # fmt: skip
+        passes = most_passes(search, self._sizes()) + self._scoring(len(runs))
+        spec = {"baseline": baseline.spec, "search": search.spec}
+        return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
 
     def _job(
         self, job_id: str, kind: str, spec: dict[str, Any], runs: tuple[PlannedRun, ...], labels: dict[str, Any],
@@ -148,6 +167,7 @@ class _Common:
                 method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
                 settings=canonical_json(_without_entries(run.settings)), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
                 forecast_flops=flops / len(runs), evaluation=labels.get("evaluation", "full"), race_rule=labels.get("race_rule"),
+                search=labels["search"], search_budget=labels["search_budget"], search_seed=labels["search_seed"],
             )
             for run, number in zip(runs, distinct, strict=True)
         ]  # fmt: skip
@@ -180,15 +200,15 @@ class _Common:
         identity = {"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space}
         return content_id(identity | self.config.evaluation.identity)
 
-    def _labels(self, method: str, search: Search | None, baseline_id: str, version: int) -> dict[str, Any]:
+    def _labels(self, method: str, search: Search | TrialSearch | None, baseline_id: str, version: int) -> dict[str, Any]:
         cell = self.cell
         return {
             "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
             "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
             "trainer": cell.trainer.name, "pruner": None, "keep": None, "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
-            "val_labels": "noisy" if cell.noise_rate or not cell.dataset.instance.truth_known else "clean",
-            "precision": _PRECISION, "version": version,
+            "val_labels": _val_labels(cell),
+            "precision": _PRECISION, "version": version, "search": None, "search_budget": None, "search_seed": None,
         }  # fmt: skip
 
     def _sizes(self) -> Sizes:
@@ -198,21 +218,15 @@ class _Common:
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
         _, val, test = self.cell.sizes
-        wrong = min(PROBE, round(self.cell.sizes[0] * (self.cell.noise_rate or 0.0)))
+        wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
 
 
-_SCORES = ("num_trusted", "source", "predictions")
-"""Fields of methods that choose samples, or doubt labels, by how well a network fits them."""
-
-
-def _information(setting: Declared, dataset: Declared) -> str:
-    """What a method is told beyond the given labels: verified samples (by true labels or by the data set's file), scores, or nothing."""
-    needs: frozenset[Need] = setting.instance.needs()
-    if needs:
-        by_file = dataset.settings.get("verified") and Need.TRUE_LABELS not in needs
-        return "verified_file" if by_file else "oracle"
-    return "scored" if any(name in setting.settings for name in _SCORES) else "none"
+def _val_labels(cell: Cell) -> str:
+    """Whether the given labels of the validation set are all true."""
+    dataset = cell.dataset.instance
+    clean = getattr(dataset, "val_clean", dataset.truth_known) and not cell.wrong_share
+    return "clean" if clean else "noisy"
 
 
 def _without_entries(settings: Mapping[str, Any]) -> dict[str, Any]:

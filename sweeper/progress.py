@@ -61,6 +61,7 @@ class Progress:
             self.best[method] = max(score, self.best.get(method, float("-inf")))
         fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
         name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
+        name += f" {job.labels['search']}" if job.labels.get("search") else ""
         line = f"{job.job_id} {job.kind} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
         self._event(line + (f"; {result.error_kind}: {result.error}" if result.error else ""))
         if result.train_acc is not None or result.status == "failed":

@@ -158,12 +158,33 @@ def _trainable() -> type:
             job = Job.from_json(self._jobs[self._job_id])
             try:
                 stop = (self._folders.store / STOP).exists
-                result = asdict(execute(job, self._folders, self._device, stop, self._device_jobs))
+                result = asdict(execute(job, self._folders, self._device, stop, self._device_jobs, TuneAsker))
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             return {"result": result, "rows": result.get("rows", 0), "done": True}
 
     return JobTrial
+
+
+class TuneAsker:
+    """Ray Tune's OptunaSearch, asked and told by hand inside the job: a trial of Tune's is a job, not a setting."""
+
+    def __init__(self, space: dict[str, Any], sampler: Any) -> None:
+        from ray.tune.search.optuna import OptunaSearch
+
+        self._search = OptunaSearch(space, metric="score", mode="max", sampler=sampler)
+        self._asked = 0
+
+    def ask(self) -> dict[str, Any]:
+        self._asked += 1
+        found: dict[str, Any] = self._search.suggest(str(self._asked))
+        return found
+
+    def tell(self, score: float | None) -> None:
+        self._search.on_trial_complete(str(self._asked), None if score is None else {"score": score})
+
+    def add(self, parameters: dict[str, Any], score: float | None) -> None:
+        self._search.add_evaluated_point(parameters, score, pruned=score is None)
 
 
 def _pieces(driver: Driver) -> tuple[Any, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
 from sweeper.evaluation import Evaluation
 
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "backend", "evaluation", "debug", "experiment")
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 BACKENDS = ("ray", "local")
 ORDERS = ("cells", "longest")
@@ -55,12 +55,38 @@ class Debug:
 
 
 @dataclass
+class Search:
+    """conf/search: how settings are found. The grid tries all; the others have a budget of trials and run once per seed."""
+
+    name: str = "grid"
+    budget: int | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+    sampler: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    resource: str | None = None
+    eta: int = 2
+
+    @property
+    def grid(self) -> bool:
+        return self.name == "grid"
+
+
+@dataclass
+class NamedSearch:
+    """One entry of `searches`, resolved: a search for some methods."""
+
+    methods: list[str]
+    search: Search
+
+
+@dataclass
 class Config:
     """The keys of conf/config.yaml; contents of group entries are checked against the class they name."""
 
     name: str | None = None
     cells: list[Any] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
+    searches: list[Any] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     only: str | None = None
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +95,7 @@ class Config:
     trainer: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
+    search: Search = field(default_factory=Search)
     backend: Backend = field(default_factory=Backend)
     evaluation: Evaluation = field(default_factory=Evaluation)
     paths: Paths = field(default_factory=Paths)
@@ -93,12 +120,20 @@ def check_values(config: Config) -> None:
             raise UserError(f"{key}={list(values)} names one twice; name each once")
     if not config.seeds:
         raise UserError("seeds=[] must name at least one seed, each once")
+    for search in (config.search, *(entry.search for entry in config.searches)):
+        _check_search(search)
     if backend.name not in BACKENDS:
         raise unknown("name", backend.name, BACKENDS, "backend")
     for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
         if value not in allowed:
             raise unknown(key, value, allowed)
     config.evaluation.check()
+    searched = [search.name for search in (config.search, *(entry.search for entry in config.searches)) if not search.grid]
+    if searched and config.evaluation.name != "full":
+        raise UserError(
+            f"search={searched[0]} tells its sampler every setting's score, and evaluation={config.evaluation.name} leaves most without "
+            "one; use evaluation=full"
+        )
     if not _DEVICE.fullmatch(backend.device):
         raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
     if config.timing == "exclusive" and backend.address:
@@ -114,6 +149,43 @@ def check_values(config: Config) -> None:
             raise UserError(f"backend.{name}={value:g} must be above 0")
     at_least("debug", 1, epochs=debug.epochs, settings=debug.settings, seeds=debug.seeds)
     at_least("debug", 50, images=debug.images)
+
+
+def _check_search(search: Search) -> None:
+    if not _NAME.fullmatch(search.name):
+        raise UserError(f"search.name={search.name!r} stands in tables and ids of files; use letters, digits and _.- only")
+    if not search.seeds or len(set(search.seeds)) != len(search.seeds):
+        raise UserError(f"search.seeds={list(search.seeds)} must name at least one seed, each once")
+    at_least("search", 1, budget=search.budget)
+    at_least("search", 2, eta=search.eta)
+    if search.grid and (search.budget is not None or search.sampler or search.resource):
+        raise UserError("search=grid tries every setting and takes no budget, sampler or resource; choose search=random, tpe or asha")
+
+
+SEARCH_KEYS = ("methods", "search", *(item.name for item in fields(Search) if item.name != "name"))
+
+
+def expand_searches(entries: Sequence[Any]) -> list[tuple[list[str], str, dict[str, Any]]]:
+    """(methods, name of a search, keys that it sets) of each entry of `searches`; lists of searches and of budgets are crossed.
+
+    Raises:
+        UserError: an entry that is no mapping, lacks methods or a search, or has an unknown key.
+    """
+    found = []
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("methods"), list) or not entry.get("search"):
+            raise UserError(
+                f"searches holds {entry!r}; each entry names methods and a search, as in {{methods: [scrub], search: tpe, budget: 64}}"
+            )
+        for key in entry:
+            if key not in SEARCH_KEYS:
+                raise unknown("key", key, SEARCH_KEYS, "searches")
+        names = entry["search"] if isinstance(entry["search"], list) else [entry["search"]]
+        budgets = entry.get("budget") if isinstance(entry.get("budget"), list) else [entry.get("budget")]
+        given = {key: value for key, value in entry.items() if key not in ("methods", "search", "budget")}
+        for name, budget in itertools.product(names, budgets or [None]):
+            found.append((list(map(str, entry["methods"])), str(name), given if budget is None else {**given, "budget": budget}))
+    return found
 
 
 def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:

@@ -97,4 +97,4 @@ def test_a_race_and_a_full_search_stay_apart(small, tmp_path):
     assert sorted(sap) == ["full", "full", "race", "race"]
     with pytest.raises(UserError, match="raced"):
         cells(both)
-    assert report.main_table(both) == "chosen"
+    assert [table.name for table in report.main_tables(both)] == ["chosen"]

@@ -23,7 +23,7 @@ def refused(*arguments):
     ("argument", "said"),
     [
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, digits,"),
-        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, fashion, table1"),
+        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, demo_search, fashion, table1"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: cifar10,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),

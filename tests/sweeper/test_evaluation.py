@@ -29,6 +29,7 @@ SETTINGS = [
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["evaluation=race", "search=random", "search.budget=3"], "search=random tells its sampler every setting's score"),
         (["evaluation=rase"], "unknown evaluation 'rase'"),
         (["evaluation=race", "evaluation.rule=val_nosy"], "unknown rule 'val_nosy' in evaluation (did you mean 'val_noisy'?)"),
         (["evaluation=race", "evaluation.rule=test_oracle"], "allowed: val_noisy, val_clean_part"),

@@ -238,3 +238,32 @@ def test_forecasts_add_up(plan_of):
     plan = plan_of("experiment=demo").plan
     assert sum(row.forecast_flops for row in plan.rows) == pytest.approx(sum(job.forecast_flops for job in plan.jobs))
     assert all(job.forecast_flops > 0 for job in plan.jobs)
+
+
+def test_noise_that_people_made_is_planned_as_noise(plan_of):
+    plan = plan_of(
+        "experiment=demo", "name=people", "methods=[sap]", "seeds=[1]", "cells=[{dataset: cifar10, noise: human_worst, model: small_cnn}]"
+    ).plan
+    labels = plan.jobs[0].labels
+    assert (labels["noise"], labels["noise_rate"], labels["val_labels"]) == ("human_worst", None, "noisy")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "more", "labels", "told"),
+    [
+        ("clothing1m", "dataset.verified=clothing1m/verified.csv", "clean", "verified_file"),
+        ("webvision", "dataset.verified=audit.csv", "noisy", "verified_file"),
+        ("imagenette", "dataset.size=64", "clean", "oracle"),
+    ],
+)
+def test_who_verified_samples_and_what_validation_labels_are(plan_of, dataset, more, labels, told):
+    plan = plan_of(
+        "experiment=demo",
+        f"name={dataset}",
+        "methods=[ssd]",
+        "seeds=[1]",
+        f"cells=[{{dataset: {dataset}, noise: none, model: small_cnn}}]",
+        more,
+    ).plan
+    assert {job.labels["val_labels"] for job in plan.jobs} == {labels}
+    assert {job.labels["method"]: job.labels["information"] for job in plan.jobs} == {"vanilla": "none", "ssd": told}

@@ -29,7 +29,7 @@ def run(capsys, *words):
         ),
         (["experiment=demo", "trainer.epochs=many"], "trainer.epochs='many' is of the wrong type or value; allowed: a whole number"),
         (["experiment=demo", "seeds=[a]"], "seeds[0]: Value 'a'"),
-        (["experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, fashion, table1"),
+        (["experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, demo_search, fashion, table1"),
         (["experiment=demo", "dataset._target_=os.system"], "dataset._target_='os.system' is outside the packages that may be named"),
         (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "names nothing that exists"),
         (["experiment=demo", "only=method=spa"], "unknown value of only=method 'spa' (did you mean 'sap'?)"),
@@ -121,7 +121,7 @@ def test_list_names_every_group_and_choice(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
     choices = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
-    assert {"dataset", "noise", "model", "trainer", "pruner", "backend", "debug", "experiment", "method"} == set(choices)
+    assert {"dataset", "noise", "model", "trainer", "pruner", "search", "backend", "debug", "experiment", "method"} == set(choices)
     assert "table1" in choices["experiment"]
 
 
@@ -138,7 +138,7 @@ def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
 def test_help_beside_an_experiment_is_hydras(shell):
     done = shell("-m", "sweeper", "experiment=demo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "experiment: demo, fashion, table1" in done.stdout
+    assert "experiment: demo, demo_search, fashion, table1" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,220 @@
+"""The words, the table and the file of `sap-sweep replay`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from analysis.cells import Cell as SweepCell
+from analysis.cells import cells
+from analysis.choose import RULES
+from analysis.labels import MEASURES, Measure, counted, method_label, number
+from analysis.load import Results, load
+from analysis.render import Cell, Column, Table, terminal, to_csv
+from analysis.tables.notes import cell_title
+from sap_core.errors import UserError, at_least, unknown
+from sap_core.files import save_text, storing
+from sweeper.schema import Search as Choice
+from sweeper.search.planned import levels_of
+from sweeper.search.replay import RULE, Grid, budgets_of, grids_of, replay
+from sweeper.search.samplers import check_sampler
+
+USAGE = "sap-sweep replay results/demo search=random repeats=1000 [method=scrub] [search.budget=64] [plugins=[...]] [out=FILE.csv]"
+
+_WORDS = ("repeats", "method", "out", "search", "search.KEY", "plugins", "--config-dir")
+_BAND = (0.1, 0.9)
+
+
+@dataclass(frozen=True)
+class Told:
+    """One line: what a budget came to on one baseline, or on all (seed None)."""
+
+    cell: str
+    method: str
+    search: str
+    seed: int | None
+    budget: int
+    repeats: int
+    test: tuple[float, float, float]  # mean, 10 %, 90 %
+    regret: tuple[float, float, float]  # the whole grid's choice minus this one
+
+
+def main(words: Sequence[str]) -> int:
+    """Replays and prints; returns the exit code.
+
+    Raises:
+        UserError: a word that is none of ours and no key, a store without the grid, or a search that cannot be replayed.
+    """
+    from sweeper.config import compose_all
+
+    store, ours, others = _words(words)
+    config = compose_all(others).config
+    choice = config.search
+    if choice.grid:
+        raise UserError(f"replay needs a search other than the grid: {USAGE}")
+    repeats = _number(ours.get("repeats", "100"))
+    if "out" in ours and Path(ours["out"]).suffix not in (".csv", ".json"):
+        raise UserError(f"out={ours['out']} must end in .csv or .json")
+    entry = None if choice.sampler is None else check_sampler(choice.sampler, choice.settings, config.plugins)
+    results = load([Path(store)])
+    tables, told = [], []
+    for cell in cells(results):
+        method, space = _wanted(cell, ours.get("method"))
+        grids = grids_of(cell, method, space, _space_words(Path(store), method, space))
+        if choice.resource is not None and len(levels_of(grids[0].points, choice.resource)) < 2:
+            raise UserError(
+                f"search={choice.name} climbs the values of '{choice.resource}' (search.resource), of which the grid of "
+                f"{method_label(method, space)} does not list two; choose another method or search"
+            )
+        lines = _replayed(cell, method_label(method, space), grids, choice, entry, repeats)
+        tables.append(_table(results, cell, method_label(method, space), grids, choice, lines))
+        told += lines
+    print("\n".join(terminal(table, 120) for table in tables))
+    if "out" in ours:
+        _write(Path(ours["out"]), tables, told)
+    return 0
+
+
+def _words(words: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
+    """(the store, our own keys, what is Hydra's)."""
+    places = [word for word in words if "=" not in word and not word.startswith("-")]
+    if len(places) != 1:
+        raise UserError(f"replay needs one store: {USAGE}")
+    ours = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("repeats", "method", "out"))
+    others = [word for word in words if word not in places and word.split("=")[0] not in ours]
+    for word in others:
+        if word.split("=")[0].split(".")[0] not in ("search", "plugins", "--config-dir", "+search"):
+            raise unknown("word", word.split("=")[0], _WORDS, "replay")
+    return places[0], ours, others
+
+
+def _number(text: str) -> int:
+    try:
+        repeats = int(text)
+    except ValueError as error:
+        raise UserError(f"repeats={text} is no whole number; give how many search seeds to replay, as in repeats=1000") from error
+    at_least("replay", 1, repeats=repeats)
+    return repeats
+
+
+def _wanted(cell: SweepCell, method: str | None) -> tuple[str, str | None]:
+    """The method and space to replay; without a wish, the largest grid."""
+    names = {(f"{name}@{space}" if space else name): (name, space) for name, space in cell.methods}
+    if not names:
+        raise UserError("the store has no grid to replay; run the experiment with search=grid first")
+    if method is None:
+        return max(cell.methods, key=lambda key: max(len(search.planned) for search in cell.methods[key]))
+    found = [key for name, key in names.items() if method in (name, key[0])]
+    if not found:
+        raise unknown("method", method, names, "replay")
+    return found[0]
+
+
+def _space_words(store: Path, method: str, space: str | None) -> dict[str, Any]:
+    """The space as the store's configuration has it."""
+    from omegaconf import OmegaConf
+
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
+        words: dict[str, Any] = plain["method"][method]["spaces"][space]
+    except (OSError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{store}/config.yaml does not say what space '{space}' of '{method}' is; start the sweep again to write it"
+        ) from error
+    return words
+
+
+def _replayed(cell: SweepCell, label: str, grids: Sequence[Grid], choice: Choice, entry: Any, repeats: int) -> list[Told]:
+    budgets, steps = budgets_of(choice, grids[0]), range(repeats)
+    console = Console(stderr=True)
+    found = []
+    for grid in grids:
+        parts = replay(grid, choice, entry, steps, budgets)
+        total = None if choice.sampler is None and choice.resource is None else repeats
+        shown = track(parts, f"seed {grid.seed}", total, console=console, disable=not console.is_terminal, transient=True)
+        found.append(np.concatenate(list(shown)))
+    lines = []
+    for seed, tests, best in [
+        *((grid.seed, tests, np.full(repeats, grid.best)) for grid, tests in zip(grids, found, strict=True)),
+        (None, np.concatenate(found), np.repeat([grid.best for grid in grids], repeats)),
+    ]:
+        for place, budget in enumerate(budgets):
+            score = tests[:, place]
+            lines.append(Told(cell.name, label, choice.name, seed, budget, len(score), _band(score), _band(best - score)))
+    return lines
+
+
+def _band(values: np.ndarray) -> tuple[float, float, float]:
+    low, high = np.quantile(values, _BAND)
+    return float(values.mean()), float(low), float(high)
+
+
+def _table(results: Results, cell: SweepCell, label: str, grids: Sequence[Grid], choice: Choice, lines: Sequence[Told]) -> Table:
+    measure = MEASURES[cell.measure]
+    unit = f" ({measure.unit})" if measure.unit else ""
+    columns = (
+        Column("baseline", "Baseline", numeric=False), Column("budget", "Trials"),
+        *(Column(f"test_{key}", head, f"Test {measure.name}{unit}") for key, head in (("mean", "mean"), ("10", "10 %"), ("90", "90 %"))),
+        *(Column(f"regret_{key}", head, "Regret (points)") for key, head in (("mean", "mean"), ("10", "10 %"), ("90", "90 %"))),
+    )  # fmt: skip
+    rows = [(_named(line), Cell(str(line.budget), line.budget), *_numbers(line, measure)) for line in lines]
+    rules = {place for place in range(1, len(lines)) if lines[place].seed != lines[place - 1].seed}
+    size, repeats = len(grids[0].scores), counted(lines[0].repeats, "search seed")
+    return Table(
+        name="replay",
+        cell=cell.name,
+        caption=f"{choice.name} replayed on the whole grid of {label} ({size} settings), {cell_title(cell)}: {repeats} per baseline.",
+        columns=columns,
+        rows=tuple(rows),
+        rules=frozenset(rules),
+        notes=(
+            f"{RULE}: {RULES[RULE].format(score=measure.name)}; the unmodified model is a candidate and wins ties.",
+            "Regret: how much more the whole grid's choice on the same baseline scores on the test set; below 0 where it scores less.",
+            *_beside(cell, label, measure),
+            *results.problems,
+        ),
+    )
+
+
+def _named(line: Told) -> Cell:
+    return Cell("all" if line.seed is None else f"seed {line.seed}")
+
+
+def _numbers(line: Told, measure: Measure) -> list[Cell]:
+    values = [value * measure.factor for value in (*line.test, *line.regret)]
+    return [Cell(number(value, measure.decimals, sign=place > 2), value) for place, value in enumerate(values)]
+
+
+def _beside(cell: SweepCell, label: str, measure: Measure) -> list[str]:
+    """What whole grids choose: the replayed one, and SAP's."""
+    said = []
+    for (method, space), searches in cell.methods.items():
+        if method_label(method, space) == label or method == "sap":
+            rows = [search.choose(RULE).row for search in searches]
+            scores = [float(row[f"test_{cell.measure}"]) * measure.factor for row in rows if row is not None]
+            each = ", ".join(number(score, measure.decimals) for score in scores)
+            mean = number(float(np.mean(scores)), measure.decimals) if scores else "nothing"
+            said.append(f"The whole grid of {method_label(method, space)}, {len(searches[0].planned)} settings, chooses {mean} ({each}).")
+    return said
+
+
+def _write(path: Path, tables: Sequence[Table], told: Sequence[Told]) -> None:
+    """The numbers, as CSV or as JSON by the file's ending."""
+    text = to_csv(tables) if path.suffix == ".csv" else json.dumps([_plain(asdict(line)) for line in told], indent=1)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_text(path, text)
+    print(path, file=sys.stderr)
+
+
+def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
+    bands = {f"{name}_{part}": value for name in ("test", "regret") for part, value in zip(("mean", "10", "90"), line[name], strict=True)}
+    return {key: value for key, value in line.items() if key not in ("test", "regret")} | bands

@@ -1,0 +1,179 @@
+"""The job of a search: one baseline, one trial at a time, one row each. A stopped search begins again at the next start.
+
+A trial is one configuration scored at one level of the resource; without a resource there is one level. The corrector yields the levels of
+a configuration along its trajectory, so a later level goes on from where the earlier one stands. Its networks are held until the
+configuration is closed. The sampler sees the validation score on the given labels and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from sap_core.api import Corrector, Need, Stopped, Task
+from sap_core.construct import construct
+from sap_core.cost import CostMeter
+from sap_core.data.assemble import Prepared
+from sap_core.errors import StorageError, UserError
+from sap_core.evaluate import Evaluator, Scores
+from sap_core.grid import Outcome, run_family
+from sap_core.identity import canonical_json
+from sap_core.records import Point as CurvePoint
+from sweeper.artifacts import load_model, on_selection
+from sweeper.costs import columns_of, points_of
+from sweeper.jobrun import JobRun
+from sweeper.jobs import Job
+from sweeper.search.planned import levels_of
+from sweeper.search.points import Point, Points
+from sweeper.search.samplers import OptunaAsker, conduct
+from sweeper.search.trials import Score
+from sweeper.space import Domain
+from sweeper.work import (
+    Place,
+    Work,
+    counting,
+    data_keys,
+    facts_of,
+    failure_of,
+    flops_of,
+    information_of,
+    precision_of,
+    prepared_for,
+)  # fmt: skip
+
+Note = Callable[[str], None]
+
+
+def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
+    """Fills in the row of every trial."""
+    spec, baseline = job.spec["search"], job.spec["baseline"]
+    prepared, evaluator = prepared_for(canonical_json(data_keys(baseline)), place.data, place.device)
+    task = on_selection(prepared.task, baseline, place.artifacts)
+    model = load_model(place.artifacts / job.parents[0], task).model
+    work.facts = facts_of(prepared, len(task.train))
+    points = Points(tuple(Domain(field, word, tuple(values)) for field, word, values in spec["domains"]))
+    scene = _Scene(job, place, work, note, points, prepared, evaluator, task, model)
+    walks: dict[int, _Walk] = {}
+
+    def climb(trial: int, configuration: int, point: Point) -> Score:
+        if configuration not in walks:
+            walks[configuration] = _Walk(scene, point)
+        return walks[configuration].climb(trial)
+
+    def close(configuration: int) -> None:
+        walks.pop(configuration).close()
+
+    try:
+        conduct(points, spec, job.labels["baseline_id"], climb, close, place.asker or OptunaAsker)
+    finally:
+        for walk in walks.values():
+            walk.close()
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What all trials of a search share."""
+
+    job: Job
+    place: Place
+    work: Work
+    note: Note
+    points: Points
+    prepared: Prepared
+    evaluator: Evaluator
+    task: Task
+    model: nn.Module
+
+    @property
+    def resource(self) -> str | None:
+        found: str | None = self.job.spec["search"]["resource"]
+        return found
+
+
+@dataclass
+class _Walk:
+    """One configuration on its way up the levels; `trials` are the rows it has so far, lowest level first."""
+
+    scene: _Scene
+    point: Point
+    trials: list[int] = field(default_factory=list)
+    failed: dict[str, Any] | None = None  # why it cannot go on
+
+    def __post_init__(self) -> None:
+        scene, resource = self.scene, self.scene.resource
+        levels = [{**self.point, resource: level} for level in levels_of(scene.points, resource)] if resource else [self.point]
+        base = scene.job.spec["search"]["method"]
+        self.levels = levels
+        self.entries = [{"target": base["target"], "settings": {**base["settings"], **level}} for level in levels]
+        self.meter = CostMeter(len(levels), scene.place.device)
+        self.run = JobRun(self.meter, None, scene.place.stop, scene.note, precision_of(scene.evaluator))
+        self.served: dict[Need, int] = {}
+        self.outcomes = self._outcomes()
+
+    def climb(self, trial: int) -> Score:
+        """Goes on to the next level and fills in the row of `trial`; the score is None when it failed."""
+        level, columns = len(self.trials), self.scene.work.columns[trial]
+        self.trials.append(trial)
+        settings = self.entries[level]["settings"]
+        columns |= {"settings": json.dumps(settings, sort_keys=True), "grid_position": self.scene.points.place(self.levels[level])}
+        if self.failed is None:
+            try:
+                outcome = next(self.outcomes)
+                if outcome.which != level:
+                    raise UserError(
+                        f"the method yielded its setting {outcome.which} where {level} was due: it does not go along the resource"
+                    )
+                if outcome.diverged:
+                    self.failed = {"status": "failed", "error_kind": "diverged", "error": outcome.diverged}
+                columns |= outcome.scores
+            except (Stopped, StorageError):
+                raise
+            except StopIteration:
+                self.failed = {"status": "failed", "error_kind": "error", "error": "the method ended without yielding this setting"}
+            except Exception as error:
+                failure = failure_of(error)
+                self.scene.note(failure.traceback)
+                self.failed = {"status": "failed", "error_kind": failure.kind, "error": failure.error}
+        if self.failed:
+            columns |= self.failed
+            return None
+        self.scene.work.scored[trial] = True
+        score: Score = columns.get("val_noisy_acc", columns.get("val_noisy_r2"))
+        return score
+
+    def close(self) -> None:
+        """Gives up what has not been reached, and books what each level cost: work that several of them use is divided among them."""
+        self.outcomes.close()
+        reached = range(len(self.trials))
+        for piece in self.meter.pieces:
+            piece.used_by = tuple(which for which in piece.used_by if which in reached) or (reached[-1],)
+        scene, job, work = self.scene, self.scene.job, self.scene.work
+        costs = self.meter.costs(*flops_of(scene.model, scene.prepared))
+        for level, trial in enumerate(self.trials):
+            columns = work.columns[trial]
+            columns |= columns_of(costs[level], scene.place.device, scene.place.device_jobs)
+            run_id = job.runs[trial].run_id
+            work.points += [CurvePoint(job.job_id, run_id, *point) for point in points_of(costs[level])]
+            columns |= {f"num_{need}": count for need, count in self.served.items() if need is not Need.TRUE_LABELS}
+            if level in self.run.trusted_sets:
+                index = self.run.trusted_sets[level]
+                columns |= {"num_trusted": len(index), **scene.evaluator.trusted(index)}
+        run_id = job.runs[self.trials[0]].run_id
+        work.points += [CurvePoint(job.job_id, run_id, name, step, value) for name, step, value in self.run.curve()]
+
+    def _outcomes(self) -> Generator[Outcome, None, None]:
+        """One outcome per level; work begins when the first is asked for."""
+        settings: list[Corrector] = [construct(entry) for entry in self.entries]
+        task, self.served = counting(self.scene.task)
+        by_file = bool(self.scene.job.spec["baseline"]["dataset"]["settings"].get("verified"))
+
+        def score(candidate: nn.Module, which: int) -> Scores:
+            self.run.check_stop()
+            self.scene.work.columns[self.trials[which]]["information"] = information_of(settings[which], by_file)
+            return self.scene.evaluator.tuned(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
+
+        yield from run_family(settings, self.scene.model, task, self.run, score)

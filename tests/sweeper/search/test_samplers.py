@@ -1,0 +1,86 @@
+"""Optuna's side: both askers are one sampler, random is without replacement, own samplers are checked."""
+
+import pytest
+from optuna.samplers import RandomSampler, TPESampler
+
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+from sweeper.ray_backend import TuneAsker
+from sweeper.search.points import Points, key_of
+from sweeper.search.samplers import build, check_sampler, conduct, distributions, random_order
+from sweeper.space import Space
+
+LISTED = Points(Space.parse("s", {"a": {"grid": [1.0, 2.0, 3.0, 4.0]}, "b": {"choice": ["x", "y", "z"]}}).domains)
+MIXED = Points(Space.parse("s", {"a": {"loguniform": [0.001, 1.0]}, "b": {"choice": ["x", "y"]}, "c": {"randint": [1, 6]}}).domains)
+TPE = {"target": "optuna.samplers.TPESampler", "settings": {"n_startup_trials": 3}}
+
+
+def spec(sampler=None, seed=0, budget=12):
+    return {"seed": seed, "sampler": sampler, "resource": None, "rungs": [budget]}
+
+
+def tried(points, given, baseline="base", **more):
+    found = []
+
+    def climb(trial, configuration, point):
+        found.append(point)
+        return None if point["b"] == "y" else (point["a"] * 7) % 3
+
+    conduct(points, given, baseline, climb, **more)
+    return found
+
+
+@pytest.mark.parametrize(("points", "budget"), [(LISTED, 12), (MIXED, 15)])
+@pytest.mark.parametrize("sampler", [None, TPE])
+def test_both_backends_ask_one_sampler(points, budget, sampler):
+    """Repeats, failures and handed-out settings included: at 12 of 12 the sampler repeats itself for a long time."""
+    local = tried(points, spec(sampler, budget=budget))
+    assert tried(points, spec(sampler, budget=budget), asker=TuneAsker) == local
+    assert len(set(map(key_of, local))) == budget
+
+
+@pytest.mark.parametrize("sampler", [None, TPE])
+def test_a_seed_fixes_the_sequence_on_one_baseline(sampler):
+    first = tried(LISTED, spec(sampler))
+    assert tried(LISTED, spec(sampler)) == first
+    assert tried(LISTED, spec(sampler, seed=1)) != first
+    assert tried(LISTED, spec(sampler), baseline="other") != first
+
+
+def test_a_larger_budget_begins_as_a_smaller_one():
+    assert tried(LISTED, spec(TPE, budget=12))[:7] == tried(LISTED, spec(TPE, budget=7))
+
+
+def test_random_draws_every_setting_once_in_a_named_order():
+    order = random_order(LISTED, stream(3, "search", "base"))
+    assert sorted(order) == list(range(12))
+    assert [LISTED.place(point) for point in tried(LISTED, spec(seed=3))] == order
+
+
+def test_grids_of_numbers_are_ordered_other_lists_are_not():
+    found = distributions(Points(Space.parse("s", {"a": {"grid": [3, 1]}, "b": {"grid": ["x", "y"]}, "c": {"choice": [1, 2]}}).domains))
+    assert [type(one).__name__ for one in found.values()] == ["IntDistribution", "CategoricalDistribution", "CategoricalDistribution"]
+    assert isinstance(build(None, MIXED, stream(0, "search")), RandomSampler)
+    assert isinstance(build(TPE, MIXED, stream(0, "search")), TPESampler)
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "said"),
+    [
+        ("os.system", {}, "outside the packages that may be named"),
+        ("optuna.samplers.Nothing", {}, "names nothing that exists"),
+        ("optuna.samplers.BaseSampler", {}, "refuses search.settings"),
+        ("sap_core.sap.SAP", {}, "is no sampler of Optuna's"),
+        ("optuna.samplers.TPESampler", {"startup": 3}, "refuses search.settings={'startup': 3}"),
+        ("optuna.samplers.TPESampler", {"seed": 3}, "set search.seeds=[...] instead"),
+    ],
+)
+def test_a_sampler_that_cannot_be_used_is_said(target, settings, said):
+    with pytest.raises(UserError) as caught:
+        check_sampler(target, settings, [])
+    assert said in str(caught.value)
+
+
+def test_a_settings_free_sampler_of_optunas_can_be_named():
+    entry = check_sampler("optuna.samplers.RandomSampler", {}, [])
+    assert len(tried(LISTED, spec(entry, budget=5))) == 5
