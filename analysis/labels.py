@@ -20,7 +20,9 @@ MISSING = DASH
 
 _NAMES = {
     "sap": "SAP", "scrub": "SCRUB", "ssd": "SSD", "finetune": "Finetune", "retrain": "Retrain", "vanilla": "Vanilla", "cf_k": "CF-k",
-    "eu_k": "EU-k", "neggrad": "NegGrad", "salun": "SalUn", "bad_teacher": "Bad Teacher",
+    "eu_k": "EU-k", "neggrad": "NegGrad+", "salun": "SalUn", "bad_teacher": "Bad Teacher",
+    "amnesiac": "Amnesiac", "fisher": "Fisher", "scrub_steps": "SCRUB in steps", "loss_filter": "Loss filter", "relabel": "Relabel",
+    "confident_learning": "Confident learning",
 }  # fmt: skip
 
 

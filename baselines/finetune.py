@@ -8,16 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from baselines import samples as chosen
+from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import Batch, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers.loop import Moment
 from trainers.losses import loss_for
+
+
+class Descends(Protocol):
+    """A setting that trains on given labels at a constant rate."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def augment(self) -> bool: ...
+
+
+def along(settings: Sequence[Descends], trajectory: Trajectory, retain: Samples, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+    """Trains on `retain` as the first setting says, and yields each setting's network at its last epoch."""
+    first = settings[0]
+    views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+    given_loss = loss_for(task.kind)
+
+    def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+        return given_loss(net(batch.inputs), batch.labels)
+
+    def advance(epoch: int) -> None:
+        moment = Moment(epoch, stream(task.seed, "correct", epoch, "retain"))
+        batches = retain.batches(first.batch_size, moment.rng, views)
+        trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+
+    yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
 
 
 @dataclass(frozen=True)
@@ -33,12 +65,14 @@ class Finetune:
     weight_decay: float = 5.0e-4
     num_retain: int = 5000
     augment: bool = False
+    source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        at_least("finetune", 1, epochs=self.epochs, batch_size=self.batch_size, num_retain=self.num_retain)
+        chosen.check_counts("finetune", self.source, self.num_retain)
+        at_least("finetune", 1, epochs=self.epochs, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.RETAIN})
+        return chosen.needs_of(self.source, Need.RETAIN)
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
@@ -52,26 +86,12 @@ class Finetune:
     def correct(cls, settings: Sequence[Finetune], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
-        retain = task.verified(Need.RETAIN, first.num_retain)
-        views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
-        given_loss = loss_for(task.kind)
-
-        def loss_of(net: nn.Module, batch: Batch) -> Tensor:
-            return given_loss(net(batch.inputs), batch.labels)
-
+        retain = chosen.retain_of(first, model, task, run)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
-        for epoch in range(1, max(setting.epochs for setting in settings) + 1):
-            users = [position for position, setting in enumerate(settings) if setting.epochs >= epoch]
-            moment = Moment(epoch, stream(task.seed, "correct", epoch, "retain"))
-            with run.meter("correct", used_by=users):
-                batches = retain.batches(first.batch_size, moment.rng, views)
-                trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
-            for position in users:
-                if settings[position].epochs == epoch:
-                    yield position, trajectory.model.eval()
+        yield from along(settings, trajectory, retain, task, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[Finetune], sizes: Sizes) -> Passes:
         """The longest setting's passes."""
         passes = settings[0].num_retain * max(setting.epochs for setting in settings)
-        return Passes(forwards=passes, backwards=passes)
+        return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -12,33 +12,42 @@ from typing import ClassVar
 
 from torch import nn
 
+from baselines import samples as chosen
+from baselines.samples import Source
 from sap_core.api import Need, Passes, Run, Sizes, Task, Trainer
 
 
 @dataclass(frozen=True)
 class Retrain:
-    """Fits `recipe` to verified retain samples, starting from the baseline's own initialisation. `model` is not looked at."""
+    """Fits `recipe` to verified retain samples, starting from the baseline's own initialisation.
+
+    `model` is looked at only where it has to score samples (`source` = "scored").
+    """
 
     version: ClassVar[int] = 1
 
     recipe: Trainer  # the trainer of the baseline, filled in by the planner
     num_retain: int | None = None  # None: all there are
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("retrain", self.source, self.num_retain)
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.RETAIN})
+        return chosen.needs_of(self.source, Need.RETAIN)
 
     def family(self) -> Hashable:
         return self.computation()
 
     def computation(self) -> Hashable:
         """Settings with equal keys are one computation."""
-        return ("retrain", self.recipe, self.num_retain)
+        return ("retrain", self.recipe, self.num_retain, self.source)
 
     @classmethod
     def correct(cls, settings: Sequence[Retrain], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """One fit, which resumes from `run.saved()` as the trainer does; yielded for every setting of the family."""
         first = settings[0]
-        retain = task.verified(Need.RETAIN, first.num_retain)
+        retain = chosen.retain_of(first, model, task, run)
         clean = replace(task, train=retain, declared=frozenset())
         fitted = first.recipe.fit(clean, run).model.eval()
         for position in range(len(settings)):
@@ -48,4 +57,4 @@ class Retrain:
     def forecast(cls, settings: Sequence[Retrain], sizes: Sizes) -> Passes:
         """The recipe's passes; with `num_retain` None, those over the whole training set (an upper bound)."""
         first = settings[0]
-        return first.recipe.forecast(Sizes(train=first.num_retain or sizes.train, val=sizes.val))
+        return chosen.scoring(first, sizes) + first.recipe.forecast(replace(sizes, train=first.num_retain or sizes.train))

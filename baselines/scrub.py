@@ -14,6 +14,7 @@ with one optimiser and its momentum through both. The defaults are the official 
 
 Deviations: no augmentation unless `augment`; orders come from streams keyed by epoch and phase instead of a global generator; the
 options of the official code that do not change the student it returns (clipping, smoothing, moving average) are left out.
+With `rewind` (SCRUB+R) a setting returns an earlier epoch's network, see `rewinding`.
 
 What is shared. The max passes come first and the rate depends on the absolute epoch, so where a setting stands after e epochs follows
 from e and the number of max passes it has made, min(e, msteps). Settings of one family are paths through one tree of such nodes; each
@@ -25,36 +26,27 @@ Shapes: B batch, N samples, C classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import astuple, dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.trajectory import BatchLoss, Trajectory
-from sap_core.api import Batch, Need, Passes, Run, Samples, Sizes, Task
-from sap_core.errors import UserError, at_least
+from baselines import samples as chosen
+from baselines.rewinding import Rewinding
+from baselines.samples import Source
+from baselines.teachers import Teacher, divergence, live, remembered
+from baselines.trajectory import Loss, Trajectory
+from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers import optim
 from trainers.loop import Moment
 
-TEACHER_BATCH = 256
-
 Node = tuple[int, int]
 """(epochs done, max passes done)."""
-
-Teacher = Callable[[Batch], Tensor]
-"""The frozen network's logits (B, C) for a batch."""
-
-
-def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Tensor:
-    """K(t, s): the Kullback-Leibler divergence from teacher to student, averaged over the batch, times the temperature squared."""
-    teacher_log = functional.log_softmax(teacher_BC / temperature, dim=1)
-    student_log = functional.log_softmax(student_BC / temperature, dim=1)
-    return temperature**2 * functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
 
 
 def path(epochs: int, msteps: int) -> list[Node]:
@@ -75,28 +67,6 @@ def tree(settings: Sequence[SCRUB]) -> dict[Node, list[int]]:
         for node in path(setting.epochs, setting.msteps):
             users.setdefault(node, []).append(position)
     return dict(sorted(users.items()))
-
-
-@torch.no_grad()
-def remembered(network: nn.Module, samples: Samples, run: Run) -> Teacher:
-    """The logits of `network` (in eval mode) for all plain samples, computed now and looked up later."""
-    logits_NC = torch.cat([network(batch.inputs) for batch in samples.batches(TEACHER_BATCH)])
-    run.meter.count(forwards=len(samples))
-    row_of = torch.full((samples.universe,), -1)
-    row_of[samples.index] = torch.arange(len(samples))
-    return lambda batch: logits_NC[row_of[batch.index].to(logits_NC.device)]
-
-
-def live(network: nn.Module, run: Run) -> Teacher:
-    """The logits of `network` (in eval mode), computed for each batch as it comes: inputs change when they are augmented."""
-
-    @torch.no_grad()
-    def teacher(batch: Batch) -> Tensor:
-        run.meter.count(forwards=len(batch.labels))
-        logits_BC: Tensor = network(batch.inputs)
-        return logits_BC
-
-    return teacher
 
 
 @dataclass(frozen=True)
@@ -120,15 +90,21 @@ class SCRUB:
     num_retain: int = 1000
     num_forget: int = 200
     augment: bool = False
+    source: Source = "oracle"
+    rewind: bool = False  # SCRUB+R
 
     def __post_init__(self) -> None:
-        at_least("scrub", 1, epochs=self.epochs, num_retain=self.num_retain, num_forget=self.num_forget)
-        at_least("scrub", 1, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
+        chosen.check_counts("scrub", self.source, self.num_retain, self.num_forget)
+        at_least("scrub", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         at_least("scrub", 0, msteps=self.msteps)
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.RETAIN, Need.FORGET})
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression."""
+        chosen.check_classes("scrub", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
         """All but epochs and msteps; a batch larger than its set is the set."""
@@ -146,13 +122,12 @@ class SCRUB:
         Raises:
             UserError: the task is a regression, which has no distribution over classes to compare.
         """
-        if task.kind != "classification":
-            raise UserError(
-                "method 'scrub' compares distributions over classes, but this task is a regression; leave 'scrub' out of methods"
-            )
         first, users = settings[0], tree(settings)
+        first.refuse(task.kind, model)
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        rewinding = Rewinding(forget, task, run) if first.rewind else None
         with run.meter("collect"):
-            passes = _Passes.prepare(first, model, task, run, any(maxed for _, maxed in users))
+            passes = _Passes.prepare(first, model, retain, forget, task, run, any(maxed for _, maxed in users))
         reached = {(0, 0): Trajectory.start(model, first.momentum, first.weight_decay)}
         waiting = Counter(parent(node) for node in users)
         for node, positions in users.items():
@@ -163,9 +138,12 @@ class SCRUB:
                 passes.epoch(trajectory, node)
             if waiting[node]:
                 reached[node] = trajectory
+            if rewinding:
+                rewinding.keep(node, trajectory, positions)
             for position in positions:
-                if settings[position].epochs == node[0]:
-                    yield position, trajectory.model.eval()
+                epochs, msteps = settings[position].epochs, settings[position].msteps
+                if epochs == node[0]:
+                    yield position, rewinding.back(path(epochs, msteps), trajectory, [position]) if rewinding else trajectory.model.eval()
 
     @classmethod
     def forecast(cls, settings: Sequence[SCRUB], sizes: Sizes) -> Passes:
@@ -174,7 +152,8 @@ class SCRUB:
         maxes = sum(epoch == maxed for epoch, maxed in users)
         student = len(users) * first.num_retain + maxes * first.num_forget
         teacher = student if first.augment else first.num_retain + (first.num_forget if maxes else 0)
-        return Passes(forwards=student + teacher, backwards=student)
+        rewound = len(users) * first.num_forget + len(settings) * sizes.val if first.rewind else 0
+        return chosen.scoring(first, sizes) + Passes(forwards=student + teacher + rewound, backwards=student)
 
 
 @dataclass(frozen=True)
@@ -190,15 +169,13 @@ class _Passes:
     run: Run
 
     @classmethod
-    def prepare(cls, setting: SCRUB, model: nn.Module, task: Task, run: Run, ascends: bool) -> _Passes:
-        """Fetches the samples and asks the teacher; about the forget samples only where some setting ever `ascends`."""
-        retain = task.verified(Need.RETAIN, setting.num_retain)
-        forget = task.verified(Need.FORGET, setting.num_forget)
+    def prepare(cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool) -> _Passes:
+        """Asks the teacher; about the forget samples only where some setting ever `ascends`."""
         network = deepcopy(model).eval()
         retain_teacher = forget_teacher = live(network, run)
         if not setting.augment:
-            retain_teacher = remembered(network, retain, run)
-            forget_teacher = remembered(network, forget, run) if ascends else forget_teacher
+            retain_teacher = remembered([(network, retain)], run)
+            forget_teacher = remembered([(network, forget)], run) if ascends else forget_teacher
         return cls(setting, retain, forget, retain_teacher, forget_teacher, task, run)
 
     def epoch(self, trajectory: Trajectory, node: Node) -> None:
@@ -219,7 +196,7 @@ class _Passes:
         close = divergence(self.retain_teacher(batch), logits_BC, self.setting.temperature)
         return self.setting.gamma * cross_entropy + self.setting.alpha * close
 
-    def _one_pass(self, trajectory: Trajectory, phase: str, epoch: int, samples: Samples, size: int, loss_of: BatchLoss) -> None:
+    def _one_pass(self, trajectory: Trajectory, phase: str, epoch: int, samples: Samples, size: int, loss_of: Loss[Batch]) -> None:
         setting = self.setting
         moment = Moment(epoch, stream(self.task.seed, "correct", epoch, phase))
         rate = optim.step(setting.learning_rate, epoch, setting.decay_epochs, setting.decay_rate)

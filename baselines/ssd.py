@@ -6,7 +6,8 @@ the batch-level importances of its reference implementation:
     I_S   = mean over the batches of S of (gradient of the batch's mean cross-entropy)^2, in evaluation mode, given labels
     theta = theta * min(lambda * I_D / I_F, 1)  where  I_F > a * I_D
 
-F are the forget samples, D all samples: retain and forget together. `selection` is a and `dampening` is lambda / a.
+F are the forget samples, D all samples: retain and forget together, or, with `against` = "retain", the retain samples alone (as the
+corrective unlearning benchmark of Goel et al. calls it). `selection` is a and `dampening` is lambda / a.
 
 Deviations: D is the verified sample (retain and forget), not the whole training set; squares are summed in float64, where small
 gradients do not vanish. Batches of D mix retain and forget samples, as batches of a whole training set do: were they kept apart, I_D
@@ -20,15 +21,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from baselines import samples as chosen
+from baselines.samples import Source
 from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
 from sap_core.data.samples import cut
-from sap_core.errors import at_least
+from sap_core.errors import at_least, unknown
 from trainers.losses import Loss, loss_for
+
+Against = Literal["all", "retain"]
 
 LabelledBatch = tuple[Tensor, Tensor]
 """(inputs (B, ...), given labels (B,))."""
@@ -82,16 +87,22 @@ class SSD:
     num_retain: int = 5000
     num_forget: int = 1000
     batch_size: int = 128
+    against: Against = "all"  # what forget samples are compared with
+    source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        at_least("ssd", 1, num_retain=self.num_retain, num_forget=self.num_forget, batch_size=self.batch_size)
+        chosen.check_counts("ssd", self.source, self.num_retain, self.num_forget)
+        at_least("ssd", 1, batch_size=self.batch_size)
+        if self.against not in get_args(Against):
+            raise unknown("set", self.against, get_args(Against), "ssd.against")
 
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.RETAIN, Need.FORGET})
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def family(self) -> Hashable:
         """All that the importances depend on."""
-        return ("ssd", self.num_retain, self.num_forget, min(self.batch_size, self.num_retain + self.num_forget))
+        compared = self.num_retain + (self.num_forget if self.against == "all" else 0)
+        return ("ssd", self.num_retain, self.num_forget, min(self.batch_size, max(compared, self.num_forget)), self.against, self.source)
 
     def computation(self) -> Hashable:
         """Settings with equal keys are one computation."""
@@ -101,14 +112,15 @@ class SSD:
     def correct(cls, settings: Sequence[SSD], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """Importances of the model as it is, then one dampened copy per setting, in the order given (all cost the same)."""
         first = settings[0]
-        retain = task.verified(Need.RETAIN, first.num_retain)
-        forget = task.verified(Need.FORGET, first.num_forget)
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
         loss_of = loss_for(task.kind)
         with run.meter("collect"):
             frozen = deepcopy(model).eval()
-            all_K = importances(frozen, mixed_batches(retain, forget, first.batch_size), loss_of)
+            mixed = first.against == "all"
+            of_all = mixed_batches(retain, forget, first.batch_size) if mixed else stored_batches(retain, first.batch_size)
+            all_K = importances(frozen, of_all, loss_of)
             forget_K = importances(frozen, stored_batches(forget, first.batch_size), loss_of)
-            passes = len(retain) + 2 * len(forget)
+            passes = len(retain) + (2 if mixed else 1) * len(forget)
             run.meter.count(forwards=passes, backwards=passes)
         for position, setting in enumerate(settings):
             with run.meter("correct", used_by=[position]):
@@ -118,6 +130,7 @@ class SSD:
 
     @classmethod
     def forecast(cls, settings: Sequence[SSD], sizes: Sizes) -> Passes:
-        """Two passes over the forget samples, one over the retain samples, each forwards and backwards."""
-        passes = settings[0].num_retain + 2 * settings[0].num_forget
-        return Passes(forwards=passes, backwards=passes)
+        """Two passes over the forget samples (one, if they are not part of D), one over the retain samples, each forwards and backwards."""
+        first = settings[0]
+        passes = first.num_retain + (2 if first.against == "all" else 1) * first.num_forget
+        return chosen.scoring(first, sizes) + Passes(forwards=passes, backwards=passes)

@@ -150,10 +150,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many samples the pieces of a task hold: all that a forecast of passes needs."""
+    """How many samples the pieces of a task hold, and how many outputs its networks have: all that a forecast of passes needs."""
 
     train: int
     val: int
+    outputs: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
-"""From a dotted path and settings to an object: `_target_` is the registry."""
+"""From a dotted path and settings to an object: `_target_` is the registry.
+
+A dataclass may hold another one whose fields are written beside its own (a trainer its recipe of optimisation): such a field has the
+metadata {"flat": True} and a default.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -31,7 +36,16 @@ def is_entry(value: object) -> bool:
 def construct(entry: Entry, **settings: Any) -> Any:
     """The object an entry describes; lists become tuples, nested entries objects. `settings` are added."""
     given = {key: construct(value) if is_entry(value) else _frozen(value) for key, value in entry["settings"].items()}
-    return locate(entry["target"])(**given, **settings)
+    cls = locate(entry["target"])
+    for name, part in flat_parts(cls).items():
+        own = {item.name: given.pop(item.name) for item in fields(part) if item.name in given}
+        given[name] = replace(part, **own)
+    return cls(**given, **settings)
+
+
+def flat_parts(cls: type) -> dict[str, Any]:
+    """The dataclasses that `cls` holds and whose fields are written beside its own: name of the field -> its default."""
+    return {item.name: item.default for item in fields(cls) if item.metadata.get("flat")} if is_dataclass(cls) else {}
 
 
 def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:

@@ -7,8 +7,9 @@ With W the validation images that the unmodified network gets wrong and R those 
        choice any more, if it lost none of the images of R that are left
 
 The choice is that of the exhaustive search under the same rule: most images right, ties to the unmodified network, then to the earlier
-setting. What stopped has no score; what finished has the exhaustive one. (Exhaustive scores come from other batches. Where rounding decides
-which of two equal logits is larger, the two can differ by that image.)
+setting. What stopped has no score; what finished has the exhaustive one. Batches are not those of a full evaluation; on a CPU an image
+has the same bits in both (benchmarks/evaluation.py looks). Where a device's library sees that otherwise, two logits that are equal to
+rounding may count differently.
 
 Memory: phase 1 keeps a copy of every setting that gains something, in quick form, until its turn in phase 2: at most a family's size times
 the network's parameters and buffers (16 settings of a ResNet18: 0.7 GB).

@@ -19,7 +19,8 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
     """A copy of `model` whose weights are projected on what trusted images excite (SAP, Algorithm 1, given the trusted set).
 
     Args:
-        model: any network of plain Linear and Conv2d layers, each called once per forward pass; it is left untouched.
+        model: any network of plain Linear, Conv2d and MultiheadAttention layers, each called once per forward pass; it is left
+            untouched.
         images: trusted inputs as the network takes them (normalised, not augmented); they are moved to the network's device and type.
         alpha: importance knob, positive; the paper searches 2000 to 300000, larger is milder.
         batch_size: images per forward pass.

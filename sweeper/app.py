@@ -205,8 +205,12 @@ def _places(config: Config) -> Places:
 def _check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
+    from sweeper.fits import check_fits
 
-    return tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    for cell in cells:
+        check_fits(cell)
+    return cells
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
@@ -226,6 +230,7 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
 
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
+    from sap_core.data.source import DataNoise
     from sweeper.plan import data_key, make_plan
 
     cells = _check(composed)
@@ -233,6 +238,8 @@ def _planned(composed: Composed, places: Places) -> Plan:
     for cell in cells:
         if data_key(cell) not in prints:
             prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
+        if isinstance(cell.noise.instance, DataNoise):
+            cell.noise.instance.inspect(cell.dataset.instance, places.data)
     return make_plan(composed.config, cells, prints)
 
 

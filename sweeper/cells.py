@@ -7,15 +7,14 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import nn
 
 from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
-from sap_core.data.source import DataSet, Noise
+from sap_core.data.corruption import check_noise, expected_rate
+from sap_core.data.source import DataSet, NoiseKind, can_verify
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
-from sap_core.seeding import stream
 from sweeper.declared import Declared, class_of, declare
 from sweeper.schema import Config, Debug, NamedSearch
 from sweeper.schema import Search as Choice
@@ -85,6 +84,11 @@ class Cell:
         return self.noise.settings.get("rate")
 
     @property
+    def wrong_share(self) -> float:
+        """The share of wrong given labels to expect."""
+        return expected_rate(self.noise.instance)
+
+    @property
     def sizes(self) -> tuple[int, int, int]:
         """(training, validation, test) samples, as `assemble` cuts them."""
         data = self.dataset.instance
@@ -115,19 +119,15 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         raise UserError(
             f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
         )
-    noise = declare(composed["noise"], "noise", Noise, plugins)
-    if noise.settings.get("rate") and not dataset.instance.truth_known:
-        raise UserError(f"noise={noise.name} cannot be added to {dataset.name}: its true labels are unknown; use noise=none")
-    if dataset.instance.truth_known:
-        classes = dataset.instance.classes
-        labels = torch.arange(classes.num, dtype=torch.int64 if dataset.instance.kind == "classification" else torch.float32)
-        noise.instance.corrupt(labels, classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
+    noise = declare(composed["noise"], "noise", NoiseKind, plugins)
+    check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
     limit = min(debug.images, dataset.instance.num_train) if debug.name else None
     scale = limit / dataset.instance.num_train if limit else None
     searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
     _refuse_twins(searches)
     sampled = tuple(_sampled(config, composed["method"], trainer, scale))
     refuse_twins(sampled)
+    _check_needs(dataset, {search.name: search.settings for search in searches} | {each.method: (each.ground.base,) for each in sampled})
     return Cell(
         dataset,
         noise,
@@ -171,6 +171,18 @@ def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Co
         return settings if scale is None else _shrunken(settings, scale, config.debug.epochs)
 
     return check_ground(method, space, base, where, config.plugins, extra, shrink)
+
+
+def _check_needs(dataset: Declared, searches: Mapping[str, Sequence[Declared]]) -> None:
+    """Refuses methods that must be told what nobody knows of this data set."""
+    for name, settings in searches.items():
+        for setting in settings:
+            for need in sorted(setting.instance.needs()):
+                if not can_verify(dataset.instance, need):
+                    raise UserError(
+                        f"method {name} needs verified samples ({need}), and the true labels of {dataset.name} are unknown; "
+                        f"name a file of labels that were looked up with dataset.verified, or leave the method out"
+                    )
 
 
 def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:

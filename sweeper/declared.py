@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from sap_core.construct import construct, is_entry, locate
+from sap_core.construct import construct, flat_parts, is_entry, locate
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
 
@@ -116,10 +116,12 @@ def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | Non
 
 @cache
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
-    """Name -> (type, default or MISSING) of a dataclass's fields or a network's keyword arguments."""
+    """Name -> (type, default or MISSING) of a dataclass's fields (those of flat parts beside them) or a network's keyword arguments."""
     if dataclasses.is_dataclass(cls):
-        hints = get_type_hints(cls)
-        return {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls)}
+        hints, parts = get_type_hints(cls), flat_parts(cls)
+        own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
+        inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
+        return own | inner
     builder = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)) if isinstance(cls, type) else cls
     hints = get_type_hints(builder)  # of a constructor that may be inherited, or of a function that builds a network
     return {

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sap_core.api import Passes, Sizes
+from sap_core.api import Corrector, Passes, Sizes
 from sap_core.data.source import Fingerprint
 from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
@@ -89,6 +89,11 @@ class _Common:
     found: Fingerprint
     flops: Flops
 
+    def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
+        """What a method is told, and the pruning of the baseline it stands on."""
+        by_file = bool(getattr(self.cell.dataset.instance, "verified", ""))
+        return {"information": information_of(method, by_file), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+
     def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
         """The baseline, on all training samples or on those a select job kept."""
         cell, spec = self.cell, self._spec(select)
@@ -124,10 +129,10 @@ class _Common:
             )
             job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
             instances = [setting.instance for setting in chosen]
-            passes = type(instances[0]).forecast(instances, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+            passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
             labels |= self.config.evaluation.columns
-            labels |= {"information": information_of(instances[0]), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+            labels |= self._told(instances[0], baseline)
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
@@ -140,10 +145,10 @@ class _Common:
         )
         base = search.ground.base
         labels = self._labels(search.method, search, baseline.job_id, base.version) | {
-            "information": information_of(base.instance), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"],
+            **self._told(base.instance, baseline),
             "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
         }  # fmt: skip
-        passes = most_passes(search, Sizes(*self.cell.sizes[:2])) + self._scoring(len(runs))
+        passes = most_passes(search, self._sizes()) + self._scoring(len(runs))
         spec = {"baseline": baseline.spec, "search": search.spec}
         return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
 
@@ -202,15 +207,26 @@ class _Common:
             "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
             "trainer": cell.trainer.name, "pruner": None, "keep": None, "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
-            "val_labels": "noisy" if cell.noise_rate or not cell.dataset.instance.truth_known else "clean",
+            "val_labels": _val_labels(cell),
             "precision": _PRECISION, "version": version, "search": None, "search_budget": None, "search_seed": None,
         }  # fmt: skip
+
+    def _sizes(self) -> Sizes:
+        train, val, _ = self.cell.sizes
+        return Sizes(train, val, self.cell.dataset.instance.classes.num)
 
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
         _, val, test = self.cell.sizes
-        wrong = min(PROBE, round(self.cell.sizes[0] * (self.cell.noise_rate or 0.0)))
+        wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
+
+
+def _val_labels(cell: Cell) -> str:
+    """Whether the given labels of the validation set are all true."""
+    dataset = cell.dataset.instance
+    clean = getattr(dataset, "val_clean", dataset.truth_known) and not cell.wrong_share
+    return "clean" if clean else "noisy"
 
 
 def _without_entries(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,11 +86,16 @@ def precision_of(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
     return lambda index: evaluator.trusted(index).get("trusted_precision")
 
 
-def information_of(setting: Corrector) -> str:
-    """What a method is told beyond the given labels."""
-    if setting.needs():
-        return "oracle"
-    return "scored" if hasattr(setting, "num_trusted") else "none"
+_SCORES = ("num_trusted", "source", "predictions")
+"""Fields of methods that choose samples, or doubt labels, by how well a network fits them."""
+
+
+def information_of(setting: Corrector, by_file: bool) -> str:
+    """What a method is told beyond the given labels: verified samples (by true labels, or `by_file` of the set), scores, or nothing."""
+    needs = setting.needs()
+    if needs:
+        return "verified_file" if by_file and Need.TRUE_LABELS not in needs else "oracle"
+    return "scored" if any(hasattr(setting, name) for name in _SCORES) else "none"
 
 
 def counting(task: Task) -> tuple[Task, dict[Need, int]]:

@@ -88,7 +88,7 @@ class Parts:
             table.copy_(state["tables"][name])
 
 
-def never(moment: Moment) -> End:
+def never(moment: Moment, totals: Totals) -> End:
     """The end of an epoch for a method that trains all of them."""
     return End()
 
@@ -101,8 +101,8 @@ class Training(Generic[B]):
     parts: Parts
     batches: Callable[[Moment], Iterable[B]]  # one epoch's; a generator may do an epoch's preparation before its first batch
     step: Callable[[B, Moment], Report]
-    rate: Callable[[int], float]  # learning rate of an epoch, for every optimiser of the parts
-    finish: Callable[[Moment], End] = never
+    rate: Callable[[int], float]  # learning rate of an epoch, asked for at its start, for every optimiser of the parts
+    finish: Callable[[Moment, Totals], End] = never  # may look at the pass's means
 
 
 def one_pass(batches: Iterable[B], step: Callable[[B, Moment], Report], moment: Moment, device: torch.device) -> Totals:
@@ -146,7 +146,7 @@ def train(training: Training[B], epochs: int, rng: Stream, run: Run, device: tor
             model.train()
         with run.meter("train"):
             totals = one_pass(training.batches(moment), training.step, moment, device)
-            end = training.finish(moment)
+            end = training.finish(moment, totals)
         stop = end.stop
         scalars = {**totals.means, "learning_rate": rate, **end.scalars}
         run.epoch(epoch, training.model, _state_at(training.parts, epoch, stop), totals.kept, **scalars)

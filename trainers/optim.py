@@ -1,6 +1,7 @@
 """Optimisers, their state as plain tensors, and learning rates as pure functions of the absolute epoch.
 
 A rate depends on nothing but the epoch's number, so a resumed run and a shorter run see the rates of the long one. Epochs count from 1.
+The one exception, `plateau`, follows the training loss and keeps a state (`trainers.watch.Plateau`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from sap_core.api import State
-from sap_core.errors import unknown
+from sap_core.errors import UserError, at_least, unknown
 
-Schedule = Literal["constant", "halve_every_11", "cosine", "step"]
+Schedule = Literal["constant", "halve_every_11", "cosine", "step", "plateau"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
@@ -44,21 +45,49 @@ def step(base: float, epoch: int, decay_epochs: Sequence[int], decay_rate: float
     return base * decay_rate ** sum(epoch > decay for decay in decay_epochs)
 
 
-def check_schedule(schedule: str, where: str) -> None:
-    """Raises UserError unless `schedule` is one of `SCHEDULES`."""
+def step_every(base: float, epoch: int, every: int, decay_rate: float) -> float:
+    """`base` times `decay_rate` for every `every` epochs that lie behind: torch's StepLR, the released script's --step-schedule."""
+    return base * decay_rate ** ((epoch - 1) // every)
+
+
+def check_schedule(
+    schedule: str, where: str, decay_epochs: Sequence[int] = (), decay_every: int | None = None, plateau_patience: int | None = None
+) -> None:
+    """Checks that a schedule is known and has its own knobs, and only these.
+
+    Raises:
+        UserError: an unknown schedule, one without a knob that it needs, or a knob that it would ignore.
+    """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES, where)
+    at_least(where, 1, decay_every=decay_every, plateau_patience=plateau_patience, decay_epochs=min(decay_epochs, default=None))
+    if schedule == "step" and bool(decay_epochs) == (decay_every is not None):
+        raise UserError(f"{where}.schedule=step needs either decay_epochs (a list of epochs) or decay_every (a number of epochs); set one")
+    if schedule == "plateau" and plateau_patience is None:
+        raise UserError(f"{where}.schedule=plateau needs plateau_patience, the epochs without a lower loss that are borne (10, say)")
+    if schedule != "step" and (decay_epochs or decay_every is not None):
+        raise UserError(f"{where}.decay_epochs and decay_every belong to schedule=step, but schedule={schedule}; leave them empty")
+    if schedule != "plateau" and plateau_patience is not None:
+        raise UserError(f"{where}.plateau_patience belongs to schedule=plateau, but schedule={schedule}; set it to null")
 
 
-def rate_at(schedule: Schedule, base: float, epoch: int, epochs: int, decay_epochs: Sequence[int], decay_rate: float) -> float:
-    """The learning rate of `epoch` under a schedule named in a configuration."""
+def rate_at(
+    schedule: Schedule, base: float, epoch: int, epochs: int, decay_epochs: Sequence[int], decay_rate: float, decay_every: int | None = None
+) -> float:
+    """The learning rate of `epoch` under a schedule named in a configuration.
+
+    Raises:
+        ValueError: plateau, whose rate depends on the losses seen.
+    """
+    if schedule == "plateau":
+        raise ValueError("the rate of schedule 'plateau' is no function of the epoch")
     if schedule == "constant":
         return constant(base, epoch)
     if schedule == "halve_every_11":
         return halve_every_11(base, epoch)
     if schedule == "cosine":
         return cosine(base, epoch, epochs)
-    return step(base, epoch, decay_epochs, decay_rate)
+    return step(base, epoch, decay_epochs, decay_rate) if decay_every is None else step_every(base, epoch, decay_every, decay_rate)
 
 
 def sgd(parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float, nesterov: bool = False) -> SGD:

@@ -3,26 +3,37 @@
 Source: SAP's released training script (SGD with Nesterov momentum 0.9, rate 0.01, weight decay 5e-4, batch 64, 350 epochs, crop and
 flip). Deviations: `halve_every_11` says openly what that script's scheduler does; `until_train_acc` is ours.
 
+Other trainers hold an `SGD` as their `recipe` and change one thing in it: the loss of a sample (`fit_losses`) or what is done with a
+mini-batch (`fit_steps`). So there is one place for optimiser, schedule, batches, early stopping and checkpoints.
+
 Shapes: B batch, N training samples, C outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sap_core.api import Batch, Fitted, Passes, Run, Samples, Sizes, Task
+from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
-from trainers import optim
-from trainers.loop import End, Moment, Parts, Report, Training, train
+from trainers import checks, optim
+from trainers.learner import Learner, classes_only, hard_labels
+from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
 from trainers.losses import loss_for
+from trainers.watch import Plateau, Validation, given_accuracy
 
-EVALUATION_BATCH = 256
+Step = Callable[[Learner, Batch, Moment], Report]
+"""What a method does with one mini-batch: passes, a step of the optimiser, and a report."""
+
+Losses = Callable[[Tensor, Batch, Moment], Tensor]
+"""(logits (B, C), mini-batch, moment) -> (B,) losses, whose mean is descended."""
+
+FLAT = {"flat": True}
+"""Metadata of a dataclass field that is itself a dataclass and is written flat in YAML: its fields stand beside the owner's own."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,9 @@ class SGD:
     With `until_train_acc` the training ends after the first epoch whose number is a multiple of `check_every` and whose network, in
     evaluation mode, predicts at least that share of the given training labels (plain views); `epochs` stays the limit. A fixed interval
     keeps the cost of checking known: one forward pass over the training set each time.
+
+    With `stop_patience` or `checkpoint="best"` the plain loss on the validation samples, under their given labels, is taken after
+    every epoch: stop rule and best-checkpoint rule are those of `trainers.watch.Validation`.
     """
 
     version: ClassVar[int] = 1
@@ -43,70 +57,129 @@ class SGD:
     weight_decay: float = 5.0e-4
     batch_size: int = 64
     schedule: optim.Schedule = "halve_every_11"
-    decay_epochs: tuple[int, ...] = ()  # for schedule="step": the last epochs before the rate changes
-    decay_rate: float = 0.1  # for schedule="step": the factor
+    decay_epochs: tuple[int, ...] = ()  # for schedule="step": the last epochs before the rate changes, or
+    decay_every: int | None = None  # for schedule="step": it changes after every so many epochs
+    decay_rate: float = 0.1  # for schedule="step" and "plateau": the factor
+    plateau_patience: int | None = None  # for schedule="plateau": epochs without a lower training loss that are borne
     until_train_acc: float | None = None
     check_every: int = 5
+    stop_patience: int | None = None  # early stopping: the counter at which training ends (5 in SAP's released script); None: off
+    stop_delta: float = 0.0  # early stopping: how far above the lowest loss an epoch may lie without being counted
+    checkpoint: Literal["last", "best"] = "last"  # which epoch's weights are handed out
 
     def __post_init__(self) -> None:
-        optim.check_schedule(self.schedule, "trainer 'sgd'")
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
+        optim.check_schedule(self.schedule, "trainer", self.decay_epochs, self.decay_every, self.plateau_patience)
         at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
+        at_least("trainer", 1, stop_patience=self.stop_patience)
+        at_least("trainer", 0, weight_decay=self.weight_decay, stop_delta=self.stop_delta, until_train_acc=self.until_train_acc)
+        checks.within("trainer", "(0, 1]", decay_rate=self.decay_rate)
+        checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate)
+        checks.within("trainer", "[0, 1)", momentum=self.momentum)
+        if self.nesterov and self.momentum == 0:
+            raise UserError("trainer.nesterov=true needs momentum, but trainer.momentum=0; set nesterov to false, or momentum to 0.9")
+        if self.stop_delta and self.stop_patience is None:
+            raise UserError(f"trainer.stop_delta={self.stop_delta:g} acts with early stopping only; set trainer.stop_patience (to 5, say)")
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """Trains, or continues what `run.saved()` holds.
 
         Raises:
-            UserError: `until_train_acc` is set for a regression task, which has no accuracy.
+            UserError: `until_train_acc` is set for a regression task, which has no accuracy, or early stopping without validation samples.
             Stopped: by `run.epoch`.
         """
-        if self.until_train_acc is not None and task.kind != "classification":
-            raise UserError("until_train_acc of trainer 'sgd' needs classes, but this task is a regression; set it to null")
+        return self.fit_steps(task, run, plain_step)
+
+    def fit_losses(self, trainer: str, task: Task, run: Run, losses: Losses, tables: Mapping[str, Tensor] | None = None) -> Fitted:
+        """Trains with `losses` in the place of cross-entropy. `trainer` is the method's name, for what is refused.
+
+        Raises:
+            UserError: as `fit`, and for regression tasks and soft targets.
+            Stopped: by `run.epoch`.
+        """
+        classes_only(task, trainer)
+
+        def step(learner: Learner, batch: Batch, moment: Moment) -> Report:
+            hard_labels(batch, trainer)
+            logits_BC = learner.forward(batch.inputs)
+            loss = losses(logits_BC, batch, moment).mean()
+            learner.descend(loss, len(batch.labels))
+            return learner.report(batch, loss, logits_BC)
+
+        return self.fit_steps(task, run, step, tables)
+
+    def fit_steps(self, task: Task, run: Run, step: Step, tables: Mapping[str, Tensor] | None = None) -> Fitted:
+        """Trains with `step` on every mini-batch. `tables` are tensors that steps change in place: they are part of each checkpoint.
+
+        Raises:
+            UserError: as `fit`.
+            Stopped: by `run.epoch`.
+        """
+        self._refuse(task)
         model = task.build(0).to(task.device)
         optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
-        loss_of = loss_for(task.kind)
+        learner = Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter)
+        plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
+        validation = None
+        if self._validates():
+            validation = Validation.start(model, task.val, learner.loss, self.stop_patience, self.stop_delta, self.checkpoint == "best")
 
         def batches(moment: Moment) -> Iterable[Batch]:
             return task.train.batches(self.batch_size, moment.rng, views=("augmented",))
 
-        def step(batch: Batch, moment: Moment) -> Report:
-            outputs_BC = model(batch.inputs)
-            loss = loss_of(outputs_BC, batch.labels)
-            optim.descend(loss, optimiser)
-            count = len(batch.labels)
-            run.meter.count(forwards=count, backwards=count)
-            sums = {"loss": loss.detach() * count}
-            if task.kind == "classification":
-                sums["running_acc"] = (outputs_BC.argmax(1) == batch.labels).sum()
-            return Report(count, sums)
+        def finish(moment: Moment, totals: Totals) -> End:
+            stop, scalars = False, {}
+            if plateau is not None:
+                plateau.see(totals.means["loss"])
+            if self.until_train_acc is not None and moment.epoch % self.check_every == 0:
+                scalars["given_acc"] = given_accuracy(model, task.train)
+                run.meter.count(forwards=len(task.train))
+                stop = scalars["given_acc"] >= self.until_train_acc
+            if validation is not None:
+                out_of_patience, scalars["val_loss"] = validation.see()
+                run.meter.count(forwards=len(task.val))
+                stop = stop or out_of_patience
+            return End(stop, scalars)
 
-        def finish(moment: Moment) -> End:
-            if self.until_train_acc is None or moment.epoch % self.check_every:
-                return End()
-            accuracy = given_accuracy(model, task.train)
-            run.meter.count(forwards=len(task.train))
-            return End(accuracy >= self.until_train_acc, {"given_acc": accuracy})
-
-        parts = Parts({"net": model}, {"net": optimiser})
-        train(Training(model, parts, batches, step, self.rate, finish), self.epochs, stream(task.seed, "train"), run, task.device)
+        watched = {name: table for watcher in (plateau, validation) if watcher is not None for name, table in watcher.tables.items()}
+        training = Training(
+            model,
+            Parts({"net": model}, {"net": optimiser}, {**(tables or {}), **watched}),
+            batches,
+            lambda batch, moment: step(learner, batch, moment),
+            self.rate if plateau is None else lambda epoch: plateau.rate(),
+            finish,
+        )
+        train(training, self.epochs, stream(task.seed, "train"), run, task.device)
+        if validation is not None:
+            validation.restore()
         return Fitted(model.eval())
 
     def rate(self, epoch: int) -> float:
-        """The learning rate of `epoch` (from 1)."""
-        return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, self.decay_epochs, self.decay_rate)
+        """The learning rate of `epoch` (from 1), where it is a function of the epoch."""
+        return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, self.decay_epochs, self.decay_rate, self.decay_every)
 
-    def forecast(self, sizes: Sizes) -> Passes:
-        """Sample-passes of all epochs, checks included."""
-        checks = 0 if self.until_train_acc is None else self.epochs // self.check_every
-        return Passes(forwards=(self.epochs + checks) * sizes.train, backwards=self.epochs * sizes.train)
+    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1) -> Passes:
+        """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch."""
+        fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
+        looks = self.epochs if self._validates() else 0
+        return Passes((forwards * self.epochs + fits) * sizes.train + looks * sizes.val, backwards * self.epochs * sizes.train)
+
+    def _validates(self) -> bool:
+        return self.stop_patience is not None or self.checkpoint == "best"
+
+    def _refuse(self, task: Task) -> None:
+        if self.until_train_acc is not None and task.kind != "classification":
+            raise UserError("trainer.until_train_acc needs classes, but this task is a regression; set it to null")
+        if self._validates() and len(task.val) == 0:
+            raise UserError(
+                "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"
+            )
 
 
-@torch.no_grad()
-def given_accuracy(model: nn.Module, samples: Samples) -> float:
-    """The share of given labels that `model`, put into eval mode, predicts from plain views."""
-    model.eval()
-    right = torch.zeros((), dtype=torch.int64)
-    for batch in samples.batches(EVALUATION_BATCH):
-        predicted_B: Tensor = model(batch.inputs).argmax(1)
-        right = right + (predicted_B == batch.labels).sum().cpu()
-    return int(right) / len(samples)
+def plain_step(learner: Learner, batch: Batch, moment: Moment) -> Report:
+    """One step along the gradient of the mean loss."""
+    outputs_BC = learner.forward(batch.inputs)
+    loss = learner.loss(outputs_BC, batch.labels)
+    learner.descend(loss, len(batch.labels))
+    return learner.report(batch, loss, outputs_BC)

@@ -37,8 +37,14 @@ def cell_title(cell: Cell) -> str:
     if cell.rows.empty:
         return cell.name
     row = cell.rows.iloc[0]
-    noise = f"{row['noise']} noise {row['noise_rate'] * 100:g} %" if row["noise_rate"] > 0 else "no added noise"
-    return f"{row['dataset']}, {noise}, {row['network']} trained by {row['trainer']}"
+    return f"{row['dataset']}, {_noise(row)}, {row['network']} trained by {row['trainer']}"
+
+
+def _noise(row: pd.Series) -> str:
+    """`symmetric noise 25 %`; noise that people made has no rate that was asked for."""
+    if pd.isna(row["noise_rate"]):
+        return f"{row['noise']} noise"
+    return f"{row['noise']} noise {row['noise_rate'] * 100:g} %" if row["noise_rate"] > 0 else "no added noise"
 
 
 def notes(results: Results, cell: Cell, listed: Sequence[Entry], rules: Sequence[str]) -> tuple[str, ...]:
@@ -74,8 +80,12 @@ def _data(rows: pd.DataFrame) -> list[str]:
     ]
     said.append(f"{', '.join(sizes[:2])} and {sizes[2]} samples.")
     if baselines["noise_rate_true"].notna().any():
-        asked = span(baselines["noise_rate"] * 100, 1)
-        said.append(f"Noise rate {asked} % asked, {span(baselines['noise_rate_true'] * 100, 1)} % of the training labels really wrong.")
+        asked = (
+            f"Noise rate {span(baselines['noise_rate'] * 100, 1)} % asked"
+            if baselines["noise_rate"].notna().any()
+            else "No noise rate asked"
+        )
+        said.append(f"{asked}, {span(baselines['noise_rate_true'] * 100, 1)} % of the training labels really wrong.")
     if baselines["train_acc"].notna().any():
         took = summarise(baselines["train_seconds"])
         time = "" if took.mean is None or not unshared(baselines) else f"; training one took {seconds(took.mean)} s"

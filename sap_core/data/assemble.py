@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from sap_core.api import Task
 from sap_core.construct import build_network, construct
+from sap_core.data.corruption import corrupt
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
-from sap_core.data.source import DataSet, Noise, Source
+from sap_core.data.source import DataSet, Source
 from sap_core.data.splits import split
 from sap_core.data.verified import Truth, verified_source
 from sap_core.identity import canonical_json
@@ -54,9 +55,13 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     dataset: DataSet = construct(spec["dataset"])
     source = _load(canonical_json(spec["dataset"]), root)
     seed, name = spec["seed"], spec["dataset"]["target"]
-    given, truth = _corrupt(source.train_labels, spec, dataset)
+    given = _given(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
+    truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
     split_seed = seed if dataset.split_seed is None else dataset.split_seed
-    train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
+    if source.own_validation:
+        train_index, val_index = torch.arange(len(given)).split([len(given) - source.own_validation, source.own_validation])
+    else:
+        train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
     test_index = torch.arange(len(source.test_labels))
     if spec["limit"]:
         train_index, val_index, test_index = (
@@ -88,13 +93,19 @@ def _load(text: str, root: Path) -> Source:
     return dataset.load(root)
 
 
-def _corrupt(labels: Tensor, spec: Mapping[str, Any], dataset: DataSet) -> tuple[Tensor, Truth]:
-    """Given labels and the truth about them. Noise is keyed by seed, data set and kind: networks and trainers see the same labels."""
+@lru_cache(maxsize=16)
+def _given(text: str, root: Path) -> Tensor:
+    """Given labels of the universe, kept in memory because some kinds of noise take a while.
+
+    Noise is keyed by seed, data set and kind: networks and trainers see the same labels.
+    """
+    spec = json.loads(text)
+    source = _load(canonical_json(spec["dataset"]), root)
+    dataset: DataSet = construct(spec["dataset"])
     if not dataset.truth_known:
-        return labels, Truth(None)
-    noise: Noise = construct(spec["noise"])
+        return source.train_labels
     rng = stream(spec["seed"], "noise", spec["dataset"]["target"], spec["noise"]["target"])
-    return noise.corrupt(labels, dataset.classes, rng), Truth(labels)
+    return corrupt(construct(spec["noise"]), dataset, source, root, rng)
 
 
 def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float | None, Tensor | None]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-from sap_core.api import Kind
 from sap_core.data.cifar_files import CifarSet
-from sap_core.data.source import Classes, Fingerprint, Source
-from sap_core.data.splits import validation_count
+from sap_core.data.published_set import PublishedSet
+from sap_core.data.source import Classes
 from sap_core.data.torchvision_files import Published
 
 CONFUSED = {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}
 """bird -> airplane, cat <-> dog, deer -> horse, truck -> automobile; the others keep their label (Patrini et al. 2017; DivideMix)."""
+
+SWAPPED = ((0, 2), (4, 7), (1, 9), (3, 5), (6, 8))
+"""airplane and bird, deer and horse, automobile and truck, cat and dog, frog and ship (Prune4ReL)."""
 
 SUPERCLASS = (0, 0, 1, 1, 1, 1, 1, 1, 0, 0)
 """0 vehicles (airplane, automobile, ship, truck), 1 animals: the usual grouping; SAP's own is not public."""
@@ -37,29 +38,12 @@ _FILES = CifarSet(
 
 
 @dataclass(frozen=True)
-class CIFAR10:
+class CIFAR10(PublishedSet):
     """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
 
-    version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
     shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
     mean: ClassVar[tuple[float, ...]] = (0.491, 0.482, 0.447)
     std: ClassVar[tuple[float, ...]] = (0.247, 0.243, 0.262)
     num_train: ClassVar[int] = 50_000
-    num_test: ClassVar[int] = 10_000
-    classes: ClassVar[Classes] = Classes(10, confused=CONFUSED, superclass=SUPERCLASS)
-    truth_known: ClassVar[bool] = True
-
-    verify: bool = True
-    validation: float | int = 0.1
-    split_seed: int | None = None
-    download: bool = False
-
-    def __post_init__(self) -> None:
-        validation_count(self.num_train, self.validation)
-
-    def inspect(self, root: Path) -> Fingerprint:
-        return _FILES.inspect(root, self.verify, self.download)
-
-    def load(self, root: Path) -> Source:
-        return _FILES.load(root, self.verify, self.download)
+    classes: ClassVar[Classes] = Classes(10, confused=CONFUSED, superclass=SUPERCLASS, swapped=SWAPPED)
+    files: ClassVar[CifarSet] = _FILES

@@ -6,13 +6,11 @@ No map of confused classes and no superclasses are published for it, so it takes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-from sap_core.api import Kind
 from sap_core.data.idx_files import ARCHIVES, IdxSet
-from sap_core.data.source import Classes, Fingerprint, Source
-from sap_core.data.splits import validation_count
+from sap_core.data.published_set import PublishedSet
+from sap_core.data.source import Classes
 from sap_core.data.torchvision_files import Published
 
 _CHECKSUMS = (
@@ -25,29 +23,12 @@ _FILES = IdxSet(Published("FashionMNIST", "FashionMNIST/raw", dict(zip(ARCHIVES,
 
 
 @dataclass(frozen=True)
-class FashionMNIST:
+class FashionMNIST(PublishedSet):
     """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
 
-    version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
     mean: ClassVar[tuple[float, ...]] = (0.2860,)
     std: ClassVar[tuple[float, ...]] = (0.3530,)
     num_train: ClassVar[int] = 60_000
-    num_test: ClassVar[int] = 10_000
     classes: ClassVar[Classes] = Classes(10)
-    truth_known: ClassVar[bool] = True
-
-    verify: bool = True
-    validation: float | int = 0.1
-    split_seed: int | None = None
-    download: bool = False
-
-    def __post_init__(self) -> None:
-        validation_count(self.num_train, self.validation)
-
-    def inspect(self, root: Path) -> Fingerprint:
-        return _FILES.inspect(root, self.verify, self.download)
-
-    def load(self, root: Path) -> Source:
-        return _FILES.load(root, self.verify, self.download)
+    files: ClassVar[IdxSet] = _FILES

@@ -126,9 +126,9 @@ def cut(order: Tensor, size: int) -> list[Tensor]:
     return pieces
 
 
-def steps(count: int, size: int) -> int:
-    """How many batches `cut` makes of `count` samples."""
-    return len(cut(torch.empty(count), size))
+def batch_sizes(count: int, size: int) -> list[int]:
+    """How many samples each batch holds that `cut` makes of `count` samples."""
+    return [len(piece) for piece in cut(torch.empty(count), size)]
 
 
 def _augmentation_table(samples: SampleView, rng: Stream | None) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -9,8 +9,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from sap_core.api import Kind
-from sap_core.data.samples import Pixels
+from sap_core.api import Kind, Need
+from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
 
 
@@ -22,6 +22,9 @@ class Source:
     train_labels: Tensor  # (N,) int64, or float for regression
     test: Pixels
     test_labels: Tensor
+    own_validation: int = 0  # the last so many of `train` are the set's own validation part; 0: one is drawn
+    audited: Tensor | None = None  # (N,) true labels where somebody looked them up, -1 elsewhere; classes only
+    true_labels: Tensor | None = None  # (N,) where the files tell them beside labels that may be wrong
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,16 @@ class Classes:
     num: int
     confused: Mapping[int, int] | None = None  # class -> the class it is mistaken for (asymmetric noise); others keep their label
     superclass: tuple[int, ...] | None = None  # superclass of each class (hierarchical noise)
+    swapped: tuple[tuple[int, int], ...] | None = None  # pairs mistaken for each other (bidirectional asymmetric noise)
 
 
 @runtime_checkable
 class DataSet(Protocol):
     """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
 
-    A published set knows it as class variables; a set of the user's own is told it by its fields.
+    A published set knows it as class variables; a set of the user's own is told it by its fields. Three more are optional: `verified`, a
+    file of true labels that somebody looked up (see audit.py); `val_clean`, that its own validation part has clean labels whatever the
+    others have; `true_labels`, that its files tell the true labels beside the given ones.
     """
 
     version: ClassVar[int]
@@ -84,14 +90,28 @@ class DataSet(Protocol):
         """Reads the files (once per process: the platform caches)."""
 
 
+def can_verify(dataset: DataSet, need: Need) -> bool:
+    """Can this data set's own truth, or the user's audit of it, serve what a method asks for?"""
+    known = dataset.truth_known or getattr(dataset, "true_labels", False)
+    return bool(known or (getattr(dataset, "verified", "") and need is not Need.TRUE_LABELS))
+
+
 @runtime_checkable
-class Noise(Protocol):
-    """A frozen dataclass that corrupts labels."""
+class NoiseKind(Protocol):
+    """A frozen dataclass that corrupts labels: a `Noise`, or a `DataNoise` if labels are not all it looks at.
+
+    Where `rate` is not the share of wrong labels to be expected, a kind may say that share as `expected`.
+    """
 
     version: ClassVar[int]
 
     @property
-    def rate(self) -> float: ...
+    def rate(self) -> float | None: ...  # as asked; None: it cannot be asked for
+
+
+@runtime_checkable
+class Noise(NoiseKind, Protocol):
+    """Noise that looks at labels alone."""
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         """(N,) given labels from (N,) true ones; draws from `rng` only; the input is left alone.
@@ -99,3 +119,25 @@ class Noise(Protocol):
         Raises:
             UserError: the data set lacks the structure that this noise needs.
         """
+
+
+@runtime_checkable
+class DataNoise(NoiseKind, Protocol):
+    """Noise that looks at the images, or reads files of its own below the data folder."""
+
+    def check(self, dataset: DataSet) -> None:
+        """Called while planning, without files.
+
+        Raises:
+            UserError: this noise does not exist for this data set.
+        """
+
+    def inspect(self, dataset: DataSet, root: Path) -> None:
+        """Called before anything runs.
+
+        Raises:
+            UserError: a file of its own is missing or damaged.
+        """
+
+    def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
+        """(N,) given labels. `samples` are all N of the universe under their true labels, on the CPU, normalised and not augmented."""

@@ -19,9 +19,13 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The true label of every sample of the universe; None where the data set does not know them."""
+    """The true label of every sample of the universe; None where the data set does not know them.
+
+    Then somebody may have looked up some of them (see audit.py): these verify samples, and no score is made from them.
+    """
 
     labels: Tensor | None = field(repr=False)  # (universe,)
+    audited: Tensor | None = field(default=None, repr=False)  # (universe,) -1 where nobody looked
 
     @property
     def known(self) -> bool:
@@ -34,7 +38,10 @@ class Truth:
     def of(self, index: Tensor) -> Tensor:
         """(N,) true labels of the samples at universe positions `index`."""
         if self.labels is None:
-            raise UserError("the true labels of this data set are unknown, so nothing can be verified; choose methods that need none (sap)")
+            raise UserError(
+                "the true labels of this data set are unknown, so nothing can be verified; choose methods that need none (sap), "
+                "or name a file of labels that were looked up with dataset.verified"
+            )
         return self.labels[index]
 
 
@@ -42,10 +49,13 @@ def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[N
     """Serves verified samples of the training split in one fixed random order per need, so that smaller sets are nested."""
 
     def serve(need: Need, n: int | None) -> SampleView:
-        right = truth.right(train.index, train.labels)
         if need is Need.TRUE_LABELS:
             return train.relabel(truth.of(train.index))
-        pool = torch.nonzero(right if need is Need.RETAIN else ~right).flatten()
+        if truth.audited is not None and not truth.known:
+            true = truth.audited[train.index]
+            pool = torch.nonzero((true >= 0) & ((true == train.labels) == (need is Need.RETAIN))).flatten()
+        else:
+            pool = torch.nonzero(truth.right(train.index, train.labels) == (need is Need.RETAIN)).flatten()
         count = len(pool) if n is None else n
         if count > len(pool):
             raise UserError(

@@ -108,7 +108,7 @@ def refuse(need: Need, n: int | None) -> NoReturn:
 
 def sizes_of(task: Task) -> Sizes:
     """What a forecast is told of a task."""
-    return Sizes(len(task.train), len(task.val))
+    return Sizes(len(task.train), len(task.val), task.num_outputs)
 
 
 def forecast_text(what: str, forecast: tuple[int, int], booked: tuple[int, int]) -> str:

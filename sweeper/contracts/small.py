@@ -13,6 +13,8 @@ EPOCHS = 4
 SPREAD = 5  # settings per space, from its first to its last
 FEWEST, FORGET = 24, 10  # verified and trusted samples
 TRAINING_BATCH, BATCH = 16, 8
+MOST = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}
+"""Limits of other fields of correctors: the toys have three layers, and a check little time."""
 
 T = TypeVar("T")
 
@@ -73,6 +75,8 @@ def _scaled(field: str, value: Any) -> Any:
     """Counts and batches that fit 80 images."""
     if _is_count(value) and field.startswith("num_"):
         return min(value, FORGET if field == "num_forget" else FEWEST)
+    if _is_count(value) and field in MOST:
+        return min(value, MOST[field])
     return min(value, BATCH) if _is_count(value) and field.endswith(("batch_size", "_batch")) else value
 
 

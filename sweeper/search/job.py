@@ -170,10 +170,11 @@ class _Walk:
         """One outcome per level; work begins when the first is asked for."""
         settings: list[Corrector] = [construct(entry) for entry in self.entries]
         task, self.served = counting(self.scene.task)
+        by_file = bool(self.scene.job.spec["baseline"]["dataset"]["settings"].get("verified"))
 
         def score(candidate: nn.Module, which: int) -> Scores:
             self.run.check_stop()
-            self.scene.work.columns[self.trials[which]]["information"] = information_of(settings[which])
+            self.scene.work.columns[self.trials[which]]["information"] = information_of(settings[which], by_file)
             return self.scene.evaluator.tuned(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
 
         yield from run_family(settings, self.scene.model, task, self.run, score)

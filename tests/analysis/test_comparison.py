@@ -171,3 +171,10 @@ def test_the_cost_table_says_how_long_jobs_take_alone(small):
         "Measured again alone, as a multiple of the sweep's seconds, median (range): Vanilla 0.90 (0.90; 1 job), "
         "SAP (alpha16) 0.75 (0.50\u20131.00; 3 jobs)."
     )
+
+
+def test_noise_without_an_asked_rate_is_said_to_be_measured(small):
+    small.rows = [replace(row, noise="human_worst", noise_rate=None, noise_rate_true=0.402) for row in small.rows]
+    made = table(small)
+    assert "digits, human_worst noise, small_cnn trained by" in made.caption
+    assert "No noise rate asked, 40.2 % of the training labels really wrong." in markdown(made)

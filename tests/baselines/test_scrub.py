@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.scrub import SCRUB, divergence, parent, path, tree
+from baselines.scrub import SCRUB, parent, path, tree
+from baselines.teachers import divergence
 from sap_core.api import Corrector, Need, Sizes, UndeclaredNeed
 from sap_core.cost import tuning
 from sap_core.errors import UserError

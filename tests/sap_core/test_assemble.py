@@ -155,3 +155,14 @@ def test_unknown_truth_serves_nothing():
     assert not Truth(None).known
     with pytest.raises(UserError, match="unknown"):
         Truth(None).of(torch.tensor([0]))
+
+
+@pytest.mark.parametrize("kind", ["PairFlip", "InstanceDependent", "Classifier"])
+def test_every_kind_of_noise_is_measured(kind):
+    noise = {"target": f"sap_core.data.noise.{kind}", "settings": {"rate": 0.4}}
+    one = made(noise=noise)
+    wrong = one.truth.of(one.train.index) != one.train.labels
+    assert one.noise_rate_true == float(wrong.double().mean()) == pytest.approx(0.4, abs=0.05)
+    assert one.transitions.sum() - one.transitions.diagonal().sum() == int(wrong.sum())
+    wider = {"target": "sap_core.models.small_cnn.SmallCNN", "settings": {"width": 8}}
+    assert labels(made(noise=noise, model=wider)) == labels(one), "networks are compared on the same wrong labels"

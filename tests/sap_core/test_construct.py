@@ -7,20 +7,30 @@ import pytest
 from baselines.retrain import Retrain
 from sap_core.construct import construct, is_entry, locate
 from sap_core.models.small_cnn import SmallCNN
+from trainers.sam import SAM
 from trainers.sgd import SGD
 
-RECIPE = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3, "decay_epochs": [1, 2]}}
+RECIPE = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3, "schedule": "step", "decay_epochs": [1, 2]}}
 
 
 def test_lists_become_tuples():
     made = construct(RECIPE)
-    assert made == SGD(epochs=3, decay_epochs=(1, 2))
+    assert made == SGD(epochs=3, schedule="step", decay_epochs=(1, 2))
     assert isinstance(made.decay_epochs, tuple)
 
 
 def test_nested_entries_become_objects():
     made = construct({"target": "baselines.retrain.Retrain", "settings": {"recipe": RECIPE, "num_retain": 5}})
-    assert made == Retrain(recipe=SGD(epochs=3, decay_epochs=(1, 2)), num_retain=5)
+    assert made == Retrain(recipe=SGD(epochs=3, schedule="step", decay_epochs=(1, 2)), num_retain=5)
+
+
+def test_flat_parts_take_their_fields_from_beside_the_owners():
+    made = construct({"target": "trainers.sam.SAM", "settings": {"rho": 0.2, "epochs": 3, "schedule": "step", "decay_epochs": [1, 2]}})
+    assert made == SAM(rho=0.2, recipe=SGD(epochs=3, schedule="step", decay_epochs=(1, 2)))
+    inside = construct(
+        {"target": "baselines.retrain.Retrain", "settings": {"recipe": {"target": "trainers.sam.SAM", "settings": {"epochs": 4}}}}
+    )
+    assert inside.recipe == SAM(recipe=SGD(epochs=4))
 
 
 def test_settings_of_the_caller_are_added():

@@ -8,11 +8,14 @@ import pytest
 import torch
 import yaml
 
-from sap_core.data.source import DataSet, Noise
+from sap_core.data.source import DataSet, NoiseKind
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path for group in ("dataset", "noise", "model") for path in (CONF / group).glob("*.yaml"))
-MANDATORY = {"folder": "pets", "file": "pets.npz", "shape": [3, 8, 8], "num_classes": 2, "num_train": 6, "num_test": 2, "size": 8}
+MANDATORY = {
+    "folder": "pets", "table": "pets.csv", "file": "pets.npz", "shape": [3, 8, 8],
+    "num_classes": 2, "num_train": 6, "num_test": 2, "size": 8,
+}  # fmt: skip
 
 
 def read(path):
@@ -49,9 +52,9 @@ def test_the_class_can_be_made_from_the_file(path):
         assert isinstance(kind(10, (1, 32, 32), **given), torch.nn.Module)
     else:
         filled = {key: MANDATORY[key] if value == "???" else value for key, value in given.items()}
-        made = kind(**({**filled, "validation": 2} if "num_train" in given else filled))
-        assert isinstance(made, DataSet if path.parent.name == "dataset" else Noise)
+        made = kind(**({**filled, "validation": 2} if path.stem in ("folder", "table", "tensors") else filled))
+        assert isinstance(made, DataSet if path.parent.name == "dataset" else NoiseKind)
 
 
 def test_there_are_files_to_test():
-    assert len(FILES) >= 14
+    assert len(FILES) >= 23

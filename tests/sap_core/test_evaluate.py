@@ -149,6 +149,22 @@ def test_every_model_is_scored_in_its_quick_form(monkeypatch):
     assert open_pieces == ["evaluate", "report"]
 
 
+def test_small_batches_are_filled_up_and_only_what_was_asked_for_comes_back_and_is_booked():
+    sizes, meter = [], CostMeter()
+
+    class Doubles(nn.Module):
+        def forward(self, inputs):
+            sizes.append(len(inputs))
+            return 2 * inputs
+
+    for count in (1, 3, evaluate.SMALLEST, 40):
+        inputs = torch.randn(count, 2, 3)
+        with meter("evaluate"):
+            assert torch.equal(evaluate.answers(Doubles(), inputs, meter), 2 * inputs)
+    assert sizes == [evaluate.SMALLEST] * 3 + [40]
+    assert [piece.forwards for piece in meter.pieces] == [1, 3, evaluate.SMALLEST, 40]
+
+
 def test_a_trusted_set_is_judged():
     scores = Evaluator(prepared()).trusted(torch.tensor([0, 2, 3, 5]))  # given 0, 0, 0, 1; right: 0 and 3
     assert scores == {"trusted_precision": 2 / 4, "trusted_class_min": 0, "trusted_class_max": 3}

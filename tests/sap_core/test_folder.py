@@ -3,7 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sap_core.data.folder import FilePixels, Folder
+from sap_core.data.assemble import prepare
+from sap_core.data.folder import Folder
+from sap_core.data.image_files import FilePixels
 from sap_core.data.samples import Preprocess, SampleView
 from sap_core.data.source import DataSet
 from sap_core.errors import UserError
@@ -91,7 +93,7 @@ def test_the_fingerprint_tells_names_and_contents(root):
     path = root / "pets" / "train" / "dog" / "1.png"
     path.rename(path.with_name("9.png"))
     renamed = Folder(**OPTIONS).inspect(root)
-    path.with_name("9.png").write_bytes(b"other")
+    Image.fromarray(picture(77)).save(path.with_name("9.png"))
     changed = Folder(**OPTIONS).inspect(root)
     assert len({first.digest, renamed.digest, changed.digest}) == 3
     with pytest.raises(UserError, match=rf"{changed.digest}.*dataset\.verify=false"):
@@ -122,10 +124,71 @@ def test_what_does_not_fit_the_folder_is_refused_with_the_right_value(root, chan
             read(root)
 
 
-def test_a_class_that_is_missing_in_the_test_part_is_named(root):
+def test_absent_and_unknown_classes_are_counted_and_named(root):
     (root / "pets" / "test" / "dog").rename(root / "pets" / "test" / "cow")
-    with pytest.raises(UserError, match=r"no readable folder .*test/dog"):
+    with pytest.raises(UserError, match=r"test' lacks 1 of 2 class folders: dog"):
         Folder(**OPTIONS).load(root)
+    (root / "pets" / "test" / "dog").mkdir()
+    with pytest.raises(UserError, match=r"test' has class folders that the training part lacks: 1: cow"):
+        Folder(**OPTIONS).load(root)
+    (root / "pets" / "test" / "cow" / "0.png").rename(root / "pets" / "test" / "cat" / "1.png")
+    (root / "pets" / "test" / "cow").rmdir()
+    with pytest.raises(UserError, match=r"test' has 1 of 2 class folders without an image: dog"):
+        Folder(**OPTIONS).load(root)
+
+
+def test_a_missing_test_folder_is_refused_and_another_name_is_taken(root):
+    (root / "pets" / "test").rename(root / "pets" / "val")
+    with pytest.raises(UserError, match=r"no readable folder '.*pets/test'"):
+        Folder(**OPTIONS).inspect(root)
+    assert len(Folder(**OPTIONS, test_folder="val").load(root).test) == 2
+
+
+def test_a_validation_folder_of_its_own_follows_the_training_images(root):
+    for label, name in enumerate(("cat", "dog")):
+        (root / "pets" / "val" / name).mkdir(parents=True)
+        Image.fromarray(picture(50 + label)).save(root / "pets" / "val" / name / "0.png")
+    data = Folder(**{**OPTIONS, "num_train": 8, "num_val": 2})
+    source = data.load(root)
+    assert source.own_validation == 2
+    assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
+    assert (source.train.fetch(torch.tensor([7])).numpy()[0] == picture(51).transpose(2, 0, 1)).all()
+    with pytest.raises(UserError, match=r"holds 6 images where dataset\.num_train=7; set dataset\.num_train=8"):
+        Folder(**{**OPTIONS, "num_train": 9, "num_val": 2}).load(root)
+    with pytest.raises(UserError, match=r"dataset\.validation must be 3"):
+        Folder(**{**OPTIONS, "num_train": 9, "num_val": 3})
+
+
+def test_damaged_images_are_counted_before_a_run(root):
+    cat = root / "pets" / "train" / "cat"
+    (cat / "0.png").write_bytes(b"")
+    (cat / "2.png").write_bytes((cat / "2.png").read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"2 of 8 image files below '.*pets' are damaged or no images: .*cat/0\.png.*cat/2\.png"):
+        Folder(**OPTIONS).inspect(root)
+    with pytest.raises(UserError, match=r"1 of 8 image files .*cat/0\.png' \(empty\)"):
+        Folder(**OPTIONS, check="size").inspect(root)
+
+
+def test_names_and_sizes_alone_make_a_fingerprint(root):
+    data = Folder(**OPTIONS, check="size")
+    first = data.inspect(root)
+    path = root / "pets" / "train" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert len({first.digest, data.inspect(root).digest, Folder(**OPTIONS).inspect(root).digest}) == 3
+
+
+def test_synthetic_noise_acts_on_a_folder(root):
+    """The reference's noise left folders untouched, because it changed a list that nothing reads."""
+    spec = {
+        "dataset": {"target": "sap_core.data.folder.Folder", "settings": {**OPTIONS, "truth_known": True}},
+        "noise": {"target": "sap_core.data.noise.Symmetric", "settings": {"rate": 0.5}},
+        "model": {"target": "sap_core.models.small_cnn.SmallCNN", "settings": {"width": 4}},
+        "preprocess": {"normalise": True, "augment": "none", "padding": 4}, "seed": 3, "limit": None,
+    }  # fmt: skip
+    made = prepare(spec, root, torch.device("cpu"))
+    served = [label for part in (made.train, made.val) for batch in part.batches(2) for label in batch.labels.tolist()]
+    true = [made.truth.of(batch.index)[place].item() for part in (made.train, made.val) for batch in part.batches(2) for place in range(2)]
+    assert sum(a != b for a, b in zip(served, true, strict=True)) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from sap_core.data.cifar10 import CIFAR10
 from sap_core.data.cifar100 import CIFAR100
 from sap_core.data.fashion_mnist import FashionMNIST
 from sap_core.data.mnist import MNIST
-from sap_core.data.noise import Asymmetric, Hierarchical, NoNoise, Symmetric
+from sap_core.data.noise import Asymmetric, Hierarchical, NoNoise, PairFlip, Symmetric
 from sap_core.data.source import Classes, Noise
 from sap_core.errors import UserError
 from sap_core.seeding import stream
 
-KINDS = (Symmetric, Asymmetric, Hierarchical)
+KINDS = (Symmetric, Asymmetric, Hierarchical, PairFlip)
 RNG = stream(12484, "noise", "test")
 
 
@@ -59,8 +59,8 @@ def test_a_higher_rate_corrupts_more_and_changes_nothing_else(kind):
     labels = balanced(100, 40)
     low, high = (kind(rate).corrupt(labels, data, RNG) for rate in (0.10, 0.25))
     hit = low != labels
-    assert int(hit.sum()) == 400
-    assert int((high != labels).sum()) == 1_000
+    assert int(hit.sum()) == (400 if kind is not PairFlip else 398)
+    assert int((high != labels).sum()) == (1_000 if kind is not PairFlip else 1_021)
     assert torch.equal(high[hit], low[hit])
 
 
@@ -83,6 +83,9 @@ def test_corruption_is_keyed_by_the_stream_and_leaves_its_input_alone(kind):
         (Asymmetric(0.25), "32fca4c15fe582ea"),
         (Asymmetric(0.25, per_class=True), "ea71edc6df2fbd07"),
         (Hierarchical(0.25), "1dc4f4e3eac83a31"),
+        (Asymmetric(0.25, exact=False), "fdbc7bd8f7abd6d1"),
+        (PairFlip(0.25), "4a683928059e4fcb"),
+        (PairFlip(0.25, exact=True), "31e26de7216cda7e"),
     ],
 )
 def test_the_corrupted_labels_never_change_without_a_new_version(noise, golden):
@@ -166,3 +169,62 @@ def test_missing_structure_is_named():
 
 def test_all_kinds_meet_the_interface():
     assert all(isinstance(noise, Noise) for noise in (NoNoise(), *(kind(0.1) for kind in KINDS)))
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate"),
+    [
+        (Symmetric(0.25, exact=False), 0.25),
+        (Symmetric(0.25, exact=False, exclude_true=False), 0.25 * 9 / 10),
+        (Asymmetric(0.25, exact=False), 0.125),
+        (Asymmetric(0.25, exact=False, bidirectional=True), 0.25),
+        (PairFlip(0.45), 0.45),
+    ],
+    ids=str,
+)
+def test_independent_kinds_keep_their_rate_within_four_standard_errors(noise, rate):
+    labels = balanced(10, 4_000)
+    share = float((noise.corrupt(labels, CIFAR10.classes, RNG) != labels).double().mean())
+    assert abs(share - rate) < 4 * math.sqrt(rate * (1 - rate) / len(labels))
+    assert share != rate, "a count that is exact by chance would hide that samples are not independent"
+
+
+@pytest.mark.parametrize(
+    ("noise", "count"),
+    [
+        (Symmetric(0.13), 130),
+        (Asymmetric(0.13, bidirectional=True), 130),
+        (Asymmetric(0.13, per_class=True, bidirectional=True), 130),
+        (Asymmetric(0.13, per_class=True), 65),
+        (Hierarchical(0.13), 130),
+        (PairFlip(0.13, exact=True), 130),
+    ],
+    ids=str,
+)
+def test_counting_kinds_are_exact_to_the_last_label(noise, count):
+    labels = balanced(10, 100)
+    assert int((noise.corrupt(labels, CIFAR10.classes, RNG) != labels).sum()) == count
+
+
+def test_bidirectional_noise_swaps_the_classes_of_each_pair():
+    labels = balanced(10, 200)
+    given_labels = Asymmetric(0.4, bidirectional=True).corrupt(labels, CIFAR10.classes, RNG)
+    changed = given_labels != labels
+    pairs = {(0, 2), (4, 7), (1, 9), (3, 5), (6, 8)}
+    found = set(zip(labels[changed].tolist(), given_labels[changed].tolist(), strict=True))
+    assert found == pairs | {(second, first) for first, second in pairs}
+    with pytest.raises(UserError, match=r"noise\.bidirectional=true needs pairs"):
+        Asymmetric(0.1, bidirectional=True).corrupt(labels, MNIST.classes, RNG)
+
+
+def test_asymmetric_options_that_contradict_each_other_are_refused():
+    with pytest.raises(UserError, match="choose one of them"):
+        Asymmetric(0.1, per_class=True, exact=False)
+
+
+def test_pair_flipping_takes_the_next_class():
+    labels = balanced(7, 50)
+    given_labels = PairFlip(0.5).corrupt(labels, Classes(7), RNG)
+    changed = given_labels != labels
+    assert torch.equal(given_labels[changed], (labels[changed] + 1) % 7)
+    assert set(labels[changed].tolist()) == set(range(7))

@@ -212,6 +212,49 @@ def test_a_method_without_spaces_has_one_setting(check):
     assert len(cell.searches[0].settings) == 1
 
 
+def test_noise_that_people_made_has_a_share_but_no_rate(check):
+    human = shipped("noise", "human_worst")
+    cell = check({"dataset": shipped("dataset", "cifar10"), "noise": human})
+    assert (cell.name, cell.noise_rate, cell.wrong_share) == ("cifar10/human_worst/small_cnn/sgd", None, 0.40208)
+    assert check().wrong_share == 0.25
+    with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be asked"):
+        check({"dataset": shipped("dataset", "cifar10"), "noise": human | {"rate": 0.2}})
+    with pytest.raises(UserError, match="exists for CIFAR10 alone"):
+        check({"noise": human})
+
+
+@pytest.mark.parametrize("name", ["instance", "classifier", "human_aggregate", "pairflip"])
+def test_no_kind_of_noise_is_added_to_labels_that_are_wrong_already(check, name):
+    folder = shipped("dataset", "folder") | {"folder": "x", "num_classes": 2, "num_train": 100, "num_test": 10, "size": 8}
+    with pytest.raises(UserError, match=f"noise={name} cannot be added to folder"):
+        check({"dataset": folder, "noise": shipped("noise", name)}, methods=["sap"])
+
+
+def test_a_class_without_corruption_is_no_noise(check):
+    with pytest.raises(UserError, match="noise"):
+        check({"noise": {"name": "mine", "_target_": "sap_core.data.digits.Digits"}})
+
+
+FOLDER = {"folder": "x", "num_classes": 2, "num_train": 100, "num_test": 10, "size": 8}
+
+
+def test_methods_that_must_be_told_are_refused_where_nobody_knows(check):
+    folder = shipped("dataset", "folder") | FOLDER
+    none = shipped("noise", "none")
+    for method in ("scrub", "ssd", "finetune", "retrain"):
+        with pytest.raises(UserError, match=f"method {method}@.* needs verified samples .* of folder are unknown; name a file"):
+            check({"dataset": folder, "noise": none}, methods=[method])
+    assert check({"dataset": folder | {"verified": "audit.csv"}, "noise": none}, methods=["scrub", "sap"]).searches
+    assert check({"dataset": folder | {"truth_known": True}, "noise": none}, methods=["scrub"]).searches
+
+
+def test_a_set_with_clean_validation_labels_needs_no_clean_training_labels(check):
+    cell = check({"dataset": shipped("dataset", "clothing1m"), "noise": shipped("noise", "none")}, methods=["sap"])
+    assert cell.sizes == (1_000_000, 14_313, 10_526)
+    with pytest.raises(UserError, match="noise=symmetric cannot be added to clothing1m"):
+        check({"dataset": shipped("dataset", "clothing1m")}, methods=["sap"])
+
+
 def test_one_computation_under_two_names_is_refused(check, plan_of):
     twin = copy.deepcopy(plan_of("experiment=demo").composed.cells[0]["method"]["sap"]) | {"name": "twin"}
     with pytest.raises(UserError, match="methods 'sap' and 'twin' are the same computation in spaces of the same name"):

@@ -12,8 +12,11 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import pytest
 from torch import nn
 
+from sap_core.api import Trainer
 from sap_core.errors import UserError
 from sweeper.declared import class_of, declare
+from trainers.sam import SAM
+from trainers.sgd import SGD
 
 RECIPE = {"target": "trainers.sgd.SGD", "settings": {}}
 
@@ -204,6 +207,25 @@ def test_an_inherited_constructor_is_checked_too():
     sys.modules["toy_plugin"].Loaded = Loaded
     with pytest.raises(UserError, match=r"model\.width='wide' is of the wrong type or value; allowed: a whole number"):
         declare({"_target_": "toy_plugin.Loaded", "width": "wide"}, "model", nn.Module, ["toy_plugin"])
+
+
+def test_a_flat_part_is_written_beside_its_owners_fields_and_its_defaults_are_left_out_of_the_identity():
+    given = {"_target_": "trainers.sam.SAM", "rho": 0.1, "adaptive": False, "epochs": 3, "momentum": 0.9, "decay_epochs": []}
+    found = declare(given, "trainer", Trainer)
+    assert found.identity() == {"target": "trainers.sam.SAM", "version": 1, "settings": {"epochs": 3, "rho": 0.1}}
+    assert found.settings["batch_size"] == 64, "settings are complete"
+    assert "recipe" not in found.settings
+    assert found.instance == SAM(rho=0.1, recipe=SGD(epochs=3))
+    with pytest.raises(UserError, match=r"unknown key 'recipe' in trainer; allowed: rho, adaptive, norm_updates, epochs"):
+        declare(given | {"recipe": 1}, "trainer", Trainer)
+    with pytest.raises(UserError, match=r"trainer\.epochs='many' is of the wrong type"):
+        declare(given | {"epochs": "many"}, "trainer", Trainer)
+
+
+def test_options_that_sgd_got_later_changed_no_identity():
+    assert declare({"_target_": "trainers.sgd.SGD"}, "trainer", Trainer).identity() == {
+        "target": "trainers.sgd.SGD", "version": 1, "settings": {},
+    }  # fmt: skip
 
 
 def test_entries_construct_what_was_declared():

@@ -179,6 +179,13 @@ def test_the_papers_table_as_a_dry_run_prints_it(table1):
 def test_wrong_labels_cost_the_information_they_are(plan_of):
     told = {row.labels["method"]: row.labels["information"] for row in plan_of("experiment=demo").plan.jobs}
     assert told == {"vanilla": "none", "retrain": "oracle", "finetune": "oracle", "ssd": "oracle", "scrub": "oracle", "sap": "scored"}
+    equal = plan_of("experiment=equal_information_small").plan.jobs
+    by_space = {(job.labels["method"], job.labels["space"]): job.labels["information"] for job in equal if job.kind == "tune"}
+    assert {space for told_by, space in by_space if told_by == "scrub"} == {"grid_a", "scored"}
+    assert {told for (_, space), told in by_space.items() if space in ("scored", "alpha16")} == {"scored"}
+    assert {told for (_, space), told in by_space.items() if space in ("grid", "grid_a", "expert")} == {"oracle"}
+    cleaned = plan_of("experiment=cleaning").plan.jobs
+    assert {job.labels["information"] for job in cleaned if job.labels["method"] in ("loss_filter", "relabel")} == {"scored"}
 
 
 def test_validation_labels_are_called_what_they_are(plan_of):
@@ -231,3 +238,32 @@ def test_forecasts_add_up(plan_of):
     plan = plan_of("experiment=demo").plan
     assert sum(row.forecast_flops for row in plan.rows) == pytest.approx(sum(job.forecast_flops for job in plan.jobs))
     assert all(job.forecast_flops > 0 for job in plan.jobs)
+
+
+def test_noise_that_people_made_is_planned_as_noise(plan_of):
+    plan = plan_of(
+        "experiment=demo", "name=people", "methods=[sap]", "seeds=[1]", "cells=[{dataset: cifar10, noise: human_worst, model: small_cnn}]"
+    ).plan
+    labels = plan.jobs[0].labels
+    assert (labels["noise"], labels["noise_rate"], labels["val_labels"]) == ("human_worst", None, "noisy")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "more", "labels", "told"),
+    [
+        ("clothing1m", "dataset.verified=clothing1m/verified.csv", "clean", "verified_file"),
+        ("webvision", "dataset.verified=audit.csv", "noisy", "verified_file"),
+        ("imagenette", "dataset.size=64", "clean", "oracle"),
+    ],
+)
+def test_who_verified_samples_and_what_validation_labels_are(plan_of, dataset, more, labels, told):
+    plan = plan_of(
+        "experiment=demo",
+        f"name={dataset}",
+        "methods=[ssd]",
+        "seeds=[1]",
+        f"cells=[{{dataset: {dataset}, noise: none, model: small_cnn}}]",
+        more,
+    ).plan
+    assert {job.labels["val_labels"] for job in plan.jobs} == {labels}
+    assert {job.labels["method"]: job.labels["information"] for job in plan.jobs} == {"vanilla": "none", "ssd": told}

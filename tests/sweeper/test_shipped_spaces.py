@@ -12,9 +12,11 @@ from sap_core.api import Sizes
 CONF = Path(__file__).parents[2] / "conf"
 METHODS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "method").glob("*.yaml"))}
 EVERY = [f"{method}@{space}" for method, file in METHODS.items() for space in file["spaces"]]
-EXPERIMENTS = ["demo", "fashion", "table1"]
+EXPERIMENTS = ["demo", "fashion", "table1", "correctors", "cleaning", "equal_information", "equal_information_small"]
 
-COUNTS = {"scrub@grid_a": 675, "scrub@grid_b": 675, "sap@alpha16": 16, "sap@alpha16_size5": 80, "sap@alpha4_size4": 16, "ssd@grid": 50}
+COUNTS = {"scrub@grid_a": 675, "scrub@grid_b": 675, "sap@alpha16": 16, "sap@alpha16_size5": 80, "sap@alpha4_size4": 16, "ssd@grid": 50,
+    "scrub@scored": 675, "sap@expert": 16,
+}  # fmt: skip
 """Sizes that the paper, the tables or the YAML files name."""
 
 FEWER = {}

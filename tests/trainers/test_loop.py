@@ -158,7 +158,7 @@ def test_a_run_that_had_stopped_by_itself_does_not_train_on(toys):
     def training():
         return Training(
             net, Parts({"net": net}), lambda moment: [moment.epoch], lambda batch, _: steps.append(batch) or Report(1, {}),
-            lambda epoch: 0.0, lambda moment: End(stop=moment.epoch == 2),
+            lambda epoch: 0.0, lambda moment, totals: End(stop=moment.epoch == 2),
         )  # fmt: skip
 
     run = toys.StoringRun()

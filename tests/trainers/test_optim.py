@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from sap_core.errors import UserError
 from trainers import optim
@@ -37,9 +37,38 @@ def test_a_decay_acts_strictly_after_its_epoch():
     assert optim.step(1.0, 4, (3,), 0.1) == 0.1
 
 
-@pytest.mark.parametrize("schedule", optim.SCHEDULES)
+@pytest.mark.parametrize("schedule", [name for name in optim.SCHEDULES if name != "plateau"])
 def test_every_named_schedule_is_served_and_starts_at_the_base(schedule):
     assert optim.rate_at(schedule, 0.3, 1, 10, (4,), 0.5) == pytest.approx(0.3)
+
+
+def test_plateau_is_no_function_of_the_epoch():
+    with pytest.raises(ValueError, match="plateau"):
+        optim.rate_at("plateau", 0.3, 1, 10, (), 0.5)
+
+
+def test_every_so_many_epochs_is_torchs():
+    expected = torch_rates(lambda o: StepLR(o, 4, 0.5), 14)
+    assert [optim.rate_at("step", 0.1, epoch, 14, (), 0.5, 4) for epoch in range(1, 15)] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"schedule": "step"}, r"schedule=step needs either decay_epochs .* or decay_every"),
+        ({"schedule": "step", "decay_epochs": (3,), "decay_every": 2}, r"needs either decay_epochs .* or decay_every"),
+        ({"schedule": "plateau"}, r"schedule=plateau needs plateau_patience"),
+        ({"schedule": "cosine", "decay_epochs": (3,)}, r"belong to schedule=step, but schedule=cosine"),
+        ({"schedule": "plateau", "plateau_patience": 3, "decay_every": 2}, r"belong to schedule=step, but schedule=plateau"),
+        ({"schedule": "constant", "plateau_patience": 3}, r"belongs to schedule=plateau, but schedule=constant"),
+        ({"schedule": "plateau", "plateau_patience": 0}, r"plateau_patience=0 is too small"),
+        ({"schedule": "step", "decay_every": 0}, r"decay_every=0 is too small"),
+        ({"schedule": "step", "decay_epochs": (4, 0)}, r"decay_epochs=0 is too small"),
+    ],
+)
+def test_a_schedule_has_its_own_knobs_and_no_other(given, said):
+    with pytest.raises(UserError, match=said):
+        optim.check_schedule(where="trainer", **given)
 
 
 def test_an_unknown_schedule_is_refused_with_the_near_and_all_names():

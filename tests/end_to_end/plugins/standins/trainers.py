@@ -16,7 +16,7 @@ from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
 from trainers import optim
-from trainers.loop import End, Moment, Parts, Report, Training, train
+from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
 
 RATE, BATCH = 0.05, 24
 
@@ -104,7 +104,7 @@ class Slow:
             optim.descend(losses.mean(), optimiser)
             return Report(len(batch.labels), {"loss": losses.detach().sum()})
 
-        def finish(moment: Moment) -> End:
+        def finish(moment: Moment, totals: Totals) -> End:
             return End(scalars={"moment": float(moment.epoch)})
 
         training = Training(net, Parts({"net": net}, {"net": optimiser}), batches, step, _constant, finish)

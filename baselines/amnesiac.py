@@ -1,0 +1,97 @@
+"""Amnesiac relabelling: wrong samples get random other labels, and the network trains on them and on right samples together.
+
+Source: Graves, Nagisetty and Ganesh, "Amnesiac machine learning", AAAI 2021, in the form in which the bad-teaching and SSD papers' codes
+run it under that name: one random label per forget sample, drawn once; one mixed and shuffled set; Adam at rate 1e-4, batches of 128,
+three epochs. (Amnesiac unlearning proper subtracts the updates of the batches that held forget samples, which a trained network no longer
+knows.)
+
+Deviations: `labels` = "runner_up" is ours (see `relabelling`); unaugmented images by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines import relabelling
+from baselines import samples as chosen
+from baselines.relabelling import Labels
+from baselines.samples import Joined, Relabelled, Source
+from baselines.trajectory import Trajectory
+from sap_core.api import Batch, Kind, Need, Passes, Run, Sizes, Task, View
+from sap_core.errors import at_least, unknown
+from sap_core.seeding import stream
+from trainers.loop import Moment
+
+
+@dataclass(frozen=True)
+class Amnesiac:
+    """See the module. Settings that differ only in `epochs` are one family."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 1.0e-4
+    epochs: int = 3
+    batch_size: int = 128
+    labels: Labels = "random"
+    num_retain: int = 5000
+    num_forget: int = 1000
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("amnesiac", self.source, self.num_retain, self.num_forget)
+        at_least("amnesiac", 1, epochs=self.epochs, batch_size=self.batch_size)
+        if self.labels not in get_args(Labels):
+            raise unknown("kind of new labels", self.labels, get_args(Labels), "amnesiac.labels")
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression."""
+        chosen.check_classes("amnesiac", kind, "gives forget samples other classes")
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than the set is the set."""
+        return ("amnesiac", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain + self.num_forget))))
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[Amnesiac], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        first.refuse(task.kind, model)
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        if first.labels == "random":
+            labels_N = relabelling.others(forget.labels, task.num_outputs, stream(task.seed, "correct", "labels"))
+        else:
+            with run.meter("collect"):
+                labels_N = relabelling.runner_up(model, forget, run)
+        both = Joined((retain, Relabelled(forget, labels_N)))
+        views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+        trajectory = Trajectory.start_adam(model)
+
+        def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+            return functional.cross_entropy(net(batch.inputs), batch.labels)
+
+        def advance(epoch: int) -> None:
+            moment = Moment(epoch, stream(task.seed, "correct", epoch, "relabelled"))
+            batches = both.batches(first.batch_size, moment.rng, views)
+            trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+
+        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[Amnesiac], sizes: Sizes) -> Passes:
+        """The longest setting's passes, and one over the forget samples where the network names their new labels."""
+        first = settings[0]
+        passes = (first.num_retain + first.num_forget) * max(setting.epochs for setting in settings)
+        named = first.num_forget if first.labels == "runner_up" else 0
+        return chosen.scoring(first, sizes) + Passes(forwards=passes + named, backwards=passes)

@@ -1,0 +1,122 @@
+"""Bad Teacher: on wrong samples the student imitates a network that knows nothing, on right ones the network it was.
+
+Source: Chundawat, Tarun, Mandal and Kankanhalli, "Can bad teaching induce forgetting? Unlearning in deep networks using an incompetent
+teacher", AAAI 2023. With the competent teacher t (the noisy model), the incompetent one u (a fresh network), both frozen, the student s
+(starts as t, in train mode) and temperature T, each batch of retain and forget samples mixed descends
+
+    mean over the batch of KL( softmax(u / T) || softmax(s / T) )  for forget samples,  KL( softmax(t / T) || softmax(s / T) )  for others
+
+with Adam. No label is looked at. The defaults are those of its use as a baseline in the SSD paper's code (rate 1e-4, one epoch, batches
+of 256, T = 1).
+
+Deviations: the mean is over the batch; the reference code also divides by the number of classes, a constant factor that Adam does not
+feel. Retain samples are those that the method is given, not 30 % of all. Unaugmented images by default, so that teachers run once.
+
+Shapes: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines import samples as chosen
+from baselines.samples import Joined, Source
+from baselines.teachers import Teacher, live, remembered
+from baselines.trajectory import Trajectory
+from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.errors import UserError, at_least
+from sap_core.models.ensemble import Ensemble
+from sap_core.seeding import stream
+from trainers.loop import Moment
+
+
+@dataclass(frozen=True)
+class BadTeacher:
+    """See the module. Settings that differ only in `epochs` are one family."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 1.0e-4
+    epochs: int = 1
+    batch_size: int = 256
+    temperature: float = 1.0
+    num_retain: int = 5000
+    num_forget: int = 1000
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("bad_teacher", self.source, self.num_retain, self.num_forget)
+        at_least("bad_teacher", 1, epochs=self.epochs, batch_size=self.batch_size)
+        if not self.temperature > 0:
+            raise UserError(f"bad_teacher.temperature={self.temperature:g} must be above 0")
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression."""
+        chosen.check_classes("bad_teacher", kind, "compares distributions over classes")
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than the set is the set."""
+        return ("bad_teacher", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain + self.num_forget))))
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[BadTeacher], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        first.refuse(task.kind, model)
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        with run.meter("collect"):
+            teacher = _teacher(first, model, retain, forget, task, run)
+        both = Joined((retain, forget))
+        views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+        trajectory = Trajectory.start_adam(model)
+
+        def loss_of(student: nn.Module, batch: Batch) -> Tensor:
+            target_log = functional.log_softmax(teacher(batch) / first.temperature, dim=1)
+            student_log = functional.log_softmax(student(batch.inputs) / first.temperature, dim=1)
+            return functional.kl_div(student_log, target_log, reduction="batchmean", log_target=True)
+
+        def advance(epoch: int) -> None:
+            moment = Moment(epoch, stream(task.seed, "correct", epoch, "teach"))
+            batches = both.batches(first.batch_size, moment.rng, views)
+            trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+
+        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[BadTeacher], sizes: Sizes) -> Passes:
+        """The student's passes, and the teachers': once per sample, or both at every step where images are augmented."""
+        first = settings[0]
+        student = (first.num_retain + first.num_forget) * max(setting.epochs for setting in settings)
+        teachers = 2 * student if first.augment else first.num_retain + first.num_forget
+        return chosen.scoring(first, sizes) + Passes(forwards=student + teachers, backwards=student)
+
+
+def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run) -> Teacher:
+    """The incompetent teacher's logits for forget samples, the competent one's for retain samples."""
+    known = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are the baseline's own
+    competent, incompetent = deepcopy(model).eval(), task.build(known).to(task.device).eval()
+    if not setting.augment:
+        return remembered([(competent, retain), (incompetent, forget)], run)
+    forgotten = torch.zeros(retain.universe, dtype=torch.bool)
+    forgotten[forget.index] = True
+    good, bad = live(competent, run), live(incompetent, run)
+
+    def teacher(batch: Batch) -> Tensor:
+        forget_B = forgotten[batch.index].to(batch.labels.device)
+        return torch.where(forget_B.unsqueeze(1), bad(batch), good(batch))
+
+    return teacher

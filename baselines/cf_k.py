@@ -1,0 +1,74 @@
+"""CF-k: only the last k layers train on, on correctly labelled samples; what the others hold is kept.
+
+Source: Goel, Prabhu, Sanyal, Lim, Torr and Kumaraguru, "Towards adversarial evaluations for inexact machine unlearning" (catastrophic
+forgetting of the last k layers), as in the corrective unlearning benchmark (Goel et al. 2024): gradient descent with momentum 0.9 and
+weight decay 5e-4 on the retain samples, the frozen part in evaluation mode.
+
+Deviations: a constant rate, so that fewer epochs are a prefix of more (the benchmark counts steps and lets the rate fall linearly); what
+counts as a layer (see `layers`); unaugmented images by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
+
+from torch import nn
+
+from baselines import samples as chosen
+from baselines.finetune import along
+from baselines.layers import all_but_last
+from baselines.samples import Source
+from baselines.trajectory import Trajectory
+from sap_core.api import Kind, Need, Passes, Run, Sizes, Task
+from sap_core.errors import at_least
+
+
+@dataclass(frozen=True)
+class CFk:
+    """Gradient descent on retain samples over the weights of the last `k` layers."""
+
+    version: ClassVar[int] = 1
+
+    k: int = 2
+    learning_rate: float = 1.0e-2
+    epochs: int = 10
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    num_retain: int = 5000
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("cf_k", self.source, self.num_retain)
+        at_least("cf_k", 1, k=self.k, epochs=self.epochs, batch_size=self.batch_size)
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError where the network has fewer than k layers."""
+        all_but_last(network, self.k, "cf_k")
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than the set is the set."""
+        return ("cf_k", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain))))
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[CFk], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        frozen = all_but_last(model, first.k, "cf_k")
+        retain = chosen.retain_of(first, model, task, run)
+        yield from along(settings, Trajectory.start(model, first.momentum, first.weight_decay, frozen), retain, task, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[CFk], sizes: Sizes) -> Passes:
+        """The longest setting's passes; backward ones count whole, though they end at the last frozen layer."""
+        passes = settings[0].num_retain * max(setting.epochs for setting in settings)
+        return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

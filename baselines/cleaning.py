@@ -1,0 +1,165 @@
+"""What data cleaning has in common: predictions for the training samples, and training on what is left of them.
+
+Cleaning looks at how a network's predictions disagree with the given labels. `predictions` says whose they are:
+
+- `in_sample`: the given network's, on the very samples it was trained on. One forward pass; but a network that has learned its wrong
+  labels by heart disagrees with few of them.
+- `out_of_sample`: cross-validation. The training split is cut at random into `folds` parts, and each is predicted by a network that the
+  recipe of the baseline trains on the others: so many trainings, each on (folds - 1) / folds of the samples.
+
+`then` says what follows: `retrain` is the baseline's recipe from scratch on the cleaned samples (see `retrain`), `finetune` goes on from
+the given network (see `finetune`). Both stages are booked: the predictions in phase select, with all trainings inside it.
+
+Nothing is verified: what these methods know is scored.
+
+Shapes: N training samples, C outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from baselines.finetune import Descends, along
+from baselines.samples import SCORING_BATCH
+from baselines.trajectory import Trajectory
+from sap_core.api import Kind, Passes, Run, Samples, Sizes, Task, Trainer
+from sap_core.cost import CostMeter
+from sap_core.errors import at_least, unknown
+from sap_core.models.modes import evaluating
+from sap_core.run import PlainRun
+from sap_core.seeding import stream
+
+Predictions = Literal["in_sample", "out_of_sample"]
+Then = Literal["retrain", "finetune"]
+
+
+class Cleans(Descends, Protocol):
+    """What every setting of a cleaning method has."""
+
+    @property
+    def recipe(self) -> Trainer: ...
+    @property
+    def predictions(self) -> Predictions: ...
+    @property
+    def folds(self) -> int: ...
+    @property
+    def then(self) -> Then: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def check(method: str, setting: Cleans) -> None:
+    """Raises UserError for values that make no sense."""
+    if setting.predictions not in get_args(Predictions):
+        raise unknown("kind of predictions", setting.predictions, get_args(Predictions), f"{method}.predictions")
+    if setting.then not in get_args(Then):
+        raise unknown("training", setting.then, get_args(Then), f"{method}.then")
+    at_least(method, 2, folds=setting.folds)
+    at_least(method, 1, epochs=setting.epochs, batch_size=setting.batch_size)
+
+
+def family(method: str, setting: Cleans, *own: Hashable) -> Hashable:
+    """All that a setting's numbers hang on but the epochs of fine-tuning; `own` is what the method adds."""
+    folds = setting.folds if setting.predictions == "out_of_sample" else 0
+    descent = (setting.learning_rate, setting.batch_size, setting.momentum, setting.weight_decay, setting.augment)
+    return (method, setting.recipe, folds, setting.then, descent if setting.then == "finetune" else (), *own)
+
+
+def computation(family: Hashable, setting: Cleans) -> Hashable:
+    """Retraining knows no epochs but its recipe's."""
+    return family, setting.epochs if setting.then == "finetune" else 0
+
+
+def predicted(setting: Cleans, model: nn.Module, task: Task, run: Run) -> Tensor:
+    """(N, C) float64 outputs for the training samples, on the CPU.
+
+    Raises:
+        FloatingPointError: an output is not finite: a network has diverged.
+    """
+    with run.meter("select"):
+        if setting.predictions == "in_sample":
+            outputs_NC = _outputs(model, task.train, run)
+        else:
+            outputs_NC = _cross_validated(setting, task, run)
+    if not outputs_NC.isfinite().all():
+        raise FloatingPointError("the network's outputs are not finite on some training samples, so it has diverged")
+    return outputs_NC
+
+
+def errors(outputs_NC: Tensor, labels_N: Tensor, kind: Kind) -> Tensor:
+    """(N,) cross-entropy in nats, or squared residuals summed over outputs."""
+    if kind == "regression":
+        return (outputs_NC - labels_N.to(outputs_NC).reshape(outputs_NC.shape)).square().sum(1)
+    return -outputs_NC.log_softmax(1).gather(1, labels_N.view(-1, 1)).squeeze(1)
+
+
+def worst(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
+    """(N,) bool: the int(share * N) samples of largest error; of equals, those further back in the training set."""
+    by_index = index_N.argsort(stable=True)
+    rising = by_index[errors_N[by_index].argsort(stable=True)]
+    found = torch.zeros(len(errors_N), dtype=torch.bool)
+    found[rising[len(rising) - int(share * len(rising)) :]] = True
+    return found
+
+
+def trained(settings: Sequence[Cleans], cleaned: Samples, model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+    """Trains on the cleaned samples, once for the family; a retraining resumes from `run.saved()` as the recipe does."""
+    first = settings[0]
+    if first.then == "finetune":
+        yield from along(settings, Trajectory.start(model, first.momentum, first.weight_decay), cleaned, task, run)
+        return
+    fitted = first.recipe.fit(replace(task, train=cleaned, declared=frozenset()), run).model.eval()
+    for position in range(len(settings)):
+        yield position, fitted
+
+
+def forecast(settings: Sequence[Cleans], sizes: Sizes, kept: int) -> Passes:
+    """The predictions' passes, and those of training on `kept` samples."""
+    first = settings[0]
+    passes = Passes(forwards=sizes.train)
+    if first.predictions == "out_of_sample":
+        for left_out in _fold_sizes(sizes.train, first.folds):
+            passes += first.recipe.forecast(replace(sizes, train=sizes.train - left_out))
+    if first.then == "retrain":
+        return passes + first.recipe.forecast(replace(sizes, train=kept))
+    descended = kept * max(setting.epochs for setting in settings)
+    return passes + Passes(forwards=descended, backwards=descended)
+
+
+def _cross_validated(setting: Cleans, task: Task, run: Run) -> Tensor:
+    """Every sample's outputs by a network that was not trained on it."""
+    order_N = stream(task.seed, "select", "folds").permutation(len(task.train))
+    outputs_NC = torch.zeros(len(task.train), task.num_outputs, dtype=torch.float64)
+    for fold in order_N.split(_fold_sizes(len(order_N), setting.folds)):
+        inside = torch.zeros(len(order_N), dtype=torch.bool)
+        inside[fold] = True
+        inner = PlainRun()  # a training of its own: it resumes nothing, and its costs are those of the selection
+        inner.meter = CostMeter(device=task.device)
+        others = replace(task, train=task.train.subset(torch.nonzero(~inside).flatten()), declared=frozenset())
+        fitted = setting.recipe.fit(others, inner).model
+        for piece in inner.meter.pieces:
+            run.meter.count(piece.forwards, piece.backwards, piece.flops)
+        outputs_NC[fold] = _outputs(fitted, task.train.subset(fold), run)
+    return outputs_NC
+
+
+def _fold_sizes(count: int, folds: int) -> list[int]:
+    """`count` in so many parts as equal as can be."""
+    return [count // folds + (fold < count % folds) for fold in range(folds)]
+
+
+def _outputs(model: nn.Module, samples: Samples, run: Run) -> Tensor:
+    """(N, C) float64 on the CPU, on plain inputs in evaluation mode."""
+    found = []
+    with evaluating(model):
+        for batch in samples.batches(SCORING_BATCH):
+            found.append(model(batch.inputs).to(torch.float64).flatten(1).cpu())
+            run.meter.count(forwards=len(batch.labels))
+    return torch.cat(found)

@@ -1,0 +1,100 @@
+"""Confident learning: leave out the training samples whose labels the predictions make out to be wrong, and train on the rest.
+
+Source: Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, by its authors' library
+cleanlab (an optional dependency: `pip install 'sap-sweep[cleaning]'`), whose `filter.find_label_issues` this calls. It counts, for each
+pair of classes, the samples given the one that are confidently of the other (at least the mean probability among samples given that
+other), and takes that many for wrong. The paper asks for out-of-sample predictions; see `cleaning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from baselines import cleaning
+from baselines.cleaning import Predictions, Then
+from baselines.samples import check_classes
+from sap_core.api import Kind, Need, Passes, Run, Sizes, Task, Trainer
+from sap_core.errors import UserError, unknown
+
+FilterBy = Literal["prune_by_class", "prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given"]
+
+
+def check_installed() -> None:
+    """Raises UserError where cleanlab is missing."""
+    if find_spec("cleanlab") is None:
+        raise UserError("method 'confident_learning' needs cleanlab, which is not installed; pip install 'sap-sweep[cleaning]'")
+
+
+def label_issues(probabilities_NC: Tensor, given_N: Tensor, filter_by: FilterBy) -> Tensor:
+    """(N,) bool: which given labels confident learning takes for wrong.
+
+    Raises:
+        UserError: cleanlab is not installed.
+    """
+    check_installed()
+    from cleanlab.filter import find_label_issues
+
+    found = find_label_issues(given_N.numpy(), probabilities_NC.numpy(), filter_by=filter_by, n_jobs=1)
+    return torch.as_tensor(found, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class ConfidentLearning:
+    """Leaves out the samples that `filter_by`, one of cleanlab's rules, finds."""
+
+    version: ClassVar[int] = 1
+    forecast_is_bound: ClassVar[bool] = True  # nobody knows beforehand how many samples are kept
+
+    recipe: Trainer  # the trainer of the baseline, filled in by the planner
+    filter_by: FilterBy = "prune_by_noise_rate"
+    predictions: Predictions = "out_of_sample"
+    folds: int = 5
+    then: Then = "retrain"
+    learning_rate: float = 1.0e-2  # this and the following: of fine-tuning
+    epochs: int = 10
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        cleaning.check("confident_learning", self)
+        if self.filter_by not in get_args(FilterBy):
+            raise unknown("rule", self.filter_by, get_args(FilterBy), "confident_learning.filter_by")
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset()
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression, and where cleanlab is missing."""
+        check_classes("confident_learning", kind, "counts confusions of classes")
+        check_installed()
+
+    def family(self) -> Hashable:
+        return cleaning.family("confident_learning", self, self.filter_by)
+
+    def computation(self) -> Hashable:
+        return cleaning.computation(self.family(), self)
+
+    @classmethod
+    def correct(cls, settings: Sequence[ConfidentLearning], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """See `cleaning.trained`."""
+        first = settings[0]
+        first.refuse(task.kind, model)
+        outputs_NC, given_N = cleaning.predicted(first, model, task, run), task.train.labels
+        with run.meter("select"):
+            wrong = label_issues(outputs_NC.softmax(1), given_N, first.filter_by)
+        kept = task.train.subset(torch.nonzero(~wrong).flatten())
+        run.trusted(kept.index)
+        yield from cleaning.trained(settings, kept, model, task, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[ConfidentLearning], sizes: Sizes) -> Passes:
+        """An upper bound: as if no sample were left out."""
+        return cleaning.forecast(settings, sizes, sizes.train)

@@ -1,0 +1,87 @@
+"""EU-k: the last k layers are initialised afresh and trained from scratch on correctly labelled samples; the others are kept.
+
+Source: Goel, Prabhu, Sanyal, Lim, Torr and Kumaraguru, "Towards adversarial evaluations for inexact machine unlearning" (exact unlearning
+of the last k layers), as in the corrective unlearning benchmark (Goel et al. 2024); see `cf_k`, which differs in the start alone.
+
+Deviations: those of `cf_k`. The fresh layers are those of a whole fresh network of the run (`Task.build`), norms with their running
+statistics included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar
+
+from torch import nn
+
+from baselines import samples as chosen
+from baselines.finetune import along
+from baselines.layers import Frozen, all_but_last
+from baselines.samples import Source
+from baselines.trajectory import Trajectory
+from sap_core.api import Kind, Need, Passes, Run, Sizes, Task
+from sap_core.errors import at_least
+from sap_core.models.ensemble import Ensemble
+
+
+def renewed(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
+    """A copy of `model` whose parts that are not `frozen` come from a network that nothing has trained yet."""
+    used = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are the baseline's own
+    fresh = Ensemble([task.build(used + k) for k in range(used)]) if isinstance(model, Ensemble) else task.build(used)
+    copy = deepcopy(model)
+    kept = {name for name, _ in model.named_parameters() if name in frozen.parameters}
+    kept |= {name for name, _ in model.named_buffers() if name.rpartition(".")[0] in frozen.modules}
+    copy.load_state_dict({name: value for name, value in fresh.state_dict().items() if name not in kept}, strict=False)
+    return copy
+
+
+@dataclass(frozen=True)
+class EUk:
+    """Gradient descent on retain samples over the last `k` layers, from a fresh initialisation of these."""
+
+    version: ClassVar[int] = 1
+
+    k: int = 2
+    learning_rate: float = 1.0e-2
+    epochs: int = 50
+    batch_size: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    num_retain: int = 5000
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("eu_k", self.source, self.num_retain)
+        at_least("eu_k", 1, k=self.k, epochs=self.epochs, batch_size=self.batch_size)
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError where the network has fewer than k layers."""
+        all_but_last(network, self.k, "eu_k")
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than the set is the set."""
+        return ("eu_k", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain))))
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[EUk], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory from the renewed network, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        frozen = all_but_last(model, first.k, "eu_k")
+        retain = chosen.retain_of(first, model, task, run)
+        trajectory = Trajectory.start(renewed(model, frozen, task), first.momentum, first.weight_decay, frozen)
+        yield from along(settings, trajectory, retain, task, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[EUk], sizes: Sizes) -> Passes:
+        """The longest setting's passes; backward ones count whole, though they end at the last frozen layer."""
+        passes = settings[0].num_retain * max(setting.epochs for setting in settings)
+        return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

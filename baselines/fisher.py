@@ -1,0 +1,127 @@
+"""Fisher forgetting: noise on the weights, the more the less a weight matters to the right samples.
+
+Source: Golatkar, Achille and Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep networks", CVPR 2020, in the
+diagonal form of their code, which the SalUn and SSD papers' codes repeat. With F the diagonal of the Fisher information of the retain
+samples, in evaluation mode and expected over the labels that the network itself would draw,
+
+    F = mean over samples x of sum over classes y of p(y | x) * (gradient of log p(y | x))^2
+    v = `noise` * min(1 / (F + 1e-8), 1000)       (100 in the last layer), weights of two and more dimensions averaged over their second
+    v = 10 * v                                     in the last layer and for parameters of one dimension (norms, biases)
+    w = w + sqrt(v) * standard normal draws
+
+(The paper's own noise falls with F^(1/4); the code's with F^(1/2).) The forget samples are not looked at. One F serves every `noise`, and
+all of them use the same draws.
+
+Deviations: which parameters are the last layer's is read from the network, not from their shape; the step that resets a class to be
+forgotten whole is left out, because there is none; squares are summed in float64.
+
+Shapes: B batch, C classes, K parameters (each of its own shape).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from baselines import samples as chosen
+from baselines.layers import layers
+from baselines.samples import Source
+from sap_core.api import Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.errors import at_least
+from sap_core.models.ensemble import Ensemble
+from sap_core.seeding import stream
+
+BATCH = 64  # how many samples are fetched at once; each has its own gradients
+
+
+def information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
+    """F for each of the K parameters (float64); `model` in evaluation mode."""
+    parameters = list(model.parameters())
+    total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    for batch in samples.batches(BATCH):
+        for x in batch.inputs.split(1):
+            log_C = model(x).log_softmax(1)[0]
+            for log in log_C:
+                gradients_K = torch.autograd.grad(log, parameters, retain_graph=True, materialize_grads=True)
+                for total, gradient in zip(total_K, gradients_K, strict=True):
+                    total += log.detach().exp() * gradient.double() ** 2
+            run.meter.count(forwards=1, backwards=len(log_C))
+    return [total / len(samples) for total in total_K]
+
+
+def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]:
+    """The variances v at noise 1 for each of the K parameters."""
+    last = tuple(f"{name}." for name in _heads(model))
+    found = []
+    for (name, parameter), fisher in zip(model.named_parameters(), information_K, strict=True):
+        head = name.startswith(last)
+        v = (1 / (fisher + 1e-8)).clamp(max=100 if head else 1000)
+        if parameter.ndim > 1:
+            v = v.mean(dim=1, keepdim=True).expand_as(parameter)
+        found.append(10 * v if head or parameter.ndim == 1 else v)
+    return found
+
+
+def _heads(model: nn.Module) -> list[str]:
+    """The last layer; of an ensemble, each member's."""
+    if isinstance(model, Ensemble):
+        return [f"nets.{number}.{layers(net)[-1]}" for number, net in enumerate(model.nets)]
+    return layers(model)[-1:]
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """See the module. One Fisher information serves every `noise`."""
+
+    version: ClassVar[int] = 1
+
+    noise: float = 1.0e-6
+    num_retain: int = 1000
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("fisher", self.source, self.num_retain)
+        at_least("fisher", 0, noise=self.noise)
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression."""
+        chosen.check_classes("fisher", kind, "takes expectations over classes")
+
+    def family(self) -> Hashable:
+        """All that the information depends on."""
+        return ("fisher", self.num_retain, self.source)
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.noise)
+
+    @classmethod
+    def correct(cls, settings: Sequence[Fisher], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """The information of the model as it is, then one noisy copy per setting, in the order given (all cost the same)."""
+        first = settings[0]
+        first.refuse(task.kind, model)
+        retain = chosen.retain_of(first, model, task, run)
+        with run.meter("collect"):
+            frozen = deepcopy(model).eval()
+            variance_K = variances(frozen, information(frozen, retain, run))
+            generator = stream(task.seed, "correct", "noise").generator()
+            draws_K = [torch.randn(parameter.shape, generator=generator).to(task.device) for parameter in frozen.parameters()]
+        for position, setting in enumerate(settings):
+            with run.meter("correct", used_by=[position]), torch.no_grad():
+                corrected = deepcopy(frozen)
+                for parameter, variance, draws in zip(corrected.parameters(), variance_K, draws_K, strict=True):
+                    parameter.add_(((setting.noise * variance).sqrt() * draws).to(parameter.dtype))
+            yield position, corrected
+
+    @classmethod
+    def forecast(cls, settings: Sequence[Fisher], sizes: Sizes) -> Passes:
+        """One forward pass over the retain samples, and one backward pass for each class."""
+        count = settings[0].num_retain
+        return chosen.scoring(settings[0], sizes) + Passes(forwards=count, backwards=count * sizes.outputs)

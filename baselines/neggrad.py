@@ -1,0 +1,98 @@
+"""NegGrad+: down the gradient of right samples and up that of wrong ones, in the same step.
+
+Source: Kurmanji, Triantafillou, Hayes and Triantafillou, "Towards unbounded machine unlearning", NeurIPS 2023, where it is a baseline:
+every step takes a retain batch and the next forget batch (which start over when they run out) and descends
+
+    alpha * cross-entropy(retain batch) - (1 - alpha) * cross-entropy(forget batch)
+
+One epoch is one pass over the retain samples. The default weight is that of the official membership-inference notebook.
+
+Deviations: a constant rate; orders come from streams keyed by epoch; unaugmented images by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from itertools import cycle, islice
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from baselines import samples as chosen
+from baselines.samples import Source
+from baselines.trajectory import Trajectory
+from sap_core.api import Batch, Need, Passes, Run, Sizes, Task, View
+from sap_core.data.samples import batch_sizes
+from sap_core.errors import UserError, at_least
+from sap_core.seeding import stream
+from trainers.loop import Moment
+from trainers.losses import loss_for
+
+
+@dataclass(frozen=True)
+class NegGrad:
+    """See the module. Settings that differ only in `epochs` are one family."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 1.0e-2
+    epochs: int = 5
+    alpha: float = 0.9999  # weight of the retain samples
+    forget_batch: int = 64
+    retain_batch: int = 64
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    num_retain: int = 1000
+    num_forget: int = 200
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("neggrad", self.source, self.num_retain, self.num_forget)
+        at_least("neggrad", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
+        if not 0 <= self.alpha <= 1:
+            raise UserError(f"neggrad.alpha={self.alpha:g} must lie between 0 (only ascent on forget samples) and 1 (only descent)")
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than its set is the set."""
+        forget_batch, retain_batch = min(self.forget_batch, self.num_forget), min(self.retain_batch, self.num_retain)
+        return ("neggrad", *astuple(replace(self, epochs=1, forget_batch=forget_batch, retain_batch=retain_batch)))
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[NegGrad], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+        given_loss = loss_for(task.kind)
+        trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
+
+        def loss_of(net: nn.Module, pair: tuple[Batch, ...]) -> Tensor:
+            right, wrong = pair
+            near, far = given_loss(net(right.inputs), right.labels), given_loss(net(wrong.inputs), wrong.labels)
+            return first.alpha * near - (1 - first.alpha) * far
+
+        def advance(epoch: int) -> None:
+            rng = stream(task.seed, "correct", epoch, "neggrad")
+            rights = retain.batches(first.retain_batch, rng.child("retain"), views)
+            wrongs = cycle(forget.batches(first.forget_batch, rng.child("forget"), views))
+            pairs: Iterator[tuple[Batch, ...]] = zip(rights, wrongs)  # noqa: B905 (the second never ends)
+            trajectory.descend(pairs, loss_of, first.learning_rate, Moment(epoch, rng), run, task.device)
+
+        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[NegGrad], sizes: Sizes) -> Passes:
+        """The longest setting's passes; a step takes a batch of each kind."""
+        first = settings[0]
+        rights, wrongs = batch_sizes(first.num_retain, first.retain_batch), batch_sizes(first.num_forget, first.forget_batch)
+        an_epoch = sum(rights) + sum(islice(cycle(wrongs), len(rights)))
+        passes = an_epoch * max(setting.epochs for setting in settings)
+        return chosen.scoring(first, sizes) + Passes(forwards=passes, backwards=passes)

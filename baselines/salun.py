@@ -1,0 +1,154 @@
+"""SalUn: only the weights that matter most to the wrong samples train, on random labels for these and on right samples.
+
+Source: Fan, Liu, Zhang, Wong, Wei and Liu, "SalUn: empowering machine unlearning via gradient-based weight saliency in both image
+classification and generation", ICLR 2024, with random labelling as its code does it for CIFAR-10 (the defaults are that example's):
+
+    m = 1 for the share `salient` of all weights with the largest |gradient of the forget samples' loss|, 0 for the others
+    w = m * (what training gives) + (1 - m) * (what the noisy model has)
+
+The gradient is the sum over the forget batches of the gradient of their mean cross-entropy, in evaluation mode. Each epoch is one pass
+over the forget samples under labels drawn anew from all classes, then one over the retain samples; one optimiser through both.
+
+Deviations: `labels` = "runner_up" is ours (see `relabelling`; named once, before training); a constant rate (the code's decay begins after
+epoch 91); unaugmented images by default.
+
+Shapes: K parameters (each of its own shape).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines import relabelling
+from baselines import samples as chosen
+from baselines.relabelling import Labels
+from baselines.samples import Relabelled, Source
+from baselines.trajectory import Trajectory
+from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.errors import UserError, at_least, unknown
+from sap_core.seeding import stream
+from trainers.loop import Moment
+
+
+def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> list[Tensor]:
+    """|sum over batches of the gradient of the batch's mean cross-entropy|, for each of the K parameters; `model` in evaluation mode."""
+    parameters = list(model.parameters())
+    total_K = [torch.zeros_like(parameter) for parameter in parameters]
+    for batch in samples.batches(batch_size):
+        loss = functional.cross_entropy(model(batch.inputs), batch.labels)
+        for total, gradient in zip(total_K, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True):
+            total += gradient
+        run.meter.count(forwards=len(batch.labels), backwards=len(batch.labels))
+    return [total.abs() for total in total_K]
+
+
+def largest(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
+    """Where `values` are among the largest int(share * all) of all parameters together; of equals, the earlier."""
+    flat = torch.cat([values.flatten() for values in values_K])
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[flat.argsort(descending=True, stable=True)[: int(share * len(flat))]] = True
+    pieces = mask.split([values.numel() for values in values_K])
+    return [piece.view_as(values) for piece, values in zip(pieces, values_K, strict=True)]
+
+
+@dataclass(frozen=True)
+class SalUn:
+    """See the module. Settings that differ only in `epochs` are one family."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 0.013
+    epochs: int = 10
+    salient: float = 0.5
+    labels: Labels = "random"
+    forget_batch: int = 256
+    retain_batch: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    num_retain: int = 5000
+    num_forget: int = 1000
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("salun", self.source, self.num_retain, self.num_forget)
+        at_least("salun", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
+        if not 0 < self.salient <= 1:
+            raise UserError(f"salun.salient={self.salient:g} must be a share of the weights, above 0 and at most 1")
+        if self.labels not in get_args(Labels):
+            raise unknown("kind of new labels", self.labels, get_args(Labels), "salun.labels")
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression."""
+        chosen.check_classes("salun", kind, "gives forget samples other classes")
+
+    def family(self) -> Hashable:
+        """All but the epochs; a batch larger than its set is the set."""
+        forget_batch, retain_batch = min(self.forget_batch, self.num_forget), min(self.retain_batch, self.num_retain)
+        return ("salun", *astuple(replace(self, epochs=1, forget_batch=forget_batch, retain_batch=retain_batch)))
+
+    def computation(self) -> Hashable:
+        return (self.family(), self.epochs)
+
+    @classmethod
+    def correct(cls, settings: Sequence[SalUn], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, read off after each epoch that a setting asks for."""
+        first = settings[0]
+        first.refuse(task.kind, model)
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        with run.meter("collect"):
+            mask_K = largest(saliency(deepcopy(model).eval(), forget, first.forget_batch, run), first.salient)
+            named_N = relabelling.runner_up(model, forget, run) if first.labels == "runner_up" else None
+        views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+        trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
+        trajectory.bound = _held(mask_K, model)
+
+        def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+            return functional.cross_entropy(net(batch.inputs), batch.labels)
+
+        def one_pass(epoch: int, phase: str, samples: Samples, size: int) -> None:
+            moment = Moment(epoch, stream(task.seed, "correct", epoch, phase))
+            trajectory.descend(samples.batches(size, moment.rng, views), loss_of, first.learning_rate, moment, run, task.device)
+
+        def advance(epoch: int) -> None:
+            labels_N = named_N if named_N is not None else _anything(forget, task, epoch)
+            one_pass(epoch, "forget", Relabelled(forget, labels_N), first.forget_batch)
+            one_pass(epoch, "retain", retain, first.retain_batch)
+
+        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+
+    @classmethod
+    def forecast(cls, settings: Sequence[SalUn], sizes: Sizes) -> Passes:
+        """The longest setting's passes, one over the forget samples for the mask, and one where the network names their new labels."""
+        first = settings[0]
+        passes = first.num_forget + (first.num_retain + first.num_forget) * max(setting.epochs for setting in settings)
+        named = first.num_forget if first.labels == "runner_up" else 0
+        return chosen.scoring(first, sizes) + Passes(forwards=passes + named, backwards=passes)
+
+
+def _held(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn.Module], None]:
+    """Puts weights outside the mask back to those of `model`."""
+    original_K = [parameter.detach().clone() for parameter in model.parameters()]
+
+    @torch.no_grad()
+    def bound(net: nn.Module) -> None:
+        for parameter, mask, original in zip(net.parameters(), mask_K, original_K, strict=True):
+            parameter.copy_(torch.where(mask, parameter, original))
+
+    return bound
+
+
+def _anything(forget: Samples, task: Task, epoch: int) -> Tensor:
+    """Labels drawn from all classes, the given one included."""
+    rng = stream(task.seed, "correct", epoch, "labels")
+    return torch.randint(task.num_outputs, forget.labels.shape, generator=rng.generator())

@@ -1,0 +1,166 @@
+"""Retain and forget samples, and where they come from.
+
+`source` of a setting says it: `oracle` samples are verified (by true labels, or by the data set's file of verified samples) and served by
+`Task.verified`; `scored` ones are verified by nobody: the training samples that the given network fits best are kept, those that it fits
+worst are forgotten, at the price of one forward pass over the training split (phase select).
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sap_core import trusted
+from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.data.samples import cut
+from sap_core.errors import UserError, at_least, unknown
+from sap_core.seeding import Stream
+
+Source = Literal["oracle", "scored"]
+
+SCORING_BATCH = 256
+
+
+class Keeps(Protocol):
+    """A setting that works on retain samples."""
+
+    @property
+    def source(self) -> Source: ...
+    @property
+    def num_retain(self) -> int | None: ...
+
+
+class Forgets(Keeps, Protocol):
+    """A setting that works on retain and forget samples."""
+
+    @property
+    def num_forget(self) -> int: ...
+
+
+def check_counts(method: str, source: Source, num_retain: int | None, num_forget: int | None = None) -> None:
+    """Raises UserError for an unknown source, or numbers of samples that make no sense."""
+    if source not in get_args(Source):
+        raise unknown("source of samples", source, get_args(Source), f"{method}.source")
+    at_least(method, 1, num_retain=num_retain, num_forget=num_forget)
+    if source == "scored" and num_retain is None:
+        raise UserError(f"{method}.source=scored needs {method}.num_retain, the number of samples of lowest loss to keep; null keeps all")
+
+
+def check_classes(method: str, kind: Kind, why: str) -> None:
+    """Raises UserError on a regression, with the reason `why` the method cannot work on one."""
+    if kind != "classification":
+        raise UserError(f"method '{method}' {why}, but this task is a regression; leave '{method}' out of methods")
+
+
+def needs_of(source: Source, *needs: Need) -> frozenset[Need]:
+    """What must be verified: `needs`, or nothing where samples are scored."""
+    return frozenset() if source == "scored" else frozenset(needs)
+
+
+def scoring(setting: Keeps, sizes: Sizes) -> Passes:
+    """The passes that choosing samples takes."""
+    return Passes(forwards=sizes.train if setting.source == "scored" else 0)
+
+
+def retain_of(setting: Keeps, model: nn.Module, task: Task, run: Run) -> Samples:
+    """The setting's retain samples, in an order in which smaller numbers are nested in larger ones."""
+    if setting.source == "oracle":
+        return task.verified(Need.RETAIN, setting.num_retain)
+    return _best_and_worst(setting.num_retain or 0, 0, model, task, run)[0]
+
+
+def retain_and_forget_of(setting: Forgets, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
+    """(retain, forget) samples of the setting, each in an order in which smaller numbers are nested in larger ones."""
+    if setting.source == "oracle":
+        return task.verified(Need.RETAIN, setting.num_retain), task.verified(Need.FORGET, setting.num_forget)
+    return _best_and_worst(setting.num_retain or 0, setting.num_forget, model, task, run)
+
+
+def _best_and_worst(num_retain: int, num_forget: int, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
+    """The samples of lowest loss, lowest first, and those of highest loss, highest first; says which are trusted."""
+    count = len(task.train)
+    if num_retain + num_forget > count:
+        what = f"num_retain={num_retain} and num_forget={num_forget} together" if num_forget else f"num_retain={num_retain}"
+        raise UserError(f"source=scored: {what} are more samples than the training split has ({count}); ask for at most that many")
+    with run.meter("select"):
+        score_N = trusted.fit_error(model, task.train, task.kind, SCORING_BATCH, run.meter)
+        order_N = trusted.lowest_first(score_N, task.train.index)
+        retain, forget = task.train.subset(order_N[:num_retain]), task.train.subset(order_N.flip(0)[:num_forget])
+    run.trusted(retain.index)
+    return retain, forget
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelled:
+    """A `Samples` under other labels."""
+
+    inner: Samples
+    labels: Tensor  # (N,)
+
+    @property
+    def index(self) -> Tensor:
+        return self.inner.index
+
+    @property
+    def universe(self) -> int:
+        return self.inner.universe
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def subset(self, which: Tensor) -> Relabelled:
+        return Relabelled(self.inner.subset(which), self.labels[which])
+
+    def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
+        label_of = torch.zeros(self.universe, dtype=self.labels.dtype)
+        label_of[self.index] = self.labels
+        for batch in self.inner.batches(size, rng, views):
+            yield replace(batch, labels=label_of[batch.index].to(batch.labels.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Several `Samples` of one universe as one; their batches mix them."""
+
+    parts: tuple[Samples, ...]
+
+    @property
+    def index(self) -> Tensor:
+        return torch.cat([part.index for part in self.parts])
+
+    @property
+    def universe(self) -> int:
+        return self.parts[0].universe
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.cat([part.labels for part in self.parts])
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def subset(self, which: Tensor) -> Joined:
+        """The chosen samples, part by part: the order of `which` holds inside a part."""
+        return Joined(tuple(part.subset(inside) for part, inside in self._by_part(which)))
+
+    def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
+        order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
+        drawn = rng if "augmented" in views else None  # augmentation hangs on the sample and the stream, not on the batch
+        for which in cut(order, size):
+            pieces = [next(part.subset(inside).batches(len(inside), drawn, views)) for part, inside in self._by_part(which) if len(inside)]
+            inputs = tuple(torch.cat(same) for same in zip(*(piece.views for piece in pieces), strict=True))
+            yield Batch(inputs, torch.cat([piece.labels for piece in pieces]), torch.cat([piece.index for piece in pieces]))
+
+    def _by_part(self, which: Tensor) -> Iterator[tuple[Samples, Tensor]]:
+        """Each part with the positions of `which` that lie in it, counted from its own start."""
+        start = 0
+        for part in self.parts:
+            inside = which[(which >= start) & (which < start + len(part))] - start
+            yield part, inside
+            start += len(part)

@@ -1,0 +1,158 @@
+"""SCRUB counted in steps, as the corrective unlearning benchmark runs it.
+
+Source: Goel, Prabhu, Torr, Kumaraguru and Sanyal, "Corrective machine unlearning", TMLR 2024, and its code. Where SCRUB's own order
+(`scrub`) counts epochs, this counts optimiser steps, of which there are `steps` in all. With K as in `scrub`,
+
+    as long as there are steps left:
+        if fewer than `msteps` steps are done: one pass over the FORGET samples, descending  -(cross-entropy + alpha * K)
+        then                                   one pass over the RETAIN samples, descending    cross-entropy + alpha * K
+
+with one optimiser (momentum 0.9, weight decay 5e-4) through both. The rate rises over the first hundredth of the steps and then falls
+linearly: at step t (from 0), with w = steps // 100,
+
+    learning_rate * (t + 1) / (w + 1)  if t < w,  else  learning_rate * (1 - (t - w) / (1.25 * steps))
+
+Deviations: exactly `steps` steps (the benchmark makes one more); the last network counts, where the benchmark takes the one with the best
+test accuracy; full precision; retain samples are those that the method is given, while the benchmark takes all samples that were not
+identified as wrong. Unaugmented images by default.
+
+The rate depends on `steps`, so that shorter runs are no prefixes of longer ones: only settings that are one computation share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import astuple, dataclass, replace
+from itertools import islice
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines import samples as chosen
+from baselines.samples import Joined, Source
+from baselines.teachers import Teacher, divergence, live, remembered
+from baselines.trajectory import Trajectory
+from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.data.samples import batch_sizes
+from sap_core.errors import UserError, at_least
+from sap_core.seeding import stream
+from trainers.loop import Moment
+
+Phase = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass, which the budget may cut short."""
+
+    phase: Phase
+    begin: int  # steps done before it
+    steps: int
+
+
+@dataclass(frozen=True)
+class SCRUBSteps:
+    """See the module."""
+
+    version: ClassVar[int] = 1
+
+    learning_rate: float = 0.0025
+    steps: int = 1000
+    msteps: int = 100
+    alpha: float = 0.001
+    temperature: float = 4.0
+    batch_size: int = 512
+    momentum: float = 0.9
+    weight_decay: float = 5.0e-4
+    num_retain: int = 5000
+    num_forget: int = 1000
+    augment: bool = False
+    source: Source = "oracle"
+
+    def __post_init__(self) -> None:
+        chosen.check_counts("scrub_steps", self.source, self.num_retain, self.num_forget)
+        at_least("scrub_steps", 1, steps=self.steps, batch_size=self.batch_size)
+        at_least("scrub_steps", 0, msteps=self.msteps)
+        if not self.temperature > 0:
+            raise UserError(f"scrub_steps.temperature={self.temperature:g} must be above 0")
+
+    def needs(self) -> frozenset[Need]:
+        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError on a regression."""
+        chosen.check_classes("scrub_steps", kind, "compares distributions over classes")
+
+    def family(self) -> Hashable:
+        return self.computation()
+
+    def computation(self) -> Hashable:
+        """The passes stand for `msteps`; a batch larger than its set is the set."""
+        sizes = min(self.batch_size, self.num_retain), min(self.batch_size, self.num_forget)
+        return ("scrub_steps", self.passes(), sizes, *astuple(replace(self, msteps=0, batch_size=1)))
+
+    def passes(self) -> tuple[Pass, ...]:
+        """All passes in their order."""
+        found: list[Pass] = []
+        done = 0
+        while done < self.steps:
+            phases: tuple[Phase, ...] = ("max", "min") if done < self.msteps else ("min",)
+            for phase in phases:
+                whole = len(batch_sizes(self.num_forget if phase == "max" else self.num_retain, self.batch_size))
+                steps = min(whole, self.steps - done)
+                found += [Pass(phase, done, steps)] if steps else []
+                done += steps
+        return tuple(found)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        warm = self.steps // 100
+        share = (step + 1) / (warm + 1) if step < warm else 1 - (step - warm) / (1.25 * self.steps)
+        return self.learning_rate * share
+
+    @classmethod
+    def correct(cls, settings: Sequence[SCRUBSteps], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+        """One trajectory, yielded for every setting of the family."""
+        first = settings[0]
+        first.refuse(task.kind, model)
+        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        with run.meter("collect"):
+            network = deepcopy(model).eval()
+            teacher = live(network, run) if first.augment else remembered([(network, Joined((retain, forget)))], run)
+        with run.meter("correct"):
+            trajectory = first.trained(model, retain, forget, teacher, task, run)
+        for position in range(len(settings)):
+            yield position, trajectory.model.eval()
+
+    def trained(self, model: nn.Module, retain: Samples, forget: Samples, teacher: Teacher, task: Task, run: Run) -> Trajectory:
+        """The setting's whole trajectory."""
+        trajectory = Trajectory.start(model, self.momentum, self.weight_decay)
+        views: tuple[View, ...] = ("augmented",) if self.augment else ("plain",)
+        for number, one in enumerate(self.passes(), start=1):
+            moment = Moment(number, stream(task.seed, "correct", number, one.phase))
+            samples, sign = (forget, -1) if one.phase == "max" else (retain, 1)
+
+            def loss_of(student: nn.Module, batch: Batch, sign: int = sign) -> Tensor:
+                logits_BC = student(batch.inputs)
+                close = divergence(teacher(batch), logits_BC, self.temperature)
+                return sign * (functional.cross_entropy(logits_BC, batch.labels) + self.alpha * close)
+
+            def rate(step: int, begin: int = one.begin) -> float:
+                return self.rate(begin + step)
+
+            batches = islice(samples.batches(self.batch_size, moment.rng, views), one.steps)
+            trajectory.descend(batches, loss_of, rate, moment, run, task.device)
+        return trajectory
+
+    @classmethod
+    def forecast(cls, settings: Sequence[SCRUBSteps], sizes: Sizes) -> Passes:
+        """The student's passes, and the teacher's: once per sample, or at every step where images are augmented."""
+        first = settings[0]
+        student = 0
+        for one in first.passes():
+            count = first.num_forget if one.phase == "max" else first.num_retain
+            student += sum(batch_sizes(count, first.batch_size)[: one.steps])
+        teacher = student if first.augment else first.num_retain + first.num_forget
+        return chosen.scoring(first, sizes) + Passes(forwards=student + teacher, backwards=student)

@@ -1,0 +1,48 @@
+"""Frozen networks that a student is compared with.
+
+Shapes: B batch, N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sap_core.api import Batch, Run, Samples
+
+TEACHER_BATCH = 256
+
+Teacher = Callable[[Batch], Tensor]
+"""The frozen network's logits (B, C) for a batch."""
+
+
+def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Tensor:
+    """K(t, s): the Kullback-Leibler divergence from teacher to student, averaged over the batch, times the temperature squared."""
+    teacher_log = functional.log_softmax(teacher_BC / temperature, dim=1)
+    student_log = functional.log_softmax(student_BC / temperature, dim=1)
+    return temperature**2 * functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
+
+
+@torch.no_grad()
+def remembered(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teacher:
+    """The logits of each network (in eval mode) for its own plain samples, computed now and looked up later."""
+    logits_NC = torch.cat([network(batch.inputs) for network, samples in pairs for batch in samples.batches(TEACHER_BATCH)])
+    run.meter.count(forwards=len(logits_NC))
+    row_of = torch.full((pairs[0][1].universe,), -1)
+    row_of[torch.cat([samples.index for _, samples in pairs])] = torch.arange(len(logits_NC))
+    return lambda batch: logits_NC[row_of[batch.index].to(logits_NC.device)]
+
+
+def live(network: nn.Module, run: Run) -> Teacher:
+    """The logits of `network` (in eval mode), computed for each batch as it comes: inputs change when they are augmented."""
+
+    @torch.no_grad()
+    def teacher(batch: Batch) -> Tensor:
+        run.meter.count(forwards=len(batch.labels))
+        logits_BC: Tensor = network(batch.inputs)
+        return logits_BC
+
+    return teacher

@@ -1,0 +1,12 @@
+"""Label noise: frozen dataclasses that turn true labels into given ones, one kind per module. YAML names them under this package."""
+
+from sap_core.data.noise.asymmetric import Asymmetric
+from sap_core.data.noise.classifier import Classifier
+from sap_core.data.noise.clean import NoNoise
+from sap_core.data.noise.hierarchical import Hierarchical
+from sap_core.data.noise.human import Human
+from sap_core.data.noise.instance import InstanceDependent
+from sap_core.data.noise.pairflip import PairFlip
+from sap_core.data.noise.symmetric import Symmetric
+
+__all__ = ["Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "NoNoise", "PairFlip", "Symmetric"]

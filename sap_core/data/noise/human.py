@@ -1,0 +1,72 @@
+"""Human noise: the mistakes that people made when they labelled CIFAR's training images (CIFAR-N)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sap_core.data.cifar10 import CIFAR10
+from sap_core.data.cifar100 import CIFAR100
+from sap_core.data.noise.human_files import COLUMNS, read_column
+from sap_core.data.samples import SampleView
+from sap_core.data.source import DataSet
+from sap_core.errors import UserError
+from sap_core.seeding import Stream
+
+
+@dataclass(frozen=True)
+class Human:
+    """Labels that people gave (Wei et al., "Learning with noisy labels revisited", ICLR 2022; CC BY-NC 4.0).
+
+    CIFAR-10: `random1` to `random3` are the three annotators of each image (17.2, 18.1 and 17.6 % wrong), `aggregate` their majority
+    (9.0 %), `worst` a wrong one of the three wherever there is one (40.2 %). CIFAR-100: `cifar100` (40.2 %, fine classes). Nothing is
+    drawn, so all seeds see the same labels; the rate is measured and cannot be asked for. The true labels that the release holds must be
+    those of the data set, image by image. The files' place is in `human_files.FOLDERS`.
+    """
+
+    version: ClassVar[int] = 1
+    labels: Literal["aggregate", "random1", "random2", "random3", "worst", "cifar100"]
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels not in COLUMNS:
+            raise UserError(f"unknown noise.labels={self.labels!r}; allowed: {', '.join(COLUMNS)}")
+        if self.rate is not None:
+            raise UserError(
+                f"noise.rate={self.rate!r} cannot be asked of noise=human: people made these mistakes, and rows hold the measured rate "
+                f"({self.expected * 100:.1f} % for {self.labels}); leave noise.rate out"
+            )
+
+    @property
+    def expected(self) -> float:
+        """The share of wrong labels, as published."""
+        return COLUMNS[self.labels].rate
+
+    def check(self, dataset: DataSet) -> None:
+        known: type = CIFAR100 if self.labels == "cifar100" else CIFAR10
+        if not isinstance(dataset, known):
+            others = "cifar100" if isinstance(dataset, CIFAR100) else ", ".join(name for name in COLUMNS if name != "cifar100")
+            remedy = f"use noise.labels={others}" if isinstance(dataset, CIFAR10 | CIFAR100) else f"choose dataset={known.__name__.lower()}"
+            raise UserError(f"noise=human with labels={self.labels} exists for {known.__name__} alone; {remedy}")
+
+    def inspect(self, dataset: DataSet, root: Path) -> None:
+        """Checks the file.
+
+        Raises:
+            UserError: it is missing, damaged or not the published one.
+        """
+        read_column(root, COLUMNS[self.labels])
+
+    def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
+        true, given = read_column(root, COLUMNS[self.labels])
+        if not torch.equal(true, samples.labels):
+            count = int((true != samples.labels).sum()) if len(true) == len(samples) else len(samples)
+            raise UserError(
+                f"noise=human: {count} of {len(samples)} training labels of this copy of {type(dataset).__name__} are not those "
+                f"that CIFAR-N was made for, so its labels would go to the wrong images; fetch the published data set (dataset.verify=true)"
+            )
+        return given

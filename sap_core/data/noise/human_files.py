@@ -1,0 +1,125 @@
+"""The official label files of CIFAR-N, read without running code from them.
+
+Each is a torch file of integer arrays in the order of CIFAR's training batches. torch's restricted reader opens it, after the pickle inside
+was seen to name nothing but such arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sap_core.data.pickle_scan import foreign_name
+from sap_core.errors import UserError
+
+FOLDERS = ("cifar-n", "cifar-10-100n/data")
+"""Below the data folder: the files by themselves, or a clone of the official repository (github.com/UCSC-REAL/cifar-10-100n)."""
+
+TRUE = "clean_label"
+NUM = 50_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """One set of labels of the release."""
+
+    file: str
+    key: str
+    rate: float  # share that differs from the true labels, as published; a test measures it
+    sha256: str  # of the labels as little-endian 64-bit integers
+
+
+COLUMNS: Mapping[str, Column] = {
+    "aggregate": Column("CIFAR-10_human.pt", "aggre_label", 0.09010, "b3c3d486d22c3055756e7b1b1a0e98b099c1d68b771633023b0f76fa2e09ede6"),
+    "random1": Column("CIFAR-10_human.pt", "random_label1", 0.17234, "b5dc9007ae247a48ce267bec37a1310b0cd65ed73801ca7e595fb954902575a7"),
+    "random2": Column("CIFAR-10_human.pt", "random_label2", 0.18122, "1182c45d3a24636640fe1e3743b9566b6fabe86b2ed14f6b8216799e209a0d4e"),
+    "random3": Column("CIFAR-10_human.pt", "random_label3", 0.17640, "b51e116c617ded2c98be095ba8b3abae8adfa6caa54f7f6eedf50c7aed013d44"),
+    "worst": Column("CIFAR-10_human.pt", "worse_label", 0.40208, "a64d887522cf6d8f4966912a1536ea2d890600929a8465a7f307cdca2501847b"),
+    "cifar100": Column("CIFAR-100_human.pt", "noisy_label", 0.40200, "4a1efd5da7a214b299cf6ac0bafe3f0d48c065b7aa2d40aa185d4711714bb311"),
+}
+
+
+def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
+    """(true, given) labels, (50,000,) int64 each, as the file holds them.
+
+    Raises:
+        UserError: the file is missing, damaged, would run code, or its labels are not the published ones.
+    """
+    path, content = _find(root, column.file), None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"noise=human: file '{path}' cannot be read ({error.strerror}); check its permissions") from error
+    table = _table(path, content)
+    true, given = (_labels(path, table, key) for key in (TRUE, column.key))
+    if fingerprint(given) != column.sha256:
+        raise UserError(f"noise=human: '{column.key}' in '{path}' differs from the published labels; fetch {column.file} again")
+    return true, given
+
+
+def fingerprint(labels: Tensor) -> str:
+    """SHA-256 of labels, whatever file they came in."""
+    return hashlib.sha256(labels.numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def _find(root: Path, name: str) -> Path:
+    places = [root / folder / name for folder in FOLDERS]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise UserError(
+            f"noise=human: there is no file '{places[0]}' or '{places[1]}'; put {name} of the CIFAR-N release "
+            f"(github.com/UCSC-REAL/cifar-10-100n, data folder) there, or point paths.data (now '{root}') at the folder that holds it"
+        )
+    return found
+
+
+def _table(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            foreign = foreign_name(archive.read(inner))
+    except (zipfile.BadZipFile, StopIteration, ValueError, EOFError) as error:
+        raise UserError(f"noise=human: file '{path}' is damaged ({error or 'it holds no data.pkl'}); fetch it again") from error
+    if foreign is not None:
+        raise UserError(
+            f"noise=human: file '{path}' would run '{foreign}' when loaded, which the official file does not need; "
+            f"it was not opened; delete it and fetch it again"
+        )
+    try:
+        with torch.serialization.safe_globals(_arrays()):
+            table = torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # whatever a restricted reader says of strange content
+        raise UserError(f"noise=human: file '{path}' is damaged ({type(error).__name__}); fetch it again") from error
+    if not isinstance(table, dict):
+        raise UserError(f"noise=human: file '{path}' holds no named labels; fetch it again")
+    return table
+
+
+def _arrays() -> list[Any]:
+    """What an integer array in a pickle names, under numpy's old and new module names."""
+    import _codecs
+
+    rebuild: Any = getattr(np, "_core", None) or np.core
+    return [
+        (rebuild.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (rebuild.multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
+        np.ndarray, np.dtype, type(np.dtype(np.int64)), (_codecs.encode, "_codecs.encode"),
+    ]  # fmt: skip
+
+
+def _labels(path: Path, table: Mapping[str, Any], key: str) -> Tensor:
+    if key not in table:
+        raise UserError(f"noise=human: file '{path}' has no '{key}', but {', '.join(sorted(map(str, table)))}; fetch the official file")
+    values = np.asarray(table[key])
+    if values.shape != (NUM,) or values.dtype.kind not in "iu":
+        raise UserError(f"noise=human: '{key}' in '{path}' holds {values.dtype} of shape {values.shape}, not {NUM} labels; fetch it again")
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,0 +1,211 @@
+"""python -m sap_core.data.prepare NAME --from DIR --to DIR: brings an extracted release into the folders that a data set reads.
+
+Files are hard links where both folders are on one file system, and copies elsewhere; the release is not changed, and what is made already
+is left alone, so an interrupted preparation goes on. The counts of what was made, beside the published ones, are printed and kept in
+`prepared.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sap_core.data.clothing1m import NUM_VAL, Clothing1M
+from sap_core.data.image_files import SUFFIXES
+from sap_core.data.imagenet import ImageNet
+from sap_core.data.imagenette import Imagenette
+from sap_core.data.mini_webvision import MiniWebVision
+from sap_core.data.published_images import PublishedImages
+from sap_core.data.webvision import WebVision
+from sap_core.errors import UserError
+from sap_core.files import save_json, save_text
+
+Pair = tuple[Path, str]
+"""A file, and where it belongs below the data set's folder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done, 2 a mistake of the user's."""
+    options = parser().parse_args(arguments)
+    try:
+        counts = prepare(options.name, options.source, options.target)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    kind, published = SETS[options.name]
+    made: PublishedImages = kind()  # type: ignore[call-arg]  # each set has its counts as defaults
+    for part, count in counts.items():
+        print(f"{made.folder}/{part}: {count} images{'' if count == published[part] else f' (published: {published[part]})'}")
+    own = counts.get(made.own_validation, 0) if made.own_validation else 0
+    train, test = counts[made.parts[0]] + own, counts[made.parts[1]]
+    if (train, test) != (made.num_train, made.num_test):
+        print(f"this copy needs dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={own}" if own else ""))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = argparse.ArgumentParser(
+        prog="python -m sap_core.data.prepare", description="Brings an extracted release into a data set's folders."
+    )
+    made.add_argument("name", choices=sorted(SETS), help="data set")
+    made.add_argument("--from", dest="source", type=Path, required=True, help="folder of the extracted release")
+    made.add_argument("--to", dest="target", type=Path, required=True, help="data folder (paths.data)")
+    return made
+
+
+def prepare(name: str, source: Path, target: Path) -> dict[str, int]:
+    """Makes the set's folders below `target`; returns the number of images of each part.
+
+    Raises:
+        UserError: a list or folder of the release is missing, or lists and images do not fit together.
+    """
+    made, published = SETS[name]
+    base = target / made.folder
+    missing: list[Path] = []
+    for file, place in _PREPARERS[name](source, base):
+        if file.is_file():
+            _place(file, base / place)
+        else:
+            missing.append(file)
+    counts = {part: sum(1 for path in (base / part).rglob("*") if path.suffix.lower() in SUFFIXES) for part in published}
+    empty = [part for part, count in counts.items() if count == 0]
+    if empty:
+        raise UserError(f"no image for {', '.join(empty)} of {name} was found below '{source}' ({len(missing)} listed ones are missing)")
+    if missing:
+        print(f"{len(missing)} listed images are missing below '{source}', the first: '{missing[0]}'", file=sys.stderr)
+    save_json(base / "prepared.json", {"images": counts, "published": dict(published), "listed_but_missing": len(missing)})
+    return counts
+
+
+def _place(file: Path, place: Path) -> None:
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, place)
+    except OSError:
+        try:
+            shutil.copy2(file, place)
+        except OSError as error:
+            raise UserError(f"'{place}' cannot be written ({error.strerror})") from error
+
+
+def _folders(source: Path, base: Path) -> Iterator[Pair]:
+    """Imagenette and ImageNet: train/SYNSET and val/SYNSET, in `source` or in its only folder."""
+    inside = [source, *(path for path in sorted(_entries(source)) if path.is_dir())]
+    root = next((folder for folder in inside if (folder / "train").is_dir() and (folder / "val").is_dir()), None)
+    if root is None:
+        raise UserError(
+            f"'{source}' holds no folders train and val; extract the release there "
+            f"(torchvision.datasets.ImageNet makes them from ILSVRC's archives)"
+        )
+    for part in ("train", "val"):
+        for folder in sorted(path for path in _entries(root / part) if path.is_dir()):
+            for file in _images(folder):
+                yield file, f"{part}/{folder.name}/{file.name}"
+
+
+def _webvision(source: Path, base: Path) -> Iterator[Pair]:
+    return _web(source, ("google", "flickr"), 1000)
+
+
+def _mini_webvision(source: Path, base: Path) -> Iterator[Pair]:
+    return _web(source, ("google",), 50)
+
+
+def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pair]:
+    """WebVision by its lists: class order, query -> class (from 1), validation image -> class (from 0); the first classes only."""
+    info = source / "info"
+    synsets = [line[0] for line in _table(info / "synsets.txt", 1)][:num_classes]
+    of_query = {int(query.lstrip("q")): int(label) - 1 for query, label in _table(info / "queries_synsets_map.txt", 2)}
+    for engine in engines:
+        folder = next((source / name for name in (f"{engine}_resized_256", engine) if (source / name).is_dir()), None)
+        if folder is None:
+            raise UserError(f"'{source}' holds no folder {engine}_resized_256 or {engine}; extract WebVision's archives there")
+        for query, label in sorted(of_query.items()):
+            if label < len(synsets) and (folder / f"q{query:04d}").is_dir():
+                for file in _images(folder / f"q{query:04d}"):
+                    yield file, f"train/{synsets[label]}/{engine}_q{query:04d}_{file.name}"
+    for name, text in _table(info / "val_filelist.txt", 2):
+        if int(text) < len(synsets):
+            yield source / "val_images_256" / name, f"val/{synsets[int(text)]}/{name}"
+
+
+def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
+    """Clothing1M by its lists. Noisy images that are checked validation or test images are dropped.
+
+    The noisy training images that people checked, too, go into verified.csv.
+    """
+    noisy, clean = (dict(_table(source / f"{kind}_label_kv.txt", 2)) for kind in ("noisy", "clean"))
+    keys = {part: [line[0] for line in _table(source / f"{part}_key_list.txt", 1)] for part in ("noisy_train", "clean_val", "clean_test")}
+    checked = {*keys["clean_val"], *keys["clean_test"]}
+    audit = ["path,true_label"]
+    for key in keys["noisy_train"]:
+        if key not in checked:
+            place = f"noisy_train/{_query(noisy, key)}/{_flat(key)}"
+            if key in clean:
+                audit.append(f"{place},{_query(clean, key)}")
+            yield source / key, place
+    for part, name in (("clean_val", "val"), ("clean_test", "test")):
+        for key in keys[part]:
+            yield source / key, f"{name}/{_query(clean, key)}/{_flat(key)}"
+    base.mkdir(parents=True, exist_ok=True)
+    save_text(base / "verified.csv", "\n".join(audit) + "\n")
+
+
+def _query(labels: Mapping[str, str], key: str) -> str:
+    """The folder of an image's class."""
+    if key not in labels:
+        raise UserError(f"image '{key}' of a list of Clothing1M has no label in its table; extract the release again")
+    return f"q{int(labels[key]):04d}"
+
+
+def _flat(key: str) -> str:
+    return key.removeprefix("images/").replace("/", "_")
+
+
+def _table(path: Path, columns: int) -> Iterator[list[str]]:
+    """The first words of each line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"list '{path}' cannot be read ({error}); --from must name the folder of the extracted release") from error
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if words and len(words) < columns:
+            raise UserError(f"line {number} of list '{path}' has {len(words)} words where {columns} are expected")
+        if words:
+            yield words[:columns]
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in _entries(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    try:
+        yield from folder.iterdir()
+    except OSError as error:
+        raise UserError(f"there is no readable folder '{folder}' ({error.strerror})") from error
+
+
+_PREPARERS: Mapping[str, Callable[[Path, Path], Iterator[Pair]]] = {
+    "imagenette": _folders, "imagenet": _folders, "webvision": _webvision, "mini_webvision": _mini_webvision, "clothing1m": _clothing1m,
+}  # fmt: skip
+
+SETS: Mapping[str, tuple[type[PublishedImages], Mapping[str, int]]] = {
+    "imagenette": (Imagenette, {"train": 9_469, "val": 3_925}),
+    "imagenet": (ImageNet, {"train": 1_281_167, "val": 50_000}),
+    "webvision": (WebVision, {"train": 2_439_574, "val": 50_000}),
+    "mini_webvision": (MiniWebVision, {"train": 65_944, "val": 2_500}),
+    "clothing1m": (Clothing1M, {"noisy_train": 1_000_000, "val": NUM_VAL, "test": 10_526}),
+}
+"""Class and published number of images of each part."""
+
+if __name__ == "__main__":
+    sys.exit(main())

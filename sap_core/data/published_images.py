@@ -1,0 +1,83 @@
+"""What the large published photograph sets have in common: folders of classes, read batch by batch, ImageNet's normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sap_core.api import Kind
+from sap_core.data.image_files import Check
+from sap_core.data.image_tree import ImageTree, Part
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.errors import UserError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet; SAP's released code takes them for all these sets."""
+
+
+@dataclass(frozen=True)
+class PublishedImages:
+    """The base of a set: a subclass names its folders, classes and counts, and nothing else.
+
+    `num_train` counts training and validation images together. The counts are the published ones; where a copy has others (damaged files
+    deleted, another preparation), they are told, and rows hold them. Images are resized to `size` x `size` pixels, the aspect is not kept,
+    as SAP's released code does for testing.
+    """
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    mean: ClassVar[tuple[float, ...]] = MEAN
+    std: ClassVar[tuple[float, ...]] = STD
+    folder: ClassVar[str]
+    parts: ClassVar[tuple[str, str]] = ("train", "val")  # folders of training and test images
+    own_validation: ClassVar[str | None] = None  # folder of the set's own validation part; `validation` then counts its images
+    classes: ClassVar[Classes]
+    truth_known: ClassVar[bool] = True
+    val_clean: ClassVar[bool] = True
+
+    num_train: int
+    num_test: int
+    size: int = 224
+    check: Check = "size"
+    digest: str = ""
+    verify: bool = False
+    validation: float | int = 0.1
+    split_seed: int | None = None
+    verified: str = ""
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+        if self.own_validation and isinstance(self.validation, float):
+            raise UserError(
+                f"this data set has a validation part of its own, so dataset.validation={self.validation!r} must be the number of its "
+                f"images"
+            )
+        if self.size < 1 or self.num_test < 1:
+            raise UserError("dataset.size and dataset.num_test must be at least 1")
+        if self.truth_known and self.verified:
+            raise UserError("dataset.verified is for labels that may be wrong; this data set's count as true, so leave it out")
+        if self.verify and not self.digest:
+            raise UserError(
+                "dataset.verify=true needs dataset.digest, the fingerprint to compare with; give it or use dataset.verify=false"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, self.size, self.size)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """See `DataSet.inspect`. With `check=size` names and sizes are looked at, and a damaged file is found when it is decoded."""
+        return self._tree.inspect(root, self.verify, self.digest)
+
+    def load(self, root: Path) -> Source:
+        """Lists the files; images are decoded when they are fetched."""
+        return self._tree.load(root)
+
+    @property
+    def _tree(self) -> ImageTree:
+        own = Part(self.own_validation, int(self.validation), "dataset.validation") if self.own_validation else None
+        train = Part(self.parts[0], self.num_train - (own.count if own else 0), "dataset.num_train")
+        test = Part(self.parts[1], self.num_test, "dataset.num_test")
+        return ImageTree(self.folder, self.classes.num, train, test, self.size, 3, own, self.check, self.verified)

@@ -1,0 +1,45 @@
+"""What MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 offer alike: options, and reading through the format their files are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sap_core.api import Kind
+from sap_core.data.cifar_files import CifarSet
+from sap_core.data.idx_files import IdxSet
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """The base of a set: a subclass names shapes, counts, classes and files, and nothing else."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    shape: ClassVar[tuple[int, ...]]
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+    num_train: ClassVar[int]
+    num_test: ClassVar[int] = 10_000
+    classes: ClassVar[Classes]
+    truth_known: ClassVar[bool] = True
+    files: ClassVar[IdxSet | CifarSet]
+
+    verify: bool = True
+    validation: float | int = 0.1
+    split_seed: int | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """See `DataSet.inspect`."""
+        return self.files.inspect(root, self.verify, self.download)
+
+    def load(self, root: Path) -> Source:
+        """See `DataSet.load`."""
+        return self.files.load(root, self.verify, self.download)

@@ -1,0 +1,83 @@
+"""Spiral: two classes of points in the plane, on the two arms of a spiral: the SAP paper's demonstration. Made, not read: no file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sap_core.api import Kind
+from sap_core.data.samples import TensorPixels
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.errors import UserError
+from sap_core.seeding import stream
+
+TRAIN, VALIDATION, TEST = 250, 1_000, 5_000
+"""Points of each class."""
+
+TURNS = 2
+SEED = 42  # fixes the points; never to be changed
+
+
+def arms(each: int, part: str, jitter: float) -> tuple[Tensor, Tensor]:
+    """(2 * each, 2) float32 points and their classes: radius (2 theta + pi) / 10 at angle theta, the second arm opposite the first.
+
+    theta = 2 pi * TURNS * sqrt(U(0, 1)); both arms have the same angles. `jitter` is the standard deviation of normal noise added to each.
+    """
+    rng = stream(SEED, "split", "spiral", part)
+    theta = 2 * math.pi * TURNS * torch.rand(each, dtype=torch.float64, generator=rng.child("angle").generator()).sqrt()
+    radius = (2 * theta + math.pi) / 10
+    arm = torch.stack([radius * theta.cos(), radius * theta.sin()], 1)
+    points = torch.cat([arm, -arm])
+    points = points + jitter * torch.randn(points.shape, dtype=torch.float64, generator=rng.child("jitter").generator())
+    return points.to(torch.float32), torch.arange(2).repeat_interleave(each)
+
+
+@dataclass(frozen=True)
+class Spiral:
+    """The released demonstration's set: 250 training, 1,000 validation and 5,000 test points of each class, all |x| <= 2.83.
+
+    The points are the same for every seed (theirs come from one seed, too); the random numbers differ from the reference's. The validation
+    points are its own ones, not cut out of the training points, unless `split_seed` or `validation` says otherwise. Labels are corrupted
+    before the split here, so validation labels are as noisy as training ones; the reference keeps them clean.
+    """
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+    shape: ClassVar[tuple[int, ...]] = (2,)
+    mean: ClassVar[tuple[float, ...]] = ()
+    std: ClassVar[tuple[float, ...]] = ()
+    num_train: ClassVar[int] = 2 * (TRAIN + VALIDATION)
+    num_test: ClassVar[int] = 2 * TEST
+    classes: ClassVar[Classes] = Classes(2)
+    truth_known: ClassVar[bool] = True
+
+    jitter: float = 0.0
+    verify: bool = True
+    validation: float | int = 2 * VALIDATION
+    split_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+        if self.jitter < 0:
+            raise UserError(f"dataset.jitter={self.jitter!r} is a standard deviation; allowed are 0 and more")
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """The points are made here, so they are always the known ones."""
+        return Fingerprint(True, hashlib.sha256(arms(TRAIN, "train", self.jitter)[0].numpy().tobytes()).hexdigest())
+
+    def load(self, root: Path) -> Source:
+        """Points (N, 2) float32, labels (N,) int64."""
+        parts = [arms(each, part, self.jitter) for each, part in ((TRAIN, "train"), (VALIDATION, "validation"))]
+        test_points, test_labels = arms(TEST, "test", self.jitter)
+        points, labels = torch.cat([one for one, _ in parts]), torch.cat([one for _, one in parts])
+        return Source(TensorPixels(points), labels, TensorPixels(test_points), test_labels, own_validation=self._own())
+
+    def _own(self) -> int:
+        return 2 * VALIDATION if self.validation == 2 * VALIDATION and self.split_seed is None else 0

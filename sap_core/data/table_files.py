@@ -1,0 +1,98 @@
+"""A table of images, CSV or Parquet: `path`, `label`, `split`, and `true_label` where truth is known."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sap_core.errors import UserError
+
+SPLITS = ("train", "val", "test")
+REQUIRED = ("path", "label", "split")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split: paths below the table's folder, given classes, and true classes where the table says them."""
+
+    paths: list[str]
+    labels: list[int]
+    true: list[int]
+
+
+def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]]:
+    """(names of the classes, rows of each split in the table's order).
+
+    Labels are whole numbers from 0, or names, which are numbered in sorted order.
+
+    Raises:
+        UserError: no such file, missing columns, or cells that say nothing sensible: how many, and the first lines.
+    """
+    columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise UserError(
+            f"table '{file}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"needed are {', '.join(REQUIRED)}, allowed is true_label"
+        )
+    labels, true = columns["label"], columns.get("true_label")
+    names = _names(file, [*labels, *(true or [])], num_classes)
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = {split: Rows([], [], []) for split in SPLITS}
+    wrong = []
+    for line, (path, label, split) in enumerate(zip(columns["path"], labels, columns["split"], strict=True)):
+        truth = None if true is None else true[line]
+        if split not in SPLITS or not path or label not in numbers or (truth is not None and truth not in numbers):
+            wrong.append(f"row {line + 1}: path '{path}', label '{label}', split '{split}'" + (f", true_label '{truth}'" if true else ""))
+            continue
+        rows[split].paths.append(path)
+        rows[split].labels.append(numbers[label])
+        if truth is not None:
+            rows[split].true.append(numbers[truth])
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} of {len(labels)} rows of table '{file}' cannot be used ({'; '.join(wrong[:3])}); splits are "
+            f"{', '.join(SPLITS)}, labels 0 to {num_classes - 1} or names"
+        )
+    return names, rows
+
+
+def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
+    """Names by number; numbers are their own names."""
+    found = {label for label in labels if label}
+    if all(label.isdecimal() for label in found):
+        return [str(number) for number in range(num_classes)]  # a number beyond is told row by row
+    if len(found) != num_classes:
+        raise UserError(
+            f"table '{file}' holds {len(found)} different labels where dataset.num_classes={num_classes}; "
+            f"set dataset.num_classes={len(found)} or mend the table"
+        )
+    return sorted(found)
+
+
+def _csv(file: Path) -> dict[str, list[str]]:
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            reader = csv.DictReader(lines)
+            rows = list(reader)
+            head = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(file, error) from error
+    return {name: [(row[name] or "").strip() for row in rows] for name in head}
+
+
+def _parquet(file: Path) -> dict[str, list[str]]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        table = parquet.read_table(file).to_pydict()
+    except (OSError, ArrowException) as error:
+        raise _unreadable(file, error) from error
+    return {name: ["" if value is None else str(value).strip() for value in values] for name, values in table.items()}
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    why = " ".join(str(error).split())
+    return UserError(f"table '{file}' cannot be read ({why}); point paths.data and dataset.table at a CSV or Parquet file")

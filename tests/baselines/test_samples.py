@@ -1,0 +1,124 @@
+"""Where retain and forget samples come from, and sets made of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from baselines.finetune import Finetune
+from baselines.retrain import Retrain
+from baselines.samples import Joined, Relabelled, check_classes, retain_and_forget_of, retain_of
+from baselines.scrub import SCRUB
+from baselines.ssd import SSD
+from sap_core.api import Need
+from sap_core.errors import UserError
+from sap_core.run import PlainRun
+from sap_core.seeding import stream
+from trainers.sgd import SGD
+
+
+@dataclass(frozen=True)
+class Wants:
+    source: str = "scored"
+    num_retain: int = 12
+    num_forget: int = 5
+
+
+def plain_losses(model, task):
+    """One cross-entropy per training sample, one sample at a time."""
+    losses = []
+    for place in range(len(task.train)):
+        (batch,) = task.train.subset(torch.tensor([place])).batches(1)
+        out = model(batch.inputs).double()[0]
+        losses.append((out.logsumexp(0) - out[batch.labels[0]]).item())
+    return losses
+
+
+def test_scored_samples_are_those_of_lowest_and_highest_loss(toys, plain):
+    task = toys.make_task()
+    model = plain.noisy_model(task)
+    run = PlainRun()
+    retain, forget = retain_and_forget_of(Wants(), model, task, run)
+    losses = plain_losses(model, task)
+    rising = sorted(range(80), key=lambda place: losses[place])
+    assert retain.index.tolist() == rising[:12]
+    assert forget.index.tolist() == rising[::-1][:5]
+    assert [(piece.phase, piece.forwards) for piece in run.meter.pieces] == [("select", 80)]
+    assert torch.equal(run.trusted_sets[0], retain.index), "how right the kept labels are is for the platform to find out"
+    fewer = retain_of(replace(Wants(), num_retain=4), model, task, PlainRun())
+    assert fewer.index.tolist() == rising[:4], "nested"
+
+
+def test_oracle_samples_come_through_the_task(toys):
+    task = toys.make_task().allow(frozenset({Need.RETAIN, Need.FORGET}))
+    run = PlainRun()
+    retain, forget = retain_and_forget_of(Wants("oracle"), task.build(0), task, run)
+    assert torch.equal(retain.index, task.verified(Need.RETAIN, 12).index)
+    assert torch.equal(forget.index, task.verified(Need.FORGET, 5).index)
+    assert not run.meter.pieces
+    assert not run.trusted_sets
+
+
+def test_more_samples_than_there_are_are_refused(toys):
+    task = toys.make_task()
+    with pytest.raises(UserError, match="num_retain=76 and num_forget=5 together are more samples than the training split has"):
+        retain_and_forget_of(Wants(num_retain=76), task.build(0), task, PlainRun())
+    with pytest.raises(UserError, match="num_retain=81 are more"):
+        retain_of(Wants(num_retain=81), task.build(0), task, PlainRun())
+
+
+@pytest.mark.parametrize("make", [Finetune, SCRUB, SSD, lambda **given: Retrain(SGD(), num_retain=5, **given)])
+def test_methods_know_two_sources(make):
+    assert make().needs()
+    assert make(source="scored").needs() == frozenset()
+    with pytest.raises(UserError, match=r"source of samples 'orakle'.*did you mean 'oracle'"):
+        make(source="orakle")
+
+
+def test_retraining_on_scored_samples_needs_their_number():
+    with pytest.raises(UserError, match="num_retain"):
+        Retrain(SGD(), source="scored")
+
+
+def test_a_regression_has_no_classes():
+    check_classes("scrub", "classification", "compares")
+    with pytest.raises(UserError, match="leave 'salun' out of methods"):
+        check_classes("salun", "regression", "gives classes")
+
+
+def parts(toys):
+    task = toys.make_task(augment="crop_flip")
+    one, other = task.train.subset(torch.arange(3, 20)), task.train.subset(torch.tensor([60, 25, 1, 30]))
+    return task, Joined((one, Relabelled(other, torch.full((4,), 9))))
+
+
+@pytest.mark.parametrize("view", ["plain", "augmented"])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_joined_samples_are_the_samples_of_all_parts_once(toys, view, shuffled):
+    if view == "augmented" and not shuffled:
+        return
+    task, both = parts(toys)
+    rng = stream(3, "correct", 1) if shuffled else None
+    batches = list(both.batches(4, rng, (view,)))
+    assert [len(batch.labels) for batch in batches] == [4, 4, 4, 4, 5], "a last batch of one joins the one before it"
+    index = torch.cat([batch.index for batch in batches])
+    assert sorted(index.tolist()) == sorted(both.index.tolist())
+    assert shuffled == (index.tolist() != both.index.tolist())
+    whole = {int(i): x for batch in task.train.batches(80, rng, (view,)) for i, x in zip(batch.index, batch.inputs, strict=True)}
+    for batch in batches:
+        for i, x, label in zip(batch.index.tolist(), batch.inputs, batch.labels.tolist(), strict=True):
+            assert torch.equal(x, whole[i]), "a sample looks the same in whatever set it stands"
+            assert label == (9 if i in (60, 25, 1, 30) else int(task.train.labels[i]))
+    mixed = [{int(i) in (60, 25, 1, 30) for i in batch.index} for batch in batches]
+    assert not shuffled or any(len(kinds) == 2 for kinds in mixed)
+
+
+def test_subsets_of_joined_and_relabelled_samples(toys):
+    _, both = parts(toys)
+    some = both.subset(torch.tensor([0, 18, 2]))
+    assert some.index.tolist() == [3, 5, 25]
+    assert some.labels.tolist()[2] == 9
+    assert len(some) == 3
+    assert some.universe == 80

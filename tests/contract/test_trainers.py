@@ -1,0 +1,162 @@
+"""What every trainer promises, held over every file of conf/trainer. A new file joins by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from sap_core.api import Sizes, Stopped, Trainer
+from sap_core.construct import construct
+from sap_core.errors import UserError
+from sap_core.run import PlainRun
+
+FILES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "trainer").glob("*.yaml")) if path.stem != "given"}
+BOTH_KINDS = {"sgd", "mixup", "sam"}  # the others are defined on classes alone
+SHORT = {"epochs": 4, "learning_rate": 0.05, "batch_size": 16, "schedule": "constant"}
+WATCHED = {
+    **SHORT, "learning_rate": 0.1, "schedule": "plateau", "plateau_patience": 1, "stop_patience": 4, "checkpoint": "best",
+    "until_train_acc": 2.0, "check_every": 2,
+}  # fmt: skip
+RECIPES = {"short": SHORT, "watched": WATCHED}
+NEEDED = {"gls": {"warmup_epochs": 5}}  # its loss has no lower bound: from the first step on, it drives these networks apart
+MADE_BY_THE_PLATFORM = ("name", "_target_", "defaults", "preprocess")
+
+
+def content(name):
+    """The file with what it takes over from the files that its defaults list names."""
+    file = yaml.safe_load(FILES[name].read_text())
+    whole = {}
+    for other in file.get("defaults", ["_self_"]):
+        whole |= {key: value for key, value in (file if other == "_self_" else content(other)).items() if key != "defaults"}
+    return whole
+
+
+def make(name, **changes):
+    file = content(name)
+    settings = {key: value for key, value in file.items() if key not in MADE_BY_THE_PLATFORM} | changes
+    return construct({"target": file["_target_"], "settings": settings})
+
+
+def tables(fitted):
+    return dict(fitted.per_sample)
+
+
+def finite(fitted):
+    return all(value.isfinite().all() for value in fitted.model.state_dict().values())
+
+
+def test_the_trainers_of_the_saps_tables_are_there():
+    assert {"sgd", "mixup", "sam", "mentornet", "mentormix", "logit_clip", "gls", "elr", "sce", "mae", "gce"} <= FILES.keys()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_names_itself_and_its_trainer_keeps_the_interface(name):
+    assert content(name)["name"] == name
+    trainer = make(name)
+    assert isinstance(trainer, Trainer)
+    assert dataclasses.is_dataclass(trainer)
+    assert type(trainer).__bases__ == (object,)
+    assert type(trainer).version >= 1
+    assert hash(trainer) == hash(make(name))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_states_its_classs_defaults(name):
+    """So that an id does not depend on whether a key was written down. (label_smoothing is gls with another rate.)"""
+    if name != "label_smoothing":
+        assert make(name) == type(make(name))()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_key_is_commented(name):
+    lines = FILES[name].read_text().splitlines()
+    assert lines[0].startswith("# ")
+    for line in lines:
+        assert line.startswith(("#", "name:", "_target_:")) or "  # " in line, line
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("net", ["batch_norm", "dropout"])
+@pytest.mark.parametrize("name", FILES)
+def test_stopped_mid_epoch_and_resumed_gives_the_same_bits(toys, name, net, recipe):
+    """Epoch 1, then a failure in the middle of epoch 3, then the rest; and a second uninterrupted training for good measure."""
+    trainer = make(name, **RECIPES[recipe])
+    task = toys.make_task(net, augment="crop_flip")
+    whole = trainer.fit(task, reference := toys.StoringRun())
+    assert finite(whole)
+    with pytest.raises(Stopped):
+        trainer.fit(task, first := toys.StoringRun(stop_after=1))
+    second = toys.StoringRun(resume=first.stored)
+    with pytest.raises(ConnectionError):
+        trainer.fit(toys.breaking(task, 3 if recipe == "watched" else 2), second)  # a look at the training set is a pass, too
+    assert [point["epoch"] for point in second.curve] == [2]
+    third = toys.StoringRun(resume=second.stored)
+    resumed = trainer.fit(task, third)
+    toys.assert_same_bits(toys.weights(whole.model), toys.weights(resumed.model))
+    toys.assert_same_bits(tables(whole), tables(resumed))
+    assert first.curve + second.curve + third.curve == reference.curve
+    assert not whole.model.training
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", FILES)
+def test_forecast_is_what_the_meter_counts(toys, name, recipe):
+    trainer = make(name, **RECIPES[recipe])
+    run = PlainRun()
+    trainer.fit(toys.make_task(), run)
+    forecast = trainer.forecast(Sizes(train=80, val=20))
+    assert len(run.curve) == SHORT["epochs"]
+    assert toys.passes(run) == (forecast.forwards, forecast.backwards)
+    assert {piece.phase for piece in run.meter.pieces} == {"train"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bits_depend_on_the_seed_and_global_randomness_is_left_alone(toys, name):
+    trainer = make(name, **SHORT)
+    one = toys.weights(trainer.fit(toys.make_task("dropout"), PlainRun()).model)
+    torch.manual_seed(11)
+    state = torch.random.get_rng_state()
+    two = toys.weights(trainer.fit(toys.make_task("dropout"), PlainRun()).model)
+    assert torch.equal(state, torch.random.get_rng_state())
+    toys.assert_same_bits(one, two)
+    other = toys.weights(trainer.fit(toys.make_task("dropout", seed=5), PlainRun()).model)
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_learns(toys, name):
+    """A quarter of the labels is wrong and four classes make chance one quarter: true labels are found far more often than that."""
+    task = toys.make_task()
+    run = PlainRun()
+    model = make(name, **SHORT | {"epochs": 20} | NEEDED.get(name, {})).fit(task, run).model
+    images, truth = toys.images_and_labels(200, seed=5)
+    held_out = dataclasses.replace(task.val, pixels=type(task.val.pixels)(images), index=torch.arange(200), labels=truth)
+    (batch,) = list(held_out.batches(200))
+    with torch.no_grad():
+        right = float((model(batch.inputs).argmax(1) == truth).double().mean())
+    assert right > 0.6
+    if name not in ("gls", "mentornet", "mentormix"):  # their losses are masked in burn-in, or have no floor at 0
+        assert run.curve[-1]["loss"] < run.curve[0]["loss"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_regression_is_trained_or_refused(toys, name):
+    task = toys.make_task(kind="regression")
+    trainer = make(name, **SHORT)
+    if name in BOTH_KINDS:
+        assert finite(trainer.fit(task, PlainRun()))
+    else:
+        with pytest.raises(UserError, match="needs classes, but this task is a regression; use trainer=sgd, sam or mixup"):
+            trainer.fit(task, PlainRun())
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in BOTH_KINDS])
+def test_soft_targets_are_refused_by_losses_that_read_one_class(toys, name):
+    task = toys.make_task()
+    soft = torch.nn.functional.one_hot(task.train.labels, 4).float() * 0.9 + 0.025
+    with pytest.raises(UserError, match="reads one class per sample, but these labels are soft targets"):
+        make(name, **SHORT).fit(dataclasses.replace(task, train=task.train.relabel(soft)), PlainRun())
