@@ -93,7 +93,7 @@ def corrector_case(
     where = "corrector"
     extra = {"recipe": recipe.entry} if takes_recipe(corrector, where, list(plugins)) else {}
     settings = [declare(setting, where, Corrector, plugins, extra).instance for setting in small_settings(corrector, space)]
-    return CorrectorCase(families_to_try(list(dict.fromkeys(settings))), toys.noisy(task), task)  # made small, two may be one
+    return CorrectorCase(families_to_try(list(dict.fromkeys(settings))), toys.noisy(task), task)  # scaling may make two settings one
 
 
 def _of_pruner(given: Mapping[str, Any], recipe: Declared, plugins: list[str]) -> Cases:

@@ -13,7 +13,8 @@ EPOCHS = 4
 SPREAD = 5  # settings per space, from its first to its last
 FEWEST, FORGET = 24, 10  # verified and trusted samples
 TRAINING_BATCH, BATCH = 16, 8
-MOST = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}  # the toys have three layers, and a contract little time
+MOST = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}
+"""Limits of other fields of correctors: the toys have three layers, and a check little time."""
 
 T = TypeVar("T")
 

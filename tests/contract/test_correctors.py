@@ -9,24 +9,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sap_core.api import Corrector
+from sap_core.api import Corrector, Sizes
 from sap_core.construct import locate
 from sweeper.check import corrector_case
-from sweeper.contracts.common import sizes_of
 from sweeper.contracts.correctors import CORRECTOR
 from sweeper.contracts.small import families, small_settings
 from sweeper.declared import declare
 from trainers.sgd import SGD
 
-METHODS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))}
 HAS_CLEANLAB = importlib.util.find_spec("cleanlab") is not None
+METHODS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))}
 RECIPE = declare(
     {"_target_": "trainers.sgd.SGD", "epochs": 2, "learning_rate": 0.05, "batch_size": 16, "schedule": "constant"}, "trainer", object
 )
 
 
 def cases():
-    """(method, space) for every space of every file; confident learning where its library is installed."""
+    """(method, space) for every space of every file."""
     there = [name for name in METHODS if name != "confident_learning" or HAS_CLEANLAB]
     return [(name, space) for name in there for space in yaml.safe_load(METHODS[name].read_text())["spaces"]]
 
@@ -90,9 +89,10 @@ def test_promise_is_kept(case_of, name, space, promise):
 )
 def test_shipped_spaces_have_their_sizes_and_no_setting_twice(name, space, count, jobs):
     file = yaml.safe_load(METHODS[name].read_text())
-    kind = locate(file["corrector"]["_target_"])
-    recipe = {"recipe": SGD()} if "recipe" in {field.name for field in dataclasses.fields(kind)} else {}
-    fixed = {key: value for key, value in file["corrector"].items() if key != "_target_"} | recipe
+    fixed = dict(file["corrector"])
+    kind = locate(fixed.pop("_target_"))
+    if "recipe" in {field.name for field in dataclasses.fields(kind)}:
+        fixed["recipe"] = SGD()
     settings = [kind(**values) for values in small_settings(fixed, file["spaces"][space], scale=False)]
     assert all(isinstance(setting, Corrector) for setting in settings)
     assert len(settings) == count
@@ -101,7 +101,7 @@ def test_shipped_spaces_have_their_sizes_and_no_setting_twice(name, space, count
 
 
 @pytest.mark.parametrize(("name", "space"), cases())
-def test_scored_samples_need_nothing_verified_and_are_paid_for(case_of, name, space):
+def test_scored_samples_need_nothing_verified_and_are_paid_for(case_of, toys, name, space):
     """One scoring pass, in phase select, beside what the same settings cost with verified samples; and the choice is said."""
     case = case_of(name, space)
     told = case.families[0]
@@ -112,7 +112,7 @@ def test_scored_samples_need_nothing_verified_and_are_paid_for(case_of, name, sp
     assert settings[0].family() != told[0].family()
     found, run = case.run(settings)
     assert sorted(found) == list(range(len(settings)))
-    count, sizes = len(case.task.train), sizes_of(case.task)
-    assert [(piece.forwards, piece.backwards) for piece in run.meter.pieces if piece.phase == "select"] == [(count, 0)]
-    assert type(settings[0]).forecast(settings, sizes).forwards == type(told[0]).forecast(told, sizes).forwards + count
+    assert [(piece.forwards, piece.backwards) for piece in run.meter.pieces if piece.phase == "select"] == [(len(case.task.train), 0)]
+    sizes = Sizes(len(case.task.train), len(case.task.val), case.task.num_outputs)
+    assert type(settings[0]).forecast(settings, sizes).forwards == type(told[0]).forecast(told, sizes).forwards + len(case.task.train)
     assert len(run.trusted_sets[0]) == settings[0].num_retain

@@ -70,5 +70,5 @@ def test_the_checkpoint_counts_by_its_content(checkpoint, tmp_path):
     assert str(tmp_path) not in str(identity(path))
     with torch.no_grad():
         model.head.bias += 1
-    save_file(model.state_dict(), copied)
-    assert identity(copied) != identity(path)
+    save_file(model.state_dict(), tmp_path / "changed.safetensors")
+    assert identity(tmp_path / "changed.safetensors") != identity(path)
