@@ -14,12 +14,14 @@ from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.cost import cost
+from analysis.tables.recommendation import recommendation
 from analysis.tables.search import search
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
+    "recommendation": recommendation,
 }  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
 

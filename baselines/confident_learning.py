@@ -49,6 +49,7 @@ class ConfidentLearning:
     """Leaves out the samples that `filter_by`, one of cleanlab's rules, finds."""
 
     version: ClassVar[int] = 1
+    forecast_is_bound: ClassVar[bool] = True  # nobody knows beforehand how many samples are kept
 
     recipe: Trainer  # the trainer of the baseline, filled in by the planner
     filter_by: FilterBy = "prune_by_noise_rate"

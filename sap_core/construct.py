@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -45,6 +46,13 @@ def construct(entry: Entry, **settings: Any) -> Any:
 def flat_parts(cls: type) -> dict[str, Any]:
     """The dataclasses that `cls` holds and whose fields are written beside its own: name of the field -> its default."""
     return {item.name: item.default for item in fields(cls) if item.metadata.get("flat")} if is_dataclass(cls) else {}
+
+
+def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:
+    """The network that an entry describes; one that was not written for this platform may do without being told either."""
+    told = {"num_outputs": num_outputs, "input_shape": input_shape}
+    wanted = signature(locate(entry["target"])).parameters
+    return construct(entry, **{name: value for name, value in told.items() if name in wanted})
 
 
 def _frozen(value: Any) -> Any:

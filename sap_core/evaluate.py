@@ -39,6 +39,7 @@ class Evaluator:
         self.regression = task.kind == "regression"
         truth = prepared.truth
         self._val_right = truth.right(prepared.val.index, prepared.val.labels) if truth.known else None
+        self._reference: Tensor | None = None
 
     def tuned(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
         """Scores of one corrected model (setting `which` of the meter); fractions, or R2 for regression."""
@@ -61,8 +62,16 @@ class Evaluator:
                     scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, quick, meter), retain.labels)
         return scores
 
+    def compare_with(self, model: nn.Module, meter: CostMeter) -> None:
+        """Takes the unmodified model's answers on the validation set: those of corrected ones are counted against them from now on."""
+        if not self.regression:
+            with meter("report"):
+                outputs = self.validation_outputs(model, meter)
+            self._reference = outputs.argmax(1) == self.prepared.val.labels
+
     def baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
         """Scores of an uncorrected baseline: as `tuned`, and the accuracy on the whole training split's given labels."""
+        self._reference = None
         scores = self.tuned(model, meter, 0)
         if not self.regression:
             with meter("report"):
@@ -107,6 +116,7 @@ class Evaluator:
         return {
             "val_noisy_acc": accuracy(outputs, labels),
             "val_clean_acc": None if right is None else accuracy(outputs[right], labels[right]),
+            **discordance(self._reference, outputs.argmax(1) == labels),
         }
 
     def _test(self, quick: nn.Module, meter: CostMeter) -> Scores:
@@ -157,6 +167,13 @@ def fits(samples: Samples) -> bool:
         return True
     first = next(iter(samples.subset(torch.arange(1)).batches(1)))
     return first.inputs.numel() * len(samples) <= _CACHED_VALUES
+
+
+def discordance(before_N: Tensor | None, after_N: Tensor) -> Scores:
+    """Samples that the unmodified model has right and the corrected one wrong (lost), and the other way about (won)."""
+    if before_N is None:
+        return {}
+    return {"val_lost": int((before_N & ~after_N).sum()), "val_won": int((~before_N & after_N).sum())}
 
 
 def accuracy(outputs_NC: Tensor, labels_N: Tensor) -> float | None:

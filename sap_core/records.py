@@ -68,6 +68,8 @@ class Row:
     # scores
     val_noisy_acc: float | None = None
     val_clean_acc: float | None = None
+    val_lost: int | None = None
+    val_won: int | None = None
     test_acc: float | None = None
     train_acc: float | None = None
     retain_acc: float | None = None

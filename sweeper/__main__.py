@@ -33,7 +33,8 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
-  sap-sweep list                            experiments, data sets, noise kinds, networks, trainers, methods, searches
+  sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
+  sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
   sap-sweep -sc install=bash                shell completion
   sap-report results/demo                   tables and plots of a store
@@ -72,7 +73,11 @@ def _dispatch(words: list[str]) -> int:
         print(USAGE)
         return 0
     if words[0] == "list":
-        return _list()
+        return _list(words[1:])
+    if words[0] == "check":
+        from sweeper.check import check
+
+        return check(words[1:])
     if words[0] == "replay":
         from sweeper.search.command import main as replay
 
@@ -87,11 +92,14 @@ def _dispatch(words: list[str]) -> int:
     return sweep(words)
 
 
-def _list() -> int:
-    from sweeper.config import group_options
+def _list(words: list[str]) -> int:
+    from sweeper.config import split_config_dirs
+    from sweeper.listing import listing
 
-    for group, names in group_options().items():
-        print(f"{group:<11} {' '.join(names)}")
+    places, groups = split_config_dirs(words)
+    if len(groups) > 1:
+        raise UserError(f"sap-sweep list takes one group, not {' '.join(groups)}; list all groups or one, as in sap-sweep list method")
+    print(listing(places, *groups))
     return 0
 
 

@@ -50,7 +50,7 @@ def sweep(arguments: Sequence[str]) -> int:
     if config.dry_run:
         return _dry_run(composed, only)
     store, key = Store(places.store), _plan_key(composed)
-    held = _held_rows(store, key) if only is None else None
+    held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
     if held is not None:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
@@ -71,7 +71,16 @@ def sweep(arguments: Sequence[str]) -> int:
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
         _say_searches(config, store)
-        return code
+        return code | _save_corrected(plan, config, places)
+
+
+def _save_corrected(plan: Plan, config: Config, places: Places) -> int:
+    if config.save_corrected == "none":
+        return 0
+    from sweeper.corrected import save_best
+    from sweeper.execute import Folders
+
+    return save_best(plan.jobs, Folders(places.data, places.store, places.artifacts), config.backend.device)
 
 
 def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
@@ -238,7 +247,8 @@ def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, the files of weights it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in config.items() if name not in ("only", "dry_run", "backend", "order", "timing")}
+        outside = ("only", "dry_run", "backend", "order", "timing", "save_corrected")
+        return {name: value for name, value in config.items() if name not in outside}
 
     weights = [file_state(cell["model"].get("weights")) for cell in composed.cells]
     cells = [relevant(cell) for cell in composed.cells]

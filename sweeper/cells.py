@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from sap_core.api import Corrector, Pruner, Trainer
+from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
 from sap_core.data.corruption import check_noise, expected_rate
 from sap_core.data.source import DataSet, NoiseKind, can_verify
 from sap_core.data.splits import validation_count
@@ -22,7 +22,7 @@ from sweeper.search.planned import Ground, TrialSearch, check_ground, check_sear
 from sweeper.space import Space, spread
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
-"""The defaults of trainer.preprocess."""
+"""The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
 
 _COUNTS = ("num_trusted", "num_retain", "num_forget")
 _FEWEST = 8
@@ -109,7 +109,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
     config.evaluation.check_dataset(dataset.name, dataset.instance)
     trainer_given = dict(composed["trainer"])
-    preprocess = _preprocess(trainer_given.pop("preprocess", None) or {})
+    preprocess = _preprocess(trainer_given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if debug.name and "epochs" in trainer_given:
         trainer_given["epochs"] = min(debug.epochs, trainer_given["epochs"])
     trainer = declare(trainer_given, "trainer", Trainer, plugins)
@@ -165,7 +165,7 @@ def _sampled(config: Config, methods: Mapping[str, Any], trainer: Declared, scal
 
 def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Config, scale: float | None) -> Ground:
     method, space, base, where = _parsed(name, methods)
-    extra = {"recipe": trainer.entry} if _takes_recipe(base, where, config.plugins) else {}
+    extra = {"recipe": trainer.entry} if takes_recipe(base, where, config.plugins) else {}
 
     def shrink(settings: dict[str, Any]) -> dict[str, Any]:
         return settings if scale is None else _shrunken(settings, scale, config.debug.epochs)
@@ -185,12 +185,15 @@ def _check_needs(dataset: Declared, searches: Mapping[str, Sequence[Declared]]) 
                     )
 
 
-def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
+def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """The trainer's recipe for inputs, complete."""
     values = dict(PREPROCESS)
+    constants = {key: value for key, value in given.items() if key in ("mean", "std") and value is not None}
     for key, value in given.items():
-        if key not in values:
-            raise unknown("key", key, values, "trainer.preprocess")
+        if key not in (*PREPROCESS, "mean", "std"):
+            raise unknown("key", key, (*PREPROCESS, "mean", "std"), "trainer.preprocess")
+        if key not in PREPROCESS:
+            continue
         values[key] = value
     allowed = {"normalise": (True, False), "augment": ("none", "flip", "crop_flip")}
     for key, options in allowed.items():
@@ -198,12 +201,27 @@ def _preprocess(given: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown(f"trainer.preprocess.{key}", values[key], options)
     if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
         raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
-    return values
+    if constants and not (values["normalise"] and len(constants) == 2 and all(_numbers(value, channels) for value in constants.values())):
+        raise UserError(
+            f"trainer.preprocess.mean and std need {channels} numbers each, one per channel, deviations above 0, and normalise=true"
+        )
+    if constants and min(constants["std"]) <= 0:
+        raise UserError(f"trainer.preprocess.std={constants['std']} must hold numbers above 0")
+    return values | {key: [float(number) for number in value] for key, value in constants.items()}
+
+
+def _numbers(value: Any, count: int) -> bool:
+    numeric = isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+    return numeric and len(value) == count
 
 
 def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
     method, space, base, where = _parsed(name, methods)
-    extra = {"recipe": trainer.entry} if _takes_recipe(base, where, plugins) else {}
+    extra = {"recipe": trainer.entry} if takes_recipe(base, where, plugins) else {}
+    if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
+        raise UserError(
+            f"method '{method}' trains by the cell's recipe, but trainer={trainer.name} trains nothing; leave the method out of methods"
+        )
     grid = space.grid()
     if debug.name:
         grid = spread(grid, debug.settings)
@@ -260,7 +278,7 @@ def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return spaces, dict(given["corrector"])
 
 
-def _takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:
+def takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:
     """Does the method train by the cell's own recipe (as retraining does)?"""
     cls = class_of(base.get("_target_"), where, plugins)
     return is_dataclass(cls) and any(item.name == "recipe" for item in fields(cls))

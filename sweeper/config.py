@@ -69,12 +69,6 @@ def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places
         raise
 
 
-def group_options() -> dict[str, list[str]]:
-    """Every group with its choices, for `sap-sweep list`."""
-    with _hydra([]):
-        return {group: _options(group) for group in (*GROUPS, "method")}
-
-
 def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     """(folders named by --config-dir, the other words).
 

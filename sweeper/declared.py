@@ -21,6 +21,7 @@ from sap_core.models.pretrained import weights_file
 
 OURS = ("sap_core", "trainers", "baselines")
 _GIVEN_BY_THE_PLATFORM = {"self", "num_outputs", "input_shape"}
+_PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Declared:
 
     @property
     def version(self) -> int:
-        return int(locate(self.target).version)  # type: ignore[attr-defined]
+        return _version(locate(self.target))
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def declare(
         UserError: an unknown target, field, type or value; the sentence names the allowed ones.
     """
     target = given.get("_target_")
-    cls = class_of(target, where, plugins)
+    cls = class_of(target, where, plugins, offers)
     offered = _fields(cls)
     settings: dict[str, Any] = {}
     for key, value in {**given, **(extra or {})}.items():
@@ -81,7 +82,7 @@ def declare(
     defaults = _defaults(cls)
     declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults)
     try:
-        fits = issubclass(cls, nn.Module) if offers is nn.Module else isinstance(declared.instance, offers)
+        fits = (not isinstance(cls, type) or issubclass(cls, nn.Module)) if offers is nn.Module else isinstance(declared.instance, offers)
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {error}") from error
     if not fits:
@@ -89,8 +90,11 @@ def declare(
     return declared
 
 
-def class_of(target: Any, where: str, plugins: Sequence[str]) -> type:
-    """The class that a `_target_` names, inside our packages or declared plug-ins."""
+def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | None = None) -> type:
+    """The class that a `_target_` names, inside our packages or declared plug-ins.
+
+    A network of a plug-in may be any class, or a function that builds one; it need not know of us: its `version` is 1 unless it says one.
+    """
     allowed = (*OURS, *plugins)
     if target is None:
         raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
@@ -103,6 +107,8 @@ def class_of(target: Any, where: str, plugins: Sequence[str]) -> type:
         found = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
+    if offers is nn.Module and target.split(".")[0] in plugins and callable(found):
+        return found
     if not isinstance(found, type) or not isinstance(getattr(found, "version", None), int):
         raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
     return found
@@ -116,12 +122,19 @@ def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
         own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
         inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
         return own | inner
-    hints = get_type_hints(next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)))  # it may be inherited
+    builder = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)) if isinstance(cls, type) else cls
+    hints = get_type_hints(builder)  # of a constructor that may be inherited, or of a function that builds a network
     return {
         name: (hints.get(name, Any), dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(cls).parameters.items()
-        if name not in _GIVEN_BY_THE_PLATFORM
+        if name not in _GIVEN_BY_THE_PLATFORM and _is_option(parameter)
     }
+
+
+def _is_option(parameter: inspect.Parameter) -> bool:
+    """Can configuration give it? Not *args and **kwargs, and not what has a default that YAML cannot write (a class, a function)."""
+    named = parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return named and (parameter.default is inspect.Parameter.empty or isinstance(parameter.default, _PLAIN))
 
 
 @cache
@@ -175,7 +188,13 @@ def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, A
     files = getattr(cls, "files", ())
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
     counted = {key: _content(value) if key in files else _identity_of(value) for key, value in changed.items()}
-    return {"target": target, "version": int(cls.version), "settings": counted}
+    return {"target": target, "version": _version(cls), "settings": counted}
+
+
+def _version(cls: Any) -> int:
+    """What a class says of itself; 1 for a network of the user's own that says nothing."""
+    version = getattr(cls, "version", 1)
+    return version if isinstance(version, int) else 1
 
 
 def _identity_of(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from sap_core.api import Passes
-from sap_core.construct import construct
+from sap_core.construct import build_network
 from sap_core.cost import flops_per_sample
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
@@ -46,7 +46,11 @@ def flops_of(model: Declared, dataset: Declared) -> Flops:
         data = dataset.instance
         try:
             with torch.device("meta"):
-                network = construct(model.entry, num_outputs=data.classes.num, input_shape=data.shape)
+                network = build_network(model.entry, data.classes.num, data.shape)
+            if not isinstance(network, torch.nn.Module):
+                raise UserError(
+                    f"model._target_={model.target} builds a {type(network).__name__}, no torch.nn.Module; name what builds one"
+                )
             forward, backward = flops_per_sample(network, data.shape, "meta")
         except UserError:
             raise

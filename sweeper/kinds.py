@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor, nn
 
 from sap_core.api import Need, Pruner, Stopped, Trainer
 from sap_core.checkpoint import save_state
 from sap_core.construct import construct
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
-from sap_core.errors import StorageError
+from sap_core.errors import StorageError, UserError
 from sap_core.files import save_json
+from sap_core.grid import run_family
 from sap_core.identity import canonical_json
 from sap_core.race import scored_family
 from sap_core.records import Point
@@ -102,6 +106,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     meter = CostMeter(len(settings), place.device)
     run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, precision_of(evaluator))
     task, served = counting(task)
+    evaluator.compare_with(model, meter)
     work.facts = facts_of(prepared, len(task.train))
 
     def probed() -> tuple[int | None, int | None]:
@@ -124,6 +129,35 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
                 work.columns[which] |= {"num_trusted": len(index), **evaluator.trusted(index)}
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
     run.forget_checkpoint()
+
+
+def correct_again(job: Job, place: Place, last: Path) -> tuple[dict[str, Tensor], dict[str, float | None]]:
+    """(weights, scores) of a tune job's first setting, which alone has the bits that it has in its family; stores no row.
+
+    `last` is where a long one keeps its state.
+
+    Raises:
+        UserError: it diverges, or what its method raises.
+    """
+    spec = job.spec["baseline"]
+    prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
+    task = on_selection(prepared.task, spec, place.artifacts)
+    model = load_model(place.artifacts / job.parents[0], task).model
+    meter = CostMeter(1, place.device)
+    run = JobRun(meter, last, place.stop)
+    weights: dict[str, Tensor] = {}
+
+    def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
+        weights.update({name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()})
+        return evaluator.tuned(candidate, meter, which)
+
+    (outcome,) = run_family([construct(job.runs[0].entry or {})], model, task, run, score)
+    run.forget_checkpoint()
+    if outcome.diverged:
+        raise UserError(
+            f"{job.labels['method']} diverged where it did not before ({outcome.diverged}); is this the machine of the first run?"
+        )
+    return weights, outcome.scores
 
 
 def _search(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:

@@ -183,7 +183,7 @@ class _Common:
 
     def _baseline_identity(self, select: Job | None) -> dict[str, Any]:
         cell = self.cell
-        preprocess = {key: value for key, value in cell.preprocess.items() if value != PREPROCESS[key]}
+        preprocess = {key: value for key, value in cell.preprocess.items() if value != PREPROCESS.get(key)}
         identity = {
             "kind": "train", "dataset": cell.dataset.identity(OUTSIDE), "noise": cell.noise.identity(), "model": cell.model.identity(),
             "trainer": cell.trainer.identity(), "preprocess": preprocess, "seed": self.seed,

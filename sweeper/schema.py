@@ -14,6 +14,8 @@ from sweeper.evaluation import Evaluation
 GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 BACKENDS = ("ray", "local")
+SAVED = ("none", "best")
+"""Which corrected networks are kept as files."""
 ORDERS = ("cells", "longest")
 TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -101,6 +103,7 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     debug: Debug = field(default_factory=Debug)
     plugins: list[str] = field(default_factory=list)
+    save_corrected: str = "none"
     order: str = "cells"
     timing: str = "as_run"
     dry_run: bool = False
@@ -124,6 +127,8 @@ def check_values(config: Config) -> None:
         _check_search(search)
     if backend.name not in BACKENDS:
         raise unknown("name", backend.name, BACKENDS, "backend")
+    if config.save_corrected not in SAVED:
+        raise unknown("save_corrected", config.save_corrected, SAVED)
     for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
         if value not in allowed:
             raise unknown(key, value, allowed)

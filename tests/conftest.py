@@ -1,170 +1,17 @@
-"""Toys for all tests: small networks, 80 synthetic images with wrong labels among them, and runs that stop.
+"""Toys for all tests, those of `sap-sweep check`, and comparisons of weights.
 
 Test modules have no package, so they reach these through the fixture `toys`.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sap_core.api import Batch, Need, Samples, State, Stopped, Task
-from sap_core.data.samples import Preprocess, SampleView, TensorPixels
-from sap_core.run import PlainRun
-from sap_core.seeding import Stream, stream
-
-SEED = 12484
-NUM_CLASSES = 4
-CPU = torch.device("cpu")
-
-
-class BatchNormNet(nn.Module):
-    """A small convolutional network with batch norm, for 8x8 images of one channel."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 6, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(6)
-        self.second = nn.Conv2d(6, 8, 3, padding=1, stride=2)
-        self.head = nn.Linear(8 * 16, outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        hidden = torch.relu(self.norm(self.conv(images)))
-        return self.head(torch.relu(self.second(hidden)).flatten(1))
-
-
-class DropoutNet(nn.Module):
-    """A small convolutional network with dropout and no norm."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 6, 3, padding=1)
-        self.drop = nn.Dropout(0.3)
-        self.head = nn.Linear(6 * 16, outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        hidden = nn.functional.max_pool2d(torch.relu(self.conv(images)), 2)
-        return self.head(self.drop(hidden.flatten(1)))
-
-
-NETS: dict[str, Callable[[int], nn.Module]] = {"batch_norm": BatchNormNet, "dropout": DropoutNet}
-
-
-def images_and_labels(count: int = 80, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """(N, 1, 8, 8) uint8 images, one blurred pattern per class, and their true classes."""
-    generator = torch.Generator().manual_seed(seed)
-    patterns = torch.rand(NUM_CLASSES, 1, 8, 8, generator=torch.Generator().manual_seed(99)) * 160
-    labels = torch.randint(0, NUM_CLASSES, (count,), generator=generator)
-    images = patterns[labels] + 60 * torch.rand(count, 1, 8, 8, generator=generator)
-    return images.to(torch.uint8), labels
-
-
-def make_task(net: str = "batch_norm", augment: str = "none", kind: str = "classification", seed: int = SEED, count: int = 80) -> Task:
-    """A task on `count` images, every fourth with a wrong label; verified samples come in a fixed shuffled order."""
-    images, truth = images_and_labels(count)
-    wrong = torch.arange(count) % 4 == 0
-    given = torch.where(wrong, (truth + 1) % NUM_CLASSES, truth)
-    outputs = NUM_CLASSES if kind == "classification" else 1
-    labels = given if kind == "classification" else given.float() / 2
-    preprocess = Preprocess(mean=(0.4,), std=(0.3,), augment=augment, padding=1)
-    train = SampleView(TensorPixels(images), torch.arange(count), labels, preprocess, CPU)
-    val_images, val_labels = images_and_labels(20, seed=1)
-    val = SampleView(TensorPixels(val_images), torch.arange(20), val_labels, preprocess, CPU)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(7))
-    verified = {Need.RETAIN: order[~wrong[order]], Need.FORGET: order[wrong[order]], Need.TRUE_LABELS: torch.arange(count)}
-
-    def source(need: Need, n: int | None) -> Samples:
-        which = verified[need][:n]
-        if n is not None and len(which) < n:
-            raise ValueError(f"only {len(which)} verified samples of kind '{need}' exist, not {n}")
-        return train.subset(which) if need != Need.TRUE_LABELS else train.relabel(truth)
-
-    def build(k: int) -> nn.Module:
-        with stream(seed, "init", k).scope():
-            return NETS[net](outputs)
-
-    return Task(train, val, build, kind, outputs, seed, CPU, verified_source=source)
-
-
-class StoringRun(PlainRun):
-    """Keeps the state of every finished epoch, and stops after epoch `stop_after`."""
-
-    def __init__(self, stop_after: int | None = None, resume: State | None = None, settings: int = 1) -> None:
-        super().__init__(settings, resume)
-        self.stop_after = stop_after
-        self.stored: State | None = None
-        self.kept: list[Tensor | None] = []
-
-    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
-        super().epoch(number, model, state, kept, **scalars)
-        model.eval()  # as an evaluation would leave it
-        torch.rand(3)  # and as one might draw
-        self.kept.append(kept)
-        self.stored = copy.deepcopy(state())
-        assert_plain(self.stored)
-        if number == self.stop_after:
-            raise Stopped(f"after epoch {number}")
-
-
-def assert_plain(value: Any) -> None:
-    """A state may hold tensors, numbers, strings and dicts of these with string keys, nothing else."""
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            assert isinstance(key, str)
-            assert_plain(entry)
-    else:
-        assert isinstance(value, Tensor | int | float | str), type(value)
-
-
-@dataclass(frozen=True, eq=False)
-class BreakingSamples:
-    """Samples whose batches fail in the middle of the `epoch`-th pass."""
-
-    inner: SampleView
-    epoch: int
-    passes: list[int]
-
-    @property
-    def index(self) -> Tensor:
-        return self.inner.index
-
-    @property
-    def universe(self) -> int:
-        return self.inner.universe
-
-    @property
-    def labels(self) -> Tensor:
-        return self.inner.labels
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def subset(self, which: Tensor) -> Samples:
-        return self.inner.subset(which)
-
-    def batches(self, size: int, rng: Stream | None = None, views: Sequence[str] = ("plain",)) -> Iterator[Batch]:
-        self.passes.append(1)
-        for number, batch in enumerate(self.inner.batches(size, rng, views)):
-            if len(self.passes) == self.epoch and number == 2:
-                raise ConnectionError("the disk went away")
-            yield batch
-
-
-def breaking(task: Task, epoch: int) -> Task:
-    """The task with training samples that fail in the middle of pass `epoch`."""
-    return replace(task, train=BreakingSamples(task.train, epoch, []))
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all parameters and buffers."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+from sweeper.contracts import toys as toys_module
 
 
 def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -182,11 +29,6 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], rtol: float =
         torch.testing.assert_close(value, other[name], rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def passes(run: PlainRun) -> tuple[int, int]:
-    """(forwards, backwards) of all pieces."""
-    return sum(piece.forwards for piece in run.meter.pieces), sum(piece.backwards for piece in run.meter.pieces)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """One and two threads give different bits."""
@@ -196,8 +38,6 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def toys() -> SimpleNamespace:
     """All of the above by name."""
-    offered = (
-        "NETS", "NUM_CLASSES", "SEED", "BatchNormNet", "BreakingSamples", "DropoutNet", "StoringRun", "assert_close", "assert_plain",
-        "assert_same_bits", "breaking", "images_and_labels", "make_task", "passes", "weights",
-    )  # fmt: skip
-    return SimpleNamespace(**{name: globals()[name] for name in offered})
+    return SimpleNamespace(
+        **{**vars(toys_module), "assert_close": assert_close, "assert_same_bits": assert_same_bits, "assert_plain": toys_module.check_plain}
+    )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Task
-from sap_core.construct import construct
+from sap_core.construct import build_network, construct
 from sap_core.data.corruption import corrupt
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source
@@ -76,7 +76,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
 
     def build(which: int) -> nn.Module:
         with stream(seed, "init", which).scope(device):
-            model: nn.Module = construct(spec["model"], num_outputs=dataset.classes.num, input_shape=dataset.shape)
+            model: nn.Module = build_network(spec["model"], dataset.classes.num, dataset.shape)
             return model.to(device)
 
     task = Task(
@@ -120,7 +120,7 @@ def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float |
 
 
 def _preprocess(given: Mapping[str, Any], dataset: DataSet) -> Preprocess:
-    mean, std = (dataset.mean, dataset.std) if given["normalise"] else ((), ())
+    mean, std = (given.get("mean", dataset.mean), given.get("std", dataset.std)) if given["normalise"] else ((), ())
     return Preprocess(tuple(mean), tuple(std), given["augment"], given["padding"])
 
 

@@ -66,6 +66,20 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
         warnings.warn(f"{file} has a head for {len(given)} classes; the head for {len(own)} starts freshly initialised", stacklevel=2)
 
 
+def load_whole(model: nn.Module, path: str) -> None:
+    """Fills `model` with the state dict in the file `path`; every name and shape must be the network's.
+
+    Raises:
+        UserError: no such file, no state dict in it, or names or shapes that are not the network's.
+    """
+    file = weights_file(path)
+    try:
+        model.load_state_dict(_read(file))
+    except RuntimeError as error:  # one line per name or shape that differs
+        odd = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:]]
+        raise UserError(f"{file} holds weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
+
+
 def _read(file: Path) -> Mapping[str, Tensor]:
     try:
         found: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)

@@ -49,8 +49,8 @@ def test_table_forms(small, capsys):
     ("words", "told"),
     [
         (["tabel"], "unknown command 'tabel' in sap-report STORE COMMAND (did you mean 'table'?); allowed: table, plot, cost, status"),
-        (["table", "comparson"], "(did you mean 'comparison'?); allowed: comparison, trusted_size, cost"),
-        (["table"], "allowed: comparison, trusted_size, cost"),
+        (["table", "comparson"], "(did you mean 'comparison'?); allowed: comparison, trusted_size, cost, search, chosen, recommendation"),
+        (["table"], "allowed: comparison, trusted_size, cost, search, chosen, recommendation"),
         (["plot", "x"], "allowed: tuning_cost, trusted_size"),
         (["plot", "trusted_size"], "has no numbers for the plot 'trusted_size'"),
         (["table", "trusted_size"], "has no numbers for the table 'trusted_size'"),

@@ -63,6 +63,12 @@ def test_labels_depend_on_seed_data_set_and_noise_kind_alone():
     assert wrong < {place for place, (given, true) in enumerate(zip(more, truth, strict=True)) if given != true}, "one order for all rates"
 
 
+def test_a_networks_own_normalisation_goes_before_the_data_sets():
+    own = made(preprocess=PREPROCESS | {"mean": [0.5], "std": [2.0]})
+    assert (own.train.preprocess.mean, own.train.preprocess.std) == ((0.5,), (2.0,))
+    assert own.train.preprocess == own.test.preprocess != made().train.preprocess
+
+
 def test_noise_is_drawn_before_the_split():
     """The whole universe is corrupted once; training and validation are cut out of it, wherever the cut lies."""
     split = [made(dataset={"target": "sap_core.data.digits.Digits", "settings": {"split_seed": number}}) for number in (0, 1)]

@@ -12,7 +12,10 @@ from sap_core.data.source import DataSet, NoiseKind
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path for group in ("dataset", "noise", "model") for path in (CONF / group).glob("*.yaml"))
-MANDATORY = {"folder": "pets", "table": "pets.csv", "num_classes": 2, "num_train": 6, "num_test": 2, "size": 8}
+MANDATORY = {
+    "folder": "pets", "table": "pets.csv", "file": "pets.npz", "shape": [3, 8, 8],
+    "num_classes": 2, "num_train": 6, "num_test": 2, "size": 8,
+}  # fmt: skip
 
 
 def read(path):
@@ -49,7 +52,7 @@ def test_the_class_can_be_made_from_the_file(path):
         assert isinstance(kind(10, (1, 32, 32), **given), torch.nn.Module)
     else:
         filled = {key: MANDATORY[key] if value == "???" else value for key, value in given.items()}
-        made = kind(**({**filled, "validation": 2} if path.stem in ("folder", "table") else filled))
+        made = kind(**({**filled, "validation": 2} if path.stem in ("folder", "table", "tensors") else filled))
         assert isinstance(made, DataSet if path.parent.name == "dataset" else NoiseKind)
 
 

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from sap_core import quick
+from sap_core.models.cnn9 import CNN9
 from sap_core.models.ensemble import Ensemble
 from sap_core.models.lenet5 import LeNet5
+from sap_core.models.preact_resnet import PreActResNet18
+from sap_core.models.resnet32 import ResNet32, ResNet32_GN
 from sap_core.models.resnet_cifar import ResNet18
 from sap_core.models.small_cnn import SmallCNN
 from sap_core.models.vgg import VGG11_BN
@@ -56,19 +59,23 @@ def check(network, inputs, left):
 
 
 @pytest.mark.parametrize(
-    ("build", "shape"),
+    ("build", "shape", "left"),
     [
-        (lambda: SmallCNN(10, (1, 8, 8)), (1, 8, 8)),
-        (lambda: LeNet5(10, (1, 28, 28)), (1, 28, 28)),
-        (lambda: VGG11_BN(10, (3, 32, 32)), (3, 32, 32)),
-        (lambda: ResNet18(10, (3, 32, 32)), (3, 32, 32)),
-        (lambda: Ensemble([SmallCNN(10, (1, 8, 8)), SmallCNN(10, (1, 8, 8))]), (1, 8, 8)),
+        (lambda: SmallCNN(10, (1, 8, 8)), (1, 8, 8), 0),
+        (lambda: LeNet5(10, (1, 28, 28)), (1, 28, 28), 0),
+        (lambda: VGG11_BN(10, (3, 32, 32)), (3, 32, 32), 0),
+        (lambda: ResNet18(10, (3, 32, 32)), (3, 32, 32), 0),
+        (lambda: ResNet32(10, (3, 32, 32)), (3, 32, 32), 0),
+        (lambda: ResNet32_GN(10, (3, 32, 32)), (3, 32, 32), 0),
+        (lambda: CNN9(10, (3, 32, 32)), (3, 32, 32), 0),
+        (lambda: PreActResNet18(10, (3, 32, 32)), (3, 32, 32), 8),  # the norms that open a block follow an addition
+        (lambda: Ensemble([SmallCNN(10, (1, 8, 8)), SmallCNN(10, (1, 8, 8))]), (1, 8, 8), 0),
     ],
-    ids=["small_cnn", "lenet5", "vgg11_bn", "resnet18", "ensemble"],
+    ids=["small_cnn", "lenet5", "vgg11_bn", "resnet18", "resnet32", "resnet32_gn", "cnn9", "preact_resnet18", "ensemble"],
 )
-def test_our_networks(build, shape):
+def test_our_networks(build, shape, left):
     torch.manual_seed(0)
-    fast = check(build(), torch.randn(6, *shape), left=0)
+    fast = check(build(), torch.randn(6, *shape), left)
     weights = [module.weight for module in fast.modules() if isinstance(module, nn.Conv2d)]
     assert weights
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)

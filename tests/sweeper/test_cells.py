@@ -159,7 +159,7 @@ def test_mistakes_are_one_sentence(check, changes, said):
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("sapp", "unknown method 'sapp' in methods (did you mean 'sap'?); allowed: finetune, retrain, sap, scrub, ssd"),
+        ("sapp", "unknown method 'sapp' in methods (did you mean 'sap'?); allowed: amnesiac, bad_teacher, "),
         ("sap@alpha61", "unknown space 'alpha61' in methods (sap) (did you mean 'alpha16'?); allowed: alpha16, alpha16_size5"),
     ],
 )
@@ -176,6 +176,28 @@ def test_noise_cannot_be_added_where_truth_is_unknown(check):
     cell = check({"dataset": folder, "noise": shipped("noise", "none")}, methods=["sap"])
     assert cell.name == "folder/none-0/small_cnn/sgd"
     assert cell.sizes == (90, 10, 10)
+
+
+def test_a_networks_own_normalisation_stands_in_the_recipe_and_its_id(check, plan_of):
+    own = {"trainer.preprocess.mean": [0.5], "trainer.preprocess.std": [1]}
+    assert check(own).preprocess == {**check().preprocess, "mean": [0.5], "std": [1.0]}
+    assert check({"trainer.preprocess.mean": None}).preprocess == check().preprocess
+    for wrong in ({"mean": [0.5]}, {"mean": [0.5, 0.5], "std": [1.0, 1.0]}, {"mean": [0.5], "std": [0]}, {"mean": "0.5", "std": [1]}):
+        with pytest.raises(UserError, match=r"trainer.preprocess"):
+            check({f"trainer.preprocess.{key}": value for key, value in wrong.items()})
+    with pytest.raises(UserError, match="normalise=true"):
+        check({**own, "trainer.preprocess.normalise": False})
+    words = [f"+{key}={value}" for key, value in own.items()]
+    plain, changed = (plan_of("experiment=demo", "methods=[sap]", *more).plan.jobs[0] for more in ([], words))
+    assert plain.job_id != changed.job_id
+    assert changed.spec["preprocess"]["mean"] == [0.5]
+
+
+def test_a_method_that_trains_by_the_recipe_needs_one_that_trains(check):
+    given = {"trainer": {"name": "given", "_target_": "trainers.given.Given", "checkpoint": "net.pt"}}
+    with pytest.raises(UserError, match=r"method 'retrain' trains by the cell's recipe, but trainer=given trains nothing"):
+        check(given, methods=["sap", "retrain"])
+    assert [search.method for search in check(given, methods=["sap", "finetune"]).searches] == ["sap", "finetune"]
 
 
 def test_a_pruned_cell(check):

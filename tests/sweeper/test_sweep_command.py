@@ -117,14 +117,6 @@ def test_without_words_and_for_help_alone_it_shows_how_it_is_used(capsys):
         assert "sap-sweep experiment=demo" in out
 
 
-def test_list_names_every_group_and_choice(capsys):
-    code, out, _ = run(capsys, "list")
-    assert code == 0
-    choices = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
-    assert {"dataset", "noise", "model", "trainer", "pruner", "search", "backend", "debug", "experiment", "method"} == set(choices)
-    assert "table1" in choices["experiment"]
-
-
 def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\ncells: [{dataset: digits}]\n")

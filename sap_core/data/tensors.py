@@ -1,0 +1,137 @@
+"""Images that lie in one file of tensors: safetensors or .npz with `images`, `labels` and, if you like, `split`.
+
+Shapes: N images of C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sap_core.api import Kind
+from sap_core.data.samples import TensorPixels
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.errors import UserError
+
+TRAIN, TEST = 0, 1
+"""What `split` says of an image; without it all images are for training and for testing alike."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A file of tensors below `paths.data`: images (N, C, H, W) uint8 in [0, 255] or float32, labels (N,) whole numbers from 0.
+
+    `split` (N,) holds 0 for training and validation, 1 for testing. Without it there is no test set of its own, and the test scores of the
+    rows are those of all images: read the validation scores alone. The numbers are told here because a plan is made without the file; a
+    wrong one is refused with the right one.
+    """
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "classification"
+
+    file: str
+    num_classes: int
+    num_train: int
+    num_test: int
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] = ()  # empty: values as they are (uint8 divided by 255)
+    std: tuple[float, ...] = ()
+    truth_known: bool = False
+    digest: str = ""
+    verify: bool = False
+    validation: float | int = 0.1
+    split_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+        if self.num_classes < 2 or self.num_test < 1 or len(self.shape) < 1:
+            raise UserError(
+                "a data set of tensors needs dataset.num_classes of at least 2, dataset.num_test of at least 1 and dataset.shape, "
+                "such as [3,32,32]"
+            )
+        if len(self.mean) not in (0, self.shape[0]) or len(self.std) != len(self.mean):
+            raise UserError(f"dataset.mean and dataset.std need {self.shape[0]} numbers each, one per channel, or none")
+        if self.verify and not self.digest:
+            raise UserError(
+                "dataset.verify=true needs dataset.digest, the fingerprint to compare this file with; give it or use dataset.verify=false"
+            )
+
+    @property
+    def classes(self) -> Classes:
+        return Classes(self.num_classes)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """See `DataSet.inspect`. Reads the file: the digest is of its bytes, and numbers that do not fit it are refused here."""
+        self.load(root)
+        with (root / self.file).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if self.verify and found != self.digest:
+            raise UserError(
+                f"file '{root / self.file}' has the fingerprint {found} where dataset.digest={self.digest} is asked for; "
+                f"give the new one, or accept this file with dataset.verify=false, which is recorded in every row"
+            )
+        return Fingerprint(found == self.digest, found)
+
+    def load(self, root: Path) -> Source:
+        """See `DataSet.load`."""
+        path = root / self.file
+        tensors = _read(path)
+        images, labels = tensors["images"], tensors["labels"].long()
+        images = images if images.dtype == torch.uint8 else images.to(torch.float32)
+        if tuple(images.shape[1:]) != tuple(self.shape):
+            raise UserError(
+                f"'{path}' holds images of shape {tuple(images.shape[1:])} where dataset.shape={list(self.shape)}; "
+                f"set dataset.shape={_compact(images.shape[1:])}"
+            )
+        if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
+            raise UserError(
+                f"'{path}' holds labels outside 0 to {self.num_classes - 1}, those of dataset.num_classes={self.num_classes}; "
+                f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or mend the labels"
+            )
+        split = tensors.get("split")
+        train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
+        test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
+        for name, part, promised in (("train", train, self.num_train), ("test", test, self.num_test)):
+            if len(part) != promised:
+                raise UserError(
+                    f"'{path}' holds {len(part)} images for dataset.num_{name} where {promised} is set; set dataset.num_{name}={len(part)}"
+                )
+        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test])
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The file's tensors; no code in it can run.
+
+    Raises:
+        UserError: it is missing, no such file, or lacks images or labels.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                tensors = {name: torch.from_numpy(arrays[name]) for name in ("images", "labels", "split") if name in arrays}
+        else:
+            tensors = load_file(path)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+        raise UserError(
+            f"'{path}' cannot be read as a file of tensors ({str(error).splitlines()[0]}); "
+            f"give a .safetensors or .npz file below paths.data"
+        ) from error
+    lengths = {len(tensors[name]) for name in ("images", "labels", "split") if name in tensors}
+    if not {"images", "labels"} <= tensors.keys() or len(lengths) != 1 or tensors["labels"].ndim != 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise UserError(f"'{path}' must hold images (N, ...), labels (N,) and at most split (N,), but it holds {shapes or 'nothing'}")
+    return tensors
+
+
+def _compact(shape: torch.Size) -> str:
+    return str(list(shape)).replace(" ", "")

@@ -1,0 +1,40 @@
+"""Any classification network of torchvision, as torchvision builds it: its state dicts fit, and so do corrected ones in your own code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from sap_core.errors import UserError, unknown
+
+
+class Torchvision(nn.Module):
+    """Builds torchvision's `network` with random weights; what comes out is torchvision's own class, with its own names of weights.
+
+    Args:
+        num_outputs: classes.
+        input_shape: (C, H, W); most networks want three channels, some at least 63 pixels.
+        network: a name of `torchvision.models.list_models`, such as resnet18.
+
+    Raises:
+        UserError: torchvision has no such network.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __new__(cls, num_outputs: int, input_shape: tuple[int, ...], network: str = "resnet18") -> nn.Module:  # type: ignore[misc]
+        """The network itself and no wrapper around it, so that no name of a weight changes."""
+        from torchvision import models
+
+        known = models.list_models(module=models)
+        if network not in known:
+            raise unknown("network", network, known, "model")
+        try:
+            found: nn.Module = models.get_model(network, weights=None, num_classes=num_outputs)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"torchvision cannot build model.network={network} ({error}); choose another network") from error
+        return found
+
+    def __init__(self, num_outputs: int, input_shape: tuple[int, ...], network: str = "resnet18") -> None:
+        """Never called: `__new__` gives another class. It tells the types of the options."""

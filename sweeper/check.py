@@ -1,0 +1,124 @@
+"""`sap-sweep check trainer=NAME | pruner=NAME | method=NAME`: does a part keep its promises? One line each, on toys, in seconds.
+
+The promises are those of `sweeper.contracts`, which the project's own tests hold over every shipped part.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sap_core.api import Corrector, Fitted, Pruner, Task, Trainer
+from sap_core.errors import UserError, unknown
+from sap_core.run import PlainRun
+from sweeper.cells import takes_recipe
+from sweeper.config import compose_all
+from sweeper.contracts import toys
+from sweeper.contracts.common import Broken, Promise
+from sweeper.contracts.correctors import CORRECTOR, CorrectorCase
+from sweeper.contracts.pruners import PRUNER, PrunerCase
+from sweeper.contracts.small import families_to_try, small_recipe, small_settings
+from sweeper.contracts.trainers import TRAINER, TrainerCase
+from sweeper.declared import Declared, declare
+
+KINDS = ("method", "pruner", "trainer")
+"""What can be checked; of several that are named the first is, with the others around it."""
+
+_USAGE = "sap-sweep check takes trainer=NAME, pruner=NAME or method=NAME, with plugins=[...] and --config-dir for your own"
+
+Cases = Sequence[tuple[str, Any]]
+"""(where it is tried, the case)"""
+
+
+def check(words: Sequence[str]) -> int:
+    """Checks the part that is named; returns 1 when a promise is broken.
+
+    Raises:
+        UserError: nothing is named, there is no such part, or its settings are wrong.
+    """
+    torch.set_num_threads(1)
+    named = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    kind = next((kind for kind in KINDS if named.get(kind)), None)
+    if kind is None:
+        raise UserError(_USAGE)
+    composed = compose_all([*(word for word in words if not word.startswith("method=")), "cells=[{}]"])
+    (cell,) = composed.cells
+    plugins = composed.config.plugins
+    kept = [key.removeprefix("trainer.") for key in named if key.startswith("trainer.")]
+    recipe = _recipe(cell["trainer"], plugins, kept)
+    promises: Sequence[Promise[Any]]
+    if kind == "method":
+        promises, cases = CORRECTOR, _of_method(named["method"], cell["method"], recipe, plugins)
+    elif kind == "pruner":
+        promises, cases = PRUNER, _of_pruner(cell["pruner"], recipe, plugins)
+    else:
+        promises, cases = TRAINER, [(net, TrainerCase(recipe.instance, toys.make_task(net, augment="flip"))) for net in toys.NETS]
+    lines = [_line(promise, cases) for promise in promises]
+    print("\n".join(lines))
+    broken = sum(line.startswith("broken") for line in lines)
+    print(f"{kind}={named[kind]}: {len(lines) - broken} of {len(lines)} promises kept, tried on 80 images")
+    return 1 if broken else 0
+
+
+def _recipe(given: Mapping[str, Any], plugins: list[str], kept: Sequence[str]) -> Declared:
+    """The trainer, small; fields that the command line gives stay as given."""
+    fields = {name: value for name, value in given.items() if name != "preprocess"}
+    return declare(small_recipe(fields, kept), "trainer", Trainer, plugins)
+
+
+def _of_method(name: str, methods: Mapping[str, Any], recipe: Declared, plugins: list[str]) -> Cases:
+    """One case per space of the method's file, or the one that NAME@SPACE names."""
+    method, _, wanted = name.partition("@")
+    if method not in methods:
+        raise unknown("method", method, methods, "sap-sweep check")
+    spaces = methods[method].get("spaces") or {"only": {}}
+    if wanted and wanted not in spaces:
+        raise unknown("space", wanted, spaces, f"method {method}")
+    task = toys.make_task("batch_norm", augment="flip")
+    return [
+        (space, corrector_case(methods[method]["corrector"], spaces[space], recipe, task, plugins))
+        for space in spaces
+        if wanted in ("", space)
+    ]
+
+
+def corrector_case(
+    corrector: Mapping[str, Any], space: Mapping[str, Any] | None, recipe: Declared, task: Task, plugins: Sequence[str] = ()
+) -> CorrectorCase:
+    """Settings from all over a space, on a network that plain training fits to the given labels."""
+    where = "corrector"
+    extra = {"recipe": recipe.entry} if takes_recipe(corrector, where, list(plugins)) else {}
+    settings = [declare(setting, where, Corrector, plugins, extra).instance for setting in small_settings(corrector, space)]
+    return CorrectorCase(families_to_try(list(dict.fromkeys(settings))), toys.noisy(task), task)  # scaling may make two settings one
+
+
+def _of_pruner(given: Mapping[str, Any], recipe: Declared, plugins: list[str]) -> Cases:
+    """The pruner on what the trainer of the same command makes of the toys."""
+    if given.get("name") is None:
+        raise UserError(f"pruner=none chooses nothing, so there is nothing to check; {_USAGE}")
+    pruner: Pruner = declare(given, "pruner", Pruner, plugins).instance
+    task = toys.make_task("batch_norm", augment="flip")
+    warm: Fitted = recipe.instance.fit(task, PlainRun())
+    return [("batch_norm", PrunerCase(pruner, warm, task))]
+
+
+def _line(promise: Promise[Any], cases: Cases) -> str:
+    """`ok` or `broken`, the promise, and what is to be said of it."""
+    remarks: dict[str, list[str]] = {}
+    for where, case in cases:
+        try:
+            remark = promise.check(case)
+        except Broken as broken:
+            return f"broken  {promise}: {broken} ({where})"
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__}: {error}".strip(": ")
+            return f"broken  {promise}: {said} ({Path(place.filename).name}:{place.lineno}; {where})"
+        if remark:
+            remarks.setdefault(remark, []).append(where)
+    said = "; ".join(remark if len(places) == len(cases) else f"{', '.join(places)}: {remark}" for remark, places in remarks.items())
+    return f"ok      {promise}" + (f" ({said})" if said else "")

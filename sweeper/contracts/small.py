@@ -1,0 +1,84 @@
+"""Settings of any trainer and any search space, scaled down to the toys' 80 images, so that a contract is checked in seconds."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard, TypeVar
+
+from sap_core.api import Corrector
+
+EPOCHS = 4
+SPREAD = 5  # settings per space, from its first to its last
+FEWEST, FORGET = 24, 10  # verified and trusted samples
+TRAINING_BATCH, BATCH = 16, 8
+MOST = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}
+"""Limits of other fields of correctors: the toys have three layers, and a check little time."""
+
+T = TypeVar("T")
+
+
+def small_recipe(fields: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, Any]:
+    """A trainer's fields with a few epochs (its other counts of epochs in proportion) and small batches; `kept` stay as they are."""
+    epochs = fields.get("epochs")
+    share = EPOCHS / epochs if _is_count(epochs) and epochs > EPOCHS and "epochs" not in kept else 1.0
+    found = dict(fields)
+    for name, value in fields.items():
+        if name in kept or not _is_count(value):
+            continue
+        if "epoch" in name and value > 0:
+            found[name] = max(1, round(value * share))
+        elif name.endswith(("batch_size", "_batch")):
+            found[name] = min(value, TRAINING_BATCH)
+    return found
+
+
+def small_settings(fixed: Mapping[str, Any], space: Mapping[str, Any] | None, scale: bool = True) -> list[dict[str, Any]]:
+    """All settings of a space, each complete; numbers of samples and batches scaled to the toys unless `scale` is false."""
+    base = dict(fixed)
+    if scale and base.get("num_retain", 0) is None:
+        base["num_retain"] = FEWEST
+    words = space or {}
+    rows = [base | dict(zip(words, values, strict=True)) for values in itertools.product(*map(_choices, words.values()))]
+    return [{field: _scaled(field, value) if scale else value for field, value in row.items()} for row in rows]
+
+
+def families(settings: Iterable[Corrector]) -> list[tuple[Corrector, ...]]:
+    """The settings, grouped as the platform groups them into jobs."""
+    groups: dict[Hashable, list[Corrector]] = defaultdict(list)
+    for setting in settings:
+        groups[setting.family()].append(setting)
+    return [tuple(group) for group in groups.values()]
+
+
+def families_to_try(settings: Sequence[Corrector]) -> tuple[tuple[Corrector, ...], ...]:
+    """Those of settings spread over the space, and last a few settings of the middle one's whole family."""
+    middle = settings[len(settings) // 2].family()
+    mates = spread([setting for setting in settings if setting.family() == middle], SPREAD)
+    return (*families(spread(settings, SPREAD)), tuple(mates))
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of `items`, evenly from the first to the last."""
+    places = sorted({round(place * (len(items) - 1) / max(1, count - 1)) for place in range(count)})
+    return [items[place] for place in places]
+
+
+def _choices(word: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+    """A few values of one entry of a space: all that a list names, the ends of an interval."""
+    ((kind, values),) = word.items()
+    return values if kind in {"grid", "choice"} else [values[0], values[1] - 1 if kind == "randint" else values[1]]
+
+
+def _scaled(field: str, value: Any) -> Any:
+    """Counts and batches that fit 80 images."""
+    if _is_count(value) and field.startswith("num_"):
+        return min(value, FORGET if field == "num_forget" else FEWEST)
+    if _is_count(value) and field in MOST:
+        return min(value, MOST[field])
+    return min(value, BATCH) if _is_count(value) and field.endswith(("batch_size", "_batch")) else value
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

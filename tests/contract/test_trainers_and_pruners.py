@@ -1,0 +1,66 @@
+"""What every trainer and pruner promises, held over every file of theirs. A new YAML joins by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sap_core.api import Pruner, Trainer
+from sap_core.run import PlainRun
+from sweeper.config import compose_all
+from sweeper.contracts.pruners import PRUNER, PrunerCase
+from sweeper.contracts.small import small_recipe
+from sweeper.contracts.trainers import TRAINER, TrainerCase
+from sweeper.declared import declare
+from trainers.sgd import SGD
+
+CONF = Path(__file__).parents[2] / "conf"
+TRAINERS = sorted(path.stem for path in (CONF / "trainer").glob("*.yaml") if path.stem != "given")  # given: tests/trainers/test_given.py
+PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml") if path.stem != "none")
+
+
+def file(group, name):
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def trainer_case(toys):
+    """trainer_case(trainer, network): on the toys; run once for all promises."""
+    made = {}
+
+    def make(name, net):
+        if (name, net) not in made:
+            (cell,) = compose_all([f"trainer={name}", "cells=[{}]"]).cells
+            given = {key: value for key, value in cell["trainer"].items() if key != "preprocess"}
+            made[name, net] = TrainerCase(declare(small_recipe(given), "trainer", Trainer).instance, toys.make_task(net, augment="flip"))
+        return made[name, net]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pruner_case(toys):
+    made = {}
+
+    def make(name):
+        if name not in made:
+            task = toys.make_task(augment="flip")
+            warm = SGD(epochs=2, learning_rate=0.05, batch_size=16, schedule="constant").fit(task, PlainRun())
+            made[name] = PrunerCase(declare(file("pruner", name), "pruner", Pruner).instance, warm, task)
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("promise", TRAINER, ids=str)
+def test_a_trainer_keeps_its_promises(trainer_case, name, promise):
+    promise.check(trainer_case(name, "dropout"))
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("promise", PRUNER, ids=str)
+def test_a_pruner_keeps_its_promises(pruner_case, name, promise):
+    promise.check(pruner_case(name))

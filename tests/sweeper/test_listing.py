@@ -1,0 +1,86 @@
+"""`sap-sweep list`: one line for every choice, from the YAML that makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.__main__ import main
+from sweeper.listing import choices, first_line
+
+HOME = Path(__file__).parents[2]
+LONGEST = 110
+EVERY = [(group, name, line) for group, names in choices([HOME / "examples/conf"]).items() for name, line in names.items()]
+
+
+@pytest.mark.parametrize(("group", "name", "line"), EVERY, ids=lambda value: value if "." not in value else "")
+def test_every_choice_says_in_one_line_what_it_is(group, name, line):
+    """The first comment line of the YAML stands in the list: it is there, and fits a screen."""
+    assert 0 < len(line) <= LONGEST, f"{group}/{name}.yaml: {len(line)} characters"
+    assert line[-1] in ".:)", f"{group}/{name}.yaml: its first line ends in the middle of a sentence: {line}"
+
+
+def test_every_yaml_file_is_listed():
+    listed = {(group, name) for group, name, _ in EVERY}
+    assert listed == {(path.parent.name, path.stem) for folder in ("conf", "examples/conf") for path in (HOME / folder).glob("*/*.yaml")}
+    assert {("experiment", "table1"), ("method", "sap"), ("trainer", "sgd"), ("method", "refit_head")} <= listed
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("# What it is.\n# More.\nname: x\n", "What it is."),
+        ("# @package _global_\n# What it is.\n", "What it is."),
+        ("\n#\n# What it is.\n", "What it is."),
+        ("name: x\n# Too late.\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_line_is_the_first_comment(text, line):
+    assert first_line(text) == line
+
+
+def run(capsys, *words):
+    code = main(["list", *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_group_is_listed_alone(capsys):
+    code, out, _ = run(capsys, "method")
+    assert code == 0
+    assert out.startswith("method\n")
+    assert "\n  scrub " in out
+    assert "\ndataset" not in out
+
+
+def test_own_folders_are_listed_and_what_is_shipped_wins(capsys, tmp_path):
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("# Mine.\nname: mine\n")
+    (tmp_path / "method" / "sap.yaml").write_text("# Not the one that runs.\n")
+    (tmp_path / "method" / "readme.txt").write_text("# No choice.\n")
+    code, out, _ = run(capsys, "--config-dir", str(tmp_path), "method")
+    assert code == 0
+    assert ["mine", "Mine."] in [line.split(maxsplit=1) for line in out.splitlines()]
+    assert "Not the one" not in out
+    assert "readme" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["methods"], "unknown group 'methods' in sap-sweep list GROUP (did you mean 'method'?); allowed: experiment, dataset"),
+        (["method", "noise"], "sap-sweep list takes one group, not method noise"),
+        (["--config-dir", "/none"], "--config-dir /none is no folder"),
+    ],
+)
+def test_mistakes_are_one_sentence(capsys, words, said):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_it_loads_no_torch(shell):
+    done = shell("-c", "import sys; from sweeper.__main__ import main; main(['list']); assert 'torch' not in sys.modules")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,135 @@
+"""The walk of docs/own_model.md: torchvision's ResNet18 with given weights and a small folder of images; a network of a user's package."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from analysis.__main__ import main as report
+from sweeper.__main__ import main as sap_sweep
+
+HOME = Path(__file__).resolve().parents[1]
+CLASSES, SIDE, TRAIN, TEST = 4, 32, 160, 40
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def pictures(count, seed):
+    """(N, 3, 32, 32) uint8 images, one pattern per class, and given labels of which a fifth are wrong."""
+    patterns = torch.randint(0, 200, (CLASSES, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(9))
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.arange(count) % CLASSES
+    images = patterns[truth] + torch.randint(0, 56, (count, 3, SIDE, SIDE), generator=generator)
+    wrong = torch.rand(count, generator=generator) < 0.2
+    return images.to(torch.uint8), torch.where(wrong, (truth + 1) % CLASSES, truth)
+
+
+def write_folder(root):
+    for part, count, seed in (("train", TRAIN, 0), ("test", TEST, 1)):
+        for number, (image, label) in enumerate(zip(*pictures(count, seed), strict=True)):
+            path = root / part / f"class{int(label)}" / f"{number:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+
+
+@torch.no_grad()
+def noisy_network():
+    """A ResNet18 that has learnt wrong labels: random but for its head, which fits 160 images' given labels exactly, by least squares."""
+    from torchvision.models import resnet18
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = resnet18(num_classes=CLASSES)
+    images, given = pictures(160, seed=5)
+    inputs = (images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    model.train()(inputs)  # statistics of these images
+    head, model.fc = model.fc, nn.Identity()
+    features = model.eval()(inputs)
+    model.fc = head
+    solution = torch.linalg.lstsq(features.double(), nn.functional.one_hot(given, CLASSES).double(), driver="gelsd").solution
+    head.weight.copy_(solution.mT)
+    head.bias.zero_()
+    return model
+
+
+def places(root, name):
+    return [
+        f"paths.results={root / name}", f"paths.artifacts={root / 'artifacts'}", f"paths.data={root / 'data'}", "backend=local",
+        "backend.workers=1",
+    ]  # fmt: skip
+
+
+def rows_of(store):
+    rows = [row for path in sorted((store / "rows").glob("*.ok.parquet")) for row in pq.read_table(path).to_pylist()]
+    (baseline,) = [row for row in rows if row["kind"] == "train"]
+    return baseline, sorted((row for row in rows if row["kind"] == "tune"), key=lambda row: row["position"])
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """(folder, model): the page's command, without its dry run, on made images and a ResNet18 with random weights."""
+    root = tmp_path_factory.mktemp("walk")
+    write_folder(root / "data" / "shapes")
+    model = noisy_network()
+    torch.save(model.state_dict(), root / "shapes.pt")
+    (line,) = [line for line in (HOME / "docs/own_model.md").read_text().splitlines() if line.startswith("sap-sweep experiment=own name=")]
+    words = [word for word in shlex.split(line)[1:] if word != "dry_run=true" and not word.startswith("trainer.checkpoint=")]
+    words += [f"trainer.checkpoint={root / 'shapes.pt'}", "method.sap.spaces.alpha16.alpha.grid=[300000.0,3000.0]"]
+    assert sap_sweep([*words, *places(root, "shapes")]) == 0
+    return root, model
+
+
+def test_the_given_weights_are_the_baseline(walk):
+    root, model = walk
+    baseline, tuned = rows_of(root / "shapes")
+    assert len(tuned) == 2
+    kept = load_file(root / "artifacts" / baseline["job_id"] / "model.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(kept[f"model\x1f{name}"], value)
+    assert (baseline["num_train"], baseline["num_val"], baseline["num_test"]) == (128, 32, 40)
+    assert baseline["train_seconds"] is None
+    assert baseline["wrong_given_acc"] is None, "nobody knows which labels are wrong"
+
+
+def test_won_and_lost_make_up_the_difference_of_the_accuracies(walk):
+    baseline, tuned = rows_of(walk[0] / "shapes")
+    assert baseline["val_won"] is baseline["val_lost"] is None
+    assert any(row["val_won"] + row["val_lost"] for row in tuned)
+    for row in tuned:
+        assert row["val_won"] - row["val_lost"] == round((row["val_noisy_acc"] - baseline["val_noisy_acc"]) * row["num_val"])
+
+
+def test_the_report_says_whether_to_use_it(walk, capsys):
+    assert report([str(walk[0] / "shapes")]) == 0
+    said = capsys.readouterr().out
+    assert "Corrected model or yours, on folder, no added noise, torchvision trained by given" in said
+    assert "keep the unmodified model" in said or "use the corrected model" in said
+    assert (walk[0] / "shapes" / "report" / "recommendation.md").exists()
+
+
+def test_a_corrected_network_goes_back_into_the_users_own_class(walk):
+    root, model = walk
+    baseline, tuned = rows_of(root / "shapes")
+    best = max(tuned, key=lambda row: (row["val_noisy_acc"], -row["position"]))
+    folder = root / "shapes" / "corrected" / baseline["job_id"] / "sap@alpha16"
+    print(baseline["val_noisy_acc"], [row["val_noisy_acc"] for row in tuned])
+    assert best["val_noisy_acc"] > baseline["val_noisy_acc"], "choose images on which a setting is better: else this shows nothing"
+    meta = json.loads((folder / "meta.json").read_text())
+    assert (meta["run_id"], meta["val_noisy_acc"], meta["settings"]["alpha"]) == (
+        best["run_id"],
+        best["val_noisy_acc"],
+        json.loads(best["settings"])["alpha"],
+    )
+    other = type(model)(*[type(model.layer1[0]), [2, 2, 2, 2], CLASSES])
+    other.load_state_dict(load_file(folder / "model.safetensors"))
+    assert not torch.equal(other.fc.weight, model.fc.weight)

@@ -1,0 +1,74 @@
+"""A checkpoint in a trainer's place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sap_core.api import Passes, Sizes, Trainer
+from sap_core.errors import UserError
+from sap_core.run import PlainRun
+from sweeper.contracts.trainers import TRAINER, TrainerCase
+from sweeper.declared import declare
+from trainers.given import Given
+
+
+@pytest.fixture
+def checkpoint(toys, tmp_path):
+    """A file with the weights of another network of the same class."""
+    model = toys.make_task(seed=77).build(0)
+    save_file(model.state_dict(), tmp_path / "net.safetensors")
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    return tmp_path / "net.safetensors", model
+
+
+@pytest.mark.parametrize("name", ["net.safetensors", "net.pt"])
+def test_it_gives_the_files_weights_and_trains_nothing(toys, checkpoint, name):
+    path, model = checkpoint
+    run = PlainRun()
+    fitted = Given(str(path.with_name(name))).fit(toys.make_task(), run)
+    toys.assert_same_bits(toys.weights(model), toys.weights(fitted.model))
+    assert not fitted.model.training
+    assert run.meter.pieces == []
+    assert Given(str(path)).forecast(Sizes(80, 20)) == Passes()
+
+
+@pytest.mark.parametrize("promise", TRAINER, ids=str)
+def test_it_keeps_a_trainers_promises(toys, checkpoint, promise):
+    promise.check(TrainerCase(Given(str(checkpoint[0])), toys.make_task()))
+
+
+def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_path):
+    path, model = checkpoint
+    task = toys.make_task()
+    with pytest.raises(UserError, match="no file"):
+        Given(str(tmp_path / "none.pt")).fit(task, PlainRun())
+    with pytest.raises(UserError, match=r"weights of another network than DropoutNet: .*head.weight"):
+        Given(str(path)).fit(toys.make_task("dropout"), PlainRun())
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "whole.pt")
+    with pytest.raises(UserError, match="save the state dict by itself"):
+        Given(str(tmp_path / "whole.pt")).fit(task, PlainRun())
+
+
+def test_a_network_with_other_outputs_than_the_data_set_has_classes_is_refused(toys, checkpoint):
+    from dataclasses import replace
+
+    with pytest.raises(UserError, match=r"outputs of shape \(2, 4\) for 2 images, but the data set has 10 classes"):
+        Given(str(checkpoint[0])).fit(replace(toys.make_task(), num_outputs=10), PlainRun())
+
+
+def test_the_checkpoint_counts_by_its_content(checkpoint, tmp_path):
+    path, model = checkpoint
+
+    def identity(file):
+        return declare({"_target_": "trainers.given.Given", "checkpoint": str(file)}, "trainer", Trainer).identity()
+
+    copied = tmp_path / "copied.safetensors"
+    copied.write_bytes(path.read_bytes())
+    assert identity(copied) == identity(path)
+    assert str(tmp_path) not in str(identity(path))
+    with torch.no_grad():
+        model.head.bias += 1
+    save_file(model.state_dict(), tmp_path / "changed.safetensors")
+    assert identity(tmp_path / "changed.safetensors") != identity(path)
