@@ -13,7 +13,10 @@ WORDS = (
 
 @pytest.fixture(scope="module")
 def ended(bench):
-    return {name: bench.run(name, *WORDS, f"backend={name}", f"paths.artifacts={bench.root}/{name}-artifacts") for name in ("local", "ray")}
+    return {
+        name: bench.run(name, *WORDS, f"backend={name}", f"paths.artifacts={bench.root}/{name}-artifacts", timeout=540)
+        for name in ("local", "ray")
+    }
 
 
 def test_both_backends_write_the_same_rows(ended, bench, e2e):
