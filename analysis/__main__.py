@@ -13,7 +13,6 @@ from analysis import report
 from analysis.load import Results, load
 from analysis.render import Table, latex, markdown, terminal, to_csv
 from analysis.status import status
-from analysis.tables.recommendation import recommendation_for_own_data
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 
@@ -66,8 +65,8 @@ def _run(results: Results, options: argparse.Namespace) -> str:
         case None:
             paths = report.write_all(results, folder)
             parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: every number, as Parquet"
-            tables = (*report.main_tables(results), *recommendation_for_own_data(results))
-            return "\n".join([_shown(tables, "text"), parquet, *(str(path) for path in paths)])
+            first = report.main_tables(results)
+            return "\n".join([_shown(first, "text"), parquet, *(str(path) for path in paths)])
         case "table":
             name = _named(options.name, "table", report.TABLES)
             tables = report.TABLES[name](results)

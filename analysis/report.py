@@ -14,7 +14,7 @@ from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.cost import cost
-from analysis.tables.recommendation import recommendation
+from analysis.tables.recommendation import recommendation, recommendation_for_own_data
 from analysis.tables.search import search
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
@@ -60,8 +60,9 @@ def write_plot(results: Results, name: str, folder: Path) -> list[Path]:
 
 def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
-    names = ["chosen"] if results.raced else ["comparison", "search"]
-    return [table for name in names for table in TABLES[name](results)]
+    if results.raced:
+        return list(chosen(results))
+    return [*comparison(results), *search(results), *recommendation_for_own_data(results)]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:

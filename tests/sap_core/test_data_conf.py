@@ -49,7 +49,10 @@ def test_every_option_is_listed_with_its_default_and_a_comment(path):
 def test_the_class_can_be_made_from_the_file(path):
     given, kind = options(path)
     if path.parent.name == "model":
-        assert isinstance(kind(10, (1, 32, 32), **given), torch.nn.Module)
+        if path.stem == "inception_resnet_v2":
+            pytest.importorskip("timm")
+        with torch.device("meta"):  # some are large
+            assert isinstance(kind(10, (1, 32, 32), **given), torch.nn.Module)
     else:
         filled = {key: MANDATORY[key] if value == "???" else value for key, value in given.items()}
         made = kind(**({**filled, "validation": 2} if path.stem in ("folder", "table", "tensors") else filled))

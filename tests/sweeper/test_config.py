@@ -23,13 +23,13 @@ def refused(*arguments):
     ("argument", "said"),
     [
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, clothing1m,"),
-        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, demo_search, fashion, table1"),
+        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, correctors, demo,"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: cifar10,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),
         ("~trainer.epoch", "unknown key 'epoch' in trainer (did you mean 'epochs'?)"),
         ("method.sap.corector.alpha=1", "unknown key 'corector' in method.sap (did you mean 'corrector'?)"),
-        ("+method.spa.corrector.alpha=1", "unknown key 'spa' in method (did you mean 'sap'?); allowed: finetune, retrain, sap, scrub, ssd"),
+        ("+method.spa.corrector.alpha=1", "unknown key 'spa' in method (did you mean 'sap'?); allowed: amnesiac, bad_teacher,"),
         ("backend.worker=2", "unknown key 'worker' in backend (did you mean 'workers'?); allowed: name, address, workers,"),
         ("+backend.worker=2", "unknown key 'worker' in backend"),
         ("++paths.date=x", "unknown key 'date' in paths (did you mean 'data'?); allowed: data, results, artifacts"),
@@ -135,7 +135,7 @@ def own(tmp_path):
             "name: mild\ncorrector: {_target_: sap_core.sap.SAP, alpha: 1000.0}\nspaces: {two: {alpha: {grid: [2.0, 1.0]}}}\n",
         ),
         ("model", "thin", "name: thin\n_target_: sap_core.models.small_cnn.SmallCNN\nwidth: 2\n"),
-        ("experiment", "own", "# @package _global_\nname: own\ncells: [{model: [thin, small_cnn]}]\nmethods: [mild, sap]\nseeds: [3]\n"),
+        ("experiment", "ours", "# @package _global_\nname: ours\ncells: [{model: [thin, small_cnn]}]\nmethods: [mild, sap]\nseeds: [3]\n"),
     ):
         (folder / group).mkdir(parents=True)
         (folder / group / f"{name}.yaml").write_text(textwrap.dedent(text))
@@ -144,7 +144,7 @@ def own(tmp_path):
 
 @pytest.mark.parametrize("written", [lambda path: ["--config-dir", str(path)], lambda path: [f"--config-dir={path}"]])
 def test_a_folder_of_ones_own_joins_the_shipped_one(own, written):
-    composed = compose_all(["experiment=own", *written(own)])
+    composed = compose_all(["experiment=ours", *written(own)])
     assert [cell["model"]["name"] for cell in composed.cells] == ["thin", "small_cnn"]
     assert composed.cells[0]["method"]["mild"]["spaces"] == {"two": {"alpha": {"grid": [2.0, 1.0]}}}
     assert set(composed.cells[0]["method"]) >= {"mild", "sap", "scrub"}
@@ -152,9 +152,9 @@ def test_a_folder_of_ones_own_joins_the_shipped_one(own, written):
 
 
 def test_mistakes_beside_a_folder_of_ones_own_name_its_choices_too(own):
-    assert "unknown experiment 'owm' (did you mean 'own'?); allowed: demo, demo_search, fashion, own, table1" in refused(
-        "experiment=owm", "-cd", str(own)
-    )
-    assert "unknown experiment 'own'" in refused("experiment=own")
-    assert "is no folder" in refused("experiment=own", f"--config-dir={own}/none")
-    assert "unknown key 'widht' in model" in refused("experiment=own", f"--config-dir={own}", "model=thin", "model.widht=3")
+    said = refused("experiment=oars", "-cd", str(own))
+    assert "unknown experiment 'oars' (did you mean 'ours'?); allowed: " in said
+    assert {"demo", "ours", "table1"} <= set(said.partition("allowed: ")[2].split(", "))
+    assert "unknown experiment 'ours'" in refused("experiment=ours")
+    assert "is no folder" in refused("experiment=ours", f"--config-dir={own}/none")
+    assert "unknown key 'widht' in model" in refused("experiment=ours", f"--config-dir={own}", "model=thin", "model.widht=3")

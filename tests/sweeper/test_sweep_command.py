@@ -29,7 +29,7 @@ def run(capsys, *words):
         ),
         (["experiment=demo", "trainer.epochs=many"], "trainer.epochs='many' is of the wrong type or value; allowed: a whole number"),
         (["experiment=demo", "seeds=[a]"], "seeds[0]: Value 'a'"),
-        (["experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?); allowed: demo, demo_search, fashion, table1"),
+        (["experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, correctors, demo,"),
         (["experiment=demo", "dataset._target_=os.system"], "dataset._target_='os.system' is outside the packages that may be named"),
         (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "names nothing that exists"),
         (["experiment=demo", "only=method=spa"], "unknown value of only=method 'spa' (did you mean 'sap'?)"),
@@ -119,18 +119,18 @@ def test_without_words_and_for_help_alone_it_shows_how_it_is_used(capsys):
 
 def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\ncells: [{dataset: digits}]\n")
-    done = shell("-m", "sweeper", "--config-dir", str(tmp_path), "experiment=own", "trainer.epochs=3", "--cfg", "job")
+    (tmp_path / "experiment" / "ours.yaml").write_text("# @package _global_\nname: ours\ncells: [{dataset: digits}]\n")
+    done = shell("-m", "sweeper", "--config-dir", str(tmp_path), "experiment=ours", "trainer.epochs=3", "--cfg", "job")
     assert (done.returncode, done.stderr) == (0, "")
     shown = yaml.safe_load(done.stdout)
-    assert (shown["name"], shown["trainer"]["epochs"]) == ("own", 3)
+    assert (shown["name"], shown["trainer"]["epochs"]) == ("ours", 3)
     assert set(shown["method"]) >= {"sap", "scrub"}
 
 
 def test_help_beside_an_experiment_is_hydras(shell):
     done = shell("-m", "sweeper", "experiment=demo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "experiment: demo, demo_search, fashion, table1" in done.stdout
+    assert "experiment: cleaning, correctors, demo, demo_search," in done.stdout
 
 
 @pytest.mark.parametrize(
