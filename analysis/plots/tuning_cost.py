@@ -24,7 +24,8 @@ RULE = "val_noisy"
 
 HOW = (
     f"Setting chosen by {RULE}, expected over all orders of the settings; mean ± 1 std\n"
-    "over the seeds. Cost: {cost}, each setting with its share of common work."
+    "over the seeds. Each setting with its share of common work.\n"
+    "Cost: {cost}."
 )
 
 _COST: dict[Unit, str] = {
