@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sap_core.api import Corrector, Passes, Sizes
-from sap_core.data.source import Fingerprint
+from sap_core.data.source import Fingerprint, InputNoise
 from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
@@ -216,8 +216,9 @@ class _Common:
         return Sizes(train, val, self.cell.dataset.instance.classes.num)
 
     def _scoring(self, settings: int) -> Passes:
-        """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
+        """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""
         _, val, test = self.cell.sizes
+        test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
         wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
 
