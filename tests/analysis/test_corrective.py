@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analysis.__main__ import main
+from analysis.labels import MISSING
 from analysis.load import load
 from analysis.tables.corrective import corrective
 
@@ -13,7 +14,8 @@ def test_affected_and_rest_by_hand(maker):
         for position, (val, clean, affected, rest) in enumerate([(0.62, 0.80, 0.30, 0.80), (0.61, 0.90, 0.50, 0.70)]):
             maker.search(
                 "scrub", f"at{position}", seed, [{"alpha": 1}], [(val, clean, 0.5)], information="oracle", num_retain=20,
-                num_forget=40 if position else 20, noise_rate_true=0.1, num_train=800, affected_acc=affected + 0.1 * (seed == 2), rest_acc=rest,
+                num_forget=40 if position else 20, noise_rate_true=0.1, num_train=800,
+                affected_acc=affected + 0.1 * (seed == 2), rest_acc=rest,
             )  # fmt: skip
         maker.search("sap", "alpha16", seed, [{"alpha": 1}], [(0.50, 0.90, 0.5)], information="scored", affected_acc=0.2, rest_acc=0.9)
     (table,) = corrective(load([maker.write()]))
@@ -27,7 +29,7 @@ def test_affected_and_rest_by_hand(maker):
     assert rows["SCRUB (at0)"]["affected_acc_val_noisy_percent"].text == "35.00 ± 7.07"
     assert rows["SCRUB (at1)"]["rest_acc_val_clean_part_percent"].text == "70.00 ± 0.00"
     sap = rows["SAP (alpha16)"]
-    assert (sap["known_percent"].text, sap["affected_acc_val_noisy_percent"].value) == ("–", 10.0)
+    assert (sap["known_percent"].text, sap["affected_acc_val_noisy_percent"].value) == (MISSING, 10.0)
     assert (sap["affected_acc_val_clean_part_percent"].value, sap["unmodified_kept"].text) == (20.0, "2 (val_noisy)")
 
 
