@@ -213,7 +213,7 @@ class _Common:
 
     def _sizes(self) -> Sizes:
         train, val, _ = self.cell.sizes
-        return Sizes(train, val, self.cell.dataset.instance.classes.num)
+        return Sizes(train, val, self.cell.dataset.instance.classes.num, round(train * self.cell.wrong_share))
 
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""

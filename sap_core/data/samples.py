@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sap_core.api import Batch, View
+from sap_core.api import Amount, Batch, View
 from sap_core.seeding import Stream
 
 
@@ -116,6 +116,13 @@ class SampleView:
             elif "augmented" in views:
                 made["augmented"] = made["plain"]
             yield Batch(tuple(made[view] for view in views), self.labels[which].to(self.device), index)
+
+
+def how_many(n: Amount, there: int) -> int:
+    """The number that an amount of `there` samples comes to; a share is of at least one."""
+    if n is None:
+        return there
+    return max(1, round(n * there)) if isinstance(n, float) else n
 
 
 def cut(order: Tensor, size: int) -> list[Tensor]:
