@@ -45,10 +45,9 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
         cells: the checked cells.
         prints: fingerprint of each data set by `data_key`; missing ones (a dry run without data) count as verified.
     """
-    seeds = config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
-    for seed in seeds:
+    for seed in seeds_of(config):
         for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
                 known = jobs.get(job.job_id, job)
@@ -56,6 +55,11 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
                 for row in planned:
                     rows.setdefault(row.run_id, row)
     return Plan(tuple(jobs.values()), tuple(rows.values()))
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds that run; a smoke run takes the first."""
+    return config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
 
 
 def data_key(cell: Cell) -> str:
