@@ -197,7 +197,7 @@ class Joined:
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        drawn = rng if "augmented" in views else None  # augmentation hangs on the sample and the stream, not on the batch
+        drawn = rng if set(views) != {"plain"} else None  # augmentation hangs on the sample and the stream, not on the batch
         for which in cut(order, size):
             pieces = [next(part.subset(inside).batches(len(inside), drawn, views)) for part, inside in self._by_part(which) if len(inside)]
             inputs = tuple(torch.cat(same) for same in zip(*(piece.views for piece in pieces), strict=True))

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 """What a run needs to continue: tensors, numbers, strings and dicts of these. Never pickled."""
 
-View = Literal["plain", "augmented"]
+View = Literal["plain", "augmented", "strong"]
+"""How a batch shows its samples: as they are, as the recipe augments them, or strongly augmented (`sap_core.data.strong`)."""
+
 Amount = int | float | None
 """Of samples: a number of them, a share below 1 of all there are, or None for all."""
 

@@ -5,7 +5,7 @@ Shapes: N samples in the view, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sap_core.api import Amount, Batch, View
+from sap_core.data import strong
 from sap_core.seeding import Stream
 
 
@@ -105,16 +106,17 @@ class SampleView:
             raise ValueError(f"batch size {size} must be at least 1")
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
         table = _augmentation_table(self, rng) if "augmented" in views else None
+        strongly = _strong(self, rng) if "strong" in views else None
         for which in cut(order, size):
             index = self.index[which]
             pixels = self.pixels.fetch(index).to(self.device)
             made = {"plain": self.preprocess.normalise(pixels)}
             if table is not None:
-                flip, top, left = (column[index].to(pixels.device) for column in table)
-                padding = self.preprocess.padding if self.preprocess.augment == "crop_flip" else 0
-                made["augmented"] = self.preprocess.normalise(flip_and_crop(pixels, flip, top, left, padding))
+                made["augmented"] = self.preprocess.normalise(_weakly(self, pixels, index, table))
             elif "augmented" in views:
                 made["augmented"] = made["plain"]
+            if strongly is not None:
+                made["strong"] = strongly(pixels, index)
             yield Batch(tuple(made[view] for view in views), self.labels[which].to(self.device), index)
 
 
@@ -138,7 +140,32 @@ def batch_sizes(count: int, size: int) -> list[int]:
     return [len(piece) for piece in cut(torch.empty(count), size)]
 
 
-def _augmentation_table(samples: SampleView, rng: Stream | None) -> tuple[Tensor, Tensor, Tensor] | None:
+Table = tuple[Tensor, Tensor, Tensor]
+
+
+def _weakly(samples: SampleView, pixels: Tensor, index: Tensor, table: Table) -> Tensor:
+    """Flipped and cropped as the recipe says."""
+    flip, top, left = (column[index].to(pixels.device) for column in table)
+    padding = samples.preprocess.padding if samples.preprocess.augment == "crop_flip" else 0
+    return flip_and_crop(pixels, flip, top, left, padding)
+
+
+def _strong(samples: SampleView, rng: Stream | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """What makes strong views in this epoch: AutoAugment, flip and crop of its own as the recipe has them, normalisation, Cutout."""
+    if rng is None:
+        raise ValueError("strong batches need a random stream; pass rng, or ask for the 'plain' view")
+    draws = rng.child("strong")
+    choices, table = strong.Choices.draw(samples.universe, draws), _augmentation_table(samples, draws)
+
+    def made(pixels: Tensor, index: Tensor) -> Tensor:
+        images = strong.auto_augment(pixels, index, choices)
+        moved = images if table is None else _weakly(samples, images, index, table)
+        return strong.cut_out(samples.preprocess.normalise(moved), choices.centre[index])
+
+    return made
+
+
+def _augmentation_table(samples: SampleView, rng: Stream | None) -> Table | None:
     """(flip, top, left) for every sample of the universe in this epoch; None when the recipe augments nothing."""
     if samples.preprocess.augment == "none":
         return None
