@@ -121,6 +121,37 @@ def test_a_baseline_whose_artifact_is_gone_is_made_again(sweep):
     assert path.read_bytes() == before
 
 
+OTHERS = [
+    ["searches=[{methods: [finetune], search: tpe, budget: 4}]"],
+    ["searches=[{methods: [finetune], search: random, budget: 4}]"],
+    ["searches=[{methods: [finetune], search: asha, budget: 4}]"],
+    ["evaluation=race", "methods=[finetune]"],
+    ["evaluation=race", "evaluation.rule=val_clean_part", "methods=[finetune]"],
+]
+
+
+@pytest.mark.parametrize("words", OTHERS, ids=lambda words: " ".join(words[:2]))
+def test_searches_and_races_leave_the_network_that_they_chose(sweep, tmp_path, words):
+    """On the artifacts of the grid's baseline: the network kept is that of the row with the best score that counts."""
+    more = ["methods=[]", *words, "save_corrected=best", f"paths.results={tmp_path}/other"]
+    assert sweep(*more) == 0
+    rows = [row for path in (tmp_path / "other" / "rows").glob("*.ok.parquet") for row in pq.read_table(path).to_pylist()]
+    (vanilla,) = [row for row in rows if row["kind"] == "train"]
+    tried = [row for row in rows if row["method"] == "finetune"]
+    score = "val_clean_acc" if "evaluation.rule=val_clean_part" in words else "val_noisy_acc"
+    scored = [row for row in tried if row[score] is not None]
+    best = max(scored, key=lambda row: (row[score], -(row["position"] if row["grid_position"] is None else row["grid_position"])))
+    assert best[score] > vanilla[score]
+    (path,) = (tmp_path / "other" / "corrected").glob("*/*/model.safetensors")
+    meta = json.loads(path.with_name("meta.json").read_text())
+    assert meta["settings"] == json.loads(best["settings"])
+    assert (meta[score], meta["unmodified_score"]) == (best[score], vanilla[score])
+    before = path.read_bytes()
+    path.unlink()
+    assert sweep(*more) == 0
+    assert path.read_bytes() == before
+
+
 def test_the_key_is_no_part_of_ids_and_its_values_are_checked(plan_of, capsys):
     with_it, without = (plan_of("experiment=demo", "methods=[sap]", f"save_corrected={value}") for value in ("best", "none"))
     assert with_it.plan == without.plan
