@@ -14,8 +14,8 @@ from sweeper.__main__ import main as sap_sweep
 from sweeper.corrected import best_of
 
 
-def row(position, score, status="ok"):
-    return (f"job{position}", SimpleNamespace(position=position, status=status, val_noisy_acc=score, val_noisy_r2=None))
+def row(position, score, status="ok", grid_position=None):
+    return (f"job{position}", SimpleNamespace(position=position, status=status, val_noisy_acc=score, grid_position=grid_position))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ def row(position, score, status="ok"):
     [
         ([row(0, 0.7), row(1, 0.8), row(2, 0.75)], 1),
         ([row(2, 0.8), row(0, 0.8), row(1, 0.8)], 0),  # a tie goes to the earlier setting, whatever came first
+        ([row(0, 0.8, grid_position=5), row(1, 0.8, grid_position=2)], 1),  # trials come in any order, settings have one
         ([row(0, 0.6), row(1, 0.5)], None),  # as good as the unmodified model is not better
         ([row(0, None, "failed"), row(1, float("nan")), row(2, 0.61)], 2),
         ([row(0, 0.9, "failed")], None),
@@ -30,7 +31,7 @@ def row(position, score, status="ok"):
     ],
 )
 def test_the_best_is_strictly_better_and_the_earliest(rows, best):
-    found = best_of(rows, 0.6)
+    found = best_of(rows, "val_noisy_acc", 0.6)
     assert (found and found[1].position) == best
 
 
