@@ -3,7 +3,7 @@
 A search's families are jobs of their own, in any order and on any machine, so which setting is best is known at the end alone. It is then
 chosen from the rows, by the rule that reports call val_noisy (where settings were raced, by the rule of the race), and run once more by
 itself: a setting alone has the bits that it has in its family, which the score is compared for. So no race between jobs can change what is
-kept, nothing is held in memory or on disk for settings that lose, and a store whose rows were there before the key was set gets its networks
+kept, nothing is held in memory or on disk for settings that lose, and a store whose rows were there before the key was set gets networks
 in the same way. The price is one more run of the chosen setting. A network that is there for the chosen row is left alone.
 """
 
