@@ -125,13 +125,13 @@ def test_a_baseline_whose_artifact_is_gone_is_made_again(sweep):
 OTHERS = [
     ["searches=[{methods: [finetune], search: tpe, budget: 6}]"],
     ["searches=[{methods: [finetune], search: random, budget: 6}]"],
-    ["searches=[{methods: [finetune], search: asha, budget: 6}]"],
+    ["searches=[{methods: [finetune], search: asha, budget: 6}]", "method.finetune.spaces.grid.epochs.grid=[8,20]"],
     ["evaluation=race", "methods=[finetune]"],
     ["evaluation=race", "evaluation.rule=val_clean_part", "methods=[finetune]"],
 ]
 
 
-@pytest.mark.parametrize("words", OTHERS, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("words", OTHERS, ids=" ".join)
 def test_searches_and_races_leave_the_network_that_they_chose(sweep, tmp_path, words):
     """On the artifacts of the grid's baseline: the network kept is that of the row with the best score that counts."""
     more = ["methods=[]", *words, "save_corrected=best", f"paths.results={tmp_path}/other"]
