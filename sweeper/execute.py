@@ -199,9 +199,9 @@ def _warnings_in(log: logging.Logger) -> Iterator[None]:
     """Warnings (weights that were taken from under a key, a fresh head) stand in the job's log, too."""
     shown = warnings.showwarning
 
-    def show(message: Warning | str, *others: Any) -> None:
+    def show(message: Warning | str, *others: Any, **more: Any) -> None:
         log.warning("%s", message)
-        shown(message, *others)
+        shown(message, *others, **more)
 
     warnings.showwarning = show
     try:
