@@ -25,7 +25,8 @@ from sap_core.seeding import stream
 from trainers import checks, optim
 from trainers.learner import Learner, classes_only, hard_labels
 from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
-from trainers.losses import loss_for
+from trainers.losses import loss_for, losses_for
+from trainers.tails import num_trimmed, trimmed
 from trainers.watch import Plateau, Validation, given_accuracy
 
 B = TypeVar("B")
@@ -71,6 +72,8 @@ class SGD:
     plateau_patience: int | None = None  # for schedule="plateau": epochs without a lower training loss that are borne
     decay_after: int | None = None  # for schedule="linear": the last epoch at the full rate
     late_momentum: float | None = None  # for schedule="linear": the momentum from then on
+    huber: float | None = None  # for numbers: residuals beyond it count linearly; None: squared error
+    trim: float = 0.0  # for numbers: so large a share of the training samples, those with the most extreme given targets, is left out
     until_train_acc: float | None = None
     check_every: int = 5
     stop_patience: int | None = None  # early stopping: the counter at which training ends (5 in SAP's released script); None: off
@@ -84,7 +87,8 @@ class SGD:
         at_least("trainer", 1, stop_patience=self.stop_patience)
         at_least("trainer", 0, weight_decay=self.weight_decay, stop_delta=self.stop_delta, until_train_acc=self.until_train_acc)
         checks.within("trainer", "(0, 1]", decay_rate=self.decay_rate)
-        checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate)
+        checks.within("trainer", "[0, 1)", trim=self.trim)
+        checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
         checks.within("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
         if self.late_momentum is not None and self.schedule != "linear":
             raise UserError(f"trainer.late_momentum belongs to schedule=linear, but schedule={self.schedule}; set it to null")
@@ -172,6 +176,8 @@ class SGD:
                 scalars["given_acc"] = given_accuracy(model, task.train)
                 run.meter.count(forwards=len(task.train))
                 stop = scalars["given_acc"] >= self.until_train_acc
+            if self.trim:
+                scalars["num_trimmed"] = num_trimmed(len(task.train), self.trim)
             if validation is not None:
                 out_of_patience, scalars["val_loss"] = validation.see()
                 run.meter.count(forwards=len(task.val))
@@ -197,8 +203,9 @@ class SGD:
         return Fitted(model.eval())
 
     def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
-        """The recipe's mini-batches: one augmented view of every training sample per epoch."""
-        return lambda learners, moment: task.train.batches(self.batch_size, moment.rng, views=("augmented",))
+        """The recipe's mini-batches: one augmented view of every training sample per epoch (`trim` leaves some out for good)."""
+        train = trimmed(task.train, self.trim)
+        return lambda learners, moment: train.batches(self.batch_size, moment.rng, views=("augmented",))
 
     def rate(self, epoch: int) -> float:
         """The learning rate of `epoch` (from 1), where it is a function of the epoch."""
@@ -209,7 +216,12 @@ class SGD:
         """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch."""
         fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
         looks = self.epochs if self._validates() else 0
-        return Passes((forwards * self.epochs + fits) * sizes.train + looks * sizes.val, backwards * self.epochs * sizes.train)
+        seen = self.epochs * self.num_train(sizes)
+        return Passes(forwards * seen + fits * sizes.train + looks * sizes.val, backwards * seen)
+
+    def num_train(self, sizes: Sizes) -> int:
+        """How many training samples an epoch sees."""
+        return sizes.train - num_trimmed(sizes.train, self.trim)
 
     def _learner(self, task: Task, run: Run, which: int) -> Learner:
         model = task.build(which).to(task.device)
@@ -217,7 +229,8 @@ class SGD:
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay)
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
-        return Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter)
+        loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
+        return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each)
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
@@ -225,6 +238,8 @@ class SGD:
     def _refuse(self, task: Task) -> None:
         if self.until_train_acc is not None and task.kind != "classification":
             raise UserError("trainer.until_train_acc needs classes, but this task is a regression; set it to null")
+        if task.kind == "classification" and (self.trim or self.huber is not None):
+            raise UserError("trainer.trim and trainer.huber are for numbers, but this task has classes; leave both off")
         if self._validates() and len(task.val) == 0:
             raise UserError(
                 "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"
