@@ -6,7 +6,13 @@ from sap_core.data.noise.clean import NoNoise
 from sap_core.data.noise.hierarchical import Hierarchical
 from sap_core.data.noise.human import Human
 from sap_core.data.noise.instance import InstanceDependent
+from sap_core.data.noise.linear_targets import LinearTargets
+from sap_core.data.noise.outliers import Outliers
 from sap_core.data.noise.pairflip import PairFlip
+from sap_core.data.noise.sign_flip import SignFlip
 from sap_core.data.noise.symmetric import Symmetric
 
-__all__ = ["Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "NoNoise", "PairFlip", "Symmetric"]
+__all__ = [
+    "Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "LinearTargets", "NoNoise", "Outliers", "PairFlip",
+    "SignFlip", "Symmetric",
+]  # fmt: skip
