@@ -86,13 +86,14 @@ def _table(results: Results, group: Group) -> Table:
         )
     best = max((row[1].value for row in rows if row[1].value is not None), default=None)
     ranked = [(row[0], replace(row[1], rank=int(row[1].value == best and best is not None)), *row[2:]) for row in rows]
+    shown = [number for number in range(len(columns)) if number == 0 or any(row[number].value is not None for row in ranked)]
     notes = ["Kept: share of right labels among the samples that the trainer learnt from in its last epoch; told by the platform alone."]
     return Table(
         name="trainers",
         cell=next(iter(group.trainers.values())).name,
         caption=f"Trainers on {group.title}, uncorrected: mean ± sample standard deviation over {counted(group.seeds, 'seed')}.",
-        columns=columns,
-        rows=tuple(ranked),
+        columns=tuple(columns[number] for number in shown),
+        rows=tuple(tuple(row[number] for number in shown) for row in ranked),
         notes=(*notes, *([f"{GAP} Fewer seeds than planned."] if any(row[1].marks for row in rows) else [])),
     )
 
