@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from analysis.load import Results
-from analysis.plots import ink, trusted_size, tuning_cost
+from analysis.plots import ink, kept_precision, trusted_size, tuning_cost
 from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
@@ -17,14 +17,17 @@ from analysis.tables.corrective import corrective
 from analysis.tables.cost import cost
 from analysis.tables.recommendation import recommendation, recommendation_for_own_data
 from analysis.tables.search import search
+from analysis.tables.trainers import trainers
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
-    "recommendation": recommendation, "corrective": corrective,
+    "recommendation": recommendation, "corrective": corrective, "trainers": trainers,
 }  # fmt: skip
-PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
+PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {
+    "tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw, "kept_precision": kept_precision.draw,
+}  # fmt: skip
 
 _FILES = {"comparison": "table"}
 _NEEDS = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
@@ -63,7 +66,8 @@ def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
     if results.raced:
         return list(chosen(results))
-    return [*comparison(results), *corrective(results), *search(results), *recommendation_for_own_data(results)]
+    side_by_side = [] if (results.plan["kind"] == "tune").any() else trainers(results)
+    return [*(side_by_side or comparison(results)), *corrective(results), *search(results), *recommendation_for_own_data(results)]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:

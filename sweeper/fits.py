@@ -1,4 +1,4 @@
-"""Do a cell's methods fit its data and its network? What can be refused before any work begins is refused here."""
+"""Do a cell's trainer and methods fit its data and its network? What can be refused before any work begins is refused here."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COUNTS = ("num_trusted", "num_retain", "num_forget")
 
 
 def check_fits(cell: Cell) -> None:
-    """Asks each setting of a method that offers `refuse(kind, network)`, and looks at all numbers of samples.
+    """Asks the trainer and each setting of a method, where they offer `refuse(kind, network)`, and looks at all numbers of samples.
 
     Raises:
-        UserError: the first setting that cannot work in this cell, with the reason.
+        UserError: the first part that cannot work in this cell, with the reason.
     """
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
@@ -43,7 +43,9 @@ def check_fits(cell: Cell) -> None:
                     f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
-    asked = [setting.instance for *_, setting in settings if hasattr(setting.instance, "refuse")]
+    trainer = cell.trainer.instance
+    parts = [trainer, getattr(trainer, "recipe", None), *(setting.instance for *_, setting in settings)]
+    asked = [part for part in parts if hasattr(part, "refuse")]
     if asked:
         network = _network(cell)
         for instance in asked:

@@ -28,6 +28,7 @@ class Learner:
     loss: Loss  # cross-entropy for classes, squared error for numbers: (outputs, labels) -> mean over the batch
     classes: bool  # is there an accuracy?
     meter: CostMeter
+    each: Loss  # the same loss sample by sample: (outputs, labels) -> (B,)
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:
         """(B, C) outputs in train mode. `update_norm` False leaves the running statistics of batch norm as they are."""
