@@ -34,7 +34,7 @@ class PublishedSet:
     num_test: ClassVar[int] = 10_000
     classes: ClassVar[Classes]
     truth_known: ClassVar[bool] = True
-    files: ClassVar[IdxSet | CifarSet]
+    published: ClassVar[IdxSet | CifarSet]  # not `files`, by which a class says which of its fields name files
 
     verify: bool = True
     validation: float | int = 0.1
@@ -52,8 +52,8 @@ class PublishedSet:
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`."""
-        return self.files.inspect(root, self.verify, self.download)
+        return self.published.inspect(root, self.verify, self.download)
 
     def load(self, root: Path) -> Source:
         """See `DataSet.load`."""
-        return self.files.load(root, self.verify, self.download)
+        return self.published.load(root, self.verify, self.download)
