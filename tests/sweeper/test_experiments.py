@@ -109,7 +109,9 @@ def shrunken(setting, **values):
     return replace(setting, **{name: value for name, value in values.items() if name in {item.name for item in fields(setting)}})
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE and "small" not in name else []) for name in RUN])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE and "small" not in name else []) for name in RUN]
+)
 def test_one_cell_trains_and_is_corrected_on_two_batches(name, shipped):
     cell = shipped(name).cells[0]
     task = made_up(cell)
