@@ -40,7 +40,7 @@ def test_it_opens_with_what_it_is_its_command_and_its_cost(name):
     assert text.startswith("# @package _global_\n# ")
     opening = text[: re.search(r"^[^#]", text, re.M).start()]
     assert f"sap-sweep experiment={name}" in opening
-    assert re.search(r"cost|minutes|GPU work|forecast", opening, re.I), "its cost"
+    assert re.search(r"cost|minute|GPU work|forecast", opening, re.I), "its cost"
     assert not re.search(r"(?<![\d.])\d+e[-+]?\d", re.sub(r"#.*", "", text)), "1.0e-5, never 1e-5"
     assert yaml.safe_load(text)["name"] == name
 
