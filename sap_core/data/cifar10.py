@@ -46,4 +46,4 @@ class CIFAR10(PublishedSet):
     std: ClassVar[tuple[float, ...]] = (0.247, 0.243, 0.262)
     num_train: ClassVar[int] = 50_000
     classes: ClassVar[Classes] = Classes(10, confused=CONFUSED, superclass=SUPERCLASS, swapped=SWAPPED)
-    files: ClassVar[CifarSet] = _FILES
+    published: ClassVar[CifarSet] = _FILES

@@ -45,4 +45,4 @@ class CIFAR100(PublishedSet):
     std: ClassVar[tuple[float, ...]] = (0.247, 0.243, 0.262)
     num_train: ClassVar[int] = 50_000
     classes: ClassVar[Classes] = Classes(100, confused=next_in_superclass(SUPERCLASS), superclass=SUPERCLASS)
-    files: ClassVar[CifarSet] = _FILES
+    published: ClassVar[CifarSet] = _FILES

@@ -31,4 +31,4 @@ class FashionMNIST(PublishedSet):
     std: ClassVar[tuple[float, ...]] = (0.3530,)
     num_train: ClassVar[int] = 60_000
     classes: ClassVar[Classes] = Classes(10)
-    files: ClassVar[IdxSet] = _FILES
+    published: ClassVar[IdxSet] = _FILES

@@ -31,4 +31,4 @@ class MNIST(PublishedSet):
     std: ClassVar[tuple[float, ...]] = (0.3081,)
     num_train: ClassVar[int] = 60_000
     classes: ClassVar[Classes] = Classes(10, confused=DIGITS_CONFUSED)
-    files: ClassVar[IdxSet] = _FILES
+    published: ClassVar[IdxSet] = _FILES

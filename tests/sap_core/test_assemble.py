@@ -9,8 +9,12 @@ import torch
 
 from sap_core.api import Need, UndeclaredNeed
 from sap_core.construct import construct
+from sap_core.data import assemble
 from sap_core.data.assemble import prepare
 from sap_core.data.corruption import painted
+from sap_core.data.fashion_mnist import FashionMNIST
+from sap_core.data.samples import TensorPixels
+from sap_core.data.source import Source
 from sap_core.data.verified import Truth
 from sap_core.errors import UserError
 from sap_core.seeding import stream
@@ -118,6 +122,45 @@ def test_limit_shrinks_all_parts_and_keeps_their_samples_labels():
     of = dict(zip(whole.train.index.tolist(), whole.train.labels.tolist(), strict=True))
     assert all(of[place] == label for place, label in zip(small.train.index.tolist(), small.train.labels.tolist(), strict=True))
     assert small.train.universe == 1397
+
+
+@pytest.fixture
+def grey(monkeypatch):
+    """Fashion-MNIST's counts and classes on pixels without content."""
+
+    def load(text, root):
+        pixels = torch.zeros(60_000, 1, 1, 1, dtype=torch.uint8)
+        return Source(TensorPixels(pixels), torch.arange(60_000) % 10, TensorPixels(pixels[:10_000]), torch.arange(10_000) % 10)
+
+    monkeypatch.setattr("sap_core.data.assemble._load", load)
+    yield lambda **settings: {"target": "sap_core.data.fashion_mnist.FashionMNIST", "settings": settings}
+    assemble._prepare.cache_clear()
+    assemble._given.cache_clear()
+
+
+def test_a_part_of_a_published_set_keeps_its_samples_labels(grey):
+    whole, part = made(dataset=grey()), made(dataset=grey(images=3_000, validation=0.2))
+    assert (len(part.train), len(part.val), len(part.test)) == (2_400, 600, 3_000)
+    assert part.train.universe == 60_000
+    assert not set(part.train.index.tolist()) & set(part.val.index.tolist())
+    of = dict(zip([*whole.train.index.tolist(), *whole.val.index.tolist()], labels(whole), strict=True))
+    places = [*part.train.index.tolist(), *part.val.index.tolist()]
+    assert [of[place] for place in places] == labels(part)
+    assert part.noise_rate_true == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_part_is_drawn_with_the_split(grey):
+    def places(seed, **settings):
+        return made(dataset=grey(images=500, **settings), seed=seed).train.index.tolist()
+
+    assert places(1) != places(2)
+    assert places(1, split_seed=0) == places(2, split_seed=0)
+
+
+@pytest.mark.parametrize("images", [0, 49, 60_001])
+def test_a_part_that_cannot_be_is_refused(images):
+    with pytest.raises(UserError, match=rf"dataset\.images={images} .* 50 to 60000"):
+        FashionMNIST(images=images)
 
 
 def test_verified_samples_are_nested_and_what_they_say():

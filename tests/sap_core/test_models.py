@@ -13,6 +13,7 @@ from sap_core.models.cnn9 import CNN9
 from sap_core.models.inception_resnet_v2 import InceptionResNetV2
 from sap_core.models.lenet5 import LeNet5
 from sap_core.models.linear5 import Linear5
+from sap_core.models.perceptron_bn import PerceptronBN
 from sap_core.models.preact_resnet import PreActResNet18, PreActResNet34
 from sap_core.models.resnet32 import ResNet32, ResNet32_GN
 from sap_core.models.resnet_cifar import ResNet18
@@ -38,6 +39,7 @@ RESNET_CUT = (49 - 9) * 3 * 64
         (SmallCNN, 10, (1, 8, 8), 15_498),
         (LeNet5, 10, (1, 28, 28), 44_426),  # by hand; SAP's
         (Linear5, 10, (1, 28, 28), 4 * (784 * 784 + 784) + 784 * 10 + 10),
+        (PerceptronBN, 2, (2,), 2 * 500 + 8 * 500 * 500 + 9 * 3 * 500 + 500 * 2 + 2),  # as the released demonstration builds it
         (CNN9, 10, (3, 32, 32), 4_434_570),  # by hand, and by others' counts of co-teaching's code
         (ResNet18, 10, (3, 32, 32), 11_173_962),  # published for kuangliu/pytorch-cifar, like the next ones
         (ResNet18, 100, (3, 32, 32), 11_220_132),

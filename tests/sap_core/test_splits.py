@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sap_core.data.splits import split, validation_count
+from sap_core.data.splits import sizes, split, validation_count
 from sap_core.errors import UserError
 from sap_core.seeding import stream
 
@@ -39,3 +39,10 @@ def test_the_split_depends_on_the_stream_alone():
 def test_silly_values_are_refused(validation):
     with pytest.raises(UserError, match=r"dataset\.validation"):
         validation_count(10, validation)
+
+
+def test_sizes_are_cut_in_proportion():
+    assert sizes(50_000, 10_000, 0.1, None) == (45_000, 5_000, 10_000)
+    assert sizes(50_000, 10_000, 0.2, 3_000) == (2_400, 600, 3_000)
+    assert sizes(1_397, 400, 300, 200) == (157, 43, 200)
+    assert sizes(50_000, 10_000, 0.1, 40_000) == (36_000, 4_000, 10_000), "testing has no more than there are"

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from sweeper.cells import check_cell
 from sweeper.config import compose_all
@@ -47,6 +49,23 @@ def planned(*arguments):
 def plan_of():
     """plan_of("experiment=demo", ...): config, cells and plan; composed once per session and command line."""
     return planned
+
+
+def words_of(experiment):
+    """What a shipped experiment is composed with: no files of weights, and no network of a library that is not there."""
+    words = [f"experiment={experiment}"]
+    if experiment == "table3":
+        cells = yaml.safe_load((HOME / "conf/experiment/table3.yaml").read_text())["cells"]
+        there = [cell for cell in cells if cell["model"] != "inception_resnet_v2" or find_spec("timm") is not None]
+        entries = [", ".join(f"{key}: {value}" for key, value in cell.items() if key != "model.weights") for cell in there]
+        words.append(f"cells=[{{{'}, {'.join(entries)}}}]")
+    return words
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """shipped("demo"): what `plan_of` makes of a shipped experiment."""
+    return lambda experiment: planned(*words_of(experiment))
 
 
 @pytest.fixture(scope="session")

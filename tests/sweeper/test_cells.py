@@ -83,6 +83,14 @@ def test_smoke_shrinks_images_epochs_settings_and_counts(check):
     assert [setting.settings["alpha"] for setting in by_name["sap@alpha16"].settings] == [300000.0, 30000.0, 2000.0]
 
 
+def test_smoke_shrinks_a_part_of_a_set_in_proportion_to_the_part(check):
+    part = {"dataset": shipped("dataset", "fashion_mnist") | {"images": 3_000, "validation": 0.2}}
+    assert check(part, methods=["sap"]).sizes == (2_400, 600, 3_000)
+    smoke = check(part, methods=["sap"], debug=SMOKE)
+    assert smoke.sizes == (400, 100, 500)
+    assert {setting.settings["num_trusted"] for setting in smoke.searches[0].settings} == {33}  # 200 * 500 / 3000
+
+
 def test_smoke_drops_settings_that_became_one(check):
     """Capped at two epochs, three of finetune's four lengths are the same."""
     cell = check(debug=dataclasses.replace(SMOKE, settings=12), methods=["finetune"])
