@@ -72,7 +72,7 @@ def test_budgets_fit_the_data(name, shipped):
     """A setting that asks for more samples than a split can hold would fail after hours of training."""
     for cell in shipped(name).cells:
         train, val, _ = cell.sizes
-        wrong = train * cell.noise_rate * (0.4 if cell.noise.name == "asymmetric" else 0.95)  # CIFAR-10 confuses half of its classes
+        wrong = train * cell.wrong_share * (0.4 if cell.noise.name == "asymmetric" else 0.95)  # CIFAR-10 confuses half of its classes
         right, rest = 0.95 * train * (1 - cell.wrong_share), train * (1 - 1.3 * cell.wrong_share)
         for search in cell.searches:
             for setting in search.settings:
