@@ -12,12 +12,12 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from sap_core.api import State
 from sap_core.errors import UserError, at_least, unknown
 
-Schedule = Literal["constant", "halve_every_11", "cosine", "step", "plateau"]
+Schedule = Literal["constant", "halve_every_11", "cosine", "step", "linear", "plateau"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
@@ -50,8 +50,21 @@ def step_every(base: float, epoch: int, every: int, decay_rate: float) -> float:
     return base * decay_rate ** ((epoch - 1) // every)
 
 
+def linear(base: float, epoch: int, epochs: int, after: int) -> float:
+    """`base` up to epoch `after` and in the next, then in equal steps towards 0, which would be reached after the last of `epochs`.
+
+    Co-teaching's released schedule (Han et al., NeurIPS 2018).
+    """
+    return base if epoch <= after else base * (epochs + 1 - epoch) / (epochs - after)
+
+
 def check_schedule(
-    schedule: str, where: str, decay_epochs: Sequence[int] = (), decay_every: int | None = None, plateau_patience: int | None = None
+    schedule: str,
+    where: str,
+    decay_epochs: Sequence[int] = (),
+    decay_every: int | None = None,
+    plateau_patience: int | None = None,
+    decay_after: int | None = None,
 ) -> None:
     """Checks that a schedule is known and has its own knobs, and only these.
 
@@ -60,6 +73,12 @@ def check_schedule(
     """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES, where)
+    at_least(where, 0, decay_after=decay_after)
+    if (schedule == "linear") != (decay_after is not None):
+        raise UserError(
+            f"{where}.decay_after (the last epoch at the full rate) and schedule=linear need each other, but schedule={schedule} and "
+            f"decay_after={'null' if decay_after is None else decay_after}; set both or neither"
+        )
     at_least(where, 1, decay_every=decay_every, plateau_patience=plateau_patience, decay_epochs=min(decay_epochs, default=None))
     if schedule == "step" and bool(decay_epochs) == (decay_every is not None):
         raise UserError(f"{where}.schedule=step needs either decay_epochs (a list of epochs) or decay_every (a number of epochs); set one")
@@ -72,7 +91,14 @@ def check_schedule(
 
 
 def rate_at(
-    schedule: Schedule, base: float, epoch: int, epochs: int, decay_epochs: Sequence[int], decay_rate: float, decay_every: int | None = None
+    schedule: Schedule,
+    base: float,
+    epoch: int,
+    epochs: int,
+    decay_epochs: Sequence[int],
+    decay_rate: float,
+    decay_every: int | None = None,
+    decay_after: int | None = None,
 ) -> float:
     """The learning rate of `epoch` under a schedule named in a configuration.
 
@@ -81,6 +107,8 @@ def rate_at(
     """
     if schedule == "plateau":
         raise ValueError("the rate of schedule 'plateau' is no function of the epoch")
+    if schedule == "linear":
+        return linear(base, epoch, epochs, decay_after or 0)
     if schedule == "constant":
         return constant(base, epoch)
     if schedule == "halve_every_11":
@@ -94,6 +122,21 @@ def sgd(parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay
     """Stochastic gradient descent on the parameters that ask for gradients."""
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     return SGD(wanted, lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def adam(parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float) -> Adam:
+    """Adam (Kingma and Ba, ICLR 2015) with beta1 = `momentum` and beta2 = 0.999; weight decay is part of the gradient."""
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    return Adam(wanted, lr=rate, betas=(momentum, 0.999), weight_decay=weight_decay)
+
+
+def set_momentum(optimiser: Optimizer, momentum: float) -> None:
+    """Gives every parameter group the momentum, or Adam's beta1."""
+    for group in optimiser.param_groups:
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
 
 
 def set_rate(optimiser: Optimizer, rate: float) -> None:

@@ -3,8 +3,9 @@
 Source: SAP's released training script (SGD with Nesterov momentum 0.9, rate 0.01, weight decay 5e-4, batch 64, 350 epochs, crop and
 flip). Deviations: `halve_every_11` says openly what that script's scheduler does; `until_train_acc` is ours.
 
-Other trainers hold an `SGD` as their `recipe` and change one thing in it: the loss of a sample (`fit_losses`) or what is done with a
-mini-batch (`fit_steps`). So there is one place for optimiser, schedule, batches, early stopping and checkpoints.
+Other trainers hold an `SGD` as their `recipe` and change one thing in it: the loss of a sample (`fit_losses`), what is done with a
+mini-batch (`fit_steps`), or how many networks learn together (`fit_networks`). So there is one place for optimiser, schedule, batches,
+early stopping and checkpoints.
 
 Shapes: B batch, N training samples, C outputs.
 """
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import UserError, at_least
@@ -26,8 +28,13 @@ from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
 from trainers.losses import loss_for
 from trainers.watch import Plateau, Validation, given_accuracy
 
+B = TypeVar("B")
+
 Step = Callable[[Learner, Batch, Moment], Report]
 """What a method does with one mini-batch: passes, a step of the optimiser, and a report."""
+
+Learners = tuple[Learner, ...]
+"""Networks that learn together, in the order in which the task builds them."""
 
 Losses = Callable[[Tensor, Batch, Moment], Tensor]
 """(logits (B, C), mini-batch, moment) -> (B,) losses, whose mean is descended."""
@@ -51,8 +58,9 @@ class SGD:
     version: ClassVar[int] = 1
 
     epochs: int = 350
+    optimiser: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 0.01
-    momentum: float = 0.9
+    momentum: float = 0.9  # Adam's beta1
     nesterov: bool = True
     weight_decay: float = 5.0e-4
     batch_size: int = 64
@@ -61,6 +69,8 @@ class SGD:
     decay_every: int | None = None  # for schedule="step": it changes after every so many epochs
     decay_rate: float = 0.1  # for schedule="step" and "plateau": the factor
     plateau_patience: int | None = None  # for schedule="plateau": epochs without a lower training loss that are borne
+    decay_after: int | None = None  # for schedule="linear": the last epoch at the full rate
+    late_momentum: float | None = None  # for schedule="linear": the momentum from then on
     until_train_acc: float | None = None
     check_every: int = 5
     stop_patience: int | None = None  # early stopping: the counter at which training ends (5 in SAP's released script); None: off
@@ -69,13 +79,17 @@ class SGD:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
-        optim.check_schedule(self.schedule, "trainer", self.decay_epochs, self.decay_every, self.plateau_patience)
+        optim.check_schedule(self.schedule, "trainer", self.decay_epochs, self.decay_every, self.plateau_patience, self.decay_after)
         at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
         at_least("trainer", 1, stop_patience=self.stop_patience)
         at_least("trainer", 0, weight_decay=self.weight_decay, stop_delta=self.stop_delta, until_train_acc=self.until_train_acc)
         checks.within("trainer", "(0, 1]", decay_rate=self.decay_rate)
         checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate)
-        checks.within("trainer", "[0, 1)", momentum=self.momentum)
+        checks.within("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
+        if self.late_momentum is not None and self.schedule != "linear":
+            raise UserError(f"trainer.late_momentum belongs to schedule=linear, but schedule={self.schedule}; set it to null")
+        if self.optimiser == "adam" and self.nesterov:
+            raise UserError("trainer.nesterov=true is a form of SGD's momentum, but trainer.optimiser=adam; set nesterov to false")
         if self.nesterov and self.momentum == 0:
             raise UserError("trainer.nesterov=true needs momentum, but trainer.momentum=0; set nesterov to false, or momentum to 0.9")
         if self.stop_delta and self.stop_patience is None:
@@ -115,17 +129,40 @@ class SGD:
             UserError: as `fit`.
             Stopped: by `run.epoch`.
         """
+        return self.fit_networks(1, task, run, lambda learners, batch, moment: step(learners[0], batch, moment), tables, self.batches(task))
+
+    def fit_networks(
+        self,
+        count: int,
+        task: Task,
+        run: Run,
+        step: Callable[[Learners, B, Moment], Report],
+        tables: Mapping[str, Tensor] | None,
+        batches: Callable[[Learners, Moment], Iterable[B]],
+    ) -> Fitted:
+        """Trains `count` networks of different initialisation together, each with an optimiser of its own.
+
+        `batches` makes an epoch's batches, whatever a method calls one; `self.batches(task)` are the recipe's mini-batches.
+
+        Hands out the first network, which alone is watched (`until_train_acc`, early stopping, best checkpoint, curve): correction and
+        scores are those of one network. All networks are part of every checkpoint.
+
+        Raises:
+            UserError: as `fit`.
+        """
         self._refuse(task)
-        model = task.build(0).to(task.device)
-        optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
-        learner = Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter)
+        learners = tuple(self._learner(task, run, which) for which in range(count))
+        model, loss_of = learners[0].model, learners[0].loss
         plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
         validation = None
         if self._validates():
-            validation = Validation.start(model, task.val, learner.loss, self.stop_patience, self.stop_delta, self.checkpoint == "best")
+            validation = Validation.start(model, task.val, loss_of, self.stop_patience, self.stop_delta, self.checkpoint == "best")
 
-        def batches(moment: Moment) -> Iterable[Batch]:
-            return task.train.batches(self.batch_size, moment.rng, views=("augmented",))
+        def epoch(moment: Moment) -> Iterable[B]:
+            if self.late_momentum is not None and moment.epoch > (self.decay_after or 0):
+                for learner in learners:
+                    optim.set_momentum(learner.optimiser, self.late_momentum)
+            return batches(learners, moment)
 
         def finish(moment: Moment, totals: Totals) -> End:
             stop, scalars = False, {}
@@ -144,9 +181,13 @@ class SGD:
         watched = {name: table for watcher in (plateau, validation) if watcher is not None for name, table in watcher.tables.items()}
         training = Training(
             model,
-            Parts({"net": model}, {"net": optimiser}, {**(tables or {}), **watched}),
-            batches,
-            lambda batch, moment: step(learner, batch, moment),
+            Parts(
+                {name_of(which): learner.model for which, learner in enumerate(learners)},
+                {name_of(which): learner.optimiser for which, learner in enumerate(learners)},
+                {**(tables or {}), **watched},
+            ),
+            epoch,
+            lambda batch, moment: step(learners, batch, moment),
             self.rate if plateau is None else lambda epoch: plateau.rate(),
             finish,
         )
@@ -155,15 +196,28 @@ class SGD:
             validation.restore()
         return Fitted(model.eval())
 
+    def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
+        """The recipe's mini-batches: one augmented view of every training sample per epoch."""
+        return lambda learners, moment: task.train.batches(self.batch_size, moment.rng, views=("augmented",))
+
     def rate(self, epoch: int) -> float:
         """The learning rate of `epoch` (from 1), where it is a function of the epoch."""
-        return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, self.decay_epochs, self.decay_rate, self.decay_every)
+        knobs = (self.decay_epochs, self.decay_rate, self.decay_every, self.decay_after)
+        return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, *knobs)
 
     def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1) -> Passes:
         """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch."""
         fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
         looks = self.epochs if self._validates() else 0
         return Passes((forwards * self.epochs + fits) * sizes.train + looks * sizes.val, backwards * self.epochs * sizes.train)
+
+    def _learner(self, task: Task, run: Run, which: int) -> Learner:
+        model = task.build(which).to(task.device)
+        if self.optimiser == "adam":
+            optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay)
+        else:
+            optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
+        return Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter)
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
@@ -175,6 +229,11 @@ class SGD:
             raise UserError(
                 "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"
             )
+
+
+def name_of(which: int) -> str:
+    """What a checkpoint calls the network number `which`, and its optimiser."""
+    return f"net{which}" if which else "net"
 
 
 def plain_step(learner: Learner, batch: Batch, moment: Moment) -> Report:

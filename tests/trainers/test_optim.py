@@ -42,6 +42,13 @@ def test_every_named_schedule_is_served_and_starts_at_the_base(schedule):
     assert optim.rate_at(schedule, 0.3, 1, 10, (4,), 0.5) == pytest.approx(0.3)
 
 
+def test_linear_is_co_teachings_plan():
+    """Its released code, epochs from 0: the full rate before `start`, then (n - i) / (n - start) of it."""
+    count, start = 20, 8
+    plan = [0.1 if i < start else (count - i) / (count - start) * 0.1 for i in range(count)]
+    assert [optim.linear(0.1, epoch, count, start) for epoch in range(1, count + 1)] == pytest.approx(plan, rel=1e-12)
+
+
 def test_plateau_is_no_function_of_the_epoch():
     with pytest.raises(ValueError, match="plateau"):
         optim.rate_at("plateau", 0.3, 1, 10, (), 0.5)
@@ -62,6 +69,9 @@ def test_every_so_many_epochs_is_torchs():
         ({"schedule": "plateau", "plateau_patience": 3, "decay_every": 2}, r"belong to schedule=step, but schedule=plateau"),
         ({"schedule": "constant", "plateau_patience": 3}, r"belongs to schedule=plateau, but schedule=constant"),
         ({"schedule": "plateau", "plateau_patience": 0}, r"plateau_patience=0 is too small"),
+        ({"schedule": "linear"}, r"schedule=linear need each other, but schedule=linear and decay_after=null; set both or neither"),
+        ({"schedule": "cosine", "decay_after": 0}, r"need each other, but schedule=cosine and decay_after=0; set both or neither"),
+        ({"schedule": "linear", "decay_after": -1}, r"decay_after=-1 is too small"),
         ({"schedule": "step", "decay_every": 0}, r"decay_every=0 is too small"),
         ({"schedule": "step", "decay_epochs": (4, 0)}, r"decay_epochs=0 is too small"),
     ],

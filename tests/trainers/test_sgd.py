@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from sap_core.api import Sizes, Stopped, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
-from trainers.sgd import SGD
+from trainers.sgd import SGD, plain_step
 from trainers.watch import given_accuracy
 
 SHORT = SGD(epochs=4, learning_rate=0.05, batch_size=16, schedule="step", decay_epochs=[2], decay_rate=0.5)
@@ -65,6 +67,65 @@ def test_stopped_mid_epoch_and_resumed_gives_the_same_bits(toys, net):
     assert first.curve + second.curve + third.curve == reference.curve
 
 
+def adam_by_hand(task, epochs, rate, beta1_of):
+    """Kingma and Ba's algorithm 1 with beta2 0.999, beta1 by epoch."""
+    net = task.build(0).train()
+    first, second = ([torch.zeros_like(p) for p in net.parameters()] for _ in range(2))
+    steps = 0
+    for epoch in range(1, epochs + 1):
+        rng, beta1 = stream(task.seed, "train", epoch), beta1_of(epoch)
+        for batch in task.train.batches(16, rng, views=("augmented",)):
+            steps += 1
+            loss = torch.nn.functional.cross_entropy(net(batch.inputs), batch.labels)
+            gradients = torch.autograd.grad(loss, list(net.parameters()))
+            with torch.no_grad():
+                for place, (p, g) in enumerate(zip(net.parameters(), gradients, strict=True)):
+                    first[place] = beta1 * first[place] + (1 - beta1) * g
+                    second[place] = 0.999 * second[place] + 0.001 * g**2
+                    p -= rate(epoch) * (first[place] / (1 - beta1**steps)) / ((second[place] / (1 - 0.999**steps)).sqrt() + 1e-8)
+    return net
+
+
+def test_adam_with_co_teachings_plan_equals_the_algorithm(toys):
+    """Late in training the rate falls linearly and beta1 is 0.1, as its released code sets it."""
+    task = toys.make_task(augment="crop_flip")
+    recipe = SGD(
+        epochs=5, optimiser="adam", nesterov=False, learning_rate=2e-3, weight_decay=0.0, batch_size=16, schedule="linear", decay_after=2,
+        late_momentum=0.1,
+    )  # fmt: skip
+    rates = [2e-3, 2e-3, 2e-3, 2e-3 * 2 / 3, 2e-3 / 3]
+    expected = adam_by_hand(task, 5, lambda epoch: rates[epoch - 1], lambda epoch: 0.9 if epoch <= 2 else 0.1)
+    whole = recipe.fit(task, PlainRun())
+    toys.assert_close(toys.weights(whole.model), toys.weights(expected), rtol=2e-3, atol=5e-5)
+    with pytest.raises(Stopped):
+        recipe.fit(task, first := toys.StoringRun(stop_after=3))
+    toys.assert_same_bits(toys.weights(recipe.fit(task, toys.StoringRun(resume=first.stored)).model), toys.weights(whole.model))
+
+
+def test_two_networks_learn_side_by_side_and_the_first_is_handed_out(toys):
+    """Each takes a plain step: so the first must equal plain training, and the second, which is in the checkpoint, another start's."""
+    task = toys.make_task("batch_norm", augment="crop_flip")
+
+    def step(learners, batch, moment):
+        reports = [plain_step(learner, batch, moment) for learner in learners]
+        return reports[0]
+
+    def fit(run):
+        return SHORT.fit_networks(2, task, run, step, None, SHORT.batches(task))
+
+    both = fit(reference := toys.StoringRun())
+    alone = SHORT.fit(task, toys.StoringRun())
+    toys.assert_same_bits(toys.weights(both.model), toys.weights(alone.model))
+    assert set(reference.stored["parts"]["models"]) == set(reference.stored["parts"]["optimisers"]) == {"net", "net1"}
+    other = plain_training(replace(task, build=lambda k: task.build(k + 1)), 4, [0.05, 0.05, 0.025, 0.025])
+    toys.assert_close(reference.stored["parts"]["models"]["net1"], toys.weights(other), rtol=1e-4, atol=1e-5)
+    with pytest.raises(Stopped):
+        fit(first := toys.StoringRun(stop_after=2))
+    fit(resumed := toys.StoringRun(resume=first.stored))
+    toys.assert_same_bits(resumed.stored["parts"]["models"]["net1"], reference.stored["parts"]["models"]["net1"])
+    assert toys.passes(reference) == (2 * 4 * 80, 2 * 4 * 80)
+
+
 def test_same_seed_same_bits_other_seed_other_bits(toys):
     one, two = (toys.weights(SHORT.fit(toys.make_task("dropout"), PlainRun()).model) for _ in range(2))
     other = toys.weights(SHORT.fit(toys.make_task("dropout", seed=5), PlainRun()).model)
@@ -106,6 +167,10 @@ def test_mistakes_are_named(toys):
         SGD(schedule="halve")
     with pytest.raises(UserError, match="check_every=0"):
         SGD(check_every=0)
+    with pytest.raises(UserError, match=r"nesterov=true is a form of SGD's momentum, but trainer\.optimiser=adam; set nesterov to false"):
+        SGD(optimiser="adam")
+    with pytest.raises(UserError, match="late_momentum belongs to schedule=linear, but schedule=cosine; set it to null"):
+        SGD(schedule="cosine", late_momentum=0.1)
     with pytest.raises(UserError, match="regression"):
         SGD(epochs=1, until_train_acc=0.9).fit(toys.make_task(kind="regression"), PlainRun())
 
