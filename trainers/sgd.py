@@ -23,7 +23,7 @@ from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
 from trainers import checks, optim
-from trainers.learner import Learner, classes_only, hard_labels
+from trainers.learner import FORGOTTEN, History, Learner, classes_only, hard_labels
 from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
 from trainers.losses import loss_for
 from trainers.watch import Plateau, Validation, given_accuracy
@@ -56,6 +56,7 @@ class SGD:
     """
 
     version: ClassVar[int] = 1
+    records_forgetting: ClassVar[bool] = True  # beside the network, `FORGOTTEN` says what training forgot (classes, one network)
 
     epochs: int = 350
     optimiser: Literal["sgd", "adam"] = "sgd"
@@ -151,7 +152,8 @@ class SGD:
             UserError: as `fit`.
         """
         self._refuse(task)
-        learners = tuple(self._learner(task, run, which) for which in range(count))
+        history = History.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
+        learners = tuple(self._learner(task, run, which, history) for which in range(count))
         model, loss_of = learners[0].model, learners[0].loss
         plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
         validation = None
@@ -178,7 +180,8 @@ class SGD:
                 stop = stop or out_of_patience
             return End(stop, scalars)
 
-        watched = {name: table for watcher in (plateau, validation) if watcher is not None for name, table in watcher.tables.items()}
+        watchers = (plateau, validation, history)
+        watched = {name: table for watcher in watchers if watcher is not None for name, table in watcher.tables.items()}
         training = Training(
             model,
             Parts(
@@ -194,7 +197,7 @@ class SGD:
         train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
             validation.restore()
-        return Fitted(model.eval())
+        return Fitted(model.eval(), {} if history is None else {FORGOTTEN: history.forgotten})
 
     def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
         """The recipe's mini-batches: one augmented view of every training sample per epoch."""
@@ -211,13 +214,13 @@ class SGD:
         looks = self.epochs if self._validates() else 0
         return Passes((forwards * self.epochs + fits) * sizes.train + looks * sizes.val, backwards * self.epochs * sizes.train)
 
-    def _learner(self, task: Task, run: Run, which: int) -> Learner:
+    def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
         model = task.build(which).to(task.device)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay)
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
-        return Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter)
+        return Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter, history)
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"

@@ -39,6 +39,6 @@ class EL2N:
         count = share("el2n", keep, len(task.train))
         with run.meter("select"):
             reading = read("el2n", task, warm, self.batch_size, run)
-            score_N = reading.errors_KNC().norm(dim=2).mean(0)
-            kept = best(score_N, count, reading.labels_N if self.balance else None)
+            score_N = reading.errors().norm(dim=2).mean(0)
+            kept = best(score_N, count, reading.labels if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)

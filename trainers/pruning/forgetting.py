@@ -1,9 +1,9 @@
 """Data pruning by forgetting: the samples that the warm-up got right and then wrong again, most often first.
 
-Toneva et al., "An empirical study of example forgetting during deep neural network learning", ICLR 2019. A forgetting event is a sample that
-was right when it last stood in a mini-batch and is wrong now; the trainers count them (`trainers.learner.History`). Samples that were never
-right are the most forgotten of all, as in the paper; `never_learnt="least"` counts them as 0, as DeepCore and Prune4ReL's benchmark do. Ties,
-of which there are many after a short warm-up, are broken by chance.
+Toneva et al., "An empirical study of example forgetting during deep neural network learning", ICLR 2019. A forgetting event is a sample
+that was right when it last stood in a mini-batch and is wrong now; the trainers count them (`trainers.learner.History`). Samples that were
+never right are the most forgotten of all, as in the paper; `never_learnt="least"` counts them as 0, as DeepCore and Prune4ReL's benchmark
+do. Ties, of which there are many after a short warm-up, are broken by chance.
 
 Shapes: N samples, U universe.
 """
@@ -39,8 +39,8 @@ class Forgetting:
         """
         if not records_forgetting(trainer):
             raise UserError(
-                f"pruner 'forgetting' needs a count of forgetting events, and {type(trainer).__name__} keeps none (it trains two networks or "
-                f"on mixed samples); train the warm-up with sgd or another trainer of one network, as in warm: sgd"
+                f"pruner 'forgetting' needs a count of forgetting events, and {type(trainer).__name__} keeps none (two networks, "
+                f"or mixed samples); train the warm-up with sgd or another trainer of one network, as in warm: sgd"
             )
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:

@@ -40,7 +40,7 @@ class GraNd:
         count = share("grand", keep, len(task.train))
         with run.meter("select"):
             reading = read("grand", task, warm, self.batch_size, run)
-            norms = zip(reading.errors_KNC().norm(dim=2), reading.features_KND, strict=True)
+            norms = zip(reading.errors().norm(dim=2), reading.features_of, strict=True)
             score_N = joined([error_N * (1 + each_ND.double().square().sum(1)).sqrt() for error_N, each_ND in norms])
-            kept = best(score_N, count, reading.labels_N if self.balance else None)
+            kept = best(score_N, count, reading.labels if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)

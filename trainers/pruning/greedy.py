@@ -6,8 +6,8 @@
 
 Exact, and cheaper than moving every u after every pick: a class's u is only looked at when its turn comes, so what was kept since its last
 turn is then taken in at once, as one product of matrices, in blocks. Gains are compared by their logarithms, in a form that does not
-cancel: tanh(x + y) - tanh(x) = sinh(y) / (cosh(x + y) cosh(x)); the plain difference is 0 for x above 19 and would leave the choice to the order
-of the samples.
+cancel: tanh(x + y) - tanh(x) = sinh(y) / (cosh(x + y) cosh(x)). The plain difference is 0 for x above 19, and the order of samples
+would then choose.
 
 Shapes: N samples, D features, R rows of a block, P samples kept since a class's last turn.
 """
@@ -112,8 +112,8 @@ def greedy(
 ) -> Tensor:
     """(count,) positions in the order in which they are kept.
 
-    With labels, classes take turns. A class that has nothing left drops out; from the second on that does so, all turns end (and the best of
-    all samples is kept from then on) if the next class has given more than `UNEVEN` times what the first one to drop out had.
+    With labels, classes take turns. A class that has nothing left drops out; from the second on that does so, all turns end (from then on
+    the best of all samples is kept) if the next class has given more than `UNEVEN` times what the first one to drop out had.
     """
     order = torch.arange(len(features_ND)) if labels_N is None else labels_N.argsort(stable=True)
     sorted_ND = features_ND if labels_N is None else features_ND[order]

@@ -32,7 +32,7 @@ class Herding:
         at_least("pruner", 1, batch_size=self.batch_size)
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions, ascending; `score` (N,) in [0, 1]: higher for samples that a class keeps sooner, 0: left out.
+        """`round(keep * N)` universe positions, ascending; `score` (N,) in [0, 1]: higher for those kept sooner in their class.
 
         Raises:
             UserError: see `share` and `read`.
@@ -43,9 +43,9 @@ class Herding:
         kept = []
         with run.meter("select"):
             reading = read("herding", task, warm, self.batch_size, run)
-            features_ND = reading.features_ND.double()
-            for label, quota in enumerate(quotas(reading.labels_N, count).tolist()):
-                members = (reading.labels_N == label).nonzero().squeeze(1)
+            features_ND = reading.features.double()
+            for label, quota in enumerate(quotas(reading.labels, count).tolist()):
+                members = (reading.labels == label).nonzero().squeeze(1)
                 picks = members[herd(features_ND[members], quota)]
                 score_N[picks] = 1 - torch.arange(quota) / max(quota, 1)
                 kept.append(picks)

@@ -40,7 +40,7 @@ class KCenter:
         """
         count = share("k_center", keep, len(task.train))
         with run.meter("select"):
-            features_ND = read("k_center", task, warm, self.batch_size, run).features_ND
+            features_ND = read("k_center", task, warm, self.batch_size, run).features
             squares_N = features_ND.square().sum(1)
             chosen = int(stream(task.seed, "select", "first").permutation(len(features_ND))[0])
             nearest_N = torch.full((len(features_ND),), torch.inf)

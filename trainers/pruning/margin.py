@@ -39,6 +39,6 @@ class Margin:
         count = share("margin", keep, len(task.train))
         with run.meter("select"):
             reading = read("margin", task, warm, self.batch_size, run)
-            score_N = -confidence(reading.probabilities_NC, "margin")
-            kept = best(score_N, count, reading.labels_N if self.balance else None)
+            score_N = -confidence(reading.probabilities, "margin")
+            kept = best(score_N, count, reading.labels if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)

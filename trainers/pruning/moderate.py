@@ -40,7 +40,7 @@ class Moderate:
         count = share("moderate", keep, len(task.train))
         with run.meter("select"):
             reading = read("moderate", task, warm, self.batch_size, run)
-            features_ND, labels_N = reading.features_ND.double(), reading.labels_N
+            features_ND, labels_N = reading.features.double(), reading.labels
             distance_N = torch.empty(len(labels_N), dtype=torch.float64)
             for label in labels_N.unique():
                 own_ND = features_ND[labels_N == label]

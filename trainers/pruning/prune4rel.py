@@ -5,10 +5,10 @@ github.com/kaist-dmlab/Prune4Rel. The neighbourhood confidence of a sample is th
 confidence; the selection maximises the sum over all samples of its tanh (`trainers.pruning.greedy`, which says how, and what it costs).
 
 Kept from the reference: a candidate is scored by what it adds to its own neighbourhood alone, not to everybody's; similarity is
-(1 + cos) / 2, so that tau = 0.975 means cos > 0.95; classes take turns by given label. Deviations: entropy gives the confidence log C - H (the
-reference's sign is the wrong way round); gains are compared where the reference's tanh has saturated; features are float32, not float16;
-the view is the plain one unless asked otherwise (the reference: one pass over strongly augmented images). A warm-up of two networks is
-read as what both say together, with their features side by side.
+(1 + cos) / 2, so that tau = 0.975 means cos > 0.95; classes take turns by given label. Deviations: entropy gives the confidence log C - H
+(the reference's sign is the wrong way round); gains are compared where the reference's tanh has saturated; features are float32, not
+float16; the view is the plain one unless asked otherwise (the reference: one pass over strongly augmented images). A warm-up of two
+networks is read as what both say together, with their features side by side.
 
 Shapes: N samples, C classes, D features.
 """
@@ -61,12 +61,12 @@ class Prune4ReL:
         count = share("prune4rel", keep, len(task.train))
         with run.meter("select"):
             reading = read("prune4rel", task, warm, self.batch_size, run, self.view)
-            sure_N = confidence(reading.probabilities_NC, self.confidence)
-            features_ND = reading.features_ND
+            sure_N = confidence(reading.probabilities, self.confidence)
+            features_ND = reading.features
             similarity = inverse_distance
             if self.metric == "cosine":
                 features_ND, similarity = functional.normalize(features_ND, dim=1), cosine
-            labels_N = reading.labels_N if self.balance else None
+            labels_N = reading.labels if self.balance else None
             picks = greedy(features_ND, sure_N, count, similarity, self.tau, self.eta, labels_N)
             run.meter.count(flops=2.0 * features_ND.numel() * count)
         score_N = torch.zeros(len(task.train))

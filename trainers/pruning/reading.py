@@ -26,24 +26,24 @@ View = Literal["plain", "augmented"]
 class Reading:
     """One pass over the training samples, in their order."""
 
-    logits_KNC: Tensor  # of each network
-    features_KND: tuple[Tensor, ...]  # of each network
-    labels_N: Tensor  # as given
+    logits: Tensor  # (K, N, C), of each network
+    features_of: tuple[Tensor, ...]  # K times (N, D), of each network
+    labels: Tensor  # (N,) as given
 
     @property
-    def probabilities_NC(self) -> Tensor:
-        """float64, of the mean of the networks' logits, which is what an ensemble answers."""
-        return self.logits_KNC.double().mean(0).softmax(1)
+    def probabilities(self) -> Tensor:
+        """(N, C) float64, of the mean of the networks' logits, which is what an ensemble answers."""
+        return self.logits.double().mean(0).softmax(1)
 
     @property
-    def features_ND(self) -> Tensor:
-        """The networks' features side by side."""
-        return torch.cat(self.features_KND, dim=1)
+    def features(self) -> Tensor:
+        """(N, D) the networks' features side by side."""
+        return torch.cat(self.features_of, dim=1)
 
-    def errors_KNC(self) -> Tensor:
-        """float64 p - y: the gradient of each sample's cross-entropy with respect to the logits, of each network."""
-        p_KNC = self.logits_KNC.double().softmax(2)
-        return p_KNC - functional.one_hot(self.labels_N, p_KNC.shape[2])
+    def errors(self) -> Tensor:
+        """(K, N, C) float64 p - y: the gradient of each sample's cross-entropy with respect to the logits, of each network."""
+        p_KNC = self.logits.double().softmax(2)
+        return p_KNC - functional.one_hot(self.labels, p_KNC.shape[2])
 
 
 def read(pruner: str, task: Task, warm: Fitted, batch_size: int, run: Run, view: View = "plain") -> Reading:
@@ -90,7 +90,9 @@ def _seen(net: nn.Module, head: nn.Linear, inputs: Tensor) -> tuple[Tensor, Tens
 def _last_linear(pruner: str, net: nn.Module) -> nn.Linear:
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     if not layers:
-        raise UserError(f"pruner '{pruner}' reads what goes into a network's last linear layer, and this network has none; use pruner=uniform")
+        raise UserError(
+            f"pruner '{pruner}' reads what goes into a network's last linear layer, and this network has none; use pruner=uniform"
+        )
     return layers[-1]
 
 

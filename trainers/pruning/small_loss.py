@@ -39,7 +39,7 @@ class SmallLoss:
         count = share("small_loss", keep, len(task.train))
         with run.meter("select"):
             reading = read("small_loss", task, warm, self.batch_size, run)
-            log_p_NC = reading.logits_KNC.double().mean(0).log_softmax(1)
-            score_N = log_p_NC.gather(1, reading.labels_N[:, None]).squeeze(1)
-            kept = best(score_N, count, reading.labels_N if self.balance else None)
+            log_p_NC = reading.logits.double().mean(0).log_softmax(1)
+            score_N = log_p_NC.gather(1, reading.labels[:, None]).squeeze(1)
+            kept = best(score_N, count, reading.labels if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)

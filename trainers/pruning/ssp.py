@@ -47,7 +47,7 @@ class SSP:
         if clusters > len(task.train):
             raise UserError(f"pruner.clusters={clusters} is more than the {len(task.train)} training samples; ask for fewer")
         with run.meter("select"):
-            features_ND = read("ssp", task, warm, self.batch_size, run).features_ND.double()
+            features_ND = read("ssp", task, warm, self.batch_size, run).features.double()
             start = stream(task.seed, "select", "kmeans").number() % 2**32
             means = KMeans(clusters, n_init=10, random_state=start).fit(features_ND.numpy())
             centre_ND = torch.from_numpy(means.cluster_centers_)[torch.from_numpy(means.labels_).long()]

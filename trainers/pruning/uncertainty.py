@@ -40,6 +40,6 @@ class Uncertainty:
         count = share("uncertainty", keep, len(task.train))
         with run.meter("select"):
             reading = read("uncertainty", task, warm, self.batch_size, run)
-            score_N = -confidence(reading.probabilities_NC, self.measure)
-            kept = best(score_N, count, reading.labels_N if self.balance else None)
+            score_N = -confidence(reading.probabilities, self.measure)
+            kept = best(score_N, count, reading.labels if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)
