@@ -15,11 +15,13 @@ COUNTS = ("num_trusted", "num_retain", "num_forget")
 
 
 def check_fits(cell: Cell) -> None:
-    """Asks each setting of a method that offers `refuse(kind, network)`, and looks at all numbers of samples.
+    """Asks each setting of a method that offers `refuse(kind, network)`, a pruner that offers `refuse(trainer)`, and counts samples.
 
     Raises:
         UserError: the first setting that cannot work in this cell, with the reason.
     """
+    if cell.pruner is not None and hasattr(cell.pruner.instance, "refuse"):
+        cell.pruner.instance.refuse(cell.warming().trainer.instance)
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
