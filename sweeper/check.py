@@ -56,7 +56,10 @@ def check(words: Sequence[str]) -> int:
     elif kind == "pruner":
         promises, cases = PRUNER, _of_pruner(cell["pruner"], recipe, plugins)
     else:
-        promises, cases = TRAINER, [(net, TrainerCase(recipe.instance, toys.make_task(net, augment="flip"))) for net in toys.NETS]
+        promises, cases = (
+            TRAINER,
+            [(net, TrainerCase(recipe.instance, toys.make_task(net, augment="flip"))) for net in toys.nets_for(recipe.instance)],
+        )
     lines = [_line(promise, cases) for promise in promises]
     print("\n".join(lines))
     broken = sum(line.startswith("broken") for line in lines)

@@ -1,4 +1,4 @@
-"""Do a cell's methods fit its data and its network? What can be refused before any work begins is refused here."""
+"""Do a cell's trainer and methods fit its data and its network? What can be refused before any work begins is refused here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ COUNTS = ("num_trusted", "num_retain", "num_forget")
 
 
 def check_fits(cell: Cell) -> None:
-    """Asks each setting of a method that offers `refuse(kind, network)`, a pruner that offers `refuse(trainer)`, and counts samples.
+    """Asks trainer and settings that offer `refuse(kind, network)`, a pruner that offers `refuse(trainer)`, and counts samples.
 
     Raises:
-        UserError: the first setting that cannot work in this cell, with the reason.
+        UserError: the first part that cannot work in this cell, with the reason.
     """
     if cell.pruner is not None and hasattr(cell.pruner.instance, "refuse"):
         cell.pruner.instance.refuse(cell.warming().trainer.instance)
@@ -33,7 +33,7 @@ def check_fits(cell: Cell) -> None:
                     f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
-    asked = [setting.instance for *_, setting in settings if hasattr(setting.instance, "refuse")]
+    asked = [part for part in (cell.trainer.instance, *(setting.instance for *_, setting in settings)) if hasattr(part, "refuse")]
     if asked:
         network = _network(cell)
         for instance in asked:

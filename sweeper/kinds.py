@@ -21,7 +21,7 @@ from sap_core.grid import run_family
 from sap_core.identity import canonical_json
 from sap_core.race import scored_family
 from sap_core.records import Point
-from sweeper.artifacts import claimed, load_model, on_selection, save_model
+from sweeper.artifacts import claimed, load_model, on_selection, one_of, save_model
 from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
@@ -57,7 +57,7 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             fitted = trainer.fit(task, run)
             scores = evaluator.baseline(fitted.model, run.meter)
-            (cost,) = run.meter.costs(*flops_of(fitted.model, prepared))
+            (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
             facts = facts_of(prepared, len(task.train)) | (_kept(evaluator, task.train.index) if spec.get("selection") else {})
             save_model(folder, fitted)
             curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]

@@ -61,6 +61,7 @@ class Learner:
     loss: Loss  # cross-entropy for classes, squared error for numbers: (outputs, labels) -> mean over the batch
     classes: bool  # is there an accuracy?
     meter: CostMeter
+    each: Loss  # the same loss sample by sample: (outputs, labels) -> (B,)
     history: History | None = None  # of its reports; None: nobody asks
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:

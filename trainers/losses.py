@@ -6,7 +6,9 @@ Shapes: B batch, C outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,6 +23,21 @@ def squared_error(outputs_BC: Tensor, labels: Tensor) -> Tensor:
     return functional.mse_loss(outputs_BC.reshape(labels.shape), labels.to(outputs_BC.dtype))
 
 
-def loss_for(kind: Kind) -> Loss:
-    """Cross-entropy for classes, mean squared error for numbers."""
-    return functional.cross_entropy if kind == "classification" else squared_error
+def huber(outputs_BC: Tensor, labels: Tensor, delta: float) -> Tensor:
+    """Twice the mean of Huber's loss (1964): the squared error of residuals up to `delta`, and its tangent beyond."""
+    return 2 * functional.huber_loss(outputs_BC.reshape(labels.shape), labels.to(outputs_BC.dtype), delta=delta)
+
+
+def loss_for(kind: Kind, delta: float | None = None) -> Loss:
+    """Cross-entropy for classes; mean squared error, or Huber's loss with this `delta`, for numbers."""
+    if kind == "classification":
+        return functional.cross_entropy
+    return squared_error if delta is None else partial(huber, delta=delta)
+
+
+def losses_for(kind: Kind, delta: float | None = None) -> Loss:
+    """As `loss_for`, but (B,): sample by sample, not the mean over the batch."""
+    if kind == "classification":
+        return partial(functional.cross_entropy, reduction="none")
+    mean = loss_for(kind, delta)
+    return torch.func.vmap(mean)

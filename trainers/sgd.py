@@ -21,11 +21,13 @@ from torch.optim import Optimizer
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import UserError, at_least
+from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
 from trainers import checks, optim
 from trainers.learner import FORGOTTEN, History, Learner, classes_only, hard_labels
 from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
-from trainers.losses import loss_for
+from trainers.losses import loss_for, losses_for
+from trainers.tails import num_trimmed, trimmed
 from trainers.watch import Plateau, Validation, given_accuracy
 
 B = TypeVar("B")
@@ -72,6 +74,8 @@ class SGD:
     plateau_patience: int | None = None  # for schedule="plateau": epochs without a lower training loss that are borne
     decay_after: int | None = None  # for schedule="linear": the last epoch at the full rate
     late_momentum: float | None = None  # for schedule="linear": the momentum from then on
+    huber: float | None = None  # for numbers: residuals beyond it count linearly; None: squared error
+    trim: float = 0.0  # for numbers: so large a share of the training samples, those with the most extreme given targets, is left out
     until_train_acc: float | None = None
     check_every: int = 5
     stop_patience: int | None = None  # early stopping: the counter at which training ends (5 in SAP's released script); None: off
@@ -85,7 +89,8 @@ class SGD:
         at_least("trainer", 1, stop_patience=self.stop_patience)
         at_least("trainer", 0, weight_decay=self.weight_decay, stop_delta=self.stop_delta, until_train_acc=self.until_train_acc)
         checks.within("trainer", "(0, 1]", decay_rate=self.decay_rate)
-        checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate)
+        checks.within("trainer", "[0, 1)", trim=self.trim)
+        checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
         checks.within("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
         if self.late_momentum is not None and self.schedule != "linear":
             raise UserError(f"trainer.late_momentum belongs to schedule=linear, but schedule={self.schedule}; set it to null")
@@ -140,13 +145,14 @@ class SGD:
         step: Callable[[Learners, B, Moment], Report],
         tables: Mapping[str, Tensor] | None,
         batches: Callable[[Learners, Moment], Iterable[B]],
+        together: bool = False,
     ) -> Fitted:
         """Trains `count` networks of different initialisation together, each with an optimiser of its own.
 
         `batches` makes an epoch's batches, whatever a method calls one; `self.batches(task)` are the recipe's mini-batches.
 
-        Hands out the first network, which alone is watched (`until_train_acc`, early stopping, best checkpoint, curve): correction and
-        scores are those of one network. All networks are part of every checkpoint.
+        Hands out the first network, or all `together` as an ensemble. What is handed out is watched (`until_train_acc`, early stopping,
+        best checkpoint, curve), corrected and scored. All networks are part of every checkpoint.
 
         Raises:
             UserError: as `fit`.
@@ -154,7 +160,8 @@ class SGD:
         self._refuse(task)
         history = History.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
         learners = tuple(self._learner(task, run, which, history) for which in range(count))
-        model, loss_of = learners[0].model, learners[0].loss
+        model = Ensemble([learner.model for learner in learners]) if together else learners[0].model
+        answering, loss_of = count if together else 1, learners[0].loss
         plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
         validation = None
         if self._validates():
@@ -172,11 +179,13 @@ class SGD:
                 plateau.see(totals.means["loss"])
             if self.until_train_acc is not None and moment.epoch % self.check_every == 0:
                 scalars["given_acc"] = given_accuracy(model, task.train)
-                run.meter.count(forwards=len(task.train))
+                run.meter.count(forwards=answering * len(task.train))
                 stop = scalars["given_acc"] >= self.until_train_acc
+            if self.trim:
+                scalars["num_trimmed"] = num_trimmed(len(task.train), self.trim)
             if validation is not None:
                 out_of_patience, scalars["val_loss"] = validation.see()
-                run.meter.count(forwards=len(task.val))
+                run.meter.count(forwards=answering * len(task.val))
                 stop = stop or out_of_patience
             return End(stop, scalars)
 
@@ -200,19 +209,28 @@ class SGD:
         return Fitted(model.eval(), {} if history is None else {FORGOTTEN: history.forgotten})
 
     def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
-        """The recipe's mini-batches: one augmented view of every training sample per epoch."""
-        return lambda learners, moment: task.train.batches(self.batch_size, moment.rng, views=("augmented",))
+        """The recipe's mini-batches: one augmented view of every training sample per epoch (`trim` leaves some out for good)."""
+        train = trimmed(task.train, self.trim)
+        return lambda learners, moment: train.batches(self.batch_size, moment.rng, views=("augmented",))
 
     def rate(self, epoch: int) -> float:
         """The learning rate of `epoch` (from 1), where it is a function of the epoch."""
         knobs = (self.decay_epochs, self.decay_rate, self.decay_every, self.decay_after)
         return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, *knobs)
 
-    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1) -> Passes:
-        """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch."""
+    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1, answering: int = 1) -> Passes:
+        """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch.
+
+        `answering` networks are looked at in each check.
+        """
         fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
         looks = self.epochs if self._validates() else 0
-        return Passes((forwards * self.epochs + fits) * sizes.train + looks * sizes.val, backwards * self.epochs * sizes.train)
+        seen = self.epochs * self.num_train(sizes)
+        return Passes(forwards * seen + answering * (fits * sizes.train + looks * sizes.val), backwards * seen)
+
+    def num_train(self, sizes: Sizes) -> int:
+        """How many training samples an epoch sees."""
+        return sizes.train - num_trimmed(sizes.train, self.trim)
 
     def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
         model = task.build(which).to(task.device)
@@ -220,7 +238,8 @@ class SGD:
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay)
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
-        return Learner(model, optimiser, loss_for(task.kind), task.kind == "classification", run.meter, history)
+        loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
+        return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history)
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
@@ -228,6 +247,8 @@ class SGD:
     def _refuse(self, task: Task) -> None:
         if self.until_train_acc is not None and task.kind != "classification":
             raise UserError("trainer.until_train_acc needs classes, but this task is a regression; set it to null")
+        if task.kind == "classification" and (self.trim or self.huber is not None):
+            raise UserError("trainer.trim and trainer.huber are for numbers, but this task has classes; leave both off")
         if self._validates() and len(task.val) == 0:
             raise UserError(
                 "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"

@@ -104,18 +104,18 @@ class SampleView:
         if size < 1:
             raise ValueError(f"batch size {size} must be at least 1")
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        table = _augmentation_table(self, rng) if "augmented" in views else None
+        tables = [_augmentation_table(self, rng, number) for number in range(views.count("augmented"))]
         for which in cut(order, size):
             index = self.index[which]
             pixels = self.pixels.fetch(index).to(self.device)
-            made = {"plain": self.preprocess.normalise(pixels)}
-            if table is not None:
-                flip, top, left = (column[index].to(pixels.device) for column in table)
-                padding = self.preprocess.padding if self.preprocess.augment == "crop_flip" else 0
-                made["augmented"] = self.preprocess.normalise(flip_and_crop(pixels, flip, top, left, padding))
-            elif "augmented" in views:
-                made["augmented"] = made["plain"]
-            yield Batch(tuple(made[view] for view in views), self.labels[which].to(self.device), index)
+            plain = self.preprocess.normalise(pixels)
+            augmented = iter([plain if table is None else self._augmented(pixels, index, table) for table in tables])
+            yield Batch(tuple(plain if view == "plain" else next(augmented) for view in views), self.labels[which].to(self.device), index)
+
+    def _augmented(self, pixels: Tensor, index: Tensor, table: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        flip, top, left = (column[index].to(pixels.device) for column in table)
+        padding = self.preprocess.padding if self.preprocess.augment == "crop_flip" else 0
+        return self.preprocess.normalise(flip_and_crop(pixels, flip, top, left, padding))
 
 
 def cut(order: Tensor, size: int) -> list[Tensor]:
@@ -131,13 +131,13 @@ def batch_sizes(count: int, size: int) -> list[int]:
     return [len(piece) for piece in cut(torch.empty(count), size)]
 
 
-def _augmentation_table(samples: SampleView, rng: Stream | None) -> tuple[Tensor, Tensor, Tensor] | None:
-    """(flip, top, left) for every sample of the universe in this epoch; None when the recipe augments nothing."""
+def _augmentation_table(samples: SampleView, rng: Stream | None, number: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """(flip, top, left) for every sample of the universe in this epoch, in its augmented view `number`; None when nothing is augmented."""
     if samples.preprocess.augment == "none":
         return None
     if rng is None:
         raise ValueError("augmented batches need a random stream; pass rng, or ask for the 'plain' view")
-    generator = rng.child("augment").generator()
+    generator = rng.child("augment", *([number] if number else [])).generator()
     flip = torch.rand(samples.universe, generator=generator) < 0.5
     offsets = torch.randint(0, 2 * samples.preprocess.padding + 1, (2, samples.universe), generator=generator)
     return flip, offsets[0], offsets[1]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Batch, Kind, Need, Samples, State, Stopped, Task, View
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
+from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import Stream, stream
 from trainers.sgd import SGD
@@ -55,7 +56,34 @@ class DropoutNet(nn.Module):
         return logits
 
 
-NETS: dict[str, Callable[[int], nn.Module]] = {"batch_norm": BatchNormNet, "dropout": DropoutNet}
+class GroupNormNet(nn.Module):
+    """A small convolutional network with group norm, for trainers that take every sample's own gradient."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(3, 6)
+        self.second = nn.Conv2d(6, 8, 3, padding=1, stride=2)
+        self.head = nn.Linear(8 * 16, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.relu(self.norm(self.conv(images)))
+        logits: Tensor = self.head(torch.relu(self.second(hidden)).flatten(1))
+        return logits
+
+
+NETS: dict[str, Callable[[int], nn.Module]] = {"batch_norm": BatchNormNet, "dropout": DropoutNet, "group_norm": GroupNormNet}
+
+
+def nets_for(trainer: Any) -> tuple[str, ...]:
+    """The two toys that a trainer is tried on: batch norm, or group norm where it refuses that; and dropout."""
+    with torch.device("meta"):
+        network = BatchNormNet(NUM_CLASSES)
+    try:
+        getattr(trainer, "refuse", lambda kind, network: None)("classification", network)
+    except UserError:
+        return ("group_norm", "dropout")
+    return ("batch_norm", "dropout")
 
 
 def images_and_labels(count: int = 80, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,15 @@ def test_what_cannot_work_is_refused_with_the_reason(plan_of, overrides, said):
         check_fits(cell)
 
 
+@pytest.mark.parametrize("trainer", ["prl_g", "co_prl_g"])
+def test_per_sample_gradients_and_batch_norm_do_not_go_together(plan_of, trainer):
+    (cell,) = plan_of("experiment=demo", f"cells=[{{dataset: digits, noise: pairflip, model: small_cnn, trainer: {trainer}}}]").cells
+    with pytest.raises(UserError, match=rf"'{trainer}' .* batch norm \('features.1'\) .* such as model=resnet32_gn"):
+        check_fits(cell)
+    (cell,) = plan_of("experiment=demo", f"cells=[{{dataset: digits, noise: pairflip, model: resnet32_gn, trainer: {trainer}}}]").cells
+    check_fits(cell)
+
+
 def test_a_missing_library_is_said_before_any_training(plan_of):
     (cell,) = plan_of("experiment=cleaning").cells
     if find_spec("cleanlab") is None:

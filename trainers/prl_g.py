@@ -1,0 +1,58 @@
+"""PRL-G: learns from the samples of each mini-batch whose loss has the smallest gradient with respect to all weights.
+
+Liu, Sun, Wang, Tang and Zhou, "Learning deep neural networks under agnostic corrupted supervision", ICML 2021. Reference:
+github.com/illidanlab/PRL (commit e89afe6), whose command line knows the two-network form alone.
+
+    score_i = ||d l_i / d w||^2     over all weights and biases
+
+The norms are exact and no sample's gradient is made (`trainers.ghost`); networks with batch norm are refused, because there a sample has no
+gradient of its own. Gradients that are kept are averaged, not clipped.
+
+Deviations: those of `trainers.kept`. With `reforward=false` the norms and the step share a forward pass: the same numbers without dropout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
+from trainers import ghost
+from trainers.kept import Keep
+from trainers.learner import Learner
+from trainers.sgd import FLAT, SGD
+
+
+def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, Tensor]:
+    """A `trainers.kept.Score`: (B,) squared norms of the samples' gradients, and the outputs they came from."""
+    with torch.enable_grad(), ghost.watched(learner.model) as uses:
+        outputs_BC = learner.forward(batch.inputs)
+    norms_B = ghost.squared_norms(uses, learner.each(outputs_BC, batch.labels), keep_graph=graph)
+    learner.meter.count(backwards=len(batch.labels))
+    return norms_B, outputs_BC
+
+
+@dataclass(frozen=True)
+class PRL_G:  # noqa: N801 - the paper's name
+    """One network, ranked by the norms of its own per-sample gradients."""
+
+    version: ClassVar[int] = 1
+
+    keep: Keep = field(default=Keep(), metadata=FLAT)
+    recipe: SGD = field(default=SGD(), metadata=FLAT)
+
+    def fit(self, task: Task, run: Run) -> Fitted:
+        """As `SGD.fit`; raises UserError as `refuse` does."""
+        ghost.check(task.build(0), "prl_g")
+        return self.keep.fit(self.recipe, 1, task, run, "prl_g", gradient_norm)
+
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError for a network without per-sample gradients: batch norm, or layers that are not understood."""
+        ghost.check(network, "prl_g")
+
+    def forecast(self, sizes: Sizes) -> Passes:
+        """As `prl_l`; scores take a backward pass over all samples, too."""
+        return self.keep.forecast(self.recipe, sizes, networks=1, gradients=True)
