@@ -12,7 +12,7 @@ from torch import nn
 from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
 from sap_core.data.corruption import check_noise, expected_rate
 from sap_core.data.source import DataSet, NoiseKind, can_verify
-from sap_core.data.splits import validation_count
+from sap_core.data.splits import sizes
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
 from sweeper.declared import Declared, class_of, declare
@@ -114,11 +114,7 @@ class Cell:
     def sizes(self) -> tuple[int, int, int]:
         """(training, validation, test) samples, as `assemble` cuts them."""
         data = self.dataset.instance
-        val = validation_count(data.num_train, data.validation)
-        if not self.limit:
-            return data.num_train - val, val, data.num_test
-        short = max(2, round(self.limit * val / data.num_train))
-        return min(self.limit - short, data.num_train - val), min(short, val), min(self.limit, data.num_test)
+        return sizes(data.num_train, data.num_test, data.validation, self.limit or getattr(data, "images", None))
 
 
 def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
@@ -139,8 +135,9 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         )
     noise = declare(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
-    limit = min(debug.images, dataset.instance.num_train) if debug.name else None
-    scale = limit / dataset.instance.num_train if limit else None
+    whole = getattr(dataset.instance, "images", None) or dataset.instance.num_train
+    limit = min(debug.images, whole) if debug.name else None
+    scale = limit / whole if limit else None
     searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
     _refuse_twins(searches)
     sampled = tuple(_sampled(config, composed["method"], trainer, scale))

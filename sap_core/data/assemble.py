@@ -20,7 +20,7 @@ from sap_core.construct import build_network, construct
 from sap_core.data.corruption import corrupt
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source
-from sap_core.data.splits import split
+from sap_core.data.splits import sizes, split
 from sap_core.data.verified import Truth, verified_source
 from sap_core.identity import canonical_json
 from sap_core.seeding import stream
@@ -63,11 +63,10 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     else:
         train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
     test_index = torch.arange(len(source.test_labels))
-    if spec["limit"]:
-        train_index, val_index, test_index = (
-            _first(index, share, seed)
-            for index, share in zip((train_index, val_index, test_index), _limits(spec["limit"], len(val_index) / len(given)), strict=True)
-        )
+    counts = sizes(len(given), len(test_index), len(val_index), spec["limit"] or getattr(dataset, "images", None))
+    train_index, val_index, test_index = (
+        _drawn(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)
+    )
     preprocess = _preprocess(spec["preprocess"], dataset)
     pixels, test_pixels = _on_device(source.train, device), _on_device(source.test, device)
     train = SampleView(pixels, train_index, given[train_index], preprocess, device)
@@ -128,11 +127,8 @@ def _on_device(pixels: Pixels, device: torch.device) -> Pixels:
     return TensorPixels(pixels.tensor.to(device)) if isinstance(pixels, TensorPixels) else pixels
 
 
-def _limits(limit: int, share: float) -> tuple[int, int, int]:
-    """Training, validation and test samples of a shrunken run: `limit` for training and validation together, and for testing."""
-    validation = max(2, round(limit * share))
-    return limit - validation, validation, limit
-
-
-def _first(index: Tensor, count: int, seed: int) -> Tensor:
+def _drawn(index: Tensor, count: int, seed: int) -> Tensor:
+    """All of `index`, or so many of it."""
+    if count >= len(index):
+        return index
     return index[stream(seed, "split", "limit").permutation(len(index))[:count]].sort().values

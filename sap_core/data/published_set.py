@@ -11,11 +11,19 @@ from sap_core.data.cifar_files import CifarSet
 from sap_core.data.idx_files import IdxSet
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
+from sap_core.errors import UserError
+
+FEWEST = 50
+"""Images that a training and a validation part can be cut from, as in smoke runs."""
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The base of a set: a subclass names shapes, counts, classes and files, and nothing else."""
+    """The base of a set: a subclass names shapes, counts, classes and files, and nothing else.
+
+    `images` leaves so many training and validation images, in the split's proportion, and at most as many test images, drawn by the seed
+    of the split. Labels are corrupted before, so that an image has the labels that it has in the whole set.
+    """
 
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "classification"
@@ -32,9 +40,15 @@ class PublishedSet:
     validation: float | int = 0.1
     split_seed: int | None = None
     download: bool = False
+    images: int | None = None
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
+        if self.images is not None and not FEWEST <= self.images <= self.num_train:
+            raise UserError(
+                f"dataset.images={self.images} counts the training and validation images that are used; allowed are {FEWEST} to "
+                f"{self.num_train}, or null for all"
+            )
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`."""

@@ -49,9 +49,10 @@ class Classes:
 class DataSet(Protocol):
     """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
 
-    A published set knows it as class variables; a set of the user's own is told it by its fields. Three more are optional: `verified`, a
+    A published set knows it as class variables; a set of the user's own is told it by its fields. Four more are optional: `verified`, a
     file of true labels that somebody looked up (see audit.py); `val_clean`, that its own validation part has clean labels whatever the
-    others have; `true_labels`, that its files tell the true labels beside the given ones.
+    others have; `true_labels`, that its files tell the true labels beside the given ones; `images`, how many of the training and validation
+    samples together are used (None: all), and at most as many test samples.
     """
 
     version: ClassVar[int]

@@ -27,6 +27,19 @@ def validation_count(num: int, validation: float | int) -> int:
     return count
 
 
+def sizes(num_train: int, num_test: int, validation: float | int, limit: int | None) -> tuple[int, int, int]:
+    """(training, validation, test) samples that are used. `limit` caps training and validation together, cut in proportion, and testing.
+
+    Raises:
+        UserError: as `validation_count`.
+    """
+    val = validation_count(num_train, validation)
+    if limit is None:
+        return num_train - val, val, num_test
+    short = max(2, round(limit * val / num_train))
+    return min(limit - short, num_train - val), min(short, val), min(limit, num_test)
+
+
 def split(num: int, validation: float | int, rng: Stream) -> tuple[Tensor, Tensor]:
     """(train_index, val_index): sorted int64 positions that together are 0..num-1, drawn from `rng` alone.
 
