@@ -13,6 +13,7 @@ from analysis.plots import ink, trusted_size, tuning_cost
 from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
+from analysis.tables.corrective import corrective
 from analysis.tables.cost import cost
 from analysis.tables.recommendation import recommendation, recommendation_for_own_data
 from analysis.tables.search import search
@@ -21,7 +22,7 @@ from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
-    "recommendation": recommendation,
+    "recommendation": recommendation, "corrective": corrective,
 }  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
 
@@ -62,7 +63,7 @@ def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
     if results.raced:
         return list(chosen(results))
-    return [*comparison(results), *search(results), *recommendation_for_own_data(results)]
+    return [*comparison(results), *corrective(results), *search(results), *recommendation_for_own_data(results)]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:

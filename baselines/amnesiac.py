@@ -22,7 +22,7 @@ from baselines import samples as chosen
 from baselines.relabelling import Labels
 from baselines.samples import Joined, Relabelled, Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Kind, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Sizes, Task, View
 from sap_core.errors import at_least, unknown
 from sap_core.seeding import stream
 from trainers.loop import Moment
@@ -39,7 +39,7 @@ class Amnesiac:
     batch_size: int = 128
     labels: Labels = "random"
     num_retain: int = 5000
-    num_forget: int = 1000
+    num_forget: Amount = 1000
     augment: bool = False
     source: Source = "oracle"
 
@@ -58,7 +58,7 @@ class Amnesiac:
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("amnesiac", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain + self.num_forget))))
+        return ("amnesiac", *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain, self.num_forget))))
 
     def computation(self) -> Hashable:
         return (self.family(), self.epochs)
@@ -92,6 +92,7 @@ class Amnesiac:
     def forecast(cls, settings: Sequence[Amnesiac], sizes: Sizes) -> Passes:
         """The longest setting's passes, and one over the forget samples where the network names their new labels."""
         first = settings[0]
-        passes = (first.num_retain + first.num_forget) * max(setting.epochs for setting in settings)
-        named = first.num_forget if first.labels == "runner_up" else 0
+        retain, forget = chosen.counts(first, sizes)
+        passes = (retain + forget) * max(setting.epochs for setting in settings)
+        named = forget if first.labels == "runner_up" else 0
         return chosen.scoring(first, sizes) + Passes(forwards=passes + named, backwards=passes)

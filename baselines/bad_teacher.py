@@ -30,7 +30,7 @@ from baselines import samples as chosen
 from baselines.samples import Joined, Source
 from baselines.teachers import Teacher, live, remembered
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import UserError, at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
@@ -48,7 +48,7 @@ class BadTeacher:
     batch_size: int = 256
     temperature: float = 1.0
     num_retain: int = 5000
-    num_forget: int = 1000
+    num_forget: Amount = 1000
     augment: bool = False
     source: Source = "oracle"
 
@@ -67,7 +67,10 @@ class BadTeacher:
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("bad_teacher", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain + self.num_forget))))
+        return (
+            "bad_teacher",
+            *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain, self.num_forget))),
+        )
 
     def computation(self) -> Hashable:
         return (self.family(), self.epochs)
@@ -100,8 +103,9 @@ class BadTeacher:
     def forecast(cls, settings: Sequence[BadTeacher], sizes: Sizes) -> Passes:
         """The student's passes, and the teachers': once per sample, or both at every step where images are augmented."""
         first = settings[0]
-        student = (first.num_retain + first.num_forget) * max(setting.epochs for setting in settings)
-        teachers = 2 * student if first.augment else first.num_retain + first.num_forget
+        retain, forget = chosen.counts(first, sizes)
+        student = (retain + forget) * max(setting.epochs for setting in settings)
+        teachers = 2 * student if first.augment else retain + forget
         return chosen.scoring(first, sizes) + Passes(forwards=student + teachers, backwards=student)
 
 

@@ -21,7 +21,7 @@ from baselines.finetune import along
 from baselines.layers import Frozen, all_but_last
 from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Kind, Need, Passes, Run, Sizes, Task
+from sap_core.api import Amount, Kind, Need, Passes, Run, Sizes, Task
 from sap_core.errors import at_least
 from sap_core.models.ensemble import Ensemble
 
@@ -52,9 +52,10 @@ class EUk:
     num_retain: int = 5000
     augment: bool = False
     source: Source = "oracle"
+    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("eu_k", self.source, self.num_retain)
+        chosen.check_counts("eu_k", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("eu_k", 1, k=self.k, epochs=self.epochs, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
@@ -66,7 +67,7 @@ class EUk:
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("eu_k", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain))))
+        return ("eu_k", *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain))))
 
     def computation(self) -> Hashable:
         return (self.family(), self.epochs)
@@ -83,5 +84,5 @@ class EUk:
     @classmethod
     def forecast(cls, settings: Sequence[EUk], sizes: Sizes) -> Passes:
         """The longest setting's passes; backward ones count whole, though they end at the last frozen layer."""
-        passes = settings[0].num_retain * max(setting.epochs for setting in settings)
+        passes = chosen.counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
         return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from baselines import samples as chosen
 from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import Amount, Batch, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers.loop import Moment
@@ -66,9 +66,10 @@ class Finetune:
     num_retain: int = 5000
     augment: bool = False
     source: Source = "oracle"
+    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("finetune", self.source, self.num_retain)
+        chosen.check_counts("finetune", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("finetune", 1, epochs=self.epochs, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
@@ -76,7 +77,7 @@ class Finetune:
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("finetune", *astuple(replace(self, epochs=1, batch_size=min(self.batch_size, self.num_retain))))
+        return ("finetune", *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain))))
 
     def computation(self) -> Hashable:
         """Settings with equal keys are one computation."""
@@ -93,5 +94,5 @@ class Finetune:
     @classmethod
     def forecast(cls, settings: Sequence[Finetune], sizes: Sizes) -> Passes:
         """The longest setting's passes."""
-        passes = settings[0].num_retain * max(setting.epochs for setting in settings)
+        passes = chosen.counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
         return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from baselines import samples as chosen
 from baselines.layers import layers
 from baselines.samples import Source
-from sap_core.api import Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import Amount, Kind, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
@@ -83,9 +83,10 @@ class Fisher:
     noise: float = 1.0e-6
     num_retain: int = 1000
     source: Source = "oracle"
+    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("fisher", self.source, self.num_retain)
+        chosen.check_counts("fisher", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("fisher", 0, noise=self.noise)
 
     def needs(self) -> frozenset[Need]:
@@ -97,7 +98,7 @@ class Fisher:
 
     def family(self) -> Hashable:
         """All that the information depends on."""
-        return ("fisher", self.num_retain, self.source)
+        return ("fisher", self.num_retain, self.num_forget, self.source)
 
     def computation(self) -> Hashable:
         return (self.family(), self.noise)
@@ -123,5 +124,5 @@ class Fisher:
     @classmethod
     def forecast(cls, settings: Sequence[Fisher], sizes: Sizes) -> Passes:
         """One forward pass over the retain samples, and one backward pass for each class."""
-        count = settings[0].num_retain
+        count = chosen.counts(settings[0], sizes, forgets=False)[0]
         return chosen.scoring(settings[0], sizes) + Passes(forwards=count, backwards=count * sizes.outputs)

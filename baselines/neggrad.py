@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from baselines import samples as chosen
 from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import Amount, Batch, Need, Passes, Run, Sizes, Task, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
@@ -44,7 +44,7 @@ class NegGrad:
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
     num_retain: int = 1000
-    num_forget: int = 200
+    num_forget: Amount = 200
     augment: bool = False
     source: Source = "oracle"
 
@@ -59,7 +59,7 @@ class NegGrad:
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than its set is the set."""
-        forget_batch, retain_batch = min(self.forget_batch, self.num_forget), min(self.retain_batch, self.num_retain)
+        forget_batch, retain_batch = chosen.batch(self.forget_batch, self.num_forget), chosen.batch(self.retain_batch, self.num_retain)
         return ("neggrad", *astuple(replace(self, epochs=1, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
@@ -92,7 +92,8 @@ class NegGrad:
     def forecast(cls, settings: Sequence[NegGrad], sizes: Sizes) -> Passes:
         """The longest setting's passes; a step takes a batch of each kind."""
         first = settings[0]
-        rights, wrongs = batch_sizes(first.num_retain, first.retain_batch), batch_sizes(first.num_forget, first.forget_batch)
+        retain, forget = chosen.counts(first, sizes)
+        rights, wrongs = batch_sizes(retain, first.retain_batch), batch_sizes(forget, first.forget_batch)
         an_epoch = sum(rights) + sum(islice(cycle(wrongs), len(rights)))
         passes = an_epoch * max(setting.epochs for setting in settings)
         return chosen.scoring(first, sizes) + Passes(forwards=passes, backwards=passes)

@@ -14,7 +14,7 @@ from torch import nn
 
 from baselines import samples as chosen
 from baselines.samples import Source
-from sap_core.api import Need, Passes, Run, Sizes, Task, Trainer
+from sap_core.api import Amount, Need, Passes, Run, Sizes, Task, Trainer
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Retrain:
     recipe: Trainer  # the trainer of the baseline, filled in by the planner
     num_retain: int | None = None  # None: all there are
     source: Source = "oracle"
+    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("retrain", self.source, self.num_retain)
+        chosen.check_counts("retrain", self.source, self.num_retain, self.num_forget, forgets=False)
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN)
@@ -41,7 +42,7 @@ class Retrain:
 
     def computation(self) -> Hashable:
         """Settings with equal keys are one computation."""
-        return ("retrain", self.recipe, self.num_retain, self.source)
+        return ("retrain", self.recipe, self.num_retain, self.num_forget, self.source)
 
     @classmethod
     def correct(cls, settings: Sequence[Retrain], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
@@ -57,4 +58,4 @@ class Retrain:
     def forecast(cls, settings: Sequence[Retrain], sizes: Sizes) -> Passes:
         """The recipe's passes; with `num_retain` None, those over the whole training set (an upper bound)."""
         first = settings[0]
-        return chosen.scoring(first, sizes) + first.recipe.forecast(replace(sizes, train=first.num_retain or sizes.train))
+        return chosen.scoring(first, sizes) + first.recipe.forecast(replace(sizes, train=chosen.counts(first, sizes, forgets=False)[0]))

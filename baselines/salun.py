@@ -31,7 +31,7 @@ from baselines import samples as chosen
 from baselines.relabelling import Labels
 from baselines.samples import Relabelled, Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.seeding import stream
 from trainers.loop import Moment
@@ -73,7 +73,7 @@ class SalUn:
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
     num_retain: int = 5000
-    num_forget: int = 1000
+    num_forget: Amount = 1000
     augment: bool = False
     source: Source = "oracle"
 
@@ -94,7 +94,7 @@ class SalUn:
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than its set is the set."""
-        forget_batch, retain_batch = min(self.forget_batch, self.num_forget), min(self.retain_batch, self.num_retain)
+        forget_batch, retain_batch = chosen.batch(self.forget_batch, self.num_forget), chosen.batch(self.retain_batch, self.num_retain)
         return ("salun", *astuple(replace(self, epochs=1, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
@@ -131,8 +131,9 @@ class SalUn:
     def forecast(cls, settings: Sequence[SalUn], sizes: Sizes) -> Passes:
         """The longest setting's passes, one over the forget samples for the mask, and one where the network names their new labels."""
         first = settings[0]
-        passes = first.num_forget + (first.num_retain + first.num_forget) * max(setting.epochs for setting in settings)
-        named = first.num_forget if first.labels == "runner_up" else 0
+        retain, forget = chosen.counts(first, sizes)
+        passes = forget + (retain + forget) * max(setting.epochs for setting in settings)
+        named = forget if first.labels == "runner_up" else 0
         return chosen.scoring(first, sizes) + Passes(forwards=passes + named, backwards=passes)
 
 

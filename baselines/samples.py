@@ -1,8 +1,14 @@
 """Retain and forget samples, and where they come from.
 
-`source` of a setting says it: `oracle` samples are verified (by true labels, or by the data set's file of verified samples) and served by
-`Task.verified`; `scored` ones are verified by nobody: the training samples that the given network fits best are kept, those that it fits
-worst are forgotten, at the price of one forward pass over the training split (phase select).
+`source` of a setting says it:
+
+    oracle      verified (by true labels, or by the data set's file of verified samples) and served by `Task.verified`
+    identified  forget samples are verified, retain samples are the training samples that were not identified as wrong, wrong ones among
+                them: the setting of corrective unlearning (Goel et al. 2024), where only a part of what is wrong is known
+    scored      verified by nobody: the training samples that the given network fits best are kept, those that it fits worst are
+                forgotten, at the price of one forward pass over the training split (phase select)
+
+How many are forgotten is a number, a share below 1 of all wrongly labelled training samples, or null for all of them.
 
 Shapes: N samples.
 """
@@ -17,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from sap_core import trusted
-from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
-from sap_core.data.samples import cut
+from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.data.samples import cut, how_many
 from sap_core.errors import UserError, at_least, unknown
-from sap_core.seeding import Stream
+from sap_core.seeding import Stream, stream
 
-Source = Literal["oracle", "scored"]
+Source = Literal["oracle", "identified", "scored"]
 
 SCORING_BATCH = 256
 
@@ -34,22 +40,40 @@ class Keeps(Protocol):
     def source(self) -> Source: ...
     @property
     def num_retain(self) -> int | None: ...
-
-
-class Forgets(Keeps, Protocol):
-    """A setting that works on retain and forget samples."""
-
     @property
-    def num_forget(self) -> int: ...
+    def num_forget(self) -> Amount: ...
 
 
-def check_counts(method: str, source: Source, num_retain: int | None, num_forget: int | None = None) -> None:
-    """Raises UserError for an unknown source, or numbers of samples that make no sense."""
+def check_counts(method: str, source: Source, num_retain: int | None, num_forget: Amount, forgets: bool = True) -> None:
+    """Raises UserError for an unknown source, or amounts of samples that make no sense; `forgets` says whether the method works on forget
+    samples, or only needs to know which to leave out of the identified rest.
+    """
     if source not in get_args(Source):
         raise unknown("source of samples", source, get_args(Source), f"{method}.source")
-    at_least(method, 1, num_retain=num_retain, num_forget=num_forget)
+    at_least(method, 1, num_retain=num_retain, num_forget=None if isinstance(num_forget, float) else num_forget)
+    if isinstance(num_forget, float) and not 0 < num_forget < 1:
+        raise UserError(
+            f"{method}.num_forget={num_forget:g} must be a number of samples, a share of the wrong ones between 0 and 1, or null for all"
+        )
     if source == "scored" and num_retain is None:
         raise UserError(f"{method}.source=scored needs {method}.num_retain, the number of samples of lowest loss to keep; null keeps all")
+    if source == "scored" and forgets and not isinstance(num_forget, int):
+        raise UserError(f"{method}.source=scored knows of no wrong samples, so {method}.num_forget must be a number, not a share or null")
+    if source != "identified" and not forgets and num_forget is not None:
+        raise UserError(f"{method}.num_forget is read with {method}.source=identified alone; leave it null")
+
+
+def batch(size: int, *counts: Amount) -> int:
+    """A batch larger than its set is the set, as far as the set's size is known before it is served."""
+    return min(size, sum(count for count in counts if isinstance(count, int))) if all(isinstance(n, int) for n in counts) else size
+
+
+def counts(setting: Keeps, sizes: Sizes, forgets: bool = True) -> tuple[int, int]:
+    """(retain, forget) samples that the setting will be served, for forecasts: exact but for shares, which are of an expectation."""
+    forget = setting.num_forget if isinstance(setting.num_forget, int) else how_many(setting.num_forget, sizes.wrong)
+    known = forget if forgets or setting.source == "identified" else 0
+    rest = sizes.train - known if setting.source == "identified" else sizes.train
+    return (rest if setting.num_retain is None else setting.num_retain), known
 
 
 def check_classes(method: str, kind: Kind, why: str) -> None:
@@ -59,8 +83,8 @@ def check_classes(method: str, kind: Kind, why: str) -> None:
 
 
 def needs_of(source: Source, *needs: Need) -> frozenset[Need]:
-    """What must be verified: `needs`, or nothing where samples are scored."""
-    return frozenset() if source == "scored" else frozenset(needs)
+    """What must be verified: `needs`; the wrong samples alone where they are identified; nothing where samples are scored."""
+    return frozenset({"oracle": needs, "identified": (Need.FORGET,), "scored": ()}[source])
 
 
 def scoring(setting: Keeps, sizes: Sizes) -> Passes:
@@ -72,14 +96,34 @@ def retain_of(setting: Keeps, model: nn.Module, task: Task, run: Run) -> Samples
     """The setting's retain samples, in an order in which smaller numbers are nested in larger ones."""
     if setting.source == "oracle":
         return task.verified(Need.RETAIN, setting.num_retain)
+    if setting.source == "identified":
+        return _rest(setting.num_retain, task.verified(Need.FORGET, setting.num_forget), task, run)
     return _best_and_worst(setting.num_retain or 0, 0, model, task, run)[0]
 
 
-def retain_and_forget_of(setting: Forgets, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
+def retain_and_forget_of(setting: Keeps, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
     """(retain, forget) samples of the setting, each in an order in which smaller numbers are nested in larger ones."""
     if setting.source == "oracle":
         return task.verified(Need.RETAIN, setting.num_retain), task.verified(Need.FORGET, setting.num_forget)
+    if setting.source == "identified":
+        forget = task.verified(Need.FORGET, setting.num_forget)
+        return _rest(setting.num_retain, forget, task, run), forget
+    assert isinstance(setting.num_forget, int)
     return _best_and_worst(setting.num_retain or 0, setting.num_forget, model, task, run)
+
+
+def _rest(num_retain: int | None, forget: Samples, task: Task, run: Run) -> Samples:
+    """Training samples that were not identified, in one fixed random order: sets of more identified samples leave more out of the same."""
+    order_N = stream(task.seed, "select", "rest").permutation(len(task.train))
+    rest_N = order_N[~torch.isin(task.train.index[order_N], forget.index)]
+    if num_retain is not None and num_retain > len(rest_N):
+        raise UserError(
+            f"source=identified: num_retain={num_retain} is more than the {len(rest_N)} training samples that were not identified; ask for "
+            f"at most that many"
+        )
+    retain = task.train.subset(rest_N[:num_retain])
+    run.trusted(retain.index)
+    return retain
 
 
 def _best_and_worst(num_retain: int, num_forget: int, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
@@ -93,6 +137,8 @@ def _best_and_worst(num_retain: int, num_forget: int, model: nn.Module, task: Ta
         order_N = trusted.lowest_first(score_N, task.train.index)
         retain, forget = task.train.subset(order_N[:num_retain]), task.train.subset(order_N.flip(0)[:num_forget])
     run.trusted(retain.index)
+    if num_forget:
+        run.forgotten(forget.index)
     return retain, forget
 
 
@@ -151,7 +197,7 @@ class Joined:
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        drawn = rng if "augmented" in views else None  # augmentation hangs on the sample and the stream, not on the batch
+        drawn = rng if set(views) != {"plain"} else None  # augmentation hangs on the sample and the stream, not on the batch
         for which in cut(order, size):
             pieces = [next(part.subset(inside).batches(len(inside), drawn, views)) for part, inside in self._by_part(which) if len(inside)]
             inputs = tuple(torch.cat(same) for same in zip(*(piece.views for piece in pieces), strict=True))

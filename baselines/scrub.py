@@ -39,7 +39,7 @@ from baselines.rewinding import Rewinding
 from baselines.samples import Source
 from baselines.teachers import Teacher, divergence, live, remembered
 from baselines.trajectory import Loss, Trajectory
-from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers import optim
@@ -88,7 +88,7 @@ class SCRUB:
     decay_epochs: tuple[int, ...] = (3, 5, 9)
     decay_rate: float = 0.1
     num_retain: int = 1000
-    num_forget: int = 200
+    num_forget: Amount = 200
     augment: bool = False
     source: Source = "oracle"
     rewind: bool = False  # SCRUB+R
@@ -108,7 +108,7 @@ class SCRUB:
 
     def family(self) -> Hashable:
         """All but epochs and msteps; a batch larger than its set is the set."""
-        forget_batch, retain_batch = min(self.forget_batch, self.num_forget), min(self.retain_batch, self.num_retain)
+        forget_batch, retain_batch = chosen.batch(self.forget_batch, self.num_forget), chosen.batch(self.retain_batch, self.num_retain)
         return ("scrub", *astuple(replace(self, epochs=1, msteps=0, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
@@ -149,10 +149,11 @@ class SCRUB:
     def forecast(cls, settings: Sequence[SCRUB], sizes: Sizes) -> Passes:
         """The teacher's passes and those of every node of the tree, once."""
         first, users = settings[0], tree(settings)
+        retain, forget = chosen.counts(first, sizes)
         maxes = sum(epoch == maxed for epoch, maxed in users)
-        student = len(users) * first.num_retain + maxes * first.num_forget
-        teacher = student if first.augment else first.num_retain + (first.num_forget if maxes else 0)
-        rewound = len(users) * first.num_forget + len(settings) * sizes.val if first.rewind else 0
+        student = len(users) * retain + maxes * forget
+        teacher = student if first.augment else retain + (forget if maxes else 0)
+        rewound = len(users) * forget + len(settings) * sizes.val if first.rewind else 0
         return chosen.scoring(first, sizes) + Passes(forwards=student + teacher + rewound, backwards=student)
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from baselines import samples as chosen
 from baselines.samples import Source
-from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import Amount, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.data.samples import cut
 from sap_core.errors import at_least, unknown
 from trainers.losses import Loss, loss_for
@@ -85,7 +85,7 @@ class SSD:
     selection: float = 10.0
     dampening: float = 0.1  # a multiple of `selection`
     num_retain: int = 5000
-    num_forget: int = 1000
+    num_forget: Amount = 1000
     batch_size: int = 128
     against: Against = "all"  # what forget samples are compared with
     source: Source = "oracle"
@@ -101,8 +101,9 @@ class SSD:
 
     def family(self) -> Hashable:
         """All that the importances depend on."""
-        compared = self.num_retain + (self.num_forget if self.against == "all" else 0)
-        return ("ssd", self.num_retain, self.num_forget, min(self.batch_size, max(compared, self.num_forget)), self.against, self.source)
+        compared = (self.num_retain, self.num_forget) if self.against == "all" else (self.num_retain,)
+        batch = max(chosen.batch(self.batch_size, *compared), chosen.batch(self.batch_size, self.num_forget))
+        return ("ssd", self.num_retain, self.num_forget, batch, self.against, self.source)
 
     def computation(self) -> Hashable:
         """Settings with equal keys are one computation."""
@@ -132,5 +133,6 @@ class SSD:
     def forecast(cls, settings: Sequence[SSD], sizes: Sizes) -> Passes:
         """Two passes over the forget samples (one, if they are not part of D), one over the retain samples, each forwards and backwards."""
         first = settings[0]
-        passes = first.num_retain + (2 if first.against == "all" else 1) * first.num_forget
+        retain, forget = chosen.counts(first, sizes)
+        passes = retain + (2 if first.against == "all" else 1) * forget
         return chosen.scoring(first, sizes) + Passes(forwards=passes, backwards=passes)

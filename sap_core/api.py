@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 """What a run needs to continue: tensors, numbers, strings and dicts of these. Never pickled."""
 
-View = Literal["plain", "augmented"]
+View = Literal["plain", "augmented", "strong"]
+"""How a batch shows its samples: as they are, as the recipe augments them, or strongly augmented (`sap_core.data.strong`)."""
+
+Amount = int | float | None
+"""Of samples: a number of them, a share below 1 of all there are, or None for all."""
+
 Kind = Literal["classification", "regression"]
 
 
@@ -94,10 +99,10 @@ class Task:
     seed: int
     device: device
     declared: frozenset[Need] = frozenset()
-    verified_source: Callable[[Need, int | None], Samples] | None = field(default=None, repr=False)
+    verified_source: Callable[[Need, Amount], Samples] | None = field(default=None, repr=False)
 
-    def verified(self, need: Need, n: int | None = None) -> Samples:
-        """The first `n` verified samples of a fixed order (so smaller sets are nested in larger ones); None means all.
+    def verified(self, need: Need, n: Amount = None) -> Samples:
+        """The first `n` verified samples of a fixed order, so smaller sets are nested in larger ones: a number, a share, or None for all.
 
         Raises:
             UndeclaredNeed: the method did not declare `need`.
@@ -134,6 +139,9 @@ class Run(Protocol):
     def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         """Says which samples (universe positions) a corrector chose to trust; how good that choice was goes into the rows."""
 
+    def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        """Says which samples a corrector chose to forget without being told; how many goes into the rows."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -153,11 +161,15 @@ class Selection:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many samples the pieces of a task hold, and how many outputs its networks have: all that a forecast of passes needs."""
+    """How many samples the pieces of a task hold, and how many outputs its networks have: all that a forecast of passes needs.
+
+    `wrong` is the number of wrongly labelled training samples to expect: what a share of them is taken of.
+    """
 
     train: int
     val: int
     outputs: int = 1
+    wrong: int = 0
 
 
 @dataclass(frozen=True)

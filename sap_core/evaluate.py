@@ -120,9 +120,17 @@ class Evaluator:
         }
 
     def _test(self, quick: nn.Module, meter: CostMeter) -> Scores:
-        test = self.prepared.test
+        test, affected = self.prepared.test, self.prepared.affected
         outputs = self._outputs("test", test, quick, meter)
-        return {"test_r2": r2(outputs, test.labels)} if self.regression else {"test_acc": accuracy(outputs, test.labels)}
+        if self.regression:
+            return {"test_r2": r2(outputs, test.labels)}
+        scores: Scores = {"test_acc": accuracy(outputs, test.labels)}
+        if affected:
+            painted = affected.samples
+            inside = outputs[affected.inside] if painted is None else self._outputs("affected", painted, quick, meter)
+            scores["affected_acc"] = accuracy(inside, test.labels[affected.inside])
+            scores["rest_acc"] = accuracy(outputs[affected.rest], test.labels[affected.rest])
+        return scores
 
     def _wrong(self, quick: nn.Module, meter: CostMeter, num_forget: int | None) -> Scores:
         """What became of the wrongly labelled training samples: the share predicted as the given and as the true label."""

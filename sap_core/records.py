@@ -71,6 +71,8 @@ class Row:
     val_lost: int | None = None
     val_won: int | None = None
     test_acc: float | None = None
+    affected_acc: float | None = None  # on the part of the test set that the noise concerns, with its changes of inputs
+    rest_acc: float | None = None
     train_acc: float | None = None
     retain_acc: float | None = None
     forget_acc: float | None = None

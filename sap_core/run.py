@@ -17,6 +17,7 @@ class PlainRun:
         self.meter = CostMeter(settings)
         self.curve: list[dict[str, float]] = []
         self.trusted_sets: dict[int, Tensor] = {}
+        self.forgotten_sets: dict[int, Tensor] = {}
         self._resume = resume
 
     def saved(self) -> State | None:
@@ -28,3 +29,7 @@ class PlainRun:
     def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.trusted_sets[which] = index
+
+    def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        for which in range(self.meter.settings) if used_by is None else used_by:
+            self.forgotten_sets[which] = index

@@ -145,6 +145,8 @@ class SAPVariant:
             first = settings[users[0]]
             trusted, forget = first.samples(order, pool, task)
             run.trusted(trusted.index, users)
+            if forget is not None and first.forget == "scored":
+                run.forgotten(forget.index, users)
             spaces = look(first.side, first.batch_size, model, trusted, forget, run, users)
             for which in users:
                 corrected = settings[which].applied(model, spaces, 0, run, which)

@@ -231,7 +231,8 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
-    from sweeper.plan import data_key, make_plan
+    from sweeper.fits import check_audit
+    from sweeper.plan import data_key, make_plan, seeds_of
 
     cells = _check(composed)
     prints = {}
@@ -240,6 +241,7 @@ def _planned(composed: Composed, places: Places) -> Plan:
             prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, places.data)
+        check_audit(cell, seeds_of(composed.config), places.data)
     return make_plan(composed.config, cells, prints)
 
 
@@ -250,7 +252,8 @@ def _plan_key(composed: Composed) -> str:
         outside = ("only", "dry_run", "backend", "order", "timing", "save_corrected")
         return {name: value for name, value in config.items() if name not in outside}
 
-    weights = [file_state(cell["model"].get("weights")) for cell in composed.cells]
+    named = (("model", "weights"), ("trainer", "checkpoint"))
+    weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
     cells = [relevant(cell) for cell in composed.cells]
     return content_id({"config": relevant(composed.raw), "cells": cells, "weights": weights, "code": code_fingerprint()})
 

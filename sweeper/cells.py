@@ -108,7 +108,7 @@ class Cell:
     @property
     def wrong_share(self) -> float:
         """The share of wrong given labels to expect."""
-        return expected_rate(self.noise.instance)
+        return expected_rate(self.noise.instance, self.dataset.instance.classes)
 
     @property
     def sizes(self) -> tuple[int, int, int]:

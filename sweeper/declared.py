@@ -32,6 +32,7 @@ class Declared:
     target: str
     settings: dict[str, Any]  # complete, canonical (floats are floats, tuples are lists)
     defaults: dict[str, Any]
+    where: str = ""  # the key it stands under
 
     @property
     def version(self) -> int:
@@ -47,7 +48,7 @@ class Declared:
 
         A field that names a file (the class lists them in `files`) counts by what the file holds, wherever it lies.
         """
-        return _identity(self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.defaults)
+        return _identity(self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.defaults, self.where)
 
     @cached_property
     def instance(self) -> Any:
@@ -80,7 +81,7 @@ def declare(
     if missing:
         raise UserError(f"{where} lacks a value for {', '.join(missing)}; set {where}.{missing[0]}=...")
     defaults = _defaults(cls)
-    declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults)
+    declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where)
     try:
         fits = (not isinstance(cls, type) or issubclass(cls, nn.Module)) if offers is nn.Module else isinstance(declared.instance, offers)
     except (ValueError, TypeError) as error:
@@ -183,11 +184,13 @@ def _words(option: Any) -> str:
     return plain.get(option, "a list" if get_origin(option) else getattr(option, "__name__", str(option)))
 
 
-def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     cls: Any = locate(target)
     files = getattr(cls, "files", ())
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
-    counted = {key: _content(value) if key in files else _identity_of(value) for key, value in changed.items()}
+    counted = {
+        key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(value) for key, value in changed.items()
+    }
     return {"target": target, "version": _version(cls), "settings": counted}
 
 
@@ -202,13 +205,13 @@ def _identity_of(value: Any) -> Any:
     return _identity(value["target"], value["settings"], _defaults(locate(value["target"]))) if is_entry(value) else value
 
 
-def _content(path: str) -> str:
-    """The SHA-256 of a file of weights.
+def _content(path: str, key: str) -> str:
+    """The SHA-256 of a file of weights that the setting `key` names.
 
     Raises:
         UserError: there is none.
     """
-    found = weights_file(path)
+    found = weights_file(path, key)
     stat = found.stat()
     return _digest(found, stat.st_mtime_ns, stat.st_size)
 

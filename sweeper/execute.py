@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def execute(
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d", job.kind, attempt)
         try:
-            with _watchdog(job, store, attempt):
+            with _watchdog(job, store, attempt), _warnings_in(log):
                 work = run_kind(job, place, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
@@ -192,6 +193,22 @@ def _log(path: Path) -> Iterator[logging.Logger]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def _warnings_in(log: logging.Logger) -> Iterator[None]:
+    """Warnings (weights that were taken from under a key, a fresh head) stand in the job's log, too."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *circumstances: Any, **more: Any) -> None:
+        log.warning("%s", message)
+        shown(message, *circumstances, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 @contextmanager

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import nn
 
+from sap_core.api import Need
 from sap_core.construct import construct
+from sap_core.data.assemble import prepare
 from sap_core.errors import UserError
 from sweeper.cells import Cell
 from sweeper.forecast import flops_of
@@ -27,6 +32,13 @@ def check_fits(cell: Cell) -> None:
     settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
     for search, method, setting in settings:
         counts = {name: setting.settings[name] for name in COUNTS if setting.settings.get(name) is not None}
+        asked_of = {name: count for name, count in counts.items() if name != "num_trusted"}
+        if sum(count for count in asked_of.values() if isinstance(count, int)) > train >= max(counts.values(), default=0):
+            words = " and ".join(f"{name}={count}" for name, count in asked_of.items())
+            raise UserError(
+                f"{search} asks for {words}, which are different samples, but {cell.dataset.name} has {train} training samples here; ask "
+                f"for at most that many together (method.{method}.corrector...)"
+            )
         for name, count in counts.items():
             if count > train:
                 raise UserError(
@@ -38,6 +50,48 @@ def check_fits(cell: Cell) -> None:
         network = _network(cell)
         for instance in asked:
             instance.refuse(cell.dataset.instance.kind, network)
+
+
+def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
+    """Where the user's file says which labels are right (`dataset.verified`): does it verify as many as each setting asks for?
+
+    Args:
+        cell: the checked cell.
+        seeds: under which it will run; the training split may be another for each.
+        root: the data folder.
+
+    Raises:
+        UserError: the first setting that asks for more, with the counts.
+    """
+    dataset = cell.dataset.instance
+    if not getattr(dataset, "verified", "") or dataset.truth_known:
+        return
+    settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
+    settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
+    telling = [(search, method, setting) for search, method, setting in settings if setting.instance.needs()]
+    for seed in seeds if telling else ():
+        found = _verified(cell, seed, root)
+        for search, method, setting in telling:
+            for need in sorted(setting.instance.needs() & found.keys()):
+                asked = setting.settings.get(f"num_{need}")
+                if found[need] < (asked if isinstance(asked, int) else 1):
+                    words = "all there are" if asked is None else f"num_{need}={asked}"
+                    raise UserError(
+                        f"{search} asks for {words} of verified samples ({need}), but under seed {seed} '{dataset.verified}' verifies "
+                        f"{found[Need.RETAIN]} right and {found[Need.FORGET]} wrong labels in the training split of {cell.dataset.name}; "
+                        f"ask for at most that many (method.{method}.corrector.num_{need}=...), or look up more"
+                    )
+
+
+def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
+    """How many samples of the training split the file verifies, by need."""
+    spec = {
+        "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "preprocess": cell.preprocess, "seed": seed,
+        "limit": cell.limit,
+    }  # fmt: skip
+    needs = (Need.RETAIN, Need.FORGET)
+    task = prepare(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
+    return {need: len(task.verified(need)) for need in needs}
 
 
 def _network(cell: Cell) -> nn.Module:

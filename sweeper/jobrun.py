@@ -36,6 +36,7 @@ class JobRun:
         self.meter = meter
         self.points: list[tuple[str, int, float]] = []
         self.trusted_sets: dict[int, Tensor] = {}
+        self.forgotten_sets: dict[int, Tensor] = {}
         self._last = last
         self._stop = stop
         self._note = note
@@ -71,6 +72,10 @@ class JobRun:
     def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.trusted_sets[which] = index
+
+    def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        for which in range(self.meter.settings) if used_by is None else used_by:
+            self.forgotten_sets[which] = index
 
     def check_stop(self) -> None:
         """For work without epochs: raises Stopped when a stop was asked for."""

@@ -25,7 +25,19 @@ from sweeper.artifacts import claimed, load_model, on_selection, one_of, save_mo
 from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
-from sweeper.work import Columns, Place, Work, counting, data_keys, facts_of, failure_of, flops_of, precision_of, prepared_for
+from sweeper.work import (
+    Columns,
+    Place,
+    Work,
+    chosen_columns,
+    counting,
+    data_keys,
+    facts_of,
+    failure_of,
+    flops_of,
+    precision_of,
+    prepared_for,
+)
 
 
 def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
@@ -126,9 +138,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
         for which, cost in enumerate(meter.costs(*flops_of(model, prepared))):
             work.columns[which] |= columns_of(cost, place.device, place.device_jobs)
             work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
-            if which in run.trusted_sets:
-                index = run.trusted_sets[which]
-                work.columns[which] |= {"num_trusted": len(index), **evaluator.trusted(index)}
+            work.columns[which] |= chosen_columns(run, which, evaluator)
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
     run.forget_checkpoint()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sap_core.api import Corrector, Passes, Sizes
-from sap_core.data.source import Fingerprint
+from sap_core.data.source import Fingerprint, InputNoise
 from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
@@ -45,10 +45,9 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
         cells: the checked cells.
         prints: fingerprint of each data set by `data_key`; missing ones (a dry run without data) count as verified.
     """
-    seeds = config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
-    for seed in seeds:
+    for seed in seeds_of(config):
         for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
                 known = jobs.get(job.job_id, job)
@@ -59,6 +58,11 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
                 for row in planned:
                     rows.setdefault(row.run_id, row)
     return Plan(tuple(jobs.values()), tuple(rows.values()))
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds that run; a smoke run takes the first."""
+    return config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
 
 
 def data_key(cell: Cell) -> str:
@@ -221,11 +225,12 @@ class _Common:
 
     def _sizes(self) -> Sizes:
         train, val, _ = self.cell.sizes
-        return Sizes(train, val, self.cell.dataset.instance.classes.num)
+        return Sizes(train, val, self.cell.dataset.instance.classes.num, round(train * self.cell.wrong_share))
 
     def _scoring(self, settings: int) -> Passes:
-        """Forward passes of scoring so many models: validation, test and the probe of wrong labels."""
+        """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""
         _, val, test = self.cell.sizes
+        test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
         wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Corrector, Need, Samples, Task
+from sap_core.api import Amount, Corrector, Need, Samples, Task
 from sap_core.cost import flops_per_sample
 from sap_core.data.assemble import Prepared, prepare
 from sap_core.errors import UserError
 from sap_core.evaluate import Evaluator
 from sap_core.records import Point
+from sweeper.jobrun import JobRun
 
 if TYPE_CHECKING:
     from sweeper.search.trials import Asker
@@ -103,7 +104,7 @@ def counting(task: Task) -> tuple[Task, dict[Need, int]]:
     served: dict[Need, int] = {}
     source = task.verified_source
 
-    def serve(need: Need, n: int | None) -> Samples:
+    def serve(need: Need, n: Amount) -> Samples:
         if source is None:
             raise UserError(f"this data set has no verified samples, so '{need}' cannot be served")
         samples = source(need, n)
@@ -111,6 +112,17 @@ def counting(task: Task) -> tuple[Task, dict[Need, int]]:
         return samples
 
     return replace(task, verified_source=serve), served
+
+
+def chosen_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:
+    """What a method chose for a setting by itself, without being told: samples to trust and samples to forget."""
+    columns: Columns = {}
+    if which in run.trusted_sets:
+        index = run.trusted_sets[which]
+        columns |= {"num_trusted": len(index), **evaluator.trusted(index)}
+    if which in run.forgotten_sets:
+        columns["num_forget"] = len(run.forgotten_sets[which])
+    return columns
 
 
 _FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}

@@ -23,7 +23,7 @@ class Given:
     version: ClassVar[int] = 1
     files: ClassVar[tuple[str, ...]] = ("checkpoint",)
 
-    checkpoint: str  # a state dict: safetensors, or .pt/.pth as torch.save writes it; relative to the checkout
+    checkpoint: str  # a state dict, whole or under one key: safetensors, or .pt/.pth as torch.save writes it
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """Loads; there is nothing to resume.
@@ -32,7 +32,7 @@ class Given:
             UserError: no such file, or no weights of this network in it, or the network's outputs are not this data set's.
         """
         model = task.build(0)
-        load_whole(model, self.checkpoint)
+        load_whole(model, self.checkpoint, "trainer.checkpoint")
         model = model.to(task.device).eval()
         (batch, *_) = task.val.subset(torch.arange(2)).batches(2)
         with torch.no_grad():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Task
 from sap_core.construct import build_network, construct
-from sap_core.data.corruption import corrupt
+from sap_core.data.corruption import Affected, Corrupted, affected_part, corrupt, painted
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source
 from sap_core.data.splits import sizes, split
@@ -38,6 +38,7 @@ class Prepared:
     dataset: DataSet
     noise_rate_true: float | None  # share of wrong labels in the training split
     transitions: Tensor | None  # (C, C) counts of the training split: row true class, column given class
+    affected: Affected | None = None  # the part of the test set that the noise concerns
 
 
 def prepare(spec: Mapping[str, Any], root: Path, device: torch.device) -> Prepared:
@@ -55,7 +56,8 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     dataset: DataSet = construct(spec["dataset"])
     source = _load(canonical_json(spec["dataset"]), root)
     seed, name = spec["seed"], spec["dataset"]["target"]
-    given = _given(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
+    corrupted = _corrupted(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
+    given, noise = corrupted.labels, construct(spec["noise"])
     truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
     split_seed = seed if dataset.split_seed is None else dataset.split_seed
     if source.own_validation:
@@ -68,7 +70,8 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
         _drawn(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)
     )
     preprocess = _preprocess(spec["preprocess"], dataset)
-    pixels, test_pixels = _on_device(source.train, device), _on_device(source.test, device)
+    train_pixels = source.train if corrupted.painted is None else painted(source.train, corrupted.painted, noise)
+    pixels, test_pixels = _on_device(train_pixels, device), _on_device(source.test, device)
     train = SampleView(pixels, train_index, given[train_index], preprocess, device)
     val = SampleView(pixels, val_index, given[val_index], preprocess, device)
     test = SampleView(test_pixels, test_index, source.test_labels[test_index], preprocess, device)
@@ -83,7 +86,8 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
         verified_source=verified_source(train, truth, stream(seed, "verified", name)),
     )  # fmt: skip
     rate, transitions = _measure(train, truth, dataset)
-    return Prepared(task, truth, test, train, val, dataset, rate, transitions)
+    affected = affected_part(noise, test) if dataset.truth_known else None
+    return Prepared(task, truth, test, train, val, dataset, rate, transitions, affected)
 
 
 @lru_cache(maxsize=2)
@@ -93,7 +97,7 @@ def _load(text: str, root: Path) -> Source:
 
 
 @lru_cache(maxsize=16)
-def _given(text: str, root: Path) -> Tensor:
+def _corrupted(text: str, root: Path) -> Corrupted:
     """Given labels of the universe, kept in memory because some kinds of noise take a while.
 
     Noise is keyed by seed, data set and kind: networks and trainers see the same labels.
@@ -102,7 +106,7 @@ def _given(text: str, root: Path) -> Tensor:
     source = _load(canonical_json(spec["dataset"]), root)
     dataset: DataSet = construct(spec["dataset"])
     if not dataset.truth_known:
-        return source.train_labels
+        return Corrupted(source.train_labels)
     rng = stream(spec["seed"], "noise", spec["dataset"]["target"], spec["noise"]["target"])
     return corrupt(construct(spec["noise"]), dataset, source, root, rng)
 

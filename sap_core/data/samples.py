@@ -5,7 +5,7 @@ Shapes: N samples in the view, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sap_core.api import Batch, View
+from sap_core.api import Amount, Batch, View
+from sap_core.data import strong
 from sap_core.seeding import Stream
 
 
@@ -105,17 +106,24 @@ class SampleView:
             raise ValueError(f"batch size {size} must be at least 1")
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
         tables = [_augmentation_table(self, rng, number) for number in range(views.count("augmented"))]
+        strongly = _strong(self, rng) if "strong" in views else None
         for which in cut(order, size):
             index = self.index[which]
             pixels = self.pixels.fetch(index).to(self.device)
             plain = self.preprocess.normalise(pixels)
-            augmented = iter([plain if table is None else self._augmented(pixels, index, table) for table in tables])
-            yield Batch(tuple(plain if view == "plain" else next(augmented) for view in views), self.labels[which].to(self.device), index)
+            augmented = iter(
+                [plain if table is None else self.preprocess.normalise(_weakly(self, pixels, index, table)) for table in tables]
+            )
+            strong_view = None if strongly is None else strongly(pixels, index)
+            made = [next(augmented) if view == "augmented" else strong_view if view == "strong" else plain for view in views]
+            yield Batch(tuple(view for view in made if view is not None), self.labels[which].to(self.device), index)
 
-    def _augmented(self, pixels: Tensor, index: Tensor, table: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        flip, top, left = (column[index].to(pixels.device) for column in table)
-        padding = self.preprocess.padding if self.preprocess.augment == "crop_flip" else 0
-        return self.preprocess.normalise(flip_and_crop(pixels, flip, top, left, padding))
+
+def how_many(n: Amount, there: int) -> int:
+    """The number that an amount of `there` samples comes to; a share is of at least one."""
+    if n is None:
+        return there
+    return max(1, round(n * there)) if isinstance(n, float) else n
 
 
 def cut(order: Tensor, size: int) -> list[Tensor]:
@@ -131,8 +139,33 @@ def batch_sizes(count: int, size: int) -> list[int]:
     return [len(piece) for piece in cut(torch.empty(count), size)]
 
 
-def _augmentation_table(samples: SampleView, rng: Stream | None, number: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """(flip, top, left) for every sample of the universe in this epoch, in its augmented view `number`; None when nothing is augmented."""
+Table = tuple[Tensor, Tensor, Tensor]
+
+
+def _weakly(samples: SampleView, pixels: Tensor, index: Tensor, table: Table) -> Tensor:
+    """Flipped and cropped as the recipe says."""
+    flip, top, left = (column[index].to(pixels.device) for column in table)
+    padding = samples.preprocess.padding if samples.preprocess.augment == "crop_flip" else 0
+    return flip_and_crop(pixels, flip, top, left, padding)
+
+
+def _strong(samples: SampleView, rng: Stream | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """What makes strong views in this epoch: AutoAugment, flip and crop of its own as the recipe has them, normalisation, Cutout."""
+    if rng is None:
+        raise ValueError("strong batches need a random stream; pass rng, or ask for the 'plain' view")
+    draws = rng.child("strong")
+    choices, table = strong.Choices.draw(samples.universe, draws), _augmentation_table(samples, draws)
+
+    def made(pixels: Tensor, index: Tensor) -> Tensor:
+        images = strong.auto_augment(pixels, index, choices)
+        moved = images if table is None else _weakly(samples, images, index, table)
+        return strong.cut_out(samples.preprocess.normalise(moved), choices.centre[index])
+
+    return made
+
+
+def _augmentation_table(samples: SampleView, rng: Stream | None, number: int = 0) -> Table | None:
+    """(flip, top, left) for every sample of the universe in this epoch, in its view `number` of the kind; None when nothing is augmented."""
     if samples.preprocess.augment == "none":
         return None
     if rng is None:

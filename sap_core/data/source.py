@@ -99,9 +99,11 @@ def can_verify(dataset: DataSet, need: Need) -> bool:
 
 @runtime_checkable
 class NoiseKind(Protocol):
-    """A frozen dataclass that corrupts labels: a `Noise`, or a `DataNoise` if labels are not all it looks at.
+    """A frozen dataclass that corrupts labels: a `Noise`; a `DataNoise` if it looks at more; an `InputNoise` if it changes more.
 
-    Where `rate` is not the share of wrong labels to be expected, a kind may say that share as `expected`.
+    Where `rate` is not the share of wrong labels to be expected, a kind may say that share as `expected`, or as `expected_in(classes)`
+    where it hangs on how many classes there are. A kind that concerns a part of the data alone may say which as `affected(labels)`, a
+    mask of samples by their true labels: rows then score that part of the test set and the rest apart.
     """
 
     version: ClassVar[int]
@@ -142,3 +144,24 @@ class DataNoise(NoiseKind, Protocol):
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         """(N,) given labels. `samples` are all N of the universe under their true labels, on the CPU, normalised and not augmented."""
+
+
+@runtime_checkable
+class InputNoise(NoiseKind, Protocol):
+    """Noise that changes inputs, too. It must say what is affected: that part of the test set is scored painted, all of it as it is."""
+
+    def check(self, dataset: DataSet) -> None:
+        """Called while planning, without files.
+
+        Raises:
+            UserError: this noise does not exist for this data set.
+        """
+
+    def corrupt_inputs(self, labels: Tensor, classes: Classes, rng: Stream) -> tuple[Tensor, Tensor]:
+        """((N,) given labels, (M,) positions of the samples whose inputs are painted)."""
+
+    def paint(self, inputs: Tensor) -> Tensor:
+        """(B, ...) changed copies of inputs as the files give them; the same whatever else is in the batch."""
+
+    def affected(self, labels: Tensor) -> Tensor:
+        """(N,) bool by true labels."""

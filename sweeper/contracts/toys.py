@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Batch, Kind, Need, Samples, State, Stopped, Task, View
-from sap_core.data.samples import Preprocess, SampleView, TensorPixels
+from sap_core.api import Amount, Batch, Kind, Need, Samples, State, Stopped, Task, View
+from sap_core.data.samples import Preprocess, SampleView, TensorPixels, how_many
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import Stream, stream
@@ -115,9 +115,9 @@ def make_task(
     order = torch.randperm(count, generator=torch.Generator().manual_seed(7))
     verified = {Need.RETAIN: order[~wrong[order]], Need.FORGET: order[wrong[order]], Need.TRUE_LABELS: torch.arange(count)}
 
-    def source(need: Need, n: int | None) -> Samples:
-        which = verified[need][:n]
-        if n is not None and len(which) < n:
+    def source(need: Need, n: Amount) -> Samples:
+        which = verified[need][: how_many(n, len(verified[need]))]
+        if isinstance(n, int) and len(which) < n:
             raise ValueError(f"only {len(which)} verified samples of kind '{need}' exist, not {n}")
         return train.subset(which) if need != Need.TRUE_LABELS else train.relabel(truth)
 

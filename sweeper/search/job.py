@@ -36,6 +36,7 @@ from sweeper.space import Domain
 from sweeper.work import (
     Place,
     Work,
+    chosen_columns,
     counting,
     data_keys,
     facts_of,
@@ -161,9 +162,7 @@ class _Walk:
             run_id = job.runs[trial].run_id
             work.points += [CurvePoint(job.job_id, run_id, *point) for point in points_of(costs[level])]
             columns |= {f"num_{need}": count for need, count in self.served.items() if need is not Need.TRUE_LABELS}
-            if level in self.run.trusted_sets:
-                index = self.run.trusted_sets[level]
-                columns |= {"num_trusted": len(index), **scene.evaluator.trusted(index)}
+            columns |= chosen_columns(self.run, level, scene.evaluator)
         run_id = job.runs[self.trials[0]].run_id
         work.points += [CurvePoint(job.job_id, run_id, name, step, value) for name, step, value in self.run.curve()]
 

@@ -7,12 +7,19 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from baselines.amnesiac import Amnesiac
+from baselines.bad_teacher import BadTeacher
+from baselines.cf_k import CFk
+from baselines.eu_k import EUk
 from baselines.finetune import Finetune
+from baselines.fisher import Fisher
+from baselines.neggrad import NegGrad
 from baselines.retrain import Retrain
+from baselines.salun import SalUn
 from baselines.samples import Joined, Relabelled, check_classes, retain_and_forget_of, retain_of
 from baselines.scrub import SCRUB
 from baselines.ssd import SSD
-from sap_core.api import Need
+from sap_core.api import Need, Sizes
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
@@ -61,6 +68,83 @@ def test_oracle_samples_come_through_the_task(toys):
     assert not run.trusted_sets
 
 
+def test_what_was_not_identified_is_kept_wrong_or_not(toys):
+    """Half of the toys' 20 wrong samples are known: the others stay among the retain samples, in one order whatever is known."""
+    task = toys.make_task().allow(frozenset({Need.FORGET}))
+    run = PlainRun()
+    retain, forget = retain_and_forget_of(Wants("identified", None, 0.5), task.build(0), task, run)
+    wrong = set(range(0, 80, 4))
+    assert len(forget) == 10
+    assert set(forget.index.tolist()) < wrong
+    assert sorted([*retain.index.tolist(), *forget.index.tolist()]) == list(range(80))
+    assert len(wrong & set(retain.index.tolist())) == 10
+    assert torch.equal(run.trusted_sets[0], retain.index)
+    assert not run.meter.pieces
+    _, fewer = retain_and_forget_of(Wants("identified", None, 0.1), task.build(0), task, PlainRun())
+    assert fewer.index.tolist() == forget.index.tolist()[:2]
+    every = retain_of(Wants("identified", None, None), task.build(0), task, PlainRun())
+    assert not wrong & set(every.index.tolist())
+    kept = [place for place in retain.index.tolist() if place not in wrong]
+    assert kept == every.index.tolist()
+    assert retain_of(Wants("identified", 7, 0.5), task.build(0), task, PlainRun()).index.tolist() == retain.index.tolist()[:7]
+    with pytest.raises(UserError, match="num_retain=71 is more than the 70"):
+        retain_of(Wants("identified", 71, 0.5), task.build(0), task, PlainRun())
+
+
+def test_what_was_forgotten_by_score_is_said(toys):
+    task, run = toys.make_task(), PlainRun(2)
+    _, forget = retain_and_forget_of(Wants(), task.build(0), task, run)
+    assert {which: index.tolist() for which, index in run.forgotten_sets.items()} == {0: forget.index.tolist(), 1: forget.index.tolist()}
+    run = PlainRun()
+    retain_of(Wants(), task.build(0), task, run)
+    assert not run.forgotten_sets
+
+
+SHARED = [
+    (SCRUB, {"forget_batch": 4, "epochs": 2, "msteps": 1}), (SSD, {}), (SSD, {"against": "retain"}), (Amnesiac, {"epochs": 2}),
+    (BadTeacher, {"epochs": 1}), (NegGrad, {"epochs": 2, "forget_batch": 3, "retain_batch": 8}), (SalUn, {"epochs": 1}),
+]  # fmt: skip
+REST = [(Finetune, {"epochs": 2}), (CFk, {"epochs": 1, "k": 1}), (EUk, {"epochs": 1, "k": 1}), (Fisher, {})]
+
+
+@pytest.mark.parametrize(("kind", "options"), [*SHARED, *REST], ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize("known", [0.25, None])
+def test_a_share_of_the_wrong_samples_is_forecast_as_it_is_booked(toys, kind, options, known):
+    setting = kind(num_retain=24, num_forget=known, source="identified", **options)
+    assert setting.needs() == {Need.FORGET}
+    task, run = toys.make_task(), PlainRun()
+    ((position, _),) = list(kind.correct([setting], task.build(0), task.allow(setting.needs()), run))
+    assert position == 0
+    forecast = kind.forecast([setting], Sizes(80, 20, task.num_outputs, wrong=20))
+    assert toys.passes(run) == (forecast.forwards, forecast.backwards)
+    assert setting.family() != replace(setting, num_forget=0.5).family()
+
+
+def test_retraining_without_what_was_identified(toys):
+    setting = Retrain(SGD(epochs=1), source="identified", num_forget=0.25)
+    task, run = toys.make_task(), PlainRun()
+    list(Retrain.correct([setting], task.build(0), task.allow(setting.needs()), run))
+    forecast = Retrain.forecast([setting], Sizes(80, 20, task.num_outputs, wrong=20))
+    assert toys.passes(run) == (forecast.forwards, forecast.backwards) == (75, 75)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: SCRUB(num_forget=1.5), "a share of the wrong ones between 0 and 1"),
+        (lambda: SCRUB(num_forget=0.0), "a share of the wrong ones between 0 and 1"),
+        (lambda: SCRUB(num_forget=0.5, source="scored"), "num_forget must be a number, not a share"),
+        (lambda: SSD(num_forget=None, source="scored"), "num_forget must be a number, not a share"),
+        (lambda: Finetune(num_forget=0.5), "source=identified alone"),
+        (lambda: Fisher(num_forget=10, source="scored"), "source=identified alone"),
+        (lambda: SCRUB(num_forget=0), "at least 1"),
+    ],
+)
+def test_amounts_that_make_no_sense_are_refused(make, said):
+    with pytest.raises(UserError, match=said):
+        make()
+
+
 def test_more_samples_than_there_are_are_refused(toys):
     task = toys.make_task()
     with pytest.raises(UserError, match="num_retain=76 and num_forget=5 together are more samples than the training split has"):
@@ -70,8 +154,9 @@ def test_more_samples_than_there_are_are_refused(toys):
 
 
 @pytest.mark.parametrize("make", [Finetune, SCRUB, SSD, lambda **given: Retrain(SGD(), num_retain=5, **given)])
-def test_methods_know_two_sources(make):
+def test_methods_know_three_sources(make):
     assert make().needs()
+    assert make(source="identified").needs() == {Need.FORGET}
     assert make(source="scored").needs() == frozenset()
     with pytest.raises(UserError, match=r"source of samples 'orakle'.*did you mean 'oracle'"):
         make(source="orakle")

@@ -10,6 +10,7 @@ import torch
 from sap_core.api import Need, UndeclaredNeed
 from sap_core.construct import construct
 from sap_core.data.assemble import prepare
+from sap_core.data.corruption import painted
 from sap_core.data.verified import Truth
 from sap_core.errors import UserError
 from sap_core.seeding import stream
@@ -166,3 +167,62 @@ def test_every_kind_of_noise_is_measured(kind):
     assert one.transitions.sum() - one.transitions.diagonal().sum() == int(wrong.sum())
     wider = {"target": "sap_core.models.small_cnn.SmallCNN", "settings": {"width": 8}}
     assert labels(made(noise=noise, model=wider)) == labels(one), "networks are compared on the same wrong labels"
+
+
+PATCH = {"target": "sap_core.data.noise.Patch", "settings": {"rate": 0.1, "size": 2}}
+
+
+def images(view):
+    return torch.cat([batch.inputs for batch in view.batches(512)])
+
+
+def test_confused_classes_are_scored_apart_from_the_others():
+    one = made(noise={"target": "sap_core.data.noise.Interclass", "settings": {"rate": 0.5}})
+    assert sorted(set(one.test.labels[one.affected.inside].tolist())) == [3, 5]
+    assert sorted([*one.affected.inside.tolist(), *one.affected.rest.tolist()]) == list(range(400))
+    assert one.affected.samples is None
+    assert one.transitions[3, 5] + one.transitions[5, 3] == int((one.truth.of(one.train.index) != one.train.labels).sum())
+    assert made().affected is None
+
+
+def test_poisoned_images_are_painted_and_nothing_else_is():
+    one, clean = made(noise=PATCH), made(noise=NONE)
+    for part, plain in ((one.train, clean.train), (one.val, clean.val)):
+        poisoned = one.truth.of(part.index) != part.labels
+        assert poisoned.any()
+        assert (part.labels[poisoned] == 0).all()
+        found, before = images(part), images(plain)
+        white = (1 - 0.3052) / 0.3760
+        assert torch.allclose(found[poisoned][..., -2:, -2:], torch.tensor(white))
+        changed = (found != before).flatten(1)
+        assert changed[poisoned].any(1).all()
+        assert not changed[~poisoned].any()
+        assert not (found != before)[..., :-2, :].any()
+    assert torch.equal(images(one.test), images(clean.test))
+    assert int((torch.tensor(labels(one)) != torch.tensor(labels(clean))).sum()) == int(0.1 * 1397)
+
+
+def test_the_test_set_has_a_painted_copy_of_the_other_classes():
+    one = made(noise=PATCH, limit=200)
+    assert one.affected.rest.tolist() == list(range(200))
+    assert one.affected.inside.tolist() == torch.nonzero(one.test.labels != 0).flatten().tolist()
+    assert torch.equal(one.affected.samples.labels, one.test.labels[one.affected.inside])
+    expected = construct(PATCH).paint(one.test.pixels.fetch(one.affected.samples.index))
+    assert torch.equal(one.affected.samples.pixels.fetch(one.affected.samples.index), expected)
+
+
+def test_what_a_method_sees_does_not_say_which_images_are_poisoned():
+    one = made(noise=PATCH)
+    assert vars(one.task.train.pixels).keys() == {"tensor"}
+
+
+def test_images_on_disk_are_painted_as_they_are_fetched():
+    class OnDisk:
+        def __len__(self):
+            return 6
+
+        def fetch(self, index):
+            return torch.zeros(len(index), 1, 4, 4, dtype=torch.uint8)
+
+    found = painted(OnDisk(), torch.tensor([1, 4]), construct(PATCH)).fetch(torch.tensor([4, 0, 1]))
+    assert found.flatten(1).sum(1).tolist() == [4 * 255, 0, 4 * 255]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from sap_core import evaluate
 from sap_core.api import Task
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
+from sap_core.data.corruption import Affected
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.data.verified import Truth, verified_source
 from sap_core.evaluate import Evaluator, accuracy, r2
@@ -67,6 +69,20 @@ def test_scores_of_a_corrected_model_by_hand():
     order = verified_source(prepared().train, Truth(TRUE), stream(1, "verified"))(evaluate.Need.FORGET, 2).index.tolist()
     assert scores["forget_acc"] == sum(SAID[place] == GIVEN[place] for place in order) / 2
     assert [(piece.phase, piece.used_by, piece.forwards) for piece in meter.pieces] == [("evaluate", (1,), 4), ("report", (1,), 3 + 3 + 3)]
+
+
+def test_the_affected_part_and_the_rest_are_scored_apart():
+    one = prepared()  # the test set says 0, 2, 2 where 0, 1, 2 is right
+    parted = replace(one, affected=Affected(torch.tensor([1, 2]), torch.tensor([0]), None))
+    scores = Evaluator(parted).tuned(Echo(), CostMeter(), 0)
+    assert (scores["test_acc"], scores["affected_acc"], scores["rest_acc"]) == (2 / 3, 1 / 2, 1.0)
+    says_one = view(torch.eye(3)[[1, 1]], torch.arange(2), one.test.labels[1:])
+    meter = CostMeter()
+    painted = replace(one, affected=Affected(torch.tensor([1, 2]), torch.arange(3), says_one))
+    scores = Evaluator(painted).tuned(Echo(), meter, 0)
+    assert (scores["test_acc"], scores["affected_acc"], scores["rest_acc"]) == (2 / 3, 1 / 2, 2 / 3)
+    assert [(piece.phase, piece.forwards) for piece in meter.pieces] == [("evaluate", 4), ("report", 3 + 2 + 3)]
+    assert not {"affected_acc", "rest_acc"} & Evaluator(one).tuned(Echo(), CostMeter(), 0).keys()
 
 
 def test_scores_of_a_baseline_add_its_fit_to_the_given_labels():

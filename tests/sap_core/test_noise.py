@@ -8,15 +8,26 @@ from hypothesis import strategies as st
 
 from sap_core.data.cifar10 import CIFAR10
 from sap_core.data.cifar100 import CIFAR100
+from sap_core.data.corruption import check_noise, expected_rate
 from sap_core.data.fashion_mnist import FashionMNIST
 from sap_core.data.mnist import MNIST
-from sap_core.data.noise import Asymmetric, Hierarchical, NoNoise, PairFlip, Symmetric
+from sap_core.data.noise import Asymmetric, Hierarchical, Interclass, NoNoise, PairFlip, Patch, Symmetric
 from sap_core.data.source import Classes, Noise
 from sap_core.errors import UserError
 from sap_core.seeding import stream
 
 KINDS = (Symmetric, Asymmetric, Hierarchical, PairFlip)
 RNG = stream(12484, "noise", "test")
+
+
+class Wide:
+    """A data set of so many classes and such images, as far as noise is concerned."""
+
+    kind = "classification"
+    truth_known = True
+
+    def __init__(self, num, shape):
+        self.classes, self.shape = Classes(num), shape
 
 
 def balanced(num_classes, each):
@@ -86,6 +97,7 @@ def test_corruption_is_keyed_by_the_stream_and_leaves_its_input_alone(kind):
         (Asymmetric(0.25, exact=False), "fdbc7bd8f7abd6d1"),
         (PairFlip(0.25), "4a683928059e4fcb"),
         (PairFlip(0.25, exact=True), "31e26de7216cda7e"),
+        (Interclass(0.25, (47, 53)), "cb34084c19196775"),
     ],
 )
 def test_the_corrupted_labels_never_change_without_a_new_version(noise, golden):
@@ -198,6 +210,7 @@ def test_independent_kinds_keep_their_rate_within_four_standard_errors(noise, ra
         (Asymmetric(0.13, per_class=True), 65),
         (Hierarchical(0.13), 130),
         (PairFlip(0.13, exact=True), 130),
+        (Interclass(0.13), 26),
     ],
     ids=str,
 )
@@ -228,3 +241,67 @@ def test_pair_flipping_takes_the_next_class():
     changed = given_labels != labels
     assert torch.equal(given_labels[changed], (labels[changed] + 1) % 7)
     assert set(labels[changed].tolist()) == set(range(7))
+
+
+def test_interclass_confusion_swaps_two_classes_and_leaves_the_others():
+    labels = balanced(10, 100)
+    given_labels = Interclass(0.25, (2, 7)).corrupt(labels, CIFAR10.classes, RNG)
+    assert [int(((labels == a) & (given_labels == b)).sum()) for a, b in ((2, 7), (7, 2))] == [25, 25]
+    assert int((given_labels != labels).sum()) == 50
+    more = Interclass(0.5, (2, 7)).corrupt(labels, CIFAR10.classes, RNG)
+    assert (more[given_labels != labels] != labels[given_labels != labels]).all()
+    assert Interclass(0.25, (2, 7)).affected(torch.tensor([0, 2, 7, 9])).tolist() == [False, True, True, False]
+    assert expected_rate(Interclass(0.25), CIFAR10.classes) == 0.05
+
+
+@pytest.mark.parametrize("classes", [(3,), (3, 3), (3, 5, 7), (-1, 5)])
+def test_what_is_no_pair_of_classes_is_refused(classes):
+    with pytest.raises(UserError, match="two different classes"):
+        Interclass(0.1, classes)
+
+
+def test_classes_that_a_data_set_lacks_are_refused():
+    with pytest.raises(UserError, match=r"noise\.classes=\[3, 5\].*classes 0 to 3"):
+        check_noise(Interclass(0.1), "interclass", Wide(4, (1, 8, 8)), "wide")
+    with pytest.raises(UserError, match=r"noise\.target=7 .* 0 to 3"):
+        check_noise(Patch(0.1, target=7), "patch", Wide(4, (1, 8, 8)), "wide")
+
+
+@pytest.mark.parametrize(
+    ("noise", "shape", "said"),
+    [
+        (Patch(0.1, size=9), (1, 8, 8), "larger than an image"),
+        (Patch(0.8), (1, 8, 8), r"share of the other classes \(0\.75\)"),
+        (Patch(0.1), (2,), "paints on images"),
+    ],
+)
+def test_patches_that_cannot_be_are_refused(noise, shape, said):
+    with pytest.raises(UserError, match=said):
+        check_noise(noise, "patch", Wide(4, shape), "wide")
+
+
+def test_options_of_patches_are_checked():
+    for options in ({"target": -1}, {"size": 0}, {"value": 1.5}):
+        with pytest.raises(UserError, match=r"noise\."):
+            Patch(0.1, **options)
+
+
+def test_a_patch_takes_the_asked_number_of_other_classes_images_and_labels_them_the_target():
+    labels = balanced(10, 40)
+    given_labels, which = Patch(0.1, target=4).corrupt_inputs(labels, CIFAR10.classes, RNG)
+    assert len(which) == 40
+    assert torch.equal(torch.sort(which).values, torch.nonzero(given_labels != labels).flatten())
+    assert set(given_labels[which].tolist()) == {4}
+    assert len(set(labels[which].tolist())) > 5
+    _, more = Patch(0.2, target=4).corrupt_inputs(labels, CIFAR10.classes, RNG)
+    assert more[:40].tolist() == which.tolist()
+
+
+@pytest.mark.parametrize(("white", "dtype"), [(255, torch.uint8), (1.0, torch.float32)])
+def test_the_square_is_painted_at_the_bottom_right_alone(white, dtype):
+    images = torch.zeros(3, 2, 6, 5, dtype=dtype)
+    done = Patch(0.1, size=2).paint(images)
+    assert (done[:, :, 4:, 3:] == white).all()
+    assert done.double().sum() == white * 3 * 2 * 4
+    assert (images == 0).all()
+    assert (Patch(0.1, size=1, value=0.4).paint(images)[..., -1, -1] == (102 if dtype == torch.uint8 else 0.4)).all()

@@ -18,7 +18,7 @@ DIGITS = Digits()
 
 
 def noisy(rate, seed=1):
-    return corrupt(Classifier(rate), DIGITS, DIGITS.load(NOWHERE), NOWHERE, stream(seed, "noise"))
+    return corrupt(Classifier(rate), DIGITS, DIGITS.load(NOWHERE), NOWHERE, stream(seed, "noise")).labels
 
 
 @pytest.fixture(scope="module")

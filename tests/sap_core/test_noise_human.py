@@ -42,7 +42,7 @@ def source(labels):
 
 
 def given_by(noise, root, labels, data=None):
-    return corruption.corrupt(noise, data or CIFAR10(), source(labels), root, stream(1, "noise"))
+    return corruption.corrupt(noise, data or CIFAR10(), source(labels), root, stream(1, "noise")).labels
 
 
 def test_the_labels_of_the_release_are_given(made):
@@ -139,5 +139,5 @@ def test_the_real_labels_fit_the_real_images():
         pytest.skip("no CIFAR-10 with CIFAR-N below SAP_SWEEP_DATA")
     data = CIFAR10(verify=False)
     loaded = data.load(root)
-    given = corruption.corrupt(Human("aggregate"), data, loaded, root, stream(1, "noise"))
+    given = corruption.corrupt(Human("aggregate"), data, loaded, root, stream(1, "noise")).labels
     assert int((given != loaded.train_labels).sum()) == 4_505

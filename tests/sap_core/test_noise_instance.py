@@ -37,7 +37,7 @@ def toy(num):
 def test_labels_equal_a_plain_loop():
     """Every sample by itself, as in the authors' code, with the same random numbers."""
     source, num = toy(300), 300
-    given = corrupt(InstanceDependent(0.4), Toy(), source, NOWHERE, RNG)
+    given = corrupt(InstanceDependent(0.4), Toy(), source, NOWHERE, RNG).labels
     q, flip, kind = (torch.rand(num, dtype=torch.float64, generator=RNG.child(key).generator()).tolist() for key in ("q", "which", "label"))
     for i, (x, y) in enumerate(zip(source.train.tensor.double(), source.train_labels.tolist(), strict=True)):
         W = torch.randn(2, 3, dtype=torch.float64, generator=RNG.child("parts", y).generator())
@@ -59,7 +59,7 @@ def test_labels_equal_a_plain_loop():
 def test_the_rate_is_the_expected_one_within_four_standard_errors(rate, calibrated):
     noise = InstanceDependent(rate, calibrated)
     source = toy(40_000)
-    share = float((corrupt(noise, Toy(), source, NOWHERE, RNG) != source.train_labels).double().mean())
+    share = float((corrupt(noise, Toy(), source, NOWHERE, RNG).labels != source.train_labels).double().mean())
     assert abs(share - noise.expected) < 4 * math.sqrt(noise.expected * (1 - noise.expected) / 40_000)
     if calibrated:
         assert noise.expected == pytest.approx(rate, abs=1e-9)
@@ -67,8 +67,8 @@ def test_the_rate_is_the_expected_one_within_four_standard_errors(rate, calibrat
 
 def test_cutting_raises_low_rates():
     """12.9 % where 10 % are asked: the mean of N(0.1, 0.1) on [0, 1]."""
-    assert expected_rate(InstanceDependent(0.1)) == pytest.approx(0.12876, abs=1e-5)
-    assert expected_rate(InstanceDependent(0.2)) == pytest.approx(0.20552, abs=1e-5)
+    assert expected_rate(InstanceDependent(0.1), Classes(10)) == pytest.approx(0.12876, abs=1e-5)
+    assert expected_rate(InstanceDependent(0.2), Classes(10)) == pytest.approx(0.20552, abs=1e-5)
 
 
 @pytest.mark.parametrize("centre", [-2.0, 0.1, 0.5, 0.95, 3.0])
@@ -84,7 +84,7 @@ def test_draws_follow_the_cut_normal_distribution(centre):
 
 def test_a_higher_rate_corrupts_more_and_changes_nothing_else():
     source = DIGITS.load(NOWHERE)
-    low, high = (corrupt(InstanceDependent(rate), DIGITS, source, NOWHERE, RNG) for rate in (0.1, 0.3))
+    low, high = (corrupt(InstanceDependent(rate), DIGITS, source, NOWHERE, RNG).labels for rate in (0.1, 0.3))
     hit = low != source.train_labels
     assert 0 < int(hit.sum()) < int((high != source.train_labels).sum())
     assert torch.equal(high[hit], low[hit])
@@ -93,7 +93,7 @@ def test_a_higher_rate_corrupts_more_and_changes_nothing_else():
 def test_wrong_labels_depend_on_the_image():
     """Images of one class whose pixels are alike get the same wrong label more often than others do."""
     source = DIGITS.load(NOWHERE)
-    given = corrupt(InstanceDependent(0.6), DIGITS, source, NOWHERE, RNG)
+    given = corrupt(InstanceDependent(0.6), DIGITS, source, NOWHERE, RNG).labels
     again, shuffled = [], []
     for label in range(10):
         hit = torch.nonzero((source.train_labels == label) & (given != label)).flatten()

@@ -23,7 +23,7 @@ def refused(*arguments):
     ("argument", "said"),
     [
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, clothing1m,"),
-        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, correctors, demo,"),
+        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, corrective, corrective_small,"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: cifar10,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),

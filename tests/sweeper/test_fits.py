@@ -10,7 +10,7 @@ from sap_core.errors import UserError
 from sweeper.fits import check_fits
 
 
-@pytest.mark.parametrize("experiment", ["demo", "correctors", "equal_information_small", "table1", "equal_information"])
+@pytest.mark.parametrize("experiment", ["demo", "correctors", "equal_information_small", "table1", "equal_information", "corrective_small"])
 def test_shipped_experiments_fit(plan_of, experiment):
     methods = ["methods=[sap,cf_k,eu_k]"] if experiment == "table1" else []
     for cell in plan_of(f"experiment={experiment}", *methods).cells:
@@ -23,6 +23,10 @@ def test_shipped_experiments_fit(plan_of, experiment):
         (
             ["methods=[scrub]", "method.scrub.corrector.num_retain=1098"],
             "scrub@grid_a asks for num_retain=1098, but digits has 1097 training samples here; ask for at most that many",
+        ),
+        (
+            ["methods=[scrub]", "method.scrub.corrector.num_retain=1000", "method.scrub.corrector.num_forget=98"],
+            "scrub@grid_a asks for num_retain=1000 and num_forget=98, which are different samples, but digits has 1097 training samples",
         ),
         (["methods=[sap]", "method.sap.corrector.num_trusted=2000"], "num_trusted=2000"),
         (["methods=[cf_k]", "+method.cf_k.spaces.deep={k: {grid: [4, 5]}}", "methods=[cf_k@deep]"], r"cf_k\.k=5 is more layers .* \(4\)"),

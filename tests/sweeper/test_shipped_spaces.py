@@ -12,7 +12,7 @@ from sap_core.api import Sizes
 CONF = Path(__file__).parents[2] / "conf"
 METHODS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "method").glob("*.yaml"))}
 EVERY = [f"{method}@{space}" for method, file in METHODS.items() for space in file["spaces"]]
-EXPERIMENTS = ["demo", "fashion", "table1", "correctors", "cleaning", "equal_information", "equal_information_small"]
+EXPERIMENTS = ["demo", "fashion", "table1", "correctors", "cleaning", "equal_information", "equal_information_small", "corrective_small"]
 
 COUNTS = {"scrub@grid_a": 675, "scrub@grid_b": 675, "sap@alpha16": 16, "sap@alpha16_size5": 80, "sap@alpha4_size4": 16, "ssd@grid": 50,
     "scrub@scored": 675, "sap@expert": 16,
@@ -45,10 +45,12 @@ def test_budgets_fit_the_data(plan_of, experiment):
     for cell in plan_of(f"experiment={experiment}").cells:
         train, val, _ = cell.sizes
         wrong = train * cell.noise_rate * (0.4 if cell.noise.name == "asymmetric" else 0.95)  # CIFAR-10 confuses half of its classes
+        right, rest = 0.95 * train * (1 - cell.wrong_share), train * (1 - 1.3 * cell.wrong_share)
         for search in cell.searches:
             for setting in search.settings:
+                held = rest if setting.settings.get("source") == "identified" else right
                 assert (setting.settings.get("num_trusted") or 0) <= train, search.name
-                assert (setting.settings.get("num_retain") or 0) <= 0.95 * train * (1 - cell.noise_rate), search.name
+                assert (setting.settings.get("num_retain") or 0) <= held, search.name
                 assert (setting.settings.get("num_forget") or 0) <= wrong, search.name
             instances = [setting.instance for setting in search.settings]
             assert type(instances[0]).forecast([instances[0]], Sizes(train, val)).forwards > 0

@@ -29,7 +29,10 @@ def run(capsys, *words):
         ),
         (["experiment=demo", "trainer.epochs=many"], "trainer.epochs='many' is of the wrong type or value; allowed: a whole number"),
         (["experiment=demo", "seeds=[a]"], "seeds[0]: Value 'a'"),
-        (["experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, correctors, demo,"),
+        (
+            ["experiment=dmo"],
+            "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, corrective, corrective_small, correctors, demo,",
+        ),
         (["experiment=demo", "dataset._target_=os.system"], "dataset._target_='os.system' is outside the packages that may be named"),
         (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "names nothing that exists"),
         (["experiment=demo", "only=method=spa"], "unknown value of only=method 'spa' (did you mean 'sap'?)"),
@@ -130,7 +133,7 @@ def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
 def test_help_beside_an_experiment_is_hydras(shell):
     done = shell("-m", "sweeper", "experiment=demo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "experiment: cleaning, correctors, demo, demo_search," in done.stdout
+    assert "experiment: cleaning, corrective, corrective_small, correctors, demo, demo_search," in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -42,13 +44,44 @@ def test_it_keeps_a_trainers_promises(toys, checkpoint, promise):
 def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_path):
     path, model = checkpoint
     task = toys.make_task()
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match=r"trainer\.checkpoint=.*none\.pt is no file"):
         Given(str(tmp_path / "none.pt")).fit(task, PlainRun())
     with pytest.raises(UserError, match=r"weights of another network than DropoutNet: .*head.weight"):
         Given(str(path)).fit(toys.make_task("dropout"), PlainRun())
-    torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "whole.pt")
-    with pytest.raises(UserError, match="save the state dict by itself"):
-        Given(str(tmp_path / "whole.pt")).fit(task, PlainRun())
+    for content, said in (
+        ({"epoch": 3, "losses": [1.0]}, "holds no state dict .*save the state dict by itself"),
+        (
+            {"model": model.state_dict(), "ema": model.state_dict()},
+            "2 state dicts, under the keys 'model', 'ema', .*save that one by itself",
+        ),
+        ({}, "holds no state dict"),
+        ([1, 2], "holds no state dict"),
+    ):
+        torch.save(content, tmp_path / "whole.pt")
+        with pytest.raises(UserError, match=said):
+            Given(str(tmp_path / "whole.pt")).fit(task, PlainRun())
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "net", None])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_under_one_key_or_with_a_prefix_are_taken_and_it_is_said(toys, checkpoint, tmp_path, key, prefix):
+    _, model = checkpoint
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    optimiser = torch.optim.SGD(model.parameters(), 0.1).state_dict()
+    torch.save({"epoch": 3, "optimizer": optimiser, key: state} if key else state, tmp_path / "whole.pt")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted = Given(str(tmp_path / "whole.pt")).fit(toys.make_task(), PlainRun())
+    toys.assert_same_bits(toys.weights(model), toys.weights(fitted.model))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert (f"under its key '{key}'" in said) == (key is not None)
+    assert ("'module.' dropped" in said) == bool(prefix)
+
+
+def test_a_missing_file_is_named_by_the_key_the_user_wrote():
+    declared = declare({"_target_": "trainers.given.Given", "checkpoint": "nowhere.pt"}, "trainer", Trainer)
+    with pytest.raises(UserError, match=r"^trainer\.checkpoint=nowhere\.pt is no file"):
+        declared.identity()
 
 
 def test_a_network_with_other_outputs_than_the_data_set_has_classes_is_refused(toys, checkpoint):

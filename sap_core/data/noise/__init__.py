@@ -6,7 +6,11 @@ from sap_core.data.noise.clean import NoNoise
 from sap_core.data.noise.hierarchical import Hierarchical
 from sap_core.data.noise.human import Human
 from sap_core.data.noise.instance import InstanceDependent
+from sap_core.data.noise.interclass import Interclass
 from sap_core.data.noise.pairflip import PairFlip
+from sap_core.data.noise.patch import Patch
 from sap_core.data.noise.symmetric import Symmetric
 
-__all__ = ["Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "NoNoise", "PairFlip", "Symmetric"]
+__all__ = [
+    "Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "Interclass", "NoNoise", "PairFlip", "Patch", "Symmetric",
+]  # fmt: skip

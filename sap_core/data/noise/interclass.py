@@ -1,0 +1,53 @@
+"""Interclass confusion: labels swapped between two classes, as corrective unlearning manipulates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sap_core.data.noise.common import check_labels, check_rate
+from sap_core.data.source import Classes
+from sap_core.errors import UserError
+from sap_core.seeding import Stream
+
+
+@dataclass(frozen=True)
+class Interclass:
+    """Exactly int(rate * N_c) samples of each of two classes carry the other's label (Goel et al., "Corrective machine unlearning", 2024).
+
+    `rate` is the share within the two classes; rows hold the share of all labels beside it. The benchmark's 500, 2,500 and 5,000 samples of
+    CIFAR-10 (cat and dog) are rates 0.05, 0.25 and 0.5, and its 100, 250 and 500 of CIFAR-100 (classes 47 and 53) are 0.1, 0.25 and 0.5.
+    It takes the first ones of each class in the files' order; here they are drawn. The affected domain is the two classes.
+    """
+
+    version: ClassVar[int] = 1
+    rate: float
+    classes: tuple[int, ...] = (3, 5)
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if len(set(self.classes)) != 2 or len(self.classes) != 2 or min(self.classes) < 0:
+            raise UserError(f"noise.classes={list(self.classes)} must be two different classes by number, such as [3,5]")
+
+    def expected_in(self, classes: Classes) -> float:
+        """The share of wrong labels to expect where classes are equally large."""
+        return 2 * self.rate / classes.num
+
+    def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
+        check_labels(labels, classes, "interclass")
+        if max(self.classes) >= classes.num:
+            raise UserError(f"noise.classes={list(self.classes)}: this data set has the classes 0 to {classes.num - 1}; name two of them")
+        order = rng.child("which").permutation(len(labels))
+        given = labels.clone()
+        for source, target in (self.classes, self.classes[::-1]):
+            members = order[labels[order] == source]
+            given[members[: int(self.rate * len(members))]] = target
+        return given
+
+    def affected(self, labels: Tensor) -> Tensor:
+        """(N,) bool: is the true class one of the two?"""
+        return torch.isin(labels, torch.tensor(self.classes, device=labels.device))
