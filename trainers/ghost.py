@@ -4,29 +4,30 @@ A layer's gradient for sample i is a product of what it read and what came back 
 
     Linear        g_i a_i^T                   ||g_i||^2 ||a_i||^2, and ||g_i||^2 for the bias
     Conv2d        G_i A_i^T, A_i its patches  <A_i^T A_i, G_i^T G_i>, T x T for T output positions, where T is small;
-                                              where it is not, the product itself, D x O, which is then the smaller of the two
+                                              where it is not, the product itself, one kernel tap (C x O) at a time
     GroupNorm     sums over positions of g_i and of g_i times the normalised input, written out
 
 Goodfellow, "Efficient per-example gradient computations", 2015; for convolutions Rochette, Manoel and Tramel, 2019, and, for the choice
 between the two forms, Bu, Mao and Xu, "Scalable and efficient training of large convolutional neural networks with differential privacy",
 NeurIPS 2022. PRL's released code makes all per-sample gradients (B times the network's parameters) by an early opacus.
 
-Only what is read and what comes back is kept; gradients of weights are not computed at all. Products are made for a few samples at a time.
+Gradients of weights are not computed at all, what comes back to a layer is gone once its norms are taken, and products are made for a few
+samples at a time.
 
 Shapes: B batch, T output positions, D inputs of a weight (channels x kernel), O outputs, K groups of a convolution, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from sap_core.errors import UserError
 from sap_core.patches import ConvInputs
@@ -34,17 +35,8 @@ from sap_core.patches import ConvInputs
 LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose weights are understood."""
 
-PIECE = 2**22
-"""Products are made for so many values (16 MiB of float32) at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class Use:
-    """One layer in one pass: what it read, and where its outputs' gradient will come back."""
-
-    layer: nn.Module
-    read: Tensor
-    back: GradientEdge
+PIECE = 2**20
+"""Products are made for so many values (4 MiB of float32) at a time."""
 
 
 def check(model: nn.Module, trainer: str) -> None:
@@ -74,34 +66,44 @@ def check(model: nn.Module, trainer: str) -> None:
                 )
 
 
-@contextmanager
-def watched(model: nn.Module) -> Iterator[list[Use]]:
-    """The uses of all layers with weights in the pass that is made inside.
+def squared_norms(
+    model: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    inputs_B: Tensor,
+    losses_of: Callable[[Tensor], Tensor],
+    keep_graph: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """(B,) squared norms of the gradients of each sample's loss with respect to all weights that are trained, and the outputs (B, C).
+
+    `forward` is the model's pass, or one that does more (books it); `losses_of` gives (B,) losses from outputs. What comes back to a layer
+    is used up when it comes. With `keep_graph` the outputs may be descended from afterwards.
 
     Raises:
         UserError: a layer is used twice in one pass, which would mix two gradients.
     """
-    uses: list[Use] = []
+    total_B = inputs_B.new_zeros(len(inputs_B))
+    inputs_B = inputs_B.detach().requires_grad_()  # so that the backward pass goes through everything
+    used: dict[nn.Module, RemovableHandle] = {}
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        if any(use.layer is layer for use in uses):
+    def note(layer: nn.Module, read: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if layer in used:
             raise UserError(f"per-sample gradients need layers that are used once in a pass, but {layer} is used again; use another model")
-        uses.append(Use(layer, inputs[0].detach(), get_gradient_edge(outputs)))
+        used[layer] = outputs.register_hook(partial(add, layer, read[0].detach()))
+
+    @torch.no_grad()
+    def add(layer: nn.Module, read: Tensor, back: Tensor) -> None:
+        total_B.add_(of_layer(layer, read, back))
 
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS) and any(p.requires_grad for p in layer.parameters())]
     handles = [layer.register_forward_hook(note) for layer in layers]
     try:
-        yield uses
+        with torch.enable_grad():
+            outputs_BC = forward(inputs_B)
+            torch.autograd.grad(losses_of(outputs_BC).sum(), inputs_B, retain_graph=keep_graph)
     finally:
-        for handle in handles:
+        for handle in (*handles, *used.values()):
             handle.remove()
-
-
-def squared_norms(uses: Sequence[Use], losses_B: Tensor, keep_graph: bool = False) -> Tensor:
-    """(B,) squared norm of the gradient of each sample's loss with respect to all weights that are trained."""
-    back = torch.autograd.grad(losses_B.sum(), [use.back for use in uses], retain_graph=keep_graph)
-    with torch.no_grad():
-        return torch.stack([of_layer(use.layer, use.read, gradient) for use, gradient in zip(uses, back, strict=True)]).sum(0)
+    return total_B, outputs_BC
 
 
 def of_layer(layer: nn.Module, read: Tensor, back: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ def of_layer(layer: nn.Module, read: Tensor, back: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         back_BOT = back.flatten(2)
         if weight:
-            total_B += _of_convolution(layer, read, back_BOT)
+            total_B += _of_convolution(layer, read, back)
     else:
         back_BOT = back.reshape(len(back), -1, back.shape[-1]).mT
         if weight:
@@ -126,18 +128,45 @@ def of_layer(layer: nn.Module, read: Tensor, back: Tensor) -> Tensor:
     return total_B + back_BOT.sum(2).square().sum(1) if bias else total_B
 
 
-def _of_convolution(layer: nn.Conv2d, read: Tensor, back_BOT: Tensor) -> Tensor:
+def _of_convolution(layer: nn.Conv2d, read: Tensor, back: Tensor) -> Tensor:
+    """(B,) from inputs (B, K C, H, W) and gradients at outputs (B, O, P, Q)."""
     geometry = ConvInputs.of(layer)
-    groups, positions = geometry.groups, back_BOT.shape[2]
+    places, back_BOT = (back.shape[2], back.shape[3]), back.flatten(2)
+    groups, inputs, positions = geometry.groups, geometry.inputs, back_BOT.shape[2]
     mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
-    each = groups * geometry.inputs * positions
+    small = gram_form(inputs, back_BOT.shape[1] // groups, positions)
+    each = groups * inputs * positions if small else read[0].numel()
     parts = []
-    for images, back in zip(*(tensor.split(max(1, PIECE // each)) for tensor in (read, back_BOT)), strict=True):
+    for images, piece in zip(*(tensor.split(max(1, PIECE // each)) for tensor in (read, back_BOT)), strict=True):
         padded = functional.pad(images, geometry.padding, mode=mode)
-        patches = functional.unfold(padded, geometry.kernel, geometry.dilation, stride=geometry.stride)
-        grouped = (tensor.reshape(len(images) * groups, -1, positions) for tensor in (back, patches))
-        parts.append(product_norms(*grouped).reshape(-1, groups).sum(1))
+        if small:
+            patches = functional.unfold(padded, geometry.kernel, geometry.dilation, stride=geometry.stride)
+            grouped = (tensor.reshape(len(images) * groups, -1, positions) for tensor in (piece, patches))
+            parts.append(product_norms(*grouped).reshape(-1, groups).sum(1))
+        else:
+            parts.append(_tap_by_tap(geometry, padded, piece, places))
     return torch.cat(parts)
+
+
+def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, places: tuple[int, int]) -> Tensor:
+    """(B,) squared norms of a convolution's per-sample gradients, O x C for one kernel tap at a time: no patch is ever copied out."""
+    count, groups = len(padded), geometry.groups
+    back_BKOT = back_BOT.reshape(count, groups, -1, back_BOT.shape[2])
+    channels_last = padded.permute(0, 2, 3, 1).contiguous()
+    total_B = padded.new_zeros(count)
+    for taps in itertools.product(*map(range, geometry.kernel)):
+        rows, columns = (
+            slice(tap * step, tap * step + (number - 1) * stride + 1, stride)
+            for tap, step, number, stride in zip(taps, geometry.dilation, places, geometry.stride, strict=True)
+        )
+        read_BKTC = channels_last[:, rows, columns].reshape(count, back_BOT.shape[2], groups, -1).transpose(1, 2)
+        total_B += (back_BKOT @ read_BKTC).square().sum((1, 2, 3))
+    return total_B
+
+
+def gram_form(inputs: int, outputs: int, positions: int) -> bool:
+    """Do the two Gram matrices over positions take less arithmetic than the product over positions?"""
+    return positions * (inputs + outputs) <= inputs * outputs
 
 
 def product_norms(back_BOT: Tensor, read_BDT: Tensor) -> Tensor:
@@ -146,7 +175,7 @@ def product_norms(back_BOT: Tensor, read_BDT: Tensor) -> Tensor:
     inputs = read_BDT.shape[1]
     if positions == 1:
         return back_BOT.square().sum((1, 2)) * read_BDT.square().sum((1, 2))
-    grams = positions * (inputs + outputs) <= inputs * outputs
+    grams = gram_form(inputs, outputs, positions)
     each = 2 * positions**2 if grams else inputs * outputs
     parts = []
     for back, read in zip(*(tensor.split(max(1, PIECE // each)) for tensor in (back_BOT, read_BDT)), strict=True):

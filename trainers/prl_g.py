@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
@@ -28,9 +27,9 @@ from trainers.sgd import FLAT, SGD
 
 def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, Tensor]:
     """A `trainers.kept.Score`: (B,) squared norms of the samples' gradients, and the outputs they came from."""
-    with torch.enable_grad(), ghost.watched(learner.model) as uses:
-        outputs_BC = learner.forward(batch.inputs)
-    norms_B = ghost.squared_norms(uses, learner.each(outputs_BC, batch.labels), keep_graph=graph)
+    norms_B, outputs_BC = ghost.squared_norms(
+        learner.model, learner.forward, batch.inputs, lambda outputs_BC: learner.each(outputs_BC, batch.labels), keep_graph=graph
+    )
     learner.meter.count(backwards=len(batch.labels))
     return norms_B, outputs_BC
 
