@@ -83,7 +83,7 @@ class Samples(Protocol):
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         """Mini-batches of `size`; `rng` None keeps the stored order. A last batch of one joins the one before it (batch norm).
 
-        A view that is named several times is drawn several times.
+        "augmented", named several times, is drawn several times.
         """
 
 

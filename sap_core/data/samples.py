@@ -165,7 +165,7 @@ def _strong(samples: SampleView, rng: Stream | None) -> Callable[[Tensor, Tensor
 
 
 def _augmentation_table(samples: SampleView, rng: Stream | None, number: int = 0) -> Table | None:
-    """(flip, top, left) for every sample of the universe in this epoch, in its view `number` of the kind; None when nothing is augmented."""
+    """(flip, top, left) for every sample of the universe in this epoch, for view `number` of its kind; None when nothing is augmented."""
     if samples.preprocess.augment == "none":
         return None
     if rng is None:

@@ -122,14 +122,14 @@ def test_prune4rel_reads_confidences_and_neighbours_from_the_network(warm):
             return math.tanh(u + max(p[i])) - math.tanh(u)
 
         picks.append(max((i for i in range(80) if labels[i] == turn % 4 and i not in picks), key=gain))
-    assert kept(Prune4ReL(tau=tau), task, fitted) == sorted(int(task.train.index[i]) for i in picks)
+    assert kept(Prune4ReL(tau=tau, view="plain"), task, fitted) == sorted(int(task.train.index[i]) for i in picks)
 
 
 def test_prune4rels_options_change_what_is_kept(warm):
     task, fitted, _, _ = warm
     options = [
         {"tau": 0.9}, {"tau": 0.99}, {"tau": 0.9, "balance": False}, {"tau": 0.9, "confidence": "margin", "balance": False},
-        {"metric": "euclidean", "tau": 0.2}, {"tau": 0.9, "view": "augmented"},
+        {"metric": "euclidean", "tau": 0.2}, {"tau": 0.9, "view": "augmented"}, {"tau": 0.9, "view": "plain"},
     ]  # fmt: skip
     assert len({tuple(kept(Prune4ReL(**each), task, fitted)) for each in options}) == len(options)
 

@@ -7,8 +7,8 @@ confidence; the selection maximises the sum over all samples of its tanh (`train
 Kept from the reference: a candidate is scored by what it adds to its own neighbourhood alone, not to everybody's; similarity is
 (1 + cos) / 2, so that tau = 0.975 means cos > 0.95; classes take turns by given label. Deviations: entropy gives the confidence log C - H
 (the reference's sign is the wrong way round); gains are compared where the reference's tanh has saturated; features are float32, not
-float16; the view is the plain one unless asked otherwise (the reference: one pass over strongly augmented images). A warm-up of two
-networks is read as what both say together, with their features side by side.
+float16. A warm-up of two networks is read as what both say together, with their features side by side. As in the reference, confidences and
+features are those of one strongly augmented view.
 
 Shapes: N samples, C classes, D features.
 """
@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.api import Fitted, Run, Selection, Task, View
 from sap_core.errors import at_least
 from trainers import checks
 from trainers.pruning.greedy import cosine, greedy, inverse_distance
-from trainers.pruning.reading import View, read, share
+from trainers.pruning.reading import read, share
 
 Confidence = Literal["least_confidence", "margin", "entropy"]
 
@@ -43,7 +43,7 @@ class Prune4ReL:
     metric: Literal["cosine", "euclidean"] = "cosine"
     confidence: Confidence = "least_confidence"
     balance: bool = True
-    view: View = "plain"
+    view: View = "strong"  # what the network is shown, once
     batch_size: int = 256
 
     def __post_init__(self) -> None:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sap_core.api import Fitted, Run, Task
+from sap_core.api import Fitted, Run, Task, View
 from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
 from sap_core.models.modes import evaluating
 from sap_core.seeding import stream
-
-View = Literal["plain", "augmented"]
 
 
 @dataclass(frozen=True)
