@@ -15,14 +15,17 @@ from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.corrective import corrective
 from analysis.tables.cost import cost
+from analysis.tables.prl import prl
+from analysis.tables.prune4rel import prune4rel
 from analysis.tables.recommendation import recommendation, recommendation_for_own_data
+from analysis.tables.robust import robust
 from analysis.tables.search import search
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
-    "recommendation": recommendation, "corrective": corrective,
+    "recommendation": recommendation, "corrective": corrective, "robust": robust, "prl": prl, "prune4rel": prune4rel,
 }  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
 
@@ -63,7 +66,11 @@ def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
     if results.raced:
         return list(chosen(results))
-    return [*comparison(results), *corrective(results), *search(results), *recommendation_for_own_data(results)]
+    if not results.plan["kind"].isin(["tune", "search"]).any():
+        trained = [*prune4rel(results), *prl(results)]
+        if trained:  # nothing was tuned: trainers and selections are what there is to see
+            return trained
+    return [*comparison(results), *corrective(results), *robust(results), *search(results), *recommendation_for_own_data(results)]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
