@@ -39,7 +39,8 @@ def baselines(results: Results) -> pd.DataFrame:
     rows = results.rows
     rows = rows[(rows["kind"] == "train") & (rows["method"] == VANILLA) & (rows["status"] == "ok") & rows["test_acc"].notna()]
     names = [noise if pd.isna(rate) else f"{noise}-{rate:g}" for noise, rate in zip(rows["noise"], rows["noise_rate"], strict=True)]
-    return rows.assign(noise_name=names)
+    place = {run_id: number for number, run_id in enumerate(results.plan["run_id"])}
+    return rows.assign(noise_name=names).sort_values("run_id", key=lambda ids: ids.map(place))
 
 
 def accuracy(rows: pd.DataFrame, seeds: int) -> Cell:
