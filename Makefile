@@ -1,9 +1,11 @@
 # make demo | test | test-all | lint | clean
 #   VENV=DIR          where the environment goes (a quota'd home: VENV=/scratch/$$USER/sap-venv)
 #   PYTHON=python3.12 which Python makes it (3.11 or newer)
+#   WORKERS=2         how many processes run the tests side by side
 #   SYSTEM_TORCH=1    use the torch and torchvision that PYTHON already has (conda, a cluster's module) instead of installing them
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -41,10 +43,10 @@ lint: install
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not slurm and not gpu"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not gpu"
 
 test-all: lint
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sap_core.errors import UserError
-from sap_core.records import SCHEMA_VERSION, Planned, Row, Timing, column_types
+from sap_core.records import SCHEMA_VERSION, Planned, Point, Row, Timing, column_types
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -75,6 +75,15 @@ def load(stores: Sequence[Path]) -> Results:
         timings=pa.concat_tables([arrow_schema(Timing).empty_table(), *timings]).to_pandas(),
         problems=tuple(problems),
     )
+
+
+@lru_cache(maxsize=4)
+def series(results: Results, name: str) -> pd.DataFrame:
+    """The points of one series of all runs, with the columns of `Point`; a damaged file is passed over."""
+    problems: list[str] = []
+    tables = [table for store in results.stores for table in _tables(store / "series", Point, problems)]
+    points = pa.concat_tables([arrow_schema(Point).empty_table(), *tables]).to_pandas()
+    return points[points["name"] == name].drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
 
 
 @cache

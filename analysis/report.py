@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from analysis.load import Results
-from analysis.plots import ink, trusted_size, tuning_cost
+from analysis.plots import ink, kept_precision, trusted_size, tuning_cost
 from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
@@ -20,14 +20,17 @@ from analysis.tables.prune4rel import prune4rel
 from analysis.tables.recommendation import recommendation, recommendation_for_own_data
 from analysis.tables.robust import robust
 from analysis.tables.search import search
+from analysis.tables.trainers import trainers
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
-    "recommendation": recommendation, "corrective": corrective, "robust": robust, "prl": prl, "prune4rel": prune4rel,
+    "recommendation": recommendation, "corrective": corrective, "robust": robust, "trainers": trainers, "prl": prl, "prune4rel": prune4rel,
 }  # fmt: skip
-PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {"tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw}
+PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {
+    "tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw, "kept_precision": kept_precision.draw,
+}  # fmt: skip
 
 _FILES = {"comparison": "table"}
 _NEEDS = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
@@ -66,10 +69,10 @@ def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
     if results.raced:
         return list(chosen(results))
-    if not results.plan["kind"].isin(["tune", "search"]).any():
-        trained = [*prune4rel(results), *prl(results)]
-        if trained:  # nothing was tuned: trainers and selections are what there is to see
-            return trained
+    if not (results.plan["kind"] == "tune").any():  # trainers and selections are what there is to see
+        trained = prune4rel(results) or (*trainers(results), *prl(results))
+        if trained:
+            return [*trained, *search(results), *recommendation_for_own_data(results)]
     return [*comparison(results), *corrective(results), *robust(results), *search(results), *recommendation_for_own_data(results)]
 
 

@@ -61,7 +61,6 @@ class Shares:
     """Image evaluations of one family, as shares of scoring every sound setting on every image that counts."""
 
     race: float
-    with_pass: float  # and the unmodified network's
     fixed: float
 
 
@@ -88,7 +87,9 @@ def fixed_order(base: int, hits: Sequence[Tensor]) -> int:
     return seen
 
 
-def shares(model: nn.Module, networks: list[nn.Module | None], prepared: Prepared, evaluator: Evaluator, rule: str) -> Shares | None:
+def shares(
+    name: str, model: nn.Module, networks: list[nn.Module | None], prepared: Prepared, evaluator: Evaluator, rule: str
+) -> Shares | None:
     """Races the networks and compares; None when all have diverged."""
     run, part, labels = PlainRun(len(networks)), evaluator.validation_part(rule), prepared.val.labels
     base, *hits = (
@@ -100,6 +101,7 @@ def shares(model: nn.Module, networks: list[nn.Module | None], prepared: Prepare
         return None
     run = PlainRun(len(networks))
     Replay.networks = networks
+    evaluator.compare_with(model, name)
     family = [Replay() for _ in networks]
     outcomes = list(race_family(family, model, prepared.task, run, evaluator, rule, lambda quick, which: {}, lambda: None))  # type: ignore[arg-type]
     finished = [outcome for outcome in outcomes if RACE_RULES[rule] in outcome.scores]
@@ -108,7 +110,7 @@ def shares(model: nn.Module, networks: list[nn.Module | None], prepared: Prepare
         print("    the race chose DIFFERENTLY")
     everything = len(sound) * len(part)
     seen = sum(int(outcome.scores["images_evaluated"] or 0) for outcome in outcomes)
-    return Shares(seen / everything, (seen + len(labels)) / everything, fixed_order(int(base.sum()), sound) / everything)
+    return Shares(seen / everything, fixed_order(int(base.sum()), sound) / everything)
 
 
 def planned(words: Sequence[str]) -> Plan:
@@ -140,11 +142,11 @@ def main(words: Sequence[str] | None = None) -> None:
             model = load_model(folders.artifacts / job.parents[0], task).model
             networks = corrected(job, model, task, evaluator)
             for rule in RACE_RULES:
-                each = shares(model, networks, prepared, evaluator, rule)
+                each = shares(job.parents[0], model, networks, prepared, evaluator, rule)
                 if each:
                     found.setdefault((job.labels["method"], rule), []).append(each)
     for (method, rule), some in found.items():
-        columns = {"race": "race", "with the unmodified network's pass": "with_pass", "fixed order": "fixed"}
+        columns = {"race": "race", "fixed order": "fixed"}
         told = "; ".join(f"{name} {told_of([getattr(each, field) for each in some])}" for name, field in columns.items())
         print(f"{method}, {rule}, {len(some)} families: {told}")
 

@@ -16,6 +16,8 @@ PROBE = 1000
 _CACHED_VALUES = 2**26
 """Inputs of a set are kept preprocessed when they have at most so many values (256 MiB of float32)."""
 
+_MOST_UNMODIFIED = 16
+
 SMALLEST = 16
 """Smaller batches are filled up: for one to three images CPU libraries take other routines, which give an image other bits."""
 
@@ -39,6 +41,7 @@ class Evaluator:
         self.regression = task.kind == "regression"
         truth = prepared.truth
         self._val_right = truth.right(prepared.val.index, prepared.val.labels) if truth.known else None
+        self._unmodified: dict[str, Tensor] = {}
         self._reference: Tensor | None = None
 
     def tuned(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
@@ -62,12 +65,24 @@ class Evaluator:
                     scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, quick, meter), retain.labels)
         return scores
 
-    def compare_with(self, model: nn.Module, meter: CostMeter) -> None:
-        """Takes the unmodified model's answers on the validation set: those of corrected ones are counted against them from now on."""
-        if not self.regression:
-            with meter("report"):
-                outputs = self.validation_outputs(model, meter)
-            self._reference = outputs.argmax(1) == self.prepared.val.labels
+    def compare_with(self, model: nn.Module, name: str) -> None:
+        """Takes the unmodified model's answers on the validation set: those of corrected ones are counted against them from now on.
+
+        A process asks each model (by its `name`) once, however many jobs stand on it, and books nothing: the model's own row has paid.
+        """
+        if self.regression:
+            return
+        if name not in self._unmodified:
+            if len(self._unmodified) == _MOST_UNMODIFIED:
+                self._unmodified.clear()
+            self._unmodified[name] = self.validation_outputs(model, CostMeter(1, self.prepared.task.device))
+        self._reference = self._unmodified[name]
+
+    @property
+    def unmodified(self) -> Tensor:
+        """(N, C) outputs on the validation set of the model given to `compare_with` last."""
+        assert self._reference is not None, "compare_with comes first"
+        return self._reference
 
     def baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
         """Scores of an uncorrected baseline: as `tuned`, and the accuracy on the whole training split's given labels."""
@@ -116,7 +131,7 @@ class Evaluator:
         return {
             "val_noisy_acc": accuracy(outputs, labels),
             "val_clean_acc": None if right is None else accuracy(outputs[right], labels[right]),
-            **discordance(self._reference, outputs.argmax(1) == labels),
+            **discordance(None if self._reference is None else self._reference.argmax(1) == labels, outputs.argmax(1) == labels),
         }
 
     def _test(self, quick: nn.Module, meter: CostMeter) -> Scores:

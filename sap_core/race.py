@@ -160,14 +160,13 @@ def race_family(
         model: the unmodified network.
         task: what the method may see.
         run: books the costs.
-        evaluator: of the same task, a classification.
+        evaluator: of the same task, a classification; it was told the unmodified network (`compare_with`).
         rule: a key of `RACE_RULES`: which validation images count.
         report: the scores that choose nothing, of a network in quick form; asked for the choice alone.
         check_stop: raises where the run was asked to stop; called before each setting's images.
     """
-    with run.meter("evaluate"):
-        part = evaluator.validation_part(rule)
-        course = Course.of(evaluator.validation_outputs(model, run.meter)[part], evaluator.prepared.val.subset(part))
+    part = evaluator.validation_part(rule)
+    course = Course.of(evaluator.unmodified[part], evaluator.prepared.val.subset(part))
     runners: list[_Runner] = []
     diverged: FloatingPointError | None = None
     try:

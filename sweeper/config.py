@@ -48,11 +48,13 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         general = [override for override in overrides if override.key_or_group.split(".")[0] not in CELL_GROUPS]
         _check_keys(general, _compose([*filter(_is_group, general)], places))
         whole = _compose(general, places)
+        entries: Any = OmegaConf.to_container(whole.cells)  # ${noise.rate} there is the cell's own, so it is resolved with the cell
+        whole.cells = []
         raw = _plain(whole)
         searches = _searches(raw["searches"], places)
         raw["searches"] = [asdict(entry) for entry in searches]
         made: Made = {}
-        cells = [_compose_cell(cell, overrides, places, made) for cell in expand(raw["cells"])]
+        cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
     raw["cells"] = [
         {"keep": cell["_cell"].get("keep"), "warm": cell.get("_warm"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
     ]

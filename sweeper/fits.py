@@ -45,7 +45,9 @@ def check_fits(cell: Cell) -> None:
                     f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
-    asked = [part for part in (cell.trainer.instance, *(setting.instance for *_, setting in settings)) if hasattr(part, "refuse")]
+    trainer = cell.trainer.instance
+    parts = [trainer, getattr(trainer, "recipe", None), *(setting.instance for *_, setting in settings)]
+    asked = [part for part in parts if hasattr(part, "refuse")]
     if asked:
         network = _network(cell)
         for instance in asked:

@@ -120,7 +120,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     meter = CostMeter(len(settings), place.device)
     run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, precision_of(evaluator))
     task, served = counting(task)
-    evaluator.compare_with(model, meter)
+    evaluator.compare_with(model, job.parents[0])
     work.facts = facts_of(prepared, len(task.train))
 
     def probed() -> tuple[int | None, int | None]:

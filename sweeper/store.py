@@ -176,9 +176,14 @@ def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> 
         pq.write_table(table, temporary, compression="zstd")
 
 
+_SCHEMAS: dict[type[Any], pa.Schema] = {}
+
+
 def schema(kind: type[Any]) -> pa.Schema:
     """The Arrow schema of a record class."""
     import pyarrow as pa
 
-    arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    return pa.schema([pa.field(name, arrow[kind], nullable=nullable) for name, kind, nullable in column_types(kind)])
+    if kind not in _SCHEMAS:
+        arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+        _SCHEMAS[kind] = pa.schema([pa.field(name, arrow[base], nullable=nullable) for name, base, nullable in column_types(kind)])
+    return _SCHEMAS[kind]

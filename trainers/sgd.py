@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
+from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
 from sap_core.errors import UserError, at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
@@ -157,9 +157,9 @@ class SGD:
         Raises:
             UserError: as `fit`.
         """
-        self._refuse(task)
         history = History.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
         learners = tuple(self._learner(task, run, which, history) for which in range(count))
+        self._refuse(task, learners[0].model)
         model = Ensemble([learner.model for learner in learners]) if together else learners[0].model
         answering, loss_of = count if together else 1, learners[0].loss
         plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
@@ -244,11 +244,15 @@ class SGD:
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
 
-    def _refuse(self, task: Task) -> None:
-        if self.until_train_acc is not None and task.kind != "classification":
+    def refuse(self, kind: Kind, network: nn.Module) -> None:
+        """Raises UserError for options that a task of this kind does not know."""
+        if self.until_train_acc is not None and kind != "classification":
             raise UserError("trainer.until_train_acc needs classes, but this task is a regression; set it to null")
-        if task.kind == "classification" and (self.trim or self.huber is not None):
+        if kind == "classification" and (self.trim or self.huber is not None):
             raise UserError("trainer.trim and trainer.huber are for numbers, but this task has classes; leave both off")
+
+    def _refuse(self, task: Task, network: nn.Module) -> None:
+        self.refuse(task.kind, network)
         if self._validates() and len(task.val) == 0:
             raise UserError(
                 "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"

@@ -1,6 +1,7 @@
-"""Test accuracy of networks by the way in which they were trained and the noise of their labels: the table of the PRL experiments.
+"""Test accuracy of networks by trainer and by the noise of their labels: the table of the PRL experiments.
 
-Built from rows of uncorrected, unpruned baselines, whatever trainers and kinds of noise a store has; left out where there is one trainer.
+Built from rows of uncorrected, unpruned baselines, whatever trainers and kinds of noise a store has; left out where there is one
+trainer or one noise (`trainers` says more of these).
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def prl(results: Results) -> tuple[Table, ...]:
     rows = baselines(results)
     rows = rows[rows["pruner"].isna() & rows["stage"].isna()]
     groups = rows.groupby(["dataset", "network"], sort=False)
-    return tuple(_table(str(dataset), str(network), part) for (dataset, network), part in groups if part["trainer"].nunique() > 1)
+    return tuple(
+        _table(str(dataset), str(network), part)
+        for (dataset, network), part in groups
+        if part["trainer"].nunique() > 1 and part["noise_name"].nunique() > 1
+    )
 
 
 def baselines(results: Results) -> pd.DataFrame:

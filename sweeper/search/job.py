@@ -56,7 +56,7 @@ def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
     prepared, evaluator = prepared_for(canonical_json(data_keys(baseline)), place.data, place.device)
     task = on_selection(prepared.task, baseline, place.artifacts)
     model = load_model(place.artifacts / job.parents[0], task).model
-    evaluator.compare_with(model, CostMeter(1, place.device))
+    evaluator.compare_with(model, job.parents[0])
     work.facts = facts_of(prepared, len(task.train))
     points = Points(tuple(Domain(field, word, tuple(values)) for field, word, values in spec["domains"]))
     scene = _Scene(job, place, work, note, points, prepared, evaluator, task, model)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.load import arrow_schema
-from sap_core.records import Planned, Row, Timing
+from sap_core.records import Planned, Point, Row, Timing
 
 CELL = "digits/symmetric-0.25/small_cnn/sgd"
 
@@ -93,6 +93,12 @@ class StoreMaker:
             job_id, row.kind, row.method, row.space, row.seed, phase, seconds, exclusive_seconds, 2, "cpu", 1, "2026-01-02T00:00:00", "abc"
         )
         write_records(self.path / "timing" / f"{job_id}.parquet", Timing, [timing])
+
+    def curve(self, run_id, points) -> None:
+        """A file of series; points are (name, step, value)."""
+        (self.path / "series").mkdir(parents=True, exist_ok=True)
+        job_id = f"job-{run_id}"
+        write_records(self.path / "series" / f"{job_id}.parquet", Point, [Point(job_id, run_id, *point) for point in points])
 
     def write_rows(self, file_name: str, rows: list[Row]) -> None:
         """One more file of rows, beside those of `write`."""

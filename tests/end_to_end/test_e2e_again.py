@@ -45,7 +45,6 @@ def test_a_second_start_runs_nothing_loads_nothing_and_changes_nothing(bench, fi
     assert (end.code, end.err) == (0, "")
     assert "all 23 planned rows are there, nothing to do" in end.out
     assert end.out.splitlines()[-1] == "loaded:"
-    assert end.seconds < 15
     assert bench.store("first").everything() == before
 
 

@@ -39,7 +39,8 @@ def assert_one_sentence(end, *parts):
     assert "Traceback" not in end.err
 
 
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["local", "ray"])
 def test_a_full_disk_keeps_what_was_done_and_the_next_start_goes_on(bench, backend):
     words = (*WORDS, f"backend={backend}", f"paths.artifacts={bench.root / f'artifacts_{backend}'}")
     with small_disk(bench.root / backend, "160k") as disk:

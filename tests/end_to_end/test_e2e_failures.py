@@ -29,6 +29,7 @@ def check_first_start(store, end, failed=4):
     assert all(row["attempt"] == 1 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_failures_of_every_kind_end_in_rows_of_their_own_and_are_tried_three_times(bench):
     store = bench.store("wrong")
     check_first_start(store, bench.run("wrong", *WORDS, "methods=[goes_wrong@all,goes_wrong@raising]"), failed=5)

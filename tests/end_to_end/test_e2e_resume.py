@@ -60,7 +60,8 @@ def assert_same(bench, e2e, name, whole):
     assert not (bench.root / name / "artifacts" / whole["job_id"] / "last.safetensors").exists()
 
 
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["local", "ray"])
 def test_sigterm_in_the_middle_of_an_epoch_finishes_it_and_the_next_start_continues_there(bench, e2e, whole, backend):
     name = f"term_{backend}"
     code, first, second = stop_and_go(bench, e2e, name, signal.SIGTERM, (2, 2), backend)

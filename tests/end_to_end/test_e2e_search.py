@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     "experiment=demo", "methods=[sap]", "seeds=[1]", "trainer.epochs=2", "method.finetune.corrector.num_retain=40",
     "searches=[{methods: [finetune], search: [random, tpe, asha], budget: 6, seeds: [0]}, {methods: [sap], search: tpe, budget: 16}]",

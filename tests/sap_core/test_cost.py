@@ -126,11 +126,11 @@ def test_peak_memory_of_this_process():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process begin anew")
 def test_peak_memory_counts_what_was_held_since_the_last_job():
-    block = torch.ones(2**26)  # 256 MiB
+    block = torch.ones(2**28)  # 1 GiB: a kernel that counts pages per core is wrong by some 100 MiB on a machine of 100 cores
     high = peak_memory_bytes("cpu")
     del block
     forget_peak_memory("cpu")
-    assert peak_memory_bytes("cpu") < high - 2**27
+    assert peak_memory_bytes("cpu") < high - 2**29
 
 
 def test_peak_memory_without_a_kernel_that_says(monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 HOME = Path(__file__).parents[2]
-NUM, SIDE = 1_500, 160
+NUM, SIDE = 4_000, 160
 
 PROGRAM = f"""
 import re, resource, sys
@@ -30,7 +30,7 @@ clean = {{"target": "sap_core.data.noise.NoNoise", "settings": {{}}}}
 warm = prepare({{**spec, "limit": 64, "noise": clean}}, Path(sys.argv[1]), torch.device("cpu"))
 for batch in warm.train.batches(16, stream(1, "train", 1), ("augmented",)):
     pass
-cap = used() + {NUM} * {SIDE} ** 2 * 3 * 3 // 4
+cap = used() + {NUM} * {SIDE} ** 2 * 3 * 2 // 3
 resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
 made = prepare(spec, Path(sys.argv[1]), torch.device("cpu"))
 seen = sum(len(batch.labels) for batch in made.train.batches(16, stream(1, "train", 1), ("augmented",)))
@@ -43,11 +43,11 @@ except (MemoryError, RuntimeError):
 
 
 def test_a_folder_larger_than_the_memory_cap_is_streamed(tmp_path):
-    """The cap leaves room for three quarters of the images: all of them at once fail under it, one epoch and noise on pixels do not."""
+    """The cap leaves room for two thirds of the images: all of them at once fail under it, one epoch and noise on pixels do not."""
     for number in range(NUM + 2):
         folder = tmp_path / "big" / ("train" if number < NUM else "test") / f"class{number % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((4, 4, 3), number % 251, np.uint8)).save(folder / f"{number}.png")
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=HOME, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["1350 0.3", "too large"]
+    assert done.stdout.splitlines() == ["3600 0.3", "too large"]

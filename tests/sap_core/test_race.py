@@ -84,6 +84,7 @@ def raced(tables, base, labels, right, rule, order=None, breaks_after=None, chec
         return {"test_acc": 0.25}
 
     family = [Listed(which) for which in range(len(tables))]
+    evaluator.compare_with(model, "base")
     try:
         outcomes += race_family(family, model, task, run, evaluator, rule, report, check_stop)
     except FloatingPointError:
@@ -207,7 +208,9 @@ def test_a_stop_request_is_honoured_in_both_phases(allowed):
         raced(*plain_case(), "val_noisy", check_stop=check_stop)
 
 
-def test_the_pass_of_the_unmodified_network_is_every_settings():
+def test_a_race_needs_to_know_the_unmodified_network_and_does_not_pay_for_it():
     _, run, _ = raced(*plain_case(), "val_noisy")
-    first = run.meter.pieces[0]
-    assert (first.phase, first.used_by, first.forwards) == ("evaluate", (0, 1, 2, 3), 640)
+    assert all(len(piece.used_by) == 1 for piece in run.meter.pieces if piece.phase == "evaluate")
+    model, evaluator, task = world(*plain_case()[1:])
+    with pytest.raises(AssertionError, match="compare_with comes first"):
+        list(race_family([Listed(0)], model, task, PlainRun(1), evaluator, "val_noisy", lambda quick, which: {}, lambda: None))

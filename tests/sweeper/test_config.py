@@ -22,10 +22,10 @@ def refused(*arguments):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: cifar10, cifar100, clothing1m,"),
+        ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: california_housing, cifar10, cifar100,"),
         ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, corrective, corrective_small,"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
-        ("~dataset", "'~dataset' leaves dataset without a choice; allowed: cifar10,"),
+        ("~dataset", "'~dataset' leaves dataset without a choice; allowed: california_housing,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),
         ("~trainer.epoch", "unknown key 'epoch' in trainer (did you mean 'epochs'?)"),
         ("method.sap.corector.alpha=1", "unknown key 'corector' in method.sap (did you mean 'corrector'?)"),
@@ -158,3 +158,12 @@ def test_mistakes_beside_a_folder_of_ones_own_name_its_choices_too(own):
     assert "unknown experiment 'ours'" in refused("experiment=ours")
     assert "is no folder" in refused("experiment=ours", f"--config-dir={own}/none")
     assert "unknown key 'widht' in model" in refused("experiment=ours", f"--config-dir={own}", "model=thin", "model.widht=3")
+
+
+def test_what_a_cell_refers_to_is_its_own():
+    """Not what the experiment has without any cell: there the noise is symmetric, at another rate, and SGD has no such options."""
+    own = "trainer.rate: '${noise.rate}', trainer.name: 'x${trainer.rate}'"
+    composed = compose_all([f"cells=[{{noise: pairflip, noise.rate: [0.3, 0.45], trainer: prl_l, {own}}}]"])
+    assert [(cell["noise"]["rate"], cell["trainer"]["rate"], cell["trainer"]["name"]) for cell in composed.cells] == [
+        (0.3, 0.3, "x0.3"), (0.45, 0.45, "x0.45"),
+    ]  # fmt: skip

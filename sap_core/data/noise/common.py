@@ -42,3 +42,14 @@ def batch_for(shape: tuple[int, ...]) -> int:
 def hit(num: int, rate: float, rng: Stream) -> Tensor:
     """(M,) the positions that are hit when each is with probability `rate`, independently."""
     return torch.nonzero(torch.rand(num, generator=rng.child("which").generator()) < rate).flatten()
+
+
+def check_numbers(labels: Tensor, kind: str) -> None:
+    """Refuses classes."""
+    if not labels.is_floating_point():
+        raise UserError(f"noise={kind} corrupts numbers, and this data set has classes; use noise=symmetric or pairflip")
+
+
+def centre_and_spread(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the samples, of each target."""
+    return targets.mean(0), targets.std(0, correction=0)

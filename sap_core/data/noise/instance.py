@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sap_core.data.noise.common import batch_for, check_rate
-from sap_core.data.samples import SampleView
+from sap_core.data.samples import SampleView, batch_sizes
 from sap_core.data.source import DataSet
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
@@ -82,12 +82,20 @@ class InstanceDependent:
             W_SC = torch.randn(
                 math.prod(dataset.shape), dataset.classes.num, dtype=torch.float64, generator=rng.child("parts", label).generator()
             )
-            scores_MC = torch.cat([batch.inputs.flatten(1).double() @ W_SC for batch in samples.subset(hit).batches(size)])
+            scores_MC = _scores(samples.subset(hit), size, W_SC)
             scores_MC[:, label] = -torch.inf
             reached_MC = scores_MC.softmax(1).cumsum(1)
             drawn = torch.searchsorted(reached_MC, (kind[hit] * reached_MC[:, -1]).unsqueeze(1), right=True).squeeze(1)
             given[hit] = drawn.clamp(max=dataset.classes.num - 1)
         return given
+
+
+def _scores(samples: SampleView, size: int, W_SC: Tensor) -> Tensor:
+    """(M, C): written into one tensor, since small results kept between large freed batches let the heap grow by every batch."""
+    scores_MC = torch.empty(len(samples), W_SC.shape[1], dtype=torch.float64)
+    for rows_BC, batch in zip(scores_MC.split(batch_sizes(len(samples), size)), samples.batches(size), strict=True):
+        torch.mm(batch.inputs.flatten(1).double(), W_SC, out=rows_BC)
+    return scores_MC
 
 
 def cut_normal(centre: float, chance_N: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""Diabetes: ten measurements of 442 patients, and how far the disease had got a year later (Efron, Hastie, Johnstone and Tibshirani 2004).
+
+scikit-learn ships it: no download, no folder. Its files are read directly, as those of digits are; a test compares with `load_diabetes`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from sap_core.api import Kind
+from sap_core.data.regression import regression_source
+from sap_core.data.source import Classes, Fingerprint, Source
+from sap_core.data.splits import validation_count
+from sap_core.errors import UserError
+
+NUM, NUM_TEST, FEATURES = 442, 92, 10
+FILES = ("diabetes_data_raw.csv.gz", "diabetes_target.csv.gz")
+PUBLISHED = "5445f854eeaa6db415a8b02c33e87c81e41ed1d57e2de61641e6e7bf43af4b15"
+"""SHA-256 of both extracted files, one after the other."""
+
+
+def _folder() -> Path:
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise UserError("diabetes: scikit-learn, which ships this data set, is not installed; install it with 'pip install scikit-learn'")
+    return Path(spec.origin).parent / "datasets" / "data"
+
+
+@dataclass(frozen=True)
+class Diabetes:
+    """A small real regression; see the module. Inputs and targets are standardised; R2 does not depend on it, learning rates do."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "regression"
+    shape: ClassVar[tuple[int, ...]] = (FEATURES,)
+    mean: ClassVar[tuple[float, ...]] = ()
+    std: ClassVar[tuple[float, ...]] = ()
+    num_train: ClassVar[int] = NUM - NUM_TEST
+    num_test: ClassVar[int] = NUM_TEST
+    classes: ClassVar[Classes] = Classes(1)
+    truth_known: ClassVar[bool] = True
+
+    verify: bool = True
+    validation: float | int = 50
+    split_seed: int | None = 0
+
+    def __post_init__(self) -> None:
+        validation_count(self.num_train, self.validation)
+
+    def inspect(self, root: Path) -> Fingerprint:
+        """See `DataSet.inspect`; `root` is not looked at."""
+        return self._content()[1]
+
+    def load(self, root: Path) -> Source:
+        """Inputs (N, 10) float32, targets (N,) float32; `root` is not looked at."""
+        contents, _ = self._content()
+        try:
+            inputs, targets = (torch.from_numpy(np.loadtxt(content.decode("ascii").splitlines(), ndmin=2)) for content in contents)
+        except ValueError as error:
+            raise UserError(f"diabetes: the files in '{_folder()}' are damaged ({error}); install scikit-learn again") from error
+        if inputs.shape != (NUM, FEATURES) or targets.shape != (NUM, 1):
+            raise UserError(f"diabetes: the files in '{_folder()}' do not hold {NUM} patients; install scikit-learn again")
+        return regression_source(inputs, targets[:, 0], NUM_TEST, NUM, "diabetes")
+
+    def _content(self) -> tuple[tuple[bytes, ...], Fingerprint]:
+        try:
+            contents = tuple(gzip.decompress((_folder() / name).read_bytes()) for name in FILES)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"diabetes: a file in '{_folder()}' is missing or damaged ({error}); install scikit-learn again") from error
+        digest = hashlib.sha256(b"".join(contents)).hexdigest()
+        if self.verify and digest != PUBLISHED:
+            raise UserError(
+                f"diabetes: the files in '{_folder()}' differ from those this project knows; install another scikit-learn, or accept them "
+                f"with dataset.verify=false, which is recorded in every row"
+            )
+        return contents, Fingerprint(digest == PUBLISHED, digest)

@@ -1,0 +1,34 @@
+"""Sign flips: a number becomes its mirror image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from sap_core.data.noise.common import centre_and_spread, check_numbers, check_rate, pick
+from sap_core.data.source import Classes
+from sap_core.seeding import Stream
+
+
+@dataclass(frozen=True)
+class SignFlip:
+    """Exactly int(rate * N) targets are mirrored at the mean of all: high becomes low by as much.
+
+    This project's own: the code of PRL (Liu et al., ICML 2021) releases no regression.
+    """
+
+    version: ClassVar[int] = 1
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+
+    def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
+        check_numbers(labels, "sign_flip")
+        which = pick(len(labels), self.rate, rng)
+        centre, _ = centre_and_spread(labels)
+        given = labels.clone()
+        given[which] = 2 * centre - labels[which]
+        return given
