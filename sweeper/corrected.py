@@ -1,10 +1,10 @@
 """`save_corrected=best`: the best corrected network of each search as a file, made when all of the search's rows are there.
 
 A search's families are jobs of their own, in any order and on any machine, so which setting is best is known at the end alone. It is then
-chosen from the rows, by the rule that reports call val_noisy, and run once more by itself: a setting alone has the bits that it has in its
-family, which the score is compared for. So no race between jobs can change what is kept, nothing is held in memory or on disk for settings
-that lose, and a store whose rows were there before the key was set gets its networks in the same way. The price is one more run of the
-chosen setting. A network that is there for the chosen row is left alone.
+chosen from the rows, by the rule that reports call val_noisy (where settings were raced, by the rule of the race), and run once more by
+itself: a setting alone has the bits that it has in its family, which the score is compared for. So no race between jobs can change what is
+kept, nothing is held in memory or on disk for settings that lose, and a store whose rows were there before the key was set gets networks
+in the same way. The price is one more run of the chosen setting. A network that is there for the chosen row is left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sap_core.api import Stopped
 from sap_core.checkpoint import save_state
 from sap_core.errors import StorageError
 from sap_core.files import save_json, storing
-from sap_core.records import Row
+from sap_core.records import RACE_RULES, Row
 from sweeper.execute import Folders, execute, settle
 from sweeper.jobs import Job, artifact
 from sweeper.kinds import correct_again
@@ -42,6 +42,7 @@ class Search:
     """A search whose jobs all ended: what it chose, None where the unmodified model is kept."""
 
     key: Key
+    column: str  # the score it chooses by
     unmodified: float
     best: tuple[Job, Row] | None
 
@@ -82,13 +83,14 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[Search | None]:
     ended = store.statuses()
     for key, members in grouped.items():
         vanilla = store.read_rows(key[0])
-        unmodified = _score(vanilla[0]) if vanilla else None
+        column = _column(members[0].labels, vanilla[0]) if vanilla else ""
+        unmodified = _score(vanilla[0], column) if vanilla else None
         if unmodified is None or not all(job.job_id in ended for job in members):
             yield None
             continue
         planned = {run.run_id for job in members for run in job.runs}
         rows = [(job, row) for job in members for row in store.read_rows(job.job_id) if row.run_id in planned]
-        yield Search(key, unmodified, best_of(rows, unmodified))
+        yield Search(key, column, unmodified, best_of(rows, column, unmodified))
 
 
 def _key(labels: Mapping[str, Any]) -> Key:
@@ -98,17 +100,28 @@ def _key(labels: Mapping[str, Any]) -> Key:
     return labels["baseline_id"], labels["method"], space
 
 
-def best_of(rows: Sequence[tuple[Job, Row]], unmodified: float) -> tuple[Job, Row] | None:
-    """The row with the highest score on the given validation labels above the unmodified model's; a tie goes to the earlier setting."""
-    scored = [(score, -row.position, job, row) for job, row in rows if (score := _score(row)) is not None and score > unmodified]
+def best_of(rows: Sequence[tuple[Job, Row]], column: str, unmodified: float) -> tuple[Job, Row] | None:
+    """The row with the highest score in `column` above the unmodified model's; a tie goes to the setting that is earlier in its space."""
+    scored = [(score, -_place(row), job, row) for job, row in rows if (score := _score(row, column)) is not None and score > unmodified]
     if not scored:
         return None
     _, _, job, row = max(scored, key=lambda entry: entry[:2])
     return job, row
 
 
-def _score(row: Row) -> float | None:
-    score = row.val_noisy_acc if row.val_noisy_acc is not None else row.val_noisy_r2
+def _place(row: Row) -> int:
+    """The setting's place in its space; a trial's number where the space has ranges."""
+    return row.position if row.grid_position is None else row.grid_position
+
+
+def _column(labels: Mapping[str, Any], vanilla: Row) -> str:
+    """What a search chooses by: the score that its settings were raced for, or that on the given validation labels."""
+    rule = labels.get("race_rule")
+    return RACE_RULES[rule] if rule else "val_noisy_acc" if vanilla.val_noisy_acc is not None else "val_noisy_r2"
+
+
+def _score(row: Row, column: str) -> float | None:
+    score: float | None = getattr(row, column)
     return None if row.status != "ok" or score is None or math.isnan(score) else score
 
 
@@ -147,8 +160,7 @@ def _make(search: Search, folder: Path, jobs: dict[str, Job], folders: Folders, 
     except Exception as error:
         print(f"{name}: its network cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
         return False
-    found = scores.get("val_noisy_acc") if row.val_noisy_acc is not None else scores.get("val_noisy_r2")
-    wanted = _score(row)
+    found, wanted = scores.get(search.column), _score(row, search.column)
     if found is None or wanted is None or abs(found - wanted) > _SAME:
         print(
             f"{name}: run again, the chosen setting scores {found} where its row says {wanted}, so its network is not kept; "
@@ -175,7 +187,7 @@ def _meta(search: Search, job: Job, row: Row) -> dict[str, object]:
     """What this network is: its row's identity and scores, and the score that it had to beat."""
     columns = (
         "run_id", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "seed", "baseline_id", "method", "space", "position",
-        "val_noisy_acc", "val_noisy_r2", "val_lost", "val_won", "num_val", "commit", "version",
+        "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "evaluation", "race_rule", "val_lost", "val_won", "num_val", "commit", "version",
     )  # fmt: skip
     known = {name: getattr(row, name) for name in columns}
     return {**known, "settings": json.loads(row.settings), "model": job.spec["baseline"]["model"], "unmodified_score": search.unmodified}

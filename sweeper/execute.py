@@ -38,7 +38,6 @@ TIMED_OUT = 75
 LATER_SECONDS = 10.0
 """So much later a process ends whose job does not even let the first watchdog run."""
 
-
 _STANDARD_ERROR = 2
 
 
@@ -200,9 +199,9 @@ def _warnings_in(log: logging.Logger) -> Iterator[None]:
     """Warnings (weights that were taken from under a key, a fresh head) stand in the job's log, too."""
     shown = warnings.showwarning
 
-    def show(message: Warning | str, *circumstances: Any, **more: Any) -> None:
+    def show(message: Warning | str, *others: Any, **more: Any) -> None:
         log.warning("%s", message)
-        shown(message, *circumstances, **more)
+        shown(message, *others, **more)
 
     warnings.showwarning = show
     try:

@@ -123,7 +123,9 @@ def test_workers_run_where_ray_and_hydra_are_not():
 
 def test_true_labels_are_read_in_three_places():
     assert importers("sap_core.data.verified") == {"sap_core.data.assemble"}
-    assert importers("sap_core.data.assemble") == {"sap_core.evaluate", "sweeper.kinds", "sweeper.search.job", "sweeper.work"}
+    assert importers("sap_core.data.assemble") == {
+        "sap_core.evaluate", "sweeper.fits", "sweeper.kinds", "sweeper.search.job", "sweeper.work",
+    }  # fmt: skip
     assert importers("sap_core.evaluate") == {"sap_core.race", "sweeper.plan", "sweeper.search.job", "sweeper.work"}
     assert importers("sap_core.data.noise") == set()  # named in conf/noise alone
 

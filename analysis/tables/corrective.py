@@ -70,12 +70,18 @@ def _row(entry: Entry) -> tuple[Cell, ...]:
     known = _known(entry)
     kept = {rule: sum(choice.kept for choice in entry.chosen[rule]) for rule in RULES_SHOWN}
     return (
-        Cell(method_label(entry.method, entry.space), marks=GAP if entry.incomplete else ""),
+        Cell(_label(entry), marks=GAP if entry.incomplete else ""),
         Cell(information(entry)),
         Cell(span(known * 100), float(known.mean() * 100) if len(known) else None),
         *(_number(summarise(entry.scores(rule, part))) for rule in RULES_SHOWN for part in PARTS),
         Cell(", ".join(f"{count} ({rule})" for rule, count in kept.items() if count) or "0"),
     )
+
+
+def _label(entry: Entry) -> str:
+    """With the space, which says how much was known; a retraining that is told everything has the only one there is."""
+    name = method_label(entry.method, entry.space)
+    return f"{name} ({entry.space})" if entry.method in REFERENCES and entry.space not in (None, "only") else name
 
 
 def _known(entry: Entry) -> pd.Series:

@@ -118,8 +118,9 @@ def test_a_folder_of_images_is_read_batch_by_batch(swept, bench):
 def test_a_regression_is_trained_and_corrected(bench):
     end = bench.run("numbers", "experiment=numbers")
     assert end.code == 0, end.err
-    rows = sorted(bench.store("numbers").rows(), key=lambda row: (row["kind"] != "train", row["position"]))
-    assert [row["method"] for row in rows] == ["vanilla", "sap", "sap"]
+    everything = sorted(bench.store("numbers").rows(), key=lambda row: (row["kind"] != "train", row["position"]))
+    rows, noisy = ([row for row in everything if row["noise"] == noise] for noise in ("none", "sign_flip"))
+    assert [row["method"] for row in rows] == [row["method"] for row in noisy] == ["vanilla", "sap", "sap"]
     for row in rows:
         assert row["status"] == "ok"
         assert row["val_noisy_acc"] is row["test_acc"] is row["train_acc"] is row["wrong_given_acc"] is None
@@ -128,3 +129,11 @@ def test_a_regression_is_trained_and_corrected(bench):
     assert vanilla > 0.8
     assert vanilla - 0.05 < mild != strong
     assert all(row["num_trusted"] == 60 for row in rows[1:])
+    assert all(row["status"] == "ok" and row["noise_rate_true"] == pytest.approx(0.2, abs=0.05) for row in noisy)
+    prl = noisy[0]
+    assert prl["trainer"] == "prl_l"
+    right = {point["step"]: point["value"] for point in bench.store("numbers").series(prl["job_id"]) if point["name"] == "kept_precision"}
+    assert right[1] == pytest.approx(1 - prl["noise_rate_true"])  # nothing is left out yet
+    assert right[30] > right[1] + 0.1
+    assert prl["val_noisy_r2"] < prl["val_clean_r2"]
+    assert prl["test_r2"] > 0.6  # of mirrored targets, squared error would learn a line that is a third too flat

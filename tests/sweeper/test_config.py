@@ -23,7 +23,7 @@ def refused(*arguments):
     ("argument", "said"),
     [
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: california_housing, cifar10, cifar100,"),
-        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, corrective, corrective_small,"),
+        ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed:"),
         ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: california_housing,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),

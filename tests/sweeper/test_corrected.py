@@ -14,8 +14,8 @@ from sweeper.__main__ import main as sap_sweep
 from sweeper.corrected import best_of
 
 
-def row(position, score, status="ok"):
-    return (f"job{position}", SimpleNamespace(position=position, status=status, val_noisy_acc=score, val_noisy_r2=None))
+def row(position, score, status="ok", grid_position=None):
+    return (f"job{position}", SimpleNamespace(position=position, status=status, val_noisy_acc=score, grid_position=grid_position))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ def row(position, score, status="ok"):
     [
         ([row(0, 0.7), row(1, 0.8), row(2, 0.75)], 1),
         ([row(2, 0.8), row(0, 0.8), row(1, 0.8)], 0),  # a tie goes to the earlier setting, whatever came first
+        ([row(0, 0.8, grid_position=5), row(1, 0.8, grid_position=2)], 1),  # trials come in any order, settings have one
         ([row(0, 0.6), row(1, 0.5)], None),  # as good as the unmodified model is not better
         ([row(0, None, "failed"), row(1, float("nan")), row(2, 0.61)], 2),
         ([row(0, 0.9, "failed")], None),
@@ -30,7 +31,7 @@ def row(position, score, status="ok"):
     ],
 )
 def test_the_best_is_strictly_better_and_the_earliest(rows, best):
-    found = best_of(rows, 0.6)
+    found = best_of(rows, "val_noisy_acc", 0.6)
     assert (found and found[1].position) == best
 
 
@@ -118,6 +119,37 @@ def test_a_baseline_whose_artifact_is_gone_is_made_again(sweep):
     for meta in (sweep.root / "artifacts").glob("*/meta.json"):
         meta.unlink()
     assert sweep("save_corrected=best") == 0
+    assert path.read_bytes() == before
+
+
+OTHERS = [
+    ["searches=[{methods: [finetune], search: tpe, budget: 6}]"],
+    ["searches=[{methods: [finetune], search: random, budget: 6}]"],
+    ["searches=[{methods: [finetune], search: asha, budget: 6}]", "method.finetune.spaces.grid.epochs.grid=[8,20]"],
+    ["evaluation=race", "methods=[finetune]"],
+    ["evaluation=race", "evaluation.rule=val_clean_part", "methods=[finetune]"],
+]
+
+
+@pytest.mark.parametrize("words", OTHERS, ids=" ".join)
+def test_searches_and_races_leave_the_network_that_they_chose(sweep, tmp_path, words):
+    """On the artifacts of the grid's baseline: the network kept is that of the row with the best score that counts."""
+    more = ["methods=[]", *words, "save_corrected=best", f"paths.results={tmp_path}/other"]
+    assert sweep(*more) == 0
+    rows = [row for path in (tmp_path / "other" / "rows").glob("*.ok.parquet") for row in pq.read_table(path).to_pylist()]
+    (vanilla,) = [row for row in rows if row["kind"] == "train"]
+    tried = [row for row in rows if row["method"] == "finetune"]
+    score = "val_clean_acc" if "evaluation.rule=val_clean_part" in words else "val_noisy_acc"
+    scored = [row for row in tried if row[score] is not None]
+    best = max(scored, key=lambda row: (row[score], -(row["position"] if row["grid_position"] is None else row["grid_position"])))
+    assert best[score] > vanilla[score]
+    (path,) = (tmp_path / "other" / "corrected").glob("*/*/model.safetensors")
+    meta = json.loads(path.with_name("meta.json").read_text())
+    assert meta["settings"] == json.loads(best["settings"])
+    assert (meta[score], meta["unmodified_score"]) == (best[score], vanilla[score])
+    before = path.read_bytes()
+    path.unlink()
+    assert sweep(*more) == 0
     assert path.read_bytes() == before
 
 
