@@ -97,15 +97,24 @@ def searched(results: Results) -> tuple[Cell, ...]:
     Raises:
         UserError: some rows belong to a smoke run, or nothing of a table is planned.
     """
-    if results.debug:
-        names = ", ".join(f"debug={name}" for name in results.debug)
-        raise UserError(f"the store's rows are marked {names} and no table or plot accepts them; run the experiment without it")
+    refuse_smoke(results)
     tuned = results.plan[results.plan["kind"] == "tune"]
     lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
     if lines.empty:
         raise UserError("the plan has neither baselines nor tuned settings; there is nothing to make a table of")
     by_run = results.rows.set_index("run_id", drop=False)
     return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
+
+
+def refuse_smoke(results: Results) -> None:
+    """Refuses rows that count for nothing.
+
+    Raises:
+        UserError: some rows belong to a smoke run.
+    """
+    if results.debug:
+        names = ", ".join(f"debug={name}" for name in results.debug)
+        raise UserError(f"the store's rows are marked {names} and no table or plot accepts them; run the experiment without it")
 
 
 _SEARCH = ("method", "space", "baseline_id", "evaluation", "race_rule")

@@ -15,7 +15,10 @@ from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.corrective import corrective
 from analysis.tables.cost import cost
+from analysis.tables.prl import prl
+from analysis.tables.prune4rel import prune4rel
 from analysis.tables.recommendation import recommendation, recommendation_for_own_data
+from analysis.tables.robust import robust
 from analysis.tables.search import search
 from analysis.tables.trainers import trainers
 from analysis.tables.trusted_size import trusted_size as trusted_size_table
@@ -23,7 +26,7 @@ from sap_core.errors import UserError
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
-    "recommendation": recommendation, "corrective": corrective, "trainers": trainers,
+    "recommendation": recommendation, "corrective": corrective, "robust": robust, "trainers": trainers, "prl": prl, "prune4rel": prune4rel,
 }  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {
     "tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw, "kept_precision": kept_precision.draw,
@@ -66,8 +69,11 @@ def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
     if results.raced:
         return list(chosen(results))
-    side_by_side = [] if (results.plan["kind"] == "tune").any() else trainers(results)
-    return [*(side_by_side or comparison(results)), *corrective(results), *search(results), *recommendation_for_own_data(results)]
+    if not (results.plan["kind"] == "tune").any():  # trainers and selections are what there is to see
+        trained = prune4rel(results) or (*trainers(results), *prl(results))
+        if trained:
+            return [*trained, *search(results), *recommendation_for_own_data(results)]
+    return [*comparison(results), *corrective(results), *robust(results), *search(results), *recommendation_for_own_data(results)]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:

@@ -81,7 +81,10 @@ class Samples(Protocol):
         """The samples at positions `which` (into this view, 0..N-1), in that order."""
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
-        """Mini-batches of `size`; `rng` None keeps the stored order. A last batch of one joins the one before it (batch norm)."""
+        """Mini-batches of `size`; `rng` None keeps the stored order. A last batch of one joins the one before it (batch norm).
+
+        "augmented", named several times, is drawn several times.
+        """
 
 
 @dataclass(frozen=True)

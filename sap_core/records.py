@@ -104,6 +104,10 @@ class Row:
     search_budget: int | None = None
     search_seed: int | None = None
     grid_position: int | None = None  # the place that the setting has in its space
+    # data pruning
+    warm: str | None = None  # the trainer of the network that the pruner looked at
+    stage: str | None = None  # warm-up | null
+    kept_noise_rate: float | None = None  # measured on the samples that the pruner kept
     # circumstances
     precision: str = "float32"
     threads: int = 1

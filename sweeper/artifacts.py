@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sap_core.api import Fitted, Task
 from sap_core.checkpoint import load_state, save_state
@@ -23,6 +24,11 @@ def save_model(folder: Path, fitted: Fitted) -> None:
     networks = len(fitted.model.nets) if isinstance(fitted.model, Ensemble) else 0
     state = {"model": fitted.model.state_dict(), "per_sample": dict(fitted.per_sample), "networks": networks}
     save_state(folder / "model.safetensors", state)
+
+
+def one_of(model: nn.Module) -> nn.Module:
+    """The network, or the first one of an ensemble: trainers of several book the passes of each."""
+    return model.nets[0] if isinstance(model, Ensemble) else model
 
 
 def load_model(folder: Path, task: Task) -> Fitted:

@@ -24,6 +24,9 @@ from sweeper.space import Space, spread
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
 """The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
 
+WARM_UP = "warm-up"
+"""The stage of rows and cells of networks that are trained for a pruner to look at."""
+
 _COUNTS = ("num_trusted", "num_retain", "num_forget")
 _FEWEST = 8
 """A smoke run scales numbers of samples down with its images, but not below this."""
@@ -58,6 +61,14 @@ class Search:
 
 
 @dataclass(frozen=True)
+class WarmUp:
+    """How the network is trained that a pruner looks at."""
+
+    trainer: Declared
+    preprocess: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Cell:
     """What one baseline per seed is made from, and what is tuned on it."""
 
@@ -71,13 +82,24 @@ class Cell:
     searches: tuple[Search, ...]
     limit: int | None
     sampled: tuple[TrialSearch, ...] = ()  # searches other than the grid
+    warm: WarmUp | None = None  # of the network that the pruner looks at; None: it is trained as the cell is
+    stage: str | None = None  # warm-up: this cell is another one's warm-up
+
+    def warming(self) -> Cell:
+        """The cell that trains the network which this cell's pruner looks at."""
+        alone = replace(self, pruner=None, keep=None, searches=(), sampled=(), warm=None)
+        if self.warm is None or (self.warm.trainer.identity(), self.warm.preprocess) == (self.trainer.identity(), self.preprocess):
+            return alone
+        return replace(alone, trainer=self.warm.trainer, preprocess=self.warm.preprocess, stage=WARM_UP)
 
     @property
     def name(self) -> str:
         rate = self.noise_rate
         noise = self.noise.name + (f"-{rate:g}" if rate is not None else "")
         pruned = f"/{self.pruner.name}-{self.keep:g}" if self.pruner else ""
-        return f"{self.dataset.name}/{noise}/{self.model.name}/{self.trainer.name}{pruned}"
+        by = f"/warm-{self.warm.trainer.name}" if self.pruner and self.warm and self.warm.trainer.name != self.trainer.name else ""
+        stage = f"/{self.stage}" if self.stage else ""
+        return f"{self.dataset.name}/{noise}/{self.model.name}/{self.trainer.name}{pruned}{by}{stage}"
 
     @property
     def noise_rate(self) -> float | None:
@@ -104,11 +126,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     plugins, debug = config.plugins, config.debug
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
     config.evaluation.check_dataset(dataset.name, dataset.instance)
-    trainer_given = dict(composed["trainer"])
-    preprocess = _preprocess(trainer_given.pop("preprocess", None) or {}, dataset.instance.shape[0])
-    if debug.name and "epochs" in trainer_given:
-        trainer_given["epochs"] = min(debug.epochs, trainer_given["epochs"])
-    trainer = declare(trainer_given, "trainer", Trainer, plugins)
+    trainer, preprocess = _trainer(composed["trainer"], dataset, config)
     pruned = composed["pruner"].get("name") is not None
     keep = composed["_cell"].get("keep")
     if pruned and not (isinstance(keep, float) and 0 < keep < 1):
@@ -136,7 +154,17 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         searches,
         limit,
         sampled,
+        WarmUp(*_trainer(composed["_warm"], dataset, config)) if pruned and "_warm" in composed else None,
     )
+
+
+def _trainer(composed: Mapping[str, Any], dataset: Declared, config: Config) -> tuple[Declared, dict[str, Any]]:
+    """(trainer, its recipe for inputs)"""
+    given = dict(composed)
+    preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
+    if config.debug.name and "epochs" in given:
+        given["epochs"] = min(config.debug.epochs, given["epochs"])
+    return declare(given, "trainer", Trainer, config.plugins), preprocess
 
 
 def _choices(config: Config) -> list[tuple[str, Choice]]:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
-from sweeper.schema import CELL_GROUPS, GROUPS, Config, NamedSearch, Search, check_values, expand, expand_searches
+from sweeper.schema import CELL_GROUPS, GROUPS, OWN_KEYS, Config, NamedSearch, Search, check_values, expand, expand_searches
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,51 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         raw = _plain(whole)
         searches = _searches(raw["searches"], places)
         raw["searches"] = [asdict(entry) for entry in searches]
-        cells = [_compose_cell(cell, overrides, places) for cell in expand(entries)]
-    raw["cells"] = [{"keep": cell["_cell"].get("keep"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells]
+        made: Made = {}
+        cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
+    raw["cells"] = [
+        {"keep": cell["_cell"].get("keep"), "warm": cell.get("_warm"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
+    ]
     return Composed(_typed(whole, searches), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
 
 
-def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path]) -> dict[str, Any]:
+Made = dict[tuple[str, ...], dict[str, Any]]
+"""Compositions by their overrides: cells that differ in the share to keep have one."""
+
+
+def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: Made) -> dict[str, Any]:
     """One cell's plain content. The command line acts on every cell, and wins over the cell's own choice of the same key."""
     fixed = {override.key_or_group for override in overrides}
     own = _parse(_cell_lines(cell, fixed))
     _check_groups(own, places)
-    lines = [*own, *overrides]
+    found = _composed([*own, *overrides], places, made) | {"_cell": dict(cell)}
+    return found | {"_warm": _warm_trainer(cell, overrides, places, made)} if any(key.split(".")[0] == "warm" for key in cell) else found
+
+
+def _composed(lines: Sequence[Override], places: Sequence[Path], made: Made) -> dict[str, Any]:
+    key = tuple(_lines(lines))
     try:
-        return _plain(_compose(lines, places)) | {"_cell": dict(cell)}
+        if key not in made:
+            made[key] = _plain(_compose(lines, places))
+        return made[key]
     except UserError:
         _check_keys(lines, _compose([*filter(_is_group, lines)], places))  # names the bad key, where that is what is wrong
         raise
+
+
+def _warm_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: Made) -> dict[str, Any]:
+    """The trainer of the network that a pruner looks at: the cell's own (or the one that `warm` names), with what `warm.FIELD` says.
+
+    Fields that the experiment or the command line give the trainer hold for it, too; the command line's choice of a trainer does not.
+    """
+    chosen = {} if cell.get("warm") is None else {"trainer": cell["warm"]}
+    named = {key: value for key, value in cell.items() if key.split(".")[0] == "trainer"} | chosen
+    fields = {f"trainer.{key.removeprefix('warm.')}": value for key, value in cell.items() if key.startswith("warm.")}
+    general = [override for override in overrides if not (chosen and override.key_or_group == "trainer")]
+    own, last = _parse(_cell_lines(named, {override.key_or_group for override in general})), _parse(_cell_lines(fields, set()))
+    _check_groups(own, places)
+    trainer: dict[str, Any] = _composed([*own, *general, *last], places, made)["trainer"]
+    return trainer
 
 
 def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -134,7 +163,7 @@ def _quoted_only(word: str) -> str:
 
 def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
     """A cell as overrides; the command line's own choice of the same key wins."""
-    lines = [(key, value) for key, value in cell.items() if key not in fixed and key != "keep"]
+    lines = [(key, value) for key, value in cell.items() if key not in fixed and key.split(".")[0] not in OWN_KEYS]
     return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
 
 

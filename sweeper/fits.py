@@ -20,11 +20,13 @@ COUNTS = ("num_trusted", "num_retain", "num_forget")
 
 
 def check_fits(cell: Cell) -> None:
-    """Asks the trainer and each setting of a method, where they offer `refuse(kind, network)`, and looks at all numbers of samples.
+    """Asks trainer and settings that offer `refuse(kind, network)`, a pruner that offers `refuse(trainer)`, and counts samples.
 
     Raises:
         UserError: the first part that cannot work in this cell, with the reason.
     """
+    if cell.pruner is not None and hasattr(cell.pruner.instance, "refuse"):
+        cell.pruner.instance.refuse(cell.warming().trainer.instance)
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]

@@ -15,16 +15,29 @@ from sap_core.construct import construct
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
 from sap_core.errors import StorageError, UserError
+from sap_core.evaluate import Evaluator
 from sap_core.files import save_json
 from sap_core.grid import run_family
 from sap_core.identity import canonical_json
 from sap_core.race import scored_family
 from sap_core.records import Point
-from sweeper.artifacts import claimed, load_model, on_selection, save_model
+from sweeper.artifacts import claimed, load_model, on_selection, one_of, save_model
 from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
-from sweeper.work import Place, Work, chosen_columns, counting, data_keys, facts_of, failure_of, flops_of, precision_of, prepared_for
+from sweeper.work import (
+    Columns,
+    Place,
+    Work,
+    chosen_columns,
+    counting,
+    data_keys,
+    facts_of,
+    failure_of,
+    flops_of,
+    precision_of,
+    prepared_for,
+)
 
 
 def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
@@ -56,8 +69,8 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             fitted = trainer.fit(task, run)
             scores = evaluator.baseline(fitted.model, run.meter)
-            (cost,) = run.meter.costs(*flops_of(fitted.model, prepared))
-            facts = facts_of(prepared, len(task.train))
+            (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
+            facts = facts_of(prepared, len(task.train)) | (_kept(evaluator, task.train.index) if spec.get("selection") else {})
             save_model(folder, fitted)
             curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
             meta = {
@@ -88,6 +101,7 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
             columns = {
                 **facts_of(prepared, len(selection.index)),
                 **evaluator.trusted(selection.index),
+                **_kept(evaluator, selection.index),
                 **columns_of(cost, place.device, place.device_jobs),
             }
             save_json(folder / "meta.json", {"columns": columns, "curve": points_of(cost)})
@@ -168,6 +182,12 @@ def _search(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
 _KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {
     "train": _train, "select": _select, "tune": _tune, "search": _search,
 }  # fmt: skip
+
+
+def _kept(evaluator: Evaluator, index: Tensor) -> Columns:
+    """The share of wrong labels among the samples that a pruner kept, where truth is known."""
+    right = evaluator.trusted(index).get("trusted_precision")
+    return {} if right is None else {"kept_noise_rate": 1 - right}
 
 
 def _transitions(prepared: Prepared) -> list[tuple[str, int, float]]:

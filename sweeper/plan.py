@@ -51,6 +51,9 @@ def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Finger
         for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
                 known = jobs.get(job.job_id, job)
+                if known.labels["stage"] and not job.labels["stage"]:  # some cell's warm-up is also a cell of its own
+                    known = replace(job, cells=known.cells)
+                    rows.update({row.run_id: row for row in planned})
                 jobs[job.job_id] = replace(known, cells=(*known.cells, number))
                 for row in planned:
                     rows.setdefault(row.run_id, row)
@@ -68,15 +71,16 @@ def data_key(cell: Cell) -> str:
 
 
 def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Iterator[tuple[Job, list[Planned]]]:
-    """The chain of one cell and seed: train [-> select -> train] -> tune."""
+    """The chain of one cell and seed: [train as a warm-up -> select ->] train -> tune."""
     common = _Common(config, cell, seed, found, flops_of(cell.model, cell.dataset))
-    train = common.train(None)
-    yield train
+    select = None
     if cell.pruner:
-        select = common.select(train[0])
+        warm = replace(common, cell=cell.warming()).train(None)
+        select = common.select(warm[0])
+        yield warm
         yield select
-        train = common.train(select[0])
-        yield train
+    train = common.train(select[0] if select else None)
+    yield train
     for search in cell.searches:
         yield from common.tune(train[0], search)
     for sampled in cell.sampled:
@@ -96,7 +100,8 @@ class _Common:
     def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
         """What a method is told, and the pruning of the baseline it stands on."""
         by_file = bool(getattr(self.cell.dataset.instance, "verified", ""))
-        return {"information": information_of(method, by_file), "pruner": baseline.labels["pruner"], "keep": baseline.labels["keep"]}
+        pruned = {key: baseline.labels[key] for key in ("pruner", "keep", "warm")}
+        return {"information": information_of(method, by_file), **pruned}
 
     def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
         """The baseline, on all training samples or on those a select job kept."""
@@ -107,6 +112,7 @@ class _Common:
         passes = cell.trainer.instance.forecast(Sizes(num_train, cell.sizes[1])) + self._scoring(1) + Passes(num_train)
         labels = self._labels(VANILLA, None, job_id, cell.trainer.version) | {
             "information": "none", "pruner": cell.pruner.name if select and cell.pruner else None, "keep": kept,
+            "warm": select.labels["warm"] if select else None,
         }  # fmt: skip
         run = PlannedRun(job_id, 0, cell.trainer.settings)
         return self._job(job_id, "train", spec, (run,), labels, (select.job_id,) if select else (), passes, [0])
@@ -120,6 +126,7 @@ class _Common:
         spec = {"baseline": warm.spec, "pruner": cell.pruner.entry, "keep": cell.keep}
         labels = self._labels(cell.pruner.name, None, warm.job_id, cell.pruner.version)
         labels |= {"information": "scored", "pruner": cell.pruner.name, "keep": cell.keep}
+        labels |= {"trainer": warm.labels["trainer"], "warm": warm.labels["trainer"]}
         run = PlannedRun(job_id, 0, cell.pruner.settings)
         return self._job(job_id, "select", spec, (run,), labels, (warm.job_id,), Passes(cell.sizes[0]), [0])
 
@@ -209,7 +216,8 @@ class _Common:
         return {
             "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
             "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
-            "trainer": cell.trainer.name, "pruner": None, "keep": None, "baseline_id": baseline_id, "seed": self.seed, "method": method,
+            "trainer": cell.trainer.name, "pruner": None, "keep": None, "warm": None, "stage": cell.stage,
+            "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
             "val_labels": _val_labels(cell),
             "precision": _PRECISION, "version": version, "search": None, "search_budget": None, "search_seed": None,

@@ -13,6 +13,8 @@ from sweeper.evaluation import Evaluation
 
 GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
+OWN_KEYS = ("keep", "warm")
+"""Further keys of a cell: the share that a pruner keeps, and the trainer (`warm`), or fields of it (`warm.epochs`), of what it looks at."""
 BACKENDS = ("ray", "local")
 SAVED = ("none", "best")
 """Which corrected networks are kept as files."""
@@ -204,8 +206,8 @@ def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:
         if not isinstance(entry, Mapping):
             raise UserError(f"cells holds {entry!r}; each entry maps groups to choices, as in {{dataset: digits, noise.rate: [0.1, 0.25]}}")
         for key in entry:
-            if str(key).split(".")[0] not in (*CELL_GROUPS, "keep"):
-                raise unknown("key", key, (*CELL_GROUPS, "keep", "noise.rate"), "cells")
+            if str(key).split(".")[0] not in (*CELL_GROUPS, *OWN_KEYS):
+                raise unknown("key", key, (*CELL_GROUPS, *OWN_KEYS, "noise.rate"), "cells")
         values = [value if isinstance(value, list) else [value] for value in entry.values()]
         found += [dict(zip(map(str, entry), chosen, strict=True)) for chosen in itertools.product(*values)]
     return found

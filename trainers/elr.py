@@ -45,7 +45,7 @@ class ELR:
         """As `SGD.fit`; classification only."""
         targets_UC = torch.zeros(task.train.universe, task.num_outputs, device=task.device)
         fitted = self.recipe.fit_losses("elr", task, run, partial(self.losses, targets_UC=targets_UC), {"targets": targets_UC})
-        return Fitted(fitted.model, {"targets": targets_UC})
+        return Fitted(fitted.model, {**fitted.per_sample, "targets": targets_UC})
 
     def losses(self, logits_BC: Tensor, batch: Batch, moment: Moment, targets_UC: Tensor) -> Tensor:
         """(B,) regularised losses; the batch's targets are moved first, in place."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,6 +18,38 @@ from sap_core.cost import CostMeter
 from sap_core.errors import UserError
 from trainers.loop import Report
 from trainers.losses import Loss
+
+FORGOTTEN = "forgotten"
+"""The name under which trainers hand out forgetting events (`Fitted.per_sample`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What became of each sample's prediction, mini-batch by mini-batch. Changed in place; part of every checkpoint.
+
+    A forgetting event (Toneva et al., ICLR 2019) is a sample that was right when it was last seen and is wrong now.
+    """
+
+    forgotten: Tensor  # (U,) int32: forgetting events; -1 for samples that were never right
+    right: Tensor  # (U,) bool: was it right when it was last seen?
+
+    @classmethod
+    def start(cls, universe: int, device: torch.device) -> History:
+        """Nothing was seen yet."""
+        return cls(torch.full((universe,), -1, dtype=torch.int32, device=device), torch.zeros(universe, dtype=torch.bool, device=device))
+
+    def see(self, batch: Batch, outputs_BC: Tensor) -> None:
+        """Takes in the outputs of a mini-batch in train mode."""
+        place_B = batch.index.to(self.right.device)
+        right_B = outputs_BC.argmax(1) == batch.labels
+        count_B = self.forgotten[place_B] + (self.right[place_B] & ~right_B)
+        self.forgotten[place_B] = torch.where(right_B, count_B.clamp(min=0), count_B)
+        self.right[place_B] = right_B
+
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        """For checkpoints."""
+        return {FORGOTTEN: self.forgotten, "right": self.right}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +62,7 @@ class Learner:
     classes: bool  # is there an accuracy?
     meter: CostMeter
     each: Loss  # the same loss sample by sample: (outputs, labels) -> (B,)
+    history: History | None = None  # of its reports; None: nobody asks
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:
         """(B, C) outputs in train mode. `update_norm` False leaves the running statistics of batch norm as they are."""
@@ -52,6 +86,8 @@ class Learner:
         """What the curve gets of a step: the loss descended and, given the outputs of unmixed inputs, the accuracy on given labels."""
         sums: Mapping[str, Tensor] = {"loss": loss.detach() * len(batch.labels)}
         if self.classes and outputs_BC is not None:
+            if self.history is not None and batch.labels.ndim == 1:
+                self.history.see(batch, outputs_BC)
             sums = {**sums, "running_acc": (outputs_BC.argmax(1) == batch.labels).sum()}
         return Report(len(batch.labels), sums, kept)
 
@@ -67,6 +103,11 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module in tracking:
             module.track_running_stats = True  # type: ignore[assignment]
+
+
+def records_forgetting(trainer: object) -> bool:
+    """Does a trainer hand out forgetting events? Those do whose recipe trains one network on unmixed samples."""
+    return bool(getattr(type(trainer), "records_forgetting", hasattr(trainer, "recipe")))
 
 
 def classes_only(task: Task, trainer: str) -> None:

@@ -39,6 +39,7 @@ class MentorMix:
     """Mixes towards trusted samples. The samples said to be kept are those of the first judgement (v)."""
 
     version: ClassVar[int] = 1
+    records_forgetting: ClassVar[bool] = False  # its samples are mixed
 
     percentile: float = 0.85  # gamma_p
     alpha: float = 0.2  # of Beta(alpha, alpha)

@@ -29,6 +29,7 @@ class MixUp:
     """
 
     version: ClassVar[int] = 1
+    records_forgetting: ClassVar[bool] = False  # its samples are mixed
 
     alpha: float = 0.2  # of Beta(alpha, alpha): near 0 hardly mixes, 1 is uniform
     recipe: SGD = field(default=SGD(), metadata=FLAT)

@@ -21,9 +21,10 @@ from torch.optim import Optimizer
 
 from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
 from sap_core.errors import UserError, at_least
+from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
 from trainers import checks, optim
-from trainers.learner import Learner, classes_only, hard_labels
+from trainers.learner import FORGOTTEN, History, Learner, classes_only, hard_labels
 from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
 from trainers.losses import loss_for, losses_for
 from trainers.tails import num_trimmed, trimmed
@@ -57,6 +58,7 @@ class SGD:
     """
 
     version: ClassVar[int] = 1
+    records_forgetting: ClassVar[bool] = True  # beside the network, `FORGOTTEN` says what training forgot (classes, one network)
 
     epochs: int = 350
     optimiser: Literal["sgd", "adam"] = "sgd"
@@ -143,20 +145,23 @@ class SGD:
         step: Callable[[Learners, B, Moment], Report],
         tables: Mapping[str, Tensor] | None,
         batches: Callable[[Learners, Moment], Iterable[B]],
+        together: bool = False,
     ) -> Fitted:
         """Trains `count` networks of different initialisation together, each with an optimiser of its own.
 
         `batches` makes an epoch's batches, whatever a method calls one; `self.batches(task)` are the recipe's mini-batches.
 
-        Hands out the first network, which alone is watched (`until_train_acc`, early stopping, best checkpoint, curve): correction and
-        scores are those of one network. All networks are part of every checkpoint.
+        Hands out the first network, or all `together` as an ensemble. What is handed out is watched (`until_train_acc`, early stopping,
+        best checkpoint, curve), corrected and scored. All networks are part of every checkpoint.
 
         Raises:
             UserError: as `fit`.
         """
-        learners = tuple(self._learner(task, run, which) for which in range(count))
+        history = History.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
+        learners = tuple(self._learner(task, run, which, history) for which in range(count))
         self._refuse(task, learners[0].model)
-        model, loss_of = learners[0].model, learners[0].loss
+        model = Ensemble([learner.model for learner in learners]) if together else learners[0].model
+        answering, loss_of = count if together else 1, learners[0].loss
         plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
         validation = None
         if self._validates():
@@ -174,17 +179,18 @@ class SGD:
                 plateau.see(totals.means["loss"])
             if self.until_train_acc is not None and moment.epoch % self.check_every == 0:
                 scalars["given_acc"] = given_accuracy(model, task.train)
-                run.meter.count(forwards=len(task.train))
+                run.meter.count(forwards=answering * len(task.train))
                 stop = scalars["given_acc"] >= self.until_train_acc
             if self.trim:
                 scalars["num_trimmed"] = num_trimmed(len(task.train), self.trim)
             if validation is not None:
                 out_of_patience, scalars["val_loss"] = validation.see()
-                run.meter.count(forwards=len(task.val))
+                run.meter.count(forwards=answering * len(task.val))
                 stop = stop or out_of_patience
             return End(stop, scalars)
 
-        watched = {name: table for watcher in (plateau, validation) if watcher is not None for name, table in watcher.tables.items()}
+        watchers = (plateau, validation, history)
+        watched = {name: table for watcher in watchers if watcher is not None for name, table in watcher.tables.items()}
         training = Training(
             model,
             Parts(
@@ -200,7 +206,7 @@ class SGD:
         train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
             validation.restore()
-        return Fitted(model.eval())
+        return Fitted(model.eval(), {} if history is None else {FORGOTTEN: history.forgotten})
 
     def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
         """The recipe's mini-batches: one augmented view of every training sample per epoch (`trim` leaves some out for good)."""
@@ -212,25 +218,28 @@ class SGD:
         knobs = (self.decay_epochs, self.decay_rate, self.decay_every, self.decay_after)
         return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, *knobs)
 
-    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1) -> Passes:
-        """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch."""
+    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1, answering: int = 1) -> Passes:
+        """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch.
+
+        `answering` networks are looked at in each check.
+        """
         fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
         looks = self.epochs if self._validates() else 0
         seen = self.epochs * self.num_train(sizes)
-        return Passes(forwards * seen + fits * sizes.train + looks * sizes.val, backwards * seen)
+        return Passes(forwards * seen + answering * (fits * sizes.train + looks * sizes.val), backwards * seen)
 
     def num_train(self, sizes: Sizes) -> int:
         """How many training samples an epoch sees."""
         return sizes.train - num_trimmed(sizes.train, self.trim)
 
-    def _learner(self, task: Task, run: Run, which: int) -> Learner:
+    def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
         model = task.build(which).to(task.device)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay)
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
         loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
-        return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each)
+        return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history)
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"

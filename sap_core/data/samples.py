@@ -105,19 +105,18 @@ class SampleView:
         if size < 1:
             raise ValueError(f"batch size {size} must be at least 1")
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        table = _augmentation_table(self, rng) if "augmented" in views else None
+        tables = [_augmentation_table(self, rng, number) for number in range(views.count("augmented"))]
         strongly = _strong(self, rng) if "strong" in views else None
         for which in cut(order, size):
             index = self.index[which]
             pixels = self.pixels.fetch(index).to(self.device)
-            made = {"plain": self.preprocess.normalise(pixels)}
-            if table is not None:
-                made["augmented"] = self.preprocess.normalise(_weakly(self, pixels, index, table))
-            elif "augmented" in views:
-                made["augmented"] = made["plain"]
-            if strongly is not None:
-                made["strong"] = strongly(pixels, index)
-            yield Batch(tuple(made[view] for view in views), self.labels[which].to(self.device), index)
+            plain = self.preprocess.normalise(pixels)
+            augmented = iter(
+                [plain if table is None else self.preprocess.normalise(_weakly(self, pixels, index, table)) for table in tables]
+            )
+            strong_view = None if strongly is None else strongly(pixels, index)
+            made = [next(augmented) if view == "augmented" else strong_view if view == "strong" else plain for view in views]
+            yield Batch(tuple(view for view in made if view is not None), self.labels[which].to(self.device), index)
 
 
 def how_many(n: Amount, there: int) -> int:
@@ -165,13 +164,13 @@ def _strong(samples: SampleView, rng: Stream | None) -> Callable[[Tensor, Tensor
     return made
 
 
-def _augmentation_table(samples: SampleView, rng: Stream | None) -> Table | None:
-    """(flip, top, left) for every sample of the universe in this epoch; None when the recipe augments nothing."""
+def _augmentation_table(samples: SampleView, rng: Stream | None, number: int = 0) -> Table | None:
+    """(flip, top, left) for every sample of the universe in this epoch, for view `number` of its kind; None when nothing is augmented."""
     if samples.preprocess.augment == "none":
         return None
     if rng is None:
         raise ValueError("augmented batches need a random stream; pass rng, or ask for the 'plain' view")
-    generator = rng.child("augment").generator()
+    generator = rng.child("augment", *([number] if number else [])).generator()
     flip = torch.rand(samples.universe, generator=generator) < 0.5
     offsets = torch.randint(0, 2 * samples.preprocess.padding + 1, (2, samples.universe), generator=generator)
     return flip, offsets[0], offsets[1]

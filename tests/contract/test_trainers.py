@@ -32,6 +32,9 @@ WATCHED = {
     "until_train_acc": 2.0, "check_every": 2,
 }  # fmt: skip
 RECIPES = {"short": SHORT, "watched": WATCHED}
+BOUNDS = {"dividemix"}  # how many passes it makes depends on how many samples it trusts
+SCALED = {"dividemix": {"warmup_epochs": 1}, "elr_plus": {"decay_steps": 20}}  # to a few epochs
+VARIANTS = {"label_smoothing", "sop_plus"}  # gls with another rate, sop with other weights
 NEEDED = {"gls": {"warmup_epochs": 5}}  # its loss has no lower bound: from the first step on, it drives these networks apart
 MADE_BY_THE_PLATFORM = ("name", "_target_", "defaults", "preprocess")
 
@@ -47,7 +50,8 @@ def content(name):
 
 def make(name, **changes):
     file = content(name)
-    settings = {key: value for key, value in file.items() if key not in MADE_BY_THE_PLATFORM} | changes
+    scaled = SCALED.get(name, {}) if changes else {}
+    settings = {key: value for key, value in file.items() if key not in MADE_BY_THE_PLATFORM} | scaled | changes
     return construct({"target": file["_target_"], "settings": settings})
 
 
@@ -86,8 +90,8 @@ def test_file_names_itself_and_its_trainer_keeps_the_interface(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_states_its_classs_defaults(name):
-    """So that an id does not depend on whether a key was written down. (label_smoothing is gls with another rate.)"""
-    if name != "label_smoothing":
+    """So that an id does not depend on whether a key was written down."""
+    if name not in VARIANTS:
         assert make(name) == type(make(name))()
 
 
@@ -130,7 +134,12 @@ def test_forecast_is_what_the_meter_counts(toys, name, recipe):
     trainer.fit(task_for(toys, trainer), run)
     forecast = trainer.forecast(Sizes(train=80, val=20))
     assert len(run.curve) == SHORT["epochs"]
-    assert toys.passes(run) == (forecast.forwards, forecast.backwards)
+    forwards, backwards = toys.passes(run)
+    if name in BOUNDS:
+        assert forecast.forwards / 2 < forwards <= forecast.forwards
+        assert forecast.backwards / 2 < backwards <= forecast.backwards
+    else:
+        assert (forwards, backwards) == (forecast.forwards, forecast.backwards)
     assert {piece.phase for piece in run.meter.pieces} == {"train"}
 
 
@@ -144,7 +153,8 @@ def test_bits_depend_on_the_seed_and_global_randomness_is_left_alone(toys, name)
     assert torch.equal(state, torch.random.get_rng_state())
     toys.assert_same_bits(one, two)
     other = toys.weights(trainer.fit(toys.make_task("dropout", seed=5), PlainRun()).model)
-    assert not torch.equal(one["head.weight"], other["head.weight"])
+    head = next(key for key in one if key.endswith("head.weight"))
+    assert not torch.equal(one[head], other[head])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -160,7 +170,7 @@ def test_it_learns(toys, name):
     with torch.no_grad():
         right = float((model(batch.inputs).argmax(1) == truth).double().mean())
     assert right > 0.6
-    if name not in ("gls", "mentornet", "mentormix"):  # their losses are masked in burn-in, or have no floor at 0
+    if name not in ("gls", "mentornet", "mentormix", "dividemix"):  # losses that burn-in masks, without a floor at 0, or of a warm-up first
         assert run.curve[-1]["loss"] < run.curve[0]["loss"]
 
 

@@ -63,7 +63,8 @@ def test_its_dry_run_says_what_it_will_be_and_every_method_fits(name, shipped):
             check_fits(cell)
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in one.cells)
     said = describe(one.plan.jobs, one.plan.rows, parameters, 1.0e10, "cpu")
-    assert f"{len(one.cells)} cells, {len(one.config.seeds)} seeds" in said
+    assert f" cells, {len(one.config.seeds)} seeds: {len(one.plan.jobs)} jobs, {len(one.plan.rows)} rows" in said
+    assert {cell.name for cell in one.cells} <= {row.cell for row in one.plan.rows}
     for cell in one.cells:
         for search in cell.searches:
             assert re.search(rf"^{search.name} +{len(search.settings)} \({len(set(search.distinct))} distinct\)", said, re.M), search.name
@@ -82,8 +83,7 @@ def test_budgets_fit_the_data(name, shipped):
     """A setting that asks for more samples than a split can hold would fail after hours of training."""
     for cell in shipped(name).cells:
         train, val, _ = cell.sizes
-        asked = cell.wrong_share if cell.noise_rate is None else cell.noise_rate
-        wrong = train * asked * (0.4 if cell.noise.name == "asymmetric" else 0.95)  # CIFAR-10 confuses half of its classes
+        wrong = train * cell.wrong_share * (0.4 if cell.noise.name == "asymmetric" else 0.95)  # CIFAR-10 confuses half of its classes
         right = 0.95 * train * (1 - cell.wrong_share)
         rest = train * (1 - cell.wrong_share) - 3 * (train * cell.wrong_share) ** 0.5  # noise is drawn over training and validation
         for search in cell.searches:
@@ -131,9 +131,7 @@ def shrunken(setting, **values):
     return replace(setting, **{name: value for name, value in values.items() if name in {item.name for item in fields(setting)}})
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE and "small" not in name else []) for name in RUN]
-)
+@pytest.mark.parametrize("name", [pytest.param(*one.values, marks=[pytest.mark.slow] if large(*one.values) else one.marks) for one in RUN])
 def test_one_cell_trains_and_is_corrected_on_two_batches(name, shipped):
     cell = shipped(name).cells[0]
     task = made_up(cell)

@@ -139,6 +139,52 @@ def test_the_longest_chain(plan_of):
     assert not {run.run_id for run in plain.runs} & {run.run_id for run in tune.runs}
 
 
+PRUNED = "cells=[{pruner: [uniform, margin], keep: [0.3, 0.5], warm: elr, warm.epochs: 10, warm.beta: 0.8, trainer: [sgd, elr]}]"
+
+
+def test_a_stage_is_computed_once_however_many_selections_use_it(plan_of):
+    """One warm-up with a trainer and epochs of its own; one selection per pruner and share, for both trainers that learn from it."""
+    plan = plan_of("experiment=demo", PRUNED, "seeds=[1]", "methods=[]").plan
+    warm, *others = plan.jobs
+    assert (warm.labels["trainer"], warm.labels["stage"], warm.labels["pruner"]) == ("elr", "warm-up", None)
+    assert warm.spec["trainer"]["settings"]["epochs"] == 10
+    assert warm.spec["trainer"]["settings"]["beta"] == 0.8
+    assert warm.spec["trainer"]["settings"]["learning_rate"] == 2.0e-2, "what the experiment says of the trainer holds for both"
+    selects = [job for job in others if job.kind == "select"]
+    finals = [job for job in others if job.kind == "train"]
+    assert len(selects) == 4
+    assert len(finals) == 8
+    assert {job.parents for job in selects} == {(warm.job_id,)}
+    assert sorted(job.parents for job in finals) == sorted([(job.job_id,) for job in selects] * 2)
+    assert {(job.labels["trainer"], job.labels["warm"], job.labels["stage"]) for job in finals} == {
+        ("sgd", "elr", None),
+        ("elr", "elr", None),
+    }
+    assert {job.spec["trainer"]["settings"]["epochs"] for job in finals} == {100}
+    assert {job.labels["trainer"] for job in selects} == {"elr"}
+    cells = [row.cell for row in plan.rows if row.kind == "train"]
+    assert len(set(cells)) == 9, "a warm-up is no member of the cells that it is for"
+    assert "digits/symmetric-0.25/small_cnn/sgd/margin-0.3/warm-elr" in cells
+    assert "digits/symmetric-0.25/small_cnn/elr/warm-up" in cells
+
+
+def test_a_warm_up_that_is_also_a_baseline_counts_as_one(plan_of):
+    cells = "cells=[{pruner: uniform, keep: 0.3, warm.epochs: 10, trainer: sgd}, {trainer: sgd, trainer.epochs: 10}]"
+    plan = plan_of("experiment=demo", cells, "seeds=[1]", "methods=[]").plan
+    stages = {(job.kind, job.spec.get("trainer", {}).get("settings", {}).get("epochs")): job.labels["stage"] for job in plan.jobs}
+    assert stages == {("train", 10): None, ("select", None): None, ("train", 100): None}
+    same = plan_of("experiment=demo", "cells=[{pruner: uniform, keep: 0.3, warm: sgd}]", "seeds=[1]", "methods=[]").plan
+    bare = plan_of("experiment=demo", "cells=[{pruner: uniform, keep: 0.3}]", "seeds=[1]", "methods=[]").plan
+    assert [job.job_id for job in same.jobs] == [job.job_id for job in bare.jobs]
+
+
+def test_the_command_lines_trainer_is_for_the_selection_not_for_the_warm_up(plan_of):
+    plan = plan_of("experiment=demo", PRUNED, "trainer=gce", "trainer.epochs=20", "seeds=[1]", "methods=[]").plan
+    assert {(job.labels["trainer"], job.spec["trainer"]["settings"]["epochs"]) for job in plan.jobs if job.kind == "train"} == {
+        ("elr", 10), ("gce", 20),
+    }  # fmt: skip
+
+
 def test_each_cells_first_seed_stands_before_any_second_seed(table1):
     places = {}
     for place, row in enumerate(table1.plan.rows):

@@ -15,6 +15,6 @@ from sap_core.data.noise.sign_flip import SignFlip
 from sap_core.data.noise.symmetric import Symmetric
 
 __all__ = [
-    "Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "Interclass", "LinearTargets", "NoNoise", "Outliers",
-    "PairFlip", "Patch", "SignFlip", "Symmetric",
+    "Asymmetric", "Classifier", "Hierarchical", "Human", "InstanceDependent", "Interclass", "LinearTargets", "NoNoise",
+    "Outliers", "PairFlip", "Patch", "SignFlip", "Symmetric",
 ]  # fmt: skip

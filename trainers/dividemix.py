@@ -1,0 +1,247 @@
+"""DivideMix: two networks, each of which says which labels the other may trust; the others are guessed, and all of it is mixed.
+
+Li, Socher and Hoi, "DivideMix: learning with noisy labels as semi-supervised learning", ICLR 2020. Reference:
+github.com/LiJunnan1992/DivideMix. A warm-up with cross-entropy, then in every epoch, for each network:
+
+    losses of all samples under the other network, scaled to [0, 1] -> a mixture of two Gaussians -> w, the posterior of the lower one
+    X = samples with w > threshold, U = the rest.  Per mini-batch of X and one as large of U, two views of each:
+    t_x = sharpen(w y + (1 - w) p)         p: the mean of the network's own predictions on both views (co-refinement)
+    t_u = sharpen(mean of both networks' predictions on both views)                                     (co-guessing)
+    l ~ Beta(alpha, alpha), l <- max(l, 1 - l);  inputs and targets of [x, x', u, u'] mixed with a random permutation   (MixMatch)
+    L = CE on the x part + lambda_u ramp * mean squared error of probabilities on the u part + sum_c (1/C) log((1/C) / mean p_c)
+
+sharpen(p) = p^(1/T), normalised; ramp grows from 0 to 1 over 16 epochs after the warm-up. With lambda_u = 0 the u part of the mix is not
+looked at (the reference's scripts for Clothing1M and WebVision). `confidence_penalty` adds mean sum p log p in the warm-up (for asymmetric
+noise). `remember` epochs of losses are averaged (5 in the reference at 90 % noise).
+
+Deviations: in the warm-up both networks see the same mini-batches, of the recipe's size (the reference: twice that); passes that only make
+targets leave batch norm's running statistics alone; where no sample is trusted the epoch is one of the warm-up, where all are, there is no
+u part (the reference fails); epochs are not cut to 1,000 class-balanced batches (Clothing1M); the two answer with the mean of their logits.
+
+Shapes: N samples, B batch, C classes, M mixed samples, U universe.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sap_core.api import Batch, Fitted, Passes, Run, Samples, Sizes, Task, View
+from sap_core.errors import UserError, at_least
+from sap_core.models.modes import evaluating
+from sap_core.seeding import Stream
+from trainers import checks, draws
+from trainers.learner import Learner, classes_only, hard_labels
+from trainers.loop import Moment, Report
+from trainers.sgd import FLAT, SGD, Learners
+
+RAMP_EPOCHS = 16
+VIEWS: tuple[View, ...] = ("augmented", "augmented")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step's material: which networks learn, from labelled samples with their trust (B,), and from unlabelled ones."""
+
+    networks: tuple[int, ...]  # both in the warm-up
+    labelled: Batch
+    trust: Tensor | None = None  # None: cross-entropy alone
+    unlabelled: Batch | None = None
+    passed: float = 0.0  # the share of the epoch that lies behind
+
+
+@dataclass(frozen=True)
+class DivideMix:
+    """Two networks, handed out as an ensemble. `Fitted.per_sample["trust"]` (U, 2): the last epoch's w under each of them."""
+
+    version: ClassVar[int] = 1
+    records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
+    forecast_is_bound: ClassVar[bool] = True
+
+    warmup_epochs: int = 10
+    alpha: float = 4.0
+    temperature: float = 0.5
+    threshold: float = 0.5
+    lambda_u: float = 25.0
+    confidence_penalty: bool = False
+    remember: int = 1
+    recipe: SGD = field(default=SGD(), metadata=FLAT)
+
+    def __post_init__(self) -> None:
+        at_least("trainer", 0, lambda_u=self.lambda_u)
+        at_least("trainer", 1, warmup_epochs=self.warmup_epochs, remember=self.remember)
+        checks.within("trainer", "(0, inf)", alpha=self.alpha, temperature=self.temperature)
+        checks.within("trainer", "(0, 1)", threshold=self.threshold)
+        if self.recipe.trim:
+            raise UserError("trainer.trim leaves samples out by their targets, and dividemix divides classes; set trainer.trim=0")
+
+    def fit(self, task: Task, run: Run) -> Fitted:
+        """As `SGD.fit`; classification only.
+
+        Raises:
+            FloatingPointError: a loss is not finite when samples are divided: the network has diverged.
+        """
+        classes_only(task, "dividemix")
+        universe = task.train.universe
+        losses = torch.zeros(self.remember, universe, 2, dtype=torch.float64)  # of the last epochs, newest first
+        trust = torch.zeros(universe, 2, dtype=torch.float64)
+
+        def step(learners: Learners, work: Work, moment: Moment) -> Report:
+            hard_labels(work.labelled, "dividemix")
+            if work.trust is None:
+                return self.warm_up([learners[which] for which in work.networks], work.labelled)
+            return self.mix(learners, work, moment)
+
+        def batches(learners: Learners, moment: Moment) -> Iterator[Work]:
+            if moment.epoch <= self.warmup_epochs:
+                yield from self._all(task, moment.rng)
+                return
+            losses.copy_(losses.roll(1, 0))
+            losses[0] = self.look(learners, task.train)
+            known = min(self.remember, moment.epoch - self.warmup_epochs)
+            for which in range(2):
+                scored_N = losses[:known, task.train.index, which].mean(0)
+                trust[task.train.index, which] = low_component(scored_N, moment.rng.child("mixture", which))
+            yield from self._divided(task, trust, moment.rng)
+
+        fitted = self.recipe.fit_networks(2, task, run, step, {"losses": losses, "trust": trust}, batches, together=True)
+        return Fitted(fitted.model, {"trust": trust})
+
+    def look(self, learners: Learners, samples: Samples) -> Tensor:
+        """(U, 2) cross-entropy of every sample under each network, plain views, evaluation mode; 0 for others."""
+        losses_U2 = torch.zeros(samples.universe, 2, dtype=torch.float64)
+        for batch in samples.batches(2 * self.recipe.batch_size):
+            for which, learner in enumerate(learners):
+                with evaluating(learner.model):
+                    logits_BC = learner.forward(batch.inputs)
+                losses_U2[batch.index, which] = functional.cross_entropy(logits_BC.double(), batch.labels, reduction="none").cpu()
+        return losses_U2
+
+    def warm_up(self, learners: Sequence[Learner], batch: Batch) -> Report:
+        """A step of each network on the given labels."""
+        losses = []
+        for learner in learners:
+            logits_BC = learner.forward(batch.inputs)
+            loss = functional.cross_entropy(logits_BC, batch.labels)
+            if self.confidence_penalty:
+                loss = loss + (logits_BC.softmax(1) * logits_BC.log_softmax(1)).sum(1).mean()
+            learner.descend(loss, len(batch.labels))
+            losses.append(loss.detach())
+        return learners[0].report(batch, torch.stack(losses).mean())
+
+    def mix(self, learners: Learners, work: Work, moment: Moment) -> Report:
+        """A step of one network on labelled and unlabelled samples, re-labelled and mixed."""
+        (which,) = work.networks
+        own, other, labelled = learners[which], learners[1 - which], work.labelled
+        assert work.trust is not None
+        with torch.no_grad():
+            parts, targets = list(labelled.views), [self.refine(own, labelled, work.trust)] * 2
+            if work.unlabelled is not None:
+                parts, targets = [*parts, *work.unlabelled.views], [*targets, *[self.guess(own, other, work.unlabelled)] * 2]
+        inputs_M, targets_MC = torch.cat(parts), torch.cat(targets)
+        share = float(draws.beta(moment.rng.child("mix"), self.alpha, 1))
+        share = max(share, 1 - share)
+        partner_M = moment.rng.child("partner").permutation(len(inputs_M)).to(inputs_M.device)
+        count = 2 * len(labelled.labels)
+        looked_at = slice(0, len(inputs_M) if self.lambda_u else count)
+        mixed_M = (share * inputs_M + (1 - share) * inputs_M[partner_M])[looked_at]
+        mixed_MC = (share * targets_MC + (1 - share) * targets_MC[partner_M])[looked_at]
+        logits_MC = own.forward(mixed_M)
+        ramp = min(max((moment.epoch - 1 + work.passed - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
+        loss = self.loss(logits_MC, mixed_MC, count, ramp)
+        own.descend(loss, len(mixed_M))
+        return own.report(labelled, loss, kept=None if which else labelled.index)
+
+    def refine(self, own: Learner, batch: Batch, trust_B: Tensor) -> Tensor:
+        """(B, C) targets of labelled samples."""
+        p_BC = torch.stack([own.forward(view, update_norm=False).softmax(1) for view in batch.views]).mean(0)
+        y_BC = functional.one_hot(batch.labels, p_BC.shape[1]).to(p_BC)
+        trust_B1 = trust_B.to(p_BC)[:, None]
+        return sharpened(trust_B1 * y_BC + (1 - trust_B1) * p_BC, self.temperature)
+
+    def guess(self, own: Learner, other: Learner, batch: Batch) -> Tensor:
+        """(B, C) targets of unlabelled samples. The other network is in evaluation mode."""
+        said = [own.forward(view, update_norm=False).softmax(1) for view in batch.views]
+        with evaluating(other.model):
+            said += [other.forward(view).softmax(1) for view in batch.views]
+        return sharpened(torch.stack(said).mean(0), self.temperature)
+
+    def loss(self, logits_MC: Tensor, targets_MC: Tensor, count: int, ramp: float) -> Tensor:
+        """The loss above, the first `count` samples being the x part."""
+        p_MC = logits_MC.softmax(1)
+        loss = -(targets_MC[:count] * logits_MC[:count].log_softmax(1)).sum(1).mean()
+        if len(logits_MC) > count:
+            loss = loss + self.lambda_u * ramp * (p_MC[count:] - targets_MC[count:]).square().mean()
+        prior = 1 / logits_MC.shape[1]
+        return loss + (prior * (prior / p_MC.mean(0)).log()).sum()
+
+    def forecast(self, sizes: Sizes) -> Passes:
+        """At most: all but one sample labelled, and as many unlabelled ones beside them."""
+        epochs = self.recipe.epochs
+        plain, size = min(self.warmup_epochs, epochs), self.recipe.batch_size
+        beside = -(-sizes.train // size) * (size + 1)  # a batch may be larger by one
+        mixed = 2 * (epochs - plain)
+        passes = self.recipe.forecast(sizes, forwards=0, backwards=0, answering=2)
+        passes += Passes(2 * plain * sizes.train, 2 * plain * sizes.train)
+        return passes + Passes(mixed * (5 * sizes.train + 6 * beside), mixed * 2 * (sizes.train + beside))
+
+    def _all(self, task: Task, rng: Stream) -> Iterator[Work]:
+        for batch in task.train.batches(self.recipe.batch_size, rng, ("augmented",)):
+            yield Work((0, 1), batch)
+
+    def _divided(self, task: Task, trust_U2: Tensor, rng: Stream) -> Iterator[Work]:
+        """First all steps of one network, then those of the other, each divided by the other."""
+        size = self.recipe.batch_size
+        for which in range(2):
+            trust_N = trust_U2[task.train.index, 1 - which]
+            chosen_N = trust_N > self.threshold
+            mine = rng.child("network", which)
+            if not bool(chosen_N.any()):
+                yield from (Work((which,), work.labelled) for work in self._all(task, mine))
+                continue
+            labelled = task.train.subset(chosen_N.nonzero().squeeze(1))
+            rest = _again_and_again(task.train.subset((~chosen_N).nonzero().squeeze(1)), size, mine.child("unlabelled"))
+            steps = max(1, -(-len(labelled) // size))
+            for number, batch in enumerate(labelled.batches(size, mine.child("labelled"), VIEWS)):
+                trust_B = trust_U2[batch.index, 1 - which].to(batch.labels.device)
+                yield Work((which,), batch, trust_B, next(rest, None), number / steps)
+
+
+def _again_and_again(samples: Samples, size: int, rng: Stream) -> Iterator[Batch]:
+    """Mini-batches without end, in a new order each time; none where there are no samples."""
+    lap = 0
+    while len(samples):
+        yield from samples.batches(size, rng.child(lap), VIEWS)
+        lap += 1
+
+
+def sharpened(p_BC: Tensor, temperature: float) -> Tensor:
+    """(B, C) probabilities to the power of 1 / temperature, normalised."""
+    powers_BC = p_BC ** (1 / temperature)
+    return powers_BC / powers_BC.sum(1, keepdim=True)
+
+
+def low_component(losses_N: Tensor, rng: Stream) -> Tensor:
+    """(N,) the probability that a loss comes from the lower of two Gaussians, which are fitted by scikit-learn to the losses' range [0, 1].
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    if not losses_N.isfinite().all():
+        raise FloatingPointError("a network's loss is not finite on some training samples, so it has diverged")
+    lowest, highest = losses_N.min(), losses_N.max()
+    scaled = ((losses_N - lowest) / (highest - lowest).clamp(min=1e-12))[:, None].numpy()
+    mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=rng.number() % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten rounds are the method's; and losses may all be equal
+        mixture.fit(scaled)
+    return torch.from_numpy(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])

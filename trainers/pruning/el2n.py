@@ -1,0 +1,44 @@
+"""Data pruning by EL2N: the samples with the largest error vector early in training.
+
+Paul, Ganguli and Dziugaite, "Deep learning on a data diet: finding important examples early in training", NeurIPS 2021: the norm of p - y,
+averaged over networks; highest first. Deviation: the paper averages ten networks of different starts; here it is those that the warm-up
+trained (one, or the two of co-training methods). Its square is the score of PRL.
+
+Shapes: K networks, N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import at_least
+from trainers.pruning.reading import best, read, share
+
+
+@dataclass(frozen=True)
+class EL2N:
+    """Keeps the samples with the highest ||p - y||."""
+
+    version: ClassVar[int] = 1
+
+    balance: bool = False  # keep the classes' own proportions, by given label
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,) in [0, sqrt 2].
+
+        Raises:
+            UserError: see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        count = share("el2n", keep, len(task.train))
+        with run.meter("select"):
+            reading = read("el2n", task, warm, self.batch_size, run)
+            score_N = reading.errors().norm(dim=2).mean(0)
+            kept = best(score_N, count, reading.labels if self.balance else None)
+        return Selection(task.train.index[kept].sort().values, score_N)

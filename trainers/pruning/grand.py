@@ -1,0 +1,46 @@
+"""Data pruning by GraNd: the samples with the largest gradient early in training.
+
+Paul, Ganguli and Dziugaite, "Deep learning on a data diet: finding important examples early in training", NeurIPS 2021: the norm of a
+sample's gradient, averaged over networks; highest first. Deviations: of the last linear layer's weights and bias alone, as in DeepCore and
+in Prune4ReL's benchmark, where it is ||p - y|| sqrt(1 + ||e||^2) for the layer's input e; and averaged over the networks that the warm-up
+trained (one or two), not over ten of different starts.
+
+Shapes: K networks, N samples, C classes, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import at_least
+from trainers.pruning.reading import best, joined, read, share
+
+
+@dataclass(frozen=True)
+class GraNd:
+    """Keeps the samples with the largest last-layer gradient."""
+
+    version: ClassVar[int] = 1
+
+    balance: bool = False  # keep the classes' own proportions, by given label
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,) is the norm.
+
+        Raises:
+            UserError: see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        count = share("grand", keep, len(task.train))
+        with run.meter("select"):
+            reading = read("grand", task, warm, self.batch_size, run)
+            norms = zip(reading.errors().norm(dim=2), reading.features_of, strict=True)
+            score_N = joined([error_N * (1 + each_ND.double().square().sum(1)).sqrt() for error_N, each_ND in norms])
+            kept = best(score_N, count, reading.labels if self.balance else None)
+        return Selection(task.train.index[kept].sort().values, score_N)

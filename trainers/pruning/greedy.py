@@ -1,0 +1,147 @@
+"""Prune4ReL's greedy step, with similarities made when they are needed: memory grows with N, not with N x N.
+
+    u_i   = sum over kept s with sim(i, s) > tau of sim(i, s) c_s          the neighbourhood confidence, 0 at the start
+    gain_i = tanh((u_i + c_i) / eta) - tanh(u_i / eta)
+    keep the sample with the highest gain (of the class whose turn it is), move every u, and so on
+
+Exact, and cheaper than moving every u after every pick: a class's u is only looked at when its turn comes, so what was kept since its last
+turn is then taken in at once, as one product of matrices, in blocks. Gains are compared by their logarithms, in a form that does not
+cancel: tanh(x + y) - tanh(x) = sinh(y) / (cosh(x + y) cosh(x)). The plain difference is 0 for x above 19, and the order of samples
+would then choose.
+
+Shapes: N samples, D features, R rows of a block, P samples kept since a class's last turn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROWS, PICKS = 16_384, 1_024
+"""The largest block of similarities that is held: 64 MiB in float32."""
+
+UNEVEN = 1.5
+"""Classes stop taking turns when one has given this many times what the first exhausted class had."""
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""(R, D) and (P, D) -> (R, P)"""
+
+
+def cosine(one_RD: Tensor, other_PD: Tensor) -> Tensor:
+    """(R, P) in [0, 1]: (1 + cos) / 2 of rows of length 1."""
+    return (one_RD @ other_PD.mT).add_(1).mul_(0.5)
+
+
+def inverse_distance(one_RD: Tensor, other_PD: Tensor) -> Tensor:
+    """(R, P) in [0, 10]: 1 / (d + 0.1) - 0.1 of Euclidean distances d."""
+    squares_RP = one_RD.square().sum(1, keepdim=True) + other_PD.square().sum(1) - 2 * one_RD @ other_PD.mT
+    return (1 / (squares_RP.clamp_(min=0).sqrt_() + 0.1) - 0.1).clamp_(0, 10)
+
+
+def log_gain(u: Tensor, c: Tensor) -> Tensor:
+    """log(tanh(u + c) - tanh(u)) for u, c >= 0 (both already divided by eta); -inf where c is 0."""
+    log_sinh = c + torch.log(-torch.expm1(-2 * c)) - math.log(2)
+    return log_sinh - _log_cosh(u + c) - _log_cosh(u)
+
+
+def _log_cosh(x: Tensor) -> Tensor:
+    return x + torch.log1p(torch.exp(-2 * x)) - math.log(2)
+
+
+@dataclass
+class _Class:
+    """Samples that take turns together: rows first..last of the sorted samples, and how many picks their u has taken in."""
+
+    first: int
+    last: int
+    taken_in: int = 0
+    given: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first
+
+
+class _Greedy:
+    """The state of one selection, samples sorted by class."""
+
+    def __init__(self, features_ND: Tensor, confidence_N: Tensor, similarity: Similarity, tau: float, eta: float) -> None:
+        self.features, self.similarity, self.tau, self.eta = features_ND, similarity, tau, eta
+        self.confidence = confidence_N.double()
+        self.weight = confidence_N.to(features_ND.dtype)
+        self.u = torch.zeros_like(self.confidence)
+        self.log_gain = log_gain(self.u, self.confidence / eta)
+        self.free = torch.ones(len(features_ND), dtype=torch.bool)
+        self.picks: list[int] = []
+
+    def pick(self, turn: _Class) -> None:
+        """Keeps the free sample of the class with the highest gain."""
+        self.take_in(turn)
+        rows = slice(turn.first, turn.last)
+        chosen = turn.first + int(self.log_gain[rows].argmax())
+        if not self.free[chosen]:  # every free one gains nothing at all (confidence 0): the first of them
+            chosen = turn.first + int(self.free[rows].nonzero()[0])
+        self.picks.append(chosen)
+        self.free[chosen] = False
+        self.log_gain[chosen] = -math.inf
+        turn.given += 1
+
+    def take_in(self, turn: _Class) -> None:
+        """Moves the class's u by all that was kept since its last turn."""
+        new = torch.tensor(self.picks[turn.taken_in :], dtype=torch.int64)
+        for picks_P in new.split(PICKS):
+            kept_PD, weight_P = self.features[picks_P], self.weight[picks_P]
+            for first in range(turn.first, turn.last, ROWS):
+                rows = slice(first, min(first + ROWS, turn.last))
+                sim_RP = self.similarity(self.features[rows], kept_PD)
+                sim_RP.masked_fill_(sim_RP <= self.tau, 0)
+                added_R = (sim_RP @ weight_P).double()
+                moved = first + added_R.nonzero().squeeze(1)
+                self.u[moved] += added_R[moved - first]
+                gains = log_gain(self.u[moved] / self.eta, self.confidence[moved] / self.eta)
+                self.log_gain[moved] = gains.masked_fill(~self.free[moved], -math.inf)
+        turn.taken_in = len(self.picks)
+
+
+def greedy(
+    features_ND: Tensor, confidence_N: Tensor, count: int, similarity: Similarity, tau: float, eta: float, labels_N: Tensor | None = None
+) -> Tensor:
+    """(count,) positions in the order in which they are kept.
+
+    With labels, classes take turns. A class that has nothing left drops out; from the second on that does so, all turns end (from then on
+    the best of all samples is kept) if the next class has given more than `UNEVEN` times what the first one to drop out had.
+    """
+    order = torch.arange(len(features_ND)) if labels_N is None else labels_N.argsort(stable=True)
+    sorted_ND = features_ND if labels_N is None else features_ND[order]
+    state = _Greedy(sorted_ND, confidence_N[order], similarity, tau, eta)
+    everything = _Class(0, len(order))
+    turns = [everything] if labels_N is None else _classes(labels_N)
+    smallest: int | None = None
+    turn = 0
+    while len(state.picks) < count:
+        if turn >= len(turns):
+            turn = 0
+        current = turns[turn]
+        if current.given < current.size or current is everything:
+            state.pick(current)
+            turn += 1
+            continue
+        del turns[turn]
+        following = turns[turn % len(turns)]
+        if smallest is None:
+            smallest = current.size
+        elif following.given > UNEVEN * smallest:
+            for each in turns:
+                state.take_in(each)
+            everything.taken_in, turns, turn = len(state.picks), [everything], 0
+    return order[torch.tensor(state.picks, dtype=torch.int64)]
+
+
+def _classes(labels_N: Tensor) -> list[_Class]:
+    sizes = [size for size in labels_N.bincount().tolist() if size]
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    return [_Class(end - size, end) for size, end in zip(sizes, ends, strict=True)]

@@ -1,0 +1,44 @@
+"""Data pruning by small margins: the samples between the network's two likeliest classes.
+
+The margin rule of active learning (Scheffer, Decomain and Wrobel 2001) as a selector of data, as in Coleman et al., "Selection via proxy",
+ICLR 2020, and in Prune4ReL's comparison: lowest p1 - p2. Given labels are not looked at but for `balance`.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import at_least
+from trainers.pruning.prune4rel import confidence
+from trainers.pruning.reading import best, read, share
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Keeps the samples with the smallest margin."""
+
+    version: ClassVar[int] = 1
+
+    balance: bool = False  # keep the classes' own proportions, by given label
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,) is the margin's negative.
+
+        Raises:
+            UserError: see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        count = share("margin", keep, len(task.train))
+        with run.meter("select"):
+            reading = read("margin", task, warm, self.batch_size, run)
+            score_N = -confidence(reading.probabilities, "margin")
+            kept = best(score_N, count, reading.labels if self.balance else None)
+        return Selection(task.train.index[kept].sort().values, score_N)

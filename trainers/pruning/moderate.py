@@ -1,0 +1,52 @@
+"""Data pruning by moderate distances: the samples that lie neither next to their class's centre nor far from it.
+
+Xia, Liu, Yu, Shen, Han and Liu, "Moderate coreset: a universal method of data selection for real-world data-efficient deep learning", ICLR
+2023: the distance of a sample's feature to the median feature of its (given) class; of all samples, those whose distances lie around the
+median distance. In Prune4ReL's form: ranks from (1 - keep) / 2 to (1 + keep) / 2 of N.
+
+Shapes: N samples, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import at_least
+from trainers.pruning.reading import best, read, share
+
+
+@dataclass(frozen=True)
+class Moderate:
+    """Keeps the samples with the middle ranks of distance."""
+
+    version: ClassVar[int] = 1
+
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,): how near a sample's rank lies to the middle, at most 0.
+
+        Raises:
+            UserError: see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        count = share("moderate", keep, len(task.train))
+        with run.meter("select"):
+            reading = read("moderate", task, warm, self.batch_size, run)
+            features_ND, labels_N = reading.features.double(), reading.labels
+            distance_N = torch.empty(len(labels_N), dtype=torch.float64)
+            for label in labels_N.unique():
+                own_ND = features_ND[labels_N == label]
+                distance_N[labels_N == label] = (own_ND - own_ND.quantile(0.5, dim=0)).norm(dim=1)
+            rank_N = torch.empty_like(distance_N)
+            rank_N[distance_N.argsort(stable=True)] = torch.arange(len(labels_N), dtype=torch.float64)
+            score_N = -(rank_N - (len(labels_N) - 1) / 2).abs()
+            kept = best(score_N, count)
+        return Selection(task.train.index[kept].sort().values, score_N)

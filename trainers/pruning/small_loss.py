@@ -1,0 +1,45 @@
+"""Data pruning by small losses: the samples that the network fits best, which are mostly labelled correctly.
+
+The small-loss rule of sample selection under label noise (Han et al., "Co-teaching", NeurIPS 2018) as a selector of data, in the form that
+Prune4ReL (NeurIPS 2023) compares with: lowest cross-entropy on the given label, after the warm-up, plain views. Classes that are learnt
+first crowd in; `balance` keeps the classes' own proportions.
+
+Shapes: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import at_least
+from trainers.pruning.reading import best, read, share
+
+
+@dataclass(frozen=True)
+class SmallLoss:
+    """Keeps the samples with the lowest loss."""
+
+    version: ClassVar[int] = 1
+
+    balance: bool = False
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,) is the log-probability of the given label.
+
+        Raises:
+            UserError: see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        count = share("small_loss", keep, len(task.train))
+        with run.meter("select"):
+            reading = read("small_loss", task, warm, self.batch_size, run)
+            log_p_NC = reading.logits.double().mean(0).log_softmax(1)
+            score_N = log_p_NC.gather(1, reading.labels[:, None]).squeeze(1)
+            kept = best(score_N, count, reading.labels if self.balance else None)
+        return Selection(task.train.index[kept].sort().values, score_N)

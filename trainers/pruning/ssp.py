@@ -1,0 +1,57 @@
+"""Data pruning by self-supervised prototypes: the samples farthest from the centre of their cluster.
+
+Sorscher, Geirhos, Shekhar, Ganguli and Morcos, "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022:
+k-means on features, the distance to the nearest centre is a sample's difficulty; with much data the hardest are kept, with little the
+easiest. k-means is scikit-learn's. Deviation: the paper's features come from self-supervised training (SwAV); these come from the warm-up,
+which saw given labels. Labels themselves are not looked at.
+
+Shapes: N samples, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import UserError, at_least
+from sap_core.seeding import stream
+from trainers.pruning.reading import best, read, share
+
+
+@dataclass(frozen=True)
+class SSP:
+    """Keeps the samples farthest from (or nearest to) their k-means centre."""
+
+    version: ClassVar[int] = 1
+
+    clusters: int | None = None  # None: the number of classes
+    prefer: Literal["hard", "easy"] = "hard"
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, clusters=self.clusters, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,): the distance, or its negative.
+
+        Raises:
+            UserError: more clusters than samples; see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        from sklearn.cluster import KMeans
+
+        count, clusters = share("ssp", keep, len(task.train)), self.clusters or task.num_outputs
+        if clusters > len(task.train):
+            raise UserError(f"pruner.clusters={clusters} is more than the {len(task.train)} training samples; ask for fewer")
+        with run.meter("select"):
+            features_ND = read("ssp", task, warm, self.batch_size, run).features.double()
+            start = stream(task.seed, "select", "kmeans").number() % 2**32
+            means = KMeans(clusters, n_init=10, random_state=start).fit(features_ND.numpy())
+            centre_ND = torch.from_numpy(means.cluster_centers_)[torch.from_numpy(means.labels_).long()]
+            distance_N = (features_ND - centre_ND).norm(dim=1)
+            score_N = distance_N if self.prefer == "hard" else -distance_N
+            kept = best(score_N, count)
+        return Selection(task.train.index[kept].sort().values, score_N)

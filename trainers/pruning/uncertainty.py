@@ -1,0 +1,45 @@
+"""Data pruning by uncertainty: the samples that the network is least sure of.
+
+Coleman et al., "Selection via proxy: efficient data selection for deep learning", ICLR 2020: least confidence 1 - max p, or entropy.
+Deviation from Prune4ReL's benchmark code: confidence is the highest probability, not the highest logit.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from sap_core.api import Fitted, Run, Selection, Task
+from sap_core.errors import at_least
+from trainers.pruning.prune4rel import confidence
+from trainers.pruning.reading import best, read, share
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Keeps the samples of lowest confidence, or of highest entropy."""
+
+    version: ClassVar[int] = 1
+
+    measure: Literal["least_confidence", "entropy"] = "least_confidence"
+    balance: bool = False  # keep the classes' own proportions, by given label
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        at_least("pruner", 1, batch_size=self.batch_size)
+
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """`round(keep * N)` universe positions, ascending; `score` (N,) is the confidence's negative.
+
+        Raises:
+            UserError: see `share` and `read`.
+            FloatingPointError: see `read`.
+        """
+        count = share("uncertainty", keep, len(task.train))
+        with run.meter("select"):
+            reading = read("uncertainty", task, warm, self.batch_size, run)
+            score_N = -confidence(reading.probabilities, self.measure)
+            kept = best(score_N, count, reading.labels if self.balance else None)
+        return Selection(task.train.index[kept].sort().values, score_N)
