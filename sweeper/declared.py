@@ -186,8 +186,7 @@ def _words(option: Any) -> str:
 
 def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     cls: Any = locate(target)
-    named = getattr(cls, "files", ())
-    files = named if isinstance(named, tuple) else ()  # published data sets have files of another kind
+    files = getattr(cls, "files", ())
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
     counted = {
         key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(value) for key, value in changed.items()
