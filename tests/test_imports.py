@@ -121,7 +121,7 @@ def test_workers_run_where_ray_and_hydra_are_not():
     assert "Runs a file of jobs" in done.stdout
 
 
-def test_true_labels_are_read_in_three_places():
+def test_true_labels_are_read_in_few_places():
     assert importers("sap_core.data.verified") == {"sap_core.data.assemble"}
     assert importers("sap_core.data.assemble") == {
         "sap_core.evaluate", "sweeper.fits", "sweeper.kinds", "sweeper.search.job", "sweeper.work",
