@@ -53,13 +53,19 @@ def plan_of():
 
 def words_of(experiment):
     """What a shipped experiment is composed with: no files of weights, and no network of a library that is not there."""
-    words = [f"experiment={experiment}"]
-    if experiment == "table3":
-        cells = yaml.safe_load((HOME / "conf/experiment/table3.yaml").read_text())["cells"]
-        there = [cell for cell in cells if cell["model"] != "inception_resnet_v2" or find_spec("timm") is not None]
-        entries = [", ".join(f"{key}: {value}" for key, value in cell.items() if key != "model.weights") for cell in there]
-        words.append(f"cells=[{{{'}, {'.join(entries)}}}]")
-    return words
+    cells = yaml.safe_load((HOME / f"conf/experiment/{experiment}.yaml").read_text()).get("cells", [])
+    there = [cell for cell in cells if cell.get("model") != "inception_resnet_v2" or find_spec("timm") is not None]
+    if there == cells and not any("model.weights" in cell for cell in cells):
+        return [f"experiment={experiment}"]
+    entries = [", ".join(f"{key}: {_word(value)}" for key, value in cell.items() if key != "model.weights") for cell in there]
+    return [f"experiment={experiment}", f"cells=[{{{'}, {'.join(entries)}}}]"]
+
+
+def _word(value):
+    """A value of YAML in the grammar of the command line."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_word, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @pytest.fixture(scope="session")
