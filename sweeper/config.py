@@ -7,9 +7,10 @@ and several lines.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,53 +46,83 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     with _hydra(places):
         overrides = _parse(map(_quoted_only, words))
         _check_groups(overrides, places)
-        general = [override for override in overrides if override.key_or_group.split(".")[0] not in CELL_GROUPS]
+        general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
         _check_keys(general, _compose([*filter(_is_group, general)], places))
         whole = _compose(general, places)
+        methods = _same_everywhere(whole)
         entries: Any = OmegaConf.to_container(whole.cells)  # ${noise.rate} there is the cell's own, so it is resolved with the cell
         whole.cells = []
         raw = _plain(whole)
         searches = _searches(raw["searches"], places)
         raw["searches"] = [asdict(entry) for entry in searches]
-        made: Made = {}
-        cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
+        expanded = expand(entries)
+        made = _Made(raw["method"] if methods and not any(_root(key) == "method" for cell in expanded for key in cell) else None)
+        cells = [_compose_cell(cell, overrides, places, made) for cell in expanded]
     raw["cells"] = [
         {"keep": cell["_cell"].get("keep"), "warm": cell.get("_warm"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
     ]
     return Composed(_typed(whole, searches), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
 
 
-Made = dict[tuple[str, ...], dict[str, Any]]
-"""Compositions by their overrides: cells that differ in the share to keep have one."""
+@dataclass
+class _Made:
+    """What cells have in common."""
+
+    methods: dict[str, Any] | None  # the content of `method`, where no cell can change it
+    cells: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # by overrides: some cells differ in the share to keep alone
 
 
-def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: Made) -> dict[str, Any]:
+def _same_everywhere(whole: DictConfig) -> bool:
+    """Does nothing below `method` refer to what cells choose?"""
+    return not re.search(rf"\$\{{({'|'.join(CELL_GROUPS)})\b", OmegaConf.to_yaml(whole.method))
+
+
+def _root(key: str) -> str:
+    return key.split(".")[0]
+
+
+def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
     """One cell's plain content. The command line acts on every cell, and wins over the cell's own choice of the same key."""
     fixed = {override.key_or_group for override in overrides}
     own = _parse(_cell_lines(cell, fixed))
     _check_groups(own, places)
     found = _composed([*own, *overrides], places, made) | {"_cell": dict(cell)}
-    return found | {"_warm": _warm_trainer(cell, overrides, places, made)} if any(key.split(".")[0] == "warm" for key in cell) else found
+    return found | {"_warm": _warm_trainer(cell, overrides, places, made)} if any(_root(key) == "warm" for key in cell) else found
 
 
-def _composed(lines: Sequence[Override], places: Sequence[Path], made: Made) -> dict[str, Any]:
+def _composed(lines: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
     key = tuple(_lines(lines))
     try:
-        if key not in made:
-            made[key] = _plain(_compose(lines, places))
-        return made[key]
+        if key not in made.cells:
+            made.cells[key] = _with_methods_of_the_whole(lines, places, made.methods) or _plain(_compose(lines, places))
+        return made.cells[key]
     except UserError:
         _check_keys(lines, _compose([*filter(_is_group, lines)], places))  # names the bad key, where that is what is wrong
         raise
 
 
-def _warm_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: Made) -> dict[str, Any]:
+def _with_methods_of_the_whole(lines: Sequence[Override], places: Sequence[Path], methods: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A cell composed without reading any method's file, a quarter of the work; None where that is no way, or goes wrong."""
+    if methods is None:
+        return None
+    register(places, methods=False)
+    try:
+        cell = _compose([line for line in lines if _root(line.key_or_group) != "method"], places)
+        cell.method = {}
+        return _plain(cell) | {"method": methods}
+    except UserError:
+        return None
+    finally:
+        register(places)
+
+
+def _warm_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
     """The trainer of the network that a pruner looks at: the cell's own (or the one that `warm` names), with what `warm.FIELD` says.
 
     Fields that the experiment or the command line give the trainer hold for it, too; the command line's choice of a trainer does not.
     """
     chosen = {} if cell.get("warm") is None else {"trainer": cell["warm"]}
-    named = {key: value for key, value in cell.items() if key.split(".")[0] == "trainer"} | chosen
+    named = {key: value for key, value in cell.items() if _root(key) == "trainer"} | chosen
     fields = {f"trainer.{key.removeprefix('warm.')}": value for key, value in cell.items() if key.startswith("warm.")}
     general = [override for override in overrides if not (chosen and override.key_or_group == "trainer")]
     own, last = _parse(_cell_lines(named, {override.key_or_group for override in general})), _parse(_cell_lines(fields, set()))
@@ -122,12 +153,12 @@ def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     return places, others
 
 
-def register(places: Sequence[Path] = ()) -> None:
-    """Tells Hydra the types of our keys, and puts every file of conf/method under method.NAME."""
+def register(places: Sequence[Path] = (), methods: bool = True) -> None:
+    """Tells Hydra the types of our keys, and puts every file of conf/method under method.NAME (or none of them)."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="all_methods", node={"defaults": []})
-    names = _options("method", places) if GlobalHydra.instance().is_initialized() else _shipped_methods()
+    names = [] if not methods else _options("method", places) if GlobalHydra.instance().is_initialized() else _shipped_methods()
     store.store(name="all_methods", node={"defaults": [{f"/method@method.{name}": name} for name in names]})
 
 
@@ -163,7 +194,7 @@ def _quoted_only(word: str) -> str:
 
 def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
     """A cell as overrides; the command line's own choice of the same key wins."""
-    lines = [(key, value) for key, value in cell.items() if key not in fixed and key.split(".")[0] not in OWN_KEYS]
+    lines = [(key, value) for key, value in cell.items() if key not in fixed and _root(key) not in OWN_KEYS]
     return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
 
 

@@ -121,12 +121,12 @@ def test_workers_run_where_ray_and_hydra_are_not():
     assert "Runs a file of jobs" in done.stdout
 
 
-def test_true_labels_are_read_in_three_places():
+def test_true_labels_are_read_in_few_places():
     assert importers("sap_core.data.verified") == {"sap_core.data.assemble"}
     assert importers("sap_core.data.assemble") == {
         "sap_core.evaluate", "sweeper.fits", "sweeper.kinds", "sweeper.search.job", "sweeper.work",
     }  # fmt: skip
-    assert importers("sap_core.evaluate") == {"sap_core.race", "sweeper.plan", "sweeper.search.job", "sweeper.work"}
+    assert importers("sap_core.evaluate") == {"sap_core.race", "sweeper.kinds", "sweeper.plan", "sweeper.search.job", "sweeper.work"}
     assert importers("sap_core.data.noise") == set()  # named in conf/noise alone
 
 

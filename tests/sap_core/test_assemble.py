@@ -135,7 +135,7 @@ def grey(monkeypatch):
     monkeypatch.setattr("sap_core.data.assemble._load", load)
     yield lambda **settings: {"target": "sap_core.data.fashion_mnist.FashionMNIST", "settings": settings}
     assemble._prepare.cache_clear()
-    assemble._given.cache_clear()
+    assemble._corrupted.cache_clear()
 
 
 def test_a_part_of_a_published_set_keeps_its_samples_labels(grey):

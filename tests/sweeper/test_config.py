@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from sap_core.errors import UserError
+from sweeper import config
 from sweeper.config import compose_all
 from sweeper.schema import expand
 
@@ -167,3 +168,21 @@ def test_what_a_cell_refers_to_is_its_own():
     assert [(cell["noise"]["rate"], cell["trainer"]["rate"], cell["trainer"]["name"]) for cell in composed.cells] == [
         (0.3, 0.3, "x0.3"), (0.45, 0.45, "x0.45"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "reads_methods_once"),
+    [
+        (("experiment=table2_digits",), True),
+        (("experiment=demo", "trainer.epochs=3", "method.sap.corrector.num_trusted=50", "debug=smoke"), True),
+        (("experiment=demo", "method.finetune.corrector.epochs=${trainer.epochs}"), False),
+        (("experiment=demo", "cells=[{noise.rate: [0.1, 0.2], method.sap.corrector.num_trusted: 50}]"), False),
+    ],
+)
+def test_cells_are_the_same_whether_or_not_each_reads_the_methods_anew(words, reads_methods_once, monkeypatch):
+    read = []
+    monkeypatch.setattr(config, "_with_methods_of_the_whole", lambda lines, places, methods: read.append(methods))
+    anew = compose_all(words)
+    assert [methods is not None for methods in read] == [reads_methods_once] * len(read)
+    monkeypatch.undo()
+    assert compose_all(words) == anew
