@@ -55,9 +55,8 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         raw = _plain(whole)
         searches = _searches(raw["searches"], places)
         raw["searches"] = [asdict(entry) for entry in searches]
-        expanded = expand(entries)
-        made = _Made(raw["method"] if methods and not any(_root(key) == "method" for cell in expanded for key in cell) else None)
-        cells = [_compose_cell(cell, overrides, places, made) for cell in expanded]
+        made = _Made(raw["method"] if methods else None)
+        cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
     raw["cells"] = [
         {"keep": cell["_cell"].get("keep"), "warm": cell.get("_warm"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
     ]

@@ -103,7 +103,7 @@ def test_a_copy_with_the_published_checksums_is_verified(monkeypatch, tmp_path):
     folder = write(tmp_path, MNIST)
     own = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in ARCHIVES}
     files = replace(mnist._FILES, published=replace(mnist._FILES.published, md5=own))
-    monkeypatch.setattr(MNIST, "files", files)
+    monkeypatch.setattr(MNIST, "published", files)
     assert MNIST().inspect(tmp_path).verified
     assert len(MNIST().load(tmp_path).train_labels) == 20
     (folder / ARCHIVES[0]).write_bytes((folder / ARCHIVES[0]).read_bytes() + b"\0")

@@ -144,7 +144,7 @@ class Trap:
     ("content", "said"),
     [
         (Trap(), "cannot be read as weights"),
-        ({"epoch": 3, "net": {"a": torch.ones(1)}}, "no plain state dict"),
+        ({"epoch": 3, "net": {"a": torch.ones(1)}}, "weights of another network"),
         (b"no weights at all", "cannot be read as weights"),
         (None, r"is no file .* give the path of a state dict"),
     ],

@@ -176,7 +176,6 @@ def test_what_a_cell_refers_to_is_its_own():
         (("experiment=table2_digits",), True),
         (("experiment=demo", "trainer.epochs=3", "method.sap.corrector.num_trusted=50", "debug=smoke"), True),
         (("experiment=demo", "method.finetune.corrector.epochs=${trainer.epochs}"), False),
-        (("experiment=demo", "cells=[{noise.rate: [0.1, 0.2], method.sap.corrector.num_trusted: 50}]"), False),
     ],
 )
 def test_cells_are_the_same_whether_or_not_each_reads_the_methods_anew(words, reads_methods_once, monkeypatch):

@@ -31,7 +31,7 @@ def run(capsys, *words):
         (["experiment=demo", "seeds=[a]"], "seeds[0]: Value 'a'"),
         (
             ["experiment=dmo"],
-            "unknown experiment 'dmo' (did you mean 'demo'?); allowed: cleaning, corrective, corrective_small, correctors, demo,",
+            "unknown experiment 'dmo' (did you mean 'demo'?); allowed: ablation_alpha,",
         ),
         (["experiment=demo", "dataset._target_=os.system"], "dataset._target_='os.system' is outside the packages that may be named"),
         (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "names nothing that exists"),
@@ -133,7 +133,7 @@ def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
 def test_help_beside_an_experiment_is_hydras(shell):
     done = shell("-m", "sweeper", "experiment=demo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "experiment: cleaning, corrective, corrective_small, correctors, demo, demo_search," in done.stdout
+    assert "experiment: ablation_alpha, ablation_alpha_small," in done.stdout
 
 
 @pytest.mark.parametrize(
