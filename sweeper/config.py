@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,7 @@ def register(places: Sequence[Path] = (), methods: bool = True) -> None:
 @contextmanager
 def _hydra(places: Sequence[Path]) -> Iterator[None]:
     GlobalHydra.instance().clear()
+    _looked_up.cache_clear()
     with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
         register(places)
         yield
@@ -177,8 +179,14 @@ def _shipped_methods() -> list[str]:
 
 def _options(group: str, places: Sequence[Path] = ()) -> list[str]:
     """The choices of a group: those shipped, and those below the user's own folders."""
+    return list(_looked_up(group, tuple(places)))
+
+
+@cache
+def _looked_up(group: str, places: tuple[Path, ...]) -> tuple[str, ...]:
+    """As `_options`; folders are read once per composition of all cells."""
     shipped = GlobalHydra.instance().config_loader().get_group_options(group)
-    return sorted({*shipped, *(path.stem for place in places for path in (place / group).glob("*.yaml"))})
+    return tuple(sorted({*shipped, *(path.stem for place in places for path in (place / group).glob("*.yaml"))}))
 
 
 def _searchpath(places: Sequence[Path]) -> list[str]:
