@@ -108,13 +108,13 @@ def test_outliers_lie_far_off_on_both_sides():
 def test_linear_targets_follow_from_the_inputs():
     data = Diabetes()
     source = data.load(Path())
-    given = corrupt(LinearTargets(0.3), data, source, Path(), NOISE)
+    given = corrupt(LinearTargets(0.3), data, source, Path(), NOISE).labels
     hit = given != source.train_labels
     assert int(hit.sum()) == 105
     inputs = torch.cat([source.train.tensor, torch.ones(350, 1)], 1).double()
     fit = torch.linalg.lstsq(inputs[hit], given[hit].double()).solution
     torch.testing.assert_close(inputs[hit] @ fit, given[hit].double(), rtol=0, atol=1e-4)
-    other = corrupt(LinearTargets(0.1), data, source, Path(), NOISE)
+    other = corrupt(LinearTargets(0.1), data, source, Path(), NOISE).labels
     assert ((other != source.train_labels) <= hit).all()  # rates are nested, as for classes
 
 
