@@ -119,7 +119,12 @@ def test_preparations_are_of_sets_that_exist(words):
     prepare_options().parse_args(words)
 
 
-@pytest.mark.parametrize("words", of("sap-sweep"), ids=named)
+def sweeps():
+    """Those of many cells take a minute to compose."""
+    return [pytest.param(words, marks=pytest.mark.slow if "experiment=prune4rel" in words else ()) for words in of("sap-sweep")]
+
+
+@pytest.mark.parametrize("words", sweeps(), ids=named)
 def test_sweep_commands_compose(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if words[0] == "replay":

@@ -131,6 +131,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", OTHERS, ids=" ".join)
 def test_searches_and_races_leave_the_network_that_they_chose(sweep, tmp_path, words):
     """On the artifacts of the grid's baseline: the network kept is that of the row with the best score that counts."""

@@ -23,7 +23,7 @@ from sweeper.forecast import describe, flops_of
 from sweeper.schema import expand
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))}
-MANY = 20
+MANY = 8
 
 
 def run_marked():
