@@ -126,7 +126,7 @@ def test_peak_memory_of_this_process():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process begin anew")
 def test_peak_memory_counts_what_was_held_since_the_last_job():
-    block = torch.ones(2**28)  # 1 GiB: a kernel that counts pages per core is wrong by some 100 MiB on a machine of 100 cores
+    block = torch.ones(2**28)  # 1 GiB: kernels that count pages per core can be wrong by 100 MiB and more
     high = peak_memory_bytes("cpu")
     del block
     forget_peak_memory("cpu")
