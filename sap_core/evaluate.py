@@ -17,6 +17,7 @@ _CACHED_VALUES = 2**26
 """Inputs of a set are kept preprocessed when they have at most so many values (256 MiB of float32)."""
 
 _MOST_UNMODIFIED = 16
+"""So many unmodified models' answers are kept in a process; they are small."""
 
 SMALLEST = 16
 """Smaller batches are filled up: for one to three images CPU libraries take other routines, which give an image other bits."""

@@ -12,9 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
-from trainers.pruning.reading import best, read, share
+from trainers.pruning.reading import Reading, keep_highest
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,10 @@ class EL2N:
         """`round(keep * N)` universe positions, ascending; `score` (N,) in [0, sqrt 2].
 
         Raises:
-            UserError: see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError, FloatingPointError: see `keep_highest`.
         """
-        count = share("el2n", keep, len(task.train))
-        with run.meter("select"):
-            reading = read("el2n", task, warm, self.batch_size, run)
-            score_N = reading.errors().norm(dim=2).mean(0)
-            kept = best(score_N, count, reading.labels if self.balance else None)
-        return Selection(task.train.index[kept].sort().values, score_N)
+
+        def error(reading: Reading) -> Tensor:
+            return reading.errors().norm(dim=2).mean(0)
+
+        return keep_highest("el2n", task, warm, keep, run, self.batch_size, error, self.balance)

@@ -13,9 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
-from trainers.pruning.reading import best, joined, read, share
+from trainers.pruning.reading import Reading, joined, keep_highest
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,11 @@ class GraNd:
         """`round(keep * N)` universe positions, ascending; `score` (N,) is the norm.
 
         Raises:
-            UserError: see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError, FloatingPointError: see `keep_highest`.
         """
-        count = share("grand", keep, len(task.train))
-        with run.meter("select"):
-            reading = read("grand", task, warm, self.batch_size, run)
+
+        def gradient(reading: Reading) -> Tensor:
             norms = zip(reading.errors().norm(dim=2), reading.features_of, strict=True)
-            score_N = joined([error_N * (1 + each_ND.double().square().sum(1)).sqrt() for error_N, each_ND in norms])
-            kept = best(score_N, count, reading.labels if self.balance else None)
-        return Selection(task.train.index[kept].sort().values, score_N)
+            return joined([error_N * (1 + each_ND.double().square().sum(1)).sqrt() for error_N, each_ND in norms])
+
+        return keep_highest("grand", task, warm, keep, run, self.batch_size, gradient, self.balance)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
 from trainers.pruning.prune4rel import confidence
-from trainers.pruning.reading import best, read, share
+from trainers.pruning.reading import Reading, keep_highest
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,10 @@ class Margin:
         """`round(keep * N)` universe positions, ascending; `score` (N,) is the margin's negative.
 
         Raises:
-            UserError: see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError, FloatingPointError: see `keep_highest`.
         """
-        count = share("margin", keep, len(task.train))
-        with run.meter("select"):
-            reading = read("margin", task, warm, self.batch_size, run)
-            score_N = -confidence(reading.probabilities, "margin")
-            kept = best(score_N, count, reading.labels if self.balance else None)
-        return Selection(task.train.index[kept].sort().values, score_N)
+
+        def closeness(reading: Reading) -> Tensor:
+            return -confidence(reading.probabilities, "margin")
+
+        return keep_highest("margin", task, warm, keep, run, self.batch_size, closeness, self.balance)

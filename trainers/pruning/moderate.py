@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
-from trainers.pruning.reading import best, read, share
+from trainers.pruning.reading import Reading, keep_highest
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,10 @@ class Moderate:
         """`round(keep * N)` universe positions, ascending; `score` (N,): how near a sample's rank lies to the middle, at most 0.
 
         Raises:
-            UserError: see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError, FloatingPointError: see `keep_highest`.
         """
-        count = share("moderate", keep, len(task.train))
-        with run.meter("select"):
-            reading = read("moderate", task, warm, self.batch_size, run)
+
+        def centrality(reading: Reading) -> Tensor:
             features_ND, labels_N = reading.features.double(), reading.labels
             distance_N = torch.empty(len(labels_N), dtype=torch.float64)
             for label in labels_N.unique():
@@ -47,6 +46,6 @@ class Moderate:
                 distance_N[labels_N == label] = (own_ND - own_ND.quantile(0.5, dim=0)).norm(dim=1)
             rank_N = torch.empty_like(distance_N)
             rank_N[distance_N.argsort(stable=True)] = torch.arange(len(labels_N), dtype=torch.float64)
-            score_N = -(rank_N - (len(labels_N) - 1) / 2).abs()
-            kept = best(score_N, count)
-        return Selection(task.train.index[kept].sort().values, score_N)
+            return -(rank_N - (len(labels_N) - 1) / 2).abs()
+
+        return keep_highest("moderate", task, warm, keep, run, self.batch_size, centrality)

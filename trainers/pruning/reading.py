@@ -5,14 +5,14 @@ Shapes: N samples, C classes, D features (of all networks of an ensemble side by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sap_core.api import Fitted, Run, Task, View
+from sap_core.api import Fitted, Run, Selection, Task, View
 from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
 from sap_core.models.modes import evaluating
@@ -122,6 +122,23 @@ def best(score_N: Tensor, count: int, labels_N: Tensor | None = None) -> Tensor:
         return order[:count]
     quota_C = quotas(labels_N, count)
     return torch.cat([order[labels_N[order] == label][:quota] for label, quota in enumerate(quota_C.tolist())])
+
+
+def keep_highest(
+    pruner: str, task: Task, warm: Fitted, keep: float, run: Run, batch_size: int, score: Callable[[Reading], Tensor], balance: bool = False
+) -> Selection:
+    """What a selector by scores does: reads the network, scores the samples (N,) and keeps the highest, by class where `balance`.
+
+    Raises:
+        UserError: see `share` and `read`.
+        FloatingPointError: see `read`.
+    """
+    count = share(pruner, keep, len(task.train))
+    with run.meter("select"):
+        reading = read(pruner, task, warm, batch_size, run)
+        score_N = score(reading)
+        kept = best(score_N, count, reading.labels if balance else None)
+    return Selection(task.train.index[kept].sort().values, score_N)
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

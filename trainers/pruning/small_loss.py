@@ -12,9 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
-from trainers.pruning.reading import best, read, share
+from trainers.pruning.reading import Reading, keep_highest
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,11 @@ class SmallLoss:
         """`round(keep * N)` universe positions, ascending; `score` (N,) is the log-probability of the given label.
 
         Raises:
-            UserError: see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError, FloatingPointError: see `keep_highest`.
         """
-        count = share("small_loss", keep, len(task.train))
-        with run.meter("select"):
-            reading = read("small_loss", task, warm, self.batch_size, run)
+
+        def likelihood(reading: Reading) -> Tensor:
             log_p_NC = reading.logits.double().mean(0).log_softmax(1)
-            score_N = log_p_NC.gather(1, reading.labels[:, None]).squeeze(1)
-            kept = best(score_N, count, reading.labels if self.balance else None)
-        return Selection(task.train.index[kept].sort().values, score_N)
+            return log_p_NC.gather(1, reading.labels[:, None]).squeeze(1)
+
+        return keep_highest("small_loss", task, warm, keep, run, self.batch_size, likelihood, self.balance)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
-from trainers.pruning.reading import best, read, share
+from trainers.pruning.reading import Reading, keep_highest
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,21 @@ class SSP:
         """`round(keep * N)` universe positions, ascending; `score` (N,): the distance, or its negative.
 
         Raises:
-            UserError: more clusters than samples; see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError: more clusters than samples; see `keep_highest`.
+            FloatingPointError: see `keep_highest`.
         """
         from sklearn.cluster import KMeans
 
-        count, clusters = share("ssp", keep, len(task.train)), self.clusters or task.num_outputs
+        clusters = self.clusters or task.num_outputs
         if clusters > len(task.train):
             raise UserError(f"pruner.clusters={clusters} is more than the {len(task.train)} training samples; ask for fewer")
-        with run.meter("select"):
-            features_ND = read("ssp", task, warm, self.batch_size, run).features.double()
+
+        def distance(reading: Reading) -> Tensor:
+            features_ND = reading.features.double()
             start = stream(task.seed, "select", "kmeans").number() % 2**32
             means = KMeans(clusters, n_init=10, random_state=start).fit(features_ND.numpy())
             centre_ND = torch.from_numpy(means.cluster_centers_)[torch.from_numpy(means.labels_).long()]
             distance_N = (features_ND - centre_ND).norm(dim=1)
-            score_N = distance_N if self.prefer == "hard" else -distance_N
-            kept = best(score_N, count)
-        return Selection(task.train.index[kept].sort().values, score_N)
+            return distance_N if self.prefer == "hard" else -distance_N
+
+        return keep_highest("ssp", task, warm, keep, run, self.batch_size, distance)
