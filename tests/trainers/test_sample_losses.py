@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
+from trainers.bootstrapping import Bootstrapping
 from trainers.elr import ELR
 from trainers.gce import GCE
 from trainers.gls import GLS
@@ -66,6 +67,7 @@ CASES = {
     "logit_clip released": (LogitClip(tau=0.6, form="released", recipe=RECIPE), clipped(0.6, 2, 1 / 0.6)),
     "sce": (SCE(alpha=0.3, beta=0.7, log_zero=-5.0, recipe=RECIPE), sce(0.3, 0.7, -5.0)),
     "mae": (MAE(recipe=RECIPE), per_row(lambda p, y: sum(abs(p[c] - float(c == y)) for c in range(len(p))))),
+    "bootstrapping": (Bootstrapping(weight=0.7, recipe=RECIPE), per_row(lambda p, y: -0.7 * p[y].log() - 0.3 * p.max().log())),
     "gce": (GCE(q=0.6, recipe=RECIPE), per_row(lambda p, y: (1 - p[y] ** 0.6) / 0.6)),
 }
 
