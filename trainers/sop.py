@@ -12,7 +12,7 @@ prediction and z the logits of sample i, per mini-batch:
         + consistency * mean KL(sg(p) || p of the second view)         SOP+: both views in one forward pass
 
 u and v descend by plain SGD with rates of their own that no schedule touches. Nearly 0 at the start, they grow exponentially, so these
-rates The second view of SOP+ is strongly augmented (`second_view`; "augmented" is another draw of the first).
+rates are large. The second view of SOP+ is strongly augmented (`second_view`; "augmented" is another draw of the first).
 
 Shapes: B batch, C classes, U universe.
 """
@@ -33,7 +33,6 @@ from trainers import checks
 from trainers.learner import Learner, classes_only, hard_labels
 from trainers.loop import Report
 from trainers.sgd import FLAT, SGD
-from trainers.tails import trimmed
 
 LOWEST = 1.0e-4
 START = 1.0e-8
@@ -64,10 +63,9 @@ class SOP:
         start = {name: stream(task.seed, "init", "sop", name).generator() for name in shapes}
         noise = {name: (START * torch.randn(shape, generator=start[name])).to(task.device) for name, shape in shapes.items()}
         views: tuple[View, ...] = ("augmented", self.second_view) if self.consistency else ("augmented",)
-        train = trimmed(task.train, self.recipe.trim)
         fitted = self.recipe.fit_networks(
             1, task, run, lambda learners, batch, moment: self.step(learners[0], batch, noise), noise,
-            lambda learners, moment: train.batches(self.recipe.batch_size, moment.rng, views),
+            lambda learners, moment: task.train.batches(self.recipe.batch_size, moment.rng, views),
         )  # fmt: skip
         return Fitted(fitted.model, {**fitted.per_sample, **noise})
 
