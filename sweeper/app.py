@@ -246,7 +246,7 @@ def _planned(composed: Composed, places: Places) -> Plan:
 
 
 def _plan_key(composed: Composed) -> str:
-    """What a stored plan depends on: the configuration of every cell, the files of weights it names, and the code."""
+    """What a stored plan depends on: the configuration of every cell, the files of weights and of audits it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         outside = ("only", "dry_run", "backend", "order", "timing", "save_corrected")
@@ -254,8 +254,10 @@ def _plan_key(composed: Composed) -> str:
 
     named = (("model", "weights"), ("trainer", "checkpoint"))
     weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
+    audits = [file_state(cell["dataset"].get("verified") or None, Path(composed.config.paths.data)) for cell in composed.cells]
     cells = [relevant(cell) for cell in composed.cells]
-    return content_id({"config": relevant(composed.raw), "cells": cells, "weights": weights, "code": code_fingerprint()})
+    named_files = {"weights": weights, "audits": audits}
+    return content_id({"config": relevant(composed.raw), "cells": cells, **named_files, "code": code_fingerprint()})
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:

@@ -48,9 +48,12 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def file_state(path: object) -> list[int] | None:
-    """[size, time of change in ns] of a file that a configuration names, from the checkout: another one under its name shows here."""
-    found = HOME / Path(path).expanduser() if isinstance(path, str) else None
+def file_state(path: object, below: Path = Path()) -> list[int] | None:
+    """[size, time of change in ns] of a file that a configuration names: another one under its name shows here.
+
+    `path` is read from the folder `below`, which is read from the checkout; both may be absolute.
+    """
+    found = HOME / below / Path(path).expanduser() if isinstance(path, str) else None
     if found is None or not found.is_file():
         return None
     return [found.stat().st_size, found.stat().st_mtime_ns]

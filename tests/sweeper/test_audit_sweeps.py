@@ -101,3 +101,19 @@ def test_a_share_of_what_the_file_says_is_wrong_may_be_asked_for(root):
         60,
         "verified_file",
     )
+
+
+def test_a_finished_sweep_runs_anew_when_the_audit_was_edited(root, capsys):
+    more = ["methods=[]", "name=edited", f"paths.results={root}/edited"]
+    assert sap_sweep(words(root, *more)) == 0
+    assert sap_sweep(words(root, *more)) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    audit = root / "data" / "audit.csv"
+    kept = audit.read_text()
+    audit.write_text(kept.rsplit("train/", 1)[0])  # one line less
+    try:
+        assert sap_sweep(words(root, *more)) == 0
+    finally:
+        audit.write_text(kept)
+    assert "nothing to do" not in capsys.readouterr().out
+    assert len(list((root / "edited" / "rows").glob("*.ok.parquet"))) == 2  # an edited audit is another data set
