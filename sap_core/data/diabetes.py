@@ -1,15 +1,11 @@
 """Diabetes: ten measurements of 442 patients, and how far the disease had got a year later (Efron, Hastie, Johnstone and Tibshirani 2004).
 
-scikit-learn ships it: no download, no folder. Its files are read directly, as those of digits are; a test compares with `load_diabetes`.
+scikit-learn ships it: no download, no folder. Its files are read directly (`sklearn_files`); a test compares with `load_diabetes`.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +13,7 @@ import numpy as np
 import torch
 
 from sap_core.api import Kind
+from sap_core.data import sklearn_files
 from sap_core.data.regression import regression_source
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -29,10 +26,7 @@ PUBLISHED = "5445f854eeaa6db415a8b02c33e87c81e41ed1d57e2de61641e6e7bf43af4b15"
 
 
 def _folder() -> Path:
-    spec = find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        raise UserError("diabetes: scikit-learn, which ships this data set, is not installed; install it with 'pip install scikit-learn'")
-    return Path(spec.origin).parent / "datasets" / "data"
+    return sklearn_files.folder("diabetes")
 
 
 @dataclass(frozen=True)
@@ -72,14 +66,6 @@ class Diabetes:
         return regression_source(inputs, targets[:, 0], NUM_TEST, NUM, "diabetes")
 
     def _content(self) -> tuple[tuple[bytes, ...], Fingerprint]:
-        try:
-            contents = tuple(gzip.decompress((_folder() / name).read_bytes()) for name in FILES)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"diabetes: a file in '{_folder()}' is missing or damaged ({error}); install scikit-learn again") from error
-        digest = hashlib.sha256(b"".join(contents)).hexdigest()
-        if self.verify and digest != PUBLISHED:
-            raise UserError(
-                f"diabetes: the files in '{_folder()}' differ from those this project knows; install another scikit-learn, or accept them "
-                f"with dataset.verify=false, which is recorded in every row"
-            )
-        return contents, Fingerprint(digest == PUBLISHED, digest)
+        paths = [_folder() / name for name in FILES]
+        extracted = sklearn_files.contents("diabetes", paths)
+        return extracted, sklearn_files.fingerprint("diabetes", paths, extracted, PUBLISHED, self.verify)

@@ -1,16 +1,12 @@
 """Digits: 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships (UCI, Alpaydin and Kaynak 1998): no download, no folder.
 
-scikit-learn's file is read directly, because importing scikit-learn takes longer than all the rest; a test compares with `load_digits`.
+scikit-learn's file is read directly (`sklearn_files`); a test compares with `load_digits`.
 The set has no published test part, so 400 images were set aside once and for all; the other 1,397 are the universe.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sap_core.api import Kind
+from sap_core.data import sklearn_files
 from sap_core.data.mnist import DIGITS_CONFUSED
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -35,10 +32,7 @@ PUBLISHED = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
 
 
 def _path() -> Path:
-    spec = find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        raise UserError("digits: scikit-learn, which ships this data set, is not installed; install it with 'pip install scikit-learn'")
-    return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return sklearn_files.folder("digits") / "digits.csv.gz"
 
 
 def fixed_parts(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,15 +87,6 @@ class Digits:
         return Source(TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test])
 
     def _content(self) -> tuple[bytes, Fingerprint]:
-        path = _path()
-        try:
-            content = gzip.decompress(path.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"digits: file '{path}' is missing or damaged ({error}); install scikit-learn again") from error
-        digest = hashlib.sha256(content).hexdigest()
-        if self.verify and digest != PUBLISHED:
-            raise UserError(
-                f"digits: file '{path}' differs from the one this project knows; install another scikit-learn, or accept it with "
-                f"dataset.verify=false, which is recorded in every row"
-            )
-        return content, Fingerprint(digest == PUBLISHED, digest)
+        paths = [_path()]
+        extracted = sklearn_files.contents("digits", paths)
+        return extracted[0], sklearn_files.fingerprint("digits", paths, extracted, PUBLISHED, self.verify)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sap_core.data import digits
+from sap_core.data import digits, sklearn_files
 from sap_core.data.digits import Digits
 from sap_core.data.source import DataSet
 from sap_core.errors import UserError
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_named(content, other_file):
 
 
 def test_without_scikit_learn_the_cure_is_named(monkeypatch):
-    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    monkeypatch.setattr(sklearn_files, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install scikit-learn"):
         Digits().inspect(NOWHERE)
 
