@@ -30,6 +30,7 @@ COMMANDS = {
     "plot": "writes one plot to STORE/report/",
     "cost": "prints what every search cost",
     "status": "prints how far the sweep is, what failed and what is missing",
+    "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
     "export": "writes every row to one file, CSV or Parquet",
 }
 """Name -> what it does, in the order of the help."""
