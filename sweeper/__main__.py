@@ -31,6 +31,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=demo                 run an experiment (a second start does only what is missing)
   sap-sweep experiment=table1 dry_run=true  what it would run, with a forecast; runs nothing
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
+  sap-sweep prepare experiment=table1       fetches, builds and verifies what it reads: data, weights, folders; --download allows fetching
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
@@ -78,6 +79,10 @@ def _dispatch(words: list[str]) -> int:
         from sweeper.check import check
 
         return check(words[1:])
+    if words[0] == "prepare":
+        from sweeper.prepare import command
+
+        return command(words[1:])
     if words[0] == "replay":
         from sweeper.search.command import main as replay
 

@@ -129,11 +129,11 @@ def test_sweep_commands_compose(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if words[0] == "replay":
         return  # see below
-    if words[0] in ("list", "check") or set(words) & set(SHOWN_BY_HYDRA):
+    if words[0] in ("list", "check", "prepare") or set(words) & set(SHOWN_BY_HYDRA):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["sap-sweep"])
             assert sap_sweep(words) == 0
-        assert {"list": "  sap  ", "check": "ok  "}.get(words[0], "demo") in capsys.readouterr().out
+        assert {"list": "  sap  ", "check": "ok  ", "prepare": "things are there"}.get(words[0], "demo") in capsys.readouterr().out
     else:
         quick = [] if any(word.startswith("methods=") for word in words) else ["methods=[sap]"]  # 675 settings in 16 cells take their time
         check_command([*words, *quick])
