@@ -19,15 +19,20 @@ FOLDER = Path(__file__).with_name("reference")
 TABLES = ("table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "earlier_version")
 """Files with means and spreads."""
 
+COMPUTE = "compute"
+"""The published compute figure: not accuracies, but multiples of the correction's compute."""
+
 SEEDS = 3
 """Seeds behind every published mean."""
 
 UNKNOWN_NOISE = ("nonsymmetric_a", "nonsymmetric_b")
 """The published table 1 does not say which of them is asymmetric and which hierarchical."""
 
+UNKNOWN_OURS = ("asymmetric", "hierarchical")
+
 UNKNOWN_MAPPING = (
-    "Which of the two published kinds of non-symmetric noise (a and b, in the order of their columns) is asymmetric and which hierarchical is "
-    "not known, so both stand beside both."
+    "Which of the two published kinds of non-symmetric noise (a and b, in the order of their columns) is asymmetric and which hierarchical "
+    "is not known"
 )
 
 _NUMBERS = frozenset({"noise_rate", "num_retain", "num_forget", "num_trusted", "alpha", "ratio"})
@@ -42,7 +47,7 @@ class Quote:
     std: float | None
 
     def is_about(self, conditions: Mapping[str, object]) -> bool:
-        """Whether every condition holds; what the source does not say contradicts nothing but the method."""
+        """Whether every condition holds; a field that the source says nothing of contradicts nothing."""
         return all(self.about[field] == value for field, value in conditions.items() if field in self.about)
 
     def key(self, fields: Iterable[str]) -> tuple[str | float | None, ...]:
@@ -67,8 +72,8 @@ def quotes(table: str) -> tuple[Quote, ...]:
     Raises:
         UserError: there is no such table, or its file is damaged.
     """
-    if table not in TABLES:
-        raise unknown("published table", table, TABLES)
+    if table not in (*TABLES, COMPUTE):
+        raise unknown("published table", table, (*TABLES, COMPUTE))
     return tuple(_quote(table, line) for line in _lines(table))
 
 
@@ -81,10 +86,17 @@ def derived() -> tuple[Derived, ...]:
     )
 
 
-@cache
-def compute_ratios() -> Mapping[str, float]:
-    """Way of training -> its compute as a multiple of the correction's, as published for the earlier version."""
-    return {line["training"]: float(line["ratio"]) for line in _lines("compute")}
+def alternatives(conditions: Mapping[str, object]) -> tuple[tuple[str, Mapping[str, object]], ...]:
+    """(suffix, conditions) of the published numbers that a place of table 1 may stand for: two where the mapping of noises is not known."""
+    if conditions.get("noise") not in UNKNOWN_OURS:
+        return (("", conditions),)
+    return tuple((f" {kind.rpartition('_')[2]}", {**conditions, "noise": kind}) for kind in UNKNOWN_NOISE)
+
+
+def find(table: str, conditions: Mapping[str, object]) -> Quote | None:
+    """The one published number that the conditions single out; None when there is none, or more than one."""
+    found = [quote for quote in quotes(table) if quote.is_about(conditions)]
+    return found[0] if len(found) == 1 else None
 
 
 def _quote(table: str, line: Mapping[str, str]) -> Quote:
