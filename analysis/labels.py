@@ -31,15 +31,16 @@ _DATASETS = {
 }  # fmt: skip
 
 _NETWORKS = {
-    "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet18_imagenet": "ResNet18", "resnet34_imagenet": "ResNet34",
-    "resnet50_imagenet": "ResNet50", "resnet101_imagenet": "ResNet101", "vgg11_bn": "VGG11-BN", "vgg16_bn": "VGG16-BN", "vit_b_16": "ViT-B/16",
-    "inception_resnet_v2": "InceptionResNetV2", "lenet5": "LeNet5",
+    "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet18_imagenet": "ResNet18",
+    "resnet34_imagenet": "ResNet34",
+    "resnet50_imagenet": "ResNet50", "resnet101_imagenet": "ResNet101", "vgg11_bn": "VGG11-BN", "vgg16_bn": "VGG16-BN",
+    "vit_b_16": "ViT-B/16", "inception_resnet_v2": "InceptionResNetV2", "lenet5": "LeNet5",
 }  # fmt: skip
 
 _TRAINERS = {
-    "sgd": "SGD", "logit_clip": "LogitClip", "mixup": "MixUp", "sam": "SAM", "mentormix": "MentorMix", "mentornet": "MentorNet", "gls": "GLS",
-    "label_smoothing": "Label smoothing", "elr": "ELR", "elr_plus": "ELR+", "sce": "SCE", "gce": "GCE", "mae": "MAE", "sop": "SOP",
-    "sop_plus": "SOP+", "dividemix": "DivideMix", "coteaching": "Co-teaching",
+    "sgd": "SGD", "logit_clip": "LogitClip", "mixup": "MixUp", "sam": "SAM", "mentormix": "MentorMix", "mentornet": "MentorNet",
+    "gls": "GLS", "label_smoothing": "Label smoothing", "elr": "ELR", "elr_plus": "ELR+", "sce": "SCE", "gce": "GCE", "mae": "MAE",
+    "sop": "SOP", "sop_plus": "SOP+", "dividemix": "DivideMix", "coteaching": "Co-teaching",
 }  # fmt: skip
 
 

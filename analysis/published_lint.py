@@ -169,7 +169,7 @@ def _where(about: Mapping[str, str | float]) -> str:
 
 def _place(about: Mapping[str, str | float]) -> str:
     """`CIFAR-10, ResNet18, symmetric 25 %`."""
-    noise = f"{about['noise']} {about['noise_rate'] * 100:g} %" if "noise_rate" in about else str(about["noise"])  # type: ignore[operator]
+    noise = f"{about['noise']} {about['noise_rate'] * 100:g} %" if "noise_rate" in about else str(about["noise"])
     return f"{dataset_label(str(about['dataset']))}, {network_label(str(about['network']))}, {noise.replace('_', ' ')}"
 
 

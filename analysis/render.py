@@ -66,7 +66,9 @@ LATEX_ROOM_ONE = 52
 
 
 def latex(table: Table, width: str = "two") -> str:
-    """A `table*` over two columns of text, or (width="one") a `table` in one, with booktabs rules. Needs the packages booktabs and graphicx.
+    """A `table*` over two columns of text, or (width="one") a `table` in one, with booktabs rules.
+
+    Needs the packages booktabs and graphicx.
 
     Columns that do not fit the width go on in a second tabular, which repeats the first column; what is still too wide is shrunk.
     """
@@ -131,7 +133,10 @@ def terminal(table: Table, width: int = 120) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All tables in one, with the sweep's cell (or the block's title) as first column and full precision; numbers have their spread in a column of its own."""
+    """All tables in one, with the sweep's cell (or the block's title) as first column and full precision.
+
+    Numbers have their spread in a column of its own.
+    """
     lines = []
     for table in tables:
         block = table.cell

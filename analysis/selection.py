@@ -37,7 +37,7 @@ class Policy:
         score = MEASURES[measure].name
         return [
             f"{self.rule}: {RULES[self.rule].format(score=score)}; {OVERS[self.over]}.",
-            f"{FALLBACKS[self.fallback]} Among settings a tie goes to the earlier one in its space; failed settings count as tried and never win.",
+            f"{FALLBACKS[self.fallback]} A tie goes to the earlier setting of the space; failed settings count as tried and never win.",
         ]
 
 

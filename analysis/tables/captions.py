@@ -103,15 +103,12 @@ def _kept(laid: Grid, found: Sequence[Found]) -> list[str]:
         for pick in one.picks:
             if pick.search is not None and pick.choice.row is not None:
                 seen[(one.cell.name, one.method, one.space, pick.seed, tuple(pick.search.planned["run_id"]))] = pick.choice.kept
-    if not seen:
+    if not seen or laid.spec.selection.fallback != "strict":
         return []
-    cells = {key[:3] for key, kept in seen.items() if kept}
     every = {key[:3] for key in seen}
-    if laid.spec.selection.fallback != "strict":
-        return []
-    return [
-        f"The unmodified model was kept in {sum(seen.values())} of {counted(len(seen), 'search', 'searches')}, {len(cells)} of {counted(len(every), 'cell')}."
-    ]
+    cells = {key[:3] for key, kept in seen.items() if kept}
+    searches = f"{sum(seen.values())} of {counted(len(seen), 'search', 'searches')}"
+    return [f"The unmodified model was kept in {searches}, in {len(cells)} of {counted(len(every), 'cell')} of the table."]
 
 
 def _spaces(found: Sequence[Found]) -> list[str]:

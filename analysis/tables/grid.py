@@ -14,12 +14,10 @@ from analysis.tables.places import Finder, Found, check_value
 from analysis.tables.spec import ALL, Line, Spec
 from sap_core.records import VANILLA
 
-_LABELS = {"dataset": dataset_label, "network": network_label, "trainer": trainer_label, "method": method_label}
-
 
 @dataclass(frozen=True)
 class Place:
-    """One place: its conditions, what the store says, and the published numbers by their suffix ("" or, where unknown which, " a", " b")."""
+    """One place: its conditions, what the store says, and the published numbers by suffix ("", or " a" and " b" of unknown ones)."""
 
     conditions: Mapping[str, Any]
     value: str
@@ -135,7 +133,7 @@ def _expanded(
 
 
 def _combinations(spec: Spec, line: Line, names: Sequence[str], finder: Finder | None, within: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every combination of the values; where one of them is `all`, only those that the store has (the published tables, without a store)."""
+    """Every combination of the values; of `all` those that the store has (without a store, the published table)."""
     if ALL not in line.each.values():
         return [dict(zip(names, values, strict=True)) for values in product(*(line.each[name] for name in names))]
     partial: list[dict[str, Any]] = [{}]
@@ -172,8 +170,10 @@ def shown(spec: Spec, name: str, value: Any, where: Mapping[str, Any] | None = N
     for given, text in spec.names.get(name, {}).items():
         if given == value:
             return text
-    if name in _LABELS:
-        return _LABELS[name](str(value))
+    if name in ("dataset", "network", "trainer"):
+        return {"dataset": dataset_label, "network": network_label, "trainer": trainer_label}[name](str(value))
+    if name == "method":
+        return method_label(str(value))
     if name == "noise" and (where or {}).get("noise") in UNKNOWN_OURS:
         return str(value)
     if name in ("noise_rate", "keep") and isinstance(value, int | float):

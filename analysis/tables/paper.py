@@ -189,14 +189,12 @@ class _Builder:
         if sub.kind not in ("ours", "published") or not column.rank or oracle or not self._unit(sub.column).higher_is_better:
             return
         decimals = self._unit(sub.column).decimals
-        values = {
-            r: round(row[place].value, decimals)
-            for r, row in cells.items()
-            if row[place].value is not None
-            and GAP not in row[place].marks
-            and not self._reference(b, r)
-            and not self.grid.rows[b][r].average
-        }
+        values: dict[int, float] = {}
+        for r, row in cells.items():
+            value = row[place].value
+            contends = GAP not in row[place].marks and not self._reference(b, r) and not self.grid.rows[b][r].average
+            if value is not None and contends:
+                values[r] = round(value, decimals)
         order = sorted(set(values.values()), reverse=True)
         for r, value in values.items() if len(values) > 1 else ():
             if value in order[:2]:

@@ -75,8 +75,8 @@ class Finder:
     def __init__(self, results: Results, policy: Policy) -> None:
         self.policy = policy
         self.cells = cells(results)
-        lines = results.plan.groupby("cell", sort=False).first()
-        self._about = {cell.name: _about(cell, lines.loc[cell.name]) for cell in self.cells}
+        lines = results.plan.drop_duplicates("cell").set_index("cell")
+        self._about = {cell.name: _about(cell, lines.loc[[cell.name]].iloc[0]) for cell in self.cells}
         self._chosen: dict[tuple[Any, ...], tuple[tuple[Search, ...], tuple[Choice, ...]] | None] = {}
 
     def check(self, conditions: Iterable[str], where: str) -> None:

@@ -57,7 +57,7 @@ class Spec:
     filter: Mapping[str, Condition] = field(default_factory=dict)
     order: Mapping[str, Sequence[Condition]] = field(default_factory=dict)  # of values where `each` says all
     names: Mapping[str, Mapping[Condition, str]] = field(default_factory=dict)  # field -> value -> shown
-    selection: Policy = Policy()
+    selection: Policy = field(default_factory=Policy)
     published: str = ""  # the published table that it is held against
     notes: tuple[str, ...] = ()
     text: str = field(default="", compare=False)  # the file as it was read
