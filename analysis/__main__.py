@@ -18,7 +18,11 @@ _HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code (2 after a mistake of the user's, told in one line)."""
+    """Runs the command; returns the exit code.
+
+    0: done. 1: the store is damaged, and what is sound was served, with a line on standard error for each thing that is wrong (or what the
+    command itself says). 2: a mistake of the user's, told in one line.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a screen that knows no such letter as ± shows a question mark
@@ -47,10 +51,14 @@ def _run(words: list[str]) -> int:
     options = parser.parse_args(rest)
     if not stores and name not in STORELESS:
         raise UserError(f"sap-report {name} needs a store before it: the results folder of a sweep, as in sap-report results/demo {name}")
-    said = chosen.run(load(stores) if stores else None, options)  # type: ignore[arg-type]  # those of STORELESS expect None
+    results = load(stores, getattr(chosen, "COLUMNS", None)) if stores else None
+    said = chosen.run(results, options)  # type: ignore[arg-type]  # those of STORELESS expect None
     text, code = said if isinstance(said, tuple) else (said, 0)
     print(text)
-    return code
+    damage = results.damage if results else []
+    for sentence in damage:
+        print(f"warning: {sentence}", file=sys.stderr)
+    return code or int(bool(damage))
 
 
 def split(words: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pandas as pd
 
 from analysis.labels import counted, method_label
 from analysis.load import Results
 from analysis.render import Cell, Column, Table, terminal
+
+COLUMNS = ("error", "error_kind")
+"""What it reads beside the columns that are always read."""
+
+_SHOWN = 20
+"""So many groups of failures, and of gaps, are shown; the others are counted."""
 
 _COLUMNS = (
     Column("kind", "Kind", numeric=False),
@@ -49,20 +53,32 @@ def _row(results: Results, kind: str) -> tuple[Cell, ...]:
 
 
 def _failures(rows: pd.DataFrame) -> list[str]:
-    """One line per method, kind of error and last line of its text, the most frequent first."""
+    """One line per method, kind of error and last line of its text, the most frequent first, with one job whose log says more."""
     failed = rows[rows["status"] == "failed"]
     if failed.empty:
         return []
-    last = [(str(text).strip().splitlines() or ["no message"])[-1] for text in failed["error"].fillna("")]
-    groups = Counter(zip(_labels(failed), failed["error_kind"].fillna("error"), last, strict=True))
-    return [f"Failed: {count} x {method}, {kind}: {text}" for (method, kind, text), count in groups.most_common()]
+    last = failed["error"].fillna("").str.strip().str.rsplit("\n", n=1).str[-1].replace("", "no message")
+    keyed = failed.assign(last=last, error_kind=failed["error_kind"].fillna("error"))
+    groups = keyed.groupby(["method", "space", "error_kind", "last"], sort=False, dropna=False)["job_id"].agg(["size", "first"])
+    said = [
+        f"Failed: {size} x {_label(method, space)}, {kind}: {text} (logs/{job_id}.log)"
+        for (method, space, kind, text), size, job_id in groups.sort_values("size", ascending=False, kind="stable").itertuples()
+    ]
+    return _cut(said, "Failed: {} more kinds of failures.")
 
 
 def _gaps(results: Results) -> list[str]:
-    groups = Counter(zip(_labels(results.gaps), results.gaps["cell"], strict=True))
-    return [f"Missing: {counted(count, 'row')} of {method} on {cell}." for (method, cell), count in groups.items()]
+    groups = results.gaps.groupby(["cell", "method", "space"], sort=False, dropna=False).size().reset_index(name="rows")
+    said = [
+        f"Missing: {counted(count, 'row')} of {_label(method, space)} on {cell}."
+        for cell, method, space, count in groups.itertuples(index=False)
+    ]
+    return _cut(said, "Missing: rows of {} more searches.")
 
 
-def _labels(lines: pd.DataFrame) -> list[str]:
-    pairs = zip(lines["method"], lines["space"], strict=True)
-    return [method_label(str(method), None if pd.isna(space) else str(space)) for method, space in pairs]
+def _cut(said: list[str], more: str) -> list[str]:
+    return said if len(said) <= _SHOWN else [*said[:_SHOWN], more.format(len(said) - _SHOWN)]
+
+
+def _label(method: object, space: object) -> str:
+    return method_label(str(method), space if isinstance(space, str) else None)

@@ -5,6 +5,8 @@ To add a command, write `analysis/commands/NAME.py` and one line below. The modu
     def add_arguments(parser: argparse.ArgumentParser) -> None    # its words and options, after its name on the command line
     def run(results: Results, options: argparse.Namespace) -> Said  # the text to print, or (text, exit code)
 
+It may have `COLUMNS`, the columns of rows and plan that it needs: others are not read then, which counts in stores of a million rows.
+
 A module is imported when its command runs and not before, so that `status` loads no matplotlib.
 """
 
@@ -28,6 +30,7 @@ COMMANDS = {
     "plot": "writes one plot to STORE/report/",
     "cost": "prints what every search cost",
     "status": "prints how far the sweep is, what failed and what is missing",
+    "export": "writes every row to one file, CSV or Parquet",
 }
 """Name -> what it does, in the order of the help."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from analysis.load import Results
-from analysis.status import status
+from analysis.status import COLUMNS, status
+
+__all__ = ["COLUMNS", "add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,10 @@
+import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import report
@@ -13,6 +15,7 @@ from analysis.plots import tuning_cost
 from analysis.plots.ink import styles
 from analysis.plots.tuning_cost import cost_panels
 from analysis.status import status
+from sap_core.records import Row
 
 
 def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
@@ -128,6 +131,55 @@ def test_status_of_an_unfinished_sweep(small):
     assert "- Failed: 2 x SCRUB (grid_a), diverged: ValueError: loss is NaN" in text
     assert "- Missing: 1 row of SAP (alpha16) on digits/symmetric-0.25/small_cnn/sgd." in text
     assert "1 rows are in no plan" in text
+
+
+def test_failures_are_grouped_and_many_groups_are_cut(small):
+    failed = [replace(row, error_kind="error", status="failed") for row in small.rows]
+    small.rows = [replace(row, run_id=f"{row.run_id}-{n}", error=f"ValueError: {row.run_id} {n}") for n in range(2) for row in failed]
+    small.plan = [replace(small.plan[0], run_id=row.run_id, method=row.method, space=row.space) for row in small.rows]
+    small.plan += [replace(small.plan[0], run_id=f"gap-{place}", method="sap", space=f"s{place}") for place in range(30)]
+    text = status(load([small.write()]))
+    assert text.count("- Failed: 1 x") == 20
+    assert "Failed: 8 more kinds of failures." in text
+    assert "Missing: rows of 10 more searches." in text
+
+
+def test_a_damaged_store_is_served_with_a_warning_and_exit_code_1(small, capsys):
+    store = small.write()
+    (store / "rows" / "job-base-1.ok.parquet").write_bytes(b"PAR1 no more")
+    for words in ([], ["status"], ["table", "comparison"], ["export"]):
+        assert main([str(store), *words]) == 1
+        said = capsys.readouterr()
+        assert said.err.startswith(f"warning: The file {store}/rows/job-base-1.ok.parquet was left out: ")
+        assert said.err.count("\n") == 1
+        assert said.out.strip()
+
+
+def test_rows_outside_the_plan_are_no_damage(small, capsys):
+    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
+    assert main([str(small.write()), "status"]) == 0
+    assert "1 rows are in no plan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "read"), [("rows.csv", pd.read_csv), ("rows.parquet", pd.read_parquet)], ids=["csv", "parquet"])
+def test_export(small, tmp_path, capsys, name, read):
+    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
+    store, path = str(small.write()), tmp_path / "new" / name
+    assert main([store, "export", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: 15 rows of {len(fields(Row)) + 2} columns\n"
+    rows = read(path).set_index("run_id")
+    assert len(rows) == 15
+    assert rows.loc["sap-alpha16-1-0", "test_acc"] == 0.78
+    assert json.loads(rows.loc["sap-alpha16-1-0", "settings"]) == {"alpha": 30000.0}
+    assert rows["cell"].isna().tolist() == [False] * 14 + [True]
+    assert main([store, "export", str(path), "--ok", "--planned"]) == 0
+    assert set(read(path)["status"]) == {"ok"}
+    assert len(read(path)) == 12
+
+
+def test_export_to_another_form_is_a_mistake(small, capsys):
+    assert main([str(small.write()), "export", "rows.xlsx"]) == 2
+    assert "ends neither in .csv nor in .parquet" in capsys.readouterr().err
 
 
 def test_a_smoke_store_shows_its_status_under_a_banner_and_writes_nothing(small, capsys):
