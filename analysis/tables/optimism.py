@@ -1,8 +1,8 @@
 """By how much the validation score of what was chosen flatters it: the table `optimism`, one per cell.
 
 The best of many settings under a noisy score is partly the luckiest, so its score promises more than the test gives. Wrong validation
-labels work the other way: a right model loses about the noise's rate of its score. So under `val_noisy` the difference is mostly that, and the one
-on the samples with right labels tells the optimism; the unmodified model, which nobody chose, stands beside both.
+labels work the other way: a right model loses about the noise's rate of its score. So under `val_noisy` the difference is mostly that, and
+the one on the samples with right labels tells the optimism; the unmodified model, which nobody chose, stands beside both.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class _Builder:
             return Shown(None)
         unit = self._unit(c)
         summary = found.summary.times(unit.factor)
-        mean, std = summary.mean, summary.std
+        mean, std = summary.mean, None if unit.kind == "number" else summary.std
         if self.grid.columns[c].relative_to:
             base = None if place.base is None else place.base.summary.mean
             mean, std = (summary.mean / base if base and summary.mean is not None else None), None

@@ -61,8 +61,9 @@ class Found:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether a seed or a planned setting has no row, or a seed has no number."""
-        return self.missing_settings > 0 or any(pick.value is None for pick in self.picks)
+        """Whether a seed or a planned setting has no row, or nothing was chosen on a seed."""
+        rows = [pick.choice.row for pick in self.picks]
+        return self.missing_settings > 0 or any(row is None or row["status"] != "ok" for row in rows)
 
     @property
     def seeds(self) -> tuple[int, ...]:
