@@ -134,10 +134,25 @@ def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> Cell:
     tuned = lines[lines["kind"] == "tune"]
     for (method, _, baseline_id, *_), planned in tuned.groupby([*_SEARCH], sort=False, dropna=False):
         space = None if planned["space"].isna().all() else str(planned["space"].iloc[0])
+        _refuse_two_spaces(str(method), space, planned, name)
         found = rows[rows.index.isin(planned["run_id"])].reset_index(drop=True)
         search = Search(str(method), space, int(planned["seed"].iloc[0]), vanilla[str(baseline_id)], planned, found, measure)
         methods.setdefault((search.method, space), []).append(search)
     return Cell(name, measure, baselines, {key: tuple(value) for key, value in methods.items()}, rows.reset_index(drop=True))
+
+
+def _refuse_two_spaces(method: str, space: str | None, planned: pd.DataFrame, cell: str) -> None:
+    """Refuses stores that mean different spaces by one name.
+
+    Raises:
+        UserError: the lines of the plan have more than one hash of the space.
+    """
+    hashes = [str(value) for value in planned["space_hash"].dropna().unique()]
+    if len(hashes) > 1:
+        raise UserError(
+            f"the stores mean different settings by the space '{space}' of {method} on {cell} (hashes {', '.join(hashes)}); "
+            "read them one by one, or name one of the spaces anew and run it again"
+        )
 
 
 def _row(by_run: pd.DataFrame, run_id: str) -> pd.Series | None:

@@ -28,6 +28,12 @@ TIES = (
     "failed settings count as tried and never win."
 )
 
+FALLBACKS = {
+    "strict": "The unmodified model is a candidate of every search and is kept unless a setting beats it.",
+    "never": "The unmodified model is no candidate: the best setting is taken even where it is worse.",
+}
+"""What becomes of the unmodified model -> in words."""
+
 _COLUMNS = {"val_noisy": "val_noisy", "val_clean_part": "val_clean", "test_oracle": "test"}
 
 
@@ -69,7 +75,14 @@ def best(unmodified: float, scores: Sequence[float]) -> int | None:
     return winner
 
 
-def choose(vanilla: pd.Series | None, rows: pd.DataFrame, space: Sequence[Mapping[str, Any]], rule: str, measure: str = "acc") -> Choice:
+def choose(
+    vanilla: pd.Series | None,
+    rows: pd.DataFrame,
+    space: Sequence[Mapping[str, Any]],
+    rule: str,
+    measure: str = "acc",
+    fallback: str = "strict",
+) -> Choice:
     """Applies `rule` to one search. In a race a setting without a score was stopped, because it could not win.
 
     Args:
@@ -78,6 +91,7 @@ def choose(vanilla: pd.Series | None, rows: pd.DataFrame, space: Sequence[Mappin
         space: the settings of the whole space as planned, by which edges are told.
         rule: a key of `RULES`.
         measure: acc or r2.
+        fallback: a key of `FALLBACKS`: whether the unmodified model is a candidate.
     """
     column = score_column(rule, measure)
     if rows.empty:
@@ -93,7 +107,9 @@ def choose(vanilla: pd.Series | None, rows: pd.DataFrame, space: Sequence[Mappin
         return Choice(None, problem=f"its settings were raced under {', '.join(sorted(raced))}, which says nothing of {rule}")
     if not raced and (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
-    place = best(float(vanilla[column]), scores.astype(float).tolist())
+    place = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
+    if place is None and fallback != "strict":
+        return Choice(None, problem="every setting failed, and the unmodified model is no candidate")
     if place is None:
         return Choice(vanilla, kept=True)
     winner = ordered.iloc[place]

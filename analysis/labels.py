@@ -25,6 +25,24 @@ _NAMES = {
     "confident_learning": "Confident learning",
 }  # fmt: skip
 
+_DATASETS = {
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "mini_webvision": "Mini-WebVision",
+    "webvision": "WebVision", "clothing1m": "Clothing1M", "imagenet": "ImageNet", "imagenette": "Imagenette",
+}  # fmt: skip
+
+_NETWORKS = {
+    "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet18_imagenet": "ResNet18",
+    "resnet34_imagenet": "ResNet34",
+    "resnet50_imagenet": "ResNet50", "resnet101_imagenet": "ResNet101", "vgg11_bn": "VGG11-BN", "vgg16_bn": "VGG16-BN",
+    "vit_b_16": "ViT-B/16", "inception_resnet_v2": "InceptionResNetV2", "lenet5": "LeNet5",
+}  # fmt: skip
+
+_TRAINERS = {
+    "sgd": "SGD", "logit_clip": "LogitClip", "mixup": "MixUp", "sam": "SAM", "mentormix": "MentorMix", "mentornet": "MentorNet",
+    "gls": "GLS", "label_smoothing": "Label smoothing", "elr": "ELR", "elr_plus": "ELR+", "sce": "SCE", "gce": "GCE", "mae": "MAE",
+    "sop": "SOP", "sop_plus": "SOP+", "dividemix": "DivideMix", "coteaching": "Co-teaching",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -43,6 +61,21 @@ def method_label(method: str, space: str | None = None) -> str:
     """A method's name as shown, with its space unless that is the only one there can be: "SAP (alpha16)"."""
     name = _NAMES.get(method, method)
     return name if space in (None, "default") or method in REFERENCES else f"{name} ({space})"
+
+
+def dataset_label(name: str) -> str:
+    """A data set's name as papers write it; its own where that is not known."""
+    return _DATASETS.get(name, name)
+
+
+def network_label(name: str) -> str:
+    """A network's name as papers write it."""
+    return _NETWORKS.get(name, name)
+
+
+def trainer_label(name: str) -> str:
+    """A trainer's name as papers write it."""
+    return _TRAINERS.get(name, name)
 
 
 def number(value: float | None, decimals: int, sign: bool = False) -> str:

@@ -9,8 +9,8 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 SPREAD = "_std"
@@ -54,36 +54,44 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     rules: frozenset[int] = frozenset()
+    titles: Mapping[int, str] = field(default_factory=dict)  # rows (by number) that open a block with a title of its own
 
 
 LATEX_ROOM = 112
 """About so many characters of a tabular in small print fit the width of a two-column page's text."""
 
 
-def latex(table: Table) -> str:
-    """A `table*` with booktabs rules. Needs the packages booktabs and graphicx.
+LATEX_ROOM_ONE = 52
+"""The same for one of its columns."""
 
-    Columns that do not fit the text's width go on in a second tabular, which repeats the first column; what is still too wide is shrunk.
+
+def latex(table: Table, width: str = "two") -> str:
+    """A `table*` over two columns of text, or (width="one") a `table` in one, with booktabs rules.
+
+    Needs the packages booktabs and graphicx.
+
+    Columns that do not fit the width go on in a second tabular, which repeats the first column; what is still too wide is shrunk.
     """
+    environment, size, room = ("table", "footnotesize", LATEX_ROOM_ONE) if width == "one" else ("table*", "small", LATEX_ROOM)
     widths = [len(_padded(column, [row[number] for row in table.rows])[0]) for number, column in enumerate(table.columns)]
-    blocks = [_latex_block(table, block) for block in _fold(table.columns, widths, LATEX_ROOM)]
+    blocks = [_latex_block(table, block, "columnwidth" if width == "one" else "textwidth") for block in _fold(table.columns, widths, room)]
     notes = [r"  {\footnotesize\raggedright", *(f"  {escape_latex(note)}\\par" for note in table.notes), "  }"] if table.notes else []
     lines = [
-        r"\begin{table*}[t]",
-        r"  \centering\small",
+        rf"\begin{{{environment}}}[t]",
+        rf"  \centering\{size}",
         rf"  \caption{{{escape_latex(_caption(table, 'best in bold, second underlined'))}}}",
         rf"  \label{{tab:{re.sub(r'[^a-zA-Z0-9]+', '-', f'{table.name}-{table.cell}')}}}",
         "\n  \\par\\medskip\n".join(blocks),
         r"  \par\smallskip",
     ]
-    return "\n".join([*lines, *notes, r"\end{table*}", ""])
+    return "\n".join([*lines, *notes, rf"\end{{{environment}}}", ""])
 
 
-def _latex_block(table: Table, block: Sequence[int]) -> str:
+def _latex_block(table: Table, block: Sequence[int], width: str) -> str:
     """One tabular with the columns of `block`."""
     columns = [table.columns[number] for number in block]
     lines = [
-        r"  \resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+        rf"  \resizebox{{\ifdim\width>\{width}\{width}\else\width\fi}}{{!}}{{%",
         rf"  \begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
         r"    \toprule",
         *_latex_groups(columns),
@@ -91,8 +99,10 @@ def _latex_block(table: Table, block: Sequence[int]) -> str:
         r"    \midrule",
     ]
     for number, row in enumerate(table.rows):
-        if number in table.rules:
+        if number in table.rules or (number in table.titles and number):
             lines.append(r"    \midrule")
+        if number in table.titles:
+            lines.append(rf"    \multicolumn{{{len(block)}}}{{l}}{{\emph{{{escape_latex(table.titles[number])}}}}} \\")
         lines.append("    " + " & ".join(_latex_cell(row[column]) for column in block) + r" \\")
     return "\n".join([*lines, r"    \bottomrule", r"  \end{tabular}}"])
 
@@ -101,7 +111,11 @@ def markdown(table: Table) -> str:
     """A GitHub table with its caption above and its notes below; group headers are written into the column heads."""
     heads = [escape_markdown(f"{column.group}: {column.head}" if column.group else column.head) for column in table.columns]
     bar = ["---:" if column.numeric else ":---" for column in table.columns]
-    body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    body = []
+    for number, row in enumerate(table.rows):
+        if number in table.titles:
+            body.append([f"*{escape_markdown(table.titles[number])}*", *([""] * (len(row) - 1))])
+        body.append([_markdown_cell(cell) for cell in row])
     lines = ["| " + " | ".join(line) + " |" for line in (heads, bar, *body)]
     notes = [f"- {escape_markdown(note)}" for note in table.notes]
     return "\n".join(
@@ -119,11 +133,16 @@ def terminal(table: Table, width: int = 120) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All tables in one, with the sweep's cell as first column and full precision; numbers have their spread in a column of its own."""
+    """All tables in one, with the sweep's cell (or the block's title) as first column and full precision.
+
+    Numbers have their spread in a column of its own.
+    """
     lines = []
     for table in tables:
-        for row in table.rows:
-            line: dict[str, str | float | None] = {"cell": table.cell}
+        block = table.cell
+        for number, row in enumerate(table.rows):
+            block = table.titles.get(number, block)
+            line: dict[str, str | float | None] = {"cell": block}
             for column, cell in zip(table.columns, row, strict=True):
                 line[column.key] = cell.value if column.numeric else cell.text
                 if cell.std is not None:
@@ -224,8 +243,10 @@ def _terminal_block(table: Table, columns: Sequence[Sequence[str]], block: Seque
     rule = "-" * len(lines[-1])
     lines.append(rule)
     for row_number in range(len(table.rows)):
-        if row_number in table.rules:
+        if row_number in table.rules or (row_number in table.titles and row_number):
             lines.append(rule)
+        if row_number in table.titles:
+            lines.append(f"[{table.titles[row_number]}]")
         lines.append("  ".join(columns[number][row_number + 1] for number in block))
     return "\n".join(line.rstrip() for line in lines)
 

@@ -8,42 +8,39 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from analysis import recipes
 from analysis.load import Results
 from analysis.plots import ink, kept_precision, trusted_size, tuning_cost
 from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.corrective import corrective
-from analysis.tables.cost import cost
 from analysis.tables.prl import prl
 from analysis.tables.prune4rel import prune4rel
-from analysis.tables.recommendation import recommendation, recommendation_for_own_data
+from analysis.tables.recommendation import recommendation_for_own_data
+from analysis.tables.registry import TABLES
 from analysis.tables.robust import robust
 from analysis.tables.search import search
+from analysis.tables.spec import shipped
 from analysis.tables.trainers import trainers
-from analysis.tables.trusted_size import trusted_size as trusted_size_table
 from sap_core.errors import UserError
 
-TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
-    "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
-    "recommendation": recommendation, "corrective": corrective, "robust": robust, "trainers": trainers, "prl": prl, "prune4rel": prune4rel,
-}  # fmt: skip
 PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {
     "tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw, "kept_precision": kept_precision.draw,
 }  # fmt: skip
 
 _FILES = {"comparison": "table"}
-_NEEDS = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
 
 
 def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
     """Writes one table in its three forms; nothing when the store has no such table. Returns the paths."""
-    tables = TABLES[name](results)
+    recipe = recipes.Recipe(name)
+    tables = recipes.tables(recipe, results)
     if not tables:
         return []
     stem = _FILES.get(name, name)
     forms = {
-        "tex": _NEEDS + "\n".join(latex(table) for table in tables),
+        "tex": recipes.block(recipe, results, "\n".join(latex(table) for table in tables)),
         "md": "\n".join(markdown(table) for table in tables),
         "csv": to_csv(tables),
     }
@@ -76,11 +73,17 @@ def main_tables(results: Results) -> list[Table]:
     return [*comparison(results), *corrective(results), *robust(results), *search(results), *recommendation_for_own_data(results)]
 
 
+def papers_own(results: Results) -> list[str]:
+    """The described tables that the store's experiments are for: `table1` of `table1_small`, too. Others are made when asked for."""
+    names = {str(name) for name in results.rows["experiment"].unique()}
+    return [table for table in shipped() if any(name == table or name.startswith(f"{table}_") for name in names)]
+
+
 def write_all(results: Results, folder: Path) -> list[Path]:
     """The whole report: every table and every plot that the store has numbers for; of a race what was chosen, and nothing else."""
     if results.raced:
         return write_tables(results, "chosen", folder)
-    tables = [path for name in TABLES for path in write_tables(results, name, folder)]
+    tables = [path for name in (*papers_own(results), *TABLES) for path in write_tables(results, name, folder)]
     return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 
 

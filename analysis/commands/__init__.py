@@ -31,11 +31,15 @@ COMMANDS = {
     "cost": "prints what every search cost",
     "status": "prints how far the sweep is, what failed and what is missing",
     "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
+    "cell": "lists the seeds, rows and chosen settings behind the places of a table",
+    "macros": "prints the main numbers as LaTeX commands, for prose",
+    "lint": "compares generated LaTeX with the store; lint published: what does not agree in the published tables",
+    "published": "the published numbers: published tests, published table NAME",
     "export": "writes every row to one file, CSV or Parquet",
 }
 """Name -> what it does, in the order of the help."""
 
-STORELESS: frozenset[str] = frozenset()
+STORELESS: frozenset[str] = frozenset({"lint", "published"})
 """Those that can work without a store: `run` then gets None in place of results."""
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from analysis import report
 from analysis.commands.common import FORMATS, shown
 from analysis.load import Results
+from analysis.tables.registry import TABLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,4 +14,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    return shown(report.TABLES["cost"](results), options.format)
+    return shown(TABLES["cost"](results), options.format)

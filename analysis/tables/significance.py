@@ -1,0 +1,193 @@
+"""The table `tests`: SAP against every other corrector over seeds and over cells; and the same of the published table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from analysis.cells import Cell as SweepCell
+from analysis.cells import cells
+from analysis.choose import score_column
+from analysis.labels import DASH, MEASURES, MISSING, REFERENCES, counted, dataset_label, mean_std, method_label, network_label, number
+from analysis.load import Results
+from analysis.published import SEEDS, Quote, quotes
+from analysis.render import Cell, Column, Table
+from analysis.selection import Policy, select
+from analysis.significance import CONFIDENCE, Contest, Pair, holm, sentence
+from analysis.stats import Summary, summarise
+
+_COLUMNS = (
+    Column("cell", "Cell", numeric=False),
+    Column("seeds", "n"),
+    Column("one_percent", "first", "Test accuracy (%)"),
+    Column("other_percent", "second", "Test accuracy (%)"),
+    Column("difference_points", "Difference"),
+    Column("welch_p", "Welch", "p, over seeds"),
+    Column("welch_holm_p", "Holm", "p, over seeds"),
+    Column("paired_p", "paired", "p, over seeds"),
+    Column("paired_holm_p", "Holm", "p, over seeds"),
+    Column("wilcoxon_p", "Wilcoxon", "Over the cells"),
+    Column("interval", f"{CONFIDENCE * 100:g} % interval", "Over the cells", numeric=False),
+)
+
+NOTES = (
+    "Two-sided. Welch: t-test of two samples with unequal variances. Paired: t-test on the differences by seed. Holm: corrected for the "
+    "cells of the block. Wilcoxon: signed-rank test on the cells' mean differences.",
+    f"Interval: {CONFIDENCE * 100:g} % percentile bootstrap of the mean difference, over the cells (over the seeds where there is one "
+    "cell).",
+    "A p-value above .05 does not say that two methods are equal; it says that these seeds do not tell them apart.",
+)
+
+POLICY = Policy()
+
+_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+
+
+def published_contests(table: str = "table1") -> tuple[Contest, ...]:
+    """SAP against every corrector of a published table, by data set."""
+    place = ("network", "noise", "noise_rate")
+    found = []
+    said = quotes(table)
+    for dataset in dict.fromkeys(str(quote.about["dataset"]) for quote in said):
+        mine = [quote for quote in said if quote.about["dataset"] == dataset]
+        sap = {quote.key(place): quote for quote in mine if quote.about["method"] == "sap"}
+        for method in dict.fromkeys(str(quote.about["method"]) for quote in mine):
+            if method != "sap" and method not in REFERENCES:
+                others = {quote.key(place): quote for quote in mine if quote.about["method"] == method}
+                pairs = tuple(Pair(_name(sap[key]), _summary(sap[key]), _summary(others[key])) for key in sap if key in others)
+                found.append(Contest(dataset_label(dataset), method_label("sap"), method_label(method), pairs))
+    return tuple(found)
+
+
+def published_tests() -> tuple[Table, ...]:
+    """The published table 1, tested; from its means and spreads, so nothing is paired by seed."""
+    return _tables(published_contests(), _seeds([SEEDS]), "the published table 1", "Published means and standard deviations over 3 seeds.")
+
+
+def contests(results: Results) -> tuple[Contest, ...]:
+    """SAP (else the first corrector) against every other one, by data set; each in its first space of the cell."""
+    families: dict[str, list[SweepCell]] = {}
+    for cell in cells(results):
+        if cell.measure == "acc" and cell.methods:
+            families.setdefault(str(cell.rows.iloc[0]["dataset"]) if len(cell.rows) else cell.name, []).append(cell)
+    found = []
+    for family, members in families.items():
+        methods = list(dict.fromkeys(method for cell in members for method, _ in cell.methods if method not in REFERENCES))
+        first = "sap" if "sap" in methods else methods[0] if methods else None
+        for other in methods:
+            if first is None or other == first:
+                continue
+            scores = [(cell, _scores(cell, first), _scores(cell, other)) for cell in members]
+            pairs = tuple(_pair(cell, one, two) for cell, one, two in scores if one and two)
+            if pairs:
+                found.append(Contest(dataset_label(family), method_label(first), method_label(other), pairs))
+    return tuple(found)
+
+
+def significance(results: Results) -> tuple[Table, ...]:
+    """One table per data set, one block per pair of methods; none where a store has no two correctors."""
+    found = contests(results)
+    counts = [pair.one.n for contest in found for pair in contest.pairs]
+    extra = f"{POLICY.sentences()[0]} Each method in its first space of the cell."
+    return _tables(found, _seeds(counts), "the store", extra, results.problems)
+
+
+def _tables(found: Sequence[Contest], seeds: str, source: str, extra: str, problems: Iterable[str] = ()) -> tuple[Table, ...]:
+    tables = []
+    for family in dict.fromkeys(contest.family for contest in found):
+        mine = [contest for contest in found if contest.family == family]
+        rows: list[tuple[Cell, ...]] = []
+        titles, rules = {}, set()
+        for contest in mine:
+            titles[len(rows)] = f"{contest.one} against {contest.other}"
+            rows += _rows(contest)
+            if len(contest.pairs) > 1:
+                rules.add(len(rows) - 1)
+        shown = [n for n, column in enumerate(_COLUMNS) if n == 0 or any(row[n].text != MISSING for row in rows)]
+        tables.append(
+            Table(
+                name="tests",
+                cell=family,
+                caption=f"Differences between methods on {family}, tested over seeds and cells ({source}).",
+                columns=tuple(_COLUMNS[n] for n in shown),
+                rows=tuple(tuple(row[n] for n in shown) for row in rows),
+                notes=(
+                    *(sentence(contest, seeds) for contest in mine),
+                    *(_after_holm(contest) for contest in mine),
+                    *NOTES,
+                    extra,
+                    *problems,
+                ),
+                rules=frozenset(rules),
+                titles=titles,
+            )
+        )
+    return tuple(tables)
+
+
+def _rows(contest: Contest) -> list[tuple[Cell, ...]]:
+    welch, paired = contest.welch(), contest.paired()
+    rows = []
+    for pair, *p_values in zip(contest.pairs, welch, holm(welch), paired, holm(paired), strict=True):
+        scores = [Cell(mean_std(side.mean, side.std, 2), side.mean, side.std) for side in (pair.one, pair.other)]
+        gap = Cell(number(pair.gap, 2, sign=True), pair.gap)
+        rows.append(
+            (Cell(pair.cell), Cell(str(pair.one.n), pair.one.n), *scores, gap, *map(_p_cell, p_values), Cell(MISSING), Cell(MISSING))
+        )
+    band = contest.interval()
+    interval = Cell(MISSING) if band is None else Cell(f"{number(band[0], 2, sign=True)} to {number(band[1], 2, sign=True)}")
+    if len(contest.pairs) < 2:
+        return [(*row[:-1], interval) for row in rows]
+    blank = Cell(MISSING)
+    over = Cell(f"{len(contest.gaps)} cells, ahead in {contest.wins}")
+    gap = Cell(number(contest.mean_gap, 2, sign=True), contest.mean_gap)
+    return [*rows, (over, blank, blank, blank, gap, blank, blank, blank, blank, _p_cell(contest.wilcoxon()), interval)]
+
+
+def _after_holm(contest: Contest) -> str:
+    raw = contest.welch()
+    known = [p for p in raw if p is not None]
+    corrected = [p for p in holm(raw) if p is not None]
+    below = [sum(p <= 0.05 for p in some) for some in (known, corrected)]
+    return (
+        f"{contest.one} against {contest.other}: Welch's p is at most .05 in {below[0]} of {counted(len(known), 'cell')}, "
+        f"after Holm's correction in {below[1]}."
+    )
+
+
+def _p_cell(p: float | None) -> Cell:
+    return Cell(MISSING if p is None else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0"), p)
+
+
+def _scores(cell: SweepCell, method: str) -> dict[int, float]:
+    """Seed -> test accuracy in percent of what the method's first space chose."""
+    searches = next((searches for (name, _), searches in cell.methods.items() if name == method), ())
+    chosen = zip(searches, select(searches, POLICY), strict=True)
+    column, factor = score_column("test_oracle", cell.measure), MEASURES[cell.measure].factor
+    return {search.seed: float(choice.row[column]) * factor for search, choice in chosen if choice.row is not None}
+
+
+def _pair(cell: SweepCell, one: dict[int, float], other: dict[int, float]) -> Pair:
+    common = [seed for seed in one if seed in other]
+    differences = tuple(one[seed] - other[seed] for seed in common)
+    row = cell.rows.iloc[0]
+    rate = "" if row["noise_rate"] != row["noise_rate"] else f" {row['noise_rate'] * 100:g} %"
+    name = f"{network_label(str(row['network']))}, {row['noise']}{rate}, {row['trainer']}"
+    return Pair(name, summarise(one[seed] for seed in common), summarise(other[seed] for seed in common), differences)
+
+
+def _summary(quote: Quote) -> Summary:
+    return Summary(quote.mean, quote.std, SEEDS)
+
+
+def _name(quote: Quote) -> str:
+    about = quote.about
+    rate = float(about["noise_rate"]) * 100
+    return f"{network_label(str(about['network']))}, {str(about['noise']).replace('_', ' ')} {rate:g} %"
+
+
+def _seeds(counts: Sequence[int]) -> str:
+    """`three seeds`; `2–3 seeds` where cells differ."""
+    low, high = (min(counts), max(counts)) if counts else (0, 0)
+    if low == high:
+        return "one seed" if low == 1 else f"{_WORDS.get(low, str(low))} seeds"
+    return f"{low}{DASH}{high} seeds"

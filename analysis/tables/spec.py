@@ -1,0 +1,233 @@
+"""A table as a YAML file: what stands in its rows and columns, by conditions on the fields of a store's rows. docs/tables.md tells how.
+
+The paper's tables are written this way (`specs/*.yaml`), and so are a user's own: no Python is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.choose import RULES
+from analysis.published import COMPUTE, TABLES
+from analysis.selection import FALLBACKS, OVERS, Policy
+from sap_core.errors import UserError, unknown
+
+FOLDER = Path(__file__).with_name("specs")
+
+ALL = "all"
+"""In `each`: every value that the store's plan has, in its order."""
+
+Condition = str | float | bool | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry of rows or columns; `each` makes several of it. Columns may say what they show, rows may be averages or references."""
+
+    where: Mapping[str, Condition] = field(default_factory=dict)
+    each: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)
+    label: str = ""
+    group: str = ""
+    value: str = ""  # columns: what is shown; the table's own value where empty
+    span: str = ""  # columns: smallest and largest of this column over all searches of the row
+    relative_to: Mapping[str, Condition] = field(default_factory=dict)  # columns: as a multiple of the place with these conditions
+    decimals: int | None = None  # columns
+    average: bool = False  # the mean of the places before it
+    reference: bool = False  # rows: never bold
+    rank: bool = True  # columns: best and second are marked
+    published: Mapping[str, Condition] | bool = True  # conditions on the published numbers beside those of `where`; false: there are none
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One table."""
+
+    name: str
+    title: str
+    rows: tuple[Line, ...]
+    columns: tuple[Line, ...]
+    blocks: tuple[Line, ...] = (Line(),)
+    value: str = "test_acc"
+    filter: Mapping[str, Condition] = field(default_factory=dict)
+    order: Mapping[str, Sequence[Condition]] = field(default_factory=dict)  # of values where `each` says all
+    names: Mapping[str, Mapping[Condition, str]] = field(default_factory=dict)  # field -> value -> shown
+    selection: Policy = field(default_factory=Policy)
+    published: str = ""  # the published table that it is held against
+    notes: tuple[str, ...] = ()
+    text: str = field(default="", compare=False)  # the file as it was read
+
+
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "row": ("where", "each", "label", "average", "reference", "published"),
+    "column": ("where", "each", "label", "group", "value", "span", "relative_to", "decimals", "average", "rank", "published"),
+    "block": ("where", "each", "label"),
+}
+_SELECTION = ("rule", "over", "fallback")
+_KEYS = tuple(item.name for item in fields(Spec) if item.name not in ("text",))
+_TEXTS = ("label", "group", "value", "span")
+_FLAGS = ("average", "reference", "rank")
+
+
+@cache
+def shipped() -> tuple[str, ...]:
+    """The names of the tables that come with the program."""
+    order = ("table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "compute")
+    there = {path.stem for path in FOLDER.glob("*.yaml")}
+    return (*(name for name in order if name in there), *sorted(there - set(order)))
+
+
+def is_path(name: str) -> bool:
+    """Whether a table's name means a file of the user's."""
+    return name.endswith((".yaml", ".yml"))
+
+
+@cache
+def shipped_spec(name: str) -> Spec:
+    """One of `shipped()`."""
+    return read(FOLDER / f"{name}.yaml")
+
+
+def read(path: Path) -> Spec:
+    """The table that a file describes.
+
+    Raises:
+        UserError: the file cannot be read, is no YAML, or says something that is not known; one sentence says what and where.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"the table '{path}' cannot be read ({reason}); give a YAML file that describes one, see docs/tables.md") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Spec:
+    """The table that a text describes; `where` is named in errors.
+
+    Raises:
+        UserError: see `read`.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"the table '{where}' is not YAML{place}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
+    given = _mapping(data, f"the table '{where}'")
+    _known(given, _KEYS, "key", where)
+    for needed in ("name", "title", "rows", "columns"):
+        if not given.get(needed):
+            raise UserError(f"the table '{where}' has no '{needed}'; it needs name, title, rows and columns")
+    published = str(given.get("published") or "")
+    if published and published not in (*TABLES, COMPUTE):
+        raise unknown("published table", published, (*TABLES, COMPUTE), f"'published' of {where}")
+    return Spec(
+        name=_word(given["name"], where),
+        title=str(given["title"]).strip(),
+        rows=_lines(given["rows"], "row", where),
+        columns=_lines(given["columns"], "column", where),
+        blocks=_lines(given["blocks"], "block", where) if given.get("blocks") else (Line(),),
+        value=str(given.get("value") or "test_acc"),
+        filter=_conditions(given.get("filter"), f"'filter' of {where}"),
+        order={name: _values(values, f"order.{name} of {where}") for name, values in _mapping_of(given, "order", where).items()},
+        names={
+            name: {key: str(value) for key, value in _mapping(shown, f"names.{name} of {where}").items()}
+            for name, shown in _mapping_of(given, "names", where).items()
+        },
+        selection=_selection(_mapping_of(given, "selection", where), where),
+        published=published,
+        notes=tuple(str(note) for note in _list(given.get("notes") or [], f"'notes' of {where}")),
+        text=text,
+    )
+
+
+def _lines(data: Any, part: str, where: str) -> tuple[Line, ...]:
+    """Rows, columns or blocks; a mapping of fields to values stands for one entry with `each`."""
+    if isinstance(data, Mapping) and not set(data) & set(_PARTS[part]):
+        data = [{"each": data}]
+    return tuple(_line(entry, part, f"{part} {number} of {where}") for number, entry in enumerate(_list(data, f"'{part}s' of {where}"), 1))
+
+
+def _line(data: Any, part: str, where: str) -> Line:
+    given = _mapping(data, where)
+    _known(given, _PARTS[part], "key", where)
+    made: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
+    for name in _FLAGS:
+        if name in given and not isinstance(given[name], bool):
+            raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
+        made |= {name: given[name]} if name in given else {}
+    if given.get("decimals") is not None:
+        if not isinstance(given["decimals"], int) or not 0 <= given["decimals"] <= 9:
+            raise UserError(f"'decimals' in {where} is {given['decimals']!r}; it must be a whole number from 0 to 9")
+        made["decimals"] = given["decimals"]
+    for name in ("where", "relative_to"):
+        made[name] = _conditions(given.get(name), f"'{name}' in {where}")
+    each = _mapping(given.get("each") or {}, f"'each' in {where}")
+    made["each"] = {name: ALL if values == ALL else _values(values, f"each.{name} in {where}") for name, values in each.items()}
+    published = given.get("published", True)
+    made["published"] = published if isinstance(published, bool) else _conditions(published, f"'published' in {where}")
+    return Line(**made)
+
+
+def _selection(given: Mapping[str, Any], where: str) -> Policy:
+    _known(given, _SELECTION, "key", f"'selection' of {where}")
+    policy = Policy(**{name: str(value) for name, value in given.items()})
+    for name, value, allowed in (("rule", policy.rule, RULES), ("over", policy.over, OVERS), ("fallback", policy.fallback, FALLBACKS)):
+        if value not in allowed:
+            raise unknown(f"selection.{name}", value, allowed, where)
+    return policy
+
+
+def _mapping_of(given: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    return _mapping(given.get(key) or {}, f"'{key}' of {where}")
+
+
+def _mapping(data: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise UserError(f"{what} must be a mapping of keys to values, and is {_kind(data)}")
+    return data
+
+
+def _list(data: Any, what: str) -> Sequence[Any]:
+    if not isinstance(data, list):
+        raise UserError(f"{what} must be a list, and is {_kind(data)}")
+    return data
+
+
+def _values(data: Any, what: str) -> tuple[Condition, ...]:
+    return tuple(_condition(value, what) for value in _list(data, what))
+
+
+def _conditions(data: Any, what: str) -> Mapping[str, Condition]:
+    return {str(name): _condition(value, f"{name} in {what}") for name, value in _mapping(data or {}, what).items()}
+
+
+def _condition(value: Any, what: str) -> Condition:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise UserError(f"{what} must be one value, and holds {_kind(value)}")
+
+
+def _kind(data: Any) -> str:
+    if data is None:
+        return "empty"
+    return {"dict": "a mapping", "list": "a list", "str": "a text"}.get(type(data).__name__, f"a {type(data).__name__}")
+
+
+def _known(given: Iterable[str], allowed: Sequence[str], what: str, where: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise unknown(what, key, allowed, where)
+
+
+def _word(value: Any, where: str) -> str:
+    name = str(value)
+    if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
+        raise UserError(f"name '{name}' of the table '{where}' must be a word of letters, digits, - and _")
+    return name
