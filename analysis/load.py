@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sap_core.errors import UserError
@@ -84,6 +85,19 @@ def series(results: Results, name: str) -> pd.DataFrame:
     tables = [table for store in results.stores for table in _tables(store / "series", Point, problems)]
     points = pa.concat_tables([arrow_schema(Point).empty_table(), *tables]).to_pandas()
     return points[points["name"] == name].drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
+
+
+@lru_cache(maxsize=8)
+def points_below(results: Results, prefix: str) -> pd.DataFrame:
+    """The points of all series whose name begins with `prefix`, with the columns of `Point`; a damaged file is passed over."""
+    problems: list[str] = []
+    tables = [
+        table.filter(pc.starts_with(table["name"], prefix))
+        for store in results.stores
+        for table in _tables(store / "series", Point, problems)
+    ]
+    points = pa.concat_tables([arrow_schema(Point).empty_table(), *tables]).to_pandas()
+    return points.drop_duplicates(["run_id", "name", "step"], keep="last", ignore_index=True)
 
 
 @cache
