@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from analysis.__main__ import _parser as report_parser
 from analysis.__main__ import main as report
+from analysis.__main__ import split as report_words
 from sap_core.api import Sizes, Trainer
 from sap_core.data.prepare import parser as prepare_options
 from sap_core.data.source import Classes, Noise
@@ -150,7 +150,7 @@ def test_the_dry_run_says_what_the_pages_say(capsys):
 def test_report_commands_run(words, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     assert report(words) == 0
-    assert report_parser().parse_args(words).store == Path("results/demo")
+    assert report_words(words)[0] == [Path("results/demo")]
     assert capsys.readouterr().out.strip()
 
 

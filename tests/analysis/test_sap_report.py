@@ -7,6 +7,7 @@ import pytest
 
 from analysis import report
 from analysis.__main__ import main
+from analysis.commands import COMMANDS, command
 from analysis.load import load
 from analysis.plots import tuning_cost
 from analysis.plots.ink import styles
@@ -48,7 +49,9 @@ def test_table_forms(small, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["tabel"], "unknown command 'tabel' in sap-report STORE COMMAND (did you mean 'table'?); allowed: table, plot, cost, status"),
+        (["tabel"], "unknown command 'tabel' in sap-report STORE COMMAND (did you mean 'table'?); allowed: report, table, plot, cost"),
+        (["table", "comparison", "--format", "html"], "argument --format: invalid choice: 'html'"),
+        (["--format", "csv", "table", "comparison"], "options stand after the command: sap-report STORE table ... --format ..."),
         (["table", "comparson"], "(did you mean 'comparison'?); allowed: comparison, trusted_size, cost, search, chosen, recommendation"),
         (["table"], "allowed: comparison, trusted_size, cost, search, chosen, recommendation"),
         (["plot", "x"], "allowed: tuning_cost, trusted_size"),
@@ -62,6 +65,30 @@ def test_mistakes_are_one_line_and_exit_code_2(small, capsys, words, told):
     assert said.startswith("error: ")
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_several_stores_are_read_as_one(small, capsys):
+    store = small.write()
+    assert main([str(store), str(store), "status"]) == 0
+    assert "14 of 14 planned rows done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["results/none", "--help"]], ids=["nothing", "help", "store-help"])
+def test_the_help_names_every_command(words, capsys):
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {name}" in said for name in COMMANDS)
+
+
+def test_every_registered_command_is_a_module_with_both_functions():
+    for name in COMMANDS:
+        assert callable(command(name).add_arguments)
+        assert callable(command(name).run)
+
+
+def test_a_command_without_a_store_is_a_mistake(capsys):
+    assert main(["table", "comparison"]) == 2
+    assert "sap-report table needs a store before it" in capsys.readouterr().err
 
 
 def test_no_store(tmp_path, capsys):

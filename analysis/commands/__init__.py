@@ -1,0 +1,48 @@
+"""What `sap-report` can do: one module per command.
+
+To add a command, write `analysis/commands/NAME.py` and one line below. The module has two functions:
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None    # its words and options, after its name on the command line
+    def run(results: Results, options: argparse.Namespace) -> Said  # the text to print, or (text, exit code)
+
+A module is imported when its command runs and not before, so that `status` loads no matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import Protocol, cast
+
+from analysis.load import Results
+
+Said = str | tuple[str, int]
+"""What a command gives back: the text to print, and the exit code where it is not 0."""
+
+DEFAULT = "report"
+"""The command that is meant when none is named."""
+
+COMMANDS = {
+    "report": "writes STORE/report/ (tables, plots) and prints the main table: what happens without a command, too",
+    "table": "prints one table",
+    "plot": "writes one plot to STORE/report/",
+    "cost": "prints what every search cost",
+    "status": "prints how far the sweep is, what failed and what is missing",
+}
+"""Name -> what it does, in the order of the help."""
+
+STORELESS: frozenset[str] = frozenset()
+"""Those that can work without a store: `run` then gets None in place of results."""
+
+
+class Command(Protocol):
+    """A module of this package."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, results: Results, options: argparse.Namespace) -> Said: ...
+
+
+def command(name: str) -> Command:
+    """The module of a registered command."""
+    return cast(Command, import_module(f"{__name__}.{name}"))

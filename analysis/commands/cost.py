@@ -1,0 +1,17 @@
+"""`sap-report STORE cost`: what every search cost, phase by phase."""
+
+from __future__ import annotations
+
+import argparse
+
+from analysis import report
+from analysis.commands.common import FORMATS, shown
+from analysis.load import Results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", default="text", choices=FORMATS, help="how the table is printed")
+
+
+def run(results: Results, options: argparse.Namespace) -> str:
+    return shown(report.TABLES["cost"](results), options.format)

@@ -1,0 +1,23 @@
+"""`sap-report STORE plot NAME`: one plot into the report folder."""
+
+from __future__ import annotations
+
+import argparse
+
+from analysis import report
+from analysis.commands.common import add_output, named, nothing, output_folder
+from analysis.load import Results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(report.PLOTS))
+    add_output(parser)
+
+
+def run(results: Results, options: argparse.Namespace) -> str:
+    """Writes the plot and names its files."""
+    name = named(options.name, "plot", report.PLOTS)
+    paths = report.write_plot(results, name, output_folder(results, options))
+    if not paths:
+        raise nothing(results, "plot", name)
+    return "\n".join(str(path) for path in paths)
