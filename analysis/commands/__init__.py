@@ -27,6 +27,7 @@ COMMANDS = {
     "table": "prints one table",
     "plot": "writes one plot to STORE/report/",
     "cost": "prints what every search cost",
+    "headline": "prints one page in words: what tuning costs, and how sure that is",
     "status": "prints how far the sweep is, what failed and what is missing",
 }
 """Name -> what it does, in the order of the help."""
