@@ -110,6 +110,16 @@ def series(results: Results, name: str) -> pd.DataFrame:
     return found.to_pandas().drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
 
 
+@lru_cache(maxsize=8)
+def points_below(results: Results, prefix: str) -> pd.DataFrame:
+    """The points of all series whose name begins with `prefix`, with the columns of `Point`; a damaged file is left out and said."""
+    damage: list[str] = []
+    found = pa.concat_tables([read_folder(store / "series", Point, damage) for store in results.stores])
+    results.damage.extend(sentence for sentence in damage if sentence not in results.damage)
+    points = found.filter(pc.starts_with(found["name"], prefix)).to_pandas()
+    return points.drop_duplicates(["run_id", "name", "step"], keep="last", ignore_index=True)
+
+
 def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.Table:
     if not store.is_dir():
         raise UserError(f"'{store}' is not a folder; give the results folder of a sweep, such as results/demo")

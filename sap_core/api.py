@@ -142,6 +142,9 @@ class Run(Protocol):
     def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         """Says which samples a corrector chose to forget without being told; how many goes into the rows."""
 
+    def observed(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+        """Says something that a figure may show, by step: it goes into the series of the first setting, and into no score and no choice."""
+
 
 @dataclass(frozen=True)
 class Fitted:

@@ -123,14 +123,18 @@ def scored_family(
     rule: str | None,
     probed: Callable[[], tuple[int | None, int | None]],
     check_stop: Callable[[], None],
+    watch: Callable[[nn.Module, int, Scores], None] | None = None,
 ) -> Iterator[Outcome]:
     """Outcomes of a family raced under `rule`, or scored in full where there is none. `probed` says how many retain and forget samples the
-    method was told so far; for the others see `race_family`.
+    method was told so far; `watch` is shown every model that is scored in full, with its scores; for the others see `race_family`.
     """
 
     def score(candidate: nn.Module, which: int) -> Scores:
         check_stop()
-        return evaluator.tuned(candidate, run.meter, which, *probed())
+        scores = evaluator.tuned(candidate, run.meter, which, *probed())
+        if watch:
+            watch(candidate, which, scores)
+        return scores
 
     def report(quick: nn.Module, which: int) -> Scores:
         return evaluator.reported(quick, run.meter, which, *probed())

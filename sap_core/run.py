@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ class PlainRun:
         self.curve: list[dict[str, float]] = []
         self.trusted_sets: dict[int, Tensor] = {}
         self.forgotten_sets: dict[int, Tensor] = {}
+        self.observations: dict[tuple[str, int], dict[int, float]] = {}
         self._resume = resume
 
     def saved(self) -> State | None:
@@ -33,3 +34,6 @@ class PlainRun:
     def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.forgotten_sets[which] = index
+
+    def observed(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+        self.observations[name, 0 if used_by is None else used_by[0]] = dict(values)

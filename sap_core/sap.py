@@ -188,6 +188,9 @@ def _corrected(
         with run.meter("factor", users):  # line 3
             factored = project.factor(model, at_size, getattr(torch, settings[0].build))
             run.meter.count(flops=project.factor_flops(factored))
+        with run.meter("report", users):
+            for layer, each in factored.items():
+                run.observed(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)
         del at_size
         for which in users:
             with run.meter("build", [which]):  # line 4

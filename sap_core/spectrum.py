@@ -53,6 +53,20 @@ def importance(energy: Tensor, alpha: float) -> Tensor:
     return alpha * energy / ((alpha - 1) * energy + 1)
 
 
+SUMMARY = 64
+"""At most so many energies of a layer are told."""
+
+
+def summary(energy_KQ: Tensor) -> dict[int, float]:
+    """The energies of a layer's directions, largest first, at no more than SUMMARY ranks (from 1), evenly spaced by their logarithm.
+
+    Of a layer with groups, the mean over its groups at each rank. The last rank is the number of directions.
+    """
+    ordered_Q = energy_KQ.sort(dim=1, descending=True).values.mean(0)
+    ranks = torch.logspace(0, math.log10(len(ordered_Q)), SUMMARY, dtype=torch.float64).round().long().unique()
+    return dict(zip(ranks.tolist(), ordered_Q[ranks.to(ordered_Q.device) - 1].tolist(), strict=True))
+
+
 @dataclass(frozen=True)
 class Basis:
     """Directions that serve every alpha: P = directions^T diag(scale(alpha)) directions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class JobRun:
         self.points: list[tuple[str, int, float]] = []
         self.trusted_sets: dict[int, Tensor] = {}
         self.forgotten_sets: dict[int, Tensor] = {}
+        self.observations: list[tuple[int, str, int, float]] = []  # (setting, name, step, value)
         self._last = last
         self._stop = stop
         self._note = note
@@ -76,6 +77,10 @@ class JobRun:
     def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.forgotten_sets[which] = index
+
+    def observed(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+        which = 0 if used_by is None else used_by[0]
+        self.observations += [(which, name, step, float(value)) for step, value in values.items()]
 
     def check_stop(self) -> None:
         """For work without epochs: raises Stopped when a stop was asked for."""

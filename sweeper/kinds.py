@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from sap_core import plane
 from sap_core.api import Need, Pruner, Stopped, Trainer
 from sap_core.checkpoint import save_state
 from sap_core.construct import construct
@@ -69,10 +70,12 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
             started_at = datetime.now(UTC).isoformat(timespec="seconds")
             fitted = trainer.fit(task, run)
             scores = evaluator.baseline(fitted.model, run.meter)
+            drawn = plane.in_plane(evaluator)
+            plane_points = [*plane.samples(evaluator), *plane.decisions(fitted.model, evaluator, run.meter)] if drawn else []
             (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
             facts = facts_of(prepared, len(task.train)) | (_kept(evaluator, task.train.index) if spec.get("selection") else {})
             save_model(folder, fitted)
-            curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
+            curve = [*run.curve(), *_transitions(prepared), *plane_points, *points_of(cost)]
             meta = {
                 "columns": {**facts, **scores, **columns_of(cost, place.device, place.device_jobs)},
                 "started_at": started_at,
@@ -127,8 +130,10 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
         return served.get(Need.RETAIN), served.get(Need.FORGET)
 
     rule = job.labels.get("race_rule")
+    best = plane.Best(evaluator, meter)
+    watch = best.watch if plane.in_plane(evaluator) else None
     try:
-        for outcome in scored_family(settings, model, task, run, evaluator, rule, probed, run.check_stop):
+        for outcome in scored_family(settings, model, task, run, evaluator, rule, probed, run.check_stop, watch):
             work.scored[outcome.which] = True
             work.columns[outcome.which] |= outcome.scores
             if outcome.diverged:
@@ -139,6 +144,10 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
             work.columns[which] |= columns_of(cost, place.device, place.device_jobs)
             work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
             work.columns[which] |= chosen_columns(run, which, evaluator)
+        drawn = [(best.which or 0, name, step, value) for name, step, value in best.points]
+        work.points += [
+            Point(job.job_id, job.runs[which].run_id, name, step, value) for which, name, step, value in (*run.observations, *drawn)
+        ]
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
     run.forget_checkpoint()
 

@@ -1,0 +1,72 @@
+"""What few seeds and many settings can and cannot say: the smallest gap that n seeds show, and the optimism of a maximum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import nct, norm
+from scipy.stats import t as student
+
+LEVEL = 0.05
+POWER = 0.80
+_MOST_SEEDS = 10_000
+
+
+def power(gap: float, std: float, n: int, paired: bool = True) -> float:
+    """The probability that a two-sided t-test at LEVEL sees a true gap, in the gap's direction.
+
+    Args:
+        gap: true difference of the means, at least 0.
+        std: standard deviation over seeds: of the paired differences, or (not `paired`) of each of the two methods.
+        n: seeds of each method, at least 2.
+        paired: whether the two methods are compared seed by seed.
+    """
+    degrees = n - 1 if paired else 2 * n - 2
+    shift = gap / std * math.sqrt(n if paired else n / 2)
+    return float(nct.sf(student.ppf(1 - LEVEL / 2, degrees), degrees, shift))
+
+
+def detectable_gap(std: float, n: int, paired: bool = True) -> float:
+    """The smallest true gap that the test sees with probability POWER; in the unit of `std`. Infinite with fewer than two seeds."""
+    if n < 2:
+        return math.inf
+    if std <= 0:
+        return 0.0
+    low, high = 0.0, std
+    while power(high, std, n, paired) < POWER:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, std, n, paired) < POWER else (low, middle)
+    return high
+
+
+def seeds_needed(gap: float, std: float, paired: bool = True) -> int | None:
+    """How many seeds (of each method) see `gap` with probability POWER; None when there is no gap, or beyond counting."""
+    if gap <= 0:
+        return None
+    low, high = 1, 2
+    while power(gap, std, high, paired) < POWER:
+        low, high = high, 2 * high
+        if high > _MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power(gap, std, middle, paired) < POWER else (low, middle)
+    return high
+
+
+def expected_maximum(count: int) -> float:
+    """E[max] of so many independent standard normal numbers: the integral of x d(Phi(x)^count), by its distribution function."""
+    x, step = np.linspace(-12.0, 12.0, 24_001, retstep=True)
+    below = norm.cdf(x) ** count
+    return float((np.heaviside(x, 0.5) - below).sum() * step)
+
+
+def optimism(count: int, accuracy: float, images: int) -> float:
+    """By how much the best of `count` validation accuracies flatters, at most: settings of equal worth whose scores err independently.
+
+    Settings of one search see the same validation images and resemble each other, so that their errors do, too; then it is less.
+    """
+    return expected_maximum(count) * math.sqrt(accuracy * (1 - accuracy) / images)
