@@ -33,8 +33,10 @@ from trainers.sgd import SGD
 ALPHAS = (3e5, 2.5e5, 2e5, 1.5e5, 1e5, 7e4, 5e4, 4e4, 3e4, 2e4, 1.5e4, 1e4, 7e3, 5e3, 3e3, 2e3)
 DATASETS = {"cifar10": "sap_core.data.cifar10.CIFAR10", "fashion_mnist": "sap_core.data.fashion_mnist.FashionMNIST"}
 NETWORKS = {
-    "vgg11_bn": "sap_core.models.vgg.VGG11_BN", "resnet18": "sap_core.models.resnet_cifar.ResNet18", "lenet5": "sap_core.models.lenet5.LeNet5",
-}  # fmt: skip
+    "vgg11_bn": "sap_core.models.vgg.VGG11_BN",
+    "resnet18": "sap_core.models.resnet_cifar.ResNet18",
+    "lenet5": "sap_core.models.lenet5.LeNet5",
+}
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class VGG(nn.Module):
         channels, height, across = image_shape(name, input_shape)
         if not (height // 32 == across // 32 == 1):
             raise UserError(
-                f"model={name} needs images of 32 to 63 pixels a side, so that five poolings leave one, but these have {height} x {across}; "
-                "use a resnet"
+                f"model={name} needs images of 32 to 63 pixels a side, so that five poolings leave one, but these have "
+                f"{height} x {across}; use a resnet"
             )
         stages = tuple(max(1, round(width * stage)) for stage in STAGES)
         units = stages[-1]
