@@ -33,6 +33,8 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep experiment=demo export=FILE     the jobs as one file, for python -m sweeper.execute on a machine without Ray, Hydra and network
+  sap-sweep import DIR                      takes what that has made into a store
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -78,6 +80,10 @@ def _dispatch(words: list[str]) -> int:
         from sweeper.check import check
 
         return check(words[1:])
+    if words[0] == "import":
+        from sweeper.importing import import_command
+
+        return import_command(words[1:])
     if words[0] == "replay":
         from sweeper.search.command import main as replay
 

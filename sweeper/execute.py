@@ -1,8 +1,8 @@
 """Runs one job on this machine: the one function that every backend calls. No Ray, no Hydra.
 
-    python -m sweeper.execute PLAN --data DIR --store DIR --artifacts DIR [--only N/M] [--device cuda]
+    python -m sweeper.execute FILE --data DIR --store DIR [--artifacts DIR] [--only N/M] [--seconds S] [--device cuda]
 
-runs a file of jobs (see sweeper.worker for the command line).
+runs a bundle, or another file of jobs (see sweeper.worker for the command line).
 """
 
 from __future__ import annotations

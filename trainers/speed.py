@@ -133,4 +133,4 @@ class Graphed:
             for buffer, value in kept:
                 buffer.copy_(value)
         torch.cuda.set_rng_state(generator, device)
-        return recorded  # type: ignore[no-any-return]
+        return recorded
