@@ -16,7 +16,7 @@ from typing import TextIO
 from sap_core.errors import UserError
 from sweeper.bundle import is_bundle, keep_bundle, read_bundle
 from sweeper.deadline import Deadline
-from sweeper.execute import Folders, execute, fail
+from sweeper.execute import Folders, check_device, execute, fail
 from sweeper.jobs import Job, read_jobs
 from sweeper.schedule import Schedule
 from sweeper.schema import ORDERS
@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     folders = Folders(options.data, options.store, options.artifacts or options.store / "artifacts")
     try:
+        check_device(options.device)
         return (
             serve(folders, options.device, options.serve, options.device_jobs)
             if options.serve

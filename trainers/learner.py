@@ -69,7 +69,7 @@ class Learner:
         """(B, C) outputs in train mode. `update_norm` False leaves the running statistics of batch norm as they are."""
         self.meter.count(forwards=len(inputs_B))
         with nullcontext() if update_norm else running_statistics_kept(self.model):
-            outputs_BC: Tensor = (self.call or self.model)(inputs_B)
+            outputs_BC: Tensor = self.model(inputs_B) if self.call is None else self.call(inputs_B)
         return outputs_BC
 
     def backward(self, loss: Tensor, count: int) -> None:
