@@ -147,6 +147,9 @@ def circumstances(rows: pd.DataFrame) -> list[str]:
     if len(packed):
         shares = ", ".join(f"{share:g}" for share in sorted(packed["device_share"].unique()))
         said.append(f"{len(packed)} of {len(rows)} rows were measured on a shared GPU (device_share {shares}).")
+    faster = sorted({str(value) for value in rows["precision"].unique()} - {"float32"})
+    if faster:
+        said.append(f"Baselines were trained in {' and '.join(faster)}; corrections and scores are float32.")
     for column, what in (("device", "devices"), ("threads", "thread counts"), ("precision", "precisions"), ("commit", "commits")):
         values = sorted(str(value) for value in rows[column].unique())
         if len(values) > 1:

@@ -109,7 +109,10 @@ class Row:
     stage: str | None = None  # warm-up | null
     kept_noise_rate: float | None = None  # measured on the samples that the pruner kept
     # circumstances
-    precision: str = "float32"
+    precision: str = "float32"  # in which the baseline was trained; corrections and scores are always float32
+    compile: str | None = None  # none | compile | graphs: of the baseline's training; null where nobody knows
+    channels_last: bool | None = None  # of the baseline's training
+    fused: bool | None = None  # of the baseline's optimiser
     threads: int = 1
     device: str = "cpu"
     device_share: float = 1.0

@@ -34,6 +34,8 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep prepare experiment=table1       fetches, builds and verifies what it reads: data, weights, folders; --download allows fetching
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep experiment=demo export=FILE     the jobs as one file, for python -m sweeper.execute on a machine without Ray, Hydra and network
+  sap-sweep import DIR                      takes what that has made into a store
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -73,20 +75,8 @@ def _dispatch(words: list[str]) -> int:
     if not words or (flags and flags[0] in ("--help", "-h") and len(words) == 1):
         print(USAGE)
         return 0
-    if words[0] == "list":
-        return _list(words[1:])
-    if words[0] == "check":
-        from sweeper.check import check
-
-        return check(words[1:])
-    if words[0] == "prepare":
-        from sweeper.prepare import command
-
-        return command(words[1:])
-    if words[0] == "replay":
-        from sweeper.search.command import main as replay
-
-        return replay(words[1:])
+    if words[0] in _WORDS:
+        return _WORDS[words[0]](words[1:])
     if any(flag in _HANDED_TO_HYDRA for flag in flags):
         return _hydra(words)
     for flag in flags:
@@ -95,6 +85,30 @@ def _dispatch(words: list[str]) -> int:
     from sweeper.app import sweep
 
     return sweep(words)
+
+
+def _check(words: list[str]) -> int:
+    from sweeper.check import check
+
+    return check(words)
+
+
+def _prepare(words: list[str]) -> int:
+    from sweeper.prepare import command
+
+    return command(words)
+
+
+def _import(words: list[str]) -> int:
+    from sweeper.importing import import_command
+
+    return import_command(words)
+
+
+def _replay(words: list[str]) -> int:
+    from sweeper.search.command import main as replay
+
+    return replay(words)
 
 
 def _list(words: list[str]) -> int:
@@ -123,6 +137,10 @@ def _hydra(words: list[str]) -> int:
     os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"  # the name that Hydra's help shows
     hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()
     return 0
+
+
+_WORDS = {"list": _list, "check": _check, "prepare": _prepare, "import": _import, "replay": _replay}
+"""What the first word may be, other than an override; each loads what it needs and no more."""
 
 
 if __name__ == "__main__":

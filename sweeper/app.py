@@ -49,6 +49,8 @@ def sweep(arguments: Sequence[str]) -> int:
     places = _places(config)
     if config.dry_run:
         return _dry_run(composed, only)
+    if config.export:
+        return _export(composed, only, places)
     store, key = Store(places.store), _plan_key(composed)
     held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
     if held is not None:
@@ -228,6 +230,28 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
     return 0
 
 
+def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
+    """Writes the jobs and their plan as one file (sweeper.bundle)."""
+    from omegaconf import OmegaConf
+
+    from sweeper.bundle import Bundle, write_bundle
+    from sweeper.provenance import commit
+
+    plan, config = _planned(composed, places), composed.config
+    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    chosen = {run.run_id for job in jobs for run in job.runs}
+    rows = tuple(row for row in plan.rows if row.run_id in chosen)
+    path = (HOME / Path(config.export or "").expanduser()).resolve()
+    results = os.path.relpath(places.store, HOME) if places.store.is_relative_to(HOME) else str(places.store)
+    text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))
+    bundle = Bundle(config.name or "", results, config.order, "" if only else _plan_key(composed), text, commit(), jobs, rows)
+    write_bundle(path, bundle)
+    if any(job.kind == "search" for job in jobs):
+        print("searches other than the grid need Optuna on the machine that runs the bundle", file=sys.stderr)
+    print(f"{path}: {len(jobs)} jobs, {len(rows)} rows; python -m sweeper.execute {path.name} --data DIR --store DIR runs them anywhere")
+    return 0
+
+
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
@@ -249,7 +273,7 @@ def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, the files of weights and of audits it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        outside = ("only", "dry_run", "backend", "order", "timing", "save_corrected")
+        outside = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected")
         return {name: value for name, value in config.items() if name not in outside}
 
     named = (("model", "weights"), ("trainer", "checkpoint"))

@@ -1,8 +1,8 @@
 """Runs one job on this machine: the one function that every backend calls. No Ray, no Hydra.
 
-    python -m sweeper.execute PLAN --data DIR --store DIR --artifacts DIR [--only N/M] [--device cuda]
+    python -m sweeper.execute FILE --data DIR --store DIR [--artifacts DIR] [--only N/M] [--seconds S] [--device cuda]
 
-runs a file of jobs (see sweeper.worker for the command line).
+runs a bundle, or another file of jobs (see sweeper.worker for the command line).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import re
 import threading
 import time
 import warnings
@@ -24,6 +25,7 @@ import torch
 
 from sap_core.api import Stopped
 from sap_core.cost import forget_peak_memory
+from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Row
 from sweeper.jobs import Job, artifact
@@ -152,6 +154,15 @@ def summary(job: Job, rows: list[Row], seconds: float) -> Result:
         best=best,
         train_acc=rows[0].train_acc if job.kind == "train" and rows else None,
     )
+
+
+def check_device(name: str) -> None:
+    """Raises UserError for a device that torch does not know, or that is not there."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"{name} is no device; allowed: cpu, cuda, cuda:N")
+    there = torch.cuda.device_count()
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= there:
+        raise UserError(f"device {name} was asked for, but torch {torch.__version__} sees {there} CUDA devices here; use cpu, or mend that")
 
 
 def settle(threads: int) -> None:

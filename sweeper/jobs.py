@@ -50,7 +50,11 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        value: Mapping[str, Any] = json.loads(text)
+        return cls.from_plain(json.loads(text))
+
+    @classmethod
+    def from_plain(cls, value: Mapping[str, Any]) -> Job:
+        """From what `to_json` wrote, parsed."""
         runs = tuple(PlannedRun(**run) for run in value["runs"])
         return cls(**{**value, "runs": runs, "parents": tuple(value["parents"]), "cells": tuple(value.get("cells", ()))})
 
@@ -67,6 +71,10 @@ _EMPTY: dict[str, Any] = {
 """Columns without a default in Row that execution fills in."""
 
 
+_OTHER_LINES = ('{"bundle":', '{"planned":')
+"""How a bundle's lines begin that hold no job."""
+
+
 def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
     """One JSON line per job, parents first."""
     with replacing(path) as temporary, temporary.open("w") as file:
@@ -74,7 +82,7 @@ def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
-    """The jobs of a file that `write_jobs` wrote.
+    """The jobs of a file that `write_jobs` wrote, or of a bundle (sweeper.bundle), whose other lines are passed over.
 
     Raises:
         UserError: there is no such file, or a line is no job.
@@ -82,6 +90,8 @@ def read_jobs(path: Path) -> Iterator[Job]:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
+                if line.startswith(_OTHER_LINES):
+                    continue
                 try:
                     yield Job.from_json(line)
                 except (ValueError, TypeError, KeyError) as error:

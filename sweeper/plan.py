@@ -7,7 +7,7 @@ search space's name, seed, and the ids of parents. Outside: commit, paths, backe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sap_core.api import Corrector, Passes, Sizes
@@ -22,11 +22,10 @@ from sweeper.schema import Config
 from sweeper.search.bound import most_passes
 from sweeper.search.planned import TrialSearch
 from sweeper.work import information_of
+from trainers.speed import Speed
 
 OUTSIDE = ("verify", "download")
 """Fields of data sets that change no number of a verified copy."""
-
-_PRECISION = "float32"
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ class _Common:
             "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
             "val_labels": _val_labels(cell),
-            "precision": _PRECISION, "version": version, "search": None, "search_budget": None, "search_seed": None,
+            **speed_of(cell.trainer.instance), "version": version, "search": None, "search_budget": None, "search_seed": None,
         }  # fmt: skip
 
     def _sizes(self) -> Sizes:
@@ -233,6 +232,12 @@ class _Common:
         test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
         wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
+
+
+def speed_of(trainer: object) -> dict[str, Any]:
+    """The columns that say how fast a trainer's arithmetic is done, and how."""
+    speed = getattr(getattr(trainer, "recipe", trainer), "speed", None)
+    return asdict(speed) if isinstance(speed, Speed) else {"precision": "float32"}
 
 
 def _val_labels(cell: Cell) -> str:

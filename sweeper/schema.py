@@ -108,6 +108,7 @@ class Config:
     save_corrected: str = "none"
     order: str = "cells"
     timing: str = "as_run"
+    export: str | None = None
     dry_run: bool = False
 
 

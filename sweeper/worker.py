@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TextIO
 
 from sap_core.errors import UserError
-from sweeper.execute import Folders, execute, fail
+from sweeper.bundle import is_bundle, keep_bundle, read_bundle
+from sweeper.deadline import Deadline
+from sweeper.execute import Folders, check_device, execute, fail
 from sweeper.jobs import Job, read_jobs
 from sweeper.schedule import Schedule
 from sweeper.schema import ORDERS
@@ -35,12 +37,13 @@ class Stop:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parse(arguments)
-    folders = Folders(options.data, options.store, options.artifacts)
+    folders = Folders(options.data, options.store, options.artifacts or options.store / "artifacts")
     try:
+        check_device(options.device)
         return (
             serve(folders, options.device, options.serve, options.device_jobs)
             if options.serve
-            else run_file(options.plan, folders, options.device, options.only, options.order, options.device_jobs)
+            else run_file(options.plan, folders, options.device, options.only, options.order, options.device_jobs, options.seconds)
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,17 +52,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m sweeper.execute", description="Runs a file of jobs (sap-sweep writes it as STORE/jobs.jsonl)."
+        prog="python -m sweeper.execute",
+        description="Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep.",
     )
     parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=Path, required=True, help="folder of the checkpoints")
+    parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints; STORE/artifacts unless given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
         "--only", default="1/1", metavar="N/M", help="the N-th of M parts; a baseline and all that stands on it stay together"
     )
-    parser.add_argument("--order", default="cells", choices=ORDERS, help="which job next (order= of sap-sweep)")
+    parser.add_argument("--order", choices=ORDERS, help="which job next (order= of sap-sweep); the bundle's own, or cells, unless given")
+    parser.add_argument("--seconds", type=_seconds, metavar="S", help="end before so many seconds are over; the same command goes on")
     parser.add_argument(
         "--device-jobs", type=int, default=1, metavar="N", help="how many jobs run at a time on the device, other programs' included"
     )
@@ -70,23 +75,51 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run_file(path: Path, folders: Folders, device: str, only: str = "1/1", order: str = "cells", device_jobs: int = 1) -> int:
-    """Runs the jobs of a file that are not in the store; returns 0 when none failed, 1 otherwise."""
-    stop = Stop()
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time; give seconds above 0")
+    return value
+
+
+def run_file(
+    path: Path,
+    folders: Folders,
+    device: str,
+    only: str = "1/1",
+    order: str | None = None,
+    device_jobs: int = 1,
+    seconds: float | None = None,
+) -> int:
+    """Runs the jobs of a file that are not in the store; returns 0 when none failed, 1 otherwise. `seconds`: when to stop (None: never)."""
+    asked, deadline = Stop(), Deadline(float("inf") if seconds is None else seconds)
     store = Store(folders.store)
-    jobs = part_of(list(read_jobs(path)), only)
+    if is_bundle(path):
+        bundle = read_bundle(path)
+        jobs, order = part_of(list(bundle.jobs), only), order or bundle.order
+        keep_bundle(path, folders.store)
+    else:
+        jobs = part_of(list(read_jobs(path)), only)
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished, folders.artifacts, order)
+    schedule = Schedule.of(jobs, finished, folders.artifacts, order or "cells")
     _fail_orphans(schedule, store)
-    while not stop() and (job := schedule.next()) is not None:
-        result = execute(job, folders, device, stop, device_jobs)
-        if result.status == "stopped":
+    while not asked() and (job := schedule.next()) is not None:
+        if not deadline.fits(job):
+            schedule.put_back(job.job_id)
             break
+        deadline.begins()
+        result = execute(job, folders, device, lambda: asked() or deadline(), device_jobs)
+        if result.status == "stopped":
+            schedule.put_back(job.job_id)
+            break
+        deadline.ended(job, result.seconds)
         print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
         schedule.finish(job.job_id, result.status == "ok", result.error)
         _fail_orphans(schedule, store)
+    if schedule.waiting:
+        print(f"stopped with {len(schedule.waiting)} jobs to go; the same command goes on", flush=True)
     return 1 if schedule.failed else 0
 
 

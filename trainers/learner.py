@@ -5,7 +5,7 @@ Shapes: B batch, C outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -63,12 +63,13 @@ class Learner:
     meter: CostMeter
     each: Loss  # the same loss sample by sample: (outputs, labels) -> (B,)
     history: History | None = None  # of its reports; None: nobody asks
+    call: Callable[[Tensor], Tensor] | None = None  # the network's pass as `trainers.speed` makes it; None: the network itself
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:
         """(B, C) outputs in train mode. `update_norm` False leaves the running statistics of batch norm as they are."""
         self.meter.count(forwards=len(inputs_B))
         with nullcontext() if update_norm else running_statistics_kept(self.model):
-            outputs_BC: Tensor = self.model(inputs_B)
+            outputs_BC: Tensor = self.model(inputs_B) if self.call is None else self.call(inputs_B)
         return outputs_BC
 
     def backward(self, loss: Tensor, count: int) -> None:

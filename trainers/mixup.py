@@ -39,7 +39,7 @@ class MixUp:
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`."""
-        return self.recipe.fit_steps(task, run, self.step)
+        return self.recipe.fit_steps(task, run, self.step, single_pass=True)
 
     def step(self, learner: Learner, batch: Batch, moment: Moment) -> Report:
         """One share for the mini-batch; partners are its samples, moved on by one place."""

@@ -19,6 +19,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
+from sap_core.errors import UserError
 from trainers import ghost
 from trainers.kept import Keep
 from trainers.learner import Learner
@@ -46,6 +47,8 @@ class PRL_G:  # noqa: N801 - the paper's name
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; raises UserError as `refuse` does."""
         ghost.check(task.build(0), "prl_g")
+        if self.recipe.precision == "bf16":
+            raise UserError("trainer 'prl_g' compares norms of gradients, which bf16 rounds to three digits; use precision=float32 or tf32")
         return self.keep.fit(self.recipe, 1, task, run, "prl_g", gradient_norm)
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, contiguous_format, nn
 from torch.optim import Optimizer
 
 from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
@@ -27,6 +27,7 @@ from trainers import checks, optim
 from trainers.learner import FORGOTTEN, History, Learner, classes_only, hard_labels
 from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
 from trainers.losses import loss_for, losses_for
+from trainers.speed import Compile, Precision, Speed, forward_of
 from trainers.tails import num_trimmed, trimmed
 from trainers.watch import Plateau, Validation, given_accuracy
 
@@ -81,9 +82,14 @@ class SGD:
     stop_patience: int | None = None  # early stopping: the counter at which training ends (5 in SAP's released script); None: off
     stop_delta: float = 0.0  # early stopping: how far above the lowest loss an epoch may lie without being counted
     checkpoint: Literal["last", "best"] = "last"  # which epoch's weights are handed out
+    precision: Precision = "float32"  # of training alone (trainers.speed); the reference is float32
+    compile: Compile = "none"
+    channels_last: bool = False
+    fused: bool = False  # the optimiser's step as one kernel
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
+        self.speed.check("trainer")
         optim.check_schedule(self.schedule, "trainer", self.decay_epochs, self.decay_every, self.plateau_patience, self.decay_after)
         at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
         at_least("trainer", 1, stop_patience=self.stop_patience)
@@ -101,6 +107,11 @@ class SGD:
         if self.stop_delta and self.stop_patience is None:
             raise UserError(f"trainer.stop_delta={self.stop_delta:g} acts with early stopping only; set trainer.stop_patience (to 5, say)")
 
+    @property
+    def speed(self) -> Speed:
+        """How fast the arithmetic is done."""
+        return Speed(self.precision, self.compile, self.channels_last, self.fused)
+
     def fit(self, task: Task, run: Run) -> Fitted:
         """Trains, or continues what `run.saved()` holds.
 
@@ -108,7 +119,7 @@ class SGD:
             UserError: `until_train_acc` is set for a regression task, which has no accuracy, or early stopping without validation samples.
             Stopped: by `run.epoch`.
         """
-        return self.fit_steps(task, run, plain_step)
+        return self.fit_steps(task, run, plain_step, single_pass=True)
 
     def fit_losses(self, trainer: str, task: Task, run: Run, losses: Losses, tables: Mapping[str, Tensor] | None = None) -> Fitted:
         """Trains with `losses` in the place of cross-entropy. `trainer` is the method's name, for what is refused.
@@ -126,16 +137,22 @@ class SGD:
             learner.descend(loss, len(batch.labels))
             return learner.report(batch, loss, logits_BC)
 
-        return self.fit_steps(task, run, step, tables)
+        return self.fit_steps(task, run, step, tables, single_pass=True)
 
-    def fit_steps(self, task: Task, run: Run, step: Step, tables: Mapping[str, Tensor] | None = None) -> Fitted:
+    def fit_steps(self, task: Task, run: Run, step: Step, tables: Mapping[str, Tensor] | None = None, single_pass: bool = False) -> Fitted:
         """Trains with `step` on every mini-batch. `tables` are tensors that steps change in place: they are part of each checkpoint.
 
+        `single_pass`: each step makes one pass over its mini-batch and then descends, which is what `compile` is for.
+
         Raises:
-            UserError: as `fit`.
+            UserError: as `fit`, and `compile` for steps of another kind.
             Stopped: by `run.epoch`.
         """
-        return self.fit_networks(1, task, run, lambda learners, batch, moment: step(learners[0], batch, moment), tables, self.batches(task))
+
+        def one(learners: Learners, batch: Batch, moment: Moment) -> Report:
+            return step(learners[0], batch, moment)
+
+        return self.fit_networks(1, task, run, one, tables, self.batches(task), single_pass=single_pass)
 
     def fit_networks(
         self,
@@ -146,6 +163,7 @@ class SGD:
         tables: Mapping[str, Tensor] | None,
         batches: Callable[[Learners, Moment], Iterable[B]],
         together: bool = False,
+        single_pass: bool = False,
     ) -> Fitted:
         """Trains `count` networks of different initialisation together, each with an optimiser of its own.
 
@@ -157,6 +175,7 @@ class SGD:
         Raises:
             UserError: as `fit`.
         """
+        self._check_speed(task, single_pass)
         history = History.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
         learners = tuple(self._learner(task, run, which, history) for which in range(count))
         self._refuse(task, learners[0].model)
@@ -203,9 +222,12 @@ class SGD:
             self.rate if plateau is None else lambda epoch: plateau.rate(),
             finish,
         )
-        train(training, self.epochs, stream(task.seed, "train"), run, task.device)
+        with self.speed.arithmetic():
+            train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
             validation.restore()
+        for learner in learners if self.channels_last else ():
+            learner.model.to(memory_format=contiguous_format)
         return Fitted(model.eval(), {} if history is None else {FORGOTTEN: history.forgotten})
 
     def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
@@ -233,13 +255,22 @@ class SGD:
         return sizes.train - num_trimmed(sizes.train, self.trim)
 
     def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
-        model = task.build(which).to(task.device)
+        model = self.speed.laid_out(task.build(which).to(task.device))
         if self.optimiser == "adam":
-            optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay)
+            optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:
-            optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov)
+            optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov, self.fused)
         loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
-        return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history)
+        call = forward_of(model, self.speed, self.batch_size)
+        return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history, call)
+
+    def _check_speed(self, task: Task, single_pass: bool) -> None:
+        self.speed.check_device(task.device)
+        if self.compile != "none" and not single_pass:
+            raise UserError(
+                f"trainer.compile={self.compile} is for trainers whose step makes one pass over its mini-batch, which this one's does not; "
+                "use compile=none (precision, channels_last and fused serve all)"
+            )
 
     def _validates(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"

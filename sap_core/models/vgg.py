@@ -22,6 +22,8 @@ STAGES = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """Maps (N, C, H, W) to (N, num_outputs); H and W of 32 to 63, so that one pixel is left.
 
+    `width` multiplies the channels of all layers (1/8: a sixty-fourth of the arithmetic).
+
     Convolutions start from N(0, 2 / (9 * out_channels)) with zero bias, as in SAP's released code; linear layers from torch's default.
     The subclasses say how many convolutions each stage has, and whether batch norm follows them.
     """
@@ -30,32 +32,36 @@ class VGG(nn.Module):
     convolutions: ClassVar[tuple[int, ...]]
     batch_norm: ClassVar[bool]
 
-    def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.5) -> None:
+    def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.5, width: float = 1.0) -> None:
         super().__init__()
         name = type(self).__name__.lower()
-        channels, height, width = image_shape(name, input_shape)
-        if not (height // 32 == width // 32 == 1):
+        if not 0 < width <= 8:
+            raise UserError(f"model.width={width:g} must lie in (0, 8]; it multiplies the channels of {name}, 1 being its usual form")
+        channels, height, across = image_shape(name, input_shape)
+        if not (height // 32 == across // 32 == 1):
             raise UserError(
-                f"model={name} needs images of 32 to 63 pixels a side, so that five poolings leave one, but these have {height} x {width}; "
-                "use a resnet"
+                f"model={name} needs images of 32 to 63 pixels a side, so that five poolings leave one, but these have "
+                f"{height} x {across}; use a resnet"
             )
-        self.features = nn.Sequential(*self._features(channels))
+        stages = tuple(max(1, round(width * stage)) for stage in STAGES)
+        units = stages[-1]
+        self.features = nn.Sequential(*self._features(channels, stages))
         self.classifier = nn.Sequential(
-            nn.Linear(512, 512),
+            nn.Linear(units, units),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(512, 512),
+            nn.Linear(units, units),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(512, num_outputs),
+            nn.Linear(units, num_outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
 
-    def _features(self, channels: int) -> list[nn.Module]:
+    def _features(self, channels: int, stages: tuple[int, ...]) -> list[nn.Module]:
         layers: list[nn.Module] = []
-        for width, count in zip(STAGES, self.convolutions, strict=True):
+        for width, count in zip(stages, self.convolutions, strict=True):
             for _ in range(count):
                 convolution = nn.Conv2d(channels, width, 3, padding=1)
                 nn.init.normal_(convolution.weight, 0.0, math.sqrt(2 / (9 * width)))

@@ -1,0 +1,153 @@
+"""Precision, layout, optimiser and compilation of training: what they change is rounding, and nothing is left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sap_core.errors import UserError
+from sap_core.run import PlainRun
+from trainers.co_prl_l import CoPRL_L
+from trainers.mixup import MixUp
+from trainers.prl_g import PRL_G
+from trainers.sam import SAM
+from trainers.sgd import SGD
+from trainers.speed import Pass, Speed, forward_of
+
+SHORT = SGD(epochs=2, batch_size=16, learning_rate=0.02)
+FASTER = [{"channels_last": True}, {"fused": True}, {"channels_last": True, "fused": True}]
+
+
+@pytest.fixture
+def task(toys):
+    return toys.make_task()
+
+
+def weights(trainer, task):
+    run = PlainRun()
+    return trainer.fit(task, run).model.state_dict(), run.curve
+
+
+def distance(one, other):
+    """Relative, over all weights together."""
+    pairs = [(one[name].double(), other[name].double()) for name in one if one[name].is_floating_point()]
+    return (sum(((a - b) ** 2).sum() for a, b in pairs) / sum((b**2).sum() for _, b in pairs)).sqrt().item()
+
+
+@pytest.mark.parametrize("options", FASTER, ids=["channels_last", "fused", "both"])
+def test_layout_and_fused_optimiser_change_rounding_alone(task, options):
+    plain, curve = weights(SHORT, task)
+    faster, other = weights(replace(SHORT, **options), task)
+    assert distance(faster, plain) < 1e-5
+    for one, two in zip(curve, other, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+
+
+def test_adam_may_be_fused_too(task):
+    adam = replace(SHORT, optimiser="adam", nesterov=False, learning_rate=1e-3)
+    assert distance(weights(replace(adam, fused=True), task)[0], weights(adam, task)[0]) < 1e-4
+
+
+def test_bf16_learns_the_same_within_its_rounding(task):
+    plain, curve = weights(SHORT, task)
+    faster, other = weights(replace(SHORT, precision="bf16"), task)
+    assert 1e-6 < distance(faster, plain) < 2e-2, "other bits, but near"
+    assert all(value.dtype == plain[name].dtype for name, value in faster.items()), "weights and statistics stay float32"
+    assert other[-1]["loss"] == pytest.approx(curve[-1]["loss"], rel=5e-2)
+
+
+def test_what_is_handed_out_is_laid_out_as_ever(task):
+    model = replace(SHORT, channels_last=True).fit(task, PlainRun()).model
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
+def test_the_defaults_are_the_network_itself(task):
+    model = task.build(0)
+    assert forward_of(model, Speed(), 16) is model
+
+
+def test_outputs_of_a_bf16_pass_are_float32(task):
+    model = task.build(0)
+    inputs = next(task.train.batches(8)).inputs
+    outputs = Pass(model, Speed("bf16"))(inputs)
+    assert outputs.dtype == torch.float32
+    assert (outputs - model(inputs)).abs().max() > 0
+
+
+def test_tf32_is_switched_off_again_even_after_an_error():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with pytest.raises(ZeroDivisionError), Speed("tf32").arithmetic():
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+        raise ZeroDivisionError
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_float32_switches_it_off_where_somebody_had_it_on():
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        with Speed().arithmetic():
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"channels_last": True, "fused": True}], ids=["bf16", "layout"])
+@pytest.mark.parametrize("trainer", [SAM, MixUp, CoPRL_L], ids=lambda trainer: trainer.__name__)
+def test_other_trainers_take_them_through_their_recipe(task, trainer, options):
+    recipe = replace(SHORT, epochs=1)
+    plain, _ = weights(trainer(recipe=recipe), task)
+    faster, _ = weights(trainer(recipe=replace(recipe, **options)), task)
+    assert distance(faster, plain) < 3e-2
+    assert faster.keys() == plain.keys()
+
+
+def test_what_was_stopped_goes_on_bit_for_bit(task, toys):
+    trainer = replace(SHORT, precision="bf16", channels_last=True, fused=True)
+    whole, _ = weights(trainer, task)
+
+    class Keeping(PlainRun):
+        def epoch(self, number, model, state, kept=None, **scalars):
+            if number == 1:
+                self.state = state()
+
+    run = Keeping()
+    trainer.fit(task, run)
+    again = trainer.fit(task, PlainRun(resume=run.state)).model.state_dict()
+    toys.assert_same_bits(again, whole)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "sentence"),
+    [
+        (replace(SHORT, compile="graphs"), "trainer.compile=graphs records CUDA graphs, but the device is cpu"),
+        (replace(SHORT, precision="tf32"), "trainer.precision=tf32 is a GPU's arithmetic, but the device is cpu"),
+        (SAM(recipe=replace(SHORT, compile="compile")), "one pass over its mini-batch, which this one's does not; use compile=none"),
+        (PRL_G(recipe=replace(SHORT, precision="bf16")), "use precision=float32 or tf32"),
+    ],
+    ids=["graphs", "tf32", "compile", "norms"],
+)
+def test_what_cannot_be_had_is_refused(toys, trainer, sentence):
+    task = toys.make_task()
+    if isinstance(trainer, PRL_G):
+        task = replace(task, build=lambda which: toys.GroupNormNet())
+    with pytest.raises(UserError, match=sentence):
+        trainer.fit(task, PlainRun())
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision", "fp8"), ("compile", "jit")])
+def test_unknown_values_are_refused(name, value):
+    with pytest.raises(UserError, match=f"unknown {name} '{value}' in trainer"):
+        SGD(**{name: value})
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(task):
+    plain, _ = weights(SHORT, task)
+    compiled, _ = weights(replace(SHORT, compile="compile"), task)
+    assert distance(compiled, plain) < 1e-4
+    assert compiled.keys() == plain.keys()
