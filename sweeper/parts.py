@@ -85,9 +85,9 @@ class Parts:
         self._fail_orphans()
         self._looks = min(_MOST_LOOKS, len(self._own.deferred) + len(self._others.deferred))
 
-    def pause(self, lease: float) -> float:
-        """How long to wait before looking again: often enough to see a dead owner soon after its lease, seldom where many look."""
-        return max(lease / 16, 0.01 * (len(self._own.deferred) + len(self._others.deferred)))
+    def pause(self, waited: float, lease: float) -> float:
+        """How long to wait before looking again, after so many seconds without work: at first soon, then a fraction of a lease."""
+        return max(0.1, min(waited, lease / 8))
 
     def left(self) -> str:
         """What has not ended, in words."""
