@@ -18,9 +18,9 @@ from sap_core.errors import UserError, unknown
 from sap_core.files import replacing, save_json, save_text
 from sap_core.identity import content_id
 from sap_core.records import Planned, Row
-from sweeper.artifacts import claimed
 from sweeper.bundle import Bundle, kept_bundles
-from sweeper.jobs import Job, artifact, read_jobs, write_jobs
+from sweeper.claims import all_or_none, own_claims
+from sweeper.jobs import MAKING, Job, artifact, read_jobs, write_jobs
 from sweeper.provenance import HOME
 from sweeper.store import Store, schema, write_records
 
@@ -183,7 +183,10 @@ def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return
-    with claimed(target):
+    with all_or_none(own_claims(), [target / MAKING]) as held:
+        if isinstance(held, str):
+            counts["artifacts in the making"] += 1
+            return
         for each in names:
             with replacing(target / each) as temporary:
                 shutil.copyfile(folder / each, temporary)
