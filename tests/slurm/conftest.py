@@ -73,6 +73,7 @@ class Cluster:
         for pid in self.processes():  # of jobs that would not end
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.wait(lambda: not self.processes(), 5, "killed jobs to be gone", fail=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
