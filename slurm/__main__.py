@@ -88,7 +88,7 @@ def _submit(words: Sequence[str]) -> int:
         _say(f"{frozen.given_up} of the failed ones have had their attempts; delete rows/*.failed.parquet to try once more")
     if frozen.again:
         _say(
-            f"the checkpoints of {frozen.again} finished jobs are gone and others need them: they are trained again first, their rows stay"
+            f"the checkpoints of {frozen.again} finished jobs are gone and needed: those are trained again first, their rows stay"
         )
     for line in _changes(store, rest, commit()):
         _say(line)
@@ -140,7 +140,8 @@ def _status(words: Sequence[str]) -> int:
     store, rest = split_store(words, HOME)
     _none_left("status", rest)
     stand = standing(Store(store))
-    counts = Counts([(stage.name, stage.total, stage.done, stage.failed) for stage in stand.stages], stand.flops, stand.flops_done, stand.failures)  # fmt: skip
+    stages = [(stage.name, stage.total, stage.done, stage.failed) for stage in stand.stages]
+    counts = Counts(stages, stand.flops, stand.flops_done, stand.failures)
     submitted = submissions(store)
     try:
         queued = queue(one.job for one in submitted)

@@ -34,7 +34,7 @@ def is_slurm_job(word: str) -> bool:
 
 
 def log_of(store: Path, word: str | None, job_of_run: dict[str, str]) -> Path:
-    """The log that a word means: none, the batch log that was written last; 12 or 12_3, that batch job's; else a job's or a run's of the sweep.
+    """The log that a word means: none, the batch log written last; 12 or 12_3, that batch job's; else a job's or a run's of the sweep.
 
     Raises:
         UserError: there is none.
