@@ -33,6 +33,7 @@ class LocalBackend:
         self.device = device
         self.store = Store(folders.store)
         self._selector = selectors.DefaultSelector()
+        self._tried = self.store.tried()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
 
@@ -56,7 +57,7 @@ class LocalBackend:
             self._idle.append(worker)
         worker = self._idle.pop()
         self._busy.append(worker)
-        worker.send(job, self.store.attempts(job.job_id))
+        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0))
 
     def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
         line = worker.answers.readline()
@@ -113,10 +114,10 @@ class _Worker:
         assert self.process.stdout is not None
         self._jobs, self.answers = self.process.stdin, self.process.stdout
 
-    def send(self, job: Job, attempts: int) -> None:
+    def send(self, job: Job, attempts: int, tried: int) -> None:
         self.job, self.attempts, self._since = job, attempts, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died: its closed answers say so
-            self._jobs.write(job.to_json() + "\n")
+            self._jobs.write(json.dumps({"job": job.to_json(), "tried": tried}) + "\n")
             self._jobs.flush()
 
     def overdue(self) -> str:
@@ -168,6 +169,9 @@ def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, re
     """Books an ended job in the schedule; jobs that stand on a failed one become failed rows that name it."""
     if result.status == "stopped":
         schedule.put_back(job.job_id)
+        return
+    if result.status == "elsewhere":
+        schedule.defer(job.job_id)
         return
     schedule.finish(job.job_id, result.status == "ok", result.error)
     report(job, result)

@@ -27,7 +27,7 @@ from sweeper.ray_driver import STOP, Driver
 from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
-from sweeper.worker import end_with
+from sweeper.worker import PATIENCE_SECONDS, end_with
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -72,7 +72,7 @@ class RayBackend:
             search, callback = _pieces(driver)
             config = tune.TuneConfig(
                 search_alg=search,
-                num_samples=len(driver.jobs),
+                num_samples=-1,  # until the searcher says so: a job that another process has may be asked for several times
                 max_concurrent_trials=self.workers,
                 reuse_actors=True,
                 metric="rows",
@@ -148,17 +148,21 @@ def _trainable() -> type:
             end_with(os.getppid())  # the raylet, which dies with the driver that started it
             self._jobs, self._device, self._device_jobs = jobs, device, device_jobs
             self._folders = Folders(**{name: Path(path) for name, path in places.items()})
-            self._job_id = config["job_id"]
+            self._job_id, self._tried = config["job_id"], config["tried"]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._job_id = new_config["job_id"]
+            self._job_id, self._tried = new_config["job_id"], new_config["tried"]
             return True
 
         def step(self) -> dict[str, Any]:
             job = Job.from_json(self._jobs[self._job_id])
             try:
                 stop = (self._folders.store / STOP).exists
-                result = asdict(execute(job, self._folders, self._device, stop, self._device_jobs, TuneAsker))
+                result = asdict(
+                    execute(
+                        job, self._folders, self._device, stop, self._device_jobs, TuneAsker, patience=PATIENCE_SECONDS, tried=self._tried
+                    )
+                )
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             return {"result": result, "rows": result.get("rows", 0), "done": True}
@@ -195,7 +199,7 @@ def _pieces(driver: Driver) -> tuple[Any, Any]:
     class Ready(Searcher):
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
             job_id = driver.suggest()
-            return {"job_id": job_id} if job_id else str(Searcher.FINISHED) if job_id == "" else None
+            return {"job_id": job_id, "tried": driver.tried.get(job_id, 0)} if job_id else str(Searcher.FINISHED) if job_id == "" else None
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             pass

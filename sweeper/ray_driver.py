@@ -25,6 +25,7 @@ class Driver:
         self.schedule, self.store, self.report = schedule, store, report
         self.jobs = dict(schedule.waiting)
         self.attempts: dict[str, int] = {}
+        self.tried = store.tried()
         self.fatal: str | None = None
         self.stopping = False
         self._stop_file = store.root / STOP
