@@ -30,7 +30,7 @@ from sweeper.jobs import Job, artifact
 from sweeper.kinds import run_kind
 from sweeper.provenance import commit
 from sweeper.store import Store
-from sweeper.work import AskerOf, Failure, Place, Work
+from sweeper.work import AskerOf, Failure, Place, Work, free_memory
 
 TIMED_OUT = 75
 """Exit code of a worker whose job ran past its time."""
@@ -55,7 +55,7 @@ class Result:
     """What a backend and the progress display need to know of a job that ended."""
 
     job_id: str
-    status: str  # ok | failed | stopped
+    status: str  # ok | failed | stopped | crowded (no room on a shared GPU; nothing was stored)
     rows: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -72,6 +72,7 @@ def execute(
     stop: Callable[[], bool] = lambda: False,
     device_jobs: int = 1,
     asker: AskerOf | None = None,
+    tries: int | None = None,
 ) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
 
@@ -79,6 +80,9 @@ def execute(
     settings (None: an Optuna study).
 
     `device_jobs` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
+
+    `tries` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
+    did. Such a try is then no failure but has status `crowded`, and stores nothing; with a whole GPU it is a failure as ever.
 
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
     (nothing stored but checkpoints).
@@ -90,7 +94,7 @@ def execute(
     held = store.holds(job.job_id)
     if held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists()):
         return summary(job, store.read_rows(job.job_id), 0.0)
-    attempt = store.attempts(job.job_id) + 1
+    attempt = store.attempts(job.job_id) + (tries or 0) + 1
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), stop, device_jobs, asker)
@@ -110,6 +114,12 @@ def execute(
         rows = _rows(job, work, circumstances)
         if work.failure:
             log.error("%s", work.failure.traceback)
+        short = next((row for row in rows if row.error_kind == "oom"), None)
+        if short is not None:
+            free_memory(place.device)
+            if tries is not None and 0 < job.resources["gpus"] < 1:
+                log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
+                return Result(job.job_id, "crowded", error=short.error, error_kind="oom")
         if not held or work.failure:
             store.write_series(job.job_id, work.points)
             store.write_rows(rows)

@@ -43,6 +43,7 @@ class Store:
         self.logs = root / "logs"
         self.plan = root / "plan.parquet"
         self.jobs = root / "jobs.jsonl"
+        self.packing = root / "packing.json"
 
     def statuses(self) -> dict[str, str]:
         """Job id -> ok | failed, from file names alone; ok wins."""

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     folders = Folders(options.data, options.store, options.artifacts)
     try:
         return (
-            serve(folders, options.device, options.serve, options.device_jobs)
+            serve(folders, options.device, options.serve)
             if options.serve
             else run_file(options.plan, folders, options.device, options.only, options.order, options.device_jobs)
         )
@@ -63,7 +63,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device-jobs", type=int, default=1, metavar="N", help="how many jobs run at a time on the device, other programs' included"
     )
-    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, one JSON line each")
+    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, a line each")
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
         parser.error("a job file is needed (or --serve)")
@@ -110,8 +110,11 @@ def part_of(jobs: list[Job], only: str) -> list[Job]:
     return [job for job in jobs if order[root[job.job_id]] % parts == number - 1]
 
 
-def serve(folders: Folders, device: str, driver: int, device_jobs: int) -> int:
-    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output."""
+def serve(folders: Folders, device: str, driver: int) -> int:
+    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output.
+
+    A line is how often the job has found no room on a shared device, how many run on it at a time, and the job as JSON.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
@@ -120,13 +123,14 @@ def serve(folders: Folders, device: str, driver: int, device_jobs: int) -> int:
     for line in sys.stdin:
         if stop():
             break
-        _answer(answers, Job.from_json(line), folders, device, stop, device_jobs)
+        tries, device_jobs, text = line.split(" ", 2)
+        _answer(answers, Job.from_json(text), folders, device, stop, int(device_jobs), int(tries))
     return 0
 
 
-def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop, device_jobs: int) -> None:
+def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop, device_jobs: int, tries: int) -> None:
     try:
-        answer = asdict(execute(job, folders, device, stop, device_jobs))
+        answer = asdict(execute(job, folders, device, stop, device_jobs, tries=tries))
     except UserError as error:
         answer = {"job_id": job.job_id, "fatal": str(error)}
     answers.write(json.dumps(answer) + "\n")
