@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -26,7 +27,7 @@ from sweeper.jobs import Job
 from sweeper.local_backend import worker_environment
 from sweeper.packing import Packing
 from sweeper.provenance import HOME
-from sweeper.ray_driver import STOP, Driver
+from sweeper.ray_driver import STOP, Capacity, Driver, capacity_of
 from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
@@ -134,6 +135,7 @@ class RayBackend:
                 else:
                     os.environ.update(environment)
                     remove_stale(SHORT)
+                    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))  # nobody else's job can join this Ray
                     short = stack.enter_context(session_folder(SHORT))
                     num_cpus = round((self.workers or 1) * cpus)
                     ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(short), **common)
@@ -164,15 +166,13 @@ _HOW_TO_START = "start one with `ray start --head --port=PORT`, give its HOST:PO
 
 
 def _unreachable(address: str | None, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if address and any(word in text.lower() for word in ("auth", "token")):
-        return (
-            f"the Ray at backend.address={address} does not accept this process's token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
-            f"(or RAY_AUTH_TOKEN_PATH) as they were when that Ray was started"
-        )
+    text = " ".join(str(error).split())[:300]
     if address:
-        return f"the Ray at backend.address={address} could not be joined ({text[:300]}); {_HOW_TO_START}"
-    return f"Ray could not be started ({text[:300]}); use backend=local, or mend that"
+        return (
+            f"the Ray at backend.address={address} answers but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+            "RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
+        )
+    return f"Ray could not be started ({text}); use backend=local, or mend that"
 
 
 def _own_address(address: str) -> str | None:
@@ -186,7 +186,7 @@ def _own_address(address: str) -> str | None:
     return None
 
 
-def _capacity() -> Any:
+def _capacity() -> Capacity:
     """A function that says what the cluster has, asking it every other second."""
     known: tuple[float, dict[str, float]] | None = None
 
@@ -195,7 +195,8 @@ def _capacity() -> Any:
 
         nonlocal known
         if known is None or time.monotonic() - known[0] > CAPACITY_SECONDS:
-            known = (time.monotonic(), dict(ray.cluster_resources()))
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            known = (time.monotonic(), capacity_of(nodes))
         return known[1]
 
     return capacity

@@ -8,7 +8,7 @@ import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sweeper.execute import Result
@@ -28,7 +28,16 @@ MAX_LOSSES = 5
 """A job whose node was lost so often may be what brings nodes down."""
 
 Capacity = Callable[[], Mapping[str, float]]
-"""What there is, in use or not: {"CPU": 4.0, "GPU": 1.0}."""
+"""What there is, in use or not, as `capacity_of` says it."""
+
+BESIDE_GPUS = "CPU of nodes with GPUs"
+
+
+def capacity_of(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums of what a cluster's nodes have: CPU, GPU, and the CPUs that can serve a GPU."""
+    nodes = list(nodes)
+    sums = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
+    return {**sums, BESIDE_GPUS: sum(node.get("CPU", 0.0) for node in nodes if node.get("GPU"))}
 
 
 class Driver:
@@ -86,7 +95,8 @@ class Driver:
         self._attempts[job.job_id] = self.store.attempts(job.job_id)
         self._given[job.job_id] = needs = self._needs(job)
         share = needs["GPU"]
-        beside = jobs_per_device(share) if share else max(1, int(room.get("CPU", 1.0) / max(needs["CPU"], 1e-9)))
+        beside = max(1, int(room.get(BESIDE_GPUS if share else "CPU", 1.0) / max(needs["CPU"], 1e-9)))
+        beside = min(beside, jobs_per_device(share)) if share else beside
         return {
             "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.packing.device(job),
             "tries": self._tries.get(job.job_id, 0), "device_jobs": min(beside, self.workers or beside),
@@ -108,7 +118,8 @@ class Driver:
         return None
 
     def _needs(self, job: Job) -> dict[str, float]:
-        return {"CPU": job.resources["cpus"], "GPU": self.packing.share(job)}
+        cpus, share = job.resources["cpus"], self.packing.share(job)
+        return {"CPU": cpus, "GPU": share, BESIDE_GPUS: cpus if share else 0.0}
 
     def _fits(self, job: Job, room: Mapping[str, float]) -> bool:
         needs = self._needs(job)
@@ -124,11 +135,16 @@ class Driver:
             self._since = time.monotonic()
         elif time.monotonic() - self._since > WAIT_SECONDS:
             job = next(line[0] for line in self._lines.values() if line)
-            wanted, there = (", ".join(f"{amount:g} {name}" for name, amount in of.items() if amount) for of in (self._needs(job), room))
+            wanted, there = (_in_words(amounts) for amounts in (self._needs(job), room))
             self.fatal = (
                 f"the next job needs {wanted}, and for {WAIT_SECONDS:g} s the Ray cluster has had only {there or 'nothing'}; "
                 "start it with such nodes, or ask for less (backend.threads, backend.gpus_per_job)"
             )
+
+    def _line_up_again(self, job_id: str) -> None:
+        """First in its line: it has waited before."""
+        job = self.jobs[job_id]
+        self._lines[bool(self.packing.share(job))].appendleft(job)
 
     def result(self, job_id: str, answer: dict[str, Any]) -> None:
         """Books what a trial answered."""
@@ -139,7 +155,7 @@ class Driver:
         elif answer["status"] == "crowded":
             self._tries[job_id] = self._tries.get(job_id, 0) + 1
             self.packing.lower(self.jobs[job_id], share)
-            self.schedule.put_back(job_id)
+            self._line_up_again(job_id)
         else:
             settle_result(self.schedule, self.store, self.jobs[job_id], Result(**answer), self.report)
 
@@ -149,13 +165,13 @@ class Driver:
         job = self.jobs[job_id]
         self._losses[job_id] = self._losses.get(job_id, 0) + node_lost
         if node_lost and self._losses[job_id] < MAX_LOSSES:
-            self.schedule.put_back(job_id)
+            self._line_up_again(job_id)
             return
         before = self._attempts[job_id]
         ran_out = self.store.attempts(job_id) > before  # past its time: it stored its rows itself
         result = fail_dead(self.packing.given(job), self.store, before, why)
         if self._shared and result.status == "failed" and not ran_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
-            self.schedule.put_back(job_id)
+            self._line_up_again(job_id)
             return
         settle_result(self.schedule, self.store, job, result, self.report)
 
@@ -183,3 +199,7 @@ class Driver:
     def _ask_to_end(self) -> None:
         with contextlib.suppress(OSError):
             self._stop_file.touch()
+
+
+def _in_words(amounts: Mapping[str, float]) -> str:
+    return ", ".join(f"{amounts[name]:g} {name}" for name in ("CPU", "GPU") if amounts.get(name))

@@ -37,6 +37,7 @@ class GoesWrong:
     @classmethod
     def correct(cls, settings: Sequence[GoesWrong], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         (setting,) = settings
+        _say_where("goes_wrong")
         if setting.how == "raises":
             raise ArithmeticError("asked to raise")
         if setting.how == "memory":
@@ -54,6 +55,13 @@ class GoesWrong:
     @classmethod
     def forecast(cls, settings: Sequence[GoesWrong], sizes: Sizes) -> Passes:
         return Passes()
+
+
+def _say_where(who: str) -> None:
+    """Notes on which node of a cluster a job ran, where nodes have names."""
+    if "STANDINS_NODE" in os.environ:
+        with (Path(os.environ["STANDINS_MEMORY"]) / "nodes.log").open("a") as log:
+            log.write(f"{who} {os.environ['STANDINS_NODE']}\n")
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Hungry:
     @classmethod
     def correct(cls, settings: Sequence[Hungry], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         (setting,) = settings
+        _say_where("hungry")
         log = Path(os.environ["STANDINS_MEMORY"]) / f"{setting.times}.log"
         before = len(log.read_text()) if log.exists() else 0
         log.write_text("x" * (before + 1))
