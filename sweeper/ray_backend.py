@@ -169,8 +169,8 @@ def _unreachable(address: str | None, error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     if address:
         return (
-            f"the Ray at backend.address={address} answers but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-            "RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
+            f"the Ray at backend.address={address} answers but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+            "(or RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
         )
     return f"Ray could not be started ({text}); use backend=local, or mend that"
 
