@@ -1,4 +1,8 @@
-"""The text of a batch script: pure, so that it can be read, tested and compared before anything is queued."""
+"""The texts of batch scripts: pure, so that they can be read, tested and compared before anything is queued.
+
+`scripts` and `text_of` choose the shape that a cluster's `mode` names; `Request` and `script` are the plain script of one node, without a
+cluster file.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from sap_core.errors import UserError, unknown
+from slurm import array_job
+from slurm.array_job import Part
+from slurm.batch import Sweep
+from slurm.cluster import Cluster
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
+
+
+def scripts(cluster: Cluster, sweep: Sweep, max_array: int | None = None) -> Sequence[Part | None]:
+    """The submissions that a sweep takes: parts of an array; None is one job that does all (mode ray).
+
+    Args:
+        cluster: where and how.
+        sweep: what.
+        max_array: the most tasks that the cluster allows in one array, where its file does not say.
+    """
+    return array_job.parts(cluster, max_array) if cluster.mode == "array" else [None]
+
+
+def text_of(cluster: Cluster, sweep: Sweep, part: Part | None) -> str:
+    """The batch script of one submission."""
+    if part is not None:
+        return array_job.text(cluster, sweep, part)
+    raise UserError(f"cluster {cluster.name}: mode={cluster.mode} is not offered yet; use mode=array")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from torch import nn
 
 from sap_core.api import Fitted, Task
 from sap_core.checkpoint import load_state, save_state
-from sap_core.files import storing
 from sap_core.models.ensemble import Ensemble
 
 
@@ -45,16 +41,3 @@ def on_selection(task: Task, spec: Mapping[str, Any], artifacts: Path) -> Task:
         return task
     kept = load_state(artifacts / spec["selection"]["job"] / "selection.safetensors")["index"]
     return replace(task, train=task.train.subset(torch.nonzero(torch.isin(task.train.index, kept)).flatten()))
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """One process at a time makes an artifact; the others wait and then find it made."""
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

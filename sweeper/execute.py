@@ -26,6 +26,7 @@ from sap_core.api import Stopped
 from sap_core.cost import forget_peak_memory
 from sap_core.files import storing
 from sap_core.records import Row
+from sweeper.claims import Claim, Claims, all_or_none, own_claims
 from sweeper.jobs import Job, artifact
 from sweeper.kinds import run_kind
 from sweeper.provenance import commit
@@ -39,6 +40,9 @@ LATER_SECONDS = 10.0
 """So much later a process ends whose job does not even let the first watchdog run."""
 
 _STANDARD_ERROR = 2
+
+_LOOK_SECONDS = 0.5
+"""A job that another process has is looked at so often, by a worker that waits for it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class Result:
     """What a backend and the progress display need to know of a job that ended."""
 
     job_id: str
-    status: str  # ok | failed | stopped | crowded (no room on a shared GPU; nothing was stored)
+    status: str
+    """ok | failed | stopped | elsewhere (another process has the job: nothing is known of it yet) | crowded (it ran out of memory on a
+    shared GPU; nothing was stored)"""
     rows: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -72,16 +78,23 @@ def execute(
     stop: Callable[[], bool] = lambda: False,
     device_jobs: int = 1,
     asker: AskerOf | None = None,
-    tries: int | None = None,
+    claims: Claims | None = None,
+    patience: float = 0.0,
+    tried: int | None = None,
+    crowded: int | None = None,
 ) -> Result:
-    """Runs `job` and stores its rows, unless they are stored already. Exactly once: the rows' file is looked for first.
+    """Runs `job` and stores its rows, unless they are stored already. Exactly once: it is claimed, and the rows' file is looked for first.
+
+    A job that another process has claimed is waited for so many seconds (`patience`), then the result says `elsewhere`. A process that was
+    taken for dead, and whose job another has claimed since, stops and stores nothing: `elsewhere`, too. `tried` is how often the job had
+    failed when the caller made its plan: if another process has failed at it since, it is not tried again. None: it is, whatever failed.
 
     A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are. `asker` is what searches ask for
     settings (None: an Optuna study).
 
     `device_jobs` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
 
-    `tries` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
+    `crowded` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
     did. Such a try is then no failure but has status `crowded`, and stores nothing; with a whole GPU it is a failure as ever.
 
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
@@ -90,14 +103,65 @@ def execute(
     Raises:
         StorageError: nothing can be stored (a full or read-only disk).
     """
+    claims = claims or own_claims()
+    until = time.monotonic() + patience
+    while True:
+        if (known := _known(job, folders, tried)) is not None:
+            return known
+        with all_or_none(claims, places_of(job, folders)) as held:
+            if not isinstance(held, str):
+                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), device_jobs, asker, crowded)
+        if time.monotonic() >= until or stop():
+            return Result(job.job_id, "elsewhere", error=f"{held} has it")
+        time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+
+
+def places_of(job: Job, folders: Folders) -> list[Path]:
+    """What is claimed for a job: the job in its store and, where it makes an artifact, that, which other sweeps may want to make, too."""
+    making = [folders.artifacts / job.job_id / "making"] if job.kind in ("train", "select") else []
+    return [Store(folders.store).claims / job.job_id, *making]
+
+
+def _known(job: Job, folders: Folders, tried: int | None) -> Result | None:
+    """What became of a job that is not to be run any more."""
     store = Store(folders.store)
     held = store.holds(job.job_id)
-    if held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists()):
-        return summary(job, store.read_rows(job.job_id), 0.0)
-    attempt = store.attempts(job.job_id) + (tries or 0) + 1
+    whole = held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists())
+    given_up = not held and tried is not None and store.attempts(job.job_id) > tried
+    return summary(job, store.read_rows(job.job_id), 0.0) if whole or given_up else None
+
+
+class _Lost(Stopped):
+    """Another process has taken the job over."""
+
+
+@dataclass(frozen=True)
+class _Mine:
+    """What a running job asks whether to stop: as its caller was asked to, or (raises) because it is another process's by now."""
+
+    claims: list[Claim]
+    asked: Callable[[], bool]
+
+    def __call__(self) -> bool:
+        if any(claim.lost() for claim in self.claims):
+            raise _Lost(_TAKEN)
+        return self.asked()
+
+    def whole(self) -> bool:
+        """Looks at the disk: are all claims still this process's?"""
+        return all(claim.mine() for claim in self.claims)
+
+
+_TAKEN = "another process has taken this job over, for this one gave no sign of life for too long; it stores nothing more"
+
+
+def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int, asker: AskerOf | None, crowded: int | None) -> Result:
+    store = Store(folders.store)
+    held = store.holds(job.job_id)
+    attempt = store.attempts(job.job_id) + (crowded or 0) + 1
     start = time.monotonic()
     settle(job.threads)
-    place = Place(folders.data, folders.artifacts, torch.device(device), stop, device_jobs, asker)
+    place = Place(folders.data, folders.artifacts, torch.device(device), mine, device_jobs, asker)
     forget_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d", job.kind, attempt)
@@ -106,18 +170,21 @@ def execute(
                 work = run_kind(job, place, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
-            return Result(job.job_id, "stopped", error=str(stopped))
+            return Result(job.job_id, "elsewhere" if isinstance(stopped, _Lost) else "stopped", error=str(stopped))
         circumstances = {
             "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,
         }  # fmt: skip
         rows = _rows(job, work, circumstances)
+        if not mine.whole():
+            log.info("%s", _TAKEN)
+            return Result(job.job_id, "elsewhere", error=_TAKEN)
         if work.failure:
             log.error("%s", work.failure.traceback)
         short = next((row for row in rows if row.error_kind == "oom"), None)
         if short is not None:
             free_memory(place.device)
-            if tries is not None and 0 < job.resources["gpus"] < 1:
+            if crowded is not None and 0 < job.resources["gpus"] < 1:
                 log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
                 return Result(job.job_id, "crowded", error=short.error, error_kind="oom")
         if not held or work.failure:

@@ -21,7 +21,7 @@ from sap_core.grid import run_family
 from sap_core.identity import canonical_json
 from sap_core.race import scored_family
 from sap_core.records import Point
-from sweeper.artifacts import claimed, load_model, on_selection, one_of, save_model
+from sweeper.artifacts import load_model, on_selection, one_of, save_model
 from sweeper.costs import columns_of, points_of
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
@@ -60,27 +60,27 @@ def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
 def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
     """A checkpoint and one row. Trained once however many sweeps use it: the artifact keeps its row's columns."""
     spec, folder = job.spec, place.artifacts / job.job_id
-    with claimed(folder):
-        if not (folder / "meta.json").exists():
-            prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
-            task = on_selection(prepared.task, spec, place.artifacts)
-            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
-            trainer: Trainer = construct(spec["trainer"])
-            started_at = datetime.now(UTC).isoformat(timespec="seconds")
-            fitted = trainer.fit(task, run)
-            scores = evaluator.baseline(fitted.model, run.meter)
-            (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
-            facts = facts_of(prepared, len(task.train)) | (_kept(evaluator, task.train.index) if spec.get("selection") else {})
-            save_model(folder, fitted)
-            curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
-            meta = {
-                "columns": {**facts, **scores, **columns_of(cost, place.device, place.device_jobs)},
-                "started_at": started_at,
-                "curve": curve,
-            }
-            save_json(folder / "meta.json", meta)
-            run.forget_checkpoint()
-        meta = json.loads((folder / "meta.json").read_text())
+    if not (folder / "meta.json").exists():
+        prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
+        task = on_selection(prepared.task, spec, place.artifacts)
+        run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
+        trainer: Trainer = construct(spec["trainer"])
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        fitted = trainer.fit(task, run)
+        scores = evaluator.baseline(fitted.model, run.meter)
+        (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
+        facts = facts_of(prepared, len(task.train)) | (_kept(evaluator, task.train.index) if spec.get("selection") else {})
+        place.stop()  # raises where another process has taken the job over in the meantime
+        save_model(folder, fitted)
+        curve = [*run.curve(), *_transitions(prepared), *points_of(cost)]
+        meta = {
+            "columns": {**facts, **scores, **columns_of(cost, place.device, place.device_jobs)},
+            "started_at": started_at,
+            "curve": curve,
+        }
+        save_json(folder / "meta.json", meta)
+        run.forget_checkpoint()
+    meta = json.loads((folder / "meta.json").read_text())
     work.columns[0], work.scored[0], work.started_at = meta["columns"], True, meta["started_at"]
     work.points = [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in meta["curve"]]
 
@@ -88,24 +88,24 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
 def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
     """The kept indices and every sample's score."""
     spec, folder = job.spec, place.artifacts / job.job_id
-    with claimed(folder):
-        if not (folder / "meta.json").exists():
-            prepared, evaluator = prepared_for(canonical_json(data_keys(spec["baseline"])), place.data, place.device)
-            run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
-            pruner: Pruner = construct(spec["pruner"])
-            warm = load_model(place.artifacts / job.parents[0], prepared.task)
-            with run.meter("select"):
-                selection = pruner.select(prepared.task, warm, spec["keep"], run)
-            save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
-            (cost,) = run.meter.costs(*flops_of(warm.model, prepared))
-            columns = {
-                **facts_of(prepared, len(selection.index)),
-                **evaluator.trusted(selection.index),
-                **_kept(evaluator, selection.index),
-                **columns_of(cost, place.device, place.device_jobs),
-            }
-            save_json(folder / "meta.json", {"columns": columns, "curve": points_of(cost)})
-        meta = json.loads((folder / "meta.json").read_text())
+    if not (folder / "meta.json").exists():
+        prepared, evaluator = prepared_for(canonical_json(data_keys(spec["baseline"])), place.data, place.device)
+        run = JobRun(CostMeter(device=place.device), folder / "last.safetensors", place.stop, note, precision_of(evaluator))
+        pruner: Pruner = construct(spec["pruner"])
+        warm = load_model(place.artifacts / job.parents[0], prepared.task)
+        with run.meter("select"):
+            selection = pruner.select(prepared.task, warm, spec["keep"], run)
+        place.stop()
+        save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
+        (cost,) = run.meter.costs(*flops_of(warm.model, prepared))
+        columns = {
+            **facts_of(prepared, len(selection.index)),
+            **evaluator.trusted(selection.index),
+            **_kept(evaluator, selection.index),
+            **columns_of(cost, place.device, place.device_jobs),
+        }
+        save_json(folder / "meta.json", {"columns": columns, "curve": points_of(cost)})
+    meta = json.loads((folder / "meta.json").read_text())
     work.columns[0], work.scored[0] = meta["columns"], True
     work.points = [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in meta.get("curve", [])]
 
@@ -140,6 +140,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
             work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
             work.columns[which] |= chosen_columns(run, which, evaluator)
         work.facts |= {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
+    place.stop()
     run.forget_checkpoint()
 
 

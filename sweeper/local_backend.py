@@ -47,10 +47,11 @@ class LocalBackend:
         self.packing = Packing(self.store.packing, device, cpu_jobs)
         self._cards = tuple(cards or _cards(device))
         self._selector = selectors.DefaultSelector()
+        self._tried = self.store.tried()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._first: Job | None = None  # of the line, while there is no room for it: nobody overtakes it
-        self._tries: dict[str, int] = {}  # how often a job found no room on a shared card
+        self._crowded: dict[str, int] = {}  # how often a job found no room on a shared card
 
     def run(self, schedule: Schedule, report: Report) -> None:
         """See `sweeper.schedule.Backend`."""
@@ -86,8 +87,8 @@ class LocalBackend:
         return max(free, key=lambda card: used[card], default=None)
 
     def _start(self, job: Job, device: str) -> None:
-        share, tries = job.resources["gpus"], self._tries.get(job.job_id, 0)
-        if tries and share >= WHOLE:
+        share, crowded = job.resources["gpus"], self._crowded.get(job.job_id, 0)
+        if crowded and share >= WHOLE:
             self._end_idle()  # they hold memory of the card that is to be this job's alone
         worker = next((worker for worker in self._idle if worker.device == device), None)
         if worker is None:
@@ -99,7 +100,7 @@ class LocalBackend:
             self._idle.remove(worker)
         self._busy.append(worker)
         beside = min(self.workers, jobs_per_device(share)) if share else self.workers
-        worker.send(job, self.store.attempts(job.job_id), tries, beside)
+        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0), crowded, beside)
 
     def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
         line = worker.answers.readline()
@@ -115,7 +116,7 @@ class LocalBackend:
             self._selector.unregister(worker.answers)
             result = fail_dead(job, self.store, worker.attempts, _how(worker.process.wait()) + worker.overdue())
         if result.status == "crowded":
-            self._tries[job.job_id] = self._tries.get(job.job_id, 0) + 1
+            self._crowded[job.job_id] = self._crowded.get(job.job_id, 0) + 1
             self.packing.lower(job, job.resources["gpus"])
         settle_result(schedule, self.store, job, result, report)
 
@@ -167,10 +168,11 @@ class _Worker:
         assert self.process.stdout is not None
         self._jobs, self.answers = self.process.stdin, self.process.stdout
 
-    def send(self, job: Job, attempts: int, tries: int, device_jobs: int) -> None:
+    def send(self, job: Job, attempts: int, tried: int, crowded: int, device_jobs: int) -> None:
         self.job, self.attempts, self._since = job, attempts, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died: its closed answers say so
-            self._jobs.write(f"{tries} {device_jobs} {job.to_json()}\n")
+            told = {"job": job.to_json(), "tried": tried, "crowded": crowded, "device_jobs": device_jobs}
+            self._jobs.write(json.dumps(told) + "\n")
             self._jobs.flush()
 
     def overdue(self) -> str:
@@ -222,6 +224,9 @@ def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, re
     """Books an ended job in the schedule; jobs that stand on a failed one become failed rows that name it."""
     if result.status in ("stopped", "crowded"):
         schedule.put_back(job.job_id)
+        return
+    if result.status == "elsewhere":
+        schedule.defer(job.job_id)
         return
     schedule.finish(job.job_id, result.status == "ok", result.error)
     report(job, result)

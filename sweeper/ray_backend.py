@@ -31,7 +31,7 @@ from sweeper.ray_driver import STOP, Capacity, Driver, capacity_of
 from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
-from sweeper.worker import end_with
+from sweeper.worker import PATIENCE_SECONDS, end_with
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -95,7 +95,7 @@ class RayBackend:
             search, callback = _pieces(driver)
             config = tune.TuneConfig(
                 search_alg=search,
-                num_samples=-1,  # a job may take several trials; the searcher says when all is done
+                num_samples=-1,  # until the searcher says so: a job may take several trials
                 max_concurrent_trials=self.workers or _MANY,
                 reuse_actors=True,
                 metric="rows",
@@ -232,7 +232,12 @@ def _trainable() -> type:
             job = replace(job, resources={"cpus": asked["cpus"], "gpus": asked["gpus"]})
             try:
                 stop = (self._folders.store / STOP).exists
-                result = asdict(execute(job, self._folders, asked["device"], stop, asked["device_jobs"], TuneAsker, asked["tries"]))
+                result = asdict(
+                    execute(
+                        job, self._folders, asked["device"], stop, asked["device_jobs"], TuneAsker, patience=PATIENCE_SECONDS,
+                        tried=asked["tried"], crowded=asked["crowded"],
+                    )
+                )  # fmt: skip
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             return {"result": result, "rows": result.get("rows", 0), "done": True}

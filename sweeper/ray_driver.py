@@ -70,12 +70,13 @@ class Driver:
         """  # fmt: skip
         self.schedule, self.store, self.report, self.packing, self.workers = schedule, store, report, packing, workers
         self.jobs = dict(schedule.waiting)
+        self.tried = store.tried()
         self.fatal: str | None = None
         self.stopping = False
         self._capacity, self._shared = capacity, shared
         self._attempts: dict[str, int] = {}
         self._given: dict[str, Mapping[str, float]] = {}  # by running job
-        self._tries: dict[str, int] = {}  # how often a job found no room on a shared GPU
+        self._crowded: dict[str, int] = {}  # how often a job found no room on a shared GPU
         self._losses: dict[str, int] = {}  # how often its node was lost
         self._lines: dict[bool, deque[Job]] = {bool(packing.share(job)): deque() for job in self.jobs.values()}
         self._since = time.monotonic()  # when a job could last be handed out or was running
@@ -99,7 +100,8 @@ class Driver:
         beside = min(beside, jobs_per_device(share)) if share else beside
         return {
             "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.packing.device(job),
-            "tries": self._tries.get(job.job_id, 0), "device_jobs": min(beside, self.workers or beside),
+            "device_jobs": min(beside, self.workers or beside), "tried": self.tried.get(job.job_id, 0),
+            "crowded": self._crowded.get(job.job_id, 0),
         }  # fmt: skip
 
     def _next(self, room: Mapping[str, float]) -> Job | None:
@@ -153,7 +155,7 @@ class Driver:
             self.fatal = answer["fatal"]
             self._ask_to_end()
         elif answer["status"] == "crowded":
-            self._tries[job_id] = self._tries.get(job_id, 0) + 1
+            self._crowded[job_id] = self._crowded.get(job_id, 0) + 1
             self.packing.lower(self.jobs[job_id], share)
             self._line_up_again(job_id)
         else:
@@ -171,6 +173,7 @@ class Driver:
         ran_out = self.store.attempts(job_id) > before  # past its time: it stored its rows itself
         result = fail_dead(self.packing.given(job), self.store, before, why)
         if self._shared and result.status == "failed" and not ran_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
+            self.tried[job_id] = self.store.attempts(job_id)  # its failed rows are ours, and no reason to leave it alone
             self._line_up_again(job_id)
             return
         settle_result(self.schedule, self.store, job, result, self.report)

@@ -8,24 +8,27 @@ File names carry id and status, so that resuming lists names and opens nothing (
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sap_core.errors import UserError
-from sap_core.files import replacing, storing
+from sap_core.errors import StorageError, UserError
+from sap_core.files import replacing
 from sap_core.records import Planned, Point, Row, Timing, column_types
+from sweeper.claims import own_claims, take_from_dead
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_ATTEMPTS = 3
 """A job that fails (other than by divergence, which is final) is tried again at the next start, at most so many times in all."""
+
+DRIVER = "driver"
+"""The name of the claim that a driver has, among those of jobs."""
 
 _ENDINGS = ("ok.parquet", "failed.parquet")
 
@@ -41,6 +44,7 @@ class Store:
         self.series = root / "series"
         self.timing = root / "timing"
         self.logs = root / "logs"
+        self.claims = root / "claims"
         self.plan = root / "plan.parquet"
         self.jobs = root / "jobs.jsonl"
         self.packing = root / "packing.json"
@@ -98,6 +102,10 @@ class Store:
         rows = [row for row in self.read_rows(job_id) if row.error_kind != "parent"]
         return max((row.attempt for row in rows), default=0)
 
+    def tried(self) -> dict[str, int]:
+        """How often each job that has failed so far has failed by itself."""
+        return {job_id: self.attempts(job_id) for job_id, status in self.statuses().items() if status == "failed"}
+
     def finished(self) -> tuple[dict[str, str], list[str]]:
         """(job id -> ok | failed for jobs that are not to be run again, sentences about damaged files that were set aside)."""
         done, problems = {}, []
@@ -112,37 +120,29 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second driver out of this folder; the lock ends with the process, however it ends.
+        """Keeps a second driver out of this folder. It is a claim (sweeper.claims), so that a driver that was killed keeps nobody out.
+
+        An owner on another machine is waited for until its counter moves (it lives), or for a lease (it is dead).
 
         Raises:
-            UserError: another driver holds it, or the folder cannot be written.
+            UserError: another driver has it, or the folder cannot be written.
         """
         try:
-            for folder in (self.root, self.rows, self.series, self.logs):
+            for folder in (self.root, self.rows, self.series, self.logs, self.claims):
                 folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
+            claim = take_from_dead(own_claims(), self.claims / DRIVER, lambda line: print(line, file=sys.stderr, flush=True))
+        except (OSError, StorageError) as error:
+            cause = error.__cause__ or error
             raise UserError(
-                f"the results folder {self.root} cannot be written ({error.strerror}); mend that or choose another with paths.results=..."
+                f"the results folder {self.root} cannot be written ({getattr(cause, 'strerror', None) or cause}); "
+                "mend that or choose another with paths.results=..."
             ) from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    raise UserError(
-                        f"{self.root} cannot be locked ({error.strerror}); choose a folder on another disk with paths.results=..."
-                    ) from error
-                owner = os.read(handle, 200).decode(errors="replace").strip() or "an unknown process"
-                raise UserError(
-                    f"another sap-sweep is writing to {self.root} ({owner}); wait for it, or choose another folder with paths.results=..."
-                ) from error
-            with storing(self.root):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        if isinstance(claim, str):
+            raise UserError(
+                f"another sap-sweep is writing to {self.root} ({claim}); wait for it, or choose another folder with paths.results=..."
+            )
+        with claim:
             yield
-        finally:
-            os.close(handle)
 
 
 def _sound(path: Path) -> bool:

@@ -39,7 +39,7 @@ class Place:
     data: Path
     artifacts: Path
     device: torch.device
-    stop: Callable[[], bool]
+    stop: Callable[[], bool]  # raises Stopped where the job has become another process's
     device_jobs: int = 1  # jobs that run at a time on the device
     asker: AskerOf | None = None  # what searches ask; None: an Optuna study
 

@@ -1,4 +1,7 @@
-"""The program that runs jobs: a whole file of them, or one at a time as a driver hands them over (`--serve`). No Ray, no Hydra."""
+"""The program that runs jobs: a whole file of them, or one at a time as a driver hands them over (`--serve`). No Ray, no Hydra.
+
+Any number of these programs, and drivers, may work through one file of jobs at once: each job is claimed (sweeper.claims).
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,45 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from sap_core.errors import UserError
-from sweeper.execute import Folders, execute, fail
+from sweeper.claims import Claims
+from sweeper.execute import Folders, execute
 from sweeper.jobs import Job, read_jobs
-from sweeper.schedule import Schedule
+from sweeper.parts import Parts
 from sweeper.schema import ORDERS
-from sweeper.store import Store
+
+INTERRUPTED = 130
+"""Exit code of a worker that was stopped (SIGTERM, SIGINT) while there was work left, as of `sap-sweep`."""
+
+PATIENCE_SECONDS = 5.0
+"""How long a driver's worker waits for a job that another process has, before it answers and is given something else, if there is."""
 
 
 class Stop:
-    """Set by SIGTERM: the running job stores its state and ends."""
+    """Set by SIGTERM and SIGINT: the running job stores its state and ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *signals: signal.Signals) -> None:
         self._asked = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: self._asked.set())
+        for number in signals:
+            signal.signal(number, lambda *_: self._asked.set())
 
     def __call__(self) -> bool:
         return self._asked.is_set()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """The command line; returns the exit code: 0 done, 1 a job failed, 2 the user's mistake, 130 stopped with work left."""
     options = _parse(arguments)
     folders = Folders(options.data, options.store, options.artifacts)
     try:
-        return (
-            serve(folders, options.device, options.serve)
-            if options.serve
-            else run_file(options.plan, folders, options.device, options.only, options.order, options.device_jobs)
-        )
+        if options.serve:
+            return serve(folders, options.device, options.serve)
+        return run_file(options, folders)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -49,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m sweeper.execute", description="Runs a file of jobs (sap-sweep writes it as STORE/jobs.jsonl)."
+        prog="python -m sweeper.execute",
+        description="Runs a file of jobs (sap-sweep writes it as STORE/jobs.jsonl). Several may run on one store at once.",
     )
     parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
@@ -57,7 +67,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--artifacts", type=Path, required=True, help="folder of the checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
-        "--only", default="1/1", metavar="N/M", help="the N-th of M parts; a baseline and all that stands on it stay together"
+        "--only",
+        default="1/1",
+        metavar="N/M",
+        help="the N-th of M parts first (a baseline and all that stands on it stay together), then what others have left",
+    )
+    parser.add_argument("--no-steal", action="store_true", help="only that part: leave alone what other parts have left")
+    parser.add_argument(
+        "--lease", type=float, metavar="SECONDS", help="others may take a job whose owner gave no sign of life for so long (default 120)"
+    )
+    parser.add_argument(
+        "--idle",
+        type=float,
+        metavar="SECONDS",
+        help="end when nothing could be started for so long, though others still run (default: wait)",
     )
     parser.add_argument("--order", default="cells", choices=ORDERS, help="which job next (order= of sap-sweep)")
     parser.add_argument(
@@ -67,70 +90,72 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
         parser.error("a job file is needed (or --serve)")
+    for name in ("lease", "idle"):
+        if getattr(options, name) is not None and not getattr(options, name) > 0:
+            parser.error(f"--{name} takes seconds above 0")
     return options
 
 
-def run_file(path: Path, folders: Folders, device: str, only: str = "1/1", order: str = "cells", device_jobs: int = 1) -> int:
-    """Runs the jobs of a file that are not in the store; returns 0 when none failed, 1 otherwise."""
-    stop = Stop()
-    store = Store(folders.store)
-    jobs = part_of(list(read_jobs(path)), only)
-    finished, problems = store.finished()
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished, folders.artifacts, order)
-    _fail_orphans(schedule, store)
-    while not stop() and (job := schedule.next()) is not None:
-        result = execute(job, folders, device, stop, device_jobs)
-        if result.status == "stopped":
-            break
-        print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
-        schedule.finish(job.job_id, result.status == "ok", result.error)
-        _fail_orphans(schedule, store)
-    return 1 if schedule.failed else 0
+def run_file(options: argparse.Namespace, folders: Folders) -> int:
+    """Runs the jobs of a file that are not in the store: its own part, then what others have left (unless `--no-steal`)."""
+    stop = Stop(signal.SIGTERM, signal.SIGINT)
+    jobs = list(read_jobs(options.plan))
+    parts = Parts(jobs, options.only, folders, options.order, steal=not options.no_steal)
+    parts.say(lambda line: print(line, file=sys.stderr, flush=True))
+    claims = Claims(options.lease)
+    waited = 0.0
+    while not stop() and not parts.over:
+        job = parts.next()
+        if job is None:
+            pause = parts.pause(claims.lease)
+            if options.idle is not None and waited >= options.idle:
+                print(f"nothing to start for {waited:.0f} s: ends; {parts.left()}", file=sys.stderr)
+                break
+            _sleep(pause, stop)
+            waited += pause
+            parts.look_again()
+            continue
+        result = execute(job, folders, options.device, stop, options.device_jobs, claims=claims, tried=parts.tried.get(job.job_id, 0))
+        if result.status not in ("elsewhere", "stopped"):
+            waited = 0.0
+            print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
+        parts.book(job, result)
+    if stop() and not parts.over:
+        return INTERRUPTED
+    return 1 if parts.failed else 0
 
 
-def _fail_orphans(schedule: Schedule, store: Store) -> None:
-    for orphan, why in schedule.orphans():
-        fail(orphan, store, "parent", why)
-
-
-def part_of(jobs: list[Job], only: str) -> list[Job]:
-    """The N-th of M parts of the jobs: chains are dealt out whole, so that no part waits for another."""
-    try:
-        number, parts = (int(word) for word in only.split("/"))
-        if not 1 <= number <= parts:
-            raise ValueError(only)
-    except ValueError as error:
-        raise UserError(f"--only {only} is no part; give N/M with 1 <= N <= M, for example 1/4") from error
-    root: dict[str, str] = {}
-    for job in jobs:
-        root[job.job_id] = root.get(job.parents[0], job.parents[0]) if job.parents else job.job_id
-    order = {name: place for place, name in enumerate(dict.fromkeys(root.values()))}
-    return [job for job in jobs if order[root[job.job_id]] % parts == number - 1]
+def _sleep(seconds: float, stop: Stop) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and time.monotonic() < until:
+        time.sleep(min(0.2, seconds))
 
 
 def serve(folders: Folders, device: str, driver: int) -> int:
     """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output.
 
-    A line is how often the job has found no room on a shared device, how many run on it at a time, and the job as JSON.
+    A line is a JSON mapping: the job, and what `execute` is to be told of it.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
-    stop = Stop()
+    stop = Stop(signal.SIGTERM)
     end_with(driver)
     for line in sys.stdin:
         if stop():
             break
-        tries, device_jobs, text = line.split(" ", 2)
-        _answer(answers, Job.from_json(text), folders, device, stop, int(device_jobs), int(tries))
+        _answer(answers, json.loads(line), folders, device, stop)
     return 0
 
 
-def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop, device_jobs: int, tries: int) -> None:
+def _answer(answers: TextIO, told: Mapping[str, Any], folders: Folders, device: str, stop: Stop) -> None:
+    job = Job.from_json(told["job"])
     try:
-        answer = asdict(execute(job, folders, device, stop, device_jobs, tries=tries))
+        answer = asdict(
+            execute(
+                job, folders, device, stop, told["device_jobs"], patience=PATIENCE_SECONDS, tried=told["tried"], crowded=told["crowded"]
+            )
+        )
     except UserError as error:
         answer = {"job_id": job.job_id, "fatal": str(error)}
     answers.write(json.dumps(answer) + "\n")

@@ -117,8 +117,8 @@ class Store:
         return {path.stem: path.read_text().count(" begins, attempt ") for path in (self.root / "logs").glob("*.log")}
 
     def everything(self) -> dict[str, tuple[int, int]]:
-        """(inode, modification time) of every file and folder below, but the lock, which names the last driver."""
-        paths = [path for path in self.root.rglob("*") if path.name != ".lock"]
+        """(inode, modification time) of every file and folder below."""
+        paths = list(self.root.rglob("*"))
         return {str(path.relative_to(self.root)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
     def processes(self) -> dict[int, str]:

@@ -68,7 +68,7 @@ def test_out_of_memory_beside_others_stores_nothing_and_alone_it_is_a_failed_row
     tmp_path, make_job, short_of_memory, gpus, tries, status, attempt
 ):
     job = make_job("a", resources={"cpus": 1.0, "gpus": gpus}, runs=2)
-    result = execute(job, Folders(tmp_path, tmp_path / "store", tmp_path), tries=tries)
+    result = execute(job, Folders(tmp_path, tmp_path / "store", tmp_path), crowded=tries)
     assert (result.status, result.error_kind) == (status, "oom")
     rows = Store(tmp_path / "store").read_rows("a")
     assert [(row.error_kind, row.attempt, row.device_share) for row in rows] == ([("oom", attempt, gpus or 1.0)] * 2 if attempt else [])

@@ -68,7 +68,7 @@ def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make
 
 def test_what_a_trial_is_told(bench, make_job):
     told = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
-    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tries": 0, "device_jobs": 2}
+    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tried": 0, "crowded": 0, "device_jobs": 2}
 
 
 def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it(bench, make_job):
@@ -79,7 +79,7 @@ def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it
     assert driver.suggest() is None  # sap0 wants the whole card now, and nothing small slips in before it
     driver.result("sap1", answer("sap1"))
     told = driver.suggest()
-    assert (told["job_id"], told["gpus"], told["tries"], told["device_jobs"]) == ("sap0", 1.0, 1, 1)
+    assert (told["job_id"], told["gpus"], told["crowded"], told["device_jobs"]) == ("sap0", 1.0, 1, 1)
     assert driver.suggest() is None
     driver.result("sap0", answer("sap0"))
     assert given(driver) == ["scrub0", "scrub1", "scrub2"]

@@ -14,7 +14,8 @@ import pytest
 
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row
-from sweeper.store import MAX_ATTEMPTS, Store, schema, write_records
+from sweeper.claims import own_claims
+from sweeper.store import DRIVER, MAX_ATTEMPTS, Store, schema, write_records
 
 HOME = Path(__file__).parents[2]
 
@@ -179,7 +180,8 @@ def test_a_second_process_is_refused_with_a_sentence_until_the_first_ends(tmp_pa
         first.kill()
         first.wait()
     with store.locked():
-        assert f"process {os.getpid()} " in (store.root / ".lock").read_text()
+        assert own_claims().holder(store.claims / DRIVER).startswith(f"process {os.getpid()} on ")
+    assert names(store.claims) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

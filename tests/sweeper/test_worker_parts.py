@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.worker import main, part_of
+from sweeper.parts import part_of
+from sweeper.worker import main
 
 
 def jobs_of(plan_of):

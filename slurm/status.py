@@ -1,0 +1,174 @@
+"""What `sap-slurm status` says: counts from the store, jobs from squeue, starts from what the jobs noted. Pure but for `explain`."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slurm.attempt import Attempts
+from slurm.cluster import Cluster, seconds_of, time_of
+from slurm.queue import Queued, Refused, call, limit_of, longest_now, read_reservations, records
+from slurm.submit import Submission
+
+REASONS = {
+    "Priority": "others stand before it in line",
+    "Resources": "its nodes are busy",
+    "JobArrayTaskLimit": "cluster.concurrent lets no more tasks run at a time",
+    "BeginTime": "it was requeued a moment ago",
+    "Dependency": "it waits for another job",
+    "DependencyNeverSatisfied": "the job it waits for failed; cancel it and submit again",
+    "ReqNodeNotAvail": "nodes that it asks for are down, drained or reserved",
+    "Reservation": "its nodes are reserved",
+    "PartitionTimeLimit": "it asks for more time than the partition allows",
+    "PartitionNodeLimit": "it asks for more nodes than the partition allows",
+    "PartitionDown": "the partition takes no jobs now",
+    "JobHeldUser": "it is held; scontrol release lets it go",
+    "JobHeldAdmin": "an administrator holds it",
+    "QOSMaxJobsPerUserLimit": "the QOS lets no more of your jobs run at a time",
+    "QOSMaxWallDurationPerJobLimit": "it asks for more time than the QOS allows",
+    "AssocGrpGRES": "your account's GPUs are all in use",
+    "AssocMaxJobsLimit": "your account lets no more of your jobs run at a time",
+    "BadConstraints": "no node has what it asks for",
+}
+_TIMED = ("ReqNodeNotAvail", "Reservation", "PartitionTimeLimit", "Resources", "Priority", "QOSMaxWall", "AssocMaxWall")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """(stage, total, done, failed) of each stage; forecast FLOPs of all jobs and of those that have ended; failures in words."""
+
+    stages: Sequence[tuple[str, int, int, int]]
+    flops: float
+    flops_done: float
+    failures: Sequence[tuple[str, str, str]]
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """(total, done, failed) of all stages."""
+        return sum(one[1] for one in self.stages), sum(one[2] for one in self.stages), sum(one[3] for one in self.stages)
+
+
+def text(
+    name: str, counts: Counts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
+    hints: Sequence[str], now: float,
+) -> str:  # fmt: skip
+    """The whole answer."""
+    total, done, failed = counts.totals
+    lines = [f"{name}: {done} of {total} jobs done, {failed} failed, {total - done - failed} to do", ""]
+    lines += [f"  {'stage':<8}{'total':>7}{'done':>7}{'failed':>8}"]
+    lines += [f"  {stage:<8}{whole:>7}{ok:>7}{bad:>8}" for stage, whole, ok, bad in counts.stages]
+    lines += ["", *_jobs(submitted, queued)]
+    lines += hints
+    lines += _restarts(attempts)
+    lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in counts.failures]
+    if failed > len(counts.failures):
+        lines.append(f"failed: {failed - len(counts.failures)} more")
+    lines.append(_eta(counts, submitted, queued, attempts, now))
+    lines.append(_spent(attempts, {entry.job for entry in queued if entry.runs}, now))
+    return "\n".join(lines)
+
+
+def _jobs(submitted: Sequence[Submission], queued: Sequence[Queued]) -> list[str]:
+    """One line per running job and task, one per reason of waiting, and what else became of the last submission."""
+    if not submitted:
+        return ["not submitted from here: sap-slurm submit STORE cluster=NAME"]
+    running = [entry for entry in queued if entry.runs]
+    lines = [f"running: {entry.job} on {entry.node} for {time_text(entry.elapsed)} of {entry.limit}" for entry in running]
+    waiting: dict[str, list[Queued]] = defaultdict(list)
+    for entry in queued:
+        if entry.waits:
+            waiting[entry.reason].append(entry)
+    for reason, entries in waiting.items():
+        known = REASONS.get(reason.split(",")[0].strip("()"), "")
+        who = entries[0].job if len(entries) == 1 else f"{len(entries)} tasks or jobs ({entries[0].job} ...)"
+        start = min((entry.start for entry in entries if entry.start not in ("N/A", "")), default="")
+        lines.append(f"waiting: {who}: {reason}{f' ({known})' if known else ''}{f', start expected {start}' if start else ''}")
+    ended: dict[str, int] = defaultdict(int)
+    for entry in queued:
+        if not (entry.runs or entry.waits):
+            ended[entry.state] += 1
+    if ended:
+        lines.append("ended: " + ", ".join(f"{count} {state}" for state, count in sorted(ended.items())))
+    return lines if running or waiting else [*lines, "nothing of this sweep is queued"]
+
+
+def _restarts(attempts: Sequence[Attempts]) -> list[str]:
+    again = sum(max(0, one.starts - 1) for one in attempts)
+    lines = [f"restarts: {again} of {sum(one.starts for one in attempts)} starts"] if attempts else []
+    return [*lines, *(f"stopped: {one.job}: {one.stopped}" for one in attempts if one.stopped)]
+
+
+def _eta(counts: Counts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
+    """From the arithmetic that was done in the seconds that tasks ran, and as many tasks as run now."""
+    left = counts.flops - counts.flops_done
+    if left <= 0:
+        return "ETA: done"
+    running = {entry.job for entry in queued if entry.runs}
+    seconds = sum(_seconds(one, running, now) for one in attempts)
+    done = counts.flops_done - min((one.flops_before for one in submitted), default=0.0)
+    if not running:
+        return "ETA: unknown, nothing runs"
+    if done <= 0 or seconds <= 0:
+        return "ETA: unknown until the first jobs are done"
+    return f"ETA: {time_text(int(left * seconds / done / len(running)))} with {len(running)} tasks running, by the pace so far"
+
+
+def _spent(attempts: Sequence[Attempts], running: set[str], now: float) -> str:
+    gpus = sum(_seconds(one, running, now) * one.gpus for one in attempts) / 3600
+    cores = sum(_seconds(one, running, now) * one.cpus for one in attempts) / 3600
+    return f"spent so far: {gpus:.2f} GPU-hours, {cores:.2f} core-hours"
+
+
+def _seconds(attempts: Attempts, running: set[str], now: float) -> float:
+    """Seconds between starts and ends. A start whose end nobody noted (killed, node lost) counts to what was last heard of it."""
+    spent = 0.0
+    for place, span in enumerate(attempts.spans):
+        begin, end = float(span["begin"] or 0), span["end"]
+        last = place == len(attempts.spans) - 1
+        if end is None:
+            end = now if last and attempts.job in running else span.get("heard") or begin
+        spent += max(0.0, float(end) - begin)
+    return spent
+
+
+def time_text(seconds: int) -> str:
+    """H:MM:SS."""
+    minutes, rest = divmod(max(0, seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def explain(queued: Sequence[Queued], submitted: Sequence[Submission]) -> list[str]:
+    """For jobs that wait because of a reservation or a limit: the longest time with which they would start now, from scontrol."""
+    waiting = [entry for entry in queued if entry.waits and entry.reason.startswith(_TIMED)]
+    if not waiting:
+        return []
+    asked = min(seconds_of(entry.limit) for entry in waiting if entry.limit[:1].isdigit()) if waiting else 0
+    try:
+        coming = longest_now(read_reservations(call("scontrol", "--oneliner", "show", "reservation")), time.time())
+        names = ",".join(sorted({one.partition for one in submitted if one.partition}))
+        partitions = records(call("scontrol", "--oneliner", "show", "partition", *([names] if names and "," not in names else [])))
+    except Refused as error:
+        return [f"hint: {error}"]
+    lines = []
+    if coming and coming[0] < asked:
+        until, reservation = coming
+        lines.append(
+            f"hint: {reservation.name} ({reservation.flags.lower() or 'reservation'}) takes {reservation.nodes} in {time_text(until)}; "
+            f"a job of at most {time_of(until - 60)} would start now: submit with cluster.time={time_of(until - 60)}"
+        )
+    limits = [found for found in map(limit_of, partitions) if found]
+    longest = max(limits, key=seconds_of) if len(limits) == len(partitions) and limits else None
+    if longest and seconds_of(longest) < asked:
+        lines.append(f"hint: the longest time there is {longest}: submit with cluster.time={longest}")
+    return lines
+
+
+def fits(cluster: Cluster, partitions: Sequence[dict[str, str]]) -> str | None:
+    """A sentence when the cluster's file asks for more time than its partition allows; None otherwise."""
+    for partition in partitions:
+        longest = limit_of(partition)
+        if partition.get("PartitionName") == cluster.partition and longest and seconds_of(longest) < seconds_of(cluster.time):
+            return f"partition {cluster.partition} allows {longest} at most, and time={cluster.time}; submit with cluster.time={longest}"
+    return None
