@@ -87,9 +87,7 @@ def _submit(words: Sequence[str]) -> int:
     if frozen.given_up:
         _say(f"{frozen.given_up} of the failed ones have had their attempts; delete rows/*.failed.parquet to try once more")
     if frozen.again:
-        _say(
-            f"the checkpoints of {frozen.again} finished jobs are gone and needed: those are trained again first, their rows stay"
-        )
+        _say(f"the checkpoints of {frozen.again} finished jobs are gone and needed: those are trained again first, their rows stay")
     for line in _changes(store, rest, commit()):
         _say(line)
     if not frozen.todo:

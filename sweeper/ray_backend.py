@@ -24,10 +24,10 @@ from typing import Any
 from sap_core.errors import UserError
 from sweeper.execute import Folders, execute
 from sweeper.jobs import Job
-from sweeper.local_backend import worker_environment
+from sweeper.local_backend import GRACE_SECONDS, worker_environment
 from sweeper.packing import Packing
 from sweeper.provenance import HOME
-from sweeper.ray_driver import STOP, Capacity, Driver, capacity_of
+from sweeper.ray_driver import Capacity, Driver, capacity_of
 from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
@@ -67,15 +67,18 @@ class RayBackend:
         device: where jobs run that `cpu_jobs` does not name.
         address: "HOST:PORT" of a running cluster.
         cpu_jobs: kinds of jobs or methods that need no GPU and get none.
+        grace: seconds that running jobs have to store their state once the sweep is told to end; None: `GRACE_SECONDS`.
     """
 
     def __init__(
-        self, folders: Folders, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = ()
-    ) -> None:
+        self, folders: Folders, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
+        grace: float | None = None,
+    ) -> None:  # fmt: skip
         self.folders = Folders(*(Path(getattr(folders, name)).resolve() for name in ("data", "store", "artifacts")))
         self.workers = workers
         self.device = device
         self.address = address
+        self.grace = GRACE_SECONDS if grace is None else grace
         self.store = Store(folders.store)
         self.packing = Packing(self.store.packing, device, cpu_jobs)
 
@@ -86,7 +89,7 @@ class RayBackend:
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
         driver = Driver(schedule, self.store, report, self.packing, _capacity(), self.workers, bool(self.address))
         cpus = max(job.resources["cpus"] for job in driver.jobs.values())
-        with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(), tempfile.TemporaryDirectory() as folder:
+        with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
             from ray import tune
 
             places = {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")}
@@ -153,11 +156,23 @@ _PASSED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
 """What the workers of an existing cluster get of this process's environment: no secrets, they would be readable there."""
 
 
+def answers(address: str) -> bool:
+    """Does anybody listen there?"""
+    with contextlib.suppress(OSError):
+        _knock(address)
+        return True
+    return False
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+
+
 def _check_reachable(address: str) -> None:
     """Ray itself tries for long, and says it in many lines."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+        _knock(address)
     except OSError as error:
         raise UserError(f"no Ray answers at backend.address={address} ({error.strerror or error}); {_HOW_TO_START}") from error
 
@@ -231,7 +246,7 @@ def _trainable() -> type:
             job = Job.from_json(self._jobs[asked["job_id"]])
             job = replace(job, resources={"cpus": asked["cpus"], "gpus": asked["gpus"]})
             try:
-                stop = (self._folders.store / STOP).exists
+                stop = (self._folders.store / asked["stop"]).exists
                 result = asdict(
                     execute(
                         job, self._folders, asked["device"], stop, asked["device_jobs"], TuneAsker, patience=PATIENCE_SECONDS,

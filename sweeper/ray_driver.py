@@ -5,6 +5,7 @@ order. Knows no Ray.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import signal
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from sweeper.schedule import Report, Schedule
 from sweeper.store import MAX_ATTEMPTS, Store
 
 STOP = ".stop"
-"""The file in the store that asks running jobs to store their state and end."""
+"""How the file in the store begins that asks a driver's running jobs to store their state and end; each driver has its own."""
 
 WAIT_SECONDS = 300.0
 """So long a cluster without room for any job may stay so (a node that comes back); then the sweep ends and says it."""
@@ -80,7 +81,7 @@ class Driver:
         self._losses: dict[str, int] = {}  # how often its node was lost
         self._lines: dict[bool, deque[Job]] = {bool(packing.share(job)): deque() for job in self.jobs.values()}
         self._since = time.monotonic()  # when a job could last be handed out or was running
-        self._stop_file = store.root / STOP
+        self._stop_file = store.root / f"{STOP}-{secrets.token_hex(4)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(None), ())
@@ -101,7 +102,7 @@ class Driver:
         return {
             "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.packing.device(job),
             "device_jobs": min(beside, self.workers or beside), "tried": self.tried.get(job.job_id, 0),
-            "crowded": self._crowded.get(job.job_id, 0),
+            "crowded": self._crowded.get(job.job_id, 0), "stop": self._stop_file.name,
         }  # fmt: skip
 
     def _next(self, room: Mapping[str, float]) -> Job | None:
@@ -179,15 +180,15 @@ class Driver:
         settle_result(self.schedule, self.store, job, result, self.report)
 
     @contextlib.contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Inside, the first Ctrl-C or SIGTERM starts no more jobs and gives the running ones some seconds; a second one ends at once."""
+    def stoppable(self, grace: float = GRACE_SECONDS) -> Iterator[None]:
+        """Inside, the first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second one ends at once."""
 
         def interrupt(*_: object) -> None:
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
             self._ask_to_end()
-            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, max(grace, 0.1))
 
         self._stop_file.unlink(missing_ok=True)
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}

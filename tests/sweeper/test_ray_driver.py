@@ -68,6 +68,7 @@ def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make
 
 def test_what_a_trial_is_told(bench, make_job):
     told = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
+    assert told.pop("stop").startswith(".stop-")
     assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tried": 0, "crowded": 0, "device_jobs": 2}
 
 
