@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from sap_core.errors import UserError, unknown
-from slurm import array_job
+from slurm import array_job, ray_job
 from slurm.array_job import Part
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
@@ -35,7 +35,7 @@ def text_of(cluster: Cluster, sweep: Sweep, part: Part | None) -> str:
     """The batch script of one submission."""
     if part is not None:
         return array_job.text(cluster, sweep, part)
-    raise UserError(f"cluster {cluster.name}: mode={cluster.mode} is not offered yet; use mode=array")
+    return ray_job.text(cluster, sweep)
 
 
 @dataclass(frozen=True)

@@ -175,14 +175,15 @@ def _backend(config: Config, places: Places, jobs: int) -> Backend:
 
     settings = config.backend
     folders = Folders(places.data, places.store, places.artifacts)
-    workers = max(1, min(_workers(settings), jobs))
+    on_cluster = settings.name == "ray" and settings.address and settings.workers is None
+    workers = None if on_cluster else max(1, min(_workers(settings), jobs))
     if settings.name == "local":
         from sweeper.local_backend import LocalBackend
 
-        return LocalBackend(folders, workers, settings.device)
+        return LocalBackend(folders, workers or 1, settings.device, settings.cpu_jobs)
     from sweeper.ray_backend import RayBackend
 
-    return RayBackend(folders, workers, settings.device, settings.address)
+    return RayBackend(folders, workers, settings.device, settings.address, settings.cpu_jobs)
 
 
 def _workers(settings: Any) -> int:
@@ -193,8 +194,11 @@ def _workers(settings: Any) -> int:
     if settings.device.startswith("cuda"):
         import torch
 
-        share = settings.gpus_per_job or 1.0
-        return max(1, min(cores, int(torch.cuda.device_count() / share)))
+        from sweeper.packing import jobs_per_device
+
+        share, cards = settings.gpus_per_job or 1.0, torch.cuda.device_count()
+        on_gpus = cards * jobs_per_device(share) if share < 1 else int(cards / share)
+        return cores if settings.cpu_jobs else max(1, min(cores, on_gpus))
     return cores
 
 

@@ -33,7 +33,7 @@ from sweeper.jobs import MAKING, Job, artifact
 from sweeper.kinds import run_kind
 from sweeper.provenance import commit
 from sweeper.store import Store
-from sweeper.work import AskerOf, Failure, Place, Work
+from sweeper.work import AskerOf, Failure, Place, Work, free_memory
 
 TIMED_OUT = 75
 """Exit code of a worker whose job ran past its time."""
@@ -61,7 +61,9 @@ class Result:
     """What a backend and the progress display need to know of a job that ended."""
 
     job_id: str
-    status: str  # ok | failed | stopped | elsewhere (another process has the job: nothing is known of it yet)
+    status: str
+    """ok | failed | stopped | elsewhere (another process has the job: nothing is known of it yet) | crowded (it ran out of memory on a
+    shared GPU; nothing was stored)"""
     rows: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -81,6 +83,7 @@ def execute(
     claims: Claims | None = None,
     patience: float = 0.0,
     tried: int | None = None,
+    crowded: int | None = None,
 ) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: it is claimed, and the rows' file is looked for first.
 
@@ -92,6 +95,9 @@ def execute(
     settings (None: an Optuna study).
 
     `device_jobs` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
+
+    `crowded` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
+    did. Such a try is then no failure but has status `crowded`, and stores nothing; with a whole GPU it is a failure as ever.
 
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
     (nothing stored but checkpoints).
@@ -106,7 +112,7 @@ def execute(
             return known
         with all_or_none(claims, places_of(job, folders)) as held:
             if not isinstance(held, str):
-                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), device_jobs, asker)
+                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), device_jobs, asker, crowded)
         if time.monotonic() >= until or stop():
             return Result(job.job_id, "elsewhere", error=f"{held} has it")
         time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
@@ -161,10 +167,10 @@ class _Mine:
 _TAKEN = "another process has taken this job over, for this one gave no sign of life for too long; it stores nothing more"
 
 
-def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int, asker: AskerOf | None) -> Result:
+def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int, asker: AskerOf | None, crowded: int | None) -> Result:
     store = Store(folders.store)
     held = store.holds(job.job_id)
-    attempt = store.attempts(job.job_id) + 1
+    attempt = store.attempts(job.job_id) + (crowded or 0) + 1
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), mine, device_jobs, asker)
@@ -187,6 +193,12 @@ def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int,
             return Result(job.job_id, "elsewhere", error=_TAKEN)
         if work.failure:
             log.error("%s", work.failure.traceback)
+        short = next((row for row in rows if row.error_kind == "oom"), None)
+        if short is not None:
+            free_memory(place.device)
+            if crowded is not None and 0 < job.resources["gpus"] < 1:
+                log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
+                return Result(job.job_id, "crowded", error=short.error, error_kind="oom")
         if not held or work.failure:
             store.write_series(job.job_id, work.points)
             store.write_rows(rows)

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sweeper.execute import Folders, Result, fail, summary
 from sweeper.jobs import Job
+from sweeper.packing import WHOLE, Packing, jobs_per_device
 from sweeper.provenance import HOME
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
@@ -25,24 +27,38 @@ GRACE_SECONDS = 20.0
 
 
 class LocalBackend:
-    """`workers` processes, one job each at a time."""
+    """`workers` processes, one job each at a time; those whose jobs ask for a share of a GPU are placed where there is room for it.
 
-    def __init__(self, folders: Folders, workers: int, device: str = "cpu") -> None:
+    Args:
+        folders: where jobs find and leave things.
+        workers: processes at a time.
+        device: where jobs run that `cpu_jobs` does not name; `cuda` means all cards of this machine.
+        cpu_jobs: kinds of jobs or methods that need no GPU and get none.
+        cards: the devices that `device` stands for; None: looked up.
+    """
+
+    def __init__(
+        self, folders: Folders, workers: int, device: str = "cpu", cpu_jobs: Sequence[str] = (), cards: Sequence[str] | None = None
+    ) -> None:
         self.folders = folders
         self.workers = workers
         self.device = device
         self.store = Store(folders.store)
+        self.packing = Packing(self.store.packing, device, cpu_jobs)
+        self._cards = tuple(cards or _cards(device))
         self._selector = selectors.DefaultSelector()
         self._tried = self.store.tried()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
+        self._first: Job | None = None  # of the line, while there is no room for it: nobody overtakes it
+        self._crowded: dict[str, int] = {}  # how often a job found no room on a shared card
 
     def run(self, schedule: Schedule, report: Report) -> None:
         """See `sweeper.schedule.Backend`."""
         try:
             while not schedule.empty:
-                while len(self._busy) < self.workers and (job := schedule.next()) is not None:
-                    self._start(job)
+                while len(self._busy) < self.workers and self._start_next(schedule):
+                    pass
                 if not self._busy:
                     break
                 for key, _ in self._selector.select():
@@ -50,14 +66,41 @@ class LocalBackend:
         finally:
             self._close()
 
-    def _start(self, job: Job) -> None:
-        if not self._idle:
-            worker = _Worker(self.folders, self.device, self.workers)
+    def _start_next(self, schedule: Schedule) -> bool:
+        """Starts the job whose turn it is, if there is one and there is room for it."""
+        job, self._first = self._first or schedule.next(), None
+        if job is None:
+            return False
+        job = self.packing.given(job)
+        share = job.resources["gpus"]
+        device = self._card_for(share) if share else self.packing.device(job)
+        if device is None:
+            self._first = job
+            return False
+        self._start(job, device)
+        return True
+
+    def _card_for(self, share: float) -> str | None:
+        """The fullest card with room for `share`; jobs that want more than one get the first when nothing else runs."""
+        used = {card: sum(worker.job.resources["gpus"] for worker in self._busy if worker.device == card) for card in self._cards}
+        free = [card for card in self._cards if used[card] + min(share, WHOLE) <= WHOLE + 1e-6]
+        return max(free, key=lambda card: used[card], default=None)
+
+    def _start(self, job: Job, device: str) -> None:
+        share, crowded = job.resources["gpus"], self._crowded.get(job.job_id, 0)
+        if crowded and share >= WHOLE:
+            self._end_idle()  # they hold memory of the card that is to be this job's alone
+        worker = next((worker for worker in self._idle if worker.device == device), None)
+        if worker is None:
+            if len(self._idle) + len(self._busy) >= self.workers:
+                self._end_idle()
+            worker = _Worker(self.folders, device)
             self._selector.register(worker.answers, selectors.EVENT_READ, worker)
-            self._idle.append(worker)
-        worker = self._idle.pop()
+        else:
+            self._idle.remove(worker)
         self._busy.append(worker)
-        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0))
+        beside = min(self.workers, jobs_per_device(share)) if share else self.workers
+        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0), crowded, beside)
 
     def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
         line = worker.answers.readline()
@@ -72,7 +115,18 @@ class LocalBackend:
         else:
             self._selector.unregister(worker.answers)
             result = fail_dead(job, self.store, worker.attempts, _how(worker.process.wait()) + worker.overdue())
+        if result.status == "crowded":
+            self._crowded[job.job_id] = self._crowded.get(job.job_id, 0) + 1
+            self.packing.lower(job, job.resources["gpus"])
         settle_result(schedule, self.store, job, result, report)
+
+    def _end_idle(self) -> None:
+        for worker in self._idle:
+            self._selector.unregister(worker.answers)
+            worker.stop()
+        for worker in self._idle:
+            worker.end(GRACE_SECONDS)
+        self._idle = []
 
     def _close(self) -> None:
         for worker in [*self._busy, *self._idle]:
@@ -82,25 +136,25 @@ class LocalBackend:
         self._selector.close()
 
 
+def _cards(device: str) -> tuple[str, ...]:
+    """The devices that a name stands for: `cuda` is every card that there is."""
+    if device != "cuda":
+        return (device,)
+    import torch
+
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or (device,)
+
+
 class _Worker:
     """One `python -m sweeper.execute --serve` and the job it has."""
 
     job: Job
     attempts: int
 
-    def __init__(self, folders: Folders, device: str, device_jobs: int) -> None:
+    def __init__(self, folders: Folders, device: str) -> None:
+        self.device = device
         log = folders.store / "logs" / "workers.log"
-        command = [
-            sys.executable,
-            "-m",
-            "sweeper.execute",
-            "--serve",
-            str(os.getpid()),
-            "--device",
-            device,
-            "--device-jobs",
-            str(device_jobs),
-        ]
+        command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device]
         for name in ("data", "store", "artifacts"):
             command += [f"--{name}", str(Path(getattr(folders, name)).resolve())]
         with storing(log):
@@ -114,10 +168,11 @@ class _Worker:
         assert self.process.stdout is not None
         self._jobs, self.answers = self.process.stdin, self.process.stdout
 
-    def send(self, job: Job, attempts: int, tried: int) -> None:
+    def send(self, job: Job, attempts: int, tried: int, crowded: int, device_jobs: int) -> None:
         self.job, self.attempts, self._since = job, attempts, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died: its closed answers say so
-            self._jobs.write(json.dumps({"job": job.to_json(), "tried": tried}) + "\n")
+            told = {"job": job.to_json(), "tried": tried, "crowded": crowded, "device_jobs": device_jobs}
+            self._jobs.write(json.dumps(told) + "\n")
             self._jobs.flush()
 
     def overdue(self) -> str:
@@ -167,7 +222,7 @@ def _how(code: int) -> str:
 
 def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, report: Report) -> None:
     """Books an ended job in the schedule; jobs that stand on a failed one become failed rows that name it."""
-    if result.status == "stopped":
+    if result.status in ("stopped", "crowded"):
         schedule.put_back(job.job_id)
         return
     if result.status == "elsewhere":

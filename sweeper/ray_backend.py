@@ -11,19 +11,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError
 from sweeper.execute import Folders, execute
 from sweeper.jobs import Job
-from sweeper.local_backend import worker_environment
+from sweeper.local_backend import GRACE_SECONDS, worker_environment
+from sweeper.packing import Packing
 from sweeper.provenance import HOME
-from sweeper.ray_driver import STOP, Driver
+from sweeper.ray_driver import Capacity, Driver, capacity_of
 from sweeper.ray_folder import remove_stale, session_folder
 from sweeper.schedule import Report, Schedule
 from sweeper.store import Store
@@ -44,36 +48,58 @@ SHORT = Path("/tmp")
 """Ray's sockets lie below it: their paths are limited to 107 bytes."""
 
 
-class RayBackend:
-    """A Ray started here (or the one at `address`) and one Tune run that lasts as long as there are jobs."""
+CAPACITY_SECONDS = 2.0
+"""How long what is known of a cluster's nodes is taken for true."""
 
-    def __init__(self, folders: Folders, workers: int, device: str = "cpu", address: str | None = None) -> None:
+REACH_SECONDS = 10.0
+"""How long the head of a cluster may take to answer."""
+
+_MANY = 10_000
+"""Trials that Tune may have at a time: our own books say where there is room."""
+
+
+class RayBackend:
+    """A Ray started here (or the one at `address`) and one Tune run that lasts as long as there are jobs.
+
+    Args:
+        folders: seen under the same paths by every node.
+        workers: jobs at a time at most; None (at an address): as many as the cluster has room for.
+        device: where jobs run that `cpu_jobs` does not name.
+        address: "HOST:PORT" of a running cluster.
+        cpu_jobs: kinds of jobs or methods that need no GPU and get none.
+        grace: seconds that running jobs have to store their state once the sweep is told to end; None: `GRACE_SECONDS`.
+    """
+
+    def __init__(
+        self, folders: Folders, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
+        grace: float | None = None,
+    ) -> None:  # fmt: skip
         self.folders = Folders(*(Path(getattr(folders, name)).resolve() for name in ("data", "store", "artifacts")))
         self.workers = workers
         self.device = device
         self.address = address
+        self.grace = GRACE_SECONDS if grace is None else grace
         self.store = Store(folders.store)
+        self.packing = Packing(self.store.packing, device, cpu_jobs)
 
     def run(self, schedule: Schedule, report: Report) -> None:
         """See `sweeper.schedule.Backend`."""
         if schedule.empty:
             return
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-        driver = Driver(schedule, self.store, report)
-        resources = _resources(next(iter(driver.jobs.values())))
-        with self._ray(resources), _quiet(self.store.logs / "ray.log"), driver.stoppable(), tempfile.TemporaryDirectory() as folder:
+        driver = Driver(schedule, self.store, report, self.packing, _capacity(), self.workers, bool(self.address))
+        cpus = max(job.resources["cpus"] for job in driver.jobs.values())
+        with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
             from ray import tune
 
             places = {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")}
-            trainable = tune.with_parameters(
-                _trainable(), jobs={name: job.to_json() for name, job in driver.jobs.items()}, places=places, device=self.device,
-                device_jobs=_device_jobs(self.workers, resources),
-            )  # fmt: skip
+            jobs = {name: job.to_json() for name, job in driver.jobs.items()}
+            trainable = tune.with_parameters(_trainable(), jobs=jobs, places=places)
             search, callback = _pieces(driver)
             config = tune.TuneConfig(
                 search_alg=search,
-                num_samples=-1,  # until the searcher says so: a job that another process has may be asked for several times
-                max_concurrent_trials=self.workers,
+                num_samples=-1,  # until the searcher says so: a job may take several trials
+                max_concurrent_trials=self.workers or _MANY,
                 reuse_actors=True,
                 metric="rows",
                 mode="max",
@@ -86,38 +112,38 @@ class RayBackend:
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # else the actor is busy when the next trial wants one
             )
-            bundle = tune.PlacementGroupFactory([resources])
-            tune.Tuner(tune.with_resources(trainable, bundle), tune_config=config, run_config=run_config).fit()
+            tune.Tuner(tune.with_resources(trainable, _resources), tune_config=config, run_config=run_config).fit()
         if driver.fatal:
             raise UserError(driver.fatal)
         if driver.stopping:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def _ray(self, resources: dict[str, float]) -> Iterator[None]:
-        """Ray, started here with a folder of its own, or reached."""
+    def _ray(self, cpus: float) -> Iterator[None]:
+        """Ray, started here with a folder and a token of its own, or reached."""
+        if self.address:
+            _check_reachable(self.address)
         import ray
 
         if ray.is_initialized():
             raise UserError("Ray is already running in this process; start the sweep from a fresh one")
-        environment = {name: value for name, value in worker_environment().items() if name in {"OMP_NUM_THREADS", "PYTHONPATH"}}
+        environment = {name: value for name, value in worker_environment().items() if name in _PASSED_ON}
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
         before = signal.getsignal(signal.SIGTERM)
         with contextlib.ExitStack() as stack:
             try:
                 if self.address:
-                    ray.init(address=self.address, runtime_env={"env_vars": environment}, **common)
+                    here = _own_address(self.address)
+                    ray.init(address=self.address, _node_ip_address=here, runtime_env={"env_vars": environment}, **common)
                 else:
                     os.environ.update(environment)
                     remove_stale(SHORT)
+                    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))  # nobody else's job can join this Ray
                     short = stack.enter_context(session_folder(SHORT))
-                    cpus = round(self.workers * resources["CPU"])
-                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(short), **common)
+                    num_cpus = round((self.workers or 1) * cpus)
+                    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(short), **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise UserError(
-                    f"Ray could not be started or reached ({' '.join(str(error).split())[:300]}); "
-                    "use backend=local, or mend backend.address"
-                ) from error
+                raise UserError(_unreachable(self.address, error)) from error
             except SystemExit as ended:  # how Ray answers SIGTERM while it starts
                 raise KeyboardInterrupt from ended
             finally:
@@ -126,16 +152,77 @@ class RayBackend:
             yield
 
 
-def _resources(job: Job) -> dict[str, float]:
-    """What one trial occupies; all jobs of a plan ask for the same."""
-    gpus = job.resources["gpus"]
-    return {"CPU": job.resources["cpus"], **({"GPU": gpus} if gpus else {})}
+_PASSED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
+"""What the workers of an existing cluster get of this process's environment: no secrets, they would be readable there."""
 
 
-def _device_jobs(workers: int, resources: Mapping[str, float]) -> int:
-    """How many jobs may run at a time on one device: on a GPU as many as their shares allow; on a cluster's CPUs this is the most."""
-    share = resources.get("GPU", 0.0)
-    return min(workers, max(1, int(1 / share))) if share else workers
+def answers(address: str) -> bool:
+    """Does anybody listen there?"""
+    with contextlib.suppress(OSError):
+        _knock(address)
+        return True
+    return False
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for long, and says it in many lines."""
+    try:
+        _knock(address)
+    except OSError as error:
+        raise UserError(f"no Ray answers at backend.address={address} ({error.strerror or error}); {_HOW_TO_START}") from error
+
+
+_HOW_TO_START = "start one with `ray start --head --port=PORT`, give its HOST:PORT, or leave backend.address out"
+
+
+def _unreachable(address: str | None, error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    if address:
+        return (
+            f"the Ray at backend.address={address} answers but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+            "(or RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
+        )
+    return f"Ray could not be started ({text}); use backend=local, or mend that"
+
+
+def _own_address(address: str) -> str | None:
+    """The address's host if this machine has it: on a machine with several, Ray would guess which one its own node goes by."""
+    host = address.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(OSError):
+        family, kind, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(place)
+        return str(place[0])
+    return None
+
+
+def _capacity() -> Capacity:
+    """A function that says what the cluster has, asking it every other second."""
+    known: tuple[float, dict[str, float]] | None = None
+
+    def capacity() -> dict[str, float]:
+        import ray
+
+        nonlocal known
+        if known is None or time.monotonic() - known[0] > CAPACITY_SECONDS:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            known = (time.monotonic(), capacity_of(nodes))
+        return known[1]
+
+    return capacity
+
+
+def _resources(config: Mapping[str, Any]) -> Any:
+    """What one trial occupies."""
+    from ray import tune
+
+    gpus = config.get("gpus", 0.0)
+    return tune.PlacementGroupFactory([{"CPU": config.get("cpus", 1.0), **({"GPU": gpus} if gpus else {})}])
 
 
 def _trainable() -> type:
@@ -143,26 +230,29 @@ def _trainable() -> type:
     from ray import tune
 
     class JobTrial(tune.Trainable):
-        def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str], device: str, device_jobs: int) -> None:
+        def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str]) -> None:
             os.chdir(HOME)
             end_with(os.getppid())  # the raylet, which dies with the driver that started it
-            self._jobs, self._device, self._device_jobs = jobs, device, device_jobs
+            self._jobs = jobs
             self._folders = Folders(**{name: Path(path) for name, path in places.items()})
-            self._job_id, self._tried = config["job_id"], config["tried"]
+            self._asked = config
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._job_id, self._tried = new_config["job_id"], new_config["tried"]
+            self._asked = new_config
             return True
 
         def step(self) -> dict[str, Any]:
-            job = Job.from_json(self._jobs[self._job_id])
+            asked = self._asked
+            job = Job.from_json(self._jobs[asked["job_id"]])
+            job = replace(job, resources={"cpus": asked["cpus"], "gpus": asked["gpus"]})
             try:
-                stop = (self._folders.store / STOP).exists
+                stop = (self._folders.store / asked["stop"]).exists
                 result = asdict(
                     execute(
-                        job, self._folders, self._device, stop, self._device_jobs, TuneAsker, patience=PATIENCE_SECONDS, tried=self._tried
+                        job, self._folders, asked["device"], stop, asked["device_jobs"], TuneAsker, patience=PATIENCE_SECONDS,
+                        tried=asked["tried"], crowded=asked["crowded"],
                     )
-                )
+                )  # fmt: skip
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             return {"result": result, "rows": result.get("rows", 0), "done": True}
@@ -198,8 +288,8 @@ def _pieces(driver: Driver) -> tuple[Any, Any]:
 
     class Ready(Searcher):
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            job_id = driver.suggest()
-            return {"job_id": job_id, "tried": driver.tried.get(job_id, 0)} if job_id else str(Searcher.FINISHED) if job_id == "" else None
+            found = driver.suggest()
+            return str(Searcher.FINISHED) if found == "" else found
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             pass
@@ -215,9 +305,21 @@ def _pieces(driver: Driver) -> tuple[Any, Any]:
             driver.result(trial.config["job_id"], result["result"])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            driver.died(trial.config["job_id"])
+            why = _why_it_died(trial)
+            driver.died(trial.config["job_id"], any(words in why for words in _NODE_LOST), f"its Ray actor died: {why}"[:300])
 
     return Ready(metric="rows", mode="max"), Book()
+
+
+_NODE_LOST = ("node has died", "node was terminated", "node died", "NodeDiedError", "NODE_DIED")
+"""How Ray says that it was not the job's doing."""
+
+
+def _why_it_died(trial: Any) -> str:
+    """What Tune wrote down of a trial's error, in one line."""
+    with contextlib.suppress(OSError, TypeError):
+        return " ".join(Path(trial.error_file).read_text(errors="replace").split())
+    return "no reason is known"
 
 
 @contextlib.contextmanager

@@ -18,9 +18,12 @@ OWN_KEYS = ("keep", "warm")
 BACKENDS = ("ray", "local")
 SAVED = ("none", "best")
 """Which corrected networks are kept as files."""
+KINDS = ("train", "select", "tune", "search")
+"""Kinds of jobs."""
 ORDERS = ("cells", "longest")
 TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -33,6 +36,7 @@ class Backend:
     workers: int | None = None
     device: str = "cpu"
     gpus_per_job: float = 0.0
+    cpu_jobs: list[str] = field(default_factory=list)
     threads: int = 1
     timeout_seconds: float | None = None
     flops_per_second: float = 1.0e10
@@ -142,21 +146,47 @@ def check_values(config: Config) -> None:
             f"search={searched[0]} tells its sampler every setting's score, and evaluation={config.evaluation.name} leaves most without "
             "one; use evaluation=full"
         )
-    if not _DEVICE.fullmatch(backend.device):
-        raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
     if config.timing == "exclusive" and backend.address:
         raise UserError(
             f"timing=exclusive measures on this machine, and backend.address={backend.address} may have run the jobs on others; "
             "leave one of the two out"
         )
-    at_least("backend", 1, threads=backend.threads, workers=backend.workers)
-    at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
+    _check_backend(backend)
+    _check_cpu_jobs(config)
     for name in ("timeout_seconds", "flops_per_second"):
         value = getattr(backend, name)
         if value is not None and not value > 0:
             raise UserError(f"backend.{name}={value:g} must be above 0")
     at_least("debug", 1, epochs=debug.epochs, settings=debug.settings, seeds=debug.seeds)
     at_least("debug", 50, images=debug.images)
+
+
+def _check_backend(backend: Backend) -> None:
+    """Devices, shares of them, and whose Ray it is."""
+    if not _DEVICE.fullmatch(backend.device):
+        raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
+    at_least("backend", 1, threads=backend.threads, workers=backend.workers)
+    at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
+    if backend.gpus_per_job > 1 and backend.gpus_per_job != int(backend.gpus_per_job):
+        raise UserError(f"backend.gpus_per_job={backend.gpus_per_job:g} must be a share of one GPU (such as 0.25) or whole GPUs")
+    if backend.address is None:
+        return
+    if backend.name != "ray":
+        raise UserError(f"backend.address={backend.address} is a Ray cluster's, and backend={backend.name} uses none; say backend=ray")
+    if not _ADDRESS.fullmatch(backend.address):
+        raise UserError(
+            f"backend.address={backend.address!r} must be HOST:PORT of the cluster's head, such as 10.0.0.7:6379; 'auto' and its like are "
+            "not taken, because they may join somebody else's Ray"
+        )
+
+
+def _check_cpu_jobs(config: Config) -> None:
+    """Every name must be a kind of job, or a method of the experiment."""
+    methods = [*config.methods, *(method for entry in config.searches for method in entry.methods)]
+    known = dict.fromkeys([*KINDS, *(method.split("@")[0] for method in methods)])
+    for name in config.backend.cpu_jobs:
+        if name not in known:
+            raise unknown("job", name, known, "backend.cpu_jobs")
 
 
 def _check_search(search: Search) -> None:

@@ -46,6 +46,7 @@ class Store:
         self.claims = root / "claims"
         self.plan = root / "plan.parquet"
         self.jobs = root / "jobs.jsonl"
+        self.packing = root / "packing.json"
 
     def statuses(self) -> dict[str, str]:
         """Job id -> ok | failed, from file names alone; ok wins."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import traceback
 from collections.abc import Callable, Mapping
@@ -136,10 +137,22 @@ def flops_of(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
     return _FLOPS[key]
 
 
+def free_memory(device: torch.device) -> None:
+    """Gives back what this process keeps for later jobs: prepared data, and what torch's allocator holds of a GPU."""
+    prepared_for.cache_clear()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+_NO_MEMORY = ("out of memory", "status_alloc_failed")
+"""How torch says it, and how cuBLAS and cuDNN do."""
+
+
 def failure_of(error: Exception) -> Failure:
     """The error as one line with its place. FloatingPointError is how a method says that its input or its scores are not finite."""
     text = str(error)
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text.lower()
+    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text.lower() for words in _NO_MEMORY)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not isinstance(error, UserError) else ""
     name = type(error).__name__ if not isinstance(error, UserError) else ""

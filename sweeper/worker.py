@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from sap_core.errors import UserError
 from sweeper.bundle import is_bundle, keep_bundle, read_bundle
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_device(options.device)
         if options.serve:
-            return serve(folders, options.device, options.serve, options.device_jobs)
+            return serve(folders, options.device, options.serve)
         return run_file(options, folders)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -90,7 +91,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device-jobs", type=int, default=1, metavar="N", help="how many jobs run at a time on the device, other programs' included"
     )
-    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, one JSON line each")
+    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, a line each")
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
         parser.error("a job file is needed (or --serve)")
@@ -169,8 +170,11 @@ def _sleep(seconds: float, stop: Stop) -> None:
         time.sleep(min(0.2, seconds))
 
 
-def serve(folders: Folders, device: str, driver: int, device_jobs: int) -> int:
-    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output."""
+def serve(folders: Folders, device: str, driver: int) -> int:
+    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output.
+
+    A line is a JSON mapping: the job, and what `execute` is to be told of it.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
@@ -179,14 +183,18 @@ def serve(folders: Folders, device: str, driver: int, device_jobs: int) -> int:
     for line in sys.stdin:
         if stop():
             break
-        order = json.loads(line)
-        _answer(answers, Job.from_json(order["job"]), folders, device, stop, device_jobs, order["tried"])
+        _answer(answers, json.loads(line), folders, device, stop)
     return 0
 
 
-def _answer(answers: TextIO, job: Job, folders: Folders, device: str, stop: Stop, device_jobs: int, tried: int) -> None:
+def _answer(answers: TextIO, told: Mapping[str, Any], folders: Folders, device: str, stop: Stop) -> None:
+    job = Job.from_json(told["job"])
     try:
-        answer = asdict(execute(job, folders, device, stop, device_jobs, patience=PATIENCE_SECONDS, tried=tried))
+        answer = asdict(
+            execute(
+                job, folders, device, stop, told["device_jobs"], patience=PATIENCE_SECONDS, tried=told["tried"], crowded=told["crowded"]
+            )
+        )
     except UserError as error:
         answer = {"job_id": job.job_id, "fatal": str(error)}
     answers.write(json.dumps(answer) + "\n")

@@ -197,7 +197,7 @@ SlurmdParameters=config_overrides""".splitlines()
         if self.gpus:
             lines.append("GresTypes=gpu")
         lines += [
-            f"NodeName=n{number + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[number + 1]} CPUs={self.cpus} "
+            f"NodeName=n{number + 1} NodeHostname={host} NodeAddr=127.0.0.{number + 11} Port={ports[number + 1]} CPUs={self.cpus} "
             f"RealMemory={self.memory} {gres} State=UNKNOWN"
             for number in range(self.nodes)
         ]
