@@ -31,6 +31,7 @@ COMMANDS = {
     "cost": "prints what every search cost",
     "status": "prints how far the sweep is, what failed and what is missing",
     "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
+    "cite": "prints a .bib file of every method, data set and noise kind that was used",
     "export": "writes every row to one file, CSV or Parquet",
 }
 """Name -> what it does, in the order of the help."""
