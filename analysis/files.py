@@ -40,17 +40,26 @@ def read_folder(
 ) -> pa.Table:
     """The readable files of a folder as one table, in the order of their names; what cannot be read becomes a sentence in `problems`.
 
-    Temporary files start with a dot and are passed over, and so is what a job left when it failed once its complete rows are there.
+    Temporary files start with a dot and are passed over, and so is what a job left when it failed once its complete rows are there. A file
+    that goes while we read was merged into another one, so the folder is listed until nothing new is found.
     """
     wanted = None if columns is None else frozenset(columns)
-    names = {path.name for path in folder.glob("[!.]*.parquet")}
-    superseded = {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
-    paths = [folder / name for name in sorted(names - superseded)]
-    empty = projected(record, wanted).empty_table()
+    tables = [projected(record, wanted).empty_table()]
+    read: set[str] = set()
     with ThreadPoolExecutor() as pool:  # Arrow reads without the interpreter's lock
-        read = list(pool.map(lambda path: _read_or_say(path, record, wanted, where), paths))
-    problems += [result for result in read if isinstance(result, str)]
-    return pa.concat_tables([empty, *(result for result in read if not isinstance(result, str))])
+        while todo := sorted(_names(folder) - read):
+            read |= set(todo)
+            for result in pool.map(lambda name: _read_or_say(folder / name, record, wanted, where), todo):
+                if isinstance(result, str):
+                    problems.append(result)
+                elif result is not None:
+                    tables.append(result)
+    return pa.concat_tables(tables)
+
+
+def _names(folder: Path) -> set[str]:
+    names = {path.name for path in folder.glob("[!.]*.parquet")}
+    return names - {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
 
 
 def read_file(path: Path, record: type, columns: frozenset[str] | None = None, where: Where | None = None) -> pa.Table:
@@ -80,9 +89,12 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _read_or_say(path: Path, record: type, columns: frozenset[str] | None, where: Where | None) -> pa.Table | str:
+def _read_or_say(path: Path, record: type, columns: frozenset[str] | None, where: Where | None) -> pa.Table | str | None:
+    """None for a file that is gone."""
     try:
         return read_file(path, record, columns, where)
+    except FileNotFoundError:
+        return None
     except (OSError, pa.ArrowException, ValueError) as error:
         return f"The file {path} was left out: {first_line(error)}."
 

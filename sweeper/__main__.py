@@ -36,6 +36,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
   sap-sweep experiment=demo export=FILE     the jobs as one file, for python -m sweeper.execute on a machine without Ray, Hydra and network
   sap-sweep import DIR                      takes what that has made into a store
+  sap-sweep rerun results/demo RUN_ID       repeat one row here and say whether it comes out the same
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -139,7 +140,13 @@ def _hydra(words: list[str]) -> int:
     return 0
 
 
-_WORDS = {"list": _list, "check": _check, "prepare": _prepare, "import": _import, "replay": _replay}
+def _rerun(words: list[str]) -> int:
+    from sweeper.rerun import main as rerun
+
+    return rerun(words)
+
+
+_WORDS = {"list": _list, "check": _check, "prepare": _prepare, "import": _import, "replay": _replay, "rerun": _rerun}
 """What the first word may be, other than an override; each loads what it needs and no more."""
 
 

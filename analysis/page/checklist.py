@@ -34,7 +34,7 @@ def answers(found: Facts) -> tuple[Answer, ...]:
 
 def _data(found: Facts) -> tuple[str, str]:
     lacking = f"; not checked against published checksums: {', '.join(found.unverified)}" if found.unverified else ""
-    return (PARTIAL if lacking else YES), (
+    return PARTIAL, (
         f"Data sets: {_list(found.datasets)}{lacking}. {found.sizes}. sap-report STORE cite writes their references; whether each may be "
         "shared is the authors' to say."
     )
@@ -43,10 +43,8 @@ def _data(found: Facts) -> tuple[str, str]:
 def _search(found: Facts) -> tuple[str, str]:
     if not found.spaces:
         return AUTHORS, "The store holds no search of hyperparameters."
-    spaces = "; ".join(
-        f"{space.label}: {counted(space.settings, 'setting')}{f' ({chr(44).join(space.ranges)})' if space.ranges else ''}"
-        for space in found.spaces
-    )
+    tried = [(space, f" ({'; '.join(space.ranges)})" if space.ranges else "") for space in found.spaces]
+    spaces = "; ".join(f"{space.label}: {counted(space.settings, 'setting')}{ranges}" for space, ranges in tried)
     return YES, f"{spaces}. Criterion: val_noisy, {RULES['val_noisy'].format(score='score')}. {TIES}"
 
 
@@ -64,7 +62,7 @@ def _code(found: Facts) -> tuple[str, str]:
 
 def _seeds(found: Facts) -> tuple[str, str]:
     return YES, (
-        f"Seeds {_list(found.seeds)}. Every random draw comes from a stream named by seed and purpose (noise, split, first weights, epoch); "
+        f"Seeds {_list(found.seeds)}. Every draw is from a stream named by seed and purpose (noise, split, first weights, epoch); "
         "noise and split depend on neither network nor method, so that methods are paired. sap-sweep rerun STORE RUN_ID repeats one row."
     )
 

@@ -165,7 +165,7 @@ def _noises(rows: pd.DataFrame) -> tuple[Noise, ...]:
                 str(dataset),
                 str(noise),
                 MISSING if lines["noise_rate"].isna().all() else f"{float(str(asked)) * 100:g} %",
-                MISSING if measured.empty else f"{span(measured * 100, 2)} %",
+                MISSING if measured.empty else f"{span(measured * 100, 1)} %",
             )
         )
     return tuple(found)

@@ -1,0 +1,107 @@
+"""Makes examples/demo, README's table and its figure from a finished store of `experiment=demo`.
+
+    python -m examples.refresh_demo results/demo
+    python -m examples.refresh_demo examples/demo      # README's table and figure alone, where what they show has changed
+
+The small store has the plan, the rows and the series, each as one file: all that reports read, and no checkpoint, log or path of a machine.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.files import read_file, read_folder
+from analysis.load import Results, load
+from analysis.render import Table, markdown
+from analysis.report import write_plot
+from analysis.tables.comparison import comparison
+from sap_core.errors import UserError
+from sap_core.files import replacing, save_text
+from sap_core.records import Planned, Point, Row
+
+HOME = Path(__file__).parents[1]
+STORE = HOME / "examples" / "demo"
+FIGURE = HOME / "docs" / "tuning_cost.png"
+START, END = "<!-- demo table -->", "<!-- end of demo table -->"
+
+_JOBS = "sap_sweep_jobs"
+"""In a merged file's footer: the ids of its jobs, a line each."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    words = sys.argv[1:] if words is None else words
+    try:
+        if len(words) != 1:
+            raise UserError("give one store: python -m examples.refresh_demo results/demo")
+        refresh(Path(words[0]), HOME)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def refresh(source: Path, home: Path) -> None:
+    """Writes the three of them below `home`.
+
+    Raises:
+        UserError: the store is not whole, sound and of the demo.
+    """
+    _refuse(load([source]), source)
+    small = home / STORE.relative_to(HOME)
+    if source.resolve() != small.resolve():
+        _write(small / "plan.parquet", read_file(source / "plan.parquet", Planned))
+        for folder, record in (("rows", Row), ("series", Point)):
+            _write(small / folder / "merged-demo.parquet", read_folder(source / folder, record, []))
+    results = load([small])
+    readme = home / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    save_text(readme, re.sub(f"{START}.*{END}", lambda _: f"{START}\n{shown(comparison(results))}{END}", text, flags=re.S))
+    for path in write_plot(results, "tuning_cost", small / "report"):
+        if path.suffix == ".png":
+            with replacing(home / FIGURE.relative_to(HOME)) as temporary:
+                shutil.copyfile(path, temporary)
+    shutil.rmtree(small / "report")
+
+
+def shown(tables: Sequence[Table]) -> str:
+    """The table as README shows it: its notes folded away."""
+    (table,) = tables
+    head, _, notes = markdown(table).partition("\n\n- ")
+    return f"{head}\n\n<details><summary>Notes of the table</summary>\n\n- {notes}\n</details>\n"
+
+
+def _refuse(results: Results, source: Path) -> None:
+    broken = (results.rows["status"] == "failed") & (results.rows["error_kind"] != "diverged")
+    problem = (
+        "is a smoke run's"
+        if results.debug
+        else f"lacks {len(results.gaps)} rows"
+        if len(results.gaps)
+        else "has failed rows"
+        if broken.any()
+        else "is damaged"
+        if results.damage
+        else "is of another experiment"
+        if set(results.rows["experiment"]) != {"demo"}
+        else None
+    )
+    if problem:
+        raise UserError(f"the store '{source}' {problem}; run sap-sweep experiment=demo to its end first")
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    jobs = "\n".join(table["job_id"].unique().to_pylist())
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata({_JOBS: jobs}), temporary, compression="zstd", compression_level=19)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
