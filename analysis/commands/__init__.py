@@ -29,6 +29,7 @@ COMMANDS = {
     "table": "prints one table",
     "plot": "writes one plot to STORE/report/",
     "cost": "prints what every search cost",
+    "forecast": "prints how long jobs were said to take, and how long they took",
     "status": "prints how far the sweep is, what failed and what is missing",
     "export": "writes every row to one file, CSV or Parquet",
 }
