@@ -34,6 +34,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep prepare experiment=table1       fetches, builds and verifies what it reads: data, weights, folders; --download allows fetching
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep track results/demo              mirrors a store to W&B afterwards; tracking=wandb does it while the sweep runs
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -83,6 +84,10 @@ def _dispatch(words: list[str]) -> int:
         from sweeper.prepare import command
 
         return command(words[1:])
+    if words[0] == "track":
+        from sweeper.tracking import track
+
+        return track(words[1:])
     if words[0] == "replay":
         from sweeper.search.command import main as replay
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,8 @@ def sweep(arguments: Sequence[str]) -> int:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
         _say_given_up(given_up)
+        with _mirror(config, places):  # what an earlier start has not mirrored
+            pass
         if config.timing == "exclusive":
             from sweeper.jobs import read_jobs
 
@@ -69,7 +71,8 @@ def sweep(arguments: Sequence[str]) -> int:
         plan = _forecast(plan, composed, places, store)
         _write_plan(store, plan, composed, key)
         _say_counts(plan)
-        code = _run(config, jobs, places, store, plan)
+        with _mirror(config, places):
+            code = _run(config, jobs, places, store, plan)
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
         _say_searches(config, store)
@@ -129,6 +132,15 @@ def _compose(arguments: Sequence[str]) -> Composed:
     if not composed.config.name or not composed.cells:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
     return composed
+
+
+def _mirror(config: Config, places: Places) -> AbstractContextManager[object]:
+    """What mirrors the store while jobs run, and a little longer."""
+    if config.tracking.name == "none":
+        return nullcontext()
+    from sweeper.tracking import Mirror, place_of
+
+    return Mirror(config.tracking, places.store, place_of(config.tracking, places.store))
 
 
 def _forecast(plan: Plan, composed: Composed, places: Places, store: Store) -> Plan:
@@ -279,7 +291,7 @@ def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, the files of weights it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        outside = ("only", "dry_run", "backend", "order", "timing", "save_corrected")
+        outside = ("only", "dry_run", "backend", "order", "timing", "save_corrected", "tracking")
         return {name: value for name, value in config.items() if name not in outside}
 
     named = (("model", "weights"), ("trainer", "checkpoint"))
