@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import socket
 import threading
 import time
 import warnings
@@ -96,7 +97,7 @@ def execute(
     place = Place(folders.data, folders.artifacts, torch.device(device), stop, device_jobs, asker)
     forget_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
-        log.info("%s begins, attempt %d", job.kind, attempt)
+        log.info("%s begins, attempt %d: %s", job.kind, attempt, _words(job, place.device))
         try:
             with _watchdog(job, store, attempt), _warnings_in(log):
                 work = run_kind(job, place, log.info)
@@ -109,7 +110,9 @@ def execute(
         }  # fmt: skip
         rows = _rows(job, work, circumstances)
         if work.failure:
-            log.error("%s", work.failure.traceback)
+            log.error("%s: %s", work.failure.kind, work.failure.error)
+            for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
+                log.error("  %s", line)
         if not held or work.failure:
             store.write_series(job.job_id, work.points)
             store.write_rows(rows)
@@ -129,7 +132,17 @@ def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | Non
         ]
         with storing(store.root):
             store.write_rows(rows)
+            with _log(store.logs / f"{job.job_id}.log") as log:
+                log.error("%s: %s", error_kind, error)
     return summary(job, store.read_rows(job.job_id), 0.0)
+
+
+def _words(job: Job, device: torch.device) -> str:
+    """What a job is, for its log."""
+    labels = job.labels
+    method = labels["method"] + (f"@{labels['space']}" if labels.get("space") else "")
+    names = " ".join(str(labels[key]) for key in ("dataset", "noise", "network", "trainer"))
+    return f"{method} on {names} seed {labels['seed']}, {len(job.runs)} settings, {device}, process {os.getpid()} on {socket.gethostname()}"
 
 
 def summary(job: Job, rows: list[Row], seconds: float) -> Result:

@@ -2,8 +2,8 @@
 
 The mirror is a process of its own that reads the store and nothing else, so any backend will do, and a store can be mirrored after its
 sweep (`sap-sweep track STORE`). One W&B run is one job; its id is made of the experiment and the job id, so a restart continues it. What
-was mirrored is noted beside W&B's files. A mirror that fails tries the next job and gives up after a few; one that hangs is ended by its own
-watchdog, and by the driver at the end. W&B's key stays in the environment; offline the mirror does not even have it there.
+was mirrored is noted beside W&B's files. A mirror that fails tries the next job and gives up after a few; one that hangs is ended by its
+own watchdog, and by the driver at the end. W&B's key stays in the environment; offline the mirror does not even have it there.
 """
 
 from __future__ import annotations
