@@ -35,14 +35,14 @@ Z = 1.2816
 LEVELS = ("same settings", "same search", "same method and network", "same network", "calibrated", "same method", "other jobs", "assumed")
 """Where a forecast comes from, best first."""
 
-_SPREAD = (0.12, 0.15, 0.25, 0.35, 0.45, 0.7, 0.9, 1.2)
+_SPREAD = (0.12, 0.15, 0.3, 0.35, 0.45, 0.7, 0.9, 1.2)
 """What the standard deviation of log(actual / forecast) is taken to be at each level, before anything is known."""
 
 _WEIGHT = 4.0
 """The above counts as so many measured jobs."""
 
-_COMMON = 0.1
-"""Standard deviation of log(actual / forecast) that all jobs of a sweep share: the machine's mood."""
+_COMMON = 0.2
+"""Standard deviation of log(actual / forecast) that all jobs of a sweep share, whatever is known: other days, other neighbours."""
 
 _CALIBRATION_SECONDS = 0.25
 _STEP_FLOPS = 2.0e9
@@ -91,6 +91,11 @@ class Estimate:
     @classmethod
     def of(cls, seconds: float, spread: float, basis: str) -> Estimate:
         return cls(seconds, seconds * math.exp(-Z * spread), seconds * math.exp(Z * spread), basis)
+
+    @classmethod
+    def new_day(cls, seconds: float, spread: float, basis: str) -> Estimate:
+        """With what all jobs of a sweep share on top."""
+        return cls.of(seconds, math.hypot(spread, _COMMON), basis)
 
     @property
     def spread(self) -> float:
@@ -149,13 +154,13 @@ class Pace:
             return Estimate(0.0, 0.0, 0.0, LEVELS[-1])
         for key in kind.levels():
             if key[0] > 4 and (kind.network, kind.dataset) in self.calibrated:
-                return Estimate.of(flops * self.calibrated[kind.network, kind.dataset], _SPREAD[4], LEVELS[4])
+                return Estimate.new_day(flops * self.calibrated[kind.network, kind.dataset], _SPREAD[4], LEVELS[4])
             if key in self.rates:
                 rates = self.rates[key]
-                return Estimate.of(flops * statistics.median(rates), spread_of(rates, _SPREAD[key[0]]), LEVELS[key[0]])
+                return Estimate.new_day(flops * statistics.median(rates), spread_of(rates, _SPREAD[key[0]]), LEVELS[key[0]])
         if (kind.network, kind.dataset) in self.calibrated:
-            return Estimate.of(flops * self.calibrated[kind.network, kind.dataset], _SPREAD[4], LEVELS[4])
-        return Estimate.of(flops * self.assumed, _SPREAD[-1], LEVELS[-1])
+            return Estimate.new_day(flops * self.calibrated[kind.network, kind.dataset], _SPREAD[4], LEVELS[4])
+        return Estimate.new_day(flops * self.assumed, _SPREAD[-1], LEVELS[-1])
 
 
 def spread_of(rates: Sequence[float], prior: float) -> float:
@@ -175,7 +180,7 @@ def total_of(estimates: Iterable[tuple[Kind, Estimate]]) -> Estimate:
         of_network = LEVELS.index(one.basis) >= 3  # its speed is wrong for all jobs at once
         key = one.basis if of_network else (kind.kind, kind.method, kind.space, kind.trainer, kind.network, kind.dataset)
         seconds[key] += one.seconds
-        errors[key] += one.seconds * one.spread
+        errors[key] += one.seconds * math.sqrt(max(0.0, one.spread**2 - _COMMON**2))
         worst = max(worst, LEVELS.index(one.basis)) if one.seconds else worst
     total = sum(seconds.values())
     if not total:

@@ -70,7 +70,7 @@ def test_the_command(store, capsys):
     assert main([str(path), "forecast"]) == 0
     assert "SAP (two)" in capsys.readouterr().out
     assert main([str(path), "forecast", "--format", "csv"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("table,") or True
+    assert "forecast" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_a_store_without_forecasts_is_said(maker, capsys):

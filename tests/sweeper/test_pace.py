@@ -106,8 +106,9 @@ def test_the_spread_is_the_formula(rates, prior):
     assert spread_of(rates, prior) == pytest.approx(expected)
 
 
-def test_intervals_cover_what_they_promise():
+def test_intervals_cover_what_they_promise(monkeypatch):
     """Jobs whose log rates are normal with the level's own spread lie inside about 80 % of the time."""
+    monkeypatch.setattr(module, "_COMMON", 0.0)
     draws = np.random.default_rng(3).normal(0, 0.3, 4000)
     pace = Pace.of([measured(seconds=float(np.exp(draw))) for draw in draws[:1000]], HERE, {}, 1e-10)
     found = pace.estimate(KIND, 1e9)
@@ -116,11 +117,11 @@ def test_intervals_cover_what_they_promise():
 
 def test_errors_of_different_searches_cancel_in_part_and_those_of_one_network_do_not():
     kinds = [replace(KIND, method=f"m{number}") for number in range(9)]
-    apart = total_of((kind, Estimate.of(1.0, 0.3, "same search")) for kind in kinds)
-    together = total_of((kind, Estimate.of(1.0, 0.3, "calibrated")) for kind in kinds)
+    apart = total_of((kind, Estimate.new_day(1.0, 0.3, "same search")) for kind in kinds)
+    together = total_of((kind, Estimate.new_day(1.0, 0.3, "calibrated")) for kind in kinds)
     assert apart.seconds == together.seconds == pytest.approx(9.0)
-    assert apart.spread == pytest.approx(math.hypot(0.1, 0.1))
-    assert together.spread == pytest.approx(math.hypot(0.1, 0.3))
+    assert apart.spread == pytest.approx(math.hypot(0.2, 0.1))
+    assert together.spread == pytest.approx(math.hypot(0.2, 0.3))
     assert total_of([]).seconds == 0.0
 
 
