@@ -182,6 +182,10 @@ class Planned:
     search: str | None = None
     search_budget: int | None = None
     search_seed: int | None = None
+    forecast_seconds: float | None = None  # the row's part of its job's, made before the job ran
+    forecast_low_seconds: float | None = None  # 80 % interval of the job, likewise
+    forecast_high_seconds: float | None = None
+    forecast_basis: str | None = None  # what the forecast was made from
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:

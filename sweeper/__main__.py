@@ -37,6 +37,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=demo export=FILE     the jobs as one file, for python -m sweeper.execute on a machine without Ray, Hydra and network
   sap-sweep import DIR                      takes what that has made into a store
   sap-sweep rerun results/demo RUN_ID       repeat one row here and say whether it comes out the same
+  sap-sweep track results/demo              mirrors a store to W&B afterwards; tracking=wandb does it while the sweep runs
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -146,7 +147,13 @@ def _rerun(words: list[str]) -> int:
     return rerun(words)
 
 
-_WORDS = {"list": _list, "check": _check, "prepare": _prepare, "import": _import, "replay": _replay, "rerun": _rerun}
+def _track(words: list[str]) -> int:
+    from sweeper.tracking import track
+
+    return track(words)
+
+
+_WORDS = {"list": _list, "check": _check, "prepare": _prepare, "import": _import, "replay": _replay, "rerun": _rerun, "track": _track}
 """What the first word may be, other than an override; each loads what it needs and no more."""
 
 

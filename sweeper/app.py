@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sweeper.cells import Cell
     from sweeper.config import Composed
     from sweeper.jobs import Job
+    from sweeper.pace import Pace
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
     from sweeper.schema import Config
@@ -57,6 +58,8 @@ def sweep(arguments: Sequence[str]) -> int:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
         _say_given_up(given_up)
+        with _mirror(config, places):  # what an earlier start has not mirrored
+            pass
         if config.timing == "exclusive":
             from sweeper.jobs import read_jobs
 
@@ -67,9 +70,11 @@ def sweep(arguments: Sequence[str]) -> int:
     plan = _planned(composed, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
+        plan = _forecast(plan, composed, places, store)
         _write_plan(store, plan, composed, key)
         _say_counts(plan)
-        code = _run(config, jobs, places, store)
+        with _mirror(config, places):
+            code = _run(config, jobs, places, store, plan)
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
         _say_searches(config, store)
@@ -131,9 +136,27 @@ def _compose(arguments: Sequence[str]) -> Composed:
     return composed
 
 
-def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> int:
+def _mirror(config: Config, places: Places) -> AbstractContextManager[object]:
+    """What mirrors the store while jobs run, and a little longer."""
+    if config.tracking.name == "none":
+        return nullcontext()
+    from sweeper.tracking import Mirror, place_of
+
+    return Mirror(config.tracking, places.store, place_of(config.tracking, places.store))
+
+
+def _forecast(plan: Plan, composed: Composed, places: Places, store: Store) -> Plan:
+    """The plan with seconds for the jobs that are still to run; forecasts that were made before stand."""
+    from sweeper.pace import earlier_forecasts, with_seconds
+
+    pace, _ = _pace(composed.config, _check(composed), places)
+    return replace(plan, rows=tuple(with_seconds(plan.rows, pace, earlier_forecasts(store.plan), store.statuses())))
+
+
+def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, plan: Plan) -> int:
     """Runs those of the jobs that the store does not hold."""
     from sweeper.execute import fail
+    from sweeper.pace import seconds_by_job
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
@@ -144,7 +167,12 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> i
     held = total - sum(len(job.runs) for job in pending)
     print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
     _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
-    with _terminated_as_interrupt(), Progress(pending, total, held, store.logs / "sweep.log") as progress:
+    with (
+        _terminated_as_interrupt(),
+        Progress(
+            pending, total, held, store.logs / "sweep.log", seconds_by_job(plan.rows), max(1, min(_workers(config.backend), len(pending)))
+        ) as progress,
+    ):
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, places, len(pending)).run(schedule, progress.report)
@@ -221,6 +249,7 @@ def _check(composed: Composed) -> tuple[Cell, ...]:
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
     from sweeper.forecast import describe, flops_of
+    from sweeper.pace import describe_seconds
     from sweeper.plan import make_plan
 
     cells = _check(composed)
@@ -230,7 +259,10 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
     print(f"{composed.config.name}: dry run, nothing is run")
-    print(describe(jobs, [row for row in plan.rows if row.run_id in chosen], parameters, backend.flops_per_second, backend.device))
+    rows = [row for row in plan.rows if row.run_id in chosen]
+    print(describe(jobs, rows, parameters, backend.flops_per_second, backend.device))
+    pace, workers = _pace(composed.config, cells, _places(composed.config))
+    print(f"\n{describe_seconds(rows, pace, workers)}")
     return 0
 
 
@@ -256,6 +288,16 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
     return 0
 
 
+def _pace(config: Config, cells: Sequence[Cell], places: Places) -> tuple[Pace, int]:
+    """How long jobs take here, by this store and those beside it; and the number of workers."""
+    from sweeper.pace import pace_for
+
+    beside = places.store.parent
+    stores = [path for path in beside.iterdir() if path.is_dir()] if beside.is_dir() else []
+    workers = _workers(config.backend)
+    return pace_for(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
+
+
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
@@ -277,7 +319,7 @@ def _plan_key(composed: Composed) -> str:
     """What a stored plan depends on: the configuration of every cell, the files of weights and of audits it names, and the code."""
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        outside = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected")
+        outside = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
         return {name: value for name, value in config.items() if name not in outside}
 
     named = (("model", "weights"), ("trainer", "checkpoint"))

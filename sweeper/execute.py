@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import os
 import re
+import socket
 import threading
 import time
 import warnings
@@ -176,7 +177,7 @@ def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int,
     place = Place(folders.data, folders.artifacts, torch.device(device), mine, device_jobs, asker)
     forget_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
-        log.info("%s begins, attempt %d", job.kind, attempt)
+        log.info("%s begins, attempt %d: %s", job.kind, attempt, _words(job, place.device))
         try:
             with _watchdog(job, store, attempt), _warnings_in(log):
                 work = run_kind(job, place, log.info)
@@ -199,6 +200,9 @@ def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int,
             if crowded is not None and 0 < job.resources["gpus"] < 1:
                 log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
                 return Result(job.job_id, "crowded", error=short.error, error_kind="oom")
+            log.error("%s: %s", work.failure.kind, work.failure.error)
+            for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
+                log.error("  %s", line)
         if not held or work.failure:
             store.write_series(job.job_id, work.points)
             store.write_rows(rows)
@@ -218,7 +222,17 @@ def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | Non
         ]
         with storing(store.root):
             store.write_rows(rows)
+            with _log(store.logs / f"{job.job_id}.log") as log:
+                log.error("%s: %s", error_kind, error)
     return summary(job, store.read_rows(job.job_id), 0.0)
+
+
+def _words(job: Job, device: torch.device) -> str:
+    """What a job is, for its log."""
+    labels = job.labels
+    method = labels["method"] + (f"@{labels['space']}" if labels.get("space") else "")
+    names = " ".join(str(labels[key]) for key in ("dataset", "noise", "network", "trainer"))
+    return f"{method} on {names} seed {labels['seed']}, {len(job.runs)} settings, {device}, process {os.getpid()} on {socket.gethostname()}"
 
 
 def summary(job: Job, rows: list[Row], seconds: float) -> Result:

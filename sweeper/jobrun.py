@@ -63,6 +63,8 @@ class JobRun:
             if precision is not None:
                 values["kept_precision"] = precision
         self.points += [(name, number, float(value)) for name, value in values.items()]
+        told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._note(f"epoch {number}{': ' if told else ''}{told}")
         stop = self._stop()
         if self._last is not None and (stop or time.monotonic() - self._stored_at >= self._every):
             self._store(self._last, number, state())
@@ -103,6 +105,7 @@ class JobRun:
     def _store(self, path: Path, number: int, state: State) -> None:
         books = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
         save_state(path, {"number": number, "state": state, **books})
+        self._note(f"checkpoint stored after epoch {number}")
         self._stored_at = time.monotonic()
 
     def _spent(self) -> list[list[object]]:

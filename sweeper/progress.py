@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +23,22 @@ _QUIET_SECONDS = 15.0
 
 
 class Progress:
-    """A context: `report` after each job. `planned` rows exist in all, `held` of them were in the store before."""
+    """A context: `report` after each job. `planned` rows exist in all, `held` of them were in the store before.
 
-    def __init__(self, jobs: Iterable[Job], planned: int, held: int, log: Path) -> None:
+    `seconds` forecasts jobs; where it knows all of them, the time left is theirs over the workers, times what those that ended have taken
+    of their forecast. Without it, work is told by FLOPs.
+    """
+
+    def __init__(
+        self, jobs: Iterable[Job], planned: int, held: int, log: Path, seconds: Mapping[str, float] | None = None, workers: int = 1
+    ) -> None:
         self.planned, self.done, self.failed = planned, held, 0
         self.best: dict[str, float] = {}
-        self._work = sum(_weight(job) for job in jobs)
+        jobs = list(jobs)
+        self._seconds = seconds if seconds and all(job.job_id in seconds for job in jobs) else None
+        self._workers = workers
+        self._took = self._expected = 0.0
+        self._work = sum(self._weight(job) for job in jobs)
         self._worked = 0.0
         self._start = self._spoke = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
@@ -56,7 +66,10 @@ class Progress:
         """A job has ended."""
         self.done += len(job.runs)
         self.failed += result.failed
-        self._worked += _weight(job)
+        self._worked += self._weight(job)
+        if self._seconds and result.seconds and result.status == "ok":
+            self._took += result.seconds
+            self._expected += self._weight(job)
         for method, score in result.best.items():
             self.best[method] = max(score, self.best.get(method, float("-inf")))
         fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
@@ -73,12 +86,22 @@ class Progress:
     def text(self) -> str:
         """The progress line."""
         elapsed = time.monotonic() - self._start
-        left = elapsed * (self._work - self._worked) / self._worked if self._worked else None
+        left = self._left(elapsed)
         best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))
         return (
             f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {_clock(elapsed)}  ETA {_clock(left)}"
             f"{'  |  best val_noisy: ' + best if best else ''}"
         )
+
+    def _left(self, elapsed: float) -> float | None:
+        work = max(0.0, self._work - self._worked)
+        if self._seconds:
+            return work * (self._took / self._expected if self._expected else 1.0) / self._workers
+        return elapsed * work / self._worked if self._worked else None
+
+    def _weight(self, job: Job) -> float:
+        """A job's part of the work: its forecast seconds or FLOPs, or one per row."""
+        return self._seconds[job.job_id] if self._seconds else job.forecast_flops or float(len(job.runs))
 
     def _renderable(self) -> Text:
         return Text(self.text(), overflow="fold")
@@ -93,11 +116,6 @@ class Progress:
     def _event(self, line: str) -> None:
         with suppress(OSError):  # a full disk is told by the job that could not store its rows
             self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
-
-
-def _weight(job: Job) -> float:
-    """A job's part of the work: its forecast, or one per row."""
-    return job.forecast_flops or float(len(job.runs))
 
 
 def _clock(seconds: float | None) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 from sap_core.errors import UserError, at_least, unknown
 from sweeper.evaluation import Evaluation
 
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "debug", "experiment")
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "tracking", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 OWN_KEYS = ("keep", "warm")
 """Further keys of a cell: the share that a pruner keeps, and the trainer (`warm`), or fields of it (`warm.epochs`), of what it looks at."""
+TRACKERS = ("none", "wandb")
+TRACKING_MODES = ("offline", "online")
 BACKENDS = ("ray", "local")
 SAVED = ("none", "best")
 """Which corrected networks are kept as files."""
@@ -49,6 +51,29 @@ class Paths:
     data: str = "data"
     results: str | None = None
     artifacts: str = "results/artifacts"
+
+
+@dataclass
+class Tracking:
+    """conf/tracking: whether the store is mirrored, and where to."""
+
+    name: str = "none"
+    project: str = "sap-sweep"
+    entity: str | None = None
+    mode: str = "offline"
+    folder: str = "results/tracking"
+    timeout_seconds: float = 60.0
+
+    def check(self) -> None:
+        """Raises UserError for the first value that is out of its range."""
+        for key, value, allowed in (("name", self.name, TRACKERS), ("mode", self.mode, TRACKING_MODES)):
+            if value not in allowed:
+                raise unknown(key, value, allowed, "tracking")
+        for key, text in (("project", self.project), ("entity", self.entity)):
+            if text is not None and not _NAME.fullmatch(text):
+                raise UserError(f"tracking.{key}={text!r} must be a name of letters, digits and _.- only")
+        if not self.timeout_seconds > 0:
+            raise UserError(f"tracking.timeout_seconds={self.timeout_seconds:g} must be above 0")
 
 
 @dataclass
@@ -107,6 +132,7 @@ class Config:
     backend: Backend = field(default_factory=Backend)
     evaluation: Evaluation = field(default_factory=Evaluation)
     paths: Paths = field(default_factory=Paths)
+    tracking: Tracking = field(default_factory=Tracking)
     debug: Debug = field(default_factory=Debug)
     plugins: list[str] = field(default_factory=list)
     save_corrected: str = "none"
@@ -140,6 +166,7 @@ def check_values(config: Config) -> None:
         if value not in allowed:
             raise unknown(key, value, allowed)
     config.evaluation.check()
+    config.tracking.check()
     searched = [search.name for search in (config.search, *(entry.search for entry in config.searches)) if not search.grid]
     if searched and config.evaluation.name != "full":
         raise UserError(

@@ -30,6 +30,7 @@ COMMANDS = {
     "plot": "writes one plot to STORE/report/",
     "cost": "prints what every search cost",
     "headline": "prints one page in words: what tuning costs, and how sure that is",
+    "forecast": "prints how long jobs were said to take, and how long they took",
     "status": "prints how far the sweep is, what failed and what is missing",
     "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
     "cell": "lists the seeds, rows and chosen settings behind the places of a table",
