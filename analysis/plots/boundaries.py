@@ -89,7 +89,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
 
     panels = [(plane, one) for plane in planes for one in plane.maps]
     across = 2 if page.across == 1 else 3
-    figure, axes = ink.panels(len(panels), page, height=1.1, across=across)
+    figure, axes = ink.panels(len(panels), page, height=0.9, across=across, below=0.5)
     for axis, (plane, one) in zip(axes, panels, strict=True):
         count = int(max(one.classes.max(), plane.samples["given"].max() if len(plane.samples) else 0)) + 1
         shades = ListedColormap(["#BBD5EA", "#F6DDB0", "#BFE3D5", "#E9CFE0", "#DDDDDD", "#F2C6AE"][:count])
@@ -101,10 +101,10 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
         axis.set_xticks([])
         axis.set_yticks([])
     measure = MEASURES[planes[0].measure]
-    subtitles = [f"{one.name}: test {one.test * measure.factor:.1f} {measure.unit}" for _, one in panels]
+    subtitles = [f"{one.name}\ntest {one.test * measure.factor:.1f} {measure.unit}" for _, one in panels]
     where = "; ".join(f"{plane.title}, seed {plane.seed}" for plane in planes)
     ink.headings(figure, "Decision boundaries before and after correction", subtitles, page)
-    ink.legend_below(figure, f"{where}. Ground: predicted class; setting chosen by {RULE}", page, columns=3)
+    ink.legend_below(figure, f"{where}. Ground: predicted class; setting chosen by {RULE}", page, columns=2)
     return figure
 
 

@@ -62,7 +62,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     if not found:
         return None
     most = max(len(panel.bars) for panel in found)
-    figure, axes = ink.panels(len(found), page, height=max(0.4, 0.085 * most * (2 if page.across == 1 else 1)), across=min(2, page.across))
+    figure, axes = ink.panels(len(found), page, height=max(0.4, (0.075 if page.across > 1 else 0.1) * most), across=min(2, page.across))
     for axis, panel in zip(axes, found, strict=True):
         for turn, (kind, fill, hatch) in enumerate(zip(KINDS, ink.FILLS, ink.HATCHES, strict=False)):
             places = [place + 0.27 * (turn - 1) for place in range(len(panel.bars))]
@@ -73,7 +73,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("GFLOP (each line is a factor of ten)")
-    ink.headings(figure, "Compute", [f"{panel.title}; mean over {counted(panel.seeds, 'seed')}" for panel in found], page)
+    ink.headings(figure, "Compute", [f"{panel.title}; mean over {counted(panel.seeds, 'seed')}" for panel in found], page, room=1.9)
     ink.legend_below(
         figure, "Own work and preparation, scoring on the validation set included; one setting: mean over the space", page, columns=3
     )

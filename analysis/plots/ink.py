@@ -34,6 +34,11 @@ class Page:
     size: float  # points of most letters
     across: int  # panels in a row, at most
 
+    @property
+    def line(self) -> float:
+        """Height of a line of text in inches."""
+        return 1.35 * self.size / 72
+
     def fold(self, text: str, across: float = 1) -> str:
         """The text in lines that fit a panel when so many stand in a row; line breaks stay."""
         room = max(20, int(self.width / across * 72 / (0.52 * self.size)))
@@ -67,9 +72,10 @@ class Style:
 
 
 _MAIN = {
-    "sap": [Style("#0072B2", "-", "o", 2.2, 0.18, 7), Style("#56B4E9", (0, (5, 1.5)), "s", 1.7, 0.15, 6)],
-    "scrub": [Style("#D55E00", "-", "D", 2.2, 0.18, 5), Style("#E69F00", (0, (5, 1.5)), "^", 1.7, 0.15, 5)],
-}
+    "sap": [Style("#0072B2", "-", "o", 2.2, 0.18, 7), Style("#56B4E9", (0, (5, 1.5)), "s", 1.7, 0.12, 6),
+            Style("#004466", (0, (2, 1)), "v", 1.7, 0.10, 6), Style("#7F9FBF", (0, (6, 1.5, 1, 1.5)), "P", 1.5, 0.10, 6)],
+    "scrub": [Style("#D55E00", "-", "D", 2.2, 0.18, 5), Style("#E69F00", (0, (5, 1.5)), "^", 1.7, 0.12, 5)],
+}  # fmt: skip
 _OTHERS = [
     Style("#009E73", (0, (4, 1.5, 1, 1.5)), "v"), Style("#CC79A7", (0, (2, 1.2)), "P"), Style("#8C8C8C", (0, (1, 1)), "X"),
     Style("#B8A200", (0, (6, 1.5, 1, 1.5, 1, 1.5)), "<"),
@@ -115,16 +121,18 @@ def look(page: Page = TWO) -> AbstractContextManager[None]:
     return matplotlib.rc_context({**_SETTINGS, **letters, **small})
 
 
-def panels(count: int, page: Page = TWO, height: float = 0.62, across: int | None = None) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels on a page, at most `across` (or as many as suit the page) in a row, `height` times as tall as wide."""
+def panels(count: int, page: Page = TWO, height: float = 0.62, across: int | None = None, below: float = 3.5) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels on a page, at most `across` (or as many as suit the page) in a row, `height` times as tall as wide, each with
+    room for so many lines of text `below`.
+    """
     from matplotlib import pyplot
 
     most = across or (2 if count == 4 and page.across > 2 else page.across)
     columns = min(count, most)
     lines = -(-count // columns)
     wide = page.width / columns
-    tall = height * wide if columns == 1 else max(height, 0.8) * wide
-    figure, grid = pyplot.subplots(lines, columns, figsize=(page.width, tall * lines + 0.11 * page.size), squeeze=False)
+    size = (page.width, lines * (height * wide + below * page.line) + page.line)  # headings and legend make room for themselves
+    figure, grid = pyplot.subplots(lines, columns, figsize=size, squeeze=False)
     axes = list(grid.flat)
     for axis in axes[count:]:
         axis.set_visible(False)
@@ -150,13 +158,21 @@ def log_axis(axis: Axes, ticks: Sequence[float] | None = None) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
 
 
-def headings(figure: Figure, title: str, subtitles: Sequence[str], page: Page = TWO) -> None:
-    """One bold title for the whole figure; a grey text above each panel, folded to its width."""
+def headings(figure: Figure, title: str, subtitles: Sequence[str], page: Page = TWO, room: float = 1.15) -> None:
+    """One bold title for the whole figure; a grey text above each panel, folded to its width (`room`: more where names stand beside it)."""
     axes = [axis for axis in figure.axes if axis.get_visible()]
-    columns = axes[0].get_subplotspec().get_gridspec().ncols
+    grid = axes[0].get_subplotspec().get_gridspec()
+    texts = [page.fold(subtitle, grid.ncols * room) for subtitle in subtitles]
     figure.suptitle(page.fold(title), x=0.012, ha="left", fontsize=page.size + 1, fontweight="bold")
-    for axis, subtitle in zip(axes, subtitles, strict=True):
-        axis.set_title(page.fold(subtitle, columns * 1.15), loc="left", color=TEXT_GREY, fontsize=page.size - 0.5)
+    for axis, text in zip(axes, texts, strict=True):
+        axis.set_title(text, loc="left", color=TEXT_GREY, fontsize=page.size - 0.5)
+    _grow(figure, page, 1 + page.fold(title).count("\n") + grid.nrows * (1 + max(text.count("\n") for text in texts)))
+
+
+def _grow(figure: Figure, page: Page, lines: float) -> None:
+    """Makes the figure so many lines of text higher."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + lines * page.line)
 
 
 def labels(axes: Sequence[Axes], x_label: str, y_label: str) -> None:
@@ -178,11 +194,13 @@ def legend_below(figure: Figure, how: str, page: Page = TWO, columns: int = 2) -
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, fitting), title=page.fold(how, 1.05)
     )
     legend.get_title().set(color=TEXT_GREY, multialignment="center")
+    _grow(figure, page, 1.5 + page.fold(how, 1.05).count("\n") + 1.15 * -(-len(entries) // min(columns, fitting)))
 
 
 def note_below(figure: Figure, how: str, page: Page = TWO) -> None:
     """The line that says how a figure without a legend is to be read."""
     figure.supxlabel(page.fold(how, 1.05), fontsize=page.size - 0.5, color=TEXT_GREY, multialignment="center")
+    _grow(figure, page, 1 + page.fold(how, 1.05).count("\n"))
 
 
 def save(figure: Figure, form: str, path: Path) -> None:

@@ -69,7 +69,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     if not found:
         return None
     most = max(len(panel.bars) for panel in found)
-    figure, axes = ink.panels(len(found), page, height=max(0.32, 0.05 * most * (2 if page.across == 1 else 1)), across=min(2, page.across))
+    figure, axes = ink.panels(len(found), page, height=max(0.3, (0.048 if page.across > 1 else 0.065) * most), across=min(2, page.across))
     for axis, panel in zip(axes, found, strict=True):
         left = [0.0] * len(panel.bars)
         for turn, (kind, fill, hatch) in enumerate(zip(KINDS, ("#D55E00", "#56B4E9", "#D9D9D9"), ("////", "", "...."), strict=True)):
@@ -83,11 +83,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
         axis.grid(axis="y", visible=False)
         axis.set_xlim(0, 100)
         axis.set_xlabel("Wrongly labelled training samples (%)")
-    ink.headings(
-        figure,
-        "Wrong labels before and after correction",
-        [f"{panel.title}; mean over {counted(panel.seeds, 'seed')}" for panel in found],
-        page,
-    )
+    subtitles = [f"{panel.title}; mean over {counted(panel.seeds, 'seed')}" for panel in found]
+    ink.headings(figure, "Wrong labels before and after correction", subtitles, page, room=1.9)
     ink.legend_below(figure, f"Predicted as; of the setting that {RULE} chooses", page, columns=3)
     return figure

@@ -31,12 +31,13 @@ def numbers(results: Results) -> tuple[Chosen, ...]:
         for (method, space), searches in cell.methods.items():
             for search in searches:
                 there = search.rows[search.rows["trusted_precision"].notna()]
-                for key, rows in there.groupby(["num_trusted", "trusted_precision"], sort=True):
+                for _, rows in there.groupby(["num_trusted", "trusted_precision"], sort=True):
+                    right = float(rows["trusted_precision"].iloc[0])
                     row = replace(search, rows=rows.reset_index(drop=True)).choose(RULE).row
                     if row is not None and search.vanilla is not None:
                         test = score_column("test_oracle", cell.measure)
                         group = cell_title(cell) if len(swept) > 1 else method_label(method, space)
-                        found.append(Chosen(group, search.seed, float(key[1]), float(row[test]) - float(search.vanilla[test])))
+                        found.append(Chosen(group, search.seed, right, float(row[test]) - float(search.vanilla[test])))
     return tuple(found)
 
 

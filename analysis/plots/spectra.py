@@ -119,7 +119,7 @@ def _draw(results: Results, page: ink.Page, importances: bool) -> ink.Figure | N
             axis.set_ylim(-0.03, 1.03)
         else:
             axis.set_yscale("log")
-            axis.set_ylim(bottom=1e-12)
+            axis.set_ylim(bottom=max(1e-12, min(0.5 * float(spectrum.energy.min()) for spectrum in panel.layers)))
         of = "" if panel.trusted is None else f"{panel.trusted} trusted samples; "
         some = "" if len(panel.layers) == panel.count else f"; {len(panel.layers)} of {panel.count} layers"
         at = f"alpha {panel.alpha:g}; " if importances else ""

@@ -93,12 +93,12 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     if not found:
         return None
     most = max(len(panel.bars) for panel in found)
-    figure, axes = ink.panels(len(found), page, height=max(0.35, 0.11 * most), across=min(2, page.across))
+    figure, axes = ink.panels(len(found), page, height=max(0.3, (0.075 if page.across > 1 else 0.1) * most), across=min(2, page.across))
     for axis, panel in zip(axes, found, strict=True):
         _draw_panel(axis, panel)
     measure = MEASURES[found[0].measure]
     subtitles = [f"{panel.space}, {panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found]
-    ink.headings(figure, f"Test {measure.name} by how trusted samples are chosen", subtitles, page)
+    ink.headings(figure, f"Test {measure.name} by how trusted samples are chosen", subtitles, page, room=1.9)
     for axis in axes:
         axis.set_xlabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
     how = (

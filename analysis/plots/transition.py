@@ -57,7 +57,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     found = numbers(results)
     if not found:
         return None
-    figure, axes = ink.panels(len(found), page, height=0.92, across=min(2, page.across) if len(found) > 1 else 1 if page.across == 1 else 2)
+    figure, axes = ink.panels(len(found), page, height=0.92, across=page.across)
     for axis, matrix in zip(axes, found, strict=True):
         shares = 100 * matrix.shares
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
@@ -74,5 +74,8 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
         axis.set_xlabel("Given label")
         axis.set_ylabel("True class")
     ink.headings(figure, "Given labels of each true class", [f"{matrix.title}; seed {matrix.seed}" for matrix in found], page)
-    figure.colorbar(image, ax=axes, label="Share of the class (%)", shrink=0.7)
+    if max(len(matrix.counts) for matrix in found) > WRITTEN:
+        figure.colorbar(image, ax=axes, label="Share of the class (%)", fraction=0.03)
+    else:
+        ink.note_below(figure, "Share of each true class in percent; nothing is written where no sample is", page)
     return figure
