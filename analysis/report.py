@@ -41,7 +41,7 @@ TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "trusted_size": trusted_size_table, "cost": cost, "search": search, "chosen": chosen,
     "recommendation": recommendation, "corrective": corrective, "robust": robust, "trainers": trainers, "prl": prl, "prune4rel": prune4rel,
 }  # fmt: skip
-PLOTS: dict[str, Callable[[Results, ink.Page], ink.Figure | None]] = {
+PLOTS: dict[str, Callable[..., ink.Figure | None]] = {
     "tuning_cost": tuning_cost.draw, "tuning_trials": tuning_cost.draw_trials, "alpha": alpha.draw, "trusted_size": trusted_size.draw,
     "strategies": strategies.draw, "compute": compute.draw, "spectra": spectra.draw, "importance": spectra.draw_importance,
     "transition": transition.draw, "kept_precision": kept_precision.draw, "precision_gain": precision_gain.draw,

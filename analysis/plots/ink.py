@@ -122,8 +122,8 @@ def look(page: Page = TWO) -> AbstractContextManager[None]:
 
 
 def panels(count: int, page: Page = TWO, height: float = 0.62, across: int | None = None, below: float = 3.5) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels on a page, at most `across` (or as many as suit the page) in a row, `height` times as tall as wide, each with
-    room for so many lines of text `below`.
+    """A figure of `count` panels on a page, at most `across` (or as many as suit the page) in a row, `height` times as tall as
+    wide, each with room for so many lines of text `below`.
     """
     from matplotlib import pyplot
 
@@ -158,7 +158,7 @@ def log_axis(axis: Axes, ticks: Sequence[float] | None = None) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
 
 
-def headings(figure: Figure, title: str, subtitles: Sequence[str], page: Page = TWO, room: float = 1.15) -> None:
+def headings(figure: Figure, title: str, subtitles: Sequence[str], page: Page = TWO, room: float = 1.25) -> None:
     """One bold title for the whole figure; a grey text above each panel, folded to its width (`room`: more where names stand beside it)."""
     axes = [axis for axis in figure.axes if axis.get_visible()]
     grid = axes[0].get_subplotspec().get_gridspec()
