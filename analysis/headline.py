@@ -160,7 +160,7 @@ def _line(results: Results, tried: Contender, paid: Contender, rule: str, valida
         space=tried.space,
         settings=tried.settings,
         hashes=tuple(dict.fromkeys(str(name) for search in tried.searches for name in search.planned["space_hash"].dropna().unique())),
-        default=_default(results, paid, rule),
+        default=default_of(results, paid, rule),
         by_trials=tuple(float(mean_K[k - 1]) if k <= len(mean_K) else None for k in TRIALS),
         bands=tuple((float(bands[0, k - 1]), float(bands[1, k - 1])) if k <= len(mean_K) else None for k in TRIALS),
         final=summarise(steps.final for steps in tried.ladders),
@@ -203,7 +203,7 @@ def _duel(sap: Contender, other: Contender, sap_trials: Contender, other_trials:
     )
 
 
-def _default(results: Results, paid: Contender, rule: str) -> Default | None:
+def default_of(results: Results, paid: Contender, rule: str) -> Default | None:
     """The default setting's row of every seed, with the unmodified model as a candidate; None where no seed has it."""
     wanted = _defaults(results.stores).get(paid.method)
     tests, costs = [], []

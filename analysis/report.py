@@ -10,7 +10,20 @@ from pathlib import Path
 
 from analysis import recipes
 from analysis.load import Results
-from analysis.plots import ink, kept_precision, trusted_size, tuning_cost
+from analysis.plots import (
+    alpha,
+    boundaries,
+    compute,
+    ink,
+    kept_precision,
+    memorised,
+    precision_gain,
+    spectra,
+    strategies,
+    transition,
+    trusted_size,
+    tuning_cost,
+)
 from analysis.render import Table, latex, markdown, to_csv
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
@@ -25,9 +38,16 @@ from analysis.tables.spec import shipped
 from analysis.tables.trainers import trainers
 from sap_core.errors import UserError
 
-PLOTS: dict[str, Callable[[Results], ink.Figure | None]] = {
-    "tuning_cost": tuning_cost.draw, "trusted_size": trusted_size.draw, "kept_precision": kept_precision.draw,
+PLOTS: dict[str, Callable[..., ink.Figure | None]] = {
+    "tuning_cost": tuning_cost.draw, "tuning_trials": tuning_cost.draw_trials, "alpha": alpha.draw, "trusted_size": trusted_size.draw,
+    "strategies": strategies.draw, "compute": compute.draw, "spectra": spectra.draw, "importance": spectra.draw_importance,
+    "transition": transition.draw, "kept_precision": kept_precision.draw, "precision_gain": precision_gain.draw,
+    "memorised": memorised.draw, "boundaries": boundaries.draw,
 }  # fmt: skip
+_NUMBERS: dict[str, Callable[[Results], str]] = {
+    "tuning_cost": tuning_cost.numbers,
+    "tuning_trials": partial(tuning_cost.numbers, trials=True),
+}
 
 _FILES = {"comparison": "table"}
 
@@ -47,18 +67,22 @@ def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
     return [_write(folder / f"{stem}.{form}", partial(Path.write_text, data=text, encoding="utf-8")) for form, text in forms.items()]
 
 
-def write_plot(results: Results, name: str, folder: Path) -> list[Path]:
-    """Draws one plot as PNG and PDF; nothing when the store has no numbers for it. Returns the paths."""
-    with ink.look():
-        figure = PLOTS[name](results)
+def write_plot(results: Results, name: str, folder: Path, page: ink.Page | None = None) -> list[Path]:
+    """Draws one plot as PNG and PDF; nothing when the store has no numbers for it. Returns the paths.
+
+    With a `page`, the files' name says which; without one, the figure is as wide as a page of two columns.
+    """
+    stem = f"{name}_{page.name}" if page else name
+    with ink.look(page or ink.TWO):
+        figure = PLOTS[name](results, page or ink.TWO)
         if figure is None:
             return []
         try:
-            paths = [_write(folder / f"{name}.{form}", partial(ink.save, figure, form)) for form in ("png", "pdf")]
+            paths = [_write(folder / f"{stem}.{form}", partial(ink.save, figure, form)) for form in ("png", "pdf")]
         finally:
             ink.close(figure)
-    if name == "tuning_cost":
-        paths.append(_write(folder / f"{name}.csv", partial(Path.write_text, data=tuning_cost.numbers(results), encoding="utf-8")))
+    if name in _NUMBERS:
+        paths.append(_write(folder / f"{name}.csv", partial(Path.write_text, data=_NUMBERS[name](results), encoding="utf-8")))
     return paths
 
 

@@ -7,17 +7,19 @@ import argparse
 from analysis import report
 from analysis.commands.common import add_output, named, nothing, output_folder
 from analysis.load import Results
+from analysis.plots.ink import PAGES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(report.PLOTS))
+    parser.add_argument("--columns", choices=tuple(PAGES), help="as wide as one column of a page, or as two; letters have the same size")
     add_output(parser)
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
     """Writes the plot and names its files."""
     name = named(options.name, "plot", report.PLOTS)
-    paths = report.write_plot(results, name, output_folder(results, options))
+    paths = report.write_plot(results, name, output_folder(results, options), PAGES.get(options.columns))
     if not paths:
         raise nothing(results, "plot", name)
     return "\n".join(str(path) for path in paths)

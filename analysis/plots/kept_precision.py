@@ -8,7 +8,7 @@ from analysis.plots import ink
 from analysis.tables.trainers import groups, kept_by_epoch
 
 
-def draw(results: Results) -> ink.Figure | None:
+def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     """The figure; None when no trainer of the store keeps samples."""
     found = []
     for group in groups(results):
@@ -17,7 +17,7 @@ def draw(results: Results) -> ink.Figure | None:
             found.append((group, curves))
     if not found:
         return None
-    figure, axes = ink.panels(len(found), height=3.8)
+    figure, axes = ink.panels(len(found), page)
     for axis, (group, curves) in zip(axes, found, strict=True):
         for (name, kept), style in zip(curves.items(), ink.styles(list(curves)), strict=True):
             epochs = [epoch for epoch, summary in kept.items() if summary.mean is not None]
@@ -34,8 +34,8 @@ def draw(results: Results) -> ink.Figure | None:
         ]
         ink.level(axis, 100 * (1 - sum(rates) / len(rates)), "all\nsamples", (0, (1, 1.5)))
     ink.headings(
-        figure, "Right labels among the samples kept", [f"{group.title}; n = {counted(group.seeds, 'seed')}" for group, _ in found]
+        figure, "Right labels among the samples kept", [f"{group.title}; n = {counted(group.seeds, 'seed')}" for group, _ in found], page
     )
     ink.labels(axes, "Epoch", "Right labels (%)")
-    ink.legend_below(figure, "Mean and ± 1 std over the seeds; what a trainer learnt from in each epoch")
+    ink.legend_below(figure, "Mean and ± 1 std over the seeds; what a trainer learnt from in each epoch", page)
     return figure

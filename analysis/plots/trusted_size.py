@@ -12,12 +12,12 @@ from analysis.tables.notes import cell_title
 from analysis.tables.trusted_size import RULE, size_curves
 
 
-def draw(results: Results) -> ink.Figure | None:
+def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     """The figure; None when no space of the store varies the size of the trusted set. Its numbers are those of the table."""
     found = [(cell, curves) for cell in cells(results) if (curves := size_curves(cell))]
     if not found:
         return None
-    figure, axes = ink.panels(len(found), height=3.8)
+    figure, axes = ink.panels(len(found), page)
     subtitles = []
     for axis, (cell, curves) in zip(axes, found, strict=True):
         measure = MEASURES[cell.measure]
@@ -33,7 +33,7 @@ def draw(results: Results) -> ink.Figure | None:
         ink.log_axis(axis, ticks=sorted({point.size for curve in curves for point in curve.points}))
         subtitles.append(f"{cell_title(cell)}; n = {counted(len(cell.seeds), 'seed')}")
     measure = MEASURES[found[0][0].measure]
-    ink.headings(figure, f"Test {measure.name} by the size of the trusted set", subtitles)
+    ink.headings(figure, f"Test {measure.name} by the size of the trusted set", subtitles, page)
     ink.labels(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.legend_below(figure, f"Best setting of each size, chosen by {RULE}; mean and ± 1 std over the seeds")
+    ink.legend_below(figure, f"Best setting of each size, chosen by {RULE}; mean and ± 1 std over the seeds", page)
     return figure

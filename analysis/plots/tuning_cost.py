@@ -1,7 +1,7 @@
-"""Accuracy reached against tuning cost: how much compute a search needs before its choice is good.
+"""Accuracy reached against tuning cost: how much compute, or how many trials, a search needs before its choice is good.
 
-Lines are expectations over all orders of a search's settings (see `analysis.tuning_cost`), mean over seeds, with a band of one standard
-deviation; the marker at a line's end is the whole search. Numbers first, ink second.
+Lines are expectations over random orders of a search's settings, mean over the seeds (`analysis.contest`); the band holds 80 % of
+outcomes over orders and seeds; the marker at a line's end is the whole search, the hollow one the default setting by itself.
 """
 
 from __future__ import annotations
@@ -11,42 +11,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.cells import Cell, cells
+from analysis.budget import Account, Unit, seconds_allowed
+from analysis.cells import Cell, Search, cells
 from analysis.choose import score_column
+from analysis.contest import BAND, band, contender, reach
+from analysis.headline import RULE, Default, default_of
 from analysis.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
 from analysis.load import Results
 from analysis.plots import ink
 from analysis.stats import Summary, summarise
 from analysis.tables.notes import cell_title
-from analysis.tuning_cost import Curve, Unit, as_run, expected, unit_of
-
-RULE = "val_noisy"
 
 HOW = (
-    f"Setting chosen by {RULE}, expected over all orders of the settings; mean ± 1 std\n"
-    "over the seeds. Each setting with its share of common work.\n"
-    "Cost: {cost}."
+    "Setting chosen by {rule}, expected over random orders of the settings. Band: {low:.0f} to {high:.0f} % of outcomes over orders "
+    "and seeds. Hollow: default setting by itself. Cost: {cost}."
 )
 
 _COST: dict[Unit, str] = {
-    "seconds": "compute seconds of jobs with cores (or a GPU) of their own",
-    "flops": "FLOPs, because jobs shared their cores or GPU",
+    "seconds": "compute seconds of jobs with cores (or a GPU) of their own, preparation first",
+    "flops": "FLOPs, because jobs shared their cores or GPU; preparation first",
+    "trials": "trials, exact over all orders",
 }
-_AXIS: dict[Unit, str] = {"seconds": "seconds", "flops": "GFLOP"}
-_SCALE: dict[Unit, float] = {"seconds": 1.0, "flops": 1e-9}
+_AXIS: dict[Unit, str] = {
+    "seconds": "Tuning cost per seed (seconds)", "flops": "Tuning cost per seed (GFLOP)", "trials": "Trials",
+}  # fmt: skip
+_SCALE: dict[Unit, float] = {"seconds": 1.0, "flops": 1e-9, "trials": 1.0}
+_POINTS = 120
 
 
 @dataclass(frozen=True)
 class CostCurve:
-    """One search over the seeds; entry k - 1 of each array is the state after k settings. Scores as stored (fractions or R²)."""
+    """One search over the seeds. Scores as stored (fractions or R²)."""
 
     method: str
     space: str | None
     seeds: int
-    cost: np.ndarray  # [K], seconds or GFLOP
-    mean: np.ndarray  # [K]
-    std: np.ndarray  # [K], zeros when there is one seed
-    as_run: Curve  # the same in the settings' real order
+    settings: int
+    cost: np.ndarray  # [B] budgets: seconds, GFLOP or trials
+    mean: np.ndarray  # [B]
+    low: np.ndarray  # [B] the band
+    high: np.ndarray  # [B]
+    default: Default | None  # its cost in the unit of the budgets
 
 
 @dataclass(frozen=True)
@@ -63,22 +68,23 @@ class CostPanel:
     curves: tuple[CostCurve, ...]
 
 
-def cost_panels(results: Results, rule: str = RULE) -> tuple[CostPanel, ...]:
+def cost_panels(results: Results, trials: bool = False, rule: str = RULE) -> tuple[CostPanel, ...]:
     """The numbers of the figure, one panel per cell that has a curve. In FLOPs throughout as soon as one search has no honest seconds.
 
     Raises:
         UserError: the store is a smoke run's.
     """
     swept = cells(results)
-    unit = unit_of(search for cell in swept for key, searches in cell.methods.items() if key[0] not in REFERENCES for search in searches)
-    found = tuple(_panel(cell, rule, unit) for cell in swept)
+    searches = [search for cell in swept for key, many in cell.methods.items() if key[0] not in REFERENCES for search in many]
+    unit: Unit = "trials" if trials else "seconds" if seconds_allowed(searches, Account()) else "flops"
+    found = tuple(_panel(results, cell, rule, unit) for cell in swept)
     return tuple(panel for panel in found if panel.curves)
 
 
-def _panel(cell: Cell, rule: str, unit: Unit) -> CostPanel:
+def _panel(results: Results, cell: Cell, rule: str, unit: Unit) -> CostPanel:
     test = score_column("test_oracle", cell.measure)
     references = [search.choose(rule).row for (method, _), searches in cell.methods.items() if method == RETRAIN for search in searches]
-    curves = [_curve(method, space, cell, rule, unit) for method, space in cell.methods if method not in REFERENCES]
+    curves = [_curve(results, *key, searches, rule, unit) for key, searches in cell.methods.items() if key[0] not in REFERENCES]
     return CostPanel(
         cell=cell.name,
         title=cell_title(cell),
@@ -91,60 +97,69 @@ def _panel(cell: Cell, rule: str, unit: Unit) -> CostPanel:
     )
 
 
-def _curve(method: str, space: str | None, cell: Cell, rule: str, unit: Unit) -> CostCurve | None:
-    """The searches' mean after k settings, for the k that all of them reached; None when no search has a curve or a cost."""
-    pairs = [(expected(search, rule, unit), as_run(search, rule, unit)) for search in cell.methods[method, space]]
-    known = [(over_orders, ran) for over_orders, ran in pairs if over_orders and ran and np.isfinite(over_orders.cost).all()]
-    if not known:
+def _curve(results: Results, method: str, space: str | None, searches: Sequence[Search], rule: str, unit: Unit) -> CostCurve | None:
+    """None when no search has a curve or a cost."""
+    one = contender(results, method, space, searches, rule, unit)
+    if one is None:
         return None
-    over_orders, ran = _stacked([pair[0] for pair in known]), _stacked([pair[1] for pair in known])
-    std_K = over_orders.test.std(axis=0, ddof=1) if len(known) > 1 else np.zeros(over_orders.test.shape[1])
-    as_run_mean = Curve(ran.cost.mean(axis=0) * _SCALE[unit], ran.test.mean(axis=0))
-    cost_K = over_orders.cost.mean(axis=0) * _SCALE[unit]
-    return CostCurve(method, space, len(known), cost_K, over_orders.test.mean(axis=0), std_K, as_run_mean)
+    curve, scale = reach(one, Account()), _SCALE[unit]
+    if unit == "trials":
+        budgets, mean = curve.budgets, curve.test.mean(axis=0)
+    else:
+        budgets = np.geomspace(curve.budgets[0], curve.budgets[-1], _POINTS)
+        budgets[-1] = curve.budgets[-1]
+        mean = curve.test.mean(axis=0)[np.searchsorted(curve.budgets, budgets * (1 - 1e-9)).clip(max=len(curve.budgets) - 1)]
+    low, high = band(one, Account(), budgets)
+    default = default_of(results, one, rule)
+    shown = None if default is None else Default(default.test, default.cost.times(scale))
+    return CostCurve(method, space, len(one.seeds), one.settings, budgets * scale, mean, low, high, shown)
 
 
-def _stacked(curves: Sequence[Curve]) -> Curve:
-    """The curves as [seeds, K], cut to the shortest."""
-    shortest = min(len(curve.test) for curve in curves)
-    return Curve(np.stack([curve.cost[:shortest] for curve in curves]), np.stack([curve.test[:shortest] for curve in curves]))
-
-
-def numbers(results: Results) -> str:
-    """The curves as CSV: expected over all orders, and the settings' real order (`as_run_*`), each averaged over the seeds."""
-    found = cost_panels(results)
-    unit = "giga_flops" if found and found[0].unit == "flops" else "seconds"
-    lines = [f"cell,method,space,settings,{unit},expected_test,expected_test_std,as_run_{unit},as_run_test"]
+def numbers(results: Results, trials: bool = False) -> str:
+    """The curves as CSV."""
+    found = cost_panels(results, trials)
+    unit = {"flops": "giga_flops"}.get(found[0].unit, found[0].unit) if found else "seconds"
+    lines = [f"cell,method,space,settings,{unit},expected_test,low_{100 * BAND[0]:.0f},high_{100 * BAND[1]:.0f}"]
     for panel in found:
         for curve in panel.curves:
-            for k, values in enumerate(zip(curve.cost, curve.mean, curve.std, curve.as_run.cost, curve.as_run.test, strict=True), start=1):
-                lines.append(",".join([panel.cell, curve.method, curve.space or "", str(k), *(f"{value:.8g}" for value in values)]))
+            for values in zip(curve.cost, curve.mean, curve.low, curve.high, strict=True):
+                place = [panel.cell, curve.method, curve.space or "", str(curve.settings)]
+                lines.append(",".join([*place, *(f"{value:.8g}" for value in values)]))
     return "\n".join(lines) + "\n"
 
 
-def draw(results: Results) -> ink.Figure | None:
+def draw(results: Results, page: ink.Page = ink.TWO, trials: bool = False) -> ink.Figure | None:
     """The figure; None when the store has no curve yet."""
-    found = cost_panels(results)
+    found = cost_panels(results, trials)
     if not found:
         return None
-    figure, axes = ink.panels(len(found))
+    figure, axes = ink.panels(len(found), page)
     for axis, panel in zip(axes, found, strict=True):
         _draw_panel(axis, panel)
     measure, unit = MEASURES[found[0].measure], found[0].unit
     subtitles = [f"{panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found]
-    ink.headings(figure, f"Test {measure.name} reached against tuning cost", subtitles)
-    ink.labels(axes, f"Tuning cost per seed ({_AXIS[unit]})", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.legend_below(figure, HOW.format(cost=_COST[unit]))
+    against = "number of trials" if trials else "tuning cost"
+    ink.headings(figure, f"Test {measure.name} reached against {against}", subtitles, page)
+    ink.labels(axes, _AXIS[unit], f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
+    ink.legend_below(figure, HOW.format(rule=RULE, low=100 * BAND[0], high=100 * BAND[1], cost=_COST[unit]), page)
     return figure
+
+
+def draw_trials(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
+    """The same by the number of trials."""
+    return draw(results, page, trials=True)
 
 
 def _draw_panel(axis: ink.Axes, panel: CostPanel) -> None:
     factor = MEASURES[panel.measure].factor
     for curve, style in zip(panel.curves, ink.styles([curve.method for curve in panel.curves]), strict=True):
-        mean_K, std_K = curve.mean * factor, curve.std * factor
-        label = f"{method_label(curve.method, curve.space)}: {counted(len(mean_K), 'setting')}"
-        axis.fill_between(curve.cost, mean_K - std_K, mean_K + std_K, color=style.color, alpha=style.band, linewidth=0)
-        axis.plot(curve.cost, mean_K, label=label, markevery=[-1], **style.curve)
+        label = f"{method_label(curve.method, curve.space)}: {counted(curve.settings, 'setting')}"
+        axis.fill_between(curve.cost, curve.low * factor, curve.high * factor, color=style.color, alpha=style.band, linewidth=0)
+        axis.plot(curve.cost, curve.mean * factor, label=label, markevery=[-1], **style.curve)
+        if curve.default and curve.default.test.mean is not None and curve.default.cost.mean is not None:
+            point = [curve.default.cost.mean], [curve.default.test.mean * factor]
+            axis.plot(*point, marker=style.marker, markersize=4 + style.width, markerfacecolor="white", color=style.color, linestyle="none",
+                      zorder=style.front + 4)  # fmt: skip
     for name, summary, line in (("Vanilla", panel.vanilla, (0, (1, 1.5))), ("Retrain", panel.retrain, (0, (6, 2)))):
         if summary.mean is not None:
             ink.level(axis, summary.mean * factor, f"{name}\n{summary.mean * factor:.1f}", line)

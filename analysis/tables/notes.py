@@ -37,10 +37,10 @@ def cell_title(cell: Cell) -> str:
     if cell.rows.empty:
         return cell.name
     row = cell.rows.iloc[0]
-    return f"{row['dataset']}, {_noise(row)}, {row['network']} trained by {row['trainer']}"
+    return f"{row['dataset']}, {noise_words(row)}, {row['network']} trained by {row['trainer']}"
 
 
-def _noise(row: pd.Series) -> str:
+def noise_words(row: pd.Series) -> str:
     """`symmetric noise 25 %`; noise that people made has no rate that was asked for."""
     if pd.isna(row["noise_rate"]):
         return f"{row['noise']} noise"

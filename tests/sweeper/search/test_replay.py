@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from analysis.best_of_k import expected, ladder
 from analysis.cells import cells
 from analysis.load import load
 from analysis.tables.comparison import comparison
 from analysis.tables.search import search
-from analysis.tuning_cost import expected_best
 from sweeper.__main__ import main
 from sweeper.schema import Search
 from sweeper.search.points import Points
@@ -36,7 +36,7 @@ def test_random_replays_agree_with_the_exact_expectation():
     budgets = list(range(1, 25))
     found = np.concatenate(list(replay(grid, choice, None, range(2500), budgets)))
     assert found.shape == (2500, 24)
-    exact = expected_best(grid.unmodified, grid.unmodified_test, grid.scores, grid.tests)
+    exact = expected(ladder(grid.unmodified, grid.unmodified_test, grid.scores, grid.tests))
     errors = np.abs(found.mean(0) - exact) / np.maximum(found.std(0) / 50, 1e-9)
     assert errors[:-1].max() < 4.5
     assert found[:, -1] == pytest.approx(exact[-1])
