@@ -24,8 +24,8 @@ def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in (store / "report").iterdir())
     assert written == [
-        "chosen.csv", "chosen.md", "chosen.tex", "cost.csv", "cost.md", "cost.tex",
-        "table.csv", "table.md", "table.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
+        "chosen.csv", "chosen.md", "chosen.tex", "cost.csv", "cost.md", "cost.tex", "optimism.csv", "optimism.md", "optimism.tex",
+        "table.csv", "table.md", "table.tex", "tests.csv", "tests.md", "tests.tex", "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png",
     ]  # fmt: skip
     assert all(str(store / "report" / name) in printed for name in written)
     assert "81.00 ± 1.41*" in printed
@@ -42,7 +42,7 @@ def test_the_same_store_gives_the_same_bytes(small, tmp_path):
 
 def test_table_forms(small, capsys):
     store = str(small.write())
-    for form, start in (("text", "Test accuracy"), ("markdown", "**Test"), ("latex", r"\begin{table*}"), ("csv", "cell,method")):
+    for form, start in (("text", "Test accuracy"), ("markdown", "**Test"), ("latex", "% sap-report made this"), ("csv", "cell,method")):
         assert main([store, "table", "comparison", "--format", form]) == 0
         assert capsys.readouterr().out.startswith(start)
     assert main([store, "cost"]) == 0
