@@ -33,6 +33,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep rerun results/demo RUN_ID       repeat one row here and say whether it comes out the same
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -82,6 +83,10 @@ def _dispatch(words: list[str]) -> int:
         from sweeper.search.command import main as replay
 
         return replay(words[1:])
+    if words[0] == "rerun":
+        from sweeper.rerun import main as rerun
+
+        return rerun(words[1:])
     if any(flag in _HANDED_TO_HYDRA for flag in flags):
         return _hydra(words)
     for flag in flags:

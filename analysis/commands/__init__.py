@@ -34,6 +34,8 @@ COMMANDS = {
     "macros": "prints the main numbers as LaTeX commands, for prose",
     "lint": "compares generated LaTeX with the store; lint published: what does not agree in the published tables",
     "published": "the published numbers: published tests, published table NAME",
+    "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
+    "cite": "prints a .bib file of every method, data set and noise kind that was used",
     "export": "writes every row to one file, CSV or Parquet",
 }
 """Name -> what it does, in the order of the help."""
