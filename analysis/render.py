@@ -10,7 +10,7 @@ import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 SPREAD = "_std"
@@ -154,6 +154,17 @@ def terminal(table: Table, width: int = 120) -> str:
     blocks = [_terminal_block(table, columns, block) for block in _fold(table.columns, [len(column[0]) for column in columns], width)]
     notes = [line for note in table.notes for line in textwrap.wrap(note, width, initial_indent="- ", subsequent_indent="  ")]
     return "\n".join([*textwrap.wrap(_caption(table, "* best, ' second"), width), "", "\n\n".join(blocks), "", *notes, ""])
+
+
+def flat(table: Table) -> Table:
+    """The table with the titles of its blocks in a first column, for forms whose rows can be sorted."""
+    if not table.titles:
+        return table
+    title, rows = "", []
+    for number, row in enumerate(table.rows):
+        title = table.titles.get(number, title)
+        rows.append((Cell(title), *row))
+    return replace(table, columns=(Column("block", "", numeric=False), *table.columns), rows=tuple(rows), titles={})
 
 
 def to_csv(tables: Sequence[Table]) -> str:
