@@ -82,7 +82,7 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
     """A number with fixed decimals; a dash when there is none."""
     if value is None or math.isnan(value):
         return MISSING
-    text = f"{value:{'+' if sign else ''}.{decimals}f}"
+    text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"  # no minus before a zero
     return text.replace("-", MINUS)
 
 

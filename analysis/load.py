@@ -62,10 +62,10 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     """Reads the stores as one; of rows and plan the given columns (and a few that are always read), or all.
 
     A run that occurs more than once counts once: ok before failed, then the latest `started_at`. Ok rows of one run whose scores differ
-    count not at all: nobody can say which is right. Several stores that disagree are not read as one.
+    count not at all: nobody can say which is right.
 
     Raises:
-        UserError: a path is no folder or no store, neither a plan nor rows can be read, or several stores have a run with different scores.
+        UserError: a path is no folder or no store, or neither a plan nor rows can be read.
     """
     paths = tuple(Path(store) for store in stores)
     wanted = None if columns is None else _ALWAYS | set(columns)
@@ -77,10 +77,7 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
         raise UserError(f"{damage[0].rstrip('.')}; nothing is left to report on: start the sweep again to write it anew")
     place = _places(rows, plan)
     if _twice(rows, place):
-        known = len(damage)
         rows = _one_row_per_run(rows, damage)
-        if len(paths) > 1 and len(damage) > known:
-            raise UserError(f"the stores {', '.join(str(path) for path in paths)} cannot be read as one: {damage[known].rstrip('.')}")
         place = _places(rows, plan)
     planned = pc.is_valid(place)
     there = np.zeros(len(plan), dtype=bool)

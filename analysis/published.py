@@ -86,9 +86,10 @@ def derived() -> tuple[Derived, ...]:
     )
 
 
-def alternatives(conditions: Mapping[str, object]) -> tuple[tuple[str, Mapping[str, object]], ...]:
-    """(suffix, conditions) of the published numbers that a place of table 1 may stand for: two where the mapping of noises is not known."""
-    if conditions.get("noise") not in UNKNOWN_OURS:
+def alternatives(table: str, conditions: Mapping[str, object]) -> tuple[tuple[str, Mapping[str, object]], ...]:
+    """(suffix, conditions) of the published numbers that a place may stand for: two where the mapping of noises is not known."""
+    said = any(quote.about.get("noise") in UNKNOWN_NOISE for quote in quotes(table))
+    if not said or conditions.get("noise") not in UNKNOWN_OURS:
         return (("", conditions),)
     return tuple((f" {kind.rpartition('_')[2]}", {**conditions, "noise": kind}) for kind in UNKNOWN_NOISE)
 

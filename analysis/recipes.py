@@ -1,7 +1,7 @@
 """What a generated file was made from, said in comments at its head, so that it can be made again and compared.
 
-A block of generated LaTeX opens with two comment lines (the recipe as JSON, the stores with their rows) and closes with one, so a block can be
-found in a paper's file that it was pasted into. No path of a machine is in it.
+A block of generated LaTeX opens with two comment lines (the recipe as JSON, the stores with their rows) and closes with one, so a block
+can be found in a paper's file that it was pasted into. No path of a machine is in it.
 """
 
 from __future__ import annotations

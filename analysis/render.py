@@ -10,7 +10,7 @@ import io
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 SPREAD = "_std"
@@ -57,34 +57,58 @@ class Table:
     titles: Mapping[int, str] = field(default_factory=dict)  # rows (by number) that open a block with a title of its own
 
 
-LATEX_ROOM = 112
-"""About so many characters of a tabular in small print fit the width of a two-column page's text."""
+@dataclass(frozen=True)
+class _Page:
+    """What fits: characters across and lines down, about, in a size of print."""
+
+    environment: str
+    across: str  # the length that the table spans
+    size: str
+    room: int
+    lines: int
+    tight: bool = False
 
 
-LATEX_ROOM_ONE = 52
-"""The same for one of its columns."""
+_PAGES = {
+    "two": (_Page("table*", "textwidth", "small", 112, 42), _Page("table*", "textwidth", "scriptsize", 160, 56, tight=True)),
+    "one": (_Page("table", "columnwidth", "footnotesize", 52, 40), _Page("table", "columnwidth", "scriptsize", 72, 44, tight=True)),
+}
+"""By width: in ordinary and in small print, for tables that would not fit a page otherwise."""
 
 
 def latex(table: Table, width: str = "two") -> str:
     """A `table*` over two columns of text, or (width="one") a `table` in one, with booktabs rules.
 
-    Needs the packages booktabs and graphicx.
-
-    Columns that do not fit the width go on in a second tabular, which repeats the first column; what is still too wide is shrunk.
+    Needs the packages booktabs and graphicx. Columns that do not fit the width go on in a second tabular, which repeats the first column;
+    what is still too wide is shrunk. What fits no page in ordinary print is set smaller, and goes on in a second float where it must.
     """
-    environment, size, room = ("table", "footnotesize", LATEX_ROOM_ONE) if width == "one" else ("table*", "small", LATEX_ROOM)
     widths = [len(_padded(column, [row[number] for row in table.rows])[0]) for number, column in enumerate(table.columns)]
-    blocks = [_latex_block(table, block, "columnwidth" if width == "one" else "textwidth") for block in _fold(table.columns, widths, room)]
-    notes = [r"  {\footnotesize\raggedright", *(f"  {escape_latex(note)}\\par" for note in table.notes), "  }"] if table.notes else []
+    page, blocks = _PAGES[width][0], _fold(table.columns, widths, _PAGES[width][0].room)
+    depth = len(table.rows) + len(table.titles) + 4
+    if depth * len(blocks) > page.lines:
+        page, blocks = _PAGES[width][1], _fold(table.columns, widths, _PAGES[width][1].room)
+    each = max(1, page.lines // depth)
+    floats = [blocks[start : start + each] for start in range(0, len(blocks), each)]
+    return "\n".join(_latex_float(table, some, page, number, len(floats)) for number, some in enumerate(floats, start=1))
+
+
+def _latex_float(table: Table, blocks: Sequence[Sequence[int]], page: _Page, number: int, of: int) -> str:
+    """One float: the first has the caption and the label, the last the notes."""
+    caption = (
+        _caption(table, "best in bold, second underlined") if number == 1 else f"{table.caption.partition('. ')[0].rstrip('.')}, continued."
+    )
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", f"{table.name}-{table.cell}") + (f"-{number}" if number > 1 else "")
     lines = [
-        rf"\begin{{{environment}}}[t]",
-        rf"  \centering\{size}",
-        rf"  \caption{{{escape_latex(_caption(table, 'best in bold, second underlined'))}}}",
-        rf"  \label{{tab:{re.sub(r'[^a-zA-Z0-9]+', '-', f'{table.name}-{table.cell}')}}}",
-        "\n  \\par\\medskip\n".join(blocks),
+        rf"\begin{{{page.environment}}}[t]",
+        rf"  \centering\{page.size}" + (r"\setlength{\tabcolsep}{3pt}" if page.tight else ""),
+        rf"  \caption{{{escape_latex(caption)}}}",
+        rf"  \label{{tab:{name}}}",
+        "\n  \\par\\medskip\n".join(_latex_block(table, block, page.across) for block in blocks),
         r"  \par\smallskip",
     ]
-    return "\n".join([*lines, *notes, rf"\end{{{environment}}}", ""])
+    small = "scriptsize" if page.tight else "footnotesize"
+    notes = [rf"  {{\{small}\raggedright", *(f"  {escape_latex(note)}\\par" for note in table.notes), "  }"]
+    return "\n".join([*lines, *(notes if table.notes and number == of else []), rf"\end{{{page.environment}}}", ""])
 
 
 def _latex_block(table: Table, block: Sequence[int], width: str) -> str:
@@ -130,6 +154,17 @@ def terminal(table: Table, width: int = 120) -> str:
     blocks = [_terminal_block(table, columns, block) for block in _fold(table.columns, [len(column[0]) for column in columns], width)]
     notes = [line for note in table.notes for line in textwrap.wrap(note, width, initial_indent="- ", subsequent_indent="  ")]
     return "\n".join([*textwrap.wrap(_caption(table, "* best, ' second"), width), "", "\n\n".join(blocks), "", *notes, ""])
+
+
+def flat(table: Table) -> Table:
+    """The table with the titles of its blocks in a first column, for forms whose rows can be sorted."""
+    if not table.titles:
+        return table
+    title, rows = "", []
+    for number, row in enumerate(table.rows):
+        title = table.titles.get(number, title)
+        rows.append((Cell(title), *row))
+    return replace(table, columns=(Column("block", "", numeric=False), *table.columns), rows=tuple(rows), titles={})
 
 
 def to_csv(tables: Sequence[Table]) -> str:

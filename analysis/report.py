@@ -31,7 +31,7 @@ from analysis.tables.corrective import corrective
 from analysis.tables.prl import prl
 from analysis.tables.prune4rel import prune4rel
 from analysis.tables.recommendation import recommendation_for_own_data
-from analysis.tables.registry import TABLES
+from analysis.tables.registry import TABLES as TABLES  # by this name for those who make reports
 from analysis.tables.robust import robust
 from analysis.tables.search import search
 from analysis.tables.spec import shipped
@@ -54,17 +54,21 @@ _FILES = {"comparison": "table"}
 
 def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
     """Writes one table in its three forms; nothing when the store has no such table. Returns the paths."""
-    recipe = recipes.Recipe(name)
-    tables = recipes.tables(recipe, results)
+    tables = tables_of(results, name)
     if not tables:
         return []
     stem = _FILES.get(name, name)
     forms = {
-        "tex": recipes.block(recipe, results, "\n".join(latex(table) for table in tables)),
+        "tex": recipes.block(recipes.Recipe(name), results, "\n".join(latex(table) for table in tables)),
         "md": "\n".join(markdown(table) for table in tables),
         "csv": to_csv(tables),
     }
     return [_write(folder / f"{stem}.{form}", partial(Path.write_text, data=text, encoding="utf-8")) for form, text in forms.items()]
+
+
+def tables_of(results: Results, name: str) -> tuple[Table, ...]:
+    """One table by its name, written in Python or described in YAML; none when the store has no such table."""
+    return recipes.tables(recipes.Recipe(name), results)
 
 
 def write_plot(results: Results, name: str, folder: Path, page: ink.Page | None = None) -> list[Path]:

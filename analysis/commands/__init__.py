@@ -32,11 +32,11 @@ COMMANDS = {
     "headline": "prints one page in words: what tuning costs, and how sure that is",
     "forecast": "prints how long jobs were said to take, and how long they took",
     "status": "prints how far the sweep is, what failed and what is missing",
-    "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
     "cell": "lists the seeds, rows and chosen settings behind the places of a table",
     "macros": "prints the main numbers as LaTeX commands, for prose",
     "lint": "compares generated LaTeX with the store; lint published: what does not agree in the published tables",
     "published": "the published numbers: published tests, published table NAME",
+    "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
     "cite": "prints a .bib file of every method, data set and noise kind that was used",
     "export": "writes every row to one file, CSV or Parquet",
 }

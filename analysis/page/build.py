@@ -18,7 +18,7 @@ from analysis.load import Results
 from analysis.page.checklist import answers
 from analysis.page.facts import Facts, facts
 from analysis.plots import ink
-from analysis.render import Cell, Column, Table, latex, markdown
+from analysis.render import Cell, Column, Table, flat, latex, markdown
 from sap_core.errors import UserError
 
 _PLOT_DPI = 160
@@ -128,9 +128,9 @@ def _duration(seconds: float) -> str:
 
 
 def _tables(results: Results, problems: list[str]) -> Iterator[ShownTable]:
-    names = ["chosen"] if results.raced else list(report.TABLES)
+    names = ["chosen"] if results.raced else [*report.papers_own(results), *report.TABLES]
     for name in names:
-        for number, table in enumerate(_caught(lambda name=name: report.TABLES[name](results), problems)):  # type: ignore[misc]
+        for number, table in enumerate(map(flat, _caught(lambda name=name: report.tables_of(results, name), problems))):  # type: ignore[misc]
             groups = tuple(Group(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
             yield ShownTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.labels import counted, method_label, span
 from analysis.load import Results
-from analysis.published import SEEDS, UNKNOWN_MAPPING, UNKNOWN_OURS
+from analysis.published import SEEDS, UNKNOWN_MAPPING
 from analysis.tables.entries import Entry, information
 from analysis.tables.grid import Grid
 from analysis.tables.notes import GAP, SHARED
@@ -138,9 +138,7 @@ def _shared(laid: Grid, blocks: Sequence[int]) -> list[str]:
 
 
 def _unknown(laid: Grid, blocks: Sequence[int]) -> bool:
-    return any(
-        b in blocks and place.conditions.get("noise") in UNKNOWN_OURS and place.published for (b, _, _), place in laid.places.items()
-    )
+    return any(b in blocks and len(place.published) > 1 for (b, _, _), place in laid.places.items())
 
 
 def _spreads(laid: Grid) -> bool:

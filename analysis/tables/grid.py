@@ -89,7 +89,7 @@ def _place(spec: Spec, finder: Finder | None, block: Line, row: Line, column: Li
     if not spec.published or row.published is False or column.published is False:
         return Place(conditions, value, found, base)
     said = {**conditions, **_extra(row), **_extra(column)}
-    kinds = alternatives(said)
+    kinds = alternatives(spec.published, said)
     told = tuple((suffix, find(spec.published, asked)) for suffix, asked in kinds)
     before = tuple(find(spec.published, {**asked, "method": VANILLA}) for _, asked in kinds) if value == "gain" else ()
     return Place(conditions, value, found, base, told, before)

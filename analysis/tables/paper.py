@@ -154,7 +154,8 @@ class _Builder:
                 continue
             # both kinds of noise whose mapping is unknown are in the average, so it does not depend on the mapping
             noise = column.where.get("noise")
-            suffix = f" {UNKNOWN_NOISE[UNKNOWN_OURS.index(str(noise))][-1]}" if sub.kind == "published" and noise in UNKNOWN_OURS else ""
+            two = sub.kind == "published" and any(len(place.published) > 1 for (_, _, at), place in self.grid.places.items() if at == c)
+            suffix = f" {UNKNOWN_NOISE[UNKNOWN_OURS.index(str(noise))][-1]}" if two else ""
             yield Sub(c, sub.kind, suffix)
 
     def _ours(self, place: Place, c: int) -> Shown:

@@ -34,7 +34,7 @@ class StoreMaker:
             "baseline_id": baseline_id, "run_id": run_id, "job_id": job_id, "kind": kind,
         }  # fmt: skip
         cell, distinct = fields.pop("cell", CELL), fields.pop("distinct", position)
-        common |= {key: fields.pop(key) for key in list(fields) if key in ("dataset", "noise", "noise_rate", "network")}
+        common |= {key: fields.pop(key) for key in list(fields) if key in ("dataset", "noise", "noise_rate", "network", "trainer")}
         if planned:
             self.plan.append(Planned(parents="", cell=cell, distinct=distinct, forecast_flops=None, **common))
         row = Row(

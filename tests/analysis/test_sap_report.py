@@ -25,7 +25,8 @@ def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
     written = sorted(path.name for path in (store / "report").iterdir())
     assert written == [
         "alpha.pdf", "alpha.png", "chosen.csv", "chosen.md", "chosen.tex", "cost.csv", "cost.md", "cost.tex",
-        "memorised.pdf", "memorised.png", "precision_gain.pdf", "precision_gain.png", "table.csv", "table.md", "table.tex",
+        "memorised.pdf", "memorised.png", "optimism.csv", "optimism.md", "optimism.tex", "precision_gain.pdf", "precision_gain.png",
+        "table.csv", "table.md", "table.tex", "tests.csv", "tests.md", "tests.tex",
         "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png", "tuning_trials.csv", "tuning_trials.pdf", "tuning_trials.png",
     ]  # fmt: skip
     assert all(str(store / "report" / name) in printed for name in written)
@@ -43,7 +44,7 @@ def test_the_same_store_gives_the_same_bytes(small, tmp_path):
 
 def test_table_forms(small, capsys):
     store = str(small.write())
-    for form, start in (("text", "Test accuracy"), ("markdown", "**Test"), ("latex", r"\begin{table*}"), ("csv", "cell,method")):
+    for form, start in (("text", "Test accuracy"), ("markdown", "**Test"), ("latex", "% sap-report made this"), ("csv", "cell,method")):
         assert main([store, "table", "comparison", "--format", form]) == 0
         assert capsys.readouterr().out.startswith(start)
     assert main([store, "cost"]) == 0
