@@ -18,7 +18,7 @@ OWN_KEYS = ("keep", "warm")
 BACKENDS = ("ray", "local")
 SAVED = ("none", "best")
 """Which corrected networks are kept as files."""
-ORDERS = ("cells", "longest")
+ORDERS = ("cells", "longest", "depth")
 TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")

@@ -78,10 +78,16 @@ def test_outputs_of_a_bf16_pass_are_float32(task):
 
 def test_tf32_is_switched_off_again_even_after_an_error():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with pytest.raises(ZeroDivisionError), Speed("tf32").arithmetic():
-        assert torch.backends.cuda.matmul.allow_tf32
-        assert torch.backends.cudnn.allow_tf32
-        raise ZeroDivisionError
+    inside = []
+
+    def failing():
+        with Speed("tf32").arithmetic():
+            inside.extend([torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert inside == [True, True]
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
@@ -134,7 +140,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(task, toys):
 def test_what_cannot_be_had_is_refused(toys, trainer, sentence):
     task = toys.make_task()
     if isinstance(trainer, PRL_G):
-        task = replace(task, build=lambda which: toys.GroupNormNet())
+        task = replace(task, build=lambda which: toys.GroupNormNet(4))
     with pytest.raises(UserError, match=sentence):
         trainer.fit(task, PlainRun())
 
