@@ -18,7 +18,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -88,13 +88,21 @@ def descend(learner: Learner, speed: Speed, batches: Iterator[Batch]) -> None:
             learner.descend(learner.loss(learner.forward(batch.inputs), batch.labels), len(batch.labels))
 
 
-def plain_descend(
-    model: nn.Module, optimiser: torch.optim.Optimizer, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device
-) -> None:
-    for inputs, labels in batches:
-        optimiser.zero_grad()
-        functional.cross_entropy(model(inputs.to(device)), labels.to(device)).backward()
-        optimiser.step()
+def plain_loop(network: type[nn.Module], loader: Iterable[tuple[Tensor, Tensor]], steps: int, clock: Clock) -> float:
+    """Seconds of `steps` steps of the loop that everybody writes, after one to warm up."""
+    device = clock.device
+    model = network(num_outputs=10, input_shape=(3, 32, 32)).to(device).train()
+    optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    batches = itertools.islice(loader, steps + 1)
+
+    def descend_on(some: Iterable[tuple[Tensor, Tensor]]) -> None:
+        for inputs, labels in some:
+            optimiser.zero_grad()
+            functional.cross_entropy(model(inputs.to(device)), labels.to(device)).backward()
+            optimiser.step()
+
+    descend_on(itertools.islice(batches, 1))
+    return clock.seconds(lambda: descend_on(batches))
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
@@ -185,11 +193,7 @@ def main() -> None:
         for option in ("float32", "bf16 channels_last fused"):
             whole = per_image[option] + ours_per_image
             print(f"  pipeline's share of a loop in {option}: {100 * ours_per_image / whole:.1f} %")
-        model = NETWORKS[name](num_outputs=10, input_shape=(3, 32, 32)).to(device).train()
-        optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
-        plain_batches = itertools.islice(loader, steps + 1)
-        plain_descend(model, optimiser, itertools.islice(plain_batches, 1), device)
-        loop = clock.seconds(lambda: plain_descend(model, optimiser, plain_batches, device)) / (batch * steps)
+        loop = plain_loop(NETWORKS[name], loader, steps, clock) / (batch * steps)
         print(f"  whole loop, plain DataLoader and float32: {1 / loop:.0f} images/s (its pipeline alone {1 / plain_per_image:.0f})")
         for option, each in per_image.items():
             print(f"  whole loop, ours in {option}: {1 / (each + ours_per_image):.0f} images/s, x{loop / (each + ours_per_image):.2f}")

@@ -1,7 +1,8 @@
-"""Which job next: parents first, then by one of two orders; no barrier between kinds. Shared by all backends.
+"""Which job next: parents first, then by one of three orders; no barrier between kinds. Shared by all backends.
 
 `cells` keeps to the plan, and a cell's seed begins when every job of its seed before has ended, failed ones included: a first whole result
 of each cell comes as soon as it can. Workers that find nothing to do in one cell take another cell's jobs.
+`depth` is `cells`, but all seeds of a cell come before the next cell: for limited time, where whole cells count.
 `longest` starts the job with the most arithmetic on it and below it, whatever its seed: no worker idles at the end over one long job.
 """
 
@@ -74,6 +75,8 @@ class Schedule:
         lost = _lost(mine, finished, artifacts)
         finished = {job_id: status for job_id, status in finished.items() if job_id not in lost}
         waiting = {job_id: job for job_id, job in mine.items() if job_id not in finished}
+        if order == "depth":
+            waiting = _deep(waiting, mine.values())
         done = {job_id for job_id, status in finished.items() if status == "ok"}
         failed = {job_id: "failed in earlier starts" for job_id, status in finished.items() if status != "ok" and job_id in mine}
         return cls(waiting, done, failed, order == "longest", _places(mine.values()), lost)
@@ -205,6 +208,13 @@ def _places(jobs: Iterable[Job]) -> dict[int, int]:
     for job in jobs:
         seeds.setdefault(job.labels["seed"], len(seeds))
     return seeds
+
+
+def _deep(waiting: Mapping[str, Job], jobs: Iterable[Job]) -> dict[str, Job]:
+    """Cell by cell, and in a cell seed by seed. A parent's cells hold its children's, so it stays before them."""
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(job.labels["seed"] for job in jobs))}
+    first = sorted(waiting.values(), key=lambda job: (min(job.cells, default=0), seeds[job.labels["seed"]]))
+    return {job.job_id: job for job in first}
 
 
 def _chains(jobs: Iterable[Job]) -> dict[str, float]:

@@ -22,7 +22,7 @@ SAVED = ("none", "best")
 """Which corrected networks are kept as files."""
 KINDS = ("train", "select", "tune", "search")
 """Kinds of jobs."""
-ORDERS = ("cells", "longest")
+ORDERS = ("cells", "longest", "depth")
 TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import torch
@@ -37,7 +38,7 @@ class TensorPixels:
         return len(self.tensor)
 
     def fetch(self, index: Tensor) -> Tensor:
-        return self.tensor[index.to(self.tensor.device)]
+        return self.tensor.index_select(0, index.to(self.tensor.device))
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,32 @@ class Preprocess:
 
     def normalise(self, inputs: Tensor) -> Tensor:
         """uint8 (B, C, H, W) to standardised float32; floats are standardised as they are."""
-        values = inputs.to(torch.float32) / 255 if inputs.dtype == torch.uint8 else inputs
+        values = inputs.to(torch.float32).div_(255) if inputs.dtype == torch.uint8 else inputs
         if not self.mean:
             return values
         shape = (1, -1) + (1,) * (values.ndim - 2)
-        mean = torch.tensor(self.mean, dtype=values.dtype, device=values.device).reshape(shape)
-        std = torch.tensor(self.std, dtype=values.dtype, device=values.device).reshape(shape)
-        return (values - mean) / std
+        mean, std = (_constants(numbers, values.dtype, values.device).reshape(shape) for numbers in (self.mean, self.std))
+        return (values - mean).div_(std)
+
+
+@lru_cache(maxsize=64)
+def _constants(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept on the device: made anew, they would make every batch wait for a copy."""
+    return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     """Mirrors the images where `flip`, pads with zeros and cuts each back to its size at (top, left): (B, C, H, W) as given."""
-    count, _, height, width = images.shape
-    images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
     if padding == 0:
-        return images
+        return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
+    count, channels, height, width = images.shape
     padded = functional.pad(images, (padding,) * 4)
-    rows = (top.view(-1, 1) + torch.arange(height, device=images.device)).view(count, 1, height, 1)
-    columns = (left.view(-1, 1) + torch.arange(width, device=images.device)).view(count, 1, 1, width)
-    samples = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
-    channels = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
-    return padded[samples, channels, rows, columns]
+    across = width + 2 * padding
+    rows = top.view(-1, 1) + torch.arange(height, device=images.device)
+    columns = left.view(-1, 1) + torch.arange(width, device=images.device)
+    columns = torch.where(flip.view(-1, 1), across - 1 - columns, columns)  # the mirrored image's column, in the image as it is
+    pixel = (rows.view(count, height, 1) * across + columns.view(count, 1, width)).view(count, 1, -1)
+    return padded.view(count, channels, -1).gather(2, pixel.expand(-1, channels, -1)).view(images.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,18 +111,24 @@ class SampleView:
         if size < 1:
             raise ValueError(f"batch size {size} must be at least 1")
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        tables = [_augmentation_table(self, rng, number) for number in range(views.count("augmented"))]
+        tables = [_moved(_augmentation_table(self, rng, number), self.device) for number in range(views.count("augmented"))]
+        resident = isinstance(self.pixels, TensorPixels)
+        where = (self.index.to(self.device) if resident else self.index)[order.to(self.device) if resident else order]  # once an epoch
+        labels = self.labels.to(self.device)[order.to(self.device)]
+        start = 0
         strongly = _strong(self, rng) if "strong" in views else None
         for which in cut(order, size):
-            index = self.index[which]
-            pixels = self.pixels.fetch(index).to(self.device)
+            index, place = self.index[which], where[start : start + len(which)]
+            given = labels[start : start + len(which)]
+            start += len(which)
+            pixels = self.pixels.fetch(place).to(self.device)
             plain = self.preprocess.normalise(pixels)
             augmented = iter(
-                [plain if table is None else self.preprocess.normalise(_weakly(self, pixels, index, table)) for table in tables]
+                [plain if table is None else self.preprocess.normalise(_weakly(self, pixels, place, table)) for table in tables]
             )
             strong_view = None if strongly is None else strongly(pixels, index)
             made = [next(augmented) if view == "augmented" else strong_view if view == "strong" else plain for view in views]
-            yield Batch(tuple(view for view in made if view is not None), self.labels[which].to(self.device), index)
+            yield Batch(tuple(view for view in made if view is not None), given, index)
 
 
 def how_many(n: Amount, there: int) -> int:
@@ -142,9 +154,14 @@ def batch_sizes(count: int, size: int) -> list[int]:
 Table = tuple[Tensor, Tensor, Tensor]
 
 
+def _moved(table: Table | None, device: torch.device) -> Table | None:
+    """To the device in one go, so that no batch has to wait for its part."""
+    return None if table is None else (table[0].to(device), table[1].to(device), table[2].to(device))
+
+
 def _weakly(samples: SampleView, pixels: Tensor, index: Tensor, table: Table) -> Tensor:
     """Flipped and cropped as the recipe says."""
-    flip, top, left = (column[index].to(pixels.device) for column in table)
+    flip, top, left = (column[index.to(column.device)].to(pixels.device) for column in table)
     padding = samples.preprocess.padding if samples.preprocess.augment == "crop_flip" else 0
     return flip_and_crop(pixels, flip, top, left, padding)
 

@@ -78,10 +78,16 @@ def test_outputs_of_a_bf16_pass_are_float32(task):
 
 def test_tf32_is_switched_off_again_even_after_an_error():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with pytest.raises(ZeroDivisionError), Speed("tf32").arithmetic():
-        assert torch.backends.cuda.matmul.allow_tf32
-        assert torch.backends.cudnn.allow_tf32
-        raise ZeroDivisionError
+    inside = []
+
+    def failing():
+        with Speed("tf32").arithmetic():
+            inside.extend([torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert inside == [True, True]
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
@@ -134,7 +140,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(task, toys):
 def test_what_cannot_be_had_is_refused(toys, trainer, sentence):
     task = toys.make_task()
     if isinstance(trainer, PRL_G):
-        task = replace(task, build=lambda which: toys.GroupNormNet())
+        task = replace(task, build=lambda which: toys.GroupNormNet(4))
     with pytest.raises(UserError, match=sentence):
         trainer.fit(task, PlainRun())
 
@@ -151,3 +157,41 @@ def test_a_compiled_network_learns_the_same(task):
     compiled, _ = weights(replace(SHORT, compile="compile"), task)
     assert distance(compiled, plain) < 1e-4
     assert compiled.keys() == plain.keys()
+
+
+def test_recording_leaves_no_trace_and_short_batches_run_as_they_are(task, monkeypatch):
+    """What surrounds a CUDA graph, with recording stood in for by running the pass, as recording does."""
+    recorded, states = [], []
+
+    def record(callable_, sample):
+        for _ in range(3):  # moves running statistics and the generator, as warming up does
+            callable_(*sample).sum().backward()
+            torch.rand(3)
+        recorded.append(sample[0].shape)
+        return callable_
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: (states.append(state), torch.set_rng_state(state)))
+    model = task.build(0).train()
+    call = forward_of(model, Speed(compile="graphs"), 16)
+    full, short = (next(task.train.batches(size)).inputs for size in (16, 5))
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    call(short)
+    assert not recorded
+    model.load_state_dict({**model.state_dict(), **before})
+    generator = torch.get_rng_state()
+    wanted = task.build(0).train()
+    wanted(full)
+    assert torch.equal(call(full), task.build(0).train()(full))
+    call(full)
+    wanted(full)
+    assert recorded == [full.shape], "once"
+    assert torch.equal(torch.get_rng_state(), generator)
+    for name, value in wanted.named_buffers():
+        torch.testing.assert_close(dict(model.named_buffers())[name], value, rtol=0, atol=0)
+    with torch.no_grad():
+        call(full)
+    model.eval()
+    call(full)
+    assert recorded == [full.shape]
