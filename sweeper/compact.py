@@ -79,7 +79,7 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], most: int, prob
     again = {there[job_id] for job_id in singles if job_id in there}
     sizes = {path: len(jobs_in(path)) for path in set(there.values())}
     open_ones = sorted(path for path, size in sizes.items() if size < most or path in again)
-    if not singles or (len(singles) == 1 and not open_ones and most > 1):
+    if len(singles) + len(open_ones) < 2:
         return
     tables: dict[str, list[pa.Table]] = {}
     sources: dict[str, list[Path]] = {}
