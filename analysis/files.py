@@ -41,25 +41,22 @@ def read_folder(
     """The readable files of a folder as one table, in the order of their names; what cannot be read becomes a sentence in `problems`.
 
     Temporary files start with a dot and are passed over, and so is what a job left when it failed once its complete rows are there. A file
-    that goes while we read was merged into another one, so the folder is listed until nothing new is found.
+    that goes while we read was merged into another (`sap-sweep compact`), which was there before: the folder is listed again, and what was
+    read from both is dropped by run later.
     """
     wanted = None if columns is None else frozenset(columns)
-    tables = [projected(record, wanted).empty_table()]
-    read: set[str] = set()
-    with ThreadPoolExecutor() as pool:  # Arrow reads without the interpreter's lock
-        while todo := sorted(_names(folder) - read):
-            read |= set(todo)
-            for result in pool.map(lambda name: _read_or_say(folder / name, record, wanted, where), todo):
-                if isinstance(result, str):
-                    problems.append(result)
-                elif result is not None:
-                    tables.append(result)
+    tables, done, before, again = [projected(record, wanted).empty_table()], set[str](), [""], True
+    while again:
+        names = {path.name for path in folder.glob("[!.]*.parquet")}
+        superseded = {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
+        left = sorted(names - superseded - done)
+        with ThreadPoolExecutor() as pool:  # Arrow reads without the interpreter's lock
+            read = list(pool.map(lambda name: _read_or_say(folder / name, record, wanted, where), left))
+        done.update(name for name, result in zip(left, read, strict=True) if result is not None)
+        again, before = any(result is None for result in read) and left != before, left
+        problems += [result for result in read if isinstance(result, str)]
+        tables += [result for result in read if isinstance(result, pa.Table)]
     return pa.concat_tables(tables)
-
-
-def _names(folder: Path) -> set[str]:
-    names = {path.name for path in folder.glob("[!.]*.parquet")}
-    return names - {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
 
 
 def read_file(path: Path, record: type, columns: frozenset[str] | None = None, where: Where | None = None) -> pa.Table:

@@ -38,6 +38,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep import DIR                      takes what that has made into a store
   sap-sweep rerun results/demo RUN_ID       repeat one row here and say whether it comes out the same
   sap-sweep track results/demo              mirrors a store to W&B afterwards; tracking=wandb does it while the sweep runs
+  sap-sweep compact results/table1          few large files instead of one per job, while sweeps and readers go on
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -153,7 +154,22 @@ def _track(words: list[str]) -> int:
     return track(words)
 
 
-_WORDS = {"list": _list, "check": _check, "prepare": _prepare, "import": _import, "replay": _replay, "rerun": _rerun, "track": _track}
+def _compact(words: list[str]) -> int:
+    from sweeper.compact import main as compact
+
+    return compact(words)
+
+
+_WORDS = {
+    "list": _list,
+    "check": _check,
+    "prepare": _prepare,
+    "import": _import,
+    "replay": _replay,
+    "rerun": _rerun,
+    "track": _track,
+    "compact": _compact,
+}
 """What the first word may be, other than an override; each loads what it needs and no more."""
 
 

@@ -155,8 +155,10 @@ def _forecast(plan: Plan, composed: Composed, places: Places, store: Store) -> P
 
 def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, plan: Plan) -> int:
     """Runs those of the jobs that the store does not hold."""
-    from sweeper.execute import fail
+    from sweeper.claims import own_claims
+    from sweeper.execute import Folders, fail, tidy_up
     from sweeper.pace import seconds_by_job
+    from sweeper.parts import retrained
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
@@ -167,15 +169,15 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, plan
     held = total - sum(len(job.runs) for job in pending)
     print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
     _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
-    with (
-        _terminated_as_interrupt(),
-        Progress(
-            pending, total, held, store.logs / "sweep.log", seconds_by_job(plan.rows), max(1, min(_workers(config.backend), len(pending)))
-        ) as progress,
-    ):
+    if line := retrained(schedule.again):
+        print(line, file=sys.stderr)
+    workers = max(1, min(_workers(config.backend), len(pending)))
+    progress = Progress(pending, total, held, store.logs / "sweep.log", seconds_by_job(plan.rows), workers)
+    with _terminated_as_interrupt(), progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, places, len(pending)).run(schedule, progress.report)
+    tidy_up(jobs, Folders(places.data, places.store, places.artifacts), own_claims())
     failed = len(schedule.failed)
     if failed:
         who = "1 job" if failed == 1 else f"{failed} jobs"

@@ -193,16 +193,15 @@ def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int,
             log.info("%s", _TAKEN)
             return Result(job.job_id, "elsewhere", error=_TAKEN)
         if work.failure:
-            log.error("%s", work.failure.traceback)
+            log.error("%s: %s", work.failure.kind, work.failure.error)
+            for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
+                log.error("  %s", line)
         short = next((row for row in rows if row.error_kind == "oom"), None)
         if short is not None:
             free_memory(place.device)
             if crowded is not None and 0 < job.resources["gpus"] < 1:
                 log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
                 return Result(job.job_id, "crowded", error=short.error, error_kind="oom")
-            log.error("%s: %s", work.failure.kind, work.failure.error)
-            for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
-                log.error("  %s", line)
         if not held or work.failure:
             store.write_series(job.job_id, work.points)
             store.write_rows(rows)

@@ -116,8 +116,8 @@ def retrained(job_ids: frozenset[str]) -> str | None:
     if not job_ids:
         return None
     names = ", ".join(sorted(job_ids)[:3]) + (", ..." if len(job_ids) > 3 else "")
-    what = "the checkpoint of 1 job is" if len(job_ids) == 1 else f"the checkpoints of {len(job_ids)} jobs are"
-    return f"{what} gone and made again first, because jobs that are still to run read them ({names}); stored rows stay as they are"
+    what, them = ("the checkpoint of 1 job is", "it") if len(job_ids) == 1 else (f"the checkpoints of {len(job_ids)} jobs are", "them")
+    return f"{what} gone and made again first, because jobs that are still to run read {them} ({names}); stored rows stay as they are"
 
 
 def _number(only: str) -> tuple[int, int]:
