@@ -113,6 +113,13 @@ await() {
 
 # Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script.
 again() {
+    local name
+    for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
+        if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
+            say "cancelled: what was finished is stored"
+            exit 0
+        fi
+    done
     case "$(scontrol show job --oneliner "$SLURM_JOB_ID" 2> /dev/null)" in
         *JobState=CANCELLED*) say "cancelled: what was finished is stored"; exit 0 ;;
     esac
@@ -124,4 +131,5 @@ again() {
     fi
 }
 """
-"""Bash functions for scripts that end when they are told to, and go on after a requeue. `workers` holds process ids."""
+"""Bash functions for scripts that end when they are told to, and go on after a requeue. `workers` holds process ids, `cancelled` the folder
+in which `sap-slurm cancel` notes jobs (STORE/slurm/cancelled)."""
