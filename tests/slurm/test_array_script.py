@@ -55,7 +55,10 @@ class Node:
         self.bin.mkdir(parents=True)
         (folder / "results" / "logs").mkdir(parents=True)
         self.program("python", f'printf "%s\\0" "$@" >> {shlex.quote(str(folder))}/words; echo >> {shlex.quote(str(folder))}/words\n{does}')
-        self.program("scontrol", f'echo "$@" >> {shlex.quote(str(folder))}/scontrol; echo JobState={state}; [ "$1" != requeue ] || exit 1')
+        self.program(
+            "scontrol",
+            f'echo "$@" >> {shlex.quote(str(folder))}/scontrol; echo JobState={state}; echo "   StdOut={folder}/log"; [ "$1" != requeue ] || exit 1',
+        )
         self.environment = {
             "PATH": f"{self.bin}:{os.environ['PATH']}", "SLURM_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "11",
             "HOME": "/nowhere", "USER": "me",
@@ -131,7 +134,17 @@ def test_the_programs_exit_code_is_the_jobs(tmp_path, code):
     assert node.start(Cluster()).wait(30) == code
 
 
-@pytest.mark.parametrize(("sent", "state", "requeues"), [("USR1", "RUNNING", 1), ("TERM", "RUNNING", 1), ("TERM", "CANCELLED", 0)])
+@pytest.mark.parametrize(
+    ("sent", "state", "requeues"),
+    [
+        ("USR1", "RUNNING Reason=None", 1),
+        ("TERM", "RUNNING Reason=None", 1),
+        ("TERM", "CANCELLED Reason=None", 0),
+        ("TERM", "COMPLETING Reason=None", 0),  # scancel, or a requeue that somebody asked for
+        ("TERM", "COMPLETING Reason=TimeLimit", 1),
+        ("TERM", "COMPLETING Reason=Preempted", 1),
+    ],
+)
 def test_a_signal_reaches_the_programs_and_then_the_job_asks_for_a_requeue(tmp_path, sent, state, requeues):
     does = f"""
 case "$*" in *attempt\\ begin*) exit 0 ;; *attempt\\ end*) exit 1 ;; esac
@@ -139,6 +152,9 @@ trap 'echo stored >> {tmp_path}/stored; exit 130' TERM
 echo up >> {tmp_path}/up
 while :; do sleep 0.05; done"""
     node = Node(tmp_path / "node", does, state)
+    (node.folder / "log").write_text(
+        f"error: *** JOB 12 ON n1 CANCELLED AT now{' DUE TO PREEMPTION' if 'Preempted' in state else ''} ***\n"
+    )
     process = node.start(Cluster(processes=2))
     for _ in range(400):
         if (tmp_path / "up").exists() and (tmp_path / "up").read_text().count("up") == 2:

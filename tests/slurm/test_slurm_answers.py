@@ -41,7 +41,10 @@ def submission(job="7", **more):
 
 
 def test_squeue_lines():
-    lines = "7_0|RUNNING|None|1-02:03:04|2-00:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|2-00:00:00|N/A|\nbroken\n 8|COMPLETED|None|INVALID|10:00|N/A|n1\n"
+    lines = (
+        "7_0|RUNNING|None|1-02:03:04|2-00:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|2-00:00:00|N/A|\nbroken\n"
+        " 8|COMPLETED|None|INVALID|10:00|N/A|n1\n"
+    )
     first, second, third = read_queue(lines)
     assert first == Queued("7_0", "RUNNING", "None", 93784, "2-00:00:00", "2026-11-29T10:00:00", "n3")
     assert (first.runs, first.waits, second.runs, second.waits, third.runs, third.waits) == (True, False, False, True, False, False)
@@ -137,10 +140,12 @@ def test_status_says_everything():
         "7_0|RUNNING|None|10:00|1:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|1:00:00|2026-11-29T12:00:00|\n"
         "7_2|PENDING|Resources|0:00|1:00:00|2026-11-29T11:00:00|\n7_3|FAILED|NonZeroExitCode|1:00|1:00:00|N/A|n1\n"
     )
+    first = [{"node": "n1", "begin": 0, "end": 3000, "code": 0}, {"node": "n3", "begin": 9400, "end": None, "code": None}]
+    other = [{"node": "n1", "begin": 0, "end": None, "code": None, "heard": 3600}]
     attempts = [
-        Attempts("7_0", "c", gpus=1, cpus=4, starts=3, spans=[{"node": "n1", "begin": 0, "end": 3000, "code": 0}, {"node": "n3", "begin": 9400, "end": None, "code": None}]),
-        Attempts("7_3", "c", gpus=1, cpus=4, starts=1, stopped="3 starts in a row", spans=[{"node": "n1", "begin": 0, "end": None, "code": None, "heard": 3600}]),
-    ]  # fmt: skip
+        Attempts("7_0", "c", gpus=1, cpus=4, starts=3, spans=first),
+        Attempts("7_3", "c", gpus=1, cpus=4, starts=1, stopped="3 starts in a row", spans=other),
+    ]
     said = text("results/x", counts, [submission(flops_before=4.0)], queued, attempts, ["hint: wait"], 10000.0)
     assert said.splitlines()[0] == "results/x: 3 of 12 jobs done, 1 failed, 8 to do"
     for line in (
