@@ -45,6 +45,7 @@ def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
             *opening(cluster, sweep),
             "",
             AGAIN,
+            f"cancelled={quoted([sweep.store / 'slurm' / 'cancelled'])}",
             f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
             "",
             'while [ -z "$asked" ]; do',
