@@ -105,6 +105,9 @@ def test_a_ray_sweep_survives_everything_and_disturbs_nobody(make_slurm, sweep):
             lines = slurm.call("squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%i %N").splitlines()
             return [line.split()[0] for line in lines if line.split()[-1] == node and line.split()[0].split(".")[1].isdigit()]
 
+        def raylets(address):
+            return [pid for pid in processes(slurm, run, "raylet/raylet") if f"--node_ip_address={address}" in _line(pid)]
+
         goes_on()
         slurm.wait(lambda: begun_epochs(other) >= 1, 180, f"the other sweep: {log_of(other)}")
         neighbours = processes(slurm, other, "raylet/raylet")
@@ -114,8 +117,9 @@ def test_a_ray_sweep_survives_everything_and_disturbs_nobody(make_slurm, sweep):
         (step,) = steps_on("n2")
         interrupt(lambda: slurm.call("scancel", step))
         interrupt(lambda: kill(processes(slurm, run, "sweeper.ray_plan")))
-        head = next(pid for pid in processes(slurm, run, "raylet/raylet") if "--node_ip_address=127.0.0.12" in _line(pid))
-        interrupt(lambda: kill([head]))
+        for address in ("127.0.0.12", "127.0.0.11"):  # of the second node, which starts Ray again, and of the first, the head
+            slurm.wait(lambda address=address: raylets(address), 120, f"Ray on {address}: {log_of(run)}")
+            interrupt(lambda address=address: kill(raylets(address)))
         assert "RAY_AUTH_TOKEN" not in "".join(path.read_text(errors="replace") for path in run.store.rglob("*") if path.is_file())
         assert processes(slurm, other, "raylet/raylet") in (neighbours, [])  # untouched by all that, or at its end
         interrupt(lambda: slurm.call("scancel", "--batch", "--signal=USR1", job))  # as Slurm does before the time limit

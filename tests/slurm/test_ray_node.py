@@ -15,7 +15,7 @@ from slurm import ray_job, ray_node
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
 
-SWEEP = Sweep("mine", Path("/disk/it's mine"), Path("/data"), Path("/art"), Path("/home/me/a b"), "/venv/bin/python", Path("/disk/p.jsonl"))
+SWEEP = Sweep("mine", Path("/disk/my store"), Path("/data"), Path("/art"), Path("/home/me/a b"), "/venv/bin/python", Path("/disk/p.jsonl"))
 
 
 def test_an_address_is_taken_as_slurm_says_it():
