@@ -33,8 +33,9 @@ def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
     processes = cluster.processes
     worker: Sequence[object] = [
         "-m", "sweeper.execute", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
-        "--device", sweep.device, "--order", sweep.order, "--device-jobs", processes,
+        "--order", sweep.order, "--device-jobs", -(-processes // max(1, cluster.gpus)), "--idle", cluster.idle_seconds,
     ]  # fmt: skip
+    device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device
     attempt = [sweep.plan, "--store", sweep.store, "--artifacts", sweep.artifacts]
     return "\n".join(
         [
@@ -44,6 +45,7 @@ def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
             *opening(cluster, sweep),
             "",
             AGAIN,
+            f"cancelled={quoted([sweep.store / 'slurm' / 'cancelled'])}",
             f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
             "",
             'while [ -z "$asked" ]; do',
@@ -53,7 +55,7 @@ def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
             '    [ -z "$asked" ] || break',
             "    workers=()",
             f"    for ((k = 1; k <= {processes}; k++)); do",
-            f'        "${{run[@]}}" {quoted(worker)} \\',
+            f'        "${{run[@]}}" {quoted(worker)} --device {device} \\',
             f'            --only "$((({part.first} + SLURM_ARRAY_TASK_ID) * {processes} + k))/{part.total * processes}" &',
             "        workers+=($!)",
             "    done",

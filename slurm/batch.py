@@ -111,10 +111,25 @@ await() {
     done
 }
 
-# Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script.
+# Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script. A job that Slurm is ending (COMPLETING) was
+# cancelled, or is requeued by Slurm itself, unless the time limit or a preemption that cancels ended it: of that the log tells.
 again() {
-    case "$(scontrol show job --oneliner "$SLURM_JOB_ID" 2> /dev/null)" in
-        *JobState=CANCELLED*) say "cancelled: what was finished is stored"; exit 0 ;;
+    local name state
+    for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
+        if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
+            say "cancelled: what was finished is stored"
+            exit 0
+        fi
+    done
+    state=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null)
+    case $state in
+        *Reason=TimeLimit*) ;;
+        *JobState=CANCELLED* | *JobState=COMPLETING*)
+            if ! tail -n 9 "$(sed -n 's/^ *StdOut=//p' <<< "$state")" 2> /dev/null | grep -q 'DUE TO PREEMPTION'; then
+                say "Slurm ends this job, or starts it again, by itself: what was finished is stored"
+                exit 0
+            fi
+            ;;
     esac
     say "asks for a requeue, to go on where it was"
     if scontrol requeue "$SLURM_JOB_ID"; then
@@ -124,4 +139,5 @@ again() {
     fi
 }
 """
-"""Bash functions for scripts that end when they are told to, and go on after a requeue. `workers` holds process ids."""
+"""Bash functions for scripts that end when they are told to, and go on after a requeue. `workers` holds process ids, `cancelled` the folder
+in which `sap-slurm cancel` notes jobs (STORE/slurm/cancelled)."""

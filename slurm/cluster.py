@@ -53,6 +53,7 @@ class Cluster:
     tasks: int = 4
     concurrent: int | None = None
     processes: int = 1
+    idle_seconds: int = 600
     max_array: int | None = None
     max_submit: int | None = None
     warning_seconds: int = 120
@@ -73,7 +74,7 @@ class Cluster:
         self._match("memory", _MEMORY, "a number with K, M, G or T, as in 64G")
         self._match("time", _TIME, "minutes, H:MM:SS or D-HH:MM:SS, as in 1-00:00:00")
         self._match("scratch", _PLACE, "an absolute path or $VARIABLE, as in /scratch/$USER")
-        counts = ("cpus", "nodes", "tasks", "processes", "concurrent", "max_array", "max_submit", "max_restarts")
+        counts = ("cpus", "nodes", "tasks", "processes", "concurrent", "max_array", "max_submit", "max_restarts", "idle_seconds")
         at_least(f"cluster {self.name}", 1, **{key: getattr(self, key) for key in counts})
         at_least(f"cluster {self.name}", 0, gpus=self.gpus)
         at_least(f"cluster {self.name}", 10, warning_seconds=self.warning_seconds)
@@ -81,6 +82,11 @@ class Cluster:
             raise UserError(
                 f"cluster {self.name}: warning_seconds={self.warning_seconds} leaves nothing of time={self.time}; make the time longer, or "
                 "the warning shorter"
+            )
+        if self.mode == "array" and self.gpus > self.processes:
+            raise UserError(
+                f"cluster {self.name}: processes={self.processes} leaves some of a task's gpus={self.gpus} idle, as a program "
+                f"uses one; set processes={self.gpus} or gpus=1"
             )
         if self.gpu_type and not self.gpus:
             raise UserError(f"cluster {self.name}: gpu_type={self.gpu_type} without gpus; say how many, as in gpus: 1")

@@ -19,6 +19,8 @@ from sweeper.store import Store
 if TYPE_CHECKING:
     from sweeper.jobs import Job
 
+CONFIG_DIR = "--config-dir"
+
 _SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credential)s?$")
 """Names of environment variables whose content is nobody's business."""
 
@@ -55,7 +57,7 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
     composed = _compose(arguments)
     only = parse_only(composed.config.only)
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
-    places, words = _places(composed.config), tuple(word for word in arguments if not word.startswith("paths."))
+    places, words = _places(composed.config), _without_folders(arguments)
     if not write:
         _check(composed)
         return Frozen(
@@ -116,6 +118,8 @@ def differences(store: Path, words: Sequence[str]) -> list[str]:
     """What the same words would configure otherwise today than what is frozen: `KEY: then -> now`, or why that cannot be told."""
     from omegaconf import OmegaConf
 
+    if CONFIG_DIR in words:
+        return ["it was frozen with a --config-dir, which the store does not name: freeze it from its experiment to see"]
     try:
         now = _flat(_compose(words).raw)
     except UserError as error:
@@ -140,6 +144,17 @@ def folders(arguments: Sequence[str], name: str) -> Places:
                 raise UserError(f"'{word}' names no folder; allowed: {', '.join(f'paths.{known}=DIR' for known in paths)}")
             paths[key.removeprefix("paths.")] = value
     return Places(*((HOME / paths[key]).resolve() for key in ("data", "results", "artifacts")))
+
+
+def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The words without `paths.*`, and `--config-dir` without its folder: a store is moved, and holds no path of any machine."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] == CONFIG_DIR and "=" not in word and not word.startswith("-"):
+            continue
+        if not word.startswith("paths."):
+            words.append(CONFIG_DIR if word.startswith(("--config-dir", "-cd")) else word)
+    return tuple(words)
 
 
 def refuse_secrets(texts: Mapping[str, str]) -> None:

@@ -1,0 +1,201 @@
+"""The batch script of an array: its text, and what bash makes of it with programs that only take notes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sap_core.errors import UserError
+from slurm.array_job import Part, parts, text
+from slurm.batch import Sweep
+from slurm.check import text as check_text
+from slurm.cluster import Cluster
+from slurm.script import scripts, text_of
+
+GOLDEN = Path(__file__).parent / "golden" / "array.sh"
+NASTY = ["a b", "$(touch owned)", "`touch owned`", "x;touch owned", "$HOME", "&", "*", "a%j"]
+
+
+def sweep(folder: Path, python: str = "/home/me/venv/bin/python") -> Sweep:
+    return Sweep("table1", folder / "results", folder / "data", folder / "artifacts", folder, python, folder / "results/slurm/plan-1.jsonl")
+
+
+def test_the_whole_text():
+    cluster = Cluster(
+        "mine", partition="long", account="lab", qos="high", constraint="a100|h100", gpus=2, gpu_type="a100", cpus=8, memory="64G",
+        time="1-00:00:00", tasks=8, concurrent=4, processes=4, container="apptainer exec --nv /images/sap.sif", scratch="/scratch/$USER",
+        setup=("module load cuda/12.4",), sbatch=("--exclude=n17",),
+    )  # fmt: skip
+    assert text(cluster, sweep(Path("/home/me/sap sweep")), Part(4, 8, 16)) == GOLDEN.read_text()
+    assert subprocess.run(["bash", "-n"], input=GOLDEN.read_text(), text=True, check=False).returncode == 0
+
+
+@given(st.integers(1, 40), st.none() | st.integers(1, 12), st.none() | st.integers(1, 50), st.none() | st.integers(1, 12))
+def test_parts_cover_every_task_once_within_the_limits(tasks, max_array, max_submit, limit_of_cluster):
+    found = parts(Cluster(tasks=tasks, max_array=max_array, max_submit=max_submit), limit_of_cluster)
+    total = min(tasks, max_submit or tasks)
+    assert [number for part in found for number in range(part.first, part.first + part.count)] == list(range(total))
+    assert all(part.count <= (max_array or limit_of_cluster or total) and part.total == total for part in found)
+
+
+class Node:
+    """A compute node of programs that take notes: `python` says what it was called with and does what `does` says."""
+
+    def __init__(self, folder: Path, does: str, state: str = "RUNNING") -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        (folder / "results" / "logs").mkdir(parents=True)
+        self.program("python", f'printf "%s\\0" "$@" >> {shlex.quote(str(folder))}/words; echo >> {shlex.quote(str(folder))}/words\n{does}')
+        self.program(
+            "scontrol",
+            f'echo "$@" >> {shlex.quote(str(folder))}/scontrol; echo JobState={state}; echo "   StdOut={folder}/log"; [ "$1" != requeue ] || exit 1',
+        )
+        self.environment = {
+            "PATH": f"{self.bin}:{os.environ['PATH']}", "SLURM_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "11",
+            "HOME": "/nowhere", "USER": "me",
+        }  # fmt: skip
+
+    def program(self, name: str, lines: str) -> None:
+        path = self.bin / name
+        path.write_text(f"#!/usr/bin/env bash\n{lines}\n")
+        path.chmod(0o755)
+
+    def start(self, cluster: Cluster, part: Part | None = None) -> subprocess.Popen[str]:
+        (self.folder / "job.sh").write_text(text(cluster, sweep(self.folder, str(self.bin / "python")), part or Part(0, 2, 2)))
+        return subprocess.Popen(
+            ["bash", str(self.folder / "job.sh")],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+        )
+
+    def calls(self, *words: str) -> list[list[str]]:
+        lines = (self.folder / "words").read_text().split("\n") if (self.folder / "words").exists() else []
+        found = [line.split("\0")[:-1] for line in lines if line]
+        return [call for call in found if all(word in call for word in words)]
+
+    def requeues(self) -> int:
+        path = self.folder / "scontrol"
+        return path.read_text().count("requeue") if path.exists() else 0
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nothing_in_a_name_is_run_by_the_shell(tmp_path, name):
+    folder = tmp_path / name
+    node = Node(folder, "exit 0")
+    process = node.start(Cluster(processes=2))
+    assert process.wait(30) == 0, process.communicate()
+    assert not list(tmp_path.rglob("owned"))
+    assert not Path("/owned").exists()
+    workers = node.calls("sweeper.execute")
+    assert [call[call.index("--only") + 1] for call in sorted(workers, key=str)] == ["3/4", "4/4"]
+    assert all(call[call.index("--store") + 1] == str(folder / "results") for call in workers)
+    assert node.calls("slurm.attempt", "begin")
+    assert node.calls("slurm.attempt", "end", "--code", "0")
+
+
+@pytest.mark.parametrize("character", ['"', "'", "\\", "\n"])
+def test_folders_that_sbatch_misreads_are_refused(tmp_path, character):
+    with pytest.raises(UserError, match="sbatch misreads"):
+        text(Cluster(), sweep(tmp_path / f"a{character}b"), Part(0, 1, 1))
+
+
+def test_a_killed_program_is_started_again_until_attempts_say_no(tmp_path):
+    count = tmp_path / "node" / "starts"
+    does = f"""
+case "$*" in
+  *attempt\\ begin*) echo x >> {count}; [ $(wc -l < {count}) -lt 4 ] || exit 3 ;;
+  *attempt\\ end*) exit 1 ;;
+  *) kill -KILL $$ ;;
+esac"""
+    node = Node(tmp_path / "node", does)
+    process = node.start(Cluster())
+    out = process.communicate(timeout=30)[0]
+    assert process.returncode == 3
+    assert out.count("a program ended with exit code 137; starting it once more") == 3
+    assert len(node.calls("sweeper.execute")) == 3
+    assert node.requeues() == 0
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_programs_exit_code_is_the_jobs(tmp_path, code):
+    node = Node(tmp_path / "node", f'case "$*" in *attempt\\ begin*) ;; *attempt\\ end*) exit 1 ;; *) exit {code} ;; esac')
+    assert node.start(Cluster()).wait(30) == code
+
+
+@pytest.mark.parametrize(
+    ("sent", "state", "requeues"),
+    [
+        ("USR1", "RUNNING Reason=None", 1),
+        ("TERM", "RUNNING Reason=None", 1),
+        ("TERM", "CANCELLED Reason=None", 0),
+        ("TERM", "COMPLETING Reason=None", 0),  # scancel, or a requeue that somebody asked for
+        ("TERM", "COMPLETING Reason=TimeLimit", 1),
+        ("TERM", "COMPLETING Reason=Preempted", 1),
+    ],
+)
+def test_a_signal_reaches_the_programs_and_then_the_job_asks_for_a_requeue(tmp_path, sent, state, requeues):
+    does = f"""
+case "$*" in *attempt\\ begin*) exit 0 ;; *attempt\\ end*) exit 1 ;; esac
+trap 'echo stored >> {tmp_path}/stored; exit 130' TERM
+echo up >> {tmp_path}/up
+while :; do sleep 0.05; done"""
+    node = Node(tmp_path / "node", does, state)
+    (node.folder / "log").write_text(
+        f"error: *** JOB 12 ON n1 CANCELLED AT now{' DUE TO PREEMPTION' if 'Preempted' in state else ''} ***\n"
+    )
+    process = node.start(Cluster(processes=2))
+    for _ in range(400):
+        if (tmp_path / "up").exists() and (tmp_path / "up").read_text().count("up") == 2:
+            break
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, f"SIG{sent}"))
+    out = process.communicate(timeout=30)[0]
+    assert (tmp_path / "stored").read_text().count("stored") == 2, out
+    assert node.requeues() == requeues
+    assert process.returncode == (1 if requeues else 0)
+    assert f"{sent}: the programs are told to store their state and end" in out
+
+
+def test_what_cancel_noted_keeps_a_job_from_asking(tmp_path):
+    """Slurm may still say RUNNING of a job that was cancelled a moment ago."""
+    does = """
+case "$*" in *attempt\\ begin*) exit 0 ;; *attempt\\ end*) exit 1 ;; esac
+trap 'exit 130' TERM
+echo up
+while :; do sleep 0.05; done"""
+    node = Node(tmp_path / "node", does)
+    (node.folder / "results/slurm/cancelled").mkdir(parents=True)
+    (node.folder / "results/slurm/cancelled/11_1").touch()
+    process = node.start(Cluster())
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.terminate()
+    assert "cancelled" in process.communicate(timeout=30)[0]
+    assert node.requeues() == 0
+
+
+def test_the_environment_is_written_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "planted-0123456789abcdef")
+    cluster = Cluster(gpus=1, scratch="/scratch/$USER")
+    for script in (text(cluster, sweep(tmp_path), Part(0, 1, 1)), check_text(cluster, sweep(tmp_path), "token")):
+        assert "planted" not in script
+        assert "WANDB" not in script
+
+
+def test_dispatch():
+    cluster = Cluster(tasks=3, max_array=2)
+    found = scripts(cluster, sweep(Path("/x")))
+    assert [part.count for part in found if part] == [2, 1]
+    assert text_of(cluster, sweep(Path("/x")), found[0]).count("#SBATCH --array=0-1\n") == 1

@@ -1,0 +1,122 @@
+"""Cluster files: every key, every mistake, and what may stand in a batch script."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sap_core.errors import UserError
+from slurm.cluster import Cluster, check_name, load_cluster, override, parse, read_yaml, seconds_of, time_of
+
+HOME = Path(__file__).resolve().parents[2]
+EXAMPLE = HOME / "conf" / "cluster" / "example.yaml"
+NASTY = ["a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a>b", "a\\b", "\0"]
+
+
+@pytest.fixture(autouse=True)
+def no_files_of_mine(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "sap-sweep" / "cluster"
+
+
+def test_the_example_explains_every_key_and_no_other():
+    values = read_yaml(EXAMPLE)
+    assert set(values) == {item.name for item in fields(Cluster)} - {"name"}
+    cluster = parse(values, "example", "example.yaml")
+    assert (cluster.gpus, cluster.time, cluster.partition, cluster.setup) == (1, "12:00:00", None, ())
+    for key in values:
+        line = re.search(rf"(?m)^{key}:.*$", EXAMPLE.read_text())
+        assert line, key
+
+
+def test_the_users_own_file_wins(no_files_of_mine):
+    no_files_of_mine.mkdir(parents=True)
+    (no_files_of_mine / "example.yaml").write_text("gpus: 2\nprocesses: 2\ntime: 1-00:00:00\nsetup:\n  - module load cuda\n")
+    cluster = load_cluster("example", HOME, ["time=30", "partition=long"])
+    assert (cluster.gpus, cluster.time, cluster.partition, cluster.setup) == (2, "30", "long", ("module load cuda",))
+
+
+@pytest.mark.parametrize("value", NASTY)
+@pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint", "memory", "time", "gpu_type", "scratch"])
+def test_characters_that_a_script_could_misread_are_refused(key, value):
+    with pytest.raises(UserError, match=f"{key}=.* has characters that a batch script could misread"):
+        Cluster(gpus=1, **{key: value})
+
+
+@pytest.mark.parametrize("line", ["--x y", "--x=$(id)", "x", "--x\n--y", "--x=`id`", "-x", "--X", "", "--comment=a;b"])
+def test_sbatch_lines_are_single_options(line):
+    with pytest.raises(UserError, match="each entry is one option without spaces"):
+        Cluster(sbatch=(line,))
+
+
+@pytest.mark.parametrize("line", ["--array=1-9", "--output=x", "--signal=KILL", "--wrap=x", "--time=1", "--export=NONE"])
+def test_sbatch_lines_do_not_undo_the_shape(line):
+    with pytest.raises(UserError, match="is set by another key or by the shape of the job"):
+        Cluster(sbatch=(line,))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"gpu": "1"}, "unknown key 'gpu' in here (did you mean 'gpus'?)"),
+        ({"gpus": "two"}, "gpus='two' must be a whole number"),
+        ({"gpus": "-1"}, "gpus='-1' must be a whole number"),
+        ({"gpus": "null"}, "gpus needs a value"),
+        ({"gpus": ["1"]}, "gpus must be one value"),
+        ({"setup": "module load x"}, "setup must be a list of lines"),
+        ({"setup": [{"a": "b"}]}, "setup must be a list of lines"),
+        ({"setup": ["a\nb"]}, "each entry is one line"),
+        ({"mode": "arry"}, "unknown mode 'arry' in cluster mine (did you mean 'array'?); allowed: array, ray"),
+        ({"cpus": "0"}, "cpus=0 is too small"),
+        ({"warning_seconds": "5"}, "warning_seconds=5 is too small"),
+        ({"time": "2"}, "warning_seconds=120 leaves nothing of time=2"),
+        ({"gpus": "4"}, "processes=1 leaves some of a task's gpus=4 idle"),
+        ({"gpu_type": "a100"}, "gpu_type=a100 without gpus"),
+        ({"container": "apptainer 'exec"}, "has an open quote"),
+        ({"container": "a\nb"}, "is no line of words"),
+        ({"scratch": "scratch"}, "an absolute path or $VARIABLE"),
+        ({"name": "x"}, "unknown key 'name'"),
+    ],
+)
+def test_mistakes_are_one_sentence(values, said):
+    with pytest.raises(UserError) as caught:
+        parse(values, "mine", "here")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_words_on_the_command_line():
+    assert override(Cluster(), ["gpus=1", "sbatch=--exclude=n1"]).sbatch == ("--exclude=n1",)
+    for word, said in (("gpus", "gives no value"), ("setup=rm", "read from the cluster's file alone"), ("tme=1", "did you mean 'time'?")):
+        with pytest.raises(UserError, match=re.escape(said)):
+            override(Cluster(), [word])
+
+
+def test_files_that_cannot_be_read(no_files_of_mine):
+    no_files_of_mine.mkdir(parents=True)
+    for text, said in (("- a", "holds no KEY: VALUE lines"), ("a: [", "cannot be read"), ("\0", "cannot be read")):
+        (no_files_of_mine / "bad.yaml").write_text(text)
+        with pytest.raises(UserError, match=said):
+            load_cluster("bad", HOME)
+    for name in ("exampel", "../example", ""):
+        with pytest.raises(UserError, match=r"unknown cluster .*sap-slurm init NAME writes"):
+            load_cluster(name, HOME)
+    with pytest.raises(UserError, match="is no name for a cluster"):
+        check_name("../x")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 5400), ("1:30", 90), ("2:00:00", 7200), ("1-0", 86400), ("1-2:30", 95400), ("2-00:00:01", 172801)]
+)
+def test_times_as_sbatch_reads_them(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@given(st.integers(0, 10**7))
+def test_times_are_cut_to_minutes(seconds):
+    assert seconds_of(time_of(seconds)) == seconds // 60 * 60
