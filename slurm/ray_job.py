@@ -74,6 +74,7 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
             "",
             AGAIN,
             _RAY,
+            f"cancelled={quoted([sweep.store / 'slurm' / 'cancelled'])}",
             f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
             "",
             'while [ -z "$asked" ]; do',
