@@ -93,7 +93,7 @@ def test_a_ray_sweep_survives_everything_and_disturbs_nobody(make_slurm, sweep):
         def goes_on(after=3):
             """Until some more epochs have begun, which says that the cluster is up again."""
             before = begun_epochs(run)
-            slurm.wait(lambda: begun_epochs(run) >= before + after, 180, f"epochs after {before}: {log_of(run)}")
+            slurm.wait(lambda: begun_epochs(run) >= before + after, 240, f"epochs after {before}: {log_of(run)}")
 
         def interrupt(how):
             nonlocal interruptions
@@ -109,16 +109,16 @@ def test_a_ray_sweep_survives_everything_and_disturbs_nobody(make_slurm, sweep):
             return [pid for pid in processes(slurm, run, "raylet/raylet") if f"--node_ip_address={address}" in _line(pid)]
 
         goes_on()
-        slurm.wait(lambda: begun_epochs(other) >= 1, 180, f"the other sweep: {log_of(other)}")
+        slurm.wait(lambda: begun_epochs(other) >= 1, 240, f"the other sweep: {log_of(other)}")
         neighbours = processes(slurm, other, "raylet/raylet")
         assert len(neighbours) == 1
-        slurm.wait(lambda: len(processes(slurm, run, "Trainable.train")) == 2, 60, "both nodes at work")
+        slurm.wait(lambda: len(processes(slurm, run, "Trainable.train")) == 2, 240, "both nodes at work")
         interrupt(lambda: kill(processes(slurm, run, "Trainable.train")))
         (step,) = steps_on("n2")
         interrupt(lambda: slurm.call("scancel", step))
         interrupt(lambda: kill(processes(slurm, run, "sweeper.ray_plan")))
         for address in ("127.0.0.12", "127.0.0.11"):  # of the second node, which starts Ray again, and of the first, the head
-            slurm.wait(lambda address=address: raylets(address), 120, f"Ray on {address}: {log_of(run)}")
+            slurm.wait(lambda address=address: raylets(address), 240, f"Ray on {address}: {log_of(run)}")
             interrupt(lambda address=address: kill(raylets(address)))
         assert "RAY_AUTH_TOKEN" not in "".join(path.read_text(errors="replace") for path in run.store.rglob("*") if path.is_file())
         assert processes(slurm, other, "raylet/raylet") in (neighbours, [])  # untouched by all that, or at its end
