@@ -111,8 +111,8 @@ await() {
     done
 }
 
-# Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script. A job that Slurm is ending (COMPLETING) was
-# cancelled, or is requeued by Slurm itself, unless the time limit or a preemption that cancels ended it: of that the log tells.
+# Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script. A job that Slurm is ending (COMPLETING)
+# was cancelled, or is requeued by Slurm itself, unless the time limit or a preemption that cancels ended it: of that the log tells.
 again() {
     local name state
     for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slurm.attempt import Attempts
-from slurm.cluster import Cluster, seconds_of, time_of
+from slurm.cluster import seconds_of, time_of
 from slurm.queue import Queued, Refused, call, limit_of, longest_now, read_reservations, records
 from slurm.submit import Submission
 
@@ -147,10 +147,11 @@ def explain(queued: Sequence[Queued], submitted: Sequence[Submission]) -> list[s
     asked = min(seconds_of(entry.limit) for entry in waiting if entry.limit[:1].isdigit()) if waiting else 0
     try:
         coming = longest_now(read_reservations(call("scontrol", "--oneliner", "show", "reservation")), time.time())
-        names = ",".join(sorted({one.partition for one in submitted if one.partition}))
-        partitions = records(call("scontrol", "--oneliner", "show", "partition", *([names] if names and "," not in names else [])))
+        partitions = records(call("scontrol", "--oneliner", "show", "partition"))
     except Refused as error:
         return [f"hint: {error}"]
+    named = {name for one in submitted for name in (one.partition or "").split(",") if name}
+    mine = [one for one in partitions if (one.get("PartitionName") in named if named else one.get("Default") == "YES")]
     lines = []
     if coming and coming[0] < asked:
         until, reservation = coming
@@ -158,17 +159,8 @@ def explain(queued: Sequence[Queued], submitted: Sequence[Submission]) -> list[s
             f"hint: {reservation.name} ({reservation.flags.lower() or 'reservation'}) takes {reservation.nodes} in {time_text(until)}; "
             f"a job of at most {time_of(until - 60)} would start now: submit with cluster.time={time_of(until - 60)}"
         )
-    limits = [found for found in map(limit_of, partitions) if found]
-    longest = max(limits, key=seconds_of) if len(limits) == len(partitions) and limits else None
+    limits = [found for found in map(limit_of, mine) if found]
+    longest = max(limits, key=seconds_of) if limits and len(limits) == len(mine) else None
     if longest and seconds_of(longest) < asked:
         lines.append(f"hint: the longest time there is {longest}: submit with cluster.time={longest}")
     return lines
-
-
-def fits(cluster: Cluster, partitions: Sequence[dict[str, str]]) -> str | None:
-    """A sentence when the cluster's file asks for more time than its partition allows; None otherwise."""
-    for partition in partitions:
-        longest = limit_of(partition)
-        if partition.get("PartitionName") == cluster.partition and longest and seconds_of(longest) < seconds_of(cluster.time):
-            return f"partition {cluster.partition} allows {longest} at most, and time={cluster.time}; submit with cluster.time={longest}"
-    return None

@@ -55,10 +55,8 @@ class Node:
         self.bin.mkdir(parents=True)
         (folder / "results" / "logs").mkdir(parents=True)
         self.program("python", f'printf "%s\\0" "$@" >> {shlex.quote(str(folder))}/words; echo >> {shlex.quote(str(folder))}/words\n{does}')
-        self.program(
-            "scontrol",
-            f'echo "$@" >> {shlex.quote(str(folder))}/scontrol; echo JobState={state}; echo "   StdOut={folder}/log"; [ "$1" != requeue ] || exit 1',
-        )
+        show = f'echo JobState={state}; echo "   StdOut={folder}/log"'
+        self.program("scontrol", f'echo "$@" >> {shlex.quote(str(folder))}/scontrol; {show}; [ "$1" != requeue ] || exit 1')
         self.environment = {
             "PATH": f"{self.bin}:{os.environ['PATH']}", "SLURM_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "11",
             "HOME": "/nowhere", "USER": "me",
