@@ -18,15 +18,18 @@ umask 077
 hosts=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 own() { scontrol show node --oneliner "$1" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p'; }
 
-# Keeps Ray on one node until it is told to end, or Ray ends.
+# Keeps Ray on one node until it is told to end, or Ray ends. srun hands USR1 on to the node; at TERM it would kill it at once.
+step=
 node() {
-    local host=$1 step= ; shift
-    trap '[ -z "$step" ] || kill -TERM "$step" 2> /dev/null' TERM
+    local host=$1
+    shift
+    trap '[ -z "$step" ] || kill -USR1 "$step" 2> /dev/null' TERM
     trap '' USR1
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$host" "${step_options[@]}" "${run[@]}" -m slurm.ray_node keep "$head" \\
         --own "$(own "$host")" --cpus "$cpus" --gpus "$gpus" "$@" < /dev/null &
     step=$!
     while kill -0 "$step" 2> /dev/null; do wait "$step"; done
+    step=
 }
 
 # The head's end is the driver's: it is told to end, and made to.
@@ -39,6 +42,13 @@ head_of() {
         sleep 1
     done
     kill -KILL "$driver" 2> /dev/null
+}
+
+end_nodes() {
+    kill -TERM "$@" 2> /dev/null
+    for pid in "$@"; do
+        while kill -0 "$pid" 2> /dev/null; do wait "$pid"; done
+    done
 }
 """
 
@@ -64,6 +74,7 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
             "",
             AGAIN,
             _RAY,
+            f"cancelled={quoted([sweep.store / 'slurm' / 'cancelled'])}",
             f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
             "",
             'while [ -z "$asked" ]; do',
@@ -80,8 +91,7 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
             '    for host in "${hosts[@]:1}"; do node "$host" & nodes+=($!); done',
             '    [ -z "$asked" ] || forward "$asked"',
             "    await",
-            '    for pid in "${nodes[@]}"; do kill -TERM "$pid" 2> /dev/null; done',
-            '    for pid in "${nodes[@]}"; do while kill -0 "$pid" 2> /dev/null; do wait "$pid"; done; done',
+            '    end_nodes "${nodes[@]}"',
             '    attempt end --code "$code" && exit $((code == 1))  # nothing is left',
             '    [ "$code" -eq 2 ] && [ -z "$asked" ] && exit "$code"',
             '    [ "$code" -eq 0 ] && [ -z "$asked" ] && exit 0',

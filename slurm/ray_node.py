@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from sweeper.ray_folder import remove_stale, session_folder
@@ -95,7 +96,9 @@ def free_ports(host: str, count: int) -> list[int]:
 def command(address: str, own: str, cpus: int, gpus: int, head: bool, folder: Path, ports: Sequence[int]) -> list[str]:
     """`ray start` of one node. 0 lets Ray take any free port; where it has no such choice, `ports` holds one."""
     port = address.rpartition(":")[2]
-    alone = ["--head", f"--port={port}", "--include-dashboard=false", f"--ray-client-server-port={ports[1]}"]
+    alone = ["--head", f"--port={port}", "--include-dashboard=false"]
+    if find_spec("grpc") is not None:  # then Ray serves its clients, too, and at 10001 unless told otherwise
+        alone.append(f"--ray-client-server-port={ports[1]}")
     return [
         sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block", "--disable-usage-stats",
         *(alone if head else [f"--address={address}"]),
@@ -120,7 +123,7 @@ def keep(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
             print(f"ray_node: Ray on {own} ended by itself ({code}); starting it again", file=sys.stderr, flush=True)
         with session_folder(parent) as folder:
             words = command(address, own, cpus, gpus, head, folder, free_ports(own, 2))
-            with subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL) as ray:
+            with subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as ray:
                 while ray.poll() is None and not told.is_set():
                     told.wait(0.2)
                 end_descendants()

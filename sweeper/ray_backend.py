@@ -311,8 +311,8 @@ def _pieces(driver: Driver) -> tuple[Any, Any]:
     return Ready(metric="rows", mode="max"), Book()
 
 
-_NODE_LOST = ("node has died", "node was terminated", "node died", "NodeDiedError", "NODE_DIED")
-"""How Ray says that it was not the job's doing."""
+_NODE_LOST = ("node has died", "node was terminated", "node died", "NodeDiedError", "NODE_DIED", "temporarily unavailable")
+"""How Ray says that a node went, or cannot be reached: not the job's doing."""
 
 
 def _why_it_died(trial: Any) -> str:
