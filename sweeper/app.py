@@ -67,10 +67,11 @@ def sweep(arguments: Sequence[str]) -> int:
                 _measure_alone(read_jobs(store.jobs), config, places)
         _say_searches(config, store)
         return 1 if given_up else 0
-    plan = _planned(composed, places)  # all checks come before the first folder is made
+    cells = _check(composed)
+    plan = _planned(composed, cells, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
-        plan = _forecast(plan, composed, places, store)
+        plan = _forecast(plan, composed, cells, places, store)
         _write_plan(store, plan, composed, key)
         _say_counts(plan)
         with _mirror(config, places):
@@ -145,11 +146,11 @@ def _mirror(config: Config, places: Places) -> AbstractContextManager[object]:
     return Mirror(config.tracking, places.store, place_of(config.tracking, places.store))
 
 
-def _forecast(plan: Plan, composed: Composed, places: Places, store: Store) -> Plan:
+def _forecast(plan: Plan, composed: Composed, cells: Sequence[Cell], places: Places, store: Store) -> Plan:
     """The plan with seconds for the jobs that are still to run; forecasts that were made before stand."""
     from sweeper.pace import earlier_forecasts, with_seconds
 
-    pace, _ = _pace(composed.config, _check(composed), places)
+    pace, _ = _pace(composed.config, cells, places)
     return replace(plan, rows=tuple(with_seconds(plan.rows, pace, earlier_forecasts(store.plan), store.statuses())))
 
 
@@ -300,13 +301,12 @@ def _pace(config: Config, cells: Sequence[Cell], places: Places) -> tuple[Pace, 
     return pace_for(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
 
 
-def _planned(composed: Composed, places: Places) -> Plan:
+def _planned(composed: Composed, cells: Sequence[Cell], places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
     from sweeper.fits import check_audit
     from sweeper.plan import data_key, make_plan, seeds_of
 
-    cells = _check(composed)
     prints = {}
     for cell in cells:
         if data_key(cell) not in prints:
