@@ -1,4 +1,4 @@
-"""Stores shaped like the paper's experiments, a few settings per search, made by hand: numbers follow the published ones, seeds around them."""
+"""Stores shaped like the paper's experiments, made by hand: a few settings per search, around the published numbers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,38 @@ OURS = {"asymmetric": "nonsymmetric_a", "hierarchical": "nonsymmetric_b"}
 def add_cell(maker, *, dataset, noise, rate, network, trainer="sgd", vanilla, methods, experiment="table1", seeds=SEEDS, spaces=SPACES):
     """One cell on all seeds; `methods` maps a method to its test accuracy in percent."""
     cell = f"{dataset}/{noise}-{rate}/{network}/{trainer}"
-    where = {"dataset": dataset, "noise": noise, "noise_rate": rate, "network": network, "cell": cell, "experiment": experiment, "trainer": trainer}
+    where = {
+        "dataset": dataset,
+        "noise": noise,
+        "noise_rate": rate,
+        "network": network,
+        "cell": cell,
+        "experiment": experiment,
+        "trainer": trainer,
+    }
     for seed, shift in zip(seeds, SHIFTS, strict=False):
         base = f"{cell}-{seed}".replace("/", "_")
         before = vanilla / 100 + shift
         maker.baseline(
-            seed, before - 0.2, before, before, run_id=base, sample_forwards=1e6, sample_backwards=1e6, flops=4e15, flops_alone=4e15, **where
+            seed,
+            before - 0.2,
+            before,
+            before,
+            run_id=base,
+            sample_forwards=1e6,
+            sample_backwards=1e6,
+            flops=4e15,
+            flops_alone=4e15,
+            **where,
         )
         for method, test in methods.items():
-            settings = [{}] if method == "retrain" else [{"alpha": 30000.0}, {"alpha": 10000.0}] if method == "sap" else [{"lr": 0.1}, {"lr": 0.01}]
+            settings = (
+                [{}]
+                if method == "retrain"
+                else [{"alpha": 30000.0}, {"alpha": 10000.0}]
+                if method == "sap"
+                else [{"lr": 0.1}, {"lr": 0.01}]
+            )
             score = test / 100 + shift
             for position, setting in enumerate(settings):
                 mine = score - 0.01 * position
@@ -60,7 +83,9 @@ def table1(maker, datasets=("cifar10", "cifar100"), without=()):
 def table2(maker):
     """The ten cells of table 2."""
     for dataset, trainer in product(("cifar10", "cifar100"), ("sgd", "logit_clip", "mixup", "sam", "mentormix")):
-        means = {str(quote.about["method"]): quote.mean for quote in quotes("table2") if quote.is_about({"dataset": dataset, "trainer": trainer})}
+        means = {
+            str(quote.about["method"]): quote.mean for quote in quotes("table2") if quote.is_about({"dataset": dataset, "trainer": trainer})
+        }
         add_cell(
             maker, dataset=dataset, noise="symmetric", rate=0.25, network="resnet18", trainer=trainer, vanilla=means["vanilla"],
             methods={"sap": means["sap"]}, experiment="table2",
@@ -71,7 +96,9 @@ def table2(maker):
 def table3(maker):
     """The three cells of table 3."""
     for dataset, network in (("mini_webvision", "inception_resnet_v2"), ("clothing1m", "resnet50_imagenet"), ("clothing1m", "vit_b_16")):
-        means = {str(quote.about["method"]): quote.mean for quote in quotes("table3") if quote.is_about({"dataset": dataset, "network": network})}
+        means = {
+            str(quote.about["method"]): quote.mean for quote in quotes("table3") if quote.is_about({"dataset": dataset, "network": network})
+        }
         add_cell(
             maker, dataset=dataset, noise="none", rate=0.0, network=network, vanilla=means["vanilla"], methods={"sap": means["sap"]},
             experiment="table3",
@@ -112,3 +139,27 @@ def _setting(name, about):
 def papers() -> SimpleNamespace:
     """Functions that fill a maker."""
     return SimpleNamespace(add_cell=add_cell, table1=table1, table2=table2, table3=table3, ablation=ablation, seeds=SEEDS)
+
+
+_MADE = {}
+
+
+@pytest.fixture
+def made(maker, tmp_path_factory):
+    """The folder of a store by its name, made once and not to be written to: table1, table2, table3, partial or an ablation."""
+
+    def make(name):
+        if name not in _MADE:
+            fresh = type(maker)(tmp_path_factory.mktemp("papers") / name)
+            if name.startswith("ablation"):
+                ablation(fresh, name)
+            elif name == "partial":
+                table1(fresh, datasets=("cifar10",), without=[("cifar10", "resnet18", "hierarchical", 0.25)])
+                lost = ("cifar10_symmetric-0.1_vgg11_bn_sgd-12484-scrub-1", "cifar10_symmetric-0.25_vgg11_bn_sgd-12484")
+                fresh.rows = [row for row in fresh.rows if row.run_id not in lost]
+            else:
+                {"table1": table1, "table2": table2, "table3": table3}[name](fresh)
+            _MADE[name] = fresh.write()
+        return _MADE[name]
+
+    return make
