@@ -171,7 +171,7 @@ def test_a_users_own_file(made, tmp_path, capsys):
     path.write_text(MINE)
     assert main([str(made("table1")), "table", str(path)]) == 0
     said = capsys.readouterr().out
-    assert said.index("SAP 100% & more_") < said.index("Vanilla") < said.index("Retrain")
+    assert said.index("\nSAP 100% & more_") < said.index("\nVanilla") < said.index("\nRetrain")
     assert "a quarter" in said
     assert "+6.02 ± 0.00" in said  # SAP's gain on CIFAR-10
     assert main([str(made("table1")), "table", str(path), "--format", "latex"]) == 0
