@@ -40,7 +40,8 @@ def test_a_touched_cell_in_a_paper_is_named(made, tmp_path, capsys):
     assert main([str(made("table1")), "lint", str(path)]) == 1
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        r"paper.tex, line 2, table1: tabular 1, row 'SAP', '25 \%' says \textbf{86.49 $\pm$ 0.40}, the store gives \textbf{85.49 $\pm$ 0.40}",
+        r"paper.tex, line 2, table1: tabular 1, row 'SAP', '25 \%' "
+        r"says \textbf{86.49 $\pm$ 0.40}, the store gives \textbf{85.49 $\pm$ 0.40}",
         "2 generated blocks, 1 touched cell.",
     ]
 
@@ -149,6 +150,7 @@ def test_a_head_names_no_folder(made):
     assert block.rows.startswith("table1: 480 rows, sha256 ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-base, texlive-latex-recommended)")
 def test_every_generated_table_compiles(made, small, tmp_path):
     parts = []
