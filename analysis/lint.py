@@ -119,7 +119,8 @@ def places(lines: Sequence[str]) -> list[Place]:
             row = cells[0] or "the head"
             for column, text in enumerate(cells):
                 head = heads[column] if column < len(heads) and heads[column] else f"column {column + 1}"
-                found.append(Place(f"tabular {number}, row '{row}', {head if above else repr(head)}", text))
+                column_name = f"'{head}'"
+                found.append(Place(f"tabular {number}, row '{row}', {head if above else column_name}", text))
     return found
 
 

@@ -70,8 +70,8 @@ class _Page:
 
 
 _PAGES = {
-    "two": (_Page("table*", "textwidth", "small", 112, 42), _Page("table*", "textwidth", "scriptsize", 160, 56, tight=True)),
-    "one": (_Page("table", "columnwidth", "footnotesize", 52, 40), _Page("table", "columnwidth", "scriptsize", 72, 44, tight=True)),
+    "two": (_Page("table*", "textwidth", "small", 112, 38), _Page("table*", "textwidth", "scriptsize", 160, 50, tight=True)),
+    "one": (_Page("table", "columnwidth", "footnotesize", 52, 34), _Page("table", "columnwidth", "scriptsize", 72, 38, tight=True)),
 }
 """By width: in ordinary and in small print, for tables that would not fit a page otherwise."""
 

@@ -149,8 +149,8 @@ def parse(text: str, where: str) -> Spec:
 
 def _lines(data: Any, part: str, where: str) -> tuple[Line, ...]:
     """Rows, columns or blocks; a mapping of fields to values stands for one entry with `each`."""
-    if isinstance(data, Mapping) and not set(data) & set(_PARTS[part]):
-        data = [{"each": data}]
+    if isinstance(data, Mapping):
+        data = [data if set(data) & set(_PARTS[part]) else {"each": data}]
     return tuple(_line(entry, part, f"{part} {number} of {where}") for number, entry in enumerate(_list(data, f"'{part}s' of {where}"), 1))
 
 

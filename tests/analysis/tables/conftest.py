@@ -1,4 +1,4 @@
-"""Stores shaped like the paper's experiments, a few settings per search, made by hand: numbers follow the published ones, seeds around them."""
+"""Stores shaped like the paper's experiments, made by hand: a few settings per search, around the published numbers."""
 
 from __future__ import annotations
 
@@ -139,3 +139,27 @@ def _setting(name, about):
 def papers() -> SimpleNamespace:
     """Functions that fill a maker."""
     return SimpleNamespace(add_cell=add_cell, table1=table1, table2=table2, table3=table3, ablation=ablation, seeds=SEEDS)
+
+
+_MADE = {}
+
+
+@pytest.fixture
+def made(maker, tmp_path_factory):
+    """The folder of a store by its name, made once and not to be written to: table1, table2, table3, partial or an ablation."""
+
+    def make(name):
+        if name not in _MADE:
+            fresh = type(maker)(tmp_path_factory.mktemp("papers") / name)
+            if name.startswith("ablation"):
+                ablation(fresh, name)
+            elif name == "partial":
+                table1(fresh, datasets=("cifar10",), without=[("cifar10", "resnet18", "hierarchical", 0.25)])
+                lost = ("cifar10_symmetric-0.1_vgg11_bn_sgd-12484-scrub-1", "cifar10_symmetric-0.25_vgg11_bn_sgd-12484")
+                fresh.rows = [row for row in fresh.rows if row.run_id not in lost]
+            else:
+                {"table1": table1, "table2": table2, "table3": table3}[name](fresh)
+            _MADE[name] = fresh.write()
+        return _MADE[name]
+
+    return make

@@ -1,0 +1,236 @@
+import csv
+import io
+
+import pytest
+
+from analysis.__main__ import main
+from analysis.labels import MISSING
+from analysis.load import load
+from analysis.published import quotes
+from analysis.render import flat, to_csv
+from analysis.report import papers_own
+from analysis.tables.paper import paper_tables
+from analysis.tables.spec import parse, shipped_spec
+
+MINE = """
+name: mine
+title: Mine
+filter: {trainer: sgd, noise: symmetric}
+blocks: {dataset: all}
+rows: {each: {method: all}}
+columns:
+  - {where: {network: resnet18}, each: {noise_rate: [0.25, 0.10]}, group: ResNet18}
+  - {where: {network: resnet18, noise_rate: 0.25}, value: gain, label: Gain}
+  - {where: {network: resnet18, noise_rate: 0.25}, value: chosen.alpha, label: alpha, rank: false}
+order: {method: [sap, vanilla]}
+names: {method: {sap: "SAP 100% & more_"}, noise_rate: {0.25: a quarter}}
+notes: ["50% & #1_a"]
+"""
+
+
+def cells_of(table):
+    """(block, row, group, head) -> cell."""
+    whole = flat(table)
+    start = 1 if table.titles else 0
+    keys = [(column.group, column.head) for column in table.columns[1:]]
+    return {
+        ((row[0].text,) if start else ()) + (row[start].text, *key): cell
+        for row in whole.rows
+        for key, cell in zip(keys, row[start + 1 :], strict=True)
+    }
+
+
+def test_table1_has_the_papers_layout(made):
+    (table,) = paper_tables(shipped_spec("table1"), load([made("table1")]))
+    assert list(table.titles.values()) == ["CIFAR-10", "CIFAR-100"]
+    assert [row[0].text for row in table.rows] == ["Retrain", "Vanilla", "Finetune", "SSD", "SCRUB", "SAP"] * 2
+    assert [(column.group, column.head) for column in table.columns[1:]] == [
+        ("Verified samples", "retain"), ("Verified samples", "forget"),
+        *((group, rate) for group in (
+            "VGG11-BN, symmetric", "ResNet18, symmetric", "ResNet18, asymmetric", "ResNet18, hierarchical") for rate in ("10 %", "25 %")),
+        ("", "Average"),
+    ]  # fmt: skip
+    cells = cells_of(table)
+    sap = cells["CIFAR-10", "SAP", "ResNet18, symmetric", "25 %"]
+    assert (sap.text, sap.rank) == ("85.49 ± 0.40", 1)
+    assert sap.value == pytest.approx(85.49)
+    assert cells["CIFAR-10", "SCRUB", "VGG11-BN, symmetric", "10 %"].rank == 0  # SSD is second there
+    assert cells["CIFAR-10", "SSD", "VGG11-BN, symmetric", "10 %"].rank == 2
+    assert cells["CIFAR-10", "Retrain", "VGG11-BN, symmetric", "10 %"].rank == 0
+    assert cells["CIFAR-10", "SCRUB", "Verified samples", "forget"].text == "200"
+    means = [quote.mean for quote in quotes("table1") if quote.is_about({"dataset": "cifar100", "method": "sap"})]
+    assert cells["CIFAR-100", "SAP", "", "Average"].value == pytest.approx(sum(means) / 8)
+    for said in (
+        "n = 3 seeds (12484, 32087, 35416)",
+        "sample standard deviation",
+        "val_noisy per seed",
+        "SCRUB 1000 retain + 200 forget (oracle)",
+    ):
+        assert said in table.caption
+    assert "0 of 240 searches" in " ".join(table.notes)
+
+
+def test_equal_as_printed_shares_a_rank(maker, papers):
+    for network in ("vgg11_bn", "resnet18"):
+        papers.add_cell(
+            maker, dataset="cifar10", noise="symmetric", rate=0.10, network=network, vanilla=70.0,
+            methods={"finetune": 80.001, "ssd": 80.0, "scrub": 79.0, "sap": 75.0, "retrain": 90.0},
+        )  # fmt: skip
+    (table,) = paper_tables(shipped_spec("table1"), load([maker.write()]))
+    cells = cells_of(table)
+    ranks = {row: cell.rank for (row, group, head), cell in cells.items() if (group, head) == ("VGG11-BN, symmetric", "10 %")}
+    assert ranks == {"Retrain": 0, "Vanilla": 0, "Finetune": 1, "SSD": 1, "SCRUB": 2, "SAP": 0}
+
+
+def test_an_oracle_is_never_bold(made):
+    spec = shipped_spec("table3")
+    (table,) = paper_tables(
+        parse(spec.text.replace("rank: false}", "rank: true}") + "\nselection: {rule: test_oracle}", "t"), load([made("table3")])
+    )
+    assert not any(cell.rank for row in table.rows for cell in row)
+    assert "an upper bound, never a result" in table.caption
+
+
+def test_gaps_are_marked_and_counted(made):
+    (table,) = paper_tables(shipped_spec("table1"), load([made("partial")]))
+    cells = cells_of(table)
+    assert table.cell == "CIFAR-10"  # one block needs no title
+    lost_setting = cells["SCRUB", "VGG11-BN, symmetric", "10 %"]
+    lost_baseline = cells["SAP", "VGG11-BN, symmetric", "25 %"]
+    assert (lost_setting.marks, lost_setting.rank) == ("‡", 0)
+    assert lost_setting.value == pytest.approx(85.88)  # the other setting is the better one
+    assert (lost_baseline.marks, round(lost_baseline.value, 2)) == ("‡", 82.47)  # two of three seeds
+    assert cells["SAP", "ResNet18, hierarchical", "25 %"].text == MISSING
+    assert cells["SAP", "", "Average"].text == MISSING
+    assert "7 of 48 places rest on an unfinished sweep" in table.caption
+    assert "6 of 48 places are not in the plan" in table.caption
+
+
+def test_side_by_side_with_the_published_numbers(made):
+    tables = paper_tables(shipped_spec("table1"), load([made("table1")]), "both")
+    assert [table.cell for table in tables] == ["CIFAR-10", "CIFAR-100"]
+    cells = cells_of(tables[0])
+    known, unknown = "ResNet18, symmetric, 25 %", "ResNet18, hierarchical, 25 %"
+    assert [cells["SAP", known, head].text for head in ("ours", "published", "difference")] == ["85.49 ± 0.40", "85.49 ± 0.39", "+0.00"]
+    heads = [head for row, group, head in cells if (row, group) == ("SAP", unknown)]
+    assert heads == ["ours", "published a", "difference a", "published b", "difference b"]
+    assert [cells["SAP", unknown, head].text for head in heads] == ["87.92 ± 0.40", "86.32 ± 0.66", "+1.60", "87.92 ± 0.69", "+0.00"]
+    assert cells["SAP", "Average", "published"].value == pytest.approx(87.65875)
+    assert all("is asymmetric and which hierarchical is not known, so both stand beside both" in table.caption for table in tables)
+    lines = list(csv.DictReader(io.StringIO(to_csv(tables))))
+    assert len(lines) == 12
+    assert len(set(lines[0])) == len(lines[0])
+
+
+def test_published_numbers_alone():
+    (table,) = paper_tables(shipped_spec("table1"), None, "published")
+    cells = cells_of(table)
+    assert len(table.rows) == 12
+    assert cells["CIFAR-100", "SAP", "ResNet18, non-symmetric b", "25 %"].text == "60.76 ± 0.50"
+    assert [column.group for column in table.columns[-5:]] == ["ResNet18, non-symmetric a"] * 2 + ["ResNet18, non-symmetric b"] * 2 + [""]
+    (second,) = paper_tables(shipped_spec("table2"), None, "published")
+    said = cells_of(second)
+    assert said["CIFAR-100, ResNet18, symmetric, 25 %", "Average", "", "Improvement"].text == "+2.96"  # recomputed, not as printed
+    (third,) = paper_tables(shipped_spec("table3"), None, "published")
+    assert cells_of(third)["Clothing1M, ViT-B/16", "", "SAP"].text == "71.43 ± 0.60"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "text"),
+    [
+        ("table2", ("CIFAR-10, ResNet18, symmetric, 25 %", "SAM", "", "Improvement"), "+4.00 ± 0.00"),
+        ("table3", ("Average", "", "SAP"), "68.60"),
+        ("ablation_alpha", ("3,000", "CIFAR-10", "VGG11-BN"), "68.26 ± 0.40"),
+        ("ablation_trusted_size", ("5,000", "CIFAR-100", "ResNet18"), "60.60 ± 0.40"),
+        ("ablation_trusted_strategy", ("Lowest curvature, 25 % skipped", "CIFAR-100", "VGG11-BN"), "56.11 ± 0.40"),
+    ],
+)
+def test_the_other_tables(made, name, place, text):
+    results = load([made(name)])
+    assert papers_own(results) == [name]
+    (table,) = paper_tables(shipped_spec(name), results)
+    assert cells_of(table)[place].text == text
+    if name.startswith("ablation"):  # what harms is shown, not replaced by the unmodified model (60 %)
+        assert min(cell.value for row in table.rows for cell in row[1:] if cell.value is not None) < 60
+
+
+def test_the_compute_comparison(made):
+    tables = paper_tables(shipped_spec("compute"), load([made("table1")]))
+    (table,) = tables
+    cells = cells_of(table)
+    place = "CIFAR-10, ResNet18, symmetric, 25 %"
+    assert cells[place, "Training", "Chosen setting alone", "SAP = 1"].value == pytest.approx(20.0)  # 4e15 against 2e14
+    assert cells[place, "Training", "Whole search", "SAP = 1"].value == pytest.approx(20.0)  # against two settings of 1e14
+    assert cells[place, "SCRUB, one setting", "Whole search", "settings"].text == "2"
+    (said,) = paper_tables(shipped_spec("compute"), None, "published")
+    assert [row[1].text for row in said.rows] == ["1.00", "26.00", "34.70", "69.40"]
+
+
+def test_a_users_own_file(made, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE)
+    assert main([str(made("table1")), "table", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.index("\nSAP 100% & more_") < said.index("\nVanilla") < said.index("\nRetrain")
+    assert "a quarter" in said
+    assert "+6.02 ± 0.00" in said  # SAP's gain on CIFAR-10
+    assert main([str(made("table1")), "table", str(path), "--format", "latex"]) == 0
+    assert r"SAP 100\% \& more\_" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "told"),
+    [
+        (
+            MINE.replace("{network: resnet18}", "{netwrok: resnet18}"),
+            [],
+            "unknown field 'netwrok' in the table 'mine' (did you mean 'network'?)",
+        ),
+        (MINE.replace("value: gain", "value: gian"), [], "unknown value 'gian' in the table 'mine' (did you mean 'gain'?)"),
+        (MINE.replace("network: resnet18, noise_rate: 0.25", "noise_rate: 0.25"), [], "means 2 cells of the store"),
+        (MINE, ["--show", "both"], "has no published numbers beside it"),
+    ],
+    ids=["field", "value", "cells", "published"],
+)
+def test_mistakes_in_a_users_file(made, tmp_path, capsys, text, words, told):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert main([str(made("table1")), "table", str(path), *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_table_that_a_store_is_not_for(small, capsys):
+    assert main([str(small.write()), "table", "table1"]) == 2
+    assert "has no numbers for the table 'table1'" in capsys.readouterr().err
+    assert main([str(small.path), "table", "comparison", "--select", "pooled"]) == 2
+    assert "takes no option --select; those that a YAML file describes do: table1" in capsys.readouterr().err
+
+
+def test_several_stores_are_one_table(made, maker, papers, tmp_path):
+    halves = []
+    for name in ("cifar10", "cifar100"):
+        half = type(maker)(tmp_path / name)
+        halves.append(papers.table1(half, datasets=(name,)).write())
+    one, two = (paper_tables(shipped_spec("table1"), load(stores)) for stores in ([made("table1")], halves))
+    assert [row for table in one for row in table.rows] == [row for table in two for row in table.rows]
+
+
+def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_path, capsys):
+    one, other = (papers.table1(type(maker)(tmp_path / name), datasets=("cifar10",)) for name in ("one", "other"))
+    place = next(n for n, row in enumerate(other.rows) if row.method == "sap" and row.position == 0)
+    other.rows[place] = type(other.rows[place])(**{**vars(other.rows[place]), "test_acc": 0.5})
+    stores = [str(one.write()), str(other.write())]
+    assert main([*stores, "table", "table1"]) == 1  # neither of the two counts
+    told = capsys.readouterr()
+    assert f"Run {other.rows[place].run_id} (sap, alpha16, seed 12484) is stored with different scores" in told.err
+    assert "places rest on an unfinished sweep" in told.out
+    third = type(maker)(tmp_path / "third")
+    papers.table1(third, datasets=("cifar10",))
+    third.plan = [
+        type(line)(**{**vars(line), "run_id": f"x{line.run_id}", "space_hash": "other"}) if line.method == "sap" else line
+        for line in third.plan
+    ]
+    assert main([stores[0], str(third.write()), "table", "table1"]) == 2
+    assert "mean different settings by the space 'alpha16' of sap" in capsys.readouterr().err

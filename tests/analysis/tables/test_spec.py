@@ -1,0 +1,64 @@
+import pytest
+
+from analysis.tables import spec
+from sap_core.errors import UserError
+
+GOOD = """
+name: mine
+title: SAP by seed
+rows: {method: [vanilla, sap]}
+columns:
+  - {where: {network: resnet18}, label: A}
+"""
+
+
+def test_a_table_is_read():
+    read = spec.parse(GOOD, "mine.yaml")
+    assert [dict(line.each) for line in read.rows] == [{"method": ("vanilla", "sap")}]
+    assert (read.columns[0].label, read.value, read.selection) == ("A", "test_acc", spec.Policy())
+    assert len(read.blocks) == 1
+
+
+def test_the_papers_tables_are_shipped_and_sound():
+    assert spec.shipped() == (
+        "table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "compute",
+    )  # fmt: skip
+    assert all(spec.shipped_spec(name).name == name for name in spec.shipped())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD + "valeu: x", "unknown key 'valeu' in t.yaml (did you mean 'value'?)"),
+        (GOOD.replace("label: A", "lable: A"), "unknown key 'lable' in column 1 of t.yaml (did you mean 'label'?)"),
+        (GOOD + "selection: {rul: x}", "unknown key 'rul' in 'selection' of t.yaml"),
+        (GOOD + "selection: {rule: best}", "unknown selection.rule 'best' in t.yaml"),
+        (GOOD + "selection: {over: cells}", "unknown selection.over 'cells'"),
+        (GOOD + "selection: {fallback: maybe}", "unknown selection.fallback 'maybe'"),
+        (GOOD + "published: table9", "unknown published table 'table9'"),
+        ("name: x\ntitle: y\nrows: {a: [1]}", "has no 'columns'"),
+        ("- 1", "must be a mapping of keys to values, and is a list"),
+        ("", "must be a mapping of keys to values, and is empty"),
+        ("a: [", "is not YAML in line 1"),
+        (GOOD.replace("name: mine", "name: a/b"), "must be a word of letters"),
+        (GOOD.replace("{network: resnet18}", "{network: [a, b]}"), "must be one value, and holds a list"),
+        (GOOD.replace("label: A", "rank: 3"), "'rank' in column 1 of t.yaml is 3; it must be true or false"),
+        (GOOD.replace("label: A", "decimals: many"), "it must be a whole number from 0 to 9"),
+        (GOOD + "notes: once", "'notes' of t.yaml must be a list, and is a text"),
+        (GOOD + "filter: [1]", "'filter' of t.yaml must be a mapping"),
+    ],
+    ids=range(17),
+)
+def test_mistakes_are_one_sentence(text, told):
+    with pytest.raises(UserError) as caught:
+        spec.parse(text, "t.yaml")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        spec.read(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        spec.read(tmp_path / "binary.yaml")
