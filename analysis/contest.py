@@ -115,14 +115,14 @@ def contender(results: Results, method: str, space: str | None, searches: Sequen
     return Contender(method, space, seeds, judged, ladders, bills, unit)
 
 
-def reach(one: Contender, account: Account) -> Reach:
-    """The curve: exact where the unit is trials, else the mean over random orders."""
+def reach(one: Contender, account: Account, points: int = 400) -> Reach:
+    """The curve: exact where the unit is trials, else the mean over random orders at so many budgets."""
     unmodified = np.array([steps.unmodified for steps in one.ladders])
     if one.unit == "trials":
         shortest = min(map(len, one.ladders))
         return Reach(np.arange(1.0, shortest + 1), np.stack([expected(steps)[:shortest] for steps in one.ladders]), unmodified)
     played = one.outcomes(account)
-    budgets = budgets_for(played)
+    budgets = budgets_for(played, points)
     return Reach(budgets, np.stack([each.at(budgets).mean(axis=1) for each in played]), unmodified)
 
 

@@ -103,7 +103,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
         axis.set_xlabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
     how = (
         f"Best setting of each way under {RULE} (the unmodified model competes); mean ± 1 std over the seeds. "
-        "In white: right labels among the trusted samples. Dotted: vanilla. The axis does not begin at zero."
+        "In brackets: right labels among the trusted samples. Dotted: vanilla. The axis does not begin at zero."
     )
     ink.note_below(figure, how, page)
     return figure
@@ -115,14 +115,16 @@ def _draw_panel(axis: ink.Axes, panel: StrategyPanel) -> None:
     spread = [(bar.test.std or 0.0) * factor for bar in panel.bars]
     everything = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
     low = min(everything) - 0.15 * (max(means) - min(everything) + 1e-3)
-    for place, (bar, mean, std) in enumerate(zip(panel.bars, means, spread, strict=True)):
+    for place, (mean, std) in enumerate(zip(means, spread, strict=True)):
         axis.barh(place, mean - low, left=low, xerr=std or None, color=ink.FILLS[0], height=0.66, error_kw={"elinewidth": 1, "capsize": 2})
-        if bar.precision.mean is not None:
-            where = {"color": "white", "va": "center", "ha": "left", "xytext": (3, 0), "textcoords": "offset points", "fontsize": "small"}
-            axis.annotate(f"{100 * bar.precision.mean:.0f} %", (low, place), **where)
     if panel.vanilla.mean is not None:
         axis.axvline(panel.vanilla.mean * factor, color=ink.TEXT_GREY, linestyle=(0, (1, 1.5)), linewidth=1)
-    axis.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
+    axis.set_yticks(range(len(panel.bars)), [_tick(bar) for bar in panel.bars])
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set_xlim(left=low)
+
+
+def _tick(bar: Strategy) -> str:
+    """`loss (98 %)`."""
+    return bar.name if bar.precision.mean is None else f"{bar.name} ({100 * bar.precision.mean:.0f} %)"

@@ -102,13 +102,8 @@ def _curve(results: Results, method: str, space: str | None, searches: Sequence[
     one = contender(results, method, space, searches, rule, unit)
     if one is None:
         return None
-    curve, scale = reach(one, Account()), _SCALE[unit]
-    if unit == "trials":
-        budgets, mean = curve.budgets, curve.test.mean(axis=0)
-    else:
-        budgets = np.geomspace(curve.budgets[0], curve.budgets[-1], _POINTS)
-        budgets[-1] = curve.budgets[-1]
-        mean = curve.test.mean(axis=0)[np.searchsorted(curve.budgets, budgets * (1 - 1e-9)).clip(max=len(curve.budgets) - 1)]
+    curve, scale = reach(one, Account(), _POINTS), _SCALE[unit]
+    budgets, mean = curve.budgets, curve.test.mean(axis=0)
     low, high = band(one, Account(), budgets)
     default = default_of(results, one, rule)
     shown = None if default is None else Default(default.test, default.cost.times(scale))

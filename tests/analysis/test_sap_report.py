@@ -204,7 +204,7 @@ def test_the_numbers_of_the_cost_figure(small):
     # two seeds that differ by 0.02; random orders of three settings, of which any one costs a second
     exact = dict(zip((1, 2, 3), (0.81, 0.81 + 0.02 / 3, 0.81), strict=True))
     np.testing.assert_allclose(sap.mean, [exact[int(cost + 1e-9)] for cost in sap.cost], atol=2e-3)
-    assert (sap.low[0], sap.high[0], sap.low[-1], sap.high[-1]) == (0.78, 0.84, 0.80, 0.82)
+    assert (sap.low[0], sap.high[0], sap.low[-1], sap.high[-1]) == pytest.approx((0.78, 0.84, 0.80, 0.82))
 
 
 def test_the_cost_figure_is_in_flops_when_one_search_has_no_honest_seconds(small):
