@@ -110,7 +110,7 @@ def test_every_command_is_of_a_program_that_is_checked():
     assert {words[0] for words in commands() if "=" not in words[0]} <= known
     assert {words[:2][1] for words in of() if words[0] == "make"} <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert {named(words[1:3]) for words in of() if words[0] == "python"} == {
-        "-m sweeper.execute", "-m examples.correct_resnet18", "-m sap_core.data.prepare",
+        "-m sweeper.execute", "-m examples.correct_resnet18", "-m sap_core.data.prepare", "-m benchmarks.training", "-m pytest",
     }  # fmt: skip
 
 
@@ -129,6 +129,9 @@ def test_sweep_commands_compose(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if words[0] == "replay":
         return  # see below
+    if words[0] == "import":
+        assert words[1:] == ["back"], "the --store of the line before it"
+        return
     if words[0] in ("list", "check") or set(words) & set(SHOWN_BY_HYDRA):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["sap-sweep"])
@@ -169,7 +172,7 @@ def test_slurm_commands_print_a_script(words, capsys):
 
 def test_execute_commands_parse():
     for words in of("python", "-m", "sweeper.execute"):
-        assert worker_options(words).plan == Path("results/demo/jobs.jsonl")
+        assert str(worker_options(words).plan) in ("demo.jsonl", "headline.jsonl"), "a bundle that a line before it exports"
 
 
 def test_the_example_method_ran_as_a_plugin(home, capsys):
