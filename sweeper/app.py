@@ -255,7 +255,7 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
 def _planned(composed: Composed, places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
-    from sweeper.fits import check_audit
+    from sweeper.fits import check_audit, check_device
     from sweeper.plan import data_key, make_plan, seeds_of
 
     cells = _check(composed)
@@ -265,6 +265,8 @@ def _planned(composed: Composed, places: Places) -> Plan:
             prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, places.data)
+        if not composed.config.export:  # a bundle's device is told to the program that runs it
+            check_device(cell, composed.config.backend.device)
         check_audit(cell, seeds_of(composed.config), places.data)
     return make_plan(composed.config, cells, prints)
 
