@@ -304,7 +304,7 @@ def _pace(config: Config, cells: Sequence[Cell], places: Places) -> tuple[Pace, 
 def _planned(composed: Composed, cells: Sequence[Cell], places: Places) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
-    from sweeper.fits import check_audit
+    from sweeper.fits import check_audit, check_device
     from sweeper.plan import data_key, make_plan, seeds_of
 
     prints = {}
@@ -313,6 +313,8 @@ def _planned(composed: Composed, cells: Sequence[Cell], places: Places) -> Plan:
             prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, places.data)
+        if not composed.config.export:  # a bundle's device is told to the program that runs it
+            check_device(cell, composed.config.backend.device)
         check_audit(cell, seeds_of(composed.config), places.data)
     return make_plan(composed.config, cells, prints)
 

@@ -14,6 +14,7 @@ from sap_core.data.assemble import prepare
 from sap_core.errors import UserError
 from sweeper.cells import Cell
 from sweeper.forecast import flops_of
+from trainers.speed import Speed
 
 COUNTS = ("num_trusted", "num_retain", "num_forget")
 """Fields of methods that count training samples."""
@@ -52,6 +53,14 @@ def check_fits(cell: Cell) -> None:
         network = _network(cell)
         for instance in asked:
             instance.refuse(cell.dataset.instance.kind, network)
+
+
+def check_device(cell: Cell, device: str) -> None:
+    """Raises UserError where training asks for arithmetic that the device does not have."""
+    trainer = cell.trainer.instance
+    speed = getattr(getattr(trainer, "recipe", trainer), "speed", None)
+    if isinstance(speed, Speed):
+        speed.check_device(torch.device(device))
 
 
 def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:

@@ -114,6 +114,7 @@ def test_every_command_is_of_a_program_that_is_checked():
     assert {words[:2][1] for words in of() if words[0] == "make"} <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert {named(words[1:3]) for words in of() if words[0] == "python"} == {
         "-m sweeper.execute", "-m examples.correct_resnet18", "-m examples.refresh_demo", "-m sap_core.data.prepare",
+        "-m benchmarks.training", "-m pytest",
     }  # fmt: skip
 
 
@@ -132,6 +133,9 @@ def test_sweep_commands_compose(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if words[0] in ("replay", "rerun", "compact"):
         return  # see below, and tests/sweeper/test_rerun.py
+    if words[0] == "import":
+        assert words[1:] == ["back"], "the --store of the line before it"
+        return
     if words[0] in ("list", "check", "prepare") or set(words) & set(SHOWN_BY_HYDRA):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["sap-sweep"])
@@ -172,7 +176,7 @@ def test_slurm_commands_print_a_script(words, capsys):
 
 def test_execute_commands_parse():
     for words in of("python", "-m", "sweeper.execute"):
-        assert worker_options(words).plan == Path("results/demo/jobs.jsonl")
+        assert str(worker_options(words).plan) in ("demo.jsonl", "headline.jsonl"), "a bundle that a line before it exports"
 
 
 @pytest.mark.parametrize("words", of("sap-sweep", "rerun"), ids=named)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.fits import check_fits
+from sweeper.fits import check_device, check_fits
 
 
 @pytest.mark.parametrize("experiment", ["demo", "correctors", "equal_information_small", "table1", "equal_information", "corrective_small"])
@@ -54,3 +54,11 @@ def test_a_missing_library_is_said_before_any_training(plan_of):
             check_fits(cell)
     else:
         check_fits(cell)
+
+
+@pytest.mark.parametrize("trainer", ["sgd", "mixup"])
+def test_arithmetic_that_the_device_lacks_is_refused_before_anything_runs(plan_of, trainer):
+    (cell,) = plan_of("experiment=demo", f"trainer={trainer}", "trainer.compile=graphs", "methods=[sap]", "seeds=[1]").cells
+    with pytest.raises(UserError, match=r"trainer\.compile=graphs records CUDA graphs, but the device is cpu"):
+        check_device(cell, "cpu")
+    check_device(cell, "cuda")
