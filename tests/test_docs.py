@@ -18,6 +18,7 @@ from sap_core.data.source import Classes, Noise
 from sap_core.records import Planned, Point, Row, Timing
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
+from slurm.__main__ import COMMANDS as SLURM_COMMANDS
 from slurm.__main__ import main as slurm
 from sweeper.__main__ import main as sap_sweep
 from sweeper.app import check_command
@@ -162,9 +163,14 @@ def test_replay_commands_run(words, home, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", of("sap-slurm"), ids=named)
-def test_slurm_commands_print_a_script(words, capsys):
-    assert slurm(words) == 0
-    assert capsys.readouterr().out.startswith("#!")
+def test_slurm_commands_exist_and_their_scripts_print(words, monkeypatch, tmp_path, capsys):
+    """What would be submitted is printed instead; `mine` is the example's cluster."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert words[0] in SLURM_COMMANDS
+    if words[0] == "script" or (words[0] == "submit" and "=" in words[1]):
+        quick = ["methods=[sap]"] if words[0] == "submit" else []  # 675 settings in 16 cells take their time
+        assert slurm(["script", *(word.replace("cluster=mine", "cluster=example") for word in words[1:]), *quick]) == 0
+        assert capsys.readouterr().out.startswith("#!")
 
 
 def test_execute_commands_parse():
