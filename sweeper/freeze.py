@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from sweeper.provenance import HOME
 from sweeper.store import Store
 
 if TYPE_CHECKING:
+    from sweeper.config import Composed
     from sweeper.jobs import Job
 
 CONFIG_DIR = "--config-dir"
@@ -63,6 +66,7 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
         return Frozen(
             str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, 0, 0, 0, 0, 0, 0.0
         )  # fmt: skip
+    refuse_missing(composed)
     plan = _planned(composed, places)
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     store = Store(places.store)
@@ -155,6 +159,19 @@ def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
         if not word.startswith("paths."):
             words.append(CONFIG_DIR if word.startswith(("--config-dir", "-cd")) else word)
     return tuple(words)
+
+
+def refuse_missing(composed: Composed) -> None:
+    """Data, weights and folders that the experiment reads must be there before anything is queued.
+
+    Raises:
+        UserError: all that is missing, in one sentence.
+    """
+    if find_spec("sweeper.prepare") is None:  # planning itself looks at every data set and file of weights, and names the first
+        return
+    gone = list(import_module("sweeper.prepare").missing(composed))
+    if gone:
+        raise UserError(f"nothing was queued, because this is missing: {'; '.join(gone)}; sap-sweep prepare experiment=... gets it")
 
 
 def refuse_secrets(texts: Mapping[str, str]) -> None:

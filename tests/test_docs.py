@@ -20,6 +20,8 @@ from sap_core.data.source import Classes, Noise
 from sap_core.records import Planned, Point, Row, Timing
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
+from slurm.__main__ import COMMANDS as SLURM_COMMANDS
+from slurm.__main__ import _cluster as slurm_cluster
 from slurm.__main__ import main as slurm
 from sweeper.__main__ import main as sap_sweep
 from sweeper.app import check_command
@@ -169,9 +171,18 @@ def test_replay_commands_run(words, home, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", of("sap-slurm"), ids=named)
-def test_slurm_commands_print_a_script(words, capsys):
-    assert slurm(words) == 0
-    assert capsys.readouterr().out.startswith("#!")
+def test_slurm_commands_exist_and_their_scripts_print(words, monkeypatch, tmp_path, capsys):
+    """`mine` is the example's cluster; what scripts of a submission look like is tested with them."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    words = [word.replace("cluster=mine", "cluster=example") for word in words]
+    assert words[0] in SLURM_COMMANDS
+    if words[0] == "submit":
+        cluster, rest = slurm_cluster(words[1:])
+        assert cluster.name == "example"
+        assert rest[0].startswith(STORE) or (ROOT / f"conf/experiment/{rest[0].removeprefix('experiment=')}.yaml").exists()
+    if words[0] == "script":
+        assert slurm(words) == 0
+        assert capsys.readouterr().out.startswith("#!")
 
 
 def test_execute_commands_parse():

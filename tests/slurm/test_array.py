@@ -146,11 +146,13 @@ def test_requeued_three_times_in_the_middle(desk, slurm):
 
 def test_the_warning_comes_twice_and_then_the_limit(desk, slurm):
     """Slurm's limits are whole minutes: the first two warnings are sent by hand, the third is the one before a minute's limit."""
-    (job,) = desk.submit("cluster.tasks=1", "cluster.time=1", "cluster.warning_seconds=10", "seeds=[1]", "trainer.epochs=130")
+    (job,) = desk.submit("cluster.tasks=1", "cluster.time=1", "cluster.warning_seconds=10", "seeds=[1]", "trainer.epochs=160")
     for turn in range(2):
         desk.wait_for_epochs(job, count=1)
         slurm.call("scancel", "--batch", "--signal=USR1", f"{job}_0")
         desk.wait_for_log("asks for a requeue", turn + 1)
+    desk.wait_for_log("asks for a requeue", 3, seconds=120)
+    slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=20")  # enough: a busy machine would need many of these minutes
     slurm.wait_for(job, seconds=200)
     assert set(slurm.states(job).values()) == {"COMPLETED"}, desk.logs()
     assert desk.logs().count("USR1: the programs are told") >= 3

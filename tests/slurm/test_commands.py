@@ -79,6 +79,22 @@ def test_from_nothing_to_a_queued_sweep_and_back(run, slurm, tmp_path):
         slurm.call("scontrol", "delete", "ReservationName=upkeep")
 
 
+def test_what_would_be_written_to_files_or_is_missing_is_refused_before_anything_is_queued(run, slurm, tmp_path, monkeypatch):
+    folders = [f"paths.{name}={tmp_path / name}" for name in ("results", "artifacts", "data")]
+    words = ["methods=[sap]", "seeds=[1]", "cluster=example", "cluster.gpus=0", *folders]
+    said = run("submit", "experiment=fashion", *words, code=2)[1]
+    assert "fashion_mnist" in said or "FashionMNIST" in said
+    monkeypatch.setenv("WANDB_API_KEY", "planted0123456789")
+    said = run("submit", "experiment=demo", "name=planted0123456789", *words, code=2)[1]
+    assert "holds the content of the environment variable WANDB_API_KEY" in said
+    assert "planted" not in said
+    assert "holds no planned sweep" in run("submit", str(tmp_path), "cluster=example", code=2)[1]
+    assert "name one cluster, as in cluster=mine" in run("submit", "experiment=demo", code=2)[1]
+    assert "with cluster=NAME write cluster.KEY=VALUE" in run("submit", "experiment=demo", "cluster=example", "slurm.gpus=1", code=2)[1]
+    assert not slurm.call("squeue", "--noheader").strip()
+    assert not (tmp_path / "results").exists()
+
+
 def test_check_passes_what_is_there_and_cures_what_is_not(run, tmp_path):
     folder = tmp_path / "config" / "sap-sweep" / "cluster"
     folder.mkdir(parents=True)
