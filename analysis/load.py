@@ -106,14 +106,39 @@ def _plan(store: Path) -> pa.Table:
 
 
 def _tables(folder: Path, record: type, problems: list[str]) -> Iterable[pa.Table]:
-    """The readable files of a folder, in the order of their names; temporary files start with a dot and are passed over."""
-    for path in sorted(folder.glob("[!.]*.parquet")):
-        try:
-            table = pq.ParquetFile(path).read()
-            _refuse_newer(table, path)
-            yield _conformed(table, record)
-        except (OSError, pa.ArrowException, ValueError) as error:
-            problems.append(f"The file {path} was left out: {_first_line(error)}.")
+    """The readable files of a folder, in the order of their names; temporary files start with a dot and are passed over.
+
+    A file that goes while we read was merged into another (`sap-sweep compact`), which was there before: the folder is listed again. What
+    was read from both is dropped by run later.
+    """
+    read: set[Path] = set()
+    again = True
+    while again:
+        again = False
+        for path in sorted(set(folder.glob("[!.]*.parquet")) - read):
+            try:
+                table = one_table(path, record)
+            except FileNotFoundError:
+                again = True
+                continue
+            except (OSError, pa.ArrowException, ValueError) as error:
+                problems.append(f"The file {path} was left out: {_first_line(error)}.")
+                read.add(path)
+                continue
+            read.add(path)
+            yield table
+
+
+def one_table(path: Path, record: type) -> pa.Table:
+    """One file of a store under the schema of `record`.
+
+    Raises:
+        UserError: a newer program wrote it.
+        OSError, pa.ArrowException, ValueError: it cannot be read, or is no such table.
+    """
+    table = pq.ParquetFile(path).read()
+    _refuse_newer(table, path)
+    return _conformed(table, record)
 
 
 def _refuse_newer(table: pa.Table, path: Path) -> None:

@@ -33,6 +33,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
   sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
+  sap-sweep compact results/table1          few large files instead of one per job, while sweeps and readers go on
   sap-sweep list                            every data set, network, trainer, method, ... in a line each; `list method` one group
   sap-sweep check method=sap                does it keep what every method promises? (or trainer=NAME, pruner=NAME; your own, too)
   sap-sweep experiment=demo --cfg job       the composed configuration
@@ -78,6 +79,10 @@ def _dispatch(words: list[str]) -> int:
         from sweeper.check import check
 
         return check(words[1:])
+    if words[0] == "compact":
+        from sweeper.compact import main as compact
+
+        return compact(words[1:])
     if words[0] == "replay":
         from sweeper.search.command import main as replay
 

@@ -131,7 +131,9 @@ def _compose(arguments: Sequence[str]) -> Composed:
 
 def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> int:
     """Runs those of the jobs that the store does not hold."""
-    from sweeper.execute import fail
+    from sweeper.claims import own_claims
+    from sweeper.execute import Folders, fail, tidy_up
+    from sweeper.parts import retrained
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
 
@@ -142,10 +144,13 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store) -> i
     held = total - sum(len(job.runs) for job in pending)
     print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
     _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
+    if line := retrained(schedule.again):
+        print(line, file=sys.stderr)
     with _terminated_as_interrupt(), Progress(pending, total, held, store.logs / "sweep.log") as progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, places, len(pending)).run(schedule, progress.report)
+    tidy_up(jobs, Folders(places.data, places.store, places.artifacts), own_claims())
     failed = len(schedule.failed)
     if failed:
         who = "1 job" if failed == 1 else f"{failed} jobs"

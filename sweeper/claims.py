@@ -23,7 +23,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -197,11 +197,11 @@ class Claim:
     def _remove_older(self) -> None:
         """What those have left whom this process, or one before it, has taken over."""
         with suppress(OSError):
-            for entry in list(os.scandir(self.path.parent)):
-                older = 0 < _number(entry.name, self.path.name) < self.number
-                if older or (entry.name.startswith(f".{self.path.name}.") and entry.name.endswith(".tmp")):
+            for path in list(self.path.parent.iterdir()):
+                older = 0 < _number(path.name, self.path.name) < self.number
+                if older or (path.name.startswith(f".{self.path.name}.") and path.name.endswith(".tmp")):
                     with suppress(OSError):
-                        os.unlink(entry.path)
+                        path.unlink()
 
 
 def lease_seconds() -> float:
@@ -249,6 +249,14 @@ def all_or_none(claims: Claims, paths: list[Path]) -> Iterator[list[Claim] | str
         yield held
     finally:
         for claim in reversed(held):
+            claim.release()
+
+
+def tidy(claims: Claims, paths: Iterable[Path]) -> None:
+    """Removes claims on things that are done, which owners have left who died between storing and giving back."""
+    for path in paths:
+        claim = claims.take(path) if path.name in claimed_names(path.parent) else None
+        if claim is not None:
             claim.release()
 
 
@@ -321,7 +329,7 @@ def _machine() -> str:
     """This boot of this machine, and the namespace in which process numbers mean something; "" where that cannot be told."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return ""
 

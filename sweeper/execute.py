@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from sap_core.api import Stopped
 from sap_core.cost import forget_peak_memory
 from sap_core.files import storing
 from sap_core.records import Row
-from sweeper.claims import Claim, Claims, all_or_none, own_claims
+from sweeper.claims import Claim, Claims, all_or_none, claimed_names, own_claims, tidy
 from sweeper.jobs import Job, artifact
 from sweeper.kinds import run_kind
 from sweeper.provenance import commit
@@ -40,6 +40,9 @@ LATER_SECONDS = 10.0
 """So much later a process ends whose job does not even let the first watchdog run."""
 
 _STANDARD_ERROR = 2
+
+_MAKING = "making"
+"""The name of the claim on an artifact, in its folder."""
 
 _LOOK_SECONDS = 0.5
 """A job that another process has is looked at so often, by a worker that waits for it."""
@@ -118,8 +121,18 @@ def execute(
 
 def places_of(job: Job, folders: Folders) -> list[Path]:
     """What is claimed for a job: the job in its store and, where it makes an artifact, that, which other sweeps may want to make, too."""
-    making = [folders.artifacts / job.job_id / "making"] if job.kind in ("train", "select") else []
+    making = [folders.artifacts / job.job_id / _MAKING] if job.kind in ("train", "select") else []
     return [Store(folders.store).claims / job.job_id, *making]
+
+
+def tidy_up(jobs: Iterable[Job], folders: Folders, claims: Claims) -> None:
+    """At the end of a sweep: removes the claims that dead workers have left on jobs that are done."""
+    store = Store(folders.store)
+    left = claimed_names(store.claims)
+    done = [job for job in jobs if store.holds(job.job_id)]
+    makers = [job for job in done if job.kind in ("train", "select")]
+    tidy(claims, [store.claims / job.job_id for job in done if job.job_id in left])
+    tidy(claims, [folders.artifacts / job.job_id / _MAKING for job in makers])
 
 
 def _known(job: Job, folders: Folders, tried: int | None) -> Result | None:

@@ -85,9 +85,9 @@ class Parts:
         self._fail_orphans()
         self._looks = min(_MOST_LOOKS, len(self._own.deferred) + len(self._others.deferred))
 
-    def pause(self, lease: float) -> float:
-        """How long to wait before looking again: often enough to see a dead owner soon after its lease, seldom where many look."""
-        return max(lease / 16, 0.01 * (len(self._own.deferred) + len(self._others.deferred)))
+    def pause(self, waited: float, lease: float) -> float:
+        """How long to wait before looking again, after so many seconds without work: at first soon, then a fraction of a lease."""
+        return max(0.1, min(waited, lease / 8))
 
     def left(self) -> str:
         """What has not ended, in words."""
@@ -116,8 +116,8 @@ def retrained(job_ids: frozenset[str]) -> str | None:
     if not job_ids:
         return None
     names = ", ".join(sorted(job_ids)[:3]) + (", ..." if len(job_ids) > 3 else "")
-    what = "the checkpoint of 1 job is" if len(job_ids) == 1 else f"the checkpoints of {len(job_ids)} jobs are"
-    return f"{what} gone and made again first, because jobs that are still to run read them ({names}); stored rows stay as they are"
+    what, them = ("the checkpoint of 1 job is", "it") if len(job_ids) == 1 else (f"the checkpoints of {len(job_ids)} jobs are", "them")
+    return f"{what} gone and made again first, because jobs that are still to run read {them} ({names}); stored rows stay as they are"
 
 
 def _number(only: str) -> tuple[int, int]:

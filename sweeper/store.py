@@ -12,10 +12,10 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from analysis import names
 from sap_core.errors import StorageError, UserError
 from sap_core.files import replacing
 from sap_core.records import Planned, Point, Row, Timing, column_types
@@ -29,8 +29,6 @@ MAX_ATTEMPTS = 3
 
 DRIVER = "driver"
 """The name of the claim that a driver has, among those of jobs."""
-
-_ENDINGS = ("ok.parquet", "failed.parquet")
 
 Record = TypeVar("Record", Row, Point, Planned, Timing)
 
@@ -50,18 +48,12 @@ class Store:
         self.packing = root / "packing.json"
 
     def statuses(self) -> dict[str, str]:
-        """Job id -> ok | failed, from file names alone; ok wins."""
-        found: dict[str, str] = {}
-        for path in self.rows.iterdir() if self.rows.is_dir() else ():
-            job_id, _, ending = path.name.partition(".")
-            status = ending.removesuffix(".parquet")
-            if job_id and ending in _ENDINGS and found.get(job_id) != "ok":
-                found[job_id] = status
-        return found
+        """Job id -> ok | failed, from file names and the footers of merged files (`sap-sweep compact`) alone; ok wins."""
+        return names.statuses(self.root)
 
     def holds(self, job_id: str) -> bool:
         """Are the job's rows there, and complete?"""
-        return (self.rows / f"{job_id}.ok.parquet").exists()
+        return (self.rows / f"{job_id}.ok.parquet").exists() or job_id in names.merged(self.rows)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Stores a job's rows: as failed when any row failed for another reason than divergence."""
@@ -78,16 +70,21 @@ class Store:
 
     def read_rows(self, job_id: str) -> list[Row]:
         """The rows of one job; [] when it has none or its file is damaged (the job then counts as not run)."""
-        for status in ("ok", "failed"):
-            path = self.rows / f"{job_id}.{status}.parquet"
-            if path.exists():
-                return _read(path, Row)
+        for path in (self.rows / f"{job_id}.ok.parquet", names.merged(self.rows).get(job_id), self.rows / f"{job_id}.failed.parquet"):
+            if path is not None and path.exists():
+                found = _read(path, Row, job_id)
+                if found or path.exists():
+                    return found
+                return self.read_rows(job_id)  # it was merged while we looked
         return []
 
     def read_series(self, job_id: str) -> list[Point]:
         """The points of one job; [] when it has none or its file is damaged."""
-        path = self.series / f"{job_id}.parquet"
-        return _read(path, Point) if path.exists() else []
+        for path in (self.series / f"{job_id}.parquet", names.merged(self.series).get(job_id)):
+            if path is not None and path.exists():
+                found = _read(path, Point, job_id)
+                return found if found or path.exists() else self.read_series(job_id)
+        return []
 
     def timed(self, job_id: str) -> bool:
         """Has the job been measured alone?"""
@@ -108,10 +105,21 @@ class Store:
 
     def finished(self) -> tuple[dict[str, str], list[str]]:
         """(job id -> ok | failed for jobs that are not to be run again, sentences about damaged files that were set aside)."""
-        done, problems = {}, []
+        done: dict[str, str] = {}
+        problems: list[str] = []
+        for path in self.rows.glob(f"{names.MERGED}*.parquet"):
+            if not names.jobs_in(path):
+                problems.append(f"{path} is damaged; it was set aside and its jobs run again")
+                path.replace(path.with_name(f".{path.name}.damaged"))
+        merged = names.merged(self.rows)
         for job_id, status in self.statuses().items():
             path = self.rows / f"{job_id}.{status}.parquet"
-            if not _sound(path):
+            if job_id in merged:
+                done[job_id] = "ok"
+            elif not _sound(path):
+                if not path.exists() and self.holds(job_id):  # it was merged while we looked
+                    done[job_id] = "ok"
+                    continue
                 problems.append(f"{path} is damaged; it was set aside and its job runs again")
                 path.replace(path.with_name(f".{path.name}.damaged"))
             elif status == "ok" or self.attempts(job_id) >= MAX_ATTEMPTS:
@@ -156,25 +164,63 @@ def _sound(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, kind: type[Record]) -> list[Record]:
+def _read(path: Path, kind: type[Record], job_id: str) -> list[Record]:
+    """The records of one job; a merged file has others', too."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        lines = pq.read_table(path, schema=schema(kind)).to_pylist()
+        only = [("job_id", "=", job_id)] if path.name.startswith(names.MERGED) else None
+        lines = pq.read_table(path, schema=schema(kind), filters=only).to_pylist()
     except (pa.ArrowException, OSError):
         return []
-    return [kind(**line) for line in lines]
+    return [kind(**line) for line in lines if line["job_id"] == job_id]
 
 
 def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> None:
     """Writes records as one zstd Parquet file under the fixed schema of their dataclass."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema(kind))
+    table = _table(list(records), kind)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def _table(records: Sequence[Any], kind: type[Any]) -> pa.Table:
+    """What `pa.Table.from_pylist` makes, which would import pandas into every worker: a second each, and 60 MB.
+
+    Raises:
+        pa.ArrowInvalid: a value is missing where the schema wants one.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    columns = []
+    for field in schema(kind):
+        values = [getattr(record, field.name) for record in records]
+        missing = np.array([value is None for value in values], dtype=bool)
+        if missing.any() and not field.nullable:
+            raise pa.ArrowInvalid(f"{field.name} is missing in a {kind.__name__}")
+        there = pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes()) if missing.any() else None
+        columns.append(pa.Array.from_buffers(field.type, len(values), [there, *_buffers(values, field.type)]))
+    return pa.Table.from_arrays(columns, schema=schema(kind))
+
+
+def _buffers(values: Sequence[Any], kind: pa.DataType) -> list[pa.Buffer]:
+    """Arrow's buffers of a column, after the one that says which values are there."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_string(kind):
+        texts = [b"" if value is None else str(value).encode() for value in values]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        if ends[-1] > np.iinfo(np.int32).max:
+            raise pa.ArrowInvalid("more than 2 GB of text in one column")
+        return [pa.py_buffer(ends.astype(np.int32).tobytes()), pa.py_buffer(b"".join(texts))]
+    if pa.types.is_boolean(kind):
+        return [pa.py_buffer(np.packbits(np.array([bool(value) for value in values], dtype=bool), bitorder="little").tobytes())]
+    dtype = np.int64 if pa.types.is_integer(kind) else np.float64
+    return [pa.py_buffer(np.array([0 if value is None else value for value in values], dtype=dtype).tobytes())]
 
 
 _SCHEMAS: dict[type[Any], pa.Schema] = {}

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from sap_core.errors import UserError
 from sweeper.claims import Claims
-from sweeper.execute import Folders, execute
+from sweeper.execute import Folders, execute, tidy_up
 from sweeper.jobs import Job, read_jobs
 from sweeper.parts import Parts
 from sweeper.schema import ORDERS
@@ -107,7 +107,7 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
     while not stop() and not parts.over:
         job = parts.next()
         if job is None:
-            pause = parts.pause(claims.lease)
+            pause = parts.pause(waited, claims.lease)
             if options.idle is not None and waited >= options.idle:
                 print(f"nothing to start for {waited:.0f} s: ends; {parts.left()}", file=sys.stderr)
                 break
@@ -122,6 +122,8 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
         parts.book(job, result)
     if stop() and not parts.over:
         return INTERRUPTED
+    if parts.over:
+        tidy_up(jobs, folders, claims)
     return 1 if parts.failed else 0
 
 

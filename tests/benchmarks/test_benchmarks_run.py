@@ -16,7 +16,7 @@ def test_there_are_benchmarks():
     assert {"gram", "projector", "selection", "nested", "sap_end_to_end"} <= set(BENCHMARKS)
 
 
-SLOW = {"ray_jobs"}
+SLOW = {"ray_jobs", "scale"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in BENCHMARKS])

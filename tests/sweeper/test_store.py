@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row
 from sweeper.claims import own_claims
-from sweeper.store import DRIVER, MAX_ATTEMPTS, Store, schema, write_records
+from sweeper.store import DRIVER, MAX_ATTEMPTS, Store, _table, schema, write_records
 
 HOME = Path(__file__).parents[2]
 
@@ -195,3 +197,25 @@ def test_a_read_only_folder_is_said(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(UserError, match="cannot be written"), Store(tmp_path / "demo").locked():
         pass
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_tables_are_what_arrow_makes_of_the_same_records(data):
+    texts = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=8))
+    numbers = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))
+    floats = st.one_of(st.none(), st.floats(allow_nan=False), st.integers(0, 9))
+    lines = data.draw(st.lists(st.tuples(texts, numbers, floats, st.booleans()), max_size=20))
+    rows = [
+        Row(
+            **{item.name: item.default for item in fields(Row) if item.default is not MISSING}
+            | dict.fromkeys((item.name for item in fields(Row) if item.default is MISSING), None)
+            | dict.fromkeys(("run_id", "job_id", "kind", "experiment", "status", "dataset", "noise", "network", "trainer"), "a\u00fc")
+            | dict.fromkeys(("baseline_id", "method", "settings", "information", "val_labels"), "")
+            | {"attempt": 1, "seed": 2, "position": 3, "dataset_verified": flag, "error": text, "num_val": number, "test_acc": value}
+        )
+        for text, number, value, flag in lines
+    ]
+    made = _table(rows, Row)
+    made.validate(full=True)
+    assert made.equals(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema(Row)))

@@ -1,0 +1,133 @@
+"""What a store holds, from names of files and the plan alone: no row file is opened, but the footers of merged ones. No pandas.
+
+A job's rows lie in rows/JOB.ok.parquet or JOB.failed.parquet, or, after `sap-sweep compact`, in a rows/merged-HASH.parquet whose footer
+lists its jobs, all of them ok.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+MERGED = "merged-"
+"""How the names of merged files begin."""
+
+JOBS_KEY = b"sap_sweep_jobs"
+"""In a merged file's footer: the ids of its jobs, a line each."""
+
+_ENDINGS = {"ok.parquet": "ok", "failed.parquet": "failed"}
+_SUFFIX = ".claim"
+
+
+def statuses(store: Path) -> dict[str, str]:
+    """Job id -> ok | failed; ok wins. A merged file that cannot be read says nothing."""
+    found: dict[str, str] = {}
+    for name in _names(store / "rows"):
+        job_id, _, ending = name.partition(".")
+        status = _ENDINGS.get(ending)
+        if job_id and status and found.get(job_id) != "ok":
+            found[job_id] = status
+    return found | dict.fromkeys(merged(store / "rows"), "ok")
+
+
+def merged(folder: Path) -> dict[str, Path]:
+    """Job id -> the merged file of `folder` that holds it. Footers are read once per process; nothing is opened where nothing changed."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return {}
+    known = _KNOWN.get(folder)
+    if known is None or known[0] != changed:
+        names = [name for name in _names(folder) if name.startswith(MERGED) and name.endswith(".parquet")]
+        known = (changed, {job: folder / name for name in sorted(names) for job in jobs_in(folder / name)})
+        if time.time_ns() - changed > _TICK_NS:  # else it may change once more under the same time
+            _KNOWN[folder] = known
+    return known[1]
+
+
+_TICK_NS = 2_000_000_000
+
+_KNOWN: dict[Path, tuple[int, dict[str, Path]]] = {}
+
+
+def jobs_in(path: Path) -> tuple[str, ...]:
+    """The jobs of a merged file; () where it cannot be read."""
+    with suppress(OSError):
+        stat = path.stat()
+        return _footer(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return ()
+
+
+@lru_cache(maxsize=4096)
+def _footer(path: Path, *_: int) -> tuple[str, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return ()
+    return tuple(metadata.get(JOBS_KEY, b"").decode().split())
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far one kind of jobs is, in planned rows."""
+
+    kind: str
+    planned: int
+    ok: int  # in jobs that are done; settings that diverged among them
+    failed: int  # in jobs that failed
+    running: int  # in jobs that a process has claimed (it may be dead)
+
+    @property
+    def missing(self) -> int:
+        return self.planned - self.ok - self.failed
+
+
+def tallies(store: Path) -> list[Tally]:
+    """How far a sweep is, by kind of job in the plan's order: from names and the plan, however many rows there are.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the plan cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    plan = pq.ParquetFile(store / "plan.parquet").read(columns=["job_id", "kind"])
+    sizes = Counter(zip(plan["job_id"].to_pylist(), plan["kind"].to_pylist(), strict=True))
+    return tally(sizes, statuses(store), claimed(store))
+
+
+def tally(sizes: Mapping[tuple[str, str], int], known: Mapping[str, str], running: Iterable[str]) -> list[Tally]:
+    """The pure part: `sizes` are the planned rows of each (job, kind), `known` the jobs' statuses."""
+    running = set(running)
+    counts: dict[str, Counter[str]] = {}
+    for (job_id, kind), rows in sizes.items():
+        mine = counts.setdefault(kind, Counter())
+        mine["planned"] += rows
+        status = known.get(job_id)
+        if status:
+            mine[status] += rows
+        if job_id in running and status != "ok":
+            mine["running"] += rows
+    return [Tally(kind, mine["planned"], mine["ok"], mine["failed"], mine["running"]) for kind, mine in counts.items()]
+
+
+def claimed(store: Path) -> set[str]:
+    """The jobs on which there are claims (docs/store.md); their owners may be dead."""
+    names = [name.removesuffix(_SUFFIX).rpartition(".") for name in _names(store / "claims") if name.endswith(_SUFFIX)]
+    return {job_id for job_id, _, number in names if number.isdigit() and job_id != "driver"}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []

@@ -1,0 +1,106 @@
+"""A sweep of 10,000 jobs, none of which does anything: how long planning, scheduling, status and compaction take.
+
+`python -m benchmarks.scale [--jobs 10000] [--quick]`; a minute and a half. CPU time of one process and wall time beside it; planning is
+composing, checking, counting FLOPs, making the plan and writing it. The schedule's rate is of its books alone; stubs' is with claims and
+rows, one process, two fsyncs a file. Status is from names and the plan, once with a file per job, once compacted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from analysis.names import tallies
+from benchmarks.ray_jobs import METHOD
+from sap_core.records import Planned
+from sweeper import execute as execution
+from sweeper.cells import check_cell
+from sweeper.compact import compact
+from sweeper.config import compose_all
+from sweeper.execute import Folders, execute
+from sweeper.fits import check_fits
+from sweeper.jobs import Job, write_jobs
+from sweeper.plan import Plan, make_plan
+from sweeper.schedule import Schedule
+from sweeper.schema import ORDERS
+from sweeper.store import Store, write_records
+from sweeper.work import Place, Work
+
+T = TypeVar("T")
+
+
+def timed(name: str, work: Callable[[], T], per: int = 0) -> T:
+    """Prints seconds, or with `per` the rate."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = work()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    rate = f", {per / wall:.0f}/s" if per else ""
+    print(f"{name}: {processor:.2f} s of CPU, {wall:.2f} s{rate}", flush=True)
+    return result
+
+
+def planned(count: int, folder: Path) -> Plan:
+    """A baseline and `count` jobs on it, planned and written as `sap-sweep` does."""
+    words = ["experiment=demo", "methods=[unchanged]", "plugins=[benchmarks]", "seeds=[1]", "model.width=2", "trainer.epochs=1"]
+    composed = compose_all([*words, "--config-dir", str(folder)])
+    cells = [check_cell(cell, composed.config) for cell in composed.cells]
+    for cell in cells:
+        check_fits(cell)
+    plan = make_plan(composed.config, cells, {})
+    write_jobs(folder / "store" / "jobs.jsonl", plan.jobs)
+    write_records(folder / "store" / "plan.parquet", plan.rows, Planned)
+    return plan
+
+
+def schedule_all(jobs: Sequence[Job], order: str, folder: Path) -> None:
+    schedule = Schedule.of(jobs, {}, folder, order)
+    while (job := schedule.next()) is not None:
+        schedule.finish(job.job_id, True)
+        schedule.orphans()
+    assert len(schedule.done) == len(jobs)
+
+
+def run_stubs(jobs: Sequence[Job], folders: Folders) -> None:
+    """Every job through `execute`, with a claim and its row, but with nothing in it."""
+
+    def nothing(job: Job, place: Place, note: Callable[[str], None]) -> Work:
+        return Work([{"val_noisy_acc": 0.5} for _ in job.runs], [True] * len(job.runs))
+
+    before, execution.run_kind = execution.run_kind, nothing
+    try:
+        for job in jobs:
+            assert execute(job, folders).status == "ok"
+    finally:
+        execution.run_kind = before
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--quick", action="store_true", help="few jobs: only shows that it runs")
+    options = parser.parse_args(words)
+    count = 12 if options.quick else options.jobs
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "method").mkdir()
+        (folder / "method" / "unchanged.yaml").write_text(METHOD.format(numbers=", ".join(map(str, range(count)))))
+        jobs = timed(f"plan of {count} jobs", lambda: planned(count, folder)).jobs
+        for order in ORDERS:
+            timed(f"schedule, order={order}", lambda order=order: schedule_all(jobs, order, folder), len(jobs))  # type: ignore[misc]
+        folders = Folders(folder / "data", folder / "store", folder / "artifacts")
+        timed("stubs with claims and rows", lambda: run_stubs(jobs[1:], folders), count)
+        store = Store(folders.store)
+        one, *_ = [tally for tally in timed("status, a file per job", lambda: tallies(store.root)) if tally.kind == "tune"]
+        assert one.ok == count
+        timed("compaction", lambda: compact(store), count)
+        print(f"files of rows: {len(list(store.rows.glob('*.parquet')))}")
+        assert [tally.ok for tally in timed("status, compacted", lambda: tallies(store.root))] == [0, count]
+        assert len(timed("resume finds all done", store.finished)[0]) == count
+
+
+if __name__ == "__main__":
+    main()
