@@ -14,7 +14,6 @@ SPARE_SECONDS = 20
 _RAY = """\
 # A Ray cluster of this job's own: any free port, the nodes' own addresses, a random token that is in the environment alone.
 unset RAY_ADDRESS RAY_AUTH_TOKEN_PATH
-umask 077
 hosts=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 own() { scontrol show node --oneliner "$1" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p'; }
 
