@@ -276,7 +276,7 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
     from sweeper.bundle import Bundle, write_bundle
     from sweeper.provenance import commit
 
-    plan, config = _planned(composed, places), composed.config
+    plan, config = _planned(composed, _check(composed), places), composed.config
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)

@@ -67,7 +67,7 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
             str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, 0, 0, 0, 0, 0, 0.0
         )  # fmt: skip
     refuse_missing(composed)
-    plan = _planned(composed, places)
+    plan = _planned(composed, _check(composed), places)
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     store = Store(places.store)
     with store.locked():
