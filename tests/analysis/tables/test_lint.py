@@ -11,7 +11,10 @@ from analysis.recipes import Recipe
 from analysis.tables.spec import shipped
 from sap_core.errors import UserError
 
-DOCUMENT = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n%s\n\\end{document}\n"
+DOCUMENT = (
+    "\\documentclass[twocolumn]{article}\n\\usepackage[margin=0.75in]{geometry}\n\\usepackage{booktabs,graphicx}\n"
+    "\\begin{document}\n%s\n\\end{document}\n"
+)
 
 NASTY = """
 name: nasty
