@@ -128,7 +128,7 @@ def sweeps():
 def test_sweep_commands_compose(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if words[0] in ("replay", "compact"):
-        return  # see below
+        return  # below, and in tests/sweeper/test_compact.py
     if words[0] in ("list", "check") or set(words) & set(SHOWN_BY_HYDRA):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["sap-sweep"])
