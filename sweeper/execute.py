@@ -221,8 +221,9 @@ def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | Non
         ]
         with storing(store.root):
             store.write_rows(rows)
-            with _log(store.logs / f"{job.job_id}.log") as log:
-                log.error("%s: %s", error_kind, error)
+            if error_kind != "parent":  # such a job never began, and has no log
+                with _log(store.logs / f"{job.job_id}.log") as log:
+                    log.error("%s: %s", error_kind, error)
     return summary(job, store.read_rows(job.job_id), 0.0)
 
 
