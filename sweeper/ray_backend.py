@@ -123,6 +123,8 @@ class RayBackend:
         """Ray, started here with a folder and a token of its own, or reached."""
         if self.address:
             _check_reachable(self.address)
+        else:  # nobody else's job can join this Ray; its core reads this as it is imported, and not later
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         import ray
 
         if ray.is_initialized():
@@ -138,7 +140,6 @@ class RayBackend:
                 else:
                     os.environ.update(environment)
                     remove_stale(SHORT)
-                    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))  # nobody else's job can join this Ray
                     short = stack.enter_context(session_folder(SHORT))
                     num_cpus = round((self.workers or 1) * cpus)
                     ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(short), **common)
