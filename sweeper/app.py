@@ -6,17 +6,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sap_core.errors import UserError
-from sap_core.files import save_json, save_text
-from sap_core.identity import content_id
 from sweeper.only import Wanted, narrow, parse_only
-from sweeper.provenance import HOME, code_fingerprint, file_state
+from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
+from sweeper.provenance import HOME
 from sweeper.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
@@ -29,30 +27,21 @@ if TYPE_CHECKING:
     from sweeper.schema import Config
 
 
-@dataclass(frozen=True)
-class Places:
-    """The folders of one sweep, absolute."""
-
-    data: Path
-    store: Path
-    artifacts: Path
-
-
 def sweep(arguments: Sequence[str]) -> int:
     """Composes, plans and runs what the store does not hold. Returns 0, or 1 when a job failed.
 
     Raises:
         UserError: see `sap_core.errors`.
     """
-    composed = _compose(arguments)
+    composed = compose(arguments)
     config = composed.config
     only = parse_only(config.only)
-    places = _places(config)
+    places = places_of(config)
     if config.dry_run:
         return _dry_run(composed, only)
     if config.export:
         return _export(composed, only, places)
-    store, key = Store(places.store), _plan_key(composed)
+    store, key = Store(places.store), plan_key(composed)
     held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
     if held is not None:
         rows, given_up = held
@@ -67,12 +56,12 @@ def sweep(arguments: Sequence[str]) -> int:
                 _measure_alone(read_jobs(store.jobs), config, places)
         _say_searches(config, store)
         return 1 if given_up else 0
-    cells = _check(composed)
-    plan = _planned(composed, cells, places)  # all checks come before the first folder is made
+    cells = check(composed)
+    plan = planned(composed, cells, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
         plan = _forecast(plan, composed, cells, places, store)
-        _write_plan(store, plan, composed, key)
+        write_plan(store, plan, composed, key)
         _say_counts(plan)
         with _mirror(config, places):
             code = _run(config, jobs, places, store, plan)
@@ -123,18 +112,9 @@ def check_command(arguments: Sequence[str]) -> None:
     Raises:
         UserError: what `sweep` would raise before it starts.
     """
-    composed = _compose(arguments)
+    composed = compose(arguments)
     parse_only(composed.config.only)
-    _check(composed)
-
-
-def _compose(arguments: Sequence[str]) -> Composed:
-    from sweeper.config import compose_all
-
-    composed = compose_all(arguments)
-    if not composed.config.name or not composed.cells:
-        raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
-    return composed
+    check(composed)
 
 
 def _mirror(config: Config, places: Places) -> AbstractContextManager[object]:
@@ -233,29 +213,12 @@ def _workers(settings: Any) -> int:
     return cores
 
 
-def _places(config: Config) -> Places:
-    suffix = f"-{config.debug.name}" if config.debug.name else ""
-    results = config.paths.results or f"results/{config.name}{suffix}"
-    return Places(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
-
-
-def _check(composed: Composed) -> tuple[Cell, ...]:
-    """All cells, each checked; a cell that stands twice is one."""
-    from sweeper.cells import check_cell
-    from sweeper.fits import check_fits
-
-    cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
-    for cell in cells:
-        check_fits(cell)
-    return cells
-
-
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
     from sweeper.forecast import describe, flops_of
     from sweeper.pace import describe_seconds
     from sweeper.plan import make_plan
 
-    cells = _check(composed)
+    cells = check(composed)
     plan = make_plan(composed.config, cells, {})
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
@@ -264,7 +227,7 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
     print(f"{composed.config.name}: dry run, nothing is run")
     rows = [row for row in plan.rows if row.run_id in chosen]
     print(describe(jobs, rows, parameters, backend.flops_per_second, backend.device))
-    pace, workers = _pace(composed.config, cells, _places(composed.config))
+    pace, workers = _pace(composed.config, cells, places_of(composed.config))
     print(f"\n{describe_seconds(rows, pace, workers)}")
     return 0
 
@@ -276,14 +239,14 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
     from sweeper.bundle import Bundle, write_bundle
     from sweeper.provenance import commit
 
-    plan, config = _planned(composed, _check(composed), places), composed.config
+    plan, config = planned(composed, check(composed), places), composed.config
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)
     path = (HOME / Path(config.export or "").expanduser()).resolve()
     results = os.path.relpath(places.store, HOME) if places.store.is_relative_to(HOME) else str(places.store)
     text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))
-    bundle = Bundle(config.name or "", results, config.order, "" if only else _plan_key(composed), text, commit(), jobs, rows)
+    bundle = Bundle(config.name or "", results, config.order, "" if only else plan_key(composed), text, commit(), jobs, rows)
     write_bundle(path, bundle)
     if any(job.kind == "search" for job in jobs):
         print("searches other than the grid need Optuna on the machine that runs the bundle", file=sys.stderr)
@@ -301,39 +264,6 @@ def _pace(config: Config, cells: Sequence[Cell], places: Places) -> tuple[Pace, 
     return pace_for(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
 
 
-def _planned(composed: Composed, cells: Sequence[Cell], places: Places) -> Plan:
-    """The plan, after the data sets were inspected."""
-    from sap_core.data.source import DataNoise
-    from sweeper.fits import check_audit, check_device
-    from sweeper.plan import data_key, make_plan, seeds_of
-
-    prints = {}
-    for cell in cells:
-        if data_key(cell) not in prints:
-            prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
-        if isinstance(cell.noise.instance, DataNoise):
-            cell.noise.instance.inspect(cell.dataset.instance, places.data)
-        if not composed.config.export:  # a bundle's device is told to the program that runs it
-            check_device(cell, composed.config.backend.device)
-        check_audit(cell, seeds_of(composed.config), places.data)
-    return make_plan(composed.config, cells, prints)
-
-
-def _plan_key(composed: Composed) -> str:
-    """What a stored plan depends on: the configuration of every cell, the files of weights and of audits it names, and the code."""
-
-    def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        outside = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
-        return {name: value for name, value in config.items() if name not in outside}
-
-    named = (("model", "weights"), ("trainer", "checkpoint"))
-    weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
-    audits = [file_state(cell["dataset"].get("verified") or None, Path(composed.config.paths.data)) for cell in composed.cells]
-    cells = [relevant(cell) for cell in composed.cells]
-    named_files = {"weights": weights, "audits": audits}
-    return content_id({"config": relevant(composed.raw), "cells": cells, **named_files, "code": code_fingerprint()})
-
-
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
     """(planned rows, jobs given up), if the stored plan is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -343,20 +273,6 @@ def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
             if all(job_id in finished for job_id in stored["jobs"]):
                 return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
     return None
-
-
-def _write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
-    """plan.parquet, jobs.jsonl, config.yaml, and the key that says what they were made from."""
-    from omegaconf import OmegaConf
-
-    from sap_core.records import Planned
-    from sweeper.jobs import write_jobs
-    from sweeper.store import write_records
-
-    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
-    write_jobs(store.jobs, plan.jobs)
-    write_records(store.plan, plan.rows, Planned)
-    save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})
 
 
 @contextmanager

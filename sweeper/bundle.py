@@ -31,7 +31,7 @@ class Bundle:
     name: str  # of the experiment
     results: str  # the store that the sweep would have filled, from the checkout
     order: str  # of the jobs
-    key: str  # of the whole plan (sweeper.app); empty where `only` left some of it out
+    key: str  # of the whole plan (sweeper.planning); empty where `only` left some of it out
     config: str  # YAML
     commit: str
     jobs: tuple[Job, ...]

@@ -6,15 +6,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sap_core.identity import content_id
-from sweeper.app import Places, _check, _compose, _places, _plan_key, _planned, _write_plan
 from sweeper.only import narrow, parse_only
+from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.provenance import HOME
 from sweeper.store import Store
 
@@ -57,21 +55,21 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
     Raises:
         UserError: see `sap_core.errors`; also data, weights or folders that the sweep needs and that are not there.
     """
-    composed = _compose(arguments)
+    composed = compose(arguments)
     only = parse_only(composed.config.only)
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
-    places, words = _places(composed.config), _without_folders(arguments)
+    places, words = places_of(composed.config), _without_folders(arguments)
     if not write:
-        _check(composed)
+        check(composed)
         return Frozen(
             str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, 0, 0, 0, 0, 0, 0.0
         )  # fmt: skip
     refuse_missing(composed)
-    plan = _planned(composed, _check(composed), places)
+    plan = planned(composed, check(composed), places)
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     store = Store(places.store)
     with store.locked():
-        _write_plan(store, plan, composed, _plan_key(composed))
+        write_plan(store, plan, composed, plan_key(composed))
         path = _own_plan(store, jobs)
     return _counted(str(composed.config.name), places, path, composed.config.order, words, jobs)
 
@@ -125,7 +123,7 @@ def differences(store: Path, words: Sequence[str]) -> list[str]:
     if CONFIG_DIR in words:
         return ["it was frozen with a --config-dir, which the store does not name: freeze it from its experiment to see"]
     try:
-        now = _flat(_compose(words).raw)
+        now = _flat(compose(words).raw)
     except UserError as error:
         return [f"the words that it was submitted with are refused today: {error}"]
     then = _flat(OmegaConf.to_container(OmegaConf.load(store / "config.yaml")))
@@ -167,9 +165,9 @@ def refuse_missing(composed: Composed) -> None:
     Raises:
         UserError: all that is missing, in one sentence.
     """
-    if find_spec("sweeper.prepare") is None:  # planning itself looks at every data set and file of weights, and names the first
-        return
-    gone = list(import_module("sweeper.prepare").missing(composed))
+    from sweeper.prepare import missing
+
+    gone = missing(composed)
     if gone:
         raise UserError(f"nothing was queued, because this is missing: {'; '.join(gone)}; sap-sweep prepare experiment=... gets it")
 

@@ -30,9 +30,10 @@ from sap_core.errors import UserError, unknown
 from sap_core.files import save_json
 from sap_core.identity import content_id
 from sap_core.models.pretrained import load_whole, weights_file
-from sweeper.config import Composed, compose_all
+from sweeper.config import Composed
 from sweeper.declared import Declared, class_of, declare
 from sweeper.forecast import flops_of
+from sweeper.planning import compose, places_of
 from sweeper.provenance import HOME
 
 NOTES = "prepared"
@@ -65,7 +66,7 @@ def command(arguments: Sequence[str]) -> int:
         UserError: a mistake in the command line.
     """
     words, releases, download = _own_options(arguments)
-    composed = _composed(words)
+    composed = compose(words)
     things = list(prepared(composed, download, releases))
     for thing in things:
         print(thing.line, flush=True)
@@ -80,20 +81,21 @@ def missing(composed: Composed) -> list[str]:
 
     Never downloads or writes. What `prepare` has verified, and what has not changed since, is not read again; the rest is.
     """
-    data, artifacts = _places(composed)
+    places = places_of(composed.config)
+    data, artifacts = places.data, places.artifacts
     found = [*_data_sets(composed, data, artifacts, False, writes=False), *_weights(composed, False, deep=False)]
     return [f"{thing.name}: {thing.says}" for thing in found if thing.state == "missing"]
 
 
 def prepared(composed: Composed, download: bool = False, releases: Mapping[str, Path] | None = None) -> Iterator[Thing]:
     """Fetches, builds and verifies, thing by thing. `releases`: extracted releases by the data set whose folders are made of them."""
-    data, artifacts = _places(composed)
+    places = places_of(composed.config)
+    data, artifacts = places.data, places.artifacts
     for name, source in (releases or {}).items():
         yield _built(name, source, data)
     yield from _data_sets(composed, data, artifacts, download, writes=True)
     yield from _weights(composed, download, deep=True)
-    results = HOME / (composed.config.paths.results or f"results/{composed.config.name}")
-    for label, folder in (("results folder", results.parent), ("artifacts folder", artifacts)):
+    for label, folder in (("results folder", places.store.parent), ("artifacts folder", artifacts)):
         yield _folder(label, folder)
 
 
@@ -119,18 +121,6 @@ def _own_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, Path], 
         else:
             words.append(word)
     return words, releases, download
-
-
-def _composed(words: Sequence[str]) -> Composed:
-    composed = compose_all(words)
-    if not composed.config.name or not composed.cells:
-        raise UserError("no experiment is chosen; name one, as in sap-sweep prepare experiment=demo (sap-sweep list experiment shows all)")
-    return composed
-
-
-def _places(composed: Composed) -> tuple[Path, Path]:
-    paths = composed.config.paths
-    return (HOME / paths.data).resolve(), (HOME / paths.artifacts).resolve()
 
 
 def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, writes: bool) -> Iterator[Thing]:

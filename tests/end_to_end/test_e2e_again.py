@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sweeper import store as stores
-from sweeper.app import _places
 from sweeper.config import compose_all
+from sweeper.planning import places_of
 
 WORDS = ("experiment=going_wrong", "methods=[goes_wrong@fine,sap]", "method.sap.corrector.num_trusted=40", "backend.workers=1")
 LOOKING = """
@@ -95,7 +95,7 @@ def test_a_second_driver_is_refused(bench, first):
 
 @pytest.mark.parametrize(("words", "folder"), [((), "results/demo"), (("debug=smoke",), "results/demo-smoke")])
 def test_a_smoke_run_has_a_folder_of_its_own(words, folder):
-    assert str(_places(compose_all(["experiment=demo", *words]).config).store).endswith(f"/{folder}")
+    assert str(places_of(compose_all(["experiment=demo", *words]).config).store).endswith(f"/{folder}")
 
 
 @pytest.mark.slow

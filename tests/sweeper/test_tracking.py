@@ -237,12 +237,12 @@ def test_real_wandb_offline(tmp_path, monkeypatch, capsys):
 
 
 def test_tracking_changes_no_id_and_no_key_of_the_plan(plan_of):
-    from sweeper.app import _plan_key
+    from sweeper.planning import plan_key
 
     words = ("experiment=demo", "methods=[sap]")
     plain, told = plan_of(*words), plan_of(*words, "tracking=wandb", "tracking.project=mine")
     assert plain.plan == told.plan
-    assert _plan_key(plain.composed) == _plan_key(told.composed)
+    assert plan_key(plain.composed) == plan_key(told.composed)
 
 
 @pytest.mark.parametrize(

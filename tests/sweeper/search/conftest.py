@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeper.app import _write_plan
 from sweeper.execute import Folders, execute
+from sweeper.planning import write_plan
 from sweeper.store import Store
 
 SEARCHES = (
@@ -30,6 +30,6 @@ def searched(plan_of, tmp_path_factory):
     store = Store(folders.store)
     for job in found.plan.jobs:
         execute(job, folders)
-    _write_plan(store, found.plan, found.composed, "key")
+    write_plan(store, found.plan, found.composed, "key")
     rows = {job.job_id: store.read_rows(job.job_id) for job in found.plan.jobs}
     return SimpleNamespace(plan=found.plan, jobs=found.plan.jobs, store=store, folders=folders, rows=rows)
