@@ -22,6 +22,10 @@ from sap_core.errors import UserError, unknown
 SHOWS = {"ours": "this store's numbers", "published": "the published numbers", "both": "both, with the difference"}
 
 
+_MOST_ROWS = 35
+"""Of one table, for a page's sake; more blocks go on in another."""
+
+
 @dataclass(frozen=True)
 class Sub:
     """One printed column: a column of the grid, whose numbers it shows, and (published non-symmetric noise) which of the two."""
@@ -41,7 +45,7 @@ class Shown:
 
 
 def paper_tables(spec: Spec, results: Results | None, show: str = "ours", checked: bool = False) -> tuple[Table, ...]:
-    """The table; side by side one for each block, because they are wide. None where there is nothing to show.
+    """The table; side by side one for each block, because they are wide; many blocks in several. None where there is nothing to show.
 
     Args:
         spec: the description.
@@ -63,7 +67,8 @@ def paper_tables(spec: Spec, results: Results | None, show: str = "ours", checke
     blocks = [b for b in range(len(laid.blocks)) if any(builder.has_numbers(b, r) for r in range(len(laid.rows[b])))]
     if not blocks:
         return ()
-    groups = [[b] for b in blocks] if show == "both" else [blocks]
+    each = 1 if show == "both" else max(1, _MOST_ROWS // max(len(rows) for rows in laid.rows))
+    groups = [blocks[start : start + each] for start in range(0, len(blocks), each)]
     return tuple(builder.table(group, results) for group in groups)
 
 

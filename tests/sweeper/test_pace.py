@@ -14,23 +14,20 @@ from hypothesis import strategies as st
 
 from sap_core.records import Planned
 from sweeper import pace as module
+from sweeper import speeds
 from sweeper.pace import (
     LEVELS,
     Circumstances,
     Estimate,
-    Kind,
-    Measured,
     Pace,
-    calibrate,
     earlier_forecasts,
-    kinds_of,
     longest_chain,
-    measured_in,
     seconds_by_job,
     spread_of,
     total_of,
     with_seconds,
 )
+from sweeper.speeds import Kind, Measured, calibrate, kinds_of, measured_in
 from sweeper.store import Store, write_records
 
 KIND = Kind("tune", "sap", "alpha16", "full grid ", "s1", "sgd", "small_cnn", "digits")
@@ -165,7 +162,7 @@ def test_failed_jobs_and_those_of_old_versions_without_seconds_tell_nothing(tmp_
 def test_of_a_large_store_a_few_jobs_of_each_kind_are_read(tmp_path, make_job, monkeypatch):
     names = [f"j{number:02}" for number in range(9)]
     stored(tmp_path / "old", make_job, 3.0, names)
-    assert len(list(measured_in([tmp_path / "old"]))) == module._PER_GROUP
+    assert len(list(measured_in([tmp_path / "old"]))) == speeds._PER_GROUP
 
 
 def test_a_forecast_stands_and_what_has_ended_gets_none(tmp_path):
