@@ -31,11 +31,16 @@ from sap_core.sap import SAP
 from trainers.sgd import SGD
 
 ALPHAS = (3e5, 2.5e5, 2e5, 1.5e5, 1e5, 7e4, 5e4, 4e4, 3e4, 2e4, 1.5e4, 1e4, 7e3, 5e3, 3e3, 2e3)
-DATASETS = {"cifar10": "sap_core.data.cifar10.CIFAR10", "fashion_mnist": "sap_core.data.fashion_mnist.FashionMNIST"}
+DATASETS = {
+    "cifar10": "sap_core.data.cifar10.CIFAR10",
+    "fashion_mnist": "sap_core.data.fashion_mnist.FashionMNIST",
+    "digits": "sap_core.data.digits.Digits",
+}
 NETWORKS = {
     "vgg11_bn": "sap_core.models.vgg.VGG11_BN",
     "resnet18": "sap_core.models.resnet_cifar.ResNet18",
     "lenet5": "sap_core.models.lenet5.LeNet5",
+    "small_cnn": "sap_core.models.small_cnn.SmallCNN",
 }
 
 
@@ -87,8 +92,9 @@ def looked_at(prepared: Prepared, evaluator: Evaluator, model: nn.Module, num_tr
 
 
 def one_seed(options: argparse.Namespace, seed: int) -> list[Look]:
+    part = {"images": options.images} if options.images else {}
     spec = {
-        "dataset": {"target": DATASETS[options.dataset], "settings": {"verify": False, "images": options.images}},
+        "dataset": {"target": DATASETS[options.dataset], "settings": {"verify": False} | part},
         "noise": {"target": "sap_core.data.noise.symmetric.Symmetric", "settings": {"rate": options.rate}},
         "model": {"target": NETWORKS[options.network], "settings": {"width": options.width} if options.width != 1 else {}},
         "preprocess": {"normalise": True, "augment": options.augment, "padding": 4},
@@ -108,7 +114,7 @@ def one_seed(options: argparse.Namespace, seed: int) -> list[Look]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipe_tail", description="What the end of the recipe changes.")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--dataset", choices=DATASETS, default="cifar10")
     parser.add_argument("--network", choices=NETWORKS, default="vgg11_bn")
     parser.add_argument("--width", type=float, default=0.125)
@@ -123,7 +129,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only shows that it runs")
     options = parser.parse_args()
     if options.quick:
-        options.images, options.epochs, options.seeds, options.trusted, options.width = 300, [2, 3], options.seeds[:1], 50, 0.0625
+        options.dataset, options.network, options.images, options.width = "digits", "small_cnn", None, 1
+        options.epochs, options.seeds, options.trusted, options.augment = [2, 3], options.seeds[:1], 50, "none"
     torch.set_num_threads(1)
     looks = [look for seed in options.seeds for look in one_seed(options, seed)]
     show(looks)

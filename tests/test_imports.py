@@ -126,7 +126,10 @@ def test_true_labels_are_read_in_few_places():
     assert importers("sap_core.data.assemble") == {
         "sap_core.evaluate", "sweeper.fits", "sweeper.kinds", "sweeper.search.job", "sweeper.work",
     }  # fmt: skip
-    assert importers("sap_core.evaluate") == {"sap_core.race", "sweeper.kinds", "sweeper.plan", "sweeper.search.job", "sweeper.work"}
+    assert importers("sap_core.evaluate") == {
+        "sap_core.plane", "sap_core.race", "sweeper.kinds", "sweeper.plan", "sweeper.search.job", "sweeper.work",
+    }  # fmt: skip
+    assert importers("sap_core.plane") == {"sweeper.kinds"}
     assert importers("sap_core.data.noise") == set()  # named in conf/noise alone
 
 

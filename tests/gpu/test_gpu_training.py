@@ -133,9 +133,10 @@ def test_peak_memory_is_a_jobs_own(device, on):
     task = on.task(device)
     forget_peak_memory(device)
     before = peak_memory_bytes(device)
-    block = torch.zeros(2**26, dtype=torch.uint8, device=device) + 1
+    size = 2**26 if device.type == "cuda" else 2**30  # Linux counts a process's pages per core, and is off by some hundred MiB
+    block = torch.ones(size, dtype=torch.uint8, device=device)
     with_block = peak_memory_bytes(device)
-    assert with_block >= before + 0.9 * 2**26
+    assert with_block >= before + 0.7 * size
     del block
     if device.type == "cuda":
         forget_peak_memory(device)

@@ -82,7 +82,10 @@ def test_each_cell_is_composed_with_its_choices():
     composed = compose_all(["experiment=demo", cells])
     assert [cell["noise"]["name"] for cell in composed.cells] == ["asymmetric", "symmetric"]
     assert all(cell["noise"]["rate"] == 0.4 for cell in composed.cells)
-    assert all(cell["model"] == {"name": "vgg11_bn", "_target_": "sap_core.models.vgg.VGG11_BN", "dropout": 0.1} for cell in composed.cells)
+    assert all(
+        cell["model"] == {"name": "vgg11_bn", "_target_": "sap_core.models.vgg.VGG11_BN", "dropout": 0.1, "width": 1.0}
+        for cell in composed.cells
+    )
     assert composed.cells[0]["_cell"]["noise.rate"] == 0.4
     assert composed.cells[0]["trainer"]["epochs"] == 100, "the experiment's own values stay"
 

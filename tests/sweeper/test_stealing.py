@@ -41,7 +41,15 @@ class Stub:
         write_jobs(root / "jobs.jsonl", jobs)
 
     def options(self, **more):
-        usual = {"plan": self.root / "jobs.jsonl", "only": "1/1", "no_steal": False, "lease": 60.0, "idle": None, "order": "cells"}
+        usual = {
+            "plan": self.root / "jobs.jsonl",
+            "only": "1/1",
+            "no_steal": False,
+            "lease": 60.0,
+            "idle": None,
+            "order": "cells",
+            "seconds": None,
+        }
         return argparse.Namespace(**{**usual, "device": "cpu", "device_jobs": 1, **more})
 
     def start(self, work, **more):
@@ -278,7 +286,7 @@ def test_an_idle_worker_ends_when_it_was_told_to_while_others_run(make_job, tmp_
     first = stub.start(lambda job, place: until(gate.exists) and None, lease=2.0)
     until(lambda: stub.noted("begins"))
     ended(stub.start(brief, only="2/2", lease=2.0, idle=0.3))
-    assert "1 jobs are other processes', 1 wait for them" in capfd.readouterr().err
+    assert "1 jobs are other processes', 1 wait for them" in capfd.readouterr().out
     gate.touch()
     ended(first)
     stub.assert_whole()
