@@ -93,7 +93,8 @@ class Parts:
         """What has not ended, in words."""
         running = len(self._own.deferred) + len(self._others.deferred)
         waiting = len(self._own.waiting) + len(self._others.waiting)
-        return f"{running} jobs are other processes', {waiting} wait for them"
+        whose = f" ({running} jobs are other processes', {waiting} wait for them)" if running else ""
+        return f"{running + waiting} jobs to go{whose}"
 
     def _fail_orphans(self) -> None:
         for schedule in (self._own, self._others):

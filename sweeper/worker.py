@@ -140,7 +140,7 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
     elif stop():
         return INTERRUPTED
     else:
-        print(f"stopped with work to go ({parts.left()}); the same command goes on", flush=True)
+        print(f"stopped with {parts.left()}; the same command goes on", flush=True)
     return 1 if parts.failed else 0
 
 

@@ -30,7 +30,7 @@ WORDS = (
 ALLOWED = (
     "torch", "torchgen", "functorch", "numpy", "safetensors", "pyarrow",  # and what torch itself needs
     "typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "filelock", "fsspec", "triton", "cuda", "nvidia",
-    "sap_core", "trainers", "baselines", "sweeper",
+    "sap_core", "trainers", "baselines", "sweeper", "analysis",  # of the checkout; the last for the names of files alone
 )  # fmt: skip
 
 BARE = """

@@ -169,7 +169,7 @@ def test_workers_are_killed_at_random_moments_and_every_row_is_there_once(make_j
     stub.assert_whole()
     again = len(stub.noted("begins")) - len(stub.jobs)
     print(f"seed {SEED}: {kills} kills, {again} of {len(stub.jobs)} jobs begun again")
-    assert kills >= 20
+    assert kills >= 5, "too few to show anything"
     assert again <= kills
 
 
