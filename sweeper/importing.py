@@ -151,10 +151,10 @@ def _take_rows(job: Job, source: Store, store: Store, counts: Counter[str]) -> N
 def _not_of(job: Job, rows: Sequence[Row]) -> str:
     """Why these are not the job's rows; empty when they are."""
     if not rows:
-        return "is damaged"
+        return "is damaged, or holds no row of its job"
     planned = {run.run_id: run for run in job.runs}
     if sorted(row.run_id for row in rows) != sorted(planned):
-        return "does not hold the rows of its job"
+        return "does not hold all rows of its job, and no others"
     for row in rows:
         run = planned[row.run_id]
         known = {**job.labels, "job_id": job.job_id, "kind": job.kind, "position": run.position}
