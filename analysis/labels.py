@@ -114,6 +114,11 @@ def counted(count: int, word: str, several: str | None = None) -> str:
     return f"{count} {word if count == 1 else several or word + 's'}"
 
 
+def spread_over(seeds: int) -> str:
+    """What a number and its ± are, for captions; one seed has no spread."""
+    return f"mean ± sample standard deviation over {counted(seeds, 'seed')}" if seeds != 1 else "1 seed, so without a standard deviation"
+
+
 def plain(value: float) -> str:
     """A hyperparameter's value without needless digits: 2000, 0.0005, 1e-05."""
     return f"{value:.10g}"

@@ -3,7 +3,8 @@
     python -m examples.refresh_demo results/demo
     python -m examples.refresh_demo examples/demo      # README's table and figure alone, where what they show has changed
 
-The small store has the plan, the rows and the series, each as one file: all that reports read, and no checkpoint, log or path of a machine.
+The small store has the plan, the rows and the series, each as one file, and the configuration without its folders: all that reports read, and
+no checkpoint, log or path of a machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from analysis.files import read_file, read_folder
 from analysis.load import Results, load
@@ -60,6 +62,9 @@ def refresh(source: Path, home: Path) -> None:
         _write(small / "plan.parquet", read_file(source / "plan.parquet", Planned))
         for folder, record in (("rows", Row), ("series", Point)):
             _write(small / folder / "merged-demo.parquet", read_folder(source / folder, record, []))
+        config = yaml.safe_load((source / "config.yaml").read_text(encoding="utf-8"))
+        kept = {key: value for key, value in config.items() if key != "paths"}
+        save_text(small / "config.yaml", yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
     results = load([small])
     readme = home / "README.md"
     text = readme.read_text(encoding="utf-8")

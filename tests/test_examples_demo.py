@@ -20,6 +20,7 @@ from sap_core.records import Row
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
 FILES = [path for path in sorted(DEMO.rglob("*")) if path.is_file() and "report" not in path.parts]
+TABLES = [path for path in FILES if path.suffix == ".parquet"]
 
 
 def readme_table(home):
@@ -31,12 +32,13 @@ def test_it_is_whole_and_small():
     assert results.problems == ()
     assert results.gaps.empty
     assert len(results.rows) == len(results.plan) == 3 * (1 + 1 + 12 + 50 + 675 + 16 + 80)
-    assert {path.name for path in FILES} == {"plan.parquet", "merged-demo.parquet"}
+    assert {path.name for path in FILES} == {"config.yaml", "plan.parquet", "merged-demo.parquet"}
     assert sum(path.stat().st_size for path in FILES) < 1_500_000
 
 
 def test_no_path_or_host_of_a_machine_is_in_it():
-    for path in FILES:
+    assert not re.search(r":\s*[\"']?[/~]|paths:", (DEMO / "config.yaml").read_text())
+    for path in TABLES:
         table = pq.read_table(path)
         for name in table.column_names:
             if pa.types.is_string(table[name].type):
@@ -70,7 +72,8 @@ def test_refreshing_gives_the_same_again(tmp_path):
     assert (home / "README.md").read_text().endswith(f"{END}\nafter\n")
     assert (home / "docs/tuning_cost.png").read_bytes().startswith(b"\x89PNG")
     assert not (home / "examples/demo/report").exists()
-    for path in FILES:
+    assert (home / "examples/demo/config.yaml").read_text() == (DEMO / "config.yaml").read_text()
+    for path in TABLES:
         assert pq.read_table(home / path.relative_to(ROOT)).equals(pq.read_table(path)), path.name
     merged = pq.read_metadata(home / "examples/demo/rows/merged-demo.parquet").metadata[b"sap_sweep_jobs"].decode().split()
     assert set(merged) == set(load([DEMO]).rows["job_id"])

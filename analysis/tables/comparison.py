@@ -8,7 +8,7 @@ from dataclasses import replace
 from analysis.cells import Cell as SweepCell
 from analysis.cells import cells
 from analysis.choose import score_column
-from analysis.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, counted, mean_std, method_label, seconds
+from analysis.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, mean_std, method_label, seconds, spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
@@ -155,5 +155,5 @@ def _rank(body: list[list[Cell]], column: int, contenders: Sequence[int]) -> Non
 def _caption(cell: SweepCell, listed: Sequence[Entry], measure: Measure) -> str:
     gaps = sum(choice.row is None for entry in listed for choices in entry.chosen.values() for choice in choices)
     lacking = f" {gaps} values are missing and marked {GAP}." if gaps else ""
-    spread = f"mean ± sample standard deviation over {counted(len(cell.seeds), 'seed')}"
+    spread = spread_over(len(cell.seeds))
     return f"Test {measure.name} after tuning on {cell_title(cell)}: {spread}.{lacking}"

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.cells import Cell as SweepCell
 from analysis.cells import cells
 from analysis.choose import RULES
-from analysis.labels import MISSING, REFERENCES, counted, mean_std, method_label, span
+from analysis.labels import MISSING, REFERENCES, mean_std, method_label, span, spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
@@ -50,8 +50,7 @@ def _table(cell: SweepCell) -> Table:
     return Table(
         name="corrective",
         cell=cell.name,
-        caption=f"What correcting does to the affected domain and to the rest, on {cell_title(cell)}: "
-        f"mean ± sample standard deviation over {counted(len(cell.seeds), 'seed')}.",
+        caption=f"What correcting does to the affected domain and to the rest, on {cell_title(cell)}: {spread_over(len(cell.seeds))}.",
         columns=_COLUMNS,
         rows=tuple(body),
         notes=(*_NOTES, *((f"{GAP} Settings or seeds are missing.",) if any(cell_.marks for row in body for cell_ in row) else ())),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from analysis.cells import Cell as SweepCell
 from analysis.cells import Search, cells
 from analysis.choose import Choice, score_column
-from analysis.labels import MEASURES, Measure, counted, mean_std, method_label, span
+from analysis.labels import MEASURES, Measure, mean_std, method_label, span, spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.selection import Policy, select
@@ -41,7 +41,7 @@ def _table(results: Results, cell: SweepCell) -> Table:
         name="optimism",
         cell=cell.name,
         caption=f"Validation score of the chosen setting against its test {measure.name}, on {cell_title(cell)}: "
-        f"mean ± sample standard deviation over {counted(len(cell.seeds), 'seed')}.",
+        f"{spread_over(len(cell.seeds))}.",
         columns=(
             Column("method", "Method", numeric=False),
             Column("settings", "Settings", numeric=False),

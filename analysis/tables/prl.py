@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.cells import refuse_smoke
-from analysis.labels import MEASURES, MISSING, counted, mean_std
+from analysis.labels import MEASURES, MISSING, mean_std, spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
@@ -80,8 +80,7 @@ def _table(dataset: str, network: str, rows: pd.DataFrame) -> Table:
     return Table(
         name="prl",
         cell=f"{dataset}/{network}",
-        caption=f"Test accuracy (%) by trainer and noise, {network} on {dataset}: mean ± sample standard deviation over "
-        f"{counted(seeds, 'seed')}.",
+        caption=f"Test accuracy (%) by trainer and noise, {network} on {dataset}: {spread_over(seeds)}.",
         columns=(Column("trainer", "Trainer", numeric=False), *(Column(f"{noise}_percent", noise, "Noise") for noise in noises)),
         rows=tuple(map(tuple, body)),
         notes=gap_note(body),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.cells import refuse_smoke
-from analysis.labels import counted
+from analysis.labels import spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import summarise
@@ -61,5 +61,5 @@ def _table(name: str, title: str, rows: pd.DataFrame, whole: pd.DataFrame) -> Ta
         *(Column(f"test_{share:g}_percent", f"{share:.0%}", "Test accuracy (%), kept") for share in shares),
         *(Column(f"wrong_{share:g}_percent", f"{share:.0%}", "Wrong labels (%), kept") for share in shares),
     ]
-    caption = f"Data pruning, {title}: mean ± sample standard deviation over {counted(seeds, 'seed')}."
+    caption = f"Data pruning, {title}: {spread_over(seeds)}."
     return Table("prune4rel", name, caption, tuple(columns), tuple(map(tuple, body)), gap_note(body), frozenset(blocks))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from analysis.cells import Cell as SweepCell
 from analysis.cells import cells
 from analysis.choose import score_column
-from analysis.labels import MEASURES, counted, mean_std, method_label
+from analysis.labels import MEASURES, mean_std, method_label, spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
@@ -62,8 +62,8 @@ def _table(name: str, members: Sequence[SweepCell]) -> Table:
         columns.append(Column(f"{method}_{space}_percent", label, "Test accuracy (%)"))
         columns.append(Column(f"{method}_{space}_gain_points", f"by {label}", "Gain"))
     seeds = max(len(cell.seeds) for cell in members)
-    caption = f"Ways of training, and correction after each, on {name}; settings chosen by {RULE}: mean ± sample standard deviation over "
-    return Table("robust", name, f"{caption}{counted(seeds, 'seed')}.", tuple(columns), tuple(map(tuple, body)), gap_note(body))
+    caption = f"Ways of training, and correction after each, on {name}; settings chosen by {RULE}: {spread_over(seeds)}."
+    return Table("robust", name, caption, tuple(columns), tuple(map(tuple, body)), gap_note(body))
 
 
 def _gain(gains: Summary) -> Cell:

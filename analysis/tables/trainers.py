@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from analysis.cells import Cell as SweepCell
 from analysis.cells import cells
 from analysis.choose import score_column
-from analysis.labels import MEASURES, counted, mean_std
+from analysis.labels import MEASURES, mean_std, spread_over
 from analysis.load import Results, series
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
@@ -91,7 +91,7 @@ def _table(results: Results, group: Group) -> Table:
     return Table(
         name="trainers",
         cell=next(iter(group.trainers.values())).name,
-        caption=f"Trainers on {group.title}, uncorrected: mean ± sample standard deviation over {counted(group.seeds, 'seed')}.",
+        caption=f"Trainers on {group.title}, uncorrected: {spread_over(group.seeds)}.",
         columns=tuple(columns[number] for number in shown),
         rows=tuple(tuple(row[number] for number in shown) for row in ranked),
         notes=(*notes, *([f"{GAP} Fewer seeds than planned."] if any(row[1].marks for row in rows) else [])),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from analysis.cells import Cell as SweepCell
 from analysis.cells import Search, cells
 from analysis.choose import score_column
-from analysis.labels import MEASURES, MISSING, counted, mean_std, method_label
+from analysis.labels import MEASURES, MISSING, mean_std, method_label, spread_over
 from analysis.load import Results
 from analysis.render import Cell, Column, Table
 from analysis.stats import Summary, summarise
@@ -96,7 +96,7 @@ def _table(cell: SweepCell, curves: Sequence[SizeCurve]) -> Table:
                 )
             )
     what = f"test {measure.name} of the setting that {RULE} chooses at each size"
-    spread = f"mean ± sample standard deviation over {counted(len(cell.seeds), 'seed')}"
+    spread = spread_over(len(cell.seeds))
     return Table(
         name="trusted_size",
         cell=cell.name,

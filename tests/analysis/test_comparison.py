@@ -82,7 +82,7 @@ def test_one_table_per_cell(small):
     tables = comparison(load([small.write()]))
     assert [made.cell for made in tables] == ["digits/symmetric-0.25/small_cnn/sgd", "digits/symmetric-0.1/small_cnn/sgd"]
     assert "symmetric noise 10 %" in tables[1].caption
-    assert "over 1 seed." in tables[1].caption
+    assert "1 seed, so without a standard deviation." in tables[1].caption
     assert cell(tables[1], "SSD", "test_val_noisy_percent").text == "70.00"
 
 
