@@ -254,7 +254,16 @@ def test_another_experiments_store_is_left_alone(executed, tmp_path):
 def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypatch):
     """A time that is over after one epoch: every start goes an epoch further, and nothing is lost."""
     monkeypatch.setattr("sweeper.deadline.Deadline.__call__", lambda self: True)
-    command = [str(place / "bundle.jsonl"), "--data", str(place / "data"), "--store", str(tmp_path / "store"), "--only", "1/2", "--no-steal"]
+    command = [
+        str(place / "bundle.jsonl"),
+        "--data",
+        str(place / "data"),
+        "--store",
+        str(tmp_path / "store"),
+        "--only",
+        "1/2",
+        "--no-steal",
+    ]
     assert execute_main([*command, "--seconds", "1000"]) == 0
     assert "stopped with 3 jobs to go; the same command goes on" in capsys.readouterr().out
     logs = tmp_path / "store" / "logs"
