@@ -3,8 +3,8 @@
     python -m examples.refresh_demo results/demo
     python -m examples.refresh_demo examples/demo      # README's table and figure alone, where what they show has changed
 
-The small store has the plan, the rows and the series, each as one file, and the configuration without its folders: all that reports read, and
-no checkpoint, log or path of a machine.
+The small store has the plan, the rows and the series, each as one file, and the configuration without its folders: all that reports read,
+and no checkpoint, log or path of a machine.
 """
 
 from __future__ import annotations
