@@ -54,7 +54,8 @@ class Node:
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         (folder / "results" / "logs").mkdir(parents=True)
-        self.program("python", f'printf "%s\\0" "$@" >> {shlex.quote(str(folder))}/words; echo >> {shlex.quote(str(folder))}/words\n{does}')
+        (folder / "words").mkdir()  # a file per call: two workers that start together do not write into one
+        self.program("python", f'printf "%s\\0" "$@" > "$(mktemp {shlex.quote(str(folder))}/words/XXXXXXXX)"\n{does}')
         show = f'echo JobState={state}; echo "   StdOut={folder}/log"'
         self.program("scontrol", f'echo "$@" >> {shlex.quote(str(folder))}/scontrol; {show}; [ "$1" != requeue ] || exit 1')
         self.environment = {
@@ -79,8 +80,7 @@ class Node:
         )
 
     def calls(self, *words: str) -> list[list[str]]:
-        lines = (self.folder / "words").read_text().split("\n") if (self.folder / "words").exists() else []
-        found = [line.split("\0")[:-1] for line in lines if line]
+        found = [path.read_text().split("\0")[:-1] for path in (self.folder / "words").iterdir()]
         return [call for call in found if all(word in call for word in words)]
 
     def requeues(self) -> int:

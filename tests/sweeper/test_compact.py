@@ -163,6 +163,8 @@ def test_a_kill_at_any_deletion_or_publication_loses_nothing_and_the_next_call_e
     def dying(real):
         def step(self, *words, **more):
             nonlocal count
+            if threading.current_thread() is not threading.main_thread():  # the claims' heart beats on
+                return real(self, *words, **more)
             count += 1
             if count > at and self.suffix != ".claim":
                 raise Killed
