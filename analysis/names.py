@@ -37,18 +37,26 @@ def statuses(store: Path) -> dict[str, str]:
 
 
 def merged(folder: Path) -> dict[str, Path]:
-    """Job id -> the merged file of `folder` that holds it. Footers are read once per process; nothing is opened where nothing changed."""
-    try:
-        changed = folder.stat().st_mtime_ns
-    except OSError:
-        return {}
-    known = _KNOWN.get(folder)
-    if known is None or known[0] != changed:
-        names = [name for name in _names(folder) if name.startswith(MERGED) and name.endswith(".parquet")]
-        known = (changed, {job: folder / name for name in sorted(names) for job in jobs_in(folder / name)})
-        if time.time_ns() - changed > _TICK_NS:  # else it may change once more under the same time
-            _KNOWN[folder] = known
-    return known[1]
+    """Job id -> the merged file of `folder` that holds it. Footers are read once per process; nothing is opened where nothing changed.
+
+    A merged file that goes while we read was merged into another one, which was there before: the folder is listed again.
+    """
+    while True:
+        try:
+            changed = folder.stat().st_mtime_ns
+        except OSError:
+            return {}
+        known = _KNOWN.get(folder)
+        if known is not None and known[0] == changed:
+            return known[1]
+        paths = [folder / name for name in sorted(_names(folder)) if name.startswith(MERGED) and name.endswith(".parquet")]
+        found = {path: jobs_in(path) for path in paths}
+        if all(jobs or path.exists() for path, jobs in found.items()):
+            break
+    where = {job: path for path, jobs in found.items() for job in jobs}
+    if time.time_ns() - changed > _TICK_NS:  # else it may change once more under the same time
+        _KNOWN[folder] = (changed, where)
+    return where
 
 
 _TICK_NS = 2_000_000_000

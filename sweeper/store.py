@@ -108,9 +108,8 @@ class Store:
         done: dict[str, str] = {}
         problems: list[str] = []
         for path in self.rows.glob(f"{names.MERGED}*.parquet"):
-            if not names.jobs_in(path):
+            if not names.jobs_in(path) and _set_aside(path):
                 problems.append(f"{path} is damaged; it was set aside and its jobs run again")
-                path.replace(path.with_name(f".{path.name}.damaged"))
         merged = names.merged(self.rows)
         for job_id, status in self.statuses().items():
             path = self.rows / f"{job_id}.{status}.parquet"
@@ -120,8 +119,8 @@ class Store:
                 if not path.exists() and self.holds(job_id):  # it was merged while we looked
                     done[job_id] = "ok"
                     continue
-                problems.append(f"{path} is damaged; it was set aside and its job runs again")
-                path.replace(path.with_name(f".{path.name}.damaged"))
+                if _set_aside(path):
+                    problems.append(f"{path} is damaged; it was set aside and its job runs again")
             elif status == "ok" or self.attempts(job_id) >= MAX_ATTEMPTS:
                 done[job_id] = status
         return done, problems
@@ -151,6 +150,15 @@ class Store:
             )
         with claim:
             yield
+
+
+def _set_aside(path: Path) -> bool:
+    """Renames a damaged file out of every reader's sight; False if it is gone (`sap-sweep compact` merged it while we looked)."""
+    try:
+        path.replace(path.with_name(f".{path.name}.damaged"))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sound(path: Path) -> bool:
