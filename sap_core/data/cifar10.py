@@ -32,7 +32,7 @@ _FILES = CifarSet(
     Published("CIFAR10", "cifar-10-batches-py", _CHECKSUMS),
     train=tuple(f"data_batch_{number}" for number in range(1, 6)),
     test="test_batch",
-    meta="batches.meta",
+    labels="labels",
     num_classes=10,
 )
 

@@ -75,6 +75,20 @@ def test_a_miniature_copy_loads_with_its_pixels_and_labels(kind, pickler, tmp_pa
 
 
 @pytest.mark.parametrize("kind", FOLDER)
+@pytest.mark.parametrize("pickler", PICKLERS)
+def test_torchvision_reads_the_same(kind, pickler, tmp_path):
+    write(tmp_path, kind, PICKLERS[pickler])
+    original = getattr(datasets, kind.__name__)
+    lists = {"train_list": [(name, None) for name in FILES[kind][:-1]], "test_list": [(FILES[kind][-1], None)]}
+    unchecked = type(original.__name__, (original,), {**lists, "meta": {**original.meta, "md5": None}})
+    source = kind(verify=False).load(tmp_path)
+    for train, pixels, labels in ((True, source.train, source.train_labels), (False, source.test, source.test_labels)):
+        theirs = unchecked(str(tmp_path), train=train)
+        assert np.array_equal(pixels.fetch(torch.arange(len(pixels))).numpy(), theirs.data.transpose(0, 3, 1, 2))
+        assert labels.tolist() == theirs.targets
+
+
+@pytest.mark.parametrize("kind", FOLDER)
 def test_the_checksums_are_those_of_torchvision(kind, monkeypatch, tmp_path):
     original = getattr(datasets, kind.__name__)
     published = {**dict(original.train_list), **dict(original.test_list), original.meta["filename"]: original.meta["md5"]}

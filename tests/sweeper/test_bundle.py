@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -121,6 +124,39 @@ def test_libraries_import_where_only_four_packages_are(shell):
     ]
     done = shell("-c", BARE, ",".join(ALLOWED), "-", *names, "sweeper.execute", "sweeper.worker", "sweeper.kinds")
     assert done.returncode == 0, done.stderr
+
+
+PUBLISHED = """
+from pathlib import Path
+from sap_core.data import cifar10, cifar100, fashion_mnist, mnist
+for kind in (cifar10.CIFAR10, cifar100.CIFAR100, fashion_mnist.FashionMNIST, mnist.MNIST):
+    print(kind.__name__, len(kind(verify=False).load(Path(PLACE)).train_labels))
+"""
+
+
+def test_published_sets_are_read_where_only_four_packages_are(tmp_path, shell):
+    for name, count, labels in (
+        ("data_batch_%d", 5, "labels"),
+        ("test_batch", 1, "labels"),
+        ("train", 1, "fine_labels"),
+        ("test", 1, "fine_labels"),
+    ):
+        folder = tmp_path / ("cifar-10-batches-py" if labels == "labels" else "cifar-100-python")
+        folder.mkdir(exist_ok=True)
+        for number in range(count):
+            batch = {"data": np.zeros((3, 3072), np.uint8), labels: [0, 1, 2]}
+            (folder / (name % (number + 1) if "%" in name else name)).write_bytes(pickle.dumps(batch, 2))
+        (folder / ("batches.meta" if labels == "labels" else "meta")).write_bytes(pickle.dumps({}, 2))
+    for name in ("MNIST", "FashionMNIST"):
+        (tmp_path / name / "raw").mkdir(parents=True)
+        for part in ("train", "t10k"):
+            (tmp_path / name / "raw" / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 0x803, 3, 28, 28) + bytes(3 * 784))
+            (tmp_path / name / "raw" / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, 3) + bytes(3))
+    (tmp_path / "loads_published.py").write_text(PUBLISHED.replace("PLACE", repr(str(tmp_path))))
+    bare = BARE.replace("import sys, runpy", f"import sys, runpy; sys.path.append({str(tmp_path)!r})")
+    done = shell("-c", bare, ",".join([*ALLOWED, "loads_published"]), "-", "loads_published")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["CIFAR10", "15", "CIFAR100", "3", "FashionMNIST", "3", "MNIST", "3"]
 
 
 def words(place, target):

@@ -98,7 +98,7 @@ def test_allowed_downloads_are_made_and_verified(capsys, monkeypatch, tmp_path, 
 
     monkeypatch.setattr("sap_core.data.cifar_files.fetch", fetch)
     monkeypatch.setattr("sap_core.data.cifar_files.CifarSet._refuse_code", lambda *_: None)
-    published = type(CIFAR10.published)(Published("CIFAR10", "cifar-10-batches-py", sums), whole.train, whole.test, whole.meta, 10)
+    published = type(CIFAR10.published)(Published("CIFAR10", "cifar-10-batches-py", sums), whole.train, whole.test, whole.labels, 10)
     monkeypatch.setattr(CIFAR10, "published", published)
     words = words_of(tmp_path, "cifar10")
     code, lines, _ = run(capsys, *words, how)
