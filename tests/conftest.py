@@ -5,6 +5,7 @@ Test modules have no package, so they reach these through the fixture `toys`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,12 @@ import torch
 from torch import Tensor
 
 from sweeper.contracts import toys as toys_module
+
+with suppress(ImportError):  # a GPU machine may have pytest alone
+    from hypothesis import settings
+
+    settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
+    settings.load_profile("untimed")
 
 
 def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from sap_core.api import State
 from sap_core.errors import UserError, at_least, unknown
+from trainers.fused import FusedSGD
 
 Schedule = Literal["constant", "halve_every_11", "cosine", "step", "linear", "plateau"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
@@ -123,7 +124,8 @@ def sgd(
 ) -> SGD:
     """Stochastic gradient descent on the parameters that ask for gradients. `fused`: a step as one kernel, equal but for rounding."""
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    return SGD(wanted, lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
+    kind = FusedSGD if fused else SGD
+    return kind(wanted, lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
 
 
 def adam(parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float, fused: bool = False) -> Adam:
@@ -167,9 +169,16 @@ def state_of(optimiser: Optimizer) -> State:
 
 
 def load_state(optimiser: Optimizer, state: State) -> None:
-    """Gives `optimiser` the memory that `state_of` took from one with the same parameters."""
-    memory = {
-        int(place): {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
-        for place, entry in state.items()
-    }
+    """Gives `optimiser` the memory that `state_of` took from one with the same parameters.
+
+    What is shaped as its parameter is laid out as that: files hold tensors contiguous, and fused steps pair numbers by place in memory.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def own(value: object, parameter: Tensor) -> object:
+        if not isinstance(value, Tensor):
+            return value
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.shape == parameter.shape else value.clone()
+
+    memory = {int(place): {name: own(value, parameters[int(place)]) for name, value in entry.items()} for place, entry in state.items()}
     optimiser.load_state_dict({"state": memory, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -255,7 +255,9 @@ class SGD:
         return sizes.train - num_trimmed(sizes.train, self.trim)
 
     def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
-        model = self.speed.laid_out(task.build(which).to(task.device))
+        model = task.build(which).to(task.device)
+        if self.speed.channels_last:
+            self.speed.laid_out(model, next(iter(task.train.batches(1))).inputs)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:

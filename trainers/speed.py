@@ -5,6 +5,7 @@ what is set here holds inside `SGD.fit` and is taken back at its end.
 
 - `tf32`: products and convolutions of float32 numbers round their factors to 10 bits of mantissa, on GPUs that can; elsewhere float32.
 - `bf16`: forward and backward passes under torch's autocast; weights, gradients and the optimiser stay float32, losses too.
+- `channels_last`: images and kernels lie channel by channel; on a CPU not where maps are small, because there it is slower.
 - `compile`: the network through torch.compile. `graphs`: forward and backward pass of full mini-batches as one CUDA graph each.
 
 Shapes: B batch, C outputs.
@@ -13,7 +14,7 @@ Shapes: B batch, C outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,6 +27,9 @@ Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 Compile = Literal["none", "compile", "graphs"]
 COMPILES: tuple[str, ...] = get_args(Compile)
+
+SMALL_MAP = 16
+"""On a CPU convolutions over maps of at most so many positions stay in the order of their dimensions: half of the time there."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,13 @@ class Speed:
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"trainer.precision=tf32 is a GPU's arithmetic, but the device is {device.type}; use float32 or bf16")
 
-    def laid_out(self, model: nn.Module) -> nn.Module:
-        """The network itself, with weights of convolutions channels-last where that was asked for."""
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+    def laid_out(self, model: nn.Module, inputs_B: Tensor) -> nn.Module:
+        """The network itself, with weights of convolutions channels-last where that was asked for. `inputs_B`: some of its inputs."""
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+            for convolution in _over_small_maps(model, inputs_B) if inputs_B.device.type == "cpu" else ():
+                convolution.to(memory_format=torch.contiguous_format)
+        return model
 
     def inputs(self, inputs: Tensor) -> Tensor:
         """Images in the layout of the weights."""
@@ -81,13 +89,49 @@ class Pass(nn.Module):
         self.model, self.speed = model, speed
 
     def forward(self, inputs_B: Tensor) -> Tensor:
-        if self.speed.precision != "bf16":
+        with ExitStack() as stack:
+            if self.speed.channels_last and self.speed.compile == "none" and inputs_B.device.type == "cpu":
+                stack.enter_context(_small_maps_in_order(self.model))
+            if self.speed.precision == "bf16":
+                # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
+                stack.enter_context(torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False))
             outputs_BC: Tensor = self.model(self.speed.inputs(inputs_B))
-            return outputs_BC
-        # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
-        with torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False):
-            outputs_BC = self.model(self.speed.inputs(inputs_B))
         return outputs_BC.float()
+
+
+def _is_small(inputs: tuple[Tensor, ...]) -> bool:
+    return inputs[0].shape[-2:].numel() <= SMALL_MAP
+
+
+@contextmanager
+def _hooked(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
+    """`hook` sees what comes into every convolution of images."""
+    handles = [module.register_forward_pre_hook(hook) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _small_maps_in_order(model: nn.Module) -> Any:
+    """Inside, small maps come to convolutions in the order of their dimensions, as `Speed.laid_out` has left the weights."""
+    return _hooked(model, lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]) if _is_small(inputs) else None)
+
+
+def _over_small_maps(model: nn.Module, inputs_B: Tensor) -> list[nn.Module]:
+    """The convolutions that see small maps only. The network's modes and statistics are left as they were."""
+    small: dict[nn.Module, bool] = {}
+
+    def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        small[module] = small.get(module, True) and _is_small(inputs)
+
+    modes = {module: module.training for module in model.modules()}
+    with _hooked(model.eval(), see), torch.no_grad():
+        model(inputs_B)
+    for module, mode in modes.items():
+        module.training = mode
+    return [module for module, is_small in small.items() if is_small]
 
 
 def forward_of(model: nn.Module, speed: Speed, batch_size: int) -> Callable[[Tensor], Tensor]:

@@ -33,7 +33,9 @@ _CHECKSUMS = {
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
-_FILES = CifarSet(Published("CIFAR100", "cifar-100-python", _CHECKSUMS), train=("train",), test="test", labels="fine_labels", num_classes=100)
+_FILES = CifarSet(
+    Published("CIFAR100", "cifar-100-python", _CHECKSUMS), train=("train",), test="test", labels="fine_labels", num_classes=100
+)
 
 
 @dataclass(frozen=True)

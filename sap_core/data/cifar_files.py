@@ -76,10 +76,12 @@ class CifarSet:
             )
 
     def _batch(self, root: Path, name: str) -> tuple[Tensor, Tensor]:
-        """One file, which `inspect` has looked at: a dict with rows of 3 x 32 x 32 bytes, channel by channel, and a list of labels."""
+        """One file: a dict with rows of 3 x 32 x 32 bytes, channel by channel, and a list of labels."""
         path = root / self.published.folder / name
+        data = read_bytes(self.published, path)
+        self._refuse_code(path, data)  # these very bytes; the file may have changed since `inspect`
         try:
-            batch = pickle.loads(read_bytes(self.published, path), encoding="latin1")
+            batch = pickle.loads(data, encoding="latin1")  # noqa: S301
             images_NCHW, labels = np.asarray(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[self.labels])
         except Exception as error:  # whatever unpickling and reshaping strange content may raise
             raise damaged(self.published, path, f"{type(error).__name__}: {error}") from error

@@ -30,7 +30,7 @@ def taken(unmodified, entries, places):
     return 0.25 if choice.row is None else float(choice.row["test_acc"])  # no row: every setting failed, the unmodified model stays
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 3), search)
 def test_expectation_is_what_enumerating_every_subset_with_the_selection_rule_gives(unmodified, entries):
     steps = ladder(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
@@ -41,7 +41,7 @@ def test_expectation_is_what_enumerating_every_subset_with_the_selection_rule_gi
     np.testing.assert_allclose(expected(steps), exact, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 3), search, search)
 def test_quantiles_are_those_of_all_outcomes_over_subsets_and_seeds(unmodified, first, second):
     ladders, worlds = [], []

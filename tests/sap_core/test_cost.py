@@ -26,7 +26,7 @@ PIECES = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(PIECES, max_size=12))
 def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
     meter = CostMeter(SETTINGS)

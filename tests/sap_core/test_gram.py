@@ -56,7 +56,7 @@ def convolutions(draw):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(convolutions(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 5), st.integers(0, 2**32), st.data())
 def test_conv_moments_equal_unfold_for_any_split(conv, height, width, count, seed, data):
     x = torch.randn(count, conv.in_channels, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_conv_moments_equal_unfold_for_any_split(conv, height, width, count, see
     assert close(moments.handler.gram(moments.handler.sums(x)), columns @ columns.mT)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([1, 2]), st.integers(1, 4), st.integers(1, 8), st.integers(1, 8), st.integers(1, 4), st.booleans())
 def test_shifted_correlations_equal_unfold(groups, channels, height, width, count, same):
     conv = nn.Conv2d(groups * channels, groups, 3, padding="same" if same else 1, groups=groups)
@@ -109,7 +109,7 @@ def test_pieces_do_not_change_the_sum(monkeypatch):
 
 
 @given(st.lists(st.integers(1, 4), max_size=3), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_linear_takes_any_leading_dimensions(leading, width):
     x = torch.randn(*leading, width)
     rows = x.double().reshape(-1, width)

@@ -26,7 +26,7 @@ def backwards(value):
     return [backwards(item) for item in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PLAIN)
 def test_one_text_per_value_whatever_the_order_of_its_keys(value):
     text = canonical_json(value)

@@ -138,7 +138,7 @@ def families(draw):
     return tables, base, labels, right, draw(st.sampled_from(sorted(RACE_RULES))), order, draw(st.sampled_from([None, None, 0, 1, num]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(families())
 def test_the_choice_and_its_score_are_the_exhaustive_ones(family):
     tables, _, labels, right, rule, order, breaks_after = family

@@ -44,7 +44,7 @@ def decaying(inputs, count, seed, decades=8.0):
     return basis @ (scale[:, None] * torch.randn(inputs, count, generator=generator, dtype=torch.float64)) * 37
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 80), st.integers(0, 1000), st.floats(0, 10), st.sampled_from(PAPER) | st.floats(2000, 1e6))
 def test_every_form_equals_the_svd(inputs, count, seed, decades, alpha):
     columns = decaying(inputs, count, seed, decades)
@@ -97,7 +97,7 @@ def test_importance_rises_with_energy_and_alpha(energies, alpha, factor):
 
 
 @given(st.integers(0, 50), st.floats(1e-3, 1e3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_scale_and_repetition_do_not_matter(seed, scale):
     columns = decaying(6, 4 + seed % 8, seed)
     for plain, scaled, twice in zip(

@@ -93,7 +93,7 @@ def sweeps(draw, make_job):
 
 
 @pytest.mark.parametrize("order", ["cells", "longest"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
     jobs = data.draw(sweeps(make_job))

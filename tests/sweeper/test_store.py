@@ -199,7 +199,7 @@ def test_a_read_only_folder_is_said(tmp_path):
         pass
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_tables_are_what_arrow_makes_of_the_same_records(data):
     texts = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=8))

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
+from sap_core.checkpoint import load_state, save_state
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from trainers.co_prl_l import CoPRL_L
@@ -63,6 +66,39 @@ def test_what_is_handed_out_is_laid_out_as_ever(task):
     assert all(parameter.is_contiguous() for parameter in model.parameters())
 
 
+class Seen(nn.Module):
+    """Convolutions over maps of 8 x 8 and 4 x 4, and one over both."""
+
+    def __init__(self):
+        super().__init__()
+        self.large, self.small, self.both = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.lay = []
+
+    def forward(self, images):
+        large = self.norm(self.large(images))
+        small = self.small(functional.max_pool2d(large, 2))
+        self.lay.append((large.is_contiguous(), small.is_contiguous()))
+        return (self.both(large).mean((2, 3)) + self.both(small).mean((2, 3))).log_softmax(1)
+
+
+def test_on_a_cpu_small_maps_stay_in_the_order_of_their_dimensions():
+    torch.manual_seed(0)
+    model, images = Seen().train(), torch.rand(8, 3, 8, 8)
+    statistics = model.norm.running_mean.clone()
+    speed = Speed(channels_last=True)
+    expected = Seen.forward(model, images).detach()
+    model.norm.running_mean.copy_(statistics)
+    speed.laid_out(model, images[:1])
+    assert model.training
+    assert model.norm.training
+    assert torch.equal(model.norm.running_mean, statistics)
+    assert [module.weight.is_contiguous() for module in (model.large, model.small, model.both)] == [False, True, False]
+    torch.testing.assert_close(Pass(model, speed)(images), expected)
+    assert model.lay[-1] == (False, True)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
 def test_the_defaults_are_the_network_itself(task):
     model = task.build(0)
     assert forward_of(model, Speed(), 16) is model
@@ -112,8 +148,9 @@ def test_other_trainers_take_them_through_their_recipe(task, trainer, options):
     assert faster.keys() == plain.keys()
 
 
-def test_what_was_stopped_goes_on_bit_for_bit(task, toys):
-    trainer = replace(SHORT, precision="bf16", channels_last=True, fused=True)
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_what_was_stopped_goes_on_bit_for_bit(task, toys, optimiser, tmp_path):
+    trainer = replace(SHORT, precision="bf16", channels_last=True, fused=True, optimiser=optimiser, nesterov=optimiser == "sgd")
     whole, _ = weights(trainer, task)
 
     class Keeping(PlainRun):
@@ -123,7 +160,8 @@ def test_what_was_stopped_goes_on_bit_for_bit(task, toys):
 
     run = Keeping()
     trainer.fit(task, run)
-    again = trainer.fit(task, PlainRun(resume=run.state)).model.state_dict()
+    save_state(tmp_path / "state.safetensors", run.state)
+    again = trainer.fit(task, PlainRun(resume=load_state(tmp_path / "state.safetensors"))).model.state_dict()
     toys.assert_same_bits(again, whole)
 
 
