@@ -1,6 +1,6 @@
 """How much the end of the recipe's 350 epochs changes: accuracy and SAP's result if training had stopped earlier.
 
-`python -m benchmarks.recipe_tail --data DIR [--dataset cifar10] [--network vgg11_bn] [--width 0.125] [--images 5000] [--seeds 12484 ...]`
+`python -m benchmarks.recipe_tail --data DIR [--dataset cifar10] [--network vgg11_bn] [--width 0.125] [--dropout 0] [--images 5000] [--seeds 12484 ...]`
 
 The recipe halves its rate every 11 epochs and a rate depends on the epoch's number alone, so the network after epoch 120 of a training of
 350 is, bit for bit, what a training of 120 epochs hands out. One training per seed is therefore looked at on its way: the uncorrected
@@ -93,10 +93,12 @@ def looked_at(prepared: Prepared, evaluator: Evaluator, model: nn.Module, num_tr
 
 def one_seed(options: argparse.Namespace, seed: int) -> list[Look]:
     part = {"images": options.images} if options.images else {}
+    given = {"width": (options.width, 1.0), "dropout": (options.dropout, 0.5)}
+    model = {name: value for name, (value, usual) in given.items() if value != usual}
     spec = {
         "dataset": {"target": DATASETS[options.dataset], "settings": {"verify": False} | part},
         "noise": {"target": "sap_core.data.noise.symmetric.Symmetric", "settings": {"rate": options.rate}},
-        "model": {"target": NETWORKS[options.network], "settings": {"width": options.width} if options.width != 1 else {}},
+        "model": {"target": NETWORKS[options.network], "settings": model},
         "preprocess": {"normalise": True, "augment": options.augment, "padding": 4},
         "seed": seed, "limit": None,
     }  # fmt: skip
@@ -118,6 +120,7 @@ def main() -> None:
     parser.add_argument("--dataset", choices=DATASETS, default="cifar10")
     parser.add_argument("--network", choices=NETWORKS, default="vgg11_bn")
     parser.add_argument("--width", type=float, default=0.125)
+    parser.add_argument("--dropout", type=float, default=0.5, help="of a VGG; the recipe's is 0.5, with which a narrow one fits little")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=0.25, help="share of wrong labels (symmetric)")
     parser.add_argument("--rate-of-learning", type=float, default=0.01, help="the recipe's is 0.01")
