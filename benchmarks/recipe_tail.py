@@ -1,6 +1,6 @@
 """How much the end of the recipe's 350 epochs changes: accuracy and SAP's result if training had stopped earlier.
 
-`python -m benchmarks.recipe_tail --data DIR [--dataset cifar10] [--network vgg11_bn] [--width 0.125] [--dropout 0] [--images 5000] [--seeds 12484 ...]`
+`python -m benchmarks.recipe_tail --data DIR [--dataset cifar10] [--network vgg11_bn] [--width 0.125] [--dropout 0] [--images 5000]`
 
 The recipe halves its rate every 11 epochs and a rate depends on the epoch's number alone, so the network after epoch 120 of a training of
 350 is, bit for bit, what a training of 120 epochs hands out. One training per seed is therefore looked at on its way: the uncorrected
