@@ -182,10 +182,12 @@ _UNKNOWN: Parts = (None, None, None, None)
 
 def earlier_forecasts(plan: Path) -> dict[str, Parts]:
     """What the plan at this path forecast; {} where there is none or it cannot be read."""
+    from pyarrow import ArrowException
+
     from analysis.files import read_file
 
     names = ("forecast_seconds", "forecast_low_seconds", "forecast_high_seconds", "forecast_basis")
-    with suppress(Exception):  # a damaged plan is written anew
+    with suppress(OSError, ArrowException, ValueError):  # a damaged plan is written anew
         lines = read_file(plan, Planned, frozenset({"run_id", *names})).to_pylist()
         return {line["run_id"]: (line[names[0]], line[names[1]], line[names[2]], line[names[3]]) for line in lines}
     return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyarrow import ArrowException
 
 from sap_core.construct import build_network
 from sap_core.identity import content_id
@@ -99,7 +101,8 @@ def measured_in(stores: Iterable[Path]) -> Iterator[Measured]:
     budget = _MOST_FILES
     for store in sorted((path for path in stores if (path / "plan.parquet").is_file()), key=_changed, reverse=True)[:_MOST_STORES]:
         if budget > 0:
-            with suppress(Exception):  # a store that cannot be read tells nothing; its own readers say what is wrong with it
+            # A store that cannot be read, or is of another version, tells nothing; its own readers say what is wrong with it.
+            with suppress(OSError, ArrowException, ValueError, KeyError):
                 found, files = _measured(store, budget)
                 budget -= files
                 yield from found
@@ -143,11 +146,18 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
     if device.startswith("cuda") and not torch.cuda.is_available():
         return {}
     found: dict[tuple[str, str], float] = {}
+    tried: set[tuple[str, str]] = set()
     for cell in cells:
         key = (cell.model.name, cell.dataset.name)
-        if key not in found and len(found) < _MOST_NETWORKS:
-            with suppress(Exception), _settled(threads):  # a network that cannot be stepped here is told by its job
+        if key in tried or len(found) >= _MOST_NETWORKS:
+            continue
+        tried.add(key)
+        try:
+            with _settled(threads):
                 found[key] = _timed(cell, torch.device(device))
+        except Exception as error:  # whatever a network may raise; its jobs say it in full
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            print(f"a training step of {key[0]} on {key[1]} could not be timed here ({why}); its time is forecast without", file=sys.stderr)
     return found
 
 

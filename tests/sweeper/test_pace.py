@@ -198,6 +198,17 @@ def test_calibration_times_the_network_and_leaves_the_process_alone(plan_of):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_network_that_cannot_be_stepped_is_said_once_and_forecast_without(plan_of, monkeypatch, capsys):
+    def broken(cell, device):
+        raise RuntimeError("no backward\nhere")
+
+    monkeypatch.setattr("sweeper.speeds._timed", broken)
+    cells = plan_of("experiment=demo", "methods=[sap]").cells
+    assert calibrate([*cells, *cells], "cpu", 1) == {}
+    said = capsys.readouterr().err
+    assert said == "a training step of small_cnn on digits could not be timed here (no backward here); its time is forecast without\n"
+
+
 def test_a_gpu_that_is_not_here_is_not_calibrated(plan_of):
     assert calibrate(plan_of("experiment=demo", "methods=[sap]").cells, "cuda", 1) == {}
 
