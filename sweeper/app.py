@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sap_core.errors import UserError
 from sweeper.only import Wanted, narrow, parse_only
 from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.provenance import HOME
@@ -39,7 +40,9 @@ def sweep(arguments: Sequence[str]) -> int:
     places = places_of(config)
     if config.dry_run:
         return _dry_run(composed, only)
-    if config.export:
+    if config.export is not None:
+        if not config.export.strip():
+            raise UserError("export= names no file; give one, such as export=demo.jsonl, or leave it out to run the sweep")
         return _export(composed, only, places)
     store, key = Store(places.store), plan_key(composed)
     held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None

@@ -29,6 +29,7 @@ class Parts:
         self.tried = self._store.tried()
         own = dealt[number - 1]
         others = [job for place in range(number, number + parts - 1) for job in dealt[place % parts]] if steal else []
+        self.jobs = [*own, *others]
         self._own, self._others = (Schedule.of(some, finished, self._artifacts, order) for some in (own, others))
         self._stolen: set[str] = set()
         self._looks = 0
@@ -88,6 +89,10 @@ class Parts:
     def pause(self, waited: float, lease: float) -> float:
         """How long to wait before looking again, after so many seconds without work: at first soon, then a fraction of a lease."""
         return max(0.1, min(waited, lease / 8))
+
+    def to_go(self) -> list[str]:
+        """The ids of jobs that have not ended, as far as this worker knows: it looks at what others did when it has nothing to do."""
+        return [job_id for schedule in (self._own, self._others) for some in (schedule.deferred, schedule.waiting) for job_id in some]
 
     def left(self) -> str:
         """What has not ended, in words."""

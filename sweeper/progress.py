@@ -17,6 +17,7 @@ from rich.text import Text
 from sap_core.files import storing
 from sweeper.execute import Result
 from sweeper.jobs import Job
+from sweeper.telling import clock, line_of, reason
 
 _QUIET_SECONDS = 15.0
 """Without a terminal, a progress line is printed at most this often."""
@@ -72,15 +73,10 @@ class Progress:
             self._expected += self._weight(job)
         for method, score in result.best.items():
             self.best[method] = max(score, self.best.get(method, float("-inf")))
-        fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
-        name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
-        name += f" {job.labels['search']}" if job.labels.get("search") else ""
-        line = f"{job.job_id} {job.kind} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
-        self._event(line + (f"; {result.error_kind}: {result.error}" if result.error else ""))
+        line = line_of(job, result) + reason(result)
+        self._event(line)
         if result.train_acc is not None or result.status == "failed":
-            self._console.print(
-                line if result.status == "ok" else f"{line}; {result.error_kind}: {result.error}", markup=False, soft_wrap=True
-            )
+            self._console.print(line, markup=False, soft_wrap=True)
         self._draw()
 
     def text(self) -> str:
@@ -89,7 +85,7 @@ class Progress:
         left = self._left(elapsed)
         best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))
         return (
-            f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {_clock(elapsed)}  ETA {_clock(left)}"
+            f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {clock(elapsed)}  ETA {clock(left)}"
             f"{'  |  best val_noisy: ' + best if best else ''}"
         )
 
@@ -116,11 +112,3 @@ class Progress:
     def _event(self, line: str) -> None:
         with suppress(OSError):  # a full disk is told by the job that could not store its rows
             self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -25,6 +25,7 @@ from sweeper.execute import Folders, check_device, execute, tidy_up
 from sweeper.jobs import Job, read_jobs
 from sweeper.parts import Parts
 from sweeper.schema import ORDERS
+from sweeper.telling import Ticker
 
 INTERRUPTED = 130
 """Exit code of a worker that was stopped (SIGTERM, SIGINT) while there was work left, as of `sap-sweep`."""
@@ -115,7 +116,9 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
     jobs, order = _jobs_of(options, folders)
     parts = Parts(jobs, options.only, folders, order, steal=not options.no_steal)
     parts.say(lambda line: print(line, file=sys.stderr, flush=True))
-    claims = Claims(options.lease)
+    if not folders.data.is_dir():
+        print(f"--data {folders.data} is no folder: only data sets without files can be read", file=sys.stderr, flush=True)
+    claims, ticker = Claims(options.lease), Ticker(parts.jobs)
     waited = 0.0
     while not stop() and not parts.over:
         job = parts.next()
@@ -134,7 +137,7 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
         if result.status != "elsewhere":
             waited = 0.0
             deadline.ended(job, result.seconds)
-            print(f"{job.job_id} {job.kind} {result.status}: {result.rows} rows, {result.seconds:.1f} s", flush=True)
+            print(ticker.line(job, result, parts.to_go()), flush=True)
     if parts.over:
         tidy_up(jobs, folders, claims)
     elif stop():

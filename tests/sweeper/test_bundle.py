@@ -312,6 +312,35 @@ def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypat
     assert len(list((tmp_path / "store").glob("rows/*.ok.parquet"))) == 3
 
 
+def test_what_goes_wrong_there_is_said_there(place, tmp_path, capsys):
+    command = [
+        str(place / "bundle.jsonl"),
+        "--data",
+        str(tmp_path / "nowhere"),
+        "--store",
+        str(tmp_path / "store"),
+        "--only",
+        "1/2",
+        "--no-steal",
+    ]
+    assert execute_main(command) == 1
+    out, err = capsys.readouterr()
+    assert f"--data {tmp_path}/nowhere is no folder" in err
+    (line,) = out.splitlines()
+    assert line.startswith("[3/3] ")
+    assert "vanilla seed 1: failed, 1 rows, " in line
+    assert "nowhere/toy.safetensors" in line
+    assert "paths.data; ETA 0:00" in line
+
+
+@pytest.mark.parametrize("word", ["export=", "export=' '"])
+def test_an_export_without_a_file_runs_nothing(word, tmp_path, shell):
+    done = shell("-m", "sweeper", "experiment=demo", word, f"paths.results={tmp_path}/store")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "export= names no file; give one, such as export=demo.jsonl" in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_device_that_is_not_there_is_one_sentence(place, tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

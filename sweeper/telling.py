@@ -1,0 +1,52 @@
+"""What is said of jobs that have ended: one line each, with how far it is where no display shows that. Standard library only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from sweeper.execute import Result
+from sweeper.jobs import Job
+
+
+def line_of(job: Job, result: Result) -> str:
+    """Which job, and how it ended; the error is not in it."""
+    fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
+    name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
+    name += f" {job.labels['search']}" if job.labels.get("search") else ""
+    return f"{job.job_id} {job.kind} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
+
+
+def reason(result: Result) -> str:
+    """Why it failed, to be put behind the line; "" where it did not."""
+    return f"; {result.error_kind}: {result.error}" if result.error else ""
+
+
+def clock(seconds: float | None) -> str:
+    """[H:]MM:SS; ? for None."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Ticker:
+    """The lines of a worker: done of total, the job, its method's best score so far, and the time left at this worker's pace by FLOPs."""
+
+    def __init__(self, jobs: Iterable[Job], now: Callable[[], float] = time.monotonic) -> None:
+        self._flops = {job.job_id: job.forecast_flops or float(len(job.runs)) for job in jobs}
+        self._now, self._start = now, now()
+        self._worked = 0.0
+        self._best: dict[str, float] = {}
+
+    def line(self, job: Job, result: Result, left: Iterable[str]) -> str:
+        """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
+        to_go = list(left)
+        self._worked += self._flops[job.job_id]
+        for method, score in result.best.items():
+            self._best[method] = max(score, self._best.get(method, float("-inf")))
+        best = "".join(f"; best {method} so far {self._best[method]:.4f}" for method in sorted(result.best))
+        eta = (self._now() - self._start) * sum(self._flops[job_id] for job_id in to_go) / self._worked
+        ended = len(self._flops) - len(to_go)
+        return f"[{ended}/{len(self._flops)}] {line_of(job, result)}{best}{reason(result)}; ETA {clock(eta)}"
