@@ -96,7 +96,7 @@ class Pass(nn.Module):
                 # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
                 stack.enter_context(torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False))
             outputs_BC: Tensor = self.model(self.speed.inputs(inputs_B))
-        return outputs_BC.float()
+        return outputs_BC.float() if self.speed.precision == "bf16" else outputs_BC
 
 
 def _is_small(inputs: tuple[Tensor, ...]) -> bool:
