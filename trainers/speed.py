@@ -14,7 +14,7 @@ Shapes: B batch, C outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -89,14 +89,21 @@ class Pass(nn.Module):
         self.model, self.speed = model, speed
 
     def forward(self, inputs_B: Tensor) -> Tensor:
-        with ExitStack() as stack:
-            if self.speed.channels_last and self.speed.compile == "none" and inputs_B.device.type == "cpu":
-                stack.enter_context(_small_maps_in_order(self.model))
-            if self.speed.precision == "bf16":
-                # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
-                stack.enter_context(torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False))
-            outputs_BC: Tensor = self.model(self.speed.inputs(inputs_B))
-        return outputs_BC.float() if self.speed.precision == "bf16" else outputs_BC
+        if self.speed.precision != "bf16":
+            return self._laid_out(inputs_B)
+        # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
+        with torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False):
+            outputs_BC = self._laid_out(inputs_B)
+        return outputs_BC.float()
+
+    def _laid_out(self, inputs_B: Tensor) -> Tensor:
+        inputs_B = self.speed.inputs(inputs_B)
+        if self.speed.channels_last and self.speed.compile == "none" and inputs_B.device.type == "cpu":
+            with _hooked(self.model, _small_map_in_order):
+                outputs_BC: Tensor = self.model(inputs_B)
+        else:
+            outputs_BC = self.model(inputs_B)
+        return outputs_BC
 
 
 def _is_small(inputs: tuple[Tensor, ...]) -> bool:
@@ -114,9 +121,9 @@ def _hooked(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator
             handle.remove()
 
 
-def _small_maps_in_order(model: nn.Module) -> Any:
-    """Inside, small maps come to convolutions in the order of their dimensions, as `Speed.laid_out` has left the weights."""
-    return _hooked(model, lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]) if _is_small(inputs) else None)
+def _small_map_in_order(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Small maps come to convolutions in the order of their dimensions, as `Speed.laid_out` has left the weights."""
+    return (inputs[0].contiguous(), *inputs[1:]) if _is_small(inputs) else None
 
 
 def _over_small_maps(model: nn.Module, inputs_B: Tensor) -> list[nn.Module]:
