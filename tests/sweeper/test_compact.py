@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -214,12 +215,13 @@ def test_readers_see_each_row_once_at_every_moment(filled):
     try:
         for most in (4, 20, 200):  # merged files are merged again, too
             compact(store, most)
+            before = seen[0]
+            while seen[0] == before and reader.is_alive():  # however busy the machine is, it reads between and during these
+                time.sleep(0.01)
     finally:
-        reads = seen[0]
         stop.set()
         reader.join()
     assert wrong == []
-    assert reads > 0
     assert len(files(store.rows)) == 1
 
 
