@@ -56,6 +56,7 @@ def convolutions(draw):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # of torch, about its speed
 @settings(max_examples=150)
 @given(convolutions(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 5), st.integers(0, 2**32), st.data())
 def test_conv_moments_equal_unfold_for_any_split(conv, height, width, count, seed, data):

@@ -140,6 +140,7 @@ class Trap:
         return (pytest.fail, ("code in a weights file ran",))
 
 
+@pytest.mark.filterwarnings("ignore:.*the weights are those under its key 'net'")
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -40,7 +40,7 @@ def clipped(tau, power, length):
         found = []
         for z, y in zip(logits, labels, strict=True):
             norm = (z.abs() ** power).sum() ** (1 / power)
-            z = z * length / norm if float(norm) > tau else z
+            z = z * length / norm if norm.item() > tau else z
             found.append(z.exp().sum().log() - z[y])
         return torch.stack(found)
 
@@ -158,7 +158,7 @@ def test_losses_have_finite_gradients_where_the_given_class_has_no_probability_l
         logits = torch.tensor([[200.0, 0.0, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
         loss = losses_of(trainer, logits, torch.tensor([1, 1])).mean()
         loss.backward()
-        assert math.isfinite(float(loss)), trainer
+        assert math.isfinite(loss.item()), trainer
         assert logits.grad.isfinite().all(), trainer
 
 

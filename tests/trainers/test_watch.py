@@ -72,7 +72,7 @@ def watch(toys, losses, patience, delta, keep_best=True):
             stopped = epoch
             break
     watcher.restore()
-    return stopped, float(model.weight)
+    return stopped, model.weight.item()
 
 
 NAN = float("nan")
