@@ -39,8 +39,10 @@ def statuses(store: Path) -> dict[str, str]:
 def merged(folder: Path) -> dict[str, Path]:
     """Job id -> the merged file of `folder` that holds it. Footers are read once per process; nothing is opened where nothing changed.
 
-    A merged file that goes while we read was merged into another one, which was there before: the folder is listed again.
+    A merged file that goes while we read was merged into another one, which was there before: the folder is listed again. A name that
+    stays without a file (a broken link, a listing that a server remembers) is passed over.
     """
+    before: list[Path] = []
     while True:
         try:
             changed = folder.stat().st_mtime_ns
@@ -51,8 +53,10 @@ def merged(folder: Path) -> dict[str, Path]:
             return known[1]
         paths = [folder / name for name in sorted(_names(folder)) if name.startswith(MERGED) and name.endswith(".parquet")]
         found = {path: jobs_in(path) for path in paths}
-        if all(jobs or path.exists() for path, jobs in found.items()):
+        gone = [path for path, jobs in found.items() if not jobs and not path.exists()]
+        if not gone or gone == before:
             break
+        before = gone
     where = {job: path for path, jobs in found.items() for job in jobs}
     if time.time_ns() - changed > _TICK_NS:  # else it may change once more under the same time
         _KNOWN[folder] = (changed, where)

@@ -239,6 +239,9 @@ def test_a_merged_file_that_goes_while_it_is_read_is_looked_for_again(filled, mo
 
     monkeypatch.setattr(names, "jobs_in", looking)
     assert merged(store.rows) == dict.fromkeys((job.job_id for job in jobs), new)
+    (store.rows / "merged-nowhere.parquet").symlink_to(store.rows / "nowhere")
+    assert merged(store.rows) == dict.fromkeys((job.job_id for job in jobs), new)
+    (store.rows / "merged-nowhere.parquet").unlink()
     old.write_bytes(new.read_bytes())
     assert store.finished() == (dict.fromkeys((job.job_id for job in jobs), "ok"), [])
 
