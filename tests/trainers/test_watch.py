@@ -104,7 +104,7 @@ def test_the_validation_loss_is_the_plain_one_on_given_labels(toys, kind):
     net = task.build(0)
     (batch,) = list(task.val.batches(20))
     loss_of = functional.cross_entropy if kind == "classification" else squared_error
-    assert given_loss(net, task.val, loss_of) == pytest.approx(float(loss_of(net.eval()(batch.inputs), batch.labels)), rel=1e-6)
+    assert given_loss(net, task.val, loss_of) == pytest.approx(loss_of(net.eval()(batch.inputs), batch.labels).item(), rel=1e-6)
 
 
 def test_a_training_stops_and_hands_out_its_best_epoch(toys):
