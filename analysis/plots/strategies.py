@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.cells import Cell, Search, cells
@@ -31,7 +32,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class StrategyPanel:
-    """One space of one cell."""
+    """One space of one cell, or several that are a way each."""
 
     title: str
     space: str
@@ -42,13 +43,30 @@ class StrategyPanel:
 
 
 def numbers(results: Results) -> tuple[StrategyPanel, ...]:
-    """One panel per cell and space in which the way of choosing varies."""
-    return tuple(
-        StrategyPanel(cell_title(cell), method_label(method, space), cell.measure, len(cell.seeds), _vanilla(cell), bars)
-        for cell in cells(results)
-        for (method, space), searches in cell.methods.items()
-        if len(bars := _bars(searches)) > 1
-    )
+    """One panel per cell and space in which the way of choosing varies, and one for spaces of a method that are a way each.
+
+    The latter are compared with those that have as many settings: tuned ones with tuned ones.
+    """
+    return tuple(panel for cell in cells(results) for panel in _panels(cell))
+
+
+def _panels(cell: Cell) -> Iterator[StrategyPanel]:
+    ways: dict[tuple[str, int], list[tuple[str, Strategy]]] = {}
+    for (method, space), searches in cell.methods.items():
+        bars = _bars(searches)
+        if len(bars) > 1:
+            yield _panel(cell, method_label(method, space), bars)
+        elif bars:
+            ways.setdefault((method, bars[0].tuned), []).append((space or "", bars[0]))
+    for (method, tuned), found in ways.items():
+        times = Counter(bar.name for _, bar in found)
+        if len(times) > 1:
+            named = tuple(bar if times[bar.name] == 1 else replace(bar, name=f"{bar.name}, {space}") for space, bar in found)
+            yield _panel(cell, f"{method_label(method, None)}, {counted(tuned, 'setting')} each", named)
+
+
+def _panel(cell: Cell, space: str, bars: tuple[Strategy, ...]) -> StrategyPanel:
+    return StrategyPanel(cell_title(cell), space, cell.measure, len(cell.seeds), _vanilla(cell), bars)
 
 
 def _vanilla(cell: Cell) -> Summary:
@@ -88,12 +106,13 @@ def _strategy(name: str, many: Sequence[tuple[Search, list[int]]]) -> Strategy:
 
 
 def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """The figure; None when no space of the store varies the way of choosing."""
+    """The figure; None when the store has no two ways of choosing to compare."""
     found = numbers(results)
     if not found:
         return None
     most = max(len(panel.bars) for panel in found)
-    figure, axes = ink.panels(len(found), page, height=max(0.3, (0.075 if page.across > 1 else 0.1) * most), across=min(2, page.across))
+    height = max(0.3, (0.045 if page.across > 1 else 0.1) * most)
+    figure, axes = ink.panels(len(found), page, height=height, across=1)  # names of ways are long
     for axis, panel in zip(axes, found, strict=True):
         _draw_panel(axis, panel)
     measure = MEASURES[found[0].measure]

@@ -57,6 +57,29 @@ def test_strategy_bars(full):
     assert [bar.precision.mean for bar in panel.bars] == pytest.approx([0.9, 0.8, 0.7])
 
 
+def test_spaces_that_are_a_way_each_are_compared_with_those_of_as_many_settings(small):
+    """As in experiment=ablation_trusted_strategy: a space for each way, tuned and at one alpha."""
+    ways = [
+        ("loss", "loss", 2),
+        ("uniform", "uniform", 2),
+        ("loss_fixed", "loss", 1),
+        ("uniform_fixed", "uniform", 1),
+        ("again", "loss", 1),
+    ]
+    for space, trusted, count in ways:
+        for seed in (1, 2):
+            for position in range(count):
+                small.add(
+                    f"{space}-{seed}-{position}", kind="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space=space,
+                    position=position, settings={"alpha": 30000.0 + position, "trusted": trusted}, val_noisy_acc=0.65 + position / 100,
+                    test_acc=(0.8 if trusted == "loss" else 0.7) + position / 100, num_trusted=200,
+                )  # fmt: skip
+    tuned, fixed = strategies.numbers(results_of(small))
+    assert (tuned.space, [bar.name for bar in tuned.bars]) == ("SAP, 2 settings each", ["loss", "uniform"])
+    assert [bar.test.mean for bar in tuned.bars] == pytest.approx([0.81, 0.71])
+    assert (fixed.space, [bar.name for bar in fixed.bars]) == ("SAP, 1 setting each", ["loss, loss_fixed", "uniform", "loss, again"])
+
+
 def test_compute_bars(full):
     (panel,) = compute.numbers(results_of(full))
     found = {bar.name: (bar.one, bar.shared, bar.alone) for bar in panel.bars}
