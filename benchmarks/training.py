@@ -76,7 +76,7 @@ class Clock:
 def learner_of(network: type[nn.Module], speed: Speed, device: torch.device, batch: int) -> Learner:
     torch.manual_seed(0)
     model = network(num_outputs=10, input_shape=(3, 32, 32)).to(device).train()
-    speed.laid_out(model, torch.zeros(1, 3, 32, 32, device=device))
+    speed.lay_out(model, torch.zeros(1, 3, 32, 32, device=device))
     optimiser = optim.sgd(model.parameters(), 0.01, 0.9, 5e-4, True, speed.fused)
     kind = "classification"
     call = forward_of(model, speed, batch)

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pyarrow import ArrowException
+
 from sap_core.records import Planned
 from sweeper.cells import Cell
 from sweeper.speeds import Kind, Measured, calibrate, kinds_of, measured_in
@@ -182,8 +184,6 @@ _UNKNOWN: Parts = (None, None, None, None)
 
 def earlier_forecasts(plan: Path) -> dict[str, Parts]:
     """What the plan at this path forecast; {} where there is none or it cannot be read."""
-    from pyarrow import ArrowException
-
     from analysis.files import read_file
 
     names = ("forecast_seconds", "forecast_low_seconds", "forecast_high_seconds", "forecast_basis")

@@ -17,7 +17,7 @@ from rich.text import Text
 from sap_core.files import storing
 from sweeper.execute import Result
 from sweeper.jobs import Job
-from sweeper.telling import clock, line_of, reason
+from sweeper.telling import clock, line_of, reason, take_best, work_of
 
 _QUIET_SECONDS = 15.0
 """Without a terminal, a progress line is printed at most this often."""
@@ -71,8 +71,7 @@ class Progress:
         if self._seconds and result.seconds and result.status == "ok":
             self._took += result.seconds
             self._expected += self._weight(job)
-        for method, score in result.best.items():
-            self.best[method] = max(score, self.best.get(method, float("-inf")))
+        take_best(self.best, result)
         line = line_of(job, result) + reason(result)
         self._event(line)
         if result.train_acc is not None or result.status == "failed":
@@ -97,7 +96,7 @@ class Progress:
 
     def _weight(self, job: Job) -> float:
         """A job's part of the work: its forecast seconds or FLOPs, or one per row."""
-        return self._seconds[job.job_id] if self._seconds else job.forecast_flops or float(len(job.runs))
+        return self._seconds[job.job_id] if self._seconds else work_of(job)
 
     def _renderable(self) -> Text:
         return Text(self.text(), overflow="fold")

@@ -1,4 +1,7 @@
-"""What is said of jobs that have ended: one line each, with how far it is where no display shows that. Standard library only."""
+"""What is said of jobs that have ended: one line each, with how far it is where no display shows that.
+
+Here, and not in sweeper.progress, for machines without rich.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,22 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def work_of(job: Job) -> float:
+    """A job's part of the work where no seconds are forecast: its FLOPs, or one per row."""
+    return job.forecast_flops or float(len(job.runs))
+
+
+def take_best(best: dict[str, float], result: Result) -> None:
+    """Puts a job's scores into the best so far of each method."""
+    for method, score in result.best.items():
+        best[method] = max(score, best.get(method, float("-inf")))
+
+
 class Ticker:
     """The lines of a worker: done of total, the job, its method's best score so far, and the time left at this worker's pace by FLOPs."""
 
     def __init__(self, jobs: Iterable[Job], now: Callable[[], float] = time.monotonic) -> None:
-        self._flops = {job.job_id: job.forecast_flops or float(len(job.runs)) for job in jobs}
+        self._flops = {job.job_id: work_of(job) for job in jobs}
         self._now, self._start = now, now()
         self._worked = 0.0
         self._best: dict[str, float] = {}
@@ -44,8 +58,7 @@ class Ticker:
         """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
         to_go = list(left)
         self._worked += self._flops[job.job_id]
-        for method, score in result.best.items():
-            self._best[method] = max(score, self._best.get(method, float("-inf")))
+        take_best(self._best, result)
         best = "".join(f"; best {method} so far {self._best[method]:.4f}" for method in sorted(result.best))
         eta = (self._now() - self._start) * sum(self._flops[job_id] for job_id in to_go) / self._worked
         ended = len(self._flops) - len(to_go)

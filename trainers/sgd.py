@@ -257,7 +257,7 @@ class SGD:
     def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
         model = task.build(which).to(task.device)
         if self.speed.channels_last:
-            self.speed.laid_out(model, next(iter(task.train.batches(1))).inputs)
+            self.speed.lay_out(model, next(iter(task.train.batches(1))).inputs)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:

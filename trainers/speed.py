@@ -57,13 +57,12 @@ class Speed:
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"trainer.precision=tf32 is a GPU's arithmetic, but the device is {device.type}; use float32 or bf16")
 
-    def laid_out(self, model: nn.Module, inputs_B: Tensor) -> nn.Module:
-        """The network itself, with weights of convolutions channels-last where that was asked for. `inputs_B`: some of its inputs."""
+    def lay_out(self, model: nn.Module, inputs_B: Tensor) -> None:
+        """Puts the weights of convolutions channels-last where that was asked for. `inputs_B`: some of the network's inputs."""
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
             for convolution in _over_small_maps(model, inputs_B) if inputs_B.device.type == "cpu" else ():
                 convolution.to(memory_format=torch.contiguous_format)
-        return model
 
     def inputs(self, inputs: Tensor) -> Tensor:
         """Images in the layout of the weights."""
@@ -90,13 +89,13 @@ class Pass(nn.Module):
 
     def forward(self, inputs_B: Tensor) -> Tensor:
         if self.speed.precision != "bf16":
-            return self._laid_out(inputs_B)
+            return self._outputs(inputs_B)
         # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
         with torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False):
-            outputs_BC = self._laid_out(inputs_B)
+            outputs_BC = self._outputs(inputs_B)
         return outputs_BC.float()
 
-    def _laid_out(self, inputs_B: Tensor) -> Tensor:
+    def _outputs(self, inputs_B: Tensor) -> Tensor:
         inputs_B = self.speed.inputs(inputs_B)
         if self.speed.channels_last and self.speed.compile == "none" and inputs_B.device.type == "cpu":
             with _hooked(self.model, _small_map_in_order):
@@ -122,7 +121,7 @@ def _hooked(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator
 
 
 def _small_map_in_order(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """Small maps come to convolutions in the order of their dimensions, as `Speed.laid_out` has left the weights."""
+    """Small maps come to convolutions in the order of their dimensions, as `Speed.lay_out` has left the weights."""
     return (inputs[0].contiguous(), *inputs[1:]) if _is_small(inputs) else None
 
 

@@ -40,7 +40,7 @@ class Shuffled(BaseSampler):
         return self._points.encode(self._points.at(self._order[trial.number]))
 
     def sample_independent(self, study: optuna.Study, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
-        raise NotImplementedError("every field is drawn with the others")
+        raise AssertionError("Optuna asks here only for fields outside the relative space, and that has all of them")
 
 
 def distributions(points: Points) -> dict[str, BaseDistribution]:

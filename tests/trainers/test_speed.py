@@ -89,7 +89,7 @@ def test_on_a_cpu_small_maps_stay_in_the_order_of_their_dimensions():
     speed = Speed(channels_last=True)
     expected = Seen.forward(model, images).detach()
     model.norm.running_mean.copy_(statistics)
-    speed.laid_out(model, images[:1])
+    speed.lay_out(model, images[:1])
     assert model.training
     assert model.norm.training
     assert torch.equal(model.norm.running_mean, statistics)
