@@ -41,12 +41,6 @@ class Search:
         return tuple(json.loads(text) for text in self.planned["settings"])
 
     @property
-    def race_rule(self) -> str | None:
-        """The rule under which the settings were raced; None when all were scored in full."""
-        rule = self.planned["race_rule"].iloc[0]
-        return None if pd.isna(rule) else str(rule)
-
-    @property
     def missing(self) -> int:
         """How many planned settings have no row."""
         return len(self.planned) - len(self.rows)
@@ -76,23 +70,9 @@ class Cell:
         return tuple(baseline.seed for baseline in self.baselines)
 
 
-def cells(results: Results) -> tuple[Cell, ...]:
-    """The cells of a store whose settings all have their scores, in the plan's order.
-
-    Raises:
-        UserError: settings were raced, some rows belong to a smoke run, or nothing of a table is planned.
-    """
-    if results.raced:
-        raise UserError(
-            "the store's settings were raced (evaluation=race), so most have no scores and no table or plot but 'chosen' takes them; "
-            "run sap-report STORE table chosen, or the experiment with evaluation=full"
-        )
-    return searched(results)
-
-
 @lru_cache(maxsize=1)  # every table and plot of one report asks for the same
-def searched(results: Results) -> tuple[Cell, ...]:
-    """The cells of a store, in the plan's order, raced searches too.
+def cells(results: Results) -> tuple[Cell, ...]:
+    """The cells of a store, in the plan's order.
 
     Raises:
         UserError: some rows belong to a smoke run, or nothing of a table is planned.
@@ -117,9 +97,6 @@ def refuse_smoke(results: Results) -> None:
         raise UserError(f"the store's rows are marked {names} and no table or plot accepts them; run the experiment without it")
 
 
-_SEARCH = ("method", "space", "baseline_id", "evaluation", "race_rule")
-
-
 def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> Cell:
     pairs = lines[["baseline_id", "seed"]].drop_duplicates()
     baselines = tuple(
@@ -132,7 +109,7 @@ def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> Cell:
     vanilla = {baseline.baseline_id: baseline.row for baseline in baselines}
     methods: dict[tuple[str, str | None], list[Search]] = {}
     tuned = lines[lines["kind"] == "tune"]
-    for (method, _, baseline_id, *_), planned in tuned.groupby([*_SEARCH], sort=False, dropna=False):
+    for (method, _, baseline_id), planned in tuned.groupby(["method", "space", "baseline_id"], sort=False, dropna=False):
         space = None if planned["space"].isna().all() else str(planned["space"].iloc[0])
         _refuse_two_spaces(str(method), space, planned, name)
         found = rows[rows.index.isin(planned["run_id"])].reset_index(drop=True)

@@ -83,7 +83,7 @@ def choose(
     measure: str = "acc",
     fallback: str = "strict",
 ) -> Choice:
-    """Applies `rule` to one search. In a race a setting without a score was stopped, because it could not win.
+    """Applies `rule` to one search.
 
     Args:
         vanilla: the row of the uncorrected baseline; None when the store lacks it.
@@ -102,10 +102,7 @@ def choose(
         return Choice(None, problem=f"the uncorrected baseline has no {column}")
     ordered = rows.sort_values("position", kind="stable")
     scores = ordered[column].where(ordered["status"] == "ok")
-    raced = {str(name) for name in ordered["race_rule"].dropna()}
-    if raced and raced != {rule}:
-        return Choice(None, problem=f"its settings were raced under {', '.join(sorted(raced))}, which says nothing of {rule}")
-    if not raced and (ordered["status"] == "ok").any() and scores.isna().all():
+    if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
     place = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
     if place is None and fallback != "strict":

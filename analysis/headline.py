@@ -106,7 +106,7 @@ def headlines(results: Results, rule: str = RULE) -> tuple[Headline, ...]:
     """One per cell that has a search; in FLOPs where a job shared its device.
 
     Raises:
-        UserError: the store is a smoke run's, or its settings were raced.
+        UserError: the store is a smoke run's.
     """
     found = [_headline(results, cell, rule) for cell in cells(results)]
     return tuple(each for each in found if each.lines)

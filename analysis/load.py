@@ -25,9 +25,7 @@ __all__ = ["Results", "SCORES", "arrow_schema", "load", "series"]
 
 SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2")
 
-_ALWAYS = frozenset(
-    {"run_id", "job_id", "kind", "method", "space", "seed", "status", "started_at", "debug", "cell", "distinct", "evaluation", *SCORES}
-)
+_ALWAYS = frozenset({"run_id", "job_id", "kind", "method", "space", "seed", "status", "started_at", "debug", "cell", "distinct", *SCORES})
 """Columns that are read whatever is asked for: the questions of `Results` and of `load` itself are about them."""
 
 _NAMED = 5
@@ -51,11 +49,6 @@ class Results:
     def debug(self) -> tuple[str, ...]:
         """The names of the debug settings that shrank some of the rows; not empty for a smoke run."""
         return tuple(sorted(self.rows["debug"].dropna().unique()))
-
-    @property
-    def raced(self) -> bool:
-        """Whether some settings were raced, so that most of them have no scores."""
-        return bool((self.plan["evaluation"] == "race").any())
 
 
 def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Results:

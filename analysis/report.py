@@ -25,7 +25,6 @@ from analysis.plots import (
     tuning_cost,
 )
 from analysis.render import Table, latex, markdown, to_csv
-from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.corrective import corrective
 from analysis.tables.prl import prl
@@ -92,8 +91,6 @@ def write_plot(results: Results, name: str, folder: Path, page: ink.Page | None 
 
 def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
-    if results.raced:
-        return list(chosen(results))
     if not (results.plan["kind"] == "tune").any():  # trainers and selections are what there is to see
         trained = prune4rel(results) or (*trainers(results), *prl(results))
         if trained:
@@ -108,9 +105,7 @@ def papers_own(results: Results) -> list[str]:
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
-    """The whole report: every table and every plot that the store has numbers for; of a race what was chosen, and nothing else."""
-    if results.raced:
-        return write_tables(results, "chosen", folder)
+    """The whole report: every table and every plot that the store has numbers for."""
     tables = [path for name in (*papers_own(results), *TABLES) for path in write_tables(results, name, folder)]
     return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 

@@ -44,7 +44,7 @@ def made_up(folder: Path, rows: int, files: int) -> None:
         "position": pa.array(number % SETTINGS_PER_SEARCH),
         "seed": pa.array(search % 3),
     }
-    texts = {"kind": "tune", "space": "grid_a", "started_at": "2026-01-01T00:00:00+00:00", "evaluation": "full", "parents": ""}
+    texts = {"kind": "tune", "space": "grid_a", "started_at": "2026-01-01T00:00:00+00:00", "parents": ""}
     (folder / "rows").mkdir(parents=True)
     for record, name in ((Planned, "plan"), (Row, "rows")):
         known = {item.name: item.default for item in fields(record)}

@@ -47,16 +47,13 @@ class Evaluator:
 
     def tuned(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
         """Scores of one corrected model (setting `which` of the meter); fractions, or R2 for regression."""
-        val = self.prepared.val
         with meter("evaluate", used_by=[which]):
             quick = self.quick(model)
-            outputs = self._outputs("val", val, quick, meter)
-        return {
-            "images_evaluated": len(val), **self._validation(outputs), **self.reported(quick, meter, which, num_retain, num_forget),
-        }  # fmt: skip
+            outputs = self._outputs("val", self.prepared.val, quick, meter)
+        return self._validation(outputs) | self._reported(quick, meter, which, num_retain, num_forget)
 
-    def reported(self, quick: nn.Module, meter: CostMeter, which: int, num_retain: int | None, num_forget: int | None) -> Scores:
-        """The scores that choose nothing, of a network in quick form: test set, and probes of the training set."""
+    def _reported(self, quick: nn.Module, meter: CostMeter, which: int, num_retain: int | None, num_forget: int | None) -> Scores:
+        """Scores that no selection rule reads: the test set's, and those of probes of the training set."""
         with meter("report", used_by=[which]):
             scores = self._test(quick, meter)
             if not self.regression and self.prepared.truth.known:
@@ -76,14 +73,8 @@ class Evaluator:
         if name not in self._unmodified:
             if len(self._unmodified) == _MOST_UNMODIFIED:
                 self._unmodified.clear()
-            self._unmodified[name] = self.validation_outputs(model, CostMeter(1, self.prepared.task.device))
+            self._unmodified[name] = self._outputs("val", self.prepared.val, self.quick(model), CostMeter(1, self.prepared.task.device))
         self._reference = self._unmodified[name]
-
-    @property
-    def unmodified(self) -> Tensor:
-        """(N, C) outputs on the validation set of the model given to `compare_with` last."""
-        assert self._reference is not None, "compare_with comes first"
-        return self._reference
 
     def baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
         """Scores of an uncorrected baseline: as `tuned`, and the accuracy on the whole training split's given labels."""
@@ -94,16 +85,6 @@ class Evaluator:
                 train = self.prepared.train
                 scores["train_acc"] = accuracy(self._outputs("train", train, self.quick(model), meter), train.labels)
         return scores
-
-    def validation_outputs(self, model: nn.Module, meter: CostMeter) -> Tensor:
-        """(N, C) outputs on the validation set, as its scores rest on."""
-        return self._outputs("val", self.prepared.val, self.quick(model), meter)
-
-    def validation_part(self, rule: str) -> Tensor:
-        """(n,) positions of the validation samples that count under `val_noisy` or `val_clean_part`."""
-        right = torch.ones(len(self.prepared.val), dtype=torch.bool) if rule == "val_noisy" else self._val_right
-        assert right is not None, "nobody knows which validation labels are true"
-        return torch.nonzero(right).flatten()
 
     def quick(self, model: nn.Module) -> nn.Module:
         """The form in which every model is scored: a copy of its own (`sap_core.quick`)."""
@@ -169,13 +150,13 @@ class Evaluator:
 
     def _outputs(self, name: str, samples: Samples, quick: nn.Module, meter: CostMeter) -> Tensor:
         """(N, C) outputs, on the CPU."""
-        if name not in self._kept and fits(samples):
+        if name not in self._kept and _fits(samples):
             self._kept[name] = list(samples.batches(self.batch_size))
         return torch.cat([answers(quick, batch.inputs, meter) for batch in self._kept.get(name) or samples.batches(self.batch_size)])
 
 
 def answers(quick: nn.Module, inputs_B: Tensor, meter: CostMeter) -> Tensor:
-    """(B, C) outputs of a network in quick form, on the CPU: the one way in which models are evaluated, in full and in races."""
+    """(B, C) outputs of a network in quick form, on the CPU: the one way in which models are evaluated."""
     count = len(inputs_B)
     if count < SMALLEST:
         inputs_B = torch.cat([inputs_B, inputs_B[-1:].expand(SMALLEST - count, *inputs_B.shape[1:])])
@@ -185,7 +166,7 @@ def answers(quick: nn.Module, inputs_B: Tensor, meter: CostMeter) -> Tensor:
     return outputs
 
 
-def fits(samples: Samples) -> bool:
+def _fits(samples: Samples) -> bool:
     """May these samples stay in memory preprocessed?"""
     if len(samples) == 0:
         return True

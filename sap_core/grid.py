@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,10 +21,6 @@ class Outcome:
     diverged: str | None = None
 
 
-Candidate = tuple[int, nn.Module, str | None]
-"""(position, corrected model on loan, why it is unsound)"""
-
-
 def run_family(
     settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run, score: Callable[[nn.Module, int], dict[str, float | None]]
 ) -> Iterator[Outcome]:
@@ -37,18 +33,12 @@ def run_family(
         run: books the costs.
         score: turns (corrected model, position) into columns of the row.
     """
-    with closing(candidates(settings, model, task, run)) as corrected:
-        for which, candidate, unsound in corrected:
-            yield Outcome(which, {}, unsound) if unsound else Outcome(which, score(candidate, which))
-
-
-def candidates(settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run) -> Generator[Candidate, None, None]:
-    """The corrected models as the corrector finishes them. Arguments as for `run_family`."""
     needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
     allowed = task.allow(needs)
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]
         for which, candidate in corrected:
-            yield which, candidate, _not_finite(candidate)
+            unsound = _not_finite(candidate)
+            yield Outcome(which, {}, unsound) if unsound else Outcome(which, score(candidate, which))
 
 
 def _not_finite(model: nn.Module) -> str | None:

@@ -15,10 +15,6 @@ VANILLA = "vanilla"
 """The method name of rows of uncorrected baselines."""
 
 
-RACE_RULES = {"val_noisy": "val_noisy_acc", "val_clean_part": "val_clean_acc"}
-"""The rules under which settings can be raced, and the one score that those which finish have."""
-
-
 @dataclass(frozen=True)
 class Row:
     """One setting on one baseline, or (method=vanilla) the baseline itself."""
@@ -61,10 +57,6 @@ class Row:
     num_val: int | None
     num_test: int | None
     val_labels: str  # noisy | clean
-    # how it was scored
-    evaluation: str = "full"  # full | race
-    race_rule: str | None = None  # val_noisy | val_clean_part; null when full
-    images_evaluated: int | None = None  # validation images looked at for this row
     # scores
     val_noisy_acc: float | None = None
     val_clean_acc: float | None = None
@@ -177,8 +169,6 @@ class Planned:
     seed: int
     baseline_id: str
     forecast_flops: float | None
-    evaluation: str = "full"
-    race_rule: str | None = None
     search: str | None = None
     search_budget: int | None = None
     search_seed: int | None = None

@@ -125,7 +125,6 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     """
     plugins, debug = config.plugins, config.debug
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
-    config.evaluation.check_dataset(dataset.name, dataset.instance)
     trainer, preprocess = _trainer(composed["trainer"], dataset, config)
     pruned = composed["pruner"].get("name") is not None
     keep = composed["_cell"].get("keep")

@@ -1,10 +1,10 @@
 """`save_corrected=best`: the best corrected network of each search as a file, made when all of the search's rows are there.
 
 A search's families are jobs of their own, in any order and on any machine, so which setting is best is known at the end alone. It is then
-chosen from the rows, by the rule that reports call val_noisy (where settings were raced, by the rule of the race), and run once more by
-itself: a setting alone has the bits that it has in its family, which the score is compared for. So no race between jobs can change what is
-kept, nothing is held in memory or on disk for settings that lose, and a store whose rows were there before the key was set gets networks
-in the same way. The price is one more run of the chosen setting. A network that is there for the chosen row is left alone.
+chosen from the rows, by the rule that reports call val_noisy, and run once more by itself: a setting alone has the bits that it has in its
+family, which the score is compared for. So the order of jobs cannot change what is kept, nothing is held in memory or on disk for settings
+that lose, and a store whose rows were there before the key was set gets networks in the same way. The price is one more run of the chosen
+setting. A network that is there for the chosen row is left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sap_core.api import Stopped
 from sap_core.checkpoint import save_state
 from sap_core.errors import StorageError
 from sap_core.files import save_json, storing
-from sap_core.records import RACE_RULES, Row
+from sap_core.records import Row
 from sweeper.execute import Folders, execute, settle
 from sweeper.jobs import Job, artifact
 from sweeper.kinds import correct_again
@@ -115,9 +115,8 @@ def _place(row: Row) -> int:
 
 
 def _column(labels: Mapping[str, Any], vanilla: Row) -> str:
-    """What a search chooses by: the score that its settings were raced for, or that on the given validation labels."""
-    rule = labels.get("race_rule")
-    return RACE_RULES[rule] if rule else "val_noisy_acc" if vanilla.val_noisy_acc is not None else "val_noisy_r2"
+    """The score that a search chooses by: the one on the given validation labels."""
+    return "val_noisy_acc" if vanilla.val_noisy_acc is not None else "val_noisy_r2"
 
 
 def _score(row: Row, column: str) -> float | None:
@@ -187,7 +186,7 @@ def _meta(search: Search, job: Job, row: Row) -> dict[str, object]:
     """What this network is: its row's identity and scores, and the score that it had to beat."""
     columns = (
         "run_id", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "seed", "baseline_id", "method", "space", "position",
-        "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "evaluation", "race_rule", "val_lost", "val_won", "num_val", "commit", "version",
+        "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "val_lost", "val_won", "num_val", "commit", "version",
     )  # fmt: skip
     known = {name: getattr(row, name) for name in columns}
     return {**known, "settings": json.loads(row.settings), "model": job.spec["baseline"]["model"], "unmodified_score": search.unmodified}

@@ -16,11 +16,10 @@ from sap_core.construct import construct
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
 from sap_core.errors import StorageError, UserError
-from sap_core.evaluate import Evaluator
+from sap_core.evaluate import Evaluator, Scores
 from sap_core.files import save_json
 from sap_core.grid import run_family
 from sap_core.identity import canonical_json
-from sap_core.race import scored_family
 from sap_core.records import Point
 from sweeper.artifacts import load_model, on_selection, one_of, save_model
 from sweeper.costs import columns_of, points_of
@@ -126,14 +125,17 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     evaluator.compare_with(model, job.parents[0])
     work.facts = facts_of(prepared, len(task.train))
 
-    def probed() -> tuple[int | None, int | None]:
-        return served.get(Need.RETAIN), served.get(Need.FORGET)
-
-    rule = job.labels.get("race_rule")
     best = plane.Best(evaluator, meter)
-    watch = best.watch if plane.in_plane(evaluator) else None
+
+    def score(candidate: nn.Module, which: int) -> Scores:
+        run.check_stop()
+        scores = evaluator.tuned(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
+        if plane.in_plane(evaluator):
+            best.watch(candidate, which, scores)
+        return scores
+
     try:
-        for outcome in scored_family(settings, model, task, run, evaluator, rule, probed, run.check_stop, watch):
+        for outcome in run_family(settings, model, task, run, score):
             work.scored[outcome.which] = True
             work.columns[outcome.which] |= outcome.scores
             if outcome.diverged:

@@ -141,7 +141,6 @@ class _Common:
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
-            labels |= self.config.evaluation.columns
             labels |= self._told(instances[0], baseline)
             spec = {"baseline": baseline.spec}
             numbers = [search.distinct[position] for position in positions]
@@ -176,8 +175,8 @@ class _Common:
                 noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
                 method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
                 settings=canonical_json(_without_entries(run.settings)), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
-                forecast_flops=flops / len(runs), evaluation=labels.get("evaluation", "full"), race_rule=labels.get("race_rule"),
-                search=labels["search"], search_budget=labels["search_budget"], search_seed=labels["search_seed"],
+                forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
+                search_seed=labels["search_seed"],
             )
             for run, number in zip(runs, distinct, strict=True)
         ]  # fmt: skip
@@ -207,8 +206,7 @@ class _Common:
         return identity
 
     def _run_id(self, baseline: Job, search: Search, setting: Mapping[str, Any]) -> str:
-        identity = {"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space}
-        return content_id(identity | self.config.evaluation.identity)
+        return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
 
     def _labels(self, method: str, search: Search | TrialSearch | None, baseline_id: str, version: int) -> dict[str, Any]:
         cell = self.cell

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
-from sweeper.evaluation import Evaluation
 
-GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "evaluation", "tracking", "debug", "experiment")
+GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "tracking", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 OWN_KEYS = ("keep", "warm")
 """Further keys of a cell: the share that a pruner keeps, and the trainer (`warm`), or fields of it (`warm.epochs`), of what it looks at."""
@@ -130,7 +129,6 @@ class Config:
     method: dict[str, Any] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
     backend: Backend = field(default_factory=Backend)
-    evaluation: Evaluation = field(default_factory=Evaluation)
     paths: Paths = field(default_factory=Paths)
     tracking: Tracking = field(default_factory=Tracking)
     debug: Debug = field(default_factory=Debug)
@@ -165,14 +163,7 @@ def check_values(config: Config) -> None:
     for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
         if value not in allowed:
             raise unknown(key, value, allowed)
-    config.evaluation.check()
     config.tracking.check()
-    searched = [search.name for search in (config.search, *(entry.search for entry in config.searches)) if not search.grid]
-    if searched and config.evaluation.name != "full":
-        raise UserError(
-            f"search={searched[0]} tells its sampler every setting's score, and evaluation={config.evaluation.name} leaves most without "
-            "one; use evaluation=full"
-        )
     if config.timing == "exclusive" and backend.address:
         raise UserError(
             f"timing=exclusive measures on this machine, and backend.address={backend.address} may have run the jobs on others; "

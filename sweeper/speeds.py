@@ -35,7 +35,7 @@ class Kind:
     kind: str
     method: str
     space: str | None
-    how: str  # evaluation and search
+    how: str  # sampler and budget of the search
     settings: str  # of all its rows, as a hash
     trainer: str
     network: str
@@ -80,7 +80,7 @@ def kinds_of(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, tuple[Kin
         flops[job_id] += line["forecast_flops"] or 0.0
     found = {}
     for job_id, line in first.items():
-        how = f"{line['evaluation']} {line['search'] or 'grid'} {line['search_budget'] or ''}"
+        how = f"{line['search'] or 'grid'} {line['search_budget'] or ''}"
         told = content_id({"settings": sorted(settings[job_id])})
         names = (line["kind"], line["method"], line["space"], how, told, line["trainer"], line["network"], line["dataset"])
         found[job_id] = Kind(*names), flops[job_id]
@@ -88,8 +88,7 @@ def kinds_of(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, tuple[Kin
 
 
 _PLAN_COLUMNS = frozenset(
-    {"job_id", "kind", "method", "space", "evaluation", "search", "search_budget", "settings", "trainer", "network", "dataset"}
-    | {"forecast_flops"}
+    {"job_id", "kind", "method", "space", "search", "search_budget", "settings", "trainer", "network", "dataset"} | {"forecast_flops"}
 )
 _ROW_COLUMNS = frozenset(
     {"job_id", "status", "error_kind", "shared_seconds", "report_seconds", "device", "device_share", "device_jobs", "cores", "threads"}

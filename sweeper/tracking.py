@@ -298,7 +298,7 @@ class Follower:
         experiment = str(results.rows["experiment"].iloc[0]) if len(results.rows) else self.store.root.name
         tables = []
         with suppress(UserError):  # smoke runs have no tables
-            tables = [*main_tables(results), *(() if results.raced else TABLES["cost"](results))]
+            tables = [*main_tables(results), *TABLES["cost"](results)]
         counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
         name = _experiment(experiment, ",".join(results.debug) or None)
         with self._run(f"{name}-{SUMMARY}", SUMMARY, name, SUMMARY, {"experiment": experiment}) as run:

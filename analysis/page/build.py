@@ -15,7 +15,6 @@ from typing import Any
 from analysis import report
 from analysis.labels import counted
 from analysis.load import Results
-from analysis.page.checklist import answers
 from analysis.page.facts import Facts, facts
 from analysis.plots import ink
 from analysis.render import Cell, Column, Table, flat, latex, markdown
@@ -71,7 +70,7 @@ def page(results: Results, refresh: float | None = None) -> str:
     found = facts(results)
     problems: list[str] = []
     tables = [] if results.debug else list(_tables(results, problems))
-    plots = [] if results.debug or results.raced else list(_plots(results, problems))
+    plots = [] if results.debug else list(_plots(results, problems))
     lead = {table.name for table in _caught(lambda: report.main_tables(results), [])} if tables else set()
     return _template().render(
         facts=found,
@@ -83,7 +82,6 @@ def page(results: Results, refresh: float | None = None) -> str:
         first_tables=[table for table in tables if table.table.name in lead],
         other_tables=[table for table in tables if table.table.name not in lead],
         plots=plots,
-        answers=[(venue, list(group)) for venue, group in groupby(answers(found), key=lambda answer: answer.venue)],
         problems=[*dict.fromkeys([*results.problems, *results.damage, *problems])],
         gaps=_gaps(results),
         refresh=refresh if refresh and found.missing else None,
@@ -128,8 +126,7 @@ def _duration(seconds: float) -> str:
 
 
 def _tables(results: Results, problems: list[str]) -> Iterator[ShownTable]:
-    names = ["chosen"] if results.raced else [*report.papers_own(results), *report.TABLES]
-    for name in names:
+    for name in [*report.papers_own(results), *report.TABLES]:
         for number, table in enumerate(map(flat, _caught(lambda name=name: report.tables_of(results, name), problems))):  # type: ignore[misc]
             groups = tuple(Group(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
             yield ShownTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))

@@ -63,7 +63,6 @@ class Facts:
     noises: tuple[Noise, ...]
     sizes: str  # "1097 training, 300 validation and 400 test samples"
     spaces: tuple[Space, ...]
-    information: tuple[str, ...]
     commits: tuple[str, ...]
     devices: tuple[str, ...]
     threads: tuple[int, ...]
@@ -73,7 +72,6 @@ class Facts:
     alone: bool  # whether every job had cores or a GPU of its own
     first: str | None  # UTC
     last: str | None
-    evaluation: tuple[str, ...]
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -117,7 +115,6 @@ def facts(results: Results) -> Facts:
         noises=_noises(rows),
         sizes=_sizes(rows),
         spaces=_spaces(plan),
-        information=_words(rows["information"]),
         commits=_words(rows["commit"]),
         devices=_words(rows["device"]),
         threads=tuple(sorted(int(count) for count in rows["threads"].unique())),
@@ -127,7 +124,6 @@ def facts(results: Results) -> Facts:
         alone=bool(len(rows)) and bool(own.all()),
         first=None if there.empty else str(there["started_at"].min()),
         last=None if there.empty else str(there["started_at"].max()),
-        evaluation=_words(plan["evaluation"]),
     )
 
 

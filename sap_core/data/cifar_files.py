@@ -1,4 +1,4 @@
-"""CIFAR's batch files, each unpickled only after its pickle was seen to name nothing but numpy arrays.
+"""CIFAR's batch files, read by an unpickler that is restricted to arrays of numbers (`sap_core.data.unpickle`).
 
 They are read here and not by torchvision, so that a machine that works off a bundle of jobs needs no torchvision; a test compares the two.
 
@@ -8,18 +8,18 @@ Shapes: N images of 3 x 32 x 32 pixels.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sap_core.data.pickle_scan import foreign_name
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Fingerprint, Source
 from sap_core.data.torchvision_files import Published, damaged, differs, fetch, is_published, missing, read_bytes
+from sap_core.data.unpickle import ForbiddenGlobalError, load_arrays
 from sap_core.errors import UserError
 
 
@@ -34,7 +34,7 @@ class CifarSet:
     num_classes: int
 
     def inspect(self, root: Path, verify: bool, download: bool) -> Fingerprint:
-        """See `DataSet.inspect`. With `download` missing files are fetched first. Nothing is unpickled here."""
+        """See `DataSet.inspect`. With `download` missing files are fetched first."""
         folder = root / self.published.folder
         if download and not all((folder / name).is_file() for name in self.published.md5):
             fetch(self.published, root)
@@ -48,7 +48,7 @@ class CifarSet:
             verified = is_published(self.published, name, data) and verified
             if verify and not verified:
                 raise differs(self.published, path)
-            self._refuse_code(path, data)
+            self._unpickled(path, data)
             digest.update(hashlib.sha256(data).digest())
         return Fingerprint(verified, digest.hexdigest())
 
@@ -64,26 +64,24 @@ class CifarSet:
             test_labels,
         )
 
-    def _refuse_code(self, path: Path, data: bytes) -> None:
+    def _unpickled(self, path: Path, data: bytes) -> Any:
         try:
-            foreign = foreign_name(data)
+            return load_arrays(data)
         except ValueError as error:
             raise damaged(self.published, path, error) from error
-        if foreign is not None:
+        except ForbiddenGlobalError as error:
             raise UserError(
-                f"{self.published.name}: file '{path}' is a pickle that would run '{foreign}' when loaded, which no copy of this set "
-                f"needs; it was not opened; delete it and fetch the set again with dataset.download=true"
-            )
+                f"{self.published.name}: file '{path}' is a pickle that would run '{error}' when loaded, which no copy of this set "
+                f"needs; nothing of it was run; delete it and fetch the set again with dataset.download=true"
+            ) from error
 
     def _batch(self, root: Path, name: str) -> tuple[Tensor, Tensor]:
         """One file: a dict with rows of 3 x 32 x 32 bytes, channel by channel, and a list of labels."""
         path = root / self.published.folder / name
-        data = read_bytes(self.published, path)
-        self._refuse_code(path, data)  # these very bytes; the file may have changed since `inspect`
+        batch = self._unpickled(path, read_bytes(self.published, path))
         try:
-            batch = pickle.loads(data, encoding="latin1")  # noqa: S301
             images_NCHW, labels = np.asarray(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[self.labels])
-        except Exception as error:  # whatever unpickling and reshaping strange content may raise
+        except Exception as error:  # whatever reshaping strange content may raise
             raise damaged(self.published, path, f"{type(error).__name__}: {error}") from error
         if images_NCHW.dtype != np.uint8 or labels.dtype != torch.int64 or len(images_NCHW) != len(labels) or len(labels) == 0:
             raise damaged(self.published, path, f"{len(images_NCHW)} images of type {images_NCHW.dtype} with {len(labels)} labels")

@@ -20,7 +20,7 @@ def taken(unmodified, entries, places):
         [
             {
                 "position": place, "status": "failed" if math.isnan(entries[place][0]) else "ok", "val_noisy_acc": entries[place][0],
-                "test_acc": entries[place][1], "settings": "{}", "race_rule": None,
+                "test_acc": entries[place][1], "settings": "{}",
             }
             for place in places
         ]

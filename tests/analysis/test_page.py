@@ -1,4 +1,4 @@
-"""The HTML page: its facts, its answers, that nothing in it is read as markup, and what a real browser makes of it."""
+"""The HTML page: its facts, that nothing in it is read as markup, and what a real browser makes of it."""
 
 import html
 import json
@@ -13,7 +13,6 @@ from analysis.__main__ import main
 from analysis.commands.html import watch
 from analysis.load import load
 from analysis.page.build import page
-from analysis.page.checklist import answers
 from analysis.page.facts import facts
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,25 +46,6 @@ def test_the_facts_of_a_small_store(small):
 def _changed(small, **columns):
     small.rows = [replace(row, **columns) for row in small.rows]
     return small.write()
-
-
-def test_answers_are_no_better_than_the_store(small):
-    store = small.write()
-    said = {(answer.venue, answer.topic): answer for answer in answers(facts(load([store])))}
-    assert {answer.verdict for answer in said.values()} == {"yes", "partial", "authors"}
-    assert said["AAAI", "Hyperparameters tried"].verdict == "yes"
-    assert "SAP (alpha16): 3 settings (alpha: 2000 to 30000 (3 values))" in said["AAAI", "Hyperparameters tried"].text
-    assert said["AAAI", "Number of runs"].verdict == "partial"  # two settings diverged
-    assert "n = 2 seeds per result; 12 of 14 planned rows are ok, 2 failed and 0 missing" in said["AAAI", "Number of runs"].text
-    assert said["AAAI", "Infrastructure"].verdict == "partial"
-    assert said["NeurIPS", "1 Claims"].verdict == "authors"
-    assert "24.9 % measured" in said["NeurIPS", "6 Settings"].text
-    small.rows = [row for row in small.rows if row.seed == 1]
-    small.plan = [line for line in small.plan if line.seed == 1]
-    for path in (store / "rows").iterdir():
-        path.unlink()
-    one = {(answer.venue, answer.topic): answer for answer in answers(facts(load([small.write()])))}
-    assert one["AAAI", "Variation"].verdict == one["AAAI", "Significance"].verdict == "no"
 
 
 def test_the_command_writes_one_file_that_needs_no_network(small, capsys, tmp_path):

@@ -48,7 +48,7 @@ def test_sap_says_the_spectrum_of_every_layer_once_per_size_and_books_it_as_repo
 def spiral(plan_of, tmp_path_factory):
     """The spiral's baseline and one family of SAP, 30 epochs."""
     path = tmp_path_factory.mktemp("spiral")
-    words = ("experiment=spiral", "trainer.epochs=30", "methods=[sap@alpha15]", "seeds=[1]", "evaluation=full")
+    words = ("experiment=spiral", "trainer.epochs=30", "methods=[sap@alpha15]", "seeds=[1]")
     plan = plan_of(*words).plan
     folders = Folders(path / "data", path / "store", path / "artifacts")
     for job in plan.jobs:

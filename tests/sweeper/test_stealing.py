@@ -70,7 +70,7 @@ class Stub:
             save_json(artifact(self.folders.artifacts, job.job_id), {})
         self.note("ends", job)
         scored = [failure is None] * len(job.runs)
-        return Work([{"val_noisy_acc": 0.5, "images_evaluated": os.getpid()} for _ in job.runs], scored, failure=failure)
+        return Work([{"val_noisy_acc": 0.5, "num_trusted": os.getpid()} for _ in job.runs], scored, failure=failure)
 
     def note(self, what, job):
         with self.log.open("a") as file:
@@ -220,7 +220,7 @@ def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_goes_on(make_jo
     stub.assert_whole()
     assert [name for name, _ in stub.noted("begins")].count("t0") == 2
     (row,) = [row for row in stub.rows() if row["job_id"] == "t0"]
-    assert row["images_evaluated"] == quick.pid, "the one that gave signs of life"
+    assert row["num_trusted"] == quick.pid, "the one that gave signs of life"
 
 
 def test_a_loser_that_has_its_rows_in_hand_stores_none(make_job, tmp_path):
@@ -240,7 +240,7 @@ def test_a_loser_that_has_its_rows_in_hand_stores_none(make_job, tmp_path):
     os.kill(slow.pid, signal.SIGCONT)
     ended(slow, quick)
     stub.assert_whole()
-    assert stub.rows()[0]["images_evaluated"] == quick.pid
+    assert stub.rows()[0]["num_trusted"] == quick.pid
     assert len(stub.noted("ends")) == 2
     assert "another process has taken this job over" in (stub.store.logs / "a.log").read_text()
 

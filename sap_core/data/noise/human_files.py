@@ -1,7 +1,7 @@
 """The official label files of CIFAR-N, read without running code from them.
 
-Each is a torch file of integer arrays in the order of CIFAR's training batches. torch's restricted reader opens it, after the pickle inside
-was seen to name nothing but such arrays.
+Each is a torch file (a zip archive with a pickle inside) of integer arrays in the order of CIFAR's training batches. The pickle is read by
+an unpickler that is restricted to such arrays (`sap_core.data.unpickle`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sap_core.data.pickle_scan import foreign_name
+from sap_core.data.unpickle import ForbiddenGlobalError, load_arrays
 from sap_core.errors import UserError
 
 FOLDERS = ("cifar-n", "cifar-10-100n/data")
@@ -86,34 +87,17 @@ def _table(path: Path, content: bytes) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            foreign = foreign_name(archive.read(inner))
-    except (zipfile.BadZipFile, StopIteration, ValueError, EOFError) as error:
-        raise UserError(f"noise=human: file '{path}' is damaged ({error or 'it holds no data.pkl'}); fetch it again") from error
-    if foreign is not None:
+            table = load_arrays(archive.read(inner))
+    except ForbiddenGlobalError as error:
         raise UserError(
-            f"noise=human: file '{path}' would run '{foreign}' when loaded, which the official file does not need; "
-            f"it was not opened; delete it and fetch it again"
-        )
-    try:
-        with torch.serialization.safe_globals(_arrays()):
-            table = torch.load(io.BytesIO(content), weights_only=True)
-    except Exception as error:  # whatever a restricted reader says of strange content
-        raise UserError(f"noise=human: file '{path}' is damaged ({type(error).__name__}); fetch it again") from error
+            f"noise=human: file '{path}' would run '{error}' when loaded, which the official file does not need; "
+            f"nothing of it was run; delete it and fetch it again"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, StopIteration, ValueError, EOFError) as error:
+        raise UserError(f"noise=human: file '{path}' is damaged ({error or 'it holds no data.pkl'}); fetch it again") from error
     if not isinstance(table, dict):
         raise UserError(f"noise=human: file '{path}' holds no named labels; fetch it again")
     return table
-
-
-def _arrays() -> list[Any]:
-    """What an integer array in a pickle names, under numpy's old and new module names."""
-    import _codecs
-
-    rebuild: Any = getattr(np, "_core", None) or np.core
-    return [
-        (rebuild.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-        (rebuild.multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
-        np.ndarray, np.dtype, type(np.dtype(np.int64)), (_codecs.encode, "_codecs.encode"),
-    ]  # fmt: skip
 
 
 def _labels(path: Path, table: Mapping[str, Any], key: str) -> Tensor:

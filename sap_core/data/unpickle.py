@@ -1,0 +1,80 @@
+"""Unpickles dicts, lists, numbers, strings and numpy arrays of numbers, and refuses every other pickle.
+
+A pickle may call any function that it can import. This is the restricted `find_class` that the documentation of `pickle` recommends: the
+few names that arrays of numbers need are looked up in a table, any other name ends the load before it is imported. The table has functions
+of this module in place of numpy's, which accept more than such arrays need: an object array's bytes would be taken for pointers.
+
+Source: https://docs.python.org/3/library/pickle.html#restricting-globals
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class ForbiddenGlobalError(Exception):
+    """A pickle names a function or class that arrays of numbers do not need, or calls one otherwise; the message is its dotted name."""
+
+
+def load_arrays(data: bytes) -> object:
+    """The content of a pickle; texts that Python 2 stored as bytes are decoded as Latin-1.
+
+    Raises:
+        ForbiddenGlobalError: the pickle names something else; nothing of it was imported or called.
+        ValueError: this is no complete pickle.
+    """
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except ForbiddenGlobalError:
+        raise
+    except Exception as error:  # a parser fed with arbitrary bytes
+        raise ValueError(f"not a complete pickle: {error}") from error
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _GLOBALS:
+            raise ForbiddenGlobalError(f"{module}.{name}")
+        return _GLOBALS[module, name]
+
+
+def _dtype(code: object, *_: object) -> np.dtype[Any]:
+    # A copy, because the pickle's next instruction sets the byte order of what is returned here.
+    dtype = np.dtype(code, copy=True) if isinstance(code, str) else None
+    if dtype is None or dtype.kind not in "biuf":
+        raise ForbiddenGlobalError(f"numpy.dtype({code!r})")
+    return dtype
+
+
+def _empty_array(*_: object) -> np.ndarray[Any, Any]:
+    return np.empty(0, np.int8)  # shape, dtype and values follow in the array's state
+
+
+def _array_of(buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> np.ndarray[Any, Any]:
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":  # the one that pickles of bytes name; other codecs decompress or import
+        raise ForbiddenGlobalError(f"_codecs.encode({encoding!r})")
+    return text.encode("latin1")
+
+
+def _array_class(*_: object) -> None:
+    raise ForbiddenGlobalError("numpy.ndarray()")  # an argument of `_reconstruct`, never called by a pickle that numpy made
+
+
+_GLOBALS: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _dtype,
+    ("numpy", "ndarray"): _array_class,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,  # numpy 1, and Python 2
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.numeric", "_frombuffer"): _array_of,
+    ("numpy._core.numeric", "_frombuffer"): _array_of,
+    ("_codecs", "encode"): _encode,
+}
