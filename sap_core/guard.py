@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sap_core.errors import UserError
+from sap_core.location import CODE, IN_CHECKOUT
 
 NAMES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm", "conf")
 
@@ -16,12 +17,12 @@ def check_origins() -> None:
     Raises:
         UserError: another package of that name comes first on the path; the sentence gives both places and the cure.
     """
-    home = Path(__file__).resolve().parent.parent
+    remedy = f"run the command from {CODE}" if IN_CHECKOUT else f"run the command from another folder than {Path.cwd()}"
     for name in NAMES:
         spec = find_spec(name)
         places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
-        if places and home / name not in places:
+        if places and CODE / name not in places:
             raise UserError(
-                f"the package '{name}' would be imported from {places[0]}, but this sap-sweep lies in {home}; "
-                f"run the command from {home}, or uninstall the package that owns {places[0]}"
+                f"the package '{name}' would be imported from {places[0]}, but this sap-sweep lies in {CODE}; "
+                f"{remedy}, or uninstall the package that owns {places[0]}"
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
+from sap_core.location import CODE
 
 if TYPE_CHECKING:
     from slurm.batch import Sweep
@@ -189,14 +190,13 @@ def _init(words: Sequence[str]) -> int:
     from slurm.cluster import check_name, config_folder
     from slurm.init import ask, fill
     from slurm.queue import settings
-    from sweeper.provenance import HOME
 
     _none_left("init", words[1:])
     name = check_name(words[0] if words else "")
     path = config_folder() / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path} is there already; remove it, or choose another name")
-    text = fill((HOME / "conf" / "cluster" / "example.yaml").read_text(encoding="utf-8"), ask(), settings())
+    text = fill((CODE / "conf" / "cluster" / "example.yaml").read_text(encoding="utf-8"), ask(), settings())
     save_text(path, text)
     print(path)
     _say(f"read it, then: sap-slurm check cluster={name}")
@@ -218,7 +218,6 @@ def _check(words: Sequence[str]) -> int:
 def _cluster(words: Sequence[str]) -> tuple[Cluster, list[str]]:
     """(the cluster that `cluster=NAME` and `cluster.KEY=VALUE` name, the other words)."""
     from slurm.cluster import load_cluster
-    from sweeper.provenance import HOME
 
     names = [word.removeprefix("cluster=") for word in words if word.startswith("cluster=")]
     own = [word.removeprefix("cluster.") for word in words if word.startswith("cluster.")]
@@ -228,7 +227,7 @@ def _cluster(words: Sequence[str]) -> tuple[Cluster, list[str]]:
     if len(names) != 1:
         raise UserError("name one cluster, as in cluster=mine (sap-slurm init mine writes its file)")
     rest = [word for word in words if not word.startswith(("cluster=", "cluster."))]
-    return load_cluster(names[0], HOME, own), rest
+    return load_cluster(names[0], CODE, own), rest
 
 
 def _frozen(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Frozen:

@@ -27,7 +27,9 @@ PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4
 WARM_UP = "warm-up"
 """The stage of rows and cells of networks that are trained for a pruner to look at."""
 
-_COUNTS = ("num_trusted", "num_retain", "num_forget")
+COUNTS = ("num_trusted", "num_retain", "num_forget")
+"""Fields of methods that count training samples."""
+
 _FEWEST = 8
 """A smoke run scales numbers of samples down with its images, but not below this."""
 
@@ -310,6 +312,6 @@ def takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> boo
 
 def _shrunken(settings: dict[str, Any], scale: float, epochs: int) -> dict[str, Any]:
     """A setting for a smoke run: numbers of samples in proportion, no more epochs than training has."""
-    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in _COUNTS if isinstance(settings.get(key), int)}
+    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in COUNTS if isinstance(settings.get(key), int)}
     capped = {"epochs": min(epochs, settings["epochs"])} if isinstance(settings.get("epochs"), int) else {}
     return {**settings, **counts, **capped}

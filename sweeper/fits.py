@@ -12,12 +12,9 @@ from sap_core.api import Need
 from sap_core.construct import construct
 from sap_core.data.assemble import prepare
 from sap_core.errors import UserError
-from sweeper.cells import Cell
+from sweeper.cells import COUNTS, Cell
 from sweeper.forecast import flops_of
 from trainers.speed import Speed
-
-COUNTS = ("num_trusted", "num_retain", "num_forget")
-"""Fields of methods that count training samples."""
 
 
 def check_fits(cell: Cell) -> None:

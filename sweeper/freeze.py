@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from sap_core.identity import content_id
 from sweeper.only import narrow, parse_only
 from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.provenance import HOME
+from sweeper.secret_names import is_secret_name
 from sweeper.store import Store
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sweeper.jobs import Job
 
 CONFIG_DIR = "--config-dir"
-
-_SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credential)s?$")
-"""Names of environment variables whose content is nobody's business."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,7 @@ def refuse_secrets(texts: Mapping[str, str]) -> None:
     """
     for name, value in os.environ.items():
         for where, text in texts.items():
-            if _SECRET.search(name) and len(value) >= 8 and value in text:
+            if is_secret_name(name) and len(value) >= 8 and value in text:
                 raise UserError(
                     f"{where} holds the content of the environment variable {name}, which would be written to files; leave it out"
                 )

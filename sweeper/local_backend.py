@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from sap_core.files import storing
+from sap_core.location import CODE
 from sweeper.execute import Folders, Result, fail, summary
 from sweeper.jobs import Job
 from sweeper.packing import WHOLE, Packing, jobs_per_device
@@ -198,8 +199,8 @@ class _Worker:
 
 
 def worker_environment() -> dict[str, str]:
-    """One computing thread per library unless the job sets more; the checkout first on the path."""
-    path = os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """One computing thread per library unless the job sets more; these packages first on the path."""
+    path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
 
 

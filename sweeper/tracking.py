@@ -12,7 +12,6 @@ import argparse
 import fcntl
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -29,9 +28,11 @@ from typing import Any
 
 from sap_core.errors import UserError
 from sap_core.files import storing
+from sap_core.location import CODE
 from sap_core.records import Point, Row
 from sweeper.provenance import HOME
 from sweeper.schema import Tracking
+from sweeper.secret_names import is_secret_name
 from sweeper.store import Store
 
 HUNG = 75
@@ -43,7 +44,6 @@ SUMMARY = "summary"
 _MOST_ERRORS = 3
 _POLL_SECONDS = 2.0
 _INTERRUPTED_SECONDS = 5.0
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
 _CONFIG = (
     "experiment", "debug", "kind", "dataset", "dataset_verified", "noise", "noise_rate", "noise_rate_true", "network", "trainer",
     "pruner", "keep", "seed", "method", "space", "search", "search_budget", "search_seed", "information", "num_train", "num_val",
@@ -59,7 +59,7 @@ _NO_CURVES = ("cost/", "transition/")
 def scrubbed(text: str, environment: Mapping[str, str] | None = None) -> str:
     """One line, without the value of any environment variable that is named like a secret."""
     for name, value in (os.environ if environment is None else environment).items():
-        if _SECRET.search(name) and len(value) >= 4:
+        if is_secret_name(name) and len(value) >= 4:
             text = text.replace(value, "***")
     return " ".join(text.split())[:500]
 
@@ -118,7 +118,7 @@ def start(tracking: Tracking, store: Path, folder: Path, stdin: int) -> subproce
         "--settings",
         json.dumps(asdict(tracking)),
     ]
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(HOME)])
+    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(CODE)])
     hidden = ("WANDB_API_KEY",) if tracking.mode == "offline" else ()
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     quiet = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true", "PYTHONPATH": path}

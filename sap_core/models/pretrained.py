@@ -19,9 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-
-HOME = Path(__file__).resolve().parents[2]
-"""The checkout, where relative paths start."""
+from sap_core.location import HOME
 
 _WRAPPED = "module."
 """What DataParallel puts before every name."""

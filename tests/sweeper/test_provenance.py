@@ -22,6 +22,7 @@ def checkout(tmp_path, monkeypatch):
     (home / "conf" / "a.yaml").write_text("x: 1\n")
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*GIT, *words], cwd=home, check=True)
+    monkeypatch.setattr(provenance, "CODE", home)
     monkeypatch.setattr(provenance, "HOME", home)
     return home
 
@@ -36,10 +37,10 @@ def test_the_commit_and_whether_files_differ_from_it(checkout):
 
 
 def test_outside_a_checkout_it_is_the_version(checkout, monkeypatch):
-    monkeypatch.setattr(provenance, "HOME", checkout / "sap_core")  # installed inside a checkout of something else
+    monkeypatch.setattr(provenance, "CODE", checkout / "sap_core")  # installed inside a checkout of something else
     assert provenance.commit.__wrapped__().startswith("version ")
     shutil.rmtree(checkout / ".git")
-    monkeypatch.setattr(provenance, "HOME", checkout)
+    monkeypatch.setattr(provenance, "CODE", checkout)
     assert provenance.commit.__wrapped__().startswith("version ")
 
 
