@@ -54,8 +54,10 @@ def check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
     from sweeper.fits import check_fits
+    from sweeper.name_clashes import components_of, refuse_name_clashes
 
     cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    refuse_name_clashes(components_of(cells))
     for cell in cells:
         check_fits(cell)
     return cells

@@ -222,7 +222,8 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
         for group in ("model", "trainer", "_warm"):
             entry = cell.get(group) or {}
             where = "trainer" if group == "_warm" else group
-            names = getattr(class_of(entry.get("_target_"), where, composed.config.plugins), "files", ()) if entry else ()
+            offers = nn.Module if group == "model" else None
+            names = getattr(class_of(entry.get("_target_"), where, composed.config.plugins, offers), "files", ()) if entry else ()
             for key in names:
                 path = entry.get(key)
                 told = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})

@@ -42,6 +42,7 @@ class Table(nn.Module):
 class Listed:
     """A corrector whose corrected networks are given beforehand; `order` is the order in which they are ready."""
 
+    name: ClassVar[str] = "listed"
     version: ClassVar[int] = 1
     tables: ClassVar[list] = []
     order: ClassVar[list] = []

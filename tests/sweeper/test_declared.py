@@ -28,6 +28,7 @@ class Thing(Protocol):
 
 @dataclass(frozen=True)
 class Toy:
+    name: ClassVar[str] = "toy"
     version: ClassVar[int] = 3
     count: int
     rate: float = 0.5
@@ -58,6 +59,7 @@ class Unversioned:
 
 
 class Net(nn.Module):
+    name: ClassVar[str] = "net"
     version: ClassVar[int] = 2
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 4, depth: Any = 1) -> None:
