@@ -31,10 +31,11 @@ from sap_core.files import save_json
 from sap_core.identity import content_id
 from sap_core.models.pretrained import load_whole, weights_file
 from sweeper.config import Composed
-from sweeper.declared import Declared, class_of, declare
+from sweeper.declared import Declared, declare
 from sweeper.forecast import flops_of
 from sweeper.planning import compose, places_of
 from sweeper.provenance import HOME
+from sweeper.targets import class_of
 
 NOTES = "prepared"
 """Folder of the notes on what was verified, below paths.artifacts."""
