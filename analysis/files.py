@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analysis.names import version_sentence
 from sap_core.records import SCHEMA_VERSION, column_types
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -63,7 +64,7 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
     """One file with exactly the wanted columns of `record`; nullable columns that an older file lacks are null.
 
     Raises:
-        ValueError: it lacks a column that every file must have, has no value where there must be one, or is of a newer schema.
+        ValueError: it lacks a column that every file must have, has no value where there must be one, or is of another schema version.
         OSError, pa.ArrowException: it is damaged, or a column has another type.
     """
     schema = projected(record, columns)
@@ -71,12 +72,16 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
         there = set(file.schema_arrow.names)
         missing = [name for name in _required(record) if name not in there]
         if missing:
+            if _VERSION in there:  # of another version of the program, which had other columns
+                _refuse_others(file.read([_VERSION], use_threads=False)[_VERSION])
             raise ValueError(f"it is not a table of {record.__name__} records, it lacks {', '.join(missing[:3])}")
         names = [name for name in schema.names if name in there]
-        versions = [_VERSION] if _VERSION in there and _VERSION not in schema.names and _VERSION in arrow_schema(record).names else []
+        if _VERSION in arrow_schema(record).names and _VERSION not in there:
+            raise ValueError(f"it {version_sentence(1)}")
+        versions = [_VERSION] if _VERSION not in schema.names and _VERSION in arrow_schema(record).names else []
         table = file.read([*names, *versions], use_threads=False)
     if _VERSION in table.schema.names:
-        _refuse_newer(table[_VERSION])
+        _refuse_others(table[_VERSION])
     table = _conformed(table, record, schema)
     return table if where is None else table.filter(pc.equal(table[where[0]], where[1]))
 
@@ -102,12 +107,10 @@ def _required(record: type) -> Sequence[str]:
     return tuple(field.name for field in arrow_schema(record) if not field.nullable and field.name not in optional)
 
 
-def _refuse_newer(versions: pa.ChunkedArray) -> None:
-    newest = pc.max(versions).as_py()
-    if newest is not None and newest > SCHEMA_VERSION:
-        raise ValueError(
-            f"it has schema_version {newest} and this program reads up to {SCHEMA_VERSION}; update sap-sweep to the version that wrote it"
-        )
+def _refuse_others(versions: pa.ChunkedArray) -> None:
+    other = next((version for version in pc.unique(versions).to_pylist() if version is not None and version != SCHEMA_VERSION), None)
+    if other is not None:
+        raise ValueError(f"it {version_sentence(other)}")
 
 
 def _conformed(table: pa.Table, record: type, schema: pa.Schema) -> pa.Table:

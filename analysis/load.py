@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.files import arrow_schema, first_line, projected, read_file, read_folder
+from analysis.names import check_version
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row, Timing
 
@@ -58,7 +59,7 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     count not at all: nobody can say which is right.
 
     Raises:
-        UserError: a path is no folder or no store, or neither a plan nor rows can be read.
+        UserError: a path is no folder or no store, a store is of another schema version, or neither a plan nor rows can be read.
     """
     paths = tuple(Path(store) for store in stores)
     wanted = None if columns is None else _ALWAYS | set(columns)
@@ -116,6 +117,7 @@ def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.
     path = store / "plan.parquet"
     if not path.is_file():
         raise UserError(f"'{store}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+    check_version(store)
     try:
         return read_file(path, Planned, columns)
     except (OSError, pa.ArrowException, ValueError) as error:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from sap_core.errors import UserError
+from sap_core.records import SCHEMA_VERSION
+
 MERGED = "merged-"
 """How the names of merged files begin."""
 
@@ -23,6 +26,39 @@ JOBS_KEY = b"sap_sweep_jobs"
 
 _ENDINGS = {"ok.parquet": "ok", "failed.parquet": "failed"}
 _SUFFIX = ".claim"
+
+
+def check_version(store: Path) -> None:
+    """Refuses a store of another schema version; one without a readable plan passes, because its readers report that.
+
+    Raises:
+        UserError: names the store, its version, and what to do.
+    """
+    version = _version(store / "plan.parquet")
+    if version is not None and version != SCHEMA_VERSION:
+        raise UserError(f"the store '{store}' {version_sentence(version)}")
+
+
+def version_sentence(version: int) -> str:
+    """What is wrong with a store or file of schema version `version`, and what to do."""
+    known = f"has schema_version {version} and this program reads {SCHEMA_VERSION}"
+    if version > SCHEMA_VERSION:
+        return f"{known}; update sap-sweep to the version that wrote it"
+    return f"{known}; run the sweep again into a new folder (paths.results=DIR), or read it with the version of sap-sweep that wrote it"
+
+
+def _version(plan: Path) -> int | None:
+    """The schema version of a plan: 1 where it has no such column, None where it cannot be read or is empty."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(plan) as file:
+            if "schema_version" not in file.schema_arrow.names:
+                return 1 if "run_id" in file.schema_arrow.names else None
+            return max(file.read(columns=["schema_version"], use_threads=False)["schema_version"].to_pylist(), default=None)
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def statuses(store: Path) -> dict[str, str]:

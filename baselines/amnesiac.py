@@ -32,6 +32,7 @@ from trainers.loop import Moment
 class Amnesiac:
     """See the module. Settings that differ only in `epochs` are one family."""
 
+    name: ClassVar[str] = "amnesiac"
     version: ClassVar[int] = 1
 
     learning_rate: float = 1.0e-4

@@ -41,6 +41,7 @@ from trainers.loop import Moment
 class BadTeacher:
     """See the module. Settings that differ only in `epochs` are one family."""
 
+    name: ClassVar[str] = "bad_teacher"
     version: ClassVar[int] = 1
 
     learning_rate: float = 1.0e-4

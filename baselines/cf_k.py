@@ -29,6 +29,7 @@ from sap_core.errors import at_least
 class CFk:
     """Gradient descent on retain samples over the weights of the last `k` layers."""
 
+    name: ClassVar[str] = "cf_k"
     version: ClassVar[int] = 1
 
     k: int = 2

@@ -48,6 +48,7 @@ def label_issues(probabilities_NC: Tensor, given_N: Tensor, filter_by: FilterBy)
 class ConfidentLearning:
     """Leaves out the samples that `filter_by`, one of cleanlab's rules, finds."""
 
+    name: ClassVar[str] = "confident_learning"
     version: ClassVar[int] = 1
     forecast_is_bound: ClassVar[bool] = True  # nobody knows beforehand how many samples are kept
 

@@ -41,6 +41,7 @@ def renewed(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
 class EUk:
     """Gradient descent on retain samples over the last `k` layers, from a fresh initialisation of these."""
 
+    name: ClassVar[str] = "eu_k"
     version: ClassVar[int] = 1
 
     k: int = 2

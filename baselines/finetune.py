@@ -56,6 +56,7 @@ def along(settings: Sequence[Descends], trajectory: Trajectory, retain: Samples,
 class Finetune:
     """Gradient descent on verified retain samples at a constant rate, so that fewer epochs are a prefix of more."""
 
+    name: ClassVar[str] = "finetune"
     version: ClassVar[int] = 1
 
     learning_rate: float = 1.0e-2

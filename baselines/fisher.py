@@ -78,6 +78,7 @@ def _heads(model: nn.Module) -> list[str]:
 class Fisher:
     """See the module. One Fisher information serves every `noise`."""
 
+    name: ClassVar[str] = "fisher"
     version: ClassVar[int] = 1
 
     noise: float = 1.0e-6

@@ -23,6 +23,7 @@ from sap_core.errors import UserError
 class LossFilter:
     """Leaves out the share `drop` of the training samples with the largest loss on their given labels."""
 
+    name: ClassVar[str] = "loss_filter"
     version: ClassVar[int] = 1
 
     recipe: Trainer  # the trainer of the baseline, filled in by the planner

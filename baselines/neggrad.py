@@ -34,6 +34,7 @@ from trainers.losses import loss_for
 class NegGrad:
     """See the module. Settings that differ only in `epochs` are one family."""
 
+    name: ClassVar[str] = "neggrad"
     version: ClassVar[int] = 1
 
     learning_rate: float = 1.0e-2

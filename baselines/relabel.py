@@ -26,6 +26,7 @@ from sap_core.errors import UserError
 class Relabel:
     """Gives the share `change` of the training samples with the largest loss on their given labels the predicted class."""
 
+    name: ClassVar[str] = "relabel"
     version: ClassVar[int] = 1
 
     recipe: Trainer  # the trainer of the baseline, filled in by the planner

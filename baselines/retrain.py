@@ -24,6 +24,7 @@ class Retrain:
     `model` is looked at only where it has to score samples (`source` = "scored").
     """
 
+    name: ClassVar[str] = "retrain"
     version: ClassVar[int] = 1
 
     recipe: Trainer  # the trainer of the baseline, filled in by the planner

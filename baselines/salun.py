@@ -62,6 +62,7 @@ def largest(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
 class SalUn:
     """See the module. Settings that differ only in `epochs` are one family."""
 
+    name: ClassVar[str] = "salun"
     version: ClassVar[int] = 1
 
     learning_rate: float = 0.013

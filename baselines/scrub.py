@@ -73,6 +73,7 @@ def tree(settings: Sequence[SCRUB]) -> dict[Node, list[int]]:
 class SCRUB:
     """See the module. Settings that differ only in `epochs` and `msteps` are one family."""
 
+    name: ClassVar[str] = "scrub"
     version: ClassVar[int] = 1
 
     learning_rate: float = 5.0e-4

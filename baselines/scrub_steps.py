@@ -56,6 +56,7 @@ class Pass:
 class SCRUBSteps:
     """See the module."""
 
+    name: ClassVar[str] = "scrub_steps"
     version: ClassVar[int] = 1
 
     learning_rate: float = 0.0025

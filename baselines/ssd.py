@@ -80,6 +80,7 @@ def dampen(model: nn.Module, all_K: Sequence[Tensor], forget_K: Sequence[Tensor]
 class SSD:
     """One pair of importances serves every selection and dampening. The defaults are the paper's (a = 10, lambda = 1)."""
 
+    name: ClassVar[str] = "ssd"
     version: ClassVar[int] = 1
 
     selection: float = 10.0

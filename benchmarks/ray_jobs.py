@@ -38,6 +38,7 @@ spaces: {{many: {{number: {{grid: [{numbers}]}}}}}}
 class Unchanged:
     """Gives the network back as it is; every setting is a family of its own."""
 
+    name: ClassVar[str] = "unchanged"
     version: ClassVar[int] = 1
 
     number: int = 0

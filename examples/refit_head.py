@@ -63,6 +63,7 @@ def ridge_weights(h_ND: Tensor, y_NC: Tensor, ridge: float) -> Tensor:
 class RefitHead:
     """One setting. Settings with the same trusted set are one family."""
 
+    name: ClassVar[str] = "refit_head"
     version: ClassVar[int] = 1
 
     ridge: float = 1.0e-2

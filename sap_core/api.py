@@ -190,6 +190,7 @@ class Passes:
 class Trainer(Protocol):
     """Trains a network on given labels. A frozen dataclass; its fields are its hyperparameters."""
 
+    name: ClassVar[str]  # of the class, in its own body; part of every id, so a class may move but must keep it
     version: ClassVar[int]  # raised whenever the method's numbers change; part of every id
 
     def fit(self, task: Task, run: Run) -> Fitted: ...
@@ -202,6 +203,7 @@ class Trainer(Protocol):
 class Pruner(Protocol):
     """Chooses the training samples to keep, given a network trained on all of them."""
 
+    name: ClassVar[str]
     version: ClassVar[int]
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection: ...
@@ -211,6 +213,7 @@ class Pruner(Protocol):
 class Corrector(Protocol):
     """Turns a model trained on noisy labels into corrected ones."""
 
+    name: ClassVar[str]
     version: ClassVar[int]
 
     def needs(self) -> frozenset[Need]:

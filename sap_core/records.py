@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the store's tables. 2: ids hold the names of components instead of import paths, and plans hold their version."""
 
 VANILLA = "vanilla"
 """The method name of rows of uncorrected baselines."""
@@ -176,6 +177,7 @@ class Planned:
     forecast_low_seconds: float | None = None  # 80 % interval of the job, likewise
     forecast_high_seconds: float | None = None
     forecast_basis: str | None = None  # what the forecast was made from
+    schema_version: int = SCHEMA_VERSION
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:

@@ -50,6 +50,7 @@ class SAP:
             carries float32's rounding, as the weights themselves do. Gram matrices and factorisations are float64 either way.
     """
 
+    name: ClassVar[str] = "sap"
     version: ClassVar[int] = 1
 
     alpha: float = 30000.0

@@ -66,6 +66,7 @@ class SAPVariant:
         growth: factor on both alphas from one round to the next.
     """
 
+    name: ClassVar[str] = "sap_variants"
     version: ClassVar[int] = 1
 
     alpha: float = 30000.0

@@ -32,7 +32,7 @@ USAGE = """sap-sweep: repairs image classifiers trained on wrong labels, and com
   sap-sweep experiment=table1 dry_run=true  what it would run, with a forecast; runs nothing
   sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
   sap-sweep prepare experiment=table1       fetches, builds and verifies what it reads: data, weights, folders; --download allows fetching
-  sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, asha, or your own sampler
+  sap-sweep experiment=demo search=tpe      other searches than the grid: random, tpe, successive_halving, or your own sampler
   sap-sweep replay results/demo search=tpe  what such a search would have chosen, from a whole grid in a store
   sap-sweep experiment=demo export=FILE     the jobs as one file, for python -m sweeper.execute on a machine without Ray, Hydra and network
   sap-sweep import DIR                      takes what that has made into a store

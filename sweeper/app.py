@@ -45,6 +45,7 @@ def sweep(arguments: Sequence[str]) -> int:
             raise UserError("export= names no file; give one, such as export=demo.jsonl, or leave it out to run the sweep")
         return _export(composed, only, places)
     store, key = Store(places.store), plan_key(composed)
+    store.check_version()
     held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
     if held is not None:
         rows, given_up = held

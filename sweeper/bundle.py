@@ -19,7 +19,8 @@ from sap_core.files import replacing, save_text
 from sap_core.records import Planned
 from sweeper.jobs import Job
 
-VERSION = 1
+VERSION = 2
+"""Raised with the schema version of the stores."""
 FOLDER = "bundles"
 """Where a store that was filled from bundles keeps them."""
 

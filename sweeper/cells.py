@@ -15,11 +15,13 @@ from sap_core.data.source import DataSet, NoiseKind, can_verify
 from sap_core.data.splits import sizes
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
-from sweeper.declared import Declared, class_of, declare
+from sweeper.declared import Declared, declare
 from sweeper.schema import Config, Debug, NamedSearch
 from sweeper.schema import Search as Choice
 from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches, refuse_twins
 from sweeper.space import Space, spread
+from sweeper.space_hash import space_hash
+from sweeper.targets import class_of
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
 """The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
@@ -262,7 +264,7 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
         raise UserError(
             f"space '{space.name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
         )
-    return Search(method, space.name, space.hash(base), tuple(different.values()))
+    return Search(method, space.name, space_hash(space, base, where, plugins, extra), tuple(different.values()))
 
 
 def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str, Any], str]:

@@ -44,6 +44,7 @@ def main(words: Sequence[str]) -> int:
     root = Path(words[0])
     if not (root / "plan.parquet").is_file():
         raise UserError(f"'{root}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+    Store(root).check_version()
     before = _count(root)
     for problem in compact(Store(root)):
         print(problem, file=sys.stderr)

@@ -35,6 +35,7 @@ class Composed:
     config: Config  # the whole, as composed without any cell
     cells: tuple[dict[str, Any], ...]  # the plain content of each cell's composition
     raw: dict[str, Any]  # resolved, for config.yaml
+    method_overrides: tuple[tuple[str, Any], ...] = ()  # (key, value) of those of the command line below `method`
 
 
 def compose_all(arguments: Sequence[str]) -> Composed:
@@ -61,7 +62,9 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     raw["cells"] = [
         {"keep": cell["_cell"].get("keep"), "warm": cell.get("_warm"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
     ]
-    return Composed(_typed(whole, searches), tuple(cells), {key: value for key, value in raw.items() if key not in CELL_GROUPS})
+    of_methods = tuple((override.key_or_group, override.value()) for override in overrides if _root(override.key_or_group) == "method")
+    kept = {key: value for key, value in raw.items() if key not in CELL_GROUPS}
+    return Composed(_typed(whole, searches), tuple(cells), kept, of_methods)
 
 
 @dataclass

@@ -22,6 +22,7 @@ import torch
 
 from sap_core.api import Stopped
 from sap_core.checkpoint import save_state
+from sap_core.construct import is_entry
 from sap_core.errors import StorageError
 from sap_core.files import save_json, storing
 from sap_core.records import Row
@@ -145,8 +146,9 @@ def _make(search: Search, folder: Path, jobs: dict[str, Job], folders: Folders, 
     job, row = search.best
     (run,) = [run for run in job.runs if run.run_id == row.run_id]
     if job.kind == "search":  # its plan knows no settings, its rows do
-        target = job.spec["search"]["method"]["target"]
-        run = replace(run, entry={"target": target, "settings": json.loads(row.settings)})
+        base = job.spec["search"]["method"]
+        nested = {key: value for key, value in base["settings"].items() if is_entry(value)}  # rows hold their names alone
+        run = replace(run, entry={"target": base["target"], "settings": json.loads(row.settings) | nested})
     name = f"{search.key[1]}@{search.key[2]} on {search.key[0]}"
     print(f"{name}: the chosen setting is run once more for its network, {folder}", file=sys.stderr)
     settle(job.threads)

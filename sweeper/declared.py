@@ -15,11 +15,19 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
+from sap_core.api import Corrector, Pruner, Trainer
+from sap_core.components import component_id, name_of, version_of
 from sap_core.construct import construct, flat_parts, is_entry, locate
+from sap_core.data.source import DataSet, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
+from sweeper.targets import class_of
 
-OURS = ("sap_core", "trainers", "baselines")
+KINDS: dict[Any, str] = {
+    DataSet: "dataset", NoiseKind: "noise", nn.Module: "model", Trainer: "trainer", Pruner: "pruner", Corrector: "method",
+}  # fmt: skip
+"""Interface -> the kind of component, which is part of every id."""
+
 _GIVEN_BY_THE_PLATFORM = {"self", "num_outputs", "input_shape"}
 _PLAIN = (bool, int, float, str, list, tuple, type(None))
 
@@ -28,15 +36,16 @@ _PLAIN = (bool, int, float, str, list, tuple, type(None))
 class Declared:
     """A checked choice: what constructs it, and what identifies it."""
 
-    name: str
+    name: str  # as the configuration calls it; part of no id
     target: str
     settings: dict[str, Any]  # complete, canonical (floats are floats, tuples are lists)
     defaults: dict[str, Any]
     where: str = ""  # the key it stands under
+    kind: str = "component"  # a value of KINDS
 
     @property
     def version(self) -> int:
-        return _version(locate(self.target))
+        return version_of(self.target)
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -44,11 +53,21 @@ class Declared:
         return {"target": self.target, "settings": self.settings}
 
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
-        """Target, version and the settings that differ from their declared defaults; fields named in `outside` never count.
+        """Kind, name, version and the settings that differ from their declared defaults; a plug-in's package, too.
 
-        A field that names a file (the class lists them in `files`) counts by what the file holds, wherever it lies.
+        Fields named in `outside` never count. A field that names a file (the class lists them in `files`) counts by the file's content.
         """
-        return _identity(self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.defaults, self.where)
+        return _identity(self.kind, self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.where)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The settings as rows show them: a nested component by its name."""
+        return shown(self.settings)
+
+    @property
+    def components(self) -> list[tuple[str, str]]:
+        """(kind, dotted path) of this component and of those nested in it."""
+        return _components(self.kind, self.target, self.settings)
 
     @cached_property
     def instance(self) -> Any:
@@ -81,7 +100,8 @@ def declare(
     if missing:
         raise UserError(f"{where} lacks a value for {', '.join(missing)}; set {where}.{missing[0]}=...")
     defaults = _defaults(cls)
-    declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where)
+    kind = KINDS.get(offers, "component")
+    declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
     try:
         fits = (not isinstance(cls, type) or issubclass(cls, nn.Module)) if offers is nn.Module else isinstance(declared.instance, offers)
     except (ValueError, TypeError) as error:
@@ -89,30 +109,6 @@ def declare(
     if not fits:
         raise UserError(f"{where}._target_={target} does not offer what a {offers.__name__} must (docs/adding.md); name another class")
     return declared
-
-
-def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | None = None) -> type:
-    """The class that a `_target_` names, inside our packages or declared plug-ins.
-
-    A network of a plug-in may be any class, or a function that builds one; it need not know of us: its `version` is 1 unless it says one.
-    """
-    allowed = (*OURS, *plugins)
-    if target is None:
-        raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
-    if not isinstance(target, str) or target.split(".")[0] not in allowed:
-        raise UserError(
-            f"{where}._target_={target!r} is outside the packages that may be named ({', '.join(allowed)}); "
-            f"add its package with plugins=[...]"
-        )
-    try:
-        found = locate(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
-    if offers is nn.Module and target.split(".")[0] in plugins and callable(found):
-        return found
-    if not isinstance(found, type) or not isinstance(getattr(found, "version", None), int):
-        raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
-    return found
 
 
 @cache
@@ -184,25 +180,51 @@ def _words(option: Any) -> str:
     return plain.get(option, "a list" if get_origin(option) else getattr(option, "__name__", str(option)))
 
 
-def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+def canonical(target: str, field: str, value: Any, where: str) -> Any:
+    """`value` of a field in canonical form: 30000 is 30000.0 where the field is a float.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    return _typed(value, _fields(locate(target))[field][0], f"{where}.{field}")
+
+
+def shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as rows show them: a nested component by its name, wherever its class lies."""
+    return {key: name_of(value["target"]) if is_entry(value) else value for key, value in settings.items()}
+
+
+def _identity(kind: str, target: str, settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     cls: Any = locate(target)
-    files = getattr(cls, "files", ())
+    files, defaults = getattr(cls, "files", ()), _defaults(cls)
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
     counted = {
-        key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(value) for key, value in changed.items()
+        key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(cls, key, value)
+        for key, value in changed.items()
     }
-    return {"target": target, "version": _version(cls), "settings": counted}
+    return component_id(kind, target) | {"settings": counted}
 
 
-def _version(cls: Any) -> int:
-    """What a class says of itself; 1 for a network of the user's own that says nothing."""
-    version = getattr(cls, "version", 1)
-    return version if isinstance(version, int) else 1
+def _identity_of(cls: type, key: str, value: Any) -> Any:
+    """A nested entry is identified as a component of its own."""
+    return _identity(_nested_kind(cls, key), value["target"], value["settings"]) if is_entry(value) else value
 
 
-def _identity_of(value: Any) -> Any:
-    """A nested entry is identified by its own non-default settings."""
-    return _identity(value["target"], value["settings"], _defaults(locate(value["target"]))) if is_entry(value) else value
+def _nested_kind(cls: type, key: str) -> str:
+    """The kind that the field's annotation names; where it names none, the field's name."""
+    hint = _fields(cls)[key][0] if key in _fields(cls) else None
+    return next((KINDS[option] for option in (hint, *get_args(hint)) if isinstance(option, type) and option in KINDS), key)
+
+
+def _components(kind: str, target: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    cls = locate(target)
+    nested = [
+        found
+        for key, value in settings.items()
+        if is_entry(value)
+        for found in _components(_nested_kind(cls, key), value["target"], value["settings"])
+    ]
+    return [(kind, target), *nested]
 
 
 def _content(path: str, key: str) -> str:

@@ -91,6 +91,7 @@ def thaw(store: Path, arguments: Sequence[str], plan: str | None, words: Sequenc
     store = store.resolve()
     if not (store / "config.yaml").is_file() or not (store / "jobs.jsonl").is_file():
         raise UserError(f"{store} holds no planned sweep (config.yaml and jobs.jsonl); name an experiment, as in experiment=demo")
+    Store(store).check_version()
     others = [word for word in arguments if not word.startswith(("paths.data=", "paths.artifacts="))]
     if others:
         raise UserError(

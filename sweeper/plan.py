@@ -1,7 +1,7 @@
 """From checked cells to jobs: pure, content-addressed, parents first.
 
-Ids are hashes of what a run *is* (docs/design.md, "Ids"). Inside: kind, data set, noise, network, trainer or method with its version, its
-search space's name, seed, and the ids of parents. Outside: commit, paths, backend, device, threads, experiment.
+Ids are hashes of what a run *is* (docs/design.md, "Ids"). Inside: kind, data set, noise, network, trainer or method with its declared name
+and version, its search space's name, seed, and the ids of parents. Outside: import paths, commit, backend, device, threads, experiment.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class _Common:
             "information": "none", "pruner": cell.pruner.name if select and cell.pruner else None, "keep": kept,
             "warm": select.labels["warm"] if select else None,
         }  # fmt: skip
-        run = PlannedRun(job_id, 0, cell.trainer.settings)
+        run = PlannedRun(job_id, 0, cell.trainer.columns)
         return self._job(job_id, "train", spec, (run,), labels, (select.job_id,) if select else (), passes, [0])
 
     def select(self, warm: Job) -> tuple[Job, list[Planned]]:
@@ -126,7 +126,7 @@ class _Common:
         labels = self._labels(cell.pruner.name, None, warm.job_id, cell.pruner.version)
         labels |= {"information": "scored", "pruner": cell.pruner.name, "keep": cell.keep}
         labels |= {"trainer": warm.labels["trainer"], "warm": warm.labels["trainer"]}
-        run = PlannedRun(job_id, 0, cell.pruner.settings)
+        run = PlannedRun(job_id, 0, cell.pruner.columns)
         return self._job(job_id, "select", spec, (run,), labels, (warm.job_id,), Passes(cell.sizes[0]), [0])
 
     def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
@@ -134,7 +134,7 @@ class _Common:
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
-                PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.settings, setting.entry)
+                PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.columns, setting.entry)
                 for position, setting in zip(positions, chosen, strict=True)
             )
             job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
@@ -174,7 +174,7 @@ class _Common:
                 run_id=run.run_id, job_id=job_id, kind=kind, parents=",".join(parents), cell=self.cell.name, dataset=labels["dataset"],
                 noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
                 method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
-                settings=canonical_json(_without_entries(run.settings)), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
+                settings=canonical_json(run.settings), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
                 forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
                 search_seed=labels["search_seed"],
             )
@@ -243,7 +243,3 @@ def _val_labels(cell: Cell) -> str:
     dataset = cell.dataset.instance
     clean = getattr(dataset, "val_clean", dataset.truth_known) and not cell.wrong_share
     return "clean" if clean else "noisy"
-
-
-def _without_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value["target"] if isinstance(value, Mapping) and "target" in value else value for key, value in settings.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +31,19 @@ class Places:
 
 
 def compose(arguments: Sequence[str]) -> Composed:
-    """The configuration of the whole and of every cell.
+    """The configuration of the whole and of every cell; overrides without effect are named on standard error.
 
     Raises:
         UserError: a mistake in the words, or no experiment among them.
     """
     from sweeper.config import compose_all
+    from sweeper.ineffective import ineffective_overrides
 
     composed = compose_all(arguments)
     if not composed.config.name or not composed.cells:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
+    for sentence in ineffective_overrides(composed):
+        print(f"warning: {sentence}", file=sys.stderr)
     return composed
 
 
@@ -54,8 +58,10 @@ def check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.cells import check_cell
     from sweeper.fits import check_fits
+    from sweeper.name_clashes import components_of, refuse_name_clashes
 
     cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
+    refuse_name_clashes(components_of(cells))
     for cell in cells:
         check_fits(cell)
     return cells

@@ -31,10 +31,11 @@ from sap_core.files import save_json
 from sap_core.identity import content_id
 from sap_core.models.pretrained import load_whole, weights_file
 from sweeper.config import Composed
-from sweeper.declared import Declared, class_of, declare
+from sweeper.declared import Declared, declare
 from sweeper.forecast import flops_of
 from sweeper.planning import compose, places_of
 from sweeper.provenance import HOME
+from sweeper.targets import class_of
 
 NOTES = "prepared"
 """Folder of the notes on what was verified, below paths.artifacts."""
@@ -222,7 +223,8 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
         for group in ("model", "trainer", "_warm"):
             entry = cell.get(group) or {}
             where = "trainer" if group == "_warm" else group
-            names = getattr(class_of(entry.get("_target_"), where, composed.config.plugins), "files", ()) if entry else ()
+            offers = nn.Module if group == "model" else None
+            names = getattr(class_of(entry.get("_target_"), where, composed.config.plugins, offers), "files", ()) if entry else ()
             for key in names:
                 path = entry.get(key)
                 told = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})

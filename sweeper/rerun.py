@@ -57,6 +57,7 @@ def main(words: Sequence[str]) -> int:
         UserError: no such store or run, a word that is no key, or rows that cannot be read.
     """
     store, run_id, keys = _words(words)
+    Store(store).check_version()
     jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
     job, run_id = find(jobs, run_id, store)
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}

@@ -215,7 +215,9 @@ def _check_search(search: Search) -> None:
     at_least("search", 1, budget=search.budget)
     at_least("search", 2, eta=search.eta)
     if search.grid and (search.budget is not None or search.sampler or search.resource):
-        raise UserError("search=grid tries every setting and takes no budget, sampler or resource; choose search=random, tpe or asha")
+        raise UserError(
+            "search=grid tries every setting and takes no budget, sampler or resource; choose search=random, tpe or successive_halving"
+        )
 
 
 SEARCH_KEYS = ("methods", "search", *(item.name for item in fields(Search) if item.name != "name"))

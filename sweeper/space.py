@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sap_core.errors import UserError, unknown
-from sap_core.identity import content_id
 
 WORDS = ("grid", "choice", "uniform", "loguniform", "randint")
 LISTS = ("grid", "choice")
@@ -81,10 +80,6 @@ class Space:
                 )
         names = [domain.field for domain in self.domains]
         return [dict(zip(names, values, strict=True)) for values in itertools.product(*(domain.values for domain in self.domains))]
-
-    def hash(self, base: Mapping[str, Any]) -> str:
-        """The id of this space over a method's fixed settings: what was searched, settled before the first trial."""
-        return content_id({"base": base, "domains": [[domain.field, domain.word, list(domain.values)] for domain in self.domains]})
 
 
 def spread(items: list[Any], count: int) -> list[Any]:

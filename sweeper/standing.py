@@ -48,11 +48,12 @@ def standing(store: Store) -> Standing:
     """Counts jobs.
 
     Raises:
-        UserError: the store holds no plan that can be read.
+        UserError: the store holds no plan that can be read, or is of another schema version.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    store.check_version()
     try:
         plan = pq.read_table(store.plan, columns=["job_id", "kind", "forecast_flops"]).to_pydict()
     except (pa.ArrowException, OSError) as error:

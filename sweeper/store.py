@@ -51,6 +51,14 @@ class Store:
         """Job id -> ok | failed, from file names and the footers of merged files (`sap-sweep compact`) alone; ok wins."""
         return names.statuses(self.root)
 
+    def check_version(self) -> None:
+        """Refuses a store of another schema version.
+
+        Raises:
+            UserError: names the version, and what to do.
+        """
+        names.check_version(self.root)
+
     def holds(self, job_id: str) -> bool:
         """Are the job's rows there, and complete?"""
         return (self.rows / f"{job_id}.ok.parquet").exists() or job_id in names.merged(self.rows)
@@ -132,8 +140,9 @@ class Store:
         An owner on another machine is waited for until its counter moves (it lives), or for a lease (it is dead).
 
         Raises:
-            UserError: another driver has it, or the folder cannot be written.
+            UserError: another driver has it, it is of another schema version, or the folder cannot be written.
         """
+        self.check_version()
         try:
             for folder in (self.root, self.rows, self.series, self.logs, self.claims):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -139,6 +139,7 @@ def track(words: Sequence[str]) -> int:
     store = Path(words[0]).resolve()
     if not (store / "plan.parquet").is_file():
         raise UserError(f"'{words[0]}' is no store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+    Store(store).check_version()
     try:
         whole: Any = OmegaConf.load(store / "config.yaml") if (store / "config.yaml").is_file() else {}
         stored = whole.get("tracking")

@@ -25,6 +25,7 @@ from sweeper.execute import Folders, check_device, execute, tidy_up
 from sweeper.jobs import Job, read_jobs
 from sweeper.parts import Parts
 from sweeper.schema import ORDERS
+from sweeper.store import Store
 from sweeper.telling import Ticker
 
 INTERRUPTED = 130
@@ -113,6 +114,7 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
     """Runs the jobs of a file that are not in the store: its own part, then what others have left (unless `--no-steal`)."""
     stop = Stop(signal.SIGTERM, signal.SIGINT)
     deadline = Deadline(options.seconds or float("inf"))
+    Store(folders.store).check_version()
     jobs, order = _jobs_of(options, folders)
     parts = Parts(jobs, options.only, folders, order, steal=not options.no_steal)
     parts.say(lambda line: print(line, file=sys.stderr, flush=True))

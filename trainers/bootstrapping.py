@@ -26,6 +26,7 @@ from trainers.sgd import FLAT, SGD
 class Bootstrapping:
     """Cross-entropy with the given label and with the prediction."""
 
+    name: ClassVar[str] = "bootstrapping"
     version: ClassVar[int] = 1
 
     weight: float = 0.8  # of the given label

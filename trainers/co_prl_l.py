@@ -19,6 +19,7 @@ from trainers.sgd import FLAT, SGD
 class CoPRL_L:  # noqa: N801 - the paper's name
     """Two networks that exchange what they keep."""
 
+    name: ClassVar[str] = "co_prl_l"
     version: ClassVar[int] = 1
 
     keep: Keep = field(default=Keep(), metadata=FLAT)

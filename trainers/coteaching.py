@@ -19,6 +19,7 @@ from trainers.sgd import FLAT, SGD
 class CoTeaching:
     """Two networks that exchange their small-loss samples."""
 
+    name: ClassVar[str] = "coteaching"
     version: ClassVar[int] = 1
 
     keep: Keep = field(default=Keep(reforward=False), metadata=FLAT)

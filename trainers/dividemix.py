@@ -60,6 +60,7 @@ class Work:
 class DivideMix:
     """Two networks, handed out as an ensemble. `Fitted.per_sample["trust"]` (U, 2): the last epoch's w under each of them."""
 
+    name: ClassVar[str] = "dividemix"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
     forecast_is_bound: ClassVar[bool] = True

@@ -31,6 +31,7 @@ CLAMP = 1.0e-4
 class ELR:
     """Cross-entropy with the regulariser. The targets are handed out as `Fitted.per_sample["targets"]`, (U, C), 0 where never seen."""
 
+    name: ClassVar[str] = "elr"
     version: ClassVar[int] = 1
 
     beta: float = 0.7

@@ -50,6 +50,7 @@ class Memory:
 class ELRPlus:
     """Two networks that regularise each other. Targets are handed out as `Fitted.per_sample["targets0"]` and `["targets1"]`, (U, C)."""
 
+    name: ClassVar[str] = "elr_plus"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
 

@@ -25,6 +25,7 @@ from trainers.sgd import FLAT, SGD
 class GCE:
     """The power of p_y is taken through its logarithm, so that a probability that rounds to 0 still has a gradient."""
 
+    name: ClassVar[str] = "gce"
     version: ClassVar[int] = 1
 
     q: float = 0.7

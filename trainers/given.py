@@ -20,6 +20,7 @@ from sap_core.models.pretrained import load_whole
 class Given:
     """Fills `task.build(0)` with a checkpoint's weights, all of them."""
 
+    name: ClassVar[str] = "given"
     version: ClassVar[int] = 1
     files: ClassVar[tuple[str, ...]] = ("checkpoint",)
 

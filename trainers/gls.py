@@ -29,6 +29,7 @@ from trainers.sgd import FLAT, SGD
 class GLS:
     """Smooths the given label by `rate`; soft targets (as of MixUp) are refused."""
 
+    name: ClassVar[str] = "gls"
     version: ClassVar[int] = 1
 
     rate: float = -0.2

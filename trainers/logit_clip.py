@@ -35,6 +35,7 @@ class LogitClip:
     log(1 + (C - 1) exp(-tau sqrt(C / (C - 1)))) for p = 2. The threshold must be tuned.
     """
 
+    name: ClassVar[str] = "logit_clip"
     version: ClassVar[int] = 1
 
     tau: float = 1.0

@@ -23,6 +23,7 @@ from trainers.sgd import FLAT, SGD
 class MAE:
     """Has no options of its own."""
 
+    name: ClassVar[str] = "mae"
     version: ClassVar[int] = 1
 
     recipe: SGD = field(default=SGD(), metadata=FLAT)

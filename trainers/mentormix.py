@@ -38,6 +38,7 @@ from trainers.sgd import FLAT, SGD
 class MentorMix:
     """Mixes towards trusted samples. The samples said to be kept are those of the first judgement (v)."""
 
+    name: ClassVar[str] = "mentormix"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # its samples are mixed
 

@@ -61,6 +61,7 @@ class MentorNet:
     three quarters of the cost.
     """
 
+    name: ClassVar[str] = "mentornet"
     version: ClassVar[int] = 1
 
     percentile: float = 0.85  # gamma_p: about this share of a batch is trusted

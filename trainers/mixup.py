@@ -28,6 +28,7 @@ class MixUp:
     to the mixed number.
     """
 
+    name: ClassVar[str] = "mixup"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # its samples are mixed
 

@@ -39,6 +39,7 @@ def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, 
 class PRL_G:  # noqa: N801 - the paper's name
     """One network, ranked by the norms of its own per-sample gradients."""
 
+    name: ClassVar[str] = "prl_g"
     version: ClassVar[int] = 1
 
     keep: Keep = field(default=Keep(), metadata=FLAT)

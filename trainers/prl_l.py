@@ -40,6 +40,7 @@ def loss_gradient(learner: Learner, outputs_BC: Tensor, labels: Tensor) -> Tenso
 class PRL_L:  # noqa: N801 - the paper's name
     """One network, ranked by its own loss-layer gradients."""
 
+    name: ClassVar[str] = "prl_l"
     version: ClassVar[int] = 1
 
     keep: Keep = field(default=Keep(), metadata=FLAT)

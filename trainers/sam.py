@@ -34,6 +34,7 @@ class SAM:
     Dropout draws a new mask for the second pass, as in both references. The curve's loss is that of the first pass.
     """
 
+    name: ClassVar[str] = "sam"
     version: ClassVar[int] = 1
 
     rho: float = 0.05  # radius of the ball; ASAM's usual one is 2.0

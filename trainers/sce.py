@@ -29,6 +29,7 @@ from trainers.sgd import FLAT, SGD
 class SCE:
     """alpha 0.1 and beta 1.0 are the CIFAR-10 values in common use; CIFAR-100 is usually run with 6.0 and 0.1."""
 
+    name: ClassVar[str] = "sce"
     version: ClassVar[int] = 1
 
     alpha: float = 0.1  # of cross-entropy

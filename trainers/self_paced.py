@@ -19,6 +19,7 @@ from trainers.sgd import FLAT, SGD
 class SelfPaced:
     """One network, ranked by its own losses."""
 
+    name: ClassVar[str] = "self_paced"
     version: ClassVar[int] = 1
 
     keep: Keep = field(default=Keep(reforward=False), metadata=FLAT)

@@ -58,6 +58,7 @@ class SGD:
     every epoch: stop rule and best-checkpoint rule are those of `trainers.watch.Validation`.
     """
 
+    name: ClassVar[str] = "sgd"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = True  # beside the network, `FORGOTTEN` says what training forgot (classes, one network)
 

@@ -43,6 +43,7 @@ START = 1.0e-8
 class SOP:
     """Sparse over-parameterisation. u (U, 1) and v (U, C) are part of checkpoints and handed out in `Fitted.per_sample`."""
 
+    name: ClassVar[str] = "sop"
     version: ClassVar[int] = 1
 
     rate_u: float = 10.0

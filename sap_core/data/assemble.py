@@ -21,6 +21,7 @@ from sap_core.data.corruption import Affected, Corrupted, affected_part, corrupt
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source
 from sap_core.data.splits import sizes, split
+from sap_core.data.stream_keys import stream_key
 from sap_core.data.verified import Truth, verified_source
 from sap_core.identity import canonical_json
 from sap_core.seeding import stream
@@ -55,7 +56,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     spec = json.loads(text)
     dataset: DataSet = construct(spec["dataset"])
     source = _load(canonical_json(spec["dataset"]), root)
-    seed, name = spec["seed"], spec["dataset"]["target"]
+    seed, key = spec["seed"], stream_key("dataset", spec["dataset"]["target"])
     corrupted = _corrupted(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
     given, noise = corrupted.labels, construct(spec["noise"])
     truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
@@ -63,7 +64,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     if source.own_validation:
         train_index, val_index = torch.arange(len(given)).split([len(given) - source.own_validation, source.own_validation])
     else:
-        train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", name))
+        train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", key))
     test_index = torch.arange(len(source.test_labels))
     counts = sizes(len(given), len(test_index), len(val_index), spec["limit"] or getattr(dataset, "images", None))
     train_index, val_index, test_index = (
@@ -83,7 +84,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
 
     task = Task(
         train, val, build, dataset.kind, dataset.classes.num, seed, device,
-        verified_source=verified_source(train, truth, stream(seed, "verified", name)),
+        verified_source=verified_source(train, truth, stream(seed, "verified", key)),
     )  # fmt: skip
     rate, transitions = _measure(train, truth, dataset)
     affected = affected_part(noise, test) if dataset.truth_known else None
@@ -107,7 +108,8 @@ def _corrupted(text: str, root: Path) -> Corrupted:
     dataset: DataSet = construct(spec["dataset"])
     if not dataset.truth_known:
         return Corrupted(source.train_labels)
-    rng = stream(spec["seed"], "noise", spec["dataset"]["target"], spec["noise"]["target"])
+    keys = stream_key("dataset", spec["dataset"]["target"]), stream_key("noise", spec["noise"]["target"])
+    rng = stream(spec["seed"], "noise", *keys)
     return corrupt(construct(spec["noise"]), dataset, source, root, rng)
 
 

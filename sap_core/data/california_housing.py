@@ -36,6 +36,7 @@ SECONDS = 60
 class CaliforniaHousing:
     """A regression with a long tail; see the module. Inputs and targets are standardised."""
 
+    name: ClassVar[str] = "california_housing"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "regression"
     shape: ClassVar[tuple[int, ...]] = (COLUMNS - 1,)

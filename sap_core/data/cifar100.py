@@ -42,6 +42,7 @@ _FILES = CifarSet(
 class CIFAR100(PublishedSet):
     """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
 
+    name: ClassVar[str] = "cifar100"
     shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
     mean: ClassVar[tuple[float, ...]] = (0.491, 0.482, 0.447)
     std: ClassVar[tuple[float, ...]] = (0.247, 0.243, 0.262)

@@ -26,6 +26,7 @@ class Clothing1M(PublishedImages):
     the noisy training images whose label people checked: the audit that `dataset.verified` takes.
     """
 
+    name: ClassVar[str] = "clothing1m"
     folder: ClassVar[str] = "clothing1m"
     parts: ClassVar[tuple[str, str]] = ("noisy_train", "test")
     own_validation: ClassVar[str | None] = "val"

@@ -33,6 +33,7 @@ def _folder() -> Path:
 class Diabetes:
     """A small real regression; see the module. Inputs and targets are standardised; R2 does not depend on it, learning rates do."""
 
+    name: ClassVar[str] = "diabetes"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "regression"
     shape: ClassVar[tuple[int, ...]] = (FEATURES,)

@@ -51,6 +51,7 @@ class Digits:
     `mean` and `std` are those of the universe. The map of confused classes is the one published for MNIST's digits.
     """
 
+    name: ClassVar[str] = "digits"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "classification"
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)

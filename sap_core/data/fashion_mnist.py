@@ -26,6 +26,7 @@ _FILES = IdxSet(Published("FashionMNIST", "FashionMNIST/raw", dict(zip(ARCHIVES,
 class FashionMNIST(PublishedSet):
     """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
 
+    name: ClassVar[str] = "fashion_mnist"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
     mean: ClassVar[tuple[float, ...]] = (0.2860,)
     std: ClassVar[tuple[float, ...]] = (0.3530,)

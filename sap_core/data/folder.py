@@ -24,6 +24,7 @@ class Folder:
     hold the fingerprint that an earlier run reported, and `verify=true` insists on it.
     """
 
+    name: ClassVar[str] = "folder"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "classification"
 

@@ -16,6 +16,7 @@ SWAPPED = tuple((ten + first, ten + second) for ten in range(0, 1000, 10) for fi
 class ImageNet(PublishedImages):
     """A published set; see the module. Its `val` folder is the test set; validation images are drawn from the training ones."""
 
+    name: ClassVar[str] = "imagenet"
     folder: ClassVar[str] = "imagenet"
     classes: ClassVar[Classes] = Classes(1000, swapped=SWAPPED)
 

@@ -13,6 +13,7 @@ from sap_core.data.source import Classes
 class Imagenette(PublishedImages):
     """A published set; see the module. Its `val` folder is the test set; validation images are drawn from the training ones."""
 
+    name: ClassVar[str] = "imagenette"
     folder: ClassVar[str] = "imagenette"
     classes: ClassVar[Classes] = Classes(10)
 

@@ -16,6 +16,7 @@ class MiniWebVision(PublishedImages):
     The number of training images depends on the preparation: 65,944 by DivideMix's list, 61,234 in SAP's README. Rows hold what was used.
     """
 
+    name: ClassVar[str] = "mini_webvision"
     folder: ClassVar[str] = "mini_webvision"
     classes: ClassVar[Classes] = Classes(50)
     truth_known: ClassVar[bool] = False

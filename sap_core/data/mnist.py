@@ -26,6 +26,7 @@ _FILES = IdxSet(Published("MNIST", "MNIST/raw", dict(zip(ARCHIVES, _CHECKSUMS, s
 class MNIST(PublishedSet):
     """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
 
+    name: ClassVar[str] = "mnist"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
     mean: ClassVar[tuple[float, ...]] = (0.1307,)
     std: ClassVar[tuple[float, ...]] = (0.3081,)

@@ -55,6 +55,7 @@ class DataSet(Protocol):
     samples together are used (None: all), and at most as many test samples.
     """
 
+    name: ClassVar[str]
     version: ClassVar[int]
 
     @property
@@ -106,6 +107,7 @@ class NoiseKind(Protocol):
     mask of samples by their true labels: rows then score that part of the test set and the rest apart.
     """
 
+    name: ClassVar[str]
     version: ClassVar[int]
 
     @property

@@ -48,6 +48,7 @@ class Spiral:
     before the split here, so validation labels are as noisy as training ones; the reference keeps them clean.
     """
 
+    name: ClassVar[str] = "spiral"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "classification"
     shape: ClassVar[tuple[int, ...]] = (2,)

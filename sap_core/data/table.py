@@ -28,6 +28,7 @@ class Table:
     where there is one. Counts are told here, because a plan is made without the files; a wrong one is refused with the right one.
     """
 
+    name: ClassVar[str] = "table"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "classification"
 

@@ -36,6 +36,7 @@ class Tensors:
     wrong one is refused with the right one.
     """
 
+    name: ClassVar[str] = "tensors"
     version: ClassVar[int] = 1
     kind: ClassVar[Kind] = "classification"
 

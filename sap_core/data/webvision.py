@@ -16,6 +16,7 @@ class WebVision(PublishedImages):
     `python -m sap_core.data.prepare webvision` makes the folders from the archives and says the number of training images.
     """
 
+    name: ClassVar[str] = "webvision"
     folder: ClassVar[str] = "webvision"
     classes: ClassVar[Classes] = Classes(1000)
     truth_known: ClassVar[bool] = False

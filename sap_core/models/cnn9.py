@@ -15,6 +15,7 @@ from sap_core.models.inputs import image_shape
 class CNN9(nn.Module):
     """Maps (N, C, H, W) of at least 28 x 28 pixels to (N, num_outputs). Initialised by torch's defaults."""
 
+    name: ClassVar[str] = "cnn9"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.25) -> None:

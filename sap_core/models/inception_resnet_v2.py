@@ -30,6 +30,7 @@ class InceptionResNetV2(nn.Module):
         UserError: timm is not installed.
     """
 
+    name: ClassVar[str] = "inception_resnet_v2"
     version: ClassVar[int] = 1
     files: ClassVar[tuple[str, ...]] = ("weights",)
 

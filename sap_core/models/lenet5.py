@@ -16,6 +16,7 @@ from sap_core.models.inputs import image_shape
 class LeNet5(nn.Module):
     """Maps (N, C, H, W) to (N, num_outputs); H and W of at least 16."""
 
+    name: ClassVar[str] = "lenet5"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ HIDDEN = 4
 class Linear5(nn.Module):
     """Maps inputs (N, ...) of any shape to (N, num_outputs)."""
 
+    name: ClassVar[str] = "linear5"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 784, dropout: float = 0.1) -> None:

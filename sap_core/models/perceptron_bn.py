@@ -17,6 +17,7 @@ from sap_core.errors import at_least
 class PerceptronBN(nn.Module):
     """Maps inputs (N, ...) of any shape to (N, num_outputs)."""
 
+    name: ClassVar[str] = "perceptron_bn"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], hidden: int = 9, width: int = 500) -> None:

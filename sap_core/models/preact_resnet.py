@@ -64,10 +64,12 @@ def _stage(channels: int, width: int, stride: int, count: int) -> nn.Sequential:
 class PreActResNet18(PreActResNet):
     """Eight blocks."""
 
+    name: ClassVar[str] = "preact_resnet18"
     blocks = (2, 2, 2, 2)
 
 
 class PreActResNet34(PreActResNet):
     """Sixteen blocks."""
 
+    name: ClassVar[str] = "preact_resnet34"
     blocks = (3, 4, 6, 3)

@@ -46,6 +46,7 @@ class Block(nn.Module):
 class ResNet32(nn.Module):
     """Maps (N, C, H, W) of any size to (N, num_outputs), with batch norm."""
 
+    name: ClassVar[str] = "resnet32"
     version: ClassVar[int] = 1
     grouped: ClassVar[bool] = False
 
@@ -76,4 +77,5 @@ class ResNet32(nn.Module):
 class ResNet32_GN(ResNet32):  # noqa: N801 - PRL's name of the network
     """With group norm, which couples no samples: what per-sample gradients need."""
 
+    name: ClassVar[str] = "resnet32_gn"
     grouped = True

@@ -99,28 +99,33 @@ class ResNetCIFAR(nn.Module):
 class ResNet18(ResNetCIFAR):
     """Eight basic blocks."""
 
+    name: ClassVar[str] = "resnet18"
     block, blocks = BasicBlock, (2, 2, 2, 2)
 
 
 class ResNet34(ResNetCIFAR):
     """Sixteen basic blocks."""
 
+    name: ClassVar[str] = "resnet34"
     block, blocks = BasicBlock, (3, 4, 6, 3)
 
 
 class ResNet50(ResNetCIFAR):
     """Sixteen bottlenecks."""
 
+    name: ClassVar[str] = "resnet50"
     block, blocks = Bottleneck, (3, 4, 6, 3)
 
 
 class ResNet101(ResNetCIFAR):
     """Thirty-three bottlenecks."""
 
+    name: ClassVar[str] = "resnet101"
     block, blocks = Bottleneck, (3, 4, 23, 3)
 
 
 class ResNet152(ResNetCIFAR):
     """Fifty bottlenecks."""
 
+    name: ClassVar[str] = "resnet152"
     block, blocks = Bottleneck, (3, 8, 36, 3)

@@ -46,28 +46,33 @@ class ResNetImageNet(nn.Module):
 class ResNet18(ResNetImageNet):
     """Eight basic blocks."""
 
+    name: ClassVar[str] = "resnet18_imagenet"
     network = "resnet18"
 
 
 class ResNet34(ResNetImageNet):
     """Sixteen basic blocks."""
 
+    name: ClassVar[str] = "resnet34_imagenet"
     network = "resnet34"
 
 
 class ResNet50(ResNetImageNet):
     """Sixteen bottlenecks."""
 
+    name: ClassVar[str] = "resnet50_imagenet"
     network = "resnet50"
 
 
 class ResNet101(ResNetImageNet):
     """Thirty-three bottlenecks."""
 
+    name: ClassVar[str] = "resnet101_imagenet"
     network = "resnet101"
 
 
 class ResNet152(ResNetImageNet):
     """Fifty bottlenecks."""
 
+    name: ClassVar[str] = "resnet152_imagenet"
     network = "resnet152"

@@ -12,6 +12,7 @@ from sap_core.models.inputs import image_shape
 class SmallCNN(nn.Module):
     """Maps (N, C, H, W) of at least 4 x 4 pixels to (N, num_outputs)."""
 
+    name: ClassVar[str] = "small_cnn"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 16) -> None:

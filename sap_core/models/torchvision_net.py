@@ -21,6 +21,7 @@ class Torchvision(nn.Module):
         UserError: torchvision has no such network.
     """
 
+    name: ClassVar[str] = "torchvision"
     version: ClassVar[int] = 1
 
     def __new__(cls, num_outputs: int, input_shape: tuple[int, ...], network: str = "resnet18") -> nn.Module:  # type: ignore[misc]

@@ -75,46 +75,54 @@ class VGG(nn.Module):
 class VGG11(VGG):
     """Eight convolutions."""
 
+    name: ClassVar[str] = "vgg11"
     convolutions, batch_norm = (1, 1, 2, 2, 2), False
 
 
 class VGG11_BN(VGG):  # noqa: N801 - torchvision's name of the network
     """Eight convolutions, with batch norm."""
 
+    name: ClassVar[str] = "vgg11_bn"
     convolutions, batch_norm = (1, 1, 2, 2, 2), True
 
 
 class VGG13(VGG):
     """Ten convolutions."""
 
+    name: ClassVar[str] = "vgg13"
     convolutions, batch_norm = (2, 2, 2, 2, 2), False
 
 
 class VGG13_BN(VGG):  # noqa: N801
     """Ten convolutions, with batch norm."""
 
+    name: ClassVar[str] = "vgg13_bn"
     convolutions, batch_norm = (2, 2, 2, 2, 2), True
 
 
 class VGG16(VGG):
     """Thirteen convolutions."""
 
+    name: ClassVar[str] = "vgg16"
     convolutions, batch_norm = (2, 2, 3, 3, 3), False
 
 
 class VGG16_BN(VGG):  # noqa: N801
     """Thirteen convolutions, with batch norm."""
 
+    name: ClassVar[str] = "vgg16_bn"
     convolutions, batch_norm = (2, 2, 3, 3, 3), True
 
 
 class VGG19(VGG):
     """Sixteen convolutions."""
 
+    name: ClassVar[str] = "vgg19"
     convolutions, batch_norm = (2, 2, 4, 4, 4), False
 
 
 class VGG19_BN(VGG):  # noqa: N801
     """Sixteen convolutions, with batch norm."""
 
+    name: ClassVar[str] = "vgg19_bn"
     convolutions, batch_norm = (2, 2, 4, 4, 4), True

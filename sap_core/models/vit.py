@@ -51,28 +51,33 @@ class ViT(nn.Module):
 class ViT_B_16(ViT):  # noqa: N801 - torchvision's names of the networks
     """Base: 12 blocks of width 768; patches of 16 x 16."""
 
+    name: ClassVar[str] = "vit_b_16"
     network = "vit_b_16"
 
 
 class ViT_B_32(ViT):  # noqa: N801
     """Base: 12 blocks of width 768; patches of 32 x 32."""
 
+    name: ClassVar[str] = "vit_b_32"
     network = "vit_b_32"
 
 
 class ViT_L_16(ViT):  # noqa: N801
     """Large: 24 blocks of width 1,024; patches of 16 x 16."""
 
+    name: ClassVar[str] = "vit_l_16"
     network = "vit_l_16"
 
 
 class ViT_L_32(ViT):  # noqa: N801
     """Large: 24 blocks of width 1,024; patches of 32 x 32."""
 
+    name: ClassVar[str] = "vit_l_32"
     network = "vit_l_32"
 
 
 class ViT_H_14(ViT):  # noqa: N801
     """Huge: 32 blocks of width 1,280; patches of 14 x 14."""
 
+    name: ClassVar[str] = "vit_h_14"
     network = "vit_h_14"

@@ -1,1 +1,1 @@
-"""Searches beyond the grid: random, TPE, ASHA and a user's own sampler, live and replayed."""
+"""Searches beyond the grid: random, TPE, successive halving and a user's own sampler, live and replayed."""

@@ -26,6 +26,7 @@ from sap_core.identity import canonical_json
 from sap_core.records import Point as CurvePoint
 from sweeper.artifacts import load_model, on_selection
 from sweeper.costs import columns_of, points_of
+from sweeper.declared import shown
 from sweeper.jobrun import JobRun
 from sweeper.jobs import Job
 from sweeper.search.planned import levels_of
@@ -122,7 +123,7 @@ class _Walk:
         level, columns = len(self.trials), self.scene.work.columns[trial]
         self.trials.append(trial)
         settings = self.entries[level]["settings"]
-        columns |= {"settings": json.dumps(settings, sort_keys=True), "grid_position": self.scene.points.place(self.levels[level])}
+        columns |= {"settings": json.dumps(shown(settings), sort_keys=True), "grid_position": self.scene.points.place(self.levels[level])}
         if self.failed is None:
             try:
                 outcome = next(self.outcomes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sap_core.api import Corrector
+from sap_core.components import component_id
 from sap_core.construct import construct
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
@@ -17,6 +18,7 @@ from sweeper.schema import Search as Choice
 from sweeper.search.points import Point, Points
 from sweeper.search.trials import rungs_of
 from sweeper.space import LISTS, Domain, Space
+from sweeper.space_hash import space_hash
 
 VERSION = 1
 """Raised when the same search over the same space would try other settings."""
@@ -99,7 +101,8 @@ class TrialSearch:
     def identity(self) -> dict[str, Any]:
         """What the sequence of settings follows from, beside the baseline; the search's name is outside."""
         halving = {"resource": self.resource, "eta": self.eta} if self.resource else {}
-        search = {"version": VERSION, "budget": self.budget, "seed": self.seed, "sampler": self.sampler, **halving}
+        sampler = self.sampler and component_id("sampler", self.sampler["target"]) | {"settings": self.sampler["settings"]}
+        search = {"version": VERSION, "budget": self.budget, "seed": self.seed, "sampler": sampler, **halving}
         return {**self.ground.identity, "search": search}
 
 
@@ -134,7 +137,7 @@ def check_ground(
     if math.prod(len(domain.values) for domain in canonical) <= _CHECKED_WHOLE:
         for point in corners(canonical):
             declared(point)
-    return Ground(method, space.name, space.hash(given), declared(first), Points(canonical))
+    return Ground(method, space.name, space_hash(space, given, where, plugins, extra), declared(first), Points(canonical))
 
 
 def corners(domains: Sequence[Domain]) -> Iterator[Point]:

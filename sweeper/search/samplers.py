@@ -11,10 +11,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from sap_core.components import PACKAGES
 from sap_core.construct import locate
 from sap_core.errors import UserError
 from sap_core.seeding import Stream, stream
-from sweeper.declared import OURS
 from sweeper.search.points import Point, Points
 from sweeper.search.trials import Asker, Proposals, Score, halve, sample
 from sweeper.space import LISTS, Domain
@@ -87,7 +87,7 @@ def check_sampler(target: str, settings: Mapping[str, Any], plugins: Sequence[st
     Raises:
         UserError: a path outside the packages that may be named, no sampler, or settings that it refuses.
     """
-    where, allowed = "search.sampler", (OPTUNAS, *OURS, *plugins)
+    where, allowed = "search.sampler", (OPTUNAS, *PACKAGES, *plugins)
     if not any(target.startswith(f"{package}.") for package in allowed):
         raise UserError(
             f"{where}={target!r} is outside the packages that may be named ({', '.join(allowed)}); add its package with plugins=[...]"

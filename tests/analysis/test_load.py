@@ -7,6 +7,7 @@ import pytest
 
 from analysis.load import load, series
 from sap_core.errors import UserError
+from sap_core.records import SCHEMA_VERSION
 
 
 def test_reads_plan_rows_and_gaps(small):
@@ -135,11 +136,39 @@ def test_what_is_no_store_is_the_users_error(tmp_path, prepare, words):
 
 
 def test_rows_of_a_newer_program_are_left_out_and_named(small):
-    small.rows[0] = replace(small.rows[0], schema_version=2)
+    small.rows[0] = replace(small.rows[0], schema_version=SCHEMA_VERSION + 1)
     for columns in (None, ["test_acc"]):
         results = load([small.write()], columns)
         assert len(results.rows) == 13
-        assert "schema_version 2 and this program reads up to 1; update sap-sweep" in results.problems[0]
+        said = f"it has schema_version {SCHEMA_VERSION + 1} and this program reads {SCHEMA_VERSION}; update sap-sweep"
+        assert said in results.problems[0]
+
+
+def test_rows_of_an_older_program_are_left_out_and_named(small):
+    small.rows[0] = replace(small.rows[0], schema_version=1)
+    results = load([small.write()])
+    assert len(results.rows) == 13
+    assert "it has schema_version 1" in results.problems[0]
+
+
+@pytest.mark.parametrize("columns", [None, ["test_acc"]])
+def test_a_store_of_an_older_program_is_refused_in_one_sentence(small, columns):
+    store = small.write()
+    as_version_1(store)
+    with pytest.raises(UserError, match=r"has schema_version 1 and this program reads .* run the sweep again into a new folder"):
+        load([store], columns)
+
+
+def test_a_store_of_a_newer_program_is_refused_in_one_sentence(small):
+    small.plan = [replace(line, schema_version=SCHEMA_VERSION + 1) for line in small.plan]
+    with pytest.raises(UserError, match="update sap-sweep to the version that wrote it"):
+        load([small.write()])
+
+
+def as_version_1(store):
+    """Plans had no column for the version then."""
+    path = store / "plan.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["schema_version"]), path)
 
 
 def test_a_damaged_plan_leaves_its_rows_outside(small):

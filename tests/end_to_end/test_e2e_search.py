@@ -8,7 +8,8 @@ pytestmark = pytest.mark.slow
 
 WORDS = (
     "experiment=demo", "methods=[sap]", "seeds=[1]", "trainer.epochs=2", "method.finetune.corrector.num_retain=40",
-    "searches=[{methods: [finetune], search: [random, tpe, asha], budget: 6, seeds: [0]}, {methods: [sap], search: tpe, budget: 16}]",
+    "searches=[{methods: [finetune], search: [random, tpe, successive_halving], budget: 6, seeds: [0]}, "
+    "{methods: [sap], search: tpe, budget: 16}]",
     "backend.workers=1",
 )  # fmt: skip
 
@@ -35,7 +36,7 @@ def test_both_backends_write_the_same_rows(ended, bench, e2e):
 
 def test_the_command_ends_with_the_table_of_searches(ended):
     for end in ended.values():
-        assert "Finetune (grid), asha 6" in end.out
+        assert "Finetune (grid), successive_halving 6" in end.out
         assert "chooses what the grid chooses" in end.out
 
 
@@ -44,5 +45,5 @@ def test_a_second_start_runs_nothing_and_says_it_again(ended, bench):
     again = bench.run("local", *WORDS, f"paths.artifacts={bench.root}/local-artifacts")
     assert again.code == 0
     assert "nothing to do" in again.out
-    assert "Finetune (grid), asha 6" in again.out
+    assert "Finetune (grid), successive_halving 6" in again.out
     assert bench.store("local").everything() == before

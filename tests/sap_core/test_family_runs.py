@@ -19,6 +19,7 @@ from sap_core.run import PlainRun
 class Scale:
     """Multiplies all weights by `factor`; settings come in reverse order."""
 
+    name: ClassVar[str] = "scale"
     version: ClassVar[int] = 1
     log: ClassVar[list] = []
     factor: float

@@ -28,6 +28,7 @@ RECIPE = SGD(epochs=2, learning_rate=0.05, batch_size=16, schedule="constant")
 class Shrink:
     """Multiplies all weights by `factor`, or breaks one promise."""
 
+    name: ClassVar[str] = "shrink"
     version: ClassVar[int] = 1
     calls: ClassVar[list] = []
     how: str = "well"
@@ -129,6 +130,7 @@ def test_what_a_corrector_breaks_is_found(network, how, promise, said):
 class Trains:
     """SGD, or something that breaks one promise."""
 
+    name: ClassVar[str] = "trains"
     version: ClassVar[int] = 1
     calls: ClassVar[list] = []
     how: str = "well"
@@ -180,6 +182,7 @@ def test_a_sound_trainer_keeps_all(toys):
 
 @dataclass(frozen=True)
 class Keeps:
+    name: ClassVar[str] = "keeps"
     version: ClassVar[int] = 1
     calls: ClassVar[list] = []
     how: str = "well"

@@ -125,7 +125,7 @@ def test_a_baseline_whose_artifact_is_gone_is_made_again(sweep):
 OTHERS = [
     ["searches=[{methods: [finetune], search: tpe, budget: 6}]"],
     ["searches=[{methods: [finetune], search: random, budget: 6}]"],
-    ["searches=[{methods: [finetune], search: asha, budget: 6}]", "method.finetune.spaces.grid.epochs.grid=[8,20]"],
+    ["searches=[{methods: [finetune], search: successive_halving, budget: 6}]", "method.finetune.spaces.grid.epochs.grid=[8,20]"],
 ]
 
 

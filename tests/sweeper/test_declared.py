@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import pytest
 from torch import nn
 
-from sap_core.api import Trainer
+from sap_core.api import Corrector, Trainer
 from sap_core.errors import UserError
-from sweeper.declared import class_of, declare
+from sweeper.declared import declare
+from sweeper.targets import class_of
 from trainers.sam import SAM
 from trainers.sgd import SGD
 
@@ -28,6 +29,7 @@ class Thing(Protocol):
 
 @dataclass(frozen=True)
 class Toy:
+    name: ClassVar[str] = "toy"
     version: ClassVar[int] = 3
     count: int
     rate: float = 0.5
@@ -49,6 +51,7 @@ class Toy:
 
 
 class Idle:
+    name = "idle"
     version = 1
 
 
@@ -58,6 +61,7 @@ class Unversioned:
 
 
 class Net(nn.Module):
+    name: ClassVar[str] = "net"
     version: ClassVar[int] = 2
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], width: int = 4, depth: Any = 1) -> None:
@@ -167,7 +171,9 @@ def test_networks_are_checked_by_their_keyword_arguments():
 
 
 def test_identity_leaves_defaults_out_and_holds_the_version():
-    assert toy(name="short", rate=0.5, sizes=[1, 2]).identity() == {"target": "toy_plugin.Toy", "version": 3, "settings": {"count": 1}}
+    assert toy(name="short", rate=0.5, sizes=[1, 2]).identity() == {
+        "kind": "component", "name": "toy", "package": "toy_plugin", "version": 3, "settings": {"count": 1},
+    }  # fmt: skip
     assert toy(rate=1, sizes=[2, 1]).identity()["settings"] == {"count": 1, "rate": 1.0, "sizes": [2, 1]}
     assert toy(rate=1).identity(outside=["rate", "count"])["settings"] == {}
     assert toy(name="short").name == "short"
@@ -177,7 +183,7 @@ def test_identity_leaves_defaults_out_and_holds_the_version():
 def test_identity_of_a_nested_recipe_leaves_its_defaults_out_too():
     recipe = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3, "learning_rate": 0.01, "decay_epochs": []}}
     identity = toy(recipe=recipe).identity()["settings"]["recipe"]
-    assert identity == {"target": "trainers.sgd.SGD", "version": 1, "settings": {"epochs": 3}}
+    assert identity == {"kind": "recipe", "name": "sgd", "version": 1, "settings": {"epochs": 3}}
 
 
 class Loaded(Net):
@@ -212,7 +218,7 @@ def test_an_inherited_constructor_is_checked_too():
 def test_a_flat_part_is_written_beside_its_owners_fields_and_its_defaults_are_left_out_of_the_identity():
     given = {"_target_": "trainers.sam.SAM", "rho": 0.1, "adaptive": False, "epochs": 3, "momentum": 0.9, "decay_epochs": []}
     found = declare(given, "trainer", Trainer)
-    assert found.identity() == {"target": "trainers.sam.SAM", "version": 1, "settings": {"epochs": 3, "rho": 0.1}}
+    assert found.identity() == {"kind": "trainer", "name": "sam", "version": 1, "settings": {"epochs": 3, "rho": 0.1}}
     assert found.settings["batch_size"] == 64, "settings are complete"
     assert "recipe" not in found.settings
     assert found.instance == SAM(rho=0.1, recipe=SGD(epochs=3))
@@ -224,8 +230,16 @@ def test_a_flat_part_is_written_beside_its_owners_fields_and_its_defaults_are_le
 
 def test_options_that_sgd_got_later_changed_no_identity():
     assert declare({"_target_": "trainers.sgd.SGD"}, "trainer", Trainer).identity() == {
-        "target": "trainers.sgd.SGD", "version": 1, "settings": {},
+        "kind": "trainer", "name": "sgd", "version": 1, "settings": {},
     }  # fmt: skip
+
+
+def test_a_recipe_of_retraining_is_identified_as_a_trainer():
+    recipe = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3}}
+    found = declare({"_target_": "baselines.retrain.Retrain", "recipe": recipe}, "method", Corrector)
+    assert found.identity()["settings"]["recipe"] == {"kind": "trainer", "name": "sgd", "version": 1, "settings": {"epochs": 3}}
+    assert found.columns["recipe"] == "sgd"
+    assert found.components == [("method", "baselines.retrain.Retrain"), ("trainer", "trainers.sgd.SGD")]
 
 
 def test_entries_construct_what_was_declared():

@@ -71,20 +71,6 @@ def test_a_single_value_is_a_list_of_one():
     assert Space.parse("mine", {"x": {"grid": 3}}).grid() == [{"x": 3}]
 
 
-def test_the_hash_tells_spaces_apart():
-    base = {"batch": 1}
-    spaces = [
-        Space.parse("one", {"x": {"grid": [1, 2]}, "y": {"grid": [3]}}),
-        Space.parse("one", {"x": {"grid": [2, 1]}, "y": {"grid": [3]}}),
-        Space.parse("one", {"y": {"grid": [3]}, "x": {"grid": [1, 2]}}),
-        Space.parse("one", {"x": {"choice": [1, 2]}, "y": {"grid": [3]}}),
-        Space.parse("one", {"x": {"grid": [1, 2]}}),
-    ]
-    hashes = [space.hash(base) for space in spaces]
-    assert len({*hashes, spaces[0].hash({"batch": 2})}) == 6
-    assert Space("other name", spaces[0].domains).hash(base) == hashes[0]
-
-
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_spread_keeps_the_ends_the_order_and_even_gaps(length, count):
     chosen = spread(list(range(length)), count)

@@ -23,6 +23,7 @@ from trainers.pruning.reading import Reading, keep_highest
 class EL2N:
     """Keeps the samples with the highest ||p - y||."""
 
+    name: ClassVar[str] = "el2n"
     version: ClassVar[int] = 1
 
     balance: bool = False  # keep the classes' own proportions, by given label

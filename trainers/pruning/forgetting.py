@@ -26,6 +26,7 @@ from trainers.pruning.reading import best, share
 class Forgetting:
     """Keeps the samples with the most forgetting events of the warm-up training."""
 
+    name: ClassVar[str] = "forgetting"
     version: ClassVar[int] = 1
 
     never_learnt: Literal["most", "least"] = "most"

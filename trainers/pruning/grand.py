@@ -24,6 +24,7 @@ from trainers.pruning.reading import Reading, joined, keep_highest
 class GraNd:
     """Keeps the samples with the largest last-layer gradient."""
 
+    name: ClassVar[str] = "grand"
     version: ClassVar[int] = 1
 
     balance: bool = False  # keep the classes' own proportions, by given label

@@ -24,6 +24,7 @@ from trainers.pruning.reading import quotas, read, share
 class Herding:
     """Keeps, class by class, samples whose mean follows the class's mean."""
 
+    name: ClassVar[str] = "herding"
     version: ClassVar[int] = 1
 
     batch_size: int = 256

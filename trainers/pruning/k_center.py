@@ -24,6 +24,7 @@ from trainers.pruning.reading import read, share
 class KCenter:
     """Farthest-first traversal. A smaller selection is part of a larger one."""
 
+    name: ClassVar[str] = "k_center"
     version: ClassVar[int] = 1
 
     batch_size: int = 256

@@ -23,6 +23,7 @@ from trainers.pruning.reading import Reading, keep_highest
 class Margin:
     """Keeps the samples with the smallest margin."""
 
+    name: ClassVar[str] = "margin"
     version: ClassVar[int] = 1
 
     balance: bool = False  # keep the classes' own proportions, by given label

@@ -24,6 +24,7 @@ from trainers.pruning.reading import Reading, keep_highest
 class Moderate:
     """Keeps the samples with the middle ranks of distance."""
 
+    name: ClassVar[str] = "moderate"
     version: ClassVar[int] = 1
 
     batch_size: int = 256

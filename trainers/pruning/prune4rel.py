@@ -36,6 +36,7 @@ Confidence = Literal["least_confidence", "margin", "entropy"]
 class Prune4ReL:
     """Greedy maximisation of the total neighbourhood confidence. A smaller selection is part of a larger one."""
 
+    name: ClassVar[str] = "prune4rel"
     version: ClassVar[int] = 1
 
     tau: float = 0.975  # neighbours are those with a higher similarity

@@ -23,6 +23,7 @@ from trainers.pruning.reading import Reading, keep_highest
 class SmallLoss:
     """Keeps the samples with the lowest loss."""
 
+    name: ClassVar[str] = "small_loss"
     version: ClassVar[int] = 1
 
     balance: bool = False

@@ -26,6 +26,7 @@ from trainers.pruning.reading import Reading, keep_highest
 class SSP:
     """Keeps the samples farthest from (or nearest to) their k-means centre."""
 
+    name: ClassVar[str] = "ssp"
     version: ClassVar[int] = 1
 
     clusters: int | None = None  # None: the number of classes

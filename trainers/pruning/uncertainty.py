@@ -23,6 +23,7 @@ from trainers.pruning.reading import Reading, keep_highest
 class Uncertainty:
     """Keeps the samples of lowest confidence, or of highest entropy."""
 
+    name: ClassVar[str] = "uncertainty"
     version: ClassVar[int] = 1
 
     measure: Literal["least_confidence", "entropy"] = "least_confidence"

@@ -19,6 +19,7 @@ class Uniform:
     One random order per seed serves every share, so a smaller selection is part of a larger one.
     """
 
+    name: ClassVar[str] = "uniform"
     version: ClassVar[int] = 1
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:

@@ -28,6 +28,7 @@ class Asymmetric:
     true rate is the asked one. SAP's own asymmetric generator is not public.
     """
 
+    name: ClassVar[str] = "asymmetric"
     version: ClassVar[int] = 1
     rate: float
     per_class: bool = False

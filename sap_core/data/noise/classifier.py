@@ -43,6 +43,7 @@ class Classifier:
     in memory (at most 768 numbers each). It is part of making the data, as decoding is, and booked to no method.
     """
 
+    name: ClassVar[str] = "classifier"
     version: ClassVar[int] = 1
     rate: float
 

@@ -16,6 +16,7 @@ from sap_core.seeding import Stream
 class NoNoise:
     """Labels as the files give them."""
 
+    name: ClassVar[str] = "none"
     version: ClassVar[int] = 1
     rate: float = 0.0
 

@@ -18,6 +18,7 @@ from sap_core.seeding import Stream
 class Hierarchical:
     """Exactly int(rate * N) labels become another class of the same superclass, uniformly (Hendrycks et al., "hierarchical corruption")."""
 
+    name: ClassVar[str] = "hierarchical"
     version: ClassVar[int] = 1
     rate: float
 

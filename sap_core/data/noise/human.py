@@ -28,6 +28,7 @@ class Human:
     those of the data set, image by image. The files' place is in `human_files.FOLDERS`.
     """
 
+    name: ClassVar[str] = "human"
     version: ClassVar[int] = 1
     labels: Literal["aggregate", "random1", "random2", "random3", "worst", "cifar100"]
     rate: float | None = None

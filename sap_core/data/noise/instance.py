@@ -39,6 +39,7 @@ class InstanceDependent:
     labels do not depend on threads or batches.
     """
 
+    name: ClassVar[str] = "instance"
     version: ClassVar[int] = 1
     rate: float
     calibrated: bool = False

@@ -23,6 +23,7 @@ class Interclass:
     It takes the first ones of each class in the files' order; here they are drawn. The affected domain is the two classes.
     """
 
+    name: ClassVar[str] = "interclass"
     version: ClassVar[int] = 1
     rate: float
     classes: tuple[int, ...] = (3, 5)

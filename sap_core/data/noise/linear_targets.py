@@ -27,6 +27,7 @@ class LinearTargets:
     nothing tells which of the two relations is the true one.
     """
 
+    name: ClassVar[str] = "linear_targets"
     version: ClassVar[int] = 1
     rate: float
 

@@ -21,6 +21,7 @@ class Outliers:
     This project's own: the code of PRL (Liu et al., ICML 2021) releases no regression.
     """
 
+    name: ClassVar[str] = "outliers"
     version: ClassVar[int] = 1
     rate: float
     size: float = 5.0

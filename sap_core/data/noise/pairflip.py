@@ -19,6 +19,7 @@ class PairFlip:
     0.45 is the hard case of the literature; from 0.5 on the wrong class is the majority. `exact=True` changes exactly int(rate * N) labels.
     """
 
+    name: ClassVar[str] = "pairflip"
     version: ClassVar[int] = 1
     rate: float
     exact: bool = False

@@ -30,6 +30,7 @@ class Patch:
     benchmark's has those of the target's class, too, which a network that obeys the square has right.
     """
 
+    name: ClassVar[str] = "patch"
     version: ClassVar[int] = 1
     rate: float
     target: int = 0

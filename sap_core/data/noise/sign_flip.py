@@ -19,6 +19,7 @@ class SignFlip:
     This project's own: the code of PRL (Liu et al., ICML 2021) releases no regression.
     """
 
+    name: ClassVar[str] = "sign_flip"
     version: ClassVar[int] = 1
     rate: float
 

@@ -22,6 +22,7 @@ class Symmetric:
     so that 1/C of the picked labels stay true (DivideMix, SOP).
     """
 
+    name: ClassVar[str] = "symmetric"
     version: ClassVar[int] = 1
     rate: float
     exact: bool = True

@@ -11,7 +11,8 @@ from sweeper.planning import write_plan
 from sweeper.store import Store
 
 SEARCHES = (
-    "searches=[{methods: [finetune], search: [random, tpe], budget: [4, 9], seeds: [0, 1]}, {methods: [finetune], search: asha, budget: 6, "
+    "searches=[{methods: [finetune], search: [random, tpe], budget: [4, 9], seeds: [0, 1]}, "
+    "{methods: [finetune], search: successive_halving, budget: 6, "
     "seeds: [0, 1]}, {methods: [sap], search: random, budget: 2}]"
 )
 WORDS = (

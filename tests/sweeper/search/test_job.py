@@ -66,7 +66,7 @@ def test_trials_cost_what_they_would_cost_alone(searched):
 
 def test_halving_trains_nothing_twice(searched):
     """Rungs of 3, 1 and 1 configurations at 1, 2 and 4 epochs; a piece of work is divided among the levels that used it."""
-    for job in jobs_of(searched, search="asha"):
+    for job in jobs_of(searched, search="successive_halving"):
         rows = searched.rows[job.job_id]
         settings = [json.loads(row.settings) for row in rows]
         assert [setting["epochs"] for setting in settings] == [1, 1, 1, 2, 4]

@@ -11,6 +11,8 @@ from sweeper.search.bound import most_passes
 
 SHORT = ("experiment=demo", "seeds=[1]")
 
+HALVING = "search=successive_halving"
+
 
 def searched(plan_of, *words):
     plan = plan_of(*SHORT, *words).plan
@@ -63,7 +65,7 @@ def test_a_searched_fields_fixed_value_is_outside_ids(plan_of):
 
 def test_budgets_are_cut_to_the_space(plan_of):
     assert len(searched(plan_of, "methods=[sap]", "search=tpe", "search.budget=99")[0][0].runs) == 16
-    jobs = searched(plan_of, "methods=[scrub]", "search=asha", "search.budget=1000")[0]
+    jobs = searched(plan_of, "methods=[scrub]", "search=successive_halving", "search.budget=1000")[0]
     assert (jobs[0].labels["search_budget"], len(jobs[0].runs)) == (675, 259)
 
 
@@ -78,15 +80,22 @@ def test_ranges_are_for_searches_without_a_grid(plan_of, capsys):
 
 def test_a_smoke_run_shrinks_searches(plan_of):
     plan = plan_of(
-        "experiment=demo_search", "debug=smoke", "searches=[{methods: [scrub], search: [random, asha], budget: 64, seeds: [0, 1]}]"
+        "experiment=demo_search",
+        "debug=smoke",
+        "searches=[{methods: [scrub], search: [random, successive_halving], budget: 64, seeds: [0, 1]}]",
     ).plan
     jobs = [job for job in plan.jobs if job.kind == "search"]
-    assert [(job.labels["search"], job.labels["search_seed"], len(job.runs)) for job in jobs] == [("random", 0, 3), ("asha", 0, 3)]
+    assert [(job.labels["search"], job.labels["search_seed"], len(job.runs)) for job in jobs] == [
+        ("random", 0, 3),
+        ("successive_halving", 0, 3),
+    ]
     assert next(values for field, _, values in jobs[0].spec["search"]["domains"] if field == "epochs") == [2]
 
 
 def test_a_forecast_is_an_upper_bound(plan_of):
-    cell = plan_of(*SHORT, "methods=[scrub]", "searches=[{methods: [scrub], search: [random, asha], budget: [16, 675]}]").cells[0]
+    cell = plan_of(
+        *SHORT, "methods=[scrub]", "searches=[{methods: [scrub], search: [random, successive_halving], budget: [16, 675]}]"
+    ).cells[0]
     few, whole, halved, most = (most_passes(search, Sizes(1097, 300)) for search in cell.sampled)
     alone = [setting.instance.forecast([setting.instance], Sizes(1097, 300)) for setting in cell.searches[0].settings]
     assert whole.backwards == sum(passes.backwards for passes in alone)
@@ -101,17 +110,17 @@ def test_a_dry_run_counts_searches(plan_of):
     found = plan_of("experiment=demo_search")
     text = describe(found.plan.jobs, found.plan.rows, 1, 1.0e10, "cpu")
     assert "  search       93 jobs" in text
-    assert "scrub@grid_a asha 675    259 trials, seeds: 1" in text
+    assert "scrub@grid_a successive_halving 675    259 trials, seeds: 1" in text
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["search=asha"], "search=asha climbs the values of 'epochs' (search.resource), which method 'sap' does not have; give"),
-        (["methods=[scrub@grid_b]", "search=asha"], "does not list two or more of them; give it epochs: {grid: [...]}"),
-        (["methods=[scrub]", "search=asha", "search.budget=4"], "search.budget=4 is too small for the 5 values of 'epochs'"),
-        (["methods=[scrub]", "search=asha", "search.resource=retain_batch"], "does not yield its settings along 'retain_batch'"),
-        (["search=tpa"], "unknown search 'tpa' (did you mean 'tpe'?); allowed: asha, grid, random, tpe"),
+        ([HALVING], f"{HALVING} climbs the values of 'epochs' (search.resource), which method 'sap' does not have; give"),
+        (["methods=[scrub@grid_b]", HALVING], "does not list two or more of them; give it epochs: {grid: [...]}"),
+        (["methods=[scrub]", HALVING, "search.budget=4"], "search.budget=4 is too small for the 5 values of 'epochs'"),
+        (["methods=[scrub]", HALVING, "search.resource=retain_batch"], "does not yield its settings along 'retain_batch'"),
+        (["search=tpa"], "unknown search 'tpa' (did you mean 'tpe'?); allowed: grid, random, successive_halving, tpe"),
         (["search.budget=3"], "search=grid tries every setting and takes no budget, sampler or resource"),
         (["search=tpe", "search.budget=0"], "search.budget=0 is too small; it must be at least 1"),
         (["search=tpe", "search.budget=null"], "search=tpe needs a number of trials; set search.budget=64"),

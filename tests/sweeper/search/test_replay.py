@@ -53,7 +53,7 @@ def test_all_at_once_is_one_by_one():
 
 
 def test_halving_is_replayed_for_each_budget():
-    grid, choice = made(), Search("asha", budget=10, resource="epochs", eta=2)
+    grid, choice = made(), Search("successive_halving", budget=10, resource="epochs", eta=2)
     assert budgets_of(choice, grid) == [4, 8, 10]
     found = np.concatenate(list(replay(grid, choice, None, range(5), [4, 8, 10])))
     assert found.shape == (5, 3)
@@ -80,7 +80,7 @@ def test_the_table_of_searches(searched):
     lines = [dict(zip(keys, row, strict=True)) for row in table.rows]
     assert [(line["method"].text, line["budget"].value, line["searches"].value) for line in lines] == [
         ("Finetune (grid)", 9, 1), ("Finetune (grid), random 4", 4, 2), ("Finetune (grid), random 9", 9, 2),
-        ("Finetune (grid), tpe 4", 4, 2), ("Finetune (grid), tpe 9", 9, 2), ("Finetune (grid), asha 6", 6, 2),
+        ("Finetune (grid), tpe 4", 4, 2), ("Finetune (grid), tpe 9", 9, 2), ("Finetune (grid), successive_halving 6", 6, 2),
         ("SAP (alpha16)", 3, 1), ("SAP (alpha16), random 2", 2, 1),
     ]  # fmt: skip
     whole = lines[0]
@@ -103,7 +103,12 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
     assert {line["budget"] for line in lines} == {1, 2, 4, 8, 9}
     assert all(line["regret_mean"] == pytest.approx(0) for line in lines if line["budget"] == 9)
     assert {(line["seed"], line["repeats"]) for line in lines} == {(1, 50), (None, 50)}
-    assert main(["replay", store, "search=asha", "search.budget=6", "repeats=3", "method=finetune@grid", f"out={tmp_path}/r.csv"]) == 0
+    assert (
+        main(
+            ["replay", store, "search=successive_halving", "search.budget=6", "repeats=3", "method=finetune@grid", f"out={tmp_path}/r.csv"]
+        )
+        == 0
+    )
     assert (tmp_path / "r.csv").read_text().startswith("cell,baseline,budget,test_mean")
 
 
@@ -114,7 +119,7 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
         (["search=random", "repeats=many"], "repeats=many is no whole number"),
         (["search=random", "repeats=0"], "replay.repeats=0 is too small"),
         (["search=random", "method=scrub"], "unknown method 'scrub' in replay"),
-        (["search=asha", "method=sap"], "of which the grid of SAP (alpha16) does not list two"),
+        (["search=successive_halving", "method=sap"], "of which the grid of SAP (alpha16) does not list two"),
         (["search=random", "seeds=[1]"], "unknown word 'seeds' in replay"),
         (["search=random", "out=r.txt"], "must end in .csv or .json"),
     ],

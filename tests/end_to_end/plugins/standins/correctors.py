@@ -20,6 +20,7 @@ from sap_core.api import Need, Passes, Run, Sizes, Task
 class GoesWrong:
     """Shrinks all weights a little; `how` says what happens instead. Every setting is a job of its own."""
 
+    name: ClassVar[str] = "goes_wrong"
     version: ClassVar[int] = 1
 
     how: Literal["well", "raises", "nan", "memory", "exits", "hangs"] = "well"
@@ -68,6 +69,7 @@ def _say_where(who: str) -> None:
 class Hungry:
     """Runs out of memory the first so many `times`: its share of a card is too small until then."""
 
+    name: ClassVar[str] = "hungry"
     version: ClassVar[int] = 1
 
     times: int = 0

@@ -28,6 +28,7 @@ def patterns(count: int, seed: int) -> tuple[Tensor, Tensor]:
 class Patterns:
     """Four classes of noisy 8 x 8 patterns."""
 
+    name: ClassVar[str] = "patterns"
     version: ClassVar[int] = 1
     kind: ClassVar[str] = "classification"
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
@@ -55,6 +56,7 @@ class Patterns:
 class Numbers:
     """A regression: one number from six, nearly linear."""
 
+    name: ClassVar[str] = "numbers"
     version: ClassVar[int] = 1
     kind: ClassVar[str] = "regression"
     shape: ClassVar[tuple[int, ...]] = (6,)

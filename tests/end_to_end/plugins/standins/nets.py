@@ -11,6 +11,7 @@ from torch import Tensor, nn
 class TinyNet(nn.Module):
     """One convolution with batch norm, one linear layer."""
 
+    name: ClassVar[str] = "tiny_net"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:
@@ -27,6 +28,7 @@ class TinyNet(nn.Module):
 class TwoLayers(nn.Module):
     """For inputs that are vectors."""
 
+    name: ClassVar[str] = "two_layers"
     version: ClassVar[int] = 1
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from sap_core.seeding import Stream
 class Next:
     """Exactly int(rate * N) labels become the next class."""
 
+    name: ClassVar[str] = "next"
     version: ClassVar[int] = 1
 
     rate: float = 0.25

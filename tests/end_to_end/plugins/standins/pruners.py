@@ -12,6 +12,7 @@ from sap_core.api import Fitted, Run, Selection, Task
 class ByMemory:
     """Keeps the samples with the lowest remembered loss."""
 
+    name: ClassVar[str] = "by_memory"
     version: ClassVar[int] = 1
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:

@@ -25,6 +25,7 @@ RATE, BATCH = 0.05, 24
 class TwoNetworks:
     """Each network learns from the half of a batch that the other one finds easier."""
 
+    name: ClassVar[str] = "two_networks"
     version: ClassVar[int] = 1
 
     epochs: int = 3
@@ -53,6 +54,7 @@ class TwoNetworks:
 class Remembering:
     """Keeps a running mean of every sample's loss."""
 
+    name: ClassVar[str] = "remembering"
     version: ClassVar[int] = 1
 
     epochs: int = 3
@@ -81,6 +83,7 @@ class Remembering:
 class Slow:
     """Rests before every batch, so that a test can stop it in the middle of an epoch; tells where it is through a file."""
 
+    name: ClassVar[str] = "slow"
     version: ClassVar[int] = 1
 
     epochs: int = 4
@@ -119,6 +122,7 @@ class Slow:
 class Mended:
     """Fails unless the environment says that it was mended."""
 
+    name: ClassVar[str] = "mended"
     version: ClassVar[int] = 1
 
     epochs: int = 1

@@ -1,0 +1,59 @@
+"""Keys of the random streams that split a data set, draw its noise and order its verified samples.
+
+A key is made from the declared name of the data set or noise kind, so the numbers do not change when the class moves. The shipped ones
+listed here keep the keys under which the results in this repository were drawn; another key would be another split and other wrong labels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sap_core.components import name_of, package_of
+
+_DATA_SETS = {
+    "california_housing": "CaliforniaHousing",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "clothing1m": "Clothing1M",
+    "diabetes": "Diabetes",
+    "digits": "Digits",
+    "fashion_mnist": "FashionMNIST",
+    "folder": "Folder",
+    "imagenet": "ImageNet",
+    "imagenette": "Imagenette",
+    "mini_webvision": "MiniWebVision",
+    "mnist": "MNIST",
+    "spiral": "Spiral",
+    "table": "Table",
+    "tensors": "Tensors",
+    "webvision": "WebVision",
+}
+_NOISE_KINDS = {
+    "asymmetric": "Asymmetric",
+    "classifier": "Classifier",
+    "hierarchical": "Hierarchical",
+    "human": "Human",
+    "instance": "InstanceDependent",
+    "interclass": "Interclass",
+    "linear_targets": "LinearTargets",
+    "none": "NoNoise",
+    "outliers": "Outliers",
+    "pairflip": "PairFlip",
+    "patch": "Patch",
+    "sign_flip": "SignFlip",
+    "symmetric": "Symmetric",
+}
+
+
+def stream_key(kind: Literal["dataset", "noise"], target: str) -> str:
+    """The key of the data set or noise kind at the dotted path `target`.
+
+    Raises:
+        ImportError, AttributeError: the path leads nowhere.
+    """
+    name, package = name_of(target), package_of(target)
+    if package is None and kind == "dataset" and name in _DATA_SETS:
+        return ".".join(("sap_core", "data", name, _DATA_SETS[name]))
+    if package is None and kind == "noise" and name in _NOISE_KINDS:
+        return ".".join(("sap_core", "data", "noise", _NOISE_KINDS[name]))
+    return ".".join((package or kind, name))

@@ -1,0 +1,71 @@
+"""Checks what a `_target_` of the configuration leads to: an allowed package, a class, its `name` and `version`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from sap_core.components import PACKAGES, declared_name
+from sap_core.construct import locate
+from sap_core.errors import UserError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | None = None) -> type:
+    """The class that a `_target_` names, inside our packages or declared plug-ins.
+
+    A network of a plug-in may be any class, or a function that builds one, which declares nothing: its identity is then its `__name__`
+    and version 1.
+
+    Raises:
+        UserError: the path is not allowed or leads nowhere, or the class lacks a `version` or a `name` of its own.
+    """
+    allowed = (*PACKAGES, *plugins)
+    if target is None:
+        raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
+    if not isinstance(target, str) or target.split(".")[0] not in allowed:
+        raise UserError(
+            f"{where}._target_={target!r} is outside the packages that may be named ({', '.join(allowed)}); "
+            f"add its package with plugins=[...]"
+        )
+    try:
+        found = locate(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
+    if offers is nn.Module and target.split(".")[0] in plugins and callable(found):
+        return found
+    if not isinstance(found, type) or not isinstance(getattr(found, "version", None), int):
+        raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
+    _check_name(found, target, where)
+    return found
+
+
+def _check_name(cls: type, target: str, where: str) -> None:
+    """Refuses a class without a `name` in its own body."""
+    name, line = declared_name(cls), f'name: ClassVar[str] = "{_snake_case(cls.__name__)}"'
+    if dataclasses.is_dataclass(cls) and "name" in {item.name for item in dataclasses.fields(cls)}:
+        raise UserError(
+            f"{where}._target_={target} has a field `name`, but `name` is what ids call the class; rename the field, and declare {line}"
+        )
+    parent = next((base for base in cls.__mro__[1:] if declared_name(base)), None)
+    if name is None and parent is not None:
+        raise UserError(
+            f"{where}._target_={target} inherits the name '{declared_name(parent)}' of {parent.__module__}.{parent.__qualname__}, so ids "
+            f"could not tell the two apart; declare one in the body of {cls.__name__}: {line}"
+        )
+    if name is None:
+        raise UserError(
+            f"{where}._target_={target} declares no name, which is part of every id beside `version`; add to the body of "
+            f"{cls.__name__}: {line}"
+        )
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{where}._target_={target} declares the name {name!r}; use letters, digits and _.- only, as in {line}")
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
