@@ -1,7 +1,7 @@
 """The interfaces between methods and the platform: what a method sees, and what it must offer.
 
 Nothing here computes. A method is a frozen dataclass whose fields are its hyperparameters; it inherits from nothing and registers
-nowhere: a `_target_` in YAML names it, and the protocols below say what it must look like.
+nowhere: a `_target_` in YAML names it, and the protocols below say what it must look like. Optional protocols are in `sap_core.roles`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,40 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, device, nn
+
+from sap_core.roles import (
+    BASELINE_TRAINER as BASELINE_TRAINER,
+)
+from sap_core.roles import (
+    FORGET_COUNT as FORGET_COUNT,
+)
+from sap_core.roles import (
+    RETAIN_COUNT as RETAIN_COUNT,
+)
+from sap_core.roles import (
+    TRUSTED_COUNT as TRUSTED_COUNT,
+)
+from sap_core.roles import (
+    ForecastsUpperBound as ForecastsUpperBound,
+)
+from sap_core.roles import (
+    ReadsWeights as ReadsWeights,
+)
+from sap_core.roles import (
+    RecordsForgetting as RecordsForgetting,
+)
+from sap_core.roles import (
+    RefusesTasks as RefusesTasks,
+)
+from sap_core.roles import (
+    RefusesTrainers as RefusesTrainers,
+)
+from sap_core.roles import (
+    SelectsSamples as SelectsSamples,
+)
+from sap_core.roles import (
+    Versioned as Versioned,
+)
 
 if TYPE_CHECKING:
     from sap_core.cost import CostMeter

@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
+from sap_core.api import ReadsWeights, Versioned
 from sap_core.construct import construct, flat_parts, is_entry, locate
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
@@ -46,7 +47,7 @@ class Declared:
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
         """Target, version and the settings that differ from their declared defaults; fields named in `outside` never count.
 
-        A field that names a file (the class lists them in `files`) counts by what the file holds, wherever it lies.
+        A field that names a file (the class lists them in `file_fields`) counts by what the file holds, wherever it lies.
         """
         return _identity(self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.defaults, self.where)
 
@@ -110,7 +111,7 @@ def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | Non
         raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
     if offers is nn.Module and target.split(".")[0] in plugins and callable(found):
         return found
-    if not isinstance(found, type) or not isinstance(getattr(found, "version", None), int):
+    if not isinstance(found, type) or not (isinstance(found, Versioned) and isinstance(found.version, int)):
         raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
     return found
 
@@ -186,7 +187,7 @@ def _words(option: Any) -> str:
 
 def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     cls: Any = locate(target)
-    files = getattr(cls, "files", ())
+    files = cls.file_fields if isinstance(cls, ReadsWeights) else ()
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
     counted = {
         key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(value) for key, value in changed.items()
@@ -196,8 +197,7 @@ def _identity(target: str, settings: Mapping[str, Any], defaults: Mapping[str, A
 
 def _version(cls: Any) -> int:
     """What a class says of itself; 1 for a network of the user's own that says nothing."""
-    version = getattr(cls, "version", 1)
-    return version if isinstance(version, int) else 1
+    return cls.version if isinstance(cls, Versioned) and isinstance(cls.version, int) else 1
 
 
 def _identity_of(value: Any) -> Any:

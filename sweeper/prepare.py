@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from sap_core.api import ReadsWeights
 from sap_core.construct import build_network
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
-from sap_core.data.source import DataNoise, DataSet, NoiseKind
+from sap_core.data.source import DataNoise, DataSet, ListsFiles, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.files import save_json
 from sap_core.identity import content_id
@@ -183,12 +184,9 @@ def _without_download(dataset: Any, fetches: bool) -> Any:
     return replace(dataset, download=False) if fetches else dataset
 
 
-def _files_of(dataset: Any, data: Path) -> list[Path]:
+def _files_of(dataset: DataSet, data: Path) -> list[Path]:
     """The files and folders that a data set says it reads; [] where it says nothing (small sets, which are read every time)."""
-    published = getattr(getattr(dataset, "published", None), "published", None)
-    named = [getattr(published, "folder", None), *(getattr(dataset, key, None) for key in ("folder", "file", "verified"))]
-    table = getattr(dataset, "table", None)
-    return [data / name for name in [*named, str(Path(table).parent) if isinstance(table, str) else None] if isinstance(name, str) and name]
+    return [data / name for name in dataset.files_read()] if isinstance(dataset, ListsFiles) else []
 
 
 def state_of(files: Sequence[Path]) -> str:
@@ -222,7 +220,8 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
         for group in ("model", "trainer", "_warm"):
             entry = cell.get(group) or {}
             where = "trainer" if group == "_warm" else group
-            names = getattr(class_of(entry.get("_target_"), where, composed.config.plugins), "files", ()) if entry else ()
+            cls = class_of(entry.get("_target_"), where, composed.config.plugins) if entry else None
+            names: tuple[str, ...] = cls.file_fields if isinstance(cls, ReadsWeights) else ()
             for key in names:
                 path = entry.get(key)
                 told = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})

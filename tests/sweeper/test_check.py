@@ -217,7 +217,9 @@ def test_settings_are_scaled_to_the_toys():
     assert scaled == {"epochs": 4, "warmup_epochs": 1, "batch_size": 16, "rate": 0.1, "nesterov": True}
     assert small_recipe({"epochs": 100}, kept=["epochs"]) == {"epochs": 100}
     space = {"a": {"grid": [1.0, 2.0]}, "depth": {"randint": [3, 9]}}
-    rows = small_settings({"num_retain": None, "num_forget": 500, "retain_batch": 64}, space)
+    rows = small_settings(
+        {"num_retain": None, "num_forget": 500, "retain_batch": 64}, space, {"num_retain": "retain", "num_forget": "forget"}
+    )
     assert [(row["a"], row["depth"]) for row in rows] == [(1.0, 3), (1.0, 8), (2.0, 3), (2.0, 8)]
     assert all((row["num_retain"], row["num_forget"], row["retain_batch"]) == (24, 10, 8) for row in rows)
 
