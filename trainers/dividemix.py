@@ -62,7 +62,6 @@ class DivideMix:
 
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
-    forecast_is_bound: ClassVar[bool] = True
 
     warmup_epochs: int = 10
     alpha: float = 4.0
