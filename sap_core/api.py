@@ -13,39 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtim
 
 from torch import Tensor, device, nn
 
+# isort: off
 from sap_core.roles import (
-    BASELINE_TRAINER as BASELINE_TRAINER,
-)
-from sap_core.roles import (
-    FORGET_COUNT as FORGET_COUNT,
-)
-from sap_core.roles import (
-    RETAIN_COUNT as RETAIN_COUNT,
-)
-from sap_core.roles import (
-    TRUSTED_COUNT as TRUSTED_COUNT,
-)
-from sap_core.roles import (
-    ForecastsUpperBound as ForecastsUpperBound,
-)
-from sap_core.roles import (
-    ReadsWeights as ReadsWeights,
-)
-from sap_core.roles import (
-    RecordsForgetting as RecordsForgetting,
-)
-from sap_core.roles import (
-    RefusesTasks as RefusesTasks,
-)
-from sap_core.roles import (
-    RefusesTrainers as RefusesTrainers,
-)
-from sap_core.roles import (
-    SelectsSamples as SelectsSamples,
-)
-from sap_core.roles import (
-    Versioned as Versioned,
-)
+    BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, TRUSTED_COUNT, ForecastsUpperBound, ReadsWeights, RecordsForgetting, RefusesTasks,
+    RefusesTrainers, SelectsSamples, Versioned,
+)  # fmt: skip
+# isort: on
+
+__all__ = [
+    "BASELINE_TRAINER", "FORGET_COUNT", "RETAIN_COUNT", "TRUSTED_COUNT", "Amount", "Batch", "Corrector", "Fitted",
+    "ForecastsUpperBound", "Kind", "Need", "Passes", "Pruner", "ReadsWeights", "RecordsForgetting", "RefusesTasks",
+    "RefusesTrainers", "Run", "Samples", "Selection", "SelectsSamples", "Sizes", "State", "Stopped", "Task", "Trainer",
+    "UndeclaredNeed", "Versioned", "View",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from sap_core.cost import CostMeter

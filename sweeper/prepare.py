@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sap_core.api import ReadsWeights
 from sap_core.construct import build_network
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
-from sap_core.data.source import DataNoise, DataSet, ListsFiles, NoiseKind
+from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.files import save_json
 from sap_core.identity import content_id
@@ -157,16 +157,18 @@ def _data_set(dataset: Declared, data: Path, note: Path, download: bool, writes:
     name, files = f"data set {dataset.name}", _files_of(dataset.instance, data)
     if not writes and files and _noted(note) == state_of(files):
         return Thing(name, "ok", "unchanged since it was verified")
-    fetches = "download" in {item.name for item in fields(dataset.instance)}
-    allowed = writes and fetches and (download or dataset.instance.download)
+    own = offline = dataset.instance
+    online = None
+    if isinstance(own, Downloads):
+        offline = own.downloading(False)
+        online = own.downloading(True) if writes and (download or own.download) else None
     try:
         try:
-            found = _without_download(dataset.instance, fetches).inspect(data)
-            made = False
+            found, made = offline.inspect(data), False
         except UserError:
-            if not allowed:
+            if online is None:
                 raise
-            found, made = replace(dataset.instance, download=True).inspect(data), True
+            found, made = online.inspect(data), True
     except UserError as error:
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
         cure = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
@@ -178,10 +180,6 @@ def _data_set(dataset: Declared, data: Path, note: Path, download: bool, writes:
         "its checksums are the published ones" if found.verified else f"read; not compared with published checksums ({found.digest[:12]})"
     )
     return Thing(name, "made" if made else "ok", says)
-
-
-def _without_download(dataset: Any, fetches: bool) -> Any:
-    return replace(dataset, download=False) if fetches else dataset
 
 
 def _files_of(dataset: DataSet, data: Path) -> list[Path]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from sap_core.api import Kind
 from sap_core.data.cifar_files import CifarSet
@@ -56,6 +56,9 @@ class PublishedSet:
 
     def files_read(self) -> tuple[str, ...]:
         return (self.published.published.folder,)
+
+    def downloading(self, allowed: bool) -> Self:
+        return replace(self, download=allowed)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`."""

@@ -50,7 +50,7 @@ class DataSet(Protocol):
     """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
 
     A published set knows it as class variables; a set of the user's own is told it by its fields. Optional protocols: `ReadsAudit`,
-    `ProvidesTrueLabels`, `DeclaresValidationLabels`, `UsesSubset`, `ListsFiles`.
+    `ProvidesTrueLabels`, `DeclaresValidationLabels`, `UsesSubset`, `Downloads`, `ListsFiles`.
     """
 
     version: ClassVar[int]
@@ -128,6 +128,17 @@ class UsesSubset(Protocol):
 
     @property
     def images_used(self) -> int | None: ...  # training and validation samples together, and at most as many test samples; None: all
+
+
+@runtime_checkable
+class Downloads(Protocol):
+    """A data set with the option to download its files. `sap-sweep prepare` inspects it without a network first."""
+
+    @property
+    def download(self) -> bool: ...
+
+    def downloading(self, allowed: bool) -> DataSet:
+        """The same data set with the option set to `allowed`."""
 
 
 @runtime_checkable
