@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from analysis.commands import COMMANDS, DEFAULT, STORELESS, command
+from analysis.commands import COMMANDS, DEFAULT, STORELESS, ReadsColumns, command
 from analysis.load import load
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command itself says). 2: a mistake of the user's, told in one line.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):  # not where a test or a notebook has put another stream
             stream.reconfigure(errors="replace")  # a screen that knows no such letter as ± shows a question mark
     try:
         check_origins()
@@ -51,7 +52,7 @@ def _run(words: list[str]) -> int:
     options = parser.parse_args(rest)
     if not stores and name not in STORELESS:
         raise UserError(f"sap-report {name} needs a store before it: the results folder of a sweep, as in sap-report results/demo {name}")
-    results = load(stores, getattr(chosen, "COLUMNS", None)) if stores else None
+    results = load(stores, chosen.COLUMNS if isinstance(chosen, ReadsColumns) else None) if stores else None
     said = chosen.run(results, options)  # type: ignore[arg-type]  # those of STORELESS expect None
     text, code = said if isinstance(said, tuple) else (said, 0)
     print(text)

@@ -11,7 +11,7 @@ Deviations: `labels` = "runner_up" is ours (see `relabelling`); unaugmented imag
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar, get_args
 
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from baselines import samples as chosen
 from baselines.relabelling import Labels
 from baselines.samples import Joined, Relabelled, Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Sizes, Task, View
 from sap_core.errors import at_least, unknown
 from sap_core.seeding import stream
 from trainers.loop import Moment
@@ -39,8 +39,8 @@ class Amnesiac:
     epochs: int = 3
     batch_size: int = 128
     labels: Labels = "random"
-    num_retain: int = 5000
-    num_forget: Amount = 1000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
+    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
@@ -52,6 +52,9 @@ class Amnesiac:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

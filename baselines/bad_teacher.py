@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -30,7 +30,7 @@ from baselines import samples as chosen
 from baselines.samples import Joined, Source
 from baselines.teachers import Teacher, live, remembered
 from baselines.trajectory import Trajectory
-from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import UserError, at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
@@ -48,8 +48,8 @@ class BadTeacher:
     epochs: int = 1
     batch_size: int = 256
     temperature: float = 1.0
-    num_retain: int = 5000
-    num_forget: Amount = 1000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
+    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
@@ -61,6 +61,9 @@ class BadTeacher:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

@@ -11,7 +11,7 @@ counts as a layer (see `layers`); unaugmented images by default.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar
 
 from torch import nn
@@ -21,7 +21,7 @@ from baselines.finetune import along
 from baselines.layers import all_but_last
 from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Amount, Kind, Need, Passes, Run, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Kind, Need, Passes, Run, Sizes, Task
 from sap_core.errors import at_least
 
 
@@ -38,10 +38,10 @@ class CFk:
     batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
-    num_retain: int = 5000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
+    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
         chosen.check_counts("cf_k", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -49,6 +49,9 @@ class CFk:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError where the network has fewer than k layers."""

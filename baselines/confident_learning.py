@@ -9,7 +9,7 @@ other), and takes that many for wrong. The paper asks for out-of-sample predicti
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import ClassVar, Literal, get_args
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from baselines import cleaning
 from baselines.cleaning import Predictions, Then
 from baselines.samples import check_classes
-from sap_core.api import Kind, Need, Passes, Run, Sizes, Task, Trainer
+from sap_core.api import BASELINE_TRAINER, Kind, Need, Passes, Run, Sizes, Task, Trainer
 from sap_core.errors import UserError, unknown
 
 FilterBy = Literal["prune_by_class", "prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given"]
@@ -52,7 +52,7 @@ class ConfidentLearning:
     version: ClassVar[int] = 1
     forecast_is_bound: ClassVar[bool] = True  # nobody knows beforehand how many samples are kept
 
-    recipe: Trainer  # the trainer of the baseline, filled in by the planner
+    recipe: Trainer = field(metadata=BASELINE_TRAINER)
     filter_by: FilterBy = "prune_by_noise_rate"
     predictions: Predictions = "out_of_sample"
     folds: int = 5
@@ -71,6 +71,9 @@ class ConfidentLearning:
 
     def needs(self) -> frozenset[Need]:
         return frozenset()
+
+    def selects_samples(self) -> bool:
+        return True
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression, and where cleanlab is missing."""

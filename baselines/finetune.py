@@ -7,7 +7,7 @@ Source: the "Finetune" rows of the paper's tables (catastrophic forgetting with 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from baselines import samples as chosen
 from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Amount, Batch, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers.loop import Moment
@@ -64,10 +64,10 @@ class Finetune:
     batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
-    num_retain: int = 5000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
+    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
         chosen.check_counts("finetune", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -75,6 +75,9 @@ class Finetune:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""

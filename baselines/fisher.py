@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from baselines import samples as chosen
 from baselines.layers import layers
 from baselines.samples import Source
-from sap_core.api import Amount, Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Kind, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
@@ -82,9 +82,9 @@ class Fisher:
     version: ClassVar[int] = 1
 
     noise: float = 1.0e-6
-    num_retain: int = 1000
+    num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
     source: Source = "oracle"
-    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
+    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
         chosen.check_counts("fisher", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -92,6 +92,9 @@ class Fisher:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

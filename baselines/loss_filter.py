@@ -7,7 +7,7 @@ follows the filtering, and whose predictions they are, is in `cleaning`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from baselines import cleaning
 from baselines.cleaning import Predictions, Then
-from sap_core.api import Need, Passes, Run, Sizes, Task, Trainer
+from sap_core.api import BASELINE_TRAINER, Need, Passes, Run, Sizes, Task, Trainer
 from sap_core.errors import UserError
 
 
@@ -26,7 +26,7 @@ class LossFilter:
     name: ClassVar[str] = "loss_filter"
     version: ClassVar[int] = 1
 
-    recipe: Trainer  # the trainer of the baseline, filled in by the planner
+    recipe: Trainer = field(metadata=BASELINE_TRAINER)
     drop: float = 0.25
     predictions: Predictions = "in_sample"
     folds: int = 5  # of out-of-sample predictions
@@ -45,6 +45,9 @@ class LossFilter:
 
     def needs(self) -> frozenset[Need]:
         return frozenset()
+
+    def selects_samples(self) -> bool:
+        return True
 
     def family(self) -> Hashable:
         return cleaning.family("loss_filter", self, self.drop)

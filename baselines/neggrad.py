@@ -13,7 +13,7 @@ Deviations: a constant rate; orders come from streams keyed by epoch; unaugmente
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import cycle, islice
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from baselines import samples as chosen
 from baselines.samples import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Amount, Batch, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Need, Passes, Run, Sizes, Task, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
@@ -44,8 +44,8 @@ class NegGrad:
     retain_batch: int = 64
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
-    num_retain: int = 1000
-    num_forget: Amount = 200
+    num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
+    num_forget: Amount = field(default=200, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
@@ -57,6 +57,9 @@ class NegGrad:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than its set is the set."""

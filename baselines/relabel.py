@@ -9,7 +9,7 @@ the given one, nothing changes, so that in-sample predictions of a network that 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 from baselines import cleaning
 from baselines.cleaning import Predictions, Then
 from baselines.samples import Relabelled, check_classes
-from sap_core.api import Kind, Need, Passes, Run, Sizes, Task, Trainer
+from sap_core.api import BASELINE_TRAINER, Kind, Need, Passes, Run, Sizes, Task, Trainer
 from sap_core.errors import UserError
 
 
@@ -29,7 +29,7 @@ class Relabel:
     name: ClassVar[str] = "relabel"
     version: ClassVar[int] = 1
 
-    recipe: Trainer  # the trainer of the baseline, filled in by the planner
+    recipe: Trainer = field(metadata=BASELINE_TRAINER)
     change: float = 0.25
     predictions: Predictions = "out_of_sample"
     folds: int = 5
@@ -48,6 +48,9 @@ class Relabel:
 
     def needs(self) -> frozenset[Need]:
         return frozenset()
+
+    def selects_samples(self) -> bool:
+        return True
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

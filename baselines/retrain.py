@@ -7,14 +7,14 @@ labels; the tables' Retrain is a training on the correctly labelled part, and so
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import nn
 
 from baselines import samples as chosen
 from baselines.samples import Source
-from sap_core.api import Amount, Need, Passes, Run, Sizes, Task, Trainer
+from sap_core.api import BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, Amount, Need, Passes, Run, Sizes, Task, Trainer
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,19 @@ class Retrain:
     name: ClassVar[str] = "retrain"
     version: ClassVar[int] = 1
 
-    recipe: Trainer  # the trainer of the baseline, filled in by the planner
-    num_retain: int | None = None  # None: all there are
+    recipe: Trainer = field(metadata=BASELINE_TRAINER)
+    num_retain: int | None = field(default=None, metadata=RETAIN_COUNT)  # None: all there are
     source: Source = "oracle"
-    num_forget: Amount = None  # source=identified: how many wrong samples are known and left out
+    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
         chosen.check_counts("retrain", self.source, self.num_retain, self.num_forget, forgets=False)
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def family(self) -> Hashable:
         return self.computation()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar, get_args
 
 import torch
@@ -31,7 +31,7 @@ from baselines import samples as chosen
 from baselines.relabelling import Labels
 from baselines.samples import Relabelled, Source
 from baselines.trajectory import Trajectory
-from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.seeding import stream
 from trainers.loop import Moment
@@ -73,8 +73,8 @@ class SalUn:
     retain_batch: int = 256
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
-    num_retain: int = 5000
-    num_forget: Amount = 1000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
+    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
@@ -88,6 +88,9 @@ class SalUn:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

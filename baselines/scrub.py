@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ from baselines.rewinding import Rewinding
 from baselines.samples import Source
 from baselines.teachers import Teacher, divergence, live, remembered
 from baselines.trajectory import Loss, Trajectory
-from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers import optim
@@ -88,8 +88,8 @@ class SCRUB:
     weight_decay: float = 5.0e-4
     decay_epochs: tuple[int, ...] = (3, 5, 9)
     decay_rate: float = 0.1
-    num_retain: int = 1000
-    num_forget: Amount = 200
+    num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
+    num_forget: Amount = field(default=200, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
     rewind: bool = False  # SCRUB+R
@@ -102,6 +102,9 @@ class SCRUB:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, Literal
 
@@ -34,7 +34,7 @@ from baselines import samples as chosen
 from baselines.samples import Joined, Source
 from baselines.teachers import Teacher, divergence, live, remembered
 from baselines.trajectory import Trajectory
-from sap_core.api import Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
@@ -67,8 +67,8 @@ class SCRUBSteps:
     batch_size: int = 512
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
-    num_retain: int = 5000
-    num_forget: int = 1000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
+    num_forget: int = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
@@ -81,6 +81,9 @@ class SCRUBSteps:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def refuse(self, kind: Kind, network: nn.Module) -> None:
         """Raises UserError on a regression."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from baselines import samples as chosen
 from baselines.samples import Source
-from sap_core.api import Amount, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.data.samples import cut
 from sap_core.errors import at_least, unknown
 from trainers.losses import Loss, loss_for
@@ -85,8 +85,8 @@ class SSD:
 
     selection: float = 10.0
     dampening: float = 0.1  # a multiple of `selection`
-    num_retain: int = 5000
-    num_forget: Amount = 1000
+    num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
+    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
     batch_size: int = 128
     against: Against = "all"  # what forget samples are compared with
     source: Source = "oracle"
@@ -99,6 +99,9 @@ class SSD:
 
     def needs(self) -> frozenset[Need]:
         return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+
+    def selects_samples(self) -> bool:
+        return self.source == "scored"
 
     def family(self) -> Hashable:
         """All that the importances depend on."""

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
 from sap_core.trusted import fit_error, lowest_first
@@ -67,7 +67,7 @@ class RefitHead:
     version: ClassVar[int] = 1
 
     ridge: float = 1.0e-2
-    num_trusted: int = 200
+    num_trusted: int = field(default=200, metadata=TRUSTED_COUNT)
     batch_size: int = 256
 
     def __post_init__(self) -> None:
@@ -76,6 +76,9 @@ class RefitHead:
 
     def needs(self) -> frozenset[Need]:
         return frozenset()  # given labels only
+
+    def selects_samples(self) -> bool:
+        return True
 
     def family(self) -> Hashable:
         return self.num_trusted, self.batch_size

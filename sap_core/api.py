@@ -1,7 +1,7 @@
 """The interfaces between methods and the platform: what a method sees, and what it must offer.
 
 Nothing here computes. A method is a frozen dataclass whose fields are its hyperparameters; it inherits from nothing and registers
-nowhere: a `_target_` in YAML names it, and the protocols below say what it must look like.
+nowhere: a `_target_` in YAML names it, and the protocols below say what it must look like. Optional protocols are in `sap_core.roles`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,20 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, device, nn
+
+# isort: off
+from sap_core.roles import (
+    BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, TRUSTED_COUNT, ForecastsUpperBound, ReadsWeights, RecordsForgetting, RefusesTasks,
+    RefusesTrainers, SelectsSamples, Versioned,
+)  # fmt: skip
+# isort: on
+
+__all__ = [
+    "BASELINE_TRAINER", "FORGET_COUNT", "RETAIN_COUNT", "TRUSTED_COUNT", "Amount", "Batch", "Corrector", "Fitted",
+    "ForecastsUpperBound", "Kind", "Need", "Passes", "Pruner", "ReadsWeights", "RecordsForgetting", "RefusesTasks",
+    "RefusesTrainers", "Run", "Samples", "Selection", "SelectsSamples", "Sizes", "State", "Stopped", "Task", "Trainer",
+    "UndeclaredNeed", "Versioned", "View",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from sap_core.cost import CostMeter

@@ -48,6 +48,11 @@ def flat_parts(cls: type) -> dict[str, Any]:
     return {item.name: item.default for item in fields(cls) if item.metadata.get("flat")} if is_dataclass(cls) else {}
 
 
+def with_flat_parts(instance: Any) -> list[Any]:
+    """The object, then the dataclasses that it contains and whose fields are written beside its own (the recipe of a trainer)."""
+    return [instance, *(getattr(instance, name) for name in flat_parts(type(instance)))]
+
+
 def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:
     """The network that an entry describes; one that was not written for this platform may do without being told either."""
     told = {"num_outputs": num_outputs, "input_shape": input_shape}

@@ -18,14 +18,14 @@ by input curvature, with its variants; see `trusted`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sap_core import gram, project, spectrum, trusted
-from sap_core.api import Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import TRUSTED_COUNT, Kind, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError, unknown
 from sap_core.seeding import stream
 
@@ -54,7 +54,7 @@ class SAP:
     version: ClassVar[int] = 1
 
     alpha: float = 30000.0
-    num_trusted: int = 1000
+    num_trusted: int = field(default=1000, metadata=TRUSTED_COUNT)
     trusted: Strategy = "loss"
     class_balanced: bool = False
     batch_size: int = 256
@@ -78,6 +78,9 @@ class SAP:
     def needs(self) -> frozenset[Need]:
         told = {"expert": Need.RETAIN, "curvature_true_labels": Need.TRUE_LABELS}
         return frozenset({told[self.trusted]} if self.trusted in told else ())
+
+    def selects_samples(self) -> bool:
+        return True
 
     def family(self) -> Hashable:
         told_all = self.trusted == "expert" and self.class_balanced  # all that is verified

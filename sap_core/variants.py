@@ -27,14 +27,14 @@ Shapes: K groups, D inputs per group (on the output side: outputs), Q directions
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sap_core import gram, outputs, project, spectrum
-from sap_core.api import Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import FORGET_COUNT, TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.handlers import sites
 from sap_core.sap import SAP, Strategy
@@ -70,7 +70,7 @@ class SAPVariant:
     version: ClassVar[int] = 1
 
     alpha: float = 30000.0
-    num_trusted: int = 1000
+    num_trusted: int = field(default=1000, metadata=TRUSTED_COUNT)
     trusted: Strategy = "loss"
     class_balanced: bool = False
     batch_size: int = 256
@@ -78,7 +78,7 @@ class SAPVariant:
     importance: Importance = "sap"
     energy: float = 0.99
     projection: Projection = "retain"
-    num_forget: int = 1000
+    num_forget: int = field(default=1000, metadata=FORGET_COUNT)
     forget: Forget = "scored"
     alpha_forget: float | None = None
     side: Side = "input"
@@ -111,6 +111,9 @@ class SAPVariant:
 
     def needs(self) -> frozenset[Need]:
         return self.base().needs() | ({Need.FORGET} if self.forgets and self.forget == "verified" else set())
+
+    def selects_samples(self) -> bool:
+        return True
 
     def family(self) -> Hashable:
         """What decides the order of trust."""

@@ -16,6 +16,7 @@ from sap_core.location import CODE
 if TYPE_CHECKING:
     from slurm.batch import Sweep
     from slurm.cluster import Cluster
+    from slurm.submit import Submission
     from sweeper.freeze import Frozen
 
 USAGE = """sap-slurm: sweeps on a Slurm cluster (docs/slurm.md)
@@ -120,10 +121,10 @@ def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
     return lines
 
 
-def _queued(submitted: Sequence[object]) -> list[str]:
+def _queued(submitted: Sequence[Submission]) -> list[str]:
     from slurm.queue import queue
 
-    return [entry.job for entry in queue(str(getattr(one, "job", "")) for one in submitted) if entry.waits or entry.runs]
+    return [entry.job for entry in queue(one.job for one in submitted) if entry.waits or entry.runs]
 
 
 def _status(words: Sequence[str]) -> int:

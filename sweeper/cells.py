@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import nn
 
 from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
 from sap_core.data.corruption import check_noise, expected_rate
-from sap_core.data.source import DataSet, NoiseKind, can_verify
+from sap_core.data.source import DataSet, NoiseKind, can_verify, images_used
 from sap_core.data.splits import sizes
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
+from sap_core.roles import sample_counts, trainer_fields
 from sweeper.declared import Declared, declare
 from sweeper.schema import Config, Debug, NamedSearch
 from sweeper.schema import Search as Choice
@@ -28,9 +29,6 @@ PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4
 
 WARM_UP = "warm-up"
 """The stage of rows and cells of networks that are trained for a pruner to look at."""
-
-COUNTS = ("num_trusted", "num_retain", "num_forget")
-"""Fields of methods that count training samples."""
 
 _FEWEST = 8
 """A smoke run scales numbers of samples down with its images, but not below this."""
@@ -118,7 +116,7 @@ class Cell:
     def sizes(self) -> tuple[int, int, int]:
         """(training, validation, test) samples, as `assemble` cuts them."""
         data = self.dataset.instance
-        return sizes(data.num_train, data.num_test, data.validation, self.limit or getattr(data, "images", None))
+        return sizes(data.num_train, data.num_test, data.validation, self.limit or images_used(data))
 
 
 def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
@@ -138,7 +136,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         )
     noise = declare(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
-    whole = getattr(dataset.instance, "images", None) or dataset.instance.num_train
+    whole = images_used(dataset.instance) or dataset.instance.num_train
     limit = min(debug.images, whole) if debug.name else None
     scale = limit / whole if limit else None
     searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
@@ -193,12 +191,12 @@ def _sampled(config: Config, methods: Mapping[str, Any], trainer: Declared, scal
 
 def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Config, scale: float | None) -> Ground:
     method, space, base, where = _parsed(name, methods)
-    extra = {"recipe": trainer.entry} if takes_recipe(base, where, config.plugins) else {}
+    cls = class_of(base.get("_target_"), where, config.plugins)
 
     def shrink(settings: dict[str, Any]) -> dict[str, Any]:
-        return settings if scale is None else _shrunken(settings, scale, config.debug.epochs)
+        return settings if scale is None else _shrunken(settings, sample_counts(cls), scale, config.debug.epochs)
 
-    return check_ground(method, space, base, where, config.plugins, extra, shrink)
+    return check_ground(method, space, base, where, config.plugins, dict.fromkeys(trainer_fields(cls), trainer.entry), shrink)
 
 
 def _check_needs(dataset: Declared, searches: Mapping[str, Sequence[Declared]]) -> None:
@@ -245,7 +243,8 @@ def _numbers(value: Any, count: int) -> bool:
 
 def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
     method, space, base, where = _parsed(name, methods)
-    extra = {"recipe": trainer.entry} if takes_recipe(base, where, plugins) else {}
+    cls = class_of(base.get("_target_"), where, plugins)
+    extra = dict.fromkeys(trainer_fields(cls), trainer.entry)
     if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
         raise UserError(
             f"method '{method}' trains by the cell's recipe, but trainer={trainer.name} trains nothing; leave the method out of methods"
@@ -257,7 +256,7 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
     for chosen in grid:
         merged = {**base, **chosen}
         if scale is not None:
-            merged = _shrunken(merged, scale, debug.epochs)
+            merged = _shrunken(merged, sample_counts(cls), scale, debug.epochs)
         settings.append(declare(merged, where, Corrector, plugins, extra))
     different = {canonical_json(setting.settings): setting for setting in settings}
     if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
@@ -306,14 +305,8 @@ def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return spaces, dict(given["corrector"])
 
 
-def takes_recipe(base: Mapping[str, Any], where: str, plugins: list[str]) -> bool:
-    """Does the method train by the cell's own recipe (as retraining does)?"""
-    cls = class_of(base.get("_target_"), where, plugins)
-    return is_dataclass(cls) and any(item.name == "recipe" for item in fields(cls))
-
-
-def _shrunken(settings: dict[str, Any], scale: float, epochs: int) -> dict[str, Any]:
-    """A setting for a smoke run: numbers of samples in proportion, no more epochs than training has."""
-    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in COUNTS if isinstance(settings.get(key), int)}
+def _shrunken(settings: dict[str, Any], counted: Iterable[str], scale: float, epochs: int) -> dict[str, Any]:
+    """A setting for a smoke run: numbers of samples (the fields `counted`) in proportion, no more epochs than training has."""
+    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in counted if isinstance(settings.get(key), int)}
     capped = {"epochs": min(epochs, settings["epochs"])} if isinstance(settings.get("epochs"), int) else {}
     return {**settings, **counts, **capped}

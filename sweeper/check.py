@@ -14,8 +14,8 @@ import torch
 
 from sap_core.api import Corrector, Fitted, Pruner, Task, Trainer
 from sap_core.errors import UserError, unknown
+from sap_core.roles import sample_counts, trainer_fields
 from sap_core.run import PlainRun
-from sweeper.cells import takes_recipe
 from sweeper.config import compose_all
 from sweeper.contracts import toys
 from sweeper.contracts.common import Broken, Promise
@@ -24,6 +24,7 @@ from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import families_to_try, small_recipe, small_settings
 from sweeper.contracts.trainers import TRAINER, TrainerCase
 from sweeper.declared import Declared, declare
+from sweeper.targets import class_of
 
 KINDS = ("method", "pruner", "trainer")
 """What can be checked; of several that are named the first is, with the others around it."""
@@ -94,8 +95,10 @@ def corrector_case(
 ) -> CorrectorCase:
     """Settings from all over a space, on a network that plain training fits to the given labels."""
     where = "corrector"
-    extra = {"recipe": recipe.entry} if takes_recipe(corrector, where, list(plugins)) else {}
-    settings = [declare(setting, where, Corrector, plugins, extra).instance for setting in small_settings(corrector, space)]
+    cls = class_of(corrector.get("_target_"), where, plugins)
+    extra = dict.fromkeys(trainer_fields(cls), recipe.entry)
+    small = small_settings(corrector, space, sample_counts(cls))
+    settings = [declare(setting, where, Corrector, plugins, extra).instance for setting in small]
     return CorrectorCase(families_to_try(list(dict.fromkeys(settings))), toys.noisy(task), task)  # scaling may make two settings one
 
 

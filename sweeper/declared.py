@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from sap_core.api import Corrector, Pruner, Trainer
+from sap_core.api import Corrector, Pruner, ReadsWeights, Trainer
 from sap_core.components import component_id, name_of, version_of
 from sap_core.construct import construct, flat_parts, is_entry, locate
 from sap_core.data.source import DataSet, NoiseKind
@@ -55,7 +55,7 @@ class Declared:
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
         """Kind, name, version and the settings that differ from their declared defaults; a plug-in's package, too.
 
-        Fields named in `outside` never count. A field that names a file (the class lists them in `files`) counts by the file's content.
+        Fields named in `outside` never count. A field that names a file (the class lists them in `file_fields`) counts by the file's content.
         """
         return _identity(self.kind, self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.where)
 
@@ -196,7 +196,7 @@ def shown(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(kind: str, target: str, settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     cls: Any = locate(target)
-    files, defaults = getattr(cls, "files", ()), _defaults(cls)
+    files, defaults = cls.file_fields if isinstance(cls, ReadsWeights) else (), _defaults(cls)
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
     counted = {
         key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(cls, key, value)

@@ -8,29 +8,32 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sap_core.api import Need
-from sap_core.construct import construct
+from sap_core.api import Need, RefusesTasks, RefusesTrainers
+from sap_core.construct import construct, with_flat_parts
 from sap_core.data.assemble import prepare
+from sap_core.data.source import audit_file
 from sap_core.errors import UserError
-from sweeper.cells import COUNTS, Cell
+from sap_core.roles import sample_counts
+from sweeper.cells import Cell
 from sweeper.forecast import flops_of
-from trainers.speed import Speed
+from trainers.speed import training_speed
 
 
 def check_fits(cell: Cell) -> None:
-    """Asks trainer and settings that offer `refuse(kind, network)`, a pruner that offers `refuse(trainer)`, and counts samples.
+    """Asks the components that implement `RefusesTasks` or `RefusesTrainers`, and compares numbers of samples with the training split.
 
     Raises:
         UserError: the first part that cannot work in this cell, with the reason.
     """
-    if cell.pruner is not None and hasattr(cell.pruner.instance, "refuse"):
-        cell.pruner.instance.refuse(cell.warming().trainer.instance)
+    if cell.pruner is not None and isinstance(cell.pruner.instance, RefusesTrainers):
+        cell.pruner.instance.refuse_trainer(cell.warming().trainer.instance)
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
     for search, method, setting in settings:
-        counts = {name: setting.settings[name] for name in COUNTS if setting.settings.get(name) is not None}
-        asked_of = {name: count for name, count in counts.items() if name != "num_trusted"}
+        counted = sample_counts(type(setting.instance))
+        counts = {name: setting.settings[name] for name in counted if setting.settings.get(name) is not None}
+        asked_of = {name: count for name, count in counts.items() if counted[name] != "trusted"}
         if sum(count for count in asked_of.values() if isinstance(count, int)) > train >= max(counts.values(), default=0):
             words = " and ".join(f"{name}={count}" for name, count in asked_of.items())
             raise UserError(
@@ -43,9 +46,8 @@ def check_fits(cell: Cell) -> None:
                     f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
-    trainer = cell.trainer.instance
-    parts = [trainer, getattr(trainer, "recipe", None), *(setting.instance for *_, setting in settings)]
-    asked = [part for part in parts if hasattr(part, "refuse")]
+    parts = [*with_flat_parts(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
+    asked = [part for part in parts if isinstance(part, RefusesTasks)]
     if asked:
         network = _network(cell)
         for instance in asked:
@@ -54,9 +56,8 @@ def check_fits(cell: Cell) -> None:
 
 def check_device(cell: Cell, device: str) -> None:
     """Raises UserError where training asks for arithmetic that the device does not have."""
-    trainer = cell.trainer.instance
-    speed = getattr(getattr(trainer, "recipe", trainer), "speed", None)
-    if isinstance(speed, Speed):
+    speed = training_speed(cell.trainer.instance)
+    if speed is not None:
         speed.check_device(torch.device(device))
 
 
@@ -72,7 +73,8 @@ def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
         UserError: the first setting that asks for more, with the counts.
     """
     dataset = cell.dataset.instance
-    if not getattr(dataset, "verified", "") or dataset.truth_known:
+    file = audit_file(dataset)
+    if not file or dataset.truth_known:
         return
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
@@ -80,14 +82,16 @@ def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
     for seed in seeds if telling else ():
         found = _verified(cell, seed, root)
         for search, method, setting in telling:
+            fields = {of: name for name, of in sample_counts(type(setting.instance)).items()}
             for need in sorted(setting.instance.needs() & found.keys()):
-                asked = setting.settings.get(f"num_{need}")
+                field = fields.get(need.value, f"num_{need}")
+                asked = setting.settings.get(field)
                 if found[need] < (asked if isinstance(asked, int) else 1):
-                    words = "all there are" if asked is None else f"num_{need}={asked}"
+                    words = "all there are" if asked is None else f"{field}={asked}"
                     raise UserError(
-                        f"{search} asks for {words} of verified samples ({need}), but under seed {seed} '{dataset.verified}' verifies "
+                        f"{search} asks for {words} of verified samples ({need}), but under seed {seed} '{file}' verifies "
                         f"{found[Need.RETAIN]} right and {found[Need.FORGET]} wrong labels in the training split of {cell.dataset.name}; "
-                        f"ask for at most that many (method.{method}.corrector.num_{need}=...), or look up more"
+                        f"ask for at most that many (method.{method}.corrector.{field}=...), or look up more"
                     )
 
 

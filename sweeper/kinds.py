@@ -37,6 +37,7 @@ from sweeper.work import (
     flops_of,
     precision_of,
     prepared_for,
+    used_information,
 )
 
 
@@ -146,6 +147,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
             work.columns[which] |= columns_of(cost, place.device, place.device_jobs)
             work.points += [Point(job.job_id, job.runs[which].run_id, *point) for point in points_of(cost)]
             work.columns[which] |= chosen_columns(run, which, evaluator)
+            work.columns[which] |= used_information(settings[which], run, which, prepared.dataset, served)
         drawn = [(best.which or 0, name, step, value) for name, step, value in best.points]
         work.points += [
             Point(job.job_id, job.runs[which].run_id, name, step, value) for which, name, step, value in (*run.observations, *drawn)

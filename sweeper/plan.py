@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sap_core.api import Corrector, Passes, Sizes
-from sap_core.data.source import Fingerprint, InputNoise
+from sap_core.data.source import DeclaresValidationLabels, Fingerprint, InputNoise, audit_file
 from sap_core.evaluate import PROBE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
@@ -22,7 +22,7 @@ from sweeper.schema import Config
 from sweeper.search.bound import most_passes
 from sweeper.search.planned import TrialSearch
 from sweeper.work import information_of
-from trainers.speed import Speed
+from trainers.speed import training_speed
 
 OUTSIDE = ("verify", "download")
 """Fields of data sets that change no number of a verified copy."""
@@ -98,7 +98,7 @@ class _Common:
 
     def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
         """What a method is told, and the pruning of the baseline it stands on."""
-        by_file = bool(getattr(self.cell.dataset.instance, "verified", ""))
+        by_file = bool(audit_file(self.cell.dataset.instance))
         pruned = {key: baseline.labels[key] for key in ("pruner", "keep", "warm")}
         return {"information": information_of(method, by_file), **pruned}
 
@@ -234,12 +234,13 @@ class _Common:
 
 def speed_of(trainer: object) -> dict[str, Any]:
     """The columns that say how fast a trainer's arithmetic is done, and how."""
-    speed = getattr(getattr(trainer, "recipe", trainer), "speed", None)
-    return asdict(speed) if isinstance(speed, Speed) else {"precision": "float32"}
+    speed = training_speed(trainer)
+    return asdict(speed) if speed else {"precision": "float32"}
 
 
 def _val_labels(cell: Cell) -> str:
     """Whether the given labels of the validation set are all true."""
     dataset = cell.dataset.instance
-    clean = getattr(dataset, "val_clean", dataset.truth_known) and not cell.wrong_share
+    own = dataset.validation_is_clean if isinstance(dataset, DeclaresValidationLabels) else dataset.truth_known
+    clean = own and not cell.wrong_share
     return "clean" if clean else "noisy"

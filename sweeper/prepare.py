@@ -15,17 +15,18 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sap_core.api import ReadsWeights
 from sap_core.construct import build_network
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
-from sap_core.data.source import DataNoise, DataSet, NoiseKind
+from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.files import save_json
 from sap_core.identity import content_id
@@ -157,16 +158,18 @@ def _data_set(dataset: Declared, data: Path, note: Path, download: bool, writes:
     name, files = f"data set {dataset.name}", _files_of(dataset.instance, data)
     if not writes and files and _noted(note) == state_of(files):
         return Thing(name, "ok", "unchanged since it was verified")
-    fetches = "download" in {item.name for item in fields(dataset.instance)}
-    allowed = writes and fetches and (download or dataset.instance.download)
+    own = offline = dataset.instance
+    online = None
+    if isinstance(own, Downloads):
+        offline = own.downloading(False)
+        online = own.downloading(True) if writes and (download or own.download) else None
     try:
         try:
-            found = _without_download(dataset.instance, fetches).inspect(data)
-            made = False
+            found, made = offline.inspect(data), False
         except UserError:
-            if not allowed:
+            if online is None:
                 raise
-            found, made = replace(dataset.instance, download=True).inspect(data), True
+            found, made = online.inspect(data), True
     except UserError as error:
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
         cure = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
@@ -180,16 +183,9 @@ def _data_set(dataset: Declared, data: Path, note: Path, download: bool, writes:
     return Thing(name, "made" if made else "ok", says)
 
 
-def _without_download(dataset: Any, fetches: bool) -> Any:
-    return replace(dataset, download=False) if fetches else dataset
-
-
-def _files_of(dataset: Any, data: Path) -> list[Path]:
+def _files_of(dataset: DataSet, data: Path) -> list[Path]:
     """The files and folders that a data set says it reads; [] where it says nothing (small sets, which are read every time)."""
-    published = getattr(getattr(dataset, "published", None), "published", None)
-    named = [getattr(published, "folder", None), *(getattr(dataset, key, None) for key in ("folder", "file", "verified"))]
-    table = getattr(dataset, "table", None)
-    return [data / name for name in [*named, str(Path(table).parent) if isinstance(table, str) else None] if isinstance(name, str) and name]
+    return [data / name for name in dataset.files_read()] if isinstance(dataset, ListsFiles) else []
 
 
 def state_of(files: Sequence[Path]) -> str:
@@ -224,7 +220,8 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
             entry = cell.get(group) or {}
             where = "trainer" if group == "_warm" else group
             offers = nn.Module if group == "model" else None
-            names = getattr(class_of(entry.get("_target_"), where, composed.config.plugins, offers), "files", ()) if entry else ()
+            cls = class_of(entry.get("_target_"), where, composed.config.plugins, offers) if entry else None
+            names: tuple[str, ...] = cls.file_fields if isinstance(cls, ReadsWeights) else ()
             for key in names:
                 path = entry.get(key)
                 told = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})

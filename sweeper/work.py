@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Amount, Corrector, Need, Samples, Task
+from sap_core.api import Amount, Corrector, Need, Samples, SelectsSamples, Task
 from sap_core.cost import flops_per_sample
 from sap_core.data.assemble import Prepared, prepare
+from sap_core.data.source import DataSet, audit_file
 from sap_core.errors import UserError
 from sap_core.evaluate import Evaluator
 from sap_core.records import Point
@@ -88,16 +89,22 @@ def precision_of(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
     return lambda index: evaluator.trusted(index).get("trusted_precision")
 
 
-_SCORES = ("num_trusted", "source", "predictions")
-"""Fields of methods that choose samples, or doubt labels, by how well a network fits them."""
+def information_of(setting: Corrector, by_file: bool, served: Iterable[Need] = (), selected: bool = False) -> str:
+    """The information that a setting uses beyond the given labels: the column `information`.
 
+    Args:
+        setting: declares its needs, and by `SelectsSamples` whether it selects samples by itself.
+        by_file: verified samples come from a file of the user, not from true labels.
+        served: the kinds of verified samples that the job was given; counts even where the setting does not declare them.
+        selected: the setting reported samples that it trusts or forgets; counts likewise.
 
-def information_of(setting: Corrector, by_file: bool) -> str:
-    """What a method is told beyond the given labels: verified samples (by true labels, or `by_file` of the set), scores, or nothing."""
-    needs = setting.needs()
+    Returns:
+        `oracle`, `verified_file`, `scored` or `none`.
+    """
+    needs = setting.needs() or frozenset(served)
     if needs:
         return "verified_file" if by_file and Need.TRUE_LABELS not in needs else "oracle"
-    return "scored" if any(hasattr(setting, name) for name in _SCORES) else "none"
+    return "scored" if selected or (isinstance(setting, SelectsSamples) and setting.selects_samples()) else "none"
 
 
 def counting(task: Task) -> tuple[Task, dict[Need, int]]:
@@ -113,6 +120,12 @@ def counting(task: Task) -> tuple[Task, dict[Need, int]]:
         return samples
 
     return replace(task, verified_source=serve), served
+
+
+def used_information(setting: Corrector, run: JobRun, which: int, dataset: DataSet, served: Iterable[Need]) -> Columns:
+    """The column `information` after the job has run: what setting `which` really used, whatever it declares."""
+    selected = which in run.trusted_sets or which in run.forgotten_sets
+    return {"information": information_of(setting, bool(audit_file(dataset)), served, selected)}
 
 
 def chosen_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:

@@ -63,7 +63,6 @@ class DivideMix:
     name: ClassVar[str] = "dividemix"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
-    forecast_is_bound: ClassVar[bool] = True
 
     warmup_epochs: int = 10
     alpha: float = 4.0

@@ -1,7 +1,7 @@
 """A network that was trained elsewhere: a checkpoint is loaded, nothing is trained.
 
 It stands where a trainer stands, so that everything after it (correction, rows, reports) is as for any other baseline. The rows count the
-checkpoint by what it holds (see `files` in `sweeper.declared`), not by where it lies.
+checkpoint by what it holds (see `ReadsWeights` in `sap_core.roles`), not by where it lies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Given:
 
     name: ClassVar[str] = "given"
     version: ClassVar[int] = 1
-    files: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    file_fields: ClassVar[tuple[str, ...]] = ("checkpoint",)
 
     checkpoint: str  # a state dict, whole or under one key: safetensors, or .pt/.pth as torch.save writes it
 

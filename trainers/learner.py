@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sap_core.api import Batch, Task
+from sap_core.api import Batch, RecordsForgetting, Task
+from sap_core.construct import with_flat_parts
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
 from trainers.loop import Report
@@ -108,7 +109,8 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
 
 def records_forgetting(trainer: object) -> bool:
     """Does a trainer hand out forgetting events? Those do whose recipe trains one network on unmixed samples."""
-    return bool(getattr(type(trainer), "records_forgetting", hasattr(trainer, "recipe")))
+    declared = (part.records_forgetting for part in with_flat_parts(trainer) if isinstance(part, RecordsForgetting))
+    return next(declared, False)  # the trainer's own declaration counts before that of its recipe
 
 
 def classes_only(task: Task, trainer: str) -> None:

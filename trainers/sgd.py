@@ -90,7 +90,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
-        self.speed.check("trainer")
+        self.training_speed.check("trainer")
         optim.check_schedule(self.schedule, "trainer", self.decay_epochs, self.decay_every, self.plateau_patience, self.decay_after)
         at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
         at_least("trainer", 1, stop_patience=self.stop_patience)
@@ -109,7 +109,7 @@ class SGD:
             raise UserError(f"trainer.stop_delta={self.stop_delta:g} acts with early stopping only; set trainer.stop_patience (to 5, say)")
 
     @property
-    def speed(self) -> Speed:
+    def training_speed(self) -> Speed:
         """How fast the arithmetic is done."""
         return Speed(self.precision, self.compile, self.channels_last, self.fused)
 
@@ -223,7 +223,7 @@ class SGD:
             self.rate if plateau is None else lambda epoch: plateau.rate(),
             finish,
         )
-        with self.speed.arithmetic():
+        with self.training_speed.arithmetic():
             train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
             validation.restore()
@@ -257,18 +257,18 @@ class SGD:
 
     def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
         model = task.build(which).to(task.device)
-        if self.speed.channels_last:
-            self.speed.lay_out(model, next(iter(task.train.batches(1))).inputs)
+        if self.training_speed.channels_last:
+            self.training_speed.lay_out(model, next(iter(task.train.batches(1))).inputs)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov, self.fused)
         loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
-        call = forward_of(model, self.speed, self.batch_size)
+        call = forward_of(model, self.training_speed, self.batch_size)
         return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history, call)
 
     def _check_speed(self, task: Task, single_pass: bool) -> None:
-        self.speed.check_device(task.device)
+        self.training_speed.check_device(task.device)
         if self.compile != "none" and not single_pass:
             raise UserError(
                 f"trainer.compile={self.compile} is for trainers whose step makes one pass over its mini-batch, which this one's does not; "

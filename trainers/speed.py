@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from sap_core.construct import with_flat_parts
 from sap_core.errors import UserError, unknown
 
 Precision = Literal["float32", "tf32", "bf16"]
@@ -78,6 +79,19 @@ class Speed:
             yield
         finally:
             matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@runtime_checkable
+class DeclaresSpeed(Protocol):
+    """A trainer with options of arithmetic and speed. Rows record them, and the planner checks that the device supports them."""
+
+    @property
+    def training_speed(self) -> Speed: ...
+
+
+def training_speed(trainer: object) -> Speed | None:
+    """The options of a trainer or of its recipe; None for a trainer without any, which computes in float32."""
+    return next((part.training_speed for part in with_flat_parts(trainer) if isinstance(part, DeclaresSpeed)), None)
 
 
 class Pass(nn.Module):

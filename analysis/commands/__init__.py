@@ -5,7 +5,7 @@ To add a command, write `analysis/commands/NAME.py` and one line below. The modu
     def add_arguments(parser: argparse.ArgumentParser) -> None    # its words and options, after its name on the command line
     def run(results: Results, options: argparse.Namespace) -> Said  # the text to print, or (text, exit code)
 
-It may have `COLUMNS`, the columns of rows and plan that it needs: others are not read then, which counts in stores of a million rows.
+It may define `COLUMNS` (`ReadsColumns`): other columns are not read then, which counts in stores of a million rows.
 
 A module is imported when its command runs and not before, so that `status` loads no matplotlib.
 """
@@ -13,8 +13,9 @@ A module is imported when its command runs and not before, so that `status` load
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from analysis.load import Results
 
@@ -52,6 +53,13 @@ class Command(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
     def run(self, results: Results, options: argparse.Namespace) -> Said: ...
+
+
+@runtime_checkable
+class ReadsColumns(Protocol):
+    """A command that reads some columns of rows and plan alone."""
+
+    COLUMNS: Sequence[str]
 
 
 def command(name: str) -> Command:

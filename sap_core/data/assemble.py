@@ -19,7 +19,7 @@ from sap_core.api import Task
 from sap_core.construct import build_network, construct
 from sap_core.data.corruption import Affected, Corrupted, affected_part, corrupt, painted
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
-from sap_core.data.source import DataSet, Source
+from sap_core.data.source import DataSet, Source, images_used
 from sap_core.data.splits import sizes, split
 from sap_core.data.stream_keys import stream_key
 from sap_core.data.verified import Truth, verified_source
@@ -66,7 +66,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     else:
         train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", key))
     test_index = torch.arange(len(source.test_labels))
-    counts = sizes(len(given), len(test_index), len(val_index), spec["limit"] or getattr(dataset, "images", None))
+    counts = sizes(len(given), len(test_index), len(val_index), spec["limit"] or images_used(dataset))
     train_index, val_index, test_index = (
         _drawn(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)
     )

@@ -10,9 +10,9 @@ import hashlib
 import io
 import tarfile
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class CaliforniaHousing:
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
+
+    def downloading(self, allowed: bool) -> Self:
+        return replace(self, download=allowed)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`; fetches the archive first, if it is missing and that is allowed."""

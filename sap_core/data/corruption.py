@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
-from sap_core.data.source import Classes, DataNoise, DataSet, InputNoise, Noise, NoiseKind, Source
+from sap_core.data.source import AffectsSubset, Classes, DataNoise, DataSet, ForecastsRate, InputNoise, Noise, NoiseKind, Source
 from sap_core.errors import UserError
 from sap_core.seeding import Stream, stream
 
@@ -38,9 +38,7 @@ def check_noise(noise: NoiseKind, name: str, dataset: DataSet, dataset_name: str
 
 def expected_rate(noise: NoiseKind, classes: Classes) -> float:
     """The share of wrong labels to expect: for forecasts; rows hold the measured one."""
-    in_classes: Callable[[Classes], float] | None = getattr(noise, "expected_in", None)
-    expected: float | None = in_classes(classes) if in_classes else getattr(noise, "expected", noise.rate)
-    return expected or 0.0
+    return noise.expected_rate(classes) if isinstance(noise, ForecastsRate) else noise.rate or 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +103,9 @@ class Affected:
 
 def affected_part(noise: NoiseKind, test: SampleView) -> Affected | None:
     """What is scored apart; None for noise that says nothing of a part."""
-    says: Callable[[Tensor], Tensor] | None = getattr(noise, "affected", None)
-    if says is None:
+    if not isinstance(noise, AffectsSubset):
         return None
-    mask = says(test.labels)
+    mask = noise.affected(test.labels)
     inside = torch.nonzero(mask).flatten()
     if not isinstance(noise, InputNoise):
         return Affected(inside, torch.nonzero(~mask).flatten(), None)

@@ -76,6 +76,13 @@ class Folder:
     def classes(self) -> Classes:
         return Classes(self.num_classes)
 
+    @property
+    def audit_file(self) -> str:
+        return self.verified
+
+    def files_read(self) -> tuple[str, ...]:
+        return (self.folder, self.verified) if self.verified else (self.folder,)
+
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=content` every file is read and decoded once; the digest is of names and contents."""
         return self._tree.inspect(root, self.verify, self.digest)

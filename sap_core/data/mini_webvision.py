@@ -20,7 +20,7 @@ class MiniWebVision(PublishedImages):
     folder: ClassVar[str] = "mini_webvision"
     classes: ClassVar[Classes] = Classes(50)
     truth_known: ClassVar[bool] = False
-    val_clean: ClassVar[bool] = False
+    validation_is_clean: ClassVar[bool] = False
 
     num_train: int = 65_944
     num_test: int = 2_500

@@ -35,7 +35,7 @@ class PublishedImages:
     own_validation: ClassVar[str | None] = None  # folder of the set's own validation part; `validation` then counts its images
     classes: ClassVar[Classes]
     truth_known: ClassVar[bool] = True
-    val_clean: ClassVar[bool] = True
+    validation_is_clean: ClassVar[bool] = True
 
     num_train: int
     num_test: int
@@ -66,6 +66,13 @@ class PublishedImages:
     @property
     def shape(self) -> tuple[int, ...]:
         return (3, self.size, self.size)
+
+    @property
+    def audit_file(self) -> str:
+        return self.verified
+
+    def files_read(self) -> tuple[str, ...]:
+        return (self.folder, self.verified) if self.verified else (self.folder,)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=size` names and sizes are looked at, and a damaged file is found when it is decoded."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from sap_core.api import Kind
 from sap_core.data.cifar_files import CifarSet
@@ -34,7 +34,7 @@ class PublishedSet:
     num_test: ClassVar[int] = 10_000
     classes: ClassVar[Classes]
     truth_known: ClassVar[bool] = True
-    published: ClassVar[IdxSet | CifarSet]  # not `files`, by which a class says which of its fields name files
+    published: ClassVar[IdxSet | CifarSet]
 
     verify: bool = True
     validation: float | int = 0.1
@@ -49,6 +49,16 @@ class PublishedSet:
                 f"dataset.images={self.images} counts the training and validation images that are used; allowed are {FEWEST} to "
                 f"{self.num_train}, or null for all"
             )
+
+    @property
+    def images_used(self) -> int | None:
+        return self.images
+
+    def files_read(self) -> tuple[str, ...]:
+        return (self.published.published.folder,)
+
+    def downloading(self, allowed: bool) -> Self:
+        return replace(self, download=allowed)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`."""

@@ -49,10 +49,8 @@ class Classes:
 class DataSet(Protocol):
     """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
 
-    A published set knows it as class variables; a set of the user's own is told it by its fields. Four more are optional: `verified`, a
-    file of true labels that somebody looked up (see audit.py); `val_clean`, that its own validation part has clean labels whatever the
-    others have; `true_labels`, that its files tell the true labels beside the given ones; `images`, how many of the training and validation
-    samples together are used (None: all), and at most as many test samples.
+    A published set knows it as class variables; a set of the user's own is told it by its fields. Optional protocols: `ReadsAudit`,
+    `ProvidesTrueLabels`, `DeclaresValidationLabels`, `UsesSubset`, `Downloads`, `ListsFiles`.
     """
 
     name: ClassVar[str]
@@ -92,19 +90,87 @@ class DataSet(Protocol):
         """Reads the files (once per process: the platform caches)."""
 
 
+@runtime_checkable
+class ReadsAudit(Protocol):
+    """A data set that reads verified labels from a file of the user (see audit.py).
+
+    With such a file the planner allows methods that need verified samples, checks that it verifies enough of them, and records
+    `information` as `verified_file`.
+    """
+
+    @property
+    def audit_file(self) -> str: ...  # below the data folder; "" for none
+
+
+@runtime_checkable
+class ProvidesTrueLabels(Protocol):
+    """A data set whose files may contain the true training labels beside given labels that may be wrong.
+
+    Where they do, methods may ask for verified samples, and the noise rate is measured although `truth_known` is false.
+    """
+
+    @property
+    def provides_true_labels(self) -> bool: ...
+
+
+@runtime_checkable
+class DeclaresValidationLabels(Protocol):
+    """A data set whose validation labels may be clean where its training labels are not; the column `val_labels` is taken from it.
+
+    A data set without this protocol has clean validation labels where `truth_known` is true.
+    """
+
+    validation_is_clean: ClassVar[bool]
+
+
+@runtime_checkable
+class UsesSubset(Protocol):
+    """A data set with an option to use a part of its samples. The planner computes sizes, forecasts and smoke runs from the number."""
+
+    @property
+    def images_used(self) -> int | None: ...  # training and validation samples together, and at most as many test samples; None: all
+
+
+@runtime_checkable
+class Downloads(Protocol):
+    """A data set with the option to download its files. `sap-sweep prepare` inspects it without a network first."""
+
+    @property
+    def download(self) -> bool: ...
+
+    def downloading(self, allowed: bool) -> DataSet:
+        """The same data set with the option set to `allowed`."""
+
+
+@runtime_checkable
+class ListsFiles(Protocol):
+    """A data set whose files `sap-sweep prepare` need not read again while their names, sizes and times of change stay the same."""
+
+    def files_read(self) -> tuple[str, ...]:
+        """Paths of files and folders, below the data folder."""
+
+
+def audit_file(dataset: DataSet) -> str:
+    """The user's file of verified labels, below the data folder; "" for none."""
+    return dataset.audit_file if isinstance(dataset, ReadsAudit) else ""
+
+
+def images_used(dataset: DataSet) -> int | None:
+    """How many training and validation samples are used; None for all."""
+    return dataset.images_used if isinstance(dataset, UsesSubset) else None
+
+
 def can_verify(dataset: DataSet, need: Need) -> bool:
     """Can this data set's own truth, or the user's audit of it, serve what a method asks for?"""
-    known = dataset.truth_known or getattr(dataset, "true_labels", False)
-    return bool(known or (getattr(dataset, "verified", "") and need is not Need.TRUE_LABELS))
+    known = dataset.truth_known or (isinstance(dataset, ProvidesTrueLabels) and dataset.provides_true_labels)
+    return known or (bool(audit_file(dataset)) and need is not Need.TRUE_LABELS)
 
 
 @runtime_checkable
 class NoiseKind(Protocol):
     """A frozen dataclass that corrupts labels: a `Noise`; a `DataNoise` if it looks at more; an `InputNoise` if it changes more.
 
-    Where `rate` is not the share of wrong labels to be expected, a kind may say that share as `expected`, or as `expected_in(classes)`
-    where it hangs on how many classes there are. A kind that concerns a part of the data alone may say which as `affected(labels)`, a
-    mask of samples by their true labels: rows then score that part of the test set and the rest apart.
+    Optional protocols: `ForecastsRate`, `AffectsSubset`.
     """
 
     name: ClassVar[str]
@@ -112,6 +178,22 @@ class NoiseKind(Protocol):
 
     @property
     def rate(self) -> float | None: ...  # as asked; None: it cannot be asked for
+
+
+@runtime_checkable
+class ForecastsRate(Protocol):
+    """A kind of noise whose expected share of wrong labels is not its `rate`. Plans and forecasts use it; rows hold the measured share."""
+
+    def expected_rate(self, classes: Classes) -> float:
+        """The expected share of wrong labels, in [0, 1]."""
+
+
+@runtime_checkable
+class AffectsSubset(Protocol):
+    """A kind of noise that concerns a part of the data. Rows score that part of the test set and the rest apart."""
+
+    def affected(self, labels: Tensor) -> Tensor:
+        """(N,) bool by true labels (N,): the samples that the noise concerns."""
 
 
 @runtime_checkable
@@ -149,7 +231,7 @@ class DataNoise(NoiseKind, Protocol):
 
 
 @runtime_checkable
-class InputNoise(NoiseKind, Protocol):
+class InputNoise(NoiseKind, AffectsSubset, Protocol):
     """Noise that changes inputs, too. It must say what is affected: that part of the test set is scored painted, all of it as it is."""
 
     def check(self, dataset: DataSet) -> None:
@@ -164,6 +246,3 @@ class InputNoise(NoiseKind, Protocol):
 
     def paint(self, inputs: Tensor) -> Tensor:
         """(B, ...) changed copies of inputs as the files give them; the same whatever else is in the batch."""
-
-    def affected(self, labels: Tensor) -> Tensor:
-        """(N,) bool by true labels."""

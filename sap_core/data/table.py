@@ -83,6 +83,18 @@ class Table:
     def classes(self) -> Classes:
         return Classes(self.num_classes)
 
+    @property
+    def audit_file(self) -> str:
+        return self.verified
+
+    @property
+    def provides_true_labels(self) -> bool:
+        return self.true_labels
+
+    def files_read(self) -> tuple[str, ...]:
+        folder = str(Path(self.table).parent)
+        return (self.verified, folder) if self.verified else (folder,)
+
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`; the digest is of the images, the table and the audit."""
         names, train, test = self._rows(root)

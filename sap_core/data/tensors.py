@@ -71,6 +71,9 @@ class Tensors:
     def classes(self) -> Classes:
         return Classes(self.num_classes)
 
+    def files_read(self) -> tuple[str, ...]:
+        return (self.file,)
+
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. Reads the file: the digest is of its bytes, and numbers that do not fit it are refused here."""
         self.load(root)

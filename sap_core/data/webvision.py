@@ -20,7 +20,7 @@ class WebVision(PublishedImages):
     folder: ClassVar[str] = "webvision"
     classes: ClassVar[Classes] = Classes(1000)
     truth_known: ClassVar[bool] = False
-    val_clean: ClassVar[bool] = False
+    validation_is_clean: ClassVar[bool] = False
 
     num_train: int = 2_439_574
     num_test: int = 50_000

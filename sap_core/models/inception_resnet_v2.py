@@ -32,7 +32,7 @@ class InceptionResNetV2(nn.Module):
 
     name: ClassVar[str] = "inception_resnet_v2"
     version: ClassVar[int] = 1
-    files: ClassVar[tuple[str, ...]] = ("weights",)
+    file_fields: ClassVar[tuple[str, ...]] = ("weights",)
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.0, weights: str | None = None) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ class ResNetImageNet(nn.Module):
     """
 
     version: ClassVar[int] = 1
-    files: ClassVar[tuple[str, ...]] = ("weights",)
+    file_fields: ClassVar[tuple[str, ...]] = ("weights",)
     network: ClassVar[str]
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], image_size: int | None = None, weights: str | None = None) -> None:

@@ -32,7 +32,7 @@ class ViT(nn.Module):
     """
 
     version: ClassVar[int] = 1
-    files: ClassVar[tuple[str, ...]] = ("weights",)
+    file_fields: ClassVar[tuple[str, ...]] = ("weights",)
     network: ClassVar[str]
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.0, weights: str | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sap_core.api import Corrector, Need, Task, UndeclaredNeed
+from sap_core.api import Corrector, ForecastsUpperBound, Need, SelectsSamples, Task, UndeclaredNeed
 from sap_core.cost import tuning
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
@@ -43,11 +43,17 @@ class CorrectorCase:
 
     @cached_property
     def first(self) -> list[tuple[dict[int, Weights] | None, PlainRun]]:
-        """What each family came to: position -> weights (None when the method says that it diverged), and its run."""
+        """The result of each family: position -> weights (None when the method reports that it diverged), and its run."""
         return [self.run(settings) for settings in self.families]
 
+    def forward_calls(self, setting: Corrector) -> int:
+        """How many times a setting alone calls a module with parameters, whatever it records in its meter."""
+        with toys.counted_calls() as calls:
+            self.run([setting])
+        return len(calls)
+
     def run(self, settings: Sequence[Corrector], run: PlainRun | None = None) -> tuple[dict[int, Weights] | None, PlainRun]:
-        """Runs one family, told what it declares."""
+        """Runs one family with the verified samples that it declares."""
         run = run or PlainRun(len(settings))
         needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
         found: dict[int, Weights] = {}
@@ -155,13 +161,36 @@ def _declares_its_needs(case: CorrectorCase) -> None:
             raise Broken(f"{named(settings[0])} declares {', '.join(sorted(needs))} and does without; take it out of needs()")
 
 
+def _declares_its_selection(case: CorrectorCase) -> None:
+    for settings, (_, run) in zip(case.families, case.first, strict=True):
+        for position, setting in enumerate(settings):
+            if setting.needs() != settings[0].needs():
+                raise Broken(
+                    f"{named(setting)} and {named(settings[0])} are of one family and differ in needs(); give them other keys in family()"
+                )
+            declares = bool(setting.needs()) or (isinstance(setting, SelectsSamples) and setting.selects_samples())
+            if not declares and (position in run.trusted_sets or position in run.forgotten_sets):
+                raise Broken(
+                    f"{named(setting)} reports samples by run.trusted or run.forgotten and neither needs() nor selects_samples() says so; "
+                    f"add the method selects_samples(self) -> bool"
+                )
+
+
 def _books_its_work(case: CorrectorCase) -> None:
     for settings, (found, run) in zip(case.families, case.first, strict=True):
         for position, cost in enumerate([tuning(cost.shared) for cost in run.meter.costs()] if found is not None else ()):
+            setting = settings[position]
             if not cost.seconds > 0:
-                raise Broken(f"no time is booked for {named(settings[position])}; work inside run.meter(...)")
-            if not cost.forwards > 0:
-                raise Broken(f"no passes are booked for {named(settings[position])}; say run.meter.count(forwards=..., backwards=...)")
+                raise Broken(f"no time is booked for {named(setting)}; work inside run.meter(...)")
+            if cost.forwards > 0:
+                continue
+            if type(setting).forecast([setting], sizes_of(case.task)).forwards > 0:
+                raise Broken(f"no passes are booked for {named(setting)}; call run.meter.count(forwards=..., backwards=...)")
+            if calls := case.forward_calls(setting):
+                raise Broken(
+                    f"{named(setting)} calls the network's modules {calls} times, but no passes are booked for it and forecast() gives "
+                    f"none; call run.meter.count(forwards=..., backwards=...)"
+                )
 
 
 def _forecasts_its_passes(case: CorrectorCase) -> str | None:
@@ -171,7 +200,7 @@ def _forecasts_its_passes(case: CorrectorCase) -> str | None:
             unknown += 1
             continue
         forecast = type(settings[0]).forecast(settings, sizes_of(case.task))
-        booked, bound = toys.passes(run), getattr(type(settings[0]), "forecast_is_bound", False)
+        booked, bound = toys.passes(run), isinstance(settings[0], ForecastsUpperBound) and settings[0].forecast_is_bound
         if bound and booked[0] <= forecast.forwards and booked[1] <= forecast.backwards:
             continue
         if booked != (forecast.forwards, forecast.backwards):
@@ -203,7 +232,8 @@ CORRECTOR: tuple[Promise[CorrectorCase], ...] = (
     Promise("a setting alone has the weights that it has in its family", _alone_as_in_its_family),
     Promise("settings that it calls one computation have the same weights", _equal_computations),
     Promise("it asks for what it declares in needs(), and for nothing else", _declares_its_needs),
-    Promise("seconds and passes are booked for every setting", _books_its_work),
+    Promise("it declares that it selects samples by itself, if it does", _declares_its_selection),
+    Promise("seconds and all passes are booked for every setting", _books_its_work),
     Promise("forecast() gives the passes that are booked", _forecasts_its_passes),
     Promise("stopped and resumed it gives the same weights", _corrector_resumes),
 )

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard, TypeVar
 
 from sap_core.api import Corrector
+from sap_core.roles import Counted
 
 EPOCHS = 4
 SPREAD = 5  # settings per space, from its first to its last
@@ -34,14 +35,19 @@ def small_recipe(fields: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[st
     return found
 
 
-def small_settings(fixed: Mapping[str, Any], space: Mapping[str, Any] | None, scale: bool = True) -> list[dict[str, Any]]:
-    """All settings of a space, each complete; numbers of samples and batches scaled to the toys unless `scale` is false."""
-    base = dict(fixed)
-    if scale and base.get("num_retain", 0) is None:
-        base["num_retain"] = FEWEST
+def small_settings(
+    fixed: Mapping[str, Any], space: Mapping[str, Any] | None, counted: Mapping[str, Counted] | None = None, scale: bool = True
+) -> list[dict[str, Any]]:
+    """All settings of a space, each complete; numbers of samples and batches scaled to the toys unless `scale` is false.
+
+    `counted` names the fields that count samples (see `sap_core.roles.sample_counts`).
+    """
+    base, counted = dict(fixed), counted or {}
+    if scale:
+        base |= {name: FEWEST for name, of in counted.items() if of == "retain" and base.get(name, 0) is None}
     words = space or {}
     rows = [base | dict(zip(words, values, strict=True)) for values in itertools.product(*map(_choices, words.values()))]
-    return [{field: _scaled(field, value) if scale else value for field, value in row.items()} for row in rows]
+    return [{field: _scaled(field, value, counted.get(field)) if scale else value for field, value in row.items()} for row in rows]
 
 
 def families(settings: Iterable[Corrector]) -> list[tuple[Corrector, ...]]:
@@ -71,10 +77,10 @@ def _choices(word: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
     return values if kind in {"grid", "choice"} else [values[0], values[1] - 1 if kind == "randint" else values[1]]
 
 
-def _scaled(field: str, value: Any) -> Any:
+def _scaled(field: str, value: Any, counted: Counted | None) -> Any:
     """Counts and batches that fit 80 images."""
-    if _is_count(value) and field.startswith("num_"):
-        return min(value, FORGET if field == "num_forget" else FEWEST)
+    if _is_count(value) and counted:
+        return min(value, FORGET if counted == "forget" else FEWEST)
     if _is_count(value) and field in MOST:
         return min(value, MOST[field])
     return min(value, BATCH) if _is_count(value) and field.endswith(("batch_size", "_batch")) else value

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sap_core.api import Amount, Batch, Kind, Need, Samples, State, Stopped, Task, View
+from sap_core.api import Amount, Batch, Kind, Need, RefusesTasks, Samples, State, Stopped, Task, View
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels, how_many
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
@@ -80,7 +82,8 @@ def nets_for(trainer: Any) -> tuple[str, ...]:
     with torch.device("meta"):
         network = BatchNormNet(NUM_CLASSES)
     try:
-        getattr(trainer, "refuse", lambda kind, network: None)("classification", network)
+        if isinstance(trainer, RefusesTasks):
+            trainer.refuse("classification", network)
     except UserError:
         return ("group_norm", "dropout")
     return ("batch_norm", "dropout")
@@ -205,6 +208,25 @@ def breaking(task: Task, epoch: int) -> Task:
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of all parameters and buffers."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@contextmanager
+def counted_calls() -> Iterator[list[str]]:
+    """Collects the class names of all modules with parameters that are called in the block, in any network of the process.
+
+    A global hook, because copies of a network and networks that a method builds itself count, too.
+    """
+    calls: list[str] = []
+
+    def note(module: nn.Module, inputs: object) -> None:
+        if any(True for _ in module.parameters()):
+            calls.append(type(module).__name__)
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 def passes(run: PlainRun) -> tuple[int, int]:

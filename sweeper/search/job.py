@@ -43,9 +43,9 @@ from sweeper.work import (
     facts_of,
     failure_of,
     flops_of,
-    information_of,
     precision_of,
     prepared_for,
+    used_information,
 )  # fmt: skip
 
 Note = Callable[[str], None]
@@ -116,6 +116,7 @@ class _Walk:
         self.meter = CostMeter(len(levels), scene.place.device)
         self.run = JobRun(self.meter, None, scene.place.stop, scene.note, precision_of(scene.evaluator))
         self.served: dict[Need, int] = {}
+        self.settings: list[Corrector] = []
         self.outcomes = self._outcomes()
 
     def climb(self, trial: int) -> Score:
@@ -164,18 +165,18 @@ class _Walk:
             work.points += [CurvePoint(job.job_id, run_id, *point) for point in points_of(costs[level])]
             columns |= {f"num_{need}": count for need, count in self.served.items() if need is not Need.TRUE_LABELS}
             columns |= chosen_columns(self.run, level, scene.evaluator)
+            if self.settings:
+                columns |= used_information(self.settings[level], self.run, level, scene.prepared.dataset, self.served)
         run_id = job.runs[self.trials[0]].run_id
         work.points += [CurvePoint(job.job_id, run_id, name, step, value) for name, step, value in self.run.curve()]
 
     def _outcomes(self) -> Generator[Outcome, None, None]:
         """One outcome per level; work begins when the first is asked for."""
-        settings: list[Corrector] = [construct(entry) for entry in self.entries]
+        self.settings = [construct(entry) for entry in self.entries]
         task, self.served = counting(self.scene.task)
-        by_file = bool(self.scene.job.spec["baseline"]["dataset"]["settings"].get("verified"))
 
         def score(candidate: nn.Module, which: int) -> Scores:
             self.run.check_stop()
-            self.scene.work.columns[self.trials[which]]["information"] = information_of(settings[which], by_file)
             return self.scene.evaluator.tuned(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
 
-        yield from run_family(settings, self.scene.model, task, self.run, score)
+        yield from run_family(self.settings, self.scene.model, task, self.run, score)

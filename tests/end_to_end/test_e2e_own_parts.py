@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -33,15 +34,17 @@ def sweep(capsys, monkeypatch):
 
 
 def test_own_parts_of_all_kinds_run_together(bench):
-    end = bench.run("six", "experiment=six", "backend.workers=1")
+    end = bench.run("six", "experiment=six", "methods=[goes_wrong@fine,goes_wrong@selecting]", "backend.workers=1")
     assert end.code == 0, end.err
     rows = bench.store("six").rows()
-    assert len(rows) == 3 + 6  # warm-up, selection, baseline; six settings
+    assert len(rows) == 3 + 6 + 2  # warm-up, selection, baseline; settings of two spaces
     assert {row["status"] for row in rows} == {"ok"}
     for row in rows:
         assert (row["dataset"], row["noise"], row["network"], row["trainer"]) == ("patterns", "next", "elsewhere", "remembering")
         assert row["noise_rate_true"] > 0.15
     assert {row["method"] for row in rows} == {"vanilla", "by_memory", "goes_wrong"}
+    used = {json.loads(row["settings"])["how"]: (row["information"], row["num_trusted"]) for row in rows if row["method"] == "goes_wrong"}
+    assert used == {"well": ("none", None), "selects": ("scored", 5)}, "what a corrector selects is recorded although it declares nothing"
 
 
 @pytest.mark.parametrize(("key", "target"), SIX.items())
@@ -83,7 +86,14 @@ def test_own_parts_keep_their_promises(sweep, words):
     assert "broken" not in said
 
 
-def test_a_method_that_books_no_passes_is_told_so(sweep):
-    code, said = sweep("method=goes_wrong@fine", "plugins=[standins]", command=["check"])
-    assert code == 1
-    assert "broken  seconds and passes are booked for every setting: no passes are booked for GoesWrong(" in said
+@pytest.mark.parametrize(
+    ("space", "code", "line"),
+    [
+        ("fine", 0, "ok      seconds and all passes are booked for every setting"),  # it makes no pass over data
+        ("selecting", 1, "broken  it declares that it selects samples by itself, if it does: GoesWrong("),
+    ],
+)
+def test_a_method_is_checked_by_what_it_really_does(sweep, space, code, line):
+    found, said = sweep(f"method=goes_wrong@{space}", "plugins=[standins]", command=["check"])
+    assert found == code, said
+    assert line in said

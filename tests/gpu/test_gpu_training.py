@@ -118,7 +118,7 @@ def test_graphs_in_other_precisions(cuda, on, distance, precision):
 def test_tf32_rounds_and_is_off_afterwards(cuda, on):
     left, right = (torch.randn(256, 256, device=cuda) for _ in range(2))
     exact = left @ right
-    with replace(RECIPE, precision="tf32").speed.arithmetic():
+    with replace(RECIPE, precision="tf32").training_speed.arithmetic():
         assert not torch.equal(left @ right, exact)
     assert torch.equal(left @ right, exact)
 

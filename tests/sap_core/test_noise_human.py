@@ -15,7 +15,7 @@ from sap_core.data.mnist import MNIST
 from sap_core.data.noise import Human, human_files
 from sap_core.data.noise.human_files import COLUMNS, FOLDERS, Column, fingerprint, read_column
 from sap_core.data.samples import TensorPixels
-from sap_core.data.source import DataNoise, Source
+from sap_core.data.source import Classes, DataNoise, Source
 from sap_core.errors import UserError
 from sap_core.seeding import stream
 
@@ -51,7 +51,7 @@ def test_the_labels_of_the_release_are_given(made):
     noise.inspect(CIFAR10(), root)
     assert torch.equal(given_by(noise, root, true), given)
     assert isinstance(noise, DataNoise)
-    assert (noise.rate, noise.expected) == (None, 0.2)
+    assert (noise.rate, noise.expected_rate(Classes(10))) == (None, 0.2)
 
 
 def test_a_clone_of_the_official_repository_is_found(made):

@@ -60,9 +60,11 @@ def test_the_rate_is_the_expected_one_within_four_standard_errors(rate, calibrat
     noise = InstanceDependent(rate, calibrated)
     source = toy(40_000)
     share = float((corrupt(noise, Toy(), source, NOWHERE, RNG).labels != source.train_labels).double().mean())
-    assert abs(share - noise.expected) < 4 * math.sqrt(noise.expected * (1 - noise.expected) / 40_000)
+    assert abs(share - noise.expected_rate(Classes(10))) < 4 * math.sqrt(
+        noise.expected_rate(Classes(10)) * (1 - noise.expected_rate(Classes(10))) / 40_000
+    )
     if calibrated:
-        assert noise.expected == pytest.approx(rate, abs=1e-9)
+        assert noise.expected_rate(Classes(10)) == pytest.approx(rate, abs=1e-9)
 
 
 def test_cutting_raises_low_rates():

@@ -24,6 +24,9 @@ HOME = Path(__file__).parents[2]
 RECIPE = SGD(epochs=2, learning_rate=0.05, batch_size=16, schedule="constant")
 
 
+DATA_FREE = ("without data", "passes that nobody counts")
+
+
 @dataclass(frozen=True)
 class Shrink:
     """Multiplies all weights by `factor`, or breaks one promise."""
@@ -35,7 +38,12 @@ class Shrink:
     factor: float = 0.9
 
     def needs(self):
-        return frozenset({Need.RETAIN}) if self.how == "declares too much" else frozenset()
+        if self.how == "declares too much" or (self.how == "needs differ in a family" and self.factor < 0.85):
+            return frozenset({Need.RETAIN})
+        return frozenset()
+
+    def selects_samples(self):
+        return self.how == "selects"
 
     def family(self):
         return self.how
@@ -68,11 +76,18 @@ class Shrink:
                     corrected.head.weight.fill_(3e38)
                 if how == "renames":
                     corrected.extra = torch.nn.Linear(2, 2)
-                run.meter.count(forwards=0 if how == "books nothing" else len(task.train))
+                if how == "passes that nobody counts":
+                    corrected(next(iter(task.train.batches(8))).inputs)
+                if how != "books nothing" and how not in DATA_FREE:
+                    run.meter.count(forwards=len(task.train))
+            if how in ("selects", "selects without saying so"):
+                run.trusted(task.train.index[:4], [which])
             yield which, corrected
 
     @classmethod
     def forecast(cls, settings, sizes):
+        if settings[0].how in DATA_FREE:
+            return Passes()
         return Passes(forwards=sizes.train * (1 if settings[0].how == "forecasts too little" else len(settings)))
 
 
@@ -93,7 +108,7 @@ def broken_of(promises, case):
     return found
 
 
-@pytest.mark.parametrize("how", ["well", "says it diverged"])
+@pytest.mark.parametrize("how", ["well", "says it diverged", "without data", "selects"])
 def test_a_sound_corrector_keeps_all(network, how):
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), *network)
     assert broken_of(CORRECTOR, case) == {}
@@ -112,7 +127,10 @@ def test_a_sound_corrector_keeps_all(network, how):
         ("claims equality", "settings that it calls one computation", "but differ"),
         ("reads undeclared", "it asks for what it declares", "not declared"),
         ("declares too much", "it asks for what it declares", "does without"),
-        ("books nothing", "seconds and passes are booked", "no passes are booked"),
+        ("needs differ in a family", "it declares that it selects", "of one family and differ in needs"),
+        ("selects without saying so", "it declares that it selects", r"add the method selects_samples\(self\)"),
+        ("books nothing", "seconds and all passes are booked", "no passes are booked"),
+        ("passes that nobody counts", "seconds and all passes are booked", "calls the network's modules 5 times, but no passes are booked"),
         ("forecasts too little", "forecast() gives the passes", "forecasts 80 forwards and 0 backwards, but books 160 forwards"),
     ],
 )
@@ -220,7 +238,9 @@ def test_settings_are_scaled_to_the_toys():
     assert scaled == {"epochs": 4, "warmup_epochs": 1, "batch_size": 16, "rate": 0.1, "nesterov": True}
     assert small_recipe({"epochs": 100}, kept=["epochs"]) == {"epochs": 100}
     space = {"a": {"grid": [1.0, 2.0]}, "depth": {"randint": [3, 9]}}
-    rows = small_settings({"num_retain": None, "num_forget": 500, "retain_batch": 64}, space)
+    rows = small_settings(
+        {"num_retain": None, "num_forget": 500, "retain_batch": 64}, space, {"num_retain": "retain", "num_forget": "forget"}
+    )
     assert [(row["a"], row["depth"]) for row in rows] == [(1.0, 3), (1.0, 8), (2.0, 3), (2.0, 8)]
     assert all((row["num_retain"], row["num_forget"], row["retain_batch"]) == (24, 10, 8) for row in rows)
 

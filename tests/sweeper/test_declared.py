@@ -189,7 +189,7 @@ def test_identity_of_a_nested_recipe_leaves_its_defaults_out_too():
 class Loaded(Net):
     """Its constructor is inherited, and one of its fields names a file."""
 
-    files: ClassVar[tuple[str, ...]] = ("depth",)
+    file_fields: ClassVar[tuple[str, ...]] = ("depth",)
 
 
 def test_a_field_that_names_a_file_counts_by_what_the_file_holds(tmp_path, module):

@@ -249,9 +249,9 @@ def test_forgetting_is_refused_where_no_trainer_counts():
     assert records_forgetting(SGD())
     assert records_forgetting(ELR())
     assert not records_forgetting(MixUp())
-    Forgetting().refuse(ELR())
+    Forgetting().refuse_trainer(ELR())
     with pytest.raises(UserError, match="MixUp keeps none"):
-        Forgetting().refuse(MixUp())
+        Forgetting().refuse_trainer(MixUp())
 
 
 def test_quotas_follow_the_classes_and_add_up():

@@ -32,7 +32,7 @@ class Forgetting:
     never_learnt: Literal["most", "least"] = "most"
     balance: bool = False  # keep the classes' own proportions, by given label
 
-    def refuse(self, trainer: Trainer) -> None:
+    def refuse_trainer(self, trainer: Trainer) -> None:
         """Asked when a sweep is planned.
 
         Raises:

@@ -13,7 +13,7 @@ from sap_core.data.cifar10 import CIFAR10
 from sap_core.data.cifar100 import CIFAR100
 from sap_core.data.noise.human_files import COLUMNS, read_column
 from sap_core.data.samples import SampleView
-from sap_core.data.source import DataSet
+from sap_core.data.source import Classes, DataSet
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
@@ -39,11 +39,10 @@ class Human:
         if self.rate is not None:
             raise UserError(
                 f"noise.rate={self.rate!r} cannot be asked of noise=human: people made these mistakes, and rows hold the measured rate "
-                f"({self.expected * 100:.1f} % for {self.labels}); leave noise.rate out"
+                f"({COLUMNS[self.labels].rate * 100:.1f} % for {self.labels}); leave noise.rate out"
             )
 
-    @property
-    def expected(self) -> float:
+    def expected_rate(self, classes: Classes) -> float:
         """The share of wrong labels, as published."""
         return COLUMNS[self.labels].rate
 

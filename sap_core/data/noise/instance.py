@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sap_core.data.noise.common import batch_for, check_rate
 from sap_core.data.samples import SampleView, batch_sizes
-from sap_core.data.source import DataSet
+from sap_core.data.source import Classes, DataSet
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
@@ -59,8 +59,7 @@ class InstanceDependent:
         """Mean of the normal distribution before it is cut."""
         return centre_of(self.rate) if self.calibrated else self.rate
 
-    @property
-    def expected(self) -> float:
+    def expected_rate(self, classes: Classes) -> float:
         """The share of wrong labels that this generator makes in the mean."""
         return cut_mean(self.centre)
 

@@ -34,7 +34,7 @@ class Interclass:
         if len(set(self.classes)) != 2 or len(self.classes) != 2 or min(self.classes) < 0:
             raise UserError(f"noise.classes={list(self.classes)} must be two different classes by number, such as [3,5]")
 
-    def expected_in(self, classes: Classes) -> float:
+    def expected_rate(self, classes: Classes) -> float:
         """The share of wrong labels to expect where classes are equally large."""
         return 2 * self.rate / classes.num
 

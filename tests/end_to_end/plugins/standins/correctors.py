@@ -23,7 +23,7 @@ class GoesWrong:
     name: ClassVar[str] = "goes_wrong"
     version: ClassVar[int] = 1
 
-    how: Literal["well", "raises", "nan", "memory", "exits", "hangs"] = "well"
+    how: Literal["well", "raises", "nan", "memory", "exits", "hangs", "selects"] = "well"
     shrink: float = 0.99
 
     def needs(self) -> frozenset[Need]:
@@ -47,6 +47,8 @@ class GoesWrong:
             os._exit(0)
         if setting.how == "hangs":
             time.sleep(600)
+        if setting.how == "selects":
+            run.trusted(task.train.index[:5])  # which selects_samples() does not declare: there is none
         corrected = deepcopy(model)
         with run.meter("correct"), torch.no_grad():
             for parameter in corrected.parameters():

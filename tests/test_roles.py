@@ -1,0 +1,81 @@
+"""Roles of components are declared: no check by the name of an attribute, and every optional protocol is in the table of docs/adding.md."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from sap_core import api, roles
+from sap_core.data import source
+from trainers import speed
+
+HOME = Path(__file__).parents[1]
+PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm")
+
+ALLOWED = {
+    ("sap_core/variants.py", "bias"): "layers of torch",
+    ("trainers/learner.py", "track_running_stats"): "norm layers of torch",
+    ("sap_core/data/noise/human_files.py", "_core"): "numpy before and after 2.0",
+    ("sap_core/records.py", "__args__"): "type hints",
+    ("sweeper/declared.py", "__name__"): "type hints",
+    ("sweeper/contracts/common.py", "__dataclass_params__"): "dataclasses",
+    ("sweeper/config.py", "full_key"): "errors of OmegaConf",
+    ("sweeper/store.py", "strerror"): "errors of pyarrow",
+    ("analysis/lint.py", "strerror"): "OSError beside UnicodeError",
+    ("analysis/tables/spec.py", "strerror"): "OSError beside UnicodeError",
+    ("analysis/tables/spec.py", "problem_mark"): "errors of PyYAML",
+    ("analysis/tables/spec.py", "problem"): "errors of PyYAML",
+}
+"""(file, attribute) -> whose attribute it is: none of a component's."""
+
+REQUIRED = {"DataSet", "NoiseKind", "Noise", "DataNoise", "InputNoise"}
+"""Protocols of `sap_core.data.source` that are not optional."""
+
+
+def literal_checks(package):
+    """(file, attribute) of every hasattr and getattr by a literal name."""
+    for path in sorted((HOME / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("hasattr", "getattr"):
+                name = node.args[1]
+                if isinstance(name, ast.Constant):
+                    yield path.relative_to(HOME).as_posix(), name.value
+
+
+def optional_protocols():
+    """name -> protocol"""
+    found = {}
+    for module in (roles, source, speed):
+        for name, cls in vars(module).items():
+            if inspect.isclass(cls) and cls.__module__ == module.__name__ and getattr(cls, "_is_protocol", False) and name not in REQUIRED:
+                found[name] = cls
+    return found
+
+
+def members(protocol):
+    return {name for name in {**vars(protocol), **inspect.get_annotations(protocol)} if not name.startswith("_")}
+
+
+def table():
+    """protocol -> its members, as docs/adding.md lists them."""
+    section = re.search(r"## Optional protocols\n(.*?)\n## ", (HOME / "docs/adding.md").read_text(), re.S).group(1)
+    rows = re.findall(r"^\| `([A-Z][a-z]\w+)` \| (.*?) \|", section, re.M)
+    return {name: set(re.findall(r"`(\w+)", offered)) for name, offered in rows}
+
+
+def test_no_role_is_inferred_from_the_name_of_an_attribute():
+    found = {place for package in PACKAGES for place in literal_checks(package)}
+    assert found == set(ALLOWED), "declare an optional protocol (sap_core/roles.py) and use isinstance"
+
+
+def test_the_page_lists_every_optional_protocol_with_its_members():
+    assert table() == {name: members(protocol) for name, protocol in optional_protocols().items()}
+
+
+@pytest.mark.parametrize("name", [name for name, cls in vars(roles).items() if inspect.isclass(cls) and cls.__module__ == roles.__name__])
+def test_the_interface_exports_the_optional_protocols_of_methods(name):
+    assert getattr(api, name) is getattr(roles, name)
