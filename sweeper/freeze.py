@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sap_core.identity import content_id
+from sweeper.credentials import secrets
 from sweeper.only import narrow, parse_only
 from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.provenance import HOME
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from sweeper.jobs import Job
 
 CONFIG_DIR = "--config-dir"
-
-_SECRET = re.compile(r"(?i)(key|token|secret|passw(or)?d|credential)s?$")
-"""Names of environment variables whose content is nobody's business."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +175,9 @@ def refuse_secrets(texts: Mapping[str, str]) -> None:
     Raises:
         UserError: a text holds the value of such a variable; the sentence names the variable, not its value.
     """
-    for name, value in os.environ.items():
+    for name, value in secrets().items():
         for where, text in texts.items():
-            if _SECRET.search(name) and len(value) >= 8 and value in text:
+            if value in text:
                 raise UserError(
                     f"{where} holds the content of the environment variable {name}, which would be written to files; leave it out"
                 )
