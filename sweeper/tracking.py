@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sap_core.errors import UserError
 from sap_core.files import storing
@@ -102,7 +102,7 @@ def mirror(tracking: Tracking, store: Store, follow: bool = False) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         notes = (folder / "mirrored.jsonl").open("a", buffering=1)
     with notes:
-        fcntl.flock(notes, fcntl.LOCK_EX)  # of two mirrors of one store the second waits, then mirrors what is new
+        _lock(notes, store)
         done, ended = mirrored(store.root), False
         while not ended:
             ended = not follow or bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])  # then statuses, so that no job is missed
@@ -123,6 +123,15 @@ def mirror(tracking: Tracking, store: Store, follow: bool = False) -> bool:
                     faulthandler.cancel_dump_traceback_later()
                 done[name] = status
     return True
+
+
+def _lock(file: TextIO, store: Store) -> None:
+    """Of two mirrors of one store the second waits, so that no job is mirrored twice."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for another process that mirrors {store.root}", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _send(tracking: Tracking, folder: Path, content: Run) -> None:
