@@ -19,7 +19,7 @@ from benchmarks.ray_jobs import METHOD
 from sap_core.records import Planned
 from sweeper import execute as execution
 from sweeper.cells import check_cell
-from sweeper.compact import compact
+from sweeper.commands.compact import compact
 from sweeper.config import compose_all
 from sweeper.execute import Folders, execute
 from sweeper.fits import check_fits

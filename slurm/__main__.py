@@ -69,7 +69,7 @@ def _script(words: Sequence[str]) -> int:
             print(text_of(cluster, sweep, part), end="")
         return 0
     request, overrides = parse_request(words)
-    from sweeper.app import check_command
+    from sweeper.planning import check_command
 
     check_command(overrides)
     print(script(request, overrides, str(HOME), sys.executable), end="")

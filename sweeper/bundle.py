@@ -2,7 +2,7 @@
 
 sap-sweep experiment=NAME export=FILE                        writes FILE: a header, then a line per job and a line per planned row
 python -m sweeper.execute FILE --data DIR --store DIR        runs it (sweeper.worker), and keeps a copy in DIR/bundles
-sap-sweep import DIR                                         takes rows and checkpoints into a store (sweeper.importing)
+sap-sweep import DIR                                         takes rows and checkpoints into a store (sweeper.commands.import_bundle)
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
+from sweeper.multirun import rewritten
 from sweeper.schema import CELL_GROUPS, GROUPS, OWN_KEYS, Config, NamedSearch, Search, check_values, expand, expand_searches
 
 
@@ -213,16 +214,18 @@ def _lines(overrides: Iterator[Override] | Sequence[Override]) -> list[str]:
 
 
 def _parse(lines: Iterator[str] | Sequence[str]) -> list[Override]:
-    parsed = []
+    parsed, lines = [], list(lines)
     for line in lines:
         try:
             override = OverridesParser.create().parse_override(line)
         except HydraException as error:
             raise UserError(f"cannot read the argument '{line}'; write key=value, and quote values with spaces: key='a b'") from error
         if override.is_sweep_override():
+            raise UserError(f"'{line}' gives several values, and sap-sweep has no --multirun; {rewritten(lines)}")
+        if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
             raise UserError(
-                f"'{line}' asks for several values at once, which --multirun would do; give a list instead, as in "
-                f"methods=[sap,scrub] seeds=[1,2] or cells='[{{model: [vgg11_bn, resnet18]}}]'"
+                f"'{line}' has no effect: Hydra only composes the configuration here; jobs run on backend=ray or backend=local, and "
+                "results go to paths.results=DIR"
             )
         parsed.append(override)
     return parsed
@@ -246,7 +249,7 @@ def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
     for override in overrides:
         key = override.key_or_group
         parts = key.split(".")
-        if _is_group(override) or parts[0] == "hydra":
+        if _is_group(override):
             continue
         node: Any = base
         for depth, part in enumerate(parts):

@@ -55,7 +55,7 @@ class Declared:
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
         """Kind, name, version and the settings that differ from their declared defaults; a plug-in's package, too.
 
-        Fields named in `outside` never count. A field that names a file (the class lists them in `file_fields`) counts by the file's content.
+        Fields named in `outside` never count. A field that names a file (listed in the class's `file_fields`) counts by its content.
         """
         return _identity(self.kind, self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.where)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sap_core.identity import content_id
+from sweeper.credentials import secrets
 from sweeper.only import narrow, parse_only
 from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.provenance import HOME
-from sweeper.secret_names import is_secret_name
 from sweeper.store import Store
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ def refuse_secrets(texts: Mapping[str, str]) -> None:
     Raises:
         UserError: a text holds the value of such a variable; the sentence names the variable, not its value.
     """
-    for name, value in os.environ.items():
+    for name, value in secrets().items():
         for where, text in texts.items():
-            if is_secret_name(name) and len(value) >= 8 and value in text:
+            if value in text:
                 raise UserError(
                     f"{where} holds the content of the environment variable {name}, which would be written to files; leave it out"
                 )

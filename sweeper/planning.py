@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
+from sweeper.only import parse_only
 from sweeper.provenance import HOME, code_fingerprint, file_state
 
 if TYPE_CHECKING:
@@ -65,6 +66,17 @@ def check(composed: Composed) -> tuple[Cell, ...]:
     for cell in cells:
         check_fits(cell)
     return cells
+
+
+def check_command(arguments: Sequence[str]) -> None:
+    """Composes and checks a command line, and runs nothing.
+
+    Raises:
+        UserError: any mistake that a sweep reports before it starts.
+    """
+    composed = compose(arguments)
+    parse_only(composed.config.only)
+    check(composed)
 
 
 def planned(composed: Composed, cells: Sequence[Cell], places: Places) -> Plan:

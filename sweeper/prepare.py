@@ -1,9 +1,7 @@
-"""`sap-sweep prepare experiment=NAME`: on a machine with network, before anything is queued: is all there that the experiment reads?
+"""Is everything there that an experiment reads? Verifies data sets, folder layouts and weights; builds and downloads where that is allowed.
 
-Data sets are fetched where that is allowed (`dataset.download=true`, or `--download`, which also fetches weights that torchvision
-publishes), folder layouts are built from extracted releases (`--from NAME=DIR`), and everything is verified as the sweep itself would.
-What was verified is noted below `paths.artifacts`, with sizes and times of its files: `missing`, which `sap-slurm submit` asks before it
-queues anything, then need not read a million images again.
+`sap-sweep prepare` verifies as the sweep itself does, and notes sizes and times of the verified files below `paths.artifacts`. `missing`,
+which `sap-slurm submit` calls before it queues anything, then need not read a million images again.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ from sap_core.construct import build_network
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
 from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, NoiseKind
-from sap_core.errors import UserError, unknown
+from sap_core.errors import UserError
 from sap_core.files import save_json
 from sap_core.identity import content_id
 from sap_core.models.pretrained import load_whole, weights_file
 from sweeper.config import Composed
 from sweeper.declared import Declared, declare
 from sweeper.forecast import flops_of
-from sweeper.planning import compose, places_of
+from sweeper.planning import places_of
 from sweeper.provenance import HOME
 from sweeper.targets import class_of
 
@@ -61,23 +59,6 @@ class Thing:
         return f"{self.state:<8} {self.name}: {self.says}"
 
 
-def command(arguments: Sequence[str]) -> int:
-    """`sap-sweep prepare`: prints a line per thing; returns 0 when all are there, 1 when something is missing.
-
-    Raises:
-        UserError: a mistake in the command line.
-    """
-    words, releases, download = _own_options(arguments)
-    composed = compose(words)
-    things = list(prepared(composed, download, releases))
-    for thing in things:
-        print(thing.line, flush=True)
-    lacking = sum(thing.state == "missing" for thing in things)
-    name = composed.config.name
-    print(f"{name}: {lacking} of {len(things)} things are missing" if lacking else f"{name}: all {len(things)} things are there")
-    return 1 if lacking else 0
-
-
 def missing(composed: Composed) -> list[str]:
     """One sentence per thing that the experiment needs and that is not there, with the cure; [] when it can run.
 
@@ -99,30 +80,6 @@ def prepared(composed: Composed, download: bool = False, releases: Mapping[str, 
     yield from _weights(composed, download, deep=True)
     for label, folder in (("results folder", places.store.parent), ("artifacts folder", artifacts)):
         yield _folder(label, folder)
-
-
-def _own_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, Path], bool]:
-    """(the sweep's words, releases by data set, --download)"""
-    words: list[str] = []
-    releases: dict[str, Path] = {}
-    download = False
-    rest = iter(arguments)
-    for word in rest:
-        if word == "--download":
-            download = True
-        elif word == "--from" or word.startswith("--from="):
-            text = word.removeprefix("--from=") if "=" in word else next(rest, "")
-            name, _, place = text.partition("=")
-            if name not in SETS:
-                raise unknown("data set", name, SETS, "--from NAME=DIR")
-            if not place:
-                raise UserError(f"--from {text} names no folder; write --from {name}=DIR, the folder of the extracted release")
-            releases[name] = Path(place).absolute()
-        elif word.startswith("-") and word.split("=")[0] not in ("--config-dir", "-cd"):
-            raise UserError(f"unknown option '{word}' of sap-sweep prepare; options: --download, --from NAME=DIR, --config-dir DIR")
-        else:
-            words.append(word)
-    return words, releases, download
 
 
 def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, writes: bool) -> Iterator[Thing]:

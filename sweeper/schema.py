@@ -60,7 +60,6 @@ class Tracking:
     project: str = "sap-sweep"
     entity: str | None = None
     mode: str = "offline"
-    folder: str = "results/tracking"
     timeout_seconds: float = 60.0
 
     def check(self) -> None:

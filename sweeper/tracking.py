@@ -1,385 +1,241 @@
-"""`tracking=wandb`: mirrors a store to Weights & Biases. A mirror only: the store is the record, and the sweep never waits for W&B.
+"""Mirrors a store to Weights & Biases: one W&B run per finished job, and one with the tables (docs/tracking.md).
 
-The mirror is a process of its own that reads the store and nothing else, so any backend will do, and a store can be mirrored after its
-sweep (`sap-sweep track STORE`). One W&B run is one job; its id is made of the experiment and the job id, so a restart continues it. What
-was mirrored is noted beside W&B's files. A mirror that fails tries the next job and gives up after a few; one that hangs is ended by its
-own watchdog, and by the driver at the end. W&B's key stays in the environment; offline the mirror does not even have it there.
+Only `sap-sweep track` imports wandb. `tracking=wandb` runs that command as a process of its own beside the sweep (`mirroring`). It reads
+the store and shares nothing else with the sweep: if W&B fails, hangs or crashes, the sweep ends at most `tracking.timeout_seconds` later.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import faulthandler
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from sap_core.errors import UserError
 from sap_core.files import storing
-from sap_core.location import CODE
 from sap_core.records import Point, Row
+from sweeper.credentials import redact
 from sweeper.provenance import HOME
 from sweeper.schema import Tracking
-from sweeper.secret_names import is_secret_name
 from sweeper.store import Store
 
-HUNG = 75
-"""Exit code of a mirror that ended itself."""
-
 SUMMARY = "summary"
-"""In place of a job id: the run that holds the tables."""
+"""Takes the place of a job id for the W&B run that holds the tables."""
 
-_MOST_ERRORS = 3
 _POLL_SECONDS = 2.0
-_INTERRUPTED_SECONDS = 5.0
 _CONFIG = (
-    "experiment", "debug", "kind", "dataset", "dataset_verified", "noise", "noise_rate", "noise_rate_true", "network", "trainer",
-    "pruner", "keep", "seed", "method", "space", "search", "search_budget", "search_seed", "information", "num_train", "num_val",
-    "num_test", "device", "threads", "precision", "baseline_id", "job_id", "version", "commit",
+    "experiment", "debug", "kind", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep", "seed", "method", "space",
+    "search", "search_budget", "search_seed", "information", "device", "precision", "baseline_id", "job_id", "commit",
 )  # fmt: skip
-_COLUMNS = (
-    "run_id", "position", "settings", "status", "error_kind", "val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "test_r2",
-    "train_acc", "wrong_given_acc", "wrong_true_acc", "trusted_precision", "shared_seconds", "flops", "peak_memory_bytes",
-)  # fmt: skip
-_NO_CURVES = ("cost/", "transition/")
+"""Columns that identify a job: W&B filters and groups runs by them."""
 
 
-def scrubbed(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """One line, without the value of any environment variable that is named like a secret."""
-    for name, value in (os.environ if environment is None else environment).items():
-        if is_secret_name(name) and len(value) >= 4:
-            text = text.replace(value, "***")
-    return " ".join(text.split())[:500]
+@contextlib.contextmanager
+def mirroring(tracking: Tracking, store: Path) -> Iterator[None]:
+    """Runs `sap-sweep track --follow` while the block runs and for at most `timeout_seconds` after it; its failure is only a warning."""
+    process, seconds = None, 0.0
+    try:
+        process = _start(tracking, store) if tracking.name == "wandb" else None
+    except OSError as error:
+        print(f"tracking: the mirror could not be started ({error.strerror}); the sweep goes on without it", file=sys.stderr)
+    try:
+        yield
+        seconds = tracking.timeout_seconds  # an interrupted sweep ends at once
+    finally:
+        if process is not None and not _ended_well(process, seconds):
+            again = f"`sap-sweep track {os.path.relpath(store)}` mirrors the rest"
+            print(f"tracking: not every job was mirrored, see {folder_of(store)}/mirror.log; {again}", file=sys.stderr)
 
 
-# --- the driver's side -------------------------------------------------------------------------------------------------------------------
+def _start(tracking: Tracking, store: Path) -> subprocess.Popen[bytes]:
+    """The mirror in a session of its own, which Ctrl-C does not reach and which can be killed together with W&B's own processes."""
+    settings = [f"{name}={'null' if value is None else value}" for name, value in asdict(tracking).items() if name != "name"]
+    command = [sys.executable, "-m", "sweeper", "track", str(store), "--follow", *settings]
+    folder_of(store).mkdir(parents=True, exist_ok=True)
+    with (folder_of(store) / "mirror.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, cwd=HOME, start_new_session=True
+        )  # fmt: skip
 
 
-class Mirror:
-    """A context: the mirror runs inside, and has `timeout_seconds` to finish after it. Never raises."""
-
-    def __init__(self, tracking: Tracking, store: Path, folder: Path) -> None:
-        self.tracking, self.store, self.folder = tracking, store, folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Mirror:
-        if self.tracking.name != "none":
-            try:
-                self._process = start(self.tracking, self.store, self.folder, subprocess.PIPE)
-            except OSError as error:
-                print(f"tracking: the mirror could not be started ({error.strerror}); the sweep goes on without it", file=sys.stderr)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._process is None:
-            return
-        with suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            code: int | None = self._process.wait(self.tracking.timeout_seconds if kind is None else _INTERRUPTED_SECONDS)
-        except subprocess.TimeoutExpired:
-            code = None
-        with suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # what W&B may have left behind, too
-        self._process.wait()
-        if code:
-            print(f"tracking: the mirror ended early; logs/tracking.log says why, {_remedy(self.store)}", file=sys.stderr)
-        elif code is None:
-            print(f"tracking: the mirror was not done in time and was ended; {_remedy(self.store)}", file=sys.stderr)
+def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Ends the mirror: by the end of its input, and by force after `seconds`."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        return process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def _remedy(store: Path) -> str:
-    return f"`sap-sweep track {os.path.relpath(store)}` mirrors what is left"
+def mirror(tracking: Tracking, store: Store, follow: bool = False) -> bool:
+    """Mirrors every job that ended and is not mirrored yet, then the tables; False, with a line on stderr, at W&B's first error.
 
+    The store is only read. This process ends with exit code 1 when one job takes longer than `timeout_seconds`.
 
-def start(tracking: Tracking, store: Path, folder: Path, stdin: int) -> subprocess.Popen[bytes]:
-    """The mirror's process, in a session of its own, so that Ctrl-C does not reach it."""
-    command = [
-        sys.executable,
-        "-m",
-        "sweeper.tracking",
-        "--store",
-        str(store),
-        "--folder",
-        str(folder),
-        "--settings",
-        json.dumps(asdict(tracking)),
-    ]
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(CODE)])
-    hidden = ("WANDB_API_KEY",) if tracking.mode == "offline" else ()
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    quiet = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true", "PYTHONPATH": path}
-    nowhere = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=stdin, stdout=nowhere, stderr=nowhere, cwd=HOME, env=kept | quiet, start_new_session=True)
-
-
-def track(words: Sequence[str]) -> int:
-    """`sap-sweep track STORE [KEY=VALUE]`: mirrors what is not mirrored yet, and waits for it. Keys: project, entity, mode, folder, ...
+    Args:
+        tracking: W&B's project, entity and mode.
+        store: the sweep's results.
+        follow: mirror jobs as they end, until standard input ends (because the sweep has ended, or was killed).
 
     Raises:
-        UserError: no such store or key.
+        StorageError: the folder of W&B's files cannot be written.
     """
-    from omegaconf import OmegaConf
+    if tracking.mode == "offline":
+        os.environ.pop("WANDB_API_KEY", None)  # not needed, so W&B cannot write it anywhere
+    folder = folder_of(store.root)
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        notes = (folder / "mirrored.jsonl").open("a", buffering=1)
+    with notes:
+        _lock(notes, store)
+        done, ended = mirrored(store.root), False
+        while not ended:
+            ended = not follow or bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])  # then statuses, so that no job is missed
+            new = [(name, status) for name, status in store.statuses().items() if done.get(name) != status]
+            if ended and (new or SUMMARY not in done):
+                new.append((SUMMARY, "ok"))
+            for name, status in new:
+                faulthandler.dump_traceback_later(tracking.timeout_seconds, exit=True)  # works even if W&B never releases the GIL
+                try:
+                    _send(
+                        tracking, folder, summary_run(store) if name == SUMMARY else job_run(store.read_rows(name), store.read_series(name))
+                    )
+                    notes.write(json.dumps({"job": name, "status": status}) + "\n")
+                except Exception as error:  # whatever W&B raises
+                    print(redact(f"{name} was not mirrored: {type(error).__name__}: {' '.join(str(error).split())[:500]}"), file=sys.stderr)
+                    return False
+                finally:
+                    faulthandler.cancel_dump_traceback_later()
+                done[name] = status
+    return True
 
-    if not words or "=" in words[0]:
-        raise UserError("sap-sweep track needs a store, the results folder of a sweep, as in sap-sweep track results/demo mode=online")
-    store = Path(words[0]).resolve()
-    if not (store / "plan.parquet").is_file():
-        raise UserError(f"'{words[0]}' is no store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
-    Store(store).check_version()
+
+def _lock(file: TextIO, store: Store) -> None:
+    """Of two mirrors of one store the second waits, so that no job is mirrored twice."""
     try:
-        whole: Any = OmegaConf.load(store / "config.yaml") if (store / "config.yaml").is_file() else {}
-        stored = whole.get("tracking")
-        given = OmegaConf.from_dotlist([word.removeprefix("tracking.") for word in words[1:]])
-        merged: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Tracking), stored or {}, {"name": "wandb"}, given))
-    except Exception as error:
-        keys = ", ".join(asdict(Tracking()))
-        names = " ".join(word.split("=")[0] for word in words[1:])  # not the values: somebody may have written a key there
-        raise UserError(
-            f"sap-sweep track does not take {names} so ({type(error).__name__}); write KEY=VALUE with the keys {keys}; W&B's own key is "
-            f"read from the environment alone"
-        ) from error
-    tracking: Tracking = merged
-    tracking.check()
-    folder = place_of(tracking, store)
-    process = start(tracking, store, folder, subprocess.DEVNULL)
-    try:
-        code = process.wait()
-    finally:
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-    done, jobs = len([job_id for job_id in noted(folder) if job_id != SUMMARY]), len(Store(store).statuses())
-    print(f"{words[0]}: {done} of {jobs} jobs are mirrored in {folder}" + (f"; {store}/logs/tracking.log says why not all" if code else ""))
-    if tracking.mode == "offline" and done:
-        print(f"send them with: wandb sync {folder}/wandb/offline-run-*")
-    return 1 if code else 0
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for another process that mirrors {store.root}", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def place_of(tracking: Tracking, store: Path) -> Path:
-    """Where W&B's files of a store go: outside it."""
-    return (HOME / tracking.folder / store.name).resolve()
+def _send(tracking: Tracking, folder: Path, content: Run) -> None:
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True)
+    mode: Any = tracking.mode
+    run = wandb.init(
+        project=tracking.project, entity=tracking.entity, mode=mode, dir=str(folder), id=content.id, name=content.name, group=content.group,
+        job_type=content.type, config=content.config, resume="allow", settings=settings, reinit=True,
+    )  # fmt: skip
+    for step, values in content.curves:
+        run.log(values, step=step)
+    for name, (columns, lines) in content.tables.items():
+        run.log({name: wandb.Table(columns=columns, data=lines, allow_mixed_types=True)})
+    run.summary.update(content.summary)
+    run.finish()
 
 
-# --- the mirror's side -------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Run:
+    """The content of one W&B run."""
+
+    id: str  # unique in the project; W&B continues the run that has it
+    name: str
+    group: str
+    type: str  # kind of job, or SUMMARY
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    tables: dict[str, tuple[list[str], list[list[Any]]]]  # name -> (columns, rows)
+    curves: Sequence[tuple[int, dict[str, float]]] = ()  # (epoch, values by series)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The mirror's process: mirrors until standard input ends, then what is left, then the tables. 0 done, 1 gave up, 75 hung."""
-    parser = argparse.ArgumentParser(prog="python -m sweeper.tracking")
-    for name in ("store", "folder"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--settings", type=json.loads, required=True)
-    options = parser.parse_args(arguments)
-    follower = Follower(Tracking(**options.settings), Store(options.store), options.folder)
-    with follower.alone() as mine:
-        return follower.run(_end_of_input()) if mine else 0
+def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
+    """A job's rows and series as a W&B run.
 
-
-def _end_of_input() -> threading.Event:
-    """Set when the driver closes our standard input, or is gone."""
-    ending = threading.Event()
-
-    def read() -> None:
-        with suppress(OSError):
-            while os.read(0, 1024):
-                pass
-        ending.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    return ending
-
-
-class Follower:
-    """Follows one store."""
-
-    def __init__(self, tracking: Tracking, store: Store, folder: Path) -> None:
-        self.tracking, self.store, self.folder = tracking, store, folder
-        self._errors = 0
-        self._deadline: float | None = None
-        self._doing = ""
-
-    @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether no other mirror is at work here."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self._log("another mirror is at work here; this one ends")
-                yield False
-                return
-            yield True
-
-    def run(self, ending: threading.Event) -> int:
-        """See `main`."""
-        threading.Thread(target=self._watch, daemon=True).start()
-        done = noted(self.folder)
-        self._log(f"the mirror begins, {len(done)} mirrored before")
-        while True:
-            last = ending.is_set()
-            fresh = {job_id: status for job_id, status in self.store.statuses().items() if done.get(job_id) != status}
-            for job_id, status in fresh.items():
-                if not self._try(job_id, status, done, lambda job_id=job_id: self._job(job_id)):
-                    return 1
-            if last:
-                state = str(len(done))
-                ok = (not fresh and SUMMARY in done) or self._try(SUMMARY, state, done, self._summary)
-                left = sum(done.get(job_id) != now for job_id, now in self.store.statuses().items())
-                self._log(f"the mirror ends, {left} jobs are not mirrored")
-                return 0 if ok and not left else 1
-            ending.wait(_POLL_SECONDS)
-
-    def _try(self, job_id: str, status: str, done: dict[str, str], mirror: Any) -> bool:
-        """Mirrors one thing under the watchdog; False when it is time to give up."""
-        self._doing, self._deadline = job_id, time.monotonic() + self.tracking.timeout_seconds
-        try:
-            mirror()
-        except Exception as error:  # whatever W&B may raise
-            self._errors += 1
-            self._log(f"{job_id} was not mirrored: {type(error).__name__}: {error}")
-            if self._errors >= _MOST_ERRORS:
-                self._log(f"the mirror gives up after {self._errors} failures; {_remedy(self.store.root)}")
-            return self._errors < _MOST_ERRORS
-        finally:
-            self._deadline = None
-        self._errors = 0
-        done[job_id] = status
-        with (self.folder / "mirrored.jsonl").open("a") as file:
-            file.write(json.dumps({"job": job_id, "status": status}) + "\n")
-        return True
-
-    def _watch(self) -> None:
-        """Ends this process when one thing takes too long."""
-        while True:
-            time.sleep(0.1)
-            deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
-                self._log(
-                    f"{self._doing} was not mirrored within {self.tracking.timeout_seconds:g} s (tracking.timeout_seconds): the mirror ends"
-                )
-                os._exit(HUNG)
-
-    def _log(self, line: str) -> None:
-        with suppress(OSError, UserError), storing(self.store.root):
-            self.store.logs.mkdir(parents=True, exist_ok=True)
-            with (self.store.logs / "tracking.log").open("a") as file:
-                file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {scrubbed(line)}\n")
-
-    def _job(self, job_id: str) -> None:
-        rows, points = self.store.read_rows(job_id), self.store.read_series(job_id)
-        if not rows:
-            raise ValueError("its rows cannot be read")
-        told = job_as_run(rows, points)
-        with self._run(told["id"], told["name"], told["group"], told["type"], told["config"]) as run:
-            for step, values in told["curves"]:
-                run.log(values, step=step)
-            run.log({"rows": self._table(list(_COLUMNS), told["table"])})
-            run.summary.update(told["summary"])
-
-    def _summary(self) -> None:
-        """The tables of the store, as they are now."""
-        from analysis.load import load
-        from analysis.report import TABLES, main_tables
-
-        results = load([self.store.root])
-        experiment = str(results.rows["experiment"].iloc[0]) if len(results.rows) else self.store.root.name
-        tables = []
-        with suppress(UserError):  # smoke runs have no tables
-            tables = [*main_tables(results), *TABLES["cost"](results)]
-        counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
-        name = _experiment(experiment, ",".join(results.debug) or None)
-        with self._run(f"{name}-{SUMMARY}", SUMMARY, name, SUMMARY, {"experiment": experiment}) as run:
-            for number, table in enumerate(tables):
-                heads = [f"{column.group}: {column.head}" if column.group else column.head for column in table.columns]
-                lines = [[cell.text + cell.marks for cell in row] for row in table.rows]
-                run.log({f"tables/{table.name}-{number}": self._table(heads, lines)})
-            run.summary.update(counts)
-
-    def _table(self, columns: list[str], data: list[list[Any]]) -> Any:
-        import wandb
-
-        return wandb.Table(columns=columns, data=data, allow_mixed_types=True)
-
-    @contextmanager
-    def _run(self, run_id: str, name: str, group: str, job_type: str, config: Mapping[str, Any]) -> Iterator[Any]:
-        import wandb
-
-        tracking: Any = self.tracking
-        settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True)
-        run = wandb.init(
-            project=tracking.project, entity=tracking.entity, mode=tracking.mode, dir=str(self.folder), id=run_id, name=name,
-            group=group, job_type=job_type, config=dict(config), resume="allow", settings=settings, reinit=True,
-        )  # fmt: skip
-        try:
-            yield run
-        finally:
-            run.finish()
-
-
-def job_as_run(rows: Sequence[Row], points: Sequence[Point]) -> dict[str, Any]:
-    """What a job looks like as one W&B run: id, name, group, type, config, curves by step, table of rows, summary."""
+    Raises:
+        ValueError: no rows, because their file is damaged.
+    """
+    if not rows:
+        raise ValueError("its rows cannot be read")
     first = rows[0]
-    experiment = _experiment(first.experiment, first.debug)
+    group = _group(first.experiment, first.debug)
     method = first.method + (f"@{first.space}" if first.space else "") + (f" {first.search}" if first.search else "")
     rate = f" {first.noise_rate:g}" if first.noise_rate is not None else ""
     curves: dict[int, dict[str, float]] = defaultdict(dict)
     for point in points:
-        if not point.name.startswith(_NO_CURVES):
+        if not point.name.startswith(("cost/", "transition/")):  # not over epochs
             curves[point.step][point.name] = point.value
-    config = {name: getattr(first, name) for name in _CONFIG}
-    if len(rows) == 1:
-        config["settings"] = json.loads(first.settings)
-    ordered = sorted(rows, key=lambda row: row.position)
-    return {
-        "id": f"{experiment}-{first.job_id}",
-        "name": f"{method} {first.dataset} {first.noise}{rate} {first.network} {first.trainer} seed {first.seed}",
-        "group": experiment,
-        "type": first.kind,
-        "config": config,
-        "curves": sorted(curves.items()),
-        "table": [[getattr(row, name) for name in _COLUMNS] for row in ordered],
-        "summary": _summary_of(rows),
-    }
+    columns = [item.name for item in fields(Row) if item.name != "error"]  # a message may hold anything
+    lines = [[getattr(row, name) for name in columns] for row in sorted(rows, key=lambda row: row.position)]
+    return Run(
+        id=f"{group}-{first.job_id}",
+        name=f"{method} {first.dataset} {first.noise}{rate} {first.network} {first.trainer} seed {first.seed}",
+        group=group,
+        type=first.kind,
+        config={name: getattr(first, name) for name in _CONFIG} | ({"settings": json.loads(first.settings)} if len(rows) == 1 else {}),
+        summary=_scores(rows),
+        tables={"rows": (columns, lines)},
+        curves=sorted(curves.items()),
+    )
 
 
-def _summary_of(rows: Sequence[Row]) -> dict[str, Any]:
-    """A baseline's scores; of settings the highest validation score (nothing is chosen by a test score) and what they cost."""
+def _scores(rows: Sequence[Row]) -> dict[str, Any]:
+    """A baseline's scores; of settings the highest validation score alone, because nothing is selected by a test score."""
     ok = [row for row in rows if row.status == "ok"]
     names = ("val_noisy_acc", "val_noisy_r2") + (("val_clean_acc", "test_acc", "test_r2", "train_acc") if len(rows) == 1 else ())
     scores = {name: [value for row in ok if (value := getattr(row, name)) is not None] for name in names}
     counts = {"num_rows": len(rows), "num_failed": len(rows) - len(ok), "seconds": sum(row.shared_seconds or 0.0 for row in rows)}
-    errors = {"error_kind": rows[0].error_kind, "error": scrubbed(rows[0].error or "")} if not ok else {}
-    return {name: max(values) for name, values in scores.items() if values} | counts | errors
+    return {name: max(values) for name, values in scores.items() if values} | counts
 
 
-def _experiment(name: str, debug: str | None) -> str:
-    return (name if debug is None else f"{name}-{debug}")[:100]
+def summary_run(store: Store) -> Run:
+    """The main tables and the cost of searches, as they are now; no tables for a smoke run."""
+    from analysis.load import load
+    from analysis.report import TABLES, main_tables
+
+    results = load([store.root])
+    experiment = str(results.rows["experiment"].iloc[0]) if len(results.rows) else store.root.name
+    group = _group(experiment, ",".join(results.debug) or None)
+    counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
+    tables = {}
+    with contextlib.suppress(UserError):
+        for number, table in enumerate([*main_tables(results), *(() if results.raced else TABLES["cost"](results))]):
+            heads = [f"{column.group}: {column.head}" if column.group else column.head for column in table.columns]
+            tables[f"tables/{table.name}-{number}"] = heads, [[cell.text + cell.marks for cell in row] for row in table.rows]
+    return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
 
 
-def noted(folder: Path) -> dict[str, str]:
-    """Job id -> the status under which it was mirrored last."""
+def _group(experiment: str, debug: str | None) -> str:
+    return (experiment if debug is None else f"{experiment}-{debug}")[:100]
+
+
+def folder_of(store: Path) -> Path:
+    """Where W&B's files, the list of mirrored jobs and the mirror's log go: beside the store, not in it."""
+    return store.parent / "tracking" / store.name
+
+
+def mirrored(store: Path) -> dict[str, str]:
+    """Job id -> the status (ok or failed) with which the job was mirrored last."""
     found: dict[str, str] = {}
-    with suppress(OSError):
-        for line in (folder / "mirrored.jsonl").read_text().splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # a line that a kill has cut short
+    with contextlib.suppress(OSError):
+        for line in (folder_of(store) / "mirrored.jsonl").read_text().splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line, if a kill has cut it short
                 entry = json.loads(line)
                 found[entry["job"]] = entry["status"]
     return found
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

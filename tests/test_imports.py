@@ -110,7 +110,14 @@ def test_records_and_the_analysis_need_no_torch():
 
 def test_planning_a_held_store_needs_neither_torch_nor_ray():
     done = fresh(
-        IMPORT_ALL, "torch,ray", "sweeper.app", "sweeper.config", "sweeper.store", "sweeper.only", "sweeper.provenance", "slurm.script"
+        IMPORT_ALL,
+        "torch,ray",
+        "sweeper.commands.run",
+        "sweeper.config",
+        "sweeper.store",
+        "sweeper.only",
+        "sweeper.provenance",
+        "slurm.script",
     )
     assert done.returncode == 0, done.stderr
 

@@ -11,7 +11,7 @@ import yaml
 
 from sap_core.api import Corrector, Sizes
 from sap_core.construct import locate
-from sweeper.check import corrector_case
+from sweeper.contracts.check import corrector_case
 from sweeper.contracts.correctors import CORRECTOR
 from sweeper.contracts.small import families, small_settings
 from sweeper.declared import declare

@@ -1,7 +1,8 @@
-"""Stands in for wandb in the mirror's process: FAKE_WANDB says how it behaves, FAKE_WANDB_LOG where it writes what it was told."""
+"""Replaces wandb in the mirror's process: FAKE_WANDB sets its behaviour, FAKE_WANDB_LOG is the file of its calls."""
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -45,4 +46,6 @@ def init(**options):
         raise RuntimeError(f"bad key {os.environ.get('SECRET_OF_THIS_TEST')}")
     if how == "hangs":
         time.sleep(600)
+    if how == "crashes":
+        os.kill(os.getpid(), signal.SIGKILL)
     return _Run()

@@ -179,7 +179,7 @@ def test_human_labels_are_a_thing_of_their_own(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--fetch"], "unknown option '--fetch' of sap-sweep prepare; options: --download, --from NAME=DIR"),
+        (["--fetch"], "unrecognized arguments: --fetch; sap-sweep prepare --help lists its arguments"),
         (["--from", "webvison=/x"], "unknown data set 'webvison' in --from NAME=DIR (did you mean 'webvision'?)"),
         (["--from", "imagenet"], "--from imagenet names no folder"),
         ([], "no experiment is chosen"),

@@ -120,7 +120,7 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
         (["search=random", "repeats=0"], "replay.repeats=0 is too small"),
         (["search=random", "method=scrub"], "unknown method 'scrub' in replay"),
         (["search=successive_halving", "method=sap"], "of which the grid of SAP (alpha16) does not list two"),
-        (["search=random", "seeds=[1]"], "unknown word 'seeds' in replay"),
+        (["search=random", "seeds=[1]"], "unknown key 'seeds' in sap-sweep replay"),
         (["search=random", "out=r.txt"], "must end in .csv or .json"),
     ],
 )

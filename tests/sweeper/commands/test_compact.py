@@ -20,7 +20,7 @@ from sap_core.errors import UserError
 from sap_core.records import Planned, Point
 from sweeper.__main__ import main
 from sweeper.claims import Claims, own_claims
-from sweeper.compact import compact
+from sweeper.commands.compact import compact
 from sweeper.execute import Folders
 from sweeper.parts import Parts
 from sweeper.store import Store, write_records
@@ -253,7 +253,7 @@ def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys)
         compact(store)
     assert main(["compact", str(store.root)]) == 0
     assert capsys.readouterr().out == f"{store.root}: 6 files of rows, series and logs are 3\n"
-    for words, said in (([str(tmp_path)], "is not a store"), ([], "takes one store"), (["--help"], "takes one store")):
+    for words, said in (([str(tmp_path)], "is not a store"), ([], "the following arguments are required: STORE")):
         assert main(["compact", *words]) == 2
         assert said in capsys.readouterr().err
 
@@ -283,7 +283,9 @@ def _compacts(root):
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments(filled, monkeypatch):
-    monkeypatch.setattr("sweeper.compact.own_claims", lambda: Claims(lease=1.0))  # a kill may leave a claim without its owner's name
+    monkeypatch.setattr(
+        "sweeper.commands.compact.own_claims", lambda: Claims(lease=1.0)
+    )  # a kill may leave a claim without its owner's name
     context = multiprocessing.get_context("fork")
     store, jobs = filled(40)
     for moment in range(10):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 import yaml
 
@@ -38,12 +41,24 @@ def run(capsys, *words):
         (["experiment=demo", "only=method=spa"], "unknown value of only=method 'spa' (did you mean 'sap'?)"),
         (["experiment=demo", "only=metod=sap"], "unknown key 'metod' in only (did you mean 'method'?)"),
         (["seeds=[1]"], "no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)"),
-        (["experiment=demo", "--multirun"], "--multirun is not used here: the planner makes its own products; give lists instead"),
-        (["-m", "experiment=demo", "seeds=1,2"], "methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18]"),
+        (
+            ["experiment=demo", "--multirun"],
+            "--multirun is not used: one sap-sweep plans all combinations; give lists, as in methods=[sap,scrub]",
+        ),
+        (
+            ["experiment=demo", "trainer.epochs=1,2"],
+            "'trainer.epochs=1,2' gives several values, and sap-sweep has no --multirun; write: sap-sweep",
+        ),
+        (["experiment=demo", "hydra/launcher=joblib"], "'hydra/launcher=joblib' has no effect: Hydra only composes the configuration here"),
+        (["experiment=demo", "hydra.run.dir=x"], "'hydra.run.dir=x' has no effect"),
         (["experiment=demo", "--verbose"], "unknown option '--verbose'; options: --help, -h,"),
-        (["experiment=demo", "--config-name=x"], "unknown option '--config-name'"),
+        (
+            ["experiment=demo", "--config-name=x"],
+            "Hydra's option --config-name does not apply to sap-sweep: conf/config.yaml is the root of every sweep",
+        ),
         (["experiment=demo", "--config-dir", "/none"], "--config-dir /none is no folder"),
-        (["demo"], "cannot read the argument 'demo'; write key=value"),
+        (["demo"], "unknown command 'demo' in sap-sweep; allowed: list, check, prepare"),
+        (["experiment=demo", "demo"], "cannot read the argument 'demo'; write key=value"),
         (["experiment=demo", "trainer.epoch=3", "--cfg", "job"], "unknown key 'epoch' in trainer"),
         (["experiment=demo", "trainer.epoch=3", "--help"], "unknown key 'epoch' in trainer"),
     ],
@@ -116,8 +131,32 @@ def test_without_words_and_for_help_alone_it_shows_how_it_is_used(capsys):
     for words in ([], ["--help"], ["-h"]):
         code, out, err = run(capsys, *words)
         assert (code, err) == (0, "")
-        assert out.startswith("sap-sweep: ")
+        assert out.startswith("usage: sap-sweep KEY=VALUE")
         assert "sap-sweep experiment=demo" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "baselines", "settings"),
+    [
+        (["trainer.epochs=1,2", "methods=sap,sap@alpha16_size5"], 2, "80 (80 distinct)"),
+        (["noise.rate=0.1,0.25", "model.width=range(2,5,2)", "methods=[sap]"], 4, "16 (16 distinct)"),
+        (["method.sap.corrector.num_trusted=50,100", "methods=[sap]"], 1, "32 (32 distinct)"),
+    ],
+)
+def test_the_line_that_replaces_multirun_works_as_typed(capsys, places, words, baselines, settings):
+    code, _, err = run(capsys, "-m", "experiment=demo", "seeds=[1]", *words)
+    assert code == 2
+    program, *typed = shlex.split(err.partition("write: ")[2])
+    assert program == "sap-sweep"
+    code, out, _ = run(capsys, *typed, *places, "dry_run=true")
+    assert code == 0
+    assert re.search(rf"^  train +{baselines} jobs$", out, re.M)
+    assert settings in out
+
+
+def test_keys_without_a_list_become_one_sweep_each(capsys):
+    _, _, err = run(capsys, "-m", "experiment=demo", "debug=smoke", "order=cells,longest")
+    assert err.endswith('write: for order in cells longest; do sap-sweep experiment=demo debug=smoke order="$order"; done\n')
 
 
 def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):

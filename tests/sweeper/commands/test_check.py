@@ -20,7 +20,7 @@ from sweeper.contracts.small import small_recipe, small_settings
 from sweeper.contracts.trainers import TRAINER, TrainerCase
 from trainers.sgd import SGD
 
-HOME = Path(__file__).parents[2]
+HOME = Path(__file__).parents[3]
 RECIPE = SGD(epochs=2, learning_rate=0.05, batch_size=16, schedule="constant")
 
 

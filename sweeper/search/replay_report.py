@@ -1,4 +1,4 @@
-"""The words, the table and the file of `sap-sweep replay`."""
+"""The table and the file of `sap-sweep replay`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from analysis.labels import MEASURES, Measure, counted, method_label, number
 from analysis.load import Results, load
 from analysis.render import Cell, Column, Table, terminal, to_csv
 from analysis.tables.notes import cell_title
-from sap_core.errors import UserError, at_least, unknown
+from sap_core.errors import UserError, unknown
 from sap_core.files import save_text, storing
+from sweeper.schema import Config
 from sweeper.schema import Search as Choice
 from sweeper.search.planned import levels_of
 from sweeper.search.replay import RULE, Grid, budgets_of, grids_of, replay
 from sweeper.search.samplers import check_sampler
 
-USAGE = "sap-sweep replay results/demo search=random repeats=1000 [method=scrub] [search.budget=64] [plugins=[...]] [out=FILE.csv]"
-
-_WORDS = ("repeats", "method", "out", "search", "search.KEY", "plugins", "--config-dir")
 _BAND = (0.1, 0.9)
 
 
@@ -47,62 +45,39 @@ class Told:
     regret: tuple[float, float, float]  # the whole grid's choice minus this one
 
 
-def main(words: Sequence[str]) -> int:
-    """Replays and prints; returns the exit code.
+def report(store: Path, config: Config, repeats: int, method: str | None, out: Path | None) -> None:
+    """Replays `config.search` on the grids of a store and prints one table per cell.
+
+    Args:
+        store: the results folder of a sweep.
+        config: its `search` and `plugins` count.
+        repeats: search seeds per baseline.
+        method: NAME or NAME@SPACE of the grid; None: the largest.
+        out: a .csv or .json file that also gets the numbers.
 
     Raises:
-        UserError: a word that is none of ours and no key, a store without the grid, or a search that cannot be replayed.
+        UserError: the search is the grid or cannot be replayed, or the store has no complete grid of the method.
     """
-    from sweeper.config import compose_all
-
-    store, ours, others = _words(words)
-    config = compose_all(others).config
     choice = config.search
     if choice.grid:
-        raise UserError(f"replay needs a search other than the grid: {USAGE}")
-    repeats = _number(ours.get("repeats", "100"))
-    if "out" in ours and Path(ours["out"]).suffix not in (".csv", ".json"):
-        raise UserError(f"out={ours['out']} must end in .csv or .json")
+        raise UserError("replay needs a search other than the grid, as in sap-sweep replay results/demo search=random repeats=1000")
     entry = None if choice.sampler is None else check_sampler(choice.sampler, choice.settings, config.plugins)
-    results = load([Path(store)])
+    results = load([store])
     tables, told = [], []
     for cell in cells(results):
-        method, space = _wanted(cell, ours.get("method"))
-        grids = grids_of(cell, method, space, _space_words(Path(store), method, space))
+        name, space = _wanted(cell, method)
+        grids = grids_of(cell, name, space, _space_words(store, name, space))
         if choice.resource is not None and len(levels_of(grids[0].points, choice.resource)) < 2:
             raise UserError(
                 f"search={choice.name} climbs the values of '{choice.resource}' (search.resource), of which the grid of "
-                f"{method_label(method, space)} does not list two; choose another method or search"
+                f"{method_label(name, space)} does not list two; choose another method or search"
             )
-        lines = _replayed(cell, method_label(method, space), grids, choice, entry, repeats)
-        tables.append(_table(results, cell, method_label(method, space), grids, choice, lines))
+        lines = _replayed(cell, method_label(name, space), grids, choice, entry, repeats)
+        tables.append(_table(results, cell, method_label(name, space), grids, choice, lines))
         told += lines
     print("\n".join(terminal(table, 120) for table in tables))
-    if "out" in ours:
-        _write(Path(ours["out"]), tables, told)
-    return 0
-
-
-def _words(words: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
-    """(the store, our own keys, what is Hydra's)."""
-    places = [word for word in words if "=" not in word and not word.startswith("-")]
-    if len(places) != 1:
-        raise UserError(f"replay needs one store: {USAGE}")
-    ours = dict(word.split("=", 1) for word in words if word.split("=")[0] in ("repeats", "method", "out"))
-    others = [word for word in words if word not in places and word.split("=")[0] not in ours]
-    for word in others:
-        if word.split("=")[0].split(".")[0] not in ("search", "plugins", "--config-dir", "+search"):
-            raise unknown("word", word.split("=")[0], _WORDS, "replay")
-    return places[0], ours, others
-
-
-def _number(text: str) -> int:
-    try:
-        repeats = int(text)
-    except ValueError as error:
-        raise UserError(f"repeats={text} is no whole number; give how many search seeds to replay, as in repeats=1000") from error
-    at_least("replay", 1, repeats=repeats)
-    return repeats
+    if out is not None:
+        _write(out, tables, told)
 
 
 def _wanted(cell: SweepCell, method: str | None) -> tuple[str, str | None]:

@@ -7,6 +7,7 @@ Failed jobs' files stay as they are, because those jobs are tried again.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from sap_core.files import replacing, save_text
 from sap_core.identity import content_id
 from sap_core.records import Point, Row
 from sweeper.claims import own_claims, take_from_dead
+from sweeper.commands.common import examples, store_folder
 from sweeper.store import Store
 
 MOST = 1000
@@ -33,17 +35,18 @@ _HEAD = "=== "
 """How a job's part of a merged log begins."""
 
 
-def main(words: Sequence[str]) -> int:
-    """The command.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/table1")
+    parser.epilog = examples("sap-sweep compact results/table1")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the number of files before and after.
 
     Raises:
         UserError: no store, or another process compacts it.
     """
-    if len(words) != 1 or words[0].startswith("-"):
-        raise UserError("sap-sweep compact takes one store, as in sap-sweep compact results/table1")
-    root = Path(words[0])
-    if not (root / "plan.parquet").is_file():
-        raise UserError(f"'{root}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+    root = store_folder(options.store)
     Store(root).check_version()
     before = _count(root)
     for problem in compact(Store(root)):

@@ -6,6 +6,7 @@ nothing, complete rows are never replaced, and checkpoints that are there are ke
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -13,13 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sap_core.checkpoint import load_state
-from sap_core.errors import UserError, unknown
+from sap_core.errors import UserError
 from sap_core.files import replacing, save_json, save_text
 from sap_core.identity import content_id
 from sap_core.records import Planned, Row
 from sweeper.bundle import Bundle, kept_bundles
 from sweeper.claims import all_or_none, own_claims
+from sweeper.commands.common import examples, settings
 from sweeper.jobs import MAKING, Job, artifact, read_jobs, write_jobs
 from sweeper.provenance import HOME
 from sweeper.store import Store, schema, write_records
@@ -29,13 +30,22 @@ _FILES = {"train": "model.safetensors", "select": "selection.safetensors"}
 _LAST = "last.safetensors"
 
 
-def import_command(words: Sequence[str]) -> int:
-    """`sap-sweep import DIR ... [paths.results=STORE] [paths.artifacts=DIR]`. Returns 0, or 1 when something was refused.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders", nargs="*", metavar="DIR",
+        help="the --store of `python -m sweeper.execute BUNDLE`; several are merged. Also paths.results=STORE, in place of the store that "
+        "the bundle names, and paths.artifacts=DIR, in place of results/artifacts",
+    )  # fmt: skip
+    parser.epilog = examples("sap-sweep import back", "sap-sweep import back1 back2 paths.results=results/headline")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns 0, or 1 when a file was refused.
 
     Raises:
         UserError: no folder, one without bundles, bundles of different experiments, a store of another experiment.
     """
-    folders, chosen = _parse(words)
+    folders, chosen = _parse(options.folders)
     bundles = {folder: kept_bundles(folder) for folder in folders}
     targets = {bundle.results for kept in bundles.values() for bundle in kept}
     if len(targets) > 1 and "paths.results" not in chosen:
@@ -56,20 +66,13 @@ def import_command(words: Sequence[str]) -> int:
 
 
 def _parse(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    folders, chosen = [], {}
-    for word in words:
-        key, sign, value = word.partition("=")
-        if sign and not Path(word).is_dir():
-            if key not in KEYS:
-                raise unknown("key", key, KEYS, "sap-sweep import")
-            chosen[key] = value
-        elif not Path(word).is_dir():
+    folders = [word for word in words if "=" not in word or Path(word).is_dir()]
+    for word in folders:
+        if not Path(word).is_dir():
             raise UserError(f"{word} is no folder; give the --store of python -m sweeper.execute BUNDLE")
-        else:
-            folders.append(Path(word).resolve())
     if not folders:
         raise UserError("sap-sweep import needs a folder: the --store of python -m sweeper.execute BUNDLE, as in sap-sweep import DIR")
-    return folders, chosen
+    return [Path(word).resolve() for word in folders], settings([word for word in words if word not in folders], KEYS, "sap-sweep import")
 
 
 def _words(counts: Counter[str]) -> str:
@@ -170,6 +173,8 @@ def _not_of(job: Job, rows: Sequence[Row]) -> str:
 
 def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]) -> None:
     """A checkpoint or a selection, its marker last; or how far a training has come, where there is nothing yet."""
+    from sap_core.checkpoint import load_state
+
     name, folder, target = _FILES.get(job.kind), source / job.job_id, artifacts / job.job_id
     marker = artifact(source, job.job_id)
     if name is None or not (marker.exists() or (folder / _LAST).exists()):

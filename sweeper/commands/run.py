@@ -1,22 +1,25 @@
-"""`sap-sweep`: from the command line to a finished store."""
+"""`sap-sweep KEY=VALUE ...`, the command without a name: composes, plans and runs a sweep."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
+from sweeper.commands.common import add_overrides, hydra_words
 from sweeper.only import Wanted, narrow, parse_only
 from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.provenance import HOME
 from sweeper.store import MAX_ATTEMPTS, Store
+from sweeper.tracking import mirroring
 
 if TYPE_CHECKING:
     from sweeper.cells import Cell
@@ -28,13 +31,17 @@ if TYPE_CHECKING:
     from sweeper.schema import Config
 
 
-def sweep(arguments: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_overrides(parser, "experiment=NAME, and any override of a configuration key")
+
+
+def run(options: argparse.Namespace) -> int:
     """Composes, plans and runs what the store does not hold. Returns 0, or 1 when a job failed.
 
     Raises:
         UserError: see `sap_core.errors`.
     """
-    composed = compose(arguments)
+    composed = compose(hydra_words(options))
     config = composed.config
     only = parse_only(config.only)
     places = places_of(config)
@@ -51,7 +58,7 @@ def sweep(arguments: Sequence[str]) -> int:
         rows, given_up = held
         print(f"{places.store}: all {rows} planned rows are there, nothing to do")
         _say_given_up(given_up)
-        with _mirror(config, places):  # what an earlier start has not mirrored
+        with mirroring(config.tracking, places.store):  # jobs that an earlier start has not mirrored
             pass
         if config.timing == "exclusive":
             from sweeper.jobs import read_jobs
@@ -67,7 +74,7 @@ def sweep(arguments: Sequence[str]) -> int:
         plan = _forecast(plan, composed, cells, places, store)
         write_plan(store, plan, composed, key)
         _say_counts(plan)
-        with _mirror(config, places):
+        with mirroring(config.tracking, places.store):
             code = _run(config, jobs, places, store, plan)
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
@@ -108,26 +115,6 @@ def _say_counts(plan: Plan) -> None:
 
     counts = ", ".join(f"{search.name} {search.counts}" for search in searches(plan.rows))
     print(f"plan, settings per baseline: {counts}", file=sys.stderr)
-
-
-def check_command(arguments: Sequence[str]) -> None:
-    """Composes and checks a command line, and runs nothing.
-
-    Raises:
-        UserError: what `sweep` would raise before it starts.
-    """
-    composed = compose(arguments)
-    parse_only(composed.config.only)
-    check(composed)
-
-
-def _mirror(config: Config, places: Places) -> AbstractContextManager[object]:
-    """What mirrors the store while jobs run, and a little longer."""
-    if config.tracking.name == "none":
-        return nullcontext()
-    from sweeper.tracking import Mirror, place_of
-
-    return Mirror(config.tracking, places.store, place_of(config.tracking, places.store))
 
 
 def _forecast(plan: Plan, composed: Composed, cells: Sequence[Cell], places: Places, store: Store) -> Plan:

@@ -6,9 +6,9 @@ import pytest
 
 from sap_core.errors import UserError
 from sweeper.__main__ import main
+from sweeper.commands.rerun import differences, find
 from sweeper.execute import Folders, execute
 from sweeper.jobs import write_jobs
-from sweeper.rerun import differences, find
 from sweeper.store import Store
 
 
@@ -93,15 +93,16 @@ def test_finding_a_run(make_job, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "takes a store and a run's id"),
-        (["STORE"], "takes a store and a run's id"),
-        (["nowhere", "x"], "'nowhere' is not a folder"),
+        ([], "the following arguments are required: STORE, RUN_ID"),
+        (["STORE"], "the following arguments are required: RUN_ID"),
+        (["nowhere", "x"], "'nowhere' is not a store: it has no jobs.jsonl"),
         (["STORE", "x", "path.data=d"], "unknown key 'path.data' in sap-sweep rerun (did you mean 'paths.data'?)"),
-        (["STORE", "x", "--device"], "takes a store and a run's id"),
-        (["STORE", "x"], "the job file"),
+        (["STORE", "x", "--device"], "unrecognized arguments: --device"),
+        (["STORE", "x"], "plans no run 'x'"),
     ],
 )
 def test_mistakes(tmp_path, capsys, words, told):
+    (tmp_path / "jobs.jsonl").touch()
     code, printed = said(capsys, *(str(tmp_path) if word == "STORE" else word for word in words))
     assert code == 2
     assert printed.err.startswith("error: ")

@@ -1,17 +1,40 @@
-"""`sap-sweep list`: every choice of every group, with the first comment line of its YAML. Loads no torch."""
+"""`sap-sweep list`: every choice of every configuration group, with the first comment line of its YAML file."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import chain
 from pathlib import Path
 
-from sap_core.errors import unknown
+from sap_core.errors import UserError, unknown
+from sweeper.commands.common import add_config_dir, examples
 
 FIRST = ("experiment", "dataset", "noise", "model", "trainer", "pruner", "method")
 """The groups in the order in which a user meets them; others follow by name."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("group", nargs="?", metavar="GROUP", help=f"one group: {', '.join(FIRST)}, ...; all groups if not given")
+    add_config_dir(parser)
+    parser.epilog = examples(
+        "sap-sweep list", "sap-sweep list method", "sap-sweep list experiment --config-dir examples/conf"
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the list.
+
+    Raises:
+        UserError: no such group or folder.
+    """
+    for folder in options.config_dir:
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {folder} is no folder; give one that holds method/, experiment/ or other groups of YAML files")
+    print(listing(options.config_dir, options.group))
+    return 0
 
 
 def choices(places: Sequence[Path] = ()) -> dict[str, dict[str, str]]:

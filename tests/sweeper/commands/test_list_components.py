@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sweeper.__main__ import main
-from sweeper.listing import choices, first_line
+from sweeper.commands.list_components import choices, first_line
 
-HOME = Path(__file__).parents[2]
+HOME = Path(__file__).parents[3]
 LONGEST = 110
 EVERY = [(group, name, line) for group, names in choices([HOME / "examples/conf"]).items() for name, line in names.items()]
 
@@ -71,7 +71,7 @@ def test_own_folders_are_listed_and_what_is_shipped_wins(capsys, tmp_path):
     ("words", "said"),
     [
         (["methods"], "unknown group 'methods' in sap-sweep list GROUP (did you mean 'method'?); allowed: experiment, dataset"),
-        (["method", "noise"], "sap-sweep list takes one group, not method noise"),
+        (["method", "noise"], "unrecognized arguments: noise; sap-sweep list --help lists its arguments"),
         (["--config-dir", "/none"], "--config-dir /none is no folder"),
     ],
 )

@@ -1,6 +1,6 @@
-"""`sap-sweep check trainer=NAME | pruner=NAME | method=NAME`: does a part keep its promises? One line each, on toys, in seconds.
+"""`sap-sweep check trainer=NAME | pruner=NAME | method=NAME`: tests a component against its interface's promises, on toy data, in seconds.
 
-The promises are those of `sweeper.contracts`, which the project's own tests hold over every shipped part.
+The promises are those of `sweeper.contracts`, which the project's own tests apply to every shipped component.
 """
 
 from __future__ import annotations

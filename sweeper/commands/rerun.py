@@ -6,6 +6,7 @@ is. A network that the job reads is taken from the artifacts, and trained again 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import math
 import os
@@ -16,17 +17,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sap_core.errors import UserError, unknown
+from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import TIMING_COLUMNS, Row
+from sweeper.commands.common import examples, settings, store_folder
 from sweeper.jobs import Job, artifact, read_jobs
 from sweeper.provenance import HOME
 from sweeper.store import Store
 
 if TYPE_CHECKING:
     from sweeper.execute import Folders
-
-USAGE = "sap-sweep rerun results/demo RUN_ID [paths.data=DIR] [paths.artifacts=DIR] [backend.device=cpu]"
 
 _KEYS = ("paths.data", "paths.artifacts", "backend.device")
 
@@ -50,13 +50,27 @@ class Difference:
     now: object
 
 
-def main(words: Sequence[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
+    parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or at least its first {_SHORTEST} characters")
+    parser.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE",
+        help="paths.data=DIR, paths.artifacts=DIR: other folders; backend.device=cpu|cuda: another device than the row's",
+    )  # fmt: skip
+    parser.epilog = examples(
+        "sap-sweep rerun results/demo 8695b5b39eaeba54",
+        "sap-sweep rerun results/demo 8695b5b3 backend.device=cpu paths.artifacts=/scratch/artifacts",
+        note="Exit code 1: a column differs. sap-report STORE export rows.csv lists all run ids.",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Runs and prints; returns 0 when everything is equal, 1 when something differs.
 
     Raises:
-        UserError: no such store or run, a word that is no key, or rows that cannot be read.
+        UserError: no such store or run, an unknown key, or rows that cannot be read.
     """
-    store, run_id, keys = _words(words)
+    store, run_id, keys = store_folder(options.store, "jobs.jsonl"), options.run_id, settings(options.settings, _KEYS, "sap-sweep rerun")
     Store(store).check_version()
     jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
     job, run_id = find(jobs, run_id, store)
@@ -171,21 +185,6 @@ def _same_weights(stored: Path, now: Path) -> str:
         return "unknown"
     first, second = (hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     return "equal" if first == second else "different"
-
-
-def _words(words: Sequence[str]) -> tuple[Path, str, dict[str, str]]:
-    plain = [word for word in words if "=" not in word and not word.startswith("-")]
-    keys = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))
-    others = [word for word in words if word.startswith("-")]
-    if others or len(plain) != 2:
-        raise UserError(f"sap-sweep rerun takes a store and a run's id, not '{' '.join(words)}'; as in {USAGE}")
-    for key in keys:
-        if key not in _KEYS:
-            raise unknown("key", key, _KEYS, "sap-sweep rerun")
-    store = Path(plain[0])
-    if not store.is_dir():
-        raise UserError(f"'{store}' is not a folder; give the results folder of a sweep, as in {USAGE}")
-    return store, plain[1], keys
 
 
 def _folder(keys: Mapping[str, str], key: str, otherwise: Path) -> Path:

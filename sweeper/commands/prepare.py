@@ -1,0 +1,59 @@
+"""`sap-sweep prepare experiment=NAME`: on a machine with network, verifies, builds and downloads what the experiment reads."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sap_core.errors import UserError, unknown
+from sweeper.commands.common import add_overrides, examples, hydra_words
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_overrides(parser, "experiment=NAME, and any other override of the sweep; dataset.download=true allows the download of data sets")
+    parser.add_argument("--download", action="store_true", help="download missing data sets, and weights that torchvision publishes")
+    parser.add_argument(
+        "--from", dest="releases", action="append", default=[], metavar="NAME=DIR",
+        help="build the folders of a data set from its extracted release, such as --from webvision=DIR; may be repeated",
+    )  # fmt: skip
+    parser.epilog = examples(
+        "sap-sweep prepare experiment=demo",
+        "sap-sweep prepare experiment=table1 --download",
+        "sap-sweep prepare experiment=table3 --from clothing1m=DIR",
+        note="Exit code 1: something is missing; its line gives the remedy.",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints one line per thing; returns 0 when all are there, 1 when something is missing.
+
+    Raises:
+        UserError: a mistake in the command line.
+    """
+    from sweeper.planning import compose
+    from sweeper.prepare import prepared
+
+    releases = _releases(options.releases)
+    composed = compose(hydra_words(options))
+    things = []
+    for thing in prepared(composed, options.download, releases):
+        print(thing.line, flush=True)
+        things.append(thing)
+    lacking = sum(thing.state == "missing" for thing in things)
+    name = composed.config.name
+    print(f"{name}: {lacking} of {len(things)} things are missing" if lacking else f"{name}: all {len(things)} things are there")
+    return 1 if lacking else 0
+
+
+def _releases(words: list[str]) -> dict[str, Path]:
+    from sap_core.data.prepare import SETS
+
+    releases = {}
+    for word in words:
+        name, _, folder = word.partition("=")
+        if name not in SETS:
+            raise unknown("data set", name, SETS, "--from NAME=DIR")
+        if not folder:
+            raise UserError(f"--from {word} names no folder; write --from {name}=DIR, the folder of the extracted release")
+        releases[name] = Path(folder).absolute()
+    return releases
