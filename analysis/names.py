@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +22,6 @@ JOBS_KEY = b"sap_sweep_jobs"
 """In a merged file's footer: the ids of its jobs, a line each."""
 
 _ENDINGS = {"ok.parquet": "ok", "failed.parquet": "failed"}
-_SUFFIX = ".claim"
 
 
 def check_version(store: Path) -> None:
@@ -122,55 +118,6 @@ def _footer(path: Path, *_: int) -> tuple[str, ...]:
     except (pa.ArrowException, OSError):
         return ()
     return tuple(metadata.get(JOBS_KEY, b"").decode().split())
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How far one kind of jobs is, in planned rows."""
-
-    kind: str
-    planned: int
-    ok: int  # in jobs that are done; settings that diverged among them
-    failed: int  # in jobs that failed
-    running: int  # in jobs that a process has claimed (it may be dead)
-
-    @property
-    def missing(self) -> int:
-        return self.planned - self.ok - self.failed
-
-
-def tallies(store: Path) -> list[Tally]:
-    """How far a sweep is, by kind of job in the plan's order: from names and the plan, however many rows there are.
-
-    Raises:
-        OSError, pyarrow.ArrowException: the plan cannot be read.
-    """
-    import pyarrow.parquet as pq
-
-    plan = pq.ParquetFile(store / "plan.parquet").read(columns=["job_id", "kind"])
-    sizes = Counter(zip(plan["job_id"].to_pylist(), plan["kind"].to_pylist(), strict=True))
-    return tally(sizes, statuses(store), claimed(store))
-
-
-def tally(sizes: Mapping[tuple[str, str], int], known: Mapping[str, str], running: Iterable[str]) -> list[Tally]:
-    """The pure part: `sizes` are the planned rows of each (job, kind), `known` the jobs' statuses."""
-    running = set(running)
-    counts: dict[str, Counter[str]] = {}
-    for (job_id, kind), rows in sizes.items():
-        mine = counts.setdefault(kind, Counter())
-        mine["planned"] += rows
-        status = known.get(job_id)
-        if status:
-            mine[status] += rows
-        if job_id in running and status != "ok":
-            mine["running"] += rows
-    return [Tally(kind, mine["planned"], mine["ok"], mine["failed"], mine["running"]) for kind, mine in counts.items()]
-
-
-def claimed(store: Path) -> set[str]:
-    """The jobs on which there are claims (docs/store.md); their owners may be dead."""
-    names = [name.removesuffix(_SUFFIX).rpartition(".") for name in _names(store / "claims") if name.endswith(_SUFFIX)]
-    return {job_id for job_id, _, number in names if number.isdigit() and job_id != "driver"}
 
 
 def _names(folder: Path) -> list[str]:

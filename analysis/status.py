@@ -1,9 +1,10 @@
-"""How far a sweep is: done and total by kind, failures grouped by their last line, gaps, rows that no plan names."""
+"""The progress of a sweep in rows: counts by type, failures grouped by their last line, missing rows, rows that no plan names."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from analysis.job_counts import Counts, count, total
 from analysis.labels import counted, method_label
 from analysis.load import Results
 from analysis.render import Cell, Column, Table, terminal
@@ -25,14 +26,16 @@ _COLUMNS = (
 
 def status(results: Results) -> str:
     """The whole text. Serves smoke runs too, under a banner."""
-    planned, there = len(results.plan), len(results.rows)
+    by_kind = counts_of(results)
+    whole = total(by_kind)
+    failed = f", {counted(whole.failed, 'failed row')}" if whole.failed else ""
     name = ", ".join(str(store) for store in results.stores)
     table = Table(
         name="status",
         cell="",
-        caption=f"{name}: {there} of {counted(planned, 'planned row')} done.",
+        caption=f"{name}: {whole.done} of {counted(whole.planned, 'planned row')} done{failed}.",
         columns=_COLUMNS,
-        rows=tuple(_row(results, str(kind)) for kind in results.plan["kind"].unique()),
+        rows=tuple(_row(one) for one in by_kind),
         notes=(*_failures(results.rows), *_gaps(results), *results.problems),
     )
     return smoke_banner(results) + terminal(table)
@@ -45,11 +48,13 @@ def smoke_banner(results: Results) -> str:
     return f"*** SMOKE RUN (debug={', '.join(results.debug)}): its numbers mean nothing; no table or plot accepts its rows. ***\n\n"
 
 
-def _row(results: Results, kind: str) -> tuple[Cell, ...]:
-    rows = results.rows[results.rows["kind"] == kind]
-    planned = int((results.plan["kind"] == kind).sum())
-    failed = int((rows["status"] == "failed").sum())
-    return (Cell(kind), *(Cell(str(count), count) for count in (planned, len(rows) - failed, failed, planned - len(rows))))
+def counts_of(results: Results) -> tuple[Counts, ...]:
+    """The planned rows by state, per type of job."""
+    return count(results.plan["kind"], zip(results.rows["kind"], results.rows["status"], strict=True))
+
+
+def _row(one: Counts) -> tuple[Cell, ...]:
+    return (Cell(one.name), *(Cell(str(number), number) for number in (one.planned, one.done, one.failed, one.missing)))
 
 
 def _failures(rows: pd.DataFrame) -> list[str]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from analysis.names import tallies
 from benchmarks.ray_jobs import METHOD
 from sap_core.records import Planned
 from sweeper import execute as execution
@@ -27,6 +26,7 @@ from sweeper.jobs import Job, write_jobs
 from sweeper.plan import Plan, make_plan
 from sweeper.schedule import Schedule
 from sweeper.schema import ORDERS
+from sweeper.standing import standing
 from sweeper.store import Store, write_records
 from sweeper.work import Place, Work
 
@@ -94,11 +94,10 @@ def main(words: Sequence[str] | None = None) -> None:
         folders = Folders(folder / "data", folder / "store", folder / "artifacts")
         timed("stubs with claims and rows", lambda: run_stubs(jobs[1:], folders), count)
         store = Store(folders.store)
-        one, *_ = [tally for tally in timed("status, a file per job", lambda: tallies(store.root)) if tally.kind == "tune"]
-        assert one.ok == count
+        assert timed("status, a file per job", lambda: standing(store)).total.done == count
         timed("compaction", lambda: compact(store), count)
         print(f"files of rows: {len(list(store.rows.glob('*.parquet')))}")
-        assert [tally.ok for tally in timed("status, compacted", lambda: tallies(store.root))] == [0, count]
+        assert timed("status, compacted", lambda: standing(store)).total.done == count
         assert len(timed("resume finds all done", store.finished)[0]) == count
 
 

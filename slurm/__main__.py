@@ -85,9 +85,9 @@ def _submit(words: Sequence[str]) -> int:
     known = settings()  # before anything is planned: is there a Slurm here?
     frozen = _frozen(cluster, rest)
     store = frozen.places.store
-    _say(f"{store}: {frozen.jobs} jobs planned, {frozen.done} done, {frozen.todo} to do, {frozen.failed} failed")
-    if frozen.given_up:
-        _say(f"{frozen.given_up} of the failed ones have had their attempts; delete rows/*.failed.parquet to try once more")
+    _say(f"{store}: {frozen.counts.planned} jobs planned, {frozen.counts.done} done, {frozen.todo} to do, {frozen.counts.failed} failed")
+    if frozen.counts.given_up:
+        _say(f"{frozen.counts.given_up} of the failed ones have had their attempts; delete rows/*.failed.parquet to try once more")
     if frozen.again:
         _say(f"the checkpoints of {frozen.again} finished jobs are gone and needed: those are trained again first, their rows stay")
     for line in _changes(store, rest, commit()):
@@ -131,7 +131,7 @@ def _status(words: Sequence[str]) -> int:
     from slurm.attempt import read_all
     from slurm.places import split_store
     from slurm.queue import Refused, queue
-    from slurm.status import Counts, explain, text
+    from slurm.status import explain, text
     from slurm.submit import submissions
     from sweeper.provenance import HOME
     from sweeper.standing import standing
@@ -139,16 +139,14 @@ def _status(words: Sequence[str]) -> int:
 
     store, rest = split_store(words, HOME)
     _none_left("status", rest)
-    stand = standing(Store(store))
-    stages = [(stage.name, stage.total, stage.done, stage.failed) for stage in stand.stages]
-    counts = Counts(stages, stand.flops, stand.flops_done, stand.failures)
+    found = standing(Store(store))
     submitted = submissions(store)
     try:
         queued = queue(one.job for one in submitted)
         hints = explain(queued, submitted)
     except Refused as error:
         queued, hints = [], [f"hint: {error}"]
-    print(text(_short(store), counts, submitted, queued, read_all(store), hints, time.time()))
+    print(text(_short(store), found, submitted, queued, read_all(store), hints, time.time()))
     return 0
 
 

@@ -1,16 +1,17 @@
-"""What `sap-slurm status` says: counts from the store, jobs from squeue, starts from what the jobs noted. Pure but for `explain`."""
+"""The text of `sap-slurm status`: counts from the store, batch jobs from squeue, starts from the jobs' notes. Pure but for `explain`."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from slurm.attempt import Attempts
 from slurm.cluster import seconds_of, time_of
 from slurm.queue import Queued, Refused, call, limit_of, longest_now, read_reservations, records
 from slurm.submit import Submission
+from sweeper.estimate.duration import RuntimeEstimator, Workload
+from sweeper.standing import Standing
 
 REASONS = {
     "Priority": "others stand before it in line",
@@ -35,37 +36,26 @@ REASONS = {
 _TIMED = ("ReqNodeNotAvail", "Reservation", "PartitionTimeLimit", "Resources", "Priority", "QOSMaxWall", "AssocMaxWall")
 
 
-@dataclass(frozen=True)
-class Counts:
-    """(stage, total, done, failed) of each stage; forecast FLOPs of all jobs and of those that have ended; failures in words."""
-
-    stages: Sequence[tuple[str, int, int, int]]
-    flops: float
-    flops_done: float
-    failures: Sequence[tuple[str, str, str]]
-
-    @property
-    def totals(self) -> tuple[int, int, int]:
-        """(total, done, failed) of all stages."""
-        return sum(one[1] for one in self.stages), sum(one[2] for one in self.stages), sum(one[3] for one in self.stages)
+_ALL = Workload("all", "", "")
+"""Batch jobs note their seconds, not those of each job of the sweep, so one rate is estimated for all of them."""
 
 
 def text(
-    name: str, counts: Counts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
+    name: str, standing: Standing, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
     hints: Sequence[str], now: float,
 ) -> str:  # fmt: skip
     """The whole answer."""
-    total, done, failed = counts.totals
-    lines = [f"{name}: {done} of {total} jobs done, {failed} failed, {total - done - failed} to do", ""]
+    total = standing.total
+    lines = [f"{name}: {total.done} of {total.planned} jobs done, {total.failed} failed, {total.to_do} to do", ""]
     lines += [f"  {'stage':<8}{'total':>7}{'done':>7}{'failed':>8}"]
-    lines += [f"  {stage:<8}{whole:>7}{ok:>7}{bad:>8}" for stage, whole, ok, bad in counts.stages]
+    lines += [f"  {one.name:<8}{one.planned:>7}{one.done:>7}{one.failed:>8}" for one in standing.counts]
     lines += ["", *_jobs(submitted, queued)]
     lines += hints
     lines += _restarts(attempts)
-    lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in counts.failures]
-    if failed > len(counts.failures):
-        lines.append(f"failed: {failed - len(counts.failures)} more")
-    lines.append(_eta(counts, submitted, queued, attempts, now))
+    lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in standing.failures]
+    if total.failed > len(standing.failures):
+        lines.append(f"failed: {total.failed - len(standing.failures)} more")
+    lines.append(_eta(standing, submitted, queued, attempts, now))
     lines.append(_spent(attempts, {entry.job for entry in queued if entry.runs}, now))
     return "\n".join(lines)
 
@@ -100,19 +90,21 @@ def _restarts(attempts: Sequence[Attempts]) -> list[str]:
     return [*lines, *(f"stopped: {one.job}: {one.stopped}" for one in attempts if one.stopped)]
 
 
-def _eta(counts: Counts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
-    """From the arithmetic that was done in the seconds that tasks ran, and as many tasks as run now."""
-    left = counts.flops - counts.flops_done
+def _eta(standing: Standing, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
+    """The remaining time at the rate of all tasks so far, with the tasks that run now."""
+    left = standing.flops - standing.flops_done
     if left <= 0:
         return "ETA: done"
     running = {entry.job for entry in queued if entry.runs}
-    seconds = sum(_seconds(one, running, now) for one in attempts)
-    done = counts.flops_done - min((one.flops_before for one in submitted), default=0.0)
     if not running:
         return "ETA: unknown, nothing runs"
-    if done <= 0 or seconds <= 0:
+    estimator = RuntimeEstimator()
+    done = standing.flops_done - min((one.flops_before for one in submitted), default=0.0)
+    estimator.record(_ALL, done, sum(_seconds(one, running, now) for one in attempts))
+    remaining = estimator.remaining_seconds({_ALL: left}, len(running))
+    if remaining is None:
         return "ETA: unknown until the first jobs are done"
-    return f"ETA: {time_text(int(left * seconds / done / len(running)))} with {len(running)} tasks running, by the pace so far"
+    return f"ETA: {time_text(int(remaining))} with {len(running)} tasks running, by the pace so far"
 
 
 def _spent(attempts: Sequence[Attempts], running: set[str], now: float) -> str:

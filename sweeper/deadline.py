@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from sweeper.estimate.duration import Estimate
 from sweeper.jobs import Job
 
 SPARE_SECONDS = 2.0
@@ -25,7 +26,6 @@ class Deadline:
         self._end = clock() + seconds - SPARE_SECONDS
         self._asked = clock()
         self._longest = 0.0
-        self._seconds_per_flop: dict[tuple[str, str], float] = {}
         self._began_any = False
 
     @property
@@ -39,20 +39,14 @@ class Deadline:
         self._asked = now
         return now + self._longest >= self._end
 
-    def fits(self, job: Job) -> bool:
-        """Is it worth beginning? The first job of a start always is; else one that would be stopped and begin again another time is not."""
-        expected = self._seconds_per_flop.get(_alike(job), 0.0) * job.forecast_flops
+    def fits(self, job: Job, estimate: Estimate | None) -> bool:
+        """Is it worth beginning? The first job of a start always is; else one that would be stopped and begin again another time is not.
+
+        Only an estimate from jobs of the same method counts: a job that might fit is tried.
+        """
+        expected = estimate.seconds if estimate is not None and estimate.basis == "same method" else 0.0
         return self.left > 0 and (not self._began_any or job.kind in RESUMED or expected < self.left)
 
     def begins(self) -> None:
-        """A job begins: earlier jobs' epochs say nothing of its."""
+        """Resets the epoch-time estimate for a new job."""
         self._asked, self._longest, self._began_any = self._clock(), 0.0, True
-
-    def ended(self, job: Job, seconds: float) -> None:
-        """A job took so long: what the next one like it is judged by."""
-        if job.forecast_flops > 0:
-            self._seconds_per_flop[_alike(job)] = seconds / job.forecast_flops
-
-
-def _alike(job: Job) -> tuple[str, str]:
-    return job.kind, str(job.labels["method"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.credentials import secrets
@@ -32,16 +33,13 @@ class Frozen:
     plan: Path  # one JSON line per job, never changed once it is there
     order: str
     words: tuple[str, ...]  # of the command line that froze it, without its folders
-    jobs: int
-    done: int
-    failed: int  # with attempts left, or given up
-    given_up: int
+    counts: Counts  # of jobs
     again: int  # whose rows are held, and whose artifact is gone and needed
     flops_done: float
 
     @property
     def todo(self) -> int:
-        return self.jobs - self.done - self.given_up + self.again
+        return self.counts.to_do + self.again
 
 
 def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
@@ -59,7 +57,7 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
     if not write:
         check(composed)
         return Frozen(
-            str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, 0, 0, 0, 0, 0, 0.0
+            str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, Counts("all"), 0, 0.0
         )  # fmt: skip
     refuse_missing(composed)
     plan = planned(composed, check(composed), places)
@@ -201,15 +199,13 @@ def _counted(name: str, places: Places, path: Path, order: str, words: tuple[str
     store = Store(places.store)
     statuses = store.statuses()
     finished, _ = store.finished()
-    mine = {job.job_id: job for job in jobs}
     waiting = Schedule.of(jobs, finished, places.artifacts).waiting
-    done = [job_id for job_id in mine if statuses.get(job_id) == "ok"]
+    given_up = [job_id for job_id, status in finished.items() if status == "failed"]
     return Frozen(
-        name=name, places=places, plan=path, order=order, words=words, jobs=len(mine), done=len(done),
-        failed=sum(statuses.get(job_id) == "failed" for job_id in mine),
-        given_up=sum(finished.get(job_id) == "failed" for job_id in mine),
+        name=name, places=places, plan=path, order=order, words=words,
+        counts=total(count_jobs({job.job_id: job.kind for job in jobs}, statuses, given_up)),
         again=sum(finished.get(job_id) == "ok" for job_id in waiting),
-        flops_done=sum(mine[job_id].forecast_flops for job_id in done),
+        flops_done=sum(job.forecast_flops for job in jobs if statuses.get(job.job_id) == "ok"),
     )  # fmt: skip
 
 

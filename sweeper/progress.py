@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,32 +15,36 @@ from rich.live import Live
 from rich.text import Text
 
 from sap_core.files import storing
+from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.execute import Result
 from sweeper.jobs import Job
-from sweeper.telling import clock, line_of, reason, take_best, work_of
+from sweeper.telling import clock, line_of, reason, take_best
 
 _QUIET_SECONDS = 15.0
 """Without a terminal, a progress line is printed at most this often."""
 
 
 class Progress:
-    """A context: `report` after each job. `planned` rows exist in all, `held` of them were in the store before.
+    """A context manager; call `report` after each job.
 
-    `seconds` forecasts jobs; where it knows all of them, the time left is theirs over the workers, times what those that ended have taken
-    of their forecast. Without it, work is told by FLOPs.
+    Args:
+        jobs: those to run.
+        planned: rows of the sweep.
+        held: rows that were in the store before.
+        log: file to which events are appended.
+        estimator: estimates the remaining time; the jobs that finish are added to it.
+        workers: jobs that run at a time; None where only the cluster knows: as many as have kept busy so far.
     """
 
     def __init__(
-        self, jobs: Iterable[Job], planned: int, held: int, log: Path, seconds: Mapping[str, float] | None = None, workers: int = 1
+        self, jobs: Iterable[Job], planned: int, held: int, log: Path, estimator: RuntimeEstimator | None = None, workers: int | None = None
     ) -> None:
         self.planned, self.done, self.failed = planned, held, 0
         self.best: dict[str, float] = {}
-        jobs = list(jobs)
-        self._seconds = seconds if seconds and all(job.job_id in seconds for job in jobs) else None
+        self._estimator = estimator or RuntimeEstimator()
         self._workers = workers
-        self._took = self._expected = 0.0
-        self._work = sum(self._weight(job) for job in jobs)
-        self._worked = 0.0
+        self._flops_left = flops_by_workload((Workload.of(job.kind, job.labels), job.forecast_flops) for job in jobs)
+        self._worker_seconds = 0.0
         self._start = self._spoke = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._live = (
@@ -67,10 +71,11 @@ class Progress:
         """A job has ended."""
         self.done += len(job.runs)
         self.failed += result.failed
-        self._worked += self._weight(job)
-        if self._seconds and result.seconds and result.status == "ok":
-            self._took += result.seconds
-            self._expected += self._weight(job)
+        self._worker_seconds += result.seconds
+        workload = Workload.of(job.kind, job.labels)
+        self._flops_left[workload] = max(0.0, self._flops_left[workload] - job.forecast_flops)
+        if result.status == "ok":
+            self._estimator.record(workload, job.forecast_flops, result.seconds)
         take_best(self.best, result)
         line = line_of(job, result) + reason(result)
         self._event(line)
@@ -81,22 +86,13 @@ class Progress:
     def text(self) -> str:
         """The progress line."""
         elapsed = time.monotonic() - self._start
-        left = self._left(elapsed)
+        workers = self._workers or (self._worker_seconds / elapsed if elapsed else 0.0)
+        left = self._estimator.remaining_seconds(self._flops_left, workers)
         best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))
         return (
             f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {clock(elapsed)}  ETA {clock(left)}"
             f"{'  |  best val_noisy: ' + best if best else ''}"
         )
-
-    def _left(self, elapsed: float) -> float | None:
-        work = max(0.0, self._work - self._worked)
-        if self._seconds:
-            return work * (self._took / self._expected if self._expected else 1.0) / self._workers
-        return elapsed * work / self._worked if self._worked else None
-
-    def _weight(self, job: Job) -> float:
-        """A job's part of the work: its forecast seconds or FLOPs, or one per row."""
-        return self._seconds[job.job_id] if self._seconds else work_of(job)
 
     def _renderable(self) -> Text:
         return Text(self.text(), overflow="fold")

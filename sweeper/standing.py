@@ -1,47 +1,30 @@
-"""How far a sweep is, by stage, from its store alone: names of files, the plan's columns, and the few files of failed jobs."""
+"""The progress of a sweep by type of job, from its store alone: names of files, the plan's columns and the files of failed jobs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from analysis.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
-from sweeper.store import Store
+from sweeper.store import MAX_ATTEMPTS, Store
 
 SHOWN = 20
-"""Failed jobs whose files are opened."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One kind of job."""
-
-    name: str
-    total: int
-    done: int
-    failed: int
+"""Failed jobs that are listed."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A whole sweep."""
+    """The progress of a whole sweep."""
 
-    stages: tuple[Stage, ...]
+    counts: tuple[Counts, ...]  # of jobs, by type
     flops: float  # forecast, of all jobs
     flops_done: float  # of those that have ended
-    failures: tuple[tuple[str, str, str], ...] = field(default=())  # job, kind of error, last line of its text
+    failures: tuple[tuple[str, str, str], ...] = ()  # job, kind of error, last line of its text
 
     @property
-    def total(self) -> int:
-        return sum(stage.total for stage in self.stages)
-
-    @property
-    def done(self) -> int:
-        return sum(stage.done for stage in self.stages)
-
-    @property
-    def failed(self) -> int:
-        return sum(stage.failed for stage in self.stages)
+    def total(self) -> Counts:
+        return total(self.counts)
 
 
 def standing(store: Store) -> Standing:
@@ -64,14 +47,10 @@ def standing(store: Store) -> Standing:
         kinds[job_id] = kind
         flops[job_id] += amount or 0.0
     statuses = {job_id: status for job_id, status in store.statuses().items() if job_id in kinds}
-    stages = []
-    for name in dict.fromkeys(kinds.values()):
-        mine = [job_id for job_id, kind in kinds.items() if kind == name]
-        count = [statuses.get(job_id) for job_id in mine].count
-        stages.append(Stage(name, len(mine), count("ok"), count("failed")))
     failed = [job_id for job_id in kinds if statuses.get(job_id) == "failed"]
+    given_up = [job_id for job_id in failed if store.attempts(job_id) >= MAX_ATTEMPTS]
     return Standing(
-        stages=tuple(stages),
+        counts=count_jobs(kinds, statuses, given_up),
         flops=sum(flops.values()),
         flops_done=sum(flops[job_id] for job_id in statuses),
         failures=tuple(_failure(store, job_id) for job_id in failed[:SHOWN]),

@@ -5,9 +5,9 @@ Here, and not in sweeper.progress, for machines without rich.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.execute import Result
 from sweeper.jobs import Job
 
@@ -34,11 +34,6 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def work_of(job: Job) -> float:
-    """A job's part of the work where no seconds are forecast: its FLOPs, or one per row."""
-    return job.forecast_flops or float(len(job.runs))
-
-
 def take_best(best: dict[str, float], result: Result) -> None:
     """Puts a job's scores into the best so far of each method."""
     for method, score in result.best.items():
@@ -46,20 +41,18 @@ def take_best(best: dict[str, float], result: Result) -> None:
 
 
 class Ticker:
-    """The lines of a worker: done of total, the job, its method's best score so far, and the time left at this worker's pace by FLOPs."""
+    """The lines of a worker: done of total, the job, its method's best score so far, and the time this worker alone takes for the rest."""
 
-    def __init__(self, jobs: Iterable[Job], now: Callable[[], float] = time.monotonic) -> None:
-        self._flops = {job.job_id: work_of(job) for job in jobs}
-        self._now, self._start = now, now()
-        self._worked = 0.0
+    def __init__(self, jobs: Iterable[Job], estimator: RuntimeEstimator) -> None:
+        self._work = {job.job_id: (Workload.of(job.kind, job.labels), job.forecast_flops) for job in jobs}
+        self._estimator = estimator
         self._best: dict[str, float] = {}
 
     def line(self, job: Job, result: Result, left: Iterable[str]) -> str:
         """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
         to_go = list(left)
-        self._worked += self._flops[job.job_id]
         take_best(self._best, result)
         best = "".join(f"; best {method} so far {self._best[method]:.4f}" for method in sorted(result.best))
-        eta = (self._now() - self._start) * sum(self._flops[job_id] for job_id in to_go) / self._worked
-        ended = len(self._flops) - len(to_go)
-        return f"[{ended}/{len(self._flops)}] {line_of(job, result)}{best}{reason(result)}; ETA {clock(eta)}"
+        eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in to_go))
+        ended = len(self._work) - len(to_go)
+        return f"[{ended}/{len(self._work)}] {line_of(job, result)}{best}{reason(result)}; ETA {clock(eta)}"

@@ -21,6 +21,7 @@ from sap_core.errors import UserError
 from sweeper.bundle import is_bundle, keep_bundle, read_bundle
 from sweeper.claims import Claims
 from sweeper.deadline import Deadline
+from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.execute import Folders, check_device, execute, tidy_up
 from sweeper.jobs import Job, read_jobs
 from sweeper.parts import Parts
@@ -120,7 +121,8 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
     parts.say(lambda line: print(line, file=sys.stderr, flush=True))
     if not folders.data.is_dir():
         print(f"--data {folders.data} is no folder: only data sets without files can be read", file=sys.stderr, flush=True)
-    claims, ticker = Claims(options.lease), Ticker(parts.jobs)
+    claims, estimator = Claims(options.lease), RuntimeEstimator()
+    ticker = Ticker(parts.jobs, estimator)
     waited = 0.0
     while not stop() and not parts.over:
         job = parts.next()
@@ -128,7 +130,8 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
             if (waited := _wait(parts, claims.lease, waited, options.idle, stop)) < 0 or not deadline.left > 0:
                 break
             continue
-        if not deadline.fits(job):
+        workload = Workload.of(job.kind, job.labels)
+        if not deadline.fits(job, estimator.estimate(workload, job.forecast_flops)):
             break
         deadline.begins()
         tried = parts.tried.get(job.job_id, 0)
@@ -138,7 +141,8 @@ def run_file(options: argparse.Namespace, folders: Folders) -> int:
             break
         if result.status != "elsewhere":
             waited = 0.0
-            deadline.ended(job, result.seconds)
+            if result.status == "ok":
+                estimator.record(workload, job.forecast_flops, result.seconds)
             print(ticker.line(job, result, parts.to_go()), flush=True)
     if parts.over:
         tidy_up(jobs, folders, claims)

@@ -104,10 +104,10 @@ def _state(found: Facts) -> tuple[str, str]:
 
 def _tiles(found: Facts) -> list[Tile]:
     stages = {stage.name: stage for stage in found.stages}
-    tuned = sum(stage.ok for name, stage in stages.items() if name in ("tune", "search"))
+    tuned = sum(stage.done for name, stage in stages.items() if name in ("tune", "search"))
     tiles = [
         Tile(f"{found.ok:,}", f"of {found.planned:,} planned rows"),
-        Tile(str(stages["train"].ok if "train" in stages else 0), "baselines trained"),
+        Tile(str(stages["train"].done if "train" in stages else 0), "baselines trained"),
         Tile(f"{tuned:,}", "settings tried"),
         Tile(str(len(found.seeds)), "seeds" if len(found.seeds) != 1 else "seed"),
     ]

@@ -8,23 +8,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.job_counts import Counts, total
 from analysis.labels import MISSING, counted, method_label, plain, span
 from analysis.load import Results
+from analysis.status import counts_of
 from sap_core.records import SCHEMA_VERSION, VANILLA
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One kind of row: how many are planned, ok, failed, missing."""
-
-    name: str
-    planned: int
-    ok: int
-    failed: int
-
-    @property
-    def missing(self) -> int:
-        return self.planned - self.ok - self.failed
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,7 @@ class Facts:
     """A store in numbers and words."""
 
     experiments: tuple[str, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[Counts, ...]  # of rows
     failures: tuple[tuple[int, str], ...]  # how often, what
     seeds: tuple[int, ...]
     methods: tuple[str, ...]  # "SAP (alpha16), version 1"
@@ -76,19 +64,19 @@ class Facts:
 
     @property
     def planned(self) -> int:
-        return sum(stage.planned for stage in self.stages)
+        return total(self.stages).planned
 
     @property
     def ok(self) -> int:
-        return sum(stage.ok for stage in self.stages)
+        return total(self.stages).done
 
     @property
     def failed(self) -> int:
-        return sum(stage.failed for stage in self.stages)
+        return total(self.stages).failed
 
     @property
     def missing(self) -> int:
-        return self.planned - self.ok - self.failed
+        return total(self.stages).missing
 
     @property
     def clean(self) -> bool:
@@ -104,7 +92,7 @@ def facts(results: Results) -> Facts:
     peak = rows["peak_memory_bytes"].max()
     return Facts(
         experiments=_words(rows["experiment"]) or tuple(store.name for store in results.stores),
-        stages=tuple(_stage(rows, plan, str(kind)) for kind in plan["kind"].unique()),
+        stages=counts_of(results),
         failures=_failures(rows),
         seeds=tuple(sorted(int(seed) for seed in plan["seed"].unique())),
         methods=_methods(rows),
@@ -125,12 +113,6 @@ def facts(results: Results) -> Facts:
         first=None if there.empty else str(there["started_at"].min()),
         last=None if there.empty else str(there["started_at"].max()),
     )
-
-
-def _stage(rows: pd.DataFrame, plan: pd.DataFrame, kind: str) -> Stage:
-    mine = rows[rows["kind"] == kind]
-    failed = int((mine["status"] == "failed").sum())
-    return Stage(kind, int((plan["kind"] == kind).sum()), len(mine) - failed, failed)
 
 
 def _failures(rows: pd.DataFrame) -> tuple[tuple[int, str], ...]:

@@ -24,8 +24,8 @@ from sweeper.tracking import mirroring
 if TYPE_CHECKING:
     from sweeper.cells import Cell
     from sweeper.config import Composed
+    from sweeper.estimate.duration import RuntimeEstimator
     from sweeper.jobs import Job
-    from sweeper.pace import Pace
     from sweeper.plan import Plan
     from sweeper.schedule import Backend
     from sweeper.schema import Config
@@ -71,11 +71,12 @@ def run(options: argparse.Namespace) -> int:
     plan = planned(composed, cells, places)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
     with store.locked():
-        plan = _forecast(plan, composed, cells, places, store)
+        estimator, _ = _estimator(config, cells, places)
+        plan = _forecast(plan, estimator, store)
         write_plan(store, plan, composed, key)
         _say_counts(plan)
         with mirroring(config.tracking, places.store):
-            code = _run(config, jobs, places, store, plan)
+            code = _run(config, jobs, places, store, estimator)
         if config.timing == "exclusive":
             _measure_alone(jobs, config, places)
         _say_searches(config, store)
@@ -117,19 +118,17 @@ def _say_counts(plan: Plan) -> None:
     print(f"plan, settings per baseline: {counts}", file=sys.stderr)
 
 
-def _forecast(plan: Plan, composed: Composed, cells: Sequence[Cell], places: Places, store: Store) -> Plan:
-    """The plan with seconds for the jobs that are still to run; forecasts that were made before stand."""
-    from sweeper.pace import earlier_forecasts, with_seconds
+def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
+    """The plan with forecast seconds for the jobs that are still to run; earlier forecasts are kept."""
+    from sweeper.estimate.plan_forecast import earlier_forecasts, with_seconds
 
-    pace, _ = _pace(composed.config, cells, places)
-    return replace(plan, rows=tuple(with_seconds(plan.rows, pace, earlier_forecasts(store.plan), store.statuses())))
+    return replace(plan, rows=tuple(with_seconds(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
-def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, plan: Plan) -> int:
+def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, estimator: RuntimeEstimator) -> int:
     """Runs those of the jobs that the store does not hold."""
     from sweeper.claims import own_claims
     from sweeper.execute import Folders, fail, tidy_up
-    from sweeper.pace import seconds_by_job
     from sweeper.parts import retrained
     from sweeper.progress import Progress
     from sweeper.schedule import Schedule
@@ -143,8 +142,8 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, plan
     _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
     if line := retrained(schedule.again):
         print(line, file=sys.stderr)
-    workers = max(1, min(_workers(config.backend), len(pending)))
-    progress = Progress(pending, total, held, store.logs / "sweep.log", seconds_by_job(plan.rows), workers)
+    workers = None if _cluster_decides(config.backend) else max(1, min(_workers(config.backend), len(pending)))
+    progress = Progress(pending, total, held, store.logs / "sweep.log", estimator, workers)
     with _terminated_as_interrupt(), progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
@@ -177,8 +176,7 @@ def _backend(config: Config, places: Places, jobs: int) -> Backend:
 
     settings = config.backend
     folders = Folders(places.data, places.store, places.artifacts)
-    on_cluster = settings.name == "ray" and settings.address and settings.workers is None
-    workers = None if on_cluster else max(1, min(_workers(settings), jobs))
+    workers = None if _cluster_decides(settings) else max(1, min(_workers(settings), jobs))
     if settings.name == "local":
         from sweeper.local_backend import LocalBackend
 
@@ -186,6 +184,11 @@ def _backend(config: Config, places: Places, jobs: int) -> Backend:
     from sweeper.ray_backend import RayBackend
 
     return RayBackend(folders, workers, settings.device, settings.address, settings.cpu_jobs)
+
+
+def _cluster_decides(settings: Any) -> bool:
+    """Whether a Ray cluster's resources, and no setting, limit the jobs at a time."""
+    return bool(settings.name == "ray" and settings.address and settings.workers is None)
 
 
 def _workers(settings: Any) -> int:
@@ -205,8 +208,8 @@ def _workers(settings: Any) -> int:
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
+    from sweeper.estimate.plan_forecast import describe_seconds
     from sweeper.forecast import describe, flops_of
-    from sweeper.pace import describe_seconds
     from sweeper.plan import make_plan
 
     cells = check(composed)
@@ -218,8 +221,8 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
     print(f"{composed.config.name}: dry run, nothing is run")
     rows = [row for row in plan.rows if row.run_id in chosen]
     print(describe(jobs, rows, parameters, backend.flops_per_second, backend.device))
-    pace, workers = _pace(composed.config, cells, places_of(composed.config))
-    print(f"\n{describe_seconds(rows, pace, workers)}")
+    estimator, workers = _estimator(composed.config, cells, places_of(composed.config))
+    print(f"\n{describe_seconds(rows, estimator, workers)}")
     return 0
 
 
@@ -245,14 +248,14 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
     return 0
 
 
-def _pace(config: Config, cells: Sequence[Cell], places: Places) -> tuple[Pace, int]:
-    """How long jobs take here, by this store and those beside it; and the number of workers."""
-    from sweeper.pace import pace_for
+def _estimator(config: Config, cells: Sequence[Cell], places: Places) -> tuple[RuntimeEstimator, int]:
+    """The runtime estimator, from the measurements of this store and those beside it, and the number of workers."""
+    from sweeper.estimate.plan_forecast import estimator_for
 
     beside = places.store.parent
     stores = [path for path in beside.iterdir() if path.is_dir()] if beside.is_dir() else []
     workers = _workers(config.backend)
-    return pace_for(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
+    return estimator_for(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:

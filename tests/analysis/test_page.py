@@ -23,7 +23,7 @@ def test_the_facts_of_a_small_store(small):
     small.rows = [replace(row, peak_memory_bytes=2**20, report_seconds=0.25, dataset_verified=row.seed == 1) for row in small.rows]
     small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
     found = facts(load([small.write()]))
-    assert [(stage.name, stage.planned, stage.ok, stage.failed, stage.missing) for stage in found.stages] == [
+    assert [(stage.name, stage.planned, stage.done, stage.failed, stage.missing) for stage in found.stages] == [
         ("train", 2, 2, 0, 0),
         ("tune", 12, 9, 2, 1),
     ]

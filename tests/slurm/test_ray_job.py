@@ -42,7 +42,7 @@ def sweep(tmp_path, monkeypatch):
         setup = (
             f"export PYTHONPATH={END_TO_END / 'plugins'} SAP_SWEEP_CHECKPOINT_SECONDS=0 STANDINS_WHERE={where} SPT_NOENV=1 NAMED={name}",
         )
-        return SimpleNamespace(sweep=of, store=store, setup=setup, where=where, planned=frozen.jobs)
+        return SimpleNamespace(sweep=of, store=store, setup=setup, where=where, planned=frozen.counts.planned)
 
     return make
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analysis.job_counts import Counts
 from sap_core.errors import UserError
 from slurm import attempt
 from slurm.attempt import Attempts, begin, mark_of
@@ -17,8 +18,9 @@ from slurm.cluster import Cluster, parse
 from slurm.init import choose, fill, read, values
 from slurm.places import log_of, split_store
 from slurm.queue import Queued, Refused, call, longest_now, pairs, read_queue, read_reservations
-from slurm.status import Counts, text, time_text
+from slurm.status import text, time_text
 from slurm.submit import Submission, submissions, submit
+from sweeper.standing import Standing
 
 HOME = Path(__file__).resolve().parents[2]
 SINFO = """debug*|30:00|16|64000|(null)|4|avx512
@@ -135,7 +137,8 @@ def test_the_attempts_command(tmp_path, monkeypatch, capsys):
 
 
 def test_status_says_everything():
-    counts = Counts([("train", 4, 2, 0), ("tune", 8, 1, 1)], 100.0, 40.0, [("abc tune sap seed 1", "error", "boom")])
+    counts = Counts("train", 4, done=2), Counts("tune", 8, done=1, failed=2, given_up=1)
+    sweep = Standing(counts, 100.0, 40.0, (("abc tune sap seed 1", "error", "boom"),))
     queued = read_queue(
         "7_0|RUNNING|None|10:00|1:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|1:00:00|2026-11-29T12:00:00|\n"
         "7_2|PENDING|Resources|0:00|1:00:00|2026-11-29T11:00:00|\n7_3|FAILED|NonZeroExitCode|1:00|1:00:00|N/A|n1\n"
@@ -146,8 +149,8 @@ def test_status_says_everything():
         Attempts("7_0", "c", gpus=1, cpus=4, starts=3, spans=first),
         Attempts("7_3", "c", gpus=1, cpus=4, starts=1, stopped="3 starts in a row", spans=other),
     ]
-    said = text("results/x", counts, [submission(flops_before=4.0)], queued, attempts, ["hint: wait"], 10000.0)
-    assert said.splitlines()[0] == "results/x: 3 of 12 jobs done, 1 failed, 8 to do"
+    said = text("results/x", sweep, [submission(flops_before=4.0)], queued, attempts, ["hint: wait"], 10000.0)
+    assert said.splitlines()[0] == "results/x: 3 of 12 jobs done, 2 failed, 8 to do"
     for line in (
         "  train         4      2       0",
         "running: 7_0 on n3 for 0:10:00 of 1:00:00",
@@ -157,6 +160,7 @@ def test_status_says_everything():
         "restarts: 2 of 4 starts",
         "stopped: 7_3: 3 starts in a row",
         "failed: abc tune sap seed 1, error: boom",
+        "failed: 1 more",
         f"ETA: {time_text(int(60 * 7200 / 36))} with 1 tasks running, by the pace so far",
         "spent so far: 2.00 GPU-hours, 8.00 core-hours",
     ):
@@ -164,11 +168,11 @@ def test_status_says_everything():
 
 
 def test_status_without_anything():
-    nothing = text("x", Counts([("train", 1, 0, 0)], 1.0, 0.0, []), [], [], [], [], 0.0)
+    nothing = text("x", Standing((Counts("train", 1),), 1.0, 0.0), [], [], [], [], 0.0)
     assert "not submitted from here" in nothing
     assert "ETA: unknown, nothing runs" in nothing
-    assert "nothing of this sweep is queued" in text("x", Counts([], 0.0, 0.0, []), [submission()], [], [], [], 0.0)
-    assert "ETA: done" in text("x", Counts([("train", 1, 1, 0)], 1.0, 1.0, []), [submission()], [], [], [], 0.0)
+    assert "nothing of this sweep is queued" in text("x", Standing((), 0.0, 0.0), [submission()], [], [], [], 0.0)
+    assert "ETA: done" in text("x", Standing((Counts("train", 1, done=1),), 1.0, 1.0), [submission()], [], [], [], 0.0)
 
 
 class FakeSlurm:

@@ -1,6 +1,7 @@
 """Names of environment variables that hold secrets."""
 
 import pytest
+
 from sweeper.credentials import redact, secrets
 
 

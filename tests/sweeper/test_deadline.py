@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.deadline import SPARE_SECONDS, Deadline
+from sweeper.estimate.duration import Estimate
 
 
 class Clock:
@@ -46,17 +47,21 @@ def test_without_a_limit_it_never_stops(clock):
     assert not deadline()
 
 
+def likely(seconds, basis="same method"):
+    return Estimate(seconds, seconds / 2, seconds * 2, basis)
+
+
 def test_what_would_begin_again_another_time_is_not_begun(clock, make_job):
     deadline = Deadline(100 + SPARE_SECONDS, clock)
     short, long = make_job("aa", forecast_flops=1e9), make_job("bb", forecast_flops=2e9)
     train, other = make_job("cc", kind="train", forecast_flops=9e9), make_job("dd", forecast_flops=9e9, method="scrub")
-    assert deadline.fits(long), "the first of a start is always tried"
+    assert deadline.fits(long, likely(80)), "the first of a start is always tried"
     deadline.begins()
     clock.now = 40
-    deadline.ended(short, 40)
-    assert deadline.fits(short)
-    assert not deadline.fits(long), "80 s, and 60 are left"
-    assert deadline.fits(train), "goes on from its checkpoint"
-    assert deadline.fits(other), "nothing is known of its like"
+    assert deadline.fits(short, likely(40))
+    assert not deadline.fits(long, likely(80)), "80 s, and 60 are left"
+    assert deadline.fits(train, likely(80)), "goes on from its checkpoint"
+    assert deadline.fits(other, None), "nothing is known"
+    assert deadline.fits(other, likely(80, "same network")), "no job of its method was measured"
     clock.now = 100
-    assert not deadline.fits(train)
+    assert not deadline.fits(train, likely(1))

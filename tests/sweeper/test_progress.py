@@ -7,6 +7,7 @@ import time
 import pytest
 
 from sweeper import progress as module
+from sweeper.estimate.duration import RuntimeEstimator
 from sweeper.execute import Result
 from sweeper.progress import Progress
 
@@ -34,9 +35,18 @@ def test_the_line_counts_rows_and_forecasts_by_work(tmp_path, clock, jobs):
         clock(60)
         progress.report(jobs[0], Result("aa", "ok", rows=1, seconds=60.0, best={"vanilla": 0.5}, train_acc=1.0))
         assert progress.text() == "6/10 rows  failed 0  elapsed 1:00  ETA 0:20  |  best val_noisy: vanilla 0.5000"
-        clock(4000)
+        clock(4000)  # no job for a long time: the cluster keeps fewer workers busy
+        assert progress.text().startswith("6/10 rows  failed 0  elapsed 1:06:40  ETA 22:13")
         progress.report(jobs[1], Result("bb", "failed", rows=4, failed=4, best={"sap": 0.75}, error="boom", error_kind="error"))
         assert progress.text() == "10/10 rows  failed 4  elapsed 1:06:40  ETA 0:00  |  best val_noisy: sap 0.7500  vanilla 0.5000"
+
+
+def test_a_forecast_and_the_number_of_workers_give_the_time_left_from_the_start(tmp_path, clock, jobs):
+    with Progress(jobs, 5, 0, tmp_path / "sweep.log", RuntimeEstimator(assumed=2.0), workers=2) as progress:
+        assert progress.text().endswith("ETA 0:40")
+        clock(60)
+        progress.report(jobs[0], Result("aa", "ok", rows=1, seconds=240.0))  # four times as slow as assumed
+        assert progress.text().endswith("ETA 0:40")
 
 
 def test_the_best_so_far_never_falls(tmp_path, jobs):

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import names
+from analysis.job_counts import Counts
 from analysis.load import load, series
-from analysis.names import Tally, jobs_in, merged, statuses, tallies
+from analysis.names import jobs_in, merged, statuses
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point
 from sweeper.__main__ import main
@@ -23,6 +24,7 @@ from sweeper.claims import Claims, own_claims
 from sweeper.commands.compact import compact
 from sweeper.execute import Folders
 from sweeper.parts import Parts
+from sweeper.standing import standing
 from sweeper.store import Store, write_records
 
 
@@ -258,21 +260,19 @@ def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys)
         assert said in capsys.readouterr().err
 
 
-def test_status_from_names_and_plan_alone(filled, make_job, monkeypatch):
+def test_jobs_are_counted_from_names_and_plan_and_only_failed_ones_are_read(filled, make_job, monkeypatch):
     store, jobs = filled(4)
     bad, free, taken = make_job("bad", runs=3), make_job("free", kind="train"), make_job("taken", runs=2)
     store.write_rows([bad.row(run, status="failed", error_kind="error") for run in bad.runs])
     plan_for(store, [*jobs, bad, free, taken])
-    expected = [Tally("tune", 13, 8, 3, 2), Tally("train", 1, 0, 0, 0)]
-    with own_claims().take(store.claims / "taken"), own_claims().take(store.claims / "driver"):
-        assert tallies(store.root) == expected
-        compact(store)
-        opened = []
-        real = pq.ParquetFile
-        monkeypatch.setattr(pq, "ParquetFile", lambda path, *words, **more: (opened.append(Path(path).name), real(path, *words, **more))[1])
-        assert tallies(store.root) == expected
-    assert opened == ["plan.parquet"]
-    assert [tally.missing for tally in expected] == [2, 1]
+    expected = (Counts("tune", 6, done=4, failed=1), Counts("train", 1))
+    assert standing(store).counts == expected
+    compact(store)
+    read = []
+    monkeypatch.setattr(Store, "read_rows", lambda store, job_id: read.append(job_id) or [])
+    assert standing(store).counts == expected
+    assert set(read) == {"bad"}
+    assert [(one.missing, one.to_do) for one in expected] == [(1, 2), (1, 1)]
     assert statuses(store.root / "none") == {}
 
 

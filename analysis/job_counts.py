@@ -1,0 +1,60 @@
+"""Counts the jobs, or the rows, of a sweep by state, for reports, the page and `sap-slurm submit` and `status`. Standard library only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Jobs (or rows) of one type by state: `planned` is `done + failed + missing`."""
+
+    name: str  # train | select | tune | search
+    planned: int = 0
+    done: int = 0  # stored with status ok
+    failed: int = 0  # stored with status failed
+    given_up: int = 0  # of the failed ones: those without attempts left
+
+    @property
+    def missing(self) -> int:
+        """Waiting or running: nothing is stored yet."""
+        return self.planned - self.done - self.failed
+
+    @property
+    def to_do(self) -> int:
+        """Missing, or failed with attempts left."""
+        return self.planned - self.done - self.given_up
+
+
+def count(planned: Iterable[str], stored: Iterable[tuple[str, str]], given_up: Iterable[str] = ()) -> tuple[Counts, ...]:
+    """Counts by type, in the order in which the types first occur.
+
+    Args:
+        planned: the type of each planned job or row.
+        stored: (type, status) of each stored one; the status is ok or failed.
+        given_up: the type of each failed one without attempts left.
+    """
+    sizes, states, without_attempts = Counter(planned), Counter(stored), Counter(given_up)
+    return tuple(Counts(name, size, states[name, "ok"], states[name, "failed"], without_attempts[name]) for name, size in sizes.items())
+
+
+def count_jobs(types: Mapping[str, str], statuses: Mapping[str, str], given_up: Collection[str] = ()) -> tuple[Counts, ...]:
+    """Counts the jobs of a plan by type.
+
+    Args:
+        types: job id -> type, of all jobs of the plan.
+        statuses: job id -> ok | failed, of stored jobs; those that the plan does not name are not counted.
+        given_up: ids of failed jobs without attempts left.
+    """
+    stored = {job_id: status for job_id, status in statuses.items() if job_id in types}
+    lost = [types[job_id] for job_id in given_up if stored.get(job_id) == "failed"]
+    return count(types.values(), [(types[job_id], status) for job_id, status in stored.items()], lost)
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """The sum over types."""
+    found = list(counts)
+    numbers = [[one.planned, one.done, one.failed, one.given_up] for one in found]
+    return Counts("all", *map(sum, zip(*numbers, strict=True)))

@@ -1,0 +1,98 @@
+"""Reads from the stores of earlier sweeps what their jobs took. A few jobs of each workload are read, so that large stores cost little."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sap_core.records import Planned, Row
+from sweeper.estimate.duration import Workload
+
+_MAX_FILES = 300
+_MAX_STORES = 12
+_MAX_MERGED_FILES = 20
+_JOBS_PER_WORKLOAD = 12
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one finished job took."""
+
+    workload: Workload
+    flops: float  # forecast
+    seconds: float  # as its rows count them: tuning (`shared_seconds`) and scoring (`report_seconds`)
+    on_cpu: bool
+    alone: bool  # it had cores, or a GPU, of its own
+    threads: int
+
+
+def workloads_by_job(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, tuple[Workload, float]]:
+    """Job id -> its workload and forecast FLOPs, from the rows of a plan."""
+    workloads: dict[str, Workload] = {}
+    flops: dict[str, float] = defaultdict(float)
+    for row in rows:
+        values = vars(row) if isinstance(row, Planned) else row
+        job_id = values["job_id"]
+        if job_id not in workloads:
+            workloads[job_id] = Workload.of(values["kind"], values)
+        flops[job_id] += values["forecast_flops"] or 0.0
+    return {job_id: (workload, flops[job_id]) for job_id, workload in workloads.items()}
+
+
+_PLAN_COLUMNS = frozenset({"job_id", "kind", "method", "search", "trainer", "network", "dataset", "forecast_flops"})
+_ROW_COLUMNS = frozenset(
+    {"job_id", "status", "error_kind", "shared_seconds", "report_seconds", "device", "device_share", "device_jobs", "cores", "threads"}
+)
+
+
+def read_measurements(stores: Iterable[Path]) -> Iterator[Measurement]:
+    """Measurements of the stores that changed last. A store that cannot be read is skipped; its own readers report why."""
+    from pyarrow import ArrowException
+
+    files_left = _MAX_FILES
+    for store in sorted((path for path in stores if (path / "plan.parquet").is_file()), key=_changed, reverse=True)[:_MAX_STORES]:
+        if files_left > 0:
+            with suppress(OSError, ArrowException, ValueError, KeyError):
+                found, files = _read_store(store, files_left)
+                files_left -= files
+                yield from found
+
+
+def _changed(store: Path) -> float:
+    return (store / "plan.parquet").stat().st_mtime
+
+
+def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
+    """(measurements, number of files that were read)."""
+    from analysis.files import read_file
+
+    workloads = workloads_by_job(read_file(store / "plan.parquet", Planned, _PLAN_COLUMNS).to_pylist())
+    jobs_read: dict[Workload, int] = defaultdict(int)
+    names = sorted(path.name for path in (store / "rows").glob("[!.]*.parquet"))
+    chosen = [name for name in names if name.split(".")[0] not in workloads][:_MAX_MERGED_FILES]
+    for name in names:
+        workload, _ = workloads.get(name.split(".")[0], (None, 0.0))
+        if workload and name.endswith(".ok.parquet") and jobs_read[workload] < _JOBS_PER_WORKLOAD and len(chosen) < max_files:
+            jobs_read[workload] += 1
+            chosen.append(name)
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name in chosen:
+        for row in read_file(store / "rows" / name, Row, _ROW_COLUMNS).to_pylist():
+            rows[row["job_id"]].append(row)
+    found = [measurement_of(*workloads[job_id], mine) for job_id, mine in rows.items() if job_id in workloads]
+    return [one for one in found if one is not None], len(chosen)
+
+
+def measurement_of(workload: Workload, flops: float, rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
+    """Of a job with these rows; None where one failed otherwise than by divergence, or has no seconds (rows of old versions)."""
+    if any(row["shared_seconds"] is None or (row["status"] == "failed" and row["error_kind"] != "diverged") for row in rows):
+        return None
+    seconds = sum(row["shared_seconds"] + (row["report_seconds"] or 0.0) for row in rows)
+    first = rows[0]
+    on_cpu, jobs, threads = first["device"] == "cpu", first["device_jobs"], first["threads"]
+    alone = (jobs or 1) * threads <= (first["cores"] or 1) if on_cpu else (jobs or 1) == 1 and first["device_share"] == 1.0
+    return Measurement(workload, flops, seconds, on_cpu, alone, threads)
