@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sap_core.construct import locate
+from sap_core.roles import Versioned
 
 PACKAGES = ("sap_core", "trainers", "baselines")
 """The packages of the shipped components; all others are plug-ins."""
@@ -27,7 +28,7 @@ def name_of(target: str) -> str:
         ImportError, AttributeError: the path leads nowhere.
     """
     cls: Any = locate(target)
-    return declared_name(cls) or getattr(cls, "__name__", target.rpartition(".")[2])
+    return declared_name(cls) or str(cls.__name__)
 
 
 def package_of(target: str) -> str | None:
@@ -47,8 +48,8 @@ def version_of(target: str) -> int:
     Raises:
         ImportError, AttributeError: the path leads nowhere.
     """
-    version = getattr(locate(target), "version", 1)
-    return version if isinstance(version, int) else 1
+    cls: Any = locate(target)
+    return cls.version if isinstance(cls, Versioned) and isinstance(cls.version, int) else 1
 
 
 def component_id(kind: str, target: str) -> dict[str, Any]:

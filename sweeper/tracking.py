@@ -215,7 +215,7 @@ def summary_run(store: Store) -> Run:
     counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
     tables = {}
     with contextlib.suppress(UserError):
-        for number, table in enumerate([*main_tables(results), *(() if results.raced else TABLES["cost"](results))]):
+        for number, table in enumerate([*main_tables(results), *TABLES["cost"](results)]):
             heads = [f"{column.group}: {column.head}" if column.group else column.head for column in table.columns]
             tables[f"tables/{table.name}-{number}"] = heads, [[cell.text + cell.marks for cell in row] for row in table.rows]
     return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
