@@ -7,10 +7,12 @@ metadata {"flat": True} and a default.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from importlib import import_module
 from inspect import signature
 from typing import Any
+
+from sap_core.roles import flat_parts
 
 Entry = Mapping[str, Any]
 """{"target": "package.module.Class", "settings": {...}}; a setting may itself be an entry (the recipe of retraining)."""
@@ -41,16 +43,6 @@ def construct(entry: Entry, **settings: Any) -> Any:
         own = {item.name: given.pop(item.name) for item in fields(part) if item.name in given}
         given[name] = replace(part, **own)
     return cls(**given, **settings)
-
-
-def flat_parts(cls: type) -> dict[str, Any]:
-    """The dataclasses that `cls` holds and whose fields are written beside its own: name of the field -> its default."""
-    return {item.name: item.default for item in fields(cls) if item.metadata.get("flat")} if is_dataclass(cls) else {}
-
-
-def with_flat_parts(instance: Any) -> list[Any]:
-    """The object, then the dataclasses that it contains and whose fields are written beside its own (the recipe of a trainer)."""
-    return [instance, *(getattr(instance, name) for name in flat_parts(type(instance)))]
 
 
 def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 Counted = Literal["trusted", "retain", "forget"]
 """Which training samples a field counts: a trusted set, verified or chosen correct samples, verified or chosen wrong samples."""
@@ -114,3 +115,13 @@ def trainer_fields(cls: type) -> list[str]:
 
 def _fields(cls: type) -> tuple[Any, ...]:
     return fields(cls) if is_dataclass(cls) else ()
+
+
+def flat_parts(cls: type) -> dict[str, Any]:
+    """The dataclasses that `cls` holds and whose fields are written beside its own: name of the field -> its default."""
+    return {item.name: item.default for item in fields(cls) if item.metadata.get("flat")} if is_dataclass(cls) else {}
+
+
+def with_flat_parts(instance: Any) -> list[Any]:
+    """The object, then the dataclasses that it contains and whose fields are written beside its own (the recipe of a trainer)."""
+    return [instance, *(getattr(instance, name) for name in flat_parts(type(instance)))]

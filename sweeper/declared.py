@@ -17,10 +17,11 @@ from torch import nn
 
 from sap_core.api import Corrector, Pruner, ReadsWeights, Trainer
 from sap_core.components import component_id, name_of, version_of
-from sap_core.construct import construct, flat_parts, is_entry, locate
+from sap_core.construct import construct, is_entry, locate
 from sap_core.data.source import DataSet, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
+from sap_core.roles import flat_parts
 from sweeper.targets import class_of
 
 KINDS: dict[Any, str] = {

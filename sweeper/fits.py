@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from sap_core.api import Need, RefusesTasks, RefusesTrainers
-from sap_core.construct import construct, with_flat_parts
+from sap_core.construct import construct
 from sap_core.data.assemble import prepare
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
-from sap_core.roles import sample_counts
+from sap_core.roles import sample_counts, with_flat_parts
 from sweeper.cells import Cell
 from sweeper.forecast import flops_of
 from trainers.speed import training_speed

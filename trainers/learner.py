@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sap_core.api import Batch, RecordsForgetting, Task
-from sap_core.construct import with_flat_parts
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
+from sap_core.roles import with_flat_parts
 from trainers.loop import Report
 from trainers.losses import Loss
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sap_core.construct import with_flat_parts
 from sap_core.errors import UserError, unknown
+from sap_core.roles import with_flat_parts
 
 Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)

@@ -163,7 +163,7 @@ def _not_of(job: Job, rows: Sequence[Row]) -> str:
         known = {**job.labels, "job_id": job.job_id, "kind": job.kind, "position": run.position}
         if job.kind != "search":  # the setting of a trial is chosen as it runs
             known["settings"] = json.dumps(run.settings, sort_keys=True)
-        if known.get("information") == "none":
+        if job.kind in ("tune", "search") and known.get("information") == "none":
             del known["information"]  # a corrector that selects samples without declaring it is recorded as scored
         for name, value in known.items():
             if getattr(row, name, value) != value:
