@@ -28,7 +28,7 @@ def name_of(target: str) -> str:
         ImportError, AttributeError: the path leads nowhere.
     """
     cls: Any = locate(target)
-    return declared_name(cls) or str(cls.__name__)
+    return declared_name(cls) or str(getattr(cls, "__name__", target.rpartition(".")[2]))
 
 
 def package_of(target: str) -> str | None:
