@@ -1,6 +1,6 @@
-"""What is said of jobs that have ended: one line each, with how far it is where no display shows that.
+"""Log lines for finished jobs: one line each, with the progress of the sweep for workers without a display.
 
-Here, and not in sweeper.progress, for machines without rich.
+Not in sweeper.progress, because rich may be missing on the machine of a worker.
 """
 
 from __future__ import annotations
