@@ -12,6 +12,7 @@ from torch import nn
 from sap_core.components import PACKAGES, declared_name
 from sap_core.construct import locate
 from sap_core.errors import UserError
+from sap_core.roles import Versioned
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -39,7 +40,7 @@ def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | Non
         raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
     if offers is nn.Module and target.split(".")[0] in plugins and callable(found):
         return found
-    if not isinstance(found, type) or not isinstance(getattr(found, "version", None), int):
+    if not isinstance(found, type) or not (isinstance(found, Versioned) and isinstance(found.version, int)):
         raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
     _check_name(found, target, where)
     return found
