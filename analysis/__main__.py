@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from analysis.commands import COMMANDS, DEFAULT, STORELESS, ReadsColumns, command
-from analysis.load import load
+from analysis.store.load import load
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 

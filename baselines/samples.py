@@ -22,10 +22,10 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from sap_core import trusted
 from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
 from sap_core.data.samples import cut, how_many
 from sap_core.errors import UserError, at_least, unknown
+from sap_core.sap import trusted
 from sap_core.seeding import Stream, stream
 
 Source = Literal["oracle", "identified", "scored"]

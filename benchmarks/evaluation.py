@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._timing import medians, show
+from sap_core.evaluation.fused_inference import form_of, formed, quick_form
 from sap_core.models.lenet5 import LeNet5
 from sap_core.models.resnet_cifar import ResNet18
 from sap_core.models.small_cnn import SmallCNN
 from sap_core.models.vgg import VGG11_BN
-from sap_core.quick import form_of, formed, quick_form
 
 #         network, shape, images per batch, batches
 CASES = ((VGG11_BN, (3, 32, 32), 128, 2), (ResNet18, (3, 32, 32), 128, 1), (LeNet5, (1, 28, 28), 512, 8), (SmallCNN, (1, 8, 8), 300, 20))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks._timing import medians, show
-from sap_core.patches import CACHE_BYTES, ConvInputs, shift_gram, shift_sums
+from sap_core.im2col import CACHE_BYTES, ConvInputs, shift_gram, shift_sums
 
 CASES = ((64, 32, 64), (128, 16, 128), (256, 8, 256), (512, 4, 256), (512, 2, 512))
 """Channels, pixels a side, images."""

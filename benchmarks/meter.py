@@ -20,13 +20,13 @@ from benchmarks._timing import cpu_seconds
 from sap_core.construct import construct
 from sap_core.cost import CostMeter, Costs, Phase, Piece
 from sap_core.data.assemble import prepare
-from sap_core.evaluate import Evaluator
-from sap_core.grid import run_family
+from sap_core.evaluation.evaluator import Evaluator
+from sap_core.evaluation.family import run_family
 from sap_core.run import PlainRun
-from sweeper.cells import check_cell
-from sweeper.config import compose_all
-from sweeper.jobs import Job
-from sweeper.plan import make_plan
+from sweeper.config.compose import compose_all
+from sweeper.jobs.job import Job
+from sweeper.plan.cell import check_cell
+from sweeper.plan.plan import make_plan
 
 NOTHING = Piece("correct", (0,))
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._timing import medians, show
-from sap_core import gram
 from sap_core.models.lenet5 import LeNet5
+from sap_core.sap import gram
 
 BATCH = 100
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks._timing import medians, show
-from sap_core import spectrum
+from sap_core.sap import spectrum
 
 ALPHA = 30000.0
 

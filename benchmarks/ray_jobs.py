@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from sap_core.api import Need, Passes, Run, Sizes, Task
-from sweeper.cells import check_cell
-from sweeper.config import compose_all
-from sweeper.execute import Folders, Result, execute
-from sweeper.jobs import Job
-from sweeper.plan import make_plan
-from sweeper.ray_backend import RayBackend
-from sweeper.schedule import Schedule
+from sweeper.backends.ray_backend import RayBackend
+from sweeper.config.compose import compose_all
+from sweeper.jobs.job import Job, Result, SweepPaths
+from sweeper.jobs.run_job import execute
+from sweeper.plan.cell import check_cell
+from sweeper.plan.plan import make_plan
+from sweeper.scheduling.schedule import Schedule
 
 METHOD = """name: unchanged
 corrector: {{_target_: benchmarks.ray_jobs.Unchanged, number: 0}}
@@ -76,7 +76,7 @@ def planned(count: int, folder: Path) -> Sequence[Job]:
 def run_jobs(count: int, workers: int, folder: Path) -> list[float]:
     """Seconds after the backend's start at which each job ended. Every row is there exactly once, or this fails."""
     train, *jobs = planned(count, folder)
-    folders = Folders(folder / "data", folder / "store", folder / "artifacts")
+    folders = SweepPaths(folder / "data", folder / "store", folder / "artifacts")
     assert execute(train, folders).status == "ok"
     ended: list[float] = []
     start = time.monotonic()

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.load import arrow_schema, load
-from analysis.status import COLUMNS, status
+from analysis.reports.status import COLUMNS, status
+from analysis.store.load import arrow_schema, load
 from sap_core.records import Planned, Row
 
-SCORES = ("method", "space", "position", "seed", "baseline_id", "val_noisy_acc", "val_clean_acc", "test_acc", "shared_seconds", "settings")
+SCORES = ("method", "space", "position", "seed", "baseline_id", "val_noisy_acc", "val_clean_acc", "test_acc", "tuning_seconds", "settings")
 SETTINGS_PER_SEARCH = 675
 
 
@@ -39,7 +39,7 @@ def made_up(folder: Path, rows: int, files: int) -> None:
         "method": pa.array(np.array(["scrub", "sap", "ssd"])[search % 3]),
         "status": pa.array(np.where(failed, "failed", "ok")),
         "error": pa.array(np.where(failed, "ValueError: loss is NaN", None)),
-        "error_kind": pa.array(np.where(failed, "diverged", None)),
+        "error_type": pa.array(np.where(failed, "diverged", None)),
         "settings": pa.array([f'{{"alpha": {value / 7}, "epochs": 10, "learning_rate": 0.01}}' for value in number % SETTINGS_PER_SEARCH]),
         "position": pa.array(number % SETTINGS_PER_SEARCH),
         "seed": pa.array(search % 3),

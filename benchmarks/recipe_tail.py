@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from sap_core.api import State
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared, prepare
-from sap_core.evaluate import Evaluator
-from sap_core.grid import run_family
+from sap_core.evaluation.evaluator import Evaluator
+from sap_core.evaluation.family import run_family
 from sap_core.run import PlainRun
-from sap_core.sap import SAP
+from sap_core.sap.sap import SAP
 from trainers.sgd import SGD
 
 ALPHAS = (3e5, 2.5e5, 2e5, 1.5e5, 1e5, 7e4, 5e4, 4e4, 3e4, 2e4, 1.5e4, 1e4, 7e3, 5e3, 3e3, 2e3)

@@ -32,7 +32,7 @@ from sap_core.models.modes import evaluating
 from sap_core.models.small_cnn import SmallCNN
 from sap_core.models.vgg import VGG11_BN
 from sap_core.run import PlainRun
-from sap_core.sap import SAP
+from sap_core.sap.sap import SAP
 
 ALPHAS = (3e5, 2.5e5, 2e5, 1.5e5, 1e5, 7e4, 5e4, 4e4, 3e4, 2e4, 1.5e4, 1e4, 7e3, 5e3, 3e3, 2e3)
 BATCH, EVALUATION_BATCH, WRONG, SEED = 100, 512, 0.25, 12484

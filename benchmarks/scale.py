@@ -16,19 +16,19 @@ from typing import TypeVar
 
 from benchmarks.ray_jobs import METHOD
 from sap_core.records import Planned
-from sweeper import execute as execution
-from sweeper.cells import check_cell
 from sweeper.commands.compact import compact
-from sweeper.config import compose_all
-from sweeper.execute import Folders, execute
-from sweeper.fits import check_fits
-from sweeper.jobs import Job, write_jobs
-from sweeper.plan import Plan, make_plan
-from sweeper.schedule import Schedule
-from sweeper.schema import ORDERS
-from sweeper.standing import standing
-from sweeper.store import Store, write_records
-from sweeper.work import Place, Work
+from sweeper.config.compose import compose_all
+from sweeper.config.schema import ORDERS
+from sweeper.jobs import run_job as execution
+from sweeper.jobs.context import Place, Work
+from sweeper.jobs.job import Job, SweepPaths, write_jobs
+from sweeper.jobs.run_job import execute
+from sweeper.monitor.job_counts import standing
+from sweeper.plan.cell import check_cell
+from sweeper.plan.feasibility import check_fits
+from sweeper.plan.plan import Plan, make_plan
+from sweeper.scheduling.schedule import Schedule
+from sweeper.store.store import Store, write_records
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def schedule_all(jobs: Sequence[Job], order: str, folder: Path) -> None:
     assert len(schedule.done) == len(jobs)
 
 
-def run_stubs(jobs: Sequence[Job], folders: Folders) -> None:
+def run_stubs(jobs: Sequence[Job], folders: SweepPaths) -> None:
     """Every job through `execute`, with a claim and its row, but with nothing in it."""
 
     def nothing(job: Job, place: Place, note: Callable[[str], None]) -> Work:
@@ -91,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
         jobs = timed(f"plan of {count} jobs", lambda: planned(count, folder)).jobs
         for order in ORDERS:
             timed(f"schedule, order={order}", lambda order=order: schedule_all(jobs, order, folder), len(jobs))  # type: ignore[misc]
-        folders = Folders(folder / "data", folder / "store", folder / "artifacts")
+        folders = SweepPaths(folder / "data", folder / "store", folder / "artifacts")
         timed("stubs with claims and rows", lambda: run_stubs(jobs[1:], folders), count)
         store = Store(folders.store)
         assert timed("status, a file per job", lambda: standing(store)).total.done == count

@@ -18,8 +18,8 @@ from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.models.modes import evaluating
 from sap_core.models.small_cnn import SmallCNN
 from sap_core.models.vgg import VGG11_BN
+from sap_core.sap.trusted import DRAWS, STEP, curvature, fit_error
 from sap_core.seeding import Stream, stream
-from sap_core.trusted import DRAWS, STEP, curvature, fit_error
 
 BATCH = 16
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from sap_core.api import TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
-from sap_core.trusted import fit_error, lowest_first
+from sap_core.sap.trusted import fit_error, lowest_first
 
 
 def last_linear(model: nn.Module) -> nn.Linear:

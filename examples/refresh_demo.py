@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from analysis.files import read_file, read_folder
-from analysis.load import Results, load
-from analysis.render import Table, markdown
-from analysis.report import write_plot
+from analysis.reports.report import write_plot
+from analysis.store.load import Results, load
+from analysis.store.parquet import read_file, read_folder
 from analysis.tables.comparison import comparison
+from analysis.tables.render import Table, markdown
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
 from sap_core.records import Planned, Point, Row
@@ -84,7 +84,7 @@ def shown(tables: Sequence[Table]) -> str:
 
 
 def _refuse(results: Results, source: Path) -> None:
-    broken = (results.rows["status"] == "failed") & (results.rows["error_kind"] != "diverged")
+    broken = (results.rows["status"] == "failed") & (results.rows["error_type"] != "diverged")
     problem = (
         "is a smoke run's"
         if results.debug

@@ -7,7 +7,7 @@ while `from sap_core import sap_project` works.
 from importlib import import_module
 from typing import Any
 
-_PUBLIC = {"sap_project": "sap_core.single", "sap_tune": "sap_core.single", "SAP": "sap_core.sap"}
+_PUBLIC = {"sap_project": "sap_core.sap.library", "sap_tune": "sap_core.sap.library", "SAP": "sap_core.sap"}
 __all__ = sorted(_PUBLIC)
 
 

@@ -29,14 +29,14 @@ class Row:
     # what became of it
     status: str  # ok | failed
     error: str | None
-    error_kind: str | None  # diverged | error | oom | killed | parent
+    error_type: str | None  # diverged | error | oom | killed | parent
     attempt: int
     # the baseline
     dataset: str
     dataset_verified: bool  # the files' checksums are the published ones
     noise: str
     noise_rate: float | None  # asked
-    noise_rate_true: float | None  # measured on the training split
+    noise_rate_measured: float | None  # measured on the training split
     network: str
     trainer: str
     pruner: str | None
@@ -61,17 +61,17 @@ class Row:
     # scores
     val_noisy_acc: float | None = None
     val_clean_acc: float | None = None
-    val_lost: int | None = None
-    val_won: int | None = None
+    val_newly_wrong: int | None = None
+    val_newly_right: int | None = None
     test_acc: float | None = None
-    affected_acc: float | None = None  # on the part of the test set that the noise concerns, with its changes of inputs
-    rest_acc: float | None = None
+    test_affected_acc: float | None = None  # on the part of the test set that the noise concerns, with its changes of inputs
+    test_unaffected_acc: float | None = None
     train_acc: float | None = None
     retain_acc: float | None = None
     forget_acc: float | None = None
-    wrong_given_acc: float | None = None
-    wrong_true_acc: float | None = None
-    trusted_precision: float | None = None
+    mislabelled_given_acc: float | None = None
+    mislabelled_true_acc: float | None = None
+    trusted_label_precision: float | None = None
     trusted_class_min: int | None = None
     trusted_class_max: int | None = None
     val_noisy_r2: float | None = None
@@ -84,13 +84,13 @@ class Row:
     correct_seconds: float | None = None
     evaluate_seconds: float | None = None
     report_seconds: float | None = None
-    shared_seconds: float | None = None
+    tuning_seconds: float | None = None
     sample_forwards: float | None = None
     sample_backwards: float | None = None
     flops: float | None = None
-    sample_forwards_alone: float | None = None
-    sample_backwards_alone: float | None = None
-    flops_alone: float | None = None
+    standalone_sample_forwards: float | None = None
+    standalone_sample_backwards: float | None = None
+    standalone_flops: float | None = None
     peak_memory_bytes: int | None = None
     # the search, where it is not the grid
     search: str | None = None
@@ -109,7 +109,7 @@ class Row:
     threads: int = 1
     device: str = "cpu"
     device_share: float = 1.0
-    device_jobs: int | None = None  # jobs that the backend ran at a time on this device
+    jobs_on_device: int | None = None  # jobs that the backend ran at a time on this device
     cores: int | None = None  # CPU cores that the job's process might use
     started_at: str = ""  # UTC, ISO 8601
     commit: str = ""
@@ -140,7 +140,7 @@ class Timing:
     phase: str  # all (that tuning needs), or one of them, or report
     seconds: float  # as the sweep ran it; over the job's settings, common work once
     exclusive_seconds: float  # alone on the machine
-    device_jobs: int | None  # in the sweep
+    jobs_on_device: int | None  # in the sweep
     device: str
     threads: int
     started_at: str  # UTC, ISO 8601
@@ -189,7 +189,7 @@ def column_types(record: type) -> Iterator[tuple[str, type, bool]]:
 
 
 TIMING_COLUMNS = (
-    "train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds", "report_seconds", "shared_seconds",
-    "peak_memory_bytes", "device_jobs", "cores", "started_at",
+    "train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds", "report_seconds", "tuning_seconds",
+    "peak_memory_bytes", "jobs_on_device", "cores", "started_at",
 )  # fmt: skip
 """The columns in which two runs of one job may differ."""

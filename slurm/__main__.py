@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slurm.batch import Sweep
     from slurm.cluster import Cluster
     from slurm.submit import Submission
-    from sweeper.freeze import Frozen
+    from sweeper.plan.snapshot import Frozen
 
 USAGE = """sap-slurm: sweeps on a Slurm cluster (docs/slurm.md)
 
@@ -60,7 +60,7 @@ def _say(line: str) -> None:
 
 def _script(words: Sequence[str]) -> int:
     from slurm.script import parse_request, script, scripts, text_of
-    from sweeper.provenance import HOME
+    from sweeper.store.provenance import HOME
 
     if any(word.startswith("cluster=") for word in words):
         cluster, rest = _cluster(words)
@@ -69,7 +69,7 @@ def _script(words: Sequence[str]) -> int:
             print(text_of(cluster, sweep, part), end="")
         return 0
     request, overrides = parse_request(words)
-    from sweeper.planning import check_command
+    from sweeper.plan.build import check_command
 
     check_command(overrides)
     print(script(request, overrides, str(HOME), sys.executable), end="")
@@ -79,7 +79,7 @@ def _script(words: Sequence[str]) -> int:
 def _submit(words: Sequence[str]) -> int:
     from slurm.queue import settings
     from slurm.submit import submissions, submit
-    from sweeper.provenance import commit
+    from sweeper.store.provenance import commit
 
     cluster, rest = _cluster(words)
     known = settings()  # before anything is planned: is there a Slurm here?
@@ -107,7 +107,7 @@ def _submit(words: Sequence[str]) -> int:
 def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
     """What is otherwise than when a store was submitted before: the code, and what the same words would configure."""
     from slurm.submit import submissions
-    from sweeper.freeze import differences
+    from sweeper.plan.snapshot import differences
 
     before = submissions(store)
     if not before:
@@ -133,9 +133,9 @@ def _status(words: Sequence[str]) -> int:
     from slurm.queue import Refused, queue
     from slurm.status import explain, text
     from slurm.submit import submissions
-    from sweeper.provenance import HOME
-    from sweeper.standing import standing
-    from sweeper.store import Store
+    from sweeper.monitor.job_counts import standing
+    from sweeper.store.provenance import HOME
+    from sweeper.store.store import Store
 
     store, rest = split_store(words, HOME)
     _none_left("status", rest)
@@ -152,9 +152,9 @@ def _status(words: Sequence[str]) -> int:
 
 def _logs(words: Sequence[str]) -> int:
     from slurm.places import is_slurm_job, log_of, split_store
-    from sweeper.provenance import HOME
-    from sweeper.standing import job_of_run
-    from sweeper.store import Store
+    from sweeper.monitor.job_counts import job_of_run
+    from sweeper.store.provenance import HOME
+    from sweeper.store.store import Store
 
     store, rest = split_store(words, HOME)
     _none_left("logs", rest[1:])
@@ -168,7 +168,7 @@ def _logs(words: Sequence[str]) -> int:
 def _cancel(words: Sequence[str]) -> int:
     from slurm.places import is_slurm_job, split_store
     from slurm.submit import cancel, submissions
-    from sweeper.provenance import HOME
+    from sweeper.store.provenance import HOME
 
     store, rest = split_store(words, HOME)
     mine = [one.job for one in submissions(store)]
@@ -205,8 +205,8 @@ def _init(words: Sequence[str]) -> int:
 def _check(words: Sequence[str]) -> int:
     from slurm.batch import Sweep
     from slurm.check import check
-    from sweeper.freeze import folders
-    from sweeper.provenance import HOME
+    from sweeper.plan.snapshot import folders
+    from sweeper.store.provenance import HOME
 
     cluster, rest = _cluster(words)
     places = folders([*cluster.overrides, *rest], "cluster-check")
@@ -232,7 +232,7 @@ def _cluster(words: Sequence[str]) -> tuple[Cluster, list[str]]:
 def _frozen(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Frozen:
     """The sweep that the words name: an experiment, frozen now, or a store, as it was frozen."""
     from slurm.submit import submissions
-    from sweeper.freeze import freeze, refuse_secrets, thaw
+    from sweeper.plan.snapshot import freeze, refuse_secrets, thaw
 
     refuse_secrets({f"the file of cluster {cluster.name}": repr(cluster)})
     if rest and "=" not in rest[0] and not rest[0].startswith("-"):
@@ -248,7 +248,7 @@ def _frozen(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Frozen
 
 def _sweep(cluster: Cluster, frozen: Frozen) -> Sweep:
     from slurm.batch import Sweep
-    from sweeper.provenance import HOME
+    from sweeper.store.provenance import HOME
 
     places = frozen.places
     device = "cuda" if cluster.gpus else "cpu"

@@ -57,7 +57,7 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
     lines = header(cluster, sweep, "slurm-%j.log", {"nodes": cluster.nodes, "ntasks": cluster.nodes})
     grace = max(10, cluster.warning_seconds - SPARE_SECONDS)
     driver = [
-        "-m", "sweeper.ray_plan", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
+        "-m", "sweeper.backends.ray_cluster", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
         "--device", sweep.device, "--order", sweep.order, "--wait", WAIT_SECONDS, "--grace", grace,
     ]  # fmt: skip
     attempt = [sweep.plan, "--store", sweep.store, "--artifacts", sweep.artifacts]

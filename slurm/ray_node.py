@@ -26,7 +26,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from sweeper.ray_folder import remove_stale, session_folder
+from sweeper.backends.ray_session import remove_stale, session_folder
 
 LONGEST_TEMPORARY = 24
 """Ray adds some 75 characters to its folder to name a socket; 107 are allowed."""

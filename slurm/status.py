@@ -11,7 +11,7 @@ from slurm.cluster import seconds_of, time_of
 from slurm.queue import Queued, Refused, call, limit_of, longest_now, read_reservations, records
 from slurm.submit import Submission
 from sweeper.estimate.duration import RuntimeEstimator, Workload
-from sweeper.standing import Standing
+from sweeper.monitor.job_counts import Standing
 
 REASONS = {
     "Priority": "others stand before it in line",

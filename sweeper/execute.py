@@ -1,363 +1,225 @@
-"""Runs one job on this machine: the one function that every backend calls. No Ray, no Hydra.
+"""The program that runs jobs: a whole file of them, or one at a time as a driver hands them over (`--serve`). No Ray, no Hydra.
 
-    python -m sweeper.execute FILE --data DIR --store DIR [--artifacts DIR] [--only N/M] [--seconds S] [--device cuda]
-
-runs a bundle, or another file of jobs (see sweeper.worker for the command line).
+Any number of these programs, and drivers, may work through one file of jobs at once: each job is claimed (sweeper.store.leases).
 """
 
 from __future__ import annotations
 
-import faulthandler
-import logging
+import argparse
+import json
 import os
-import re
-import socket
+import signal
+import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import torch
-
-from sap_core.api import Stopped
-from sap_core.cost import forget_peak_memory
 from sap_core.errors import UserError
-from sap_core.files import storing
-from sap_core.records import Row
-from sweeper.claims import Claim, Claims, all_or_none, claimed_names, own_claims, tidy
-from sweeper.jobs import MAKING, Job, artifact
-from sweeper.kinds import run_kind
-from sweeper.provenance import commit
-from sweeper.store import Store
-from sweeper.work import AskerOf, Failure, Place, Work, free_memory
+from sweeper.config.schema import ORDERS
+from sweeper.estimate.duration import RuntimeEstimator, Workload
+from sweeper.jobs.job import Job, SweepPaths, read_jobs
+from sweeper.jobs.run_job import check_device, execute, tidy_up
+from sweeper.monitor.job_lines import Ticker
+from sweeper.plan.bundle import is_bundle, keep_bundle, read_bundle
+from sweeper.scheduling.deadline import Deadline
+from sweeper.scheduling.work_queue import Parts
+from sweeper.store.leases import Claims
+from sweeper.store.store import Store
 
-TIMED_OUT = 75
-"""Exit code of a worker whose job ran past its time."""
+INTERRUPTED = 130
+"""Exit code of a worker that was stopped (SIGTERM, SIGINT) while there was work left, as of `sap-sweep`."""
 
-LATER_SECONDS = 10.0
-"""So much later a process ends whose job does not even let the first watchdog run."""
-
-_STANDARD_ERROR = 2
-
-_LOOK_SECONDS = 0.5
-"""A job that another process has is looked at so often, by a worker that waits for it."""
+PATIENCE_SECONDS = 5.0
+"""How long a driver's worker waits for a job that another process has, before it answers and is given something else, if there is."""
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where a job finds and leaves things."""
+class Stop:
+    """Set by SIGTERM and SIGINT: the running job stores its state and ends."""
 
-    data: Path
-    store: Path
-    artifacts: Path
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a backend and the progress display need to know of a job that ended."""
-
-    job_id: str
-    status: str
-    """ok | failed | stopped | elsewhere (another process has the job: nothing is known of it yet) | crowded (it ran out of memory on a
-    shared GPU; nothing was stored)"""
-    rows: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    error: str | None = None
-    error_kind: str | None = None
-    best: dict[str, float] = field(default_factory=dict)  # method -> best validation score on given labels
-    train_acc: float | None = None
-
-
-def execute(
-    job: Job,
-    folders: Folders,
-    device: str = "cpu",
-    stop: Callable[[], bool] = lambda: False,
-    device_jobs: int = 1,
-    asker: AskerOf | None = None,
-    claims: Claims | None = None,
-    patience: float = 0.0,
-    tried: int | None = None,
-    crowded: int | None = None,
-) -> Result:
-    """Runs `job` and stores its rows, unless they are stored already. Exactly once: it is claimed, and the rows' file is looked for first.
-
-    A job that another process has claimed is waited for so many seconds (`patience`), then the result says `elsewhere`. A process that was
-    taken for dead, and whose job another has claimed since, stops and stores nothing: `elsewhere`, too. `tried` is how often the job had
-    failed when the caller made its plan: if another process has failed at it since, it is not tried again. None: it is, whatever failed.
-
-    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are. `asker` is what searches ask for
-    settings (None: an Optuna study).
-
-    `device_jobs` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
-
-    `crowded` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
-    did. Such a try is then no failure but has status `crowded`, and stores nothing; with a whole GPU it is a failure as ever.
-
-    Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
-    (nothing stored but checkpoints).
-
-    Raises:
-        StorageError: nothing can be stored (a full or read-only disk).
-    """
-    claims = claims or own_claims()
-    until = time.monotonic() + patience
-    while True:
-        if (known := _known(job, folders, tried)) is not None:
-            return known
-        with all_or_none(claims, places_of(job, folders)) as held:
-            if not isinstance(held, str):
-                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), device_jobs, asker, crowded)
-        if time.monotonic() >= until or stop():
-            return Result(job.job_id, "elsewhere", error=f"{held} has it")
-        time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
-
-
-def places_of(job: Job, folders: Folders) -> list[Path]:
-    """What is claimed for a job: the job in its store and, where it makes an artifact, that, which other sweeps may want to make, too."""
-    making = [folders.artifacts / job.job_id / MAKING] if job.kind in ("train", "select") else []
-    return [Store(folders.store).claims / job.job_id, *making]
-
-
-def tidy_up(jobs: Iterable[Job], folders: Folders, claims: Claims) -> None:
-    """At the end of a sweep: removes the claims that dead workers have left on jobs that are done."""
-    store = Store(folders.store)
-    left = claimed_names(store.claims)
-    done = [job for job in jobs if store.holds(job.job_id)]
-    makers = [job for job in done if job.kind in ("train", "select")]
-    tidy(claims, [store.claims / job.job_id for job in done if job.job_id in left])
-    tidy(claims, [folders.artifacts / job.job_id / MAKING for job in makers])
-
-
-def _known(job: Job, folders: Folders, tried: int | None) -> Result | None:
-    """What became of a job that is not to be run any more."""
-    store = Store(folders.store)
-    held = store.holds(job.job_id)
-    whole = held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists())
-    given_up = not held and tried is not None and store.attempts(job.job_id) > tried
-    return summary(job, store.read_rows(job.job_id), 0.0) if whole or given_up else None
-
-
-class _Lost(Stopped):
-    """Another process has taken the job over."""
-
-
-@dataclass(frozen=True)
-class _Mine:
-    """What a running job asks whether to stop: as its caller was asked to, or (raises) because it is another process's by now."""
-
-    claims: list[Claim]
-    asked: Callable[[], bool]
+    def __init__(self, *signals: signal.Signals) -> None:
+        self._asked = threading.Event()
+        for number in signals:
+            signal.signal(number, lambda *_: self._asked.set())
 
     def __call__(self) -> bool:
-        if any(claim.lost() for claim in self.claims):
-            raise _Lost(_TAKEN)
-        return self.asked()
-
-    def whole(self) -> bool:
-        """Looks at the disk: are all claims still this process's?"""
-        return all(claim.mine() for claim in self.claims)
+        return self._asked.is_set()
 
 
-_TAKEN = "another process has taken this job over, for this one gave no sign of life for too long; it stores nothing more"
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0 done, 1 a job failed, 2 the user's mistake, 130 stopped with work left."""
+    options = _parse(arguments)
+    folders = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
+    try:
+        check_device(options.device)
+        if options.serve:
+            return serve(folders, options.device, options.serve)
+        return run_file(options, folders)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
-def _run(job: Job, folders: Folders, device: str, mine: _Mine, device_jobs: int, asker: AskerOf | None, crowded: int | None) -> Result:
-    store = Store(folders.store)
-    held = store.holds(job.job_id)
-    attempt = store.attempts(job.job_id) + (crowded or 0) + 1
-    start = time.monotonic()
-    settle(job.threads)
-    place = Place(folders.data, folders.artifacts, torch.device(device), mine, device_jobs, asker)
-    forget_peak_memory(place.device)
-    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
-        log.info("%s begins, attempt %d: %s", job.kind, attempt, _words(job, place.device))
-        try:
-            with _watchdog(job, store, attempt), _warnings_in(log):
-                work = run_kind(job, place, log.info)
-        except Stopped as stopped:
-            log.info("%s", stopped)
-            return Result(job.job_id, "elsewhere" if isinstance(stopped, _Lost) else "stopped", error=str(stopped))
-        circumstances = {
-            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
-            "commit": commit(), "started_at": work.started_at,
-        }  # fmt: skip
-        rows = _rows(job, work, circumstances)
-        if not mine.whole():
-            log.info("%s", _TAKEN)
-            return Result(job.job_id, "elsewhere", error=_TAKEN)
-        if work.failure:
-            log.error("%s: %s", work.failure.kind, work.failure.error)
-            for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
-                log.error("  %s", line)
-        short = next((row for row in rows if row.error_kind == "oom"), None)
-        if short is not None:
-            free_memory(place.device)
-            if crowded is not None and 0 < job.resources["gpus"] < 1:
-                log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
-                return Result(job.job_id, "crowded", error=short.error, error_kind="oom")
-        if not held or work.failure:
-            store.write_series(job.job_id, work.points)
-            store.write_rows(rows)
-        result = summary(job, rows, time.monotonic() - start)
-        log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
-    return result
-
-
-def fail(job: Job, store: Store, error_kind: str, error: str, attempt: int | None = None) -> Result:
-    """Stores failed rows for a job that did not live to store its own; its complete rows, if there are any, stand."""
-    if not store.holds(job.job_id):
-        counted = store.attempts(job.job_id) + (error_kind != "parent") if attempt is None else attempt
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = [
-            job.row(run, status="failed", error_kind=error_kind, error=error, attempt=counted, started_at=now, commit=commit())
-            for run in job.runs
-        ]
-        with storing(store.root):
-            store.write_rows(rows)
-            if error_kind != "parent":  # such a job never began, and has no log
-                with _log(store.logs / f"{job.job_id}.log") as log:
-                    log.error("%s: %s", error_kind, error)
-    return summary(job, store.read_rows(job.job_id), 0.0)
-
-
-def _words(job: Job, device: torch.device) -> str:
-    """What a job is, for its log."""
-    labels = job.labels
-    method = labels["method"] + (f"@{labels['space']}" if labels.get("space") else "")
-    names = " ".join(str(labels[key]) for key in ("dataset", "noise", "network", "trainer"))
-    return f"{method} on {names} seed {labels['seed']}, {len(job.runs)} settings, {device}, process {os.getpid()} on {socket.gethostname()}"
-
-
-def summary(job: Job, rows: list[Row], seconds: float) -> Result:
-    """The result that stored rows amount to."""
-    failed = [row for row in rows if row.status == "failed" and row.error_kind != "diverged"]
-    best: dict[str, float] = {}
-    for row in rows:
-        score = row.val_noisy_acc if row.val_noisy_acc is not None else row.val_noisy_r2
-        if row.status == "ok" and score is not None:
-            best[row.method] = max(score, best.get(row.method, float("-inf")))
-    first = failed[0] if failed else None
-    return Result(
-        job_id=job.job_id,
-        status="failed" if failed or not rows else "ok",
-        rows=len(rows),
-        failed=sum(row.status == "failed" for row in rows),
-        seconds=seconds,
-        error=first.error if first else None,
-        error_kind=first.error_kind if first else None,
-        best=best,
-        train_acc=rows[0].train_acc if job.kind == "train" and rows else None,
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeper.execute",
+        description="Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "
+        "Several may run on one store at once.",
     )
+    parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
+    parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints; STORE/artifacts unless given")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--only",
+        default="1/1",
+        metavar="N/M",
+        help="the N-th of M parts first (a baseline and all that stands on it stay together), then what others have left",
+    )
+    parser.add_argument("--no-steal", action="store_true", help="only that part: leave alone what other parts have left")
+    parser.add_argument(
+        "--lease", type=float, metavar="SECONDS", help="others may take a job whose owner gave no sign of life for so long (default 120)"
+    )
+    parser.add_argument(
+        "--idle",
+        type=float,
+        metavar="SECONDS",
+        help="end when nothing could be started for so long, though others still run (default: wait)",
+    )
+    parser.add_argument("--order", choices=ORDERS, help="which job next (order= of sap-sweep); the bundle's own, or cells, unless given")
+    parser.add_argument("--seconds", type=_seconds, metavar="S", help="end before so many seconds are over; the same command goes on")
+    parser.add_argument(
+        "--device-jobs", type=int, default=1, metavar="N", help="how many jobs run at a time on the device, other programs' included"
+    )
+    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, a line each")
+    options = parser.parse_args(arguments)
+    if not options.serve and options.plan is None:
+        parser.error("a job file is needed (or --serve)")
+    for name in ("lease", "idle"):
+        if getattr(options, name) is not None and not getattr(options, name) > 0:
+            parser.error(f"--{name} takes seconds above 0")
+    return options
 
 
-def check_device(name: str) -> None:
-    """Raises UserError for a device that torch does not know, or that is not there."""
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"{name} is no device; allowed: cpu, cuda, cuda:N")
-    there = torch.cuda.device_count()
-    if name != "cpu" and int(name.partition(":")[2] or 0) >= there:
-        raise UserError(f"device {name} was asked for, but torch {torch.__version__} sees {there} CUDA devices here; use cpu, or mend that")
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time; give seconds above 0")
+    return value
 
 
-def settle(threads: int) -> None:
-    """Makes arithmetic repeatable: thread count (two threads give other bits than one), deterministic kernels, no TF32."""
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
+    """Runs the jobs of a file that are not in the store: its own part, then what others have left (unless `--no-steal`)."""
+    stop = Stop(signal.SIGTERM, signal.SIGINT)
+    deadline = Deadline(options.seconds or float("inf"))
+    Store(folders.store).check_version()
+    jobs, order = _jobs_of(options, folders)
+    parts = Parts(jobs, options.only, folders, order, steal=not options.no_steal)
+    parts.say(lambda line: print(line, file=sys.stderr, flush=True))
+    if not folders.data.is_dir():
+        print(f"--data {folders.data} is no folder: only data sets without files can be read", file=sys.stderr, flush=True)
+    claims, estimator = Claims(options.lease), RuntimeEstimator()
+    ticker = Ticker(parts.jobs, estimator)
+    waited = 0.0
+    while not stop() and not parts.over:
+        job = parts.next()
+        if job is None:
+            if (waited := _wait(parts, claims.lease, waited, options.idle, stop)) < 0 or not deadline.left > 0:
+                break
+            continue
+        workload = Workload.of(job.kind, job.labels)
+        if not deadline.fits(job, estimator.estimate(workload, job.forecast_flops)):
+            break
+        deadline.begins()
+        tried = parts.tried.get(job.job_id, 0)
+        result = execute(job, folders, options.device, lambda: stop() or deadline(), options.jobs_on_device, claims=claims, tried=tried)
+        parts.book(job, result)
+        if result.status == "stopped":
+            break
+        if result.status != "elsewhere":
+            waited = 0.0
+            if result.status == "ok":
+                estimator.record(workload, job.forecast_flops, result.seconds)
+            print(ticker.line(job, result, parts.to_go()), flush=True)
+    if parts.over:
+        tidy_up(jobs, folders, claims)
+    elif stop():
+        return INTERRUPTED
+    else:
+        print(f"stopped with {parts.left()}; the same command goes on", flush=True)
+    return 1 if parts.failed else 0
 
 
-def _rows(job: Job, work: Work, circumstances: dict[str, Any]) -> list[Row]:
-    rows = []
-    for place, run in enumerate(job.runs):
-        columns = {**work.facts, **work.columns[place], **circumstances}
-        if columns.get("status") != "failed" and not work.scored[place]:
-            failure = work.failure or Failure("error", "the method ended without yielding this setting", "")
-            columns |= {"status": "failed", "error_kind": failure.kind, "error": failure.error}
-        rows.append(job.row(run, **columns))
-    return rows
+def _jobs_of(options: argparse.Namespace, folders: SweepPaths) -> tuple[list[Job], str]:
+    """The jobs of the file, and in which order they run; a bundle is kept in the store, for `sap-sweep import`."""
+    if not is_bundle(options.plan):
+        return list(read_jobs(options.plan)), options.order or "cells"
+    bundle = read_bundle(options.plan)
+    keep_bundle(options.plan, folders.store)
+    return list(bundle.jobs), options.order or bundle.order
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _wait(parts: Parts, lease: float, waited: float, idle: float | None, stop: Stop) -> float:
+    """Waits until others may have ended something, and looks; how long nothing could be started by then, -1 for too long."""
+    if idle is not None and waited >= idle:
+        print(f"nothing to start for {waited:.0f} s", file=sys.stderr)
+        return -1.0
+    pause = parts.pause(waited, lease)
+    _sleep(pause, stop)
+    parts.look_again()
+    return waited + pause
 
 
-@contextmanager
-def _log(path: Path) -> Iterator[logging.Logger]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger(f"job.{path.stem}")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+def _sleep(seconds: float, stop: Stop) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and time.monotonic() < until:
+        time.sleep(min(0.2, seconds))
 
 
-@contextmanager
-def _warnings_in(log: logging.Logger) -> Iterator[None]:
-    """Warnings (weights that were taken from under a key, a fresh head) stand in the job's log, too."""
-    shown = warnings.showwarning
+def serve(folders: SweepPaths, device: str, driver: int) -> int:
+    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output.
 
-    def show(message: Warning | str, *others: Any, **more: Any) -> None:
-        log.warning("%s", message)
-        shown(message, *others, **more)
-
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        warnings.showwarning = shown
-
-
-@contextmanager
-def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
-    """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it.
-
-    Whichever comes first, the job's end or its time's, keeps the other from storing anything. A job that hangs inside C code with the
-    interpreter's lock keeps this watchdog from running, too; a second one, which needs no lock, then writes all stacks to standard error
-    and ends the process, and the backend books the job as killed.
+    A line is a JSON mapping: the job, and what `execute` is to be told of it.
     """
-    if job.timeout_seconds is None:
-        yield
-        return
-    deciding, ended = threading.Lock(), False
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
+    stop = Stop(signal.SIGTERM)
+    end_with(driver)
+    for line in sys.stdin:
+        if stop():
+            break
+        _answer(answers, json.loads(line), folders, device, stop)
+    return 0
 
-    def expire() -> None:
-        with deciding:
-            if ended:
-                return
-            try:
-                fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
-            finally:
-                os._exit(TIMED_OUT)
 
-    timer = threading.Timer(job.timeout_seconds, expire)
-    timer.daemon = True
-    faulthandler.dump_traceback_later(job.timeout_seconds + LATER_SECONDS, exit=True, file=_STANDARD_ERROR)
-    timer.start()
+def _answer(answers: TextIO, told: Mapping[str, Any], folders: SweepPaths, device: str, stop: Stop) -> None:
+    job = Job.from_json(told["job"])
     try:
-        yield
-    finally:
-        with deciding:
-            ended = True
-        timer.cancel()
-        faulthandler.cancel_dump_traceback_later()
+        answer = asdict(
+            execute(
+                job, folders, device, stop, told["jobs_on_device"], patience=PATIENCE_SECONDS, tried=told["tried"], crowded=told["crowded"]
+            )
+        )
+    except UserError as error:
+        answer = {"job_id": job.job_id, "fatal": str(error)}
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def end_with(parent: int) -> None:
+    """Ends this process as soon as `parent` is not its parent any more: the driver was killed, and the next start owns the store."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
-    from sweeper.worker import main
-
     raise SystemExit(main())

@@ -24,8 +24,8 @@ from slurm.__main__ import COMMANDS as SLURM_COMMANDS
 from slurm.__main__ import _cluster as slurm_cluster
 from slurm.__main__ import main as slurm
 from sweeper.__main__ import main as sap_sweep
-from sweeper.planning import check_command
-from sweeper.worker import _parse as worker_options
+from sweeper.execute import _parse as worker_options
+from sweeper.plan.build import check_command
 from trainers.sgd import SGD
 
 ROOT = Path(__file__).parents[1]

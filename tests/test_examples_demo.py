@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import main as report
-from analysis.load import arrow_schema, load
+from analysis.store.load import arrow_schema, load
 from analysis.tables.comparison import comparison
 from examples.refresh_demo import END, START, main, refresh, shown
 from sap_core.errors import UserError
@@ -86,7 +86,7 @@ def test_refreshing_gives_the_same_again(tmp_path):
     [
         ({"experiment": "other"}, "is of another experiment"),
         ({"debug": "smoke"}, "is a smoke run's"),
-        ({"status": "failed", "error_kind": "oom"}, "has failed rows"),
+        ({"status": "failed", "error_type": "oom"}, "has failed rows"),
         (None, "lacks 1 rows"),
     ],
     ids=["other", "smoke", "failed", "gap"],

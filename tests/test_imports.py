@@ -113,10 +113,10 @@ def test_planning_a_held_store_needs_neither_torch_nor_ray():
         IMPORT_ALL,
         "torch,ray",
         "sweeper.commands.run",
-        "sweeper.config",
-        "sweeper.store",
-        "sweeper.only",
-        "sweeper.provenance",
+        "sweeper.config.compose",
+        "sweeper.store.store",
+        "sweeper.plan.job_filter",
+        "sweeper.store.provenance",
         "slurm.script",
     )
     assert done.returncode == 0, done.stderr
@@ -131,12 +131,12 @@ def test_workers_run_where_ray_and_hydra_are_not():
 def test_true_labels_are_read_in_few_places():
     assert importers("sap_core.data.verified") == {"sap_core.data.assemble"}
     assert importers("sap_core.data.assemble") == {
-        "sap_core.evaluate", "sweeper.fits", "sweeper.kinds", "sweeper.search.job", "sweeper.work",
+        "sap_core.evaluation.evaluator", "sweeper.plan.feasibility", "sweeper.jobs.stages", "sweeper.jobs.search_stage", "sweeper.jobs.context",
     }  # fmt: skip
-    assert importers("sap_core.evaluate") == {
-        "sap_core.plane", "sweeper.kinds", "sweeper.plan", "sweeper.search.job", "sweeper.work",
+    assert importers("sap_core.evaluation.evaluator") == {
+        "sap_core.evaluation.decision_boundary", "sweeper.jobs.stages", "sweeper.plan.plan", "sweeper.jobs.search_stage", "sweeper.jobs.context",
     }  # fmt: skip
-    assert importers("sap_core.plane") == {"sweeper.kinds"}
+    assert importers("sap_core.evaluation.decision_boundary") == {"sweeper.jobs.stages"}
     assert importers("sap_core.data.noise") == set()  # named in conf/noise alone
 
 
@@ -152,12 +152,12 @@ def test_no_method_reaches_true_labels_or_data_sets(name):
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not attributes & {"verified_source", "truth", "test_labels", "import_module"}
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert not any(text.startswith(("sap_core.data.verified", "sap_core.data.assemble", "sap_core.evaluate")) for text in texts)
+    assert not any(text.startswith(("sap_core.data.verified", "sap_core.data.assemble", "sap_core.evaluation.evaluator")) for text in texts)
 
 
 def test_ray_is_imported_by_its_backend_alone():
     assert {name for name, path in modules("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm").items()
-            if any(found.split(".")[0] == "ray" for found in imports(path))} <= {"sweeper.ray_backend", "sweeper.ray_driver"}  # fmt: skip
+            if any(found.split(".")[0] == "ray" for found in imports(path))} <= {"sweeper.backends.ray_backend", "sweeper.backends.ray_driver"}  # fmt: skip
 
 
 def test_nothing_is_pickled_and_only_cifars_files_are_unpickled():

@@ -98,15 +98,15 @@ def test_the_given_weights_are_the_baseline(walk):
         assert torch.equal(kept[f"model\x1f{name}"], value)
     assert (baseline["num_train"], baseline["num_val"], baseline["num_test"]) == (128, 32, 40)
     assert baseline["train_seconds"] is None
-    assert baseline["wrong_given_acc"] is None, "nobody knows which labels are wrong"
+    assert baseline["mislabelled_given_acc"] is None, "nobody knows which labels are wrong"
 
 
 def test_won_and_lost_make_up_the_difference_of_the_accuracies(walk):
     baseline, tuned = rows_of(walk[0] / "shapes")
-    assert baseline["val_won"] is baseline["val_lost"] is None
-    assert any(row["val_won"] + row["val_lost"] for row in tuned)
+    assert baseline["val_newly_right"] is baseline["val_newly_wrong"] is None
+    assert any(row["val_newly_right"] + row["val_newly_wrong"] for row in tuned)
     for row in tuned:
-        assert row["val_won"] - row["val_lost"] == round((row["val_noisy_acc"] - baseline["val_noisy_acc"]) * row["num_val"])
+        assert row["val_newly_right"] - row["val_newly_wrong"] == round((row["val_noisy_acc"] - baseline["val_noisy_acc"]) * row["num_val"])
 
 
 def test_the_report_says_whether_to_use_it(walk, capsys):

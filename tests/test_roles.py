@@ -17,17 +17,17 @@ HOME = Path(__file__).parents[1]
 PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm")
 
 ALLOWED = {
-    ("sap_core/variants.py", "bias"): "layers of torch",
+    ("sap_core/sap/variants.py", "bias"): "layers of torch",
     ("trainers/learner.py", "track_running_stats"): "norm layers of torch",
     ("sap_core/components.py", "__name__"): "classes and functions",
     ("sap_core/components.py", "__module__"): "classes and functions",
     ("sap_core/components.py", "__dict__"): "classes and functions",
     ("sap_core/records.py", "__args__"): "type hints",
-    ("sweeper/declared.py", "__name__"): "type hints",
+    ("sweeper/config/component.py", "__name__"): "type hints",
     ("sweeper/contracts/common.py", "__dataclass_params__"): "dataclasses",
-    ("sweeper/config.py", "full_key"): "errors of OmegaConf",
-    ("sweeper/store.py", "strerror"): "errors of pyarrow",
-    ("analysis/lint.py", "strerror"): "OSError beside UnicodeError",
+    ("sweeper/config/compose.py", "full_key"): "errors of OmegaConf",
+    ("sweeper/store/store.py", "strerror"): "errors of pyarrow",
+    ("analysis/reports/lint.py", "strerror"): "OSError beside UnicodeError",
     ("analysis/tables/spec.py", "strerror"): "OSError beside UnicodeError",
     ("analysis/tables/spec.py", "problem_mark"): "errors of PyYAML",
     ("analysis/tables/spec.py", "problem"): "errors of PyYAML",

@@ -30,7 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from sap_core.errors import UserError
-from sap_core.patches import ConvInputs
+from sap_core.im2col import ConvInputs
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 """Layers whose weights are understood."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, cast, runtime_checkable
 
-from analysis.load import Results
+from analysis.store.load import Results
 
 Said = str | tuple[str, int]
 """What a command gives back: the text to print, and the exit code where it is not 0."""

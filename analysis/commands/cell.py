@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from analysis import recipes
 from analysis.commands.common import shown
 from analysis.commands.table import recipe_of
-from analysis.load import Results
+from analysis.reports import generated_block as recipes
+from analysis.reports.trace import trace
+from analysis.store.load import Results
 from analysis.tables.spec import shipped
-from analysis.trace import trace
 from sap_core.errors import unknown
 
 

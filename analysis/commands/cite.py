@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis.citations import USED, bibliography, used
-from analysis.load import Results
+from analysis.reports.citations import USED, bibliography, used
+from analysis.store.load import Results
 from sap_core.files import save_text
 
 COLUMNS = USED

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.load import Results
-from analysis.render import Table, latex, markdown, terminal, to_csv
+from analysis.store.load import Results
+from analysis.tables.render import Table, latex, markdown, terminal, to_csv
 from sap_core.errors import UserError, unknown
 
 FORMATS = ("text", "markdown", "latex", "csv")

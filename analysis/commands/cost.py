@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import FORMATS, shown
-from analysis.load import Results
+from analysis.store.load import Results
 from analysis.tables.registry import TABLES
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.labels import counted
-from analysis.load import Results
+from analysis.store.labels import counted
+from analysis.store.load import Results
 from sap_core.errors import UserError
 from sap_core.files import replacing
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import FORMATS, shown
-from analysis.forecast import COLUMNS, forecast
-from analysis.load import Results
+from analysis.reports.forecast_accuracy import COLUMNS, forecast
+from analysis.store.load import Results
 from sap_core.errors import UserError
 
 __all__ = ["COLUMNS", "add_arguments", "run"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import nothing, shown
-from analysis.load import Results
-from analysis.words import page
+from analysis.reports.headline_text import page
+from analysis.store.load import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.commands.common import add_output, output_folder
-from analysis.labels import counted
-from analysis.load import Results, load
 from analysis.page.build import page
+from analysis.store.labels import counted
+from analysis.store.load import Results, load
 from sap_core.errors import UserError
 from sap_core.files import save_text
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis import published_lint
 from analysis.commands import Said
-from analysis.lint import lint
-from analysis.load import Results
+from analysis.reference import consistency as published_lint
+from analysis.reports.lint import lint
+from analysis.store.load import Results
 from sap_core.errors import UserError
 
 PUBLISHED = "published"

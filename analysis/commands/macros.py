@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from analysis import recipes
-from analysis.load import Results
+from analysis.reports import generated_block as recipes
+from analysis.store.load import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from analysis import report
 from analysis.commands.common import add_output, named, nothing, output_folder
-from analysis.load import Results
-from analysis.plots.ink import PAGES
+from analysis.plots.style import PAGES
+from analysis.reports import report
+from analysis.store.load import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from analysis import published_lint
 from analysis.commands import table
 from analysis.commands.common import shown
-from analysis.load import Results
+from analysis.reference import consistency as published_lint
+from analysis.store.load import Results
 from analysis.tables.significance import published_tests
 from analysis.tables.spec import is_path, shipped
 from sap_core.errors import UserError, unknown

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from analysis import report
 from analysis.commands.common import add_output, output_folder, shown
-from analysis.load import Results
-from analysis.status import status
+from analysis.reports import report
+from analysis.reports.status import status
+from analysis.store.load import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

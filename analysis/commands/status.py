@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from analysis.load import Results
-from analysis.status import COLUMNS, status
+from analysis.reports.status import COLUMNS, status
+from analysis.store.load import Results
 
 __all__ = ["COLUMNS", "add_arguments", "run"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from analysis import recipes
-from analysis.choose import RULES
 from analysis.commands.common import FORMATS, nothing, shown
-from analysis.load import Results
-from analysis.selection import FALLBACKS, OVERS
+from analysis.reports import generated_block as recipes
+from analysis.store.load import Results
+from analysis.store.selection_policy import FALLBACKS, OVERS
+from analysis.store.selection_rule import RULES
 from analysis.tables import spec
 from analysis.tables.paper import SHOWS
 from analysis.tables.registry import TABLES

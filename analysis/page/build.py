@@ -12,12 +12,12 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from analysis import report
-from analysis.labels import counted
-from analysis.load import Results
 from analysis.page.facts import Facts, facts
-from analysis.plots import ink
-from analysis.render import Cell, Column, Table, flat, latex, markdown
+from analysis.plots import style as ink
+from analysis.reports import report
+from analysis.store.labels import counted
+from analysis.store.load import Results
+from analysis.tables.render import Cell, Column, Table, flat, latex, markdown
 from sap_core.errors import UserError
 
 _PLOT_DPI = 160

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.job_counts import Counts, total
-from analysis.labels import MISSING, counted, method_label, plain, span
-from analysis.load import Results
-from analysis.status import counts_of
+from analysis.reports.status import counts_of
+from analysis.store.job_counts import Counts, total
+from analysis.store.labels import MISSING, counted, method_label, plain, span
+from analysis.store.load import Results
 from sap_core.records import SCHEMA_VERSION, VANILLA
 
 
@@ -88,7 +88,7 @@ def facts(results: Results) -> Facts:
     """What the rows and the plan of the stores say."""
     rows, plan = results.rows, results.plan
     there = rows.dropna(subset=["started_at"]).query("started_at != ''")
-    own = (rows["device_jobs"] * rows["threads"] <= rows["cores"]) | ((rows["device"] != "cpu") & (rows["device_jobs"] == 1))
+    own = (rows["jobs_on_device"] * rows["threads"] <= rows["cores"]) | ((rows["device"] != "cpu") & (rows["jobs_on_device"] == 1))
     peak = rows["peak_memory_bytes"].max()
     return Facts(
         experiments=_words(rows["experiment"]) or tuple(store.name for store in results.stores),
@@ -123,7 +123,7 @@ def _failures(rows: pd.DataFrame) -> tuple[tuple[int, str], ...]:
     last = failed["error"].fillna("").str.strip().str.rsplit("\n", n=1).str[-1]
     keys = [
         f"{_label(method, space)}, {kind}: {text or 'no message'}"
-        for method, space, kind, text in zip(failed["method"], failed["space"], failed["error_kind"].fillna("error"), last, strict=True)
+        for method, space, kind, text in zip(failed["method"], failed["space"], failed["error_type"].fillna("error"), last, strict=True)
     ]
     return tuple((int(count), str(text)) for text, count in pd.Series(keys).value_counts().items())
 
@@ -137,7 +137,7 @@ def _noises(rows: pd.DataFrame) -> tuple[Noise, ...]:
     baselines = rows[(rows["kind"] == "train") & (rows["status"] == "ok")]
     found = []
     for (dataset, noise, asked), lines in baselines.groupby(["dataset", "noise", "noise_rate"], sort=False, dropna=False):
-        measured = lines["noise_rate_true"].dropna()
+        measured = lines["noise_rate_measured"].dropna()
         found.append(
             Noise(
                 str(dataset),
@@ -179,7 +179,7 @@ def _range(field: str, values: Sequence[object]) -> str:
 
 
 def _compute(rows: pd.DataFrame) -> float | None:
-    spent = rows[["shared_seconds", "report_seconds"]].sum(min_count=1)
+    spent = rows[["tuning_seconds", "report_seconds"]].sum(min_count=1)
     return None if spent.isna().all() else float(spent.fillna(0).sum())
 
 

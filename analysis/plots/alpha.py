@@ -1,17 +1,17 @@
-"""Test accuracy against SAP's alpha, and the range in which it is good (`analysis.alpha`)."""
+"""Test accuracy against SAP's alpha, and the range in which it is good (`analysis.tuning.alpha`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.alpha import WITHIN, AlphaCurve, GoodRange, alpha_curves, good_range
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.labels import MEASURES, counted, method_label
-from analysis.load import Results
-from analysis.plots import ink
-from analysis.stats import Summary, summarise
+from analysis.plots import style as ink
+from analysis.store.labels import MEASURES, counted, method_label
+from analysis.store.load import Results
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
+from analysis.tuning.alpha import WITHIN, AlphaCurve, GoodRange, alpha_curves, good_range
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.headline import RULE
-from analysis.labels import MEASURES, method_label
-from analysis.load import Results, points_below
-from analysis.plots import ink
+from analysis.plots import style as ink
+from analysis.store.labels import MEASURES, method_label
+from analysis.store.load import Results, points_below
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
 from analysis.tables.notes import cell_title
+from analysis.tuning.headline import RULE
 from sap_core.records import VANILLA
 
 MAPS, SAMPLES = "decision/", "plane/"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.cells import Cell, cells
-from analysis.labels import counted, method_label
-from analysis.load import Results
-from analysis.plots import ink
-from analysis.stats import summarise
+from analysis.plots import style as ink
+from analysis.store.labels import counted, method_label
+from analysis.store.load import Results
+from analysis.store.results import Cell, cells
+from analysis.store.stats import summarise
 from analysis.tables.notes import cell_title
 
 KINDS = ("one setting by itself", "whole search, as spent", "whole search, one by one")
@@ -48,9 +48,9 @@ def _bars(cell: Cell) -> tuple[Compute, ...]:
     trained = summarise(None if baseline.row is None else baseline.row["flops"] for baseline in cell.baselines).times(GIGA).mean
     bars = [] if trained is None else [Compute("Training of the baseline", trained, None, None)]
     for (method, space), searches in cell.methods.items():
-        one = summarise(summarise(search.rows["flops_alone"].astype(float)).mean for search in searches).times(GIGA).mean
+        one = summarise(summarise(search.rows["standalone_flops"].astype(float)).mean for search in searches).times(GIGA).mean
         shared = summarise(float(search.rows["flops"].sum(min_count=1)) for search in searches).times(GIGA).mean
-        alone = summarise(float(search.rows["flops_alone"].sum(min_count=1)) for search in searches).times(GIGA).mean
+        alone = summarise(float(search.rows["standalone_flops"].sum(min_count=1)) for search in searches).times(GIGA).mean
         several = max(len(search.planned) for search in searches) > 1
         bars.append(Compute(method_label(method, space), one, *((shared, alone) if several else (None, None))))
     return tuple(bars)

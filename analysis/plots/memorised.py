@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cells import cells
-from analysis.headline import RULE
-from analysis.labels import counted, method_label
-from analysis.load import Results
-from analysis.plots import ink
-from analysis.stats import summarise
+from analysis.plots import style as ink
+from analysis.store.labels import counted, method_label
+from analysis.store.load import Results
+from analysis.store.results import cells
+from analysis.store.stats import summarise
 from analysis.tables.notes import cell_title
+from analysis.tuning.headline import RULE
 from sap_core.records import VANILLA
 
 KINDS = ("as given (memorised)", "as true (repaired)", "as another class")
@@ -58,8 +58,8 @@ def numbers(results: Results) -> tuple[FatePanel, ...]:
 
 def _fate(name: str, rows: Iterable[pd.Series | None]) -> Fate | None:
     there = [row for row in rows if row is not None]
-    given = summarise(row["wrong_given_acc"] for row in there).mean
-    true = summarise(row["wrong_true_acc"] for row in there).mean
+    given = summarise(row["mislabelled_given_acc"] for row in there).mean
+    true = summarise(row["mislabelled_true_acc"] for row in there).mean
     return None if given is None or true is None else Fate(name, given, true)
 
 

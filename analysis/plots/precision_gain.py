@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.headline import RULE
-from analysis.labels import MEASURES, method_label
-from analysis.load import Results
-from analysis.plots import ink
+from analysis.plots import style as ink
+from analysis.store.labels import MEASURES, method_label
+from analysis.store.load import Results
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
 from analysis.tables.notes import cell_title
+from analysis.tuning.headline import RULE
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ def numbers(results: Results) -> tuple[Chosen, ...]:
     for cell in swept:
         for (method, space), searches in cell.methods.items():
             for search in searches:
-                there = search.rows[search.rows["trusted_precision"].notna()]
-                for _, rows in there.groupby(["num_trusted", "trusted_precision"], sort=True):
-                    right = float(rows["trusted_precision"].iloc[0])
+                there = search.rows[search.rows["trusted_label_precision"].notna()]
+                for _, rows in there.groupby(["num_trusted", "trusted_label_precision"], sort=True):
+                    right = float(rows["trusted_label_precision"].iloc[0])
                     row = replace(search, rows=rows.reset_index(drop=True)).choose(RULE).row
                     if row is not None and search.vanilla is not None:
                         test = score_column("test_oracle", cell.measure)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.alpha import FIELD
-from analysis.cells import Cell, cells
-from analysis.headline import RULE
-from analysis.labels import method_label
-from analysis.load import Results, points_below
-from analysis.plots import ink
+from analysis.plots import style as ink
+from analysis.store.labels import method_label
+from analysis.store.load import Results, points_below
+from analysis.store.results import Cell, cells
 from analysis.tables.notes import cell_title
+from analysis.tuning.alpha import FIELD
+from analysis.tuning.headline import RULE
 
 PREFIX = "spectrum/"
 LAYERS = 8

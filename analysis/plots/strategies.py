@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.cells import Cell, Search, cells
-from analysis.choose import score_column
-from analysis.headline import RULE
-from analysis.labels import MEASURES, counted, method_label
-from analysis.load import Results
-from analysis.plots import ink
-from analysis.stats import Summary, summarise
+from analysis.plots import style as ink
+from analysis.store.labels import MEASURES, counted, method_label
+from analysis.store.load import Results
+from analysis.store.results import Cell, Search, cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
+from analysis.tuning.headline import RULE
 
 FIELDS = ("trusted", "skip", "class_balanced")
 """The fields of SAP that say how samples are chosen."""
@@ -101,7 +101,7 @@ def _strategy(name: str, many: Sequence[tuple[Search, list[int]]]) -> Strategy:
         rows = search.rows.iloc[places].reset_index(drop=True)
         row = replace(search, rows=rows).choose(RULE).row
         tests.append(None if row is None else float(row[score_column("test_oracle", search.measure)]))
-        right.append(summarise(rows["trusted_precision"].astype(float)).mean)
+        right.append(summarise(rows["trusted_label_precision"].astype(float)).mean)
     return Strategy(name, summarise(tests), summarise(right), max(len(places) for _, places in many))
 
 

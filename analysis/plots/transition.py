@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.cells import cells
-from analysis.load import Results, points_below
-from analysis.plots import ink
+from analysis.plots import style as ink
+from analysis.store.load import Results, points_below
+from analysis.store.results import cells
 from analysis.tables.notes import noise_words
 
 PREFIX = "transition/"

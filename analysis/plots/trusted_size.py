@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.labels import MEASURES, counted, method_label
-from analysis.load import Results
-from analysis.plots import ink
-from analysis.stats import summarise
+from analysis.plots import style as ink
+from analysis.store.labels import MEASURES, counted, method_label
+from analysis.store.load import Results
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import summarise
 from analysis.tables.notes import cell_title
 from analysis.tables.trusted_size import RULE, size_curves
 

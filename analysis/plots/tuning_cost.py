@@ -1,6 +1,6 @@
 """Accuracy reached against tuning cost: how much compute, or how many trials, a search needs before its choice is good.
 
-Lines are expectations over random orders of a search's settings, mean over the seeds (`analysis.contest`); the band holds 80 % of
+Lines are expectations over random orders of a search's settings, mean over the seeds (`analysis.tuning.head_to_head`); the band holds 80 % of
 outcomes over orders and seeds; the marker at a line's end is the whole search, the hollow one the default setting by itself.
 """
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.budget import Account, Unit, seconds_allowed
-from analysis.cells import Cell, Search, cells
-from analysis.choose import score_column
-from analysis.contest import BAND, band, contender, reach
-from analysis.headline import RULE, Default, default_of
-from analysis.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
-from analysis.load import Results
-from analysis.plots import ink
-from analysis.stats import Summary, summarise
+from analysis.plots import style as ink
+from analysis.store.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
+from analysis.store.load import Results
+from analysis.store.results import Cell, Search, cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
+from analysis.tuning.anytime import Account, Unit, seconds_allowed
+from analysis.tuning.head_to_head import BAND, band, contender, reach
+from analysis.tuning.headline import RULE, Default, default_of
 
 HOW = (
     "Setting chosen by {rule}, expected over random orders of the settings. Band: {low:.0f} to {high:.0f} % of outcomes over orders "

@@ -1,1 +1,1 @@
-"""Numbers behind each table; rendering is in analysis.render."""
+"""Numbers behind each table; rendering is in analysis.tables.render."""

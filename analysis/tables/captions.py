@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.labels import counted, method_label, span
-from analysis.load import Results
-from analysis.published import SEEDS, UNKNOWN_MAPPING
+from analysis.reference.published import SEEDS, UNKNOWN_MAPPING
+from analysis.store.labels import counted, method_label, span
+from analysis.store.load import Results
 from analysis.tables.entries import Entry, information
 from analysis.tables.grid import Grid
 from analysis.tables.notes import GAP, SHARED
 from analysis.tables.places import Found
-from analysis.tuning_cost import circumstances
+from analysis.tuning.cost import circumstances
 from sap_core.records import VANILLA
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import Search, cells
-from analysis.choose import RULES, TIES, Choice, score_column
-from analysis.labels import MEASURES, MISSING, method_label, number, plain
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
+from analysis.store.labels import MEASURES, MISSING, method_label, number, plain
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import Search, cells
+from analysis.store.selection_rule import RULES, TIES, Choice, score_column
 from analysis.tables.notes import GAP, cell_title
+from analysis.tables.render import Cell, Column, Table
 
 RULE = "val_noisy"
 

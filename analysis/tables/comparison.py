@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, mean_std, method_label, seconds, spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, mean_std, method_label, seconds, spread_over
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.entries import Entry, entries, failed, information, tried
 from analysis.tables.notes import EDGE, GAP, SHARED, cell_title, notes
-from analysis.tuning_cost import per_seed, unit_of
+from analysis.tables.render import Cell, Column, Table
+from analysis.tuning.cost import per_seed, unit_of
 from sap_core.records import VANILLA
 
 RULES_SHOWN = ("val_noisy", "val_clean_part")
 
-_OPTIONAL = ("failed", "shared_giga_flops", "alone_giga_flops", "unmodified_kept", "trusted_precision", "wrong_given", "wrong_true")
+_OPTIONAL = ("failed", "shared_giga_flops", "alone_giga_flops", "unmodified_kept", "trusted_label_precision", "wrong_given", "wrong_true")
 """Columns that are left out where no row has anything to say in them."""
 
 
@@ -69,7 +69,7 @@ def _columns(rules: Sequence[str], measure: Measure) -> list[Column]:
         Column("information", "Information used", numeric=False),
         *(Column(f"test_{rule}{suffix}", rule, f"Test {measure.name}{unit}") for rule in rules),
         Column("gain_points", "Gain" + (" (points)" if measure.unit else "")),
-        Column("shared_seconds", "shared", "Tuning cost (s)"),
+        Column("tuning_seconds", "shared", "Tuning cost (s)"),
         Column("alone_seconds", "alone", "Tuning cost (s)"),
         Column("shared_giga_flops", "shared", "Tuning cost (GFLOP)"),
         Column("alone_giga_flops", "alone", "Tuning cost (GFLOP)"),
@@ -91,7 +91,7 @@ def _vanilla_row(cell: SweepCell, rules: Sequence[str], measure: Measure) -> lis
     blank = Cell(MISSING)
     return [
         Cell(method_label(VANILLA), marks=lacking), blank, blank, Cell("none"), *(test for _ in rules), *([blank] * 7),
-        mean("wrong_given_acc", _SHARE), mean("wrong_true_acc", _SHARE),
+        mean("mislabelled_given_acc", _SHARE), mean("mislabelled_true_acc", _SHARE),
     ]  # fmt: skip
 
 
@@ -104,7 +104,9 @@ def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Me
         for search, choice in zip(entry.searches, entry.chosen[first], strict=True)
     ]
     kept = sum(choice.kept for choice in entry.chosen[first])
-    trusted = [None if choice.kept or choice.row is None else float(choice.row["trusted_precision"]) for choice in entry.chosen[first]]
+    trusted = [
+        None if choice.kept or choice.row is None else float(choice.row["trusted_label_precision"]) for choice in entry.chosen[first]
+    ]
     return [
         Cell(method_label(entry.method, entry.space), marks=GAP if entry.incomplete else ""),
         Cell(tried(entry)),
@@ -116,8 +118,8 @@ def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Me
         *(giga_flops(cost) for cost in flops),
         Cell(f"{kept} of {len(entry.searches)}" if kept else "0"),
         _number(summarise(trusted), _SHARE),
-        _number(summarise(entry.scores(first, "wrong_given_acc")), _SHARE),
-        _number(summarise(entry.scores(first, "wrong_true_acc")), _SHARE),
+        _number(summarise(entry.scores(first, "mislabelled_given_acc")), _SHARE),
+        _number(summarise(entry.scores(first, "mislabelled_true_acc")), _SHARE),
     ]
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import cells
-from analysis.choose import RULES
-from analysis.labels import MISSING, REFERENCES, mean_std, method_label, span, spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MISSING, REFERENCES, mean_std, method_label, span, spread_over
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import cells
+from analysis.store.selection_rule import RULES
+from analysis.store.stats import Summary, summarise
 from analysis.tables.comparison import RULES_SHOWN
 from analysis.tables.entries import Entry, entries, information
 from analysis.tables.notes import GAP, cell_title
+from analysis.tables.render import Cell, Column, Table
 from sap_core.records import VANILLA
 
-PARTS = {"affected_acc": "affected", "rest_acc": "rest"}
+PARTS = {"test_affected_acc": "affected", "test_unaffected_acc": "rest"}
 
 _COLUMNS = (
     Column("method", "Method", numeric=False),
@@ -40,7 +40,7 @@ _NOTES = (
 
 def corrective(results: Results) -> tuple[Table, ...]:
     """One table per cell whose rows have such scores."""
-    return tuple(_table(cell) for cell in cells(results) if cell.rows["affected_acc"].notna().any())
+    return tuple(_table(cell) for cell in cells(results) if cell.rows["test_affected_acc"].notna().any())
 
 
 def _table(cell: SweepCell) -> Table:
@@ -87,7 +87,7 @@ def _known(entry: Entry) -> pd.Series:
     """Verified forget samples by wrongly labelled training samples, per row; samples doubted by a score are not known to be wrong."""
     rows = pd.concat([search.rows for search in entry.searches])
     rows = rows[rows["num_forget"].gt(0) & rows["information"].isin(["oracle", "verified_file"])]
-    return (rows["num_forget"] / (rows["noise_rate_true"] * rows["num_train"])).dropna()
+    return (rows["num_forget"] / (rows["noise_rate_measured"] * rows["num_train"])).dropna()
 
 
 def _number(summary: Summary) -> Cell:

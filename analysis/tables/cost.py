@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import Search, cells
-from analysis.labels import MISSING, REFERENCES, counted, method_label, number, seconds, span
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MISSING, REFERENCES, counted, method_label, number, seconds, span
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import Search, cells
+from analysis.store.stats import Summary, summarise
 from analysis.tables.comparison import giga_flops
 from analysis.tables.notes import COST, SHARED, cell_title, seconds_notes
-from analysis.tuning_cost import ALONE, circumstances, per_seed, unit_of
+from analysis.tables.render import Cell, Column, Table
+from analysis.tuning.cost import ALONE, circumstances, per_seed, unit_of
 
 _PASSES = tuple(
     (f"sample_{direction}{ending}", direction, how)
@@ -23,7 +23,7 @@ _PASSES = tuple(
 _COLUMNS = (
     Column("method", "Method", numeric=False),
     Column("settings", "Settings"),
-    Column("shared_seconds", "shared", "Seconds of one seed"),
+    Column("tuning_seconds", "shared", "Seconds of one seed"),
     Column("alone_seconds", "alone", "Seconds of one seed"),
     Column("saved_factor", "alone / shared"),
     *(Column(name, name.removesuffix("_seconds"), "Seconds alone, by phase") for name in ALONE),

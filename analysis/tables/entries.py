@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.cells import Cell, Search
-from analysis.choose import Choice
-from analysis.labels import MISSING, RETRAIN, span
+from analysis.store.labels import MISSING, RETRAIN, span
+from analysis.store.results import Cell, Search
+from analysis.store.selection_rule import Choice
 
 _SOURCES = {"verified_file": "verified file"}
 
@@ -53,7 +53,7 @@ def tried(entry: Entry) -> str:
 def failed(entry: Entry) -> str:
     """`5 diverged, 1 error`, over all seeds."""
     rows = pd.concat([search.rows for search in entry.searches])
-    kinds = rows.loc[rows["status"] == "failed", "error_kind"].fillna("error").value_counts()
+    kinds = rows.loc[rows["status"] == "failed", "error_type"].fillna("error").value_counts()
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "0"
 
 

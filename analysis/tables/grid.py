@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from analysis.labels import dataset_label, method_label, network_label, plain, trainer_label
-from analysis.load import Results
-from analysis.published import COMPUTE, UNKNOWN_OURS, Quote, alternatives, find, quotes
+from analysis.reference.published import COMPUTE, UNKNOWN_OURS, Quote, alternatives, find, quotes
+from analysis.store.labels import dataset_label, method_label, network_label, plain, trainer_label
+from analysis.store.load import Results
 from analysis.tables.places import Finder, Found, check_value
 from analysis.tables.spec import ALL, Line, Spec
 from sap_core.records import VANILLA

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.cells import Cell, Search
-from analysis.choose import RULES, TIES
-from analysis.labels import MEASURES, counted, method_label, plain, seconds, span
-from analysis.load import Results
-from analysis.stats import summarise
+from analysis.store.labels import MEASURES, counted, method_label, plain, seconds, span
+from analysis.store.load import Results
+from analysis.store.results import Cell, Search
+from analysis.store.selection_rule import RULES, TIES
+from analysis.store.stats import summarise
 from analysis.tables.entries import Entry
-from analysis.tuning_cost import circumstances, unshared
+from analysis.tuning.cost import circumstances, unshared
 
-EDGE, GAP, SHARED = "†", "‡", "§"
+EDGE, GAP, SHARED = "†", "‡", ""
 
 COST = (
     "Tuning cost: compute of one seed's whole search, failed settings included, added up over workers; shared is what was spent, "
@@ -79,13 +79,13 @@ def _data(rows: pd.DataFrame) -> list[str]:
         f"{span(baselines[f'num_{split}'])} {word}" for split, word in (("train", "training"), ("val", "validation"), ("test", "test"))
     ]
     said.append(f"{', '.join(sizes[:2])} and {sizes[2]} samples.")
-    if baselines["noise_rate_true"].notna().any():
+    if baselines["noise_rate_measured"].notna().any():
         asked = (
             f"Noise rate {span(baselines['noise_rate'] * 100, 1)} % asked"
             if baselines["noise_rate"].notna().any()
             else "No noise rate asked"
         )
-        said.append(f"{asked}, {span(baselines['noise_rate_true'] * 100, 1)} % of the training labels really wrong.")
+        said.append(f"{asked}, {span(baselines['noise_rate_measured'] * 100, 1)} % of the training labels really wrong.")
     if baselines["train_acc"].notna().any():
         took = summarise(baselines["train_seconds"])
         time = "" if took.mean is None or not unshared(baselines) else f"; training one took {seconds(took.mean)} s"
@@ -99,8 +99,8 @@ def _data(rows: pd.DataFrame) -> list[str]:
 
 def seconds_notes(cell: Cell, searches: Sequence[Search]) -> list[str]:
     """What the seconds of the searches mean, and where there are none."""
-    own = [unshared(search.rows) for search in searches if search.rows["shared_seconds"].notna().any()]
-    beside = (cell.rows["device_jobs"] > 1).any()
+    own = [unshared(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
+    beside = (cell.rows["jobs_on_device"] > 1).any()
     return [*([OWN_CORES] if any(own) and beside else []), *([] if all(own) else [NO_SECONDS])]
 
 
@@ -114,7 +114,9 @@ def _columns(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
     }
     if sources & set(meanings):
         said.append("Information: " + "; ".join(text for name, text in meanings.items() if name in sources) + ".")
-    if any(choice.row is not None and pd.notna(choice.row["wrong_given_acc"]) for entry in listed for choice in entry.chosen[rules[0]]):
+    if any(
+        choice.row is not None and pd.notna(choice.row["mislabelled_given_acc"]) for entry in listed for choice in entry.chosen[rules[0]]
+    ):
         said.append(
             "Wrong labels: of the wrongly labelled training samples, the share predicted as their given and as their true label; before "
             "correction in the row of Vanilla, after it in the others. Trusted right: share of the trusted samples whose label is true."

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import Search, cells
-from analysis.choose import Choice, score_column
-from analysis.labels import MEASURES, Measure, mean_std, method_label, span, spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.selection import Policy, select
-from analysis.stats import summarise
+from analysis.store.labels import MEASURES, Measure, mean_std, method_label, span, spread_over
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import Search, cells
+from analysis.store.selection_policy import Policy, select
+from analysis.store.selection_rule import Choice, score_column
+from analysis.store.stats import summarise
 from analysis.tables.notes import GAP, cell_title
+from analysis.tables.render import Cell, Column, Table
 
 POLICIES = tuple(Policy(rule, over) for rule in ("val_noisy", "val_clean_part") for over in ("seed", "pooled"))
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from analysis.labels import MISSING, REFERENCES, mean_std, number, seconds, span
-from analysis.load import Results
-from analysis.published import UNKNOWN_NOISE, UNKNOWN_OURS
-from analysis.render import Cell, Column, Table
+from analysis.reference.published import UNKNOWN_NOISE, UNKNOWN_OURS
+from analysis.store.labels import MISSING, REFERENCES, mean_std, number, seconds, span
+from analysis.store.load import Results
 from analysis.tables.captions import caption, notes
 from analysis.tables.grid import Grid, Place, grid
 from analysis.tables.notes import GAP, SHARED
+from analysis.tables.render import Cell, Column, Table
 from analysis.tables.spec import Line, Spec
 from analysis.tables.units import Unit, unit_of_value
 from sap_core.errors import UserError, unknown

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cells import Cell, Search, cells
-from analysis.choose import Choice, score_column
-from analysis.load import Results
-from analysis.selection import Policy, select
-from analysis.stats import Summary, summarise
-from analysis.tuning_cost import unshared
+from analysis.store.load import Results
+from analysis.store.results import Cell, Search, cells
+from analysis.store.selection_policy import Policy, select
+from analysis.store.selection_rule import Choice, score_column
+from analysis.store.stats import Summary, summarise
+from analysis.tuning.cost import unshared
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA, Row
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.cells import refuse_smoke
-from analysis.labels import MEASURES, MISSING, mean_std, spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MEASURES, MISSING, mean_std, spread_over
+from analysis.store.load import Results
+from analysis.store.results import refuse_smoke
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP
+from analysis.tables.render import Cell, Column, Table
 from sap_core.records import VANILLA
 
 ACCURACY = MEASURES["acc"]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import refuse_smoke
-from analysis.labels import spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import summarise
+from analysis.store.labels import spread_over
+from analysis.store.load import Results
+from analysis.store.results import refuse_smoke
+from analysis.store.stats import summarise
 from analysis.tables.prl import accuracy, baselines, gap_note, number, ranked
+from analysis.tables.render import Cell, Column, Table
 
 ALL = "all samples"
 
@@ -46,7 +46,7 @@ def _table(name: str, title: str, rows: pd.DataFrame, whole: pd.DataFrame) -> Ta
             blocks.add(len(body))
         everything = whole[whole["trainer"] == trainer]
         if len(everything):
-            noise = number(summarise(everything["noise_rate_true"]).times(100), 1)
+            noise = number(summarise(everything["noise_rate_measured"]).times(100), 1)
             body.append([Cell(ALL), Cell(str(trainer)), *[accuracy(everything, seeds)] * len(shares), *[noise] * len(shares)])
         start = len(body)
         for pruner, chosen in mine.groupby("pruner", sort=False):

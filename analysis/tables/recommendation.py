@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import Search, cells
-from analysis.evidence import LEVEL, Evidence
-from analysis.labels import MISSING, counted, method_label, number, plain
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
+from analysis.store.labels import MISSING, counted, method_label, number, plain
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import Search, cells
 from analysis.tables.notes import cell_title
+from analysis.tables.render import Cell, Column, Table
+from analysis.tuning.mcnemar import LEVEL, Evidence
 
 RULE = "val_noisy"
 
@@ -20,8 +20,8 @@ _COLUMNS = (
     Column("chosen", "Chosen setting", numeric=False),
     Column("settings_tried", "Settings tried"),
     Column("val_samples", "samples", "Validation"),
-    Column("val_won", "won", "Validation"),
-    Column("val_lost", "lost", "Validation"),
+    Column("val_newly_right", "won", "Validation"),
+    Column("val_newly_wrong", "lost", "Validation"),
     Column("p_value", "p"),
     Column("recommendation", "Recommendation", numeric=False),
 )
@@ -37,7 +37,7 @@ _NOTES = (
 
 def recommendation(results: Results) -> tuple[Table, ...]:
     """One table per cell whose rows count won and lost validation samples; none for older stores and for regressions."""
-    return tuple(_table(cell) for cell in cells(results) if cell.rows["val_won"].notna().any())
+    return tuple(_table(cell) for cell in cells(results) if cell.rows["val_newly_right"].notna().any())
 
 
 def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:
@@ -68,10 +68,10 @@ def _row(search: Search, tried: int) -> tuple[Cell, ...]:
     choice = search.choose(RULE)
     row = choice.row
     label = (Cell(method_label(search.method, search.space)), Cell(str(search.seed), search.seed))
-    if row is None or choice.kept or pd.isna(row["val_won"]):
+    if row is None or choice.kept or pd.isna(row["val_newly_right"]):
         why = choice.problem or ("keep the unmodified model: no setting is better" if choice.kept else "won and lost were not recorded")
         return (*label, Cell(MISSING), Cell(str(tried), tried), *(Cell(MISSING) for _ in range(4)), Cell(why))
-    found = Evidence(int(row["val_lost"]), int(row["val_won"]), int(row["num_val"]), tried)
+    found = Evidence(int(row["val_newly_wrong"]), int(row["val_newly_right"]), int(row["num_val"]), tried)
     return (
         *label,
         Cell(_setting(search, row)),

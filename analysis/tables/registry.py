@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from analysis.load import Results
-from analysis.render import Table
+from analysis.store.load import Results
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.corrective import corrective
@@ -14,6 +13,7 @@ from analysis.tables.optimism import optimism
 from analysis.tables.prl import prl
 from analysis.tables.prune4rel import prune4rel
 from analysis.tables.recommendation import recommendation
+from analysis.tables.render import Table
 from analysis.tables.robust import robust
 from analysis.tables.search import search
 from analysis.tables.significance import significance

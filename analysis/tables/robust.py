@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.labels import MEASURES, mean_std, method_label, spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MEASURES, mean_std, method_label, spread_over
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP
 from analysis.tables.prl import gap_note, number, ranked
+from analysis.tables.render import Cell, Column, Table
 
 RULE = "val_noisy"
 
@@ -24,7 +24,7 @@ def robust(results: Results) -> tuple[Table, ...]:
     """The tables, in the plan's order; none where each data set, noise and network has one way of training, or nothing was tuned.
 
     Raises:
-        UserError: see `analysis.cells.cells`.
+        UserError: see `analysis.store.results.cells`.
     """
     if not (results.plan["kind"] == "tune").any():
         return ()

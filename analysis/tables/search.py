@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import Search, cells
-from analysis.choose import RULES, TIES, score_column
-from analysis.labels import MEASURES, MISSING, REFERENCES, Measure, counted, method_label, number, seconds
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import summarise
+from analysis.store.labels import MEASURES, MISSING, REFERENCES, Measure, counted, method_label, number, seconds
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import Search, cells
+from analysis.store.selection_rule import RULES, TIES, score_column
+from analysis.store.stats import summarise
 from analysis.tables.notes import COST, GAP, SHARED, cell_title, seconds_notes
-from analysis.tuning_cost import circumstances, per_seed, unit_of
+from analysis.tables.render import Cell, Column, Table
+from analysis.tuning.cost import circumstances, per_seed, unit_of
 
 RULE = "val_noisy"
 BAND = (0.1, 0.9)
@@ -114,7 +114,7 @@ def _columns(measure: Measure) -> tuple[Column, ...]:
         Column("searches", "n"),
         Column("trials", "run", "Trials"),
         Column("distinct", "distinct", "Trials"),
-        Column("shared_seconds", "shared", "Seconds of one search"),
+        Column("tuning_seconds", "shared", "Seconds of one search"),
         Column("alone_seconds", "alone", "Seconds of one search"),
         Column("sample_forwards", "forwards", "Sample passes"),
         Column("sample_backwards", "backwards", "Sample passes"),

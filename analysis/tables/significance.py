@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.labels import DASH, MEASURES, MISSING, REFERENCES, counted, dataset_label, mean_std, method_label, network_label, number
-from analysis.load import Results
-from analysis.published import SEEDS, Quote, quotes
-from analysis.render import Cell, Column, Table
-from analysis.selection import Policy, select
-from analysis.significance import CONFIDENCE, Contest, Pair, holm, sentence
-from analysis.stats import Summary, summarise
+from analysis.reference.published import SEEDS, Quote, quotes
+from analysis.store.labels import DASH, MEASURES, MISSING, REFERENCES, counted, dataset_label, mean_std, method_label, network_label, number
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import cells
+from analysis.store.selection_policy import Policy, select
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
+from analysis.tables.render import Cell, Column, Table
+from analysis.tuning.significance import CONFIDENCE, Contest, Pair, holm, sentence
 
 _COLUMNS = (
     Column("cell", "Cell", numeric=False),

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from analysis.choose import RULES
-from analysis.published import COMPUTE, TABLES
-from analysis.selection import FALLBACKS, OVERS, Policy
+from analysis.reference.published import COMPUTE, TABLES
+from analysis.store.selection_policy import FALLBACKS, OVERS, Policy
+from analysis.store.selection_rule import RULES
 from sap_core.errors import UserError, unknown
 
 FOLDER = Path(__file__).with_name("specs")

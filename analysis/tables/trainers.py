@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import cells
-from analysis.choose import score_column
-from analysis.labels import MEASURES, mean_std, spread_over
-from analysis.load import Results, series
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MEASURES, mean_std, spread_over
+from analysis.store.load import Results, series
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP, cell_title
+from analysis.tables.render import Cell, Column, Table
 
-KEPT = "kept_precision"
+KEPT = "kept_label_precision"
 """The series of the share of right labels among the samples that a trainer kept in an epoch."""
 
 
@@ -72,7 +72,7 @@ def _table(results: Results, group: Group) -> Table:
         scores = [score_column(rule, cell.measure) for rule in ("test_oracle", "val_noisy")]
         test, val = (_mean(cell, column).times(measure.factor) for column in scores)
         kept = list(kept_by_epoch(results, cell).values())
-        shares = (kept[-1] if kept else Summary(None, None, 0), _mean(cell, "wrong_given_acc"), _mean(cell, "wrong_true_acc"))
+        shares = (kept[-1] if kept else Summary(None, None, 0), _mean(cell, "mislabelled_given_acc"), _mean(cell, "mislabelled_true_acc"))
         flops = _mean(cell, "flops").times(1e-9)
         lacking = GAP if test.n < group.seeds else ""
         rows.append(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import Search, cells
-from analysis.choose import score_column
-from analysis.labels import MEASURES, MISSING, mean_std, method_label, spread_over
-from analysis.load import Results
-from analysis.render import Cell, Column, Table
-from analysis.stats import Summary, summarise
+from analysis.store.labels import MEASURES, MISSING, mean_std, method_label, spread_over
+from analysis.store.load import Results
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import Search, cells
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP, cell_title
+from analysis.tables.render import Cell, Column, Table
 
 RULE = "val_noisy"
 
@@ -63,7 +63,7 @@ def _point(searches: Sequence[Search], size: int) -> SizePoint:
         column = score_column("test_oracle", search.measure)
         test.append(float(choice.row[column]))
         gain.append(float(choice.row[column]) - float(search.vanilla[column]))
-        precision.append(summarise(rows["trusted_precision"]).mean)
+        precision.append(summarise(rows["trusted_label_precision"]).mean)
         kept += choice.kept
     return SizePoint(size, summarise(test), summarise(gain), summarise(precision), kept)
 

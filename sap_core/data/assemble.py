@@ -37,7 +37,7 @@ class Prepared:
     train: SampleView
     val: SampleView
     dataset: DataSet
-    noise_rate_true: float | None  # share of wrong labels in the training split
+    noise_rate_measured: float | None  # share of wrong labels in the training split
     transitions: Tensor | None  # (C, C) counts of the training split: row true class, column given class
     affected: Affected | None = None  # the part of the test set that the noise concerns
 
@@ -45,7 +45,7 @@ class Prepared:
 def prepare(spec: Mapping[str, Any], root: Path, device: torch.device) -> Prepared:
     """Loads, corrupts and splits the data of one baseline; the last few are kept in memory.
 
-    `spec` has the keys dataset, noise, model, preprocess, seed, limit (see sweeper.plan); `root` is the data folder.
+    `spec` has the keys dataset, noise, model, preprocess, seed, limit (see sweeper.plan.plan); `root` is the data folder.
     """
     keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")
     return _prepare(canonical_json({key: spec[key] for key in keys}), root, device)

@@ -1,4 +1,4 @@
-"""What an oracle knows: which given labels are true. Only this module and `sap_core.evaluate` read it.
+"""What an oracle knows: which given labels are true. Only this module and `sap_core.evaluation.evaluator` read it.
 
 A method reaches it through `Task.verified` alone, after declaring what it needs.
 """

@@ -4,7 +4,7 @@ A file is a state dict as torchvision (or timm) publishes it: written by `torch.
 it can run, or safetensors. Training scripts often put it under a key of a larger dict ("state_dict", "model", "net"), and DataParallel puts
 "module." before every name: a single such key is taken and the prefix dropped, which is said in a warning. A head for another number of
 classes stays freshly initialised, which is said in a warning, too; whatever else does not fit is refused by name. What identifies a network
-is the content of its file, not its path: see `sweeper.declared`.
+is the content of its file, not its path: see `sweeper.config.component`.
 """
 
 from __future__ import annotations

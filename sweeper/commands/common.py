@@ -40,7 +40,7 @@ def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def hydra_words(options: argparse.Namespace) -> list[str]:
-    """The overrides and config folders of a command line, as `sweeper.config` reads them."""
+    """The overrides and config folders of a command line, as `sweeper.config.compose` reads them."""
     return [*(f"--config-dir={folder}" for folder in options.config_dir), *options.overrides]
 
 

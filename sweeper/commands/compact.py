@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.files import arrow_schema, read_file
-from analysis.names import JOBS_KEY, MERGED, jobs_in, merged
+from analysis.store.index import JOBS_KEY, MERGED, jobs_in, merged
+from analysis.store.parquet import arrow_schema, read_file
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
 from sap_core.identity import content_id
 from sap_core.records import Point, Row
-from sweeper.claims import own_claims, take_from_dead
 from sweeper.commands.common import examples, store_folder
-from sweeper.store import Store
+from sweeper.store.leases import own_claims, take_from_dead
+from sweeper.store.store import Store
 
 MOST = 1000
 """Jobs of a merged file."""

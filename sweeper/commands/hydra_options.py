@@ -31,7 +31,7 @@ def is_shown_by_hydra(words: Sequence[str]) -> bool:
     flags = [word.split("=")[0] for word in words if word.startswith("-")]
     for flag in flags:
         if flag in ("--multirun", "-m"):
-            from sweeper.multirun import rewritten
+            from sweeper.config.multirun import rewritten
 
             raise UserError(f"{flag} is not used: one sap-sweep plans all combinations; {rewritten(words)}")
         for refused, reason in _REFUSED.items():
@@ -49,7 +49,7 @@ def show(words: Sequence[str]) -> int:
     """Lets Hydra answer, after our own checks of the configuration where one is shown."""
     import hydra
 
-    from sweeper.config import compose_all, register, split_config_dirs
+    from sweeper.config.compose import compose_all, register, split_config_dirs
 
     folders, others = split_config_dirs(words)
     if any(word.split("=")[0] in _COMPOSING for word in others):

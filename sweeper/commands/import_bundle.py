@@ -18,12 +18,12 @@ from sap_core.errors import UserError
 from sap_core.files import replacing, save_json, save_text
 from sap_core.identity import content_id
 from sap_core.records import Planned, Row
-from sweeper.bundle import Bundle, kept_bundles
-from sweeper.claims import all_or_none, own_claims
 from sweeper.commands.common import examples, settings
-from sweeper.jobs import MAKING, Job, artifact, read_jobs, write_jobs
-from sweeper.provenance import HOME
-from sweeper.store import Store, schema, write_records
+from sweeper.jobs.job import MAKING, Job, artifact, read_jobs, write_jobs
+from sweeper.plan.bundle import Bundle, kept_bundles
+from sweeper.store.leases import all_or_none, own_claims
+from sweeper.store.provenance import HOME
+from sweeper.store.store import Store, schema, write_records
 
 KEYS = ("paths.results", "paths.artifacts")
 _FILES = {"train": "model.safetensors", "select": "selection.safetensors"}

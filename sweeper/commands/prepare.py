@@ -30,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a mistake in the command line.
     """
-    from sweeper.planning import compose
-    from sweeper.prepare import prepared
+    from sweeper.plan.build import compose
+    from sweeper.plan.prerequisites import prepared
 
     releases = _releases(options.releases)
     composed = compose(hydra_words(options))

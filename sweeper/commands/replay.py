@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"out={out} must end in .csv or .json")
     store = store_folder(options.store)
 
-    from sweeper.config import compose_all
+    from sweeper.config.compose import compose_all
     from sweeper.search.replay_report import report
 
     report(store, compose_all(hydra_words(options)).config, repeats, own.get("method"), out and Path(out))

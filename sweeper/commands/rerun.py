@@ -21,12 +21,12 @@ from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import TIMING_COLUMNS, Row
 from sweeper.commands.common import examples, settings, store_folder
-from sweeper.jobs import Job, artifact, read_jobs
-from sweeper.provenance import HOME
-from sweeper.store import Store
+from sweeper.jobs.job import Job, artifact, read_jobs
+from sweeper.store.provenance import HOME
+from sweeper.store.store import Store
 
 if TYPE_CHECKING:
-    from sweeper.execute import Folders
+    from sweeper.jobs.job import SweepPaths
 
 _KEYS = ("paths.data", "paths.artifacts", "backend.device")
 
@@ -77,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}
     if run_id not in stored:
         raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; start its sweep again first")
-    from sweeper.execute import Folders
+    from sweeper.jobs.job import SweepPaths
 
-    folders = Folders(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
+    folders = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
     device = keys.get("backend.device") or ("cpu" if stored[run_id].device == "cpu" else "cuda")
     print(f"job {job.job_id} ({job.kind}, {len(job.runs)} rows) runs again on {device}", file=sys.stderr)
     again, weights = repeat(job, jobs, folders, device)
@@ -105,17 +105,17 @@ def find(jobs: Mapping[str, Job], run_id: str, store: Path) -> tuple[Job, str]:
     raise UserError(f"{store} plans no run '{run_id}'; sap-report {store} export rows.csv lists them in its column run_id")
 
 
-def repeat(job: Job, jobs: Mapping[str, Job], folders: Folders, device: str) -> tuple[list[Row], str]:
+def repeat(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: str) -> tuple[list[Row], str]:
     """(the job's rows as they come out now, whether its network has the stored one's weights: equal | different | unknown)."""
-    from sweeper.execute import Folders as Places
-    from sweeper.execute import execute
+    from sweeper.jobs.job import SweepPaths as Places
+    from sweeper.jobs.run_job import execute
 
     with tempfile.TemporaryDirectory(prefix="sap-sweep-rerun-") as name, storing(Path(name)):
         scratch = Places(folders.data, Path(name) / "store", Path(name) / "artifacts")
         scratch.artifacts.mkdir()
         for parent in job.parents:
             _provide(parent, jobs, folders, scratch, device)
-        execute(job, scratch, device, device_jobs=1)
+        execute(job, scratch, device, jobs_on_device=1)
         weights = _same_weights(artifact(folders.artifacts, job.job_id).parent, artifact(scratch.artifacts, job.job_id).parent)
         return Store(scratch.store).read_rows(job.job_id), weights
 
@@ -166,9 +166,9 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def _provide(parent: str, jobs: Mapping[str, Job], folders: Folders, scratch: Folders, device: str) -> None:
+def _provide(parent: str, jobs: Mapping[str, Job], folders: SweepPaths, scratch: SweepPaths, device: str) -> None:
     """A parent's artifact by a link; made again in the scratch folder where it is gone."""
-    from sweeper.execute import execute
+    from sweeper.jobs.run_job import execute
 
     if artifact(folders.artifacts, parent).exists():
         (scratch.artifacts / parent).symlink_to(artifact(folders.artifacts, parent).parent.resolve())
@@ -176,7 +176,7 @@ def _provide(parent: str, jobs: Mapping[str, Job], folders: Folders, scratch: Fo
         print(f"the artifact of job {parent} is not in {folders.artifacts}: it is made again first", file=sys.stderr)
         for above in jobs[parent].parents:
             _provide(above, jobs, folders, scratch, device)
-        execute(jobs[parent], scratch, device, device_jobs=1)
+        execute(jobs[parent], scratch, device, jobs_on_device=1)
 
 
 def _same_weights(stored: Path, now: Path) -> str:

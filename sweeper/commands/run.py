@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sweeper.commands.common import add_overrides, hydra_words
-from sweeper.only import Wanted, narrow, parse_only
-from sweeper.planning import Places, check, compose, places_of, plan_key, planned, write_plan
-from sweeper.provenance import HOME
-from sweeper.store import MAX_ATTEMPTS, Store
-from sweeper.tracking import mirroring
+from sweeper.monitor.wandb_mirror import mirroring
+from sweeper.plan.build import Places, check, compose, places_of, plan_key, planned, write_plan
+from sweeper.plan.job_filter import Wanted, narrow, parse_only
+from sweeper.store.provenance import HOME
+from sweeper.store.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
-    from sweeper.cells import Cell
-    from sweeper.config import Composed
+    from sweeper.config.compose import Composed
+    from sweeper.config.schema import Config
     from sweeper.estimate.duration import RuntimeEstimator
-    from sweeper.jobs import Job
-    from sweeper.plan import Plan
-    from sweeper.schedule import Backend
-    from sweeper.schema import Config
+    from sweeper.jobs.job import Job
+    from sweeper.plan.cell import Cell
+    from sweeper.plan.plan import Plan
+    from sweeper.scheduling.schedule import Backend
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         with mirroring(config.tracking, places.store):  # jobs that an earlier start has not mirrored
             pass
         if config.timing == "exclusive":
-            from sweeper.jobs import read_jobs
+            from sweeper.jobs.job import read_jobs
 
             with store.locked():
                 _measure_alone(read_jobs(store.jobs), config, places)
@@ -86,25 +86,25 @@ def run(options: argparse.Namespace) -> int:
 def _save_corrected(plan: Plan, config: Config, places: Places) -> int:
     if config.save_corrected == "none":
         return 0
-    from sweeper.corrected import save_best
-    from sweeper.execute import Folders
+    from sweeper.jobs.job import SweepPaths
+    from sweeper.jobs.save_best import save_best
 
-    return save_best(plan.jobs, Folders(places.data, places.store, places.artifacts), config.backend.device)
+    return save_best(plan.jobs, SweepPaths(places.data, places.store, places.artifacts), config.backend.device)
 
 
 def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
-    from sweeper.exclusive import measure
-    from sweeper.execute import Folders
+    from sweeper.backends.exclusive_timing import measure
+    from sweeper.jobs.job import SweepPaths
 
-    measure(list(jobs), Folders(places.data, places.store, places.artifacts), config.backend.device)
+    measure(list(jobs), SweepPaths(places.data, places.store, places.artifacts), config.backend.device)
 
 
 def _say_searches(config: Config, store: Store) -> None:
     """The table of searches other than the grid, where the experiment has any."""
     if config.debug.name or (config.search.grid and not config.searches):
         return
-    from analysis.load import load
-    from analysis.render import terminal
+    from analysis.store.load import load
+    from analysis.tables.render import terminal
     from analysis.tables.search import search
 
     for table in search(load([store.root])):
@@ -112,7 +112,7 @@ def _say_searches(config: Config, store: Store) -> None:
 
 
 def _say_counts(plan: Plan) -> None:
-    from sweeper.forecast import searches
+    from sweeper.plan.flops import searches
 
     counts = ", ".join(f"{search.name} {search.counts}" for search in searches(plan.rows))
     print(f"plan, settings per baseline: {counts}", file=sys.stderr)
@@ -120,18 +120,19 @@ def _say_counts(plan: Plan) -> None:
 
 def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
     """The plan with forecast seconds for the jobs that are still to run; earlier forecasts are kept."""
-    from sweeper.estimate.plan_forecast import earlier_forecasts, with_seconds
+    from sweeper.plan.runtime_forecast import earlier_forecasts, with_seconds
 
     return replace(plan, rows=tuple(with_seconds(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
 def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, estimator: RuntimeEstimator) -> int:
     """Runs those of the jobs that the store does not hold."""
-    from sweeper.claims import own_claims
-    from sweeper.execute import Folders, fail, tidy_up
-    from sweeper.parts import retrained
-    from sweeper.progress import Progress
-    from sweeper.schedule import Schedule
+    from sweeper.jobs.job import SweepPaths
+    from sweeper.jobs.run_job import fail, tidy_up
+    from sweeper.monitor.progress import Progress
+    from sweeper.scheduling.schedule import Schedule
+    from sweeper.scheduling.work_queue import retrained
+    from sweeper.store.leases import own_claims
 
     finished = _finished(store)
     schedule = Schedule.of(jobs, finished, places.artifacts, config.order)
@@ -148,7 +149,7 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, esti
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, places, len(pending)).run(schedule, progress.report)
-    tidy_up(jobs, Folders(places.data, places.store, places.artifacts), own_claims())
+    tidy_up(jobs, SweepPaths(places.data, places.store, places.artifacts), own_claims())
     failed = len(schedule.failed)
     if failed:
         who = "1 job" if failed == 1 else f"{failed} jobs"
@@ -172,16 +173,16 @@ def _say_given_up(jobs: int) -> None:
 
 def _backend(config: Config, places: Places, jobs: int) -> Backend:
     """The chosen backend, with no more workers than there are jobs."""
-    from sweeper.execute import Folders
+    from sweeper.jobs.job import SweepPaths
 
     settings = config.backend
-    folders = Folders(places.data, places.store, places.artifacts)
+    folders = SweepPaths(places.data, places.store, places.artifacts)
     workers = None if _cluster_decides(settings) else max(1, min(_workers(settings), jobs))
     if settings.name == "local":
-        from sweeper.local_backend import LocalBackend
+        from sweeper.backends.local_backend import LocalBackend
 
         return LocalBackend(folders, workers or 1, settings.device, settings.cpu_jobs)
-    from sweeper.ray_backend import RayBackend
+    from sweeper.backends.ray_backend import RayBackend
 
     return RayBackend(folders, workers, settings.device, settings.address, settings.cpu_jobs)
 
@@ -199,7 +200,7 @@ def _workers(settings: Any) -> int:
     if settings.device.startswith("cuda"):
         import torch
 
-        from sweeper.packing import jobs_per_device
+        from sweeper.scheduling.gpu_sharing import jobs_per_device
 
         share, cards = settings.gpus_per_job or 1.0, torch.cuda.device_count()
         on_gpus = cards * jobs_per_device(share) if share < 1 else int(cards / share)
@@ -208,9 +209,9 @@ def _workers(settings: Any) -> int:
 
 
 def _dry_run(composed: Composed, only: Wanted | None) -> int:
-    from sweeper.estimate.plan_forecast import describe_seconds
-    from sweeper.forecast import describe, flops_of
-    from sweeper.plan import make_plan
+    from sweeper.plan.flops import describe, flops_of
+    from sweeper.plan.plan import make_plan
+    from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check(composed)
     plan = make_plan(composed.config, cells, {})
@@ -227,11 +228,11 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
 
 
 def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
-    """Writes the jobs and their plan as one file (sweeper.bundle)."""
+    """Writes the jobs and their plan as one file (sweeper.plan.bundle)."""
     from omegaconf import OmegaConf
 
-    from sweeper.bundle import Bundle, write_bundle
-    from sweeper.provenance import commit
+    from sweeper.plan.bundle import Bundle, write_bundle
+    from sweeper.store.provenance import commit
 
     plan, config = planned(composed, check(composed), places), composed.config
     jobs = plan.jobs if only is None else narrow(plan.jobs, only)
@@ -250,7 +251,7 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
 
 def _estimator(config: Config, cells: Sequence[Cell], places: Places) -> tuple[RuntimeEstimator, int]:
     """The runtime estimator, from the measurements of this store and those beside it, and the number of workers."""
-    from sweeper.estimate.plan_forecast import estimator_for
+    from sweeper.plan.runtime_forecast import estimator_for
 
     beside = places.store.parent
     stores = [path for path in beside.iterdir() if path.is_dir()] if beside.is_dir() else []

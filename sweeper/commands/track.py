@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from sweeper.commands.common import examples, settings, store_folder
-from sweeper.schema import Tracking
-from sweeper.store import Store
-from sweeper.tracking import SUMMARY, folder_of, mirror, mirrored
+from sweeper.config.schema import Tracking
+from sweeper.monitor.wandb_mirror import SUMMARY, folder_of, mirror, mirrored
+from sweeper.store.store import Store
 
 _KEYS = tuple(item.name for item in fields(Tracking) if item.name != "name")
 

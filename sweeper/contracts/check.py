@@ -16,15 +16,15 @@ from sap_core.api import Corrector, Fitted, Pruner, Task, Trainer
 from sap_core.errors import UserError, unknown
 from sap_core.roles import sample_counts, trainer_fields
 from sap_core.run import PlainRun
-from sweeper.config import compose_all
+from sweeper.config.component import Declared, declare
+from sweeper.config.compose import compose_all
+from sweeper.config.target import class_of
 from sweeper.contracts import toys
 from sweeper.contracts.common import Broken, Promise
 from sweeper.contracts.correctors import CORRECTOR, CorrectorCase
 from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import families_to_try, small_recipe, small_settings
 from sweeper.contracts.trainers import TRAINER, TrainerCase
-from sweeper.declared import Declared, declare
-from sweeper.targets import class_of
 
 KINDS = ("method", "pruner", "trainer")
 """What can be checked; of several that are named the first is, with the others around it."""

@@ -24,7 +24,7 @@ class Measurement:
 
     workload: Workload
     flops: float  # forecast
-    seconds: float  # as its rows count them: tuning (`shared_seconds`) and scoring (`report_seconds`)
+    seconds: float  # as its rows count them: tuning (`tuning_seconds`) and scoring (`report_seconds`)
     on_cpu: bool
     alone: bool  # it had cores, or a GPU, of its own
     threads: int
@@ -45,7 +45,7 @@ def workloads_by_job(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, t
 
 _PLAN_COLUMNS = frozenset({"job_id", "kind", "method", "search", "trainer", "network", "dataset", "forecast_flops"})
 _ROW_COLUMNS = frozenset(
-    {"job_id", "status", "error_kind", "shared_seconds", "report_seconds", "device", "device_share", "device_jobs", "cores", "threads"}
+    {"job_id", "status", "error_type", "tuning_seconds", "report_seconds", "device", "device_share", "jobs_on_device", "cores", "threads"}
 )
 
 
@@ -68,7 +68,7 @@ def _changed(store: Path) -> float:
 
 def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
     """(measurements, number of files that were read)."""
-    from analysis.files import read_file
+    from analysis.store.parquet import read_file
 
     workloads = workloads_by_job(read_file(store / "plan.parquet", Planned, _PLAN_COLUMNS).to_pylist())
     jobs_read: dict[Workload, int] = defaultdict(int)
@@ -89,10 +89,10 @@ def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
 
 def measurement_of(workload: Workload, flops: float, rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
     """Of a job with these rows; None where one failed otherwise than by divergence, or has no seconds (rows of old versions)."""
-    if any(row["shared_seconds"] is None or (row["status"] == "failed" and row["error_kind"] != "diverged") for row in rows):
+    if any(row["tuning_seconds"] is None or (row["status"] == "failed" and row["error_type"] != "diverged") for row in rows):
         return None
-    seconds = sum(row["shared_seconds"] + (row["report_seconds"] or 0.0) for row in rows)
+    seconds = sum(row["tuning_seconds"] + (row["report_seconds"] or 0.0) for row in rows)
     first = rows[0]
-    on_cpu, jobs, threads = first["device"] == "cpu", first["device_jobs"], first["threads"]
+    on_cpu, jobs, threads = first["device"] == "cpu", first["jobs_on_device"], first["threads"]
     alone = (jobs or 1) * threads <= (first["cores"] or 1) if on_cpu else (jobs or 1) == 1 and first["device_share"] == 1.0
     return Measurement(workload, flops, seconds, on_cpu, alone, threads)

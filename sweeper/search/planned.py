@@ -13,12 +13,12 @@ from sap_core.components import component_id
 from sap_core.construct import construct
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
-from sweeper.declared import Declared, declare
-from sweeper.schema import Search as Choice
-from sweeper.search.points import Point, Points
+from sweeper.config.component import Declared, declare
+from sweeper.config.schema import Search as Choice
+from sweeper.config.search_space import LISTS, Domain, Space
+from sweeper.config.space_hash import space_hash
+from sweeper.search.encoding import Point, Points
 from sweeper.search.trials import rungs_of
-from sweeper.space import LISTS, Domain, Space
-from sweeper.space_hash import space_hash
 
 VERSION = 1
 """Raised when the same search over the same space would try other settings."""

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis.cells import Cell, Search
-from analysis.choose import score_column
-from analysis.labels import method_label
+from analysis.store.labels import method_label
+from analysis.store.results import Cell, Search
+from analysis.store.selection_rule import score_column
 from sap_core.errors import UserError
 from sap_core.seeding import stream
-from sweeper.schema import Search as Choice
+from sweeper.config.schema import Search as Choice
+from sweeper.config.search_space import Domain, Space
+from sweeper.search.encoding import Point, Points
 from sweeper.search.planned import levels_of
-from sweeper.search.points import Point, Points
 from sweeper.search.samplers import conduct, random_order
 from sweeper.search.trials import Score, rungs_of
-from sweeper.space import Domain, Space
 
 RULE = "val_noisy"
 

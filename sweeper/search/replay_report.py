@@ -13,17 +13,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from analysis.cells import Cell as SweepCell
-from analysis.cells import cells
-from analysis.choose import RULES
-from analysis.labels import MEASURES, Measure, counted, method_label, number
-from analysis.load import Results, load
-from analysis.render import Cell, Column, Table, terminal, to_csv
+from analysis.store.labels import MEASURES, Measure, counted, method_label, number
+from analysis.store.load import Results, load
+from analysis.store.results import Cell as SweepCell
+from analysis.store.results import cells
+from analysis.store.selection_rule import RULES
 from analysis.tables.notes import cell_title
+from analysis.tables.render import Cell, Column, Table, terminal, to_csv
 from sap_core.errors import UserError, unknown
 from sap_core.files import save_text, storing
-from sweeper.schema import Config
-from sweeper.schema import Search as Choice
+from sweeper.config.schema import Config
+from sweeper.config.schema import Search as Choice
 from sweeper.search.planned import levels_of
 from sweeper.search.replay import RULE, Grid, budgets_of, grids_of, replay
 from sweeper.search.samplers import check_sampler

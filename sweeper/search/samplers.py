@@ -15,9 +15,9 @@ from sap_core.components import PACKAGES
 from sap_core.construct import locate
 from sap_core.errors import UserError
 from sap_core.seeding import Stream, stream
-from sweeper.search.points import Point, Points
+from sweeper.config.search_space import LISTS, Domain
+from sweeper.search.encoding import Point, Points
 from sweeper.search.trials import Asker, Proposals, Score, halve, sample
-from sweeper.space import LISTS, Domain
 
 OPTUNAS = "optuna.samplers"
 
@@ -109,7 +109,7 @@ def check_sampler(target: str, settings: Mapping[str, Any], plugins: Sequence[st
 
 
 class OptunaAsker:
-    """A study in memory, asked and told by hand. Ray Tune's OptunaSearch does the same in sweeper/ray_backend.py."""
+    """A study in memory, asked and told by hand. Ray Tune's OptunaSearch does the same in sweeper/backends/ray_backend.py."""
 
     def __init__(self, space: dict[str, BaseDistribution], sampler: BaseSampler) -> None:
         self._space = space

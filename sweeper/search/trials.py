@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from sweeper.search.points import Point, Points, key_of
+from sweeper.search.encoding import Point, Points, key_of
 
 PATIENCE = 50
 """So many proposals in a row that were all seen before end a sampler's turn."""

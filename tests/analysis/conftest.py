@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.load import arrow_schema
+from analysis.store.load import arrow_schema
 from sap_core.records import Planned, Point, Row, Timing
 
 CELL = "digits/symmetric-0.25/small_cnn/sgd"
@@ -38,10 +38,10 @@ class StoreMaker:
         if planned:
             self.plan.append(Planned(parents="", cell=cell, distinct=distinct, forecast_flops=None, **common))
         row = Row(
-            experiment="demo", debug=None, status="ok", error=None, error_kind=None, attempt=1, dataset_verified=True,
-            noise_rate_true=0.249, pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
+            experiment="demo", debug=None, status="ok", error=None, error_type=None, attempt=1, dataset_verified=True,
+            noise_rate_measured=0.249, pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
             num_train=1097, num_val=300, num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00",
-            device_jobs=1, cores=2, **common,
+            jobs_on_device=1, cores=2, **common,
         )  # fmt: skip
         if run:
             self.rows.append(replace(row, **fields))
@@ -54,7 +54,7 @@ class StoreMaker:
             run_id, kind="train", method="vanilla", seed=seed, baseline_id=run_id,
             **{
                 "val_noisy_acc": val, "val_clean_acc": clean, "test_acc": test, "train_acc": 0.995, "train_seconds": 10.0,
-                "shared_seconds": 10.0, **fields,
+                "tuning_seconds": 10.0, **fields,
             },
         )  # fmt: skip
         return run_id
@@ -64,14 +64,14 @@ class StoreMaker:
         for position, (setting, score) in enumerate(zip(settings, scores, strict=True)):
             keys = ("val_noisy_acc", "val_clean_acc", "test_acc")
             outcome = (
-                {"status": "failed", "error": "loss is NaN", "error_kind": "diverged"}
+                {"status": "failed", "error": "loss is NaN", "error_type": "diverged"}
                 if score is None
                 else dict(zip(keys, score, strict=True))
             )
             self.add(
                 f"{method}-{space}-{seed}-{position}", kind="tune", method=method, seed=seed, baseline_id=f"base-{seed}", space=space,
                 position=position, settings=setting,
-                **{"shared_seconds": 1.0, "correct_seconds": 2.0, "evaluate_seconds": 0.5, **outcome, **fields},
+                **{"tuning_seconds": 1.0, "correct_seconds": 2.0, "evaluate_seconds": 0.5, **outcome, **fields},
             )  # fmt: skip
 
     def write(self) -> Path:
@@ -118,18 +118,18 @@ def maker(tmp_path) -> StoreMaker:
 def small(maker) -> StoreMaker:
     """Two seeds, SAP with three alphas, SCRUB with two settings (one diverges), Retrain. Numbers chosen to be followed by hand."""
     alphas = [{"alpha": 30000.0}, {"alpha": 10000.0}, {"alpha": 2000.0}]
-    trusted = {"information": "scored", "num_trusted": 200, "trusted_precision": 0.95}
+    trusted = {"information": "scored", "num_trusted": 200, "trusted_label_precision": 0.95}
     verified = {"information": "oracle", "num_retain": 200, "num_forget": 40}
     for seed, shift in ((1, 0.0), (2, 0.02)):
-        maker.baseline(seed, 0.60, 0.75, 0.74 + shift, wrong_given_acc=0.96, wrong_true_acc=0.02)
-        fate = {"wrong_given_acc": 0.30, "wrong_true_acc": 0.60}
+        maker.baseline(seed, 0.60, 0.75, 0.74 + shift, mislabelled_given_acc=0.96, mislabelled_true_acc=0.02)
+        fate = {"mislabelled_given_acc": 0.30, "mislabelled_true_acc": 0.60}
         maker.search(
             "sap", "alpha16", seed, alphas, [(0.62, 0.80, 0.78 + shift), (0.64, 0.82, 0.80 + shift), (0.64, 0.84, 0.82 + shift)],
             **trusted, **fate, select_seconds=0.5, prepare_seconds=1.0,
         )  # fmt: skip
         maker.search(
             "scrub", "grid_a", seed, [{"lr": 0.1, "gamma": 1}, {"lr": 0.01, "gamma": 1}], [None, (0.63, 0.76, 0.77)],
-            **verified, shared_seconds=3.0, **fate,
+            **verified, tuning_seconds=3.0, **fate,
         )  # fmt: skip
         maker.search("retrain", None, seed, [{}], [(0.70, 0.92, 0.92 + shift)], information="oracle", num_retain=820, train_seconds=8.0)
     return maker

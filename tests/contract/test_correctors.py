@@ -11,10 +11,10 @@ import yaml
 
 from sap_core.api import Corrector, Sizes
 from sap_core.construct import locate
+from sweeper.config.component import declare
 from sweeper.contracts.check import corrector_case
 from sweeper.contracts.correctors import CORRECTOR
 from sweeper.contracts.small import families, small_settings
-from sweeper.declared import declare
 from trainers.sgd import SGD
 
 HAS_CLEANLAB = importlib.util.find_spec("cleanlab") is not None

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from sap_core.construct import construct
 from sap_core.cost import flops_per_sample
+from sap_core.sap.library import sap_project
 from sap_core.seeding import stream
-from sap_core.single import sap_project
-from sweeper.declared import declare
+from sweeper.config.component import declare
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))}
 LARGE = {"vit_b_16", "vit_l_16", "vit_l_32", "vit_h_14"}

@@ -9,11 +9,11 @@ import yaml
 
 from sap_core.api import Pruner, Trainer
 from sap_core.run import PlainRun
-from sweeper.config import compose_all
+from sweeper.config.component import declare
+from sweeper.config.compose import compose_all
 from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import small_recipe
 from sweeper.contracts.trainers import TRAINER, TrainerCase
-from sweeper.declared import declare
 from trainers.sgd import SGD
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -44,7 +44,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Bench:
-    """Folders of one or more sweeps, and the command that fills them."""
+    """SweepPaths of one or more sweeps, and the command that fills them."""
 
     root: Path
 

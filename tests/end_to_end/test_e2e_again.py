@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper import store as stores
-from sweeper.config import compose_all
-from sweeper.planning import places_of
+from sweeper.config.compose import compose_all
+from sweeper.plan.build import places_of
+from sweeper.store import store as stores
 
 WORDS = ("experiment=going_wrong", "methods=[goes_wrong@fine,sap]", "method.sap.corrector.num_trusted=40", "backend.workers=1")
 LOOKING = """

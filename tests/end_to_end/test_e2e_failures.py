@@ -18,7 +18,7 @@ def check_first_start(store, end, failed=4):
     assert f"{failed} jobs failed" in end.err
     store.assert_whole()
     rows = by_setting(store)
-    assert {name: row["error_kind"] for name, row in rows.items()} == KINDS
+    assert {name: row["error_type"] for name, row in rows.items()} == KINDS
     assert all((row["status"] == "failed") == bool(kind) for (_, kind), row in zip(KINDS.items(), rows.values(), strict=True))
     assert rows["well"]["val_noisy_acc"] is not None
     assert "ArithmeticError: asked to raise (correctors.py:" in rows["raises"]["error"]
@@ -73,10 +73,10 @@ def test_descendants_of_a_failed_baseline_name_it_and_run_once_it_succeeds(bench
     store.assert_whole()
     rows = store.rows()
     (baseline,) = [row for row in rows if row["kind"] == "train"]
-    assert (baseline["error_kind"], "not mended yet" in baseline["error"]) == ("error", True)
+    assert (baseline["error_type"], "not mended yet" in baseline["error"]) == ("error", True)
     below = [row for row in rows if row["kind"] == "tune"]
     assert len(below) == 6
-    assert all(row["error_kind"] == "parent" and baseline["job_id"] in row["error"] and "not mended" in row["error"] for row in below)
+    assert all(row["error_type"] == "parent" and baseline["job_id"] in row["error"] and "not mended" in row["error"] for row in below)
     assert not any(row["job_id"] in store.begun() for row in below)
     assert bench.run("parent", *words, STANDINS_MENDED="yes").code == 0
     store.assert_whole()

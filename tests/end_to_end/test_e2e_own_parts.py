@@ -41,7 +41,7 @@ def test_own_parts_of_all_kinds_run_together(bench):
     assert {row["status"] for row in rows} == {"ok"}
     for row in rows:
         assert (row["dataset"], row["noise"], row["network"], row["trainer"]) == ("patterns", "next", "elsewhere", "remembering")
-        assert row["noise_rate_true"] > 0.15
+        assert row["noise_rate_measured"] > 0.15
     assert {row["method"] for row in rows} == {"vanilla", "by_memory", "goes_wrong"}
     used = {json.loads(row["settings"])["how"]: (row["information"], row["num_trusted"]) for row in rows if row["method"] == "goes_wrong"}
     assert used == {"well": ("none", None), "selects": ("scored", 5)}, "what a corrector selects is recorded although it declares nothing"

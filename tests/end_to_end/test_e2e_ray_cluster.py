@@ -74,7 +74,7 @@ def test_a_sweep_on_an_existing_cluster_packs_its_card_and_leaves_the_cluster_ru
     assert end.code == 1, end.err
     store.assert_whole()
     rows = {(row["method"], row["settings"]): row for row in store.rows()}
-    tried = {name: (row["status"], row["error_kind"], row["attempt"], row["device_share"]) for name, row in rows.items()}
+    tried = {name: (row["status"], row["error_type"], row["attempt"], row["device_share"]) for name, row in rows.items()}
     assert tried.pop(("hungry", '{"times": 2}')) == ("ok", None, 3, 1.0)  # with a quarter, a half and then the whole of the card
     assert tried.pop(("hungry", '{"times": 0}')) == ("ok", None, 1, 1.0)  # its kind had learned
     assert tried.pop(("hungry", '{"times": 9}')) == ("failed", "oom", 1, 1.0)  # even alone

@@ -37,7 +37,7 @@ def test_fashion_runs_from_a_folder(bench):
     }
     (vanilla,) = [row for row in rows if row["method"] == "vanilla"]
     assert (vanilla["num_train"], vanilla["num_val"], vanilla["num_test"]) == (54_000, 6_000, 10_000)
-    assert vanilla["noise_rate_true"] == pytest.approx(0.25, abs=0.005)
+    assert vanilla["noise_rate_measured"] == pytest.approx(0.25, abs=0.005)
     assert vanilla["test_acc"] > 0.7
     assert all(row["dataset_verified"] is True and row["status"] == "ok" for row in rows)
 

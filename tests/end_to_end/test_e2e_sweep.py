@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sap_core.checkpoint import load_state
-from sap_core.evaluate import Evaluator
+from sap_core.evaluation.evaluator import Evaluator
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_two_network_trainer_is_one_baseline_for_correction(swept, bench):
     tuned = [row for row in bench.store("local").rows() if row["baseline_id"] == baseline["job_id"] and row["method"] in ("sap", "scrub")]
     assert len(tuned) == 4
     assert all(row["status"] == "ok" and row["val_noisy_acc"] is not None and row["test_acc"] is not None for row in tuned)
-    kept = [p for p in bench.store("local").series(baseline["job_id"]) if p["name"] == "kept_precision"]
+    kept = [p for p in bench.store("local").series(baseline["job_id"]) if p["name"] == "kept_label_precision"]
     assert len(kept) == 3
     assert all(0 < p["value"] <= 1 for p in kept)
 
@@ -92,7 +92,7 @@ def test_a_chain_of_four_jobs_stands_on_what_the_warm_up_remembers(swept, bench)
     rows = {row["job_id"]: row for row in bench.store("local").rows()}
     assert rows[trained["job_id"]]["num_train"] == 60
     assert rows[warm["job_id"]]["num_train"] == 120
-    assert rows[select["job_id"]]["trusted_precision"] > 1 - rows[warm["job_id"]]["noise_rate_true"]
+    assert rows[select["job_id"]]["trusted_label_precision"] > 1 - rows[warm["job_id"]]["noise_rate_measured"]
     again = artifact(bench, trained)["per_sample"]["memory"]
     assert set(torch.nonzero(again.isfinite()).flatten().tolist()) == set(kept.tolist())
 
@@ -101,7 +101,7 @@ def test_a_setting_that_diverges_is_a_final_row_of_its_own(swept, bench):
     rows = [row for row in bench.store("local").rows() if row["method"] == "goes_wrong"]
     assert [row["status"] for row in sorted(rows, key=lambda row: row["position"])] == ["ok"] * 3 + ["failed"] * 3
     failed = [row for row in rows if row["status"] == "failed"]
-    assert {row["error_kind"] for row in failed} == {"diverged"}
+    assert {row["error_type"] for row in failed} == {"diverged"}
     assert all("not finite" in row["error"] and row["val_noisy_acc"] is None for row in failed)
     assert all(path.name.endswith(".ok.parquet") for path in bench.store("local").files())
 
@@ -123,17 +123,19 @@ def test_a_regression_is_trained_and_corrected(bench):
     assert [row["method"] for row in rows] == [row["method"] for row in noisy] == ["vanilla", "sap", "sap"]
     for row in rows:
         assert row["status"] == "ok"
-        assert row["val_noisy_acc"] is row["test_acc"] is row["train_acc"] is row["wrong_given_acc"] is None
+        assert row["val_noisy_acc"] is row["test_acc"] is row["train_acc"] is row["mislabelled_given_acc"] is None
         assert row["val_noisy_r2"] == row["val_clean_r2"] != row["test_r2"]
     vanilla, mild, strong = (row["test_r2"] for row in rows)
     assert vanilla > 0.8
     assert vanilla - 0.05 < mild != strong
     assert all(row["num_trusted"] == 60 for row in rows[1:])
-    assert all(row["status"] == "ok" and row["noise_rate_true"] == pytest.approx(0.2, abs=0.05) for row in noisy)
+    assert all(row["status"] == "ok" and row["noise_rate_measured"] == pytest.approx(0.2, abs=0.05) for row in noisy)
     prl = noisy[0]
     assert prl["trainer"] == "prl_l"
-    right = {point["step"]: point["value"] for point in bench.store("numbers").series(prl["job_id"]) if point["name"] == "kept_precision"}
-    assert right[1] == pytest.approx(1 - prl["noise_rate_true"])  # nothing is left out yet
+    right = {
+        point["step"]: point["value"] for point in bench.store("numbers").series(prl["job_id"]) if point["name"] == "kept_label_precision"
+    }
+    assert right[1] == pytest.approx(1 - prl["noise_rate_measured"])  # nothing is left out yet
     assert right[30] > right[1] + 0.1
     assert prl["val_noisy_r2"] < prl["val_clean_r2"]
     assert prl["test_r2"] > 0.6  # of mirrored targets, squared error would learn a line that is a third too flat

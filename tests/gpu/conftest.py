@@ -13,7 +13,7 @@ import torch
 
 from sap_core.data.samples import SampleView, TensorPixels
 from sweeper.contracts import toys
-from sweeper.execute import settle
+from sweeper.jobs.run_job import settle
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sap_core import gram, sap_project, spectrum
+from sap_core import sap_project
 from sap_core.run import PlainRun
-from sap_core.sap import SAP
+from sap_core.sap import gram, spectrum
+from sap_core.sap.sap import SAP
 
 
 @pytest.mark.parametrize("size", [4, 8, 32])

@@ -34,7 +34,7 @@ cap = used() + {NUM} * {SIDE} ** 2 * 3 * 2 // 3
 resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
 made = prepare(spec, Path(sys.argv[1]), torch.device("cpu"))
 seen = sum(len(batch.labels) for batch in made.train.batches(16, stream(1, "train", 1), ("augmented",)))
-print(seen, round(made.noise_rate_true, 1))
+print(seen, round(made.noise_rate_measured, 1))
 try:
     made.train.pixels.fetch(torch.arange({NUM}))
 except (MemoryError, RuntimeError):

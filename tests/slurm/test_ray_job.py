@@ -24,7 +24,7 @@ EPOCHS = 40
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
     """sweep(name, seeds): a frozen sweep of slow trainings, two settings on each, and what is needed to watch it."""
-    from sweeper.freeze import freeze
+    from sweeper.plan.snapshot import freeze
 
     monkeypatch.syspath_prepend(str(END_TO_END / "plugins"))
 
@@ -116,7 +116,7 @@ def test_a_ray_sweep_survives_everything_and_disturbs_nobody(make_slurm, sweep):
         interrupt(lambda: kill(processes(slurm, run, "Trainable.train")))
         (step,) = steps_on("n2")
         interrupt(lambda: slurm.call("scancel", step))
-        interrupt(lambda: kill(processes(slurm, run, "sweeper.ray_plan")))
+        interrupt(lambda: kill(processes(slurm, run, "sweeper.backends.ray_cluster")))
         for address in ("127.0.0.12", "127.0.0.11"):  # of the second node, which starts Ray again, and of the first, the head
             slurm.wait(lambda address=address: raylets(address), 240, f"Ray on {address}: {log_of(run)}")
             interrupt(lambda address=address: kill(raylets(address)))

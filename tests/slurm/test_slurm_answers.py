@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analysis.job_counts import Counts
+from analysis.store.job_counts import Counts
 from sap_core.errors import UserError
 from slurm import attempt
 from slurm.attempt import Attempts, begin, mark_of
@@ -20,7 +20,7 @@ from slurm.places import log_of, split_store
 from slurm.queue import Queued, Refused, call, longest_now, pairs, read_queue, read_reservations
 from slurm.status import text, time_text
 from slurm.submit import Submission, submissions, submit
-from sweeper.standing import Standing
+from sweeper.monitor.job_counts import Standing
 
 HOME = Path(__file__).resolve().parents[2]
 SINFO = """debug*|30:00|16|64000|(null)|4|avx512

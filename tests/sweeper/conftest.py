@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from sweeper.cells import check_cell
-from sweeper.config import compose_all
-from sweeper.jobs import Job, PlannedRun
-from sweeper.plan import make_plan
+from sap_core.records import Planned
+from sweeper.config.compose import compose_all
+from sweeper.jobs.job import Job, PlannedRun
+from sweeper.plan.cell import check_cell
+from sweeper.plan.plan import make_plan
 
 HOME = Path(__file__).parents[2]
 
@@ -88,3 +89,19 @@ def shell():
         return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, env=settings | environment, timeout=120)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def planned_row():
+    """planned_row("aa", 0): the first row of the job aa."""
+
+    def make(job_id="aa", number=0, **changes):
+        values = {
+            "run_id": f"{job_id}-{number}", "job_id": job_id, "kind": "tune", "parents": "", "cell": "c", "dataset": "digits",
+            "noise": "symmetric", "noise_rate": 0.25, "network": "small_cnn", "trainer": "sgd", "method": "sap", "space": "alpha16",
+            "space_hash": "h", "position": number, "settings": f'{{"alpha": {number}}}', "distinct": number, "seed": 1,
+            "baseline_id": "b", "forecast_flops": 1e9,
+        }  # fmt: skip
+        return Planned(**values | changes)
+
+    return make

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from sap_core.api import Passes, Sizes, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
+from sweeper.config.component import declare
 from sweeper.contracts.trainers import TRAINER, TrainerCase
-from sweeper.declared import declare
 from trainers.given import Given
 
 

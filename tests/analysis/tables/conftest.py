@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis.published import quotes
+from analysis.reference.published import quotes
 
 SEEDS = (12484, 32087, 35416)
 SHIFTS = (-0.004, 0.0, 0.004)
@@ -46,7 +46,7 @@ def add_cell(maker, *, dataset, noise, rate, network, trainer="sgd", vanilla, me
             sample_forwards=1e6,
             sample_backwards=1e6,
             flops=4e15,
-            flops_alone=4e15,
+            standalone_flops=4e15,
             **where,
         )
         for method, test in methods.items():
@@ -63,7 +63,7 @@ def add_cell(maker, *, dataset, noise, rate, network, trainer="sgd", vanilla, me
                 maker.add(
                     f"{base}-{method}-{position}", kind="tune", method=method, seed=seed, baseline_id=base, space=spaces[method],
                     position=position, settings=setting, job_id=f"{base}-{method}", val_noisy_acc=mine - 0.1, val_clean_acc=mine + 0.01,
-                    test_acc=mine, shared_seconds=1.0, flops=1e14, flops_alone=2e14, **where, **INFORMATION[method],
+                    test_acc=mine, tuning_seconds=1.0, flops=1e14, standalone_flops=2e14, **where, **INFORMATION[method],
                 )  # fmt: skip
 
 

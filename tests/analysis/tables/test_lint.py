@@ -3,11 +3,12 @@ import subprocess
 
 import pytest
 
-from analysis import macros, recipes
 from analysis.__main__ import main
-from analysis.lint import blocks, lint
-from analysis.load import load
-from analysis.recipes import Recipe
+from analysis.reports import generated_block as recipes
+from analysis.reports import macros
+from analysis.reports.generated_block import Recipe
+from analysis.reports.lint import blocks, lint
+from analysis.store.load import load
 from analysis.tables.spec import shipped
 from sap_core.errors import UserError
 

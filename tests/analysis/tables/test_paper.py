@@ -4,12 +4,12 @@ import io
 import pytest
 
 from analysis.__main__ import main
-from analysis.labels import MISSING
-from analysis.load import load
-from analysis.published import quotes
-from analysis.render import flat, to_csv
-from analysis.report import papers_own
+from analysis.reference.published import quotes
+from analysis.reports.report import papers_own
+from analysis.store.labels import MISSING
+from analysis.store.load import load
 from analysis.tables.paper import paper_tables
+from analysis.tables.render import flat, to_csv
 from analysis.tables.spec import parse, shipped_spec
 
 MINE = """

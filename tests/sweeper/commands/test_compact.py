@@ -13,19 +13,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import names
-from analysis.job_counts import Counts
-from analysis.load import load, series
-from analysis.names import jobs_in, merged, statuses
+from analysis.store import index as names
+from analysis.store.index import jobs_in, merged, statuses
+from analysis.store.job_counts import Counts
+from analysis.store.load import load, series
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point
 from sweeper.__main__ import main
-from sweeper.claims import Claims, own_claims
 from sweeper.commands.compact import compact
-from sweeper.execute import Folders
-from sweeper.parts import Parts
-from sweeper.standing import standing
-from sweeper.store import Store, write_records
+from sweeper.jobs.job import SweepPaths
+from sweeper.monitor.job_counts import standing
+from sweeper.scheduling.work_queue import Parts
+from sweeper.store.leases import Claims, own_claims
+from sweeper.store.store import Store, write_records
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_again_takes_what_came_since_and_leaves_full_files_alone(filled):
 def test_failed_jobs_stay_files_of_their_own_and_a_later_success_counts(filled, make_job):
     store, jobs = filled(3)
     bad = make_job("bad")
-    store.write_rows([bad.row(bad.runs[0], status="failed", error_kind="error", error="x")])
+    store.write_rows([bad.row(bad.runs[0], status="failed", error_type="error", error="x")])
     compact(store)
     assert [name for name in files(store.rows) if not name.startswith("merged-")] == ["bad.failed.parquet"]
     assert store.statuses() == {**dict.fromkeys((job.job_id for job in jobs), "ok"), "bad": "failed"}
@@ -117,7 +117,7 @@ def test_failed_jobs_stay_files_of_their_own_and_a_later_success_counts(filled, 
 def test_a_resumed_sweep_on_a_compacted_store_runs_nothing(filled, tmp_path):
     store, jobs = filled(12)
     compact(store)
-    folders = Folders(tmp_path / "data", store.root, tmp_path / "artifacts")
+    folders = SweepPaths(tmp_path / "data", store.root, tmp_path / "artifacts")
     assert Parts(jobs, "1/1", folders, "cells").over
 
 
@@ -263,7 +263,7 @@ def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys)
 def test_jobs_are_counted_from_names_and_plan_and_only_failed_ones_are_read(filled, make_job, monkeypatch):
     store, jobs = filled(4)
     bad, free, taken = make_job("bad", runs=3), make_job("free", kind="train"), make_job("taken", runs=2)
-    store.write_rows([bad.row(run, status="failed", error_kind="error") for run in bad.runs])
+    store.write_rows([bad.row(run, status="failed", error_type="error") for run in bad.runs])
     plan_for(store, [*jobs, bad, free, taken])
     expected = (Counts("tune", 6, done=4, failed=1), Counts("train", 1))
     assert standing(store).counts == expected

@@ -7,16 +7,16 @@ import pytest
 from sap_core.errors import UserError
 from sweeper.__main__ import main
 from sweeper.commands.rerun import differences, find
-from sweeper.execute import Folders, execute
-from sweeper.jobs import write_jobs
-from sweeper.store import Store
+from sweeper.jobs.job import SweepPaths, write_jobs
+from sweeper.jobs.run_job import execute
+from sweeper.store.store import Store
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, plan_of):
     """A store of one baseline and a search on it, with its jobs and artifacts beside it."""
     home = tmp_path_factory.mktemp("rerun")
-    folders = Folders(home, home / "store", home / "artifacts")
+    folders = SweepPaths(home, home / "store", home / "artifacts")
     plan = plan_of("experiment=demo", "trainer.epochs=1", "model.width=2", "methods=[sap]", "seeds=[1]").plan
     for job in plan.jobs:
         assert execute(job, folders).status == "ok"
@@ -68,7 +68,7 @@ def test_what_counts_as_different(place):
     folders, jobs = place
     rows = Store(folders.store).read_rows(jobs["sap"].job_id)[:2]
     stored = {row.run_id: row for row in rows}
-    circumstances = {"commit": "x", "attempt": 2, "cores": 7, "shared_seconds": 1e9, "started_at": "", "peak_memory_bytes": 1}
+    circumstances = {"commit": "x", "attempt": 2, "cores": 7, "tuning_seconds": 1e9, "started_at": "", "peak_memory_bytes": 1}
     assert differences(stored, [replace(row, **circumstances) for row in rows]) == []
     (one,) = differences(stored, [replace(rows[0], flops=1.0), rows[1]])
     assert (one.run_id, one.column, one.now) == (rows[0].run_id, "flops", 1.0)

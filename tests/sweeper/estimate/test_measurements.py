@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sap_core.records import Planned
 from sweeper.estimate.measurements import read_measurements, workloads_by_job
-from sweeper.store import Store, write_records
+from sweeper.store.store import Store, write_records
 
 
 def stored(folder, make_job, planned_row, seconds, job_ids=("aa", "bb")):
@@ -13,7 +13,7 @@ def stored(folder, make_job, planned_row, seconds, job_ids=("aa", "bb")):
     write_records(store.plan, [planned_row(job_id, number) for job_id in job_ids for number in (0, 1)], Planned)
     for job_id in job_ids:
         job = make_job(job_id, runs=2)
-        store.write_rows([job.row(run, shared_seconds=seconds / 2, report_seconds=0.5, device_jobs=1, cores=1) for run in job.runs])
+        store.write_rows([job.row(run, tuning_seconds=seconds / 2, report_seconds=0.5, jobs_on_device=1, cores=1) for run in job.runs])
     return store
 
 
@@ -35,7 +35,7 @@ def test_stores_are_read_and_damaged_ones_skipped(tmp_path, make_job, planned_ro
 def test_failed_jobs_and_rows_without_seconds_are_not_measured(tmp_path, make_job, planned_row):
     store = stored(tmp_path / "old", make_job, planned_row, 3.0)
     job = make_job("bb", runs=2)
-    store.write_rows([job.row(run, status="failed", error_kind="oom", error="x", shared_seconds=1.0) for run in job.runs])
+    store.write_rows([job.row(run, status="failed", error_type="oom", error="x", tuning_seconds=1.0) for run in job.runs])
     (store.rows / "bb.ok.parquet").unlink()
     job = make_job("aa", runs=2)
     store.write_rows([job.row(run) for run in job.runs])

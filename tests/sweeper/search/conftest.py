@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeper.execute import Folders, execute
-from sweeper.planning import write_plan
-from sweeper.store import Store
+from sweeper.jobs.job import SweepPaths
+from sweeper.jobs.run_job import execute
+from sweeper.plan.build import write_plan
+from sweeper.store.store import Store
 
 SEARCHES = (
     "searches=[{methods: [finetune], search: [random, tpe], budget: [4, 9], seeds: [0, 1]}, "
@@ -27,7 +28,7 @@ def searched(plan_of, tmp_path_factory):
     """Two grids and eleven searches on one baseline: plan, store, folders, and the rows by job."""
     root = tmp_path_factory.mktemp("searched")
     found = plan_of(*WORDS, SEARCHES)
-    folders = Folders(root / "data", root / "store", root / "artifacts")
+    folders = SweepPaths(root / "data", root / "store", root / "artifacts")
     store = Store(folders.store)
     for job in found.plan.jobs:
         execute(job, folders)

@@ -6,8 +6,8 @@ import pytest
 
 from sap_core.api import Sizes
 from sweeper.__main__ import main
-from sweeper.forecast import describe
-from sweeper.search.bound import most_passes
+from sweeper.plan.flops import describe
+from sweeper.search.cost_bound import most_passes
 
 SHORT = ("experiment=demo", "seeds=[1]")
 

@@ -7,16 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from analysis.best_of_k import expected, ladder
-from analysis.cells import cells
-from analysis.load import load
+from analysis.store.load import load
+from analysis.store.results import cells
 from analysis.tables.comparison import comparison
 from analysis.tables.search import search
+from analysis.tuning.best_of_k import expected, ladder
 from sweeper.__main__ import main
-from sweeper.schema import Search
-from sweeper.search.points import Points
+from sweeper.config.schema import Search
+from sweeper.config.search_space import Space
+from sweeper.search.encoding import Points
 from sweeper.search.replay import Grid, budgets_of, grids_of, replay, tried
-from sweeper.space import Space
 
 POINTS = Points(Space.parse("s", {"a": {"grid": list(range(6))}, "epochs": {"grid": [1, 2, 4, 8]}}).domains)
 WORDS = {"learning_rate": {"grid": [1.0e-3, 1.0e-2, 5.0e-2]}, "epochs": {"grid": [1, 2, 4]}}

@@ -5,10 +5,10 @@ from optuna.samplers import RandomSampler, TPESampler
 
 from sap_core.errors import UserError
 from sap_core.seeding import stream
-from sweeper.ray_backend import TuneAsker
-from sweeper.search.points import Points, key_of
+from sweeper.backends.ray_backend import TuneAsker
+from sweeper.config.search_space import Space
+from sweeper.search.encoding import Points, key_of
 from sweeper.search.samplers import build, check_sampler, conduct, distributions, random_order
-from sweeper.space import Space
 
 LISTED = Points(Space.parse("s", {"a": {"grid": [1.0, 2.0, 3.0, 4.0]}, "b": {"choice": ["x", "y", "z"]}}).domains)
 MIXED = Points(Space.parse("s", {"a": {"loguniform": [0.001, 1.0]}, "b": {"choice": ["x", "y"]}, "c": {"randint": [1, 6]}}).domains)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sweeper.search.points import Points
+from sweeper.config.search_space import Space
+from sweeper.search.encoding import Points
 from sweeper.search.trials import PATIENCE, Proposals, halve, rungs_of, sample
-from sweeper.space import Space
 
 POINTS = Points(Space.parse("s", {"a": {"grid": [10, 20, 30, 40]}}).domains)
 

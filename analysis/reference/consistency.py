@@ -1,0 +1,177 @@
+"""Recomputes what the published tables can be recomputed from, and says what does not agree; every sentence is made from the numbers.
+
+Printed numbers are rounded to two decimals. An improvement or an average that is computed from rounded numbers can differ from the one that
+its authors computed from unrounded ones by 0.01 at most (half a hundredth in the numbers, half in the result); more than that is a slip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from analysis.reference.published import Derived, Quote, derived, quotes
+from analysis.store.labels import counted, dataset_label, mean_std, method_label, network_label, trainer_label
+from sap_core.records import VANILLA
+
+ROUNDING = 0.01
+_EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not agree. A slip is more than rounding can explain."""
+
+    slip: bool
+    sentence: str
+
+
+def findings() -> tuple[Finding, ...]:
+    """All findings, slips first."""
+    found = [*_derived(), *_tables_1_and_2(), *_ablations()]
+    return tuple(sorted(found, key=lambda finding: not finding.slip))
+
+
+def report() -> str:
+    """The findings in words, and what was compared."""
+    found = findings()
+    slips = [finding.sentence for finding in found if finding.slip]
+    rounding = [finding.sentence for finding in found if not finding.slip]
+    lines = [f"{counted(len(slips), 'slip')} in the published tables:", *(f"- {sentence}" for sentence in slips)]
+    if rounding:
+        lines += ["", f"{len(rounding)} more within what rounding explains (0.01):", *(f"- {sentence}" for sentence in rounding)]
+    compared = len(derived())
+    lines += ["", f"Recomputed: {compared} printed averages and improvements; cells that stand in two tables; the figures' data.", *kept()]
+    return "\n".join(lines)
+
+
+def kept() -> list[str]:
+    """How many cells of table 1 print exactly what the unmodified model has: their searches kept it, or changed nothing that shows."""
+    vanilla = {
+        quote.key(("dataset", "network", "noise", "noise_rate")): quote for quote in quotes("table1") if quote.about["method"] == VANILLA
+    }
+    methods = dict.fromkeys(str(quote.about["method"]) for quote in quotes("table1"))
+    said = []
+    for method in methods:
+        mine = [quote for quote in quotes("table1") if quote.about["method"] == method and method != VANILLA]
+        same = [quote for quote in mine if (before := vanilla[_cell(quote)]).mean == quote.mean and before.std == quote.std]
+        if same:
+            said.append(
+                f"{method_label(method)} prints the unmodified model's very numbers in {len(same)} of {len(mine)} cells of table 1: "
+                f"{_listed(_place(quote.about) for quote in same)}."
+            )
+    return said
+
+
+def _derived() -> list[Finding]:
+    found = []
+    for line in derived():
+        computed = _computed(line)
+        off = abs(computed - line.printed)
+        if off <= ROUNDING / 2 + _EXACT:
+            continue
+        rounded = f"{computed:.2f}"
+        what = {"average": "average", "gain": "improvement", "average_gain": "average improvement"}[line.what]
+        of = "" if line.what != "average" else f" of {method_label(str(line.about['method']))}"
+        found.append(
+            Finding(
+                off > ROUNDING + _EXACT,
+                f"{_table(line.table)}{_where(line.about)}: the printed {what}{of} is {line.printed:.2f}, the rows give {rounded}.",
+            )
+        )
+    return found
+
+
+def _computed(line: Derived) -> float:
+    fields = ("dataset", "network", "trainer")
+    asked = {field: line.about[field] for field in fields if field in line.about}
+
+    def means(method: str) -> list[float]:
+        return [quote.mean for quote in quotes(line.table) if quote.is_about(asked) and quote.about["method"] == method]
+
+    mine = fmean(means(str(line.about["method"])))
+    return mine if line.what == "average" else mine - fmean(means(VANILLA))
+
+
+def _tables_1_and_2() -> list[Finding]:
+    """The trainer sgd of table 2 is a cell of table 1."""
+    fields = ("dataset", "network", "noise", "noise_rate", "trainer", "method")
+    first = {quote.key(fields): quote for quote in quotes("table1")}
+    found = []
+    for quote in quotes("table2"):
+        other = first.get(quote.key(fields))
+        if other is not None and (other.mean, other.std) != (quote.mean, quote.std):
+            who = method_label(str(quote.about["method"]))
+            found.append(_differ(f"{who}, {_place(quote.about)}", "table 1", other, "table 2", quote))
+    return found
+
+
+def _ablations() -> list[Finding]:
+    """Cells that stand in two figures: no skipping and alpha 30,000; 1,000 samples at the best alpha; the earlier version's table."""
+    cell = ("dataset", "network")
+    alphas = _by(quotes("ablation_alpha"), (*cell, "alpha"))
+    best: dict[tuple[object, ...], Quote] = {}
+    for quote in quotes("ablation_alpha"):
+        if quote.key(cell) not in best or quote.mean > best[quote.key(cell)].mean:
+            best[quote.key(cell)] = quote
+    plain = {quote.key(cell): quote for quote in quotes("ablation_trusted_strategy") if quote.about["strategy"] == "curvature"}
+    sizes = {quote.key(cell): quote for quote in quotes("ablation_trusted_size") if quote.about["num_trusted"] == 1000}
+    corrected = [quote for quote in quotes("earlier_version") if quote.about["method"] != VANILLA and quote.about["trainer"] == "sgd"]
+    earlier = _by(corrected, cell)
+    found = []
+    for key, quote in plain.items():
+        fixed = alphas[(*key, 30000.0)]
+        if not _same(quote, fixed):
+            found.append(_differ(_place(quote.about), "the figure of alpha at 30,000", fixed, "the figure of strategies at 0 %", quote))
+    for key, quote in sizes.items():
+        where = "the figure of sizes (1,000 samples, best alpha)"
+        if not _same(quote, best[key]):
+            alpha = f"the best of the figure of alpha ({best[key].about['alpha']:,.0f})"
+            found.append(_differ(_place(quote.about), alpha, best[key], where, quote))
+        if not _same(quote, earlier[key], 0.5 * ROUNDING):
+            off = abs(round(quote.mean, 2) - earlier[key].mean) > ROUNDING + _EXACT
+            found.append(_differ(_place(quote.about), "the earlier version's table", earlier[key], where, quote, off))
+    return found
+
+
+def _by(some: Iterable[Quote], fields: Sequence[str]) -> dict[tuple[object, ...], Quote]:
+    return {quote.key(fields): quote for quote in some}
+
+
+def _same(one: Quote, other: Quote, within: float = _EXACT) -> bool:
+    return abs(one.mean - other.mean) <= within + _EXACT
+
+
+def _differ(what: str, here: str, one: Quote, there: str, other: Quote, slip: bool = True) -> Finding:
+    return Finding(slip, f"{what}: {here} has {_shown(one)}, {there} {_shown(other)}.")
+
+
+def _shown(quote: Quote) -> str:
+    return mean_std(quote.mean, quote.std, 2)
+
+
+def _cell(quote: Quote) -> tuple[str | float | None, ...]:
+    return quote.key(("dataset", "network", "noise", "noise_rate"))
+
+
+def _table(name: str) -> str:
+    return {"earlier_version": "The earlier version's table"}.get(name, f"Table {name.removeprefix('table')}")
+
+
+def _where(about: Mapping[str, str | float]) -> str:
+    parts = [
+        show(str(about[field]))
+        for field, show in (("dataset", dataset_label), ("network", network_label), ("trainer", trainer_label))
+        if field in about
+    ]
+    return f", {', '.join(parts)}" if parts else ""
+
+
+def _place(about: Mapping[str, str | float]) -> str:
+    """`CIFAR-10, ResNet18, symmetric 25 %`."""
+    noise = f"{about['noise']} {about['noise_rate'] * 100:g} %" if "noise_rate" in about else str(about["noise"])
+    return f"{dataset_label(str(about['dataset']))}, {network_label(str(about['network']))}, {noise.replace('_', ' ')}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return "; ".join(words)

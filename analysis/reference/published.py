@@ -1,0 +1,125 @@
+"""The published numbers that our own are held against: `analysis/reference/*.csv`, whose README says where they come from.
+
+A published number carries the names of our rows (data set, network, noise, method, ...), so a table finds it by the conditions by which it
+finds its own. Accuracies are percent, as printed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sap_core.errors import UserError, unknown
+
+FOLDER = Path(__file__).parent
+
+TABLES = ("table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "earlier_version")
+"""Files with means and spreads."""
+
+COMPUTE = "compute"
+"""The published compute figure: not accuracies, but multiples of the correction's compute."""
+
+SEEDS = 3
+"""Seeds behind every published mean."""
+
+UNKNOWN_NOISE = ("nonsymmetric_a", "nonsymmetric_b")
+"""The published table 1 does not say which of them is asymmetric and which hierarchical."""
+
+UNKNOWN_OURS = ("asymmetric", "hierarchical")
+
+UNKNOWN_MAPPING = (
+    "Which of the two published kinds of non-symmetric noise (a and b, in the order of their columns) is asymmetric and which hierarchical "
+    "is not known"
+)
+
+_NUMBERS = frozenset({"noise_rate", "num_retain", "num_forget", "num_trusted", "alpha", "ratio"})
+
+
+@dataclass(frozen=True)
+class Quote:
+    """One published number, in percent, with what it is about; `std` is None where none is printed."""
+
+    about: Mapping[str, str | float]
+    mean: float
+    std: float | None
+
+    def is_about(self, conditions: Mapping[str, object]) -> bool:
+        """Whether every condition holds; a field that the source says nothing of contradicts nothing."""
+        return all(self.about[field] == value for field, value in conditions.items() if field in self.about)
+
+    def key(self, fields: Iterable[str]) -> tuple[str | float | None, ...]:
+        """What it says of some fields."""
+        return tuple(self.about.get(field) for field in fields)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An average or an improvement as printed beside the numbers that it is computed from."""
+
+    table: str
+    what: str  # average | gain | average_gain
+    about: Mapping[str, str | float]
+    printed: float
+
+
+@cache
+def quotes(table: str) -> tuple[Quote, ...]:
+    """The numbers of one published table, in the order of its file.
+
+    Raises:
+        UserError: there is no such table, or its file is damaged.
+    """
+    if table not in (*TABLES, COMPUTE):
+        raise unknown("published table", table, (*TABLES, COMPUTE))
+    return tuple(_quote(table, line) for line in _lines(table))
+
+
+@cache
+def derived() -> tuple[Derived, ...]:
+    """The averages and improvements that the tables print."""
+    return tuple(
+        Derived(line["table"], line["what"], _about(line, ("table", "what", "printed")), float(line["printed"]))
+        for line in _lines("derived")
+    )
+
+
+def alternatives(table: str, conditions: Mapping[str, object]) -> tuple[tuple[str, Mapping[str, object]], ...]:
+    """(suffix, conditions) of the published numbers that a place may stand for: two where the mapping of noises is not known."""
+    said = any(quote.about.get("noise") in UNKNOWN_NOISE for quote in quotes(table))
+    if not said or conditions.get("noise") not in UNKNOWN_OURS:
+        return (("", conditions),)
+    return tuple((f" {kind.rpartition('_')[2]}", {**conditions, "noise": kind}) for kind in UNKNOWN_NOISE)
+
+
+def find(table: str, conditions: Mapping[str, object]) -> Quote | None:
+    """The one published number that the conditions single out; None when there is none, or more than one."""
+    found = [quote for quote in quotes(table) if quote.is_about(conditions)]
+    return found[0] if len(found) == 1 else None
+
+
+def _quote(table: str, line: Mapping[str, str]) -> Quote:
+    try:
+        mean, std = float(line["mean"]), float(line["std"]) if line["std"] else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"'{FOLDER / table}.csv' is damaged: a line has no numbers under mean and std; restore it from the release"
+        ) from error
+    return Quote(_about(line, ("mean", "std")), mean, std)
+
+
+def _about(line: Mapping[str, str], without: Iterable[str]) -> dict[str, str | float]:
+    return {
+        field: float(text) if field in _NUMBERS else text for field, text in line.items() if text not in ("", None) and field not in without
+    }
+
+
+def _lines(name: str) -> list[dict[str, str]]:
+    try:
+        with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"the published numbers '{FOLDER / name}.csv' cannot be read ({reason}); restore them from the release") from error

@@ -1,0 +1,72 @@
+r"""Numbers quoted in prose as LaTeX commands: `\SapDigitsSymmetricSmallCnnSgdTest`. A paper that uses them changes with its store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from analysis.store.labels import MEASURES, RETRAIN, method_label, number
+from analysis.store.load import Results
+from analysis.store.results import Cell, cells
+from analysis.store.selection_policy import Policy, select
+from analysis.store.selection_rule import score_column
+from analysis.store.stats import Summary, summarise
+from analysis.tables.notes import cell_title
+from analysis.tables.render import escape_latex
+from sap_core.errors import UserError
+from sap_core.records import VANILLA
+
+_DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+
+
+def text(results: Results, policy: Policy = Policy()) -> str:  # noqa: B008  # frozen
+    r"""One `\newcommand` per number, with a comment that says what it is; mean, spread, gain, seeds and settings of every method.
+
+    Raises:
+        UserError: two numbers would have one name.
+    """
+    lines, seen = [f"% {policy.sentences()[0]}"], set()
+    for cell in cells(results):
+        for name, value, what in _numbers(cell, policy):
+            command = camel(f"sap {cell.name} {name}")
+            if command in seen:
+                raise UserError(f"two numbers of the store would have the name \\{command}; read the stores one by one")
+            seen.add(command)
+            lines.append(f"\\newcommand{{\\{command}}}{{{escape_latex(value)}}} % {what}")
+    return "\n".join(lines) + "\n"
+
+
+def camel(words: str) -> str:
+    """Letters alone, as names of LaTeX commands must be: digits are spelt, `%` of rates is not needed."""
+    spelt = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit.group())]} ", re.sub(r"(?<=[0-9])\.(?=[0-9])", " Point ", words))
+    return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z]+", spelt))
+
+
+def _numbers(cell: Cell, policy: Policy) -> Iterator[tuple[str, str, str]]:
+    """(words of the name, the number as printed, what it is)."""
+    measure, title = MEASURES[cell.measure], cell_title(cell)
+    test = score_column("test_oracle", cell.measure)
+
+    def told(words: str, summary: Summary, what: str, sign: bool = False) -> Iterator[tuple[str, str, str]]:
+        shown = summary.times(measure.factor)
+        if shown.mean is not None:
+            yield words, number(shown.mean, measure.decimals, sign), f"{what}, mean over {summary.n} seeds, {title}"
+        if shown.std is not None:
+            yield f"{words} std", number(shown.std, measure.decimals), f"{what}, sample standard deviation"
+
+    before = summarise(None if baseline.row is None else float(baseline.row[test]) for baseline in cell.baselines)
+    yield from told("vanilla test", before, f"{method_label(VANILLA)}: test {measure.name}")
+    yield "seeds", str(len(cell.seeds)), f"seeds, {title}"
+    alone = {method for method, _ in cell.methods if sum(name == method for name, _ in cell.methods) == 1}
+    for (method, space), searches in cell.methods.items():
+        words = method if method in alone or method == RETRAIN else f"{method} {space}"
+        label = method_label(method, space)
+        chosen = list(zip(searches, select(searches, policy), strict=True))
+        scores = summarise(None if choice.row is None else float(choice.row[test]) for _, choice in chosen)
+        gains = summarise(
+            None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
+            for search, choice in chosen
+        )
+        yield from told(f"{words} test", scores, f"{label}: test {measure.name}")
+        yield from told(f"{words} gain", gains, f"{label}: gain over the unmodified model, paired by seed", sign=True)
+        yield f"{words} settings", str(max(len(search.planned) for search in searches)), f"{label}: settings of one search"

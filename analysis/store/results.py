@@ -1,0 +1,137 @@
+"""Orders a store's rows the way reports read them: cells, and in each cell the searches of every method.
+
+A cell is one combination of data set, noise, network and trainer; a search is one method in one space on one baseline (one seed).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import pandas as pd
+
+from analysis.store.load import Results
+from analysis.store.selection_rule import Choice, choose
+from sap_core.errors import UserError
+from sap_core.records import VANILLA
+
+
+@dataclass(frozen=True)
+class Search:
+    """One method in one space on one baseline."""
+
+    method: str
+    space: str | None
+    seed: int
+    vanilla: pd.Series | None  # the uncorrected baseline's row
+    planned: pd.DataFrame  # its lines of the plan
+    rows: pd.DataFrame  # those of them that have a row
+    measure: str  # acc | r2
+
+    def choose(self, rule: str) -> Choice:
+        """What the search chose under `rule`."""
+        return choose(self.vanilla, self.rows, self.settings, rule, self.measure)
+
+    @cached_property
+    def settings(self) -> tuple[Mapping[str, Any], ...]:
+        """The settings of the space as planned."""
+        return tuple(json.loads(text) for text in self.planned["settings"])
+
+    @property
+    def missing(self) -> int:
+        """How many planned settings have no row."""
+        return len(self.planned) - len(self.rows)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One uncorrected baseline; `row` is None when the store lacks it."""
+
+    baseline_id: str
+    seed: int
+    row: pd.Series | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of data set, noise, network and trainer."""
+
+    name: str
+    measure: str  # acc | r2
+    baselines: tuple[Baseline, ...]
+    methods: Mapping[tuple[str, str | None], tuple[Search, ...]]  # (method, space), in the plan's order -> one search per seed
+    rows: pd.DataFrame  # the baselines' and the searches' rows
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(baseline.seed for baseline in self.baselines)
+
+
+@lru_cache(maxsize=1)  # every table and plot of one report asks for the same
+def cells(results: Results) -> tuple[Cell, ...]:
+    """The cells of a store, in the plan's order.
+
+    Raises:
+        UserError: some rows belong to a smoke run, or nothing of a table is planned.
+    """
+    refuse_smoke(results)
+    tuned = results.plan[results.plan["kind"] == "tune"]
+    lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
+    if lines.empty:
+        raise UserError("the plan has neither baselines nor tuned settings; there is nothing to make a table of")
+    by_run = results.rows.set_index("run_id", drop=False)
+    return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
+
+
+def refuse_smoke(results: Results) -> None:
+    """Refuses rows that count for nothing.
+
+    Raises:
+        UserError: some rows belong to a smoke run.
+    """
+    if results.debug:
+        names = ", ".join(f"debug={name}" for name in results.debug)
+        raise UserError(f"the store's rows are marked {names} and no table or plot accepts them; run the experiment without it")
+
+
+def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> Cell:
+    pairs = lines[["baseline_id", "seed"]].drop_duplicates()
+    baselines = tuple(
+        Baseline(str(run_id), int(seed), _row(by_run, str(run_id)))
+        for run_id, seed in zip(pairs["baseline_id"], pairs["seed"], strict=True)
+    )
+    members = [*lines["run_id"], *(baseline.baseline_id for baseline in baselines)]
+    rows = by_run[by_run.index.isin(members)]
+    measure = "r2" if rows["test_acc"].isna().all() and rows["test_r2"].notna().any() else "acc"
+    vanilla = {baseline.baseline_id: baseline.row for baseline in baselines}
+    methods: dict[tuple[str, str | None], list[Search]] = {}
+    tuned = lines[lines["kind"] == "tune"]
+    for (method, _, baseline_id), planned in tuned.groupby(["method", "space", "baseline_id"], sort=False, dropna=False):
+        space = None if planned["space"].isna().all() else str(planned["space"].iloc[0])
+        _refuse_two_spaces(str(method), space, planned, name)
+        found = rows[rows.index.isin(planned["run_id"])].reset_index(drop=True)
+        search = Search(str(method), space, int(planned["seed"].iloc[0]), vanilla[str(baseline_id)], planned, found, measure)
+        methods.setdefault((search.method, space), []).append(search)
+    return Cell(name, measure, baselines, {key: tuple(value) for key, value in methods.items()}, rows.reset_index(drop=True))
+
+
+def _refuse_two_spaces(method: str, space: str | None, planned: pd.DataFrame, cell: str) -> None:
+    """Refuses stores that mean different spaces by one name.
+
+    Raises:
+        UserError: the lines of the plan have more than one hash of the space.
+    """
+    hashes = [str(value) for value in planned["space_hash"].dropna().unique()]
+    if len(hashes) > 1:
+        raise UserError(
+            f"the stores mean different settings by the space '{space}' of {method} on {cell} (hashes {', '.join(hashes)}); "
+            "read them one by one, or name one of the spaces anew and run it again"
+        )
+
+
+def _row(by_run: pd.DataFrame, run_id: str) -> pd.Series | None:
+    found = by_run[by_run.index == run_id]
+    return found.iloc[0] if len(found) else None

@@ -1,0 +1,91 @@
+"""The best of k settings drawn at random from a finite list, without replacement: exact expectations and exact quantiles.
+
+With N settings ranked by the selection rule (1 worst, N best; see `Ladder`), the setting of rank i is the best of k drawn ones with
+probability C(i-1, k-1) / C(N, k). What is of interest is not its validation score but the test score t(i) of the model that is then taken:
+
+    E_k = sum over i of C(i-1, k-1) / C(N, k) t(i)
+
+For a finite grid that is tried in random order this is no estimate but the value itself. The rule's ties and the unmodified model are
+in the ladder: ranks are those of `analysis.store.selection_rule`, and t(i) is the unmodified model's score for settings that do not beat it.
+
+Source: Tang et al. (2020) for drawing without replacement; Dodge et al. (2019) draw with replacement, which is biased low. Both
+take the validation score in place of t.
+
+Shapes: N settings, K = N budgets in trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """One search, worst setting first."""
+
+    place: np.ndarray  # [N] place in the space of the setting of each rank
+    test: np.ndarray  # [N] test score of the model taken when that setting is the best of those seen
+    unmodified: float  # test score of the model taken before any setting was seen
+
+    def __len__(self) -> int:
+        return len(self.test)
+
+    @property
+    def final(self) -> float:
+        """The test score that the whole search comes to."""
+        return float(self.test[-1])
+
+
+def ladder(unmodified: float, unmodified_test: float, scores_N: np.ndarray, tests_N: np.ndarray) -> Ladder:
+    """Ranks settings as `analysis.store.selection_rule.best` does.
+
+    Args:
+        unmodified: the unmodified model's score under the rule; a setting that does not beat it is never taken. Minus infinity: any is.
+        unmodified_test: its test score.
+        scores_N: the settings' scores, in the order of the space (the earlier of equals ranks higher); NaN for failed ones.
+        tests_N: their test scores.
+    """
+    scores_N = np.asarray(scores_N, dtype=float)
+    beats_N = np.nan_to_num(scores_N, nan=-np.inf) > unmodified
+    order_N = np.lexsort((-np.arange(len(scores_N)), np.where(beats_N, scores_N, -np.inf)))
+    return Ladder(order_N, np.where(beats_N, tests_N, unmodified_test)[order_N], unmodified_test)
+
+
+def chances(count: int) -> Iterator[np.ndarray]:
+    """For k = 1 ... N: the probability [N] that each rank is the best of k drawn ones. By a recurrence, so that no binomial overflows."""
+    rank = np.arange(1, count + 1)
+    chance_N = np.full(count, 1 / count)
+    for k in range(1, count + 1):
+        yield chance_N
+        if k < count:  # C(i-1, k) / C(N, k+1) from C(i-1, k-1) / C(N, k)
+            chance_N = chance_N * np.maximum(rank - k, 0) / k * (k + 1) / (count - k)
+
+
+def expected(steps: Ladder) -> np.ndarray:
+    """[K] expected test score of the model taken after k = 1 ... N settings in random order."""
+    return np.array([chance_N @ steps.test for chance_N in chances(len(steps))])
+
+
+def quantiles(ladders: Sequence[Ladder], levels: Sequence[float]) -> np.ndarray:
+    """[levels, K] quantiles of the test score after k settings, over random orders and equally likely ladders (one per seed): exact.
+
+    K is the length of the shortest ladder.
+    """
+    shortest = min(map(len, ladders))
+    values = np.concatenate([steps.test for steps in ladders])
+    order = np.argsort(values, kind="stable")
+    found = np.empty((len(levels), shortest))
+    for k, parts in enumerate(zip(*(chances(len(steps)) for steps in ladders), strict=False)):
+        weights = np.concatenate(parts)[order] / len(ladders)
+        found[:, k] = weighted_quantiles(values[order], weights, levels)
+    return found
+
+
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """The smallest of `values` (rising) up to which at least each share of the weight lies."""
+    reached = np.cumsum(weights)
+    places = np.searchsorted(reached, np.asarray(levels) * reached[-1] * (1 - 1e-12))
+    return np.asarray(values[np.minimum(places, len(values) - 1)])

@@ -1,0 +1,162 @@
+"""Is one method better than another? Tests over seeds in one cell, and over cells. The tests are scipy's; Holm's correction is here.
+
+Seeds are few. A test of three against three says little, and what it cannot say is said: no difference shown is not "equal".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from analysis.store.stats import Summary
+
+LEVEL = 0.05
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+
+
+def welch(one: Summary, other: Summary) -> float | None:
+    """Two-sided p-value of Welch's test from means, sample standard deviations and sizes; None where one of them has no spread."""
+    if one.mean is None or other.mean is None or one.std is None or other.std is None or not (one.std or other.std):
+        return None
+    return _p(stats.ttest_ind_from_stats(one.mean, one.std, one.n, other.mean, other.std, other.n, equal_var=False).pvalue)
+
+
+def paired(differences: Sequence[float]) -> float | None:
+    """Two-sided p-value of the t-test on differences; None with fewer than two, or where all are equal."""
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return None
+    return _p(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def wilcoxon(differences: Sequence[float]) -> float | None:
+    """Two-sided p-value of the signed-rank test; exact for up to 50 differences without ties or zeros, which are left out (Wilcoxon).
+
+    None where no difference is left.
+    """
+    there = [difference for difference in rounded(differences) if difference != 0]
+    return _p(stats.wilcoxon(there).pvalue) if there else None
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's (1979) step-down correction: p-values for a family of tests; None stays None and is not counted."""
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
+        corrected[place] = highest
+    return corrected
+
+
+def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean, at `CONFIDENCE`; None with fewer than two. The same numbers give the same interval."""
+    if len(differences) < 2:
+        return None
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    found = stats.bootstrap(
+        (np.asarray(differences, dtype=float),), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods in one cell: what each scored over its seeds, and (where the seeds are the same and known) the differences by seed."""
+
+    cell: str
+    one: Summary
+    other: Summary
+    differences: tuple[float, ...] = ()
+
+    @property
+    def gap(self) -> float | None:
+        return None if self.one.mean is None or self.other.mean is None else self.one.mean - self.other.mean
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two methods over the cells of one family, in which p-values are corrected together. Scores in percent."""
+
+    family: str
+    one: str
+    other: str
+    pairs: tuple[Pair, ...]
+
+    @property
+    def gaps(self) -> list[float]:
+        return [pair.gap for pair in self.pairs if pair.gap is not None]
+
+    @property
+    def wins(self) -> int:
+        return sum(gap > 0 for gap in rounded(self.gaps))
+
+    @property
+    def mean_gap(self) -> float:
+        return float(np.mean(self.gaps))
+
+    def welch(self) -> list[float | None]:
+        return [welch(pair.one, pair.other) for pair in self.pairs]
+
+    def paired(self) -> list[float | None]:
+        return [paired(pair.differences) for pair in self.pairs]
+
+    def wilcoxon(self) -> float | None:
+        return wilcoxon(self.gaps)
+
+    def interval(self) -> tuple[float, float] | None:
+        """Over the cells; over the seeds where there is one cell."""
+        return interval(self.gaps if len(self.gaps) > 1 else self.pairs[0].differences if self.pairs else ())
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    """Without the noise of subtraction in the last bits, which would tell equal differences apart."""
+    return [round(value, 9) for value in values]
+
+
+def p_text(p: float | None) -> str:
+    """`p = .016`; `p < .001`."""
+    if p is None:
+        return "no p-value"
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def sentence(contest: Contest, seeds: str) -> str:
+    """What the test over the cells says, in words, with its name; `seeds` is such as "three seeds"."""
+    gaps, p = contest.gaps, contest.wilcoxon()
+    who = f"{contest.one} {{}} {contest.other}"
+    if len(gaps) < 2:
+        return _one_cell(contest, seeds)
+    test = (
+        f"Wilcoxon signed-rank test over {len(gaps)} cells, two-sided: {p_text(p)}; mean difference {contest.mean_gap:+.2f} points; "
+        f"{contest.one} ahead in {contest.wins} of {len(gaps)}"
+    )
+    if p is not None and p <= LEVEL:
+        verb = "beats" if contest.mean_gap > 0 else "is beaten by"
+        return f"On {contest.family} {who.format(verb)} over the cells ({test})."
+    least = 2.0 ** (1 - len(gaps))
+    few = f" So few cells cannot give less than {p_text(least)}." if least > LEVEL else ""
+    return f"On {contest.family} {seeds} cannot say that {who.format('and')} differ over the cells ({test}).{few}"
+
+
+def _one_cell(contest: Contest, seeds: str) -> str:
+    if not contest.gaps:
+        return f"On {contest.family} {contest.one} and {contest.other} have no cell in common."
+    p, name = contest.paired()[0], "paired t-test over the seeds"
+    if p is None:
+        p, name = contest.welch()[0], "Welch's t-test"
+    test = f"{name}, two-sided: {p_text(p)}; mean difference {contest.mean_gap:+.2f} points"
+    if p is not None and p <= LEVEL:
+        return f"On {contest.family} {contest.one} {'beats' if contest.mean_gap > 0 else 'is beaten by'} {contest.other} ({test})."
+    return f"On {contest.family} {seeds} cannot say that {contest.one} and {contest.other} differ ({test})."
+
+
+def _p(value: object) -> float | None:
+    p = float(value)  # type: ignore[arg-type]
+    return None if math.isnan(p) else p

@@ -1,0 +1,119 @@
+"""Runs a frozen plan's jobs on a Ray cluster: the driver inside an allocation. Several may work through one store at once (sweeper.store.leases).
+
+python -m sweeper.backends.ray_cluster PLAN --data DIR --store DIR --artifacts DIR --address HOST:PORT [--wait 120]
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sap_core.errors import UserError
+from sweeper.backends.ray_backend import RayBackend, answers
+from sweeper.config.schema import ORDERS, Backend
+from sweeper.execute import INTERRUPTED
+from sweeper.jobs.job import SweepPaths, read_jobs
+from sweeper.jobs.run_job import fail
+from sweeper.monitor.progress import Progress
+from sweeper.scheduling.schedule import Schedule
+from sweeper.store.store import Store
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0 done, 1 a job failed, 2 the user's mistake, 130 stopped with work left."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: what was finished is stored", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeper.backends.ray_cluster", description="Runs a file of jobs (sap-slurm freezes it) on a running Ray cluster."
+    )
+    parser.add_argument("plan", type=Path, help="a file with one JSON job per line")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
+    parser.add_argument("--artifacts", type=Path, required=True, help="folder of the checkpoints")
+    parser.add_argument("--address", required=True, metavar="HOST:PORT", help="the cluster's head; its token is in RAY_AUTH_TOKEN")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--order", default="cells", choices=ORDERS, help="which job next (order= of sap-sweep)")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="the head may take so long to come up")
+    parser.add_argument("--grace", type=float, metavar="SECONDS", help="told to end, jobs may take so long to store their state")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the jobs that the store does not hold; returns 0, or 1 when one failed.
+
+    Raises:
+        UserError: no cluster there, or nothing can be stored.
+        KeyboardInterrupt: told to end.
+    """
+    folders, store = SweepPaths(options.data, options.store, options.artifacts), Store(options.store)
+    jobs = list(read_jobs(options.plan))
+    finished, problems = store.finished()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    schedule = Schedule.of(jobs, finished, folders.artifacts, options.order)
+    pending = list(schedule.waiting.values())
+    total = sum(len(job.runs) for job in jobs)
+    held = total - sum(len(job.runs) for job in pending)
+    print(f"{total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr, flush=True)
+    store.logs.mkdir(parents=True, exist_ok=True)
+    with Progress(pending, total, held, store.logs / "sweep.log") as progress:
+        for orphan, why in schedule.orphans():
+            progress.report(orphan, fail(orphan, store, "parent", why))
+        if not schedule.empty:
+            _wait_until(lambda: answers(options.address), options.wait)
+            settings = backend_of(options.store)
+            backend = RayBackend(
+                folders, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace
+            )  # fmt: skip
+            backend.run(schedule, progress.report)
+    return 1 if schedule.failed else 0
+
+
+def backend_of(store: Path) -> Backend:
+    """What the frozen configuration says about workers and jobs for CPUs; the defaults where it says nothing.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    path = store / "config.yaml"
+    try:
+        stored: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+        known = {item.name for item in fields(Backend)}
+        return Backend(**{name: value for name, value in (stored.get("backend") or {}).items() if name in known})
+    except (OmegaConfBaseException, OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); freeze the sweep again from its experiment") from error
+
+
+def _wait_until(ready: Callable[[], bool], seconds: float) -> None:
+    """Until it is so, or the time is over."""
+    until = time.monotonic() + seconds
+    while not ready() and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

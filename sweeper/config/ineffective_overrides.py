@@ -1,0 +1,46 @@
+"""Finds overrides of a method's fields that have no effect, because every space that is searched replaces the field's value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweeper.config.search_space import LISTS
+
+if TYPE_CHECKING:
+    from sweeper.config.compose import Composed
+
+
+def ineffective_overrides(composed: Composed) -> Iterator[str]:
+    """One sentence for each `method.NAME.corrector.FIELD=VALUE` of the command line that changes no setting."""
+    methods: Mapping[str, Any] = composed.raw["method"]
+    searched = [*composed.config.methods, *(name for entry in composed.config.searches for name in entry.methods)]
+    for key, value in composed.method_overrides:
+        parts = key.split(".")
+        if len(parts) != 4 or parts[2] != "corrector" or parts[1] not in methods:
+            continue
+        _, method, _, field = parts
+        spaces = _searched_spaces(method, methods[method], searched)
+        if spaces and all(isinstance(space, Mapping) and field in space for space in spaces.values()):
+            name, space = next(iter(spaces.items()))
+            yield (
+                f"{key}={json.dumps(value, default=str)} has no effect, because space '{name}' of method '{method}' sweeps {field}; "
+                f"to fix its value, add {_remedy(method, name, field, space[field], value)}"
+            )
+
+
+def _searched_spaces(method: str, content: Any, searched: Sequence[str]) -> dict[str, Any]:
+    """The spaces of `method` that are searched; the first one where none is named."""
+    spaces = content.get("spaces") if isinstance(content, Mapping) else None
+    if not isinstance(spaces, Mapping):
+        return {}
+    named = [name.partition("@")[2] or next(iter(spaces), "") for name in searched if name.partition("@")[0] == method]
+    return {name: spaces[name] for name in named if name in spaces}
+
+
+def _remedy(method: str, space: str, field: str, domain: Any, value: Any) -> str:
+    """The words that make the space hold the one value."""
+    key, text = f"method.{method}.spaces.{space}.{field}", json.dumps(value, default=str)
+    word = next(iter(domain), "grid") if isinstance(domain, Mapping) else "grid"
+    return f"'{key}.{word}=[{text}]'" if word in LISTS else f"'~{key}.{word}' '+{key}.choice=[{text}]'"

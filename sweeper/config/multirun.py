@@ -1,0 +1,82 @@
+"""Rewrites Hydra's --multirun syntax (`key=a,b`) as lists, which one sweep plans all combinations of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+
+from sweeper.config.schema import CELL_GROUPS
+
+_LISTS = ("methods", "seeds", "plugins", "backend.cpu_jobs", "search.seeds")
+_PLAIN = re.compile(r"[A-Za-z_][\w./@-]*")
+
+
+def rewritten(words: Sequence[str]) -> str:
+    """`write: sap-sweep ...`, the whole command line with lists in place of `a,b`; or where lists go, if no value is one."""
+    overrides = [override for word in words if (override := _parsed(word)) is not None]
+    several = {override.key_or_group: _values(override) for override in overrides if override.is_sweep_override()}
+    kept = [override.input_line or "" for override in overrides if override.key_or_group not in several]
+    chosen = {override.key_or_group: override.value() for override in overrides if override.key_or_group not in several}
+    experiment = _yaml("experiment", chosen.get("experiment"))
+    methods = [*chosen["methods"]] if isinstance(chosen.get("methods"), list) else experiment.get("methods", ["sap"])
+    lists, cells, loops = [], {}, []
+    for key, values in several.items():
+        root, *path = key.split(".")
+        if key in _LISTS:
+            lists.append(f"{key}={_word(values)}")
+        elif root in CELL_GROUPS:
+            cells[key] = values
+        elif key == "search":
+            lists.append(f"searches='[{{methods: {_word(methods)}, search: {_word(values)}, budget: 64}}]'")
+        elif root == "method" and len(path) == 3 and path[1] == "corrector" and (spaces := _yaml("method", path[0]).get("spaces")):
+            lists.append(f"++method.{path[0]}.spaces.{next(iter(spaces))}.{path[2]}.grid={_word(values)}")
+        else:
+            loops.append((key, values))
+    if cells:
+        entries = [entry | cells for entry in experiment.get("cells") or [{}]]
+        lists.append(f"cells='[{', '.join(_word(entry) for entry in entries)}]'")
+    line = " ".join(["sap-sweep", *kept, *lists, *(f'{key}="${key.split(".")[-1]}"' for key, _ in loops)])
+    for key, values in loops:
+        line = f"for {key.split('.')[-1]} in {' '.join(map(_word, values))}; do {line}; done"
+    return f"write: {line}" if several else "give lists, as in methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18]}]'"
+
+
+def _parsed(word: str) -> Override | None:
+    if word.startswith("-"):
+        return None
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:  # reported when the command line is written without this mistake
+        return None
+
+
+def _values(override: Override) -> list[Any]:
+    """The values of a choice or range sweep; of a glob its text alone, because it matches files."""
+    try:
+        return [value.text if isinstance(value, QuotedString) else value for value in override.sweep_iterator()]
+    except HydraException:
+        return [override.get_value_element_as_str()]
+
+
+def _yaml(group: str, name: object) -> dict[str, Any]:
+    """A shipped configuration file; {} if there is none of that name."""
+    path = files("conf") / group / f"{name}.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _word(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_word(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value)

@@ -1,0 +1,57 @@
+"""Log lines for finished jobs: one line each, with the progress of the sweep for workers without a display.
+
+Not in sweeper.monitor.progress, because rich may be missing on the machine of a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
+from sweeper.jobs.job import Job, Result
+
+
+def line_of(job: Job, result: Result) -> str:
+    """Which job, and how it ended; the error is not in it."""
+    fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
+    name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
+    name += f" {job.labels['search']}" if job.labels.get("search") else ""
+    return f"{job.job_id} {job.kind} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
+
+
+def reason(result: Result) -> str:
+    """Why it failed, to be put behind the line; "" where it did not."""
+    return f"; {result.error_type}: {result.error}" if result.error else ""
+
+
+def clock(seconds: float | None) -> str:
+    """[H:]MM:SS; ? for None."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def take_best(best: dict[str, float], result: Result) -> None:
+    """Puts a job's scores into the best so far of each method."""
+    for method, score in result.best.items():
+        best[method] = max(score, best.get(method, float("-inf")))
+
+
+class Ticker:
+    """The lines of a worker: done of total, the job, its method's best score so far, and the time this worker alone takes for the rest."""
+
+    def __init__(self, jobs: Iterable[Job], estimator: RuntimeEstimator) -> None:
+        self._work = {job.job_id: (Workload.of(job.kind, job.labels), job.forecast_flops) for job in jobs}
+        self._estimator = estimator
+        self._best: dict[str, float] = {}
+
+    def line(self, job: Job, result: Result, left: Iterable[str]) -> str:
+        """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
+        to_go = list(left)
+        take_best(self._best, result)
+        best = "".join(f"; best {method} so far {self._best[method]:.4f}" for method in sorted(result.best))
+        eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in to_go))
+        ended = len(self._work) - len(to_go)
+        return f"[{ended}/{len(self._work)}] {line_of(job, result)}{best}{reason(result)}; ETA {clock(eta)}"

@@ -1,0 +1,241 @@
+"""Mirrors a store to Weights & Biases: one W&B run per finished job, and one with the tables (docs/tracking.md).
+
+Only `sap-sweep track` imports wandb. `tracking=wandb` runs that command as a process of its own beside the sweep (`mirroring`). It reads
+the store and shares nothing else with the sweep: if W&B fails, hangs or crashes, the sweep ends at most `tracking.timeout_seconds` later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+from sap_core.errors import UserError
+from sap_core.files import storing
+from sap_core.records import Point, Row
+from sweeper.config.schema import Tracking
+from sweeper.store.credentials import redact
+from sweeper.store.provenance import HOME
+from sweeper.store.store import Store
+
+SUMMARY = "summary"
+"""Takes the place of a job id for the W&B run that holds the tables."""
+
+_POLL_SECONDS = 2.0
+_CONFIG = (
+    "experiment", "debug", "kind", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep", "seed", "method", "space",
+    "search", "search_budget", "search_seed", "information", "device", "precision", "baseline_id", "job_id", "commit",
+)  # fmt: skip
+"""Columns that identify a job: W&B filters and groups runs by them."""
+
+
+@contextlib.contextmanager
+def mirroring(tracking: Tracking, store: Path) -> Iterator[None]:
+    """Runs `sap-sweep track --follow` while the block runs and for at most `timeout_seconds` after it; its failure is only a warning."""
+    process, seconds = None, 0.0
+    try:
+        process = _start(tracking, store) if tracking.name == "wandb" else None
+    except OSError as error:
+        print(f"tracking: the mirror could not be started ({error.strerror}); the sweep goes on without it", file=sys.stderr)
+    try:
+        yield
+        seconds = tracking.timeout_seconds  # an interrupted sweep ends at once
+    finally:
+        if process is not None and not _ended_well(process, seconds):
+            again = f"`sap-sweep track {os.path.relpath(store)}` mirrors the rest"
+            print(f"tracking: not every job was mirrored, see {folder_of(store)}/mirror.log; {again}", file=sys.stderr)
+
+
+def _start(tracking: Tracking, store: Path) -> subprocess.Popen[bytes]:
+    """The mirror in a session of its own, which Ctrl-C does not reach and which can be killed together with W&B's own processes."""
+    settings = [f"{name}={'null' if value is None else value}" for name, value in asdict(tracking).items() if name != "name"]
+    command = [sys.executable, "-m", "sweeper", "track", str(store), "--follow", *settings]
+    folder_of(store).mkdir(parents=True, exist_ok=True)
+    with (folder_of(store) / "mirror.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, cwd=HOME, start_new_session=True
+        )  # fmt: skip
+
+
+def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Ends the mirror: by the end of its input, and by force after `seconds`."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        return process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def mirror(tracking: Tracking, store: Store, follow: bool = False) -> bool:
+    """Mirrors every job that ended and is not mirrored yet, then the tables; False, with a line on stderr, at W&B's first error.
+
+    The store is only read. This process ends with exit code 1 when one job takes longer than `timeout_seconds`.
+
+    Args:
+        tracking: W&B's project, entity and mode.
+        store: the sweep's results.
+        follow: mirror jobs as they end, until standard input ends (because the sweep has ended, or was killed).
+
+    Raises:
+        StorageError: the folder of W&B's files cannot be written.
+    """
+    if tracking.mode == "offline":
+        os.environ.pop("WANDB_API_KEY", None)  # not needed, so W&B cannot write it anywhere
+    folder = folder_of(store.root)
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        notes = (folder / "mirrored.jsonl").open("a", buffering=1)
+    with notes:
+        _lock(notes, store)
+        done, ended = mirrored(store.root), False
+        while not ended:
+            ended = not follow or bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])  # then statuses, so that no job is missed
+            new = [(name, status) for name, status in store.statuses().items() if done.get(name) != status]
+            if ended and (new or SUMMARY not in done):
+                new.append((SUMMARY, "ok"))
+            for name, status in new:
+                faulthandler.dump_traceback_later(tracking.timeout_seconds, exit=True)  # works even if W&B never releases the GIL
+                try:
+                    _send(
+                        tracking, folder, summary_run(store) if name == SUMMARY else job_run(store.read_rows(name), store.read_series(name))
+                    )
+                    notes.write(json.dumps({"job": name, "status": status}) + "\n")
+                except Exception as error:  # whatever W&B raises
+                    print(redact(f"{name} was not mirrored: {type(error).__name__}: {' '.join(str(error).split())[:500]}"), file=sys.stderr)
+                    return False
+                finally:
+                    faulthandler.cancel_dump_traceback_later()
+                done[name] = status
+    return True
+
+
+def _lock(file: TextIO, store: Store) -> None:
+    """Of two mirrors of one store the second waits, so that no job is mirrored twice."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for another process that mirrors {store.root}", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _send(tracking: Tracking, folder: Path, content: Run) -> None:
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True)
+    mode: Any = tracking.mode
+    run = wandb.init(
+        project=tracking.project, entity=tracking.entity, mode=mode, dir=str(folder), id=content.id, name=content.name, group=content.group,
+        job_type=content.type, config=content.config, resume="allow", settings=settings, reinit=True,
+    )  # fmt: skip
+    for step, values in content.curves:
+        run.log(values, step=step)
+    for name, (columns, lines) in content.tables.items():
+        run.log({name: wandb.Table(columns=columns, data=lines, allow_mixed_types=True)})
+    run.summary.update(content.summary)
+    run.finish()
+
+
+@dataclass(frozen=True)
+class Run:
+    """The content of one W&B run."""
+
+    id: str  # unique in the project; W&B continues the run that has it
+    name: str
+    group: str
+    type: str  # kind of job, or SUMMARY
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    tables: dict[str, tuple[list[str], list[list[Any]]]]  # name -> (columns, rows)
+    curves: Sequence[tuple[int, dict[str, float]]] = ()  # (epoch, values by series)
+
+
+def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
+    """A job's rows and series as a W&B run.
+
+    Raises:
+        ValueError: no rows, because their file is damaged.
+    """
+    if not rows:
+        raise ValueError("its rows cannot be read")
+    first = rows[0]
+    group = _group(first.experiment, first.debug)
+    method = first.method + (f"@{first.space}" if first.space else "") + (f" {first.search}" if first.search else "")
+    rate = f" {first.noise_rate:g}" if first.noise_rate is not None else ""
+    curves: dict[int, dict[str, float]] = defaultdict(dict)
+    for point in points:
+        if not point.name.startswith(("cost/", "transition/")):  # not over epochs
+            curves[point.step][point.name] = point.value
+    columns = [item.name for item in fields(Row) if item.name != "error"]  # a message may hold anything
+    lines = [[getattr(row, name) for name in columns] for row in sorted(rows, key=lambda row: row.position)]
+    return Run(
+        id=f"{group}-{first.job_id}",
+        name=f"{method} {first.dataset} {first.noise}{rate} {first.network} {first.trainer} seed {first.seed}",
+        group=group,
+        type=first.kind,
+        config={name: getattr(first, name) for name in _CONFIG} | ({"settings": json.loads(first.settings)} if len(rows) == 1 else {}),
+        summary=_scores(rows),
+        tables={"rows": (columns, lines)},
+        curves=sorted(curves.items()),
+    )
+
+
+def _scores(rows: Sequence[Row]) -> dict[str, Any]:
+    """A baseline's scores; of settings the highest validation score alone, because nothing is selected by a test score."""
+    ok = [row for row in rows if row.status == "ok"]
+    names = ("val_noisy_acc", "val_noisy_r2") + (("val_clean_acc", "test_acc", "test_r2", "train_acc") if len(rows) == 1 else ())
+    scores = {name: [value for row in ok if (value := getattr(row, name)) is not None] for name in names}
+    counts = {"num_rows": len(rows), "num_failed": len(rows) - len(ok), "seconds": sum(row.tuning_seconds or 0.0 for row in rows)}
+    return {name: max(values) for name, values in scores.items() if values} | counts
+
+
+def summary_run(store: Store) -> Run:
+    """The main tables and the cost of searches, as they are now; no tables for a smoke run."""
+    from analysis.reports.report import TABLES, main_tables
+    from analysis.store.load import load
+
+    results = load([store.root])
+    experiment = str(results.rows["experiment"].iloc[0]) if len(results.rows) else store.root.name
+    group = _group(experiment, ",".join(results.debug) or None)
+    counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
+    tables = {}
+    with contextlib.suppress(UserError):
+        for number, table in enumerate([*main_tables(results), *TABLES["cost"](results)]):
+            heads = [f"{column.group}: {column.head}" if column.group else column.head for column in table.columns]
+            tables[f"tables/{table.name}-{number}"] = heads, [[cell.text + cell.marks for cell in row] for row in table.rows]
+    return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
+
+
+def _group(experiment: str, debug: str | None) -> str:
+    return (experiment if debug is None else f"{experiment}-{debug}")[:100]
+
+
+def folder_of(store: Path) -> Path:
+    """Where W&B's files, the list of mirrored jobs and the mirror's log go: beside the store, not in it."""
+    return store.parent / "tracking" / store.name
+
+
+def mirrored(store: Path) -> dict[str, str]:
+    """Job id -> the status (ok or failed) with which the job was mirrored last."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in (folder_of(store) / "mirrored.jsonl").read_text().splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line, if a kill has cut it short
+                entry = json.loads(line)
+                found[entry["job"]] = entry["status"]
+    return found

@@ -1,0 +1,312 @@
+"""A cell: one checked combination of data set, noise, network and trainer, with the methods to tune on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
+from sap_core.data.corruption import check_noise, expected_rate
+from sap_core.data.source import DataSet, NoiseKind, can_verify, images_used
+from sap_core.data.splits import sizes
+from sap_core.errors import UserError, unknown
+from sap_core.identity import canonical_json
+from sap_core.roles import sample_counts, trainer_fields
+from sweeper.config.component import Declared, declare
+from sweeper.config.schema import Config, Debug, NamedSearch
+from sweeper.config.schema import Search as Choice
+from sweeper.config.search_space import Space, spread
+from sweeper.config.space_hash import space_hash
+from sweeper.config.target import class_of
+from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches, refuse_twins
+
+PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
+"""The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
+
+WARM_UP = "warm-up"
+"""The stage of rows and cells of networks that are trained for a pruner to look at."""
+
+_FEWEST = 8
+"""A smoke run scales numbers of samples down with its images, but not below this."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One method over one of its spaces, all settings checked."""
+
+    method: str
+    space: str
+    space_hash: str
+    settings: tuple[Declared, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}@{self.space}"
+
+    @cached_property
+    def distinct(self) -> list[int]:
+        """For each setting the number of its computation: settings that are provably one share it."""
+        numbers: dict[Any, int] = {}
+        return [numbers.setdefault(setting.instance.computation(), len(numbers)) for setting in self.settings]
+
+    @cached_property
+    def families(self) -> list[list[int]]:
+        """The positions of the settings, by the job that they make together."""
+        families: dict[Any, list[int]] = {}
+        for position, setting in enumerate(self.settings):
+            families.setdefault(setting.instance.family(), []).append(position)
+        return list(families.values())
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How the network is trained that a pruner looks at."""
+
+    trainer: Declared
+    preprocess: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one baseline per seed is made from, and what is tuned on it."""
+
+    dataset: Declared
+    noise: Declared
+    model: Declared
+    trainer: Declared
+    preprocess: dict[str, Any]
+    pruner: Declared | None
+    keep: float | None
+    searches: tuple[Search, ...]
+    limit: int | None
+    sampled: tuple[TrialSearch, ...] = ()  # searches other than the grid
+    warm: WarmUp | None = None  # of the network that the pruner looks at; None: it is trained as the cell is
+    stage: str | None = None  # warm-up: this cell is another one's warm-up
+
+    def warming(self) -> Cell:
+        """The cell that trains the network which this cell's pruner looks at."""
+        alone = replace(self, pruner=None, keep=None, searches=(), sampled=(), warm=None)
+        if self.warm is None or (self.warm.trainer.identity(), self.warm.preprocess) == (self.trainer.identity(), self.preprocess):
+            return alone
+        return replace(alone, trainer=self.warm.trainer, preprocess=self.warm.preprocess, stage=WARM_UP)
+
+    @property
+    def name(self) -> str:
+        rate = self.noise_rate
+        noise = self.noise.name + (f"-{rate:g}" if rate is not None else "")
+        pruned = f"/{self.pruner.name}-{self.keep:g}" if self.pruner else ""
+        by = f"/warm-{self.warm.trainer.name}" if self.pruner and self.warm and self.warm.trainer.name != self.trainer.name else ""
+        stage = f"/{self.stage}" if self.stage else ""
+        return f"{self.dataset.name}/{noise}/{self.model.name}/{self.trainer.name}{pruned}{by}{stage}"
+
+    @property
+    def noise_rate(self) -> float | None:
+        return self.noise.settings.get("rate")
+
+    @property
+    def wrong_share(self) -> float:
+        """The share of wrong given labels to expect."""
+        return expected_rate(self.noise.instance, self.dataset.instance.classes)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(training, validation, test) samples, as `assemble` cuts them."""
+        data = self.dataset.instance
+        return sizes(data.num_train, data.num_test, data.validation, self.limit or images_used(data))
+
+
+def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
+    """Checks every choice of a composed cell against the class it names.
+
+    Raises:
+        UserError: the first thing that is wrong, with where it stands and what is allowed.
+    """
+    plugins, debug = config.plugins, config.debug
+    dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
+    trainer, preprocess = _trainer(composed["trainer"], dataset, config)
+    pruned = composed["pruner"].get("name") is not None
+    keep = composed["_cell"].get("keep")
+    if pruned and not (isinstance(keep, float) and 0 < keep < 1):
+        raise UserError(
+            f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
+        )
+    noise = declare(composed["noise"], "noise", NoiseKind, plugins)
+    check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
+    whole = images_used(dataset.instance) or dataset.instance.num_train
+    limit = min(debug.images, whole) if debug.name else None
+    scale = limit / whole if limit else None
+    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
+    _refuse_twins(searches)
+    sampled = tuple(_sampled(config, composed["method"], trainer, scale))
+    refuse_twins(sampled)
+    _check_needs(dataset, {search.name: search.settings for search in searches} | {each.method: (each.ground.base,) for each in sampled})
+    return Cell(
+        dataset,
+        noise,
+        declare(composed["model"], "model", nn.Module, plugins),
+        trainer,
+        preprocess,
+        declare(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
+        keep if pruned else None,
+        searches,
+        limit,
+        sampled,
+        WarmUp(*_trainer(composed["_warm"], dataset, config)) if pruned and "_warm" in composed else None,
+    )
+
+
+def _trainer(composed: Mapping[str, Any], dataset: Declared, config: Config) -> tuple[Declared, dict[str, Any]]:
+    """(trainer, its recipe for inputs)"""
+    given = dict(composed)
+    preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
+    if config.debug.name and "epochs" in given:
+        given["epochs"] = min(config.debug.epochs, given["epochs"])
+    return declare(given, "trainer", Trainer, config.plugins), preprocess
+
+
+def _choices(config: Config) -> list[tuple[str, Choice]]:
+    """(method, how it is searched), `methods` first."""
+    entries = [NamedSearch(config.methods, config.search), *config.searches]
+    return [(name, entry.search) for entry in entries for name in entry.methods]
+
+
+def _methods(config: Config, grid: bool) -> list[str]:
+    """The methods that are searched by the grid, or otherwise; each once."""
+    return list(dict.fromkeys(name for name, choice in _choices(config) if choice.grid == grid))
+
+
+def _sampled(config: Config, methods: Mapping[str, Any], trainer: Declared, scale: float | None) -> Iterator[TrialSearch]:
+    """The searches other than the grid, one per budget and seed."""
+    debug, grounds = config.debug, {name: _ground(name, methods, trainer, config, scale) for name in _methods(config, grid=False)}
+    for name, choice in _choices(config):
+        if not choice.grid:
+            if debug.name and choice.budget is not None:
+                choice = replace(choice, budget=min(debug.settings, choice.budget), seeds=choice.seeds[: debug.seeds])
+            yield from check_searches(choice, grounds[name], config.plugins, smoke=debug.name is not None)
+
+
+def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Config, scale: float | None) -> Ground:
+    method, space, base, where = _parsed(name, methods)
+    cls = class_of(base.get("_target_"), where, config.plugins)
+
+    def shrink(settings: dict[str, Any]) -> dict[str, Any]:
+        return settings if scale is None else _shrunken(settings, sample_counts(cls), scale, config.debug.epochs)
+
+    return check_ground(method, space, base, where, config.plugins, dict.fromkeys(trainer_fields(cls), trainer.entry), shrink)
+
+
+def _check_needs(dataset: Declared, searches: Mapping[str, Sequence[Declared]]) -> None:
+    """Refuses methods that must be told what nobody knows of this data set."""
+    for name, settings in searches.items():
+        for setting in settings:
+            for need in sorted(setting.instance.needs()):
+                if not can_verify(dataset.instance, need):
+                    raise UserError(
+                        f"method {name} needs verified samples ({need}), and the true labels of {dataset.name} are unknown; "
+                        f"name a file of labels that were looked up with dataset.verified, or leave the method out"
+                    )
+
+
+def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """The trainer's recipe for inputs, complete."""
+    values = dict(PREPROCESS)
+    constants = {key: value for key, value in given.items() if key in ("mean", "std") and value is not None}
+    for key, value in given.items():
+        if key not in (*PREPROCESS, "mean", "std"):
+            raise unknown("key", key, (*PREPROCESS, "mean", "std"), "trainer.preprocess")
+        if key not in PREPROCESS:
+            continue
+        values[key] = value
+    allowed = {"normalise": (True, False), "augment": ("none", "flip", "crop_flip")}
+    for key, options in allowed.items():
+        if values[key] not in options:
+            raise unknown(f"trainer.preprocess.{key}", values[key], options)
+    if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
+        raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
+    if constants and not (values["normalise"] and len(constants) == 2 and all(_numbers(value, channels) for value in constants.values())):
+        raise UserError(
+            f"trainer.preprocess.mean and std need {channels} numbers each, one per channel, deviations above 0, and normalise=true"
+        )
+    if constants and min(constants["std"]) <= 0:
+        raise UserError(f"trainer.preprocess.std={constants['std']} must hold numbers above 0")
+    return values | {key: [float(number) for number in value] for key, value in constants.items()}
+
+
+def _numbers(value: Any, count: int) -> bool:
+    numeric = isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+    return numeric and len(value) == count
+
+
+def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
+    method, space, base, where = _parsed(name, methods)
+    cls = class_of(base.get("_target_"), where, plugins)
+    extra = dict.fromkeys(trainer_fields(cls), trainer.entry)
+    if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
+        raise UserError(
+            f"method '{method}' trains by the cell's recipe, but trainer={trainer.name} trains nothing; leave the method out of methods"
+        )
+    grid = space.grid()
+    if debug.name:
+        grid = spread(grid, debug.settings)
+    settings = []
+    for chosen in grid:
+        merged = {**base, **chosen}
+        if scale is not None:
+            merged = _shrunken(merged, sample_counts(cls), scale, debug.epochs)
+        settings.append(declare(merged, where, Corrector, plugins, extra))
+    different = {canonical_json(setting.settings): setting for setting in settings}
+    if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
+        raise UserError(
+            f"space '{space.name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
+        )
+    return Search(method, space.name, space_hash(space, base, where, plugins, extra), tuple(different.values()))
+
+
+def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str, Any], str]:
+    """(method, space, fixed settings, the key that errors name) of `method@space`."""
+    method, _, space_name = name.partition("@")
+    if method not in methods:
+        raise unknown("method", method, methods, "methods")
+    spaces, base = _parts(methods[method], method)
+    space_name = space_name or next(iter(spaces))
+    if space_name not in spaces:
+        raise unknown("space", space_name, spaces, f"methods ({method})")
+    return method, Space.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
+
+
+def _refuse_twins(searches: Sequence[Search]) -> None:
+    """Two methods of one class with a setting and a space's name in common would write one row under two names."""
+    owners: dict[str, str] = {}
+    for search in searches:
+        for setting in search.settings:
+            owner = owners.setdefault(canonical_json([search.space, setting.identity()]), search.method)
+            if owner != search.method:
+                raise UserError(
+                    f"methods '{owner}' and '{search.method}' are the same computation in spaces of the same name ('{search.space}'), "
+                    f"so their rows could not be told apart; name one of them only, or rename the space of one"
+                )
+
+
+def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """(spaces, corrector) of a method's file."""
+    keys = ("name", "corrector", "spaces")
+    if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
+        raise UserError(f"method.{method} lacks its corrector; give it corrector: {{_target_: package.module.Class, ...}}")
+    for key in given:
+        if key not in keys:
+            raise unknown("key", key, keys, f"method.{method}")
+    spaces = given.get("spaces") or {"only": {}}
+    if not isinstance(spaces, Mapping) or not all(isinstance(space, Mapping | None) for space in spaces.values()):
+        raise UserError(f"method.{method}.spaces must map names to spaces, as in {{mine: {{alpha: {{grid: [1.0, 2.0]}}}}}}, not {spaces!r}")
+    return spaces, dict(given["corrector"])
+
+
+def _shrunken(settings: dict[str, Any], counted: Iterable[str], scale: float, epochs: int) -> dict[str, Any]:
+    """A setting for a smoke run: numbers of samples (the fields `counted`) in proportion, no more epochs than training has."""
+    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in counted if isinstance(settings.get(key), int)}
+    capped = {"epochs": min(epochs, settings["epochs"])} if isinstance(settings.get("epochs"), int) else {}
+    return {**settings, **counts, **capped}

@@ -1,0 +1,115 @@
+"""Do a cell's trainer and methods fit its data and its network? What can be refused before any work begins is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sap_core.api import Need, RefusesTasks, RefusesTrainers
+from sap_core.construct import construct
+from sap_core.data.assemble import prepare
+from sap_core.data.source import audit_file
+from sap_core.errors import UserError
+from sap_core.roles import sample_counts, with_flat_parts
+from sweeper.plan.cell import Cell
+from sweeper.plan.flops import flops_of
+from trainers.speed import training_speed
+
+
+def check_fits(cell: Cell) -> None:
+    """Asks the components that implement `RefusesTasks` or `RefusesTrainers`, and compares numbers of samples with the training split.
+
+    Raises:
+        UserError: the first part that cannot work in this cell, with the reason.
+    """
+    if cell.pruner is not None and isinstance(cell.pruner.instance, RefusesTrainers):
+        cell.pruner.instance.refuse_trainer(cell.warming().trainer.instance)
+    train = cell.sizes[0]
+    settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
+    settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
+    for search, method, setting in settings:
+        counted = sample_counts(type(setting.instance))
+        counts = {name: setting.settings[name] for name in counted if setting.settings.get(name) is not None}
+        asked_of = {name: count for name, count in counts.items() if counted[name] != "trusted"}
+        if sum(count for count in asked_of.values() if isinstance(count, int)) > train >= max(counts.values(), default=0):
+            words = " and ".join(f"{name}={count}" for name, count in asked_of.items())
+            raise UserError(
+                f"{search} asks for {words}, which are different samples, but {cell.dataset.name} has {train} training samples here; ask "
+                f"for at most that many together (method.{method}.corrector...)"
+            )
+        for name, count in counts.items():
+            if count > train:
+                raise UserError(
+                    f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
+                    f"that many (method.{method}.corrector.{name}=...)"
+                )
+    parts = [*with_flat_parts(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
+    asked = [part for part in parts if isinstance(part, RefusesTasks)]
+    if asked:
+        network = _network(cell)
+        for instance in asked:
+            instance.refuse(cell.dataset.instance.kind, network)
+
+
+def check_device(cell: Cell, device: str) -> None:
+    """Raises UserError where training asks for arithmetic that the device does not have."""
+    speed = training_speed(cell.trainer.instance)
+    if speed is not None:
+        speed.check_device(torch.device(device))
+
+
+def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
+    """Where the user's file says which labels are right (`dataset.verified`): does it verify as many as each setting asks for?
+
+    Args:
+        cell: the checked cell.
+        seeds: under which it will run; the training split may be another for each.
+        root: the data folder.
+
+    Raises:
+        UserError: the first setting that asks for more, with the counts.
+    """
+    dataset = cell.dataset.instance
+    file = audit_file(dataset)
+    if not file or dataset.truth_known:
+        return
+    settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
+    settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
+    telling = [(search, method, setting) for search, method, setting in settings if setting.instance.needs()]
+    for seed in seeds if telling else ():
+        found = _verified(cell, seed, root)
+        for search, method, setting in telling:
+            fields = {of: name for name, of in sample_counts(type(setting.instance)).items()}
+            for need in sorted(setting.instance.needs() & found.keys()):
+                field = fields.get(need.value, f"num_{need}")
+                asked = setting.settings.get(field)
+                if found[need] < (asked if isinstance(asked, int) else 1):
+                    words = "all there are" if asked is None else f"{field}={asked}"
+                    raise UserError(
+                        f"{search} asks for {words} of verified samples ({need}), but under seed {seed} '{file}' verifies "
+                        f"{found[Need.RETAIN]} right and {found[Need.FORGET]} wrong labels in the training split of {cell.dataset.name}; "
+                        f"ask for at most that many (method.{method}.corrector.{field}=...), or look up more"
+                    )
+
+
+def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
+    """How many samples of the training split the file verifies, by need."""
+    spec = {
+        "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "preprocess": cell.preprocess, "seed": seed,
+        "limit": cell.limit,
+    }  # fmt: skip
+    needs = (Need.RETAIN, Need.FORGET)
+    task = prepare(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
+    return {need: len(task.verified(need)) for need in needs}
+
+
+def _network(cell: Cell) -> nn.Module:
+    """The cell's network on torch's meta device: names and shapes without memory."""
+    flops_of(cell.model, cell.dataset)  # says in one sentence why a network cannot be built
+    data = cell.dataset.instance
+    with torch.device("meta"):
+        network: nn.Module = construct(cell.model.entry, num_outputs=data.classes.num, input_shape=data.shape)
+    return network

@@ -1,0 +1,113 @@
+"""What a plan will cost before it runs: FLOPs from pass counts, hours from an assumed speed, disk from parameter counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sap_core.api import Passes
+from sap_core.construct import build_network
+from sap_core.cost import flops_per_sample
+from sap_core.errors import UserError
+from sap_core.identity import canonical_json
+from sap_core.records import Planned
+from sweeper.config.component import Declared
+from sweeper.jobs.job import Job
+
+_GPU_FLOPS = 1.5e13
+"""What a data-centre GPU is assumed to reach on such networks in float32; an assumption, not a measurement."""
+
+_ROW_FILE_BYTES = 14_000
+"""Measured: one Parquet file of a family's rows (mostly schema)."""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """A network's arithmetic per sample and direction, and its size."""
+
+    forward: float
+    backward: float
+    parameters: int
+
+    def total(self, passes: Passes) -> float:
+        return passes.forwards * self.forward + passes.backwards * self.backward
+
+
+_COUNTED: dict[str, Flops] = {}
+
+
+def flops_of(model: Declared, dataset: Declared) -> Flops:
+    """Counted once per network and data set, on torch's meta device: no memory, no arithmetic."""
+    key = canonical_json([model.entry, dataset.entry])
+    if key not in _COUNTED:
+        data = dataset.instance
+        try:
+            with torch.device("meta"):
+                network = build_network(model.entry, data.classes.num, data.shape)
+            if not isinstance(network, torch.nn.Module):
+                raise UserError(
+                    f"model._target_={model.target} builds a {type(network).__name__}, no torch.nn.Module; name what builds one"
+                )
+            forward, backward = flops_per_sample(network, data.shape, "meta")
+        except UserError:
+            raise
+        except Exception as error:  # whatever a network may say about sizes it cannot work with
+            raise UserError(
+                f"model={model.name} cannot be built for inputs of shape {tuple(data.shape)} of dataset={dataset.name} "
+                f"({' '.join(str(error).split())}); choose another model, or mend its options"
+            ) from error
+        _COUNTED[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
+    return _COUNTED[key]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One search of a plan: a method over one of its spaces, on all its baselines."""
+
+    name: str
+    counts: str  # "675 (675 distinct)": settings per baseline, and how many of them are computations of their own; or trials and seeds
+    baselines: int
+    rows: int
+    jobs: int
+    flops: float
+
+
+def searches(rows: Sequence[Planned]) -> list[Counted]:
+    """The searches of a plan, in its order; the baselines themselves come as `vanilla`."""
+    members: dict[str, list[Planned]] = {}
+    for row in rows:
+        how = f" {row.search} {row.search_budget}" if row.search else ""
+        members.setdefault(row.method + (f"@{row.space}" if row.space else "") + how, []).append(row)
+    found = []
+    for name, mine in members.items():
+        baselines = len({row.baseline_id for row in mine})
+        distinct = len({row.distinct for row in mine if row.baseline_id == mine[0].baseline_id})
+        counts = f"{len(mine) // baselines} ({distinct} distinct)"
+        if mine[0].search:
+            counts = f"{distinct} trials, seeds: {len({row.search_seed for row in mine})}"
+        flops = sum(row.forecast_flops or 0.0 for row in mine)
+        found.append(Counted(name, counts, baselines, len(mine), len({row.job_id for row in mine}), flops))
+    return found
+
+
+def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flops_per_second: float, device: str) -> str:
+    """The dry run's text: cells, jobs, settings per search, forecast of hours and disk."""
+    cells = Counter(row.cell for row in rows if row.method == "vanilla")
+    kinds = Counter(job.kind for job in jobs)
+    flops = sum(job.forecast_flops for job in jobs)
+    lines = [f"{len(cells)} cells, {len({row.seed for row in rows})} seeds: {len(jobs)} jobs, {len(rows)} rows"]
+    lines += [f"  {kind:<7} {count:>7} jobs" for kind, count in kinds.items()]
+    lines += ["", f"{'search':<24} {'per baseline':<28} {'baselines':>9} {'rows':>8} {'jobs':>7} {'share of FLOPs':>15}"]
+    for search in searches(rows):
+        share = search.flops / flops if flops else 0.0
+        lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>14.1%}")
+    disk = sum(1 for job in jobs if job.kind == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
+    on_gpu = device.startswith("cuda")
+    hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
+    speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
+    other = "" if on_gpu else f", or {flops / _GPU_FLOPS / 3600:.2f} GPU-hours at {_GPU_FLOPS:.2g}"
+    lines += ["", f"forecast: {flops:.3g} FLOPs, {speed}{other}; {disk / 1e9:.2f} GB on disk"]
+    return "\n".join(lines)

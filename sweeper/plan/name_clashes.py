@@ -1,0 +1,37 @@
+"""Refuses two classes of one kind that ids could not tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sap_core.components import name_of, package_of
+from sap_core.construct import locate
+from sap_core.errors import UserError
+from sweeper.plan.cell import Cell
+
+
+def refuse_name_clashes(components: Iterable[tuple[str, str]]) -> None:
+    """Compares all components, given as (kind, dotted path).
+
+    Raises:
+        UserError: two different classes have the same kind, package and name.
+    """
+    owners: dict[tuple[str, str | None, str], str] = {}
+    for kind, target in dict.fromkeys(components):
+        package, name = package_of(target), name_of(target)
+        owner = owners.setdefault((kind, package, name), target)
+        if locate(owner) is not locate(target):
+            raise UserError(
+                f"{owner} and {target} are two components of kind '{kind}' with one name, '{name}', so ids could not tell them apart; "
+                f'give one of them another: name: ClassVar[str] = "..." in the body of the class'
+            )
+
+
+def components_of(cells: Iterable[Cell]) -> Iterator[tuple[str, str]]:
+    """(kind, dotted path) of every component of the cells, nested ones and samplers included."""
+    for cell in cells:
+        chosen = [cell.dataset, cell.noise, cell.model, cell.trainer, cell.pruner, cell.warm and cell.warm.trainer]
+        methods = [*(search.settings[0] for search in cell.searches), *(search.ground.base for search in cell.sampled)]
+        for declared in (*chosen, *methods):
+            yield from declared.components if declared else ()
+        yield from (("sampler", search.sampler["target"]) for search in cell.sampled if search.sampler)

@@ -1,0 +1,246 @@
+"""From checked cells to jobs: pure, content-addressed, parents first.
+
+Ids are hashes of what a run *is* (docs/design.md, "Ids"). Inside: kind, data set, noise, network, trainer or method with its declared name
+and version, its search space's name, seed, and the ids of parents. Outside: import paths, commit, backend, device, threads, experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sap_core.api import Corrector, Passes, Sizes
+from sap_core.data.source import DeclaresValidationLabels, Fingerprint, InputNoise, audit_file
+from sap_core.evaluation.evaluator import PROBE
+from sap_core.identity import canonical_json, content_id
+from sap_core.records import VANILLA, Planned
+from sweeper.config.schema import Config
+from sweeper.jobs.context import information_of
+from sweeper.jobs.job import Job, PlannedRun
+from sweeper.plan.cell import PREPROCESS, Cell, Search
+from sweeper.plan.flops import Flops, flops_of
+from sweeper.search.cost_bound import most_passes
+from sweeper.search.planned import TrialSearch
+from trainers.speed import training_speed
+
+OUTSIDE = ("verify", "download")
+"""Fields of data sets that change no number of a verified copy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in the order in which they should start, and one line per row they will write."""
+
+    jobs: tuple[Job, ...]
+    rows: tuple[Planned, ...]
+
+
+def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Fingerprint]) -> Plan:
+    """Plans every cell; each cell's first seed stands before any second seed.
+
+    Args:
+        config: the checked configuration.
+        cells: the checked cells.
+        prints: fingerprint of each data set by `data_key`; missing ones (a dry run without data) count as verified.
+    """
+    jobs: dict[str, Job] = {}
+    rows: dict[str, Planned] = {}
+    for seed in seeds_of(config):
+        for number, cell in enumerate(cells):
+            for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
+                known = jobs.get(job.job_id, job)
+                if known.labels["stage"] and not job.labels["stage"]:  # some cell's warm-up is also a cell of its own
+                    known = replace(job, cells=known.cells)
+                    rows.update({row.run_id: row for row in planned})
+                jobs[job.job_id] = replace(known, cells=(*known.cells, number))
+                for row in planned:
+                    rows.setdefault(row.run_id, row)
+    return Plan(tuple(jobs.values()), tuple(rows.values()))
+
+
+def seeds_of(config: Config) -> list[int]:
+    """The seeds that run; a smoke run takes the first."""
+    return config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
+
+
+def data_key(cell: Cell) -> str:
+    """One text per data set and options."""
+    return canonical_json(cell.dataset.entry)
+
+
+def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Iterator[tuple[Job, list[Planned]]]:
+    """The chain of one cell and seed: [train as a warm-up -> select ->] train -> tune."""
+    common = _Common(config, cell, seed, found, flops_of(cell.model, cell.dataset))
+    select = None
+    if cell.pruner:
+        warm = replace(common, cell=cell.warming()).train(None)
+        select = common.select(warm[0])
+        yield warm
+        yield select
+    train = common.train(select[0] if select else None)
+    yield train
+    for search in cell.searches:
+        yield from common.tune(train[0], search)
+    for sampled in cell.sampled:
+        yield common.search(train[0], sampled)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What the jobs of one cell and seed share."""
+
+    config: Config
+    cell: Cell
+    seed: int
+    found: Fingerprint
+    flops: Flops
+
+    def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
+        """What a method is told, and the pruning of the baseline it stands on."""
+        by_file = bool(audit_file(self.cell.dataset.instance))
+        pruned = {key: baseline.labels[key] for key in ("pruner", "keep", "warm")}
+        return {"information": information_of(method, by_file), **pruned}
+
+    def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
+        """The baseline, on all training samples or on those a select job kept."""
+        cell, spec = self.cell, self._spec(select)
+        job_id = content_id(self._baseline_identity(select))
+        kept = None if select is None else cell.keep
+        num_train = round(cell.sizes[0] * (kept or 1.0))
+        passes = cell.trainer.instance.forecast(Sizes(num_train, cell.sizes[1])) + self._scoring(1) + Passes(num_train)
+        labels = self._labels(VANILLA, None, job_id, cell.trainer.version) | {
+            "information": "none", "pruner": cell.pruner.name if select and cell.pruner else None, "keep": kept,
+            "warm": select.labels["warm"] if select else None,
+        }  # fmt: skip
+        run = PlannedRun(job_id, 0, cell.trainer.columns)
+        return self._job(job_id, "train", spec, (run,), labels, (select.job_id,) if select else (), passes, [0])
+
+    def select(self, warm: Job) -> tuple[Job, list[Planned]]:
+        """Which training samples to keep, by a network trained on all of them."""
+        cell = self.cell
+        assert cell.pruner is not None
+        identity = {"kind": "select", "baseline": warm.job_id, "pruner": cell.pruner.identity(), "keep": cell.keep}
+        job_id = content_id(identity)
+        spec = {"baseline": warm.spec, "pruner": cell.pruner.entry, "keep": cell.keep}
+        labels = self._labels(cell.pruner.name, None, warm.job_id, cell.pruner.version)
+        labels |= {"information": "scored", "pruner": cell.pruner.name, "keep": cell.keep}
+        labels |= {"trainer": warm.labels["trainer"], "warm": warm.labels["trainer"]}
+        run = PlannedRun(job_id, 0, cell.pruner.columns)
+        return self._job(job_id, "select", spec, (run,), labels, (warm.job_id,), Passes(cell.sizes[0]), [0])
+
+    def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
+        """One job per family of settings."""
+        for positions in search.families:
+            chosen = [search.settings[position] for position in positions]
+            runs = tuple(
+                PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.columns, setting.entry)
+                for position, setting in zip(positions, chosen, strict=True)
+            )
+            job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
+            instances = [setting.instance for setting in chosen]
+            passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
+            labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
+            labels |= self._told(instances[0], baseline)
+            spec = {"baseline": baseline.spec}
+            numbers = [search.distinct[position] for position in positions]
+            yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
+
+    def search(self, baseline: Job, search: TrialSearch) -> tuple[Job, list[Planned]]:
+        """A search that chooses its settings as it goes: its rows are known by the numbers of their trials."""
+        job_id = content_id({"kind": "search", "baseline": baseline.job_id, **search.identity})
+        runs = tuple(
+            PlannedRun(content_id({"kind": "search", "job": job_id, "trial": number}), number, {}) for number in range(search.trials)
+        )
+        base = search.ground.base
+        labels = self._labels(search.method, search, baseline.job_id, base.version) | {
+            **self._told(base.instance, baseline),
+            "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
+        }  # fmt: skip
+        passes = most_passes(search, self._sizes()) + self._scoring(len(runs))
+        spec = {"baseline": baseline.spec, "search": search.spec}
+        return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
+
+    def _job(
+        self, job_id: str, kind: str, spec: dict[str, Any], runs: tuple[PlannedRun, ...], labels: dict[str, Any],
+        parents: tuple[str, ...], passes: Passes, distinct: Sequence[int],
+    ) -> tuple[Job, list[Planned]]:  # fmt: skip
+        backend = self.config.backend
+        flops = self.flops.total(passes)
+        resources = {"cpus": float(backend.threads), "gpus": backend.gpus_per_job}
+        job = Job(job_id, kind, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, flops)
+        planned = [
+            Planned(
+                run_id=run.run_id, job_id=job_id, kind=kind, parents=",".join(parents), cell=self.cell.name, dataset=labels["dataset"],
+                noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
+                method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
+                settings=canonical_json(run.settings), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
+                forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
+                search_seed=labels["search_seed"],
+            )
+            for run, number in zip(runs, distinct, strict=True)
+        ]  # fmt: skip
+        return job, planned
+
+    def _spec(self, select: Job | None) -> dict[str, Any]:
+        """What builds the baseline's data and network on any machine."""
+        cell = self.cell
+        return {
+            "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "trainer": cell.trainer.entry,
+            "preprocess": cell.preprocess, "seed": self.seed, "limit": cell.limit, "selection": {"job": select.job_id} if select else None,
+        }  # fmt: skip
+
+    def _baseline_identity(self, select: Job | None) -> dict[str, Any]:
+        cell = self.cell
+        preprocess = {key: value for key, value in cell.preprocess.items() if value != PREPROCESS.get(key)}
+        identity = {
+            "kind": "train", "dataset": cell.dataset.identity(OUTSIDE), "noise": cell.noise.identity(), "model": cell.model.identity(),
+            "trainer": cell.trainer.identity(), "preprocess": preprocess, "seed": self.seed,
+        }  # fmt: skip
+        if not self.found.verified:
+            identity["fingerprint"] = self.found.digest
+        if cell.limit:
+            identity["limit"] = cell.limit
+        if select:
+            identity["selection"] = select.job_id
+        return identity
+
+    def _run_id(self, baseline: Job, search: Search, setting: Mapping[str, Any]) -> str:
+        return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
+
+    def _labels(self, method: str, search: Search | TrialSearch | None, baseline_id: str, version: int) -> dict[str, Any]:
+        cell = self.cell
+        return {
+            "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
+            "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
+            "trainer": cell.trainer.name, "pruner": None, "keep": None, "warm": None, "stage": cell.stage,
+            "baseline_id": baseline_id, "seed": self.seed, "method": method,
+            "space": search.space if search else None, "space_hash": search.space_hash if search else None,
+            "val_labels": _val_labels(cell),
+            **speed_of(cell.trainer.instance), "version": version, "search": None, "search_budget": None, "search_seed": None,
+        }  # fmt: skip
+
+    def _sizes(self) -> Sizes:
+        train, val, _ = self.cell.sizes
+        return Sizes(train, val, self.cell.dataset.instance.classes.num, round(train * self.cell.wrong_share))
+
+    def _scoring(self, settings: int) -> Passes:
+        """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""
+        _, val, test = self.cell.sizes
+        test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
+        wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
+        return Passes(forwards=settings * (val + test + wrong))
+
+
+def speed_of(trainer: object) -> dict[str, Any]:
+    """The columns that say how fast a trainer's arithmetic is done, and how."""
+    speed = training_speed(trainer)
+    return asdict(speed) if speed else {"precision": "float32"}
+
+
+def _val_labels(cell: Cell) -> str:
+    """Whether the given labels of the validation set are all true."""
+    dataset = cell.dataset.instance
+    own = dataset.validation_is_clean if isinstance(dataset, DeclaresValidationLabels) else dataset.truth_known
+    clean = own and not cell.wrong_share
+    return "clean" if clean else "noisy"

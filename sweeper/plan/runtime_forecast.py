@@ -1,0 +1,129 @@
+"""The seconds of a plan: the estimator on this machine, the plan's forecast columns and the text of a dry run.
+
+A job's seconds are those of its rows: tuning (`tuning_seconds`) and scoring (`report_seconds`). Starting workers and loading data are in
+neither; per worker that is about ten seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sap_core.records import Planned
+from sweeper.estimate.duration import COVERAGE, Conditions, Estimate, RuntimeEstimator
+from sweeper.estimate.measurements import read_measurements, workloads_by_job
+
+if TYPE_CHECKING:
+    from sweeper.plan.cell import Cell
+
+Forecast = tuple[float | None, float | None, float | None, str | None]
+"""A planned row's part of its job's forecast: seconds, low, high, basis."""
+
+_COLUMNS = ("forecast_seconds", "forecast_low_seconds", "forecast_high_seconds", "forecast_basis")
+_NO_FORECAST: Forecast = (None, None, None, None)
+
+
+def estimator_for(config: Any, cells: Sequence[Cell], stores: Iterable[Path], workers: int, cores: int) -> RuntimeEstimator:
+    """The estimator on this machine under a sweep's backend settings, from the measurements in `stores`, and calibration for the rest.
+
+    Jobs on another type of device do not count; those with other threads or load count only where there are no better ones.
+    """
+    from sweeper.plan.calibration import calibrate
+
+    backend = config.backend
+    on_cpu = backend.device == "cpu"
+    alone = workers * backend.threads <= cores if on_cpu else backend.gpus_per_job in (0.0, 1.0)
+    estimator = RuntimeEstimator(assumed=1 / backend.flops_per_second)
+    for one in read_measurements(stores):
+        if one.on_cpu == on_cpu:
+            same = (one.alone, one.threads) == (alone, backend.threads)
+            estimator.record(one.workload, one.flops, one.seconds, Conditions.SAME if same else Conditions.DIFFERENT)
+    new = [cell for cell in cells if not estimator.has_measured(cell.model.name, cell.dataset.name)]
+    estimator.calibrated = calibrate(new, backend.device, backend.threads)
+    return estimator
+
+
+def with_seconds(
+    rows: Sequence[Planned], estimator: RuntimeEstimator, earlier: Mapping[str, Forecast], ended: Collection[str]
+) -> list[Planned]:
+    """The plan's rows with their part of the jobs' forecasts. A forecast that was made before its job ran is kept.
+
+    Args:
+        rows: the plan.
+        estimator: what is known now.
+        earlier: the forecasts in the stored plan, by run id.
+        ended: jobs that have ended and get no new forecast: it would know their result.
+    """
+    counts = Counter(row.job_id for row in rows)
+    new: dict[str, Forecast] = {}
+    for job_id, (workload, flops) in workloads_by_job(rows).items():
+        if job_id not in ended and (one := estimator.estimate(workload, flops)) is not None:
+            new[job_id] = one.seconds / counts[job_id], one.low / counts[job_id], one.high / counts[job_id], one.basis
+    filled = []
+    for row in rows:
+        kept = earlier.get(row.run_id, _NO_FORECAST)
+        seconds, low, high, basis = new.get(row.job_id, _NO_FORECAST) if kept[0] is None else kept
+        filled.append(replace(row, forecast_seconds=seconds, forecast_low_seconds=low, forecast_high_seconds=high, forecast_basis=basis))
+    return filled
+
+
+def earlier_forecasts(plan: Path) -> dict[str, Forecast]:
+    """Run id -> its forecast in the plan at this path; {} where there is none or it cannot be read (it is written anew)."""
+    from pyarrow import ArrowException
+
+    from analysis.store.parquet import read_file
+
+    with suppress(OSError, ArrowException, ValueError):
+        rows = read_file(plan, Planned, frozenset({"run_id", *_COLUMNS})).to_pylist()
+        seconds, low, high, basis = _COLUMNS
+        return {row["run_id"]: (row[seconds], row[low], row[high], row[basis]) for row in rows}
+    return {}
+
+
+def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, workers: int) -> str:
+    """The dry run's lines: seconds by type of job and search, the sum, and how long the workers take."""
+    first = {row.job_id: row for row in reversed(rows)}
+    estimates = {
+        job_id: one
+        for job_id, (workload, flops) in workloads_by_job(rows).items()
+        if (one := estimator.estimate(workload, flops)) is not None
+    }
+    groups: dict[str, list[Estimate]] = defaultdict(list)
+    for job_id, one in estimates.items():
+        row = first[job_id]
+        groups[f"{row.kind} {row.method}{'@' + row.space if row.space else ''}"].append(one)
+    lines = [f"{'seconds of workers':<32} {'jobs':>7} {'forecast':>10}   {f'{COVERAGE:.0%} interval':<22} from"]
+    lines += [_line(name, members) for name, members in groups.items()]
+    lines.append(_line("all", list(estimates.values())))
+    seconds = {job_id: one.seconds for job_id, one in estimates.items()}
+    wall = max(sum(seconds.values()) / workers, longest_chain(rows, seconds))
+    lines.append(f"about {duration_text(wall)} on {workers} worker{'s' if workers > 1 else ''}, and a start of some ten seconds")
+    return "\n".join(lines)
+
+
+def _line(name: str, estimates: Sequence[Estimate]) -> str:
+    one = Estimate.sum(estimates)
+    interval = f"{one.low:.3g} to {one.high:.3g}"
+    return f"{name:<32} {len(estimates):>7} {one.seconds:>10.3g}   {interval:<22} {one.basis}"
+
+
+def longest_chain(rows: Iterable[Planned], seconds: Mapping[str, float]) -> float:
+    """Seconds of the longest chain of a job and its parents; parents come first in a plan."""
+    ends: dict[str, float] = {}
+    for row in rows:
+        if row.job_id not in ends:
+            before = max((ends.get(parent, 0.0) for parent in row.parents.split(",") if parent), default=0.0)
+            ends[row.job_id] = before + seconds.get(row.job_id, 0.0)
+    return max(ends.values(), default=0.0)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} seconds"

@@ -1,0 +1,197 @@
+"""Numbers of every figure by hand; that each is drawn, at the width of one and of two columns, whole and with its fonts inside."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.__main__ import main
+from analysis.plots import alpha, boundaries, compute, memorised, precision_gain, spectra, strategies, transition, tuning_cost
+from analysis.plots import style as ink
+from analysis.reports import report
+from analysis.store.load import load
+
+SIDE = 5
+
+
+@pytest.fixture
+def full(small):
+    """The small store, and all that a figure may be made of."""
+    cost = {"sap": 2e9, "scrub": 4e9, "retrain": 30e9, "vanilla": 50e9}
+    small.rows = [replace(row, flops=cost[row.method], standalone_flops=2 * cost[row.method]) for row in small.rows]
+    for position, (trusted, skip, test) in enumerate((("loss", 0.0, 0.80), ("curvature", 0.25, 0.78), ("uniform", 0.0, 0.70))):
+        for seed in (1, 2):
+            small.add(
+                f"ways-{seed}-{position}", kind="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space="strategies",
+                position=position, settings={"alpha": 30000.0, "trusted": trusted, "skip": skip}, val_noisy_acc=0.65, test_acc=test,
+                num_trusted=200, trusted_label_precision=0.9 - position / 10,
+            )  # fmt: skip
+    given = [("transition/0", 0, 90.0), ("transition/0", 1, 10.0), ("transition/1", 0, 30.0), ("transition/1", 1, 70.0)]
+    grid = [("decision/x", step, step / 2) for step in range(SIDE)] + [("decision/y", step, float(step)) for step in range(SIDE)]
+    samples = [(f"plane/{name}", step, float((step + (name == "true")) % 2)) for name in ("x", "y", "given", "true") for step in range(6)]
+    for seed in (1, 2):
+        maps = [("decision/class", step, float(step >= 10)) for step in range(SIDE**2)]
+        small.curve(f"base-{seed}", [*given, *grid, *samples, *maps])
+        energies = [("spectrum/features.0", 1, 0.75), ("spectrum/features.0", 3, 0.25), ("spectrum/classifier", 1, 0.5)]
+        small.curve(f"sap-alpha16-{seed}-0", energies)
+        small.curve(f"sap-alpha16-{seed}-1", [*grid, *maps])  # the tie goes to the earlier setting: 10000 is chosen
+    return small
+
+
+def results_of(store):
+    return load([store.write()])
+
+
+def test_alpha_curve(full):
+    panel, *none = alpha.numbers(results_of(full))
+    assert none == []
+    (curve,), (good,) = panel.curves, panel.good
+    assert (curve.space, curve.alphas, good.best) == ("alpha16", (2000.0, 10000.0, 30000.0), 2000.0)
+    assert panel.vanilla.mean == pytest.approx(0.75)
+
+
+def test_strategy_bars(full):
+    (panel,) = strategies.numbers(results_of(full))
+    assert (panel.space, [bar.name for bar in panel.bars]) == ("SAP (strategies)", ["loss", "curvature, skip 25 %", "uniform"])
+    assert [bar.test.mean for bar in panel.bars] == pytest.approx([0.80, 0.78, 0.70])
+    assert [bar.precision.mean for bar in panel.bars] == pytest.approx([0.9, 0.8, 0.7])
+
+
+def test_spaces_that_are_a_way_each_are_compared_with_those_of_as_many_settings(small):
+    """As in experiment=ablation_trusted_strategy: a space for each way, tuned and at one alpha."""
+    ways = [
+        ("loss", "loss", 2),
+        ("uniform", "uniform", 2),
+        ("loss_fixed", "loss", 1),
+        ("uniform_fixed", "uniform", 1),
+        ("again", "loss", 1),
+    ]
+    for space, trusted, count in ways:
+        for seed in (1, 2):
+            for position in range(count):
+                small.add(
+                    f"{space}-{seed}-{position}", kind="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space=space,
+                    position=position, settings={"alpha": 30000.0 + position, "trusted": trusted}, val_noisy_acc=0.65 + position / 100,
+                    test_acc=(0.8 if trusted == "loss" else 0.7) + position / 100, num_trusted=200,
+                )  # fmt: skip
+    tuned, fixed = strategies.numbers(results_of(small))
+    assert (tuned.space, [bar.name for bar in tuned.bars]) == ("SAP, 2 settings each", ["loss", "uniform"])
+    assert [bar.test.mean for bar in tuned.bars] == pytest.approx([0.81, 0.71])
+    assert (fixed.space, [bar.name for bar in fixed.bars]) == ("SAP, 1 setting each", ["loss, loss_fixed", "uniform", "loss, again"])
+
+
+def test_compute_bars(full):
+    (panel,) = compute.numbers(results_of(full))
+    found = {bar.name: (bar.one, bar.shared, bar.alone) for bar in panel.bars}
+    assert found["Training of the baseline"] == (50.0, None, None)
+    assert found["SAP (alpha16)"] == pytest.approx((4.0, 6.0, 12.0))  # 3 settings
+    assert found["SCRUB (grid_a)"] == pytest.approx((8.0, 8.0, 16.0))
+    assert found["Retrain"] == (pytest.approx(60.0), None, None)
+
+
+def test_spectra_and_importance(full):
+    (panel,) = spectra.numbers(results_of(full))
+    assert (panel.name, panel.seed, panel.alpha, panel.trusted) == ("SAP (alpha16)", 1, 10000.0, 200)
+    first, last = panel.layers
+    assert (first.layer, first.rank.tolist(), first.energy.tolist()) == ("features.0", [1, 3], [0.75, 0.25])
+    np.testing.assert_allclose(last.importance(3.0), [3 * 0.5 / (2 * 0.5 + 1)])
+    np.testing.assert_allclose(spectra.Spectrum("x", np.ones(3), np.array([0.0, 1 / 10001, 1.0])).importance(1e4), [0, 0.5, 1])
+
+
+def test_at_most_eight_layers(full):
+    layers = [spectra.Spectrum(str(place), np.ones(1), np.ones(1)) for place in range(21)]
+    assert [layer.layer for layer in spectra._spaced(layers)] == ["0", "3", "6", "9", "11", "14", "17", "20"]
+
+
+def test_transition_matrix(full):
+    (matrix,) = transition.numbers(results_of(full))
+    assert (matrix.title, matrix.seed) == ("digits, symmetric noise 25 %", 1)
+    np.testing.assert_array_equal(matrix.counts, [[90, 10], [30, 70]])
+    np.testing.assert_allclose(matrix.shares, [[0.9, 0.1], [0.3, 0.7]])
+
+
+def test_precision_against_gain(full):
+    found = precision_gain.numbers(results_of(full))
+    by_group = {(point.group, point.seed, round(point.precision, 2)): point.gain for point in found}
+    assert by_group["SAP (alpha16)", 1, 0.95] == pytest.approx(0.80 - 0.74)
+    assert by_group["SAP (strategies)", 2, 0.9] == pytest.approx(0.80 - 0.76)
+    assert by_group["SAP (strategies)", 1, 0.7] == pytest.approx(0.70 - 0.74)
+    assert len(found) == 8
+
+
+def test_memorised_labels(full):
+    (panel,) = memorised.numbers(results_of(full))
+    before, sap = panel.bars[0], panel.bars[1]
+    assert (before.name, before.as_given, before.as_true) == ("Vanilla (before)", 0.96, 0.02)
+    assert (sap.as_given, sap.as_true, sap.otherwise) == pytest.approx((0.30, 0.60, 0.10))
+
+
+def test_boundaries(full):
+    (plane,) = boundaries.numbers(results_of(full))
+    assert [one.name for one in plane.maps] == ["Vanilla (before)", "SAP (alpha16)"]  # others were not mapped
+    assert plane.maps[1].test == pytest.approx(0.80)
+    np.testing.assert_array_equal(plane.maps[0].classes, np.repeat([[0], [0], [1], [1], [1]], SIDE, axis=1))
+    assert plane.maps[0].x.tolist() == [0, 0.5, 1, 1.5, 2]
+    assert plane.samples[["given", "true"]].loc[[0, 1]].to_numpy().tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_tuning_curves_in_trials_are_the_exact_ones(full):
+    (panel,) = tuning_cost.cost_panels(results_of(full), trials=True)
+    sap = panel.curves[0]
+    np.testing.assert_allclose(sap.mean, [0.81, 0.81 + 0.02 / 3, 0.81])
+    assert (sap.cost.tolist(), sap.settings, sap.seeds) == ([1, 2, 3], 3, 2)
+    assert (sap.low[0], sap.high[0]) == (0.78, 0.84)
+    assert tuning_cost.numbers(results_of(full), trials=True).startswith("cell,method,space,settings,trials,expected_test,low_10,high_90\n")
+
+
+DRAWN = sorted(set(report.PLOTS) - {"trusted_size", "kept_label_precision"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", ["one", "two"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_figure_is_whole_at_its_width_and_readable(full, name, columns):
+    page = ink.PAGES[columns]
+    with ink.look(page):
+        figure = report.PLOTS[name](results_of(full), page)
+        assert figure is not None
+        figure.draw_without_rendering()
+        width, height = figure.get_size_inches()
+        assert width == page.width
+        assert height < 9  # a page
+        edge = figure.bbox.padded(2)
+        for part in [*figure.texts, *figure.legends, *figure.axes]:
+            if part.get_visible():
+                box = part.get_tightbbox()
+                assert edge.x0 <= box.x0, (part, box)
+                assert box.x1 <= edge.x1, (part, box)
+                assert edge.y0 <= box.y0, (part, box)
+                assert box.y1 <= edge.y1, (part, box)
+        ink.close(figure)
+
+
+def test_the_command_names_files_by_their_width_and_embeds_fonts(full, capsys):
+    store = full.write()
+    assert main([str(store), "plot", "alpha", "--columns", "one"]) == 0
+    assert capsys.readouterr().out.split() == [str(store / "report" / f"alpha_one.{form}") for form in ("png", "pdf")]
+    pdf = (store / "report" / "alpha_one.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert b"/Type3" not in pdf
+    assert main([str(store), "plot", "alpha"]) == 0
+    assert (store / "report" / "alpha.pdf").exists()
+    assert main([str(store), "plot", "alpha", "--columns", "three"]) == 2
+
+
+@pytest.mark.parametrize("name", sorted(set(report.PLOTS) - {"tuning_cost", "tuning_trials", "alpha", "memorised", "precision_gain"}))
+def test_a_store_without_its_numbers_has_no_such_figure(small, name, capsys):
+    assert main([str(small.write()), "plot", name]) == 2
+    assert f"has no numbers for the plot '{name}'" in capsys.readouterr().err
+
+
+def test_styles_differ_in_grey():
+    spaces = ink.styles(["sap"] * 4 + ["scrub"] * 2)
+    assert len({(json.dumps(style.line), style.marker) for style in spaces}) == 6
+    layers = ink.series(8)
+    assert len({(json.dumps(style.line), style.marker) for style in layers}) == 8
+    assert len(set(ink.HATCHES)) == len(ink.HATCHES) == len(ink.FILLS)

@@ -1,0 +1,202 @@
+from dataclasses import replace
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.store.load import load, series
+from sap_core.errors import UserError
+from sap_core.records import SCHEMA_VERSION
+
+
+def test_reads_plan_rows_and_gaps(small):
+    small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
+    results = load([small.write()])
+    assert len(results.plan) == 14
+    assert len(results.rows) == 13
+    assert results.gaps["run_id"].tolist() == ["sap-alpha16-2-0"]
+    assert results.problems == ()
+    assert set(results.rows["cell"]) == {"digits/symmetric-0.25/small_cnn/sgd"}
+
+
+def test_a_store_without_any_row_yet_is_all_gaps(small):
+    small.rows = []
+    results = load([small.write()])
+    assert len(results.rows) == 0
+    assert len(results.gaps) == 14
+
+
+def test_temporary_files_are_passed_over(small):
+    store = small.write()
+    (store / "rows" / ".job-1.host.1.parquet").write_bytes(b"half")
+    assert load([store]).problems == ()
+
+
+def test_a_damaged_row_file_is_left_out_and_named(small):
+    store = small.write()
+    path = store / "rows" / "job-base-1.ok.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    results = load([store])
+    assert "base-1" in set(results.gaps["run_id"])
+    assert len(results.problems) == 1
+    assert "job-base-1.ok.parquet was left out" in results.problems[0]
+
+
+def test_a_foreign_parquet_file_is_left_out_and_named(small):
+    store = small.write()
+    pq.write_table(pa.table({"run_id": ["x"], "answer": [42]}), store / "rows" / "foreign.ok.parquet")
+    results = load([store])
+    assert len(results.rows) == 14
+    assert "not a table of Row records" in results.problems[0]
+
+
+def test_an_older_file_without_a_new_nullable_column_is_read(small):
+    store = small.write()
+    path = store / "rows" / "job-base-1.ok.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "version"]), path)
+    results = load([store])
+    assert results.problems == ()
+    assert results.rows.set_index("run_id").loc["base-1", "version"] == 1
+
+
+def test_duplicates_ok_before_failed_then_the_latest(small):
+    store = small.write()
+    first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
+    failed = replace(first, status="failed", error_type="oom", started_at="2026-01-03T00:00:00", job_id="b")
+    later = replace(first, tuning_seconds=7.0, started_at="2026-01-02T00:00:00", job_id="c")
+    small.write_rows("b.failed.parquet", [failed])
+    small.write_rows("c.ok.parquet", [later])
+    results = load([store])
+    row = results.rows.set_index("run_id").loc["sap-alpha16-1-0"]
+    assert (row["status"], row["tuning_seconds"]) == ("ok", 7.0)
+    assert len(results.rows) == 14
+    assert results.problems == ()
+
+
+def test_duplicates_that_disagree_are_gaps_and_named(small):
+    store = small.write()
+    first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
+    small.write_rows("c.ok.parquet", [replace(first, test_acc=0.5, started_at="2026-01-02T00:00:00", job_id="c")])
+    results = load([store])
+    assert results.gaps["run_id"].tolist() == ["sap-alpha16-1-0"]
+    assert len(results.rows) == 13
+    assert results.problems == (
+        "Run sap-alpha16-1-0 (sap, alpha16, seed 1) is stored with different scores, test_acc 0.5 (2026-01-02T00:00:00) and 0.78 "
+        "(2026-01-01T00:00:00): none counts, its place is a gap; delete the file that is wrong.",
+    )
+    assert tuple(results.damage) == results.problems
+
+
+def test_many_disagreeing_runs_are_named_and_then_counted(small, tmp_path):
+    store = small.write()
+    small.path = tmp_path / "other"
+    small.rows = [replace(row, val_noisy_acc=0.1) for row in small.rows]
+    results = load([store, small.write()])
+    assert len(results.rows) == 2  # SCRUB's two diverged settings
+    assert len(results.problems) == 6
+    assert results.problems[-1] == "7 more runs are stored with different scores; none counts."
+
+
+def test_what_a_failed_try_left_gives_way_to_its_job(small):
+    store = small.write()
+    first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
+    small.write_rows("job-sap-alpha16-1-0.failed.parquet", [replace(first, test_acc=0.1)])
+    results = load([store])
+    assert results.problems == ()
+    assert results.rows.set_index("run_id").loc["sap-alpha16-1-0", "test_acc"] == 0.78
+
+
+def test_rows_outside_the_plan_are_no_members(small):
+    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
+    results = load([small.write()])
+    assert results.outside["run_id"].tolist() == ["stray"]
+    assert "stray" not in set(results.rows["run_id"])
+    assert "1 rows are in no plan" in results.problems[0]
+
+
+def test_two_stores_are_read_as_one(small, tmp_path):
+    store = small.write()
+    small.path = tmp_path / "other"
+    assert len(load([store, small.write()]).rows) == 14
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda path: None, "is not a folder"),
+        (lambda path: path.mkdir(), "has no plan.parquet"),
+        (lambda path: (path.mkdir(), (path / "plan.parquet").write_bytes(b"PAR1 not really")), "cannot be read"),
+    ],
+)
+def test_what_is_no_store_is_the_users_error(tmp_path, prepare, words):
+    prepare(tmp_path / "s")
+    with pytest.raises(UserError, match=words):
+        load([tmp_path / "s"])
+
+
+def test_rows_of_a_newer_program_are_left_out_and_named(small):
+    small.rows[0] = replace(small.rows[0], schema_version=SCHEMA_VERSION + 1)
+    for columns in (None, ["test_acc"]):
+        results = load([small.write()], columns)
+        assert len(results.rows) == 13
+        said = f"it has schema_version {SCHEMA_VERSION + 1} and this program reads {SCHEMA_VERSION}; update sap-sweep"
+        assert said in results.problems[0]
+
+
+def test_rows_of_an_older_program_are_left_out_and_named(small):
+    small.rows[0] = replace(small.rows[0], schema_version=1)
+    results = load([small.write()])
+    assert len(results.rows) == 13
+    assert "it has schema_version 1" in results.problems[0]
+
+
+@pytest.mark.parametrize("columns", [None, ["test_acc"]])
+def test_a_store_of_an_older_program_is_refused_in_one_sentence(small, columns):
+    store = small.write()
+    as_version_1(store)
+    with pytest.raises(UserError, match=r"has schema_version 1 and this program reads .* run the sweep again into a new folder"):
+        load([store], columns)
+
+
+def test_a_store_of_a_newer_program_is_refused_in_one_sentence(small):
+    small.plan = [replace(line, schema_version=SCHEMA_VERSION + 1) for line in small.plan]
+    with pytest.raises(UserError, match="update sap-sweep to the version that wrote it"):
+        load([small.write()])
+
+
+def as_version_1(store):
+    """Plans had no column for the version then."""
+    path = store / "plan.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["schema_version"]), path)
+
+
+def test_a_damaged_plan_leaves_its_rows_outside(small):
+    store = small.write()
+    (store / "plan.parquet").write_bytes(b"PAR1 not really")
+    results = load([store])
+    assert (len(results.plan), len(results.rows), len(results.outside)) == (0, 0, 14)
+    assert "cannot be read" in results.problems[0]
+    assert "14 rows are in no plan" in results.problems[1]
+
+
+def test_some_columns_are_read_as_all_are(small):
+    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
+    store = small.write()
+    path = store / "rows" / "job-base-1.ok.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "version"]), path)
+    whole, some = load([store]), load([store], ["settings", "test_acc", "report_seconds"])
+    for one, other in ((whole.rows, some.rows), (whole.plan, some.plan), (whole.gaps, some.gaps), (whole.outside, some.outside)):
+        assert len(other.columns) < len(one.columns)
+        pd.testing.assert_frame_equal(one[list(other.columns)], other)
+    assert "settings" in some.plan.columns
+    assert "settings" in some.rows.columns
+
+
+def test_series_say_which_file_is_damaged(small):
+    store = small.write()
+    small.curve("base-1", [("loss", 0, 1.0), ("loss", 1, 0.5), ("other", 0, 9.0)])
+    (store / "series" / "job-x.parquet").write_bytes(b"half")
+    results = load([store])
+    assert series(results, "loss")["value"].tolist() == [1.0, 0.5]
+    assert "job-x.parquet was left out" in results.damage[0]

@@ -1,0 +1,112 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.__main__ import main
+from analysis.reports.headline_text import page, sentences
+from analysis.store.load import load
+from analysis.tuning.headline import headlines
+
+CONFIG = "method:\n  sap: {name: sap, corrector: {_target_: sap_core.sap.SAP, alpha: 10000.0}}\n"
+
+
+@pytest.fixture
+def store(small):
+    """The small store with SCRUB that gains something in two seeds, and SAP's default among its settings."""
+    tests = {"scrub-grid_a-1-1": 0.86, "scrub-grid_a-2-1": 0.85}
+    small.rows = [replace(row, test_acc=tests[row.run_id]) if row.run_id in tests else row for row in small.rows]
+    path = small.write()
+    (path / "config.yaml").write_text(CONFIG)
+    return small
+
+
+def test_numbers_of_the_headline(store):
+    (told,) = headlines(load([store.write()]))
+    assert (told.unit, told.device, told.validation, told.by_phase) == ("seconds", "cpu, 1 thread a job", 300, False)
+    sap, scrub = told.lines
+    assert told.sap is sap
+    np.testing.assert_allclose(sap.by_trials[0], (0.80 + 0.82) / 2)
+    assert sap.by_trials[1:] == (None, None, None)
+    assert sap.bands[0] == (0.78, 0.84)
+    assert sap.default.test.mean == pytest.approx(0.81)  # 0.80 and 0.82: the second alpha
+    assert sap.default.cost.mean == 4.0  # by itself
+    assert scrub.default is None
+    assert (sap.total, scrub.total) == (3.0, 6.0)
+    assert [edge.field for edge in sap.edges] == []
+    # the best gain is the curve's highest point, two trials: 0.75 -> 0.81 + 0.02 / 3
+    assert sap.best_gain == pytest.approx(0.06 + 0.02 / 3)
+    assert sap.trials_to == (1.0, 2.0, 2.0)
+    assert sap.flattery.mean == pytest.approx(0.82 - 0.81)
+    (duel,) = told.duels
+    assert (duel.settings, duel.total) == (2 / 3, 2.0)
+    assert duel.gap.mean == pytest.approx(0.855 - 0.81)
+    assert duel.cost["own, preparation and baseline"].value < duel.cost["own only"].value  # what both pay brings them closer
+    assert 0 <= duel.ahead[0][1] <= 1
+
+
+def test_the_common_target_is_the_smaller_searchs(store):
+    (told,) = headlines(load([store.write()]))
+    ratio = told.duels[0].cost["own and preparation"]
+    assert ratio.target == pytest.approx(0.95 * min(line.best_gain for line in told.lines), abs=2e-3)  # orders are drawn here
+
+
+def test_sentences_say_the_numbers(store):
+    (told,) = headlines(load([store.write()]))
+    said = " ".join(sentences(told, {}))
+    ratio = told.duels[0].cost["own and preparation"]
+    for words in (
+        f"SCRUB (grid_a) needs {ratio.value:.3g} times the seconds of SAP (alpha16)",
+        "The plain ratio of settings is 0.667, that of whole searches' costs 2.",
+        "ends 4.50 points above that of SAP (alpha16) (paired over 2 seeds)",
+        "by each method's default setting alone: SAP (alpha16) 81.00 (whole search 81.00)",
+        "The default is no setting of the space (or the store does not say it) of SCRUB (grid_a).",
+        "SAP (alpha16): within 1 point of the best alpha (2000) lie 1 of 3 alphas",
+        "cut off at the lower end of the space",
+        "The unmodified model is a candidate of every search and wins ties",
+        "SAP (alpha16) hash-alpha16, SCRUB (grid_a) hash-grid_a",
+        "so preparation is spread over the settings",
+    ):
+        assert words in said, words
+
+
+def test_no_gain_is_said_and_no_ratio_made_up(small):
+    small.rows = [replace(row, val_noisy_acc=0.1) if row.method == "scrub" and row.status == "ok" else row for row in small.rows]
+    results = load([small.write()])
+    (told,) = headlines(results)
+    assert math.isnan(told.duels[0].cost["own and preparation"].value)
+    assert "gains nothing over the unmodified models" in sentences(told, {})[0]
+    text = [cell.text for row in page(results)[1].rows for cell in row]
+    assert "never" in text
+
+
+def test_shared_devices_are_told_in_flops(small):
+    small.rows = [replace(row, flops=3e9, standalone_flops=4e9, jobs_on_device=3) for row in small.rows]
+    results = load([small.write()])
+    (told,) = headlines(results)
+    assert told.unit == "flops"
+    assert "FLOPs, because jobs shared their device" in " ".join(sentences(told, {}))
+    assert "Cost (GFLOP)" in {column.group for column in page(results)[1].columns}
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+def test_the_command_in_every_form(store, capsys, form):
+    assert main([str(store.write()), "headline", "--format", form]) == 0
+    printed = capsys.readouterr().out
+    assert "SCRUB" in printed
+    assert printed.count({"text": "What tuning", "markdown": "**What tuning", "latex": r"\begin{table*}"}[form]) >= 2
+
+
+def test_bad_input(store, maker, capsys):
+    assert main([str(store.write()), "headline", "--format", "csv"]) == 2
+    assert "csv" in capsys.readouterr().err
+    store.rows = [replace(row, debug="smoke") for row in store.rows]
+    assert main([str(store.write()), "headline"]) == 2
+    assert "debug=smoke" in capsys.readouterr().err
+
+
+def test_a_store_without_searches(maker, capsys):
+    maker.baseline(1, 0.6, 0.7, 0.7)
+    assert main([str(maker.write()), "headline"]) == 2
+    assert "has no numbers for the report 'headline'" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""What stands between Tune and the schedule, without Ray: lines, room, retries."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from sweeper.backends import ray_driver
+from sweeper.backends.ray_driver import BESIDE_GPUS, Driver, capacity_of
+from sweeper.jobs.run_job import fail
+from sweeper.scheduling.gpu_sharing import Packing
+from sweeper.scheduling.schedule import Schedule
+from sweeper.store.store import MAX_ATTEMPTS, Store
+
+TWO_NODES = [{"CPU": 2.0, "GPU": 1.0}, {"CPU": 2.0}]
+
+
+@pytest.fixture
+def bench(tmp_path, make_job):
+    """bench(jobs, ...): a driver on its own store, and what was reported."""
+
+    def make(jobs, nodes=TWO_NODES, workers=None, shared=True, cpu_jobs=()):
+        store, reported, there = Store(tmp_path), [], list(nodes)
+        schedule = Schedule.of(jobs, {}, tmp_path)
+        packing = Packing(store.packing, "cuda", cpu_jobs)
+        driver = Driver(
+            schedule, store, lambda job, result: reported.append((job.job_id, result.status)), packing, lambda: capacity_of(there), workers,
+            shared,
+        )  # fmt: skip
+        return SimpleNamespace(driver=driver, reported=reported, nodes=there, store=store)
+
+    return make
+
+
+def jobs_of(make_job, count, share=0.5, **changes):
+    return [
+        make_job(f"{changes.get('method', 'sap')}{number}", resources={"cpus": 1.0, "gpus": share}, **changes) for number in range(count)
+    ]
+
+
+def given(driver):
+    """The job ids that can start now, in order."""
+    found = []
+    while isinstance(told := driver.suggest(), dict):
+        found.append(told["job_id"])
+    return found
+
+
+def answer(job_id, status="ok", **more):
+    return {"job_id": job_id, "status": status, **more}
+
+
+def test_capacity_says_which_cpus_can_serve_a_gpu():
+    assert capacity_of(TWO_NODES) == {"CPU": 4.0, "GPU": 1.0, BESIDE_GPUS: 2.0}
+    assert capacity_of([]) == {"CPU": 0, "GPU": 0, BESIDE_GPUS: 0}
+
+
+def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make_job):
+    jobs = [*jobs_of(make_job, 4), *jobs_of(make_job, 4, method="ssd")]
+    setup = bench(jobs, cpu_jobs=["ssd"])
+    assert given(setup.driver) == ["sap0", "sap1", "ssd0", "ssd1"]  # two halves of the card; four CPUs in all
+    setup.driver.result("sap0", answer("sap0"))
+    assert given(setup.driver) == ["sap2"]
+    setup.driver.result("ssd0", answer("ssd0"))
+    assert given(setup.driver) == ["ssd2"]
+
+
+def test_what_a_trial_is_told(bench, make_job):
+    told = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
+    assert told.pop("stop").startswith(".stop-")
+    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tried": 0, "crowded": 0, "jobs_on_device": 2}
+
+
+def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it(bench, make_job):
+    setup = bench([*jobs_of(make_job, 2), *jobs_of(make_job, 3, method="scrub", share=0.25)], nodes=[{"CPU": 8.0, "GPU": 1.0}])
+    driver = setup.driver
+    assert given(driver) == ["sap0", "sap1"]
+    driver.result("sap0", answer("sap0", "crowded"))
+    assert driver.suggest() is None  # sap0 wants the whole card now, and nothing small slips in before it
+    driver.result("sap1", answer("sap1"))
+    told = driver.suggest()
+    assert (told["job_id"], told["gpus"], told["crowded"], told["jobs_on_device"]) == ("sap0", 1.0, 1, 1)
+    assert driver.suggest() is None
+    driver.result("sap0", answer("sap0"))
+    assert given(driver) == ["scrub0", "scrub1", "scrub2"]
+    for name in ("scrub0", "scrub1", "scrub2"):
+        driver.result(name, answer(name))
+    assert driver.suggest() == ""
+    assert setup.reported == [(name, "ok") for name in ("sap1", "sap0", "scrub0", "scrub1", "scrub2")]
+
+
+def test_workers_limit_what_runs_at_a_time(bench, make_job):
+    driver = bench(jobs_of(make_job, 4, share=0.1), workers=2).driver
+    assert given(driver) == ["sap0", "sap1"]
+
+
+def test_a_lost_node_costs_no_try_but_a_job_that_loses_them_is_a_failed_row(bench, make_job):
+    setup = bench(jobs_of(make_job, 1))
+    for loss in range(ray_driver.MAX_LOSSES):
+        assert setup.driver.suggest()["job_id"] == "sap0"
+        assert setup.store.attempts("sap0") == 0
+        setup.driver.died("sap0", node_lost=loss < ray_driver.MAX_LOSSES)
+    assert setup.store.attempts("sap0") == 1
+
+
+@pytest.mark.parametrize(("shared", "starts"), [(True, MAX_ATTEMPTS), (False, 1)])
+def test_a_worker_that_died_on_a_cluster_is_tried_again_at_once(bench, make_job, shared, starts):
+    setup = bench(jobs_of(make_job, 1), shared=shared)
+    for start in range(1, starts + 1):
+        assert given(setup.driver) == ["sap0"]
+        setup.driver.died("sap0", why="its Ray actor died: end of file")
+        assert setup.store.attempts("sap0") == start
+    assert setup.driver.suggest() == ""
+    assert setup.reported == [("sap0", "failed")]
+    (row,) = setup.store.read_rows("sap0")
+    assert (row.error_type, row.attempt, "end of file" in row.error) == ("killed", starts, True)
+
+
+def test_a_job_past_its_time_is_not_tried_again_at_once(bench, make_job):
+    setup = bench(jobs_of(make_job, 1))
+    assert given(setup.driver) == ["sap0"]
+    fail(setup.driver.jobs["sap0"], setup.store, "killed", "ran past its time")  # as its watchdog does before it ends the process
+    setup.driver.died("sap0")
+    assert setup.driver.suggest() == ""
+    assert setup.store.attempts("sap0") == 1
+
+
+def test_nodes_come_and_go_and_a_cluster_without_room_ends_the_sweep_in_a_sentence(bench, make_job, monkeypatch):
+    setup = bench(jobs_of(make_job, 2, share=1.0), nodes=[{"CPU": 2.0}])
+    assert setup.driver.suggest() is None
+    setup.nodes.append({"CPU": 2.0, "GPU": 1.0})
+    assert given(setup.driver) == ["sap0"]
+    setup.nodes.pop()
+    setup.driver.died("sap0", node_lost=True)
+    assert setup.driver.suggest() is None
+    monkeypatch.setattr(ray_driver, "WAIT_SECONDS", -1.0)
+    assert setup.driver.suggest() == ""
+    assert setup.driver.fatal.startswith("the next job needs 1 CPU, 1 GPU, and for -1 s the Ray cluster has had only 2 CPU;")

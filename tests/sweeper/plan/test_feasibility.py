@@ -1,0 +1,64 @@
+"""What can be refused before any work begins: numbers of samples, networks with too few layers, missing libraries."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from sap_core.errors import UserError
+from sweeper.plan.feasibility import check_device, check_fits
+
+
+@pytest.mark.parametrize("experiment", ["demo", "correctors", "equal_information_small", "table1", "equal_information", "corrective_small"])
+def test_shipped_experiments_fit(plan_of, experiment):
+    methods = ["methods=[sap,cf_k,eu_k]"] if experiment == "table1" else []
+    for cell in plan_of(f"experiment={experiment}", *methods).cells:
+        check_fits(cell)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["methods=[scrub]", "method.scrub.corrector.num_retain=1098"],
+            "scrub@grid_a asks for num_retain=1098, but digits has 1097 training samples here; ask for at most that many",
+        ),
+        (
+            ["methods=[scrub]", "method.scrub.corrector.num_retain=1000", "method.scrub.corrector.num_forget=98"],
+            "scrub@grid_a asks for num_retain=1000 and num_forget=98, which are different samples, but digits has 1097 training samples",
+        ),
+        (["methods=[sap]", "method.sap.corrector.num_trusted=2000"], "num_trusted=2000"),
+        (["methods=[cf_k]", "+method.cf_k.spaces.deep={k: {grid: [4, 5]}}", "methods=[cf_k@deep]"], r"cf_k\.k=5 is more layers .* \(4\)"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(plan_of, overrides, said):
+    (cell,) = plan_of("experiment=correctors", *overrides).cells
+    with pytest.raises(UserError, match=said):
+        check_fits(cell)
+
+
+@pytest.mark.parametrize("trainer", ["prl_g", "co_prl_g"])
+def test_per_sample_gradients_and_batch_norm_do_not_go_together(plan_of, trainer):
+    (cell,) = plan_of("experiment=demo", f"cells=[{{dataset: digits, noise: pairflip, model: small_cnn, trainer: {trainer}}}]").cells
+    with pytest.raises(UserError, match=rf"'{trainer}' .* batch norm \('features.1'\) .* such as model=resnet32_gn"):
+        check_fits(cell)
+    (cell,) = plan_of("experiment=demo", f"cells=[{{dataset: digits, noise: pairflip, model: resnet32_gn, trainer: {trainer}}}]").cells
+    check_fits(cell)
+
+
+def test_a_missing_library_is_said_before_any_training(plan_of):
+    (cell,) = plan_of("experiment=cleaning").cells
+    if find_spec("cleanlab") is None:
+        with pytest.raises(UserError, match="cleanlab"):
+            check_fits(cell)
+    else:
+        check_fits(cell)
+
+
+@pytest.mark.parametrize("trainer", ["sgd", "mixup"])
+def test_arithmetic_that_the_device_lacks_is_refused_before_anything_runs(plan_of, trainer):
+    (cell,) = plan_of("experiment=demo", f"trainer={trainer}", "trainer.compile=graphs", "methods=[sap]", "seeds=[1]").cells
+    with pytest.raises(UserError, match=r"trainer\.compile=graphs records CUDA graphs, but the device is cpu"):
+        check_device(cell, "cpu")
+    check_device(cell, "cuda")

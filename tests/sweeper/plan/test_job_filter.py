@@ -1,0 +1,68 @@
+"""only=: some of the jobs, the same ids."""
+
+from __future__ import annotations
+
+import pytest
+
+from sap_core.errors import UserError
+from sweeper.plan.job_filter import narrow, parse_only
+
+
+def labels(jobs):
+    return {(job.labels["method"], job.labels["network"], job.labels["noise_rate"]) for job in jobs}
+
+
+def test_words_become_columns():
+    assert parse_only("network=resnet18 noise.rate=0.25 method=sap,scrub") == {
+        "network": ("resnet18",), "noise_rate": ("0.25",), "method": ("sap", "scrub"),
+    }  # fmt: skip
+    assert parse_only("model=vgg11_bn") == {"network": ("vgg11_bn",)}
+    assert parse_only(None) is None
+    assert parse_only("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("method", "'method' is not KEY=VALUE[,VALUE]; keys: dataset, noise, noise.rate"),
+        ("method=", "'method=' is not KEY=VALUE[,VALUE]"),
+        ("method=sap scrub", "'scrub' is not KEY=VALUE[,VALUE]"),
+        ("metod=sap", "unknown key 'metod' in only (did you mean 'method'?)"),
+    ],
+)
+def test_mistakes(text, said):
+    with pytest.raises(UserError) as caught:
+        parse_only(text)
+    assert said in str(caught.value)
+
+
+def test_the_jobs_that_match_and_their_parents_stay(table1):
+    kept = narrow(table1.plan.jobs, parse_only("network=resnet18 noise.rate=0.10 method=sap,retrain dataset=cifar10"))
+    assert labels(kept) == {(method, "resnet18", 0.1) for method in ("vanilla", "sap", "retrain")}
+    assert {job.labels["noise"] for job in kept} == {"symmetric", "asymmetric", "hierarchical"}
+    assert len(kept) == 3 * 3 * 3
+    assert list(kept) == [job for job in table1.plan.jobs if job in kept], "order and ids stay"
+    here = {job.job_id for job in kept}
+    assert all(set(job.parents) <= here for job in kept)
+
+
+def test_chains_stay_whole(plan_of):
+    plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
+    kept = narrow(plan.jobs, parse_only("pruner=uniform method=sap seed=2"))
+    assert [job.kind for job in kept] == ["train", "select", "train", "tune"]
+    assert {job.labels["seed"] for job in kept} == {2}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("method=spa", "unknown value of only=method 'spa' (did you mean 'sap'?); allowed: finetune, retrain, sap, scrub, ssd"),
+        ("noise.rate=0.2", "unknown value of only=noise_rate '0.2' (did you mean '0.25'?); allowed: 0.1, 0.25"),
+        ("seed=12485", "unknown value of only=seed '12485' (did you mean '12484'?)"),
+        ("network=vgg11_bn noise=asymmetric", "only= leaves nothing to run"),
+    ],
+)
+def test_what_no_job_has_is_said(table1, text, said):
+    with pytest.raises(UserError) as caught:
+        narrow(table1.plan.jobs, parse_only(text))
+    assert said in str(caught.value)

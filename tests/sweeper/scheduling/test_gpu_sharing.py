@@ -1,0 +1,103 @@
+"""Shares of a GPU: asked for, learned by running out of memory, remembered; and jobs that run out of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from sap_core.errors import UserError
+from sweeper.config.compose import compose_all
+from sweeper.jobs import run_job as executing
+from sweeper.jobs.context import Work, failure_of
+from sweeper.jobs.job import SweepPaths
+from sweeper.jobs.run_job import execute
+from sweeper.scheduling.gpu_sharing import Packing, jobs_per_device, kind_of
+from sweeper.store.store import Store
+
+QUARTER = {"cpus": 1.0, "gpus": 0.25}
+
+
+def test_a_kind_doubles_its_share_until_it_is_alone_and_remembers(tmp_path, make_job):
+    packing = Packing(tmp_path / "packing.json", "cuda")
+    first, second = make_job("a", resources=QUARTER), make_job("b", resources=QUARTER)
+    other = make_job("c", resources=QUARTER, method="ssd")
+    assert packing.lower(first, 0.25) == 0.5
+    assert packing.lower(second, 0.25) == 0.5  # it ran beside the first: its kind was told already
+    assert (packing.share(first), packing.share(other)) == (0.5, 0.25)
+    assert packing.lower(first, 0.5) == packing.lower(first, 1.0) == 1.0
+    again = Packing(tmp_path / "packing.json", "cuda")
+    assert (again.share(second), again.share(other)) == (1.0, 0.25)
+    assert again.given(second).resources == {"cpus": 1.0, "gpus": 1.0}
+    assert json.loads((tmp_path / "packing.json").read_text()) == {kind_of(first): 1.0}
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"a": "much"}', "{"])
+def test_a_damaged_file_of_shares_is_as_good_as_none(tmp_path, make_job, text):
+    (tmp_path / "packing.json").write_text(text)
+    assert Packing(tmp_path / "packing.json").share(make_job("a", resources=QUARTER)) == 0.25
+
+
+def test_shares_by_device_and_jobs_for_cpus(tmp_path, make_job):
+    on_gpu = Packing(tmp_path / "none", "cuda", ["select", "ssd"])
+    plain, select, ssd = make_job("a"), make_job("b", kind="select", pruner="el2n"), make_job("c", method="ssd")
+    assert [on_gpu.share(job) for job in (plain, select, ssd)] == [1.0, 0.0, 0.0]
+    assert [on_gpu.device(job) for job in (plain, select, ssd)] == ["cuda", "cpu", "cpu"]
+    assert on_gpu.share(make_job("d", kind="train", method="ssd")) == 1.0
+    assert Packing(tmp_path / "none", "cpu").share(plain) == 0.0
+
+
+def test_how_many_jobs_a_card_takes():
+    assert [jobs_per_device(share) for share in (0.0, 0.1, 0.25, 0.3, 1 / 3, 0.5, 1.0, 2.0)] == [1, 10, 4, 3, 3, 2, 1, 1]
+
+
+@pytest.fixture
+def short_of_memory(monkeypatch):
+    def run_kind(job, place, note):
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return Work([{} for _ in job.runs], [False] * len(job.runs), failure=failure_of(error))
+
+    monkeypatch.setattr(executing, "run_kind", run_kind)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tries", "status", "attempt"),
+    [(0.25, 0, "crowded", None), (0.5, 1, "crowded", None), (1.0, 2, "failed", 3), (0.25, None, "failed", 1), (0.0, 0, "failed", 1)],
+)
+def test_out_of_memory_beside_others_stores_nothing_and_alone_it_is_a_failed_row(
+    tmp_path, make_job, short_of_memory, gpus, tries, status, attempt
+):
+    job = make_job("a", resources={"cpus": 1.0, "gpus": gpus}, runs=2)
+    result = execute(job, SweepPaths(tmp_path, tmp_path / "store", tmp_path), crowded=tries)
+    assert (result.status, result.error_type) == (status, "oom")
+    rows = Store(tmp_path / "store").read_rows("a")
+    assert [(row.error_type, row.attempt, row.device_share) for row in rows] == ([("oom", attempt, gpus or 1.0)] * 2 if attempt else [])
+
+
+@pytest.mark.parametrize("text", ["CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_libraries_say_out_of_memory_in_their_own_words(text):
+    assert failure_of(RuntimeError(text)).kind == "oom"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["backend.gpus_per_job=1.5"], "must be a share of one GPU (such as 0.25) or whole GPUs"),
+        (["backend.gpus_per_job=-1"], "too small"),
+        (["backend.cpu_jobs=[sapp]"], "did you mean 'sap'?"),
+        (["backend.address=auto"], "'auto' and its like are not taken"),
+        (["backend.address=10.0.0.7"], "must be HOST:PORT"),
+        (["backend.address='ray://head:10001'"], "must be HOST:PORT"),
+        (["backend=local", "backend.address=head:6379"], "say backend=ray"),
+    ],
+)
+def test_bad_shares_names_and_addresses_are_said(words, said):
+    with pytest.raises(UserError) as caught:
+        compose_all(["experiment=demo", *words])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["head:6379", "10.0.0.7:6379", "[fd00::1]:6379", "node-1.cluster_a:1"])
+def test_addresses_of_heads_are_taken(address):
+    assert compose_all(["experiment=demo", f"backend.address='{address}'"]).config.backend.address == address
