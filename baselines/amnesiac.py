@@ -17,15 +17,14 @@ from typing import ClassVar, get_args
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import relabelling
-from baselines import samples as chosen
+from baselines import relabelling, sample_sources
 from baselines.relabelling import Labels
-from baselines.samples import Joined, Relabelled, Source
+from baselines.sample_sources import Concatenated, Relabelled, Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Sizes, Task, TaskType, View
 from sap_core.errors import at_least, unknown
 from sap_core.seeding import stream
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 
 
 @dataclass(frozen=True)
@@ -40,29 +39,34 @@ class Amnesiac:
     batch_size: int = 128
     labels: Labels = "random"
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
-    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
+    num_forget: SampleCount = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        chosen.check_counts("amnesiac", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("amnesiac", self.source, self.num_retain, self.num_forget)
         at_least("amnesiac", 1, epochs=self.epochs, batch_size=self.batch_size)
         if self.labels not in get_args(Labels):
             raise unknown("kind of new labels", self.labels, get_args(Labels), "amnesiac.labels")
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
-        chosen.check_classes("amnesiac", kind, "gives forget samples other classes")
+        sample_sources.check_classes("amnesiac", kind, "gives forget samples other classes")
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("amnesiac", *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain, self.num_forget))))
+        return (
+            "amnesiac",
+            *astuple(
+                replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain, self.num_forget))
+            ),
+        )
 
     def computation(self) -> Hashable:
         return (self.family(), self.epochs)
@@ -72,13 +76,13 @@ class Amnesiac:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
         first.refuse(task.kind, model)
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         if first.labels == "random":
-            labels_N = relabelling.others(forget.labels, task.num_outputs, stream(task.seed, "correct", "labels"))
+            labels_N = relabelling.random_other_labels(forget.labels, task.num_outputs, stream(task.seed, "correct", "labels"))
         else:
             with run.meter("collect"):
-                labels_N = relabelling.runner_up(model, forget, run)
-        both = Joined((retain, Relabelled(forget, labels_N)))
+                labels_N = relabelling.runner_up_labels(model, forget, run)
+        both = Concatenated((retain, Relabelled(forget, labels_N)))
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start_adam(model)
 
@@ -86,17 +90,17 @@ class Amnesiac:
             return functional.cross_entropy(net(batch.inputs), batch.labels)
 
         def advance(epoch: int) -> None:
-            moment = Moment(epoch, stream(task.seed, "correct", epoch, "relabelled"))
-            batches = both.batches(first.batch_size, moment.rng, views)
-            trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+            context = EpochContext(epoch, stream(task.seed, "correct", epoch, "relabelled"))
+            batches = both.batches(first.batch_size, context.rng, views)
+            trajectory.descend(batches, loss_of, first.learning_rate, context, run, task.device)
 
-        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+        yield from trajectory.models_at([setting.epochs for setting in settings], advance, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[Amnesiac], sizes: Sizes) -> Passes:
         """The longest setting's passes, and one over the forget samples where the network names their new labels."""
         first = settings[0]
-        retain, forget = chosen.counts(first, sizes)
+        retain, forget = sample_sources.expected_counts(first, sizes)
         passes = (retain + forget) * max(setting.epochs for setting in settings)
         named = forget if first.labels == "runner_up" else 0
-        return chosen.scoring(first, sizes) + Passes(forwards=passes + named, backwards=passes)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + named, backwards=passes)

@@ -26,15 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import samples as chosen
-from baselines.samples import Joined, Source
-from baselines.teachers import Teacher, live, remembered
+from baselines import sample_sources
+from baselines.sample_sources import Concatenated, Source
+from baselines.teachers import Teacher, cached_teacher, online_teacher
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
 from sap_core.errors import UserError, at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,33 @@ class BadTeacher:
     batch_size: int = 256
     temperature: float = 1.0
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
-    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
+    num_forget: SampleCount = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        chosen.check_counts("bad_teacher", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("bad_teacher", self.source, self.num_retain, self.num_forget)
         at_least("bad_teacher", 1, epochs=self.epochs, batch_size=self.batch_size)
         if not self.temperature > 0:
             raise UserError(f"bad_teacher.temperature={self.temperature:g} must be above 0")
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
-        chosen.check_classes("bad_teacher", kind, "compares distributions over classes")
+        sample_sources.check_classes("bad_teacher", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
         return (
             "bad_teacher",
-            *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain, self.num_forget))),
+            *astuple(
+                replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain, self.num_forget))
+            ),
         )
 
     def computation(self) -> Hashable:
@@ -84,10 +86,10 @@ class BadTeacher:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
         first.refuse(task.kind, model)
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         with run.meter("collect"):
             teacher = _teacher(first, model, retain, forget, task, run)
-        both = Joined((retain, forget))
+        both = Concatenated((retain, forget))
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start_adam(model)
 
@@ -97,20 +99,20 @@ class BadTeacher:
             return functional.kl_div(student_log, target_log, reduction="batchmean", log_target=True)
 
         def advance(epoch: int) -> None:
-            moment = Moment(epoch, stream(task.seed, "correct", epoch, "teach"))
-            batches = both.batches(first.batch_size, moment.rng, views)
-            trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+            context = EpochContext(epoch, stream(task.seed, "correct", epoch, "teach"))
+            batches = both.batches(first.batch_size, context.rng, views)
+            trajectory.descend(batches, loss_of, first.learning_rate, context, run, task.device)
 
-        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+        yield from trajectory.models_at([setting.epochs for setting in settings], advance, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[BadTeacher], sizes: Sizes) -> Passes:
         """The student's passes, and the teachers': once per sample, or both at every step where images are augmented."""
         first = settings[0]
-        retain, forget = chosen.counts(first, sizes)
+        retain, forget = sample_sources.expected_counts(first, sizes)
         student = (retain + forget) * max(setting.epochs for setting in settings)
         teachers = 2 * student if first.augment else retain + forget
-        return chosen.scoring(first, sizes) + Passes(forwards=student + teachers, backwards=student)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=student + teachers, backwards=student)
 
 
 def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run) -> Teacher:
@@ -118,10 +120,10 @@ def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Sam
     known = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are the baseline's own
     competent, incompetent = deepcopy(model).eval(), task.build(known).to(task.device).eval()
     if not setting.augment:
-        return remembered([(competent, retain), (incompetent, forget)], run)
+        return cached_teacher([(competent, retain), (incompetent, forget)], run)
     forgotten = torch.zeros(retain.universe, dtype=torch.bool)
     forgotten[forget.index] = True
-    good, bad = live(competent, run), live(incompetent, run)
+    good, bad = online_teacher(competent, run), online_teacher(incompetent, run)
 
     def teacher(batch: Batch) -> Tensor:
         forget_B = forgotten[batch.index].to(batch.labels.device)

@@ -16,12 +16,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from baselines import samples as chosen
-from baselines.finetune import along
-from baselines.layers import all_but_last
-from baselines.samples import Source
+from baselines import sample_sources
+from baselines.finetune import finetune_on
+from baselines.last_layers import all_but_last
+from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Kind, Need, Passes, Run, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Sizes, Task, TaskType
 from sap_core.errors import at_least
 
 
@@ -41,25 +41,25 @@ class CFk:
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("cf_k", self.source, self.num_retain, self.num_forget, forgets=False)
+        sample_sources.check_counts("cf_k", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("cf_k", 1, k=self.k, epochs=self.epochs, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN)
+        return sample_sources.needs_of(self.source, Need.RETAIN)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError where the network has fewer than k layers."""
         all_but_last(network, self.k, "cf_k")
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("cf_k", *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain))))
+        return ("cf_k", *astuple(replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain))))
 
     def computation(self) -> Hashable:
         return (self.family(), self.epochs)
@@ -69,11 +69,11 @@ class CFk:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
         frozen = all_but_last(model, first.k, "cf_k")
-        retain = chosen.retain_of(first, model, task, run)
-        yield from along(settings, Trajectory.start(model, first.momentum, first.weight_decay, frozen), retain, task, run)
+        retain = sample_sources.retain_samples(first, model, task, run)
+        yield from finetune_on(settings, Trajectory.start(model, first.momentum, first.weight_decay, frozen), retain, task, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[CFk], sizes: Sizes) -> Passes:
         """The longest setting's passes; backward ones count whole, though they end at the last frozen layer."""
-        passes = chosen.counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
-        return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)
+        passes = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
+        return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

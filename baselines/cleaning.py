@@ -24,10 +24,10 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from baselines.finetune import Descends, along
-from baselines.samples import SCORING_BATCH
+from baselines.finetune import FinetuneSetting, finetune_on
+from baselines.sample_sources import SCORING_BATCH
 from baselines.trajectory import Trajectory
-from sap_core.api import Kind, Passes, Run, Samples, Sizes, Task, Trainer
+from sap_core.api import Passes, Run, Samples, Sizes, Task, TaskType, Trainer
 from sap_core.cost import CostMeter
 from sap_core.errors import at_least, unknown
 from sap_core.models.modes import evaluating
@@ -38,7 +38,7 @@ Predictions = Literal["in_sample", "out_of_sample"]
 Then = Literal["retrain", "finetune"]
 
 
-class Cleans(Descends, Protocol):
+class CleaningSetting(FinetuneSetting, Protocol):
     """What every setting of a cleaning method has."""
 
     @property
@@ -55,7 +55,7 @@ class Cleans(Descends, Protocol):
     def weight_decay(self) -> float: ...
 
 
-def check(method: str, setting: Cleans) -> None:
+def check(method: str, setting: CleaningSetting) -> None:
     """Raises UserError for values that make no sense."""
     if setting.predictions not in get_args(Predictions):
         raise unknown("kind of predictions", setting.predictions, get_args(Predictions), f"{method}.predictions")
@@ -65,19 +65,19 @@ def check(method: str, setting: Cleans) -> None:
     at_least(method, 1, epochs=setting.epochs, batch_size=setting.batch_size)
 
 
-def family(method: str, setting: Cleans, *own: Hashable) -> Hashable:
+def family(method: str, setting: CleaningSetting, *own: Hashable) -> Hashable:
     """All that a setting's numbers hang on but the epochs of fine-tuning; `own` is what the method adds."""
     folds = setting.folds if setting.predictions == "out_of_sample" else 0
     descent = (setting.learning_rate, setting.batch_size, setting.momentum, setting.weight_decay, setting.augment)
     return (method, setting.recipe, folds, setting.then, descent if setting.then == "finetune" else (), *own)
 
 
-def computation(family: Hashable, setting: Cleans) -> Hashable:
+def computation(family: Hashable, setting: CleaningSetting) -> Hashable:
     """Retraining knows no epochs but its recipe's."""
     return family, setting.epochs if setting.then == "finetune" else 0
 
 
-def predicted(setting: Cleans, model: nn.Module, task: Task, run: Run) -> Tensor:
+def predict(setting: CleaningSetting, model: nn.Module, task: Task, run: Run) -> Tensor:
     """(N, C) float64 outputs for the training samples, on the CPU.
 
     Raises:
@@ -93,14 +93,14 @@ def predicted(setting: Cleans, model: nn.Module, task: Task, run: Run) -> Tensor
     return outputs_NC
 
 
-def errors(outputs_NC: Tensor, labels_N: Tensor, kind: Kind) -> Tensor:
+def errors(outputs_NC: Tensor, labels_N: Tensor, kind: TaskType) -> Tensor:
     """(N,) cross-entropy in nats, or squared residuals summed over outputs."""
     if kind == "regression":
         return (outputs_NC - labels_N.to(outputs_NC).reshape(outputs_NC.shape)).square().sum(1)
     return -outputs_NC.log_softmax(1).gather(1, labels_N.view(-1, 1)).squeeze(1)
 
 
-def worst(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
+def largest_errors(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
     """(N,) bool: the int(share * N) samples of largest error; of equals, those further back in the training set."""
     by_index = index_N.argsort(stable=True)
     rising = by_index[errors_N[by_index].argsort(stable=True)]
@@ -109,18 +109,20 @@ def worst(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
     return found
 
 
-def trained(settings: Sequence[Cleans], cleaned: Samples, model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-    """Trains on the cleaned samples, once for the family; a retraining resumes from `run.saved()` as the recipe does."""
+def train_cleaned(
+    settings: Sequence[CleaningSetting], cleaned: Samples, model: nn.Module, task: Task, run: Run
+) -> Iterator[tuple[int, nn.Module]]:
+    """Trains on the cleaned samples, once for the family; a retraining resumes from `run.saved_state()` as the recipe does."""
     first = settings[0]
     if first.then == "finetune":
-        yield from along(settings, Trajectory.start(model, first.momentum, first.weight_decay), cleaned, task, run)
+        yield from finetune_on(settings, Trajectory.start(model, first.momentum, first.weight_decay), cleaned, task, run)
         return
     fitted = first.recipe.fit(replace(task, train=cleaned, declared=frozenset()), run).model.eval()
     for position in range(len(settings)):
         yield position, fitted
 
 
-def forecast(settings: Sequence[Cleans], sizes: Sizes, kept: int) -> Passes:
+def forecast(settings: Sequence[CleaningSetting], sizes: Sizes, kept: int) -> Passes:
     """The predictions' passes, and those of training on `kept` samples."""
     first = settings[0]
     passes = Passes(forwards=sizes.train)
@@ -133,7 +135,7 @@ def forecast(settings: Sequence[Cleans], sizes: Sizes, kept: int) -> Passes:
     return passes + Passes(forwards=descended, backwards=descended)
 
 
-def _cross_validated(setting: Cleans, task: Task, run: Run) -> Tensor:
+def _cross_validated(setting: CleaningSetting, task: Task, run: Run) -> Tensor:
     """Every sample's outputs by a network that was not trained on it."""
     order_N = stream(task.seed, "select", "folds").permutation(len(task.train))
     outputs_NC = torch.zeros(len(task.train), task.num_outputs, dtype=torch.float64)
@@ -144,7 +146,7 @@ def _cross_validated(setting: Cleans, task: Task, run: Run) -> Tensor:
         inner.meter = CostMeter(device=task.device)
         others = replace(task, train=task.train.subset(torch.nonzero(~inside).flatten()), declared=frozenset())
         fitted = setting.recipe.fit(others, inner).model
-        for piece in inner.meter.pieces:
+        for piece in inner.meter.records:
             run.meter.count(piece.forwards, piece.backwards, piece.flops)
         outputs_NC[fold] = _outputs(fitted, task.train.subset(fold), run)
     return outputs_NC

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from baselines import cleaning
 from baselines.cleaning import Predictions, Then
-from baselines.samples import check_classes
-from sap_core.api import BASELINE_TRAINER, Kind, Need, Passes, Run, Sizes, Task, Trainer
+from baselines.sample_sources import check_classes
+from sap_core.api import BASELINE_TRAINER, Need, Passes, Run, Sizes, Task, TaskType, Trainer
 from sap_core.errors import UserError, unknown
 
 FilterBy = Literal["prune_by_class", "prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given"]
@@ -75,7 +75,7 @@ class ConfidentLearning:
     def selects_samples(self) -> bool:
         return True
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression, and where cleanlab is missing."""
         check_classes("confident_learning", kind, "counts confusions of classes")
         check_installed()
@@ -88,15 +88,15 @@ class ConfidentLearning:
 
     @classmethod
     def correct(cls, settings: Sequence[ConfidentLearning], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """See `cleaning.trained`."""
+        """See `cleaning.train_cleaned`."""
         first = settings[0]
         first.refuse(task.kind, model)
-        outputs_NC, given_N = cleaning.predicted(first, model, task, run), task.train.labels
+        outputs_NC, given_N = cleaning.predict(first, model, task, run), task.train.labels
         with run.meter("select"):
             wrong = label_issues(outputs_NC.softmax(1), given_N, first.filter_by)
         kept = task.train.subset(torch.nonzero(~wrong).flatten())
-        run.trusted(kept.index)
-        yield from cleaning.trained(settings, kept, model, task, run)
+        run.report_trusted(kept.index)
+        yield from cleaning.train_cleaned(settings, kept, model, task, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[ConfidentLearning], sizes: Sizes) -> Passes:

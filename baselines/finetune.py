@@ -12,17 +12,17 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from baselines import samples as chosen
-from baselines.samples import Source
+from baselines import sample_sources
+from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, View
 from sap_core.errors import at_least
 from sap_core.seeding import stream
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 from trainers.losses import loss_for
 
 
-class Descends(Protocol):
+class FinetuneSetting(Protocol):
     """A setting that trains on given labels at a constant rate."""
 
     @property
@@ -35,7 +35,9 @@ class Descends(Protocol):
     def augment(self) -> bool: ...
 
 
-def along(settings: Sequence[Descends], trajectory: Trajectory, retain: Samples, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
+def finetune_on(
+    settings: Sequence[FinetuneSetting], trajectory: Trajectory, retain: Samples, task: Task, run: Run
+) -> Iterator[tuple[int, nn.Module]]:
     """Trains on `retain` as the first setting says, and yields each setting's network at its last epoch."""
     first = settings[0]
     views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
@@ -45,11 +47,11 @@ def along(settings: Sequence[Descends], trajectory: Trajectory, retain: Samples,
         return given_loss(net(batch.inputs), batch.labels)
 
     def advance(epoch: int) -> None:
-        moment = Moment(epoch, stream(task.seed, "correct", epoch, "retain"))
-        batches = retain.batches(first.batch_size, moment.rng, views)
-        trajectory.descend(batches, loss_of, first.learning_rate, moment, run, task.device)
+        context = EpochContext(epoch, stream(task.seed, "correct", epoch, "retain"))
+        batches = retain.batches(first.batch_size, context.rng, views)
+        trajectory.descend(batches, loss_of, first.learning_rate, context, run, task.device)
 
-    yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+    yield from trajectory.models_at([setting.epochs for setting in settings], advance, run)
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,24 @@ class Finetune:
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("finetune", self.source, self.num_retain, self.num_forget, forgets=False)
+        sample_sources.check_counts("finetune", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("finetune", 1, epochs=self.epochs, batch_size=self.batch_size)
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN)
+        return sample_sources.needs_of(self.source, Need.RETAIN)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than the set is the set."""
-        return ("finetune", *astuple(replace(self, epochs=1, batch_size=chosen.batch(self.batch_size, self.num_retain))))
+        return (
+            "finetune",
+            *astuple(replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain))),
+        )
 
     def computation(self) -> Hashable:
         """Settings with equal keys are one computation."""
@@ -91,12 +96,12 @@ class Finetune:
     def correct(cls, settings: Sequence[Finetune], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
-        retain = chosen.retain_of(first, model, task, run)
+        retain = sample_sources.retain_samples(first, model, task, run)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
-        yield from along(settings, trajectory, retain, task, run)
+        yield from finetune_on(settings, trajectory, retain, task, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[Finetune], sizes: Sizes) -> Passes:
         """The longest setting's passes."""
-        passes = chosen.counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
-        return chosen.scoring(settings[0], sizes) + Passes(forwards=passes, backwards=passes)
+        passes = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
+        return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -28,10 +28,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines import samples as chosen
-from baselines.layers import layers
-from baselines.samples import Source
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Kind, Need, Passes, Run, Samples, Sizes, Task
+from baselines import sample_sources
+from baselines.last_layers import layer_names
+from baselines.sample_sources import Source
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType
 from sap_core.errors import at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
@@ -39,7 +39,7 @@ from sap_core.seeding import stream
 BATCH = 64  # how many samples are fetched at once; each has its own gradients
 
 
-def information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
+def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
     """F for each of the K parameters (float64); `model` in evaluation mode."""
     parameters = list(model.parameters())
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
@@ -70,8 +70,8 @@ def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]
 def _heads(model: nn.Module) -> list[str]:
     """The last layer; of an ensemble, each member's."""
     if isinstance(model, Ensemble):
-        return [f"nets.{number}.{layers(net)[-1]}" for number, net in enumerate(model.nets)]
-    return layers(model)[-1:]
+        return [f"nets.{number}.{layer_names(net)[-1]}" for number, net in enumerate(model.nets)]
+    return layer_names(model)[-1:]
 
 
 @dataclass(frozen=True)
@@ -84,21 +84,21 @@ class Fisher:
     noise: float = 1.0e-6
     num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
     source: Source = "oracle"
-    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("fisher", self.source, self.num_retain, self.num_forget, forgets=False)
+        sample_sources.check_counts("fisher", self.source, self.num_retain, self.num_forget, forgets=False)
         at_least("fisher", 0, noise=self.noise)
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN)
+        return sample_sources.needs_of(self.source, Need.RETAIN)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
-        chosen.check_classes("fisher", kind, "takes expectations over classes")
+        sample_sources.check_classes("fisher", kind, "takes expectations over classes")
 
     def family(self) -> Hashable:
         """All that the information depends on."""
@@ -112,10 +112,10 @@ class Fisher:
         """The information of the model as it is, then one noisy copy per setting, in the order given (all cost the same)."""
         first = settings[0]
         first.refuse(task.kind, model)
-        retain = chosen.retain_of(first, model, task, run)
+        retain = sample_sources.retain_samples(first, model, task, run)
         with run.meter("collect"):
             frozen = deepcopy(model).eval()
-            variance_K = variances(frozen, information(frozen, retain, run))
+            variance_K = variances(frozen, fisher_information(frozen, retain, run))
             generator = stream(task.seed, "correct", "noise").generator()
             draws_K = [torch.randn(parameter.shape, generator=generator).to(task.device) for parameter in frozen.parameters()]
         for position, setting in enumerate(settings):
@@ -128,5 +128,5 @@ class Fisher:
     @classmethod
     def forecast(cls, settings: Sequence[Fisher], sizes: Sizes) -> Passes:
         """One forward pass over the retain samples, and one backward pass for each class."""
-        count = chosen.counts(settings[0], sizes, forgets=False)[0]
-        return chosen.scoring(settings[0], sizes) + Passes(forwards=count, backwards=count * sizes.outputs)
+        count = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0]
+        return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=count, backwards=count * sizes.outputs)

@@ -57,13 +57,13 @@ class LossFilter:
 
     @classmethod
     def correct(cls, settings: Sequence[LossFilter], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """See `cleaning.trained`."""
+        """See `cleaning.train_cleaned`."""
         first = settings[0]
-        outputs_NC = cleaning.predicted(first, model, task, run)
+        outputs_NC = cleaning.predict(first, model, task, run)
         errors_N = cleaning.errors(outputs_NC, task.train.labels, task.kind)
-        kept = task.train.subset(torch.nonzero(~cleaning.worst(errors_N, task.train.index, first.drop)).flatten())
-        run.trusted(kept.index)
-        yield from cleaning.trained(settings, kept, model, task, run)
+        kept = task.train.subset(torch.nonzero(~cleaning.largest_errors(errors_N, task.train.index, first.drop)).flatten())
+        run.report_trusted(kept.index)
+        yield from cleaning.train_cleaned(settings, kept, model, task, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[LossFilter], sizes: Sizes) -> Passes:

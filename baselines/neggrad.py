@@ -19,14 +19,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from baselines import samples as chosen
-from baselines.samples import Source
+from baselines import sample_sources
+from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Need, Passes, Run, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Sizes, Task, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 from trainers.losses import loss_for
 
 
@@ -45,25 +45,28 @@ class NegGrad:
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
     num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
-    num_forget: Amount = field(default=200, metadata=FORGET_COUNT)
+    num_forget: SampleCount = field(default=200, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        chosen.check_counts("neggrad", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("neggrad", self.source, self.num_retain, self.num_forget)
         at_least("neggrad", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         if not 0 <= self.alpha <= 1:
             raise UserError(f"neggrad.alpha={self.alpha:g} must lie between 0 (only ascent on forget samples) and 1 (only descent)")
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than its set is the set."""
-        forget_batch, retain_batch = chosen.batch(self.forget_batch, self.num_forget), chosen.batch(self.retain_batch, self.num_retain)
+        forget_batch, retain_batch = (
+            sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
+            sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
+        )
         return ("neggrad", *astuple(replace(self, epochs=1, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
@@ -73,7 +76,7 @@ class NegGrad:
     def correct(cls, settings: Sequence[NegGrad], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         given_loss = loss_for(task.kind)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
@@ -88,16 +91,16 @@ class NegGrad:
             rights = retain.batches(first.retain_batch, rng.child("retain"), views)
             wrongs = cycle(forget.batches(first.forget_batch, rng.child("forget"), views))
             pairs: Iterator[tuple[Batch, ...]] = zip(rights, wrongs)  # noqa: B905 (the second never ends)
-            trajectory.descend(pairs, loss_of, first.learning_rate, Moment(epoch, rng), run, task.device)
+            trajectory.descend(pairs, loss_of, first.learning_rate, EpochContext(epoch, rng), run, task.device)
 
-        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+        yield from trajectory.models_at([setting.epochs for setting in settings], advance, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[NegGrad], sizes: Sizes) -> Passes:
         """The longest setting's passes; a step takes a batch of each kind."""
         first = settings[0]
-        retain, forget = chosen.counts(first, sizes)
+        retain, forget = sample_sources.expected_counts(first, sizes)
         rights, wrongs = batch_sizes(retain, first.retain_batch), batch_sizes(forget, first.forget_batch)
         an_epoch = sum(rights) + sum(islice(cycle(wrongs), len(rights)))
         passes = an_epoch * max(setting.epochs for setting in settings)
-        return chosen.scoring(first, sizes) + Passes(forwards=passes, backwards=passes)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes, backwards=passes)

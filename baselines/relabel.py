@@ -17,8 +17,8 @@ from torch import nn
 
 from baselines import cleaning
 from baselines.cleaning import Predictions, Then
-from baselines.samples import Relabelled, check_classes
-from sap_core.api import BASELINE_TRAINER, Kind, Need, Passes, Run, Sizes, Task, Trainer
+from baselines.sample_sources import Relabelled, check_classes
+from sap_core.api import BASELINE_TRAINER, Need, Passes, Run, Sizes, Task, TaskType, Trainer
 from sap_core.errors import UserError
 
 
@@ -52,7 +52,7 @@ class Relabel:
     def selects_samples(self) -> bool:
         return True
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
         check_classes("relabel", kind, "gives samples other classes")
 
@@ -64,14 +64,14 @@ class Relabel:
 
     @classmethod
     def correct(cls, settings: Sequence[Relabel], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """See `cleaning.trained`."""
+        """See `cleaning.train_cleaned`."""
         first = settings[0]
         first.refuse(task.kind, model)
-        outputs_NC, given_N = cleaning.predicted(first, model, task, run), task.train.labels
+        outputs_NC, given_N = cleaning.predict(first, model, task, run), task.train.labels
         errors_N = cleaning.errors(outputs_NC, given_N, task.kind)
-        doubtful = cleaning.worst(errors_N, task.train.index, first.change)
+        doubtful = cleaning.largest_errors(errors_N, task.train.index, first.change)
         labels_N = torch.where(doubtful, outputs_NC.argmax(1), given_N)
-        yield from cleaning.trained(settings, Relabelled(task.train, labels_N), model, task, run)
+        yield from cleaning.train_cleaned(settings, Relabelled(task.train, labels_N), model, task, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[Relabel], sizes: Sizes) -> Passes:

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from baselines import samples as chosen
-from baselines.samples import Source
-from sap_core.api import BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, Amount, Need, Passes, Run, Sizes, Task, Trainer
+from baselines import sample_sources
+from baselines.sample_sources import Source
+from sap_core.api import BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Sizes, Task, Trainer
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Retrain:
     recipe: Trainer = field(metadata=BASELINE_TRAINER)
     num_retain: int | None = field(default=None, metadata=RETAIN_COUNT)  # None: all there are
     source: Source = "oracle"
-    num_forget: Amount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
 
     def __post_init__(self) -> None:
-        chosen.check_counts("retrain", self.source, self.num_retain, self.num_forget, forgets=False)
+        sample_sources.check_counts("retrain", self.source, self.num_retain, self.num_forget, forgets=False)
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN)
+        return sample_sources.needs_of(self.source, Need.RETAIN)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
@@ -50,9 +50,9 @@ class Retrain:
 
     @classmethod
     def correct(cls, settings: Sequence[Retrain], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One fit, which resumes from `run.saved()` as the trainer does; yielded for every setting of the family."""
+        """One fit, which resumes from `run.saved_state()` as the trainer does; yielded for every setting of the family."""
         first = settings[0]
-        retain = chosen.retain_of(first, model, task, run)
+        retain = sample_sources.retain_samples(first, model, task, run)
         clean = replace(task, train=retain, declared=frozenset())
         fitted = first.recipe.fit(clean, run).model.eval()
         for position in range(len(settings)):
@@ -62,4 +62,6 @@ class Retrain:
     def forecast(cls, settings: Sequence[Retrain], sizes: Sizes) -> Passes:
         """The recipe's passes; with `num_retain` None, those over the whole training set (an upper bound)."""
         first = settings[0]
-        return chosen.scoring(first, sizes) + first.recipe.forecast(replace(sizes, train=chosen.counts(first, sizes, forgets=False)[0]))
+        return sample_sources.scoring_passes(first, sizes) + first.recipe.forecast(
+            replace(sizes, train=sample_sources.expected_counts(first, sizes, forgets=False)[0])
+        )

@@ -26,15 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import relabelling
-from baselines import samples as chosen
+from baselines import relabelling, sample_sources
 from baselines.relabelling import Labels
-from baselines.samples import Relabelled, Source
+from baselines.sample_sources import Relabelled, Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.seeding import stream
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 
 
 def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> list[Tensor]:
@@ -49,7 +48,7 @@ def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> l
     return [total.abs() for total in total_K]
 
 
-def largest(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
+def largest_share(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
     """Where `values` are among the largest int(share * all) of all parameters together; of equals, the earlier."""
     flat = torch.cat([values.flatten() for values in values_K])
     mask = torch.zeros_like(flat, dtype=torch.bool)
@@ -74,12 +73,12 @@ class SalUn:
     momentum: float = 0.9
     weight_decay: float = 5.0e-4
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
-    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
+    num_forget: SampleCount = field(default=1000, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        chosen.check_counts("salun", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("salun", self.source, self.num_retain, self.num_forget)
         at_least("salun", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         if not 0 < self.salient <= 1:
             raise UserError(f"salun.salient={self.salient:g} must be a share of the weights, above 0 and at most 1")
@@ -87,18 +86,21 @@ class SalUn:
             raise unknown("kind of new labels", self.labels, get_args(Labels), "salun.labels")
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
-        chosen.check_classes("salun", kind, "gives forget samples other classes")
+        sample_sources.check_classes("salun", kind, "gives forget samples other classes")
 
     def family(self) -> Hashable:
         """All but the epochs; a batch larger than its set is the set."""
-        forget_batch, retain_batch = chosen.batch(self.forget_batch, self.num_forget), chosen.batch(self.retain_batch, self.num_retain)
+        forget_batch, retain_batch = (
+            sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
+            sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
+        )
         return ("salun", *astuple(replace(self, epochs=1, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
@@ -109,39 +111,39 @@ class SalUn:
         """One trajectory, read off after each epoch that a setting asks for."""
         first = settings[0]
         first.refuse(task.kind, model)
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         with run.meter("collect"):
-            mask_K = largest(saliency(deepcopy(model).eval(), forget, first.forget_batch, run), first.salient)
-            named_N = relabelling.runner_up(model, forget, run) if first.labels == "runner_up" else None
+            mask_K = largest_share(saliency(deepcopy(model).eval(), forget, first.forget_batch, run), first.salient)
+            named_N = relabelling.runner_up_labels(model, forget, run) if first.labels == "runner_up" else None
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
-        trajectory.bound = _held(mask_K, model)
+        trajectory.constraint = _restore_outside(mask_K, model)
 
         def loss_of(net: nn.Module, batch: Batch) -> Tensor:
             return functional.cross_entropy(net(batch.inputs), batch.labels)
 
         def one_pass(epoch: int, phase: str, samples: Samples, size: int) -> None:
-            moment = Moment(epoch, stream(task.seed, "correct", epoch, phase))
-            trajectory.descend(samples.batches(size, moment.rng, views), loss_of, first.learning_rate, moment, run, task.device)
+            context = EpochContext(epoch, stream(task.seed, "correct", epoch, phase))
+            trajectory.descend(samples.batches(size, context.rng, views), loss_of, first.learning_rate, context, run, task.device)
 
         def advance(epoch: int) -> None:
-            labels_N = named_N if named_N is not None else _anything(forget, task, epoch)
+            labels_N = named_N if named_N is not None else _random_labels(forget, task, epoch)
             one_pass(epoch, "forget", Relabelled(forget, labels_N), first.forget_batch)
             one_pass(epoch, "retain", retain, first.retain_batch)
 
-        yield from trajectory.read_off([setting.epochs for setting in settings], advance, run)
+        yield from trajectory.models_at([setting.epochs for setting in settings], advance, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[SalUn], sizes: Sizes) -> Passes:
         """The longest setting's passes, one over the forget samples for the mask, and one where the network names their new labels."""
         first = settings[0]
-        retain, forget = chosen.counts(first, sizes)
+        retain, forget = sample_sources.expected_counts(first, sizes)
         passes = forget + (retain + forget) * max(setting.epochs for setting in settings)
         named = forget if first.labels == "runner_up" else 0
-        return chosen.scoring(first, sizes) + Passes(forwards=passes + named, backwards=passes)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + named, backwards=passes)
 
 
-def _held(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn.Module], None]:
+def _restore_outside(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn.Module], None]:
     """Puts weights outside the mask back to those of `model`."""
     original_K = [parameter.detach().clone() for parameter in model.parameters()]
 
@@ -153,7 +155,7 @@ def _held(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn.Module], N
     return bound
 
 
-def _anything(forget: Samples, task: Task, epoch: int) -> Tensor:
+def _random_labels(forget: Samples, task: Task, epoch: int) -> Tensor:
     """Labels drawn from all classes, the given one included."""
     rng = stream(task.seed, "correct", epoch, "labels")
     return torch.randint(task.num_outputs, forget.labels.shape, generator=rng.generator())

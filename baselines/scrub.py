@@ -34,16 +34,16 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import samples as chosen
+from baselines import sample_sources
 from baselines.rewinding import Rewinding
-from baselines.samples import Source
-from baselines.teachers import Teacher, divergence, live, remembered
+from baselines.sample_sources import Source
+from baselines.teachers import Teacher, cached_teacher, divergence, online_teacher
 from baselines.trajectory import Loss, Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType
 from sap_core.errors import at_least
 from sap_core.seeding import stream
 from trainers import optim
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 
 Node = tuple[int, int]
 """(epochs done, max passes done)."""
@@ -89,30 +89,33 @@ class SCRUB:
     decay_epochs: tuple[int, ...] = (3, 5, 9)
     decay_rate: float = 0.1
     num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
-    num_forget: Amount = field(default=200, metadata=FORGET_COUNT)
+    num_forget: SampleCount = field(default=200, metadata=FORGET_COUNT)
     augment: bool = False
     source: Source = "oracle"
     rewind: bool = False  # SCRUB+R
 
     def __post_init__(self) -> None:
-        chosen.check_counts("scrub", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("scrub", self.source, self.num_retain, self.num_forget)
         at_least("scrub", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         at_least("scrub", 0, msteps=self.msteps)
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
-        chosen.check_classes("scrub", kind, "compares distributions over classes")
+        sample_sources.check_classes("scrub", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
         """All but epochs and msteps; a batch larger than its set is the set."""
-        forget_batch, retain_batch = chosen.batch(self.forget_batch, self.num_forget), chosen.batch(self.retain_batch, self.num_retain)
+        forget_batch, retain_batch = (
+            sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
+            sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
+        )
         return ("scrub", *astuple(replace(self, epochs=1, msteps=0, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
@@ -128,7 +131,7 @@ class SCRUB:
         """
         first, users = settings[0], tree(settings)
         first.refuse(task.kind, model)
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         rewinding = Rewinding(forget, task, run) if first.rewind else None
         with run.meter("collect"):
             passes = _Passes.prepare(first, model, retain, forget, task, run, any(maxed for _, maxed in users))
@@ -153,12 +156,12 @@ class SCRUB:
     def forecast(cls, settings: Sequence[SCRUB], sizes: Sizes) -> Passes:
         """The teacher's passes and those of every node of the tree, once."""
         first, users = settings[0], tree(settings)
-        retain, forget = chosen.counts(first, sizes)
+        retain, forget = sample_sources.expected_counts(first, sizes)
         maxes = sum(epoch == maxed for epoch, maxed in users)
         student = len(users) * retain + maxes * forget
         teacher = student if first.augment else retain + (forget if maxes else 0)
         rewound = len(users) * forget + len(settings) * sizes.val if first.rewind else 0
-        return chosen.scoring(first, sizes) + Passes(forwards=student + teacher + rewound, backwards=student)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=student + teacher + rewound, backwards=student)
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,10 @@ class _Passes:
     def prepare(cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool) -> _Passes:
         """Asks the teacher; about the forget samples only where some setting ever `ascends`."""
         network = deepcopy(model).eval()
-        retain_teacher = forget_teacher = live(network, run)
+        retain_teacher = forget_teacher = online_teacher(network, run)
         if not setting.augment:
-            retain_teacher = remembered([(network, retain)], run)
-            forget_teacher = remembered([(network, forget)], run) if ascends else forget_teacher
+            retain_teacher = cached_teacher([(network, retain)], run)
+            forget_teacher = cached_teacher([(network, forget)], run) if ascends else forget_teacher
         return cls(setting, retain, forget, retain_teacher, forget_teacher, task, run)
 
     def epoch(self, trajectory: Trajectory, node: Node) -> None:
@@ -203,7 +206,7 @@ class _Passes:
 
     def _one_pass(self, trajectory: Trajectory, phase: str, epoch: int, samples: Samples, size: int, loss_of: Loss[Batch]) -> None:
         setting = self.setting
-        moment = Moment(epoch, stream(self.task.seed, "correct", epoch, phase))
+        context = EpochContext(epoch, stream(self.task.seed, "correct", epoch, phase))
         rate = optim.step(setting.learning_rate, epoch, setting.decay_epochs, setting.decay_rate)
-        batches = samples.batches(size, moment.rng, ("augmented",) if setting.augment else ("plain",))
-        trajectory.descend(batches, loss_of, rate, moment, self.run, self.task.device)
+        batches = samples.batches(size, context.rng, ("augmented",) if setting.augment else ("plain",))
+        trajectory.descend(batches, loss_of, rate, context, self.run, self.task.device)

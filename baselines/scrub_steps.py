@@ -30,15 +30,15 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines import samples as chosen
-from baselines.samples import Joined, Source
-from baselines.teachers import Teacher, divergence, live, remembered
+from baselines import sample_sources
+from baselines.sample_sources import Concatenated, Source
+from baselines.teachers import Teacher, cached_teacher, divergence, online_teacher
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, Samples, Sizes, Task, TaskType, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 
 Phase = Literal["max", "min"]
 
@@ -73,21 +73,21 @@ class SCRUBSteps:
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        chosen.check_counts("scrub_steps", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("scrub_steps", self.source, self.num_retain, self.num_forget)
         at_least("scrub_steps", 1, steps=self.steps, batch_size=self.batch_size)
         at_least("scrub_steps", 0, msteps=self.msteps)
         if not self.temperature > 0:
             raise UserError(f"scrub_steps.temperature={self.temperature:g} must be above 0")
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError on a regression."""
-        chosen.check_classes("scrub_steps", kind, "compares distributions over classes")
+        sample_sources.check_classes("scrub_steps", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
         return self.computation()
@@ -121,10 +121,10 @@ class SCRUBSteps:
         """One trajectory, yielded for every setting of the family."""
         first = settings[0]
         first.refuse(task.kind, model)
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         with run.meter("collect"):
             network = deepcopy(model).eval()
-            teacher = live(network, run) if first.augment else remembered([(network, Joined((retain, forget)))], run)
+            teacher = online_teacher(network, run) if first.augment else cached_teacher([(network, Concatenated((retain, forget)))], run)
         with run.meter("correct"):
             trajectory = first.trained(model, retain, forget, teacher, task, run)
         for position in range(len(settings)):
@@ -135,7 +135,7 @@ class SCRUBSteps:
         trajectory = Trajectory.start(model, self.momentum, self.weight_decay)
         views: tuple[View, ...] = ("augmented",) if self.augment else ("plain",)
         for number, one in enumerate(self.passes(), start=1):
-            moment = Moment(number, stream(task.seed, "correct", number, one.phase))
+            context = EpochContext(number, stream(task.seed, "correct", number, one.phase))
             samples, sign = (forget, -1) if one.phase == "max" else (retain, 1)
 
             def loss_of(student: nn.Module, batch: Batch, sign: int = sign) -> Tensor:
@@ -146,8 +146,8 @@ class SCRUBSteps:
             def rate(step: int, begin: int = one.begin) -> float:
                 return self.rate(begin + step)
 
-            batches = islice(samples.batches(self.batch_size, moment.rng, views), one.steps)
-            trajectory.descend(batches, loss_of, rate, moment, run, task.device)
+            batches = islice(samples.batches(self.batch_size, context.rng, views), one.steps)
+            trajectory.descend(batches, loss_of, rate, context, run, task.device)
         return trajectory
 
     @classmethod
@@ -159,4 +159,4 @@ class SCRUBSteps:
             count = first.num_forget if one.phase == "max" else first.num_retain
             student += sum(batch_sizes(count, first.batch_size)[: one.steps])
         teacher = student if first.augment else first.num_retain + first.num_forget
-        return chosen.scoring(first, sizes) + Passes(forwards=student + teacher, backwards=student)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=student + teacher, backwards=student)

@@ -26,9 +26,9 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from baselines import samples as chosen
-from baselines.samples import Source
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Amount, Need, Passes, Run, Samples, Sizes, Task
+from baselines import sample_sources
+from baselines.sample_sources import Source
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Samples, Sizes, Task
 from sap_core.data.samples import cut
 from sap_core.errors import at_least, unknown
 from trainers.losses import Loss, loss_for
@@ -86,19 +86,19 @@ class SSD:
     selection: float = 10.0
     dampening: float = 0.1  # a multiple of `selection`
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
-    num_forget: Amount = field(default=1000, metadata=FORGET_COUNT)
+    num_forget: SampleCount = field(default=1000, metadata=FORGET_COUNT)
     batch_size: int = 128
     against: Against = "all"  # what forget samples are compared with
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
-        chosen.check_counts("ssd", self.source, self.num_retain, self.num_forget)
+        sample_sources.check_counts("ssd", self.source, self.num_retain, self.num_forget)
         at_least("ssd", 1, batch_size=self.batch_size)
         if self.against not in get_args(Against):
             raise unknown("set", self.against, get_args(Against), "ssd.against")
 
     def needs(self) -> frozenset[Need]:
-        return chosen.needs_of(self.source, Need.RETAIN, Need.FORGET)
+        return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
@@ -106,7 +106,10 @@ class SSD:
     def family(self) -> Hashable:
         """All that the importances depend on."""
         compared = (self.num_retain, self.num_forget) if self.against == "all" else (self.num_retain,)
-        batch = max(chosen.batch(self.batch_size, *compared), chosen.batch(self.batch_size, self.num_forget))
+        batch = max(
+            sample_sources.effective_batch_size(self.batch_size, *compared),
+            sample_sources.effective_batch_size(self.batch_size, self.num_forget),
+        )
         return ("ssd", self.num_retain, self.num_forget, batch, self.against, self.source)
 
     def computation(self) -> Hashable:
@@ -117,7 +120,7 @@ class SSD:
     def correct(cls, settings: Sequence[SSD], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
         """Importances of the model as it is, then one dampened copy per setting, in the order given (all cost the same)."""
         first = settings[0]
-        retain, forget = chosen.retain_and_forget_of(first, model, task, run)
+        retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         loss_of = loss_for(task.kind)
         with run.meter("collect"):
             frozen = deepcopy(model).eval()
@@ -137,6 +140,6 @@ class SSD:
     def forecast(cls, settings: Sequence[SSD], sizes: Sizes) -> Passes:
         """Two passes over the forget samples (one, if they are not part of D), one over the retain samples, each forwards and backwards."""
         first = settings[0]
-        retain, forget = chosen.counts(first, sizes)
+        retain, forget = sample_sources.expected_counts(first, sizes)
         passes = retain + (2 if first.against == "all" else 1) * forget
-        return chosen.scoring(first, sizes) + Passes(forwards=passes, backwards=passes)
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes, backwards=passes)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._timing import medians, show
-from sap_core.evaluation.fused_inference import form_of, formed, quick_form
+from sap_core.evaluation.fused_inference import apply_fusion, fused_copy, fusion_plan_for
 from sap_core.models.lenet5 import LeNet5
 from sap_core.models.resnet_cifar import ResNet18
 from sap_core.models.small_cnn import SmallCNN
@@ -46,12 +46,12 @@ def main(words: Sequence[str] | None = None) -> None:
             run(network.train(), [torch.randn(64, *shape)])  # running statistics that are not those of the first day
             batches = [torch.randn(size, *shape) for _ in range(count)]
         network.eval()
-        quick, form = quick_form(network, batches[0]), form_of(network, batches[0])
-        folded = formed(copy.deepcopy(network), replace(form, channels_last=False))
+        quick, form = fused_copy(network, batches[0]), fusion_plan_for(network, batches[0])
+        folded = apply_fusion(copy.deepcopy(network), replace(form, channels_last=False))
         ways = {"as it is": network, "folded": folded, "folded, channels-last (the product)": quick}
         taken = medians({name: partial(run, way, batches) for name, way in ways.items()}, repeats)
         show(f"{cls.__name__}, {size * count} images of {shape[1]} x {shape[2]}", taken, "as it is")
-        made = medians({"form": partial(quick_form, network, batches[0])}, repeats)["form"]
+        made = medians({"form": partial(fused_copy, network, batches[0])}, repeats)["form"]
         plain, fast = (taken[name] / (size * count) * options.images for name in ("as it is", "folded, channels-last (the product)"))
         wanted, said = torch.cat(run(network, batches)), torch.cat(run(quick, batches))
         small = torch.cat(run(quick, torch.cat(list(batches)).split(16))) if size * count % 16 == 0 else None

@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from benchmarks._timing import medians, show
-from sap_core.cost import forget_peak_memory, peak_memory_bytes
+from sap_core.cost import peak_memory_bytes, reset_peak_memory
 from sap_core.models.linear5 import Linear5
 from sap_core.models.resnet32 import ResNet32_GN
 from trainers import ghost
@@ -58,7 +58,7 @@ def peak(call: Callable[[], object]) -> float:
     told = context.SimpleQueue()
 
     def measure() -> None:
-        forget_peak_memory("cpu")
+        reset_peak_memory("cpu")
         before = peak_memory_bytes("cpu")
         call()
         told.put((peak_memory_bytes("cpu") - before) / 2**20)

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks._timing import cpu_seconds
 from sap_core.construct import construct
-from sap_core.cost import CostMeter, Costs, Phase, Piece
+from sap_core.cost import CostMeter, CostRecord, Costs, Phase
 from sap_core.data.assemble import prepare
 from sap_core.evaluation.evaluator import Evaluator
 from sap_core.evaluation.family import run_family
@@ -28,14 +28,14 @@ from sweeper.jobs.job import Job
 from sweeper.plan.cell import check_cell
 from sweeper.plan.plan import make_plan
 
-NOTHING = Piece("correct", (0,))
+NOTHING = CostRecord("correct", (0,))
 
 
 class NoMeter(CostMeter):
     """Books nothing."""
 
     @contextmanager
-    def __call__(self, phase: Phase, used_by: Sequence[int] | None = None) -> Iterator[Piece]:
+    def __call__(self, phase: Phase, used_by: Sequence[int] | None = None) -> Iterator[CostRecord]:
         yield NOTHING
 
     def count(self, forwards: int = 0, backwards: int = 0, flops: float = 0.0) -> None:
@@ -61,7 +61,7 @@ def families(quick: bool) -> dict[str, Job]:
     cells = [check_cell(cell, composed.config) for cell in composed.cells]
     found: dict[str, Job] = {}
     for job in make_plan(composed.config, cells, {}).jobs:
-        if job.kind == "tune":
+        if job.job_type == "tune":
             found.setdefault(job.labels["method"], job)
     return found
 
@@ -76,7 +76,7 @@ def runner(job: Job, quick: bool) -> Callable[[type[CostMeter]], CostMeter]:
     def run(kind: type[CostMeter]) -> CostMeter:
         plain = PlainRun(len(settings))
         plain.meter = meter = kind(len(settings))
-        for _ in run_family(settings, model, prepared.task, plain, lambda net, which: evaluator.tuned(net, meter, which)):
+        for _ in run_family(settings, model, prepared.task, plain, lambda net, which: evaluator.score_corrected(net, meter, which)):
             pass
         meter.costs(1.0, 2.0)
         return meter
@@ -121,9 +121,9 @@ def main(words: Sequence[str] | None = None) -> None:
                 run(kind)
                 taken[kind].append(time.process_time() - start)
         real, none = statistics.median(taken[CostMeter]), statistics.median(taken[NoMeter])
-        booked = len(counted.pieces) * piece * 1e-9 + counted.counts * count * 1e-9
+        booked = len(counted.records) * piece * 1e-9 + counted.counts * count * 1e-9
         print(
-            f"{name}: {len(counted.pieces)} pieces and {counted.counts} counts, by these {booked / none:.3%} of {none:.3f} CPU s; "
+            f"{name}: {len(counted.records)} pieces and {counted.counts} counts, by these {booked / none:.3%} of {none:.3f} CPU s; "
             f"measured {real / none - 1:+.2%} (medians of {len(taken[NoMeter])}, which spread by "
             f"{(max(taken[NoMeter]) - min(taken[NoMeter])) / none:.0%})"
         )

@@ -66,19 +66,21 @@ class Looking(PlainRun):
         super().__init__()
         self._epochs, self._look = epochs, look
 
-    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
-        super().epoch(number, model, state, kept, **scalars)
+    def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+        super().end_epoch(number, model, state, kept, **scalars)
         if number in self._epochs:
             self._look(number, model, scalars["loss"])  # puts the network into evaluation mode; the loop puts it back
 
 
 def looked_at(prepared: Prepared, evaluator: Evaluator, model: nn.Module, num_trusted: int, seed: int, epoch: int, loss: float) -> Look:
     model.eval()
-    scores = evaluator.baseline(model, CostMeter())
+    scores = evaluator.score_baseline(model, CostMeter())
     settings = [SAP(alpha=alpha, num_trusted=num_trusted) for alpha in ALPHAS]
     run = PlainRun(len(settings))
     by_alpha: dict[int, dict[str, Any]] = {}
-    for outcome in run_family(settings, model, prepared.task, run, lambda candidate, which: evaluator.tuned(candidate, run.meter, which)):
+    for outcome in run_family(
+        settings, model, prepared.task, run, lambda candidate, which: evaluator.score_corrected(candidate, run.meter, which)
+    ):
         by_alpha[outcome.which] = outcome.scores
     best, chosen = scores["val_noisy_acc"] or 0.0, None
     for which in range(len(settings)):  # the mildest first; ties go to the earlier, and to the unmodified network before all

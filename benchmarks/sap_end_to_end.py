@@ -100,7 +100,7 @@ def product(model: nn.Module, task: Task, alphas: Sequence[float], count: int) -
             plain_sap.accuracy(network, images, labels, EVALUATION_BATCH)
         networks.append(network)
     seconds: dict[str, float] = {}
-    for piece in run.meter.pieces:
+    for piece in run.meter.records:
         seconds[piece.phase] = seconds.get(piece.phase, 0.0) + piece.seconds
     seconds.pop("select")
     return seconds, networks, run.trusted_sets[0]

@@ -51,7 +51,7 @@ def corrected(settings: Sequence[Corrector], model: nn.Module, task: Task, phase
     states: list[dict[str, Tensor]] = [{} for _ in settings]
     for which, network in type(settings[0]).correct(settings, model, task, run):
         states[which] = deepcopy(network.state_dict())
-    return sum(piece.seconds for piece in run.meter.pieces if piece.phase in phases), states
+    return sum(piece.seconds for piece in run.meter.records if piece.phase in phases), states
 
 
 def compare(name: str, settings: Sequence[Corrector], model: nn.Module, task: Task, phases: Sequence[str], repeats: int) -> None:

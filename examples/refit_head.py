@@ -99,7 +99,7 @@ class RefitHead:
         with run.meter("select"):  # step 1
             score = fit_error(model, task.train, task.kind, first.batch_size, run.meter)
             trusted = task.train.subset(lowest_first(score, task.train.index)[: first.num_trusted])
-        run.trusted(trusted.index)
+        run.report_trusted(trusted.index)
         with run.meter("collect"):  # step 2
             h_ND = features(model, trusted, first.batch_size)
             run.meter.count(forwards=len(trusted))

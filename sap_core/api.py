@@ -21,8 +21,8 @@ from sap_core.roles import (
 # isort: on
 
 __all__ = [
-    "BASELINE_TRAINER", "FORGET_COUNT", "RETAIN_COUNT", "TRUSTED_COUNT", "Amount", "Batch", "Corrector", "Fitted",
-    "ForecastsUpperBound", "Kind", "Need", "Passes", "Pruner", "ReadsWeights", "RecordsForgetting", "RefusesTasks",
+    "BASELINE_TRAINER", "FORGET_COUNT", "RETAIN_COUNT", "TRUSTED_COUNT", "SampleCount", "Batch", "Corrector", "Fitted",
+    "ForecastsUpperBound", "TaskType", "Need", "Passes", "Pruner", "ReadsWeights", "RecordsForgetting", "RefusesTasks",
     "RefusesTrainers", "Run", "Samples", "Selection", "SelectsSamples", "Sizes", "State", "Stopped", "Task", "Trainer",
     "UndeclaredNeed", "Versioned", "View",
 ]  # fmt: skip
@@ -37,10 +37,10 @@ State = dict[str, Any]
 View = Literal["plain", "augmented", "strong"]
 """How a batch shows its samples: as they are, as the recipe augments them, or strongly augmented (`sap_core.data.strong`)."""
 
-Amount = int | float | None
+SampleCount = int | float | None
 """Of samples: a number of them, a share below 1 of all there are, or None for all."""
 
-Kind = Literal["classification", "regression"]
+TaskType = Literal["classification", "regression"]
 
 
 class Need(StrEnum):
@@ -108,14 +108,14 @@ class Task:
     train: Samples
     val: Samples
     build: Callable[[int], nn.Module]  # the k-th fresh network of this run, initialised from the run's own stream
-    kind: Kind
+    kind: TaskType
     num_outputs: int
     seed: int
     device: device
     declared: frozenset[Need] = frozenset()
-    verified_source: Callable[[Need, Amount], Samples] | None = field(default=None, repr=False)
+    verified_source: Callable[[Need, SampleCount], Samples] | None = field(default=None, repr=False)
 
-    def verified(self, need: Need, n: Amount = None) -> Samples:
+    def verified(self, need: Need, n: SampleCount = None) -> Samples:
         """The first `n` verified samples of a fixed order, so smaller sets are nested in larger ones: a number, a share, or None for all.
 
         Raises:
@@ -138,10 +138,10 @@ class Run(Protocol):
 
     meter: CostMeter
 
-    def saved(self) -> State | None:
+    def saved_state(self) -> State | None:
         """The state stored at the last finished epoch of an earlier, interrupted start; None on a fresh one."""
 
-    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+    def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
         """Says that epoch `number` (from 1) is done: curve, evaluation and checkpoint when due.
 
         `kept` holds the universe positions of the samples a method trusted in this epoch.
@@ -150,13 +150,13 @@ class Run(Protocol):
             Stopped: after storing the state, when a stop was asked for.
         """
 
-    def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+    def report_trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         """Says which samples (universe positions) a corrector chose to trust; how good that choice was goes into the rows."""
 
-    def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+    def report_forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         """Says which samples a corrector chose to forget without being told; how many goes into the rows."""
 
-    def observed(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+    def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
         """Says something that a figure may show, by step: it goes into the series of the first setting, and into no score and no choice."""
 
 

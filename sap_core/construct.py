@@ -12,7 +12,7 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
-from sap_core.roles import flat_parts
+from sap_core.roles import flattened_fields
 
 Entry = Mapping[str, Any]
 """{"target": "package.module.Class", "settings": {...}}; a setting may itself be an entry (the recipe of retraining)."""
@@ -39,7 +39,7 @@ def construct(entry: Entry, **settings: Any) -> Any:
     """The object an entry describes; lists become tuples, nested entries objects. `settings` are added."""
     given = {key: construct(value) if is_entry(value) else _frozen(value) for key, value in entry["settings"].items()}
     cls = locate(entry["target"])
-    for name, part in flat_parts(cls).items():
+    for name, part in flattened_fields(cls).items():
         own = {item.name: given.pop(item.name) for item in fields(part) if item.name in given}
         given[name] = replace(part, **own)
     return cls(**given, **settings)

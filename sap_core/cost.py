@@ -26,7 +26,7 @@ TUNING: tuple[Phase, ...] = ("train", "select", "collect", "factor", "build", "c
 
 
 @dataclass
-class Piece:
+class CostRecord:
     """One piece of work and the settings that use it."""
 
     phase: Phase
@@ -55,7 +55,7 @@ class Costs:
     """The cost of one setting, by phase: its share of what was spent, and what it would cost by itself."""
 
     shared: Mapping[Phase, Amounts]
-    alone: Mapping[Phase, Amounts]
+    standalone: Mapping[Phase, Amounts]
 
 
 def tuning(by_phase: Mapping[Phase, Amounts]) -> Amounts:
@@ -74,17 +74,17 @@ class CostMeter:
     def __init__(self, settings: int = 1, device: torch.device | str = "cpu") -> None:
         self.settings = settings
         self.device = torch.device(device)
-        self.pieces: list[Piece] = []
-        self._open: list[Piece] = []
+        self.records: list[CostRecord] = []
+        self._open: list[CostRecord] = []
 
     @contextmanager
-    def __call__(self, phase: Phase, used_by: Sequence[int] | None = None) -> Iterator[Piece]:
+    def __call__(self, phase: Phase, used_by: Sequence[int] | None = None) -> Iterator[CostRecord]:
         """Books the work inside; `used_by` None means all settings. A piece opened inside another takes its time out of it."""
         users = tuple(range(self.settings)) if used_by is None else tuple(used_by)
         if not users:
             raise ValueError(f"a piece of phase '{phase}' must be used by at least one setting")
-        piece = Piece(phase, users)
-        self.pieces.append(piece)
+        piece = CostRecord(phase, users)
+        self.records.append(piece)
         self._open.append(piece)
         start = self._now()
         try:
@@ -117,7 +117,7 @@ class CostMeter:
     def _sums(self, flops_forward: float, flops_backward: float) -> dict[tuple[Phase, tuple[int, ...]], list[float]]:
         """The amounts of pieces with equal phase and users together: there are far fewer of these than pieces."""
         sums: dict[tuple[Phase, tuple[int, ...]], list[float]] = {}
-        for piece in self.pieces:
+        for piece in self.records:
             amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0.0, 0.0, 0.0])
             amounts[0] += piece.seconds
             amounts[1] += piece.forwards
@@ -134,7 +134,7 @@ class CostMeter:
 _PROCESS = Path("/proc/self")
 
 
-def forget_peak_memory(device: torch.device | str) -> None:
+def reset_peak_memory(device: torch.device | str) -> None:
     """Lets `peak_memory_bytes` start anew, so that a job is not charged with an earlier one's memory (on a CPU: where Linux allows it)."""
     device = torch.device(device)
     if device.type == "cuda":
@@ -144,7 +144,7 @@ def forget_peak_memory(device: torch.device | str) -> None:
 
 
 def peak_memory_bytes(device: torch.device | str) -> int:
-    """The most memory that this process has held since `forget_peak_memory`: on the GPU by torch's allocator, on the CPU resident.
+    """The most memory that this process has held since `reset_peak_memory`: on the GPU by torch's allocator, on the CPU resident.
 
     Resident memory counts the interpreter, the libraries and whatever earlier jobs of this process have left allocated. Where the kernel
     does not say (not Linux), it is the high-water mark of the process's whole life.

@@ -23,7 +23,7 @@ class Row:
     # identity
     run_id: str
     job_id: str
-    kind: str  # train | select | tune | search
+    job_type: str  # train | select | tune | search
     experiment: str
     debug: str | None  # name of the debug group that shrank this run; tables refuse such rows
     # what became of it
@@ -40,7 +40,7 @@ class Row:
     network: str
     trainer: str
     pruner: str | None
-    keep: float | None
+    keep_fraction: float | None
     baseline_id: str
     seed: int
     # the method
@@ -98,8 +98,8 @@ class Row:
     search_seed: int | None = None
     grid_position: int | None = None  # the place that the setting has in its space
     # data pruning
-    warm: str | None = None  # the trainer of the network that the pruner looked at
-    stage: str | None = None  # warm-up | null
+    warmup_trainer: str | None = None  # the trainer of the network that the pruner looked at
+    stage: str | None = None  # warmup | null
     kept_noise_rate: float | None = None  # measured on the samples that the pruner kept
     # circumstances
     precision: str = "float32"  # in which the baseline was trained; corrections and scores are always float32
@@ -113,7 +113,7 @@ class Row:
     cores: int | None = None  # CPU cores that the job's process might use
     started_at: str = ""  # UTC, ISO 8601
     commit: str = ""
-    version: int = 1  # of the trainer or method
+    component_version: int = 1  # of the trainer, pruner or corrector
     schema_version: int = SCHEMA_VERSION
 
 
@@ -133,7 +133,7 @@ class Timing:
     """One phase of one job that was measured again with nothing else of its sweep running (a line of a timing file)."""
 
     job_id: str
-    kind: str  # train | select | tune
+    job_type: str  # train | select | tune
     method: str
     space: str | None
     seed: int
@@ -153,7 +153,7 @@ class Planned:
 
     run_id: str
     job_id: str
-    kind: str
+    job_type: str
     parents: str  # job ids, comma-separated
     cell: str  # "digits/symmetric-0.25/small_cnn/sgd"
     dataset: str
@@ -166,7 +166,7 @@ class Planned:
     space_hash: str | None
     position: int
     settings: str
-    distinct: int  # number of the computation inside its space: settings that are provably one computation share it
+    computation_id: int  # number of the computation inside its space: settings that are provably one computation share it
     seed: int
     baseline_id: str
     forecast_flops: float | None

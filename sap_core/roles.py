@@ -24,7 +24,7 @@ class SelectsSamples(Protocol):
     """A corrector that selects training samples, or doubts their labels, without verified information.
 
     The planner asks for the column `information`: a setting whose `needs()` is empty is recorded as `scored` where this is true, otherwise
-    as `none`. A setting that declares nothing and calls `Run.trusted` or `Run.forgotten` is recorded as `scored` nevertheless, and
+    as `none`. A setting that declares nothing and calls `Run.report_trusted` or `Run.report_forgotten` is recorded as `scored` nevertheless, and
     `sap-sweep check` reports it.
     """
 
@@ -117,11 +117,11 @@ def _fields(cls: type) -> tuple[Any, ...]:
     return fields(cls) if is_dataclass(cls) else ()
 
 
-def flat_parts(cls: type) -> dict[str, Any]:
+def flattened_fields(cls: type) -> dict[str, Any]:
     """The dataclasses that `cls` holds and whose fields are written beside its own: name of the field -> its default."""
     return {item.name: item.default for item in fields(cls) if item.metadata.get("flat")} if is_dataclass(cls) else {}
 
 
-def with_flat_parts(instance: Any) -> list[Any]:
+def with_flattened(instance: Any) -> list[Any]:
     """The object, then the dataclasses that it contains and whose fields are written beside its own (the recipe of a trainer)."""
-    return [instance, *(getattr(instance, name) for name in flat_parts(type(instance)))]
+    return [instance, *(getattr(instance, name) for name in flattened_fields(type(instance)))]

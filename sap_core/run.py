@@ -21,19 +21,19 @@ class PlainRun:
         self.observations: dict[tuple[str, int], dict[int, float]] = {}
         self._resume = resume
 
-    def saved(self) -> State | None:
+    def saved_state(self) -> State | None:
         return self._resume
 
-    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+    def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
         self.curve.append({"epoch": number, **({} if kept is None else {"num_kept": len(kept)}), **scalars})
 
-    def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+    def report_trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.trusted_sets[which] = index
 
-    def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+    def report_forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.forgotten_sets[which] = index
 
-    def observed(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+    def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
         self.observations[name, 0 if used_by is None else used_by[0]] = dict(values)

@@ -130,7 +130,7 @@ def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
             if (waited := _wait(parts, claims.lease, waited, options.idle, stop)) < 0 or not deadline.left > 0:
                 break
             continue
-        workload = Workload.of(job.kind, job.labels)
+        workload = Workload.of(job.job_type, job.labels)
         if not deadline.fits(job, estimator.estimate(workload, job.forecast_flops)):
             break
         deadline.begins()

@@ -71,8 +71,8 @@ def places(root, name):
 
 def rows_of(store):
     rows = [row for path in sorted((store / "rows").glob("*.ok.parquet")) for row in pq.read_table(path).to_pylist()]
-    (baseline,) = [row for row in rows if row["kind"] == "train"]
-    return baseline, sorted((row for row in rows if row["kind"] == "tune"), key=lambda row: row["position"])
+    (baseline,) = [row for row in rows if row["job_type"] == "train"]
+    return baseline, sorted((row for row in rows if row["job_type"] == "tune"), key=lambda row: row["position"])
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """co-PRL-G: two networks, each ranks by per-sample gradients, and learns from what the other one keeps.
 
 Liu et al., ICML 2021 (see `trainers.prl_g`), with the exchange of co-teaching. Reference: github.com/illidanlab/PRL (commit e89afe6).
-Deviations: those of `trainers.kept`; the first network is handed out (the released code reports the mean accuracy of both).
+Deviations: those of `trainers.sample_selection`; the first network is handed out (the released code reports the mean accuracy of both).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from sap_core.api import Fitted, Kind, Passes, Run, Sizes, Task
+from sap_core.api import Fitted, Passes, Run, Sizes, Task, TaskType
 from trainers import ghost
-from trainers.kept import Keep
 from trainers.prl_g import gradient_norm
+from trainers.sample_selection import BatchSelection
 from trainers.sgd import FLAT, SGD
 
 
@@ -25,7 +25,7 @@ class CoPRL_G:  # noqa: N801 - the paper's name
     name: ClassVar[str] = "co_prl_g"
     version: ClassVar[int] = 1
 
-    keep: Keep = field(default=Keep(), metadata=FLAT)
+    keep: BatchSelection = field(default=BatchSelection(), metadata=FLAT)
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def fit(self, task: Task, run: Run) -> Fitted:
@@ -33,7 +33,7 @@ class CoPRL_G:  # noqa: N801 - the paper's name
         ghost.check(task.build(0), "co_prl_g")
         return self.keep.fit(self.recipe, 2, task, run, "co_prl_g", gradient_norm)
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError for a network without per-sample gradients: batch norm, or layers that are not understood."""
         ghost.check(network, "co_prl_g")
 

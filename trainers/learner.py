@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from sap_core.api import Batch, RecordsForgetting, Task
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
-from sap_core.roles import with_flat_parts
-from trainers.loop import Report
+from sap_core.roles import with_flattened
+from trainers.loop import StepReport
 from trainers.losses import Loss
 
 FORGOTTEN = "forgotten"
@@ -25,7 +25,7 @@ FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class ForgettingCounts:
     """What became of each sample's prediction, mini-batch by mini-batch. Changed in place; part of every checkpoint.
 
     A forgetting event (Toneva et al., ICLR 2019) is a sample that was right when it was last seen and is wrong now.
@@ -35,7 +35,7 @@ class History:
     right: Tensor  # (U,) bool: was it right when it was last seen?
 
     @classmethod
-    def start(cls, universe: int, device: torch.device) -> History:
+    def start(cls, universe: int, device: torch.device) -> ForgettingCounts:
         """Nothing was seen yet."""
         return cls(torch.full((universe,), -1, dtype=torch.int32, device=device), torch.zeros(universe, dtype=torch.bool, device=device))
 
@@ -63,13 +63,13 @@ class Learner:
     classes: bool  # is there an accuracy?
     meter: CostMeter
     each: Loss  # the same loss sample by sample: (outputs, labels) -> (B,)
-    history: History | None = None  # of its reports; None: nobody asks
+    history: ForgettingCounts | None = None  # of its reports; None: nobody asks
     call: Callable[[Tensor], Tensor] | None = None  # the network's pass as `trainers.speed` makes it; None: the network itself
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:
         """(B, C) outputs in train mode. `update_norm` False leaves the running statistics of batch norm as they are."""
         self.meter.count(forwards=len(inputs_B))
-        with nullcontext() if update_norm else running_statistics_kept(self.model):
+        with nullcontext() if update_norm else frozen_running_statistics(self.model):
             outputs_BC: Tensor = self.model(inputs_B) if self.call is None else self.call(inputs_B)
         return outputs_BC
 
@@ -84,18 +84,18 @@ class Learner:
         self.backward(loss, count)
         self.optimiser.step()
 
-    def report(self, batch: Batch, loss: Tensor, outputs_BC: Tensor | None = None, kept: Tensor | None = None) -> Report:
+    def report(self, batch: Batch, loss: Tensor, outputs_BC: Tensor | None = None, kept: Tensor | None = None) -> StepReport:
         """What the curve gets of a step: the loss descended and, given the outputs of unmixed inputs, the accuracy on given labels."""
         sums: Mapping[str, Tensor] = {"loss": loss.detach() * len(batch.labels)}
         if self.classes and outputs_BC is not None:
             if self.history is not None and batch.labels.ndim == 1:
-                self.history.see(batch, outputs_BC)
+                self.history.update(batch, outputs_BC)
             sums = {**sums, "running_acc": (outputs_BC.argmax(1) == batch.labels).sum()}
-        return Report(len(batch.labels), sums, kept)
+        return StepReport(len(batch.labels), sums, kept)
 
 
 @contextmanager
-def running_statistics_kept(model: nn.Module) -> Iterator[None]:
+def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     """Norm layers in train mode use the batch's statistics, as always, but leave their running ones and their counters alone."""
     tracking = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
     try:
@@ -109,11 +109,11 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
 
 def records_forgetting(trainer: object) -> bool:
     """Does a trainer hand out forgetting events? Those do whose recipe trains one network on unmixed samples."""
-    declared = (part.records_forgetting for part in with_flat_parts(trainer) if isinstance(part, RecordsForgetting))
+    declared = (part.records_forgetting for part in with_flattened(trainer) if isinstance(part, RecordsForgetting))
     return next(declared, False)  # the trainer's own declaration counts before that of its recipe
 
 
-def classes_only(task: Task, trainer: str) -> None:
+def require_classes(task: Task, trainer: str) -> None:
     """Refuses tasks that have no classes.
 
     Raises:
@@ -123,7 +123,7 @@ def classes_only(task: Task, trainer: str) -> None:
         raise UserError(f"trainer '{trainer}' needs classes, but this task is a regression; use trainer=sgd, sam or mixup")
 
 
-def hard_labels(batch: Batch, trainer: str) -> None:
+def require_hard_labels(batch: Batch, trainer: str) -> None:
     """Refuses soft targets: rows of class probabilities, or mixed labels, for a loss that reads one class per sample.
 
     Raises:

@@ -1,10 +1,10 @@
 """The one epoch loop: batches in, steps, a learning rate per epoch, meters, and a state from which a run continues bit for bit.
 
-A method hands over a `Training`: how an epoch's batches are made, what a step does with one, and the `Parts` that change on the way. What
+A method hands over a `Training`: how an epoch's batches are made, what a step does with one, and the `TrainingState` that change on the way. What
 a batch is (one mini-batch, a pair of them, one network's share of the work) is the method's affair; the loop only passes it on.
 Whoever runs a network books its passes with `run.meter.count`.
 
-Everything random comes from the `Moment`'s stream, which is keyed by the epoch; so an epoch does not depend on what was drawn before it,
+Everything random comes from the `EpochContext`'s stream, which is keyed by the epoch; so an epoch does not depend on what was drawn before it,
 and a run that is stopped in the middle of an epoch repeats that epoch whole.
 """
 
@@ -26,7 +26,7 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True)
-class Moment:
+class EpochContext:
     """Where a run stands: the epoch (from 1) and the stream for all that is drawn here."""
 
     epoch: int
@@ -34,7 +34,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Report:
+class StepReport:
     """What one step says of itself: how many samples it saw, sums over them ("loss", ...), and the universe positions it trusted."""
 
     samples: int
@@ -43,7 +43,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Totals:
+class EpochTotals:
     """The reports of one pass over the batches, together; `means` are per sample."""
 
     samples: int
@@ -52,7 +52,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class End:
+class EpochEnd:
     """What a method says at an epoch's end: whether to stop here, and further scalars for the curve."""
 
     stop: bool = False
@@ -60,7 +60,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingState:
     """Everything that changes while a run trains, by name: this, and the epoch, is what is saved and restored.
 
     `tables` are tensors that steps change in place: per-sample state (universe, ...), running thresholds.
@@ -88,9 +88,9 @@ class Parts:
             table.copy_(state["tables"][name])
 
 
-def never(moment: Moment, totals: Totals) -> End:
+def train_on(context: EpochContext, totals: EpochTotals) -> EpochEnd:
     """The end of an epoch for a method that trains all of them."""
-    return End()
+    return EpochEnd()
 
 
 @dataclass(frozen=True)
@@ -98,60 +98,62 @@ class Training(Generic[B]):
     """One whole training, as the loop sees it."""
 
     model: nn.Module  # what the caller evaluates at each epoch's end
-    parts: Parts
-    batches: Callable[[Moment], Iterable[B]]  # one epoch's; a generator may do an epoch's preparation before its first batch
-    step: Callable[[B, Moment], Report]
+    parts: TrainingState
+    batches: Callable[[EpochContext], Iterable[B]]  # one epoch's; a generator may do an epoch's preparation before its first batch
+    step: Callable[[B, EpochContext], StepReport]
     rate: Callable[[int], float]  # learning rate of an epoch, asked for at its start, for every optimiser of the parts
-    finish: Callable[[Moment, Totals], End] = never  # may look at the pass's means
+    finish: Callable[[EpochContext, EpochTotals], EpochEnd] = train_on  # may look at the pass's means
 
 
-def one_pass(batches: Iterable[B], step: Callable[[B, Moment], Report], moment: Moment, device: torch.device) -> Totals:
-    """Steps through `batches`. Layers that use torch's global generator (dropout) draw from the moment's stream, too."""
+def one_pass(
+    batches: Iterable[B], step: Callable[[B, EpochContext], StepReport], context: EpochContext, device: torch.device
+) -> EpochTotals:
+    """Steps through `batches`. Layers that use torch's global generator (dropout) draw from the context's stream, too."""
     samples = 0
     sums: dict[str, Tensor] = {}
     kept: list[Tensor] = []
-    with moment.rng.child("layers").scope(device):
+    with context.rng.child("layers").scope(device):
         for number, batch in enumerate(batches):
-            report = step(batch, Moment(moment.epoch, moment.rng.child("step", number)))
+            report = step(batch, EpochContext(context.epoch, context.rng.child("step", number)))
             samples += report.samples
             for name, value in report.sums.items():
                 sums[name] = sums.get(name, 0) + value.detach().double()
             if report.kept is not None:
                 kept.append(report.kept)
     means = {name: float(value) / max(samples, 1) for name, value in sums.items()}  # the pass's only wait for the device
-    return Totals(samples, means, torch.cat(kept) if kept else None)
+    return EpochTotals(samples, means, torch.cat(kept) if kept else None)
 
 
 def train(training: Training[B], epochs: int, rng: Stream, run: Run, device: torch.device) -> None:
-    """Trains up to `epochs` epochs, from where `run.saved()` left off; models are put into train mode at each epoch's start.
+    """Trains up to `epochs` epochs, from where `run.saved_state()` left off; models are put into train mode at each epoch's start.
 
     The curve gets the pass's means, the learning rate and the scalars of `finish`. A step that wants a model in eval mode says so itself.
 
     Raises:
-        Stopped: by `run.epoch`, after it stored the state.
+        Stopped: by `run.end_epoch`, after it stored the state.
     """
     done, stop = 0, False
-    saved = run.saved()
+    saved = run.saved_state()
     if saved is not None:
-        training.parts.load(saved["parts"])
+        training.state.load(saved["state"])
         done, stop = int(saved["epoch"]), bool(saved["stop"])
     for epoch in range(done + 1, epochs + 1):
         if stop:
             return
-        moment = Moment(epoch, rng.child(epoch))
+        context = EpochContext(epoch, rng.child(epoch))
         rate = training.rate(epoch)
-        for optimiser in training.parts.optimisers.values():
+        for optimiser in training.state.optimisers.values():
             optim.set_rate(optimiser, rate)
-        for model in training.parts.models.values():
+        for model in training.state.models.values():
             model.train()
         with run.meter("train"):
-            totals = one_pass(training.batches(moment), training.step, moment, device)
-            end = training.finish(moment, totals)
+            totals = one_pass(training.batches(context), training.step, context, device)
+            end = training.finish(context, totals)
         stop = end.stop
         scalars = {**totals.means, "learning_rate": rate, **end.scalars}
-        run.epoch(epoch, training.model, _state_at(training.parts, epoch, stop), totals.kept, **scalars)
+        run.end_epoch(epoch, training.model, _state_at(training.state, epoch, stop), totals.kept, **scalars)
 
 
-def _state_at(parts: Parts, epoch: int, stop: bool) -> Callable[[], State]:
+def _state_at(parts: TrainingState, epoch: int, stop: bool) -> Callable[[], State]:
     """The state after `epoch`, made when it is asked for (most epochs store none)."""
     return lambda: {"epoch": epoch, "stop": int(stop), "parts": parts.state()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs, given labels) -> the mean over the batch, a tensor without dimensions."""
@@ -28,14 +28,14 @@ def huber(outputs_BC: Tensor, labels: Tensor, delta: float) -> Tensor:
     return 2 * functional.huber_loss(outputs_BC.reshape(labels.shape), labels.to(outputs_BC.dtype), delta=delta)
 
 
-def loss_for(kind: Kind, delta: float | None = None) -> Loss:
+def loss_for(kind: TaskType, delta: float | None = None) -> Loss:
     """Cross-entropy for classes; mean squared error, or Huber's loss with this `delta`, for numbers."""
     if kind == "classification":
         return functional.cross_entropy
     return squared_error if delta is None else partial(huber, delta=delta)
 
 
-def losses_for(kind: Kind, delta: float | None = None) -> Loss:
+def losses_for(kind: TaskType, delta: float | None = None) -> Loss:
     """As `loss_for`, but (B,): sample by sample, not the mean over the batch."""
     if kind == "classification":
         return partial(functional.cross_entropy, reduction="none")

@@ -8,7 +8,7 @@ github.com/illidanlab/PRL (commit e89afe6), whose command line knows the two-net
 The norms are exact and no sample's gradient is made (`trainers.ghost`); networks with batch norm are refused, because there a sample has no
 gradient of its own. Gradients that are kept are averaged, not clipped.
 
-Deviations: those of `trainers.kept`. With `reforward=false` the norms and the step share a forward pass: the same numbers without dropout.
+Deviations: those of `trainers.sample_selection`. With `reforward=false` the norms and the step share a forward pass: the same numbers without dropout.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
+from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task, TaskType
 from sap_core.errors import UserError
 from trainers import ghost
-from trainers.kept import Keep
 from trainers.learner import Learner
+from trainers.sample_selection import BatchSelection
 from trainers.sgd import FLAT, SGD
 
 
 def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, Tensor]:
-    """A `trainers.kept.Score`: (B,) squared norms of the samples' gradients, and the outputs they came from."""
+    """A `trainers.sample_selection.ScoreFunction`: (B,) squared norms of the samples' gradients, and the outputs they came from."""
     norms_B, outputs_BC = ghost.squared_norms(
-        learner.model, learner.forward, batch.inputs, lambda outputs_BC: learner.each(outputs_BC, batch.labels), keep_graph=graph
+        learner.model, learner.forward, batch.inputs, lambda outputs_BC: learner.loss_per_sample(outputs_BC, batch.labels), keep_graph=graph
     )
     learner.meter.count(backwards=len(batch.labels))
     return norms_B, outputs_BC
@@ -42,7 +42,7 @@ class PRL_G:  # noqa: N801 - the paper's name
     name: ClassVar[str] = "prl_g"
     version: ClassVar[int] = 1
 
-    keep: Keep = field(default=Keep(), metadata=FLAT)
+    keep: BatchSelection = field(default=BatchSelection(), metadata=FLAT)
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def fit(self, task: Task, run: Run) -> Fitted:
@@ -52,7 +52,7 @@ class PRL_G:  # noqa: N801 - the paper's name
             raise UserError("trainer 'prl_g' compares norms of gradients, which bf16 rounds to three digits; use precision=float32 or tf32")
         return self.keep.fit(self.recipe, 1, task, run, "prl_g", gradient_norm)
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError for a network without per-sample gradients: batch norm, or layers that are not understood."""
         ghost.check(network, "prl_g")
 

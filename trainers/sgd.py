@@ -19,28 +19,28 @@ from typing import ClassVar, Literal, TypeVar
 from torch import Tensor, contiguous_format, nn
 from torch.optim import Optimizer
 
-from sap_core.api import Batch, Fitted, Kind, Passes, Run, Sizes, Task
+from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task, TaskType
 from sap_core.errors import UserError, at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
-from trainers import checks, optim
-from trainers.learner import FORGOTTEN, History, Learner, classes_only, hard_labels
-from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
+from trainers import optim, ranges
+from trainers.early_stopping import EarlyStopping, ReduceOnPlateau, given_accuracy
+from trainers.learner import FORGOTTEN, ForgettingCounts, Learner, require_classes, require_hard_labels
+from trainers.loop import EpochContext, EpochEnd, EpochTotals, StepReport, Training, TrainingState, train
 from trainers.losses import loss_for, losses_for
-from trainers.speed import Compile, Precision, Speed, forward_of
-from trainers.tails import num_trimmed, trimmed
-from trainers.watch import Plateau, Validation, given_accuracy
+from trainers.speed import Compile, Precision, Speed, make_forward
+from trainers.target_trimming import num_trimmed, trimmed
 
 B = TypeVar("B")
 
-Step = Callable[[Learner, Batch, Moment], Report]
+Step = Callable[[Learner, Batch, EpochContext], StepReport]
 """What a method does with one mini-batch: passes, a step of the optimiser, and a report."""
 
 Learners = tuple[Learner, ...]
 """Networks that learn together, in the order in which the task builds them."""
 
-Losses = Callable[[Tensor, Batch, Moment], Tensor]
-"""(logits (B, C), mini-batch, moment) -> (B,) losses, whose mean is descended."""
+Losses = Callable[[Tensor, Batch, EpochContext], Tensor]
+"""(logits (B, C), mini-batch, context) -> (B,) losses, whose mean is descended."""
 
 FLAT = {"flat": True}
 """Metadata of a dataclass field that is itself a dataclass and is written flat in YAML: its fields stand beside the owner's own."""
@@ -55,7 +55,7 @@ class SGD:
     keeps the cost of checking known: one forward pass over the training set each time.
 
     With `stop_patience` or `checkpoint="best"` the plain loss on the validation samples, under their given labels, is taken after
-    every epoch: stop rule and best-checkpoint rule are those of `trainers.watch.Validation`.
+    every epoch: stop rule and best-checkpoint rule are those of `trainers.early_stopping.EarlyStopping`.
     """
 
     name: ClassVar[str] = "sgd"
@@ -95,10 +95,10 @@ class SGD:
         at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
         at_least("trainer", 1, stop_patience=self.stop_patience)
         at_least("trainer", 0, weight_decay=self.weight_decay, stop_delta=self.stop_delta, until_train_acc=self.until_train_acc)
-        checks.within("trainer", "(0, 1]", decay_rate=self.decay_rate)
-        checks.within("trainer", "[0, 1)", trim=self.trim)
-        checks.within("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
-        checks.within("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
+        ranges.check("trainer", "(0, 1]", decay_rate=self.decay_rate)
+        ranges.check("trainer", "[0, 1)", trim=self.trim)
+        ranges.check("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
+        ranges.check("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
         if self.late_momentum is not None and self.schedule != "linear":
             raise UserError(f"trainer.late_momentum belongs to schedule=linear, but schedule={self.schedule}; set it to null")
         if self.optimiser == "adam" and self.nesterov:
@@ -114,11 +114,11 @@ class SGD:
         return Speed(self.precision, self.compile, self.channels_last, self.fused)
 
     def fit(self, task: Task, run: Run) -> Fitted:
-        """Trains, or continues what `run.saved()` holds.
+        """Trains, or continues what `run.saved_state()` holds.
 
         Raises:
             UserError: `until_train_acc` is set for a regression task, which has no accuracy, or early stopping without validation samples.
-            Stopped: by `run.epoch`.
+            Stopped: by `run.end_epoch`.
         """
         return self.fit_steps(task, run, plain_step, single_pass=True)
 
@@ -127,14 +127,14 @@ class SGD:
 
         Raises:
             UserError: as `fit`, and for regression tasks and soft targets.
-            Stopped: by `run.epoch`.
+            Stopped: by `run.end_epoch`.
         """
-        classes_only(task, trainer)
+        require_classes(task, trainer)
 
-        def step(learner: Learner, batch: Batch, moment: Moment) -> Report:
-            hard_labels(batch, trainer)
+        def step(learner: Learner, batch: Batch, context: EpochContext) -> StepReport:
+            require_hard_labels(batch, trainer)
             logits_BC = learner.forward(batch.inputs)
-            loss = losses(logits_BC, batch, moment).mean()
+            loss = losses(logits_BC, batch, context).mean()
             learner.descend(loss, len(batch.labels))
             return learner.report(batch, loss, logits_BC)
 
@@ -147,11 +147,11 @@ class SGD:
 
         Raises:
             UserError: as `fit`, and `compile` for steps of another kind.
-            Stopped: by `run.epoch`.
+            Stopped: by `run.end_epoch`.
         """
 
-        def one(learners: Learners, batch: Batch, moment: Moment) -> Report:
-            return step(learners[0], batch, moment)
+        def one(learners: Learners, batch: Batch, context: EpochContext) -> StepReport:
+            return step(learners[0], batch, context)
 
         return self.fit_networks(1, task, run, one, tables, self.batches(task), single_pass=single_pass)
 
@@ -160,10 +160,10 @@ class SGD:
         count: int,
         task: Task,
         run: Run,
-        step: Callable[[Learners, B, Moment], Report],
+        step: Callable[[Learners, B, EpochContext], StepReport],
         tables: Mapping[str, Tensor] | None,
-        batches: Callable[[Learners, Moment], Iterable[B]],
-        together: bool = False,
+        batches: Callable[[Learners, EpochContext], Iterable[B]],
+        as_ensemble: bool = False,
         single_pass: bool = False,
     ) -> Fitted:
         """Trains `count` networks of different initialisation together, each with an optimiser of its own.
@@ -177,53 +177,55 @@ class SGD:
             UserError: as `fit`.
         """
         self._check_speed(task, single_pass)
-        history = History.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
+        history = ForgettingCounts.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
         learners = tuple(self._learner(task, run, which, history) for which in range(count))
         self._refuse(task, learners[0].model)
-        model = Ensemble([learner.model for learner in learners]) if together else learners[0].model
-        answering, loss_of = count if together else 1, learners[0].loss
-        plateau = None if self.plateau_patience is None else Plateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
+        model = Ensemble([learner.model for learner in learners]) if as_ensemble else learners[0].model
+        num_evaluated, loss_of = count if as_ensemble else 1, learners[0].loss
+        plateau = (
+            None if self.plateau_patience is None else ReduceOnPlateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
+        )
         validation = None
-        if self._validates():
-            validation = Validation.start(model, task.val, loss_of, self.stop_patience, self.stop_delta, self.checkpoint == "best")
+        if self._uses_validation():
+            validation = EarlyStopping.start(model, task.val, loss_of, self.stop_patience, self.stop_delta, self.checkpoint == "best")
 
-        def epoch(moment: Moment) -> Iterable[B]:
-            if self.late_momentum is not None and moment.epoch > (self.decay_after or 0):
+        def epoch(context: EpochContext) -> Iterable[B]:
+            if self.late_momentum is not None and context.epoch > (self.decay_after or 0):
                 for learner in learners:
                     optim.set_momentum(learner.optimiser, self.late_momentum)
-            return batches(learners, moment)
+            return batches(learners, context)
 
-        def finish(moment: Moment, totals: Totals) -> End:
+        def finish(context: EpochContext, totals: EpochTotals) -> EpochEnd:
             stop, scalars = False, {}
             if plateau is not None:
                 plateau.see(totals.means["loss"])
-            if self.until_train_acc is not None and moment.epoch % self.check_every == 0:
+            if self.until_train_acc is not None and context.epoch % self.check_every == 0:
                 scalars["given_acc"] = given_accuracy(model, task.train)
-                run.meter.count(forwards=answering * len(task.train))
+                run.meter.count(forwards=num_evaluated * len(task.train))
                 stop = scalars["given_acc"] >= self.until_train_acc
             if self.trim:
                 scalars["num_trimmed"] = num_trimmed(len(task.train), self.trim)
             if validation is not None:
                 out_of_patience, scalars["val_loss"] = validation.see()
-                run.meter.count(forwards=answering * len(task.val))
+                run.meter.count(forwards=num_evaluated * len(task.val))
                 stop = stop or out_of_patience
-            return End(stop, scalars)
+            return EpochEnd(stop, scalars)
 
         watchers = (plateau, validation, history)
         watched = {name: table for watcher in watchers if watcher is not None for name, table in watcher.tables.items()}
         training = Training(
             model,
-            Parts(
-                {name_of(which): learner.model for which, learner in enumerate(learners)},
-                {name_of(which): learner.optimiser for which, learner in enumerate(learners)},
+            TrainingState(
+                {network_key(which): learner.model for which, learner in enumerate(learners)},
+                {network_key(which): learner.optimiser for which, learner in enumerate(learners)},
                 {**(tables or {}), **watched},
             ),
             epoch,
-            lambda batch, moment: step(learners, batch, moment),
+            lambda batch, context: step(learners, batch, context),
             self.rate if plateau is None else lambda epoch: plateau.rate(),
             finish,
         )
-        with self.training_speed.arithmetic():
+        with self.training_speed.tf32_mode():
             train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
             validation.restore()
@@ -231,40 +233,40 @@ class SGD:
             learner.model.to(memory_format=contiguous_format)
         return Fitted(model.eval(), {} if history is None else {FORGOTTEN: history.forgotten})
 
-    def batches(self, task: Task) -> Callable[[Learners, Moment], Iterable[Batch]]:
+    def batches(self, task: Task) -> Callable[[Learners, EpochContext], Iterable[Batch]]:
         """The recipe's mini-batches: one augmented view of every training sample per epoch (`trim` leaves some out for good)."""
         train = trimmed(task.train, self.trim)
-        return lambda learners, moment: train.batches(self.batch_size, moment.rng, views=("augmented",))
+        return lambda learners, context: train.batches(self.batch_size, context.rng, views=("augmented",))
 
     def rate(self, epoch: int) -> float:
         """The learning rate of `epoch` (from 1), where it is a function of the epoch."""
         knobs = (self.decay_epochs, self.decay_rate, self.decay_every, self.decay_after)
         return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, *knobs)
 
-    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1, answering: int = 1) -> Passes:
+    def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1, num_evaluated: int = 1) -> Passes:
         """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch.
 
-        `answering` networks are looked at in each check.
+        `num_evaluated` networks are looked at in each check.
         """
         fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
-        looks = self.epochs if self._validates() else 0
+        looks = self.epochs if self._uses_validation() else 0
         seen = self.epochs * self.num_train(sizes)
-        return Passes(forwards * seen + answering * (fits * sizes.train + looks * sizes.val), backwards * seen)
+        return Passes(forwards * seen + num_evaluated * (fits * sizes.train + looks * sizes.val), backwards * seen)
 
     def num_train(self, sizes: Sizes) -> int:
         """How many training samples an epoch sees."""
         return sizes.train - num_trimmed(sizes.train, self.trim)
 
-    def _learner(self, task: Task, run: Run, which: int, history: History | None) -> Learner:
+    def _learner(self, task: Task, run: Run, which: int, history: ForgettingCounts | None) -> Learner:
         model = task.build(which).to(task.device)
         if self.training_speed.channels_last:
-            self.training_speed.lay_out(model, next(iter(task.train.batches(1))).inputs)
+            self.training_speed.set_memory_format(model, next(iter(task.train.batches(1))).inputs)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov, self.fused)
         loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
-        call = forward_of(model, self.training_speed, self.batch_size)
+        call = make_forward(model, self.training_speed, self.batch_size)
         return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history, call)
 
     def _check_speed(self, task: Task, single_pass: bool) -> None:
@@ -275,10 +277,10 @@ class SGD:
                 "use compile=none (precision, channels_last and fused serve all)"
             )
 
-    def _validates(self) -> bool:
+    def _uses_validation(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
 
-    def refuse(self, kind: Kind, network: nn.Module) -> None:
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError for options that a task of this kind does not know."""
         if self.until_train_acc is not None and kind != "classification":
             raise UserError("trainer.until_train_acc needs classes, but this task is a regression; set it to null")
@@ -287,18 +289,18 @@ class SGD:
 
     def _refuse(self, task: Task, network: nn.Module) -> None:
         self.refuse(task.kind, network)
-        if self._validates() and len(task.val) == 0:
+        if self._uses_validation() and len(task.val) == 0:
             raise UserError(
                 "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"
             )
 
 
-def name_of(which: int) -> str:
+def network_key(which: int) -> str:
     """What a checkpoint calls the network number `which`, and its optimiser."""
     return f"net{which}" if which else "net"
 
 
-def plain_step(learner: Learner, batch: Batch, moment: Moment) -> Report:
+def plain_step(learner: Learner, batch: Batch, context: EpochContext) -> StepReport:
     """One step along the gradient of the mean loss."""
     outputs_BC = learner.forward(batch.inputs)
     loss = learner.loss(outputs_BC, batch.labels)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError, unknown
-from sap_core.roles import with_flat_parts
+from sap_core.roles import with_flattened
 
 Precision = Literal["float32", "tf32", "bf16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -58,7 +58,7 @@ class Speed:
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError(f"trainer.precision=tf32 is a GPU's arithmetic, but the device is {device.type}; use float32 or bf16")
 
-    def lay_out(self, model: nn.Module, inputs_B: Tensor) -> None:
+    def set_memory_format(self, model: nn.Module, inputs_B: Tensor) -> None:
         """Puts the weights of convolutions channels-last where that was asked for. `inputs_B`: some of the network's inputs."""
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -70,7 +70,7 @@ class Speed:
         return inputs.contiguous(memory_format=torch.channels_last) if self.channels_last and inputs.ndim == 4 else inputs
 
     @contextmanager
-    def arithmetic(self) -> Iterator[None]:
+    def tf32_mode(self) -> Iterator[None]:
         """TF32 is a switch of the process: on inside, and afterwards as it was."""
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         before = matmul.allow_tf32, cudnn.allow_tf32
@@ -91,10 +91,10 @@ class DeclaresSpeed(Protocol):
 
 def training_speed(trainer: object) -> Speed | None:
     """The options of a trainer or of its recipe; None for a trainer without any, which computes in float32."""
-    return next((part.training_speed for part in with_flat_parts(trainer) if isinstance(part, DeclaresSpeed)), None)
+    return next((part.training_speed for part in with_flattened(trainer) if isinstance(part, DeclaresSpeed)), None)
 
 
-class Pass(nn.Module):
+class ForwardPass(nn.Module):
     """A network's forward pass in the asked precision; outputs are float32. Not part of the network: names of weights stay as they are."""
 
     def __init__(self, model: nn.Module, speed: Speed) -> None:
@@ -112,7 +112,7 @@ class Pass(nn.Module):
     def _outputs(self, inputs_B: Tensor) -> Tensor:
         inputs_B = self.speed.inputs(inputs_B)
         if self.speed.channels_last and self.speed.compile == "none" and inputs_B.device.type == "cpu":
-            with _hooked(self.model, _small_map_in_order):
+            with _pre_hooks(self.model, _contiguous_small_map):
                 outputs_BC: Tensor = self.model(inputs_B)
         else:
             outputs_BC = self.model(inputs_B)
@@ -124,7 +124,7 @@ def _is_small(inputs: tuple[Tensor, ...]) -> bool:
 
 
 @contextmanager
-def _hooked(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
+def _pre_hooks(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
     """`hook` sees what comes into every convolution of images."""
     handles = [module.register_forward_pre_hook(hook) for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
@@ -134,8 +134,8 @@ def _hooked(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator
             handle.remove()
 
 
-def _small_map_in_order(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """Small maps come to convolutions in the order of their dimensions, as `Speed.lay_out` has left the weights."""
+def _contiguous_small_map(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Small maps come to convolutions in the order of their dimensions, as `Speed.set_memory_format` has left the weights."""
     return (inputs[0].contiguous(), *inputs[1:]) if _is_small(inputs) else None
 
 
@@ -147,33 +147,33 @@ def _over_small_maps(model: nn.Module, inputs_B: Tensor) -> list[nn.Module]:
         small[module] = small.get(module, True) and _is_small(inputs)
 
     modes = {module: module.training for module in model.modules()}
-    with _hooked(model.eval(), see), torch.no_grad():
+    with _pre_hooks(model.eval(), see), torch.no_grad():
         model(inputs_B)
     for module, mode in modes.items():
         module.training = mode
     return [module for module, is_small in small.items() if is_small]
 
 
-def forward_of(model: nn.Module, speed: Speed, batch_size: int) -> Callable[[Tensor], Tensor]:
+def make_forward(model: nn.Module, speed: Speed, batch_size: int) -> Callable[[Tensor], Tensor]:
     """What a learner calls for a pass in train mode: (B, ...) inputs -> (B, C) float32 outputs.
 
     `batch_size` is that of full mini-batches: those run as a graph, others as they are.
     """
     if speed == Speed():
         return model
-    plain = Pass(model, speed)
+    plain = ForwardPass(model, speed)
     if speed.compile == "compile":
         return torch.compile(plain, dynamic=False)
-    return Graphed(plain, batch_size) if speed.compile == "graphs" else plain
+    return CudaGraphs(plain, batch_size) if speed.compile == "graphs" else plain
 
 
-class Graphed:
+class CudaGraphs:
     """Forward and backward pass of full mini-batches as CUDA graphs, recorded when the first full one comes.
 
     One mini-batch at a time: the outputs of a pass are overwritten by the next, so this is for steps that make one pass and then descend.
     """
 
-    def __init__(self, plain: Pass, batch_size: int) -> None:
+    def __init__(self, plain: ForwardPass, batch_size: int) -> None:
         self._plain, self._batch_size = plain, batch_size
         self._recorded: Callable[[Tensor], Tensor] | None = None
 
@@ -190,7 +190,7 @@ class Graphed:
         model, device = self._plain.model, inputs_B.device
         kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
         generator = torch.cuda.get_rng_state(device)
-        twin = Pass(model, self._plain.speed)  # recording changes the forward method of what it is given
+        twin = ForwardPass(model, self._plain.speed)  # recording changes the forward method of what it is given
         sample = self._plain.speed.inputs(inputs_B.detach().clone())
         recorded: Any = torch.cuda.make_graphed_callables(twin, (sample,))
         with torch.no_grad():

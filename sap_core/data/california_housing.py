@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data.regression import regression_source
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -38,7 +38,7 @@ class CaliforniaHousing:
 
     name: ClassVar[str] = "california_housing"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "regression"
+    kind: ClassVar[TaskType] = "regression"
     shape: ClassVar[tuple[int, ...]] = (COLUMNS - 1,)
     mean: ClassVar[tuple[float, ...]] = ()
     std: ClassVar[tuple[float, ...]] = ()

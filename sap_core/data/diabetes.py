@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data import sklearn_files
 from sap_core.data.regression import regression_source
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -35,7 +35,7 @@ class Diabetes:
 
     name: ClassVar[str] = "diabetes"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "regression"
+    kind: ClassVar[TaskType] = "regression"
     shape: ClassVar[tuple[int, ...]] = (FEATURES,)
     mean: ClassVar[tuple[float, ...]] = ()
     std: ClassVar[tuple[float, ...]] = ()

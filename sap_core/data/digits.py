@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data import sklearn_files
 from sap_core.data.mnist import DIGITS_CONFUSED
 from sap_core.data.samples import TensorPixels
@@ -53,7 +53,7 @@ class Digits:
 
     name: ClassVar[str] = "digits"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
+    kind: ClassVar[TaskType] = "classification"
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
     mean: ClassVar[tuple[float, ...]] = (0.3052,)
     std: ClassVar[tuple[float, ...]] = (0.3760,)

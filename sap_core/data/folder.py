@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data.image_files import Check
 from sap_core.data.image_tree import ImageTree, Part
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -26,7 +26,7 @@ class Folder:
 
     name: ClassVar[str] = "folder"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
+    kind: ClassVar[TaskType] = "classification"
 
     folder: str
     num_classes: int

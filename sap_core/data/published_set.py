@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data.cifar_files import CifarSet
 from sap_core.data.idx_files import IdxSet
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -26,7 +26,7 @@ class PublishedSet:
     """
 
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
+    kind: ClassVar[TaskType] = "classification"
     shape: ClassVar[tuple[int, ...]]
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]

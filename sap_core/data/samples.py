@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sap_core.api import Amount, Batch, View
+from sap_core.api import Batch, SampleCount, View
 from sap_core.data import strong
 from sap_core.seeding import Stream
 
@@ -131,7 +131,7 @@ class SampleView:
             yield Batch(tuple(view for view in made if view is not None), given, index)
 
 
-def how_many(n: Amount, there: int) -> int:
+def resolve_count(n: SampleCount, there: int) -> int:
     """The number that an amount of `there` samples comes to; a share is of at least one."""
     if n is None:
         return there

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from sap_core.api import Kind, Need
+from sap_core.api import Need, TaskType
 from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
 
@@ -57,7 +57,7 @@ class DataSet(Protocol):
     version: ClassVar[int]
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> TaskType: ...
     @property
     def shape(self) -> tuple[int, ...]: ...  # of one input, channels first
     @property

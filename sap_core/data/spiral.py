@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -50,7 +50,7 @@ class Spiral:
 
     name: ClassVar[str] = "spiral"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
+    kind: ClassVar[TaskType] = "classification"
     shape: ClassVar[tuple[int, ...]] = (2,)
     mean: ClassVar[tuple[float, ...]] = ()
     std: ClassVar[tuple[float, ...]] = ()

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data.audit import read_audit
 from sap_core.data.image_files import Check, FilePixels, fingerprint
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -30,7 +30,7 @@ class Table:
 
     name: ClassVar[str] = "table"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
+    kind: ClassVar[TaskType] = "classification"
 
     table: str
     num_classes: int

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sap_core.api import Kind
+from sap_core.api import TaskType
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -38,7 +38,7 @@ class Tensors:
 
     name: ClassVar[str] = "tensors"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "classification"
+    kind: ClassVar[TaskType] = "classification"
 
     file: str
     num_classes: int

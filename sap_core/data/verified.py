@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sap_core.api import Amount, Need
-from sap_core.data.samples import SampleView, how_many
+from sap_core.api import Need, SampleCount
+from sap_core.data.samples import SampleView, resolve_count
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
@@ -45,10 +45,10 @@ class Truth:
         return self.labels[index]
 
 
-def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[Need, Amount], SampleView]:
+def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[Need, SampleCount], SampleView]:
     """Serves verified samples of the training split in one fixed random order per need, so that smaller sets are nested."""
 
-    def serve(need: Need, n: Amount) -> SampleView:
+    def serve(need: Need, n: SampleCount) -> SampleView:
         if need is Need.TRUE_LABELS:
             return train.relabel(truth.of(train.index))
         if truth.audited is not None and not truth.known:
@@ -56,7 +56,7 @@ def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[N
             pool = torch.nonzero((true >= 0) & ((true == train.labels) == (need is Need.RETAIN))).flatten()
         else:
             pool = torch.nonzero(truth.right(train.index, train.labels) == (need is Need.RETAIN)).flatten()
-        count = how_many(n, len(pool))
+        count = resolve_count(n, len(pool))
         if count > len(pool):
             raise UserError(
                 f"{count} verified samples of kind '{need}' were asked for, but the training split has only {len(pool)}; ask for fewer"

@@ -44,7 +44,7 @@ def decisions(model: nn.Module, evaluator: Evaluator, meter: CostMeter, which: i
     with meter("report", used_by=[which]):
         x_S, y_S = (_axis(column) for column in _inputs(evaluator).T)
         grid = torch.stack([x_S.repeat(SIDE), y_S.repeat_interleave(SIDE)], 1)
-        classes = answers(evaluator.quick(model), grid.to(evaluator.prepared.task.device), meter).argmax(1)
+        classes = answers(evaluator.fused(model), grid.to(evaluator.prepared.task.device), meter).argmax(1)
     axes = [(f"decision/{name}", step, value) for name, axis in (("x", x_S), ("y", y_S)) for step, value in enumerate(axis.tolist())]
     return axes + [("decision/class", step, float(value)) for step, value in enumerate(classes.tolist())]
 

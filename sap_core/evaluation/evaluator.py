@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from sap_core.api import Batch, Need, Samples
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
-from sap_core.evaluation.fused_inference import quick_form
+from sap_core.evaluation.fused_inference import fused_copy
 
-PROBE = 1000
+PROBE_SIZE = 1000
 """At most so many verified training samples are looked at for the scores that describe a correction (they choose nothing)."""
 
 _CACHED_VALUES = 2**26
@@ -45,10 +45,10 @@ class Evaluator:
         self._unmodified: dict[str, Tensor] = {}
         self._reference: Tensor | None = None
 
-    def tuned(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
+    def score_corrected(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
         """Scores of one corrected model (setting `which` of the meter); fractions, or R2 for regression."""
         with meter("evaluate", used_by=[which]):
-            quick = self.quick(model)
+            quick = self.fused(model)
             outputs = self._outputs("val", self.prepared.val, quick, meter)
         return self._validation(outputs) | self._reported(quick, meter, which, num_retain, num_forget)
 
@@ -59,11 +59,11 @@ class Evaluator:
             if not self.regression and self.prepared.truth.known:
                 scores |= self._wrong(quick, meter, num_forget)
                 if num_retain:
-                    retain = self._verified(Need.RETAIN, min(num_retain, PROBE))
+                    retain = self._verified(Need.RETAIN, min(num_retain, PROBE_SIZE))
                     scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, quick, meter), retain.labels)
         return scores
 
-    def compare_with(self, model: nn.Module, name: str) -> None:
+    def set_reference(self, model: nn.Module, name: str) -> None:
         """Takes the unmodified model's answers on the validation set: those of corrected ones are counted against them from now on.
 
         A process asks each model (by its `name`) once, however many jobs stand on it, and books nothing: the model's own row has paid.
@@ -73,24 +73,24 @@ class Evaluator:
         if name not in self._unmodified:
             if len(self._unmodified) == _MOST_UNMODIFIED:
                 self._unmodified.clear()
-            self._unmodified[name] = self._outputs("val", self.prepared.val, self.quick(model), CostMeter(1, self.prepared.task.device))
+            self._unmodified[name] = self._outputs("val", self.prepared.val, self.fused(model), CostMeter(1, self.prepared.task.device))
         self._reference = self._unmodified[name]
 
-    def baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
+    def score_baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
         """Scores of an uncorrected baseline: as `tuned`, and the accuracy on the whole training split's given labels."""
         self._reference = None
-        scores = self.tuned(model, meter, 0)
+        scores = self.score_corrected(model, meter, 0)
         if not self.regression:
             with meter("report"):
                 train = self.prepared.train
-                scores["train_acc"] = accuracy(self._outputs("train", train, self.quick(model), meter), train.labels)
+                scores["train_acc"] = accuracy(self._outputs("train", train, self.fused(model), meter), train.labels)
         return scores
 
-    def quick(self, model: nn.Module) -> nn.Module:
+    def fused(self, model: nn.Module) -> nn.Module:
         """The form in which every model is scored: a copy of its own (`sap_core.evaluation.fused_inference`)."""
         if self._sample is None:
             self._sample = next(iter(self.prepared.train.subset(torch.arange(1)).batches(1))).inputs
-        return quick_form(model, self._sample)
+        return fused_copy(model, self._sample)
 
     def trusted(self, index: Tensor) -> Scores:
         """How good a trusted set is: share of right given labels, and its smallest and largest class by given label."""
@@ -146,7 +146,7 @@ class Evaluator:
     def _wrong_probe(self) -> Samples:
         train = self.prepared.train
         count = int((~self.prepared.truth.right(train.index, train.labels)).sum())
-        return self._verified(Need.FORGET, min(count, PROBE))
+        return self._verified(Need.FORGET, min(count, PROBE_SIZE))
 
     def _outputs(self, name: str, samples: Samples, quick: nn.Module, meter: CostMeter) -> Tensor:
         """(N, C) outputs, on the CPU."""

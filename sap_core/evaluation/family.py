@@ -13,7 +13,7 @@ from sap_core.api import Corrector, Need, Run, Task
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SettingResult:
     """What became of one setting: scores, or why there are none."""
 
     which: int
@@ -23,7 +23,7 @@ class Outcome:
 
 def run_family(
     settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run, score: Callable[[nn.Module, int], dict[str, float | None]]
-) -> Iterator[Outcome]:
+) -> Iterator[SettingResult]:
     """Yields one outcome per setting, in the order in which the corrector finishes them.
 
     Args:
@@ -38,7 +38,7 @@ def run_family(
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]
         for which, candidate in corrected:
             unsound = _not_finite(candidate)
-            yield Outcome(which, {}, unsound) if unsound else Outcome(which, score(candidate, which))
+            yield SettingResult(which, {}, unsound) if unsound else SettingResult(which, score(candidate, which))
 
 
 def _not_finite(model: nn.Module) -> str | None:

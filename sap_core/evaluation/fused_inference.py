@@ -47,17 +47,17 @@ class Form:
 _FORMS: dict[Hashable, Form] = {}
 
 
-def quick_form(model: nn.Module, inputs: Tensor) -> nn.Module:
+def fused_copy(model: nn.Module, inputs: Tensor) -> nn.Module:
     """A copy of `model` in evaluation mode and quick form. `model` stays untouched, and the copy does not change with it.
 
     Args:
         model: any network.
         inputs: some inputs as the network takes them, (B, ...); their shape, type and device count, their values do not.
     """
-    return formed(copy.deepcopy(model).eval(), form_of(model, inputs))
+    return apply_fusion(copy.deepcopy(model).eval(), fusion_plan_for(model, inputs))
 
 
-def form_of(model: nn.Module, inputs: Tensor) -> Form:
+def fusion_plan_for(model: nn.Module, inputs: Tensor) -> Form:
     """What is done to networks of this structure; found at the first sight of it."""
     structure = _structure(model, inputs)
     if structure not in _FORMS:
@@ -68,7 +68,7 @@ def form_of(model: nn.Module, inputs: Tensor) -> Form:
 
 
 @torch.no_grad()
-def formed(network: nn.Module, form: Form) -> nn.Module:
+def apply_fusion(network: nn.Module, form: Form) -> nn.Module:
     """`network`, changed in place to this form."""
     for layer_name, norm_name in form.folds:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
@@ -86,7 +86,7 @@ def _find(model: nn.Module, inputs: Tensor) -> Form:
             channels_last = inputs.device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in network.modules())
             form = Form(tuple(_folds(_Tracer().trace(network), network)), channels_last)
             made_up = _make_up(network, inputs)
-            said, wanted = formed(copy.deepcopy(network), form)(made_up), network(made_up)
+            said, wanted = apply_fusion(copy.deepcopy(network), form)(made_up), network(made_up)
             same = bool((said - wanted).abs().max() <= _TOLERANCE * wanted.abs().max())
         except Exception:  # whatever a forward pass may say to stand-ins for tensors, or to made-up numbers
             return Form()

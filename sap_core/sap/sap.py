@@ -24,7 +24,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import TRUSTED_COUNT, Kind, Need, Passes, Run, Samples, Sizes, Task
+from sap_core.api import TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task, TaskType
 from sap_core.errors import UserError, unknown
 from sap_core.sap import gram, project, spectrum, trusted
 from sap_core.seeding import stream
@@ -127,7 +127,7 @@ class SAP:
             return task.verified(Need.RETAIN, None if self.class_balanced else count)
         return task.verified(Need.TRUE_LABELS) if self.trusted == "curvature_true_labels" else task.train
 
-    def check(self, pool: Samples, kind: Kind) -> None:
+    def check(self, pool: Samples, kind: TaskType) -> None:
         """Raises UserError where the samples to choose from cannot serve this setting."""
         if self.class_balanced and kind == "regression":
             raise UserError("SAP.class_balanced needs classes, but this is a regression task; set class_balanced=false")
@@ -181,7 +181,7 @@ def _corrected(
     """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, smallest first."""
     block, moments, seen = settings[0].batch_size, unseen, 0
     for size, users in sizes.items():
-        run.trusted(ranked.index[:size], users)
+        run.report_trusted(ranked.index[:size], users)
         whole = size - size % block
         with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
             moments = _observe(model, moments, ranked, range(seen, whole, block), block, run)
@@ -194,7 +194,7 @@ def _corrected(
             run.meter.count(flops=project.factor_flops(factored))
         with run.meter("report", users):
             for layer, each in factored.items():
-                run.observed(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)
+                run.report_series(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)
         del at_size
         for which in users:
             with run.meter("build", [which]):  # line 4

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Kind, Samples
+from sap_core.api import Samples, TaskType
 from sap_core.cost import CostMeter
 from sap_core.models.modes import evaluating
 from sap_core.seeding import Stream
@@ -31,7 +31,7 @@ STEP = 1e-3
 """Their size in every input value (preprocessed), of the released code."""
 
 
-def fit_error(model: nn.Module, samples: Samples, kind: Kind, batch_size: int, meter: CostMeter) -> Tensor:
+def fit_error(model: nn.Module, samples: Samples, kind: TaskType, batch_size: int, meter: CostMeter) -> Tensor:
     """(N,) float64 on the CPU: how badly `model` fits each sample's given label, on plain inputs in evaluation mode.
 
     Cross-entropy in nats for classes, the squared residual (summed over outputs) for regression.
@@ -48,7 +48,7 @@ def fit_error(model: nn.Module, samples: Samples, kind: Kind, batch_size: int, m
     return _joined(scores, "loss")
 
 
-def curvature(model: nn.Module, samples: Samples, kind: Kind, batch_size: int, rng: Stream, meter: CostMeter) -> Tensor:
+def curvature(model: nn.Module, samples: Samples, kind: TaskType, batch_size: int, rng: Stream, meter: CostMeter) -> Tensor:
     """(N,) float64 on the CPU: the mean over `DRAWS` steps v of ||g(x + v) - g(x)||, g the gradient of `fit_error` at the plain input x.
 
     Each v is `STEP` times random signs, drawn from `rng` by the sample's position in the universe: whatever batch it comes in.
@@ -96,13 +96,13 @@ def balanced(order_N: Tensor, labels_N: Tensor, skip: float = 0.0) -> Tensor:
     return order_N[rounds[int((round_N < 0).sum()) :]]
 
 
-def _score(outputs_BC: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+def _score(outputs_BC: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
     if kind == "regression":
         return (outputs_BC.flatten(1) - labels.to(torch.float64).reshape(len(labels), -1)).square().sum(1)
     return -outputs_BC.log_softmax(1).gather(1, labels.view(-1, 1)).squeeze(1)
 
 
-def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
     """(B, ...) the gradient of each sample's score at its own input (samples do not meet in evaluation mode)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()

@@ -149,9 +149,9 @@ class SAPVariant:
         for users in groups.values():
             first = settings[users[0]]
             trusted, forget = first.samples(order, pool, task)
-            run.trusted(trusted.index, users)
+            run.report_trusted(trusted.index, users)
             if forget is not None and first.forget == "scored":
-                run.forgotten(forget.index, users)
+                run.report_forgotten(forget.index, users)
             spaces = look(first.side, first.batch_size, model, trusted, forget, run, users)
             for which in users:
                 corrected = settings[which].applied(model, spaces, 0, run, which)

@@ -115,8 +115,8 @@ def _compared(job: Job, store: Store, again: Store) -> list[Timing]:
     seconds, exclusive = _spent(job, store), _spent(job, again)
     return [
         Timing(
-            job_id=job.job_id, kind=job.kind, method=row.method, space=row.space, seed=row.seed, phase=phase, seconds=seconds[phase],
-            exclusive_seconds=exclusive[phase], jobs_on_device=then.jobs_on_device, device=row.device, threads=row.threads,
+            job_id=job.job_id, job_type=job.job_type, method=row.method, space=row.space, seed=row.seed, phase=phase,
+            seconds=seconds[phase], exclusive_seconds=exclusive[phase], jobs_on_device=then.jobs_on_device, device=row.device, threads=row.threads,
             started_at=row.started_at, commit=row.commit,
         )
         for phase in ("all", *TUNING, "report") if phase in seconds and phase in exclusive

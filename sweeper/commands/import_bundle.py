@@ -95,7 +95,7 @@ def _check_ids(bundle: Bundle, folder: Path) -> None:
             "search": lambda job=job, ids=ids: (
                 ids == [content_id({"kind": "search", "job": job.job_id, "trial": number}) for number in range(len(ids))]
             ),
-        }.get(job.kind, lambda job=job, ids=ids: ids == [job.job_id])
+        }.get(job.job_type, lambda job=job, ids=ids: ids == [job.job_id])
         if not right():
             raise UserError(f"a bundle in {folder} has a job {job.job_id} whose id is not that of its content; export and run it again")
 
@@ -160,10 +160,10 @@ def _not_of(job: Job, rows: Sequence[Row]) -> str:
         return "does not hold all rows of its job, and no others"
     for row in rows:
         run = planned[row.run_id]
-        known = {**job.labels, "job_id": job.job_id, "kind": job.kind, "position": run.position}
-        if job.kind != "search":  # the setting of a trial is chosen as it runs
+        known = {**job.labels, "job_id": job.job_id, "job_type": job.job_type, "position": run.position}
+        if job.job_type != "search":  # the setting of a trial is chosen as it runs
             known["settings"] = json.dumps(run.settings, sort_keys=True)
-        if job.kind in ("tune", "search") and known.get("information") == "none":
+        if job.job_type in ("tune", "search") and known.get("information") == "none":
             del known["information"]  # a corrector that selects samples without declaring it is recorded as scored
         for name, value in known.items():
             if getattr(row, name, value) != value:
@@ -175,7 +175,7 @@ def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]
     """A checkpoint or a selection, its marker last; or how far a training has come, where there is nothing yet."""
     from sap_core.checkpoint import load_state
 
-    name, folder, target = _FILES.get(job.kind), source / job.job_id, artifacts / job.job_id
+    name, folder, target = _FILES.get(job.job_type), source / job.job_id, artifacts / job.job_id
     marker = artifact(source, job.job_id)
     if name is None or not (marker.exists() or (folder / _LAST).exists()):
         return

@@ -36,7 +36,7 @@ _SHORTEST = 4
 _CIRCUMSTANCES = frozenset({*TIMING_COLUMNS, "attempt", "commit", "device_share", "experiment", "schema_version"})
 """What may differ between two runs of one row without its being another result."""
 
-_TOLD = ("commit", "device", "threads", "precision", "version")
+_TOLD = ("commit", "device", "threads", "precision", "component_version")
 """What explains a difference: said when it is not the same."""
 
 
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
     folders = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
     device = keys.get("backend.device") or ("cpu" if stored[run_id].device == "cpu" else "cuda")
-    print(f"job {job.job_id} ({job.kind}, {len(job.runs)} rows) runs again on {device}", file=sys.stderr)
+    print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows) runs again on {device}", file=sys.stderr)
     again, weights = repeat(job, jobs, folders, device)
     print(told(stored, again, run_id, weights))
     return 1 if differences(stored, again) or weights == "different" else 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sweeper.commands.common import add_overrides, hydra_words
+from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import Places, check, compose, places_of, plan_key, planned, write_plan
 from sweeper.plan.job_filter import Wanted, narrow, parse_only
@@ -103,12 +104,7 @@ def _say_searches(config: Config, store: Store) -> None:
     """The table of searches other than the grid, where the experiment has any."""
     if config.debug.name or (config.search.grid and not config.searches):
         return
-    from analysis.store.load import load
-    from analysis.tables.render import terminal
-    from analysis.tables.search import search
-
-    for table in search(load([store.root])):
-        print(terminal(table, 140))
+    print(report(store.root, "table", "search"), end="")
 
 
 def _say_counts(plan: Plan) -> None:
@@ -243,7 +239,7 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
     text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))
     bundle = Bundle(config.name or "", results, config.order, "" if only else plan_key(composed), text, commit(), jobs, rows)
     write_bundle(path, bundle)
-    if any(job.kind == "search" for job in jobs):
+    if any(job.job_type == "search" for job in jobs):
         print("searches other than the grid need Optuna on the machine that runs the bundle", file=sys.stderr)
     print(f"{path}: {len(jobs)} jobs, {len(rows)} rows; python -m sweeper.execute {path.name} --data DIR --store DIR runs them anywhere")
     return 0

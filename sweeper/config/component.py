@@ -21,7 +21,7 @@ from sap_core.construct import construct, is_entry, locate
 from sap_core.data.source import DataSet, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
-from sap_core.roles import flat_parts
+from sap_core.roles import flattened_fields
 from sweeper.config.target import class_of
 
 KINDS: dict[Any, str] = {
@@ -116,7 +116,7 @@ def declare(
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
     """Name -> (type, default or MISSING) of a dataclass's fields (those of flat parts beside them) or a network's keyword arguments."""
     if dataclasses.is_dataclass(cls):
-        hints, parts = get_type_hints(cls), flat_parts(cls)
+        hints, parts = get_type_hints(cls), flattened_fields(cls)
         own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
         inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
         return own | inner

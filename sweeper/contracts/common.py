@@ -15,7 +15,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
-from sap_core.api import Amount, Need, Sizes, State, Stopped, Task
+from sap_core.api import Need, SampleCount, Sizes, State, Stopped, Task
 from sweeper.contracts import toys
 
 Weights = dict[str, Tensor]
@@ -101,7 +101,7 @@ def stopped(start: Callable[[toys.StoringRun], object], run: toys.StoringRun) ->
     return None
 
 
-def refuse(need: Need, n: Amount) -> NoReturn:
+def refuse(need: Need, n: SampleCount) -> NoReturn:
     """The source of verified samples for a part that must not ask for any."""
     raise Broken(f"it reads verified samples ('{need}'), which it was not told")
 

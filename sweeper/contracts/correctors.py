@@ -171,7 +171,7 @@ def _declares_its_selection(case: CorrectorCase) -> None:
             declares = bool(setting.needs()) or (isinstance(setting, SelectsSamples) and setting.selects_samples())
             if not declares and (position in run.trusted_sets or position in run.forgotten_sets):
                 raise Broken(
-                    f"{named(setting)} reports samples by run.trusted or run.forgotten and neither needs() nor selects_samples() says so; "
+                    f"{named(setting)} reports samples by run.report_trusted or run.report_forgotten and neither needs() nor selects_samples() says so; "
                     f"add the method selects_samples(self) -> bool"
                 )
 

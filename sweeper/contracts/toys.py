@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sap_core.api import Amount, Batch, Kind, Need, RefusesTasks, Samples, State, Stopped, Task, View
-from sap_core.data.samples import Preprocess, SampleView, TensorPixels, how_many
+from sap_core.api import Batch, Need, RefusesTasks, SampleCount, Samples, State, Stopped, Task, TaskType, View
+from sap_core.data.samples import Preprocess, SampleView, TensorPixels, resolve_count
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import Stream, stream
@@ -101,7 +101,7 @@ def images_and_labels(count: int = 80, seed: int = 0) -> tuple[Tensor, Tensor]:
 def make_task(
     net: str = "batch_norm",
     augment: Literal["none", "flip", "crop_flip"] = "none",
-    kind: Kind = "classification",
+    kind: TaskType = "classification",
     seed: int = SEED,
     count: int = 80,
 ) -> Task:
@@ -118,8 +118,8 @@ def make_task(
     order = torch.randperm(count, generator=torch.Generator().manual_seed(7))
     verified = {Need.RETAIN: order[~wrong[order]], Need.FORGET: order[wrong[order]], Need.TRUE_LABELS: torch.arange(count)}
 
-    def source(need: Need, n: Amount) -> Samples:
-        which = verified[need][: how_many(n, len(verified[need]))]
+    def source(need: Need, n: SampleCount) -> Samples:
+        which = verified[need][: resolve_count(n, len(verified[need]))]
         if isinstance(n, int) and len(which) < n:
             raise ValueError(f"only {len(which)} verified samples of kind '{need}' exist, not {n}")
         return train.subset(which) if need != Need.TRUE_LABELS else train.relabel(truth)
@@ -140,8 +140,8 @@ class StoringRun(PlainRun):
         self.stored: State | None = None
         self.kept: list[Tensor | None] = []
 
-    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
-        super().epoch(number, model, state, kept, **scalars)
+    def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+        super().end_epoch(number, model, state, kept, **scalars)
         model.eval()  # as an evaluation would leave it
         torch.rand(3)  # and as one might draw
         self.kept.append(kept)
@@ -231,7 +231,7 @@ def counted_calls() -> Iterator[list[str]]:
 
 def passes(run: PlainRun) -> tuple[int, int]:
     """(forwards, backwards) of all pieces."""
-    return sum(piece.forwards for piece in run.meter.pieces), sum(piece.backwards for piece in run.meter.pieces)
+    return sum(piece.forwards for piece in run.meter.records), sum(piece.backwards for piece in run.meter.records)
 
 
 def noisy(task: Task) -> nn.Module:

@@ -43,10 +43,10 @@ class Workload:
     dataset: str
 
     @classmethod
-    def of(cls, kind: str, labels: Mapping[str, Any]) -> Workload:
+    def of(cls, job_type: str, labels: Mapping[str, Any]) -> Workload:
         """Of a job with these labels, or of a plan's row."""
-        method = labels["trainer"] if kind == "train" else labels["method"]
-        return cls(f"{kind} {method} {labels.get('search') or 'grid'}", labels["network"], labels["dataset"])
+        method = labels["trainer"] if job_type == "train" else labels["method"]
+        return cls(f"{job_type} {method} {labels.get('search') or 'grid'}", labels["network"], labels["dataset"])
 
 
 @dataclass(frozen=True)

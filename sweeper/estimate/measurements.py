@@ -38,12 +38,12 @@ def workloads_by_job(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, t
         values = vars(row) if isinstance(row, Planned) else row
         job_id = values["job_id"]
         if job_id not in workloads:
-            workloads[job_id] = Workload.of(values["kind"], values)
+            workloads[job_id] = Workload.of(values["job_type"], values)
         flops[job_id] += values["forecast_flops"] or 0.0
     return {job_id: (workload, flops[job_id]) for job_id, workload in workloads.items()}
 
 
-_PLAN_COLUMNS = frozenset({"job_id", "kind", "method", "search", "trainer", "network", "dataset", "forecast_flops"})
+_PLAN_COLUMNS = frozenset({"job_id", "job_type", "method", "search", "trainer", "network", "dataset", "forecast_flops"})
 _ROW_COLUMNS = frozenset(
     {"job_id", "status", "error_type", "tuning_seconds", "report_seconds", "device", "device_share", "jobs_on_device", "cores", "threads"}
 )

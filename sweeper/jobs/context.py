@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Amount, Corrector, Need, Samples, SelectsSamples, Task
+from sap_core.api import Corrector, Need, SampleCount, Samples, SelectsSamples, Task
 from sap_core.cost import flops_per_sample
 from sap_core.data.assemble import Prepared, prepare
 from sap_core.data.source import DataSet, audit_file
@@ -112,7 +112,7 @@ def counting(task: Task) -> tuple[Task, dict[Need, int]]:
     served: dict[Need, int] = {}
     source = task.verified_source
 
-    def serve(need: Need, n: Amount) -> Samples:
+    def serve(need: Need, n: SampleCount) -> Samples:
         if source is None:
             raise UserError(f"this data set has no verified samples, so '{need}' cannot be served")
         samples = source(need, n)

@@ -17,10 +17,10 @@ def columns_of(cost: Costs, device: torch.device, jobs_on_device: int) -> dict[s
     """The cost columns of one setting's row, and what its seconds depend on: `jobs_on_device` jobs at a time on the device."""
 
     def alone(*phases: Phase) -> float | None:
-        found = [cost.alone[phase].seconds for phase in phases if phase in cost.alone]
+        found = [cost.standalone[phase].seconds for phase in phases if phase in cost.standalone]
         return sum(found) if found else None
 
-    shared, whole = tuning(cost.shared), tuning(cost.alone)
+    shared, whole = tuning(cost.shared), tuning(cost.standalone)
     return {
         "train_seconds": alone("train"), "select_seconds": alone("select"), "prepare_seconds": alone("collect", "factor"),
         "correct_seconds": alone("build", "correct"), "evaluate_seconds": alone("evaluate"), "report_seconds": alone("report"),
@@ -34,7 +34,7 @@ def points_of(cost: Costs) -> list[tuple[str, int, float]]:
     """(name, step, value) of every amount of every phase; what is zero is left out."""
     return [
         (f"{PREFIX}{phase}/{what}{ending}", 0, float(value))
-        for by_phase, ending in ((cost.shared, ""), (cost.alone, "_alone"))
+        for by_phase, ending in ((cost.shared, ""), (cost.standalone, "_alone"))
         for phase, amounts in by_phase.items()
         for what in AMOUNTS
         if (value := getattr(amounts, what))

@@ -28,7 +28,7 @@ class Job:
     """All that a machine needs to run one piece of the sweep."""
 
     job_id: str
-    kind: str  # train | select | tune | search
+    job_type: str  # train | select | tune | search
     spec: dict[str, Any]
     runs: tuple[PlannedRun, ...]
     labels: dict[str, Any]  # columns of Row that the plan knows
@@ -41,7 +41,7 @@ class Job:
 
     def row(self, run: PlannedRun, **columns: Any) -> Row:
         """The row of `run` with what the plan knows and the given columns."""
-        known = {"run_id": run.run_id, "job_id": self.job_id, "kind": self.kind, "position": run.position}
+        known = {"run_id": run.run_id, "job_id": self.job_id, "job_type": self.job_type, "position": run.position}
         values = {**_EMPTY, **self.labels, **known, "settings": json.dumps(run.settings, sort_keys=True), **columns}
         return Row(**values)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sap_core.api import State, Stopped
 from sap_core.checkpoint import load_state, save_state
-from sap_core.cost import CostMeter, Piece
+from sap_core.cost import CostMeter, CostRecord
 from sap_core.records import Point
 
 CHECKPOINT_SECONDS = 30.0
@@ -45,17 +45,17 @@ class JobRun:
         self._stored_at = time.monotonic()
         self._every = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
 
-    def saved(self) -> State | None:
+    def saved_state(self) -> State | None:
         if self._last is None or not self._last.exists():
             return None
         stored = load_state(self._last)
         self.points = [(name, step, value) for name, step, value in json.loads(stored["curve"])]
-        self.meter.pieces += [Piece(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
+        self.meter.records += [CostRecord(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
         self._note(f"continues at epoch {int(stored['number']) + 1}")
         state: State = stored["state"]
         return state
 
-    def epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+    def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
         values = dict(scalars)
         if kept is not None:
             values["num_kept"] = len(kept)
@@ -72,15 +72,15 @@ class JobRun:
             goes_on = "continues there" if self._last is not None else "runs this job again"
             raise Stopped(f"stopped after epoch {number}; the next start {goes_on}")
 
-    def trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+    def report_trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.trusted_sets[which] = index
 
-    def forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+    def report_forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.forgotten_sets[which] = index
 
-    def observed(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+    def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
         which = 0 if used_by is None else used_by[0]
         self.observations += [(which, name, step, float(value)) for step, value in values.items()]
 
@@ -111,7 +111,7 @@ class JobRun:
     def _spent(self) -> list[list[object]]:
         """What was booked so far, one line per phase and users: a resumed run costs what the uninterrupted one does."""
         sums: dict[tuple[str, tuple[int, ...]], list[float]] = {}
-        for piece in self.meter.pieces:
+        for piece in self.meter.records:
             amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0, 0, 0.0])
             for slot, amount in enumerate((piece.seconds, piece.forwards, piece.backwards, piece.flops)):
                 amounts[slot] += amount

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from sap_core.api import Stopped
-from sap_core.cost import forget_peak_memory
+from sap_core.cost import reset_peak_memory
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Row
@@ -95,7 +95,7 @@ def execute(
 
 def places_of(job: Job, folders: SweepPaths) -> list[Path]:
     """What is claimed for a job: the job in its store and, where it makes an artifact, that, which other sweeps may want to make, too."""
-    making = [folders.artifacts / job.job_id / MAKING] if job.kind in ("train", "select") else []
+    making = [folders.artifacts / job.job_id / MAKING] if job.job_type in ("train", "select") else []
     return [Store(folders.store).claims / job.job_id, *making]
 
 
@@ -104,7 +104,7 @@ def tidy_up(jobs: Iterable[Job], folders: SweepPaths, claims: Claims) -> None:
     store = Store(folders.store)
     left = claimed_names(store.claims)
     done = [job for job in jobs if store.holds(job.job_id)]
-    makers = [job for job in done if job.kind in ("train", "select")]
+    makers = [job for job in done if job.job_type in ("train", "select")]
     tidy(claims, [store.claims / job.job_id for job in done if job.job_id in left])
     tidy(claims, [folders.artifacts / job.job_id / MAKING for job in makers])
 
@@ -113,7 +113,7 @@ def _known(job: Job, folders: SweepPaths, tried: int | None) -> Result | None:
     """What became of a job that is not to be run any more."""
     store = Store(folders.store)
     held = store.holds(job.job_id)
-    whole = held and (job.kind in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists())
+    whole = held and (job.job_type in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists())
     given_up = not held and tried is not None and store.attempts(job.job_id) > tried
     return summary(job, store.read_rows(job.job_id), 0.0) if whole or given_up else None
 
@@ -151,9 +151,9 @@ def _run(
     start = time.monotonic()
     settle(job.threads)
     place = Place(folders.data, folders.artifacts, torch.device(device), mine, jobs_on_device, asker)
-    forget_peak_memory(place.device)
+    reset_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
-        log.info("%s begins, attempt %d: %s", job.kind, attempt, _words(job, place.device))
+        log.info("%s begins, attempt %d: %s", job.job_type, attempt, _words(job, place.device))
         try:
             with _watchdog(job, store, attempt), _warnings_in(log):
                 work = run_kind(job, place, log.info)
@@ -229,7 +229,7 @@ def summary(job: Job, rows: list[Row], seconds: float) -> Result:
         error=first.error if first else None,
         error_type=first.error_type if first else None,
         best=best,
-        train_acc=rows[0].train_acc if job.kind == "train" and rows else None,
+        train_acc=rows[0].train_acc if job.job_type == "train" and rows else None,
     )
 
 

@@ -79,7 +79,7 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[Search | None]:
     """Every search of the plan; None for one of which a job has not ended."""
     grouped: dict[Key, list[Job]] = {}
     for job in jobs:
-        if job.kind in ("tune", "search"):
+        if job.job_type in ("tune", "search"):
             grouped.setdefault(_key(job.labels), []).append(job)
     ended = store.statuses()
     for key, members in grouped.items():
@@ -145,7 +145,7 @@ def _make(search: Search, folder: Path, jobs: dict[str, Job], folders: SweepPath
     assert search.best is not None
     job, row = search.best
     (run,) = [run for run in job.runs if run.run_id == row.run_id]
-    if job.kind == "search":  # its plan knows no settings, its rows do
+    if job.job_type == "search":  # its plan knows no settings, its rows do
         base = job.spec["search"]["method"]
         nested = {key: value for key, value in base["settings"].items() if is_entry(value)}  # rows hold their names alone
         run = replace(run, entry={"target": base["target"], "settings": json.loads(row.settings) | nested})
@@ -188,7 +188,7 @@ def _meta(search: Search, job: Job, row: Row) -> dict[str, object]:
     """What this network is: its row's identity and scores, and the score that it had to beat."""
     columns = (
         "run_id", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "seed", "baseline_id", "method", "space", "position",
-        "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "val_newly_wrong", "val_newly_right", "num_val", "commit", "version",
+        "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "val_newly_wrong", "val_newly_right", "num_val", "commit", "component_version",
     )  # fmt: skip
     known = {name: getattr(row, name) for name in columns}
     return {**known, "settings": json.loads(row.settings), "model": job.spec["baseline"]["model"], "unmodified_score": search.unmodified}

@@ -21,7 +21,7 @@ from sap_core.cost import CostMeter
 from sap_core.data.assemble import Prepared
 from sap_core.errors import StorageError, UserError
 from sap_core.evaluation.evaluator import Evaluator, Scores
-from sap_core.evaluation.family import Outcome, run_family
+from sap_core.evaluation.family import SettingResult, run_family
 from sap_core.identity import canonical_json
 from sap_core.records import Point as CurvePoint
 from sweeper.config.component import shown
@@ -57,7 +57,7 @@ def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
     prepared, evaluator = prepared_for(canonical_json(data_keys(baseline)), place.data, place.device)
     task = on_selection(prepared.task, baseline, place.artifacts)
     model = load_model(place.artifacts / job.parents[0], task).model
-    evaluator.compare_with(model, job.parents[0])
+    evaluator.set_reference(model, job.parents[0])
     work.facts = facts_of(prepared, len(task.train))
     points = Points(tuple(Domain(field, word, tuple(values)) for field, word, values in spec["domains"]))
     scene = _Scene(job, place, work, note, points, prepared, evaluator, task, model)
@@ -154,7 +154,7 @@ class _Walk:
         """Gives up what has not been reached, and books what each level cost: work that several of them use is divided among them."""
         self.outcomes.close()
         reached = range(len(self.trials))
-        for piece in self.meter.pieces:
+        for piece in self.meter.records:
             piece.used_by = tuple(which for which in piece.used_by if which in reached) or (reached[-1],)
         scene, job, work = self.scene, self.scene.job, self.scene.work
         costs = self.meter.costs(*flops_of(scene.model, scene.prepared))
@@ -170,13 +170,13 @@ class _Walk:
         run_id = job.runs[self.trials[0]].run_id
         work.points += [CurvePoint(job.job_id, run_id, name, step, value) for name, step, value in self.run.curve()]
 
-    def _outcomes(self) -> Generator[Outcome, None, None]:
+    def _outcomes(self) -> Generator[SettingResult, None, None]:
         """One outcome per level; work begins when the first is asked for."""
         self.settings = [construct(entry) for entry in self.entries]
         task, self.served = counting(self.scene.task)
 
         def score(candidate: nn.Module, which: int) -> Scores:
             self.run.check_stop()
-            return self.scene.evaluator.tuned(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
+            return self.scene.evaluator.score_corrected(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
 
         yield from run_family(self.settings, self.scene.model, task, self.run, score)

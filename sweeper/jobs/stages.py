@@ -50,7 +50,7 @@ def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
     """
     work = Work([{} for _ in job.runs], [False] * len(job.runs))
     try:
-        _KINDS[job.kind](job, place, work, note)
+        _KINDS[job.job_type](job, place, work, note)
     except (Stopped, StorageError):
         raise
     except Exception as error:
@@ -68,7 +68,7 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
         trainer: Trainer = construct(spec["trainer"])
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         fitted = trainer.fit(task, run)
-        scores = evaluator.baseline(fitted.model, run.meter)
+        scores = evaluator.score_baseline(fitted.model, run.meter)
         drawn = plane.in_plane(evaluator)
         plane_points = [*plane.samples(evaluator), *plane.decisions(fitted.model, evaluator, run.meter)] if drawn else []
         (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
@@ -97,7 +97,7 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
         pruner: Pruner = construct(spec["pruner"])
         warm = load_model(place.artifacts / job.parents[0], prepared.task)
         with run.meter("select"):
-            selection = pruner.select(prepared.task, warm, spec["keep"], run)
+            selection = pruner.select(prepared.task, warm, spec["keep_fraction"], run)
         place.stop()
         save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
         (cost,) = run.meter.costs(*flops_of(warm.model, prepared))
@@ -123,14 +123,14 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     meter = CostMeter(len(settings), place.device)
     run = JobRun(meter, place.artifacts / job.job_id / "last.safetensors", place.stop, note, precision_of(evaluator))
     task, served = counting(task)
-    evaluator.compare_with(model, job.parents[0])
+    evaluator.set_reference(model, job.parents[0])
     work.facts = facts_of(prepared, len(task.train))
 
     best = plane.Best(evaluator, meter)
 
     def score(candidate: nn.Module, which: int) -> Scores:
         run.check_stop()
-        scores = evaluator.tuned(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
+        scores = evaluator.score_corrected(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
         if plane.in_plane(evaluator):
             best.watch(candidate, which, scores)
         return scores
@@ -175,7 +175,7 @@ def correct_again(job: Job, place: Place, last: Path) -> tuple[dict[str, Tensor]
 
     def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
         weights.update({name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()})
-        return evaluator.tuned(candidate, meter, which)
+        return evaluator.score_corrected(candidate, meter, which)
 
     (outcome,) = run_family([construct(job.runs[0].entry or {})], model, task, run, score)
     run.forget_checkpoint()

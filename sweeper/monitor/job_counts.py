@@ -38,13 +38,13 @@ def standing(store: Store) -> Standing:
 
     store.check_version()
     try:
-        plan = pq.read_table(store.plan, columns=["job_id", "kind", "forecast_flops"]).to_pydict()
+        plan = pq.read_table(store.plan, columns=["job_id", "job_type", "forecast_flops"]).to_pydict()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{store.root} holds no plan ({store.plan.name} cannot be read); is it the folder of a sweep?") from error
     kinds: dict[str, str] = {}
     flops: dict[str, float] = defaultdict(float)
-    for job_id, kind, amount in zip(plan["job_id"], plan["kind"], plan["forecast_flops"], strict=True):
-        kinds[job_id] = kind
+    for job_id, job_type, amount in zip(plan["job_id"], plan["job_type"], plan["forecast_flops"], strict=True):
+        kinds[job_id] = job_type
         flops[job_id] += amount or 0.0
     statuses = {job_id: status for job_id, status in store.statuses().items() if job_id in kinds}
     failed = [job_id for job_id in kinds if statuses.get(job_id) == "failed"]
@@ -75,4 +75,4 @@ def _failure(store: Store, job_id: str) -> tuple[str, str, str]:
         return job_id, "error", "its file cannot be read"
     last = ((row.error or "").strip().splitlines() or ["no message"])[-1]
     name = f"{row.method}{'@' + row.space if row.space else ''} seed {row.seed}"
-    return f"{job_id} {row.kind} {name}", row.error_type or "error", last
+    return f"{job_id} {row.job_type} {name}", row.error_type or "error", last

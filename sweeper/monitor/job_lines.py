@@ -16,7 +16,7 @@ def line_of(job: Job, result: Result) -> str:
     fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
     name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
     name += f" {job.labels['search']}" if job.labels.get("search") else ""
-    return f"{job.job_id} {job.kind} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
+    return f"{job.job_id} {job.job_type} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
 
 
 def reason(result: Result) -> str:
@@ -43,7 +43,7 @@ class Ticker:
     """The lines of a worker: done of total, the job, its method's best score so far, and the time this worker alone takes for the rest."""
 
     def __init__(self, jobs: Iterable[Job], estimator: RuntimeEstimator) -> None:
-        self._work = {job.job_id: (Workload.of(job.kind, job.labels), job.forecast_flops) for job in jobs}
+        self._work = {job.job_id: (Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs}
         self._estimator = estimator
         self._best: dict[str, float] = {}
 

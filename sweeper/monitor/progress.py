@@ -42,7 +42,7 @@ class Progress:
         self.best: dict[str, float] = {}
         self._estimator = estimator or RuntimeEstimator()
         self._workers = workers
-        self._flops_left = flops_by_workload((Workload.of(job.kind, job.labels), job.forecast_flops) for job in jobs)
+        self._flops_left = flops_by_workload((Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs)
         self._worker_seconds = 0.0
         self._start = self._spoke = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
@@ -71,7 +71,7 @@ class Progress:
         self.done += len(job.runs)
         self.failed += result.failed
         self._worker_seconds += result.seconds
-        workload = Workload.of(job.kind, job.labels)
+        workload = Workload.of(job.job_type, job.labels)
         self._flops_left[workload] = max(0.0, self._flops_left[workload] - job.forecast_flops)
         if result.status == "ok":
             self._estimator.record(workload, job.forecast_flops, result.seconds)

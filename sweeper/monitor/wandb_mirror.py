@@ -7,8 +7,10 @@ the store and shares nothing else with the sweep: if W&B fails, hangs or crashes
 from __future__ import annotations
 
 import contextlib
+import csv
 import faulthandler
 import fcntl
+import io
 import json
 import os
 import select
@@ -21,10 +23,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
-from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Point, Row
 from sweeper.config.schema import Tracking
+from sweeper.monitor.report import report
 from sweeper.store.credentials import redact
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
@@ -32,9 +34,12 @@ from sweeper.store.store import Store
 SUMMARY = "summary"
 """Takes the place of a job id for the W&B run that holds the tables."""
 
+_TABLES = ("comparison", "trainers", "cost")
+"""Tables of `sap-report` in the summary run; a store has those that it has numbers for."""
+
 _POLL_SECONDS = 2.0
 _CONFIG = (
-    "experiment", "debug", "kind", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep", "seed", "method", "space",
+    "experiment", "debug", "job_type", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep_fraction", "seed", "method", "space",
     "search", "search_budget", "search_seed", "information", "device", "precision", "baseline_id", "job_id", "commit",
 )  # fmt: skip
 """Columns that identify a job: W&B filters and groups runs by them."""
@@ -187,7 +192,7 @@ def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
         id=f"{group}-{first.job_id}",
         name=f"{method} {first.dataset} {first.noise}{rate} {first.network} {first.trainer} seed {first.seed}",
         group=group,
-        type=first.kind,
+        type=first.job_type,
         config={name: getattr(first, name) for name in _CONFIG} | ({"settings": json.loads(first.settings)} if len(rows) == 1 else {}),
         summary=_scores(rows),
         tables={"rows": (columns, lines)},
@@ -205,8 +210,7 @@ def _scores(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def summary_run(store: Store) -> Run:
-    """The main tables and the cost of searches, as they are now; no tables for a smoke run."""
-    from analysis.reports.report import TABLES, main_tables
+    """The comparison of methods and the cost of searches, as they are now; no tables for a smoke run."""
     from analysis.store.load import load
 
     results = load([store.root])
@@ -214,11 +218,17 @@ def summary_run(store: Store) -> Run:
     group = _group(experiment, ",".join(results.debug) or None)
     counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
     tables = {}
-    with contextlib.suppress(UserError):
-        for number, table in enumerate([*main_tables(results), *TABLES["cost"](results)]):
-            heads = [f"{column.group}: {column.head}" if column.group else column.head for column in table.columns]
-            tables[f"tables/{table.name}-{number}"] = heads, [[cell.text + cell.marks for cell in row] for row in table.rows]
+    for name in _TABLES:
+        if lines := list(csv.reader(io.StringIO(report(store.root, "table", name, "--format", "csv")))):
+            tables[f"tables/{name}"] = lines[0], [[_number_or_text(entry) for entry in line] for line in lines[1:]]
     return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
+
+
+def _number_or_text(entry: str) -> float | str:
+    try:
+        return float(entry)
+    except ValueError:
+        return entry
 
 
 def _group(experiment: str, debug: str | None) -> str:

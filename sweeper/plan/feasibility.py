@@ -13,7 +13,7 @@ from sap_core.construct import construct
 from sap_core.data.assemble import prepare
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
-from sap_core.roles import sample_counts, with_flat_parts
+from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
 from sweeper.plan.flops import flops_of
 from trainers.speed import training_speed
@@ -26,7 +26,7 @@ def check_fits(cell: Cell) -> None:
         UserError: the first part that cannot work in this cell, with the reason.
     """
     if cell.pruner is not None and isinstance(cell.pruner.instance, RefusesTrainers):
-        cell.pruner.instance.refuse_trainer(cell.warming().trainer.instance)
+        cell.pruner.instance.refuse_trainer(cell.warmup_cell().trainer.instance)
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
@@ -46,7 +46,7 @@ def check_fits(cell: Cell) -> None:
                     f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
-    parts = [*with_flat_parts(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
+    parts = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
     asked = [part for part in parts if isinstance(part, RefusesTasks)]
     if asked:
         network = _network(cell)

@@ -84,7 +84,7 @@ def searches(rows: Sequence[Planned]) -> list[Counted]:
     found = []
     for name, mine in members.items():
         baselines = len({row.baseline_id for row in mine})
-        distinct = len({row.distinct for row in mine if row.baseline_id == mine[0].baseline_id})
+        distinct = len({row.computation_id for row in mine if row.baseline_id == mine[0].baseline_id})
         counts = f"{len(mine) // baselines} ({distinct} distinct)"
         if mine[0].search:
             counts = f"{distinct} trials, seeds: {len({row.search_seed for row in mine})}"
@@ -96,7 +96,7 @@ def searches(rows: Sequence[Planned]) -> list[Counted]:
 def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flops_per_second: float, device: str) -> str:
     """The dry run's text: cells, jobs, settings per search, forecast of hours and disk."""
     cells = Counter(row.cell for row in rows if row.method == "vanilla")
-    kinds = Counter(job.kind for job in jobs)
+    kinds = Counter(job.job_type for job in jobs)
     flops = sum(job.forecast_flops for job in jobs)
     lines = [f"{len(cells)} cells, {len({row.seed for row in rows})} seeds: {len(jobs)} jobs, {len(rows)} rows"]
     lines += [f"  {kind:<7} {count:>7} jobs" for kind, count in kinds.items()]
@@ -104,7 +104,7 @@ def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flop
     for search in searches(rows):
         share = search.flops / flops if flops else 0.0
         lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>14.1%}")
-    disk = sum(1 for job in jobs if job.kind == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
+    disk = sum(1 for job in jobs if job.job_type == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
     on_gpu = device.startswith("cuda")
     hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
     speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"

@@ -12,7 +12,7 @@ from typing import Any
 
 from sap_core.api import Corrector, Passes, Sizes
 from sap_core.data.source import DeclaresValidationLabels, Fingerprint, InputNoise, audit_file
-from sap_core.evaluation.evaluator import PROBE
+from sap_core.evaluation.evaluator import PROBE_SIZE
 from sap_core.identity import canonical_json, content_id
 from sap_core.records import VANILLA, Planned
 from sweeper.config.schema import Config
@@ -74,9 +74,9 @@ def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Ite
     common = _Common(config, cell, seed, found, flops_of(cell.model, cell.dataset))
     select = None
     if cell.pruner:
-        warm = replace(common, cell=cell.warming()).train(None)
-        select = common.select(warm[0])
-        yield warm
+        warmup = replace(common, cell=cell.warmup_cell()).train(None)
+        select = common.select(warmup[0])
+        yield warmup
         yield select
     train = common.train(select[0] if select else None)
     yield train
@@ -99,35 +99,35 @@ class _Common:
     def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
         """What a method is told, and the pruning of the baseline it stands on."""
         by_file = bool(audit_file(self.cell.dataset.instance))
-        pruned = {key: baseline.labels[key] for key in ("pruner", "keep", "warm")}
+        pruned = {key: baseline.labels[key] for key in ("pruner", "keep_fraction", "warmup_trainer")}
         return {"information": information_of(method, by_file), **pruned}
 
     def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
         """The baseline, on all training samples or on those a select job kept."""
         cell, spec = self.cell, self._spec(select)
         job_id = content_id(self._baseline_identity(select))
-        kept = None if select is None else cell.keep
+        kept = None if select is None else cell.keep_fraction
         num_train = round(cell.sizes[0] * (kept or 1.0))
         passes = cell.trainer.instance.forecast(Sizes(num_train, cell.sizes[1])) + self._scoring(1) + Passes(num_train)
         labels = self._labels(VANILLA, None, job_id, cell.trainer.version) | {
-            "information": "none", "pruner": cell.pruner.name if select and cell.pruner else None, "keep": kept,
-            "warm": select.labels["warm"] if select else None,
+            "information": "none", "pruner": cell.pruner.name if select and cell.pruner else None, "keep_fraction": kept,
+            "warmup_trainer": select.labels["warmup_trainer"] if select else None,
         }  # fmt: skip
         run = PlannedRun(job_id, 0, cell.trainer.columns)
         return self._job(job_id, "train", spec, (run,), labels, (select.job_id,) if select else (), passes, [0])
 
-    def select(self, warm: Job) -> tuple[Job, list[Planned]]:
+    def select(self, warmup: Job) -> tuple[Job, list[Planned]]:
         """Which training samples to keep, by a network trained on all of them."""
         cell = self.cell
         assert cell.pruner is not None
-        identity = {"kind": "select", "baseline": warm.job_id, "pruner": cell.pruner.identity(), "keep": cell.keep}
+        identity = {"kind": "select", "baseline": warmup.job_id, "pruner": cell.pruner.identity(), "keep": cell.keep_fraction}
         job_id = content_id(identity)
-        spec = {"baseline": warm.spec, "pruner": cell.pruner.entry, "keep": cell.keep}
-        labels = self._labels(cell.pruner.name, None, warm.job_id, cell.pruner.version)
-        labels |= {"information": "scored", "pruner": cell.pruner.name, "keep": cell.keep}
-        labels |= {"trainer": warm.labels["trainer"], "warm": warm.labels["trainer"]}
+        spec = {"baseline": warmup.spec, "pruner": cell.pruner.entry, "keep_fraction": cell.keep_fraction}
+        labels = self._labels(cell.pruner.name, None, warmup.job_id, cell.pruner.version)
+        labels |= {"information": "scored", "pruner": cell.pruner.name, "keep_fraction": cell.keep_fraction}
+        labels |= {"trainer": warmup.labels["trainer"], "warmup_trainer": warmup.labels["trainer"]}
         run = PlannedRun(job_id, 0, cell.pruner.columns)
-        return self._job(job_id, "select", spec, (run,), labels, (warm.job_id,), Passes(cell.sizes[0]), [0])
+        return self._job(job_id, "select", spec, (run,), labels, (warmup.job_id,), Passes(cell.sizes[0]), [0])
 
     def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
         """One job per family of settings."""
@@ -162,19 +162,19 @@ class _Common:
         return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
 
     def _job(
-        self, job_id: str, kind: str, spec: dict[str, Any], runs: tuple[PlannedRun, ...], labels: dict[str, Any],
+        self, job_id: str, job_type: str, spec: dict[str, Any], runs: tuple[PlannedRun, ...], labels: dict[str, Any],
         parents: tuple[str, ...], passes: Passes, distinct: Sequence[int],
     ) -> tuple[Job, list[Planned]]:  # fmt: skip
         backend = self.config.backend
         flops = self.flops.total(passes)
         resources = {"cpus": float(backend.threads), "gpus": backend.gpus_per_job}
-        job = Job(job_id, kind, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, flops)
+        job = Job(job_id, job_type, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, flops)
         planned = [
             Planned(
-                run_id=run.run_id, job_id=job_id, kind=kind, parents=",".join(parents), cell=self.cell.name, dataset=labels["dataset"],
-                noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
+                run_id=run.run_id, job_id=job_id, job_type=job_type, parents=",".join(parents), cell=self.cell.name,
+                dataset=labels["dataset"], noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
                 method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
-                settings=canonical_json(run.settings), distinct=number, seed=self.seed, baseline_id=labels["baseline_id"],
+                settings=canonical_json(run.settings), computation_id=number, seed=self.seed, baseline_id=labels["baseline_id"],
                 forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
                 search_seed=labels["search_seed"],
             )
@@ -213,11 +213,11 @@ class _Common:
         return {
             "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
             "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
-            "trainer": cell.trainer.name, "pruner": None, "keep": None, "warm": None, "stage": cell.stage,
+            "trainer": cell.trainer.name, "pruner": None, "keep_fraction": None, "warmup_trainer": None, "stage": cell.stage,
             "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
             "val_labels": _val_labels(cell),
-            **speed_of(cell.trainer.instance), "version": version, "search": None, "search_budget": None, "search_seed": None,
+            **speed_of(cell.trainer.instance), "component_version": version, "search": None, "search_budget": None, "search_seed": None,
         }  # fmt: skip
 
     def _sizes(self) -> Sizes:
@@ -228,7 +228,7 @@ class _Common:
         """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""
         _, val, test = self.cell.sizes
         test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
-        wrong = min(PROBE, round(self.cell.sizes[0] * self.cell.wrong_share))
+        wrong = min(PROBE_SIZE, round(self.cell.sizes[0] * self.cell.wrong_share))
         return Passes(forwards=settings * (val + test + wrong))
 
 

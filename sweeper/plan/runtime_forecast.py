@@ -95,7 +95,7 @@ def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, worke
     groups: dict[str, list[Estimate]] = defaultdict(list)
     for job_id, one in estimates.items():
         row = first[job_id]
-        groups[f"{row.kind} {row.method}{'@' + row.space if row.space else ''}"].append(one)
+        groups[f"{row.job_type} {row.method}{'@' + row.space if row.space else ''}"].append(one)
     lines = [f"{'seconds of workers':<32} {'jobs':>7} {'forecast':>10}   {f'{COVERAGE:.0%} interval':<22} from"]
     lines += [_line(name, members) for name, members in groups.items()]
     lines.append(_line("all", list(estimates.values())))

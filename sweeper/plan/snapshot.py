@@ -203,7 +203,7 @@ def _counted(name: str, places: Places, path: Path, order: str, words: tuple[str
     given_up = [job_id for job_id, status in finished.items() if status == "failed"]
     return Frozen(
         name=name, places=places, plan=path, order=order, words=words,
-        counts=total(count_jobs({job.job_id: job.kind for job in jobs}, statuses, given_up)),
+        counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
         again=sum(finished.get(job_id) == "ok" for job_id in waiting),
         flops_done=sum(job.forecast_flops for job in jobs if statuses.get(job.job_id) == "ok"),
     )  # fmt: skip

@@ -45,7 +45,7 @@ class Deadline:
         Only an estimate from jobs of the same method counts: a job that might fit is tried.
         """
         expected = estimate.seconds if estimate is not None and estimate.basis == "same method" else 0.0
-        return self.left > 0 and (not self._began_any or job.kind in RESUMED or expected < self.left)
+        return self.left > 0 and (not self._began_any or job.job_type in RESUMED or expected < self.left)
 
     def begins(self) -> None:
         """Resets the epoch-time estimate for a new job."""

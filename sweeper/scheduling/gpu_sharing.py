@@ -36,7 +36,7 @@ class Packing:
 
     def on_cpu(self, job: Job) -> bool:
         """Is this a job for a CPU, on whatever device the others run?"""
-        return job.kind in self._cpu_jobs or (job.kind in ("tune", "search") and job.labels["method"] in self._cpu_jobs)
+        return job.job_type in self._cpu_jobs or (job.job_type in ("tune", "search") and job.labels["method"] in self._cpu_jobs)
 
     def device(self, job: Job) -> str:
         return "cpu" if self.on_cpu(job) else self._device
@@ -68,8 +68,8 @@ class Packing:
 def kind_of(job: Job) -> str:
     """Jobs that may be expected to need the same memory: one method, trainer or pruner on one network and data set."""
     labels = job.labels
-    who = {"train": labels["trainer"], "select": labels["pruner"]}.get(job.kind, labels["method"])
-    return f"{job.kind}/{labels['dataset']}/{labels['network']}/{who}"
+    who = {"train": labels["trainer"], "select": labels["pruner"]}.get(job.job_type, labels["method"])
+    return f"{job.job_type}/{labels['dataset']}/{labels['network']}/{who}"
 
 
 def jobs_per_device(share: float) -> int:

@@ -79,7 +79,7 @@ class Parts:
         for schedule in (self._own, self._others):
             for job in [*schedule.deferred.values(), *schedule.waiting.values()]:
                 status = statuses.get(job.job_id)
-                if status == "ok" and (job.kind in ("tune", "search") or artifact(self._artifacts, job.job_id).exists()):
+                if status == "ok" and (job.job_type in ("tune", "search") or artifact(self._artifacts, job.job_id).exists()):
                     schedule.finish(job.job_id, True)
                 elif status == "failed" and self._store.attempts(job.job_id) > self.tried.get(job.job_id, 0):
                     schedule.finish(job.job_id, False, "failed in another process")

@@ -16,7 +16,7 @@ from baselines import cleaning
 from baselines.confident_learning import ConfidentLearning, label_issues
 from baselines.loss_filter import LossFilter
 from baselines.relabel import Relabel
-from baselines.samples import Relabelled
+from baselines.sample_sources import Relabelled
 from sap_core.api import Corrector, Sizes, Stopped
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
@@ -90,7 +90,7 @@ def test_loss_filter_leaves_out_the_worst_fitted_samples_and_retrains(toys, plai
     left = sorted(sorted(range(80), key=losses.__getitem__)[:56])
     toys.assert_same_bits(ours, toys.weights(refit(task, task.train.subset(torch.tensor(left)))))
     assert run.trusted_sets[0].tolist() == left
-    assert (run.meter.pieces[0].phase, run.meter.pieces[0].forwards) == ("select", 80)
+    assert (run.meter.records[0].phase, run.meter.records[0].forwards) == ("select", 80)
     assert toys.passes(run) == (80 + 3 * 56, 3 * 56)
 
 
@@ -134,7 +134,7 @@ def test_relabel_gives_the_worst_fitted_samples_the_predicted_class(toys, plain)
 def test_out_of_sample_predictions_are_of_networks_that_never_saw_the_sample(toys, plain):
     task = toys.make_task("dropout")
     run = PlainRun()
-    ours = cleaning.predicted(replace(LEARN, folds=3), task.build(0), task, run)
+    ours = cleaning.predict(replace(LEARN, folds=3), task.build(0), task, run)
     order = stream(task.seed, "select", "folds").permutation(80).tolist()
     start = 0
     for size in (27, 27, 26):
@@ -143,7 +143,7 @@ def test_out_of_sample_predictions_are_of_networks_that_never_saw_the_sample(toy
         expected = plain_outputs(refit(task, task.train.subset(others)), task.train.subset(torch.tensor(fold)))
         torch.testing.assert_close(ours[fold], expected, rtol=1e-5, atol=1e-5)
         start += size
-    assert {piece.phase for piece in run.meter.pieces} == {"select"}, "the trainings are part of the selection's price"
+    assert {piece.phase for piece in run.meter.records} == {"select"}, "the trainings are part of the selection's price"
     assert toys.passes(run) == (3 * 160 + 80, 3 * 160)
 
 

@@ -145,7 +145,7 @@ def test_max_passes_beyond_the_last_epoch_make_equal_settings_computed_once(toys
     toys.assert_same_bits(weights[0], weights[1])
     toys.assert_same_bits(weights[0], weights[2])
     assert len({setting.computation() for setting in settings}) == 1
-    assert [piece.used_by for piece in run.meter.pieces] == [(0, 1, 2)] * 3
+    assert [piece.used_by for piece in run.meter.records] == [(0, 1, 2)] * 3
     assert len({setting.computation() for setting in GRID}) == 15
     assert len({setting.family() for setting in GRID}) == 1
 
@@ -175,10 +175,10 @@ def test_costs_alone_and_shared(toys):
     run = PlainRun(15)
     corrected(toys, GRID, noisy_model(task), task, run)
     for position, setting in enumerate(GRID):
-        alone = sum(piece.backwards for piece in run.meter.pieces if position in piece.used_by)
+        alone = sum(piece.backwards for piece in run.meter.records if position in piece.used_by)
         assert alone == setting.epochs * 24 + setting.msteps * 10 == SCRUB.forecast([setting], SIZES).backwards
     assert sum(tuning(cost.shared).backwards for cost in run.meter.costs()) == pytest.approx(27 * 24 + 3 * 10)
-    assert {piece.phase for piece in run.meter.pieces} == {"collect", "correct"}
+    assert {piece.phase for piece in run.meter.records} == {"collect", "correct"}
 
 
 def test_the_model_and_its_mode_stay_untouched(toys):
@@ -209,7 +209,7 @@ def test_the_iterator_can_be_closed(toys):
     position, _ = next(models)
     models.close()
     assert (GRID[position].epochs, GRID[position].msteps) == (3, 1)
-    assert len(run.meter.pieces) == 1 + 4, "the teacher; (1, 1), (2, 1), (2, 2), (3, 1); no more"
+    assert len(run.meter.records) == 1 + 4, "the teacher; (1, 1), (2, 1), (2, 2), (3, 1); no more"
 
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])

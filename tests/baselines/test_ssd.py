@@ -79,7 +79,7 @@ def test_one_pair_of_importances_serves_the_family(toys):
         toys.assert_same_bits(shared[position], corrected(toys, [setting], model, task)[0])
     forecast = SSD.forecast(GRID, Sizes(train=80, val=20))
     assert toys.passes(run) == (forecast.forwards, forecast.backwards) == (44, 44)
-    assert [piece.phase for piece in run.meter.pieces] == ["collect"] + ["correct"] * len(GRID)
+    assert [piece.phase for piece in run.meter.records] == ["collect"] + ["correct"] * len(GRID)
     assert len({setting.family() for setting in GRID}) == 1
 
 

@@ -112,7 +112,7 @@ def test_scored_samples_need_nothing_verified_and_are_paid_for(case_of, toys, na
     assert settings[0].family() != told[0].family()
     found, run = case.run(settings)
     assert sorted(found) == list(range(len(settings)))
-    assert [(piece.forwards, piece.backwards) for piece in run.meter.pieces if piece.phase == "select"] == [(len(case.task.train), 0)]
+    assert [(piece.forwards, piece.backwards) for piece in run.meter.records if piece.phase == "select"] == [(len(case.task.train), 0)]
     sizes = Sizes(len(case.task.train), len(case.task.val), case.task.num_outputs)
     assert type(settings[0]).forecast(settings, sizes).forwards == type(told[0]).forecast(told, sizes).forwards + len(case.task.train)
     assert len(run.trusted_sets[0]) == settings[0].num_retain

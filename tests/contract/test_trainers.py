@@ -140,7 +140,7 @@ def test_forecast_is_what_the_meter_counts(toys, name, recipe):
         assert forecast.backwards / 2 < backwards <= forecast.backwards
     else:
         assert (forwards, backwards) == (forecast.forwards, forecast.backwards)
-    assert {piece.phase for piece in run.meter.pieces} == {"train"}
+    assert {piece.phase for piece in run.meter.records} == {"train"}
 
 
 @pytest.mark.parametrize("name", FILES)

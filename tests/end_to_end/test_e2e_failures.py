@@ -72,13 +72,13 @@ def test_descendants_of_a_failed_baseline_name_it_and_run_once_it_succeeds(bench
     assert end.code == 1
     store.assert_whole()
     rows = store.rows()
-    (baseline,) = [row for row in rows if row["kind"] == "train"]
+    (baseline,) = [row for row in rows if row["job_type"] == "train"]
     assert (baseline["error_type"], "not mended yet" in baseline["error"]) == ("error", True)
-    below = [row for row in rows if row["kind"] == "tune"]
+    below = [row for row in rows if row["job_type"] == "tune"]
     assert len(below) == 6
     assert all(row["error_type"] == "parent" and baseline["job_id"] in row["error"] and "not mended" in row["error"] for row in below)
     assert not any(row["job_id"] in store.begun() for row in below)
     assert bench.run("parent", *words, STANDINS_MENDED="yes").code == 0
     store.assert_whole()
-    assert [(row["status"], row["attempt"]) for row in store.rows() if row["kind"] == "tune"] == [("ok", 1)] * 6
-    assert [row["attempt"] for row in store.rows() if row["kind"] == "train"] == [2]
+    assert [(row["status"], row["attempt"]) for row in store.rows() if row["job_type"] == "tune"] == [("ok", 1)] * 6
+    assert [row["attempt"] for row in store.rows() if row["job_type"] == "train"] == [2]

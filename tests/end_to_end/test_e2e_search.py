@@ -28,7 +28,7 @@ def test_both_backends_write_the_same_rows(ended, bench, e2e):
     local.assert_whole()
     ray.assert_whole()
     assert e2e.comparable(local.rows()) == e2e.comparable(ray.rows())
-    tried = [row for row in local.rows() if row["kind"] == "search"]
+    tried = [row for row in local.rows() if row["job_type"] == "search"]
     assert len(tried) == 6 + 6 + 6 + 16
     assert len({row["settings"] for row in tried if row["method"] == "sap"}) == 16
     assert all(set(json.loads(row["settings"])) > {"epochs", "learning_rate"} for row in tried if row["method"] == "finetune")

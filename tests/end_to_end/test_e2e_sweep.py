@@ -51,7 +51,7 @@ def test_both_backends_write_equal_rows(swept, bench, e2e):
 
 def test_curves_are_equal_and_whole(swept, bench):
     for row in bench.store("local").rows():
-        if row["kind"] == "train":
+        if row["job_type"] == "train":
             local, ray = (
                 [(p["name"], p["step"], p["value"]) for p in bench.store(name).series(row["job_id"])] for name in ("local", "ray")
             )
@@ -80,7 +80,7 @@ def test_a_chain_of_four_jobs_stands_on_what_the_warm_up_remembers(swept, bench)
     trained = plan[tuned["parents"]]
     select = plan[trained["parents"]]
     warm = plan[select["parents"]]
-    assert [row["kind"] for row in (warm, select, trained, tuned)] == ["train", "select", "train", "tune"]
+    assert [row["job_type"] for row in (warm, select, trained, tuned)] == ["train", "select", "train", "tune"]
     assert warm["parents"] == ""
     memory = artifact(bench, warm)["per_sample"]["memory"]
     assert memory.shape == (160,)
@@ -118,7 +118,7 @@ def test_a_folder_of_images_is_read_batch_by_batch(swept, bench):
 def test_a_regression_is_trained_and_corrected(bench):
     end = bench.run("numbers", "experiment=numbers")
     assert end.code == 0, end.err
-    everything = sorted(bench.store("numbers").rows(), key=lambda row: (row["kind"] != "train", row["position"]))
+    everything = sorted(bench.store("numbers").rows(), key=lambda row: (row["job_type"] != "train", row["position"]))
     rows, noisy = ([row for row in everything if row["noise"] == noise] for noise in ("none", "sign_flip"))
     assert [row["method"] for row in rows] == [row["method"] for row in noisy] == ["vanilla", "sap", "sap"]
     for row in rows:

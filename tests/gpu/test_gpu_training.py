@@ -9,7 +9,7 @@ import torch
 
 from baselines.scrub import SCRUB
 from sap_core.api import Need
-from sap_core.cost import forget_peak_memory, peak_memory_bytes
+from sap_core.cost import peak_memory_bytes, reset_peak_memory
 from sap_core.run import PlainRun
 from trainers.co_prl_l import CoPRL_L
 from trainers.elr import ELR
@@ -59,7 +59,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(device, on, same_bits, options):
     trainer, task = replace(RECIPE, **options), on.task(device, augment="crop_flip")
 
     class Keeping(PlainRun):
-        def epoch(self, number, model, state, kept=None, **scalars):
+        def end_epoch(self, number, model, state, kept=None, **scalars):
             if number == 1:
                 self.state = state()
 
@@ -118,7 +118,7 @@ def test_graphs_in_other_precisions(cuda, on, distance, precision):
 def test_tf32_rounds_and_is_off_afterwards(cuda, on):
     left, right = (torch.randn(256, 256, device=cuda) for _ in range(2))
     exact = left @ right
-    with replace(RECIPE, precision="tf32").training_speed.arithmetic():
+    with replace(RECIPE, precision="tf32").training_speed.tf32_mode():
         assert not torch.equal(left @ right, exact)
     assert torch.equal(left @ right, exact)
 
@@ -131,7 +131,7 @@ def test_a_compiled_network_learns_the_same(cuda, on, distance):
 
 def test_peak_memory_is_a_jobs_own(device, on):
     task = on.task(device)
-    forget_peak_memory(device)
+    reset_peak_memory(device)
     before = peak_memory_bytes(device)
     size = 2**26 if device.type == "cuda" else 2**30  # Linux counts a process's pages per core, and is off by some hundred MiB
     block = torch.ones(size, dtype=torch.uint8, device=device)
@@ -139,6 +139,6 @@ def test_peak_memory_is_a_jobs_own(device, on):
     assert with_block >= before + 0.7 * size
     del block
     if device.type == "cuda":
-        forget_peak_memory(device)
+        reset_peak_memory(device)
         fitted(RECIPE, task)
         assert peak_memory_bytes(device) < with_block, "80 images and a small network"

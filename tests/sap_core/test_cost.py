@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sap_core import cost as module
-from sap_core.cost import TUNING, CostMeter, Piece, flops_per_sample, forget_peak_memory, peak_memory_bytes, tuning
+from sap_core.cost import TUNING, CostMeter, CostRecord, flops_per_sample, peak_memory_bytes, reset_peak_memory, tuning
 
 SETTINGS = 4
 PIECES = st.builds(
-    Piece,
+    CostRecord,
     phase=st.sampled_from([*TUNING, "report"]),
     used_by=st.sets(st.integers(0, SETTINGS - 1), min_size=1).map(lambda users: tuple(sorted(users))),
     seconds=st.floats(0, 100),
@@ -30,7 +30,7 @@ PIECES = st.builds(
 @given(st.lists(PIECES, max_size=12))
 def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
     meter = CostMeter(SETTINGS)
-    meter.pieces = pieces
+    meter.records = pieces
     costs = meter.costs(flops_forward=3.0, flops_backward=5.0)
     counted = [piece for piece in pieces if piece.phase != "report"]
     spent = [tuning(cost.shared) for cost in costs]
@@ -39,17 +39,17 @@ def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
     assert sum(cost.backwards for cost in spent) == pytest.approx(sum(piece.backwards for piece in counted))
     assert sum(cost.flops for cost in spent) == pytest.approx(sum(map(flops_of, counted)))
     for which, cost in enumerate(costs):
-        assert set(cost.shared) == set(cost.alone) == {piece.phase for piece in pieces if which in piece.used_by}
-        for phase in cost.alone:
+        assert set(cost.shared) == set(cost.standalone) == {piece.phase for piece in pieces if which in piece.used_by}
+        for phase in cost.standalone:
             mine = [piece for piece in pieces if piece.phase == phase and which in piece.used_by]
-            for amounts, divided in ((cost.alone[phase], False), (cost.shared[phase], True)):
+            for amounts, divided in ((cost.standalone[phase], False), (cost.shared[phase], True)):
                 users = [len(piece.used_by) if divided else 1 for piece in mine]
                 for what in ("seconds", "forwards", "backwards"):
                     expected = sum(getattr(piece, what) / n for piece, n in zip(mine, users, strict=True))
                     assert getattr(amounts, what) == pytest.approx(expected)
                 assert amounts.flops == pytest.approx(sum(flops_of(piece) / n for piece, n in zip(mine, users, strict=True)))
         by_itself = sum(flops_of(piece) for piece in counted if which in piece.used_by)
-        assert tuning(cost.alone).flops == pytest.approx(by_itself)
+        assert tuning(cost.standalone).flops == pytest.approx(by_itself)
 
 
 def flops_of(piece):
@@ -85,8 +85,8 @@ def test_a_piece_is_booked_when_its_work_fails():
     with pytest.raises(RuntimeError):
         work()
     meter.count(forwards=5)  # nothing is open: booked nowhere
-    assert [piece.forwards for piece in meter.pieces] == [3]
-    assert meter.pieces[0].seconds > 0
+    assert [piece.forwards for piece in meter.records] == [3]
+    assert meter.records[0].seconds > 0
 
 
 def test_a_piece_that_nobody_uses_is_refused():
@@ -129,11 +129,11 @@ def test_peak_memory_counts_what_was_held_since_the_last_job():
     block = torch.ones(2**28)  # 1 GiB: kernels that count pages per core can be wrong by 100 MiB and more
     high = peak_memory_bytes("cpu")
     del block
-    forget_peak_memory("cpu")
+    reset_peak_memory("cpu")
     assert peak_memory_bytes("cpu") < high - 2**29
 
 
 def test_peak_memory_without_a_kernel_that_says(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_PROCESS", tmp_path / "none")
-    forget_peak_memory("cpu")
+    reset_peak_memory("cpu")
     assert peak_memory_bytes("cpu") > 50e6

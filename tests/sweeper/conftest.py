@@ -22,16 +22,17 @@ from sweeper.plan.plan import make_plan
 HOME = Path(__file__).parents[2]
 
 
-def job(job_id="aa", parents=(), kind="tune", runs=1, **changes):
+def job(job_id="aa", parents=(), job_type="tune", runs=1, **changes):
     """A job that nothing has to run, with one row per run."""
     labels = {
         "experiment": "demo", "debug": None, "dataset": "digits", "dataset_verified": True, "noise": "symmetric", "noise_rate": 0.25,
-        "network": "small_cnn", "trainer": "sgd", "pruner": None, "keep": None, "baseline_id": "bb", "seed": 1, "method": "sap",
-        "space": "alpha16", "space_hash": "cc", "val_labels": "noisy", "precision": "float32", "version": 1, "information": "scored",
+        "network": "small_cnn", "trainer": "sgd", "pruner": None, "keep_fraction": None, "baseline_id": "bb", "seed": 1, "method": "sap",
+        "space": "alpha16", "space_hash": "cc", "val_labels": "noisy", "precision": "float32", "component_version": 1,
+        "information": "scored",
     }  # fmt: skip
     labels |= {name: changes.pop(name) for name in list(changes) if name in labels}
     settings = [PlannedRun(f"{job_id}-{number}", number, {"alpha": float(number)}) for number in range(runs)]
-    return Job(job_id, kind, {"seed": 1}, tuple(settings), labels, tuple(parents), **changes)
+    return Job(job_id, job_type, {"seed": 1}, tuple(settings), labels, tuple(parents), **changes)
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +98,9 @@ def planned_row():
 
     def make(job_id="aa", number=0, **changes):
         values = {
-            "run_id": f"{job_id}-{number}", "job_id": job_id, "kind": "tune", "parents": "", "cell": "c", "dataset": "digits",
+            "run_id": f"{job_id}-{number}", "job_id": job_id, "job_type": "tune", "parents": "", "cell": "c", "dataset": "digits",
             "noise": "symmetric", "noise_rate": 0.25, "network": "small_cnn", "trainer": "sgd", "method": "sap", "space": "alpha16",
-            "space_hash": "h", "position": number, "settings": f'{{"alpha": {number}}}', "distinct": number, "seed": 1,
+            "space_hash": "h", "position": number, "settings": f'{{"alpha": {number}}}', "computation_id": number, "seed": 1,
             "baseline_id": "b", "forecast_flops": 1e9,
         }  # fmt: skip
         return Planned(**values | changes)

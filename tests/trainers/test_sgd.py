@@ -9,8 +9,8 @@ from sap_core.api import Sizes, Stopped, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
+from trainers.early_stopping import given_accuracy
 from trainers.sgd import SGD, plain_step
-from trainers.watch import given_accuracy
 
 SHORT = SGD(epochs=4, learning_rate=0.05, batch_size=16, schedule="step", decay_epochs=[2], decay_rate=0.5)
 
@@ -106,8 +106,8 @@ def test_two_networks_learn_side_by_side_and_the_first_is_handed_out(toys):
     """Each takes a plain step: so the first must equal plain training, and the second, which is in the checkpoint, another start's."""
     task = toys.make_task("batch_norm", augment="crop_flip")
 
-    def step(learners, batch, moment):
-        reports = [plain_step(learner, batch, moment) for learner in learners]
+    def step(learners, batch, context):
+        reports = [plain_step(learner, batch, context) for learner in learners]
         return reports[0]
 
     def fit(run):
@@ -116,13 +116,13 @@ def test_two_networks_learn_side_by_side_and_the_first_is_handed_out(toys):
     both = fit(reference := toys.StoringRun())
     alone = SHORT.fit(task, toys.StoringRun())
     toys.assert_same_bits(toys.weights(both.model), toys.weights(alone.model))
-    assert set(reference.stored["parts"]["models"]) == set(reference.stored["parts"]["optimisers"]) == {"net", "net1"}
+    assert set(reference.stored["state"]["models"]) == set(reference.stored["state"]["optimisers"]) == {"net", "net1"}
     other = plain_training(replace(task, build=lambda k: task.build(k + 1)), 4, [0.05, 0.05, 0.025, 0.025])
-    toys.assert_close(reference.stored["parts"]["models"]["net1"], toys.weights(other), rtol=1e-4, atol=1e-5)
+    toys.assert_close(reference.stored["state"]["models"]["net1"], toys.weights(other), rtol=1e-4, atol=1e-5)
     with pytest.raises(Stopped):
         fit(first := toys.StoringRun(stop_after=2))
     fit(resumed := toys.StoringRun(resume=first.stored))
-    toys.assert_same_bits(resumed.stored["parts"]["models"]["net1"], reference.stored["parts"]["models"]["net1"])
+    toys.assert_same_bits(resumed.stored["state"]["models"]["net1"], reference.stored["state"]["models"]["net1"])
     assert toys.passes(reference) == (2 * 4 * 80, 2 * 4 * 80)
 
 
@@ -159,7 +159,7 @@ def test_forecast_is_what_the_meter_counts(toys, recipe):
     recipe.fit(toys.make_task(), run)
     forecast = recipe.forecast(Sizes(train=80, val=20))
     assert toys.passes(run) == (forecast.forwards, forecast.backwards)
-    assert {piece.phase for piece in run.meter.pieces} == {"train"}
+    assert {piece.phase for piece in run.meter.records} == {"train"}
 
 
 def test_mistakes_are_named(toys):

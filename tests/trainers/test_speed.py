@@ -17,7 +17,7 @@ from trainers.mixup import MixUp
 from trainers.prl_g import PRL_G
 from trainers.sam import SAM
 from trainers.sgd import SGD
-from trainers.speed import Pass, Speed, forward_of
+from trainers.speed import ForwardPass, Speed, make_forward
 
 SHORT = SGD(epochs=2, batch_size=16, learning_rate=0.02)
 FASTER = [{"channels_last": True}, {"fused": True}, {"channels_last": True, "fused": True}]
@@ -89,25 +89,25 @@ def test_on_a_cpu_small_maps_stay_in_the_order_of_their_dimensions():
     speed = Speed(channels_last=True)
     expected = Seen.forward(model, images).detach()
     model.norm.running_mean.copy_(statistics)
-    speed.lay_out(model, images[:1])
+    speed.set_memory_format(model, images[:1])
     assert model.training
     assert model.norm.training
     assert torch.equal(model.norm.running_mean, statistics)
     assert [module.weight.is_contiguous() for module in (model.large, model.small, model.both)] == [False, True, False]
-    torch.testing.assert_close(Pass(model, speed)(images), expected)
+    torch.testing.assert_close(ForwardPass(model, speed)(images), expected)
     assert model.lay[-1] == (False, True)
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_the_defaults_are_the_network_itself(task):
     model = task.build(0)
-    assert forward_of(model, Speed(), 16) is model
+    assert make_forward(model, Speed(), 16) is model
 
 
 def test_outputs_of_a_bf16_pass_are_float32(task):
     model = task.build(0)
     inputs = next(task.train.batches(8)).inputs
-    outputs = Pass(model, Speed("bf16"))(inputs)
+    outputs = ForwardPass(model, Speed("bf16"))(inputs)
     assert outputs.dtype == torch.float32
     assert (outputs - model(inputs)).abs().max() > 0
 
@@ -117,7 +117,7 @@ def test_tf32_is_switched_off_again_even_after_an_error():
     inside = []
 
     def failing():
-        with Speed("tf32").arithmetic():
+        with Speed("tf32").tf32_mode():
             inside.extend([torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32])
             raise ZeroDivisionError
 
@@ -131,7 +131,7 @@ def test_float32_switches_it_off_where_somebody_had_it_on():
     before = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = True
-        with Speed().arithmetic():
+        with Speed().tf32_mode():
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.allow_tf32
     finally:
@@ -154,7 +154,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(task, toys, optimiser, tmp_path):
     whole, _ = weights(trainer, task)
 
     class Keeping(PlainRun):
-        def epoch(self, number, model, state, kept=None, **scalars):
+        def end_epoch(self, number, model, state, kept=None, **scalars):
             if number == 1:
                 self.state = state()
 
@@ -212,7 +212,7 @@ def test_recording_leaves_no_trace_and_short_batches_run_as_they_are(task, monke
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: (states.append(state), torch.set_rng_state(state)))
     model = task.build(0).train()
-    call = forward_of(model, Speed(compile="graphs"), 16)
+    call = make_forward(model, Speed(compile="graphs"), 16)
     full, short = (next(task.train.batches(size)).inputs for size in (16, 5))
     before = {name: value.clone() for name, value in model.named_buffers()}
     call(short)

@@ -55,7 +55,7 @@ def prepared(truth=TRUE, kind="classification", pixels=None, given=GIVEN, test_l
 
 def test_scores_of_a_corrected_model_by_hand():
     meter = CostMeter(3)
-    scores = Evaluator(prepared()).tuned(Echo(), meter, 1, num_retain=3, num_forget=2)
+    scores = Evaluator(prepared()).score_corrected(Echo(), meter, 1, num_retain=3, num_forget=2)
     assert scores == {
         "val_noisy_acc": 2 / 4,  # 6 and 8 as given
         "val_clean_acc": 2 / 3,  # without 7, whose given label is wrong
@@ -67,50 +67,50 @@ def test_scores_of_a_corrected_model_by_hand():
     }
     order = verified_source(prepared().train, Truth(TRUE), stream(1, "verified"))(evaluate.Need.FORGET, 2).index.tolist()
     assert scores["forget_acc"] == sum(SAID[place] == GIVEN[place] for place in order) / 2
-    assert [(piece.phase, piece.used_by, piece.forwards) for piece in meter.pieces] == [("evaluate", (1,), 4), ("report", (1,), 3 + 3 + 3)]
+    assert [(piece.phase, piece.used_by, piece.forwards) for piece in meter.records] == [("evaluate", (1,), 4), ("report", (1,), 3 + 3 + 3)]
 
 
 def test_the_affected_part_and_the_rest_are_scored_apart():
     one = prepared()  # the test set says 0, 2, 2 where 0, 1, 2 is right
     parted = replace(one, affected=Affected(torch.tensor([1, 2]), torch.tensor([0]), None))
-    scores = Evaluator(parted).tuned(Echo(), CostMeter(), 0)
+    scores = Evaluator(parted).score_corrected(Echo(), CostMeter(), 0)
     assert (scores["test_acc"], scores["test_affected_acc"], scores["test_unaffected_acc"]) == (2 / 3, 1 / 2, 1.0)
     says_one = view(torch.eye(3)[[1, 1]], torch.arange(2), one.test.labels[1:])
     meter = CostMeter()
     painted = replace(one, affected=Affected(torch.tensor([1, 2]), torch.arange(3), says_one))
-    scores = Evaluator(painted).tuned(Echo(), meter, 0)
+    scores = Evaluator(painted).score_corrected(Echo(), meter, 0)
     assert (scores["test_acc"], scores["test_affected_acc"], scores["test_unaffected_acc"]) == (2 / 3, 1 / 2, 2 / 3)
-    assert [(piece.phase, piece.forwards) for piece in meter.pieces] == [("evaluate", 4), ("report", 3 + 2 + 3)]
-    assert not {"test_affected_acc", "test_unaffected_acc"} & Evaluator(one).tuned(Echo(), CostMeter(), 0).keys()
+    assert [(piece.phase, piece.forwards) for piece in meter.records] == [("evaluate", 4), ("report", 3 + 2 + 3)]
+    assert not {"test_affected_acc", "test_unaffected_acc"} & Evaluator(one).score_corrected(Echo(), CostMeter(), 0).keys()
 
 
 def test_scores_of_a_baseline_add_its_fit_to_the_given_labels():
-    scores = Evaluator(prepared()).baseline(Echo(), CostMeter())
+    scores = Evaluator(prepared()).score_baseline(Echo(), CostMeter())
     assert scores["train_acc"] == 2 / 6  # 0 and 2
     assert "retain_acc" not in scores
     assert "forget_acc" not in scores
 
 
 def test_what_is_unknown_is_left_out():
-    scores = Evaluator(prepared(truth=None)).tuned(Echo(), CostMeter(), 0, num_retain=3, num_forget=2)
+    scores = Evaluator(prepared(truth=None)).score_corrected(Echo(), CostMeter(), 0, num_retain=3, num_forget=2)
     assert scores == {"val_noisy_acc": 2 / 4, "val_clean_acc": None, "test_acc": 2 / 3}
 
 
 def test_with_right_labels_both_validations_are_one_and_nothing_is_wrong():
-    scores = Evaluator(prepared(given=TRUE)).tuned(Echo(), CostMeter(), 0, num_forget=2)
+    scores = Evaluator(prepared(given=TRUE)).score_corrected(Echo(), CostMeter(), 0, num_forget=2)
     assert scores == {"val_noisy_acc": 3 / 4, "val_clean_acc": 3 / 4, "test_acc": 2 / 3}
 
 
 def test_validation_without_one_right_label_has_no_clean_score():
     given = torch.where(torch.isin(torch.arange(10), VAL), (TRUE + 1) % 3, GIVEN)
-    assert Evaluator(prepared(given=given)).tuned(Echo(), CostMeter(), 0)["val_clean_acc"] is None
+    assert Evaluator(prepared(given=given)).score_corrected(Echo(), CostMeter(), 0)["val_clean_acc"] is None
 
 
 def test_regression_scores_by_hand():
     outputs = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [1.0], [2.0], [3.0], [6.0]])
     targets = torch.tensor([0.0, 1, 2, 3, 4, 5, 1, 9, 3, 5])  # validation: 1, 9, 3, 5 against 1, 2, 3, 6
     truth = torch.tensor([0.0, 1, 2, 3, 4, 5, 1, 2, 3, 5])  # the 9 is wrong
-    scores = Evaluator(prepared(truth, "regression", outputs, targets, (0.0, 1.0, 5.0))).tuned(Echo(), CostMeter(), 0, num_retain=2)
+    scores = Evaluator(prepared(truth, "regression", outputs, targets, (0.0, 1.0, 5.0))).score_corrected(Echo(), CostMeter(), 0, num_retain=2)
     mean, clean = (1 + 9 + 3 + 5) / 4, (1 + 3 + 5) / 3
     assert scores["val_noisy_r2"] == pytest.approx(1 - (49 + 1) / sum((value - mean) ** 2 for value in (1, 9, 3, 5)))
     assert scores["val_clean_r2"] == pytest.approx(1 - 1 / sum((value - clean) ** 2 for value in (1, 3, 5)))
@@ -119,10 +119,10 @@ def test_regression_scores_by_hand():
 
 
 def test_at_most_so_many_samples_are_probed(monkeypatch):
-    monkeypatch.setattr(evaluate, "PROBE", 2)
+    monkeypatch.setattr(evaluate, "PROBE_SIZE", 2)
     meter = CostMeter()
-    scores = Evaluator(prepared()).tuned(Echo(), meter, 0, num_retain=3, num_forget=3)
-    assert meter.pieces[1].forwards == 3 + 2 + 2  # test, wrong, retain
+    scores = Evaluator(prepared()).score_corrected(Echo(), meter, 0, num_retain=3, num_forget=3)
+    assert meter.records[1].forwards == 3 + 2 + 2  # test, wrong, retain
     assert scores["mislabelled_given_acc"] in (0.0, 0.5)
     assert scores["retain_acc"] in (0.0, 0.5)
 
@@ -130,9 +130,9 @@ def test_at_most_so_many_samples_are_probed(monkeypatch):
 def test_a_kept_set_scores_as_one_read_anew(monkeypatch):
     model = Echo()
     keeping = Evaluator(prepared(), batch_size=2)
-    first, second = (keeping.baseline(model, CostMeter()) for _ in range(2))
+    first, second = (keeping.score_baseline(model, CostMeter()) for _ in range(2))
     monkeypatch.setattr(evaluate, "_CACHED_VALUES", 0)
-    reading = Evaluator(prepared(), batch_size=2).baseline(model, CostMeter())
+    reading = Evaluator(prepared(), batch_size=2).score_baseline(model, CostMeter())
     assert first == second == reading
     assert keeping._kept
 
@@ -141,7 +141,7 @@ def test_scoring_runs_in_evaluation_mode_and_leaves_the_model_alone():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), Echo()).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     Echo.modes.clear()
-    Evaluator(prepared()).tuned(model, CostMeter(), 0)
+    Evaluator(prepared()).score_corrected(model, CostMeter(), 0)
     assert set(Echo.modes) == {False}
     assert all(module.training for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -153,14 +153,14 @@ def test_every_model_is_scored_in_its_quick_form(monkeypatch):
     made, open_pieces = [], []
     evaluator, meter = Evaluator(prepared()), CostMeter()
 
-    def quick_form(model, inputs):
+    def fused_copy(model, inputs):
         made.append(nn.Identity())
         open_pieces.append(meter._open[-1].phase)
         return made[-1]
 
-    monkeypatch.setattr(evaluate, "quick_form", quick_form)
+    monkeypatch.setattr(evaluate, "fused_copy", fused_copy)
     wrong = nn.Linear(3, 3)
-    assert evaluator.baseline(wrong, meter)["val_noisy_acc"] == 2 / 4
+    assert evaluator.score_baseline(wrong, meter)["val_noisy_acc"] == 2 / 4
     assert open_pieces == ["evaluate", "report"]
 
 
@@ -177,7 +177,7 @@ def test_small_batches_are_filled_up_and_only_what_was_asked_for_comes_back_and_
         with meter("evaluate"):
             assert torch.equal(evaluate.answers(Doubles(), inputs, meter), 2 * inputs)
     assert sizes == [evaluate.SMALLEST] * 3 + [40]
-    assert [piece.forwards for piece in meter.pieces] == [1, 3, evaluate.SMALLEST, 40]
+    assert [piece.forwards for piece in meter.records] == [1, 3, evaluate.SMALLEST, 40]
 
 
 def test_a_trusted_set_is_judged():

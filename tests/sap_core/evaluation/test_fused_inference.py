@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sap_core.evaluation import fused_inference as quick
-from sap_core.evaluation.fused_inference import Form, form_of, quick_form
+from sap_core.evaluation.fused_inference import Form, fused_copy, fusion_plan_for
 from sap_core.models.cnn9 import CNN9
 from sap_core.models.ensemble import Ensemble
 from sap_core.models.lenet5 import LeNet5
@@ -43,7 +43,7 @@ def check(network, inputs, left):
     network = lived_in(network).train()
     before = copy.deepcopy(network.state_dict())
     kinds = [type(module) for module in network.modules()]
-    fast = quick_form(network, inputs[:1])
+    fast = fused_copy(network, inputs[:1])
     assert not fast.training
     assert all(module.training for module in network.modules())
     assert [type(module) for module in network.modules()] == kinds
@@ -223,9 +223,9 @@ def test_the_form_is_found_once_per_structure(monkeypatch):
     monkeypatch.setattr(quick, "_find", lambda *given: found.append(1) or find(*given))
     inputs = torch.randn(1, 1, 8, 8)
     for seed in range(3):
-        quick_form(lived_in(SmallCNN(10, (1, 8, 8)), seed), inputs)
+        fused_copy(lived_in(SmallCNN(10, (1, 8, 8)), seed), inputs)
     assert len(found) == 1
-    quick_form(SmallCNN(10, (1, 8, 8), width=8), inputs)
+    fused_copy(SmallCNN(10, (1, 8, 8), width=8), inputs)
     assert len(found) == 2
 
 
@@ -234,13 +234,13 @@ def test_the_form_does_not_depend_on_a_candidates_numbers():
     network = lived_in(SmallCNN(10, (1, 8, 8)))
     with torch.no_grad():
         network.classifier.weight.fill_(torch.nan)
-    form = form_of(network, torch.randn(1, 1, 8, 8))
+    form = fusion_plan_for(network, torch.randn(1, 1, 8, 8))
     assert len(form.folds) == 3
     assert form.channels_last
 
 
 def test_a_network_whose_quick_form_would_err_is_evaluated_as_it_is():
-    assert form_of(LooksAtItsNorm(), torch.randn(1, 4, 6, 6)) == Form()
+    assert fusion_plan_for(LooksAtItsNorm(), torch.randn(1, 4, 6, 6)) == Form()
 
 
 def test_the_global_generator_stays_where_it_is():
@@ -249,5 +249,5 @@ def test_the_global_generator_stays_where_it_is():
     torch.manual_seed(3)
     wanted = torch.rand(3)
     torch.manual_seed(3)
-    form_of(network, torch.ones(1, 4, 6, 6))
+    fusion_plan_for(network, torch.ones(1, 4, 6, 6))
     assert torch.equal(torch.rand(3), wanted)

@@ -190,7 +190,7 @@ def test_family_gives_the_bits_of_each_setting_alone(family):
         assert torch.equal(alone_run.trusted_sets[0], run.trusted_sets[which])
         assert len(run.trusted_sets[which]) == setting.num_trusted
         alone, whole = tuning(alone_run.meter.costs()[0].shared), run.meter.costs()[which]
-        assert tuning(whole.shared).forwards <= alone.forwards == tuning(whole.alone).forwards
+        assert tuning(whole.shared).forwards <= alone.forwards == tuning(whole.standalone).forwards
     assert not same(together[0], together[1])
 
 
@@ -199,13 +199,13 @@ def test_forecast_is_what_the_meter_counts(family):
     data, run = task(), PlainRun(len(family))
     list(SAP.correct(family, network(), data, run))
     forecast = SAP.forecast(family, Sizes(train=len(data.train), val=5))
-    assert forecast.forwards == sum(piece.forwards for piece in run.meter.pieces)
-    assert forecast.backwards == sum(piece.backwards for piece in run.meter.pieces)
-    assert sum(piece.phase == "select" for piece in run.meter.pieces) == 1
+    assert forecast.forwards == sum(piece.forwards for piece in run.meter.records)
+    assert forecast.backwards == sum(piece.backwards for piece in run.meter.records)
+    assert sum(piece.phase == "select" for piece in run.meter.records) == 1
     assert sum(tuning(cost.shared).forwards for cost in run.meter.costs()) == pytest.approx(forecast.forwards)
     for which, setting in enumerate(family):
         alone = SAP.forecast([setting], Sizes(len(data.train), 5)).forwards
-        assert alone == sum(piece.forwards for piece in run.meter.pieces if which in piece.used_by)
+        assert alone == sum(piece.forwards for piece in run.meter.records if which in piece.used_by)
 
 
 def test_curvature_costs_eleven_passes_each_way():
@@ -256,7 +256,7 @@ def test_pieces_name_their_users():
     family = [SAP(2000.0, 10, batch_size=8), SAP(2000.0, 20, batch_size=8), SAP(5000.0, 20, batch_size=8)]
     run = PlainRun(3)
     list(SAP.correct(family, network(), task(), run))
-    found = [(piece.phase, piece.used_by, piece.forwards) for piece in run.meter.pieces if piece.forwards]
+    found = [(piece.phase, piece.used_by, piece.forwards) for piece in run.meter.records if piece.forwards]
     assert found == [
         ("select", (0, 1, 2), 60),
         ("collect", (0, 1, 2), 8),
@@ -264,10 +264,10 @@ def test_pieces_name_their_users():
         ("collect", (1, 2), 8),
         ("collect", (1, 2), 4),
     ]
-    assert [(p.phase, p.used_by) for p in run.meter.pieces if p.phase in ("factor", "build")] == [
+    assert [(p.phase, p.used_by) for p in run.meter.records if p.phase in ("factor", "build")] == [
         ("factor", (0,)), ("build", (0,)), ("factor", (1, 2)), ("build", (1,)), ("build", (2,)),
     ]  # fmt: skip
-    assert all(piece.flops > 0 for piece in run.meter.pieces if piece.phase in ("factor", "build"))
+    assert all(piece.flops > 0 for piece in run.meter.records if piece.phase in ("factor", "build"))
 
 
 def test_closing_early_leaves_the_rest_undone():
@@ -275,7 +275,7 @@ def test_closing_early_leaves_the_rest_undone():
     iterator = SAP.correct([SAP(2000.0, 10), SAP(3000.0, 20)], network(), task(), run)
     next(iterator)
     iterator.close()
-    assert sum(piece.phase == "build" for piece in run.meter.pieces) == 1
+    assert sum(piece.phase == "build" for piece in run.meter.records) == 1
 
 
 def test_uniform_is_drawn_once_per_seed():
@@ -342,7 +342,7 @@ def test_more_trusted_than_there_are_is_refused():
     run = PlainRun()
     with pytest.raises(UserError, match=r"num_trusted is 31, .* 60 samples, of which skip=0.5 passes over 30"):
         list(SAP.correct([SAP(2000.0, 31, "curvature", skip=0.5)], network(), task(), run))
-    assert run.meter.pieces == []
+    assert run.meter.records == []
     list(SAP.correct([SAP(2000.0, 30, skip=0.5, class_balanced=True)], network(), task(), run))
 
 
@@ -355,4 +355,4 @@ def test_layer_without_handler_is_refused_before_any_pass():
     run = PlainRun()
     with pytest.raises(UserError, match="Conv1d"):
         list(SAP.correct([SAP()], nn.Sequential(nn.Conv1d(1, 1, 1)), task(), run))
-    assert run.meter.pieces == []
+    assert run.meter.records == []

@@ -34,7 +34,7 @@ def test_cross_entropy_on_the_given_labels():
     expected = [math.log(sum(math.exp(v) for v in row)) - row[label] for row, label in zip(logits, y.tolist(), strict=True)]
     assert found.dtype == torch.float64
     assert found.tolist() == pytest.approx(expected, rel=1e-6)
-    assert meter.pieces[0].forwards == 11
+    assert meter.records[0].forwards == 11
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
@@ -124,7 +124,7 @@ def test_curvature_has_the_bits_of_the_plain_estimator():
     assert torch.equal(found, plain_curvature(model, x, y, torch.arange(23), 8, rng))
     assert found.dtype == torch.float64
     assert (found > 0).all()
-    assert (meter.pieces[0].forwards, meter.pieces[0].backwards) == (11 * 23, 11 * 23)
+    assert (meter.records[0].forwards, meter.records[0].backwards) == (11 * 23, 11 * 23)
     assert all(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
 

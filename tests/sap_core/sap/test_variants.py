@@ -179,8 +179,8 @@ def test_a_family_shares_scores_and_looks_and_changes_no_bit(model, data):
         for name, value in alone.state_dict().items():
             assert torch.equal(value, together[which][name]), (which, name)
     passes = SAPVariant.forecast(settings, Sizes(60, 60))
-    assert passes.forwards == sum(piece.forwards for piece in run.meter.pieces) == 60 + 12 + (12 + 9) + 12 + 12
-    collects = [piece.used_by for piece in run.meter.pieces if piece.phase == "collect"]
+    assert passes.forwards == sum(piece.forwards for piece in run.meter.records) == 60 + 12 + (12 + 9) + 12 + 12
+    collects = [piece.used_by for piece in run.meter.records if piece.phase == "collect"]
     assert collects == [(0, 1, 4), (4,), (2, 3), (2, 3), (5,)]
 
 
@@ -219,7 +219,7 @@ def test_what_cannot_be_served_is_refused_before_any_pass(model, data, changes, 
     run = PlainRun()
     with pytest.raises(UserError, match=said):
         list(SAPVariant.correct([small(**changes)], model, data, run))
-    assert run.meter.pieces == []
+    assert run.meter.records == []
 
 
 def test_attention_has_no_output_side(data):

@@ -90,7 +90,7 @@ def test_a_baseline_is_trained_anew_and_what_lacks_its_baseline_is_left_out(swep
     store = Store(root / "store")
     for path in store.timing.glob("*.parquet"):
         path.unlink()
-    baselines = [row for path in store.rows.iterdir() for row in store.read_rows(path.name.split(".")[0]) if row.kind == "train"]
+    baselines = [row for path in store.rows.iterdir() for row in store.read_rows(path.name.split(".")[0]) if row.job_type == "train"]
     for row in baselines:
         (root / "artifacts" / row.job_id).rename(root / f"away-{row.job_id}")
     try:

@@ -81,7 +81,7 @@ class Shrink:
                 if how != "books nothing" and how not in DATA_FREE:
                     run.meter.count(forwards=len(task.train))
             if how in ("selects", "selects without saying so"):
-                run.trusted(task.train.index[:4], [which])
+                run.report_trusted(task.train.index[:4], [which])
             yield which, corrected
 
     @classmethod
@@ -160,7 +160,7 @@ class Trains:
             task = task.allow(frozenset({Need.TRUE_LABELS}))
             task = replace(task, train=task.verified(Need.TRUE_LABELS))
         if self.how == "does not resume":
-            run.saved = lambda: None
+            run.saved_state = lambda: None
         fitted = RECIPE.fit(task, PlainRun() if self.how == "books nothing" else run)
         with torch.no_grad():
             if self.how == "other every time":

@@ -59,9 +59,9 @@ def plan_for(store, jobs):
 
 
 def planned(job, run):
-    known = {**job.labels, "run_id": run.run_id, "job_id": job.job_id, "kind": job.kind, "position": run.position}
+    known = {**job.labels, "run_id": run.run_id, "job_id": job.job_id, "job_type": job.job_type, "position": run.position}
     names = Planned.__dataclass_fields__
-    rest = {"parents": "", "cell": "c", "settings": "{}", "distinct": 0, "forecast_flops": None}
+    rest = {"parents": "", "cell": "c", "settings": "{}", "computation_id": 0, "forecast_flops": None}
     return Planned(**{name: value for name, value in {**known, **rest}.items() if name in names})
 
 
@@ -262,7 +262,7 @@ def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys)
 
 def test_jobs_are_counted_from_names_and_plan_and_only_failed_ones_are_read(filled, make_job, monkeypatch):
     store, jobs = filled(4)
-    bad, free, taken = make_job("bad", runs=3), make_job("free", kind="train"), make_job("taken", runs=2)
+    bad, free, taken = make_job("bad", runs=3), make_job("free", job_type="train"), make_job("taken", runs=2)
     store.write_rows([bad.row(run, status="failed", error_type="error") for run in bad.runs])
     plan_for(store, [*jobs, bad, free, taken])
     expected = (Counts("tune", 6, done=4, failed=1), Counts("train", 1))

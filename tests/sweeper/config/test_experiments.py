@@ -140,7 +140,7 @@ def test_one_cell_trains_and_is_corrected_on_two_batches(name, shipped):
     torch.manual_seed(0)
     run = PlainRun()
     model = trainer.fit(task, run).model
-    assert sum(piece.backwards for piece in run.meter.pieces) > 0
+    assert sum(piece.backwards for piece in run.meter.records) > 0
     for each in {search.method: search for search in cell.searches if search.method.startswith("sap")}.values():
         setting = shrunken(each.settings[len(each.settings) // 2].instance, num_trusted=2, num_forget=2, batch_size=1)
         ((_, corrected),) = type(setting).correct([setting], model, task.allow(setting.needs()), PlainRun(1))

@@ -21,8 +21,8 @@ EVALUATOR = SimpleNamespace(trusted=lambda index: {"trusted_label_precision": le
 
 def test_what_a_method_trusted_and_forgot_without_being_told_is_counted():
     run = JobRun(CostMeter(3), None)
-    run.trusted(torch.arange(4), [0, 1])
-    run.forgotten(torch.arange(7), [1])
+    run.report_trusted(torch.arange(4), [0, 1])
+    run.report_forgotten(torch.arange(7), [1])
     found = [chosen_columns(run, which, EVALUATOR) for which in range(3)]
     trusted = {"num_trusted": 4, "trusted_label_precision": 0.4}
     assert found == [trusted, {**trusted, "num_forget": 7}, {}]

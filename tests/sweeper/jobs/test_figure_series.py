@@ -42,8 +42,8 @@ def test_sap_says_the_spectrum_of_every_layer_once_per_size_and_books_it_as_repo
     for values in run.observations.values():
         assert list(values.values()) == sorted(values.values(), reverse=True)
         assert sum(values.values()) <= 1 + 1e-9
-    assert {piece.phase for piece in run.meter.pieces} == {"select", "collect", "factor", "build", "report"}
-    assert all(piece.flops == piece.forwards == 0 for piece in run.meter.pieces if piece.phase == "report")
+    assert {piece.phase for piece in run.meter.records} == {"select", "collect", "factor", "build", "report"}
+    assert all(piece.flops == piece.forwards == 0 for piece in run.meter.records if piece.phase == "report")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sweeper.jobs.job import Job, read_jobs, write_jobs
 def test_every_planned_job_comes_back_as_it_was(plan_of):
     for arguments in (
         ["experiment=demo"],
-        ["experiment=demo", "cells=[{pruner: [none, uniform], keep: 0.3}]", "seeds=[1,2]", "methods=[sap]"],
+        ["experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]"],
     ):
         for job in plan_of(*arguments).plan.jobs:
             line = job.to_json()
@@ -48,7 +48,7 @@ def test_a_row_has_what_the_plan_knows(plan_of):
         for run in job.runs:
             row = job.row(run, val_noisy_acc=0.5)
             assert isinstance(row, Row)
-            assert (row.run_id, row.job_id, row.kind, row.position) == (run.run_id, job.job_id, job.kind, run.position)
+            assert (row.run_id, row.job_id, row.job_type, row.position) == (run.run_id, job.job_id, job.job_type, run.position)
             assert row.val_noisy_acc == 0.5
             assert json.loads(row.settings).keys() == run.settings.keys()
     assert {item.name for item in dataclasses.fields(Row)} >= set(job.labels)

@@ -40,7 +40,7 @@ def forwards(run):
 def spent(run):
     """Sample-passes by phase."""
     forwards, backwards = Counter(), Counter()
-    for piece in run.meter.pieces:
+    for piece in run.meter.records:
         forwards[piece.phase] += piece.forwards
         backwards[piece.phase] += piece.backwards
     return forwards, backwards
@@ -69,14 +69,14 @@ def test_seconds_spent_before_a_stop_are_kept(toys, tmp_path):
     with pytest.raises(Stopped):
         fit(toys, path, stop_after(3))
     run = JobRun(CostMeter(), path)
-    assert run.saved() is not None
-    (before,) = run.meter.pieces
+    assert run.saved_state() is not None
+    (before,) = run.meter.records
     assert before.seconds > 0
     assert before.forwards > before.backwards == 3 * 80
 
 
 def test_a_fresh_run_has_nothing_saved(tmp_path):
-    assert JobRun(CostMeter(), tmp_path / "last.safetensors").saved() is None
+    assert JobRun(CostMeter(), tmp_path / "last.safetensors").saved_state() is None
 
 
 def test_the_state_is_stored_when_due_and_not_before(toys, tmp_path, monkeypatch):
@@ -89,14 +89,14 @@ def test_the_state_is_stored_when_due_and_not_before(toys, tmp_path, monkeypatch
         return {"epoch": 1}
 
     monkeypatch.setenv("SAP_SWEEP_CHECKPOINT_SECONDS", "3600")
-    JobRun(CostMeter(), path).epoch(1, model, state)
+    JobRun(CostMeter(), path).end_epoch(1, model, state)
     assert not made
     assert not path.exists()
     monkeypatch.setenv("SAP_SWEEP_CHECKPOINT_SECONDS", "0")
     run = JobRun(CostMeter(), path)
-    run.epoch(1, model, state)
+    run.end_epoch(1, model, state)
     assert len(made) == 1
-    assert JobRun(CostMeter(), path).saved() == {"epoch": 1}
+    assert JobRun(CostMeter(), path).saved_state() == {"epoch": 1}
     run.forget_checkpoint()
     run.forget_checkpoint()
     assert not path.exists()
@@ -105,16 +105,16 @@ def test_the_state_is_stored_when_due_and_not_before(toys, tmp_path, monkeypatch
 def test_the_curve_has_kept_samples_and_their_precision(toys, tmp_path):
     model = toys.make_task().build(0)
     run = JobRun(CostMeter(), tmp_path / "x", precision=lambda index: float(len(index)) / 10)
-    run.epoch(1, model, dict, kept=torch.tensor([3, 4]), loss=0.5)
-    JobRun(CostMeter(), tmp_path / "x", precision=lambda index: None).epoch(1, model, dict, kept=torch.tensor([1]))
+    run.end_epoch(1, model, dict, kept=torch.tensor([3, 4]), loss=0.5)
+    JobRun(CostMeter(), tmp_path / "x", precision=lambda index: None).end_epoch(1, model, dict, kept=torch.tensor([1]))
     assert sorted(run.points) == [("kept_label_precision", 1, 0.2), ("loss", 1, 0.5), ("num_kept", 1, 2.0)]
     assert run.series("aa", "aa-0") == [Point("aa", "aa-0", name, step, value) for name, step, value in run.curve()]
 
 
 def test_trusted_sets_belong_to_their_settings(tmp_path):
     run = JobRun(CostMeter(3), tmp_path / "x")
-    run.trusted(torch.tensor([1]))
-    run.trusted(torch.tensor([2, 3]), used_by=[2])
+    run.report_trusted(torch.tensor([1]))
+    run.report_trusted(torch.tensor([2, 3]), used_by=[2])
     assert {which: index.tolist() for which, index in run.trusted_sets.items()} == {0: [1], 1: [1], 2: [2, 3]}
 
 
@@ -131,7 +131,7 @@ def test_costs_of_shared_work_come_back_with_their_users(toys, tmp_path):
         with run.meter("correct", used_by=users):
             run.meter.count(forwards=10, backwards=4, flops=1.5)
     with pytest.raises(Stopped):
-        run.epoch(1, toys.make_task().build(0), dict)
+        run.end_epoch(1, toys.make_task().build(0), dict)
     again = JobRun(CostMeter(3), path)
     again.saved()
     assert forwards(again) == forwards(run) == [10, 10, 10]

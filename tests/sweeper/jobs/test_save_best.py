@@ -71,7 +71,7 @@ def test_a_store_whose_rows_are_held_gets_its_networks(sweep, capsys):
     assert "sap@alpha16 on" in said
     assert "nothing is better than the unmodified model" in said
     assert stamps == {path: path.stat().st_mtime_ns for path in (root / "demo" / "rows").iterdir()}
-    (vanilla,) = [row for row in rows if row["kind"] == "train"]
+    (vanilla,) = [row for row in rows if row["job_type"] == "train"]
     found = networks(root)
     assert set(found) == {"finetune@grid"}
     for name, path in found.items():
@@ -91,7 +91,7 @@ def test_the_network_is_that_of_the_row(sweep):
 
     path = networks(sweep.root)["finetune@grid"]
     meta = json.loads(path.with_name("meta.json").read_text())
-    (line,) = [json.loads(line) for line in (sweep.root / "demo" / "jobs.jsonl").read_text().splitlines() if '"kind": "train"' in line]
+    (line,) = [json.loads(line) for line in (sweep.root / "demo" / "jobs.jsonl").read_text().splitlines() if '"job_type": "train"' in line]
     prepared = prepare(line["spec"], Path("data"), torch.device("cpu"))
     model = prepared.task.build(0)
     model.load_state_dict(load_state(path))
@@ -136,7 +136,7 @@ def test_other_searches_leave_the_network_that_they_chose(sweep, tmp_path, words
     more = ["methods=[]", *words, "save_corrected=best", f"paths.results={tmp_path}/other"]
     assert sweep(*more) == 0
     rows = [row for path in (tmp_path / "other" / "rows").glob("*.ok.parquet") for row in pq.read_table(path).to_pylist()]
-    (vanilla,) = [row for row in rows if row["kind"] == "train"]
+    (vanilla,) = [row for row in rows if row["job_type"] == "train"]
     tried = [row for row in rows if row["method"] == "finetune"]
     scored = [row for row in tried if row["val_noisy_acc"] is not None]
     best = max(scored, key=lambda row: (row["val_noisy_acc"], -(row["position"] if row["grid_position"] is None else row["grid_position"])))

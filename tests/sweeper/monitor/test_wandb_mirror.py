@@ -31,15 +31,15 @@ def store(tmp_path, make_job):
     """A baseline with a curve and a family of three settings, one of them diverged."""
     store = Store(tmp_path / "demo")
     store.logs.mkdir(parents=True)
-    jobs = [make_job("aa", kind="train", method="vanilla", space=None), make_job("bb", runs=3)]
+    jobs = [make_job("aa", job_type="train", method="vanilla", space=None), make_job("bb", runs=3)]
     lines = []
     for job in jobs:
         for run in job.runs:
             names = ("dataset", "noise", "noise_rate", "network", "trainer", "method", "space", "space_hash", "seed", "baseline_id")
             lines.append(
                 Planned(
-                    run_id=run.run_id, job_id=job.job_id, kind=job.kind, parents="", cell="c", position=run.position, settings="{}",
-                    distinct=0, forecast_flops=1.0, **{name: job.labels[name] for name in names},
+                    run_id=run.run_id, job_id=job.job_id, job_type=job.job_type, parents="", cell="c", position=run.position, settings="{}",
+                    computation_id=0, forecast_flops=1.0, **{name: job.labels[name] for name in names},
                 )
             )  # fmt: skip
     write_records(store.plan, lines, Planned)

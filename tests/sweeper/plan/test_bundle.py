@@ -111,7 +111,7 @@ def test_it_runs_where_only_four_packages_are(executed):
     assert all(row.status == "ok" for row in rows)
     assert {row.precision for row in rows} == {"float32"}
     assert {(row.compile, row.channels_last, row.fused) for row in rows} == {("none", False, False)}
-    assert all((executed / "artifacts" / job.job_id / "meta.json").exists() for job in bundle.jobs if job.kind == "train")
+    assert all((executed / "artifacts" / job.job_id / "meta.json").exists() for job in bundle.jobs if job.job_type == "train")
 
 
 def test_libraries_import_where_only_four_packages_are(shell):

@@ -47,9 +47,9 @@ def test_the_jobs_that_match_and_their_parents_stay(table1):
 
 
 def test_chains_stay_whole(plan_of):
-    plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
+    plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
     kept = narrow(plan.jobs, parse_only("pruner=uniform method=sap seed=2"))
-    assert [job.kind for job in kept] == ["train", "select", "train", "tune"]
+    assert [job.job_type for job in kept] == ["train", "select", "train", "tune"]
     assert {job.labels["seed"] for job in kept} == {2}
 
 

@@ -34,7 +34,7 @@ def test_the_demos_ids_are_pinned(plan_of):
     """
     plan = plan_of("experiment=demo").plan
     pinned = (GOLDEN / "demo_jobs.txt").read_text().splitlines()
-    assert [f"{job.job_id} {job.kind} {job.labels['method']} {len(job.runs)}" for job in plan.jobs] == pinned
+    assert [f"{job.job_id} {job.job_type} {job.labels['method']} {len(job.runs)}" for job in plan.jobs] == pinned
     assert len(plan.rows) == 2505
     assert content_id({"rows": [row.run_id for row in plan.rows]}) == "26c73ffbe6530fcc"
 
@@ -89,7 +89,7 @@ def test_a_methods_version_is_in_its_own_ids_alone(plan_of, monkeypatch):
     changed = make_plan(base.config, base.cells, {})
     for before, after in zip(base.plan.jobs, changed.jobs, strict=True):
         assert (before.job_id == after.job_id) == (before.labels["method"] != "scrub")
-    assert {job.labels["version"] for job in changed.jobs if job.labels["method"] == "scrub"} == {SCRUB.version}
+    assert {job.labels["component_version"] for job in changed.jobs if job.labels["method"] == "scrub"} == {SCRUB.version}
 
 
 def test_a_trainers_version_is_in_every_id(plan_of, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_copy_that_is_not_the_published_one_has_ids_of_its_own(plan_of):
 def test_jobs_stand_after_their_parents_once_each(plan_of):
     for arguments in (
         ["experiment=demo"],
-        ["experiment=demo", "cells=[{pruner: [none, uniform], keep: 0.3}]", "seeds=[1,2]", "methods=[sap]"],
+        ["experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]"],
     ):
         plan = plan_of(*arguments).plan
         seen = set()
@@ -127,9 +127,9 @@ def test_jobs_stand_after_their_parents_once_each(plan_of):
 
 def test_the_longest_chain(plan_of):
     """warm-up -> selection -> a fresh network on the selection -> correction; the warm-up is the plain baseline, trained once."""
-    plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
+    plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
     first = [job for job in plan.jobs if job.labels["seed"] == 1]
-    assert [(job.kind, job.labels["pruner"], job.labels["keep"]) for job in first] == [
+    assert [(job.job_type, job.labels["pruner"], job.labels["keep_fraction"]) for job in first] == [
         ("train", None, None), ("tune", None, None), ("select", "uniform", 0.3), ("train", "uniform", 0.3), ("tune", "uniform", 0.3),
     ]  # fmt: skip
     warm, plain, select, train, tune = first
@@ -139,48 +139,50 @@ def test_the_longest_chain(plan_of):
     assert not {run.run_id for run in plain.runs} & {run.run_id for run in tune.runs}
 
 
-PRUNED = "cells=[{pruner: [uniform, margin], keep: [0.3, 0.5], warm: elr, warm.epochs: 10, warm.beta: 0.8, trainer: [sgd, elr]}]"
+PRUNED = (
+    "cells=[{pruner: [uniform, margin], keep_fraction: [0.3, 0.5], warmup: elr, warmup.epochs: 10, warmup.beta: 0.8, trainer: [sgd, elr]}]"
+)
 
 
 def test_a_stage_is_computed_once_however_many_selections_use_it(plan_of):
     """One warm-up with a trainer and epochs of its own; one selection per pruner and share, for both trainers that learn from it."""
     plan = plan_of("experiment=demo", PRUNED, "seeds=[1]", "methods=[]").plan
     warm, *others = plan.jobs
-    assert (warm.labels["trainer"], warm.labels["stage"], warm.labels["pruner"]) == ("elr", "warm-up", None)
+    assert (warm.labels["trainer"], warm.labels["stage"], warm.labels["pruner"]) == ("elr", "warmup", None)
     assert warm.spec["trainer"]["settings"]["epochs"] == 10
     assert warm.spec["trainer"]["settings"]["beta"] == 0.8
     assert warm.spec["trainer"]["settings"]["learning_rate"] == 2.0e-2, "what the experiment says of the trainer holds for both"
-    selects = [job for job in others if job.kind == "select"]
-    finals = [job for job in others if job.kind == "train"]
+    selects = [job for job in others if job.job_type == "select"]
+    finals = [job for job in others if job.job_type == "train"]
     assert len(selects) == 4
     assert len(finals) == 8
     assert {job.parents for job in selects} == {(warm.job_id,)}
     assert sorted(job.parents for job in finals) == sorted([(job.job_id,) for job in selects] * 2)
-    assert {(job.labels["trainer"], job.labels["warm"], job.labels["stage"]) for job in finals} == {
+    assert {(job.labels["trainer"], job.labels["warmup_trainer"], job.labels["stage"]) for job in finals} == {
         ("sgd", "elr", None),
         ("elr", "elr", None),
     }
     assert {job.spec["trainer"]["settings"]["epochs"] for job in finals} == {100}
     assert {job.labels["trainer"] for job in selects} == {"elr"}
-    cells = [row.cell for row in plan.rows if row.kind == "train"]
+    cells = [row.cell for row in plan.rows if row.job_type == "train"]
     assert len(set(cells)) == 9, "a warm-up is no member of the cells that it is for"
-    assert "digits/symmetric-0.25/small_cnn/sgd/margin-0.3/warm-elr" in cells
-    assert "digits/symmetric-0.25/small_cnn/elr/warm-up" in cells
+    assert "digits/symmetric-0.25/small_cnn/sgd/margin-0.3/warmup-elr" in cells
+    assert "digits/symmetric-0.25/small_cnn/elr/warmup" in cells
 
 
 def test_a_warm_up_that_is_also_a_baseline_counts_as_one(plan_of):
-    cells = "cells=[{pruner: uniform, keep: 0.3, warm.epochs: 10, trainer: sgd}, {trainer: sgd, trainer.epochs: 10}]"
+    cells = "cells=[{pruner: uniform, keep_fraction: 0.3, warmup.epochs: 10, trainer: sgd}, {trainer: sgd, trainer.epochs: 10}]"
     plan = plan_of("experiment=demo", cells, "seeds=[1]", "methods=[]").plan
-    stages = {(job.kind, job.spec.get("trainer", {}).get("settings", {}).get("epochs")): job.labels["stage"] for job in plan.jobs}
+    stages = {(job.job_type, job.spec.get("trainer", {}).get("settings", {}).get("epochs")): job.labels["stage"] for job in plan.jobs}
     assert stages == {("train", 10): None, ("select", None): None, ("train", 100): None}
-    same = plan_of("experiment=demo", "cells=[{pruner: uniform, keep: 0.3, warm: sgd}]", "seeds=[1]", "methods=[]").plan
-    bare = plan_of("experiment=demo", "cells=[{pruner: uniform, keep: 0.3}]", "seeds=[1]", "methods=[]").plan
+    same = plan_of("experiment=demo", "cells=[{pruner: uniform, keep_fraction: 0.3, warmup: sgd}]", "seeds=[1]", "methods=[]").plan
+    bare = plan_of("experiment=demo", "cells=[{pruner: uniform, keep_fraction: 0.3}]", "seeds=[1]", "methods=[]").plan
     assert [job.job_id for job in same.jobs] == [job.job_id for job in bare.jobs]
 
 
 def test_the_command_lines_trainer_is_for_the_selection_not_for_the_warm_up(plan_of):
     plan = plan_of("experiment=demo", PRUNED, "trainer=gce", "trainer.epochs=20", "seeds=[1]", "methods=[]").plan
-    assert {(job.labels["trainer"], job.spec["trainer"]["settings"]["epochs"]) for job in plan.jobs if job.kind == "train"} == {
+    assert {(job.labels["trainer"], job.spec["trainer"]["settings"]["epochs"]) for job in plan.jobs if job.job_type == "train"} == {
         ("elr", 10), ("gce", 20),
     }  # fmt: skip
 
@@ -206,9 +208,11 @@ def test_the_papers_table(table1):
     assert table1.config.seeds == [12484, 32087, 35416]
     rows = Counter(row.method for row in table1.plan.rows)
     assert rows == {"vanilla": 48, "retrain": 48, "finetune": 576, "ssd": 2400, "scrub": 32_400, "sap": 768}
-    assert Counter(job.kind for job in table1.plan.jobs) == {"train": 48, "tune": 2448}
+    assert Counter(job.job_type for job in table1.plan.jobs) == {"train": 48, "tune": 2448}
     trained = {
-        (job.spec["trainer"]["settings"]["epochs"], job.spec["preprocess"]["augment"]) for job in table1.plan.jobs if job.kind == "train"
+        (job.spec["trainer"]["settings"]["epochs"], job.spec["preprocess"]["augment"])
+        for job in table1.plan.jobs
+        if job.job_type == "train"
     }
     assert trained == {(350, "crop_flip")}
 
@@ -226,7 +230,7 @@ def test_wrong_labels_cost_the_information_they_are(plan_of):
     told = {row.labels["method"]: row.labels["information"] for row in plan_of("experiment=demo").plan.jobs}
     assert told == {"vanilla": "none", "retrain": "oracle", "finetune": "oracle", "ssd": "oracle", "scrub": "oracle", "sap": "scored"}
     equal = plan_of("experiment=equal_information_small").plan.jobs
-    by_space = {(job.labels["method"], job.labels["space"]): job.labels["information"] for job in equal if job.kind == "tune"}
+    by_space = {(job.labels["method"], job.labels["space"]): job.labels["information"] for job in equal if job.job_type == "tune"}
     assert {space for told_by, space in by_space if told_by == "scrub"} == {"grid_a", "scored"}
     assert {told for (_, space), told in by_space.items() if space in ("scored", "alpha16")} == {"scored"}
     assert {told for (_, space), told in by_space.items() if space in ("grid", "grid_a", "expert")} == {"oracle"}

@@ -31,7 +31,7 @@ def test_chains_are_added_and_branches_are_not(planned_row):
 
 
 def test_a_dry_run_shows_seconds_by_search_and_the_time_of_the_workers(planned_row):
-    rows = [planned_row("aa", kind="train", method="vanilla", space=None), planned_row("bb", parents="aa"), planned_row("bb", 1)]
+    rows = [planned_row("aa", job_type="train", method="vanilla", space=None), planned_row("bb", parents="aa"), planned_row("bb", 1)]
     lines = describe_seconds(rows, RuntimeEstimator(assumed=1e-9), workers=2).splitlines()
     assert lines[1].split() == ["train", "vanilla", "1", "1", "0.2", "to", "5", "assumed"]
     assert lines[2].split() == ["tune", "sap@alpha16", "1", "2", "0.4", "to", "10", "assumed"]

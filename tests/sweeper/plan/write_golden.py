@@ -23,7 +23,7 @@ def plan_of(experiment: str):
 
 if __name__ == "__main__":
     _, demo = plan_of("demo")
-    lines = [f"{job.job_id} {job.kind} {job.labels['method']} {len(job.runs)}" for job in demo.jobs]
+    lines = [f"{job.job_id} {job.job_type} {job.labels['method']} {len(job.runs)}" for job in demo.jobs]
     (GOLDEN / "demo_jobs.txt").write_text("\n".join(lines) + "\n")
     cells, table1 = plan_of("table1")
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)

@@ -54,7 +54,7 @@ def likely(seconds, basis="same method"):
 def test_what_would_begin_again_another_time_is_not_begun(clock, make_job):
     deadline = Deadline(100 + SPARE_SECONDS, clock)
     short, long = make_job("aa", forecast_flops=1e9), make_job("bb", forecast_flops=2e9)
-    train, other = make_job("cc", kind="train", forecast_flops=9e9), make_job("dd", forecast_flops=9e9, method="scrub")
+    train, other = make_job("cc", job_type="train", forecast_flops=9e9), make_job("dd", forecast_flops=9e9, method="scrub")
     assert deadline.fits(long, likely(80)), "the first of a start is always tried"
     deadline.begins()
     clock.now = 40

@@ -23,7 +23,7 @@ def planned(make_job):
     jobs = []
     for seed in (7, 3):
         for number, cell in enumerate("AB"):
-            jobs.append(make_job(f"{cell}{seed}", kind="train", seed=seed, cells=(number,)))
+            jobs.append(make_job(f"{cell}{seed}", job_type="train", seed=seed, cells=(number,)))
             jobs += [make_job(f"{cell}{seed}.{k}", [f"{cell}{seed}"], seed=seed, cells=(number,)) for k in range(2)]
     return jobs
 
@@ -44,8 +44,8 @@ def test_what_is_held_is_passed_over(make_job, tmp_path):
 
 def test_a_parent_of_two_cells_comes_with_the_first(make_job):
     jobs = [
-        make_job("B", kind="train", seed=1, cells=(1,)),
-        make_job("shared", kind="train", seed=1, cells=(1, 0)),
+        make_job("B", job_type="train", seed=1, cells=(1,)),
+        make_job("shared", job_type="train", seed=1, cells=(1, 0)),
         make_job("A", ["shared"], seed=1, cells=(0,)),
     ]
     assert job_names(Schedule.of(jobs, {}, NOWHERE, "depth")) == ["shared", "A", "B"]

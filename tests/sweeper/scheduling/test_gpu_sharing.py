@@ -41,10 +41,10 @@ def test_a_damaged_file_of_shares_is_as_good_as_none(tmp_path, make_job, text):
 
 def test_shares_by_device_and_jobs_for_cpus(tmp_path, make_job):
     on_gpu = Packing(tmp_path / "none", "cuda", ["select", "ssd"])
-    plain, select, ssd = make_job("a"), make_job("b", kind="select", pruner="el2n"), make_job("c", method="ssd")
+    plain, select, ssd = make_job("a"), make_job("b", job_type="select", pruner="el2n"), make_job("c", method="ssd")
     assert [on_gpu.share(job) for job in (plain, select, ssd)] == [1.0, 0.0, 0.0]
     assert [on_gpu.device(job) for job in (plain, select, ssd)] == ["cuda", "cpu", "cpu"]
-    assert on_gpu.share(make_job("d", kind="train", method="ssd")) == 1.0
+    assert on_gpu.share(make_job("d", job_type="train", method="ssd")) == 1.0
     assert Packing(tmp_path / "none", "cpu").share(plain) == 0.0
 
 

@@ -140,7 +140,7 @@ def sweep(make_job, cells=("A",), seeds=(1, 2), tuned=2):
     for seed in seeds:
         for number, cell in enumerate(cells):
             base = f"{cell}{seed}"
-            jobs.append(make_job(base, kind="train", seed=seed, cells=(number,), forecast_flops=10.0))
+            jobs.append(make_job(base, job_type="train", seed=seed, cells=(number,), forecast_flops=10.0))
             jobs += [make_job(f"{base}.{k}", [base], seed=seed, cells=(number,), forecast_flops=float(k + 1)) for k in range(tuned)]
     return jobs
 

@@ -145,5 +145,5 @@ def test_booking_a_job_costs_the_same_however_many_wait(make_job, order, monkeyp
 
 def chain_of(make_job, chain):
     seed = 1 + chain % 4
-    base = make_job(f"t{chain}", kind="train", seed=seed, cells=(chain // 4,), forecast_flops=9.0)
+    base = make_job(f"t{chain}", job_type="train", seed=seed, cells=(chain // 4,), forecast_flops=9.0)
     return [base, *(make_job(f"t{chain}-{k}", [base.job_id], seed=seed, cells=(chain // 4,), forecast_flops=1.0) for k in range(9))]

@@ -65,7 +65,7 @@ class Stub:
     def run(self, job, place, work):
         self.note("begins", job)
         failure = work(job, place)
-        if job.kind == "train" and not failure:
+        if job.job_type == "train" and not failure:
             save_json(artifact(self.folders.artifacts, job.job_id), {})
         self.note("ends", job)
         scored = [failure is None] * len(job.runs)
@@ -100,7 +100,7 @@ def once(make_job, tmp_path_factory):
 def sweep(make_job, chains, tuned):
     jobs = []
     for chain in range(chains):
-        jobs.append(make_job(f"t{chain}", kind="train", cells=(chain,)))
+        jobs.append(make_job(f"t{chain}", job_type="train", cells=(chain,)))
         jobs += [make_job(f"t{chain}-{k}", [f"t{chain}"], runs=2, cells=(chain,)) for k in range(tuned)]
     return jobs
 
@@ -269,7 +269,7 @@ def test_a_worker_waits_for_a_parent_that_another_runs_and_helps_with_its_childr
     gate = tmp_path / "gate"
 
     def work(job, place):
-        if job.kind == "train":
+        if job.job_type == "train":
             until(gate.exists)
         time.sleep(0.03)
 

@@ -16,7 +16,7 @@ HALVING = "search=successive_halving"
 
 def searched(plan_of, *words):
     plan = plan_of(*SHORT, *words).plan
-    return [job for job in plan.jobs if job.kind == "search"], plan
+    return [job for job in plan.jobs if job.job_type == "search"], plan
 
 
 def test_one_job_per_budget_and_seed_and_a_row_per_trial(plan_of):
@@ -40,9 +40,9 @@ def test_one_job_per_budget_and_seed_and_a_row_per_trial(plan_of):
 def test_the_grid_is_untouched_beside_other_searches(plan_of):
     alone = plan_of(*SHORT, "methods=[scrub,sap]").plan
     beside = plan_of(*SHORT, "methods=[scrub,sap]", "searches=[{methods: [scrub], search: random, budget: 4}]").plan
-    assert [job.job_id for job in beside.jobs if job.kind != "search"] == [job.job_id for job in alone.jobs]
+    assert [job.job_id for job in beside.jobs if job.job_type != "search"] == [job.job_id for job in alone.jobs]
     instead = plan_of(*SHORT, "methods=[retrain,sap]", "search=random").plan
-    assert [(job.kind, len(job.runs)) for job in instead.jobs] == [("train", 1), ("search", 1), ("search", 16)]
+    assert [(job.job_type, len(job.runs)) for job in instead.jobs] == [("train", 1), ("search", 1), ("search", 16)]
 
 
 def test_ids_hold_what_the_sequence_follows_from(plan_of):
@@ -84,7 +84,7 @@ def test_a_smoke_run_shrinks_searches(plan_of):
         "debug=smoke",
         "searches=[{methods: [scrub], search: [random, successive_halving], budget: 64, seeds: [0, 1]}]",
     ).plan
-    jobs = [job for job in plan.jobs if job.kind == "search"]
+    jobs = [job for job in plan.jobs if job.job_type == "search"]
     assert [(job.labels["search"], job.labels["search_seed"], len(job.runs)) for job in jobs] == [
         ("random", 0, 3),
         ("successive_halving", 0, 3),

@@ -11,7 +11,7 @@ from analysis.store.load import load
 from analysis.store.results import cells
 from analysis.tables.comparison import comparison
 from analysis.tables.search import search
-from analysis.tuning.best_of_k import expected, ladder
+from analysis.tuning.best_of_k import expected_test_scores, rank_settings
 from sweeper.__main__ import main
 from sweeper.config.schema import Search
 from sweeper.config.search_space import Space
@@ -36,7 +36,7 @@ def test_random_replays_agree_with_the_exact_expectation():
     budgets = list(range(1, 25))
     found = np.concatenate(list(replay(grid, choice, None, range(2500), budgets)))
     assert found.shape == (2500, 24)
-    exact = expected(ladder(grid.unmodified, grid.unmodified_test, grid.scores, grid.tests))
+    exact = expected_test_scores(rank_settings(grid.unmodified, grid.unmodified_test, grid.scores, grid.tests))
     errors = np.abs(found.mean(0) - exact) / np.maximum(found.std(0) / 50, 1e-9)
     assert errors[:-1].max() < 4.5
     assert found[:, -1] == pytest.approx(exact[-1])
@@ -67,7 +67,7 @@ def test_a_live_search_tries_what_its_replay_tries(searched):
     (grid,) = grids_of(cell, "finetune", "grid", WORDS)
     compared = 0
     for job in searched.jobs:
-        if job.kind == "search" and job.labels["method"] == "finetune":
+        if job.job_type == "search" and job.labels["method"] == "finetune":
             assert tried(grid, job.spec["search"]) == [row.grid_position for row in searched.rows[job.job_id]]
             compared += 1
     assert compared == 10
@@ -135,7 +135,7 @@ def test_gaps_are_counted_and_refused(searched, tmp_path, capsys):
     import shutil
 
     shutil.copytree(searched.store.root, tmp_path / "store")
-    job = next(job for job in searched.jobs if job.kind == "tune" and job.labels["method"] == "finetune")
+    job = next(job for job in searched.jobs if job.job_type == "tune" and job.labels["method"] == "finetune")
     (tmp_path / "store/rows" / f"{job.job_id}.ok.parquet").unlink()
     assert main(["replay", str(tmp_path / "store"), "search=random"]) == 2
     assert "the grid of Finetune (grid) has gaps: 3 of 9 settings have no row" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def test_every_planned_trial_is_a_row_and_no_other(searched):
         assert [row.run_id for row in rows] == [run.run_id for run in job.runs]
         assert {row.status for row in rows} == {"ok"}
     row = searched.rows[jobs_of(searched, search="tpe", search_budget=4, search_seed=1)[0].job_id][3]
-    assert (row.kind, row.search, row.search_budget, row.search_seed, row.position) == ("search", "tpe", 4, 1, 3)
+    assert (row.job_type, row.search, row.search_budget, row.search_seed, row.position) == ("search", "tpe", 4, 1, 3)
     plain = searched.rows[jobs_of(searched, method="sap", search=None)[0].job_id][0]
     assert (plain.search, plain.search_budget, plain.search_seed, plain.grid_position) == (None, None, None, None)
 
@@ -38,7 +38,7 @@ def test_every_planned_trial_is_a_row_and_no_other(searched):
 def test_a_setting_has_the_scores_that_it_has_in_the_grid(searched):
     compared = 0
     for job in searched.jobs:
-        if job.kind == "search":
+        if job.job_type == "search":
             whole = grid(searched, job.labels["method"])
             for row in searched.rows[job.job_id]:
                 assert [getattr(row, name) for name in SCORES] == [getattr(whole[row.grid_position], name) for name in SCORES]

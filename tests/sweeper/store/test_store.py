@@ -210,7 +210,7 @@ def test_tables_are_what_arrow_makes_of_the_same_records(data):
         Row(
             **{item.name: item.default for item in fields(Row) if item.default is not MISSING}
             | dict.fromkeys((item.name for item in fields(Row) if item.default is MISSING), None)
-            | dict.fromkeys(("run_id", "job_id", "kind", "experiment", "status", "dataset", "noise", "network", "trainer"), "a\u00fc")
+            | dict.fromkeys(("run_id", "job_id", "job_type", "experiment", "status", "dataset", "noise", "network", "trainer"), "a\u00fc")
             | dict.fromkeys(("baseline_id", "method", "settings", "information", "val_labels"), "")
             | {"attempt": 1, "seed": 2, "position": 3, "dataset_verified": flag, "error": text, "num_val": number, "test_acc": value}
         )

@@ -48,7 +48,7 @@ class GoesWrong:
         if setting.how == "hangs":
             time.sleep(600)
         if setting.how == "selects":
-            run.trusted(task.train.index[:5])  # which selects_samples() does not declare: there is none
+            run.report_trusted(task.train.index[:5])  # which selects_samples() does not declare: there is none
         corrected = deepcopy(model)
         with run.meter("correct"), torch.no_grad():
             for parameter in corrected.parameters():
