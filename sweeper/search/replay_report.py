@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
+from rich import table as rich_table
 from rich.console import Console
 from rich.progress import track
 
 from analysis.store.labels import MEASURES, Measure, counted, method_label, number
 from analysis.store.load import Results, load
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import RULES
-from analysis.tables.notes import cell_title
-from analysis.tables.render import Cell, Column, Table, terminal, to_csv
 from sap_core.errors import UserError, unknown
 from sap_core.files import save_text, storing
 from sweeper.config.schema import Config
@@ -29,6 +31,24 @@ from sweeper.search.replay import RULE, Grid, budgets_of, grids_of, replay
 from sweeper.search.samplers import check_sampler
 
 _BAND = (0.1, 0.9)
+
+_WIDTH = 120
+"""Characters per line of the printed tables."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The replays on one cell, as printed: text per entry, and the number that it was formatted from."""
+
+    cell: str
+    caption: str
+    measure: str  # the score, with its unit
+    rows: tuple[tuple[tuple[str, float | str], ...], ...]  # (text, CSV value) per column of `_COLUMNS`
+    sections: frozenset[int]  # indices of the rows that begin another baseline
+    notes: tuple[str, ...]
+
+
+_COLUMNS = ("baseline", "budget", "test_mean", "test_10", "test_90", "regret_mean", "regret_10", "regret_90")
 
 
 @dataclass(frozen=True)
@@ -75,12 +95,13 @@ def report(store: Path, config: Config, repeats: int, method: str | None, out: P
         lines = _replayed(cell, method_label(name, space), grids, choice, entry, repeats)
         tables.append(_table(results, cell, method_label(name, space), grids, choice, lines))
         told += lines
-    print("\n".join(terminal(table, 120) for table in tables))
+    for table in tables:
+        _print(table)
     if out is not None:
         _write(out, tables, told)
 
 
-def _wanted(cell: SweepCell, method: str | None) -> tuple[str, str | None]:
+def _wanted(cell: CellResult, method: str | None) -> tuple[str, str | None]:
     """The method and space to replay; without a wish, the largest grid."""
     names = {(f"{name}@{space}" if space else name): (name, space) for name, space in cell.methods}
     if not names:
@@ -107,7 +128,7 @@ def _space_words(store: Path, method: str, space: str | None) -> dict[str, Any]:
     return words
 
 
-def _replayed(cell: SweepCell, label: str, grids: Sequence[Grid], choice: Choice, entry: Any, repeats: int) -> list[Told]:
+def _replayed(cell: CellResult, label: str, grids: Sequence[Grid], choice: Choice, entry: Any, repeats: int) -> list[Told]:
     budgets, steps = budgets_of(choice, grids[0]), range(repeats)
     console = Console(stderr=True)
     found = []
@@ -132,24 +153,15 @@ def _band(values: np.ndarray) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-def _table(results: Results, cell: SweepCell, label: str, grids: Sequence[Grid], choice: Choice, lines: Sequence[Told]) -> Table:
+def _table(results: Results, cell: CellResult, label: str, grids: Sequence[Grid], choice: Choice, lines: Sequence[Told]) -> Table:
     measure = MEASURES[cell.measure]
-    unit = f" ({measure.unit})" if measure.unit else ""
-    columns = (
-        Column("baseline", "Baseline", numeric=False), Column("budget", "Trials"),
-        *(Column(f"test_{key}", head, f"Test {measure.name}{unit}") for key, head in (("mean", "mean"), ("10", "10 %"), ("90", "90 %"))),
-        *(Column(f"regret_{key}", head, "Regret (points)") for key, head in (("mean", "mean"), ("10", "10 %"), ("90", "90 %"))),
-    )  # fmt: skip
-    rows = [(_named(line), Cell(str(line.budget), line.budget), *_numbers(line, measure)) for line in lines]
-    rules = {place for place in range(1, len(lines)) if lines[place].seed != lines[place - 1].seed}
     size, repeats = len(grids[0].scores), counted(lines[0].repeats, "search seed")
     return Table(
-        name="replay",
         cell=cell.name,
-        caption=f"{choice.name} replayed on the whole grid of {label} ({size} settings), {cell_title(cell)}: {repeats} per baseline.",
-        columns=columns,
-        rows=tuple(rows),
-        rules=frozenset(rules),
+        caption=f"{choice.name} replayed on the whole grid of {label} ({size} settings), {cell.name}: {repeats} per baseline.",
+        measure=f"{measure.name} ({measure.unit})" if measure.unit else measure.name,
+        rows=tuple((_named(line), (str(line.budget), line.budget), *_numbers(line, measure)) for line in lines),
+        sections=frozenset(index for index in range(1, len(lines)) if lines[index].seed != lines[index - 1].seed),
         notes=(
             f"{RULE}: {RULES[RULE].format(score=measure.name)}; the unmodified model is a candidate and wins ties.",
             "Regret: how much more the whole grid's choice on the same baseline scores on the test set; below 0 where it scores less.",
@@ -159,16 +171,42 @@ def _table(results: Results, cell: SweepCell, label: str, grids: Sequence[Grid],
     )
 
 
-def _named(line: Told) -> Cell:
-    return Cell("all" if line.seed is None else f"seed {line.seed}")
+def _print(table: Table) -> None:
+    heads = ["Baseline", "Trials", *(f"test {table.measure}\n{part}" for part in ("mean", "10 %", "90 %"))]
+    heads += [f"regret (points)\n{part}" for part in ("mean", "10 %", "90 %")]
+    grid = rich_table.Table(box=box.SIMPLE_HEAD)
+    for position, head in enumerate(heads):
+        grid.add_column(head, justify="right" if position else "left", no_wrap=True)
+    for position, row in enumerate(table.rows):
+        if position in table.sections:
+            grid.add_section()
+        grid.add_row(*(text for text, _ in row))
+    print("\n".join(textwrap.wrap(table.caption, _WIDTH)))
+    Console(width=_WIDTH, highlight=False).print(grid)
+    for note in table.notes:
+        print("\n".join(textwrap.wrap(note, _WIDTH, initial_indent="- ", subsequent_indent="  ")))
+    print()
 
 
-def _numbers(line: Told, measure: Measure) -> list[Cell]:
+def _csv(tables: Sequence[Table]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("cell", *_COLUMNS))
+    writer.writerows([table.cell, *(value for _, value in row)] for table in tables for row in table.rows)
+    return text.getvalue()
+
+
+def _named(line: Told) -> tuple[str, str]:
+    name = "all" if line.seed is None else f"seed {line.seed}"
+    return name, name
+
+
+def _numbers(line: Told, measure: Measure) -> list[tuple[str, float]]:
     values = [value * measure.factor for value in (*line.test, *line.regret)]
-    return [Cell(number(value, measure.decimals, sign=place > 2), value) for place, value in enumerate(values)]
+    return [(number(value, measure.decimals, sign=place > 2), value) for place, value in enumerate(values)]
 
 
-def _beside(cell: SweepCell, label: str, measure: Measure) -> list[str]:
+def _beside(cell: CellResult, label: str, measure: Measure) -> list[str]:
     """What whole grids choose: the replayed one, and SAP's."""
     said = []
     for (method, space), searches in cell.methods.items():
@@ -183,7 +221,7 @@ def _beside(cell: SweepCell, label: str, measure: Measure) -> list[str]:
 
 def _write(path: Path, tables: Sequence[Table], told: Sequence[Told]) -> None:
     """The numbers, as CSV or as JSON by the file's ending."""
-    text = to_csv(tables) if path.suffix == ".csv" else json.dumps([_plain(asdict(line)) for line in told], indent=1)
+    text = _csv(tables) if path.suffix == ".csv" else json.dumps([_plain(asdict(line)) for line in told], indent=1)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_text(path, text)

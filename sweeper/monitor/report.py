@@ -1,0 +1,25 @@
+"""Runs `sap-report` as a separate process.
+
+Tables belong to `analysis`, of which the sweeper imports only the reading library `analysis.store` (an import contract), so that a change
+of a table cannot break a sweep. A process also keeps pandas and matplotlib out of the sweep's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sweeper.store.provenance import HOME
+
+WIDTH = 140
+"""Columns of the printed tables."""
+
+
+def report(store: Path, *arguments: str) -> str:
+    """Returns what `sap-report STORE ARGUMENTS ...` prints; "" where the store has no such numbers yet, or the command fails."""
+    # From HOME the packages of a checkout are importable as well as those of an installed copy.
+    command = [sys.executable, "-m", "analysis", str(store.resolve()), *arguments]
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=environment).stdout
