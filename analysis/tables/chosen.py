@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from analysis.store.labels import MEASURES, MISSING, method_label, number, plain
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import RULES, TIES, Choice, score_column
 from analysis.tables.notes import GAP, cell_title
 from analysis.tables.render import Cell, Column, Table
@@ -24,7 +23,7 @@ def chosen(results: Results) -> tuple[Table, ...]:
     return tuple(_table(results, cell) for cell in cells(results))
 
 
-def _table(results: Results, cell: SweepCell) -> Table:
+def _table(results: Results, cell: CellResult) -> Table:
     measure = MEASURES[cell.measure]
     unit, suffix = (f" ({measure.unit})", "_percent") if measure.unit else ("", "")
     searches = [search for some in cell.methods.values() for search in some]
@@ -46,7 +45,7 @@ def _table(results: Results, cell: SweepCell) -> Table:
     )
 
 
-def _gaps(choices: Sequence[tuple[Search, Choice]]) -> list[str]:
+def _gaps(choices: Sequence[tuple[SearchResult, Choice]]) -> list[str]:
     said = []
     for search, choice in choices:
         who = f"{GAP} {method_label(search.method, search.space)}, seed {search.seed}"
@@ -57,7 +56,7 @@ def _gaps(choices: Sequence[tuple[Search, Choice]]) -> list[str]:
     return said
 
 
-def _row(search: Search, choice: Choice, factor: float, decimals: int) -> tuple[Cell, ...]:
+def _row(search: SearchResult, choice: Choice, factor: float, decimals: int) -> tuple[Cell, ...]:
     def score(column: str) -> Cell:
         value = None if choice.row is None else float(choice.row[column]) * factor
         return Cell(number(value, decimals), value)
@@ -73,7 +72,7 @@ def _row(search: Search, choice: Choice, factor: float, decimals: int) -> tuple[
     )
 
 
-def _setting(search: Search, choice: Choice) -> str:
+def _setting(search: SearchResult, choice: Choice) -> str:
     """The fields in which the settings of the space differ, as chosen."""
     if choice.kept or choice.row is None:
         return "unmodified" if choice.kept else MISSING

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from analysis.store.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, mean_std, method_label, seconds, spread_over
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.entries import Entry, entries, failed, information, tried
@@ -32,7 +31,7 @@ def comparison(results: Results, rules: Sequence[str] = RULES_SHOWN) -> tuple[Ta
     return tuple(_table(results, cell, rules) for cell in cells(results))
 
 
-def _table(results: Results, cell: SweepCell, rules: Sequence[str]) -> Table:
+def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
     measure = MEASURES[cell.measure]
     listed = entries(cell, rules)
     with_flops = any(unit_of(entry.searches) == "flops" for entry in listed)
@@ -80,7 +79,7 @@ def _columns(rules: Sequence[str], measure: Measure) -> list[Column]:
     ]
 
 
-def _vanilla_row(cell: SweepCell, rules: Sequence[str], measure: Measure) -> list[Cell]:
+def _vanilla_row(cell: CellResult, rules: Sequence[str], measure: Measure) -> list[Cell]:
     rows = [baseline.row for baseline in cell.baselines]
     lacking = GAP if any(row is None for row in rows) else ""
 
@@ -95,7 +94,7 @@ def _vanilla_row(cell: SweepCell, rules: Sequence[str], measure: Measure) -> lis
     ]  # fmt: skip
 
 
-def _method_row(cell: SweepCell, entry: Entry, rules: Sequence[str], measure: Measure, with_flops: bool) -> list[Cell]:
+def _method_row(cell: CellResult, entry: Entry, rules: Sequence[str], measure: Measure, with_flops: bool) -> list[Cell]:
     test, first = score_column("test_oracle", cell.measure), rules[0]
     flops = per_seed(entry.searches, "flops") if with_flops else (Summary(None, None, 0),) * 2
     mark = "" if unit_of(entry.searches) == "seconds" else SHARED
@@ -139,7 +138,7 @@ def giga_flops(cost: Summary) -> Cell:
 
 
 def _marks(entry: Entry, rule: str) -> str:
-    edge = any(choice.edges for choice in entry.chosen[rule])
+    edge = any(choice.boundary_values for choice in entry.chosen[rule])
     gap = any(choice.row is None for choice in entry.chosen[rule])
     return (EDGE if edge else "") + (GAP if gap else "")
 
@@ -154,7 +153,7 @@ def _rank(body: list[list[Cell]], column: int, contenders: Sequence[int]) -> Non
             body[number][column] = replace(cell, rank=means.index(cell.value) + 1)
 
 
-def _caption(cell: SweepCell, listed: Sequence[Entry], measure: Measure) -> str:
+def _caption(cell: CellResult, listed: Sequence[Entry], measure: Measure) -> str:
     gaps = sum(choice.row is None for entry in listed for choices in entry.chosen.values() for choice in choices)
     lacking = f" {gaps} values are missing and marked {GAP}." if gaps else ""
     spread = spread_over(len(cell.seeds))

@@ -10,8 +10,7 @@ import pandas as pd
 
 from analysis.store.labels import MISSING, REFERENCES, mean_std, method_label, span, spread_over
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import RULES
 from analysis.store.stats import Summary, summarise
 from analysis.tables.comparison import RULES_SHOWN
@@ -43,7 +42,7 @@ def corrective(results: Results) -> tuple[Table, ...]:
     return tuple(_table(cell) for cell in cells(results) if cell.rows["test_affected_acc"].notna().any())
 
 
-def _table(cell: SweepCell) -> Table:
+def _table(cell: CellResult) -> Table:
     listed = entries(cell, RULES_SHOWN)
     body = [_vanilla(cell), *(_row(entry) for entry in listed)]
     references = next((number for number, entry in enumerate(listed, start=1) if entry.method in REFERENCES), 0)
@@ -58,7 +57,7 @@ def _table(cell: SweepCell) -> Table:
     )
 
 
-def _vanilla(cell: SweepCell) -> tuple[Cell, ...]:
+def _vanilla(cell: CellResult) -> tuple[Cell, ...]:
     rows = [baseline.row for baseline in cell.baselines]
     scores = [_number(summarise(None if row is None else float(row[part]) for row in rows)) for part in PARTS]
     lacking = GAP if any(row is None for row in rows) else ""

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from analysis.store.labels import MISSING, REFERENCES, counted, method_label, number, seconds, span
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.stats import Summary, summarise
 from analysis.tables.comparison import giga_flops
 from analysis.tables.notes import COST, SHARED, cell_title, seconds_notes
 from analysis.tables.render import Cell, Column, Table
-from analysis.tuning.cost import ALONE, circumstances, per_seed, unit_of
+from analysis.tuning.cost import STANDALONE_PHASES, circumstances, per_seed, unit_of
 
 _PASSES = tuple(
     (f"sample_{direction}{ending}", direction, how)
@@ -26,7 +25,7 @@ _COLUMNS = (
     Column("tuning_seconds", "shared", "Seconds of one seed"),
     Column("alone_seconds", "alone", "Seconds of one seed"),
     Column("saved_factor", "alone / shared"),
-    *(Column(name, name.removesuffix("_seconds"), "Seconds alone, by phase") for name in ALONE),
+    *(Column(name, name.removesuffix("_seconds"), "Seconds alone, by phase") for name in STANDALONE_PHASES),
     *(Column(name, f"{direction}, {how}", "Sample passes") for name, direction, how in _PASSES),
     Column("giga_flops", "shared", "GFLOP"),
     Column("giga_flops_alone", "alone", "GFLOP"),
@@ -39,7 +38,7 @@ def cost(results: Results) -> tuple[Table, ...]:
     return tuple(_table(results, cell) for cell in cells(results))
 
 
-def _table(results: Results, cell: SweepCell) -> Table:
+def _table(results: Results, cell: CellResult) -> Table:
     searches = [search for group in cell.methods.values() for search in group]
     return Table(
         name="cost",
@@ -52,7 +51,7 @@ def _table(results: Results, cell: SweepCell) -> Table:
     )
 
 
-def _row(method: str, space: str | None, searches: Sequence[Search]) -> tuple[Cell, ...]:
+def _row(method: str, space: str | None, searches: Sequence[SearchResult]) -> tuple[Cell, ...]:
     shared, alone = per_seed(searches)
     mark = "" if unit_of(searches) == "seconds" else SHARED
     saved = alone.mean / shared.mean if alone.mean is not None and shared.mean else None
@@ -63,14 +62,14 @@ def _row(method: str, space: str | None, searches: Sequence[Search]) -> tuple[Ce
         Cell(number(settings.mean, 0), settings.mean),
         *(Cell(seconds(summary.mean), summary.mean, summary.std, mark) for summary in (shared, alone)),
         Cell(number(saved, 1), saved),
-        *(_phase_cell(_summed(searches, phase), mark) for phase in ALONE),
+        *(_phase_cell(_summed(searches, phase), mark) for phase in STANDALONE_PHASES),
         *(_large_cell(_summed(searches, name)) for name, *_ in _PASSES),
         *(giga_flops(cost) for cost in per_seed(searches, "flops")),
         Cell(number(peak.mean, 0), peak.mean),
     )
 
 
-def _summed(searches: Sequence[Search], column: str) -> Summary:
+def _summed(searches: Sequence[SearchResult], column: str) -> Summary:
     return summarise(float(search.rows[column].sum(min_count=1)) for search in searches)
 
 
@@ -82,7 +81,7 @@ def _large_cell(summary: Summary) -> Cell:
     return Cell(MISSING if summary.mean is None else f"{summary.mean:,.0f}", summary.mean, summary.std)
 
 
-def _ratios(cell: SweepCell) -> list[str]:
+def _ratios(cell: CellResult) -> list[str]:
     """How many times each search costs what the cheapest contender's search costs."""
     contenders = {key: searches for key, searches in cell.methods.items() if key[0] not in REFERENCES}
     unit = unit_of(search for searches in contenders.values() for search in searches)
@@ -101,7 +100,7 @@ def _ratios(cell: SweepCell) -> list[str]:
     return [f"Shared {'FLOPs' if unit == 'flops' else unit} as a multiple of {method_label(*base)}: {', '.join(told)}."]
 
 
-def _exclusive(results: Results, cell: SweepCell) -> str:
+def _exclusive(results: Results, cell: CellResult) -> str:
     """By method, how the seconds of jobs that were measured again alone compare with those of the sweep."""
     mine = results.timings[results.timings["job_id"].isin(cell.rows["job_id"]) & (results.timings["phase"] == "all")]
     mine = mine[mine["seconds"] > 0].assign(factor=lambda lines: lines["exclusive_seconds"] / lines["seconds"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.store.labels import MISSING, RETRAIN, span
-from analysis.store.results import Cell, Search
+from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import Choice
 
 _SOURCES = {"verified_file": "verified file"}
@@ -20,7 +20,7 @@ class Entry:
 
     method: str
     space: str | None
-    searches: tuple[Search, ...]
+    searches: tuple[SearchResult, ...]
     chosen: dict[str, tuple[Choice, ...]]  # by rule, one per search
 
     @property
@@ -33,7 +33,7 @@ class Entry:
         return [None if choice.row is None else float(choice.row[column]) for choice in self.chosen[rule]]
 
 
-def entries(cell: Cell, rules: Sequence[str]) -> list[Entry]:
+def entries(cell: CellResult, rules: Sequence[str]) -> list[Entry]:
     """The methods in the order of the plan, references last."""
     found = [
         Entry(method, space, searches, {rule: tuple(search.choose(rule) for search in searches) for rule in rules})

@@ -176,7 +176,7 @@ def shown(spec: Spec, name: str, value: Any, where: Mapping[str, Any] | None = N
         return method_label(str(value))
     if name == "noise" and (where or {}).get("noise") in UNKNOWN_OURS:
         return str(value)
-    if name in ("noise_rate", "keep") and isinstance(value, int | float):
+    if name in ("noise_rate", "keep_fraction") and isinstance(value, int | float):
         return f"{value * 100:g} %"
     if value is None:
         return "none"

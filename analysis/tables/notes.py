@@ -9,11 +9,11 @@ import pandas as pd
 
 from analysis.store.labels import MEASURES, counted, method_label, plain, seconds, span
 from analysis.store.load import Results
-from analysis.store.results import Cell, Search
+from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import RULES, TIES
 from analysis.store.stats import summarise
 from analysis.tables.entries import Entry
-from analysis.tuning.cost import circumstances, unshared
+from analysis.tuning.cost import circumstances, exclusive_device
 
 EDGE, GAP, SHARED = "†", "‡", ""
 
@@ -32,7 +32,7 @@ NO_SECONDS = (
 )
 
 
-def cell_title(cell: Cell) -> str:
+def cell_title(cell: CellResult) -> str:
     """`digits, symmetric noise 25 %, small_cnn trained by sgd`; the cell's name when it has no rows."""
     if cell.rows.empty:
         return cell.name
@@ -47,7 +47,7 @@ def noise_words(row: pd.Series) -> str:
     return f"{row['noise']} noise {row['noise_rate'] * 100:g} %" if row["noise_rate"] > 0 else "no added noise"
 
 
-def notes(results: Results, cell: Cell, listed: Sequence[Entry], rules: Sequence[str]) -> tuple[str, ...]:
+def notes(results: Results, cell: CellResult, listed: Sequence[Entry], rules: Sequence[str]) -> tuple[str, ...]:
     """The sentences under the comparison, in reading order."""
     kept = sum(choice.kept for entry in listed for choice in entry.chosen[rules[0]])
     searches = sum(len(entry.searches) for entry in listed)
@@ -71,7 +71,7 @@ def notes(results: Results, cell: Cell, listed: Sequence[Entry], rules: Sequence
 
 def _data(rows: pd.DataFrame) -> list[str]:
     """Sizes, noise asked and true, how well the baselines fit the given labels."""
-    baselines = rows[(rows["kind"] == "train") & (rows["status"] == "ok")]
+    baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
     if baselines.empty:
         return []
     said = []
@@ -88,7 +88,7 @@ def _data(rows: pd.DataFrame) -> list[str]:
         said.append(f"{asked}, {span(baselines['noise_rate_measured'] * 100, 1)} % of the training labels really wrong.")
     if baselines["train_acc"].notna().any():
         took = summarise(baselines["train_seconds"])
-        time = "" if took.mean is None or not unshared(baselines) else f"; training one took {seconds(took.mean)} s"
+        time = "" if took.mean is None or not exclusive_device(baselines) else f"; training one took {seconds(took.mean)} s"
         said.append(f"The baselines fit their given training labels to {span(baselines['train_acc'] * 100, 1)} %{time}.")
     if not baselines["dataset_verified"].all():
         said.append("The data set's files were not checked against the published checksums.")
@@ -97,9 +97,9 @@ def _data(rows: pd.DataFrame) -> list[str]:
     return said
 
 
-def seconds_notes(cell: Cell, searches: Sequence[Search]) -> list[str]:
+def seconds_notes(cell: CellResult, searches: Sequence[SearchResult]) -> list[str]:
     """What the seconds of the searches mean, and where there are none."""
-    own = [unshared(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
+    own = [exclusive_device(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
     beside = (cell.rows["jobs_on_device"] > 1).any()
     return [*([OWN_CORES] if any(own) and beside else []), *([] if all(own) else [NO_SECONDS])]
 
@@ -129,7 +129,7 @@ def _edges(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
     for rule in rules:
         found = []
         for entry in listed:
-            counted = Counter((edge.field, edge.side, edge.value) for choice in entry.chosen[rule] for edge in choice.edges)
+            counted = Counter((edge.field, edge.side, edge.value) for choice in entry.chosen[rule] for edge in choice.boundary_values)
             parts = [
                 f"{field} = {plain(value)} ({side}, {count} of {len(entry.searches)} seeds)"
                 for (field, side, value), count in counted.items()
@@ -141,7 +141,7 @@ def _edges(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
     return said
 
 
-def _gaps(cell: Cell, listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
+def _gaps(cell: CellResult, listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
     said = []
     lost = [str(baseline.seed) for baseline in cell.baselines if baseline.row is None]
     if lost:

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.store.labels import MEASURES, Measure, mean_std, method_label, span, spread_over
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice, score_column
 from analysis.store.stats import summarise
@@ -27,7 +26,7 @@ def optimism(results: Results) -> tuple[Table, ...]:
     return tuple(_table(results, cell) for cell in cells(results) if cell.methods)
 
 
-def _table(results: Results, cell: SweepCell) -> Table:
+def _table(results: Results, cell: CellResult) -> Table:
     measure = MEASURES[cell.measure]
     unit, suffix = (f" ({measure.unit})", "_percent") if measure.unit else ("", "")
     points = "_points" if measure.unit else ""
@@ -66,7 +65,7 @@ def _table(results: Results, cell: SweepCell) -> Table:
     )
 
 
-def _row(method: str, space: str | None, searches: Sequence[Search], policy: Policy, measure: Measure) -> tuple[Cell, ...]:
+def _row(method: str, space: str | None, searches: Sequence[SearchResult], policy: Policy, measure: Measure) -> tuple[Cell, ...]:
     column, test = score_column(policy.rule, searches[0].measure), score_column("test_oracle", searches[0].measure)
     chosen = list(zip(searches, select(searches, policy), strict=True))
     good = [(search, choice) for search, choice in chosen if choice.row is not None and search.vanilla is not None]

@@ -11,15 +11,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.store.load import Results
-from analysis.store.results import Cell, Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice, score_column
 from analysis.store.stats import Summary, summarise
-from analysis.tuning.cost import unshared
+from analysis.tuning.cost import exclusive_device
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA, Row
 
-CELL_FIELDS = ("dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep", "warm", "cell")
+CELL_FIELDS = ("dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep_fraction", "warmup_trainer", "cell")
 SEARCH_FIELDS = ("method", "space", "search", "search_budget", "search_seed")
 _ROW_FIELDS = tuple(item.name for item in fields(Row))
 
@@ -36,7 +36,7 @@ class Pick:
     """One seed behind a place: what was chosen and the number that it gives (as stored); `search` is None for the unmodified model."""
 
     seed: int
-    search: Search | None
+    search: SearchResult | None
     choice: Choice
     value: float | None
 
@@ -45,7 +45,7 @@ class Pick:
 class Found:
     """What stands in one place: one method in one space on the seeds of one cell."""
 
-    cell: Cell
+    cell: CellResult
     method: str
     space: str | None
     picks: tuple[Pick, ...]
@@ -78,7 +78,7 @@ class Finder:
         self.cells = cells(results)
         lines = results.plan.drop_duplicates("cell").set_index("cell")
         self._about = {cell.name: _about(cell, lines.loc[[cell.name]].iloc[0]) for cell in self.cells}
-        self._chosen: dict[tuple[Any, ...], tuple[tuple[Search, ...], tuple[Choice, ...]] | None] = {}
+        self._chosen: dict[tuple[Any, ...], tuple[tuple[SearchResult, ...], tuple[Choice, ...]] | None] = {}
 
     def check(self, conditions: Iterable[str], where: str) -> None:
         """Refuses fields that no row has.
@@ -149,12 +149,12 @@ class Finder:
                     values += [float(value) for search in searches for value in search.rows[column].dropna()]
         return [min(values), max(values)] if values else []
 
-    def _cells(self, conditions: Mapping[str, object], without: str = "") -> list[Cell]:
+    def _cells(self, conditions: Mapping[str, object], without: str = "") -> list[CellResult]:
         return [cell for cell in self.cells if _holds(self._about[cell.name], conditions, CELL_FIELDS, without)]
 
     def _select(
-        self, cell: Cell, key: tuple[str, str | None], conditions: Mapping[str, object]
-    ) -> tuple[tuple[Search, ...], tuple[Choice, ...]] | None:
+        self, cell: CellResult, key: tuple[str, str | None], conditions: Mapping[str, object]
+    ) -> tuple[tuple[SearchResult, ...], tuple[Choice, ...]] | None:
         """The searches of a method, cut to the settings that the conditions allow, and what they chose; None when no setting is left."""
         asked = {name: value for name, value in conditions.items() if name not in (*CELL_FIELDS, "method", "space")}
         place = (cell.name, *key, tuple(asked.items()))
@@ -165,10 +165,10 @@ class Finder:
         return self._chosen[place]
 
 
-def _about(cell: Cell, line: pd.Series) -> dict[str, Any]:
+def _about(cell: CellResult, line: pd.Series) -> dict[str, Any]:
     about = {name: _plain(line[name]) for name in ("dataset", "noise", "noise_rate", "network", "trainer")}
     row = cell.rows.iloc[0] if len(cell.rows) else None
-    return {**about, **{name: None if row is None else _plain(row[name]) for name in ("pruner", "keep", "warm")}, "cell": cell.name}
+    return {**about, **{name: None if row is None else _plain(row[name]) for name in ("pruner", "keep_fraction", "warmup_trainer")}, "cell": cell.name}
 
 
 def _plain(value: Any) -> Any:
@@ -187,7 +187,7 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def _of_search(field: str, method: str, space: str | None, search: Search) -> list[Any]:
+def _of_search(field: str, method: str, space: str | None, search: SearchResult) -> list[Any]:
     if field == "method":
         return [method]
     if field == "space":
@@ -198,7 +198,7 @@ def _of_search(field: str, method: str, space: str | None, search: Search) -> li
     return [_plain(value) for value in search.rows[field].unique()]
 
 
-def _cut(search: Search, asked: Mapping[str, object]) -> Search:
+def _cut(search: SearchResult, asked: Mapping[str, object]) -> SearchResult:
     """The search with the settings alone that the conditions allow: hyperparameters as planned, other fields as in the rows."""
     hyper = {name for setting in search.settings for name in setting}
     planned = search.planned[
@@ -235,7 +235,7 @@ def check_value(value: str, where: str) -> None:
         raise unknown("value", value, [*known, "search_COLUMN", "chosen.HYPERPARAMETER"], where)
 
 
-def _value(value: str, measure: str, search: Search | None, row: pd.Series | None, policy: Policy, kept: bool = True) -> float | None:
+def _value(value: str, measure: str, search: SearchResult | None, row: pd.Series | None, policy: Policy, kept: bool = True) -> float | None:
     """The number, as stored; None when there is none."""
     if value == "settings":
         return None if search is None else float(len(search.planned))
@@ -255,7 +255,7 @@ def _value(value: str, measure: str, search: Search | None, row: pd.Series | Non
         return float(found) if isinstance(found, int | float) else None
     column = value.removeprefix(SUMMED) if value.startswith(SUMMED) else value
     rows = row.to_frame().T if search is None else search.rows
-    if column.endswith("_seconds") and not unshared(rows):
+    if column.endswith("_seconds") and not exclusive_device(rows):
         return None
     summed = value.startswith(SUMMED) and search is not None
     return _number(pd.to_numeric(rows[column], errors="coerce").sum(min_count=1) if summed else row[column])

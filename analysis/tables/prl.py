@@ -42,7 +42,7 @@ def prl(results: Results) -> tuple[Table, ...]:
 def baselines(results: Results) -> pd.DataFrame:
     """The rows of uncorrected networks that have a test accuracy, with the column `noise_name` (symmetric-0.25)."""
     rows = results.rows
-    rows = rows[(rows["kind"] == "train") & (rows["method"] == VANILLA) & (rows["status"] == "ok") & rows["test_acc"].notna()]
+    rows = rows[(rows["job_type"] == "train") & (rows["method"] == VANILLA) & (rows["status"] == "ok") & rows["test_acc"].notna()]
     names = [noise if pd.isna(rate) else f"{noise}-{rate:g}" for noise, rate in zip(rows["noise"], rows["noise_rate"], strict=True)]
     place = {run_id: number for number, run_id in enumerate(results.plan["run_id"])}
     return rows.assign(noise_name=names).sort_values("run_id", key=lambda ids: ids.map(place))

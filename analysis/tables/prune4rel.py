@@ -28,16 +28,16 @@ def prune4rel(results: Results) -> tuple[Table, ...]:
     pruned = rows[rows["pruner"].notna()]
     whole = rows[rows["pruner"].isna() & rows["stage"].isna()]
     found = []
-    for (dataset, noise, network, warm), part in pruned.groupby(["dataset", "noise_name", "network", "warm"], sort=False, dropna=False):
+    for (dataset, noise, network, warmup), part in pruned.groupby(["dataset", "noise_name", "network", "warmup_trainer"], sort=False, dropna=False):
         same = whole[(whole["dataset"] == dataset) & (whole["noise_name"] == noise) & (whole["network"] == network)]
         same = same[same["trainer"].isin(part["trainer"])]
-        title = f"{network} on {dataset}, {noise}, selected by a network that {warm} trained"
-        found.append(_table(f"{dataset}/{noise}/{network}/warm-{warm}", title, part, same))
+        title = f"{network} on {dataset}, {noise}, selected by a network that {warmup} trained"
+        found.append(_table(f"{dataset}/{noise}/{network}/warmup-{warmup}", title, part, same))
     return tuple(found)
 
 
 def _table(name: str, title: str, rows: pd.DataFrame, whole: pd.DataFrame) -> Table:
-    shares = sorted(rows["keep"].unique())
+    shares = sorted(rows["keep_fraction"].unique())
     seeds = int(rows["seed"].nunique())
     body: list[list[Cell]] = []
     blocks = set()
@@ -50,7 +50,7 @@ def _table(name: str, title: str, rows: pd.DataFrame, whole: pd.DataFrame) -> Ta
             body.append([Cell(ALL), Cell(str(trainer)), *[accuracy(everything, seeds)] * len(shares), *[noise] * len(shares)])
         start = len(body)
         for pruner, chosen in mine.groupby("pruner", sort=False):
-            by_share = [chosen[chosen["keep"] == share] for share in shares]
+            by_share = [chosen[chosen["keep_fraction"] == share] for share in shares]
             noises = [number(summarise(part["kept_noise_rate"].astype(float)).times(100), 1) for part in by_share]
             body.append([Cell(str(pruner)), Cell(str(trainer)), *(accuracy(part, seeds) for part in by_share), *noises])
         for column in range(2, 2 + len(shares)):

@@ -6,11 +6,10 @@ import pandas as pd
 
 from analysis.store.labels import MISSING, counted, method_label, number, plain
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.tables.notes import cell_title
 from analysis.tables.render import Cell, Column, Table
-from analysis.tuning.mcnemar import LEVEL, Evidence
+from analysis.tuning.mcnemar import LEVEL, McNemarTest
 
 RULE = "val_noisy"
 
@@ -46,7 +45,7 @@ def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:
     return tuple(table for table in recommendation(results) if table.cell in own)
 
 
-def _table(cell: SweepCell) -> Table:
+def _table(cell: CellResult) -> Table:
     searches = [search for found in cell.methods.values() for search in found]
     tried = {seed: _tried([search for search in searches if search.seed == seed]) for seed in cell.seeds}
     return Table(
@@ -59,38 +58,38 @@ def _table(cell: SweepCell) -> Table:
     )
 
 
-def _tried(searches: list[Search]) -> int:
+def _tried(searches: list[SearchResult]) -> int:
     """Distinct settings on one baseline, all its searches together."""
-    return sum(int(search.planned["distinct"].nunique()) for search in searches)
+    return sum(int(search.planned["computation_id"].nunique()) for search in searches)
 
 
-def _row(search: Search, tried: int) -> tuple[Cell, ...]:
+def _row(search: SearchResult, tried: int) -> tuple[Cell, ...]:
     choice = search.choose(RULE)
     row = choice.row
     label = (Cell(method_label(search.method, search.space)), Cell(str(search.seed), search.seed))
     if row is None or choice.kept or pd.isna(row["val_newly_right"]):
         why = choice.problem or ("keep the unmodified model: no setting is better" if choice.kept else "won and lost were not recorded")
         return (*label, Cell(MISSING), Cell(str(tried), tried), *(Cell(MISSING) for _ in range(4)), Cell(why))
-    found = Evidence(int(row["val_newly_wrong"]), int(row["val_newly_right"]), int(row["num_val"]), tried)
+    found = McNemarTest(int(row["val_newly_wrong"]), int(row["val_newly_right"]), int(row["num_val"]), tried)
     return (
         *label,
         Cell(_setting(search, row)),
         Cell(str(tried), tried),
-        *(Cell(str(value), value) for value in (found.samples, found.won, found.lost)),
+        *(Cell(str(value), value) for value in (found.samples, found.newly_right, found.newly_wrong)),
         Cell(number(found.p_value, 4), found.p_value),
         Cell(_words(found)),
     )
 
 
-def _words(found: Evidence) -> str:
-    if found.favours:
+def _words(found: McNemarTest) -> str:
+    if found.significant:
         return "use the corrected model"
     needed = found.samples_needed
     more = f"about {counted(needed, 'validation sample')} would decide" if needed is not None else "more samples would hardly decide"
     return f"keep the unmodified model; {more}"
 
 
-def _setting(search: Search, row: pd.Series) -> str:
+def _setting(search: SearchResult, row: pd.Series) -> str:
     """The fields in which the settings of the space differ."""
     (chosen,) = [setting for setting, run_id in zip(search.settings, search.planned["run_id"], strict=True) if run_id == row["run_id"]]
     varied = [name for name in chosen if len({str(setting.get(name)) for setting in search.settings}) > 1]

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from analysis.store.labels import MEASURES, mean_std, method_label, spread_over
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP
@@ -26,16 +25,16 @@ def robust(results: Results) -> tuple[Table, ...]:
     Raises:
         UserError: see `analysis.store.results.cells`.
     """
-    if not (results.plan["kind"] == "tune").any():
+    if not (results.plan["job_type"] == "tune").any():
         return ()
-    groups: dict[str, list[SweepCell]] = {}
+    groups: dict[str, list[CellResult]] = {}
     for cell in cells(results):
         if cell.measure == "acc" and cell.methods:
             groups.setdefault("/".join(cell.name.split("/")[:3]), []).append(cell)
     return tuple(_table(name, members) for name, members in groups.items() if len(members) > 1)
 
 
-def _table(name: str, members: Sequence[SweepCell]) -> Table:
+def _table(name: str, members: Sequence[CellResult]) -> Table:
     measure, column = MEASURES["acc"], score_column("test_oracle", "acc")
     methods = list(dict.fromkeys(key for cell in members for key in cell.methods))
     body = []

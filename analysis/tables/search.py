@@ -10,8 +10,7 @@ import pandas as pd
 
 from analysis.store.labels import MEASURES, MISSING, REFERENCES, Measure, counted, method_label, number, seconds
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import RULES, TIES, score_column
 from analysis.store.stats import summarise
 from analysis.tables.notes import COST, GAP, SHARED, cell_title, seconds_notes
@@ -32,7 +31,7 @@ class Line:
     space: str | None
     search: str
     budget: float  # mean number of settings, for a grid
-    searches: tuple[Search, ...]
+    searches: tuple[SearchResult, ...]
 
     def chosen(self) -> dict[int, list[float]]:
         """By the baseline's seed, the test scores of what the searches chose; gaps are left out."""
@@ -50,13 +49,13 @@ def search(results: Results) -> tuple[Table, ...]:
     Raises:
         UserError: the store is a smoke run's.
     """
-    planned = results.plan[results.plan["kind"] == "search"]
+    planned = results.plan[results.plan["job_type"] == "search"]
     if planned.empty:
         return ()
     return tuple(_table(results, cell, lines) for cell in cells(results) if len(lines := planned[planned["cell"] == cell.name]))
 
 
-def lines_of(results: Results, cell: SweepCell, planned: pd.DataFrame) -> list[Line]:
+def lines_of(results: Results, cell: CellResult, planned: pd.DataFrame) -> list[Line]:
     """The grids of the cell, each followed by the other searches of the same space."""
     by_run = results.rows.set_index("run_id", drop=False)
     found: dict[tuple[str, str | None], list[Line]] = {}
@@ -71,17 +70,17 @@ def lines_of(results: Results, cell: SweepCell, planned: pd.DataFrame) -> list[L
     return [line for group in found.values() for line in group]
 
 
-def _search(cell: SweepCell, planned: pd.DataFrame, by_run: pd.DataFrame) -> Search:
+def _search(cell: CellResult, planned: pd.DataFrame, by_run: pd.DataFrame) -> SearchResult:
     """One search as the selection rule takes it: a tie goes to the setting that stands earlier in its space, as in the grid."""
     rows = by_run[by_run.index.isin(planned["run_id"])].reset_index(drop=True)
     rows = rows.assign(position=rows["grid_position"].fillna(rows["position"]))
     first = planned.iloc[0]
     baseline = by_run[by_run.index == first["baseline_id"]]
     vanilla = baseline.iloc[0] if len(baseline) else None
-    return Search(str(first["method"]), str(first["space"]), int(first["seed"]), vanilla, planned, rows, cell.measure)
+    return SearchResult(str(first["method"]), str(first["space"]), int(first["seed"]), vanilla, planned, rows, cell.measure)
 
 
-def _table(results: Results, cell: SweepCell, planned: pd.DataFrame) -> Table:
+def _table(results: Results, cell: CellResult, planned: pd.DataFrame) -> Table:
     lines, measure = lines_of(results, cell, planned), MEASURES[cell.measure]
     grids = {(line.method, line.space): line for line in lines if line.search == GRID}
     spaces = [(line.method, line.space) for line in lines]
@@ -148,12 +147,12 @@ def _row(line: Line, grid: Line | None, measure: Measure) -> tuple[Cell, ...]:
     )
 
 
-def _passes(searches: Sequence[Search], column: str) -> Cell:
+def _passes(searches: Sequence[SearchResult], column: str) -> Cell:
     summary = summarise(float(search.rows[column].sum(min_count=1)) for search in searches)
     return Cell(MISSING if summary.mean is None else f"{summary.mean:,.0f}", summary.mean)
 
 
-def _notes(results: Results, cell: SweepCell, lines: Sequence[Line], measure: Measure, rows: pd.DataFrame) -> tuple[str, ...]:
+def _notes(results: Results, cell: CellResult, lines: Sequence[Line], measure: Measure, rows: pd.DataFrame) -> tuple[str, ...]:
     vanilla = summarise(
         None if baseline.row is None else float(baseline.row[score_column("test_oracle", cell.measure)]) for baseline in cell.baselines
     ).times(measure.factor)

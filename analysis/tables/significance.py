@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from analysis.reference.published import SEEDS, Quote, quotes
 from analysis.store.labels import DASH, MEASURES, MISSING, REFERENCES, counted, dataset_label, mean_std, method_label, network_label, number
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.render import Cell, Column, Table
-from analysis.tuning.significance import CONFIDENCE, Contest, Pair, holm, sentence
+from analysis.tuning.significance import CONFIDENCE, CellComparison, MethodComparison, holm, sentence
 
 _COLUMNS = (
     Column("cell", "Cell", numeric=False),
@@ -42,7 +41,7 @@ POLICY = Policy()
 _WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
 
-def published_contests(table: str = "table1") -> tuple[Contest, ...]:
+def published_contests(table: str = "table1") -> tuple[MethodComparison, ...]:
     """SAP against every corrector of a published table, by data set."""
     place = ("network", "noise", "noise_rate")
     found = []
@@ -53,8 +52,8 @@ def published_contests(table: str = "table1") -> tuple[Contest, ...]:
         for method in dict.fromkeys(str(quote.about["method"]) for quote in mine):
             if method != "sap" and method not in REFERENCES:
                 others = {quote.key(place): quote for quote in mine if quote.about["method"] == method}
-                pairs = tuple(Pair(_name(sap[key]), _summary(sap[key]), _summary(others[key])) for key in sap if key in others)
-                found.append(Contest(dataset_label(dataset), method_label("sap"), method_label(method), pairs))
+                pairs = tuple(CellComparison(_name(sap[key]), _summary(sap[key]), _summary(others[key])) for key in sap if key in others)
+                found.append(MethodComparison(dataset_label(dataset), method_label("sap"), method_label(method), pairs))
     return tuple(found)
 
 
@@ -63,9 +62,9 @@ def published_tests() -> tuple[Table, ...]:
     return _tables(published_contests(), _seeds([SEEDS]), "the published table 1", "Published means and standard deviations over 3 seeds.")
 
 
-def contests(results: Results) -> tuple[Contest, ...]:
+def contests(results: Results) -> tuple[MethodComparison, ...]:
     """SAP (else the first corrector) against every other one, by data set; each in its first space of the cell."""
-    families: dict[str, list[SweepCell]] = {}
+    families: dict[str, list[CellResult]] = {}
     for cell in cells(results):
         if cell.measure == "acc" and cell.methods:
             families.setdefault(str(cell.rows.iloc[0]["dataset"]) if len(cell.rows) else cell.name, []).append(cell)
@@ -79,28 +78,28 @@ def contests(results: Results) -> tuple[Contest, ...]:
             scores = [(cell, _scores(cell, first), _scores(cell, other)) for cell in members]
             pairs = tuple(_pair(cell, one, two) for cell, one, two in scores if one and two)
             if pairs:
-                found.append(Contest(dataset_label(family), method_label(first), method_label(other), pairs))
+                found.append(MethodComparison(dataset_label(family), method_label(first), method_label(other), pairs))
     return tuple(found)
 
 
 def significance(results: Results) -> tuple[Table, ...]:
     """One table per data set, one block per pair of methods; none where a store has no two correctors."""
     found = contests(results)
-    counts = [pair.one.n for contest in found for pair in contest.pairs]
+    counts = [pair.one.n for comparison in found for pair in comparison.pairs]
     extra = f"{POLICY.sentences()[0]} Each method in its first space of the cell."
     return _tables(found, _seeds(counts), "the store", extra, results.problems)
 
 
-def _tables(found: Sequence[Contest], seeds: str, source: str, extra: str, problems: Iterable[str] = ()) -> tuple[Table, ...]:
+def _tables(found: Sequence[MethodComparison], seeds: str, source: str, extra: str, problems: Iterable[str] = ()) -> tuple[Table, ...]:
     tables = []
-    for family in dict.fromkeys(contest.family for contest in found):
-        mine = [contest for contest in found if contest.family == family]
+    for family in dict.fromkeys(comparison.family for comparison in found):
+        mine = [comparison for comparison in found if comparison.family == family]
         rows: list[tuple[Cell, ...]] = []
         titles, rules = {}, set()
-        for contest in mine:
-            titles[len(rows)] = f"{contest.one} against {contest.other}"
-            rows += _rows(contest)
-            if len(contest.pairs) > 1:
+        for comparison in mine:
+            titles[len(rows)] = f"{comparison.one} against {comparison.other}"
+            rows += _rows(comparison)
+            if len(comparison.pairs) > 1:
                 rules.add(len(rows) - 1)
         shown = [n for n, column in enumerate(_COLUMNS) if n == 0 or any(row[n].text != MISSING for row in rows)]
         tables.append(
@@ -111,8 +110,8 @@ def _tables(found: Sequence[Contest], seeds: str, source: str, extra: str, probl
                 columns=tuple(_COLUMNS[n] for n in shown),
                 rows=tuple(tuple(row[n] for n in shown) for row in rows),
                 notes=(
-                    *(sentence(contest, seeds) for contest in mine),
-                    *(_after_holm(contest) for contest in mine),
+                    *(sentence(comparison, seeds) for comparison in mine),
+                    *(_after_holm(comparison) for comparison in mine),
                     *NOTES,
                     extra,
                     *problems,
@@ -124,32 +123,32 @@ def _tables(found: Sequence[Contest], seeds: str, source: str, extra: str, probl
     return tuple(tables)
 
 
-def _rows(contest: Contest) -> list[tuple[Cell, ...]]:
-    welch, paired = contest.welch(), contest.paired()
+def _rows(comparison: MethodComparison) -> list[tuple[Cell, ...]]:
+    welch, paired = comparison.welch(), comparison.paired()
     rows = []
-    for pair, *p_values in zip(contest.pairs, welch, holm(welch), paired, holm(paired), strict=True):
+    for pair, *p_values in zip(comparison.pairs, welch, holm(welch), paired, holm(paired), strict=True):
         scores = [Cell(mean_std(side.mean, side.std, 2), side.mean, side.std) for side in (pair.one, pair.other)]
-        gap = Cell(number(pair.gap, 2, sign=True), pair.gap)
+        difference = Cell(number(pair.difference, 2, sign=True), pair.difference)
         rows.append(
-            (Cell(pair.cell), Cell(str(pair.one.n), pair.one.n), *scores, gap, *map(_p_cell, p_values), Cell(MISSING), Cell(MISSING))
+            (Cell(pair.cell), Cell(str(pair.one.n), pair.one.n), *scores, difference, *map(_p_cell, p_values), Cell(MISSING), Cell(MISSING))
         )
-    band = contest.interval()
+    band = comparison.interval()
     interval = Cell(MISSING) if band is None else Cell(f"{number(band[0], 2, sign=True)} to {number(band[1], 2, sign=True)}")
-    if len(contest.pairs) < 2:
+    if len(comparison.pairs) < 2:
         return [(*row[:-1], interval) for row in rows]
     blank = Cell(MISSING)
-    over = Cell(f"{len(contest.gaps)} cells, ahead in {contest.wins}")
-    gap = Cell(number(contest.mean_gap, 2, sign=True), contest.mean_gap)
-    return [*rows, (over, blank, blank, blank, gap, blank, blank, blank, blank, _p_cell(contest.wilcoxon()), interval)]
+    over = Cell(f"{len(comparison.mean_differences)} cells, ahead in {comparison.wins}")
+    difference = Cell(number(comparison.mean_difference, 2, sign=True), comparison.mean_difference)
+    return [*rows, (over, blank, blank, blank, difference, blank, blank, blank, blank, _p_cell(comparison.wilcoxon()), interval)]
 
 
-def _after_holm(contest: Contest) -> str:
-    raw = contest.welch()
+def _after_holm(comparison: MethodComparison) -> str:
+    raw = comparison.welch()
     known = [p for p in raw if p is not None]
     corrected = [p for p in holm(raw) if p is not None]
     below = [sum(p <= 0.05 for p in some) for some in (known, corrected)]
     return (
-        f"{contest.one} against {contest.other}: Welch's p is at most .05 in {below[0]} of {counted(len(known), 'cell')}, "
+        f"{comparison.one} against {comparison.other}: Welch's p is at most .05 in {below[0]} of {counted(len(known), 'cell')}, "
         f"after Holm's correction in {below[1]}."
     )
 
@@ -158,7 +157,7 @@ def _p_cell(p: float | None) -> Cell:
     return Cell(MISSING if p is None else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0"), p)
 
 
-def _scores(cell: SweepCell, method: str) -> dict[int, float]:
+def _scores(cell: CellResult, method: str) -> dict[int, float]:
     """Seed -> test accuracy in percent of what the method's first space chose."""
     searches = next((searches for (name, _), searches in cell.methods.items() if name == method), ())
     chosen = zip(searches, select(searches, POLICY), strict=True)
@@ -166,13 +165,13 @@ def _scores(cell: SweepCell, method: str) -> dict[int, float]:
     return {search.seed: float(choice.row[column]) * factor for search, choice in chosen if choice.row is not None}
 
 
-def _pair(cell: SweepCell, one: dict[int, float], other: dict[int, float]) -> Pair:
+def _pair(cell: CellResult, one: dict[int, float], other: dict[int, float]) -> CellComparison:
     common = [seed for seed in one if seed in other]
     differences = tuple(one[seed] - other[seed] for seed in common)
     row = cell.rows.iloc[0]
     rate = "" if row["noise_rate"] != row["noise_rate"] else f" {row['noise_rate'] * 100:g} %"
     name = f"{network_label(str(row['network']))}, {row['noise']}{rate}, {row['trainer']}"
-    return Pair(name, summarise(one[seed] for seed in common), summarise(other[seed] for seed in common), differences)
+    return CellComparison(name, summarise(one[seed] for seed in common), summarise(other[seed] for seed in common), differences)
 
 
 def _summary(quote: Quote) -> Summary:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from analysis.reference.published import COMPUTE, TABLES
-from analysis.store.selection_policy import FALLBACKS, OVERS, Policy
+from analysis.store.selection_policy import FALLBACKS, POOLING, Policy
 from analysis.store.selection_rule import RULES
 from sap_core.errors import UserError, unknown
 
@@ -178,7 +178,7 @@ def _line(data: Any, part: str, where: str) -> Line:
 def _selection(given: Mapping[str, Any], where: str) -> Policy:
     _known(given, _SELECTION, "key", f"'selection' of {where}")
     policy = Policy(**{name: str(value) for name, value in given.items()})
-    for name, value, allowed in (("rule", policy.rule, RULES), ("over", policy.over, OVERS), ("fallback", policy.fallback, FALLBACKS)):
+    for name, value, allowed in (("rule", policy.rule, RULES), ("over", policy.over, POOLING), ("fallback", policy.fallback, FALLBACKS)):
         if value not in allowed:
             raise unknown(f"selection.{name}", value, allowed, where)
     return policy

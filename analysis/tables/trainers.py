@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from analysis.store.labels import MEASURES, mean_std, spread_over
 from analysis.store.load import Results, series
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP, cell_title
@@ -23,7 +22,7 @@ class Group:
 
     title: str  # as the trainers' cells are titled, without the trainer
     measure: str
-    trainers: dict[str, SweepCell]
+    trainers: dict[str, CellResult]
 
     @property
     def seeds(self) -> int:
@@ -43,7 +42,7 @@ def groups(results: Results) -> tuple[Group, ...]:
     return tuple(group for group in found.values() if len(group.trainers) > 1)
 
 
-def kept_by_epoch(results: Results, cell: SweepCell) -> dict[int, Summary]:
+def kept_by_epoch(results: Results, cell: CellResult) -> dict[int, Summary]:
     """Epoch -> share of right labels among the kept samples, over the seeds; empty for a trainer that keeps all."""
     points = series(results, KEPT)
     mine = points[points["run_id"].isin([baseline.baseline_id for baseline in cell.baselines])]
@@ -98,5 +97,5 @@ def _table(results: Results, group: Group) -> Table:
     )
 
 
-def _mean(cell: SweepCell, column: str) -> Summary:
+def _mean(cell: CellResult, column: str) -> Summary:
     return summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)

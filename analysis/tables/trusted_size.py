@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from analysis.store.labels import MEASURES, MISSING, mean_std, method_label, spread_over
 from analysis.store.load import Results
-from analysis.store.results import Cell as SweepCell
-from analysis.store.results import Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import GAP, cell_title
@@ -38,7 +37,7 @@ class SizeCurve:
     points: tuple[SizePoint, ...]
 
 
-def size_curves(cell: SweepCell) -> tuple[SizeCurve, ...]:
+def size_curves(cell: CellResult) -> tuple[SizeCurve, ...]:
     """The curves of the cell's spaces in which rows differ in `num_trusted`."""
     found = []
     for (method, space), searches in cell.methods.items():
@@ -53,7 +52,7 @@ def trusted_size(results: Results) -> tuple[Table, ...]:
     return tuple(_table(cell, curves) for cell in cells(results) if (curves := size_curves(cell)))
 
 
-def _point(searches: Sequence[Search], size: int) -> SizePoint:
+def _point(searches: Sequence[SearchResult], size: int) -> SizePoint:
     test, gain, precision, kept = [], [], [], 0
     for search in searches:
         rows = search.rows[search.rows["num_trusted"] == size]
@@ -68,7 +67,7 @@ def _point(searches: Sequence[Search], size: int) -> SizePoint:
     return SizePoint(size, summarise(test), summarise(gain), summarise(precision), kept)
 
 
-def _table(cell: SweepCell, curves: Sequence[SizeCurve]) -> Table:
+def _table(cell: CellResult, curves: Sequence[SizeCurve]) -> Table:
     measure = MEASURES[cell.measure]
     unit = f" ({measure.unit})" if measure.unit else ""
     suffix = "_percent" if measure.unit == "%" else ""

@@ -61,7 +61,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         made = _Made(raw["method"] if methods else None)
         cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
     raw["cells"] = [
-        {"keep": cell["_cell"].get("keep"), "warm": cell.get("_warm"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
+        {"keep_fraction": cell["_cell"].get("keep_fraction"), "warmup": cell.get("_warmup"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
     ]
     of_methods = tuple((override.key_or_group, override.value()) for override in overrides if _root(override.key_or_group) == "method")
     kept = {key: value for key, value in raw.items() if key not in CELL_GROUPS}
@@ -91,7 +91,7 @@ def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places
     own = _parse(_cell_lines(cell, fixed))
     _check_groups(own, places)
     found = _composed([*own, *overrides], places, made) | {"_cell": dict(cell)}
-    return found | {"_warm": _warm_trainer(cell, overrides, places, made)} if any(_root(key) == "warm" for key in cell) else found
+    return found | {"_warmup": _warmup_trainer(cell, overrides, places, made)} if any(_root(key) == "warmup" for key in cell) else found
 
 
 def _composed(lines: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
@@ -120,14 +120,14 @@ def _with_methods_of_the_whole(lines: Sequence[Override], places: Sequence[Path]
         register(places)
 
 
-def _warm_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
-    """The trainer of the network that a pruner looks at: the cell's own (or the one that `warm` names), with what `warm.FIELD` says.
+def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
+    """The trainer of the network that a pruner looks at: the cell's own (or the one that `warmup` names), with what `warmup.FIELD` says.
 
     Fields that the experiment or the command line give the trainer hold for it, too; the command line's choice of a trainer does not.
     """
-    chosen = {} if cell.get("warm") is None else {"trainer": cell["warm"]}
+    chosen = {} if cell.get("warmup") is None else {"trainer": cell["warmup"]}
     named = {key: value for key, value in cell.items() if _root(key) == "trainer"} | chosen
-    fields = {f"trainer.{key.removeprefix('warm.')}": value for key, value in cell.items() if key.startswith("warm.")}
+    fields = {f"trainer.{key.removeprefix('warmup.')}": value for key, value in cell.items() if key.startswith("warmup.")}
     general = [override for override in overrides if not (chosen and override.key_or_group == "trainer")]
     own, last = _parse(_cell_lines(named, {override.key_or_group for override in general})), _parse(_cell_lines(fields, set()))
     _check_groups(own, places)

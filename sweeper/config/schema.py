@@ -12,8 +12,8 @@ from sap_core.errors import UserError, at_least, unknown
 
 GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "tracking", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
-OWN_KEYS = ("keep", "warm")
-"""Further keys of a cell: the share that a pruner keeps, and the trainer (`warm`), or fields of it (`warm.epochs`), of what it looks at."""
+OWN_KEYS = ("keep_fraction", "warmup")
+"""Further keys of a cell: the share that a pruner keeps, and the trainer (`warmup`), or fields of it (`warmup.epochs`), of what it looks at."""
 TRACKERS = ("none", "wandb")
 TRACKING_MODES = ("offline", "online")
 BACKENDS = ("ray", "local")

@@ -27,7 +27,7 @@ from sweeper.search.planned import Ground, TrialSearch, check_ground, check_sear
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
 """The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
 
-WARM_UP = "warm-up"
+WARMUP = "warmup"
 """The stage of rows and cells of networks that are trained for a pruner to look at."""
 
 _FEWEST = 8
@@ -63,7 +63,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class WarmUp:
+class Warmup:
     """How the network is trained that a pruner looks at."""
 
     trainer: Declared
@@ -80,26 +80,26 @@ class Cell:
     trainer: Declared
     preprocess: dict[str, Any]
     pruner: Declared | None
-    keep: float | None
+    keep_fraction: float | None
     searches: tuple[Search, ...]
     limit: int | None
     sampled: tuple[TrialSearch, ...] = ()  # searches other than the grid
-    warm: WarmUp | None = None  # of the network that the pruner looks at; None: it is trained as the cell is
-    stage: str | None = None  # warm-up: this cell is another one's warm-up
+    warmup: Warmup | None = None  # of the network that the pruner looks at; None: it is trained as the cell is
+    stage: str | None = None  # "warmup": this cell is another one's warm-up
 
-    def warming(self) -> Cell:
+    def warmup_cell(self) -> Cell:
         """The cell that trains the network which this cell's pruner looks at."""
-        alone = replace(self, pruner=None, keep=None, searches=(), sampled=(), warm=None)
-        if self.warm is None or (self.warm.trainer.identity(), self.warm.preprocess) == (self.trainer.identity(), self.preprocess):
+        alone = replace(self, pruner=None, keep_fraction=None, searches=(), sampled=(), warmup=None)
+        if self.warmup is None or (self.warmup.trainer.identity(), self.warmup.preprocess) == (self.trainer.identity(), self.preprocess):
             return alone
-        return replace(alone, trainer=self.warm.trainer, preprocess=self.warm.preprocess, stage=WARM_UP)
+        return replace(alone, trainer=self.warmup.trainer, preprocess=self.warmup.preprocess, stage=WARMUP)
 
     @property
     def name(self) -> str:
         rate = self.noise_rate
         noise = self.noise.name + (f"-{rate:g}" if rate is not None else "")
-        pruned = f"/{self.pruner.name}-{self.keep:g}" if self.pruner else ""
-        by = f"/warm-{self.warm.trainer.name}" if self.pruner and self.warm and self.warm.trainer.name != self.trainer.name else ""
+        pruned = f"/{self.pruner.name}-{self.keep_fraction:g}" if self.pruner else ""
+        by = f"/warmup-{self.warmup.trainer.name}" if self.pruner and self.warmup and self.warmup.trainer.name != self.trainer.name else ""
         stage = f"/{self.stage}" if self.stage else ""
         return f"{self.dataset.name}/{noise}/{self.model.name}/{self.trainer.name}{pruned}{by}{stage}"
 
@@ -129,10 +129,10 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
     trainer, preprocess = _trainer(composed["trainer"], dataset, config)
     pruned = composed["pruner"].get("name") is not None
-    keep = composed["_cell"].get("keep")
+    keep = composed["_cell"].get("keep_fraction")
     if pruned and not (isinstance(keep, float) and 0 < keep < 1):
         raise UserError(
-            f"a cell with a pruner needs keep, the share of samples to keep, between 0 and 1, not {keep!r}; add keep: 0.2 to the cell"
+            f"a cell with a pruner needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not {keep!r}; add keep_fraction: 0.2 to the cell"
         )
     noise = declare(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
@@ -155,7 +155,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         searches,
         limit,
         sampled,
-        WarmUp(*_trainer(composed["_warm"], dataset, config)) if pruned and "_warm" in composed else None,
+        Warmup(*_trainer(composed["_warmup"], dataset, config)) if pruned and "_warmup" in composed else None,
     )
 
 

@@ -30,7 +30,7 @@ def refuse_name_clashes(components: Iterable[tuple[str, str]]) -> None:
 def components_of(cells: Iterable[Cell]) -> Iterator[tuple[str, str]]:
     """(kind, dotted path) of every component of the cells, nested ones and samplers included."""
     for cell in cells:
-        chosen = [cell.dataset, cell.noise, cell.model, cell.trainer, cell.pruner, cell.warm and cell.warm.trainer]
+        chosen = [cell.dataset, cell.noise, cell.model, cell.trainer, cell.pruner, cell.warmup and cell.warmup.trainer]
         methods = [*(search.settings[0] for search in cell.searches), *(search.ground.base for search in cell.sampled)]
         for declared in (*chosen, *methods):
             yield from declared.components if declared else ()

@@ -173,9 +173,9 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
     """Every file of weights that networks and trainers name; `deep`: its checksum, and whether it fits its network."""
     seen: set[str] = set()
     for cell in composed.cells:
-        for group in ("model", "trainer", "_warm"):
+        for group in ("model", "trainer", "_warmup"):
             entry = cell.get(group) or {}
-            where = "trainer" if group == "_warm" else group
+            where = "trainer" if group == "_warmup" else group
             offers = nn.Module if group == "model" else None
             cls = class_of(entry.get("_target_"), where, composed.config.plugins, offers) if entry else None
             names: tuple[str, ...] = cls.file_fields if isinstance(cls, ReadsWeights) else ()

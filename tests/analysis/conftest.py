@@ -24,22 +24,22 @@ class StoreMaker:
         self.plan: list[Planned] = []
         self.rows: list[Row] = []
 
-    def add(self, run_id, *, kind, method, seed, baseline_id, space=None, position=0, settings=None, planned=True, run=True, **fields):
+    def add(self, run_id, *, job_type, method, seed, baseline_id, space=None, position=0, settings=None, planned=True, run=True, **fields):
         """One planned line (unless `planned` is false) and its row (unless `run` is false)."""
         settings_text = json.dumps(settings or {})
         job_id = fields.pop("job_id", f"job-{run_id}")
         common = {
             "dataset": "digits", "noise": "symmetric", "noise_rate": 0.25, "network": "small_cnn", "trainer": "sgd", "method": method,
             "space": space, "space_hash": f"hash-{space}" if space else None, "position": position, "settings": settings_text, "seed": seed,
-            "baseline_id": baseline_id, "run_id": run_id, "job_id": job_id, "kind": kind,
+            "baseline_id": baseline_id, "run_id": run_id, "job_id": job_id, "job_type": job_type,
         }  # fmt: skip
-        cell, distinct = fields.pop("cell", CELL), fields.pop("distinct", position)
+        cell, computation_id = fields.pop("cell", CELL), fields.pop("computation_id", position)
         common |= {key: fields.pop(key) for key in list(fields) if key in ("dataset", "noise", "noise_rate", "network", "trainer")}
         if planned:
-            self.plan.append(Planned(parents="", cell=cell, distinct=distinct, forecast_flops=None, **common))
+            self.plan.append(Planned(parents="", cell=cell, computation_id=computation_id, forecast_flops=None, **common))
         row = Row(
             experiment="demo", debug=None, status="ok", error=None, error_type=None, attempt=1, dataset_verified=True,
-            noise_rate_measured=0.249, pruner=None, keep=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
+            noise_rate_measured=0.249, pruner=None, keep_fraction=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
             num_train=1097, num_val=300, num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00",
             jobs_on_device=1, cores=2, **common,
         )  # fmt: skip
@@ -51,7 +51,7 @@ class StoreMaker:
         """An uncorrected baseline; its run id is `base-SEED`."""
         run_id = fields.pop("run_id", f"base-{seed}")
         self.add(
-            run_id, kind="train", method="vanilla", seed=seed, baseline_id=run_id,
+            run_id, job_type="train", method="vanilla", seed=seed, baseline_id=run_id,
             **{
                 "val_noisy_acc": val, "val_clean_acc": clean, "test_acc": test, "train_acc": 0.995, "train_seconds": 10.0,
                 "tuning_seconds": 10.0, **fields,
@@ -69,7 +69,7 @@ class StoreMaker:
                 else dict(zip(keys, score, strict=True))
             )
             self.add(
-                f"{method}-{space}-{seed}-{position}", kind="tune", method=method, seed=seed, baseline_id=f"base-{seed}", space=space,
+                f"{method}-{space}-{seed}-{position}", job_type="tune", method=method, seed=seed, baseline_id=f"base-{seed}", space=space,
                 position=position, settings=setting,
                 **{"tuning_seconds": 1.0, "correct_seconds": 2.0, "evaluate_seconds": 0.5, **outcome, **fields},
             )  # fmt: skip
@@ -90,7 +90,19 @@ class StoreMaker:
         row = next(row for row in self.rows if row.job_id == job_id)
         (self.path / "timing").mkdir(parents=True, exist_ok=True)
         timing = Timing(
-            job_id, row.kind, row.method, row.space, row.seed, phase, seconds, exclusive_seconds, 2, "cpu", 1, "2026-01-02T00:00:00", "abc"
+            job_id,
+            row.job_type,
+            row.method,
+            row.space,
+            row.seed,
+            phase,
+            seconds,
+            exclusive_seconds,
+            2,
+            "cpu",
+            1,
+            "2026-01-02T00:00:00",
+            "abc",
         )
         write_records(self.path / "timing" / f"{job_id}.parquet", Timing, [timing])
 

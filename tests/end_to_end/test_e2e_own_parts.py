@@ -49,7 +49,7 @@ def test_own_parts_of_all_kinds_run_together(bench):
 
 @pytest.mark.parametrize(("key", "target"), SIX.items())
 def test_none_is_imported_unless_its_package_is_listed(sweep, key, target):
-    cells = "cells=[{dataset: digits, pruner: uniform, keep: 0.5}]"
+    cells = "cells=[{dataset: digits, pruner: uniform, keep_fraction: 0.5}]"
     method = "goes_wrong" if key.startswith("method") else "sap"
     code, said = sweep("experiment=demo", cells, f"methods=[{method}]", f"{key}._target_={target}", "dry_run=true")
     assert code == 2

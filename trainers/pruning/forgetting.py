@@ -1,7 +1,7 @@
 """Data pruning by forgetting: the samples that the warm-up got right and then wrong again, most often first.
 
 Toneva et al., "An empirical study of example forgetting during deep neural network learning", ICLR 2019. A forgetting event is a sample
-that was right when it last stood in a mini-batch and is wrong now; the trainers count them (`trainers.learner.History`). Samples that were
+that was right when it last stood in a mini-batch and is wrong now; the trainers count them (`trainers.learner.ForgettingCounts`). Samples that were
 never right are the most forgotten of all, as in the paper; `never_learnt="least"` counts them as 0, as DeepCore and Prune4ReL's benchmark
 do. Ties, of which there are many after a short warm-up, are broken by chance.
 
@@ -19,7 +19,7 @@ from sap_core.api import Fitted, Run, Selection, Task, Trainer
 from sap_core.errors import UserError
 from sap_core.seeding import stream
 from trainers.learner import FORGOTTEN, records_forgetting
-from trainers.pruning.reading import best, share
+from trainers.pruning.warmup_outputs import highest, num_kept
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Forgetting:
         if not records_forgetting(trainer):
             raise UserError(
                 f"pruner 'forgetting' needs a count of forgetting events, and {type(trainer).__name__} keeps none (two networks, "
-                f"or mixed samples); train the warm-up with sgd or another trainer of one network, as in warm: sgd"
+                f"or mixed samples); train the warm-up with sgd or another trainer of one network, as in warmup: sgd"
             )
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
         """`round(keep * N)` universe positions, ascending; `score` (N,): events, plus less than 1 by chance.
 
         Raises:
-            UserError: see `share`, or the warm-up kept no count.
+            UserError: see `num_kept`, or the warm-up kept no count.
         """
-        count = share("forgetting", keep, len(task.train))
+        count = num_kept("forgetting", keep, len(task.train))
         with run.meter("select"):
             if FORGOTTEN not in warm.per_sample:
                 raise UserError("pruner 'forgetting' finds no count of forgetting events beside the warm-up's network; train it anew")
@@ -61,5 +61,5 @@ class Forgetting:
             else:
                 forgotten_N.clamp_(min=0)
             score_N = forgotten_N + torch.rand(len(task.train), generator=stream(task.seed, "select", "ties").generator())
-            kept = best(score_N, count, task.train.labels.cpu() if self.balance else None)
+            kept = highest(score_N, count, task.train.labels.cpu() if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)

@@ -43,12 +43,12 @@ def test_trainers_by_noise(maker):
 @pytest.fixture
 def pruned(maker):
     for seed in (1, 2):
-        baseline(maker, "sop_plus", seed, 0.2, stage="warm-up")
+        baseline(maker, "sop_plus", seed, 0.2, stage="warmup")
         baseline(maker, "sgd", seed, 0.6)
         for trainer, better in (("sgd", 0.0), ("sop_plus", 0.1)):
             for pruner, wrong in (("uniform", 0.25), ("prune4rel", 0.05)):
                 for keep in (0.5, 0.2):
-                    fields = {"pruner": pruner, "keep": keep, "warm": "sop_plus", "kept_noise_rate": wrong}
+                    fields = {"pruner": pruner, "keep_fraction": keep, "warmup_trainer": "sop_plus", "kept_noise_rate": wrong}
                     baseline(maker, trainer, seed, 0.3 + better + keep / 10 - wrong / 10 + 0.01 * seed, **fields)
     return maker
 
@@ -84,7 +84,7 @@ def test_ways_of_training_and_correction_after_each(small):
         base = small.baseline(seed, 0.6, 0.7, 0.84, run_id=f"sop-{seed}", cell=cell, trainer="sop")
         for place, test in enumerate((0.85, 0.86)):
             small.add(
-                f"sop-sap-{seed}-{place}", kind="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=place,
+                f"sop-sap-{seed}-{place}", job_type="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=place,
                 settings={"alpha": float(place)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * place, test_acc=test,
             )  # fmt: skip
     (table,) = robust(load([small.write()]))

@@ -67,13 +67,13 @@ def test_sweep_syntax_is_refused_with_the_list_form(argument):
 
 
 def test_lists_inside_an_entry_are_crossed_and_entries_are_added():
-    cells = expand([{"dataset": ["a", "b"], "noise": "n", "noise.rate": [0.1, 0.2]}, {"model": "m", "keep": 0.5}])
+    cells = expand([{"dataset": ["a", "b"], "noise": "n", "noise.rate": [0.1, 0.2]}, {"model": "m", "keep_fraction": 0.5}])
     assert cells == [
         {"dataset": "a", "noise": "n", "noise.rate": 0.1},
         {"dataset": "a", "noise": "n", "noise.rate": 0.2},
         {"dataset": "b", "noise": "n", "noise.rate": 0.1},
         {"dataset": "b", "noise": "n", "noise.rate": 0.2},
-        {"model": "m", "keep": 0.5},
+        {"model": "m", "keep_fraction": 0.5},
     ]
 
 

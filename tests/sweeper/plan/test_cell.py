@@ -118,9 +118,9 @@ def test_sizes_are_those_that_assembling_cuts(check):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pruner": shipped("pruner", "uniform")}, "needs keep, the share of samples to keep, between 0 and 1, not None; add keep: 0.2"),
-        ({"pruner": shipped("pruner", "uniform"), "_cell.keep": 1.5}, "not 1.5"),
-        ({"pruner": shipped("pruner", "uniform"), "_cell.keep": 1}, "not 1"),
+        ({"pruner": shipped("pruner", "uniform")}, "needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not None; add keep_fraction: 0.2"),
+        ({"pruner": shipped("pruner", "uniform"), "_cell.keep_fraction": 1.5}, "not 1.5"),
+        ({"pruner": shipped("pruner", "uniform"), "_cell.keep_fraction": 1}, "not 1"),
         ({"method.sap.corrector": ...}, "method.sap lacks its corrector"),
         ({"method.sap": None}, "method.sap lacks its corrector"),
         ({"method.sap.space": 1}, "unknown key 'space' in method.sap (did you mean 'spaces'?)"),
@@ -202,16 +202,16 @@ def test_a_networks_own_normalisation_stands_in_the_recipe_and_its_id(check, pla
 
 
 def test_a_method_that_trains_by_the_recipe_needs_one_that_trains(check):
-    given = {"trainer": {"name": "given", "_target_": "trainers.given.Given", "checkpoint": "net.pt"}}
+    given = {"trainer": {"name": "given", "_target_": "trainers.pretrained.Pretrained", "checkpoint": "net.pt"}}
     with pytest.raises(UserError, match=r"method 'retrain' trains by the cell's recipe, but trainer=given trains nothing"):
         check(given, methods=["sap", "retrain"])
     assert [search.method for search in check(given, methods=["sap", "finetune"]).searches] == ["sap", "finetune"]
 
 
 def test_a_pruned_cell(check):
-    cell = check({"pruner": shipped("pruner", "uniform"), "_cell.keep": 0.2}, methods=[])
+    cell = check({"pruner": shipped("pruner", "uniform"), "_cell.keep_fraction": 0.2}, methods=[])
     assert cell.name == "digits/symmetric-0.25/small_cnn/sgd/uniform-0.2"
-    assert cell.keep == 0.2
+    assert cell.keep_fraction == 0.2
 
 
 def test_a_method_without_spaces_has_one_setting(check):

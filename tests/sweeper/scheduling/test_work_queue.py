@@ -1,4 +1,4 @@
-"""Parts of a file of jobs, for machines that run it together."""
+"""WorkQueue of a file of jobs, for machines that run it together."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import pytest
 
 from sap_core.errors import UserError
 from sweeper.execute import main
-from sweeper.scheduling.work_queue import part_of
+from sweeper.scheduling.work_queue import shard_of
 
 
 def jobs_of(plan_of):
-    return list(plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep: 0.3}]", "seeds=[1,2,3,4,5]", "methods=[sap]").plan.jobs)
+    return list(plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2,3,4,5]", "methods=[sap]").plan.jobs)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 8])
 def test_parts_are_disjoint_complete_ordered_and_chains_stay_whole(plan_of, parts):
     jobs = jobs_of(plan_of)
-    dealt = [part_of(jobs, f"{number}/{parts}") for number in range(1, parts + 1)]
+    dealt = [shard_of(jobs, f"{number}/{parts}") for number in range(1, parts + 1)]
     assert sorted(job.job_id for part in dealt for job in part) == sorted(job.job_id for job in jobs)
     for part in dealt:
         here = {job.job_id for job in part}
@@ -29,7 +29,7 @@ def test_parts_are_disjoint_complete_ordered_and_chains_stay_whole(plan_of, part
 @pytest.mark.parametrize("only", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
 def test_what_is_no_part_is_said(make_job, only):
     with pytest.raises(UserError, match="is no part; give N/M with 1 <= N <= M, for example 1/4"):
-        part_of([make_job()], only)
+        shard_of([make_job()], only)
 
 
 def test_mistakes_end_with_exit_code_2_and_one_line(tmp_path, capsys):
