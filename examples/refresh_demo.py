@@ -88,8 +88,8 @@ def _refuse(results: Results, source: Path) -> None:
     problem = (
         "is a smoke run's"
         if results.debug
-        else f"lacks {len(results.gaps)} rows"
-        if len(results.gaps)
+        else f"lacks {len(results.missing)} rows"
+        if len(results.missing)
         else "has failed rows"
         if broken.any()
         else "is damaged"

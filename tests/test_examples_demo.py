@@ -30,7 +30,7 @@ def readme_table(home):
 def test_it_is_whole_and_small():
     results = load([DEMO])
     assert results.problems == ()
-    assert results.gaps.empty
+    assert results.missing.empty
     assert len(results.rows) == len(results.plan) == 3 * (1 + 1 + 12 + 50 + 675 + 16 + 80)
     assert {path.name for path in FILES} == {"config.yaml", "plan.parquet", "merged-demo.parquet"}
     assert sum(path.stat().st_size for path in FILES) < 1_500_000

@@ -43,6 +43,6 @@ def run(results: Results, options: argparse.Namespace) -> str:
 
 
 def tidy(results: Results, ok: bool = False, planned: bool = False) -> pd.DataFrame:
-    """One line per row, columns as docs/store.md explains them, with the plan's `cell` and `distinct` (null for rows outside the plan)."""
-    rows = results.rows if planned or results.outside.empty else pd.concat([results.rows, results.outside], ignore_index=True)
+    """One line per row, columns as in docs/store.md, with the plan's `cell` and `computation_id` (null for rows outside the plan)."""
+    rows = results.rows if planned or results.unplanned.empty else pd.concat([results.rows, results.unplanned], ignore_index=True)
     return rows[rows["status"] == "ok"] if ok else rows

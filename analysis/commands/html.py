@@ -56,7 +56,7 @@ def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float],
                 save_text(path, page(results, refresh=seconds))
                 print(f"{path}: {there} of {counted(len(results.plan), 'planned row')}", file=sys.stderr)
                 told = there
-            if results.gaps.empty:
+            if results.missing.empty:
                 return f"{path}: nothing is missing any more"
             sleep(seconds)
             results = load(results.stores)

@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.commands.common import FORMATS, nothing, shown
 from analysis.reports import generated_block as recipes
 from analysis.store.load import Results
-from analysis.store.selection_policy import FALLBACKS, OVERS
+from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
 from analysis.tables import spec
 from analysis.tables.paper import SHOWS
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--width", default="two", choices=["one", "two"], help="LaTeX: columns of text that the table spans")
     parser.add_argument("--rule", choices=RULES, help="the rule of selection, in place of the table's own")
-    parser.add_argument("--select", choices=OVERS, help="settings chosen seed by seed, or pooled: one setting for all seeds")
+    parser.add_argument("--select", choices=POOLING, help="settings chosen seed by seed, or pooled: one setting for all seeds")
     parser.add_argument("--fallback", choices=FALLBACKS, help="strict: the unmodified model is a candidate; never: it is not")
 
 

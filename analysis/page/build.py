@@ -83,7 +83,7 @@ def page(results: Results, refresh: float | None = None) -> str:
         other_tables=[table for table in tables if table.table.name not in lead],
         plots=plots,
         problems=[*dict.fromkeys([*results.problems, *results.damage, *problems])],
-        gaps=_gaps(results),
+        missing=_gaps(results),
         refresh=refresh if refresh and found.missing else None,
         style=_asset("page.css"),
         script=_asset("page.js"),
@@ -155,7 +155,7 @@ def _caught(make: Callable[[], Any], problems: list[str] | Any) -> Any:
 
 
 def _gaps(results: Results) -> list[tuple[str, int]]:
-    groups = results.gaps.groupby(["cell", "method"], sort=False).size().reset_index(name="rows")
+    groups = results.missing.groupby(["cell", "method"], sort=False).size().reset_index(name="rows")
     return [(f"{method} on {cell}", int(count)) for cell, method, count in groups.itertuples(index=False)][:_GAPS_SHOWN]
 
 

@@ -129,12 +129,12 @@ def _failures(rows: pd.DataFrame) -> tuple[tuple[int, str], ...]:
 
 
 def _methods(rows: pd.DataFrame) -> tuple[str, ...]:
-    pairs = rows[["method", "version"]].drop_duplicates().itertuples(index=False)
+    pairs = rows[["method", "component_version"]].drop_duplicates().itertuples(index=False)
     return tuple(f"{_label(method, None)}, version {version}" for method, version in pairs)
 
 
 def _noises(rows: pd.DataFrame) -> tuple[Noise, ...]:
-    baselines = rows[(rows["kind"] == "train") & (rows["status"] == "ok")]
+    baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
     found = []
     for (dataset, noise, asked), lines in baselines.groupby(["dataset", "noise", "noise_rate"], sort=False, dropna=False):
         measured = lines["noise_rate_measured"].dropna()
@@ -157,7 +157,7 @@ def _sizes(rows: pd.DataFrame) -> str:
 
 
 def _spaces(plan: pd.DataFrame) -> tuple[Space, ...]:
-    tuned = plan[(plan["kind"].isin(["tune", "search"])) & (plan["method"] != VANILLA)]
+    tuned = plan[(plan["job_type"].isin(["tune", "search"])) & (plan["method"] != VANILLA)]
     found = []
     for (method, space), lines in tuned.groupby(["method", "space"], sort=False, dropna=False):
         first = lines[lines["baseline_id"] == lines["baseline_id"].iloc[0]]

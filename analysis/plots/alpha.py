@@ -11,7 +11,7 @@ from analysis.store.results import cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
-from analysis.tuning.alpha import WITHIN, AlphaCurve, GoodRange, alpha_curves, good_range
+from analysis.tuning.alpha import TOLERANCE, AlphaCurve, GoodRange, alpha_curves, good_range
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
             axis.errorbar(curve.alphas, means, yerr=spread, capsize=2, elinewidth=0.8, label=label, **style.curve)
             if good and len(panel.curves) == 1:
                 axis.axvspan(
-                    good.low, good.high, color=style.color, alpha=0.12, linewidth=0, label=f"within {100 * WITHIN:g} point of the best"
+                    good.low, good.high, color=style.color, alpha=0.12, linewidth=0, label=f"within {100 * TOLERANCE:g} point of the best"
                 )
         if panel.vanilla.mean is not None:
             ink.level(axis, panel.vanilla.mean * factor, f"Vanilla\n{panel.vanilla.mean * factor:.1f}", (0, (1, 1.5)))

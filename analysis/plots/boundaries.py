@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.plots import style as ink
 from analysis.store.labels import MEASURES, method_label
-from analysis.store.load import Results, points_below
+from analysis.store.load import Results, series_by_prefix
 from analysis.store.results import cells
 from analysis.store.selection_rule import score_column
 from analysis.tables.notes import cell_title
@@ -44,10 +44,10 @@ class Plane:
 
 def numbers(results: Results) -> tuple[Plane, ...]:
     """One plane per cell that has maps of the unmodified model and of a chosen setting."""
-    points = points_below(results, MAPS)
+    points = series_by_prefix(results, MAPS)
     if points.empty:
         return ()
-    samples = points_below(results, SAMPLES)
+    samples = series_by_prefix(results, SAMPLES)
     found = []
     for cell in cells(results):
         for baseline in cell.baselines:

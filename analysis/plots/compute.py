@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.plots import style as ink
 from analysis.store.labels import counted, method_label
 from analysis.store.load import Results
-from analysis.store.results import Cell, cells
+from analysis.store.results import CellResult, cells
 from analysis.store.stats import summarise
 from analysis.tables.notes import cell_title
 
@@ -44,7 +44,7 @@ def numbers(results: Results) -> tuple[ComputePanel, ...]:
     return tuple(found)
 
 
-def _bars(cell: Cell) -> tuple[Compute, ...]:
+def _bars(cell: CellResult) -> tuple[Compute, ...]:
     trained = summarise(None if baseline.row is None else baseline.row["flops"] for baseline in cell.baselines).times(GIGA).mean
     bars = [] if trained is None else [Compute("Training of the baseline", trained, None, None)]
     for (method, space), searches in cell.methods.items():

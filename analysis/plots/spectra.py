@@ -15,10 +15,10 @@ import pandas as pd
 
 from analysis.plots import style as ink
 from analysis.store.labels import method_label
-from analysis.store.load import Results, points_below
-from analysis.store.results import Cell, cells
+from analysis.store.load import Results, series_by_prefix
+from analysis.store.results import CellResult, cells
 from analysis.tables.notes import cell_title
-from analysis.tuning.alpha import FIELD
+from analysis.tuning.alpha import ALPHA
 from analysis.tuning.headline import RULE
 
 PREFIX = "spectrum/"
@@ -54,14 +54,14 @@ class SpectraPanel:
 
 def numbers(results: Results) -> tuple[SpectraPanel, ...]:
     """One panel per cell that has spectra."""
-    points = points_below(results, PREFIX)
+    points = series_by_prefix(results, PREFIX)
     if points.empty:
         return ()
     found = (_panel(cell, points) for cell in cells(results))
     return tuple(panel for panel in found if panel is not None)
 
 
-def _panel(cell: Cell, points: pd.DataFrame) -> SpectraPanel | None:
+def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
     for (method, space), searches in cell.methods.items():
         for search in searches:
             told = search.rows[search.rows["run_id"].isin(points["run_id"])]
@@ -71,8 +71,8 @@ def _panel(cell: Cell, points: pd.DataFrame) -> SpectraPanel | None:
             taken = None if chosen.kept else chosen.row
             same = told if taken is None or pd.isna(taken["num_trusted"]) else told[told["num_trusted"] == taken["num_trusted"]]
             row = (same if len(same) else told).iloc[0]
-            alphas = [json.loads(text).get(FIELD) for text in search.rows["settings"]]
-            alpha = json.loads(taken["settings"])[FIELD] if taken is not None else max(float(value) for value in alphas)
+            alphas = [json.loads(text).get(ALPHA) for text in search.rows["settings"]]
+            alpha = json.loads(taken["settings"])[ALPHA] if taken is not None else max(float(value) for value in alphas)
             layers = _layers(points[points["run_id"] == row["run_id"]])
             trusted = None if pd.isna(row["num_trusted"]) else int(row["num_trusted"])
             return SpectraPanel(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from analysis.plots import style as ink
 from analysis.store.labels import MEASURES, counted, method_label
 from analysis.store.load import Results
-from analysis.store.results import Cell, Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
@@ -50,7 +50,7 @@ def numbers(results: Results) -> tuple[StrategyPanel, ...]:
     return tuple(panel for cell in cells(results) for panel in _panels(cell))
 
 
-def _panels(cell: Cell) -> Iterator[StrategyPanel]:
+def _panels(cell: CellResult) -> Iterator[StrategyPanel]:
     ways: dict[tuple[str, int], list[tuple[str, Strategy]]] = {}
     for (method, space), searches in cell.methods.items():
         bars = _bars(searches)
@@ -65,17 +65,17 @@ def _panels(cell: Cell) -> Iterator[StrategyPanel]:
             yield _panel(cell, f"{method_label(method, None)}, {counted(tuned, 'setting')} each", named)
 
 
-def _panel(cell: Cell, space: str, bars: tuple[Strategy, ...]) -> StrategyPanel:
+def _panel(cell: CellResult, space: str, bars: tuple[Strategy, ...]) -> StrategyPanel:
     return StrategyPanel(cell_title(cell), space, cell.measure, len(cell.seeds), _vanilla(cell), bars)
 
 
-def _vanilla(cell: Cell) -> Summary:
+def _vanilla(cell: CellResult) -> Summary:
     column = score_column("test_oracle", cell.measure)
     return summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
 
 
-def _bars(searches: Sequence[Search]) -> tuple[Strategy, ...]:
-    ways: dict[str, list[tuple[Search, list[int]]]] = {}
+def _bars(searches: Sequence[SearchResult]) -> tuple[Strategy, ...]:
+    ways: dict[str, list[tuple[SearchResult, list[int]]]] = {}
     for search in searches:
         groups: dict[str, list[int]] = {}
         for place, text in enumerate(search.rows["settings"]):
@@ -95,7 +95,7 @@ def _name(settings: dict[str, object]) -> str:
     return ", ".join(parts)
 
 
-def _strategy(name: str, many: Sequence[tuple[Search, list[int]]]) -> Strategy:
+def _strategy(name: str, many: Sequence[tuple[SearchResult, list[int]]]) -> Strategy:
     tests, right = [], []
     for search, places in many:
         rows = search.rows.iloc[places].reset_index(drop=True)

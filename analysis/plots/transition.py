@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.plots import style as ink
-from analysis.store.load import Results, points_below
+from analysis.store.load import Results, series_by_prefix
 from analysis.store.results import cells
 from analysis.tables.notes import noise_words
 
@@ -33,7 +33,7 @@ class Matrix:
 
 def numbers(results: Results) -> tuple[Matrix, ...]:
     """One matrix per data set, kind and rate of noise whose transitions are known."""
-    points = points_below(results, PREFIX)
+    points = series_by_prefix(results, PREFIX)
     if points.empty:
         return ()
     found: dict[str, Matrix] = {}

@@ -14,12 +14,12 @@ import numpy as np
 from analysis.plots import style as ink
 from analysis.store.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
 from analysis.store.load import Results
-from analysis.store.results import Cell, Search, cells
+from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
-from analysis.tuning.anytime import Account, Unit, seconds_allowed
-from analysis.tuning.head_to_head import BAND, band, contender, reach
+from analysis.tuning.anytime import CostItems, Unit, seconds_comparable
+from analysis.tuning.head_to_head import BAND, band, method_searches, anytime_curve
 from analysis.tuning.headline import RULE, Default, default_of
 
 HOW = (
@@ -76,12 +76,12 @@ def cost_panels(results: Results, trials: bool = False, rule: str = RULE) -> tup
     """
     swept = cells(results)
     searches = [search for cell in swept for key, many in cell.methods.items() if key[0] not in REFERENCES for search in many]
-    unit: Unit = "trials" if trials else "seconds" if seconds_allowed(searches, Account()) else "flops"
+    unit: Unit = "trials" if trials else "seconds" if seconds_comparable(searches, CostItems()) else "flops"
     found = tuple(_panel(results, cell, rule, unit) for cell in swept)
     return tuple(panel for panel in found if panel.curves)
 
 
-def _panel(results: Results, cell: Cell, rule: str, unit: Unit) -> CostPanel:
+def _panel(results: Results, cell: CellResult, rule: str, unit: Unit) -> CostPanel:
     test = score_column("test_oracle", cell.measure)
     references = [search.choose(rule).row for (method, _), searches in cell.methods.items() if method == RETRAIN for search in searches]
     curves = [_curve(results, *key, searches, rule, unit) for key, searches in cell.methods.items() if key[0] not in REFERENCES]
@@ -97,14 +97,14 @@ def _panel(results: Results, cell: Cell, rule: str, unit: Unit) -> CostPanel:
     )
 
 
-def _curve(results: Results, method: str, space: str | None, searches: Sequence[Search], rule: str, unit: Unit) -> CostCurve | None:
+def _curve(results: Results, method: str, space: str | None, searches: Sequence[SearchResult], rule: str, unit: Unit) -> CostCurve | None:
     """None when no search has a curve or a cost."""
-    one = contender(results, method, space, searches, rule, unit)
+    one = method_searches(results, method, space, searches, rule, unit)
     if one is None:
         return None
-    curve, scale = reach(one, Account(), _POINTS), _SCALE[unit]
+    curve, scale = anytime_curve(one, CostItems(), _POINTS), _SCALE[unit]
     budgets, mean = curve.budgets, curve.test.mean(axis=0)
-    low, high = band(one, Account(), budgets)
+    low, high = band(one, CostItems(), budgets)
     default = default_of(results, one, rule)
     shown = None if default is None else Default(default.test, default.cost.times(scale))
     return CostCurve(method, space, len(one.seeds), one.settings, budgets * scale, mean, low, high, shown)

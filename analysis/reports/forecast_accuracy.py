@@ -39,13 +39,13 @@ class Compared:
 
 
 def jobs_of(results: Results) -> pd.DataFrame:
-    """One line per job with a forecast that has ended: kind, method, space, basis, forecast, low, high, actual (seconds).
+    """One line per job with a forecast that has ended: job_type, method, space, basis, forecast, low, high, actual (seconds).
 
     Jobs with a row that failed otherwise than by divergence took another time than they would have, and are left out.
     """
     plan = results.plan[results.plan["forecast_seconds"].notna()]
     planned = plan.groupby("job_id", sort=False).agg(
-        kind=("kind", "first"), method=("method", "first"), space=("space", "first"), basis=("forecast_basis", "first"),
+        job_type=("job_type", "first"), method=("method", "first"), space=("space", "first"), basis=("forecast_basis", "first"),
         forecast=("forecast_seconds", "sum"), low=("forecast_low_seconds", "sum"), high=("forecast_high_seconds", "sum"),
         rows=("run_id", "size"),
     )  # fmt: skip
@@ -71,9 +71,9 @@ def forecast(results: Results) -> tuple[Table, ...]:
     jobs = jobs_of(results)
     if jobs.empty:
         return ()
-    groups = jobs.groupby(["kind", "method", "space"], sort=False, dropna=False)
-    lines = [(str(kind), str(method), space if isinstance(space, str) else None, lines) for (kind, method, space), lines in groups]
-    rows = [_row(kind, method_label(method, space), compared(mine)) for kind, method, space, mine in lines]
+    groups = jobs.groupby(["job_type", "method", "space"], sort=False, dropna=False)
+    lines = [(str(job_type), str(method), space if isinstance(space, str) else None, lines) for (job_type, method, space), lines in groups]
+    rows = [_row(job_type, method_label(method, space), compared(mine)) for job_type, method, space, mine in lines]
     rows.append(_row("all", "", compared(jobs)))
     bases = ", ".join(f"{basis} {count}" for basis, count in jobs["basis"].value_counts().items())
     without = results.plan["job_id"].nunique() - len(jobs)
@@ -88,7 +88,7 @@ def forecast(results: Results) -> tuple[Table, ...]:
 
 
 _COLUMNS = (
-    Column("kind", "Kind", numeric=False),
+    Column("job_type", "Job type", numeric=False),
     Column("method", "Method", numeric=False),
     Column("jobs", "Jobs"),
     Column("forecast", "Forecast (s)"),
@@ -99,11 +99,11 @@ _COLUMNS = (
 )
 
 
-def _row(kind: str, method: str, found: Compared) -> tuple[Cell, ...]:
+def _row(job_type: str, method: str, found: Compared) -> tuple[Cell, ...]:
     numbers = (found.forecast, found.actual, found.ratio)
     shares = (100 * found.error, 100 * found.covered)
     return (
-        Cell(kind),
+        Cell(job_type),
         Cell(method),
         Cell(str(found.jobs), found.jobs),
         *(Cell(f"{value:.3g}", value) for value in numbers),

@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis.reports import macros
 from analysis.store.load import Results
-from analysis.store.selection_policy import FALLBACKS, OVERS
+from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
 from analysis.tables.paper import SHOWS, paper_tables
 from analysis.tables.registry import TABLES
@@ -69,7 +69,7 @@ def described(recipe: Recipe) -> Spec:
     """
     spec = shipped_spec(recipe.table) if recipe.spec is None else parse(recipe.spec, recipe.table)
     policy = spec.selection
-    for name, value, allowed in (("rule", recipe.rule, RULES), ("over", recipe.over, OVERS), ("fallback", recipe.fallback, FALLBACKS)):
+    for name, value, allowed in (("rule", recipe.rule, RULES), ("over", recipe.over, POOLING), ("fallback", recipe.fallback, FALLBACKS)):
         if value is not None and value not in allowed:
             raise unknown(f"selection.{name}", value, allowed)
         policy = policy if value is None else replace(policy, **{name: value})

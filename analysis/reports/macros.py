@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from analysis.store.labels import MEASURES, RETRAIN, method_label, number
 from analysis.store.load import Results
-from analysis.store.results import Cell, cells
+from analysis.store.results import CellResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
@@ -42,7 +42,7 @@ def camel(words: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z]+", spelt))
 
 
-def _numbers(cell: Cell, policy: Policy) -> Iterator[tuple[str, str, str]]:
+def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]:
     """(words of the name, the number as printed, what it is)."""
     measure, title = MEASURES[cell.measure], cell_title(cell)
     test = score_column("test_oracle", cell.measure)

@@ -80,7 +80,7 @@ def write_plot(results: Results, name: str, folder: Path, page: ink.Page | None 
 
 def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
-    if not (results.plan["kind"] == "tune").any():  # trainers and selections are what there is to see
+    if not (results.plan["job_type"] == "tune").any():  # trainers and selections are what there is to see
         trained = prune4rel(results) or (*trainers(results), *prl(results))
         if trained:
             return [*trained, *search(results), *recommendation_for_own_data(results)]

@@ -16,7 +16,7 @@ _SHOWN = 20
 """So many groups of failures, and of gaps, are shown; the others are counted."""
 
 _COLUMNS = (
-    Column("kind", "Kind", numeric=False),
+    Column("job_type", "Job type", numeric=False),
     Column("planned", "Planned"),
     Column("ok", "Ok"),
     Column("failed", "Failed"),
@@ -50,7 +50,7 @@ def smoke_banner(results: Results) -> str:
 
 def counts_of(results: Results) -> tuple[Counts, ...]:
     """The planned rows by state, per type of job."""
-    return count(results.plan["kind"], zip(results.rows["kind"], results.rows["status"], strict=True))
+    return count(results.plan["job_type"], zip(results.rows["job_type"], results.rows["status"], strict=True))
 
 
 def _row(one: Counts) -> tuple[Cell, ...]:
@@ -73,7 +73,7 @@ def _failures(rows: pd.DataFrame) -> list[str]:
 
 
 def _gaps(results: Results) -> list[str]:
-    groups = results.gaps.groupby(["cell", "method", "space"], sort=False, dropna=False).size().reset_index(name="rows")
+    groups = results.missing.groupby(["cell", "method", "space"], sort=False, dropna=False).size().reset_index(name="rows")
     said = [
         f"Missing: {counted(count, 'row')} of {_label(method, space)} on {cell}."
         for cell, method, space, count in groups.itertuples(index=False)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.store.index import check_version
-from analysis.store.parquet import arrow_schema, first_line, projected, read_file, read_folder
+from analysis.store.parquet import arrow_schema, first_line, project_schema, read_file, read_folder
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row, Timing
 
@@ -26,7 +26,9 @@ __all__ = ["Results", "SCORES", "arrow_schema", "load", "series"]
 
 SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2")
 
-_ALWAYS = frozenset({"run_id", "job_id", "kind", "method", "space", "seed", "status", "started_at", "debug", "cell", "distinct", *SCORES})
+_ALWAYS = frozenset(
+    {"run_id", "job_id", "job_type", "method", "space", "seed", "status", "started_at", "debug", "cell", "computation_id", *SCORES}
+)
 """Columns that are read whatever is asked for: the questions of `Results` and of `load` itself are about them."""
 
 _NAMED = 5
@@ -40,8 +42,8 @@ class Results:
     stores: tuple[Path, ...]
     plan: pd.DataFrame  # one line per planned run, in the plan's order
     rows: pd.DataFrame  # one line per planned run that has a row, with the plan's `cell` and `distinct`
-    outside: pd.DataFrame  # rows that no plan names: members of no table
-    gaps: pd.DataFrame  # the lines of the plan that have no row
+    unplanned: pd.DataFrame  # rows that no plan names: members of no table
+    missing: pd.DataFrame  # the lines of the plan that have no row
     timings: pd.DataFrame  # jobs that were measured again alone; the columns of `Timing`
     problems: tuple[str, ...]  # sentences, ready to print
     damage: list[str] = field(default_factory=list)  # those of them that say that the store is not sound; series add to them when read
@@ -76,16 +78,16 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     planned = pc.is_valid(place)
     there = np.zeros(len(plan), dtype=bool)
     there[place.drop_null().to_numpy()] = True
-    outside = rows.filter(pc.invert(planned))
-    stray = [f"{len(outside)} rows are in no plan and enter no table."] if len(outside) else []
-    for name in ("cell", "distinct"):
+    unplanned = rows.filter(pc.invert(planned))
+    stray = [f"{len(unplanned)} rows are in no plan and enter no table."] if len(unplanned) else []
+    for name in ("cell", "computation_id"):
         rows = rows.append_column(name, plan[name].combine_chunks().take(place))
     return Results(
         stores=paths,
         plan=plan.to_pandas(),
-        rows=(rows.filter(planned) if len(outside) else rows).to_pandas(),
-        outside=outside.to_pandas(),
-        gaps=plan.filter(pa.array(~there)).to_pandas(),
+        rows=(rows.filter(planned) if len(unplanned) else rows).to_pandas(),
+        unplanned=unplanned.to_pandas(),
+        missing=plan.filter(pa.array(~there)).to_pandas(),
         timings=timings.to_pandas(),
         problems=(*damage, *stray),
         damage=damage,
@@ -102,7 +104,7 @@ def series(results: Results, name: str) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=8)
-def points_below(results: Results, prefix: str) -> pd.DataFrame:
+def series_by_prefix(results: Results, prefix: str) -> pd.DataFrame:
     """The points of all series whose name begins with `prefix`, with the columns of `Point`; a damaged file is left out and said."""
     damage: list[str] = []
     found = pa.concat_tables([read_folder(store / "series", Point, damage) for store in results.stores])
@@ -122,7 +124,7 @@ def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.
         return read_file(path, Planned, columns)
     except (OSError, pa.ArrowException, ValueError) as error:
         damage.append(f"The plan '{path}' cannot be read ({first_line(error)}), so its rows enter no table.")
-        return projected(Planned, columns).empty_table()
+        return project_schema(Planned, columns).empty_table()
 
 
 def _places(rows: pa.Table, plan: pa.Table) -> pa.Array:

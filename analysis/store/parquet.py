@@ -19,7 +19,7 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 
 _VERSION = "schema_version"
 
-Where = tuple[str, str]
+Equals = tuple[str, str]
 """A column and the one value of it that is wanted."""
 
 
@@ -30,14 +30,14 @@ def arrow_schema(record: type) -> pa.Schema:
 
 
 @cache
-def projected(record: type, columns: frozenset[str] | None) -> pa.Schema:
+def project_schema(record: type, columns: frozenset[str] | None) -> pa.Schema:
     """The schema with the wanted columns alone, in the record's order; None wants all."""
     schema = arrow_schema(record)
     return schema if columns is None else pa.schema([field for field in schema if field.name in columns])
 
 
 def read_folder(
-    folder: Path, record: type, problems: list[str], columns: Collection[str] | None = None, where: Where | None = None
+    folder: Path, record: type, problems: list[str], columns: Collection[str] | None = None, where: Equals | None = None
 ) -> pa.Table:
     """The readable files of a folder as one table, in the order of their names; what cannot be read becomes a sentence in `problems`.
 
@@ -46,7 +46,7 @@ def read_folder(
     read from both is dropped by run later.
     """
     wanted = None if columns is None else frozenset(columns)
-    tables, done, before, again = [projected(record, wanted).empty_table()], set[str](), [""], True
+    tables, done, before, again = [project_schema(record, wanted).empty_table()], set[str](), [""], True
     while again:
         names = {path.name for path in folder.glob("[!.]*.parquet")}
         superseded = {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
@@ -60,14 +60,14 @@ def read_folder(
     return pa.concat_tables(tables)
 
 
-def read_file(path: Path, record: type, columns: frozenset[str] | None = None, where: Where | None = None) -> pa.Table:
+def read_file(path: Path, record: type, columns: frozenset[str] | None = None, where: Equals | None = None) -> pa.Table:
     """One file with exactly the wanted columns of `record`; nullable columns that an older file lacks are null.
 
     Raises:
         ValueError: it lacks a column that every file must have, has no value where there must be one, or is of another schema version.
         OSError, pa.ArrowException: it is damaged, or a column has another type.
     """
-    schema = projected(record, columns)
+    schema = project_schema(record, columns)
     with pq.ParquetFile(path) as file:
         there = set(file.schema_arrow.names)
         missing = [name for name in _required(record) if name not in there]
@@ -91,7 +91,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _read_or_say(path: Path, record: type, columns: frozenset[str] | None, where: Where | None) -> pa.Table | str | None:
+def _read_or_say(path: Path, record: type, columns: frozenset[str] | None, where: Equals | None) -> pa.Table | str | None:
     """None for a file that is gone."""
     try:
         return read_file(path, record, columns, where)

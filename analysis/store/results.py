@@ -20,7 +20,7 @@ from sap_core.records import VANILLA
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchResult:
     """One method in one space on one baseline."""
 
     method: str
@@ -56,13 +56,13 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResult:
     """One combination of data set, noise, network and trainer."""
 
     name: str
     measure: str  # acc | r2
     baselines: tuple[Baseline, ...]
-    methods: Mapping[tuple[str, str | None], tuple[Search, ...]]  # (method, space), in the plan's order -> one search per seed
+    methods: Mapping[tuple[str, str | None], tuple[SearchResult, ...]]  # (method, space), in the plan's order -> one search per seed
     rows: pd.DataFrame  # the baselines' and the searches' rows
 
     @property
@@ -71,14 +71,14 @@ class Cell:
 
 
 @lru_cache(maxsize=1)  # every table and plot of one report asks for the same
-def cells(results: Results) -> tuple[Cell, ...]:
+def cells(results: Results) -> tuple[CellResult, ...]:
     """The cells of a store, in the plan's order.
 
     Raises:
         UserError: some rows belong to a smoke run, or nothing of a table is planned.
     """
     refuse_smoke(results)
-    tuned = results.plan[results.plan["kind"] == "tune"]
+    tuned = results.plan[results.plan["job_type"] == "tune"]
     lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
     if lines.empty:
         raise UserError("the plan has neither baselines nor tuned settings; there is nothing to make a table of")
@@ -97,7 +97,7 @@ def refuse_smoke(results: Results) -> None:
         raise UserError(f"the store's rows are marked {names} and no table or plot accepts them; run the experiment without it")
 
 
-def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> Cell:
+def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> CellResult:
     pairs = lines[["baseline_id", "seed"]].drop_duplicates()
     baselines = tuple(
         Baseline(str(run_id), int(seed), _row(by_run, str(run_id)))
@@ -107,15 +107,15 @@ def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> Cell:
     rows = by_run[by_run.index.isin(members)]
     measure = "r2" if rows["test_acc"].isna().all() and rows["test_r2"].notna().any() else "acc"
     vanilla = {baseline.baseline_id: baseline.row for baseline in baselines}
-    methods: dict[tuple[str, str | None], list[Search]] = {}
-    tuned = lines[lines["kind"] == "tune"]
+    methods: dict[tuple[str, str | None], list[SearchResult]] = {}
+    tuned = lines[lines["job_type"] == "tune"]
     for (method, _, baseline_id), planned in tuned.groupby(["method", "space", "baseline_id"], sort=False, dropna=False):
         space = None if planned["space"].isna().all() else str(planned["space"].iloc[0])
         _refuse_two_spaces(str(method), space, planned, name)
         found = rows[rows.index.isin(planned["run_id"])].reset_index(drop=True)
-        search = Search(str(method), space, int(planned["seed"].iloc[0]), vanilla[str(baseline_id)], planned, found, measure)
+        search = SearchResult(str(method), space, int(planned["seed"].iloc[0]), vanilla[str(baseline_id)], planned, found, measure)
         methods.setdefault((search.method, space), []).append(search)
-    return Cell(name, measure, baselines, {key: tuple(value) for key, value in methods.items()}, rows.reset_index(drop=True))
+    return CellResult(name, measure, baselines, {key: tuple(value) for key, value in methods.items()}, rows.reset_index(drop=True))
 
 
 def _refuse_two_spaces(method: str, space: str | None, planned: pd.DataFrame, cell: str) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.store.labels import MEASURES
-from analysis.store.results import Search
-from analysis.store.selection_rule import FALLBACKS, RULES, Choice, choose, edges, score_column
+from analysis.store.results import SearchResult
+from analysis.store.selection_rule import FALLBACKS, RULES, Choice, boundary_values, choose, score_column
 
-__all__ = ["FALLBACKS", "OVERS", "Policy", "select"]
+__all__ = ["FALLBACKS", "POOLING", "Policy", "select"]
 
-OVERS = {
+POOLING = {
     "seed": "each seed chooses by itself",
     "pooled": "one setting for all seeds, by its mean score over them; a setting that failed or is missing in one seed never wins",
 }
@@ -36,12 +36,12 @@ class Policy:
         """What a table says about it."""
         score = MEASURES[measure].name
         return [
-            f"{self.rule}: {RULES[self.rule].format(score=score)}; {OVERS[self.over]}.",
+            f"{self.rule}: {RULES[self.rule].format(score=score)}; {POOLING[self.over]}.",
             f"{FALLBACKS[self.fallback]} A tie goes to the earlier setting of the space; failed settings count as tried and never win.",
         ]
 
 
-def select(searches: Sequence[Search], policy: Policy) -> tuple[Choice, ...]:
+def select(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, ...]:
     """What each of the searches chose; they are one method in one space on the seeds of one cell."""
     if policy.over == "seed" or not searches:
         return tuple(
@@ -50,7 +50,7 @@ def select(searches: Sequence[Search], policy: Policy) -> tuple[Choice, ...]:
     return _pooled(searches, policy)
 
 
-def _pooled(searches: Sequence[Search], policy: Policy) -> tuple[Choice, ...]:
+def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, ...]:
     column = score_column(policy.rule, searches[0].measure)
     alone = [choose(search.vanilla, search.rows, search.settings, policy.rule, search.measure, policy.fallback) for search in searches]
     problems = [(search.seed, choice.problem) for search, choice in zip(searches, alone, strict=True) if choice.problem]
@@ -77,6 +77,6 @@ def _pooled(searches: Sequence[Search], policy: Policy) -> tuple[Choice, ...]:
     if policy.fallback == "strict" and not means[winner] > unmodified:
         return tuple(Choice(search.vanilla, kept=True) for search in searches)
     return tuple(
-        Choice(search.rows[search.rows["settings"] == winner].iloc[0], edges=edges(json.loads(winner), search.settings))
+        Choice(search.rows[search.rows["settings"] == winner].iloc[0], boundary_values=boundary_values(json.loads(winner), search.settings))
         for search in searches
     )

@@ -38,7 +38,7 @@ _COLUMNS = {"val_noisy": "val_noisy", "val_clean_part": "val_clean", "test_oracl
 
 
 @dataclass(frozen=True)
-class Edge:
+class BoundaryValue:
     """A chosen value that is the smallest or the largest of its range: a wider range might hold a better one."""
 
     field: str
@@ -52,7 +52,7 @@ class Choice:
 
     row: pd.Series | None
     kept: bool = False  # the unmodified model was kept
-    edges: tuple[Edge, ...] = ()
+    boundary_values: tuple[BoundaryValue, ...] = ()
     problem: str | None = None  # why there is no choice
 
 
@@ -69,9 +69,9 @@ def best(unmodified: float, scores: Sequence[float]) -> int | None:
     NaN stands for a setting that failed or was not evaluated under the rule; it never wins.
     """
     winner, highest = None, unmodified
-    for place, score in enumerate(scores):
+    for index, score in enumerate(scores):
         if score > highest:
-            winner, highest = place, score
+            winner, highest = index, score
     return winner
 
 
@@ -104,16 +104,16 @@ def choose(
     scores = ordered[column].where(ordered["status"] == "ok")
     if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
-    place = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
-    if place is None and fallback != "strict":
+    index = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
+    if index is None and fallback != "strict":
         return Choice(None, problem="every setting failed, and the unmodified model is no candidate")
-    if place is None:
+    if index is None:
         return Choice(vanilla, kept=True)
-    winner = ordered.iloc[place]
-    return Choice(winner, edges=edges(json.loads(winner["settings"]), space))
+    winner = ordered.iloc[index]
+    return Choice(winner, boundary_values=boundary_values(json.loads(winner["settings"]), space))
 
 
-def edges(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> tuple[Edge, ...]:
+def boundary_values(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> tuple[BoundaryValue, ...]:
     """The numeric fields of `chosen` whose value is the smallest or the largest of several in `space`."""
     found = []
     for field, value in chosen.items():
@@ -121,9 +121,9 @@ def edges(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> tupl
         if not _is_number(value) or len(values) < 2:
             continue
         if value <= min(values):
-            found.append(Edge(field, value, "smallest"))
+            found.append(BoundaryValue(field, value, "smallest"))
         elif value >= max(values):
-            found.append(Edge(field, value, "largest"))
+            found.append(BoundaryValue(field, value, "largest"))
     return tuple(found)
 
 

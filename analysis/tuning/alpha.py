@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.store.results import Cell, Search
+from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import best, score_column
 from analysis.store.stats import Summary, summarise
 
-FIELD = "alpha"
-WITHIN = 0.01
+ALPHA = "alpha"
+TOLERANCE = 0.01
 """Settings whose mean test score is at most so much below the best one's are good: a point of accuracy."""
 
 
@@ -58,14 +58,14 @@ class Transfer:
     loss: float
 
 
-def alpha_curves(cell: Cell) -> tuple[AlphaCurve, ...]:
+def alpha_curves(cell: CellResult) -> tuple[AlphaCurve, ...]:
     """The curves of the cell's spaces with at least three alphas."""
     found = []
     for (method, space), searches in cell.methods.items():
         for others, rows in _groups(searches):
-            alphas = sorted(rows[FIELD].unique())
+            alphas = sorted(rows[ALPHA].unique())
             if len(alphas) >= 3:
-                points = [rows[rows[FIELD] == alpha] for alpha in alphas]
+                points = [rows[rows[ALPHA] == alpha] for alpha in alphas]
                 scores = [
                     tuple(summarise(point[score_column(rule, cell.measure)].astype(float)) for point in points)
                     for rule in ("test_oracle", "val_noisy")
@@ -80,14 +80,14 @@ def good_range(curve: AlphaCurve) -> GoodRange | None:
     if np.isnan(means).all():
         return None
     top = int(np.nanargmax(means))
-    good = means >= means[top] - WITHIN - 1e-12
+    good = means >= means[top] - TOLERANCE - 1e-12
     low = top - sum(1 for _ in itertools.takewhile(bool, good[:top][::-1]))
     high = top + sum(1 for _ in itertools.takewhile(bool, good[top + 1 :]))
     last = len(means) - 1
     return GoodRange(curve.alphas[top], curve.alphas[low], curve.alphas[high], high - low + 1, low == 0, high == last)
 
 
-def transfers(cells: Sequence[Cell], method: str, space: str | None, rule: str = "val_noisy") -> tuple[Transfer, ...]:
+def transfers(cells: Sequence[CellResult], method: str, space: str | None, rule: str = "val_noisy") -> tuple[Transfer, ...]:
     """For every pair of cells: alpha is chosen on one, by its mean validation score over the seeds, and used on the other.
 
     The loss is the mean test score of what the cell's own searches choose (seed by seed) minus that of the other cell's alpha.
@@ -102,29 +102,29 @@ def transfers(cells: Sequence[Cell], method: str, space: str | None, rule: str =
         (_, rows) = _groups(searches)[0]
         unmodified = summarise(float(search.vanilla[test]) for search in searches if search.vanilla is not None).mean
         for origin, alpha in chosen.items():
-            there = unmodified if alpha is None else summarise(rows.loc[rows[FIELD] == alpha, test].astype(float)).mean
+            there = unmodified if alpha is None else summarise(rows.loc[rows[ALPHA] == alpha, test].astype(float)).mean
             if origin != cell.name and own is not None and there is not None:
                 found.append(Transfer(origin, cell.name, alpha, own - there))
     return tuple(found)
 
 
-def _pooled(searches: Sequence[Search], rule: str) -> float | None:
+def _pooled(searches: Sequence[SearchResult], rule: str) -> float | None:
     """The alpha with the highest mean validation score over the seeds; None when the unmodified models' mean is as high."""
     column = score_column(rule, searches[0].measure)
     (_, rows) = _groups(searches)[0]
     means = rows.groupby("position")[column].mean()
     unmodified = summarise(float(search.vanilla[column]) for search in searches if search.vanilla is not None).mean
     place = best(float("nan") if unmodified is None else unmodified, means.tolist())
-    return None if place is None else float(rows.loc[rows["position"] == means.index[place], FIELD].iloc[0])
+    return None if place is None else float(rows.loc[rows["position"] == means.index[place], ALPHA].iloc[0])
 
 
-def _groups(searches: Sequence[Search]) -> list[tuple[str, pd.DataFrame]]:
+def _groups(searches: Sequence[SearchResult]) -> list[tuple[str, pd.DataFrame]]:
     """The ok rows of all seeds with their alpha, apart by the other fields; empty where a space has no alpha."""
     rows = pd.concat([search.rows[search.rows["status"] == "ok"] for search in searches])
     settings = [json.loads(text) for text in rows["settings"]]
-    if not settings or not all(FIELD in setting for setting in settings):
+    if not settings or not all(ALPHA in setting for setting in settings):
         return []
-    fields = [name for name in settings[0] if name != FIELD and len({json.dumps(setting.get(name)) for setting in settings}) > 1]
+    fields = [name for name in settings[0] if name != ALPHA and len({json.dumps(setting.get(name)) for setting in settings}) > 1]
     told = [", ".join(f"{name} {setting.get(name)}" for name in fields) for setting in settings]
-    rows = rows.assign(alpha=[float(setting[FIELD]) for setting in settings], others=told)
+    rows = rows.assign(alpha=[float(setting[ALPHA]) for setting in settings], others=told)
     return [(str(others), part) for others, part in rows.groupby("others", sort=False)]

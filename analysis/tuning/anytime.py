@@ -25,16 +25,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.store.load import Results, points_below
-from analysis.store.results import Search
+from analysis.store.load import Results, series_by_prefix
+from analysis.store.results import SearchResult
 from analysis.store.selection_rule import score_column
-from analysis.tuning.best_of_k import Ladder, ladder
-from analysis.tuning.cost import ALONE, unshared
+from analysis.tuning.best_of_k import RankedSettings, rank_settings
+from analysis.tuning.cost import STANDALONE_PHASES, exclusive_device
 
 Unit = Literal["trials", "seconds", "flops", "passes"]
 UNITS: tuple[Unit, ...] = ("trials", "seconds", "flops", "passes")
 
-ORDERS = 1000
+NUM_ORDERS = 1000
 """Random orders of each search."""
 
 PREPARATION = ("select", "collect", "factor")
@@ -43,12 +43,12 @@ _SHARED: dict[Unit, list[str]] = {
     "seconds": ["tuning_seconds"], "flops": ["flops"], "passes": ["sample_forwards", "sample_backwards"],
 }  # fmt: skip
 _BY_ITSELF: dict[Unit, list[str]] = {
-    "seconds": list(ALONE), "flops": ["standalone_flops"], "passes": ["standalone_sample_forwards", "standalone_sample_backwards"],
+    "seconds": list(STANDALONE_PHASES), "flops": ["standalone_flops"], "passes": ["standalone_sample_forwards", "standalone_sample_backwards"],
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Account:
+class CostItems:
     """Which items of the bill count."""
 
     preparation: bool = True
@@ -56,7 +56,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Bill:
+class CostRecord:
     """What one search cost, item by item."""
 
     own: np.ndarray  # [N] in the order of the space
@@ -64,17 +64,17 @@ class Bill:
     baseline: float
     by_phase: bool = True  # False: the store tells no phases, so preparation is spread over the settings
 
-    def before(self, account: Account) -> float:
+    def before(self, items: CostItems) -> float:
         """What is spent when the first setting begins."""
-        return self.preparation * account.preparation + self.baseline * account.baseline
+        return self.preparation * items.preparation + self.baseline * items.baseline
 
-    def total(self, account: Account) -> float:
+    def total(self, items: CostItems) -> float:
         """The whole search."""
-        return self.before(account) + float(self.own.sum())
+        return self.before(items) + float(self.own.sum())
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class SearchTrajectories:
     """A search in R random orders."""
 
     cost: np.ndarray  # [R, N] spent when the n-th setting is done
@@ -90,21 +90,21 @@ class Outcomes:
         return found
 
 
-def ladder_of(search: Search, rule: str) -> Ladder | None:
+def rank_search(search: SearchResult, rule: str) -> RankedSettings | None:
     """The search's settings as `rule` ranks them; None when it cannot be judged (see `Choice.problem`)."""
     if search.choose(rule).row is None or search.vanilla is None:
         return None
     rows = search.rows.sort_values("position", kind="stable")
     column, test = score_column(rule, search.measure), score_column("test_oracle", search.measure)
     scores = rows[column].where(rows["status"] == "ok").astype(float).to_numpy()
-    return ladder(float(search.vanilla[column]), float(search.vanilla[test]), scores, rows[test].to_numpy(dtype=float))
+    return rank_settings(float(search.vanilla[column]), float(search.vanilla[test]), scores, rows[test].to_numpy(dtype=float))
 
 
-def bill_of(results: Results, search: Search, unit: Unit) -> Bill | None:
-    """The search's bill; None where no row knows the unit. Whether seconds may be used is for `seconds_allowed` to say."""
+def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecord | None:
+    """The search's bill; None where no row knows the unit. Whether seconds may be used is for `seconds_comparable` to say."""
     rows = search.rows.sort_values("position", kind="stable")
     if unit == "trials":
-        return Bill(np.ones(len(rows)), 0.0, 0.0)
+        return CostRecord(np.ones(len(rows)), 0.0, 0.0)
     baseline = float("nan") if search.vanilla is None else float(search.vanilla[_SHARED[unit]].astype(float).sum(min_count=1))
     shared_N = rows[_SHARED[unit]].sum(axis=1, min_count=1).to_numpy(dtype=float)
     if np.isnan(shared_N).all():
@@ -112,50 +112,50 @@ def bill_of(results: Results, search: Search, unit: Unit) -> Bill | None:
     shared_N = np.nan_to_num(shared_N)
     prepared = _prepared(results, unit)
     if prepared is None or not rows["run_id"].isin(_told(results)).any():
-        return Bill(shared_N, 0.0, baseline, by_phase=False)
+        return CostRecord(shared_N, 0.0, baseline, by_phase=False)
     share_N = rows["run_id"].map(prepared).fillna(0.0).to_numpy(dtype=float)
-    return Bill(np.maximum(shared_N - share_N, 0.0), float(share_N.sum()), baseline)
+    return CostRecord(np.maximum(shared_N - share_N, 0.0), float(share_N.sum()), baseline)
 
 
-def by_itself(row: pd.Series, unit: Unit) -> float:
+def standalone_cost(row: pd.Series, unit: Unit) -> float:
     """What one setting costs when nothing else is tried: every piece of work that it uses, whole. NaN where it is not known."""
     return 1.0 if unit == "trials" else float(row[_BY_ITSELF[unit]].astype(float).sum(min_count=1))
 
 
-def seconds_allowed(searches: Sequence[Search], account: Account) -> bool:
+def seconds_comparable(searches: Sequence[SearchResult], items: CostItems) -> bool:
     """Whether every counted job had its device to itself; otherwise costs are told in FLOPs."""
     rows = [search.rows for search in searches]
-    if account.baseline:
+    if items.baseline:
         rows += [search.vanilla.to_frame().T for search in searches if search.vanilla is not None]
-    return all(unshared(each) for each in rows)
+    return all(exclusive_device(each) for each in rows)
 
 
 @lru_cache(maxsize=64)
-def orders(count: int, repeats: int = ORDERS, seed: int = 0) -> np.ndarray:
+def random_orders(count: int, repeats: int = NUM_ORDERS, seed: int = 0) -> np.ndarray:
     """[R, N] random orders of the places 0 ... N-1, the same at every call."""
     generator = np.random.default_rng([seed, count])
     return generator.permuted(np.tile(np.arange(count), (repeats, 1)), axis=1)
 
 
-def play(steps: Ladder, bill: Bill, account: Account, orders_RN: np.ndarray) -> Outcomes:
+def simulate_orders(ranking: RankedSettings, cost: CostRecord, items: CostItems, orders_RN: np.ndarray) -> SearchTrajectories:
     """The search in each of the orders."""
-    rank_N = np.empty(len(steps), dtype=int)
-    rank_N[steps.place] = np.arange(len(steps))
+    rank_N = np.empty(len(ranking), dtype=int)
+    rank_N[ranking.place] = np.arange(len(ranking))
     best_RN = np.maximum.accumulate(rank_N[orders_RN], axis=1)
-    cost_RN = bill.before(account) + np.cumsum(bill.own[orders_RN], axis=1)
-    return Outcomes(cost_RN, steps.test[best_RN], steps.unmodified)
+    cost_RN = cost.before(items) + np.cumsum(cost.own[orders_RN], axis=1)
+    return SearchTrajectories(cost_RN, ranking.test[best_RN], ranking.unmodified)
 
 
-def budgets_for(outcomes: Sequence[Outcomes], count: int = 400) -> np.ndarray:
+def budget_grid(trajectories: Sequence[SearchTrajectories], count: int = 400) -> np.ndarray:
     """[B] budgets, evenly spaced by their logarithm, from the cheapest first setting to the dearest whole search."""
-    low = min(float(each.cost[:, 0].min()) for each in outcomes)
-    high = max(float(each.cost[:, -1].max()) for each in outcomes)
+    low = min(float(each.cost[:, 0].min()) for each in trajectories)
+    high = max(float(each.cost[:, -1].max()) for each in trajectories)
     return np.geomspace(max(low, high * 1e-9), high, count)
 
 
 def _prepared(results: Results, unit: Unit) -> pd.Series | None:
     """By run, its share of the search's preparation; None when the store has no costs by phase."""
-    costs = points_below(results, "cost/")
+    costs = series_by_prefix(results, "cost/")
     if costs.empty:
         return None
     names = [f"cost/{phase}/{what}" for phase in PREPARATION for what in _POINTS[unit]]
@@ -165,4 +165,4 @@ def _prepared(results: Results, unit: Unit) -> pd.Series | None:
 @lru_cache(maxsize=2)
 def _told(results: Results) -> frozenset[str]:
     """The runs whose costs by phase are known."""
-    return frozenset(points_below(results, "cost/")["run_id"])
+    return frozenset(series_by_prefix(results, "cost/")["run_id"])

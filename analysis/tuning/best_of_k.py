@@ -1,6 +1,6 @@
 """The best of k settings drawn at random from a finite list, without replacement: exact expectations and exact quantiles.
 
-With N settings ranked by the selection rule (1 worst, N best; see `Ladder`), the setting of rank i is the best of k drawn ones with
+With N settings ranked by the selection rule (1 worst, N best; see `RankedSettings`), the setting of rank i is the best of k drawn ones with
 probability C(i-1, k-1) / C(N, k). What is of interest is not its validation score but the test score t(i) of the model that is then taken:
 
     E_k = sum over i of C(i-1, k-1) / C(N, k) t(i)
@@ -23,7 +23,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Ladder:
+class RankedSettings:
     """One search, worst setting first."""
 
     place: np.ndarray  # [N] place in the space of the setting of each rank
@@ -39,7 +39,7 @@ class Ladder:
         return float(self.test[-1])
 
 
-def ladder(unmodified: float, unmodified_test: float, scores_N: np.ndarray, tests_N: np.ndarray) -> Ladder:
+def rank_settings(unmodified: float, unmodified_test: float, scores_N: np.ndarray, tests_N: np.ndarray) -> RankedSettings:
     """Ranks settings as `analysis.store.selection_rule.best` does.
 
     Args:
@@ -51,10 +51,10 @@ def ladder(unmodified: float, unmodified_test: float, scores_N: np.ndarray, test
     scores_N = np.asarray(scores_N, dtype=float)
     beats_N = np.nan_to_num(scores_N, nan=-np.inf) > unmodified
     order_N = np.lexsort((-np.arange(len(scores_N)), np.where(beats_N, scores_N, -np.inf)))
-    return Ladder(order_N, np.where(beats_N, tests_N, unmodified_test)[order_N], unmodified_test)
+    return RankedSettings(order_N, np.where(beats_N, tests_N, unmodified_test)[order_N], unmodified_test)
 
 
-def chances(count: int) -> Iterator[np.ndarray]:
+def best_rank_probabilities(count: int) -> Iterator[np.ndarray]:
     """For k = 1 ... N: the probability [N] that each rank is the best of k drawn ones. By a recurrence, so that no binomial overflows."""
     rank = np.arange(1, count + 1)
     chance_N = np.full(count, 1 / count)
@@ -64,22 +64,22 @@ def chances(count: int) -> Iterator[np.ndarray]:
             chance_N = chance_N * np.maximum(rank - k, 0) / k * (k + 1) / (count - k)
 
 
-def expected(steps: Ladder) -> np.ndarray:
+def expected_test_scores(ranking: RankedSettings) -> np.ndarray:
     """[K] expected test score of the model taken after k = 1 ... N settings in random order."""
-    return np.array([chance_N @ steps.test for chance_N in chances(len(steps))])
+    return np.array([chance_N @ ranking.test for chance_N in best_rank_probabilities(len(ranking))])
 
 
-def quantiles(ladders: Sequence[Ladder], levels: Sequence[float]) -> np.ndarray:
+def quantiles(rankings: Sequence[RankedSettings], levels: Sequence[float]) -> np.ndarray:
     """[levels, K] quantiles of the test score after k settings, over random orders and equally likely ladders (one per seed): exact.
 
     K is the length of the shortest ladder.
     """
-    shortest = min(map(len, ladders))
-    values = np.concatenate([steps.test for steps in ladders])
+    shortest = min(map(len, rankings))
+    values = np.concatenate([ranking.test for ranking in rankings])
     order = np.argsort(values, kind="stable")
     found = np.empty((len(levels), shortest))
-    for k, parts in enumerate(zip(*(chances(len(steps)) for steps in ladders), strict=False)):
-        weights = np.concatenate(parts)[order] / len(ladders)
+    for k, parts in enumerate(zip(*(best_rank_probabilities(len(ranking)) for ranking in rankings), strict=False)):
+        weights = np.concatenate(parts)[order] / len(rankings)
         found[:, k] = weighted_quantiles(values[order], weights, levels)
     return found
 

@@ -19,9 +19,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.store.load import Results
-from analysis.store.results import Search
-from analysis.tuning.anytime import Account, Bill, Outcomes, Unit, bill_of, budgets_for, ladder_of, orders, play
-from analysis.tuning.best_of_k import Ladder, expected, quantiles
+from analysis.store.results import SearchResult
+from analysis.tuning.anytime import (
+    CostItems,
+    CostRecord,
+    SearchTrajectories,
+    Unit,
+    budget_grid,
+    cost_record,
+    random_orders,
+    rank_search,
+    simulate_orders,
+)
+from analysis.tuning.best_of_k import RankedSettings, expected_test_scores, quantiles
 
 BAND = (0.1, 0.9)
 """Levels of the one band that is drawn: between them lie the outcomes of 80 % of searches of that budget, over random orders and seeds.
@@ -36,41 +46,42 @@ _SLACK = 1e-12
 
 
 @dataclass(frozen=True)
-class Contender:
+class MethodSearches:
     """One method in one space on one cell; entry s of each tuple is one seed's search."""
 
     method: str
     space: str | None
     seeds: tuple[int, ...]
-    searches: tuple[Search, ...]
-    ladders: tuple[Ladder, ...]
-    bills: tuple[Bill, ...]
+    searches: tuple[SearchResult, ...]
+    rankings: tuple[RankedSettings, ...]
+    costs: tuple[CostRecord, ...]
     unit: Unit
 
     @property
     def settings(self) -> int:
         """Settings of one search."""
-        return max(map(len, self.ladders))
+        return max(map(len, self.rankings))
 
-    def outcomes(self, account: Account, turn: int = 0) -> tuple[Outcomes, ...]:
-        """Each seed's search in random orders; another `turn` gives other orders."""
+    def trajectories(self, items: CostItems, order_seed: int = 0) -> tuple[SearchTrajectories, ...]:
+        """Each seed's search in random orders; another `order_seed` gives other orders."""
         return tuple(
-            play(steps, bill, account, orders(len(steps), seed=turn)) for steps, bill in zip(self.ladders, self.bills, strict=True)
+            simulate_orders(ranking, cost, items, random_orders(len(ranking), seed=order_seed))
+            for ranking, cost in zip(self.rankings, self.costs, strict=True)
         )
 
-    def total(self, account: Account) -> float:
+    def total(self, items: CostItems) -> float:
         """The whole search, mean over the seeds."""
-        return float(np.mean([bill.total(account) for bill in self.bills]))
+        return float(np.mean([cost.total(items) for cost in self.costs]))
 
-    def only(self, seeds: Sequence[int]) -> Contender:
+    def restrict_to_seeds(self, seeds: Sequence[int]) -> MethodSearches:
         """The same on some of its seeds, in the given order."""
         places = [self.seeds.index(seed) for seed in seeds]
-        searches, ladders = tuple(self.searches[place] for place in places), tuple(self.ladders[place] for place in places)
-        return replace(self, seeds=tuple(seeds), searches=searches, ladders=ladders, bills=tuple(self.bills[place] for place in places))
+        searches, rankings = tuple(self.searches[place] for place in places), tuple(self.rankings[place] for place in places)
+        return replace(self, seeds=tuple(seeds), searches=searches, rankings=rankings, costs=tuple(self.costs[place] for place in places))
 
 
 @dataclass(frozen=True)
-class Reach:
+class AnytimeCurve:
     """Expected test scores by budget."""
 
     budgets: np.ndarray  # [B], rising
@@ -93,7 +104,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class Ratio:
+class CostRatio:
     """How many times one search's cost to the common target another's is."""
 
     value: float  # NaN: one of the two gains nothing
@@ -102,39 +113,43 @@ class Ratio:
     target: float  # the gain to be reached
 
 
-def contender(results: Results, method: str, space: str | None, searches: Sequence[Search], rule: str, unit: Unit) -> Contender | None:
+def method_searches(
+    results: Results, method: str, space: str | None, searches: Sequence[SearchResult], rule: str, unit: Unit
+) -> MethodSearches | None:
     """The searches that can be judged and paid; None when there is none."""
     found = []
     for search in searches:
-        steps, bill = ladder_of(search, rule), bill_of(results, search, unit)
-        if steps is not None and bill is not None:
-            found.append((search.seed, search, steps, bill))
+        ranking, cost = rank_search(search, rule), cost_record(results, search, unit)
+        if ranking is not None and cost is not None:
+            found.append((search.seed, search, ranking, cost))
     if not found:
         return None
-    seeds, judged, ladders, bills = zip(*found, strict=True)
-    return Contender(method, space, seeds, judged, ladders, bills, unit)
+    seeds, used, rankings, costs = zip(*found, strict=True)
+    return MethodSearches(method, space, seeds, used, rankings, costs, unit)
 
 
-def reach(one: Contender, account: Account, points: int = 400) -> Reach:
+def anytime_curve(one: MethodSearches, items: CostItems, points: int = 400) -> AnytimeCurve:
     """The curve: exact where the unit is trials, else the mean over random orders at so many budgets."""
-    unmodified = np.array([steps.unmodified for steps in one.ladders])
+    unmodified = np.array([ranking.unmodified for ranking in one.rankings])
     if one.unit == "trials":
-        shortest = min(map(len, one.ladders))
-        return Reach(np.arange(1.0, shortest + 1), np.stack([expected(steps)[:shortest] for steps in one.ladders]), unmodified)
-    played = one.outcomes(account)
-    budgets = budgets_for(played, points)
-    return Reach(budgets, np.stack([each.at(budgets).mean(axis=1) for each in played]), unmodified)
+        shortest = min(map(len, one.rankings))
+        return AnytimeCurve(
+            np.arange(1.0, shortest + 1), np.stack([expected_test_scores(ranking)[:shortest] for ranking in one.rankings]), unmodified
+        )
+    trajectories = one.trajectories(items)
+    budgets = budget_grid(trajectories, points)
+    return AnytimeCurve(budgets, np.stack([each.at(budgets).mean(axis=1) for each in trajectories]), unmodified)
 
 
-def band(one: Contender, account: Account, budgets: np.ndarray) -> np.ndarray:
+def band(one: MethodSearches, items: CostItems, budgets: np.ndarray) -> np.ndarray:
     """[2, B] the band at these budgets; exact in trials, where budgets are 1 ... B."""
     if one.unit == "trials":
-        return quantiles(one.ladders, BAND)[:, : len(budgets)]
-    pooled = np.concatenate([each.at(budgets) for each in one.outcomes(account)], axis=1)
+        return quantiles(one.rankings, BAND)[:, : len(budgets)]
+    pooled = np.concatenate([each.at(budgets) for each in one.trajectories(items)], axis=1)
     return np.asarray(np.quantile(pooled, BAND, axis=1, method="inverted_cdf"))
 
 
-def ratio_to_target(cheap: Reach, dear: Reach, share: float = 0.95, resamples: int = RESAMPLES) -> Ratio:
+def cost_ratio_to_target(cheap: AnytimeCurve, dear: AnytimeCurve, share: float = 0.95, resamples: int = RESAMPLES) -> CostRatio:
     """`dear`'s cost to the common target as a multiple of `cheap`'s, with a 95 % interval; the curves have the same seeds."""
 
     def statistic(which: Sequence[int] | None) -> tuple[float, float]:
@@ -151,10 +166,10 @@ def ratio_to_target(cheap: Reach, dear: Reach, share: float = 0.95, resamples: i
     found = np.array([again[tuple(sorted(which))] for which in drawn.tolist()])
     found = found[~np.isnan(found)]
     low, high = np.quantile(found, (0.025, 0.975)) if seeds > 1 and len(found) else (math.nan, math.nan)
-    return Ratio(value, float(low), float(high), target)
+    return CostRatio(value, float(low), float(high), target)
 
 
-def ahead(first: Sequence[Outcomes], second: Sequence[Outcomes], budget: float) -> float:
+def probability_ahead(first: Sequence[SearchTrajectories], second: Sequence[SearchTrajectories], budget: float) -> float:
     """The probability that the first search has the higher test score when both have spent `budget`; ties count half.
 
     Over seeds (paired) and independent random orders of both.

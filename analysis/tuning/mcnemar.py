@@ -20,34 +20,34 @@ _MOST = 2**20
 
 
 @dataclass(frozen=True)
-class Evidence:
+class McNemarTest:
     """What the validation samples say about one chosen setting."""
 
-    lost: int  # right before, wrong now
-    won: int  # wrong before, right now
+    newly_wrong: int  # right before, wrong now
+    newly_right: int  # wrong before, right now
     samples: int  # validation samples
-    tried: int  # settings among which it was chosen
+    num_settings: int  # settings among which it was chosen
 
     @property
     def p_value(self) -> float:
         """Of no gain, one-sided, times the settings tried; at most 1."""
-        return min(1.0, self.tried * float(_tail(self.won, self.won + self.lost)))
+        return min(1.0, self.num_settings * float(_tail(self.newly_right, self.newly_right + self.newly_wrong)))
 
     @property
-    def favours(self) -> bool:
+    def significant(self) -> bool:
         return self.p_value <= LEVEL
 
     @property
     def samples_needed(self) -> int | None:
         """Validation samples with which these rates of won and lost would decide; None when nothing was gained, or beyond counting."""
-        discordant = self.won + self.lost
-        if self.won <= self.lost:
+        discordant = self.newly_right + self.newly_wrong
+        if self.newly_right <= self.newly_wrong:
             return None
         counts = np.arange(1, _MOST)
-        deciding = counts[self.tried * _tail(np.floor(counts * self.won / discordant), counts) <= LEVEL]
+        deciding = counts[self.num_settings * _tail(np.floor(counts * self.newly_right / discordant), counts) <= LEVEL]
         return math.ceil(deciding[0] * self.samples / discordant) if len(deciding) else None
 
 
-def _tail(won: np.ndarray | float, discordant: np.ndarray | float) -> np.ndarray | float:
-    """P(at least `won` of `discordant` fair coins)."""
-    return binom.sf(np.asarray(won) - 1, discordant, 0.5)
+def _tail(newly_right: np.ndarray | float, discordant: np.ndarray | float) -> np.ndarray | float:
+    """P(at least `newly_right` of `discordant` fair coins)."""
+    return binom.sf(np.asarray(newly_right) - 1, discordant, 0.5)

@@ -13,7 +13,7 @@ POWER = 0.80
 _MOST_SEEDS = 10_000
 
 
-def power(gap: float, std: float, n: int, paired: bool = True) -> float:
+def power(difference: float, std: float, n: int, paired: bool = True) -> float:
     """The probability that a two-sided t-test at LEVEL sees a true gap, in the gap's direction.
 
     Args:
@@ -23,11 +23,11 @@ def power(gap: float, std: float, n: int, paired: bool = True) -> float:
         paired: whether the two methods are compared seed by seed.
     """
     degrees = n - 1 if paired else 2 * n - 2
-    shift = gap / std * math.sqrt(n if paired else n / 2)
+    shift = difference / std * math.sqrt(n if paired else n / 2)
     return float(nct.sf(student.ppf(1 - LEVEL / 2, degrees), degrees, shift))
 
 
-def detectable_gap(std: float, n: int, paired: bool = True) -> float:
+def detectable_difference(std: float, n: int, paired: bool = True) -> float:
     """The smallest true gap that the test sees with probability POWER; in the unit of `std`. Infinite with fewer than two seeds."""
     if n < 2:
         return math.inf
@@ -42,18 +42,18 @@ def detectable_gap(std: float, n: int, paired: bool = True) -> float:
     return high
 
 
-def seeds_needed(gap: float, std: float, paired: bool = True) -> int | None:
-    """How many seeds (of each method) see `gap` with probability POWER; None when there is no gap, or beyond counting."""
-    if gap <= 0:
+def seeds_needed(difference: float, std: float, paired: bool = True) -> int | None:
+    """How many seeds (of each method) see `difference` with probability POWER; None when there is no gap, or beyond counting."""
+    if difference <= 0:
         return None
     low, high = 1, 2
-    while power(gap, std, high, paired) < POWER:
+    while power(difference, std, high, paired) < POWER:
         low, high = high, 2 * high
         if high > _MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if power(gap, std, middle, paired) < POWER else (low, middle)
+        low, high = (middle, high) if power(difference, std, middle, paired) < POWER else (low, middle)
     return high
 
 

@@ -67,7 +67,7 @@ def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Pair:
+class CellComparison:
     """Two methods in one cell: what each scored over its seeds, and (where the seeds are the same and known) the differences by seed."""
 
     cell: str
@@ -76,30 +76,30 @@ class Pair:
     differences: tuple[float, ...] = ()
 
     @property
-    def gap(self) -> float | None:
+    def difference(self) -> float | None:
         return None if self.one.mean is None or self.other.mean is None else self.one.mean - self.other.mean
 
 
 @dataclass(frozen=True)
-class Contest:
+class MethodComparison:
     """Two methods over the cells of one family, in which p-values are corrected together. Scores in percent."""
 
     family: str
     one: str
     other: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[CellComparison, ...]
 
     @property
-    def gaps(self) -> list[float]:
-        return [pair.gap for pair in self.pairs if pair.gap is not None]
+    def mean_differences(self) -> list[float]:
+        return [pair.difference for pair in self.pairs if pair.difference is not None]
 
     @property
     def wins(self) -> int:
-        return sum(gap > 0 for gap in rounded(self.gaps))
+        return sum(difference > 0 for difference in rounded(self.mean_differences))
 
     @property
-    def mean_gap(self) -> float:
-        return float(np.mean(self.gaps))
+    def mean_difference(self) -> float:
+        return float(np.mean(self.mean_differences))
 
     def welch(self) -> list[float | None]:
         return [welch(pair.one, pair.other) for pair in self.pairs]
@@ -108,11 +108,11 @@ class Contest:
         return [paired(pair.differences) for pair in self.pairs]
 
     def wilcoxon(self) -> float | None:
-        return wilcoxon(self.gaps)
+        return wilcoxon(self.mean_differences)
 
     def interval(self) -> tuple[float, float] | None:
         """Over the cells; over the seeds where there is one cell."""
-        return interval(self.gaps if len(self.gaps) > 1 else self.pairs[0].differences if self.pairs else ())
+        return interval(self.mean_differences if len(self.mean_differences) > 1 else self.pairs[0].differences if self.pairs else ())
 
 
 def rounded(values: Sequence[float]) -> list[float]:
@@ -127,34 +127,34 @@ def p_text(p: float | None) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
-def sentence(contest: Contest, seeds: str) -> str:
+def sentence(comparison: MethodComparison, seeds: str) -> str:
     """What the test over the cells says, in words, with its name; `seeds` is such as "three seeds"."""
-    gaps, p = contest.gaps, contest.wilcoxon()
-    who = f"{contest.one} {{}} {contest.other}"
-    if len(gaps) < 2:
-        return _one_cell(contest, seeds)
+    mean_differences, p = comparison.mean_differences, comparison.wilcoxon()
+    who = f"{comparison.one} {{}} {comparison.other}"
+    if len(mean_differences) < 2:
+        return _one_cell(comparison, seeds)
     test = (
-        f"Wilcoxon signed-rank test over {len(gaps)} cells, two-sided: {p_text(p)}; mean difference {contest.mean_gap:+.2f} points; "
-        f"{contest.one} ahead in {contest.wins} of {len(gaps)}"
+        f"Wilcoxon signed-rank test over {len(mean_differences)} cells, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points; "
+        f"{comparison.one} ahead in {comparison.wins} of {len(mean_differences)}"
     )
     if p is not None and p <= LEVEL:
-        verb = "beats" if contest.mean_gap > 0 else "is beaten by"
-        return f"On {contest.family} {who.format(verb)} over the cells ({test})."
-    least = 2.0 ** (1 - len(gaps))
+        verb = "beats" if comparison.mean_difference > 0 else "is beaten by"
+        return f"On {comparison.family} {who.format(verb)} over the cells ({test})."
+    least = 2.0 ** (1 - len(mean_differences))
     few = f" So few cells cannot give less than {p_text(least)}." if least > LEVEL else ""
-    return f"On {contest.family} {seeds} cannot say that {who.format('and')} differ over the cells ({test}).{few}"
+    return f"On {comparison.family} {seeds} cannot say that {who.format('and')} differ over the cells ({test}).{few}"
 
 
-def _one_cell(contest: Contest, seeds: str) -> str:
-    if not contest.gaps:
-        return f"On {contest.family} {contest.one} and {contest.other} have no cell in common."
-    p, name = contest.paired()[0], "paired t-test over the seeds"
+def _one_cell(comparison: MethodComparison, seeds: str) -> str:
+    if not comparison.mean_differences:
+        return f"On {comparison.family} {comparison.one} and {comparison.other} have no cell in common."
+    p, name = comparison.paired()[0], "paired t-test over the seeds"
     if p is None:
-        p, name = contest.welch()[0], "Welch's t-test"
-    test = f"{name}, two-sided: {p_text(p)}; mean difference {contest.mean_gap:+.2f} points"
+        p, name = comparison.welch()[0], "Welch's t-test"
+    test = f"{name}, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points"
     if p is not None and p <= LEVEL:
-        return f"On {contest.family} {contest.one} {'beats' if contest.mean_gap > 0 else 'is beaten by'} {contest.other} ({test})."
-    return f"On {contest.family} {seeds} cannot say that {contest.one} and {contest.other} differ ({test})."
+        return f"On {comparison.family} {comparison.one} {'beats' if comparison.mean_difference > 0 else 'is beaten by'} {comparison.other} ({test})."
+    return f"On {comparison.family} {seeds} cannot say that {comparison.one} and {comparison.other} differ ({test})."
 
 
 def _p(value: object) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from analysis.store.labels import method_label
-from analysis.store.results import Cell, Search
+from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import score_column
 from sap_core.errors import UserError
 from sap_core.seeding import stream
@@ -56,7 +56,7 @@ class Grid:
         return float(self.ranks()[1][-1])
 
 
-def grids_of(cell: Cell, method: str, space: str | None, words: Mapping[str, Any]) -> list[Grid]:
+def grids_of(cell: CellResult, method: str, space: str | None, words: Mapping[str, Any]) -> list[Grid]:
     """The grids of one method and space, one per baseline.
 
     Args:
@@ -77,7 +77,7 @@ def grids_of(cell: Cell, method: str, space: str | None, words: Mapping[str, Any
     return [_grid(search, label, domains) for search in searches]
 
 
-def _grid(search: Search, label: str, domains: tuple[Domain, ...]) -> Grid:
+def _grid(search: SearchResult, label: str, domains: tuple[Domain, ...]) -> Grid:
     column, test = score_column(RULE, search.measure), score_column("test_oracle", search.measure)
     rows = search.rows.sort_values("position")
     raw = Points(domains)

@@ -127,7 +127,7 @@ def test_a_write_that_fails_midway_leaves_nothing(small, tmp_path, monkeypatch):
 def test_status_of_an_unfinished_sweep(small):
     small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
     small.rows = [replace(row, error="Traceback\n  somewhere\nValueError: loss is NaN") if row.error else row for row in small.rows]
-    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
+    small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
     text = status(load([small.write()]))
     assert "11 of 14 planned rows done, 2 failed rows." in text
     assert "- Failed: 2 x SCRUB (grid_a), diverged: ValueError: loss is NaN" in text
@@ -158,14 +158,14 @@ def test_a_damaged_store_is_served_with_a_warning_and_exit_code_1(small, capsys)
 
 
 def test_rows_outside_the_plan_are_no_damage(small, capsys):
-    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
+    small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
     assert main([str(small.write()), "status"]) == 0
     assert "1 rows are in no plan" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "read"), [("rows.csv", pd.read_csv), ("rows.parquet", pd.read_parquet)], ids=["csv", "parquet"])
 def test_export(small, tmp_path, capsys, name, read):
-    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
+    small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
     store, path = str(small.write()), tmp_path / "new" / name
     assert main([store, "export", str(path)]) == 0
     assert capsys.readouterr().out == f"{path}: 15 rows of {len(fields(Row)) + 2} columns\n"

@@ -23,7 +23,7 @@ def full(small):
     for position, (trusted, skip, test) in enumerate((("loss", 0.0, 0.80), ("curvature", 0.25, 0.78), ("uniform", 0.0, 0.70))):
         for seed in (1, 2):
             small.add(
-                f"ways-{seed}-{position}", kind="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space="strategies",
+                f"ways-{seed}-{position}", job_type="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space="strategies",
                 position=position, settings={"alpha": 30000.0, "trusted": trusted, "skip": skip}, val_noisy_acc=0.65, test_acc=test,
                 num_trusted=200, trusted_label_precision=0.9 - position / 10,
             )  # fmt: skip
@@ -71,7 +71,7 @@ def test_spaces_that_are_a_way_each_are_compared_with_those_of_as_many_settings(
         for seed in (1, 2):
             for position in range(count):
                 small.add(
-                    f"{space}-{seed}-{position}", kind="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space=space,
+                    f"{space}-{seed}-{position}", job_type="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space=space,
                     position=position, settings={"alpha": 30000.0 + position, "trusted": trusted}, val_noisy_acc=0.65 + position / 100,
                     test_acc=(0.8 if trusted == "loss" else 0.7) + position / 100, num_trusted=200,
                 )  # fmt: skip

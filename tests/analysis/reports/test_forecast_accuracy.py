@@ -31,7 +31,7 @@ def store(maker):
 
 
 def test_jobs_are_summed_over_their_rows(store):
-    jobs = jobs_of(load([store.write()])).set_index("kind")
+    jobs = jobs_of(load([store.write()])).set_index("job_type")
     assert jobs.loc["train", ["forecast", "low", "high", "actual"]].tolist() == [8.0, 6.0, 12.0, 10.0]
     assert jobs.loc["tune", ["forecast", "low", "high", "actual"]].tolist() == pytest.approx([2.0, 1.8, 2.4, 3.0]), (
         "a diverged setting counts"

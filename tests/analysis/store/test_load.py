@@ -15,7 +15,7 @@ def test_reads_plan_rows_and_gaps(small):
     results = load([small.write()])
     assert len(results.plan) == 14
     assert len(results.rows) == 13
-    assert results.gaps["run_id"].tolist() == ["sap-alpha16-2-0"]
+    assert results.missing["run_id"].tolist() == ["sap-alpha16-2-0"]
     assert results.problems == ()
     assert set(results.rows["cell"]) == {"digits/symmetric-0.25/small_cnn/sgd"}
 
@@ -24,7 +24,7 @@ def test_a_store_without_any_row_yet_is_all_gaps(small):
     small.rows = []
     results = load([small.write()])
     assert len(results.rows) == 0
-    assert len(results.gaps) == 14
+    assert len(results.missing) == 14
 
 
 def test_temporary_files_are_passed_over(small):
@@ -38,7 +38,7 @@ def test_a_damaged_row_file_is_left_out_and_named(small):
     path = store / "rows" / "job-base-1.ok.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     results = load([store])
-    assert "base-1" in set(results.gaps["run_id"])
+    assert "base-1" in set(results.missing["run_id"])
     assert len(results.problems) == 1
     assert "job-base-1.ok.parquet was left out" in results.problems[0]
 
@@ -54,10 +54,10 @@ def test_a_foreign_parquet_file_is_left_out_and_named(small):
 def test_an_older_file_without_a_new_nullable_column_is_read(small):
     store = small.write()
     path = store / "rows" / "job-base-1.ok.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "version"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "component_version"]), path)
     results = load([store])
     assert results.problems == ()
-    assert results.rows.set_index("run_id").loc["base-1", "version"] == 1
+    assert results.rows.set_index("run_id").loc["base-1", "component_version"] == 1
 
 
 def test_duplicates_ok_before_failed_then_the_latest(small):
@@ -79,7 +79,7 @@ def test_duplicates_that_disagree_are_gaps_and_named(small):
     first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
     small.write_rows("c.ok.parquet", [replace(first, test_acc=0.5, started_at="2026-01-02T00:00:00", job_id="c")])
     results = load([store])
-    assert results.gaps["run_id"].tolist() == ["sap-alpha16-1-0"]
+    assert results.missing["run_id"].tolist() == ["sap-alpha16-1-0"]
     assert len(results.rows) == 13
     assert results.problems == (
         "Run sap-alpha16-1-0 (sap, alpha16, seed 1) is stored with different scores, test_acc 0.5 (2026-01-02T00:00:00) and 0.78 "
@@ -108,9 +108,9 @@ def test_what_a_failed_try_left_gives_way_to_its_job(small):
 
 
 def test_rows_outside_the_plan_are_no_members(small):
-    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
+    small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
     results = load([small.write()])
-    assert results.outside["run_id"].tolist() == ["stray"]
+    assert results.unplanned["run_id"].tolist() == ["stray"]
     assert "stray" not in set(results.rows["run_id"])
     assert "1 rows are in no plan" in results.problems[0]
 
@@ -175,18 +175,18 @@ def test_a_damaged_plan_leaves_its_rows_outside(small):
     store = small.write()
     (store / "plan.parquet").write_bytes(b"PAR1 not really")
     results = load([store])
-    assert (len(results.plan), len(results.rows), len(results.outside)) == (0, 0, 14)
+    assert (len(results.plan), len(results.rows), len(results.unplanned)) == (0, 0, 14)
     assert "cannot be read" in results.problems[0]
     assert "14 rows are in no plan" in results.problems[1]
 
 
 def test_some_columns_are_read_as_all_are(small):
-    small.add("stray", kind="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
+    small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
     store = small.write()
     path = store / "rows" / "job-base-1.ok.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "version"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["report_seconds", "component_version"]), path)
     whole, some = load([store]), load([store], ["settings", "test_acc", "report_seconds"])
-    for one, other in ((whole.rows, some.rows), (whole.plan, some.plan), (whole.gaps, some.gaps), (whole.outside, some.outside)):
+    for one, other in ((whole.rows, some.rows), (whole.plan, some.plan), (whole.missing, some.missing), (whole.unplanned, some.unplanned)):
         assert len(other.columns) < len(one.columns)
         pd.testing.assert_frame_equal(one[list(other.columns)], other)
     assert "settings" in some.plan.columns

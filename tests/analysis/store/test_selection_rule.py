@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from analysis.store.load import load
 from analysis.store.results import cells
-from analysis.store.selection_rule import Edge, best, edges, score_column
+from analysis.store.selection_rule import BoundaryValue, best, boundary_values, score_column
 from sap_core.errors import UserError
 
 NAN = math.nan
@@ -36,9 +36,9 @@ def test_best_agrees_with_sorting(unmodified, scores):
 
 def test_edges_are_told_for_numeric_fields_with_several_values():
     space = [{"alpha": a, "size": 5, "pick": p, "flag": f} for a in (1, 2, 3) for p in ("x", "y") for f in (True, False)]
-    assert edges({"alpha": 2, "size": 5, "pick": "x", "flag": True}, space) == ()
-    assert edges({"alpha": 1, "size": 5, "pick": "x", "flag": True}, space) == (Edge("alpha", 1, "smallest"),)
-    assert edges({"alpha": 3}, space) == (Edge("alpha", 3, "largest"),)
+    assert boundary_values({"alpha": 2, "size": 5, "pick": "x", "flag": True}, space) == ()
+    assert boundary_values({"alpha": 1, "size": 5, "pick": "x", "flag": True}, space) == (BoundaryValue("alpha", 1, "smallest"),)
+    assert boundary_values({"alpha": 3}, space) == (BoundaryValue("alpha", 3, "largest"),)
 
 
 def test_score_columns():
@@ -56,7 +56,7 @@ def choice(store, method, rule, seed=1):
 def test_each_rule_on_a_store(small):
     assert choice(small, "sap", "val_noisy").row["position"] == 1  # 0.64 twice: the earlier one
     assert choice(small, "sap", "val_clean_part").row["position"] == 2
-    assert choice(small, "sap", "val_clean_part").edges == (Edge("alpha", 2000.0, "smallest"),)
+    assert choice(small, "sap", "val_clean_part").boundary_values == (BoundaryValue("alpha", 2000.0, "smallest"),)
     assert choice(small, "sap", "test_oracle").row["position"] == 2
 
 
@@ -72,7 +72,7 @@ def test_the_unmodified_model_is_kept_when_nothing_beats_it(small):
     kept = choice(small, "sap", "val_noisy")
     assert kept.kept
     assert kept.row["method"] == "vanilla"
-    assert kept.edges == ()
+    assert kept.boundary_values == ()
 
 
 def test_all_settings_failed_keeps_the_unmodified_model(small):

@@ -61,7 +61,7 @@ def add_cell(maker, *, dataset, noise, rate, network, trainer="sgd", vanilla, me
             for position, setting in enumerate(settings):
                 mine = score - 0.01 * position
                 maker.add(
-                    f"{base}-{method}-{position}", kind="tune", method=method, seed=seed, baseline_id=base, space=spaces[method],
+                    f"{base}-{method}-{position}", job_type="tune", method=method, seed=seed, baseline_id=base, space=spaces[method],
                     position=position, settings=setting, job_id=f"{base}-{method}", val_noisy_acc=mine - 0.1, val_clean_acc=mine + 0.01,
                     test_acc=mine, tuning_seconds=1.0, flops=1e14, standalone_flops=2e14, **where, **INFORMATION[method],
                 )  # fmt: skip
@@ -119,7 +119,7 @@ def ablation(maker, name: str):
                 for step in (0, 1) if name == "ablation_trusted_size" else (0,):
                     score = quote.mean / 100 + shift - 0.01 * step
                     maker.add(
-                        f"{base}-{position}-{step}", kind="tune", method="sap", seed=seed, baseline_id=base, space=space,
+                        f"{base}-{position}-{step}", job_type="tune", method="sap", seed=seed, baseline_id=base, space=space,
                         position=2 * position + step, settings={**settings, "alpha": settings["alpha"] / (1 + step)},
                         job_id=f"{base}-sap-{space}", val_noisy_acc=score - 0.1, val_clean_acc=score, test_acc=score, **where,
                         **{**INFORMATION["sap"], "num_trusted": settings["num_trusted"]},

@@ -53,7 +53,7 @@ def test_references_and_the_oracle_are_never_best(small):
 
 
 def test_settings_that_are_one_computation_are_counted(small):
-    small.plan = [replace(line, distinct=0) if line.method == "sap" and line.position == 1 else line for line in small.plan]
+    small.plan = [replace(line, computation_id=0) if line.method == "sap" and line.position == 1 else line for line in small.plan]
     assert cell(table(small), "SAP (alpha16)", "tried").text == "3 (2 distinct)"
 
 
@@ -105,7 +105,7 @@ def test_trusted_sizes(maker):
     maker.baseline(1, 0.60, 0.7, 0.70)
     for place, (size, val, test) in enumerate([(20, 0.5, 0.6), (20, 0.55, 0.6), (200, 0.65, 0.80), (200, 0.66, 0.78)]):
         maker.add(
-            f"s{place}", kind="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=place, settings={"n": size},
+            f"s{place}", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=place, settings={"n": size},
             val_noisy_acc=val, val_clean_acc=val, test_acc=test, num_trusted=size, trusted_label_precision=1 - size / 1000,
         )  # fmt: skip
     (made,) = trusted_size(load([maker.write()]))

@@ -48,7 +48,7 @@ def test_alpha_from_another_cell(maker):
         maker.baseline(1, 0.60, 0.75, 0.55, run_id=base, **common)
         for position, (setting, score) in enumerate(zip(ALPHAS, scores, strict=True)):
             maker.add(
-                f"{base}-{position}", kind="tune", method="sap", seed=1, baseline_id=base, space="alpha16", position=position,
+                f"{base}-{position}", job_type="tune", method="sap", seed=1, baseline_id=base, space="alpha16", position=position,
                 settings=setting, val_noisy_acc=score[0], test_acc=score[2], **common,
             )  # fmt: skip
     found = {(pair.origin[17:20], pair.cell[17:20]): pair for pair in transfers(cells(load([maker.write()])), "sap", "alpha16")}

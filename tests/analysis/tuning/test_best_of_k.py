@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.store.selection_rule import choose
-from analysis.tuning.best_of_k import chances, expected, ladder, quantiles, weighted_quantiles
+from analysis.tuning.best_of_k import best_rank_probabilities, expected_test_scores, quantiles, rank_settings, weighted_quantiles
 
 score = st.one_of(st.just(math.nan), st.integers(0, 3).map(float))
 search = st.lists(st.tuples(score, st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9])), min_size=1, max_size=6)
@@ -33,36 +33,36 @@ def taken(unmodified, entries, places):
 @settings(max_examples=25)
 @given(st.integers(0, 3), search)
 def test_expectation_is_what_enumerating_every_subset_with_the_selection_rule_gives(unmodified, entries):
-    steps = ladder(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
+    ranking = rank_settings(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
     exact = [
         np.mean([taken(unmodified, entries, places) for places in itertools.combinations(range(len(entries)), k)])
         for k in range(1, len(entries) + 1)
     ]
-    np.testing.assert_allclose(expected(steps), exact, atol=1e-12)
+    np.testing.assert_allclose(expected_test_scores(ranking), exact, atol=1e-12)
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 3), search, search)
 def test_quantiles_are_those_of_all_outcomes_over_subsets_and_seeds(unmodified, first, second):
-    ladders, worlds = [], []
+    rankings, worlds = [], []
     for entries in (first, second):
-        steps = ladder(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
-        ladders.append(steps)
+        ranking = rank_settings(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
+        rankings.append(ranking)
         worlds.append(entries)
-    found = quantiles(ladders, (0.1, 0.5, 0.9))
+    found = quantiles(rankings, (0.1, 0.5, 0.9))
     for k in range(1, found.shape[1] + 1):
-        outcomes, weights = [], []
+        trajectories, weights = [], []
         for entries in worlds:
             subsets = list(itertools.combinations(range(len(entries)), k))
-            outcomes += [taken(unmodified, entries, places) for places in subsets]
+            trajectories += [taken(unmodified, entries, places) for places in subsets]
             weights += [1 / len(subsets)] * len(subsets)
-        order = np.argsort(outcomes)
-        exact = weighted_quantiles(np.array(outcomes)[order], np.array(weights)[order], (0.1, 0.5, 0.9))
+        order = np.argsort(trajectories)
+        exact = weighted_quantiles(np.array(trajectories)[order], np.array(weights)[order], (0.1, 0.5, 0.9))
         np.testing.assert_array_equal(found[:, k - 1], exact)
 
 
 def test_chances_are_binomial_coefficients_and_sum_to_one_at_675_settings():
-    for k, chance_N in enumerate(chances(675), start=1):
+    for k, chance_N in enumerate(best_rank_probabilities(675), start=1):
         assert chance_N.sum() == pytest.approx(1, abs=1e-12)
         if k in (1, 16, 400, 675):
             exact = [math.comb(i - 1, k - 1) / math.comb(675, k) for i in range(1, 676)]
@@ -71,7 +71,7 @@ def test_chances_are_binomial_coefficients_and_sum_to_one_at_675_settings():
 
 def test_without_a_rule_to_beat_it_is_tangs_estimator():
     scores = np.array([0.3, 0.9, 0.5, 0.7])
-    found = expected(ladder(-math.inf, 0.0, scores, scores))
+    found = expected_test_scores(rank_settings(-math.inf, 0.0, scores, scores))
     exact = [np.mean([max(some) for some in itertools.combinations(scores, k)]) for k in range(1, 5)]
     np.testing.assert_allclose(found, exact, atol=1e-12)
     dodge = [sum(v * ((i / 4) ** k - ((i - 1) / 4) ** k) for i, v in enumerate(sorted(scores), 1)) for k in range(1, 5)]

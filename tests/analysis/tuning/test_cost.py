@@ -6,7 +6,7 @@ import pytest
 from analysis.store.load import load
 from analysis.store.results import cells
 from analysis.store.stats import summarise
-from analysis.tuning.cost import circumstances, per_seed, unit_of, unshared
+from analysis.tuning.cost import circumstances, exclusive_device, per_seed, unit_of
 
 
 def searches(store, method):
@@ -21,11 +21,11 @@ def test_summary_uses_the_sample_standard_deviation():
 
 
 def test_costs_of_one_seed_by_hand(small):
-    shared, alone = per_seed(searches(small, "sap"))
+    shared, standalone = per_seed(searches(small, "sap"))
     assert (shared.mean, shared.std, shared.n) == (3.0, 0.0, 2)  # 3 settings x 1 s
-    assert alone.mean == 12.0  # 3 x (0.5 select + 1 prepare + 2 correct + 0.5 evaluate)
-    shared, alone = per_seed(searches(small, "scrub"))
-    assert (shared.mean, alone.mean) == (6.0, 5.0)  # the diverged setting costs too
+    assert standalone.mean == 12.0  # 3 x (0.5 select + 1 prepare + 2 correct + 0.5 evaluate)
+    shared, standalone = per_seed(searches(small, "scrub"))
+    assert (shared.mean, standalone.mean) == (6.0, 5.0)  # the diverged setting costs too
     assert per_seed(searches(small, "retrain"))[1].mean == 10.5  # 8 training + 2 + 0.5
 
 
@@ -35,7 +35,7 @@ def test_circumstances_are_said_only_when_mixed(small):
     small.rows = [
         replace(small.rows[0], commit="def", device="cuda", device_share=0.25, threads=2),
         *small.rows[1:-1],
-        replace(small.rows[-1], version=2),
+        replace(small.rows[-1], component_version=2),
     ]  # fmt: skip
     said = " ".join(circumstances(load([small.write()]).rows))
     for words in (
@@ -70,7 +70,7 @@ def changed(store, **fields):
     ],
 )
 def test_a_job_has_its_device_to_itself_or_not(small, fields, own):
-    assert unshared(changed(small, **fields)) is own
+    assert exclusive_device(changed(small, **fields)) is own
 
 
 def test_a_search_with_one_shared_row_has_no_seconds_but_flops(small):

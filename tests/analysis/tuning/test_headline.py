@@ -25,7 +25,7 @@ def store(small):
 def test_numbers_of_the_headline(store):
     (told,) = headlines(load([store.write()]))
     assert (told.unit, told.device, told.validation, told.by_phase) == ("seconds", "cpu, 1 thread a job", 300, False)
-    sap, scrub = told.lines
+    sap, scrub = told.summaries
     assert told.sap is sap
     np.testing.assert_allclose(sap.by_trials[0], (0.80 + 0.82) / 2)
     assert sap.by_trials[1:] == (None, None, None)
@@ -34,28 +34,28 @@ def test_numbers_of_the_headline(store):
     assert sap.default.cost.mean == 4.0  # by itself
     assert scrub.default is None
     assert (sap.total, scrub.total) == (3.0, 6.0)
-    assert [edge.field for edge in sap.edges] == []
+    assert [boundary.field for boundary in sap.boundary_values] == []
     # the best gain is the curve's highest point, two trials: 0.75 -> 0.81 + 0.02 / 3
     assert sap.best_gain == pytest.approx(0.06 + 0.02 / 3)
     assert sap.trials_to == (1.0, 2.0, 2.0)
-    assert sap.flattery.mean == pytest.approx(0.82 - 0.81)
-    (duel,) = told.duels
-    assert (duel.settings, duel.total) == (2 / 3, 2.0)
-    assert duel.gap.mean == pytest.approx(0.855 - 0.81)
-    assert duel.cost["own, preparation and baseline"].value < duel.cost["own only"].value  # what both pay brings them closer
-    assert 0 <= duel.ahead[0][1] <= 1
+    assert sap.measured_optimism.mean == pytest.approx(0.82 - 0.81)
+    (comparison,) = told.comparisons
+    assert (comparison.settings, comparison.total) == (2 / 3, 2.0)
+    assert comparison.difference.mean == pytest.approx(0.855 - 0.81)
+    assert comparison.cost["own, preparation and baseline"].value < comparison.cost["own only"].value  # what both pay brings them closer
+    assert 0 <= comparison.probability_ahead[0][1] <= 1
 
 
 def test_the_common_target_is_the_smaller_searchs(store):
     (told,) = headlines(load([store.write()]))
-    ratio = told.duels[0].cost["own and preparation"]
-    assert ratio.target == pytest.approx(0.95 * min(line.best_gain for line in told.lines), abs=2e-3)  # orders are drawn here
+    ratio = told.comparisons[0].cost["own and preparation"]
+    assert ratio.target == pytest.approx(0.95 * min(line.best_gain for line in told.summaries), abs=2e-3)  # orders are drawn here
 
 
 def test_sentences_say_the_numbers(store):
     (told,) = headlines(load([store.write()]))
     said = " ".join(sentences(told, {}))
-    ratio = told.duels[0].cost["own and preparation"]
+    ratio = told.comparisons[0].cost["own and preparation"]
     for words in (
         f"SCRUB (grid_a) needs {ratio.value:.3g} times the seconds of SAP (alpha16)",
         "The plain ratio of settings is 0.667, that of whole searches' costs 2.",
@@ -75,7 +75,7 @@ def test_no_gain_is_said_and_no_ratio_made_up(small):
     small.rows = [replace(row, val_noisy_acc=0.1) if row.method == "scrub" and row.status == "ok" else row for row in small.rows]
     results = load([small.write()])
     (told,) = headlines(results)
-    assert math.isnan(told.duels[0].cost["own and preparation"].value)
+    assert math.isnan(told.comparisons[0].cost["own and preparation"].value)
     assert "gains nothing over the unmodified models" in sentences(told, {})[0]
     text = [cell.text for row in page(results)[1].rows for cell in row]
     assert "never" in text

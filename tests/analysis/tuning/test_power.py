@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
-from analysis.tuning.power import POWER, detectable_gap, expected_maximum, optimism, power, seeds_needed
+from analysis.tuning.power import POWER, detectable_difference, expected_maximum, optimism, power, seeds_needed
 
 
 @pytest.mark.parametrize(("paired", "test"), [(True, ttest_rel), (False, ttest_ind)])
@@ -23,17 +23,17 @@ def test_power_agrees_with_simulation(paired, test):
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_gap_that_is_just_detectable_needs_just_so_many_seeds(paired):
     for n in (2, 3, 5, 20):
-        gap = detectable_gap(0.5, n, paired)
-        assert power(gap, 0.5, n, paired) == pytest.approx(POWER, abs=1e-6)
-        assert seeds_needed(gap * 1.0001, 0.5, paired) == n
-        assert seeds_needed(gap * 0.99, 0.5, paired) in (n, n + 1)
+        difference = detectable_difference(0.5, n, paired)
+        assert power(difference, 0.5, n, paired) == pytest.approx(POWER, abs=1e-6)
+        assert seeds_needed(difference * 1.0001, 0.5, paired) == n
+        assert seeds_needed(difference * 0.99, 0.5, paired) in (n, n + 1)
 
 
 def test_known_numbers():
     # the published gap on CIFAR-100, .39, at its cells' standard deviations of .4 to .6, three seeds
     assert (seeds_needed(0.39, 0.4, paired=False), seeds_needed(0.39, 0.6, paired=False)) == (18, 39)
-    assert detectable_gap(0.5, 1) == math.inf
-    assert detectable_gap(0.0, 3) == 0
+    assert detectable_difference(0.5, 1) == math.inf
+    assert detectable_difference(0.0, 3) == 0
     assert seeds_needed(0.0, 1.0) is None
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.store.stats import Summary, summarise
-from analysis.tuning.significance import Contest, Pair, holm, interval, p_text, paired, sentence, welch, wilcoxon
+from analysis.tuning.significance import CellComparison, MethodComparison, holm, interval, p_text, paired, sentence, welch, wilcoxon
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -59,23 +59,26 @@ def test_interval_covers_the_mean_and_repeats():
     assert interval([2.0, 2.0]) == (2.0, 2.0)
 
 
-def pairs(gaps):
+def pairs(differences):
     return tuple(
-        Pair(f"cell {n}", Summary(80 + gap, 0.1, 3), Summary(80.0, 0.1, 3), (gap, gap + 0.1, gap - 0.1)) for n, gap in enumerate(gaps)
+        CellComparison(
+            f"cell {n}", Summary(80 + difference, 0.1, 3), Summary(80.0, 0.1, 3), (difference, difference + 0.1, difference - 0.1)
+        )
+        for n, difference in enumerate(differences)
     )
 
 
 def test_the_sentence_says_what_the_test_says():
-    beats = sentence(Contest("X", "SAP", "SCRUB", pairs([1, 2, 3, 4, 5, 6])), "three seeds")
+    beats = sentence(MethodComparison("X", "SAP", "SCRUB", pairs([1, 2, 3, 4, 5, 6])), "three seeds")
     assert beats.startswith("On X SAP beats SCRUB over the cells (Wilcoxon signed-rank test over 6 cells, two-sided: p = .031;")
-    beaten = sentence(Contest("X", "SAP", "SCRUB", pairs([-1, -2, -3, -4, -5, -6])), "three seeds")
+    beaten = sentence(MethodComparison("X", "SAP", "SCRUB", pairs([-1, -2, -3, -4, -5, -6])), "three seeds")
     assert "SAP is beaten by SCRUB" in beaten
-    few = sentence(Contest("X", "SAP", "SCRUB", pairs([1, 2, 3])), "three seeds")
+    few = sentence(MethodComparison("X", "SAP", "SCRUB", pairs([1, 2, 3])), "three seeds")
     assert "cannot say" in few
     assert "So few cells cannot give less than p = .250." in few
-    one = sentence(Contest("X", "SAP", "SCRUB", pairs([1])), "three seeds")
+    one = sentence(MethodComparison("X", "SAP", "SCRUB", pairs([1])), "three seeds")
     assert one.startswith("On X SAP beats SCRUB (paired t-test over the seeds, two-sided: p = .003")
-    assert "no cell in common" in sentence(Contest("X", "SAP", "SCRUB", ()), "three seeds")
+    assert "no cell in common" in sentence(MethodComparison("X", "SAP", "SCRUB", ()), "three seeds")
 
 
 def test_p_values_in_words():
