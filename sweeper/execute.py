@@ -22,10 +22,10 @@ from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Job, SweepPaths, read_jobs
 from sweeper.jobs.run_job import check_device, execute, tidy_up
-from sweeper.monitor.job_lines import Ticker
+from sweeper.monitor.job_lines import WorkerLog
 from sweeper.plan.bundle import is_bundle, keep_bundle, read_bundle
 from sweeper.scheduling.deadline import Deadline
-from sweeper.scheduling.work_queue import Parts
+from sweeper.scheduling.work_queue import WorkQueue
 from sweeper.store.leases import Claims
 from sweeper.store.store import Store
 
@@ -77,9 +77,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--only",
         default="1/1",
         metavar="N/M",
-        help="the N-th of M parts first (a baseline and all that stands on it stay together), then what others have left",
+        help="the N-th of M queue first (a baseline and all that stands on it stay together), then what others have left",
     )
-    parser.add_argument("--no-steal", action="store_true", help="only that part: leave alone what other parts have left")
+    parser.add_argument("--no-steal", action="store_true", help="only that part: leave alone what other queue have left")
     parser.add_argument(
         "--lease", type=float, metavar="SECONDS", help="others may take a job whose owner gave no sign of life for so long (default 120)"
     )
@@ -117,40 +117,40 @@ def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
     deadline = Deadline(options.seconds or float("inf"))
     Store(folders.store).check_version()
     jobs, order = _jobs_of(options, folders)
-    parts = Parts(jobs, options.only, folders, order, steal=not options.no_steal)
-    parts.say(lambda line: print(line, file=sys.stderr, flush=True))
+    queue = WorkQueue(jobs, options.only, folders, order, steal=not options.no_steal)
+    queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
     if not folders.data.is_dir():
         print(f"--data {folders.data} is no folder: only data sets without files can be read", file=sys.stderr, flush=True)
     claims, estimator = Claims(options.lease), RuntimeEstimator()
-    ticker = Ticker(parts.jobs, estimator)
+    worker_log = WorkerLog(queue.jobs, estimator)
     waited = 0.0
-    while not stop() and not parts.over:
-        job = parts.next()
+    while not stop() and not queue.all_ended:
+        job = queue.next()
         if job is None:
-            if (waited := _wait(parts, claims.lease, waited, options.idle, stop)) < 0 or not deadline.left > 0:
+            if (waited := _wait(queue, claims.lease, waited, options.idle, stop)) < 0 or not deadline.remaining > 0:
                 break
             continue
         workload = Workload.of(job.job_type, job.labels)
         if not deadline.fits(job, estimator.estimate(workload, job.forecast_flops)):
             break
-        deadline.begins()
-        tried = parts.tried.get(job.job_id, 0)
+        deadline.start_job()
+        tried = queue.tried.get(job.job_id, 0)
         result = execute(job, folders, options.device, lambda: stop() or deadline(), options.jobs_on_device, claims=claims, tried=tried)
-        parts.book(job, result)
+        queue.record(job, result)
         if result.status == "stopped":
             break
         if result.status != "elsewhere":
             waited = 0.0
             if result.status == "ok":
                 estimator.record(workload, job.forecast_flops, result.seconds)
-            print(ticker.line(job, result, parts.to_go()), flush=True)
-    if parts.over:
+            print(worker_log.line(job, result, queue.remaining_ids()), flush=True)
+    if queue.all_ended:
         tidy_up(jobs, folders, claims)
     elif stop():
         return INTERRUPTED
     else:
-        print(f"stopped with {parts.left()}; the same command goes on", flush=True)
-    return 1 if parts.failed else 0
+        print(f"stopped with {queue.remaining_text()}; the same command goes on", flush=True)
+    return 1 if queue.failed else 0
 
 
 def _jobs_of(options: argparse.Namespace, folders: SweepPaths) -> tuple[list[Job], str]:
@@ -162,14 +162,14 @@ def _jobs_of(options: argparse.Namespace, folders: SweepPaths) -> tuple[list[Job
     return list(bundle.jobs), options.order or bundle.order
 
 
-def _wait(parts: Parts, lease: float, waited: float, idle: float | None, stop: Stop) -> float:
+def _wait(queue: WorkQueue, lease: float, waited: float, idle: float | None, stop: Stop) -> float:
     """Waits until others may have ended something, and looks; how long nothing could be started by then, -1 for too long."""
     if idle is not None and waited >= idle:
         print(f"nothing to start for {waited:.0f} s", file=sys.stderr)
         return -1.0
-    pause = parts.pause(waited, lease)
+    pause = queue.poll_interval(waited, lease)
     _sleep(pause, stop)
-    parts.look_again()
+    queue.refresh()
     return waited + pause
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
-from sweeper.commands.common import add_overrides, hydra_words
+from sweeper.commands.common import add_overrides, hydra_arguments
 from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import Places, check, compose, places_of, plan_key, planned, write_plan
-from sweeper.plan.job_filter import Wanted, narrow, parse_only
+from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
 from sweeper.store.provenance import HOME
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: see `sap_core.errors`.
     """
-    composed = compose(hydra_words(options))
+    composed = compose(hydra_arguments(options))
     config = composed.config
-    only = parse_only(config.only)
+    only = parse_filter(config.only)
     places = places_of(config)
     if config.dry_run:
         return _dry_run(composed, only)
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         return 1 if given_up else 0
     cells = check(composed)
     plan = planned(composed, cells, places)  # all checks come before the first folder is made
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
         estimator, _ = _estimator(config, cells, places)
         plan = _forecast(plan, estimator, store)
@@ -102,7 +102,7 @@ def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
 
 def _say_searches(config: Config, store: Store) -> None:
     """The table of searches other than the grid, where the experiment has any."""
-    if config.debug.name or (config.search.grid and not config.searches):
+    if config.debug.name or (config.search.is_grid and not config.searches):
         return
     print(report(store.root, "table", "search"), end="")
 
@@ -116,9 +116,9 @@ def _say_counts(plan: Plan) -> None:
 
 def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
     """The plan with forecast seconds for the jobs that are still to run; earlier forecasts are kept."""
-    from sweeper.plan.runtime_forecast import earlier_forecasts, with_seconds
+    from sweeper.plan.runtime_forecast import earlier_forecasts, with_forecasts
 
-    return replace(plan, rows=tuple(with_seconds(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
+    return replace(plan, rows=tuple(with_forecasts(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
 def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, estimator: RuntimeEstimator) -> int:
@@ -127,7 +127,7 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, esti
     from sweeper.jobs.run_job import fail, tidy_up
     from sweeper.monitor.progress import Progress
     from sweeper.scheduling.schedule import Schedule
-    from sweeper.scheduling.work_queue import retrained
+    from sweeper.scheduling.work_queue import retraining_message
     from sweeper.store.leases import own_claims
 
     finished = _finished(store)
@@ -137,7 +137,7 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, esti
     held = total - sum(len(job.runs) for job in pending)
     print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
     _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
-    if line := retrained(schedule.again):
+    if line := retraining_message(schedule.again):
         print(line, file=sys.stderr)
     workers = None if _cluster_decides(config.backend) else max(1, min(_workers(config.backend), len(pending)))
     progress = Progress(pending, total, held, store.logs / "sweep.log", estimator, workers)
@@ -204,14 +204,14 @@ def _workers(settings: Any) -> int:
     return cores
 
 
-def _dry_run(composed: Composed, only: Wanted | None) -> int:
+def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     from sweeper.plan.flops import describe, flops_of
     from sweeper.plan.plan import make_plan
     from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check(composed)
     plan = make_plan(composed.config, cells, {})
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
@@ -223,7 +223,7 @@ def _dry_run(composed: Composed, only: Wanted | None) -> int:
     return 0
 
 
-def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
+def _export(composed: Composed, only: JobFilter | None, places: Places) -> int:
     """Writes the jobs and their plan as one file (sweeper.plan.bundle)."""
     from omegaconf import OmegaConf
 
@@ -231,7 +231,7 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
     from sweeper.store.provenance import commit
 
     plan, config = planned(composed, check(composed), places), composed.config
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)
     path = (HOME / Path(config.export or "").expanduser()).resolve()
@@ -247,12 +247,12 @@ def _export(composed: Composed, only: Wanted | None, places: Places) -> int:
 
 def _estimator(config: Config, cells: Sequence[Cell], places: Places) -> tuple[RuntimeEstimator, int]:
     """The runtime estimator, from the measurements of this store and those beside it, and the number of workers."""
-    from sweeper.plan.runtime_forecast import estimator_for
+    from sweeper.plan.runtime_forecast import make_estimator
 
     beside = places.store.parent
     stores = [path for path in beside.iterdir() if path.is_dir()] if beside.is_dir() else []
     workers = _workers(config.backend)
-    return estimator_for(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
+    return make_estimator(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
 
 
 def _held_rows(store: Store, key: str) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepCounts:
     """The progress of a whole sweep."""
 
     counts: tuple[Counts, ...]  # of jobs, by type
@@ -27,7 +27,7 @@ class Standing:
         return total(self.counts)
 
 
-def standing(store: Store) -> Standing:
+def standing(store: Store) -> SweepCounts:
     """Counts jobs.
 
     Raises:
@@ -49,7 +49,7 @@ def standing(store: Store) -> Standing:
     statuses = {job_id: status for job_id, status in store.statuses().items() if job_id in kinds}
     failed = [job_id for job_id in kinds if statuses.get(job_id) == "failed"]
     given_up = [job_id for job_id in failed if store.attempts(job_id) >= MAX_ATTEMPTS]
-    return Standing(
+    return SweepCounts(
         counts=count_jobs(kinds, statuses, given_up),
         flops=sum(flops.values()),
         flops_done=sum(flops[job_id] for job_id in statuses),

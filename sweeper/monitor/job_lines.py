@@ -11,7 +11,7 @@ from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workl
 from sweeper.jobs.job import Job, Result
 
 
-def line_of(job: Job, result: Result) -> str:
+def job_line(job: Job, result: Result) -> str:
     """Which job, and how it ended; the error is not in it."""
     fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
     name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
@@ -33,13 +33,13 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def take_best(best: dict[str, float], result: Result) -> None:
+def update_best(best: dict[str, float], result: Result) -> None:
     """Puts a job's scores into the best so far of each method."""
     for method, score in result.best.items():
         best[method] = max(score, best.get(method, float("-inf")))
 
 
-class Ticker:
+class WorkerLog:
     """The lines of a worker: done of total, the job, its method's best score so far, and the time this worker alone takes for the rest."""
 
     def __init__(self, jobs: Iterable[Job], estimator: RuntimeEstimator) -> None:
@@ -50,8 +50,8 @@ class Ticker:
     def line(self, job: Job, result: Result, left: Iterable[str]) -> str:
         """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
         to_go = list(left)
-        take_best(self._best, result)
+        update_best(self._best, result)
         best = "".join(f"; best {method} so far {self._best[method]:.4f}" for method in sorted(result.best))
         eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in to_go))
         ended = len(self._work) - len(to_go)
-        return f"[{ended}/{len(self._work)}] {line_of(job, result)}{best}{reason(result)}; ETA {clock(eta)}"
+        return f"[{ended}/{len(self._work)}] {job_line(job, result)}{best}{reason(result)}; ETA {clock(eta)}"

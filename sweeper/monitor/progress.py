@@ -17,7 +17,7 @@ from rich.text import Text
 from sap_core.files import storing
 from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.jobs.job import Job, Result
-from sweeper.monitor.job_lines import clock, line_of, reason, take_best
+from sweeper.monitor.job_lines import clock, job_line, reason, update_best
 
 _QUIET_SECONDS = 15.0
 """Without a terminal, a progress line is printed at most this often."""
@@ -75,8 +75,8 @@ class Progress:
         self._flops_left[workload] = max(0.0, self._flops_left[workload] - job.forecast_flops)
         if result.status == "ok":
             self._estimator.record(workload, job.forecast_flops, result.seconds)
-        take_best(self.best, result)
-        line = line_of(job, result) + reason(result)
+        update_best(self.best, result)
+        line = job_line(job, result) + reason(result)
         self._event(line)
         if result.train_acc is not None or result.status == "failed":
             self._console.print(line, markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from sap_core.files import storing
 from sap_core.records import Point, Row
-from sweeper.config.schema import Tracking
+from sweeper.config.schema import TrackingConfig
 from sweeper.monitor.report import report
 from sweeper.store.credentials import redact
 from sweeper.store.provenance import HOME
@@ -46,7 +46,7 @@ _CONFIG = (
 
 
 @contextlib.contextmanager
-def mirroring(tracking: Tracking, store: Path) -> Iterator[None]:
+def mirroring(tracking: TrackingConfig, store: Path) -> Iterator[None]:
     """Runs `sap-sweep track --follow` while the block runs and for at most `timeout_seconds` after it; its failure is only a warning."""
     process, seconds = None, 0.0
     try:
@@ -62,7 +62,7 @@ def mirroring(tracking: Tracking, store: Path) -> Iterator[None]:
             print(f"tracking: not every job was mirrored, see {folder_of(store)}/mirror.log; {again}", file=sys.stderr)
 
 
-def _start(tracking: Tracking, store: Path) -> subprocess.Popen[bytes]:
+def _start(tracking: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
     """The mirror in a session of its own, which Ctrl-C does not reach and which can be killed together with W&B's own processes."""
     settings = [f"{name}={'null' if value is None else value}" for name, value in asdict(tracking).items() if name != "name"]
     command = [sys.executable, "-m", "sweeper", "track", str(store), "--follow", *settings]
@@ -87,7 +87,7 @@ def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
         process.wait()
 
 
-def mirror(tracking: Tracking, store: Store, follow: bool = False) -> bool:
+def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool:
     """Mirrors every job that ended and is not mirrored yet, then the tables; False, with a line on stderr, at W&B's first error.
 
     The store is only read. This process ends with exit code 1 when one job takes longer than `timeout_seconds`.
@@ -139,7 +139,7 @@ def _lock(file: TextIO, store: Store) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _send(tracking: Tracking, folder: Path, content: Run) -> None:
+def _send(tracking: TrackingConfig, folder: Path, content: Run) -> None:
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True)

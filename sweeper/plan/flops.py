@@ -14,7 +14,7 @@ from sap_core.cost import flops_per_sample
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
 from sap_core.records import Planned
-from sweeper.config.component import Declared
+from sweeper.config.component import Component
 from sweeper.jobs.job import Job
 
 _GPU_FLOPS = 1.5e13
@@ -39,7 +39,7 @@ class Flops:
 _COUNTED: dict[str, Flops] = {}
 
 
-def flops_of(model: Declared, dataset: Declared) -> Flops:
+def flops_of(model: Component, dataset: Component) -> Flops:
     """Counted once per network and data set, on torch's meta device: no memory, no arithmetic."""
     key = canonical_json([model.entry, dataset.entry])
     if key not in _COUNTED:

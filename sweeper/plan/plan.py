@@ -18,13 +18,13 @@ from sap_core.records import VANILLA, Planned
 from sweeper.config.schema import Config
 from sweeper.jobs.context import information_of
 from sweeper.jobs.job import Job, PlannedRun
-from sweeper.plan.cell import PREPROCESS, Cell, Search
+from sweeper.plan.cell import PREPROCESS, Cell, GridSearch
 from sweeper.plan.flops import Flops, flops_of
-from sweeper.search.cost_bound import most_passes
-from sweeper.search.planned import TrialSearch
+from sweeper.search.cost_bound import upper_bound_passes
+from sweeper.search.trial_search import TrialSearch
 from trainers.speed import training_speed
 
-OUTSIDE = ("verify", "download")
+NOT_IN_IDS = ("verify", "download")
 """Fields of data sets that change no number of a verified copy."""
 
 
@@ -36,19 +36,19 @@ class Plan:
     rows: tuple[Planned, ...]
 
 
-def make_plan(config: Config, cells: Sequence[Cell], prints: Mapping[str, Fingerprint]) -> Plan:
+def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, Fingerprint]) -> Plan:
     """Plans every cell; each cell's first seed stands before any second seed.
 
     Args:
         config: the checked configuration.
         cells: the checked cells.
-        prints: fingerprint of each data set by `data_key`; missing ones (a dry run without data) count as verified.
+        fingerprints: fingerprint of each data set by `dataset_key`; missing ones (a dry run without data) count as verified.
     """
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
     for seed in seeds_of(config):
         for number, cell in enumerate(cells):
-            for job, planned in _cell_jobs(config, cell, seed, prints.get(data_key(cell), Fingerprint(True, ""))):
+            for job, planned in _cell_jobs(config, cell, seed, fingerprints.get(dataset_key(cell), Fingerprint(True, ""))):
                 known = jobs.get(job.job_id, job)
                 if known.labels["stage"] and not job.labels["stage"]:  # some cell's warm-up is also a cell of its own
                     known = replace(job, cells=known.cells)
@@ -64,7 +64,7 @@ def seeds_of(config: Config) -> list[int]:
     return config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
 
 
-def data_key(cell: Cell) -> str:
+def dataset_key(cell: Cell) -> str:
     """One text per data set and options."""
     return canonical_json(cell.dataset.entry)
 
@@ -82,7 +82,7 @@ def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Ite
     yield train
     for search in cell.searches:
         yield from common.tune(train[0], search)
-    for sampled in cell.sampled:
+    for sampled in cell.trial_searches:
         yield common.search(train[0], sampled)
 
 
@@ -129,7 +129,7 @@ class _Common:
         run = PlannedRun(job_id, 0, cell.pruner.columns)
         return self._job(job_id, "select", spec, (run,), labels, (warmup.job_id,), Passes(cell.sizes[0]), [0])
 
-    def tune(self, baseline: Job, search: Search) -> Iterator[tuple[Job, list[Planned]]]:
+    def tune(self, baseline: Job, search: GridSearch) -> Iterator[tuple[Job, list[Planned]]]:
         """One job per family of settings."""
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
@@ -152,12 +152,12 @@ class _Common:
         runs = tuple(
             PlannedRun(content_id({"kind": "search", "job": job_id, "trial": number}), number, {}) for number in range(search.trials)
         )
-        base = search.ground.base
+        base = search.target.base
         labels = self._labels(search.method, search, baseline.job_id, base.version) | {
             **self._told(base.instance, baseline),
             "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
         }  # fmt: skip
-        passes = most_passes(search, self._sizes()) + self._scoring(len(runs))
+        passes = upper_bound_passes(search, self._sizes()) + self._scoring(len(runs))
         spec = {"baseline": baseline.spec, "search": search.spec}
         return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
 
@@ -172,9 +172,9 @@ class _Common:
         planned = [
             Planned(
                 run_id=run.run_id, job_id=job_id, job_type=job_type, parents=",".join(parents), cell=self.cell.name,
-                dataset=labels["dataset"], noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"], trainer=labels["trainer"],
-                method=labels["method"], space=labels["space"], space_hash=labels["space_hash"], position=run.position,
-                settings=canonical_json(run.settings), computation_id=number, seed=self.seed, baseline_id=labels["baseline_id"],
+                dataset=labels["dataset"], noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"],
+                trainer=labels["trainer"], method=labels["method"], space=labels["space"], space_hash=labels["space_hash"],
+                position=run.position, settings=canonical_json(run.settings), computation_id=number, seed=self.seed, baseline_id=labels["baseline_id"],
                 forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
                 search_seed=labels["search_seed"],
             )
@@ -194,7 +194,7 @@ class _Common:
         cell = self.cell
         preprocess = {key: value for key, value in cell.preprocess.items() if value != PREPROCESS.get(key)}
         identity = {
-            "kind": "train", "dataset": cell.dataset.identity(OUTSIDE), "noise": cell.noise.identity(), "model": cell.model.identity(),
+            "kind": "train", "dataset": cell.dataset.identity(NOT_IN_IDS), "noise": cell.noise.identity(), "model": cell.model.identity(),
             "trainer": cell.trainer.identity(), "preprocess": preprocess, "seed": self.seed,
         }  # fmt: skip
         if not self.found.verified:
@@ -205,10 +205,10 @@ class _Common:
             identity["selection"] = select.job_id
         return identity
 
-    def _run_id(self, baseline: Job, search: Search, setting: Mapping[str, Any]) -> str:
+    def _run_id(self, baseline: Job, search: GridSearch, setting: Mapping[str, Any]) -> str:
         return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
 
-    def _labels(self, method: str, search: Search | TrialSearch | None, baseline_id: str, version: int) -> dict[str, Any]:
+    def _labels(self, method: str, search: GridSearch | TrialSearch | None, baseline_id: str, version: int) -> dict[str, Any]:
         cell = self.cell
         return {
             "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
@@ -217,22 +217,23 @@ class _Common:
             "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
             "val_labels": _val_labels(cell),
-            **speed_of(cell.trainer.instance), "component_version": version, "search": None, "search_budget": None, "search_seed": None,
+            **speed_columns(cell.trainer.instance), "component_version": version,
+            "search": None, "search_budget": None, "search_seed": None,
         }  # fmt: skip
 
     def _sizes(self) -> Sizes:
         train, val, _ = self.cell.sizes
-        return Sizes(train, val, self.cell.dataset.instance.classes.num, round(train * self.cell.wrong_share))
+        return Sizes(train, val, self.cell.dataset.instance.classes.num, round(train * self.cell.mislabelled_fraction))
 
     def _scoring(self, settings: int) -> Passes:
         """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""
         _, val, test = self.cell.sizes
         test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
-        wrong = min(PROBE_SIZE, round(self.cell.sizes[0] * self.cell.wrong_share))
+        wrong = min(PROBE_SIZE, round(self.cell.sizes[0] * self.cell.mislabelled_fraction))
         return Passes(forwards=settings * (val + test + wrong))
 
 
-def speed_of(trainer: object) -> dict[str, Any]:
+def speed_columns(trainer: object) -> dict[str, Any]:
     """The columns that say how fast a trainer's arithmetic is done, and how."""
     speed = training_speed(trainer)
     return asdict(speed) if speed else {"precision": "float32"}
@@ -242,5 +243,5 @@ def _val_labels(cell: Cell) -> str:
     """Whether the given labels of the validation set are all true."""
     dataset = cell.dataset.instance
     own = dataset.validation_is_clean if isinstance(dataset, DeclaresValidationLabels) else dataset.truth_known
-    clean = own and not cell.wrong_share
+    clean = own and not cell.mislabelled_fraction
     return "clean" if clean else "noisy"

@@ -27,7 +27,7 @@ _COLUMNS = ("forecast_seconds", "forecast_low_seconds", "forecast_high_seconds",
 _NO_FORECAST: Forecast = (None, None, None, None)
 
 
-def estimator_for(config: Any, cells: Sequence[Cell], stores: Iterable[Path], workers: int, cores: int) -> RuntimeEstimator:
+def make_estimator(config: Any, cells: Sequence[Cell], stores: Iterable[Path], workers: int, cores: int) -> RuntimeEstimator:
     """The estimator on this machine under a sweep's backend settings, from the measurements in `stores`, and calibration for the rest.
 
     Jobs on another type of device do not count; those with other threads or load count only where there are no better ones.
@@ -47,7 +47,7 @@ def estimator_for(config: Any, cells: Sequence[Cell], stores: Iterable[Path], wo
     return estimator
 
 
-def with_seconds(
+def with_forecasts(
     rows: Sequence[Planned], estimator: RuntimeEstimator, earlier: Mapping[str, Forecast], ended: Collection[str]
 ) -> list[Planned]:
     """The plan's rows with their part of the jobs' forecasts. A forecast that was made before its job ran is kept.

@@ -12,7 +12,7 @@ from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.plan.build import Places, check, compose, places_of, plan_key, planned, write_plan
-from sweeper.plan.job_filter import narrow, parse_only
+from sweeper.plan.job_filter import filter_jobs, parse_filter
 from sweeper.store.credentials import secrets
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
@@ -25,7 +25,7 @@ CONFIG_DIR = "--config-dir"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Snapshot:
     """A planned sweep and how far it is. SweepPaths are absolute; the store holds none of them."""
 
     name: str
@@ -42,7 +42,7 @@ class Frozen:
         return self.counts.to_do + self.again
 
 
-def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
+def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     """Composes, checks and plans a command line, and stores configuration and plan; runs nothing.
 
     `write=False` checks alone: data sets are not looked at, nothing is written, and the counts are 0.
@@ -51,17 +51,17 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
         UserError: see `sap_core.errors`; also data, weights or folders that the sweep needs and that are not there.
     """
     composed = compose(arguments)
-    only = parse_only(composed.config.only)
+    only = parse_filter(composed.config.only)
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
     places, words = places_of(composed.config), _without_folders(arguments)
     if not write:
         check(composed)
-        return Frozen(
+        return Snapshot(
             str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, Counts("all"), 0, 0.0
         )  # fmt: skip
     refuse_missing(composed)
     plan = planned(composed, check(composed), places)
-    jobs = plan.jobs if only is None else narrow(plan.jobs, only)
+    jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     store = Store(places.store)
     with store.locked():
         write_plan(store, plan, composed, plan_key(composed))
@@ -69,14 +69,14 @@ def freeze(arguments: Sequence[str], write: bool = True) -> Frozen:
     return _counted(str(composed.config.name), places, path, composed.config.order, words, jobs)
 
 
-def thaw(store: Path, arguments: Sequence[str], plan: str | None, words: Sequence[str]) -> Frozen:
+def load_snapshot(store: Path, arguments: Sequence[str], plan: str | None, words: Sequence[str]) -> Snapshot:
     """The sweep that a store holds, as it was frozen. `plan` and `words` are what was noted when it was last submitted.
 
     Args:
         store: the results folder, wherever it lies now.
         arguments: `paths.data=` and `paths.artifacts=` for folders that lie elsewhere now.
         plan: the name of its job file in the store; None: jobs.jsonl.
-        words: see `Frozen`.
+        words: see `Snapshot`.
 
     Raises:
         UserError: it holds no plan, other keys are given, or data that it needs is not there.
@@ -193,7 +193,7 @@ def _own_plan(store: Store, jobs: Sequence[Job]) -> Path:
     return path
 
 
-def _counted(name: str, places: Places, path: Path, order: str, words: tuple[str, ...], jobs: Sequence[Job]) -> Frozen:
+def _counted(name: str, places: Places, path: Path, order: str, words: tuple[str, ...], jobs: Sequence[Job]) -> Snapshot:
     from sweeper.scheduling.schedule import Schedule
 
     store = Store(places.store)
@@ -201,7 +201,7 @@ def _counted(name: str, places: Places, path: Path, order: str, words: tuple[str
     finished, _ = store.finished()
     waiting = Schedule.of(jobs, finished, places.artifacts).waiting
     given_up = [job_id for job_id, status in finished.items() if status == "failed"]
-    return Frozen(
+    return Snapshot(
         name=name, places=places, plan=path, order=order, words=words,
         counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
         again=sum(finished.get(job_id) == "ok" for job_id in waiting),

@@ -1,4 +1,4 @@
-"""Stops work before a time limit: jobs end at an epoch, and jobs that would not end in time are not begun."""
+"""Stops work before a time limit: running jobs end after an epoch, and jobs that would not finish in time are not started."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ from collections.abc import Callable
 from sweeper.estimate.duration import Estimate
 from sweeper.jobs.job import Job
 
-SPARE_SECONDS = 2.0
-"""For storing what a stopped job has, and for the interpreter's end."""
+RESERVE_SECONDS = 2.0
+"""Seconds reserved for storing the state of a stopped job and for the interpreter's exit."""
 
-RESUMED = ("train",)
-"""Kinds of jobs that go on from their last checkpoint; others begin again, so that stopping them loses work."""
+RESUMABLE = ("train",)
+"""Job types that continue from their last checkpoint. Others restart from the beginning, so stopping them loses work."""
 
 
 class Deadline:
-    """Says when to stop, so that all is over `seconds` after now. It is asked after every epoch, and between settings.
+    """A stop condition: calling it returns True when the current job has to end.
 
-    The longest time between two questions of a job is taken for the next one's, so the last epoch ends before the limit and not after it.
+    Jobs call it after every epoch and between settings. The next interval is predicted by the longest one of the same job, so that the
+    last epoch ends before the limit rather than after it.
+
+    Args:
+        seconds: time until everything has to be over.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._end = clock() + seconds - SPARE_SECONDS
+        self._end = clock() + seconds - RESERVE_SECONDS
         self._asked = clock()
         self._longest = 0.0
         self._began_any = False
 
     @property
-    def left(self) -> float:
-        """Seconds."""
+    def remaining(self) -> float:
+        """Seconds until the limit, less the reserve."""
         return self._end - self._clock()
 
     def __call__(self) -> bool:
@@ -40,13 +45,14 @@ class Deadline:
         return now + self._longest >= self._end
 
     def fits(self, job: Job, estimate: Estimate | None) -> bool:
-        """Is it worth beginning? The first job of a start always is; else one that would be stopped and begin again another time is not.
+        """Returns whether a job should be started.
 
-        Only an estimate from jobs of the same method counts: a job that might fit is tried.
+        The first job of a process always is, so that every start makes progress. Later ones are, unless they would be stopped and restart
+        from the beginning next time. Only estimates from jobs of the same method count; the others are too uncertain to refuse a job.
         """
         expected = estimate.seconds if estimate is not None and estimate.basis == "same method" else 0.0
-        return self.left > 0 and (not self._began_any or job.job_type in RESUMED or expected < self.left)
+        return self.remaining > 0 and (not self._began_any or job.job_type in RESUMABLE or expected < self.remaining)
 
-    def begins(self) -> None:
+    def start_job(self) -> None:
         """Resets the epoch-time estimate for a new job."""
         self._asked, self._longest, self._began_any = self._clock(), 0.0, True

@@ -1,4 +1,4 @@
-"""What one of several workers on a file of jobs does next: its own part, then what others have left and nobody alive has claimed."""
+"""Work distribution among workers that share a file of jobs: each runs its own shard first, then steals unfinished jobs of the others."""
 
 from __future__ import annotations
 
@@ -10,61 +10,62 @@ from sweeper.jobs.run_job import fail
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
-_MOST_LOOKS = 50
-"""Jobs of others that are asked for again at one go: with hundreds of workers each looks at other ones first."""
+_MAX_RETRIES = 50
+"""Number of leased jobs that a worker tries to acquire per refresh, so that hundreds of idle workers do not all probe every lease."""
 
 
-class Parts:
+class WorkQueue:
     """The schedules of a worker's own part and of the others', and the books of both.
 
-    Parts are chains dealt out whole, so neither waits for the other. A job that another process has is put aside; `look_again` finds by
+    WorkQueue are chains shards out whole, so neither waits for the other. A job that another process has is put aside; `refresh` finds by
     names what has ended, and offers the rest again, because its owner may be dead.
     """
 
     def __init__(self, jobs: Sequence[Job], only: str, folders: SweepPaths, order: str, steal: bool = True) -> None:
-        number, parts = _number(only)
-        dealt = _deal(jobs, parts)
+        number, parts = _parse_shard(only)
+        shards = _split(jobs, parts)
         self._store, self._artifacts = Store(folders.store), folders.artifacts
         finished, self._problems = self._store.finished()
         self.tried = self._store.tried()
-        own = dealt[number - 1]
-        others = [job for place in range(number, number + parts - 1) for job in dealt[place % parts]] if steal else []
+        own = shards[number - 1]
+        others = [job for place in range(number, number + parts - 1) for job in shards[place % parts]] if steal else []
         self.jobs = [*own, *others]
         self._own, self._others = (Schedule.of(some, finished, self._artifacts, order) for some in (own, others))
         self._stolen: set[str] = set()
-        self._looks = 0
+        self._retries = 0
         self._fail_orphans()
 
-    def say(self, tell: Callable[[str], None]) -> None:
-        """What a user should know before anything runs."""
+    def report_problems(self, log: Callable[[str], None]) -> None:
+        """Logs damaged files of the store, and checkpoints that have to be recomputed."""
         for problem in self._problems:
-            tell(problem)
-        if line := retrained(self._own.again | self._others.again):
-            tell(line)
+            log(problem)
+        if line := retraining_message(self._own.recomputed | self._others.recomputed):
+            log(line)
 
     @property
-    def over(self) -> bool:
-        """Has every job ended, here or elsewhere?"""
+    def all_ended(self) -> bool:
+        """Whether every job has ended, in this process or another one."""
         return self._own.empty and self._others.empty
 
     @property
     def failed(self) -> bool:
-        """Did a job of the own part fail, or one that was taken from others?"""
+        """Whether a job of the own shard or a stolen one failed."""
         return bool(self._own.failed) or any(job_id in self._others.failed for job_id in self._stolen)
 
     def next(self) -> Job | None:
-        """A job to try; None: all that are left are other processes', or wait for those."""
+        """The next job to try; None when the remaining jobs are leased by other processes or depend on such jobs."""
+        # Deferred jobs come last and in limited number: trying one costs a look at its lease file.
         job = self._own.next(deferred=False) or self._others.next(deferred=False)
-        while job is None and self._looks > 0 and (self._own.deferred or self._others.deferred):
-            self._looks -= 1
+        while job is None and self._retries > 0 and (self._own.deferred or self._others.deferred):
+            self._retries -= 1
             job = self._own.next() or self._others.next()
         return job
 
-    def book(self, job: Job, result: Result) -> None:
-        """What came of a job that `next` gave."""
+    def record(self, job: Job, result: Result) -> None:
+        """Records the result of a job that `next` returned."""
         schedule = self._own if job.job_id in self._own.running else self._others
         if result.status == "stopped":
-            schedule.put_back(job.job_id)
+            schedule.requeue(job.job_id)
         elif result.status == "elsewhere":
             schedule.defer(job.job_id)
         else:
@@ -73,8 +74,8 @@ class Parts:
             schedule.finish(job.job_id, result.status == "ok", result.error)
             self._fail_orphans()
 
-    def look_again(self) -> None:
-        """Finds what has ended elsewhere; the rest may be asked for once more."""
+    def refresh(self) -> None:
+        """Marks jobs that other processes have finished, and allows the remaining deferred jobs to be tried again."""
         statuses = self._store.statuses()
         for schedule in (self._own, self._others):
             for job in [*schedule.deferred.values(), *schedule.waiting.values()]:
@@ -84,22 +85,22 @@ class Parts:
                 elif status == "failed" and self._store.attempts(job.job_id) > self.tried.get(job.job_id, 0):
                     schedule.finish(job.job_id, False, "failed in another process")
         self._fail_orphans()
-        self._looks = min(_MOST_LOOKS, len(self._own.deferred) + len(self._others.deferred))
+        self._retries = min(_MAX_RETRIES, len(self._own.deferred) + len(self._others.deferred))
 
-    def pause(self, waited: float, lease: float) -> float:
-        """How long to wait before looking again, after so many seconds without work: at first soon, then a fraction of a lease."""
+    def poll_interval(self, waited: float, lease: float) -> float:
+        """Seconds until the next refresh: grows with the time `waited` without work, up to an eighth of a lease."""
         return max(0.1, min(waited, lease / 8))
 
-    def to_go(self) -> list[str]:
-        """The ids of jobs that have not ended, as far as this worker knows: it looks at what others did when it has nothing to do."""
+    def remaining_ids(self) -> list[str]:
+        """Ids of the jobs that have not ended, as of the last `refresh`."""
         return [job_id for schedule in (self._own, self._others) for some in (schedule.deferred, schedule.waiting) for job_id in some]
 
-    def left(self) -> str:
-        """What has not ended, in words."""
+    def remaining_text(self) -> str:
+        """The number of remaining jobs, as text."""
         running = len(self._own.deferred) + len(self._others.deferred)
         waiting = len(self._own.waiting) + len(self._others.waiting)
-        whose = f" ({running} jobs are other processes', {waiting} wait for them)" if running else ""
-        return f"{running + waiting} jobs to go{whose}"
+        leased = f" ({running} leased by other processes, {waiting} waiting for them)" if running else ""
+        return f"{running + waiting} jobs remaining{leased}"
 
     def _fail_orphans(self) -> None:
         for schedule in (self._own, self._others):
@@ -107,41 +108,41 @@ class Parts:
                 fail(orphan, self._store, "parent", why)
 
 
-def part_of(jobs: Sequence[Job], only: str) -> list[Job]:
-    """The N-th of M parts of the jobs: chains are dealt out whole, so that no part waits for another.
+def shard_of(jobs: Sequence[Job], only: str) -> list[Job]:
+    """The N-th of M shards of the jobs. A chain of jobs is never split, so that no shard waits for another.
 
     Raises:
         UserError: `only` is not N/M.
     """
-    number, parts = _number(only)
-    return _deal(jobs, parts)[number - 1]
+    number, parts = _parse_shard(only)
+    return _split(jobs, parts)[number - 1]
 
 
-def retrained(job_ids: frozenset[str]) -> str | None:
-    """A sentence about held jobs that run again because their artifacts are gone and a job that is still to run reads them."""
+def retraining_message(job_ids: frozenset[str]) -> str | None:
+    """A message about stored jobs that are rerun because their artifacts are missing and a remaining job reads them."""
     if not job_ids:
         return None
     names = ", ".join(sorted(job_ids)[:3]) + (", ..." if len(job_ids) > 3 else "")
     what, them = ("the checkpoint of 1 job is", "it") if len(job_ids) == 1 else (f"the checkpoints of {len(job_ids)} jobs are", "them")
-    return f"{what} gone and made again first, because jobs that are still to run read {them} ({names}); stored rows stay as they are"
+    return f"{what} missing and will be recomputed first, because remaining jobs read {them} ({names}); stored rows are not changed"
 
 
-def _number(only: str) -> tuple[int, int]:
+def _parse_shard(only: str) -> tuple[int, int]:
     try:
         number, parts = (int(word) for word in only.split("/"))
         if not 1 <= number <= parts:
             raise ValueError(only)
     except ValueError as error:
-        raise UserError(f"--only {only} is no part; give N/M with 1 <= N <= M, for example 1/4") from error
+        raise UserError(f"--only {only} is not a shard; give N/M with 1 <= N <= M, for example --only 1/4") from error
     return number, parts
 
 
-def _deal(jobs: Sequence[Job], parts: int) -> list[list[Job]]:
+def _split(jobs: Sequence[Job], parts: int) -> list[list[Job]]:
     root: dict[str, str] = {}
     for job in jobs:
         root[job.job_id] = root.get(job.parents[0], job.parents[0]) if job.parents else job.job_id
     order = {name: place for place, name in enumerate(dict.fromkeys(root.values()))}
-    dealt: list[list[Job]] = [[] for _ in range(parts)]
+    shards: list[list[Job]] = [[] for _ in range(parts)]
     for job in jobs:
-        dealt[order[root[job.job_id]] % parts].append(job)
-    return dealt
+        shards[order[root[job.job_id]] % parts].append(job)
+    return shards

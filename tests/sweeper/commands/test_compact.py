@@ -23,7 +23,7 @@ from sweeper.__main__ import main
 from sweeper.commands.compact import compact
 from sweeper.jobs.job import SweepPaths
 from sweeper.monitor.job_counts import standing
-from sweeper.scheduling.work_queue import Parts
+from sweeper.scheduling.work_queue import WorkQueue
 from sweeper.store.leases import Claims, own_claims
 from sweeper.store.store import Store, write_records
 
@@ -118,7 +118,7 @@ def test_a_resumed_sweep_on_a_compacted_store_runs_nothing(filled, tmp_path):
     store, jobs = filled(12)
     compact(store)
     folders = SweepPaths(tmp_path / "data", store.root, tmp_path / "artifacts")
-    assert Parts(jobs, "1/1", folders, "cells").over
+    assert WorkQueue(jobs, "1/1", folders, "cells").all_ended
 
 
 def test_what_was_stored_twice_is_kept_once_the_later_one(filled):

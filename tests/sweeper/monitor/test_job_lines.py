@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Result
-from sweeper.monitor.job_lines import Ticker, clock
+from sweeper.monitor.job_lines import WorkerLog, clock
 
 
 def test_a_line_says_which_of_how_many_the_best_so_far_and_the_time_left(make_job):
@@ -16,7 +16,7 @@ def test_a_line_says_which_of_how_many_the_best_so_far_and_the_time_left(make_jo
         make_job("cc", runs=4, forecast_flops=20.0),
     ]
     estimator = RuntimeEstimator()
-    ticker = Ticker(jobs, estimator)
+    ticker = WorkerLog(jobs, estimator)
     estimator.record(Workload.of(jobs[0].job_type, jobs[0].labels), 30.0, 60.0)
     line = ticker.line(jobs[0], Result("aa", "ok", 1, seconds=60.0, best={"vanilla": 0.5}, train_acc=1.0), ["bb", "cc"])
     fit = "training accuracy 1.0000 on the given labels"

@@ -26,7 +26,10 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def jobs(make_job):
-    return [make_job("aa", kind="train", method="vanilla", space=None, forecast_flops=30.0), make_job("bb", runs=4, forecast_flops=10.0)]
+    return [
+        make_job("aa", job_type="train", method="vanilla", space=None, forecast_flops=30.0),
+        make_job("bb", runs=4, forecast_flops=10.0),
+    ]
 
 
 def test_the_line_counts_rows_and_forecasts_by_work(tmp_path, clock, jobs):

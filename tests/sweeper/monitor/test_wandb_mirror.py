@@ -16,7 +16,7 @@ from sap_core.records import Planned, Point
 from sweeper.__main__ import main
 from sweeper.commands.track import settings_for
 from sweeper.config.compose import compose_all
-from sweeper.config.schema import Tracking
+from sweeper.config.schema import TrackingConfig
 from sweeper.monitor.wandb_mirror import folder_of, job_run, mirrored, mirroring
 from sweeper.store.credentials import redact, secrets
 from sweeper.store.store import Store, write_records
@@ -173,7 +173,7 @@ def test_a_job_that_ends_during_the_sweep_is_mirrored_and_a_second_mirror_waits(
             seen.wait(0.05)
         seen.set()
 
-    with mirroring(Tracking("wandb"), store.root), mirroring(Tracking("wandb"), store.root):
+    with mirroring(TrackingConfig("wandb"), store.root), mirroring(TrackingConfig("wandb"), store.root):
         threading.Thread(target=watch, daemon=True).start()
         assert seen.wait(120)
         assert sorted(ids(fake.calls())) == ["demo-aa", "demo-bb"], "the tables come at the end"
@@ -186,7 +186,7 @@ def test_a_job_that_ends_during_the_sweep_is_mirrored_and_a_second_mirror_waits(
 def test_a_sweep_goes_on_whatever_wandb_does(store, fake, how, capfd):
     """The block is not disturbed; the wait after it is bounded; the mirror and its children are gone."""
     fake(how)
-    with mirroring(Tracking("wandb", timeout_seconds=5.0), store.root):
+    with mirroring(TrackingConfig("wandb", timeout_seconds=5.0), store.root):
         pass
     printed = capfd.readouterr()
     assert printed.err.startswith(f"tracking: not every job was mirrored, see {folder_of(store.root)}/mirror.log; `sap-sweep track ")
@@ -196,13 +196,13 @@ def test_a_sweep_goes_on_whatever_wandb_does(store, fake, how, capfd):
 
 def test_an_interrupt_of_the_sweep_is_passed_on_at_once(store, fake):
     fake("hangs")
-    with pytest.raises(KeyboardInterrupt), mirroring(Tracking("wandb", timeout_seconds=600.0), store.root):
+    with pytest.raises(KeyboardInterrupt), mirroring(TrackingConfig("wandb", timeout_seconds=600.0), store.root):
         raise KeyboardInterrupt
 
 
 def test_a_mirror_that_cannot_start_is_a_warning(store, capsys):
     folder_of(store.root).parent.write_text("a file in place of the folder")
-    with mirroring(Tracking("wandb"), store.root):
+    with mirroring(TrackingConfig("wandb"), store.root):
         pass
     assert "the mirror could not be started (" in capsys.readouterr().err
 
@@ -253,7 +253,7 @@ def test_tracking_changes_no_id_and_no_key_of_the_plan(plan_of):
 
 def test_settings_are_the_sweeps_and_those_of_the_command_line(store):
     (store.root / "config.yaml").write_text("tracking: {name: none, project: noisy, mode: online, another: 1}")
-    assert settings_for(store.root, {"mode": "offline", "timeout_seconds": "9", "entity": "null"}) == Tracking(
+    assert settings_for(store.root, {"mode": "offline", "timeout_seconds": "9", "entity": "null"}) == TrackingConfig(
         "wandb", "noisy", None, "offline", 9.0
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.plan.job_filter import narrow, parse_only
+from sweeper.plan.job_filter import filter_jobs, parse_filter
 
 
 def labels(jobs):
@@ -13,12 +13,12 @@ def labels(jobs):
 
 
 def test_words_become_columns():
-    assert parse_only("network=resnet18 noise.rate=0.25 method=sap,scrub") == {
+    assert parse_filter("network=resnet18 noise.rate=0.25 method=sap,scrub") == {
         "network": ("resnet18",), "noise_rate": ("0.25",), "method": ("sap", "scrub"),
     }  # fmt: skip
-    assert parse_only("model=vgg11_bn") == {"network": ("vgg11_bn",)}
-    assert parse_only(None) is None
-    assert parse_only("") is None
+    assert parse_filter("model=vgg11_bn") == {"network": ("vgg11_bn",)}
+    assert parse_filter(None) is None
+    assert parse_filter("") is None
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ def test_words_become_columns():
 )
 def test_mistakes(text, said):
     with pytest.raises(UserError) as caught:
-        parse_only(text)
+        parse_filter(text)
     assert said in str(caught.value)
 
 
 def test_the_jobs_that_match_and_their_parents_stay(table1):
-    kept = narrow(table1.plan.jobs, parse_only("network=resnet18 noise.rate=0.10 method=sap,retrain dataset=cifar10"))
+    kept = filter_jobs(table1.plan.jobs, parse_filter("network=resnet18 noise.rate=0.10 method=sap,retrain dataset=cifar10"))
     assert labels(kept) == {(method, "resnet18", 0.1) for method in ("vanilla", "sap", "retrain")}
     assert {job.labels["noise"] for job in kept} == {"symmetric", "asymmetric", "hierarchical"}
     assert len(kept) == 3 * 3 * 3
@@ -48,7 +48,7 @@ def test_the_jobs_that_match_and_their_parents_stay(table1):
 
 def test_chains_stay_whole(plan_of):
     plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
-    kept = narrow(plan.jobs, parse_only("pruner=uniform method=sap seed=2"))
+    kept = filter_jobs(plan.jobs, parse_filter("pruner=uniform method=sap seed=2"))
     assert [job.job_type for job in kept] == ["train", "select", "train", "tune"]
     assert {job.labels["seed"] for job in kept} == {2}
 
@@ -64,5 +64,5 @@ def test_chains_stay_whole(plan_of):
 )
 def test_what_no_job_has_is_said(table1, text, said):
     with pytest.raises(UserError) as caught:
-        narrow(table1.plan.jobs, parse_only(text))
+        filter_jobs(table1.plan.jobs, parse_filter(text))
     assert said in str(caught.value)

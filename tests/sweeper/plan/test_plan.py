@@ -14,10 +14,10 @@ from sap_core.data.source import Fingerprint
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.config.compose import compose_all
-from sweeper.config.schema import Backend, Paths
+from sweeper.config.schema import BackendConfig, PathsConfig
 from sweeper.plan.cell import check_cell
 from sweeper.plan.flops import describe, flops_of
-from sweeper.plan.plan import data_key, make_plan
+from sweeper.plan.plan import dataset_key, make_plan
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -43,8 +43,8 @@ def test_ids_do_not_depend_on_where_and_how_it_runs(plan_of):
     """... nor on the experiment's name, the order of seeds, or the names that rows carry."""
     base = plan_of("experiment=demo")
     config = dataclasses.replace(
-        base.config, name="other", paths=Paths("elsewhere", "here", "there"), dry_run=True, only="method=sap",
-        backend=Backend("local", workers=7, device="cuda", gpus_per_job=0.5, threads=4, timeout_seconds=60.0),
+        base.config, name="other", paths=PathsConfig("elsewhere", "here", "there"), dry_run=True, only="method=sap",
+        backend=BackendConfig("local", workers=7, device="cuda", gpus_per_job=0.5, threads=4, timeout_seconds=60.0),
     )  # fmt: skip
     assert ids(make_plan(config, base.cells, {})) == ids(base.plan)
     cells = [
@@ -102,7 +102,7 @@ def test_a_trainers_version_is_in_every_id(plan_of, monkeypatch):
 
 def test_a_copy_that_is_not_the_published_one_has_ids_of_its_own(plan_of):
     base = plan_of("experiment=demo")
-    key = data_key(base.cells[0])
+    key = dataset_key(base.cells[0])
     one, other = (make_plan(base.config, base.cells, {key: Fingerprint(False, digest)}) for digest in ("aa", "bb"))
     assert len({ids(plan)[0][0] for plan in (base.plan, one, other)}) == 3
     assert all(job.labels["dataset_verified"] is False for job in one.jobs)

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from sap_core.records import Planned
 from sweeper.estimate.duration import RuntimeEstimator
-from sweeper.plan.runtime_forecast import describe_seconds, duration_text, earlier_forecasts, longest_chain, with_seconds
+from sweeper.plan.runtime_forecast import describe_seconds, duration_text, earlier_forecasts, longest_chain, with_forecasts
 from sweeper.store.store import write_records
 
 
 def test_an_earlier_forecast_is_kept_and_ended_jobs_get_none(tmp_path, planned_row):
     rows = [planned_row("aa", 0), planned_row("aa", 1), planned_row("bb", 0), planned_row("cc", 0)]
     earlier = {"bb-0": (7.0, 6.0, 8.0, "same method")}
-    filled = with_seconds(rows, RuntimeEstimator(assumed=1e-9), earlier, {"bb", "cc"})
+    filled = with_forecasts(rows, RuntimeEstimator(assumed=1e-9), earlier, {"bb", "cc"})
     assert [one.forecast_seconds for one in filled] == [1.0, 1.0, 7.0, None]
     assert filled[0].forecast_low_seconds < 1.0 < filled[0].forecast_high_seconds
     assert [one.forecast_basis for one in filled] == ["assumed", "assumed", "same method", None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.estimate.duration import Estimate
-from sweeper.scheduling.deadline import SPARE_SECONDS, Deadline
+from sweeper.scheduling.deadline import RESERVE_SECONDS, Deadline
 
 
 class Clock:
@@ -21,8 +21,8 @@ def clock():
 
 
 def test_the_last_epoch_ends_before_the_limit(clock):
-    deadline = Deadline(100 + SPARE_SECONDS, clock)
-    deadline.begins()
+    deadline = Deadline(100 + RESERVE_SECONDS, clock)
+    deadline.start_job()
     for now in (10, 20, 40, 60):  # the longest epoch took 20
         clock.now = now
         assert not deadline()
@@ -33,10 +33,10 @@ def test_the_last_epoch_ends_before_the_limit(clock):
 
 
 def test_a_new_job_is_not_judged_by_the_last_ones_epochs(clock):
-    deadline = Deadline(100 + SPARE_SECONDS, clock)
+    deadline = Deadline(100 + RESERVE_SECONDS, clock)
     clock.now = 60
     assert deadline()
-    deadline.begins()
+    deadline.start_job()
     clock.now = 61
     assert not deadline()
 
@@ -52,11 +52,11 @@ def likely(seconds, basis="same method"):
 
 
 def test_what_would_begin_again_another_time_is_not_begun(clock, make_job):
-    deadline = Deadline(100 + SPARE_SECONDS, clock)
+    deadline = Deadline(100 + RESERVE_SECONDS, clock)
     short, long = make_job("aa", forecast_flops=1e9), make_job("bb", forecast_flops=2e9)
     train, other = make_job("cc", job_type="train", forecast_flops=9e9), make_job("dd", forecast_flops=9e9, method="scrub")
     assert deadline.fits(long, likely(80)), "the first of a start is always tried"
-    deadline.begins()
+    deadline.start_job()
     clock.now = 40
     assert deadline.fits(short, likely(40))
     assert not deadline.fits(long, likely(80)), "80 s, and 60 are left"

@@ -13,39 +13,39 @@ from sweeper.jobs import run_job as executing
 from sweeper.jobs.context import Work, failure_of
 from sweeper.jobs.job import SweepPaths
 from sweeper.jobs.run_job import execute
-from sweeper.scheduling.gpu_sharing import Packing, jobs_per_device, kind_of
+from sweeper.scheduling.gpu_sharing import GpuSharing, jobs_per_device, memory_class
 from sweeper.store.store import Store
 
 QUARTER = {"cpus": 1.0, "gpus": 0.25}
 
 
 def test_a_kind_doubles_its_share_until_it_is_alone_and_remembers(tmp_path, make_job):
-    packing = Packing(tmp_path / "packing.json", "cuda")
+    packing = GpuSharing(tmp_path / "packing.json", "cuda")
     first, second = make_job("a", resources=QUARTER), make_job("b", resources=QUARTER)
     other = make_job("c", resources=QUARTER, method="ssd")
     assert packing.lower(first, 0.25) == 0.5
     assert packing.lower(second, 0.25) == 0.5  # it ran beside the first: its kind was told already
     assert (packing.share(first), packing.share(other)) == (0.5, 0.25)
     assert packing.lower(first, 0.5) == packing.lower(first, 1.0) == 1.0
-    again = Packing(tmp_path / "packing.json", "cuda")
+    again = GpuSharing(tmp_path / "packing.json", "cuda")
     assert (again.share(second), again.share(other)) == (1.0, 0.25)
     assert again.given(second).resources == {"cpus": 1.0, "gpus": 1.0}
-    assert json.loads((tmp_path / "packing.json").read_text()) == {kind_of(first): 1.0}
+    assert json.loads((tmp_path / "packing.json").read_text()) == {memory_class(first): 1.0}
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", '{"a": "much"}', "{"])
 def test_a_damaged_file_of_shares_is_as_good_as_none(tmp_path, make_job, text):
     (tmp_path / "packing.json").write_text(text)
-    assert Packing(tmp_path / "packing.json").share(make_job("a", resources=QUARTER)) == 0.25
+    assert GpuSharing(tmp_path / "packing.json").share(make_job("a", resources=QUARTER)) == 0.25
 
 
 def test_shares_by_device_and_jobs_for_cpus(tmp_path, make_job):
-    on_gpu = Packing(tmp_path / "none", "cuda", ["select", "ssd"])
+    on_gpu = GpuSharing(tmp_path / "none", "cuda", ["select", "ssd"])
     plain, select, ssd = make_job("a"), make_job("b", job_type="select", pruner="el2n"), make_job("c", method="ssd")
     assert [on_gpu.share(job) for job in (plain, select, ssd)] == [1.0, 0.0, 0.0]
     assert [on_gpu.device(job) for job in (plain, select, ssd)] == ["cuda", "cpu", "cpu"]
     assert on_gpu.share(make_job("d", job_type="train", method="ssd")) == 1.0
-    assert Packing(tmp_path / "none", "cpu").share(plain) == 0.0
+    assert GpuSharing(tmp_path / "none", "cpu").share(plain) == 0.0
 
 
 def test_how_many_jobs_a_card_takes():

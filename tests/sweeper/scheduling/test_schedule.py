@@ -101,8 +101,8 @@ def test_a_parent_that_is_nowhere_is_named(make_job):
 def test_a_stopped_job_is_first_in_line_again(make_job):
     schedule = Schedule.of([make_job("aa"), make_job("bb")], {}, NOWHERE)
     schedule.next()
-    schedule.put_back("aa")
-    schedule.put_back("zz")
+    schedule.requeue("aa")
+    schedule.requeue("zz")
     assert schedule.next().job_id == "aa"
 
 
@@ -218,7 +218,7 @@ def test_a_resumed_sweep_goes_on_with_the_seed_it_was_in(make_job, tmp_path):
 def test_a_stopped_job_keeps_its_seeds_turn(make_job):
     schedule = Schedule.of(sweep(make_job, tuned=0), {}, NOWHERE)
     assert start(schedule, 9) == ["A1"]
-    schedule.put_back("A1")
+    schedule.requeue("A1")
     assert start(schedule, 9) == ["A1"]
 
 

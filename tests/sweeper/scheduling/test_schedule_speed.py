@@ -56,7 +56,7 @@ class Plain:
         else:
             self.failed[name] = error
 
-    def put_back(self, name):
+    def requeue(self, name):
         self.waiting = {name: self.running.pop(name), **self.waiting}
 
     def defer(self, name):
@@ -115,7 +115,7 @@ def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
                 if what in ("ok", "failed"):
                     schedule.finish(name, what == "ok", "broke")
                 elif what == "put back":
-                    schedule.put_back(name)
+                    schedule.requeue(name)
                 elif what == "elsewhere":
                     schedule.defer(name)
         if plain.deferred and data.draw(st.booleans()):  # it ended in the other process

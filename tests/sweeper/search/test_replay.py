@@ -14,12 +14,12 @@ from analysis.tables.search import search
 from analysis.tuning.best_of_k import expected_test_scores, rank_settings
 from sweeper.__main__ import main
 from sweeper.config.schema import Search
-from sweeper.config.search_space import Space
-from sweeper.search.encoding import Points
-from sweeper.search.replay import Grid, budgets_of, grids_of, replay, tried
+from sweeper.config.search_space import SearchSpace
+from sweeper.search.encoding import SettingSpace
+from sweeper.search.replay import FinishedGrid, replay_budgets, finished_grids, replay, trial_indices
 
-POINTS = Points(Space.parse("s", {"a": {"grid": list(range(6))}, "epochs": {"grid": [1, 2, 4, 8]}}).domains)
-WORDS = {"learning_rate": {"grid": [1.0e-3, 1.0e-2, 5.0e-2]}, "epochs": {"grid": [1, 2, 4]}}
+POINTS = SettingSpace(SearchSpace.parse("s", {"a": {"grid": list(range(6))}, "epochs": {"grid": [1, 2, 4, 8]}}).domains)
+DOMAIN_TYPES = {"learning_rate": {"grid": [1.0e-3, 1.0e-2, 5.0e-2]}, "epochs": {"grid": [1, 2, 4]}}
 
 
 def made(seed=0):
@@ -27,12 +27,12 @@ def made(seed=0):
     draws = np.random.default_rng(seed)
     scores = draws.integers(0, 8, 24).astype(float)
     scores[[3, 17]] = np.nan
-    return Grid(1, "base", POINTS, scores, draws.random(24), 2.0, 0.5)
+    return FinishedGrid(1, "base", POINTS, scores, draws.random(24), 2.0, 0.5)
 
 
 def test_random_replays_agree_with_the_exact_expectation():
     grid, choice = made(), Search("random", budget=24)
-    assert budgets_of(choice, grid) == [1, 2, 4, 8, 16, 24]
+    assert replay_budgets(choice, grid) == [1, 2, 4, 8, 16, 24]
     budgets = list(range(1, 25))
     found = np.concatenate(list(replay(grid, choice, None, range(2500), budgets)))
     assert found.shape == (2500, 24)
@@ -48,27 +48,27 @@ def test_all_at_once_is_one_by_one():
     rank, test = grid.ranks()
     found = np.concatenate(list(replay(grid, choice, None, range(1200), [5])))
     for seed in (0, 7, 1150):
-        places = tried(grid, {"seed": seed, "sampler": None, "resource": None, "rungs": [5]})
+        places = trial_indices(grid, {"seed": seed, "sampler": None, "resource": None, "rungs": [5]})
         assert found[seed, 0] == test[rank[places].max()]
 
 
 def test_halving_is_replayed_for_each_budget():
     grid, choice = made(), Search("successive_halving", budget=10, resource="epochs", eta=2)
-    assert budgets_of(choice, grid) == [4, 8, 10]
+    assert replay_budgets(choice, grid) == [4, 8, 10]
     found = np.concatenate(list(replay(grid, choice, None, range(5), [4, 8, 10])))
     assert found.shape == (5, 3)
-    places = tried(grid, {"seed": 0, "sampler": None, "resource": "epochs", "rungs": [4, 2, 1, 1]})
+    places = trial_indices(grid, {"seed": 0, "sampler": None, "resource": "epochs", "rungs": [4, 2, 1, 1]})
     assert [POINTS.at(place)["epochs"] for place in places] == [1, 1, 1, 1, 2, 2, 4, 8]
     assert len({POINTS.at(place)["a"] for place in places[:4]}) == 4
 
 
 def test_a_live_search_tries_what_its_replay_tries(searched):
     (cell,) = cells(load([searched.store.root]))
-    (grid,) = grids_of(cell, "finetune", "grid", WORDS)
+    (grid,) = finished_grids(cell, "finetune", "grid", DOMAIN_TYPES)
     compared = 0
     for job in searched.jobs:
         if job.job_type == "search" and job.labels["method"] == "finetune":
-            assert tried(grid, job.spec["search"]) == [row.grid_position for row in searched.rows[job.job_id]]
+            assert trial_indices(grid, job.spec["search"]) == [row.grid_position for row in searched.rows[job.job_id]]
             compared += 1
     assert compared == 10
 
