@@ -8,7 +8,7 @@ from slurm.cluster import Cluster
 WAIT_SECONDS = 180
 """The head may take so long to come up; twelve to twenty on two quiet cores."""
 
-SPARE_SECONDS = 20
+RESERVE_SECONDS = 20
 """What the end takes after the jobs have stored their state, out of the warning."""
 
 _RAY = """\
@@ -55,7 +55,7 @@ end_nodes() {
 def text(cluster: Cluster, sweep: Sweep) -> str:
     """The batch script. The end, the requeue and the limit on starts without progress are those of an array's task (`slurm.array_job`)."""
     lines = header(cluster, sweep, "slurm-%j.log", {"nodes": cluster.nodes, "ntasks": cluster.nodes})
-    grace = max(10, cluster.warning_seconds - SPARE_SECONDS)
+    grace = max(10, cluster.warning_seconds - RESERVE_SECONDS)
     driver = [
         "-m", "sweeper.backends.ray_cluster", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
         "--device", sweep.device, "--order", sweep.order, "--wait", WAIT_SECONDS, "--grace", grace,

@@ -11,7 +11,7 @@ from slurm.cluster import seconds_of, time_of
 from slurm.queue import Queued, Refused, call, limit_of, longest_now, read_reservations, records
 from slurm.submit import Submission
 from sweeper.estimate.duration import RuntimeEstimator, Workload
-from sweeper.monitor.job_counts import Standing
+from sweeper.monitor.job_counts import SweepCounts
 
 REASONS = {
     "Priority": "others stand before it in line",
@@ -41,7 +41,7 @@ _ALL = Workload("all", "", "")
 
 
 def text(
-    name: str, standing: Standing, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
+    name: str, standing: SweepCounts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
     hints: Sequence[str], now: float,
 ) -> str:  # fmt: skip
     """The whole answer."""
@@ -90,7 +90,7 @@ def _restarts(attempts: Sequence[Attempts]) -> list[str]:
     return [*lines, *(f"stopped: {one.job}: {one.stopped}" for one in attempts if one.stopped)]
 
 
-def _eta(standing: Standing, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
+def _eta(standing: SweepCounts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
     """The remaining time at the rate of all tasks so far, with the tasks that run now."""
     left = standing.flops - standing.flops_done
     if left <= 0:

@@ -18,7 +18,7 @@ from sap_core.files import storing
 from sap_core.location import CODE
 from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.jobs.run_job import fail, summary
-from sweeper.scheduling.gpu_sharing import WHOLE, Packing, jobs_per_device
+from sweeper.scheduling.gpu_sharing import FULL_GPU, GpuSharing, jobs_per_device
 from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
@@ -45,7 +45,7 @@ class LocalBackend:
         self.workers = workers
         self.device = device
         self.store = Store(folders.store)
-        self.packing = Packing(self.store.packing, device, cpu_jobs)
+        self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
         self._cards = tuple(cards or _cards(device))
         self._selector = selectors.DefaultSelector()
         self._tried = self.store.tried()
@@ -72,9 +72,9 @@ class LocalBackend:
         job, self._first = self._first or schedule.next(), None
         if job is None:
             return False
-        job = self.packing.given(job)
+        job = self.gpu_sharing.with_share(job)
         share = job.resources["gpus"]
-        device = self._card_for(share) if share else self.packing.device(job)
+        device = self._card_for(share) if share else self.gpu_sharing.device(job)
         if device is None:
             self._first = job
             return False
@@ -84,12 +84,12 @@ class LocalBackend:
     def _card_for(self, share: float) -> str | None:
         """The fullest card with room for `share`; jobs that want more than one get the first when nothing else runs."""
         used = {card: sum(worker.job.resources["gpus"] for worker in self._busy if worker.device == card) for card in self._cards}
-        free = [card for card in self._cards if used[card] + min(share, WHOLE) <= WHOLE + 1e-6]
+        free = [card for card in self._cards if used[card] + min(share, FULL_GPU) <= FULL_GPU + 1e-6]
         return max(free, key=lambda card: used[card], default=None)
 
     def _start(self, job: Job, device: str) -> None:
         share, crowded = job.resources["gpus"], self._crowded.get(job.job_id, 0)
-        if crowded and share >= WHOLE:
+        if crowded and share >= FULL_GPU:
             self._end_idle()  # they hold memory of the card that is to be this job's alone
         worker = next((worker for worker in self._idle if worker.device == device), None)
         if worker is None:
@@ -115,10 +115,10 @@ class LocalBackend:
             self._idle.append(worker)
         else:
             self._selector.unregister(worker.answers)
-            result = fail_dead(job, self.store, worker.attempts, _how(worker.process.wait()) + worker.overdue())
+            result = fail_lost_worker(job, self.store, worker.attempts, _how(worker.process.wait()) + worker.overdue())
         if result.status == "crowded":
             self._crowded[job.job_id] = self._crowded.get(job.job_id, 0) + 1
-            self.packing.lower(job, job.resources["gpus"])
+            self.gpu_sharing.raise_share(job, job.resources["gpus"])
         settle_result(schedule, self.store, job, result, report)
 
     def _end_idle(self) -> None:
@@ -204,7 +204,7 @@ def worker_environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
 
 
-def fail_dead(job: Job, store: Store, attempts: int, how: str) -> Result:
+def fail_lost_worker(job: Job, store: Store, attempts: int, how: str) -> Result:
     """The result of a job whose process ended without an answer; `attempts` had been made before.
 
     A worker whose time runs out stores its failed rows itself before it ends; those stand.
@@ -224,7 +224,7 @@ def _how(code: int) -> str:
 def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, report: Report) -> None:
     """Books an ended job in the schedule; jobs that stand on a failed one become failed rows that name it."""
     if result.status in ("stopped", "crowded"):
-        schedule.put_back(job.job_id)
+        schedule.requeue(job.job_id)
         return
     if result.status == "elsewhere":
         schedule.defer(job.job_id)

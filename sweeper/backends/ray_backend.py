@@ -28,7 +28,7 @@ from sweeper.backends.ray_session import remove_stale, session_folder
 from sweeper.execute import PATIENCE_SECONDS, end_with
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.run_job import execute
-from sweeper.scheduling.gpu_sharing import Packing
+from sweeper.scheduling.gpu_sharing import GpuSharing
 from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
@@ -80,14 +80,14 @@ class RayBackend:
         self.address = address
         self.grace = GRACE_SECONDS if grace is None else grace
         self.store = Store(folders.store)
-        self.packing = Packing(self.store.packing, device, cpu_jobs)
+        self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
 
     def run(self, schedule: Schedule, report: Report) -> None:
         """See `sweeper.scheduling.schedule.Backend`."""
         if schedule.empty:
             return
         os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
-        driver = Driver(schedule, self.store, report, self.packing, _capacity(), self.workers, bool(self.address))
+        driver = Driver(schedule, self.store, report, self.gpu_sharing, _capacity(), self.workers, bool(self.address))
         cpus = max(job.resources["cpus"] for job in driver.jobs.values())
         with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
             from ray import tune
@@ -145,7 +145,7 @@ class RayBackend:
                     ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(short), **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise UserError(_unreachable(self.address, error)) from error
-            except SystemExit as ended:  # how Ray answers SIGTERM while it starts
+            except SystemExit as ended:  # how Ray is_reachable SIGTERM while it starts
                 raise KeyboardInterrupt from ended
             finally:
                 signal.signal(signal.SIGTERM, before)  # Ray takes it over
@@ -157,7 +157,7 @@ _PASSED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
 """What the workers of an existing cluster get of this process's environment: no secrets, they would be readable there."""
 
 
-def answers(address: str) -> bool:
+def is_reachable(address: str) -> bool:
     """Does anybody listen there?"""
     with contextlib.suppress(OSError):
         _knock(address)
@@ -175,7 +175,7 @@ def _check_reachable(address: str) -> None:
     try:
         _knock(address)
     except OSError as error:
-        raise UserError(f"no Ray answers at backend.address={address} ({error.strerror or error}); {_HOW_TO_START}") from error
+        raise UserError(f"no Ray is_reachable at backend.address={address} ({error.strerror or error}); {_HOW_TO_START}") from error
 
 
 _HOW_TO_START = "start one with `ray start --head --port=PORT`, give its HOST:PORT, or leave backend.address out"
@@ -185,7 +185,7 @@ def _unreachable(address: str | None, error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     if address:
         return (
-            f"the Ray at backend.address={address} answers but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+            f"the Ray at backend.address={address} is_reachable but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
             "(or RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
         )
     return f"Ray could not be started ({text}); use backend=local, or mend that"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError
-from sweeper.backends.ray_backend import RayBackend, answers
-from sweeper.config.schema import ORDERS, Backend
+from sweeper.backends.ray_backend import RayBackend, is_reachable
+from sweeper.config.schema import ORDERS, BackendConfig
 from sweeper.execute import INTERRUPTED
 from sweeper.jobs.job import SweepPaths, read_jobs
 from sweeper.jobs.run_job import fail
@@ -81,8 +81,8 @@ def run(options: argparse.Namespace) -> int:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         if not schedule.empty:
-            _wait_until(lambda: answers(options.address), options.wait)
-            settings = backend_of(options.store)
+            _wait_until(lambda: is_reachable(options.address), options.wait)
+            settings = backend_settings(options.store)
             backend = RayBackend(
                 folders, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace
             )  # fmt: skip
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if schedule.failed else 0
 
 
-def backend_of(store: Path) -> Backend:
+def backend_settings(store: Path) -> BackendConfig:
     """What the frozen configuration says about workers and jobs for CPUs; the defaults where it says nothing.
 
     Raises:
@@ -102,8 +102,8 @@ def backend_of(store: Path) -> Backend:
     path = store / "config.yaml"
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-        known = {item.name for item in fields(Backend)}
-        return Backend(**{name: value for name, value in (stored.get("backend") or {}).items() if name in known})
+        known = {item.name for item in fields(BackendConfig)}
+        return BackendConfig(**{name: value for name, value in (stored.get("backend") or {}).items() if name in known})
     except (OmegaConfBaseException, OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); freeze the sweep again from its experiment") from error
 

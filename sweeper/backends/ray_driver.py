@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from sweeper.backends.local_backend import GRACE_SECONDS, fail_dead, settle_result
+from sweeper.backends.local_backend import GRACE_SECONDS, fail_lost_worker, settle_result
 from sweeper.jobs.job import Job, Result
-from sweeper.scheduling.gpu_sharing import Packing, jobs_per_device
+from sweeper.scheduling.gpu_sharing import GpuSharing, jobs_per_device
 from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
@@ -30,14 +30,14 @@ MAX_LOSSES = 5
 Capacity = Callable[[], Mapping[str, float]]
 """What there is, in use or not, as `capacity_of` says it."""
 
-BESIDE_GPUS = "CPU of nodes with GPUs"
+CPUS_WITH_GPU = "CPU of nodes with GPUs"
 
 
 def capacity_of(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The sums of what a cluster's nodes have: CPU, GPU, and the CPUs that can serve a GPU."""
     nodes = list(nodes)
     sums = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
-    return {**sums, BESIDE_GPUS: sum(node.get("CPU", 0.0) for node in nodes if node.get("GPU"))}
+    return {**sums, CPUS_WITH_GPU: sum(node.get("CPU", 0.0) for node in nodes if node.get("GPU"))}
 
 
 class Driver:
@@ -53,7 +53,7 @@ class Driver:
         schedule: Schedule,
         store: Store,
         report: Report,
-        packing: Packing,
+        gpu_sharing: GpuSharing,
         capacity: Capacity,
         workers: int | None,
         shared: bool = False,
@@ -63,12 +63,12 @@ class Driver:
             schedule: the jobs.
             store: where rows go.
             report: told of every job that ended.
-            packing: says the share of a GPU.
+            gpu_sharing: says the share of a GPU.
             capacity: asked again and again, because nodes come and go.
             workers: jobs at a time at most; None: as many as there is room for.
             shared: on a cluster: a job whose worker died is tried again at once, because there it is seldom the job's doing.
         """  # fmt: skip
-        self.schedule, self.store, self.report, self.packing, self.workers = schedule, store, report, packing, workers
+        self.schedule, self.store, self.report, self.gpu_sharing, self.workers = schedule, store, report, gpu_sharing, workers
         self.jobs = dict(schedule.waiting)
         self.tried = store.tried()
         self.fatal: str | None = None
@@ -78,7 +78,7 @@ class Driver:
         self._given: dict[str, Mapping[str, float]] = {}  # by running job
         self._crowded: dict[str, int] = {}  # how often a job found no room on a shared GPU
         self._losses: dict[str, int] = {}  # how often its node was lost
-        self._lines: dict[bool, deque[Job]] = {bool(packing.share(job)): deque() for job in self.jobs.values()}
+        self._lines: dict[bool, deque[Job]] = {bool(gpu_sharing.share(job)): deque() for job in self.jobs.values()}
         self._since = time.monotonic()  # when a job could last be handed out or was running
         self._stop_file = store.root / f"{STOP}-{secrets.token_hex(4)}"
 
@@ -96,10 +96,10 @@ class Driver:
         self._attempts[job.job_id] = self.store.attempts(job.job_id)
         self._given[job.job_id] = needs = self._needs(job)
         share = needs["GPU"]
-        beside = max(1, int(room.get(BESIDE_GPUS if share else "CPU", 1.0) / max(needs["CPU"], 1e-9)))
+        beside = max(1, int(room.get(CPUS_WITH_GPU if share else "CPU", 1.0) / max(needs["CPU"], 1e-9)))
         beside = min(beside, jobs_per_device(share)) if share else beside
         return {
-            "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.packing.device(job),
+            "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.gpu_sharing.device(job),
             "jobs_on_device": min(beside, self.workers or beside), "tried": self.tried.get(job.job_id, 0),
             "crowded": self._crowded.get(job.job_id, 0), "stop": self._stop_file.name,
         }  # fmt: skip
@@ -112,7 +112,7 @@ class Driver:
             if line and self._fits(line[0], room):
                 return line.popleft()
         while not all(self._lines.values()) and (job := self.schedule.next()) is not None:
-            line = self._lines.setdefault(bool(self.packing.share(job)), deque())
+            line = self._lines.setdefault(bool(self.gpu_sharing.share(job)), deque())
             if not line and self._fits(job, room):
                 return job
             line.append(job)
@@ -120,8 +120,8 @@ class Driver:
         return None
 
     def _needs(self, job: Job) -> dict[str, float]:
-        cpus, share = job.resources["cpus"], self.packing.share(job)
-        return {"CPU": cpus, "GPU": share, BESIDE_GPUS: cpus if share else 0.0}
+        cpus, share = job.resources["cpus"], self.gpu_sharing.share(job)
+        return {"CPU": cpus, "GPU": share, CPUS_WITH_GPU: cpus if share else 0.0}
 
     def _fits(self, job: Job, room: Mapping[str, float]) -> bool:
         needs = self._needs(job)
@@ -146,7 +146,7 @@ class Driver:
     def _line_up_again(self, job_id: str) -> None:
         """First in its line: it has waited before."""
         job = self.jobs[job_id]
-        self._lines[bool(self.packing.share(job))].appendleft(job)
+        self._lines[bool(self.gpu_sharing.share(job))].appendleft(job)
 
     def result(self, job_id: str, answer: dict[str, Any]) -> None:
         """Books what a trial answered."""
@@ -156,7 +156,7 @@ class Driver:
             self._ask_to_end()
         elif answer["status"] == "crowded":
             self._crowded[job_id] = self._crowded.get(job_id, 0) + 1
-            self.packing.lower(self.jobs[job_id], share)
+            self.gpu_sharing.raise_share(self.jobs[job_id], share)
             self._line_up_again(job_id)
         else:
             settle_result(self.schedule, self.store, self.jobs[job_id], Result(**answer), self.report)
@@ -171,7 +171,7 @@ class Driver:
             return
         before = self._attempts[job_id]
         ran_out = self.store.attempts(job_id) > before  # past its time: it stored its rows itself
-        result = fail_dead(self.packing.given(job), self.store, before, why)
+        result = fail_lost_worker(self.gpu_sharing.with_share(job), self.store, before, why)
         if self._shared and result.status == "failed" and not ran_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
             self.tried[job_id] = self.store.attempts(job_id)  # its failed rows are ours, and no reason to leave it alone
             self._line_up_again(job_id)

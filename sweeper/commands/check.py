@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sweeper.commands.common import add_overrides, examples, hydra_words
+from sweeper.commands.common import add_overrides, examples, hydra_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,4 +30,4 @@ def run(options: argparse.Namespace) -> int:
     """
     from sweeper.contracts.check import check
 
-    return check(hydra_words(options))
+    return check(hydra_arguments(options))

@@ -39,7 +39,7 @@ def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
     add_config_dir(parser)
 
 
-def hydra_words(options: argparse.Namespace) -> list[str]:
+def hydra_arguments(options: argparse.Namespace) -> list[str]:
     """The overrides and config folders of a command line, as `sweeper.config.compose` reads them."""
     return [*(f"--config-dir={folder}" for folder in options.config_dir), *options.overrides]
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sap_core.errors import UserError, unknown
-from sweeper.commands.common import add_overrides, examples, hydra_words
+from sweeper.commands.common import add_overrides, examples, hydra_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from sweeper.plan.prerequisites import prepared
 
     releases = _releases(options.releases)
-    composed = compose(hydra_words(options))
+    composed = compose(hydra_arguments(options))
     things = []
     for thing in prepared(composed, options.download, releases):
         print(thing.line, flush=True)

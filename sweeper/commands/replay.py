@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sap_core.errors import UserError, at_least, unknown
-from sweeper.commands.common import add_overrides, examples, hydra_words, store_folder
+from sweeper.commands.common import add_overrides, examples, hydra_arguments, store_folder
 
 _OWN = ("repeats", "method", "out")
 _KEYS = (*_OWN, "search", "search.KEY", "plugins")
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from sweeper.config.compose import compose_all
     from sweeper.search.replay_report import report
 
-    report(store, compose_all(hydra_words(options)).config, repeats, own.get("method"), out and Path(out))
+    report(store, compose_all(hydra_arguments(options)).config, repeats, own.get("method"), out and Path(out))
     return 0
 
 

@@ -15,18 +15,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import TIMING_COLUMNS, Row
 from sweeper.commands.common import examples, settings, store_folder
-from sweeper.jobs.job import Job, artifact, read_jobs
+from sweeper.jobs.job import Job, SweepPaths, artifact, read_jobs
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
-
-if TYPE_CHECKING:
-    from sweeper.jobs.job import SweepPaths
 
 _KEYS = ("paths.data", "paths.artifacts", "backend.device")
 
@@ -107,11 +103,10 @@ def find(jobs: Mapping[str, Job], run_id: str, store: Path) -> tuple[Job, str]:
 
 def repeat(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: str) -> tuple[list[Row], str]:
     """(the job's rows as they come out now, whether its network has the stored one's weights: equal | different | unknown)."""
-    from sweeper.jobs.job import SweepPaths as Places
     from sweeper.jobs.run_job import execute
 
     with tempfile.TemporaryDirectory(prefix="sap-sweep-rerun-") as name, storing(Path(name)):
-        scratch = Places(folders.data, Path(name) / "store", Path(name) / "artifacts")
+        scratch = SweepPaths(folders.data, Path(name) / "store", Path(name) / "artifacts")
         scratch.artifacts.mkdir()
         for parent in job.parents:
             _provide(parent, jobs, folders, scratch, device)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sweeper.commands.common import add_overrides, hydra_arguments
+from sweeper.jobs.job import Job, SweepPaths
 from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
-from sweeper.plan.build import Places, check, compose, places_of, plan_key, planned, write_plan
+from sweeper.plan.build import check, compose, plan_key, planned, sweep_paths, write_plan
 from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
 from sweeper.store.provenance import HOME
 from sweeper.store.store import MAX_ATTEMPTS, Store
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from sweeper.config.compose import Composed
     from sweeper.config.schema import Config
     from sweeper.estimate.duration import RuntimeEstimator
-    from sweeper.jobs.job import Job
     from sweeper.plan.cell import Cell
     from sweeper.plan.plan import Plan
     from sweeper.scheduling.schedule import Backend
@@ -45,59 +45,56 @@ def run(options: argparse.Namespace) -> int:
     composed = compose(hydra_arguments(options))
     config = composed.config
     only = parse_filter(config.only)
-    places = places_of(config)
+    paths = sweep_paths(config)
     if config.dry_run:
         return _dry_run(composed, only)
     if config.export is not None:
         if not config.export.strip():
             raise UserError("export= names no file; give one, such as export=demo.jsonl, or leave it out to run the sweep")
-        return _export(composed, only, places)
-    store, key = Store(places.store), plan_key(composed)
+        return _export(composed, only, paths)
+    store, key = Store(paths.store), plan_key(composed)
     store.check_version()
     held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
     if held is not None:
         rows, given_up = held
-        print(f"{places.store}: all {rows} planned rows are there, nothing to do")
+        print(f"{paths.store}: all {rows} planned rows are there, nothing to do")
         _say_given_up(given_up)
-        with mirroring(config.tracking, places.store):  # jobs that an earlier start has not mirrored
+        with mirroring(config.tracking, paths.store):  # jobs that an earlier start has not mirrored
             pass
         if config.timing == "exclusive":
             from sweeper.jobs.job import read_jobs
 
             with store.locked():
-                _measure_alone(read_jobs(store.jobs), config, places)
+                _measure_alone(read_jobs(store.jobs), config, paths)
         _say_searches(config, store)
         return 1 if given_up else 0
     cells = check(composed)
-    plan = planned(composed, cells, places)  # all checks come before the first folder is made
+    plan = planned(composed, cells, paths)  # all checks come before the first folder is made
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
-        estimator, _ = _estimator(config, cells, places)
+        estimator, _ = _estimator(config, cells, paths)
         plan = _forecast(plan, estimator, store)
         write_plan(store, plan, composed, key)
         _say_counts(plan)
-        with mirroring(config.tracking, places.store):
-            code = _run(config, jobs, places, store, estimator)
+        with mirroring(config.tracking, paths.store):
+            code = _run(config, jobs, paths, store, estimator)
         if config.timing == "exclusive":
-            _measure_alone(jobs, config, places)
+            _measure_alone(jobs, config, paths)
         _say_searches(config, store)
-        return code | _save_corrected(plan, config, places)
+        return code | _save_corrected(plan, config, paths)
 
 
-def _save_corrected(plan: Plan, config: Config, places: Places) -> int:
+def _save_corrected(plan: Plan, config: Config, paths: SweepPaths) -> int:
     if config.save_corrected == "none":
         return 0
-    from sweeper.jobs.job import SweepPaths
     from sweeper.jobs.save_best import save_best
 
-    return save_best(plan.jobs, SweepPaths(places.data, places.store, places.artifacts), config.backend.device)
+    return save_best(plan.jobs, paths, config.backend.device)
 
 
-def _measure_alone(jobs: Iterable[Job], config: Config, places: Places) -> None:
+def _measure_alone(jobs: Iterable[Job], config: Config, paths: SweepPaths) -> None:
     from sweeper.backends.exclusive_timing import measure
-    from sweeper.jobs.job import SweepPaths
-
-    measure(list(jobs), SweepPaths(places.data, places.store, places.artifacts), config.backend.device)
+    measure(list(jobs), paths, config.backend.device)
 
 
 def _say_searches(config: Config, store: Store) -> None:
@@ -121,9 +118,8 @@ def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
     return replace(plan, rows=tuple(with_forecasts(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
-def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, estimator: RuntimeEstimator) -> int:
+def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator) -> int:
     """Runs those of the jobs that the store does not hold."""
-    from sweeper.jobs.job import SweepPaths
     from sweeper.jobs.run_job import fail, tidy_up
     from sweeper.monitor.progress import Progress
     from sweeper.scheduling.schedule import Schedule
@@ -131,25 +127,25 @@ def _run(config: Config, jobs: Sequence[Job], places: Places, store: Store, esti
     from sweeper.store.leases import own_claims
 
     finished = _finished(store)
-    schedule = Schedule.of(jobs, finished, places.artifacts, config.order)
+    schedule = Schedule.of(jobs, finished, paths.artifacts, config.order)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
     held = total - sum(len(job.runs) for job in pending)
-    print(f"{places.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
+    print(f"{paths.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
     _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
-    if line := retraining_message(schedule.again):
+    if line := retraining_message(schedule.recomputed):
         print(line, file=sys.stderr)
     workers = None if _cluster_decides(config.backend) else max(1, min(_workers(config.backend), len(pending)))
     progress = Progress(pending, total, held, store.logs / "sweep.log", estimator, workers)
     with _terminated_as_interrupt(), progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
-        _backend(config, places, len(pending)).run(schedule, progress.report)
-    tidy_up(jobs, SweepPaths(places.data, places.store, places.artifacts), own_claims())
+        _backend(config, paths, len(pending)).run(schedule, progress.report)
+    tidy_up(jobs, paths, own_claims())
     failed = len(schedule.failed)
     if failed:
         who = "1 job" if failed == 1 else f"{failed} jobs"
-        print(f"{who} failed; `sap-report {os.path.relpath(places.store)} status` says why, the same command tries again", file=sys.stderr)
+        print(f"{who} failed; `sap-report {os.path.relpath(paths.store)} status` says why, the same command tries again", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -167,20 +163,17 @@ def _say_given_up(jobs: int) -> None:
         print(f"{who.format(MAX_ATTEMPTS)} not tried again; delete rows/*.failed.parquet to try once more", file=sys.stderr)
 
 
-def _backend(config: Config, places: Places, jobs: int) -> Backend:
+def _backend(config: Config, paths: SweepPaths, jobs: int) -> Backend:
     """The chosen backend, with no more workers than there are jobs."""
-    from sweeper.jobs.job import SweepPaths
-
     settings = config.backend
-    folders = SweepPaths(places.data, places.store, places.artifacts)
     workers = None if _cluster_decides(settings) else max(1, min(_workers(settings), jobs))
     if settings.name == "local":
         from sweeper.backends.local_backend import LocalBackend
 
-        return LocalBackend(folders, workers or 1, settings.device, settings.cpu_jobs)
+        return LocalBackend(paths, workers or 1, settings.device, settings.cpu_jobs)
     from sweeper.backends.ray_backend import RayBackend
 
-    return RayBackend(folders, workers, settings.device, settings.address, settings.cpu_jobs)
+    return RayBackend(paths, workers, settings.device, settings.address, settings.cpu_jobs)
 
 
 def _cluster_decides(settings: Any) -> bool:
@@ -218,24 +211,24 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     print(f"{composed.config.name}: dry run, nothing is run")
     rows = [row for row in plan.rows if row.run_id in chosen]
     print(describe(jobs, rows, parameters, backend.flops_per_second, backend.device))
-    estimator, workers = _estimator(composed.config, cells, places_of(composed.config))
+    estimator, workers = _estimator(composed.config, cells, sweep_paths(composed.config))
     print(f"\n{describe_seconds(rows, estimator, workers)}")
     return 0
 
 
-def _export(composed: Composed, only: JobFilter | None, places: Places) -> int:
+def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> int:
     """Writes the jobs and their plan as one file (sweeper.plan.bundle)."""
     from omegaconf import OmegaConf
 
     from sweeper.plan.bundle import Bundle, write_bundle
     from sweeper.store.provenance import commit
 
-    plan, config = planned(composed, check(composed), places), composed.config
+    plan, config = planned(composed, check(composed), paths), composed.config
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)
     path = (HOME / Path(config.export or "").expanduser()).resolve()
-    results = os.path.relpath(places.store, HOME) if places.store.is_relative_to(HOME) else str(places.store)
+    results = os.path.relpath(paths.store, HOME) if paths.store.is_relative_to(HOME) else str(paths.store)
     text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))
     bundle = Bundle(config.name or "", results, config.order, "" if only else plan_key(composed), text, commit(), jobs, rows)
     write_bundle(path, bundle)
@@ -245,11 +238,11 @@ def _export(composed: Composed, only: JobFilter | None, places: Places) -> int:
     return 0
 
 
-def _estimator(config: Config, cells: Sequence[Cell], places: Places) -> tuple[RuntimeEstimator, int]:
+def _estimator(config: Config, cells: Sequence[Cell], paths: SweepPaths) -> tuple[RuntimeEstimator, int]:
     """The runtime estimator, from the measurements of this store and those beside it, and the number of workers."""
     from sweeper.plan.runtime_forecast import make_estimator
 
-    beside = places.store.parent
+    beside = paths.store.parent
     stores = [path for path in beside.iterdir() if path.is_dir()] if beside.is_dir() else []
     workers = _workers(config.backend)
     return make_estimator(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers

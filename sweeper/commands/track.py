@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from sweeper.commands.common import examples, settings, store_folder
-from sweeper.config.schema import Tracking
+from sweeper.config.schema import TrackingConfig
 from sweeper.monitor.wandb_mirror import SUMMARY, folder_of, mirror, mirrored
 from sweeper.store.store import Store
 
-_KEYS = tuple(item.name for item in fields(Tracking) if item.name != "name")
+_KEYS = tuple(item.name for item in fields(TrackingConfig) if item.name != "name")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if complete else 1
 
 
-def settings_for(store: Path, given: dict[str, str]) -> Tracking:
+def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
     """The `tracking` keys of the store's configuration, and those of the command line over them.
 
     Raises:
@@ -63,7 +63,7 @@ def settings_for(store: Path, given: dict[str, str]) -> Tracking:
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); start the sweep again to write it"
         ) from error
-    tracking = Tracking("wandb", **{key: value for key, value in stored.items() if key in _KEYS})
+    tracking = TrackingConfig("wandb", **{key: value for key, value in stored.items() if key in _KEYS})
     text = {key: None if value == "null" else value for key, value in given.items()}
     if "timeout_seconds" in given:
         try:

@@ -16,11 +16,11 @@ from sap_core.api import Corrector, Fitted, Pruner, Task, Trainer
 from sap_core.errors import UserError, unknown
 from sap_core.roles import sample_counts, trainer_fields
 from sap_core.run import PlainRun
-from sweeper.config.component import Declared, declare
+from sweeper.config.component import Component, parse_component
 from sweeper.config.compose import compose_all
-from sweeper.config.target import class_of
+from sweeper.config.target import resolve_class
 from sweeper.contracts import toys
-from sweeper.contracts.common import Broken, Promise
+from sweeper.contracts.common import CheckFailed, Promise
 from sweeper.contracts.correctors import CORRECTOR, CorrectorCase
 from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import families_to_try, small_recipe, small_settings
@@ -68,13 +68,13 @@ def check(words: Sequence[str]) -> int:
     return 1 if broken else 0
 
 
-def _recipe(given: Mapping[str, Any], plugins: list[str], kept: Sequence[str]) -> Declared:
+def _recipe(given: Mapping[str, Any], plugins: list[str], kept: Sequence[str]) -> Component:
     """The trainer, small; fields that the command line gives stay as given."""
     fields = {name: value for name, value in given.items() if name != "preprocess"}
-    return declare(small_recipe(fields, kept), "trainer", Trainer, plugins)
+    return parse_component(small_recipe(fields, kept), "trainer", Trainer, plugins)
 
 
-def _of_method(name: str, methods: Mapping[str, Any], recipe: Declared, plugins: list[str]) -> Cases:
+def _of_method(name: str, methods: Mapping[str, Any], recipe: Component, plugins: list[str]) -> Cases:
     """One case per space of the method's file, or the one that NAME@SPACE names."""
     method, _, wanted = name.partition("@")
     if method not in methods:
@@ -91,22 +91,22 @@ def _of_method(name: str, methods: Mapping[str, Any], recipe: Declared, plugins:
 
 
 def corrector_case(
-    corrector: Mapping[str, Any], space: Mapping[str, Any] | None, recipe: Declared, task: Task, plugins: Sequence[str] = ()
+    corrector: Mapping[str, Any], space: Mapping[str, Any] | None, recipe: Component, task: Task, plugins: Sequence[str] = ()
 ) -> CorrectorCase:
     """Settings from all over a space, on a network that plain training fits to the given labels."""
     where = "corrector"
-    cls = class_of(corrector.get("_target_"), where, plugins)
+    cls = resolve_class(corrector.get("_target_"), where, plugins)
     extra = dict.fromkeys(trainer_fields(cls), recipe.entry)
     small = small_settings(corrector, space, sample_counts(cls))
-    settings = [declare(setting, where, Corrector, plugins, extra).instance for setting in small]
+    settings = [parse_component(setting, where, Corrector, plugins, extra).instance for setting in small]
     return CorrectorCase(families_to_try(list(dict.fromkeys(settings))), toys.noisy(task), task)  # scaling may make two settings one
 
 
-def _of_pruner(given: Mapping[str, Any], recipe: Declared, plugins: list[str]) -> Cases:
+def _of_pruner(given: Mapping[str, Any], recipe: Component, plugins: list[str]) -> Cases:
     """The pruner on what the trainer of the same command makes of the toys."""
     if given.get("name") is None:
         raise UserError(f"pruner=none chooses nothing, so there is nothing to check; {_USAGE}")
-    pruner: Pruner = declare(given, "pruner", Pruner, plugins).instance
+    pruner: Pruner = parse_component(given, "pruner", Pruner, plugins).instance
     task = toys.make_task("batch_norm", augment="flip")
     warm: Fitted = recipe.instance.fit(task, PlainRun())
     return [("batch_norm", PrunerCase(pruner, warm, task))]
@@ -118,7 +118,7 @@ def _line(promise: Promise[Any], cases: Cases) -> str:
     for where, case in cases:
         try:
             remark = promise.check(case)
-        except Broken as broken:
+        except CheckFailed as broken:
             return f"broken  {promise}: {broken} ({where})"
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]

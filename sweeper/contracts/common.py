@@ -1,6 +1,6 @@
 """Promises and comparisons: what the contracts of trainers, pruners and correctors are written with.
 
-A promise is a sentence and a function that raises `Broken`, saying how, where it does not hold; a remark that it returns is printed. It
+A promise is a sentence and a function that raises `CheckFailed`, saying how, where it does not hold; a remark that it returns is printed. It
 looks at a case: a part with what it is tried on. Cases run the part once and share the outcome.
 """
 
@@ -22,7 +22,7 @@ Weights = dict[str, Tensor]
 C = TypeVar("C")
 
 
-class Broken(Exception):
+class CheckFailed(Exception):
     """A promise does not hold; the text says how."""
 
 
@@ -37,22 +37,22 @@ class Promise(Generic[C]):
         return self.text
 
 
-def is_a_part(part: object, offers: type) -> None:
+def check_component(part: object, offers: type) -> None:
     """Is it a frozen dataclass with a version and the members of the protocol `offers`?"""
     name = type(part).__name__
     if not isinstance(part, offers):
         lacking = [word for word in _members(offers) if not hasattr(part, word)]
-        raise Broken(f"{name} does not offer {', '.join(lacking) or 'what a ' + offers.__name__ + ' must'}")
+        raise CheckFailed(f"{name} does not offer {', '.join(lacking) or 'what a ' + offers.__name__ + ' must'}")
     parameters = getattr(part, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
-        raise Broken(f"{name} is no frozen dataclass; write @dataclass(frozen=True) above it")
+        raise CheckFailed(f"{name} is no frozen dataclass; write @dataclass(frozen=True) above it")
     version = type(part).version  # type: ignore[attr-defined]
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise Broken(f"{name}.version is {version!r}; it must be a whole number from 1")
+        raise CheckFailed(f"{name}.version is {version!r}; it must be a whole number from 1")
     try:
         hash(part)
     except TypeError as error:
-        raise Broken(f"{name} cannot be hashed ({error}); make tuples of its lists in __post_init__") from error
+        raise CheckFailed(f"{name} cannot be hashed ({error}); make tuples of its lists in __post_init__") from error
 
 
 def _members(offers: type) -> list[str]:
@@ -63,19 +63,19 @@ def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor], text: str)
     """NaN equals NaN."""
     for name in one.keys() | other.keys():
         if name not in one or name not in other or not torch.equal(_bits(one[name]), _bits(other[name])):
-            raise Broken(f"{text} (in '{name}')")
+            raise CheckFailed(f"{text} (in '{name}')")
 
 
 def _bits(values: Tensor) -> Tensor:
     return values.double().nan_to_num(nan=1e308) if values.is_floating_point() else values
 
 
-def same_kind(wanted: Weights, found: Weights, whose: str) -> None:
+def same_shapes(wanted: Weights, found: Weights, whose: str) -> None:
     """Equal names, shapes and dtypes."""
     for name in sorted(wanted.keys() | found.keys()):
         kinds = [(tuple(weights[name].shape), weights[name].dtype) if name in weights else None for weights in (wanted, found)]
         if kinds[0] != kinds[1]:
-            raise Broken(f"{whose}: '{name}' is {kinds[1] or 'not there'} instead of {kinds[0] or 'nothing'}")
+            raise CheckFailed(f"{whose}: '{name}' is {kinds[1] or 'not there'} instead of {kinds[0] or 'nothing'}")
 
 
 def finite(weights: Mapping[str, Tensor]) -> bool:
@@ -89,7 +89,7 @@ def global_randomness(what: str) -> Iterator[None]:
     state = torch.random.get_rng_state()
     yield
     if not torch.equal(state, torch.random.get_rng_state()):
-        raise Broken(f"{what} draws from torch's global generator; use sap_core.seeding.stream")
+        raise CheckFailed(f"{what} draws from torch's global generator; use sap_core.seeding.stream")
 
 
 def stopped(start: Callable[[toys.StoringRun], object], run: toys.StoringRun) -> State | None:
@@ -103,7 +103,7 @@ def stopped(start: Callable[[toys.StoringRun], object], run: toys.StoringRun) ->
 
 def refuse(need: Need, n: SampleCount) -> NoReturn:
     """The source of verified samples for a part that must not ask for any."""
-    raise Broken(f"it reads verified samples ('{need}'), which it was not told")
+    raise CheckFailed(f"it reads verified samples ('{need}'), which it was not told")
 
 
 def sizes_of(task: Task) -> Sizes:

@@ -18,16 +18,16 @@ from sap_core.cost import tuning
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
 from sweeper.contracts.common import (
-    Broken,
+    CheckFailed,
     Promise,
     Weights,
     finite,
     forecast_text,
     global_randomness,
-    is_a_part,
+    check_component,
     named,
     same_bits,
-    same_kind,
+    same_shapes,
     sizes_of,
     stopped,
 )  # fmt: skip
@@ -60,7 +60,7 @@ class CorrectorCase:
         try:
             for position, net in type(settings[0]).correct(settings, self.model, self.task.allow(needs), run):
                 if position in found:
-                    raise Broken(f"setting {position} of {named(settings[0])} is yielded twice")
+                    raise CheckFailed(f"setting {position} of {named(settings[0])} is yielded twice")
                 found[position] = toys.weights(net)
         except FloatingPointError:
             return None, run
@@ -69,10 +69,10 @@ class CorrectorCase:
 
 def _corrector_is_a_part(case: CorrectorCase) -> None:
     for setting in itertools.chain(*case.families):
-        is_a_part(setting, Corrector)
+        check_component(setting, Corrector)
         needs = setting.needs()
         if not isinstance(needs, frozenset) or not all(isinstance(need, Need) for need in needs):
-            raise Broken(f"needs() of {named(setting)} gives {needs!r}; it must be a frozenset of sap_core.api.Need")
+            raise CheckFailed(f"needs() of {named(setting)} gives {needs!r}; it must be a frozenset of sap_core.api.Need")
 
 
 def _every_setting_once(case: CorrectorCase) -> str | None:
@@ -80,7 +80,7 @@ def _every_setting_once(case: CorrectorCase) -> str | None:
     for settings, (found, _) in zip(case.families, case.first, strict=True):
         diverged += found is None
         if found is not None and sorted(found) != list(range(len(settings))):
-            raise Broken(f"a family of {len(settings)} settings yields the positions {sorted(found)} ({named(settings[0])})")
+            raise CheckFailed(f"a family of {len(settings)} settings yields the positions {sorted(found)} ({named(settings[0])})")
     return _diverged(diverged, len(case.families), "family", "families")
 
 
@@ -92,16 +92,16 @@ def _model_is_left_alone(case: CorrectorCase) -> None:
             case.run(settings)
         same_bits(before, toys.weights(case.model), "the network that it was given was changed")
         if case.model.training != training:
-            raise Broken(f"the network that it was given was left in {'training' if case.model.training else 'evaluation'} mode")
+            raise CheckFailed(f"the network that it was given was left in {'training' if case.model.training else 'evaluation'} mode")
         if not torch.equal(labels, case.task.train.labels):
-            raise Broken("the given labels were changed in place")
+            raise CheckFailed("the given labels were changed in place")
 
 
 def _same_names_and_shapes(case: CorrectorCase) -> None:
     before = toys.weights(case.model)
     for settings, (found, _) in zip(case.families, case.first, strict=True):
         for position, weights in (found or {}).items():
-            same_kind(before, weights, named(settings[position]))
+            same_shapes(before, weights, named(settings[position]))
 
 
 def _finite_or_diverged(case: CorrectorCase) -> str | None:
@@ -117,7 +117,7 @@ def _finite_or_diverged(case: CorrectorCase) -> str | None:
             probe.load_state_dict(weights)
             with torch.no_grad():
                 if not bool(probe.eval()(inputs).isfinite().all()):
-                    raise Broken(f"{named(settings[position])} has finite weights and outputs that are not finite")
+                    raise CheckFailed(f"{named(settings[position])} has finite weights and outputs that are not finite")
     return _diverged(diverged, sum(map(len, case.families)), "setting", "settings")
 
 
@@ -153,24 +153,24 @@ def _declares_its_needs(case: CorrectorCase) -> None:
                 pass
         except UndeclaredNeed as error:
             if not needs:
-                raise Broken(f"{named(settings[0])}: {error}") from error
+                raise CheckFailed(f"{named(settings[0])}: {error}") from error
             continue
         except FloatingPointError:
             continue
         if needs:
-            raise Broken(f"{named(settings[0])} declares {', '.join(sorted(needs))} and does without; take it out of needs()")
+            raise CheckFailed(f"{named(settings[0])} declares {', '.join(sorted(needs))} and does without; take it out of needs()")
 
 
 def _declares_its_selection(case: CorrectorCase) -> None:
     for settings, (_, run) in zip(case.families, case.first, strict=True):
         for position, setting in enumerate(settings):
             if setting.needs() != settings[0].needs():
-                raise Broken(
+                raise CheckFailed(
                     f"{named(setting)} and {named(settings[0])} are of one family and differ in needs(); give them other keys in family()"
                 )
             declares = bool(setting.needs()) or (isinstance(setting, SelectsSamples) and setting.selects_samples())
             if not declares and (position in run.trusted_sets or position in run.forgotten_sets):
-                raise Broken(
+                raise CheckFailed(
                     f"{named(setting)} reports samples by run.report_trusted or run.report_forgotten and neither needs() nor selects_samples() says so; "
                     f"add the method selects_samples(self) -> bool"
                 )
@@ -181,13 +181,13 @@ def _books_its_work(case: CorrectorCase) -> None:
         for position, cost in enumerate([tuning(cost.shared) for cost in run.meter.costs()] if found is not None else ()):
             setting = settings[position]
             if not cost.seconds > 0:
-                raise Broken(f"no time is booked for {named(setting)}; work inside run.meter(...)")
+                raise CheckFailed(f"no time is booked for {named(setting)}; work inside run.meter(...)")
             if cost.forwards > 0:
                 continue
             if type(setting).forecast([setting], sizes_of(case.task)).forwards > 0:
-                raise Broken(f"no passes are booked for {named(setting)}; call run.meter.count(forwards=..., backwards=...)")
+                raise CheckFailed(f"no passes are booked for {named(setting)}; call run.meter.count(forwards=..., backwards=...)")
             if calls := case.forward_calls(setting):
-                raise Broken(
+                raise CheckFailed(
                     f"{named(setting)} calls the network's modules {calls} times, but no passes are booked for it and forecast() gives "
                     f"none; call run.meter.count(forwards=..., backwards=...)"
                 )
@@ -204,9 +204,9 @@ def _forecasts_its_passes(case: CorrectorCase) -> str | None:
         if bound and booked[0] <= forecast.forwards and booked[1] <= forecast.backwards:
             continue
         if booked != (forecast.forwards, forecast.backwards):
-            raise Broken(forecast_text(named(settings[0]), (forecast.forwards, forecast.backwards), toys.passes(run)))
+            raise CheckFailed(forecast_text(named(settings[0]), (forecast.forwards, forecast.backwards), toys.passes(run)))
         if not math.isclose(sum(tuning(cost.shared).forwards for cost in run.meter.costs()), forecast.forwards):
-            raise Broken(f"the settings' shares of the passes do not add up to the whole ({named(settings[0])})")
+            raise CheckFailed(f"the settings' shares of the passes do not add up to the whole ({named(settings[0])})")
     return _diverged(unknown, len(case.families), "family", "families")
 
 
@@ -241,7 +241,7 @@ CORRECTOR: tuple[Promise[CorrectorCase], ...] = (
 
 def _same_families(one: dict[int, Weights] | None, other: dict[int, Weights] | None, settings: Sequence[Any], text: str) -> None:
     if (one is None) != (other is None):
-        raise Broken(f"{named(settings[0])} diverges once and not the other time: it {text}")
+        raise CheckFailed(f"{named(settings[0])} diverges once and not the other time: it {text}")
     for position, weights in (one or {}).items():
         same_bits(weights, (other or {}).get(position, {}), f"{named(settings[position])} {text}")
 

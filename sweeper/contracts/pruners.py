@@ -10,7 +10,7 @@ import torch
 from sap_core.api import Fitted, Pruner, Selection, Task
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
-from sweeper.contracts.common import Broken, Promise, global_randomness, is_a_part, refuse, same_bits
+from sweeper.contracts.common import CheckFailed, Promise, global_randomness, check_component, refuse, same_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,24 +36,24 @@ class PrunerCase:
 
 
 def _pruner_is_a_part(case: PrunerCase) -> None:
-    is_a_part(case.pruner, Pruner)
+    check_component(case.pruner, Pruner)
 
 
 def _keeps_the_share(case: PrunerCase) -> None:
     selection, _ = case.first
     wanted, index = round(case.keep * len(case.task.train)), selection.index
     if len(index) != wanted:
-        raise Broken(f"of {len(case.task.train)} samples and keep={case.keep:g} it keeps {len(index)}, not {wanted}")
+        raise CheckFailed(f"of {len(case.task.train)} samples and keep={case.keep:g} it keeps {len(index)}, not {wanted}")
     if len(index.unique()) != len(index) or not bool(torch.isin(index, case.task.train.index).all()):
-        raise Broken("its index names a sample twice, or one that is not in the training set (positions are those of the universe)")
+        raise CheckFailed("its index names a sample twice, or one that is not in the training set (positions are those of the universe)")
     if len(selection.score) != len(case.task.train):
-        raise Broken(f"it scores {len(selection.score)} samples; the training set has {len(case.task.train)}")
+        raise CheckFailed(f"it scores {len(selection.score)} samples; the training set has {len(case.task.train)}")
 
 
 def _selects_twice_alike(case: PrunerCase) -> None:
     one, other = case.first[0], case.select()[0]
     if not torch.equal(one.index, other.index):
-        raise Broken("it keeps other samples when it is run again")
+        raise CheckFailed("it keeps other samples when it is run again")
 
 
 def _pruner_leaves_alone(case: PrunerCase) -> None:
@@ -62,7 +62,7 @@ def _pruner_leaves_alone(case: PrunerCase) -> None:
         case.select()
     same_bits(before, toys.weights(case.warm.model), "the network that it was given was changed")
     if not torch.equal(labels, case.task.train.labels):
-        raise Broken("the given labels were changed in place")
+        raise CheckFailed("the given labels were changed in place")
 
 
 PRUNER: tuple[Promise[PrunerCase], ...] = (

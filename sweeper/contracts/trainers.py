@@ -14,15 +14,15 @@ from sap_core.models.ensemble import Ensemble
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
 from sweeper.contracts.common import (
-    Broken,
+    CheckFailed,
     Promise,
     finite,
     forecast_text,
     global_randomness,
-    is_a_part,
+    check_component,
     refuse,
     same_bits,
-    same_kind,
+    same_shapes,
     sizes_of,
     stopped,
 )  # fmt: skip
@@ -51,7 +51,7 @@ class TrainerCase:
 
 
 def _trainer_is_a_part(case: TrainerCase) -> None:
-    is_a_part(case.trainer, Trainer)
+    check_component(case.trainer, Trainer)
 
 
 def _trains_what_the_task_builds(case: TrainerCase) -> str | None:
@@ -61,12 +61,12 @@ def _trains_what_the_task_builds(case: TrainerCase) -> str | None:
     nets = list(fitted.model.nets) if isinstance(fitted.model, Ensemble) else [fitted.model]
     wanted = toys.weights(case.task.build(0))
     for net in nets:
-        same_kind(wanted, toys.weights(net), "the trained network")
+        same_shapes(wanted, toys.weights(net), "the trained network")
         if not finite(toys.weights(net)):
             return "it diverged"
     for name, table in fitted.per_sample.items():
         if len(table) != case.task.train.universe:
-            raise Broken(f"per_sample['{name}'] has {len(table)} entries; the universe has {case.task.train.universe} samples")
+            raise CheckFailed(f"per_sample['{name}'] has {len(table)} entries; the universe has {case.task.train.universe} samples")
     return None
 
 
@@ -75,7 +75,7 @@ def _trainer_leaves_alone(case: TrainerCase) -> None:
     with global_randomness("fit()"):
         case.fit(PlainRun())
     if not torch.equal(labels, case.task.train.labels) or not torch.equal(index, case.task.train.index):
-        raise Broken("the given labels or positions were changed in place")
+        raise CheckFailed("the given labels or positions were changed in place")
 
 
 def _trains_twice_alike(case: TrainerCase) -> None:
@@ -88,7 +88,7 @@ def _trainer_books(case: TrainerCase) -> str | None:
     if forecast.forwards == 0 and booked == (0, 0):
         return "it trains nothing"
     if not all(tuning(cost.shared).seconds > 0 for cost in run.meter.costs()) or not booked[0] > 0:
-        raise Broken("no seconds or no passes are booked; work inside run.meter(...) and say run.meter.count(forwards=..., backwards=...)")
+        raise CheckFailed("no seconds or no passes are booked; work inside run.meter(...) and say run.meter.count(forwards=..., backwards=...)")
     return "it diverged" if fitted is None else None
 
 
@@ -96,7 +96,7 @@ def _trainer_forecasts(case: TrainerCase) -> str | None:
     fitted, run = case.first
     forecast, booked = case.trainer.forecast(sizes_of(case.task)), toys.passes(run)
     if booked[0] > forecast.forwards or booked[1] > forecast.backwards:
-        raise Broken(forecast_text("fit()", (forecast.forwards, forecast.backwards), booked))
+        raise CheckFailed(forecast_text("fit()", (forecast.forwards, forecast.backwards), booked))
     if fitted is not None and booked != (forecast.forwards, forecast.backwards):
         return f"{booked[0]} forwards and {booked[1]} backwards of at most {forecast.forwards} and {forecast.backwards}"
     return None
@@ -110,11 +110,11 @@ def _trainer_resumes(case: TrainerCase) -> str | None:
     for after in sorted({1, max(1, epochs // 2)}):
         stored = stopped(case.fit, first := toys.StoringRun(after))
         if stored is None:
-            raise Broken(f"asked to stop after epoch {after} it went on")
+            raise CheckFailed(f"asked to stop after epoch {after} it went on")
         resumed, second = case.fit(toys.StoringRun(resume=stored))
         _same_fits(whole, resumed, f"other bits when it was stopped after epoch {after} and resumed")
         if first.curve + second.curve != reference.curve:
-            raise Broken(f"the curve differs when it was stopped after epoch {after} and resumed")
+            raise CheckFailed(f"the curve differs when it was stopped after epoch {after} and resumed")
     _resumes_within_an_epoch(case, whole)
     return None
 
@@ -141,7 +141,7 @@ TRAINER: tuple[Promise[TrainerCase], ...] = (
 
 def _same_fits(one: Fitted | None, other: Fitted | None, text: str) -> None:
     if (one is None) != (other is None):
-        raise Broken(f"it diverges once and not the other time: {text}")
+        raise CheckFailed(f"it diverges once and not the other time: {text}")
     if one is not None and other is not None:
         same_bits(toys.weights(one.model), toys.weights(other.model), f"the network has {text}")
         same_bits(one.per_sample, other.per_sample, f"per_sample has {text}")

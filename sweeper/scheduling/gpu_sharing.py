@@ -31,7 +31,7 @@ class GpuSharing:
         self._path = path
         self._device = device
         self._cpu_jobs = frozenset(cpu_jobs)
-        self._learned = _read(path)
+        self._raised = _read(path)
 
     def on_cpu(self, job: Job) -> bool:
         """Returns whether `cpu_jobs` names the job's type or method."""
@@ -44,8 +44,8 @@ class GpuSharing:
         """GPUs for the job; below 1 it shares one. A job on a GPU without a requested share gets a full one."""
         if self.on_cpu(job):
             return 0.0
-        asked = job.resources["gpus"] or (FULL_GPU if self._device.startswith("cuda") else 0.0)
-        return max(asked, self._learned.get(memory_class(job), 0.0)) if asked else 0.0
+        requested = job.resources["gpus"] or (FULL_GPU if self._device.startswith("cuda") else 0.0)
+        return max(requested, self._raised.get(memory_class(job), 0.0)) if requested else 0.0
 
     def with_share(self, job: Job) -> Job:
         """The job with its current share, which its rows record."""
@@ -59,19 +59,19 @@ class GpuSharing:
         Raises:
             StorageError: the raised share cannot be stored.
         """
-        kind = memory_class(job)
-        if share >= self._learned.get(kind, 0.0):
-            self._learned[kind] = min(FULL_GPU, 2 * share)
+        key = memory_class(job)
+        if share >= self._raised.get(key, 0.0):
+            self._raised[key] = min(FULL_GPU, 2 * share)
             with storing(self._path):
-                save_json(self._path, self._learned)
-        return self._learned[kind]
+                save_json(self._path, self._raised)
+        return self._raised[key]
 
 
 def memory_class(job: Job) -> str:
     """Key of jobs that are expected to need the same memory: one method, trainer or pruner on one network and data set."""
     labels = job.labels
-    who = {"train": labels["trainer"], "select": labels["pruner"]}.get(job.job_type, labels["method"])
-    return f"{job.job_type}/{labels['dataset']}/{labels['network']}/{who}"
+    component = {"train": labels["trainer"], "select": labels["pruner"]}.get(job.job_type, labels["method"])
+    return f"{job.job_type}/{labels['dataset']}/{labels['network']}/{component}"
 
 
 def jobs_per_device(share: float) -> int:
@@ -83,5 +83,5 @@ def jobs_per_device(share: float) -> int:
 def _read(path: Path) -> dict[str, float]:
     """The shares raised in earlier starts; a damaged file counts as missing, because the shares can be learned anew."""
     with suppress(OSError, ValueError, AttributeError, TypeError):
-        return {str(kind): min(FULL_GPU, float(share)) for kind, share in json.loads(path.read_text()).items()}
+        return {str(key): min(FULL_GPU, float(share)) for key, share in json.loads(path.read_text()).items()}
     return {}

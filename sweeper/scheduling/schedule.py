@@ -1,9 +1,10 @@
-"""Which job next: parents first, then by one of three orders; no barrier between kinds. Shared by all backends.
+"""The schedule of jobs: parents first, then one of three orders, without a barrier between job types. All backends use it.
 
-`cells` keeps to the plan, and a cell's seed begins when every job of its seed before has ended, failed ones included: a first whole result
-of each cell comes as soon as it can. Workers that find nothing to do in one cell take another cell's jobs.
-`depth` is `cells`, but all seeds of a cell come before the next cell: for limited time, where whole cells count.
-`longest` starts the job with the most arithmetic on it and below it, whatever its seed: no worker idles at the end over one long job.
+`cells` follows the plan, and a cell's next seed starts when every job of its previous seed has ended, failed ones included: each cell has
+complete results of one seed as early as possible. Workers without a ready job in one cell run jobs of other cells.
+`depth` is `cells` with all seeds of a cell before the next cell: for limited time, where complete cells count.
+`longest` starts the job with the most FLOPs on its longest chain of descendants, whatever its seed, so that no worker idles at the end
+while one long job runs.
 """
 
 from __future__ import annotations
@@ -20,43 +21,52 @@ Report = Callable[[Job, Result], None]
 
 
 class Backend(Protocol):
-    """Runs jobs somewhere."""
+    """Executes the jobs of a schedule."""
 
     def run(self, schedule: Schedule, report: Report) -> None:
-        """Runs until nothing can start any more; `report` is called after each job.
+        """Runs until no job can start any more; `report` is called after each job.
 
         Raises:
             UserError: results could not be stored.
-            KeyboardInterrupt: passed on, after the workers have stored what they can.
+            KeyboardInterrupt: re-raised after the workers have stored their state.
         """
 
 
 class Schedule:
-    """Hands out jobs whose parents are done; jobs below a failed one are handed to `orphans` instead.
+    """Returns jobs whose parents are done; descendants of a failed job are returned by `orphans` instead.
 
-    Each call costs what changed since the one before, not the number of jobs (a test holds it against the plain rule).
+    The cost of a call is proportional to what changed since the previous one, not to the number of jobs: sweeps have 100,000 of them.
     """
 
     def __init__(
         self, waiting: Mapping[str, Job], done: Iterable[str] = (), failed: Mapping[str, str] | None = None, longest: bool = False,
-        seeds: Mapping[int, int] | None = None, again: Iterable[str] = (),
+        seeds: Mapping[int, int] | None = None, recomputed: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """`failed`: job id -> why. `seeds`: their places in the plan; None: as they come. `again`: see `of`."""
+        """
+        Args:
+            waiting: jobs to run, by id, parents before children.
+            done: ids of the jobs that succeeded in earlier starts.
+            failed: job id -> reason, of the jobs that are not tried again.
+            longest: use the order `longest` instead of `cells`.
+            seeds: seed -> its index in the plan; None: by first occurrence in `waiting`.
+            recomputed: ids of the jobs in `waiting` whose rows are stored but whose artifact is missing.
+        """
         self.waiting = dict(waiting)
         self.done = set(done)
         self.failed = dict(failed or {})
         self.running: dict[str, Job] = {}
-        self.deferred: dict[str, Job] = {}  # another process has them; they wait, too, behind those that nobody has
-        self.again = frozenset(again)
-        self._rank = {job_id: place for place, job_id in enumerate(self.waiting)}
-        self._first = 0  # ranks below it are of jobs that were put back
-        self._seeds = dict(seeds) if seeds is not None else _places(self.waiting.values())
-        self._chains = _chains(self.waiting.values()) if longest else None
+        self.deferred: dict[str, Job] = {}  # leased by another process; tried after all others
+        self.recomputed = frozenset(recomputed)
+        self._rank = {job_id: index for index, job_id in enumerate(self.waiting)}
+        self._first = 0  # the lowest rank; requeued jobs get lower ones
+        self._seeds = dict(seeds) if seeds is not None else _seed_indices(self.waiting.values())
+        self._chains = _longest_chains(self.waiting.values()) if longest else None
         self._children: dict[str, list[str]] = defaultdict(list)
-        self._missing: dict[str, int] = {}  # of each waiting job, the parents that are not done
-        self._ready: list[tuple[float, int, str]] = []  # a heap of those that can start; what left `waiting` since is passed over
-        self._suspects: list[tuple[int, str]] = []  # a heap of those that may have become orphans
-        self._turns = _Turns(self.waiting.values(), self._place) if not longest else None
+        self._missing: dict[str, int] = {}  # number of parents of each waiting job that are not done
+        # Both heaps are cleaned lazily: entries of jobs that are no longer in `waiting` are skipped when they are popped.
+        self._ready: list[tuple[float, int, str]] = []  # jobs that can start
+        self._suspects: list[tuple[int, str]] = []  # jobs that may have become orphans
+        self._turns = _SeedTurns(self.waiting.values(), self._seed_index) if not longest else None
         for job in self.waiting.values():
             parents = set(job.parents)
             self._missing[job.job_id] = len(parents - self.done)
@@ -69,22 +79,32 @@ class Schedule:
 
     @classmethod
     def of(cls, jobs: Iterable[Job], finished: Mapping[str, str], artifacts: Path, order: str = "cells") -> Schedule:
-        """`finished`: jobs that are not to be run, with their status; one whose artifact is needed and gone (`again`) runs all the same."""
-        mine = {job.job_id: job for job in jobs}  # the store may hold other jobs, too
-        lost = _lost(mine, finished, artifacts)
+        """The schedule of the jobs that a store does not contain.
+
+        Args:
+            jobs: the sweep's jobs, parents before children.
+            finished: job id -> status, of the jobs that are not run again. A finished job whose artifact is missing is recomputed if a
+                remaining job reads it.
+            artifacts: folder of the artifacts.
+            order: `cells`, `depth` or `longest`.
+        """
+        planned = {job.job_id: job for job in jobs}  # the store may contain other jobs, too
+        lost = _missing_artifacts(planned, finished, artifacts)
         finished = {job_id: status for job_id, status in finished.items() if job_id not in lost}
-        waiting = {job_id: job for job_id, job in mine.items() if job_id not in finished}
+        waiting = {job_id: job for job_id, job in planned.items() if job_id not in finished}
         if order == "depth":
-            waiting = _deep(waiting, mine.values())
+            waiting = _depth_first(waiting, planned.values())
         done = {job_id for job_id, status in finished.items() if status == "ok"}
-        failed = {job_id: "failed in earlier starts" for job_id, status in finished.items() if status != "ok" and job_id in mine}
-        return cls(waiting, done, failed, order == "longest", _places(mine.values()), lost)
+        failed = {job_id: "failed in earlier starts" for job_id, status in finished.items() if status != "ok" and job_id in planned}
+        return cls(waiting, done, failed, order == "longest", _seed_indices(planned.values()), lost)
 
     def next(self, deferred: bool = True) -> Job | None:
-        """The job that is to start now; None when all wait or none is left.
+        """The job to start now; None when no job can start.
 
-        When nothing else can start it is a job that another process had (the one that was asked for longest ago), unless `deferred` is
-        False: that process may be dead by now, or done.
+        When no other job can start, it is the job that was deferred first, because the process that had leased it may have ended by now.
+
+        Args:
+            deferred: whether to return deferred jobs.
         """
         while self._ready:
             _, rank, job_id = heapq.heappop(self._ready)
@@ -98,7 +118,7 @@ class Schedule:
         return None
 
     def finish(self, job_id: str, ok: bool, error: str | None = None) -> None:
-        """A job has ended, here or in another process."""
+        """Records that a job has ended, in this process or another one."""
         job = self.running.pop(job_id, None) or self.deferred.pop(job_id, None) or self.waiting.pop(job_id, None)
         if ok:
             self.done.add(job_id)
@@ -112,8 +132,8 @@ class Schedule:
         if job is not None:
             self._leave(job)
 
-    def put_back(self, job_id: str) -> None:
-        """A job that was stopped before it ended waits again, first in line."""
+    def requeue(self, job_id: str) -> None:
+        """Puts a job that was stopped before it ended at the head of the queue."""
         if job_id in self.running:
             self._first -= 1
             self._rank[job_id] = self._first
@@ -121,16 +141,16 @@ class Schedule:
             self._offer(job_id)
 
     def defer(self, job_id: str) -> None:
-        """Another process has this job."""
+        """Sets aside a running job that another process has leased."""
         if job_id in self.running:
             self.deferred[job_id] = self.running.pop(job_id)
 
     def orphans(self) -> list[tuple[Job, str]]:
-        """Takes out the jobs that can never start, each with a sentence naming the parent that failed or is not there."""
+        """Removes the jobs that can never start; returns each with a sentence that names the failed or missing parent."""
         lost: list[tuple[Job, str]] = []
         while self._suspects:
             _, job_id = heapq.heappop(self._suspects)
-            why = self._why_lost(self.waiting[job_id]) if job_id in self.waiting else None
+            why = self._why_orphaned(self.waiting[job_id]) if job_id in self.waiting else None
             if why is None:
                 continue
             job = self.waiting.pop(job_id)
@@ -142,8 +162,8 @@ class Schedule:
             self._leave(job)
         return lost
 
-    def _why_lost(self, job: Job) -> tuple[str, str] | None:
-        """(what its rows say, what its children's say of it) of a job that can never start."""
+    def _why_orphaned(self, job: Job) -> tuple[str, str] | None:
+        """(message for the job's rows, short reason for its children's rows); None when the job can still start."""
         for parent in job.parents:
             if parent in self.failed:
                 return f"its parent {parent} failed: {self.failed[parent]}", f"its parent {parent} failed"
@@ -156,68 +176,69 @@ class Schedule:
         return not self.waiting and not self.running and not self.deferred
 
     def _offer(self, job_id: str) -> None:
-        """Puts a job among those that can start, if it can. No job that could stops being able to: turns only go on."""
+        """Adds a job to the ready heap if it can start. A ready job stays ready, because the turns of seeds only advance."""
         if job_id in self.waiting and not self._missing[job_id] and (self._turns is None or self._turns.has(self.waiting[job_id])):
             length = self._chains[job_id] if self._chains is not None else 0.0
             heapq.heappush(self._ready, (-length, self._rank[job_id], job_id))
 
     def _leave(self, job: Job) -> None:
-        """A job has ended: other seeds' turns may have come."""
+        """Offers the jobs of the seeds whose turn begins because a job has ended."""
         for job_id in self._turns.end(job) if self._turns is not None else ():
             self._offer(job_id)
 
-    def _place(self, job: Job) -> int:
+    def _seed_index(self, job: Job) -> int:
         return self._seeds[job.labels["seed"]]
 
 
-class _Turns:
-    """For each cell the seed whose turn it is: the first, by its place in the plan, of which a job has not ended."""
+class _SeedTurns:
+    """The current seed of each cell: the first in the plan that still has remaining jobs. Seeds are given by their index in the plan."""
 
-    def __init__(self, jobs: Iterable[Job], place: Callable[[Job], int]) -> None:
-        self._place = place
-        self._left: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))  # cell -> place -> jobs that have not ended
+    def __init__(self, jobs: Iterable[Job], seed_index: Callable[[Job], int]) -> None:
+        self._seed_index = seed_index
+        self._remaining: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))  # cell -> seed index -> number of jobs
         self._members: dict[tuple[int, int], list[str]] = defaultdict(list)
         for job in jobs:
             for cell in job.cells:
-                self._left[cell][place(job)] += 1
-                self._members[cell, place(job)].append(job.job_id)
-        self._turn = {cell: min(places) for cell, places in self._left.items()}
+                self._remaining[cell][seed_index(job)] += 1
+                self._members[cell, seed_index(job)].append(job.job_id)
+        self._turn = {cell: min(counts) for cell, counts in self._remaining.items()}
 
     def has(self, job: Job) -> bool:
-        return all(self._turn[cell] == self._place(job) for cell in job.cells)
+        """Whether the job belongs to the current seed of all its cells."""
+        return all(self._turn[cell] == self._seed_index(job) for cell in job.cells)
 
     def end(self, job: Job) -> list[str]:
-        """Books the end of a job; the jobs of the seeds whose turn comes by it."""
+        """Records the end of a job; returns the ids of the jobs of seeds whose turn begins by it."""
         found: list[str] = []
         for cell in job.cells:
-            places = self._left[cell]
-            places[self._place(job)] -= 1
-            if not places[self._place(job)]:
-                del places[self._place(job)]
-                turn = min(places, default=self._turn[cell])
+            counts, index = self._remaining[cell], self._seed_index(job)
+            counts[index] -= 1
+            if not counts[index]:
+                del counts[index]
+                turn = min(counts, default=self._turn[cell])
                 if turn != self._turn[cell]:
                     self._turn[cell] = turn
                     found += self._members[cell, turn]
         return found
 
 
-def _places(jobs: Iterable[Job]) -> dict[int, int]:
-    """Seed -> its place in the plan"""
+def _seed_indices(jobs: Iterable[Job]) -> dict[int, int]:
+    """Seed -> its index in the plan."""
     seeds: dict[int, int] = {}
     for job in jobs:
         seeds.setdefault(job.labels["seed"], len(seeds))
     return seeds
 
 
-def _deep(waiting: Mapping[str, Job], jobs: Iterable[Job]) -> dict[str, Job]:
-    """Cell by cell, and in a cell seed by seed. A parent's cells hold its children's, so it stays before them."""
-    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(job.labels["seed"] for job in jobs))}
+def _depth_first(waiting: Mapping[str, Job], jobs: Iterable[Job]) -> dict[str, Job]:
+    """The jobs ordered by cell, then by seed. A parent's cells include its children's, so it stays before them."""
+    seeds = _seed_indices(jobs)
     first = sorted(waiting.values(), key=lambda job: (min(job.cells, default=0), seeds[job.labels["seed"]]))
     return {job.job_id: job for job in first}
 
 
-def _chains(jobs: Iterable[Job]) -> dict[str, float]:
-    """For each job its forecast and that of the longest chain of jobs below it. Children stand after their parents."""
+def _longest_chains(jobs: Iterable[Job]) -> dict[str, float]:
+    """Job id -> forecast FLOPs of the job and its longest chain of descendants. Parents come before children in `jobs`."""
     below: dict[str, float] = {}
     chains: dict[str, float] = {}
     for job in reversed(list(jobs)):
@@ -227,11 +248,11 @@ def _chains(jobs: Iterable[Job]) -> dict[str, float]:
     return chains
 
 
-def _lost(jobs: Mapping[str, Job], finished: Mapping[str, str], artifacts: Path) -> set[str]:
-    """Jobs whose rows are held but whose artifact is gone (deleted, or on another disk) although a job that is still to run reads it."""
+def _missing_artifacts(jobs: Mapping[str, Job], finished: Mapping[str, str], artifacts: Path) -> set[str]:
+    """Stored jobs whose artifact is missing (deleted, or on another disk) although a remaining job reads it."""
     lost: set[str] = set()
     needed: set[str] = set()
-    for job in reversed(list(jobs.values())):  # children stand after their parents
+    for job in reversed(list(jobs.values())):  # children before parents: a recomputed job needs its own parents' artifacts, too
         gone = finished.get(job.job_id) == "ok" and not artifact(artifacts, job.job_id).exists()
         if job.job_id in needed and gone:
             lost.add(job.job_id)

@@ -15,20 +15,31 @@ _MAX_RETRIES = 50
 
 
 class WorkQueue:
-    """The schedules of a worker's own part and of the others', and the books of both.
+    """The queue of a worker: its own shard, followed by the shards that it may steal from.
 
-    WorkQueue are chains shards out whole, so neither waits for the other. A job that another process has is put aside; `refresh` finds by
-    names what has ended, and offers the rest again, because its owner may be dead.
+    Shards consist of complete chains of jobs, so no shard waits for another. A job that another process has leased is deferred; `refresh`
+    finds out which deferred jobs have ended, and offers the others again, because their owner may be dead.
+
+    Args:
+        jobs: all jobs of the file.
+        only: N/M, the shard of this worker.
+        folders: the sweep's paths.
+        order: see `sweeper.scheduling.schedule`.
+        steal: whether to run jobs of other shards.
+
+    Raises:
+        UserError: `only` is not N/M.
     """
 
     def __init__(self, jobs: Sequence[Job], only: str, folders: SweepPaths, order: str, steal: bool = True) -> None:
-        number, parts = _parse_shard(only)
-        shards = _split(jobs, parts)
+        number, count = _parse_shard(only)
+        shards = _split(jobs, count)
         self._store, self._artifacts = Store(folders.store), folders.artifacts
         finished, self._problems = self._store.finished()
         self.tried = self._store.tried()
         own = shards[number - 1]
-        others = [job for place in range(number, number + parts - 1) for job in shards[place % parts]] if steal else []
+        # Every worker steals from its right neighbour first, so that idle workers spread over the shards.
+        others = [job for index in range(number, number + count - 1) for job in shards[index % count]] if steal else []
         self.jobs = [*own, *others]
         self._own, self._others = (Schedule.of(some, finished, self._artifacts, order) for some in (own, others))
         self._stolen: set[str] = set()
@@ -114,8 +125,8 @@ def shard_of(jobs: Sequence[Job], only: str) -> list[Job]:
     Raises:
         UserError: `only` is not N/M.
     """
-    number, parts = _parse_shard(only)
-    return _split(jobs, parts)[number - 1]
+    number, count = _parse_shard(only)
+    return _split(jobs, count)[number - 1]
 
 
 def retraining_message(job_ids: frozenset[str]) -> str | None:
@@ -128,21 +139,23 @@ def retraining_message(job_ids: frozenset[str]) -> str | None:
 
 
 def _parse_shard(only: str) -> tuple[int, int]:
+    """(number of the shard, number of shards)"""
     try:
-        number, parts = (int(word) for word in only.split("/"))
-        if not 1 <= number <= parts:
+        number, count = (int(part) for part in only.split("/"))
+        if not 1 <= number <= count:
             raise ValueError(only)
     except ValueError as error:
         raise UserError(f"--only {only} is not a shard; give N/M with 1 <= N <= M, for example --only 1/4") from error
-    return number, parts
+    return number, count
 
 
-def _split(jobs: Sequence[Job], parts: int) -> list[list[Job]]:
+def _split(jobs: Sequence[Job], count: int) -> list[list[Job]]:
+    """Deals the jobs out by the root of their chain, round robin."""
     root: dict[str, str] = {}
     for job in jobs:
         root[job.job_id] = root.get(job.parents[0], job.parents[0]) if job.parents else job.job_id
-    order = {name: place for place, name in enumerate(dict.fromkeys(root.values()))}
-    shards: list[list[Job]] = [[] for _ in range(parts)]
+    order = {job_id: index for index, job_id in enumerate(dict.fromkeys(root.values()))}
+    shards: list[list[Job]] = [[] for _ in range(count)]
     for job in jobs:
-        shards[order[root[job.job_id]] % parts].append(job)
+        shards[order[root[job.job_id]] % count].append(job)
     return shards

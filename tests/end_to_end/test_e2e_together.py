@@ -110,7 +110,7 @@ def test_a_moved_store_goes_on_and_purged_checkpoints_are_made_again_only_where_
     end = bench.run("new/moved", *words)
     assert end.code == 0, end.err
     assert (
-        f"the checkpoint of 1 job is gone and made again first, because jobs that are still to run read it ({trained['job_id']})" in end.err
+        f"the checkpoint of 1 job is missing and will be recomputed first, because remaining jobs read it ({trained['job_id']})" in end.err
     )
     assert begun(store)[trained["job_id"]] == 2
     assert e2e.comparable(store.rows()) == e2e.comparable(rows)

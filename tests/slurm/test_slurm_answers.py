@@ -20,7 +20,7 @@ from slurm.places import log_of, split_store
 from slurm.queue import Queued, Refused, call, longest_now, pairs, read_queue, read_reservations
 from slurm.status import text, time_text
 from slurm.submit import Submission, submissions, submit
-from sweeper.monitor.job_counts import Standing
+from sweeper.monitor.job_counts import SweepCounts
 
 HOME = Path(__file__).resolve().parents[2]
 SINFO = """debug*|30:00|16|64000|(null)|4|avx512
@@ -138,7 +138,7 @@ def test_the_attempts_command(tmp_path, monkeypatch, capsys):
 
 def test_status_says_everything():
     counts = Counts("train", 4, done=2), Counts("tune", 8, done=1, failed=2, given_up=1)
-    sweep = Standing(counts, 100.0, 40.0, (("abc tune sap seed 1", "error", "boom"),))
+    sweep = SweepCounts(counts, 100.0, 40.0, (("abc tune sap seed 1", "error", "boom"),))
     queued = read_queue(
         "7_0|RUNNING|None|10:00|1:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|1:00:00|2026-11-29T12:00:00|\n"
         "7_2|PENDING|Resources|0:00|1:00:00|2026-11-29T11:00:00|\n7_3|FAILED|NonZeroExitCode|1:00|1:00:00|N/A|n1\n"
@@ -168,11 +168,11 @@ def test_status_says_everything():
 
 
 def test_status_without_anything():
-    nothing = text("x", Standing((Counts("train", 1),), 1.0, 0.0), [], [], [], [], 0.0)
+    nothing = text("x", SweepCounts((Counts("train", 1),), 1.0, 0.0), [], [], [], [], 0.0)
     assert "not submitted from here" in nothing
     assert "ETA: unknown, nothing runs" in nothing
-    assert "nothing of this sweep is queued" in text("x", Standing((), 0.0, 0.0), [submission()], [], [], [], 0.0)
-    assert "ETA: done" in text("x", Standing((Counts("train", 1, done=1),), 1.0, 1.0), [submission()], [], [], [], 0.0)
+    assert "nothing of this sweep is queued" in text("x", SweepCounts((), 0.0, 0.0), [submission()], [], [], [], 0.0)
+    assert "ETA: done" in text("x", SweepCounts((Counts("train", 1, done=1),), 1.0, 1.0), [submission()], [], [], [], 0.0)
 
 
 class FakeSlurm:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from sweeper.backends import ray_driver
-from sweeper.backends.ray_driver import BESIDE_GPUS, Driver, capacity_of
+from sweeper.backends.ray_driver import CPUS_WITH_GPU, Driver, capacity_of
 from sweeper.jobs.run_job import fail
-from sweeper.scheduling.gpu_sharing import Packing
+from sweeper.scheduling.gpu_sharing import GpuSharing
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
@@ -23,9 +23,9 @@ def bench(tmp_path, make_job):
     def make(jobs, nodes=TWO_NODES, workers=None, shared=True, cpu_jobs=()):
         store, reported, there = Store(tmp_path), [], list(nodes)
         schedule = Schedule.of(jobs, {}, tmp_path)
-        packing = Packing(store.packing, "cuda", cpu_jobs)
+        gpu_sharing = GpuSharing(store.packing, "cuda", cpu_jobs)
         driver = Driver(
-            schedule, store, lambda job, result: reported.append((job.job_id, result.status)), packing, lambda: capacity_of(there), workers,
+            schedule, store, lambda job, result: reported.append((job.job_id, result.status)), gpu_sharing, lambda: capacity_of(there), workers,
             shared,
         )  # fmt: skip
         return SimpleNamespace(driver=driver, reported=reported, nodes=there, store=store)
@@ -52,8 +52,8 @@ def answer(job_id, status="ok", **more):
 
 
 def test_capacity_says_which_cpus_can_serve_a_gpu():
-    assert capacity_of(TWO_NODES) == {"CPU": 4.0, "GPU": 1.0, BESIDE_GPUS: 2.0}
-    assert capacity_of([]) == {"CPU": 0, "GPU": 0, BESIDE_GPUS: 0}
+    assert capacity_of(TWO_NODES) == {"CPU": 4.0, "GPU": 1.0, CPUS_WITH_GPU: 2.0}
+    assert capacity_of([]) == {"CPU": 0, "GPU": 0, CPUS_WITH_GPU: 0}
 
 
 def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make_job):

@@ -13,7 +13,7 @@ import torch
 from sap_core.api import Fitted, Need, Passes, Selection
 from sap_core.run import PlainRun
 from sweeper.__main__ import main
-from sweeper.contracts.common import Broken
+from sweeper.contracts.common import CheckFailed
 from sweeper.contracts.correctors import CORRECTOR, CorrectorCase
 from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import small_recipe, small_settings
@@ -139,8 +139,8 @@ def test_what_a_corrector_breaks_is_found(network, how, promise, said):
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), copy.deepcopy(model), task)
     (text,) = [promise_.text for promise_ in CORRECTOR if promise_.text.startswith(promise)]
     found = broken_of(CORRECTOR, case)
-    assert isinstance(found[text], Broken) or how == "drops one"
-    with pytest.raises(Broken, match=said):
+    assert isinstance(found[text], CheckFailed) or how == "drops one"
+    with pytest.raises(CheckFailed, match=said):
         raise found[text]
 
 
@@ -190,7 +190,7 @@ class Trains:
 def test_what_a_trainer_breaks_is_found(toys, how, promise, said):
     found = broken_of(TRAINER, TrainerCase(Trains(how), toys.make_task("dropout")))
     (text,) = [promise_.text for promise_ in TRAINER if promise_.text.startswith(promise)]
-    with pytest.raises(Broken, match=said):
+    with pytest.raises(CheckFailed, match=said):
         raise found[text]
 
 
@@ -228,7 +228,7 @@ def test_what_a_pruner_breaks_is_found(network, how, said):
     model, task = network
     found = broken_of(PRUNER, PrunerCase(Keeps(how), Fitted(copy.deepcopy(model)), task))
     assert len(found) == 1
-    with pytest.raises(Broken, match=said):
+    with pytest.raises(CheckFailed, match=said):
         raise next(iter(found.values()))
     assert broken_of(PRUNER, PrunerCase(Keeps(), Fitted(model), task)) == {}
 

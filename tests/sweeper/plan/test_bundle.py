@@ -24,7 +24,7 @@ from sweeper.store.store import Store
 pytestmark = pytest.mark.slow  # each command starts interpreters
 
 CELL = "cells=[{dataset: tensors, noise: symmetric, noise.rate: 0.25, model: small_cnn}]"
-DOMAIN_TYPES = (
+ARGUMENTS = (
     "experiment=demo", "name=bundled", CELL, "dataset.file=toy.safetensors", "dataset.num_classes=4", "dataset.num_train=120",
     "dataset.num_test=20", "dataset.shape=[1,8,8]", "dataset.truth_known=true", "methods=[sap@few,retrain]", "seeds=[1,2]",
     "trainer.epochs=3", "+method.sap.spaces.few={alpha: {grid: [30000.0, 3000.0]}}", "method.sap.corrector.num_trusted=40",
@@ -68,7 +68,7 @@ def place(tmp_path_factory, shell):
     images[torch.arange(140), 0, labels * 2] += 0.4
     (root / "data").mkdir()
     save_file({"images": images, "labels": labels, "split": (torch.arange(140) >= 120).long()}, root / "data" / "toy.safetensors")
-    done = shell("-m", "sweeper", *DOMAIN_TYPES, f"paths.data={root}/data", f"export={root}/bundle.jsonl")
+    done = shell("-m", "sweeper", *ARGUMENTS, f"paths.data={root}/data", f"export={root}/bundle.jsonl")
     assert done.returncode == 0, done.stderr
     assert "6 jobs, 8 rows" in done.stdout
     return root
@@ -196,7 +196,7 @@ def test_an_imported_store_is_what_the_sweep_itself_fills(place, executed, tmp_p
     main(["import", *words(executed, tmp_path)])
     folders = (f"paths.results={tmp_path}/store", f"paths.artifacts={tmp_path}/artifacts", f"paths.data={place}/data")
     before = content(tmp_path / "store" / "rows")
-    done = shell("-m", "sweeper", *DOMAIN_TYPES, "backend=local", *folders)
+    done = shell("-m", "sweeper", *ARGUMENTS, "backend=local", *folders)
     assert done.returncode == 0, done.stderr
     assert content(tmp_path / "store" / "rows") == before
     assert "8 rows held" in done.stderr
@@ -204,7 +204,7 @@ def test_an_imported_store_is_what_the_sweep_itself_fills(place, executed, tmp_p
 
 def test_rows_equal_those_of_the_sweep_itself(place, executed, tmp_path, shell):
     folders = (f"paths.results={tmp_path}/store", f"paths.artifacts={tmp_path}/artifacts", f"paths.data={place}/data")
-    done = shell("-m", "sweeper", *DOMAIN_TYPES, "seeds=[1]", "backend=local", "backend.workers=1", *folders)
+    done = shell("-m", "sweeper", *ARGUMENTS, "seeds=[1]", "backend=local", "backend.workers=1", *folders)
     assert done.returncode == 0, done.stderr
     here, there = Store(tmp_path / "store"), Store(executed)
 
@@ -301,7 +301,7 @@ def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypat
         "--no-steal",
     ]
     assert execute_main([*command, "--seconds", "1000"]) == 0
-    assert "stopped with 3 jobs to go; the same command goes on" in capsys.readouterr().out
+    assert "stopped with 3 jobs remaining; the same command goes on" in capsys.readouterr().out
     logs = tmp_path / "store" / "logs"
     assert execute_main([*command, "--seconds", "1000"]) == 0
     (log,) = logs.glob("*.log")

@@ -20,13 +20,13 @@ QUARTER = {"cpus": 1.0, "gpus": 0.25}
 
 
 def test_a_kind_doubles_its_share_until_it_is_alone_and_remembers(tmp_path, make_job):
-    packing = GpuSharing(tmp_path / "packing.json", "cuda")
+    gpu_sharing = GpuSharing(tmp_path / "packing.json", "cuda")
     first, second = make_job("a", resources=QUARTER), make_job("b", resources=QUARTER)
     other = make_job("c", resources=QUARTER, method="ssd")
-    assert packing.lower(first, 0.25) == 0.5
-    assert packing.lower(second, 0.25) == 0.5  # it ran beside the first: its kind was told already
-    assert (packing.share(first), packing.share(other)) == (0.5, 0.25)
-    assert packing.lower(first, 0.5) == packing.lower(first, 1.0) == 1.0
+    assert gpu_sharing.raise_share(first, 0.25) == 0.5
+    assert gpu_sharing.raise_share(second, 0.25) == 0.5  # it ran beside the first: its kind was told already
+    assert (gpu_sharing.share(first), gpu_sharing.share(other)) == (0.5, 0.25)
+    assert gpu_sharing.raise_share(first, 0.5) == gpu_sharing.raise_share(first, 1.0) == 1.0
     again = GpuSharing(tmp_path / "packing.json", "cuda")
     assert (again.share(second), again.share(other)) == (1.0, 0.25)
     assert again.given(second).resources == {"cpus": 1.0, "gpus": 1.0}

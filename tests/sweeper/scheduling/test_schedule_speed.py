@@ -101,8 +101,8 @@ def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
     held = data.draw(st.dictionaries(st.sampled_from(names), st.sampled_from(["ok", "ok", "failed"]), max_size=4))
     held = {name: status for name, status in held.items() if not jobs[names.index(name)].parents}
     quick, plain = Schedule.of(jobs, held, NOWHERE, order), Plain(jobs, {**held}, order)
-    for name in quick.again:  # its artifact is nowhere and a job that is to run reads it
-        plain = Plain(jobs, {other: status for other, status in held.items() if other not in quick.again}, order)
+    for name in quick.recomputed:  # its artifact is nowhere and a job that is to run reads it
+        plain = Plain(jobs, {other: status for other, status in held.items() if other not in quick.recomputed}, order)
         assert name in held
     for _ in range(60):
         assert [(job.job_id, why) for job, why in quick.orphans()] == [(job.job_id, why) for job, why in plain.orphans()]

@@ -293,7 +293,7 @@ def test_an_idle_worker_ends_when_it_was_told_to_while_others_run(make_job, tmp_
     first = stub.start(lambda job, place: until(gate.exists) and None, lease=2.0)
     until(lambda: stub.noted("begins"))
     ended(stub.start(brief, only="2/2", lease=2.0, idle=0.3))
-    assert "1 jobs are other processes', 1 wait for them" in capfd.readouterr().out
+    assert "1 leased by other processes, 1 waiting for them" in capfd.readouterr().out
     gate.touch()
     ended(first)
     stub.assert_whole()
