@@ -1,7 +1,7 @@
-"""What a store holds, from names of files and the plan alone: no row file is opened, but the footers of merged ones. No pandas.
+"""Lists the jobs of a store and their statuses from file names, without opening row files.
 
-A job's rows lie in rows/JOB.ok.parquet or JOB.failed.parquet, or, after `sap-sweep compact`, in a rows/merged-HASH.parquet whose footer
-lists its jobs, all of them ok.
+The rows of a job are in rows/JOB.ok.parquet or rows/JOB.failed.parquet. `sap-sweep compact` merges ok files into rows/merged-HASH.parquet,
+whose Parquet footer lists the ids of its jobs; only these footers are read.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from sap_core.errors import UserError
 from sap_core.records import SCHEMA_VERSION
 
 MERGED = "merged-"
-"""How the names of merged files begin."""
+"""Prefix of the names of merged files."""
 
 JOBS_KEY = b"sap_sweep_jobs"
-"""In a merged file's footer: the ids of its jobs, a line each."""
+"""Key of a merged file's footer metadata: the ids of its jobs, one per line."""
 
 _ENDINGS = {"ok.parquet": "ok", "failed.parquet": "failed"}
 
 
 def check_version(store: Path) -> None:
-    """Refuses a store of another schema version; one without a readable plan passes, because its readers report that.
+    """Raises if the store has another schema version. A store without a readable plan passes, because `load` reports that problem.
 
     Raises:
-        UserError: names the store, its version, and what to do.
+        UserError: the schema version of the plan is not `SCHEMA_VERSION`.
     """
     version = _version(store / "plan.parquet")
     if version is not None and version != SCHEMA_VERSION:
@@ -36,7 +36,7 @@ def check_version(store: Path) -> None:
 
 
 def version_sentence(version: int) -> str:
-    """What is wrong with a store or file of schema version `version`, and what to do."""
+    """The rest of a sentence that starts with the store or file: its version, the version expected, and the remedy."""
     known = f"has schema_version {version} and this program reads {SCHEMA_VERSION}"
     if version > SCHEMA_VERSION:
         return f"{known}; update sap-sweep to the version that wrote it"
@@ -44,8 +44,8 @@ def version_sentence(version: int) -> str:
 
 
 def _version(plan: Path) -> int | None:
-    """The schema version of a plan: 1 where it has no such column, None where it cannot be read or is empty."""
-    import pyarrow as pa
+    """The schema version of a plan: 1 without such a column (the first version had none), None if the plan is empty or unreadable."""
+    import pyarrow as pa  # here and in _footer, not at the top: commands that only list jobs start without pyarrow
     import pyarrow.parquet as pq
 
     try:
@@ -58,7 +58,7 @@ def _version(plan: Path) -> int | None:
 
 
 def statuses(store: Path) -> dict[str, str]:
-    """Job id -> ok | failed; ok wins. A merged file that cannot be read says nothing."""
+    """Maps job ids to ok or failed. A job with both files counts as ok: the failed one is from an earlier attempt."""
     found: dict[str, str] = {}
     for name in _names(store / "rows"):
         job_id, _, ending = name.partition(".")
@@ -69,11 +69,13 @@ def statuses(store: Path) -> dict[str, str]:
 
 
 def merged(folder: Path) -> dict[str, Path]:
-    """Job id -> the merged file of `folder` that holds it. Footers are read once per process; nothing is opened where nothing changed.
+    """Maps job ids to the merged file of `folder` that contains them.
 
-    A merged file that goes while we read was merged into another one, which was there before: the folder is listed again. A name that
-    stays without a file (a broken link, a listing that a server remembers) is passed over.
+    Each footer is read once per process, and the folder is listed only if its modification time has changed. Unreadable files are skipped.
     """
+    # A merged file that disappears between listing and reading was merged into a larger one, which was written before the smaller one was
+    # deleted, so a second listing finds its jobs. A name that stays without a file (a broken link, an entry in a stale NFS directory cache)
+    # must not loop forever: the same names missing twice end the loop.
     before: list[Path] = []
     while True:
         try:
@@ -90,18 +92,21 @@ def merged(folder: Path) -> dict[str, Path]:
             break
         before = gone
     where = {job: path for path, jobs in found.items() for job in jobs}
-    if time.time_ns() - changed > _TICK_NS:  # else it may change once more under the same time
+    # Modification times are coarse on some file systems: a folder changed just now may change once more under the same time.
+    if time.time_ns() - changed > _MTIME_RESOLUTION_NS:
         _KNOWN[folder] = (changed, where)
     return where
 
 
-_TICK_NS = 2_000_000_000
+_MTIME_RESOLUTION_NS = 2_000_000_000
+"""Coarsest modification time of the file systems in use (FAT: two seconds)."""
 
 _KNOWN: dict[Path, tuple[int, dict[str, Path]]] = {}
+"""Folder -> its modification time when it was listed, and the result of `merged`."""
 
 
 def jobs_in(path: Path) -> tuple[str, ...]:
-    """The jobs of a merged file; () where it cannot be read."""
+    """The ids of the jobs in a merged file; () if it cannot be read."""
     with suppress(OSError):
         stat = path.stat()
         return _footer(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -109,7 +114,7 @@ def jobs_in(path: Path) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _footer(path: Path, *_: int) -> tuple[str, ...]:
+def _footer(path: Path, *_: int) -> tuple[str, ...]:  # inode, size and time are part of the cache key only
     import pyarrow as pa
     import pyarrow.parquet as pq
 

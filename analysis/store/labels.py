@@ -1,4 +1,4 @@
-"""How names and numbers are shown, in tables and plots alike."""
+"""Formats names and numbers for tables, plots and messages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from sap_core.records import VANILLA
 
 RETRAIN = "retrain"
 REFERENCES = frozenset({VANILLA, RETRAIN})
-"""What contenders are compared with: never bold."""
+"""Methods that the others are compared with; tables do not rank them."""
 
 DASH = "\u2013"
 
 MINUS = "\u2212"
 
 MISSING = DASH
+"""Printed in place of a number that does not exist."""
 
 _NAMES = {
     "sap": "SAP", "scrub": "SCRUB", "ssd": "SSD", "finetune": "Finetune", "retrain": "Retrain", "vanilla": "Vanilla", "cf_k": "CF-k",
@@ -46,7 +47,7 @@ _TRAINERS = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A score and how it is printed."""
+    """The name, unit and printed precision of a score."""
 
     name: str
     unit: str
@@ -58,42 +59,42 @@ MEASURES = {"acc": Measure("accuracy", "%", 100, 2), "r2": Measure("R²", "", 1,
 
 
 def method_label(method: str, space: str | None = None) -> str:
-    """A method's name as shown, with its space unless that is the only one there can be: "SAP (alpha16)"."""
+    """A method's printed name, with its search space if it can have several: "SAP (alpha16)"."""
     name = _NAMES.get(method, method)
     return name if space in (None, "default") or method in REFERENCES else f"{name} ({space})"
 
 
 def dataset_label(name: str) -> str:
-    """A data set's name as papers write it; its own where that is not known."""
+    """A data set's name as papers write it; unchanged if unknown."""
     return _DATASETS.get(name, name)
 
 
 def network_label(name: str) -> str:
-    """A network's name as papers write it."""
+    """A network's name as papers write it; unchanged if unknown."""
     return _NETWORKS.get(name, name)
 
 
 def trainer_label(name: str) -> str:
-    """A trainer's name as papers write it."""
+    """A trainer's name as papers write it; unchanged if unknown."""
     return _TRAINERS.get(name, name)
 
 
 def number(value: float | None, decimals: int, sign: bool = False) -> str:
-    """A number with fixed decimals; a dash when there is none."""
+    """Formats a number with fixed decimals; None and NaN become a dash."""
     if value is None or math.isnan(value):
         return MISSING
-    text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"  # no minus before a zero
+    text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"  # `or 0.0` turns -0.0 into 0.0
     return text.replace("-", MINUS)
 
 
 def mean_std(mean: float | None, std: float | None, decimals: int, sign: bool = False) -> str:
-    """`84.08 ± 0.52`; the mean alone when there is no spread; a dash when there is nothing."""
+    """Formats `84.08 ± 0.52`; without a standard deviation the mean only, without a mean a dash."""
     spread = "" if std is None or mean is None else f" ± {std:.{decimals}f}"
     return number(mean, decimals, sign) + spread
 
 
 def seconds(value: float | None) -> str:
-    """Seconds with three digits or so."""
+    """Formats seconds with about three significant digits."""
     if value is None or math.isnan(value):
         return MISSING
     decimals = 2 if value < 10 else 1 if value < 100 else 0
@@ -101,24 +102,24 @@ def seconds(value: float | None) -> str:
 
 
 def span(values: Iterable[float], decimals: int = 0) -> str:
-    """`200`, or `20–500` when the values differ; a dash when there is none."""
-    there = sorted(value for value in values if not math.isnan(value))
-    if not there:
+    """Formats the range of some values: `200`, or `20–500` if they differ; a dash if there are none. NaN is ignored."""
+    numbers = sorted(value for value in values if not math.isnan(value))
+    if not numbers:
         return MISSING
-    low, high = f"{there[0]:.{decimals}f}", f"{there[-1]:.{decimals}f}"
+    low, high = f"{numbers[0]:.{decimals}f}", f"{numbers[-1]:.{decimals}f}"
     return low if low == high else f"{low}{DASH}{high}"
 
 
 def counted(count: int, word: str, several: str | None = None) -> str:
-    """`1 seed`, `3 seeds`, `2 searches`."""
+    """Formats a count with its noun: `1 seed`, `3 seeds`, `2 searches`."""
     return f"{count} {word if count == 1 else several or word + 's'}"
 
 
 def spread_over(seeds: int) -> str:
-    """What a number and its ± are, for captions; one seed has no spread."""
+    """Explains a number and its ± in a caption; a single seed has no standard deviation."""
     return f"mean ± sample standard deviation over {counted(seeds, 'seed')}" if seeds != 1 else "1 seed, so without a standard deviation"
 
 
 def plain(value: float) -> str:
-    """A hyperparameter's value without needless digits: 2000, 0.0005, 1e-05."""
+    """Formats a hyperparameter's value without trailing zeros: 2000, 0.0005, 1e-05."""
     return f"{value:.10g}"

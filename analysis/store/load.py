@@ -1,8 +1,10 @@
-"""Reads stores: what was planned, what came of it, what is missing, and what is wrong with the files.
+"""Loads one or several stores as data frames: the plan, the rows, the missing rows, the series and the problems found while reading.
 
-Everything else in this package works on `Results` and opens no store. Readers serve what is sound: a damaged or foreign file is left out
-and named among the problems, and so are runs that are stored twice with different scores; only what leaves nothing to report on is the
-user's error.
+All reports work on `Results` and open no files themselves. Loading is tolerant: a damaged or foreign file is skipped and named in
+`Results.problems`, and so is a run that is stored with different scores. Only a store with nothing to report is an error.
+
+A file of rows has about a hundred columns, and a sweep can have a million rows, so commands that need few columns name them (`columns`).
+Joining rows with the plan uses Arrow's `index_in` in place of a pandas merge, which takes most of the time in large stores.
 """
 
 from __future__ import annotations
@@ -29,39 +31,43 @@ SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_cle
 _ALWAYS = frozenset(
     {"run_id", "job_id", "job_type", "method", "space", "seed", "status", "started_at", "debug", "cell", "computation_id", *SCORES}
 )
-"""Columns that are read whatever is asked for: the questions of `Results` and of `load` itself are about them."""
+"""Columns that are always read, because `load` and the methods of `Results` need them."""
 
-_NAMED = 5
-"""So many runs that disagree are named; the others are counted."""
+_MAX_NAMED = 5
+"""Number of contradictory runs that are named in a message of their own; the others are counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """One or several stores, read as one. Data frames have the columns of `Row` and `Planned` (those that were asked for)."""
+    """The contents of one or several stores. The data frames have the requested columns of `Row` and `Planned`."""
 
     stores: tuple[Path, ...]
     plan: pd.DataFrame  # one line per planned run, in the plan's order
-    rows: pd.DataFrame  # one line per planned run that has a row, with the plan's `cell` and `distinct`
-    unplanned: pd.DataFrame  # rows that no plan names: members of no table
+    rows: pd.DataFrame  # one line per planned run that has a row, with the plan's `cell` and `computation_id`
+    unplanned: pd.DataFrame  # rows that are in no plan; no table uses them
     missing: pd.DataFrame  # the lines of the plan that have no row
-    timings: pd.DataFrame  # jobs that were measured again alone; the columns of `Timing`
-    problems: tuple[str, ...]  # sentences, ready to print
-    damage: list[str] = field(default_factory=list)  # those of them that say that the store is not sound; series add to them when read
+    timings: pd.DataFrame  # jobs that were timed again on an exclusive device; the columns of `Timing`
+    problems: tuple[str, ...]  # sentences to print below a table
+    damage: list[str] = field(default_factory=list)  # the problems that are damage to the store; reading a series may append to it
 
     @property
     def debug(self) -> tuple[str, ...]:
-        """The names of the debug settings that shrank some of the rows; not empty for a smoke run."""
+        """The names of the debug settings (such as smoke) under which some of the rows were made."""
         return tuple(sorted(self.rows["debug"].dropna().unique()))
 
 
 def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Results:
-    """Reads the stores as one; of rows and plan the given columns (and a few that are always read), or all.
+    """Reads several stores as one.
 
-    A run that occurs more than once counts once: ok before failed, then the latest `started_at`. Ok rows of one run whose scores differ
-    count not at all: nobody can say which is right.
+    A run that is stored more than once counts once: an ok row before a failed one, then the one with the latest `started_at`. If ok rows of
+    one run differ in a score, none of them counts, because nothing tells which one is right.
+
+    Args:
+        stores: the results folders.
+        columns: the columns of rows and plan to read, in addition to those that are always read; all columns if None.
 
     Raises:
-        UserError: a path is no folder or no store, a store is of another schema version, or neither a plan nor rows can be read.
+        UserError: a path is not a store, a store has another schema version, or neither plans nor rows can be read.
     """
     paths = tuple(Path(store) for store in stores)
     wanted = None if columns is None else _ALWAYS | set(columns)
@@ -70,42 +76,43 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     rows = pa.concat_tables([read_folder(store / "rows", Row, damage, wanted) for store in paths])
     timings = pa.concat_tables([read_folder(store / "timing", Timing, damage) for store in paths])
     if not len(plan) and not len(rows) and damage:
-        raise UserError(f"{damage[0].rstrip('.')}; nothing is left to report on: start the sweep again to write it anew")
-    place = _places(rows, plan)
-    if _twice(rows, place):
+        raise UserError(f"{damage[0].rstrip('.')}; there are no rows to report: start the sweep again, which rewrites the plan")
+    plan_index = _plan_index(rows, plan)
+    if _has_duplicates(rows, plan_index):
         rows = _one_row_per_run(rows, damage)
-        place = _places(rows, plan)
-    planned = pc.is_valid(place)
-    there = np.zeros(len(plan), dtype=bool)
-    there[place.drop_null().to_numpy()] = True
+        plan_index = _plan_index(rows, plan)
+    planned = pc.is_valid(plan_index)
+    stored = np.zeros(len(plan), dtype=bool)
+    stored[plan_index.drop_null().to_numpy()] = True
     unplanned = rows.filter(pc.invert(planned))
-    stray = [f"{len(unplanned)} rows are in no plan and enter no table."] if len(unplanned) else []
+    notes = [f"{len(unplanned)} rows are in no plan and are left out of all tables."] if len(unplanned) else []
     for name in ("cell", "computation_id"):
-        rows = rows.append_column(name, plan[name].combine_chunks().take(place))
+        rows = rows.append_column(name, plan[name].combine_chunks().take(plan_index))
     return Results(
         stores=paths,
         plan=plan.to_pandas(),
         rows=(rows.filter(planned) if len(unplanned) else rows).to_pandas(),
         unplanned=unplanned.to_pandas(),
-        missing=plan.filter(pa.array(~there)).to_pandas(),
+        missing=plan.filter(pa.array(~stored)).to_pandas(),
         timings=timings.to_pandas(),
-        problems=(*damage, *stray),
+        problems=(*damage, *notes),
         damage=damage,
     )
 
 
 @lru_cache(maxsize=4)
 def series(results: Results, name: str) -> pd.DataFrame:
-    """The points of one series of all runs, with the columns of `Point`; a damaged file is left out and said in `results.damage`."""
+    """Reads one series of all runs; the columns of `Point`. A damaged file is skipped and named in `results.damage`."""
     damage: list[str] = []
     found = pa.concat_tables([read_folder(store / "series", Point, damage, where=("name", name)) for store in results.stores])
     results.damage.extend(sentence for sentence in damage if sentence not in results.damage)
+    # A job that was retried, or is stored both merged and unmerged for a moment, has the same points twice.
     return found.to_pandas().drop_duplicates(["run_id", "step"], keep="last").sort_values(["run_id", "step"])
 
 
 @lru_cache(maxsize=8)
 def series_by_prefix(results: Results, prefix: str) -> pd.DataFrame:
-    """The points of all series whose name begins with `prefix`, with the columns of `Point`; a damaged file is left out and said."""
+    """Reads all series whose name starts with `prefix`; the columns of `Point`. Damaged files as in `series`."""
     damage: list[str] = []
     found = pa.concat_tables([read_folder(store / "series", Point, damage) for store in results.stores])
     results.damage.extend(sentence for sentence in damage if sentence not in results.damage)
@@ -123,54 +130,53 @@ def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.
     try:
         return read_file(path, Planned, columns)
     except (OSError, pa.ArrowException, ValueError) as error:
-        damage.append(f"The plan '{path}' cannot be read ({first_line(error)}), so its rows enter no table.")
+        damage.append(f"The plan '{path}' cannot be read ({first_line(error)}), so its rows are left out of all tables.")
         return project_schema(Planned, columns).empty_table()
 
 
-def _places(rows: pa.Table, plan: pa.Table) -> pa.Array:
-    """The line of the plan that each row is of; null where there is none."""
+def _plan_index(rows: pa.Table, plan: pa.Table) -> pa.Array:
+    """The index in the plan of each row's run; null for unplanned rows."""
     return pc.index_in(rows["run_id"], value_set=plan["run_id"].combine_chunks()).combine_chunks()
 
 
-def _twice(rows: pa.Table, place: pa.Array) -> bool:
-    """Whether some run has several rows."""
-    planned = place.drop_null().to_numpy()
-    stray = rows["run_id"].filter(pc.is_null(place))
-    return bool(len(planned) and np.bincount(planned).max() > 1) or len(stray.unique()) < len(stray)
+def _has_duplicates(rows: pa.Table, plan_index: pa.Array) -> bool:
+    """Whether some run has several rows. Counting integers is cheaper than hashing the ids of a million rows."""
+    planned = plan_index.drop_null().to_numpy()
+    unplanned = rows["run_id"].filter(pc.is_null(plan_index))
+    return bool(len(planned) and np.bincount(planned).max() > 1) or len(unplanned.unique()) < len(unplanned)
 
 
 def _unique(table: pa.Table) -> pa.Table:
-    """The first line of each run."""
+    """The first line of each run, in order."""
     if len(table["run_id"].unique()) == len(table):
         return table
     return table.take(pa.array(np.flatnonzero(~pd.Series(table["run_id"].to_numpy()).duplicated())))
 
 
 def _one_row_per_run(rows: pa.Table, damage: list[str]) -> pa.Table:
-    """Ok before failed, then the latest; ok rows that differ in a score are all left out, and said."""
+    """Drops duplicates as `load` describes and reports contradictory rows in `damage`."""
     found = rows.select(["run_id", "method", "space", "seed", "status", "started_at", *SCORES]).to_pandas()
-    again = found[found["run_id"].duplicated(keep=False) & (found["status"] == "ok")]
-    different = again.groupby("run_id", sort=False)[list(SCORES)].nunique(dropna=False) > 1
-    disputed = different.index[different.any(axis=1)]
-    damage += _disagreements(again[again["run_id"].isin(disputed)])
+    duplicates = found[found["run_id"].duplicated(keep=False) & (found["status"] == "ok")]
+    different = duplicates.groupby("run_id", sort=False)[list(SCORES)].nunique(dropna=False) > 1
+    contradictory = different.index[different.any(axis=1)]
+    damage += _contradictions(duplicates[duplicates["run_id"].isin(contradictory)])
     order = found.assign(is_ok=found["status"] == "ok").sort_values(["is_ok", "started_at"], ascending=False, kind="stable")
     kept = order.drop_duplicates("run_id")
-    return rows.take(pa.array(np.sort(kept.index[~kept["run_id"].isin(disputed)].to_numpy())))
+    return rows.take(pa.array(np.sort(kept.index[~kept["run_id"].isin(contradictory)].to_numpy())))
 
 
-def _disagreements(again: pd.DataFrame) -> list[str]:
-    """A sentence for each run that is stored with different scores; beyond the first few their number."""
-    groups = list(again.groupby("run_id", sort=False))
-    said = []
-    for run_id, lines in groups[:_NAMED]:
+def _contradictions(duplicates: pd.DataFrame) -> list[str]:
+    """One sentence for each run that is stored with different scores; after the first few only their number."""
+    groups = list(duplicates.groupby("run_id", sort=False))
+    sentences = []
+    for run_id, lines in groups[:_MAX_NAMED]:
         score = next(name for name in SCORES if lines[name].nunique(dropna=False) > 1)
         values = " and ".join(f"{line[score]:.6g} ({line['started_at']})" for _, line in lines.iterrows())
         first = lines.iloc[0]
         space = "" if pd.isna(first["space"]) else f", {first['space']}"
-        said.append(
+        sentences.append(
             f"Run {run_id} ({first['method']}{space}, seed {first['seed']}) is stored with different scores, "
-            f"{score} {values}: none counts, "
-            "its place is a gap; delete the file that is wrong."
+            f"{score} {values}; both are left out and the row counts as missing: delete the wrong file."
         )
-    more = len(groups) - _NAMED
-    return [*said, *([f"{more} more runs are stored with different scores; none counts."] if more > 0 else [])]
+    more = len(groups) - _MAX_NAMED
+    return [*sentences, *([f"{more} more runs are stored with different scores and are left out."] if more > 0 else [])]

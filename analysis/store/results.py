@@ -1,6 +1,7 @@
-"""Orders a store's rows the way reports read them: cells, and in each cell the searches of every method.
+"""Groups the rows of a store for reports: by cell, and in each cell by method, search space and seed.
 
-A cell is one combination of data set, noise, network and trainer; a search is one method in one space on one baseline (one seed).
+A cell is one combination of data set, label noise, network and trainer; a search is one method tuned over one space on one baseline, that
+is, for one seed.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ from sap_core.records import VANILLA
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One method in one space on one baseline."""
+    """The results of one search: one method over one space on one baseline."""
 
     method: str
-    space: str | None
+    space: str | None  # None for a method without hyperparameters to search
     seed: int
-    vanilla: pd.Series | None  # the uncorrected baseline's row
-    planned: pd.DataFrame  # its lines of the plan
-    rows: pd.DataFrame  # those of them that have a row
+    vanilla: pd.Series | None  # the row of the unmodified baseline
+    planned: pd.DataFrame  # the search's lines of the plan
+    rows: pd.DataFrame  # the stored rows among them
     measure: str  # acc | r2
 
     def choose(self, rule: str) -> Choice:
-        """What the search chose under `rule`."""
+        """Selects a setting by `rule`, a key of `selection_rule.RULES`."""
         return choose(self.vanilla, self.rows, self.settings, rule, self.measure)
 
     @cached_property
     def settings(self) -> tuple[Mapping[str, Any], ...]:
-        """The settings of the space as planned."""
+        """All planned settings, in the order of the space."""
         return tuple(json.loads(text) for text in self.planned["settings"])
 
     @property
     def missing(self) -> int:
-        """How many planned settings have no row."""
+        """The number of planned settings without a row."""
         return len(self.planned) - len(self.rows)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One uncorrected baseline; `row` is None when the store lacks it."""
+    """The unmodified baseline of one seed; `row` is None if it is missing from the store."""
 
     baseline_id: str
     seed: int
@@ -57,7 +58,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class CellResult:
-    """One combination of data set, noise, network and trainer."""
+    """The results of one cell: one combination of data set, label noise, network and trainer."""
 
     name: str
     measure: str  # acc | r2
@@ -67,34 +68,35 @@ class CellResult:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The seeds of the baselines, in the order of the plan."""
         return tuple(baseline.seed for baseline in self.baselines)
 
 
-@lru_cache(maxsize=1)  # every table and plot of one report asks for the same
+@lru_cache(maxsize=1)  # every table and plot of one report groups the same results
 def cells(results: Results) -> tuple[CellResult, ...]:
-    """The cells of a store, in the plan's order.
+    """Groups the rows into cells, in the order of the plan.
 
     Raises:
-        UserError: some rows belong to a smoke run, or nothing of a table is planned.
+        UserError: some rows belong to a smoke run, or the plan has neither baselines nor settings.
     """
     refuse_smoke(results)
     tuned = results.plan[results.plan["job_type"] == "tune"]
     lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
     if lines.empty:
-        raise UserError("the plan has neither baselines nor tuned settings; there is nothing to make a table of")
+        raise UserError("the plan has neither baselines nor settings of a corrector, so there is nothing to tabulate")
     by_run = results.rows.set_index("run_id", drop=False)
     return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
 
 
 def refuse_smoke(results: Results) -> None:
-    """Refuses rows that count for nothing.
+    """Raises if some rows belong to a smoke run, whose shortened training makes its scores meaningless.
 
     Raises:
-        UserError: some rows belong to a smoke run.
+        UserError: the store has rows with a debug setting.
     """
     if results.debug:
         names = ", ".join(f"debug={name}" for name in results.debug)
-        raise UserError(f"the store's rows are marked {names} and no table or plot accepts them; run the experiment without it")
+        raise UserError(f"the rows of the store were made with {names}, and no table or plot accepts them; run the experiment without it")
 
 
 def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> CellResult:
@@ -119,7 +121,7 @@ def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> CellResult:
 
 
 def _refuse_two_spaces(method: str, space: str | None, planned: pd.DataFrame, cell: str) -> None:
-    """Refuses stores that mean different spaces by one name.
+    """Raises if several stores define different spaces under one name: their rows are not one search.
 
     Raises:
         UserError: the lines of the plan have more than one hash of the space.
@@ -127,8 +129,8 @@ def _refuse_two_spaces(method: str, space: str | None, planned: pd.DataFrame, ce
     hashes = [str(value) for value in planned["space_hash"].dropna().unique()]
     if len(hashes) > 1:
         raise UserError(
-            f"the stores mean different settings by the space '{space}' of {method} on {cell} (hashes {', '.join(hashes)}); "
-            "read them one by one, or name one of the spaces anew and run it again"
+            f"the stores define the space '{space}' of {method} on {cell} differently (hashes {', '.join(hashes)}); "
+            "report them one by one, or rename one of the spaces and run it again"
         )
 
 

@@ -1,7 +1,7 @@
-"""How the settings of a method are chosen over its seeds: each seed by itself, or one setting for all of them.
+"""Applies a selection rule to the searches of several seeds: independently for each seed, or pooled into one setting for all seeds.
 
-`analysis.store.selection_rule` has the rules and chooses for one search; this module adds what a table may vary: seeds pooled, and whether the unmodified
-model is a candidate.
+`analysis.store.selection_rule` selects within one search. This module adds the two options that a table may vary: pooling over seeds, and
+whether the unmodified model is a candidate.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from analysis.store.selection_rule import FALLBACKS, RULES, Choice, boundary_val
 __all__ = ["FALLBACKS", "POOLING", "Policy", "select"]
 
 POOLING = {
-    "seed": "each seed chooses by itself",
+    "seed": "selected independently for each seed",
     "pooled": "one setting for all seeds, by its mean score over them; a setting that failed or is missing in one seed never wins",
 }
-"""What is pooled -> in words."""
+"""Value of `Policy.over` -> description printed below tables."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule of selection with its options."""
+    """A selection rule with its options."""
 
-    rule: str = "val_noisy"
-    over: str = "seed"
-    fallback: str = "strict"
+    rule: str = "val_noisy"  # a key of RULES
+    over: str = "seed"  # a key of POOLING
+    fallback: str = "strict"  # a key of FALLBACKS
 
     def sentences(self, measure: str = "acc") -> list[str]:
-        """What a table says about it."""
+        """The notes that a table prints about the policy."""
         score = MEASURES[measure].name
         return [
             f"{self.rule}: {RULES[self.rule].format(score=score)}; {POOLING[self.over]}.",
@@ -42,7 +42,12 @@ class Policy:
 
 
 def select(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, ...]:
-    """What each of the searches chose; they are one method in one space on the seeds of one cell."""
+    """Selects a setting for each search.
+
+    Args:
+        searches: the searches of one method over one space in one cell, one per seed.
+        policy: the rule and its options.
+    """
     if policy.over == "seed" or not searches:
         return tuple(
             choose(search.vanilla, search.rows, search.settings, policy.rule, search.measure, policy.fallback) for search in searches
@@ -52,18 +57,19 @@ def select(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, ..
 
 def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, ...]:
     column = score_column(policy.rule, searches[0].measure)
-    alone = [choose(search.vanilla, search.rows, search.settings, policy.rule, search.measure, policy.fallback) for search in searches]
-    problems = [(search.seed, choice.problem) for search, choice in zip(searches, alone, strict=True) if choice.problem]
+    # A seed on which the rule cannot select at all (no baseline, no scores) must not silently drop out of the mean.
+    separate = [choose(search.vanilla, search.rows, search.settings, policy.rule, search.measure, policy.fallback) for search in searches]
+    problems = [(search.seed, choice.problem) for search, choice in zip(searches, separate, strict=True) if choice.problem]
     if problems:
-        told = "; ".join(f"seed {seed}: {problem}" for seed, problem in problems)
-        return tuple(Choice(None, problem=f"nothing can be pooled over the seeds ({told})") for _ in searches)
+        reasons = "; ".join(f"seed {seed}: {problem}" for seed, problem in problems)
+        return tuple(Choice(None, problem=f"the seeds cannot be pooled ({reasons})") for _ in searches)
     scores: dict[str, list[float]] = {}
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for search in searches:
-        for settings, place, score, status in zip(
+        for settings, position, score, status in zip(
             search.rows["settings"], search.rows["position"], search.rows[column], search.rows["status"], strict=True
         ):
-            places.setdefault(str(settings), int(place))
+            positions.setdefault(str(settings), int(position))
             scores.setdefault(str(settings), []).append(float(score) if status == "ok" else math.nan)
     means = {
         settings: sum(values) / len(values)
@@ -72,7 +78,7 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
     }
     if not means:
         return tuple(Choice(None, problem="no setting has a score in every seed") for _ in searches)
-    winner = min(means, key=lambda settings: (-means[settings], places[settings]))
+    winner = min(means, key=lambda settings: (-means[settings], positions[settings]))  # ties go to the earlier setting
     unmodified = sum(float(search.vanilla[column]) for search in searches if search.vanilla is not None) / len(searches)
     if policy.fallback == "strict" and not means[winner] > unmodified:
         return tuple(Choice(search.vanilla, kept=True) for search in searches)

@@ -1,7 +1,25 @@
-"""The selection rule: which setting of a search is taken. Printed under every table.
+"""The selection rule: selects one setting of a search by its validation scores. All tables and plots and the sweeper's `save_best` use it.
 
-Selection is replayed from the stored scores, one search at a time: one method, one space, one baseline. Nothing here looks at a test
-score, unless the rule is `test_oracle`, which is an upper bound and never a result.
+Let s_0 be the score of the unmodified baseline under the rule, and s_1, ..., s_N those of the settings in the order of the search space.
+The selected model is
+
+    the setting i with the largest s_i, if s_i > s_0; the smallest such i if several settings have this score;
+    the unmodified baseline otherwise.
+
+So the unmodified model is a candidate of every search and wins ties, and among settings the earlier one wins ties. A setting that failed or
+diverged, or that has no score under the rule, counts as tried and cost what it cost, but is never selected. The comparison uses the stored
+float64 scores, not the printed ones.
+
+The score s depends on the rule:
+
+    val_noisy       accuracy (or R^2) on the validation set with its given, partly wrong labels; what a user can compute
+    val_clean_part  the same on the validation samples whose given label is correct; requires knowledge of the true labels
+    test_oracle     the same on the test set; an upper bound, never a result. The only rule that looks at a test score
+
+With `fallback="never"` the unmodified model is no candidate (s_0 is minus infinity). Pooling over seeds is in `selection_policy`.
+
+Selection is recomputed from the stored scores, one search (one method, one space, one baseline) at a time, and is never stored itself: a
+table with another rule needs no new run.
 """
 
 from __future__ import annotations
@@ -10,18 +28,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import unknown
+
+if TYPE_CHECKING:  # the sweeper imports `best`, and its workers need no pandas
+    import pandas as pd
 
 RULES = {
     "val_noisy": "highest {score} on the validation set with its given labels",
     "val_clean_part": "highest {score} on the validation samples whose given label is true (which takes an oracle)",
     "test_oracle": "highest {score} on the test set (an upper bound, never a result)",
 }
-"""Name of the rule -> what it means, in words."""
+"""Rule -> description printed below tables, with {score} in place of the name of the score."""
 
 TIES = (
     "The unmodified model is a candidate of every search and wins ties; among settings a tie goes to the earlier one in its space; "
@@ -30,16 +49,17 @@ TIES = (
 
 FALLBACKS = {
     "strict": "The unmodified model is a candidate of every search and is kept unless a setting beats it.",
-    "never": "The unmodified model is no candidate: the best setting is taken even where it is worse.",
+    "never": "The unmodified model is not a candidate: the best setting is selected even if it is worse.",
 }
-"""What becomes of the unmodified model -> in words."""
+"""Whether the unmodified model is a candidate -> description printed below tables."""
 
 _COLUMNS = {"val_noisy": "val_noisy", "val_clean_part": "val_clean", "test_oracle": "test"}
+"""Rule -> prefix of the column with its scores."""
 
 
 @dataclass(frozen=True)
 class BoundaryValue:
-    """A chosen value that is the smallest or the largest of its range: a wider range might hold a better one."""
+    """A selected hyperparameter value at the boundary of its search range; a wider range might contain a better value."""
 
     field: str
     value: float
@@ -48,29 +68,35 @@ class BoundaryValue:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one search chose. `row` is the chosen row (the baseline's own when the unmodified model was kept), None for a gap."""
+    """The result of applying a rule to one search."""
 
-    row: pd.Series | None
-    kept: bool = False  # the unmodified model was kept
+    row: pd.Series | None  # the selected row: the baseline's if the unmodified model was kept; None if nothing could be selected
+    kept: bool = False  # whether the unmodified model was kept
     boundary_values: tuple[BoundaryValue, ...] = ()
-    problem: str | None = None  # why there is no choice
+    problem: str | None = None  # the reason if `row` is None
 
 
 def score_column(rule: str, measure: str = "acc") -> str:
-    """The column that `rule` looks at; `measure` is acc (classification) or r2 (regression)."""
+    """The column with the scores of `rule`; `measure` is acc (classification) or r2 (regression).
+
+    Raises:
+        UserError: the rule is unknown.
+    """
     if rule not in RULES:
         raise unknown("selection rule", rule, RULES)
     return f"{_COLUMNS[rule]}_{measure}"
 
 
 def best(unmodified: float, scores: Sequence[float]) -> int | None:
-    """The place of the winning setting in `scores` (in the order of the space), or None when the unmodified model is kept.
+    """The index of the selected setting, or None if the unmodified model is kept.
 
-    NaN stands for a setting that failed or was not evaluated under the rule; it never wins.
+    Args:
+        unmodified: the score of the unmodified model; minus infinity if it is not a candidate.
+        scores: the scores of the settings in the order of the space; NaN for a setting that failed or has no score under the rule.
     """
     winner, highest = None, unmodified
     for index, score in enumerate(scores):
-        if score > highest:
+        if score > highest:  # strictly, so that the earlier of equal scores wins; False for NaN
             winner, highest = index, score
     return winner
 
@@ -86,27 +112,27 @@ def choose(
     """Applies `rule` to one search.
 
     Args:
-        vanilla: the row of the uncorrected baseline; None when the store lacks it.
-        rows: the search's rows, in any order.
-        space: the settings of the whole space as planned, by which edges are told.
+        vanilla: the row of the unmodified baseline; None if it is missing.
+        rows: the rows of the search, in any order.
+        space: all planned settings; determines which selected values are at the boundary of their range.
         rule: a key of `RULES`.
         measure: acc or r2.
-        fallback: a key of `FALLBACKS`: whether the unmodified model is a candidate.
+        fallback: a key of `FALLBACKS`.
     """
     column = score_column(rule, measure)
     if rows.empty:
         return Choice(None, problem="no setting has run")
     if vanilla is None:
-        return Choice(None, problem="the uncorrected baseline has no row")
+        return Choice(None, problem="the unmodified baseline has no row")
     if vanilla["status"] != "ok" or math.isnan(vanilla[column]):
-        return Choice(None, problem=f"the uncorrected baseline has no {column}")
+        return Choice(None, problem=f"the unmodified baseline has no {column}")
     ordered = rows.sort_values("position", kind="stable")
     scores = ordered[column].where(ordered["status"] == "ok")
     if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
     index = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
     if index is None and fallback != "strict":
-        return Choice(None, problem="every setting failed, and the unmodified model is no candidate")
+        return Choice(None, problem="every setting failed, and the unmodified model is not a candidate")
     if index is None:
         return Choice(vanilla, kept=True)
     winner = ordered.iloc[index]
@@ -114,7 +140,7 @@ def choose(
 
 
 def boundary_values(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> tuple[BoundaryValue, ...]:
-    """The numeric fields of `chosen` whose value is the smallest or the largest of several in `space`."""
+    """The numeric fields of `chosen` whose value is the smallest or largest of at least two values in `space`."""
     found = []
     for field, value in chosen.items():
         values = {setting[field] for setting in space if _is_number(setting.get(field))}

@@ -1,4 +1,4 @@
-"""Mean and spread over seeds. The sample standard deviation (divisor n - 1) everywhere."""
+"""Mean and sample standard deviation (divisor n - 1) over seeds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of some numbers: mean None when there is none, std None when there are fewer than two."""
+    """The mean and standard deviation of n numbers; `mean` is None if n is 0, `std` is None if n is less than 2."""
 
     mean: float | None
     std: float | None
     n: int
 
     def times(self, factor: float) -> Summary:
-        """The same in another unit."""
+        """The summary of all numbers multiplied by `factor`, for a change of unit."""
         return Summary(
             None if self.mean is None else self.mean * factor,
             None if self.std is None else self.std * factor,
@@ -26,7 +26,7 @@ class Summary:
 
 
 def summarise(values: Iterable[float | None]) -> Summary:
-    """Mean and sample standard deviation of the values that are there; None and NaN count as not there."""
-    there = [float(value) for value in values if value is not None and not math.isnan(value)]
-    mean = statistics.fmean(there) if there else None
-    return Summary(mean, statistics.stdev(there) if len(there) > 1 else None, len(there))
+    """Computes mean and sample standard deviation; None and NaN are ignored."""
+    numbers = [float(value) for value in values if value is not None and not math.isnan(value)]
+    mean = statistics.fmean(numbers) if numbers else None
+    return Summary(mean, statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))

@@ -152,7 +152,7 @@ def test_a_damaged_store_is_served_with_a_warning_and_exit_code_1(small, capsys)
     for words in ([], ["status"], ["table", "comparison"], ["export"]):
         assert main([str(store), *words]) == 1
         said = capsys.readouterr()
-        assert said.err.startswith(f"warning: The file {store}/rows/job-base-1.ok.parquet was left out: ")
+        assert said.err.startswith(f"warning: The file {store}/rows/job-base-1.ok.parquet was skipped: ")
         assert said.err.count("\n") == 1
         assert said.out.strip()
 

@@ -80,7 +80,7 @@ def test_no_text_of_the_store_is_read_as_markup(hostile):
     text = page(load([hostile]))
     assert text.count("<script") == 1
     assert "<img src=x" not in text
-    assert "&lt;img src=x onerror=alert(1)&gt;.parquet was left out" in text
+    assert "&lt;img src=x onerror=alert(1)&gt;.parquet was skipped" in text
 
 
 def test_a_page_of_every_kind_of_store(small):

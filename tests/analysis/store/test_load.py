@@ -10,7 +10,7 @@ from sap_core.errors import UserError
 from sap_core.records import SCHEMA_VERSION
 
 
-def test_reads_plan_rows_and_gaps(small):
+def test_reads_plan_rows_and_missing_rows(small):
     small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
     results = load([small.write()])
     assert len(results.plan) == 14
@@ -20,30 +20,30 @@ def test_reads_plan_rows_and_gaps(small):
     assert set(results.rows["cell"]) == {"digits/symmetric-0.25/small_cnn/sgd"}
 
 
-def test_a_store_without_any_row_yet_is_all_gaps(small):
+def test_every_planned_row_of_a_new_store_is_missing(small):
     small.rows = []
     results = load([small.write()])
     assert len(results.rows) == 0
     assert len(results.missing) == 14
 
 
-def test_temporary_files_are_passed_over(small):
+def test_temporary_files_are_skipped(small):
     store = small.write()
     (store / "rows" / ".job-1.host.1.parquet").write_bytes(b"half")
     assert load([store]).problems == ()
 
 
-def test_a_damaged_row_file_is_left_out_and_named(small):
+def test_a_damaged_row_file_is_skipped_and_named(small):
     store = small.write()
     path = store / "rows" / "job-base-1.ok.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     results = load([store])
     assert "base-1" in set(results.missing["run_id"])
     assert len(results.problems) == 1
-    assert "job-base-1.ok.parquet was left out" in results.problems[0]
+    assert "job-base-1.ok.parquet was skipped" in results.problems[0]
 
 
-def test_a_foreign_parquet_file_is_left_out_and_named(small):
+def test_a_foreign_parquet_file_is_skipped_and_named(small):
     store = small.write()
     pq.write_table(pa.table({"run_id": ["x"], "answer": [42]}), store / "rows" / "foreign.ok.parquet")
     results = load([store])
@@ -74,7 +74,7 @@ def test_duplicates_ok_before_failed_then_the_latest(small):
     assert results.problems == ()
 
 
-def test_duplicates_that_disagree_are_gaps_and_named(small):
+def test_duplicates_that_disagree_are_missing_and_named(small):
     store = small.write()
     first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
     small.write_rows("c.ok.parquet", [replace(first, test_acc=0.5, started_at="2026-01-02T00:00:00", job_id="c")])
@@ -83,22 +83,22 @@ def test_duplicates_that_disagree_are_gaps_and_named(small):
     assert len(results.rows) == 13
     assert results.problems == (
         "Run sap-alpha16-1-0 (sap, alpha16, seed 1) is stored with different scores, test_acc 0.5 (2026-01-02T00:00:00) and 0.78 "
-        "(2026-01-01T00:00:00): none counts, its place is a gap; delete the file that is wrong.",
+        "(2026-01-01T00:00:00); both are left out and the row counts as missing: delete the wrong file.",
     )
     assert tuple(results.damage) == results.problems
 
 
-def test_many_disagreeing_runs_are_named_and_then_counted(small, tmp_path):
+def test_after_five_contradictory_runs_only_their_number_is_given(small, tmp_path):
     store = small.write()
     small.path = tmp_path / "other"
     small.rows = [replace(row, val_noisy_acc=0.1) for row in small.rows]
     results = load([store, small.write()])
     assert len(results.rows) == 2  # SCRUB's two diverged settings
     assert len(results.problems) == 6
-    assert results.problems[-1] == "7 more runs are stored with different scores; none counts."
+    assert results.problems[-1] == "7 more runs are stored with different scores and are left out."
 
 
-def test_what_a_failed_try_left_gives_way_to_its_job(small):
+def test_rows_of_a_failed_attempt_are_superseded(small):
     store = small.write()
     first = next(row for row in small.rows if row.run_id == "sap-alpha16-1-0")
     small.write_rows("job-sap-alpha16-1-0.failed.parquet", [replace(first, test_acc=0.1)])
@@ -107,7 +107,7 @@ def test_what_a_failed_try_left_gives_way_to_its_job(small):
     assert results.rows.set_index("run_id").loc["sap-alpha16-1-0", "test_acc"] == 0.78
 
 
-def test_rows_outside_the_plan_are_no_members(small):
+def test_unplanned_rows_are_kept_apart(small):
     small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
     results = load([small.write()])
     assert results.unplanned["run_id"].tolist() == ["stray"]
@@ -129,22 +129,22 @@ def test_two_stores_are_read_as_one(small, tmp_path):
         (lambda path: (path.mkdir(), (path / "plan.parquet").write_bytes(b"PAR1 not really")), "cannot be read"),
     ],
 )
-def test_what_is_no_store_is_the_users_error(tmp_path, prepare, words):
+def test_a_path_that_is_not_a_store_is_refused(tmp_path, prepare, words):
     prepare(tmp_path / "s")
     with pytest.raises(UserError, match=words):
         load([tmp_path / "s"])
 
 
-def test_rows_of_a_newer_program_are_left_out_and_named(small):
+def test_rows_of_a_newer_version_are_skipped_and_named(small):
     small.rows[0] = replace(small.rows[0], schema_version=SCHEMA_VERSION + 1)
     for columns in (None, ["test_acc"]):
         results = load([small.write()], columns)
         assert len(results.rows) == 13
-        said = f"it has schema_version {SCHEMA_VERSION + 1} and this program reads {SCHEMA_VERSION}; update sap-sweep"
-        assert said in results.problems[0]
+        message = f"it has schema_version {SCHEMA_VERSION + 1} and this program reads {SCHEMA_VERSION}; update sap-sweep"
+        assert message in results.problems[0]
 
 
-def test_rows_of_an_older_program_are_left_out_and_named(small):
+def test_rows_of_an_older_version_are_skipped_and_named(small):
     small.rows[0] = replace(small.rows[0], schema_version=1)
     results = load([small.write()])
     assert len(results.rows) == 13
@@ -152,26 +152,26 @@ def test_rows_of_an_older_program_are_left_out_and_named(small):
 
 
 @pytest.mark.parametrize("columns", [None, ["test_acc"]])
-def test_a_store_of_an_older_program_is_refused_in_one_sentence(small, columns):
+def test_a_store_of_an_older_version_is_refused(small, columns):
     store = small.write()
     as_version_1(store)
     with pytest.raises(UserError, match=r"has schema_version 1 and this program reads .* run the sweep again into a new folder"):
         load([store], columns)
 
 
-def test_a_store_of_a_newer_program_is_refused_in_one_sentence(small):
+def test_a_store_of_a_newer_version_is_refused(small):
     small.plan = [replace(line, schema_version=SCHEMA_VERSION + 1) for line in small.plan]
     with pytest.raises(UserError, match="update sap-sweep to the version that wrote it"):
         load([small.write()])
 
 
 def as_version_1(store):
-    """Plans had no column for the version then."""
+    """Removes the column schema_version, which plans of version 1 do not have."""
     path = store / "plan.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["schema_version"]), path)
 
 
-def test_a_damaged_plan_leaves_its_rows_outside(small):
+def test_without_a_readable_plan_all_rows_are_unplanned(small):
     store = small.write()
     (store / "plan.parquet").write_bytes(b"PAR1 not really")
     results = load([store])
@@ -180,7 +180,7 @@ def test_a_damaged_plan_leaves_its_rows_outside(small):
     assert "14 rows are in no plan" in results.problems[1]
 
 
-def test_some_columns_are_read_as_all_are(small):
+def test_reading_some_columns_gives_the_same_values(small):
     small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="old", planned=False)
     store = small.write()
     path = store / "rows" / "job-base-1.ok.parquet"
@@ -193,10 +193,10 @@ def test_some_columns_are_read_as_all_are(small):
     assert "settings" in some.rows.columns
 
 
-def test_series_say_which_file_is_damaged(small):
+def test_a_damaged_series_file_is_named(small):
     store = small.write()
     small.curve("base-1", [("loss", 0, 1.0), ("loss", 1, 0.5), ("other", 0, 9.0)])
     (store / "series" / "job-x.parquet").write_bytes(b"half")
     results = load([store])
     assert series(results, "loss")["value"].tolist() == [1.0, 0.5]
-    assert "job-x.parquet was left out" in results.damage[0]
+    assert "job-x.parquet was skipped" in results.damage[0]

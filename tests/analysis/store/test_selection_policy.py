@@ -59,7 +59,7 @@ def test_nothing_is_pooled_over_a_seed_without_a_baseline(maker):
     (cell,) = cells(load([maker.write()]))
     chosen = select(cell.methods["sap", "alpha16"], Policy(over="pooled"))
     assert [choice.row for choice in chosen] == [None, None]
-    assert "seed 2: the uncorrected baseline has no row" in chosen[0].problem
+    assert "seed 2: the unmodified baseline has no row" in chosen[0].problem
 
 
 def test_optimism_is_validation_less_test(small):

@@ -34,7 +34,7 @@ def test_best_agrees_with_sorting(unmodified, scores):
     assert best(unmodified, scores) == (None if ranked[0][1] == -1 else ranked[0][1])
 
 
-def test_edges_are_told_for_numeric_fields_with_several_values():
+def test_boundary_values_of_numeric_fields_with_several_values():
     space = [{"alpha": a, "size": 5, "pick": p, "flag": f} for a in (1, 2, 3) for p in ("x", "y") for f in (True, False)]
     assert boundary_values({"alpha": 2, "size": 5, "pick": "x", "flag": True}, space) == ()
     assert boundary_values({"alpha": 1, "size": 5, "pick": "x", "flag": True}, space) == (BoundaryValue("alpha", 1, "smallest"),)
@@ -89,4 +89,4 @@ def test_scores_that_were_not_evaluated_are_a_problem_not_a_choice(small):
 
 def test_no_baseline_no_choice(small):
     small.rows = [row for row in small.rows if row.run_id != "base-1"]
-    assert choice(small, "sap", "val_noisy").problem == "the uncorrected baseline has no row"
+    assert choice(small, "sap", "val_noisy").problem == "the unmodified baseline has no row"
