@@ -6,7 +6,7 @@ A cell is one combination of data set, noise, network and trainer; a search is o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -82,6 +82,13 @@ def cells(results: Results) -> tuple[Cell, ...]:
     lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
     if lines.empty:
         raise UserError("the plan has neither baselines nor tuned settings; there is nothing to make a table of")
+    by_run = results.rows.set_index("run_id", drop=False)
+    return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
+
+
+def baseline_cells(results: Results, without: Collection[str] = ()) -> tuple[Cell, ...]:
+    """The cells of the uncorrected networks alone, in the plan's order, less those named in `without`."""
+    lines = results.plan[(results.plan["method"] == VANILLA) & ~results.plan["cell"].isin(without)]
     by_run = results.rows.set_index("run_id", drop=False)
     return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
 

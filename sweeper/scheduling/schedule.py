@@ -65,7 +65,7 @@ class Schedule:
             if any(parent not in self.done and parent not in self.waiting for parent in parents):
                 heapq.heappush(self._suspects, (self._rank[job.job_id], job.job_id))
         for job_id in self.waiting:
-            self._offer(job_id)
+            self.offer(job_id)
 
     @classmethod
     def of(cls, jobs: Iterable[Job], finished: Mapping[str, str], artifacts: Path, order: str = "cells") -> Schedule:
@@ -108,7 +108,7 @@ class Schedule:
             self._missing[child] -= ok
             if not ok and child in self.waiting:
                 heapq.heappush(self._suspects, (self._rank[child], child))
-            self._offer(child)
+            self.offer(child)
         if job is not None:
             self._leave(job)
 
@@ -118,7 +118,7 @@ class Schedule:
             self._first -= 1
             self._rank[job_id] = self._first
             self.waiting = {job_id: self.running.pop(job_id), **self.waiting}
-            self._offer(job_id)
+            self.offer(job_id)
 
     def defer(self, job_id: str) -> None:
         """Another process has this job."""
@@ -155,7 +155,7 @@ class Schedule:
     def empty(self) -> bool:
         return not self.waiting and not self.running and not self.deferred
 
-    def _offer(self, job_id: str) -> None:
+    def offer(self, job_id: str) -> None:
         """Puts a job among those that can start, if it can. No job that could stops being able to: turns only go on."""
         if job_id in self.waiting and not self._missing[job_id] and (self._turns is None or self._turns.has(self.waiting[job_id])):
             length = self._chains[job_id] if self._chains is not None else 0.0
@@ -164,7 +164,7 @@ class Schedule:
     def _leave(self, job: Job) -> None:
         """A job has ended: other seeds' turns may have come."""
         for job_id in self._turns.end(job) if self._turns is not None else ():
-            self._offer(job_id)
+            self.offer(job_id)
 
     def _place(self, job: Job) -> int:
         return self._seeds[job.labels["seed"]]

@@ -129,12 +129,16 @@ def test_at_most_so_many_samples_are_probed(monkeypatch):
 
 def test_a_kept_set_scores_as_one_read_anew(monkeypatch):
     model = Echo()
+    reads, batches = [], SampleView.batches
+    monkeypatch.setattr(SampleView, "batches", lambda self, size: reads.append(size) or batches(self, size))
     keeping = Evaluator(prepared(), batch_size=2)
-    first, second = (keeping.baseline(model, CostMeter()) for _ in range(2))
-    monkeypatch.setattr(evaluate, "_CACHED_VALUES", 0)
+    first, read = keeping.baseline(model, CostMeter()), len(reads)
+    second = keeping.baseline(model, CostMeter())
+    assert len(reads) == read > 0
+    monkeypatch.setattr(evaluate, "CACHED_VALUES", 0)
     reading = Evaluator(prepared(), batch_size=2).baseline(model, CostMeter())
     assert first == second == reading
-    assert keeping._kept
+    assert len(reads) > read
 
 
 def test_scoring_runs_in_evaluation_mode_and_leaves_the_model_alone():
@@ -155,7 +159,7 @@ def test_every_model_is_scored_in_its_quick_form(monkeypatch):
 
     def quick_form(model, inputs):
         made.append(nn.Identity())
-        open_pieces.append(meter._open[-1].phase)
+        open_pieces.append(meter.pieces[-1].phase)
         return made[-1]
 
     monkeypatch.setattr(evaluate, "quick_form", quick_form)
