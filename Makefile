@@ -1,4 +1,5 @@
 # make demo | test | test-all | lint | clean
+#   PKG=sweeper       tests of one package only: make test PKG=sweeper, make test-all PKG=analysis
 #   VENV=DIR          where the environment goes (a quota'd home: VENV=/scratch/$$USER/sap-venv)
 #   PYTHON=python3.12 which Python makes it (3.11 or newer)
 #   WORKERS=2         how many processes run the tests side by side
@@ -10,7 +11,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean install check-python
+TESTS := tests$(if $(PKG),/$(PKG))
+# Many tests start Python anew: without compiled modules each start costs 1.5 s more, so they are kept, whatever the environment says.
+PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/pycache $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.PHONY: demo test test-all lint clean install check-python check-package
 
 demo: install
 	$(BIN)/sap-sweep experiment=demo
@@ -42,11 +47,18 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not slurm and not gpu"
+# Before anything is installed or linted.
+check-package:
+	@test -d $(TESTS) || { \
+	    echo "error: there are no tests of a package '$(PKG)'; allowed: $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/)))), as in" \
+	         "make $(or $(MAKECMDGOALS),test) PKG=sweeper" >&2; exit 2; }
 
-test-all: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu"
+test: check-package lint
+	$(PYTEST) -m "not slow and not slurm and not gpu" $(TESTS)
+
+# Also slow tests, those that need a Slurm controller, and many more examples of each property.
+test-all: check-package lint
+	$(PYTEST) -m "not gpu" --hypothesis-profile=deep $(TESTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

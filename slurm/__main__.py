@@ -63,7 +63,7 @@ def _script(words: Sequence[str]) -> int:
     from sweeper.store.provenance import HOME
 
     if any(word.startswith("cluster=") for word in words):
-        cluster, rest = _cluster(words)
+        cluster, rest = read_cluster(words)
         frozen = _frozen(cluster, rest, write=False)
         for part in scripts(cluster, sweep := _sweep(cluster, frozen)):
             print(text_of(cluster, sweep, part), end="")
@@ -81,7 +81,7 @@ def _submit(words: Sequence[str]) -> int:
     from slurm.submit import submissions, submit
     from sweeper.store.provenance import commit
 
-    cluster, rest = _cluster(words)
+    cluster, rest = read_cluster(words)
     known = settings()  # before anything is planned: is there a Slurm here?
     frozen = _frozen(cluster, rest)
     store = frozen.places.store
@@ -208,13 +208,13 @@ def _check(words: Sequence[str]) -> int:
     from sweeper.plan.snapshot import folders
     from sweeper.store.provenance import HOME
 
-    cluster, rest = _cluster(words)
+    cluster, rest = read_cluster(words)
     places = folders([*cluster.overrides, *rest], "cluster-check")
     sweep = Sweep("check", places.store, places.data, places.artifacts, HOME, sys.executable, places.store / "jobs.jsonl")
     return 0 if check(cluster, sweep, print) else 1
 
 
-def _cluster(words: Sequence[str]) -> tuple[Cluster, list[str]]:
+def read_cluster(words: Sequence[str]) -> tuple[Cluster, list[str]]:
     """(the cluster that `cluster=NAME` and `cluster.KEY=VALUE` name, the other words)."""
     from slurm.cluster import load_cluster
 

@@ -50,7 +50,7 @@ class Stop:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0 done, 1 a job failed, 2 the user's mistake, 130 stopped with work left."""
-    options = _parse(arguments)
+    options = parse_options(arguments)
     folders = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
     try:
         check_device(options.device)
@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line of `python -m sweeper.execute`; argparse ends the process with code 2 where it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m sweeper.execute",
         description="Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "

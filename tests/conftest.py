@@ -5,6 +5,7 @@ Test modules have no package, so they reach these through the fixture `toys`.
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -17,8 +18,21 @@ from sweeper.contracts import toys as toys_module
 with suppress(ImportError):  # a GPU machine may have pytest alone
     from hypothesis import settings
 
-    settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
-    settings.load_profile("untimed")
+    # make test: few examples, the same in every run. make test-all (--hypothesis-profile=deep): many, drawn anew.
+    settings.register_profile("quick", max_examples=20, derandomize=True, deadline=None)  # a slow machine is no failure
+    settings.register_profile("deep", max_examples=150, print_blob=True, deadline=None)
+    settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the garbage collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Extension modules report what is not collected when the process ends."""
+    gc.unfreeze()
 
 
 def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

@@ -21,10 +21,10 @@ from sap_core.records import Planned, Point, Row, Timing
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
 from slurm.__main__ import COMMANDS as SLURM_COMMANDS
-from slurm.__main__ import _cluster as slurm_cluster
 from slurm.__main__ import main as slurm
+from slurm.__main__ import read_cluster
 from sweeper.__main__ import main as sap_sweep
-from sweeper.execute import _parse as worker_options
+from sweeper.execute import parse_options
 from sweeper.plan.build import check_command
 from trainers.sgd import SGD
 
@@ -175,7 +175,7 @@ def test_slurm_commands_exist_and_their_scripts_print(words, monkeypatch, tmp_pa
     words = [word.replace("cluster=mine", "cluster=example") for word in words]
     assert words[0] in SLURM_COMMANDS
     if words[0] == "submit":
-        cluster, rest = slurm_cluster(words[1:])
+        cluster, rest = read_cluster(words[1:])
         assert cluster.name == "example"
         assert rest[0].startswith(STORE) or (ROOT / f"conf/experiment/{rest[0].removeprefix('experiment=')}.yaml").exists()
     if words[0] == "script":
@@ -185,7 +185,7 @@ def test_slurm_commands_exist_and_their_scripts_print(words, monkeypatch, tmp_pa
 
 def test_execute_commands_parse():
     for words in of("python", "-m", "sweeper.execute"):
-        assert str(worker_options(words).plan) in ("demo.jsonl", "headline.jsonl"), "a bundle that a line before it exports"
+        assert str(parse_options(words).plan) in ("demo.jsonl", "headline.jsonl"), "a bundle that a line before it exports"
 
 
 @pytest.mark.parametrize("words", of("sap-sweep", "rerun"), ids=named)

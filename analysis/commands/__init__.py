@@ -33,7 +33,7 @@ COMMANDS = {
     "headline": "prints one page in words: what tuning costs, and how sure that is",
     "forecast": "prints how long jobs were said to take, and how long they took",
     "status": "prints how far the sweep is, what failed and what is missing",
-    "cell": "lists the seeds, rows and chosen settings behind the places of a table",
+    "cell": "lists the seeds, rows and chosen settings behind the cells of a table",
     "macros": "prints the main numbers as LaTeX commands, for prose",
     "lint": "compares generated LaTeX with the store; lint published: what does not agree in the published tables",
     "published": "the published numbers: published tests, published table NAME",

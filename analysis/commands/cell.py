@@ -1,4 +1,4 @@
-"""`sap-report STORE cell TABLE WORD ...`: the seeds, rows and chosen settings behind places of a table."""
+"""`sap-report STORE cell TABLE WORD ...`: the seeds, rows and chosen settings behind cells of a table."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def run(results: Results, options: argparse.Namespace) -> str:
     recipe = recipe_of(options)
     if recipe.spec is None and recipe.table not in shipped():
         raise unknown(
-            "table of places", recipe.table, shipped(), "sap-report STORE cell (or a YAML file); 'table chosen' lists all that was chosen"
+            "described table", recipe.table, shipped(), "sap-report STORE cell (or a YAML file); 'table chosen' lists all that was chosen"
         )
     return shown(trace(recipes.described(recipe), results, options.words, checked=recipe.spec is not None), "text")

@@ -11,14 +11,13 @@ from analysis.store.load import Results
 from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
 from analysis.tables import spec
-from analysis.tables.paper import SHOWS
-from analysis.tables.registry import TABLES
+from analysis.tables.described import SHOWS
+from analysis.tables.registry import names
 from sap_core.errors import unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    names = ", ".join([*spec.shipped(), *TABLES])
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"{names}; or a YAML file of your own")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"{', '.join(names())}; or a YAML file of your own")
     add_options(parser)
 
 
@@ -56,6 +55,6 @@ def recipe_of(options: argparse.Namespace) -> recipes.Recipe:
     if name is not None and spec.is_path(name):
         described = spec.read(Path(name))
         name, text = described.name, described.text
-    elif name not in TABLES and name not in spec.shipped():
-        raise unknown("table", name or "", [*TABLES, *spec.shipped()], "sap-report STORE table NAME (or a YAML file)")
+    elif name not in names():
+        raise unknown("table", name or "", names(), "sap-report STORE table NAME (or a YAML file)")
     return recipes.Recipe(name, options.show, options.width, options.rule, options.select, options.fallback, text)

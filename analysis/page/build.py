@@ -126,7 +126,7 @@ def _duration(seconds: float) -> str:
 
 
 def _tables(results: Results, problems: list[str]) -> Iterator[ShownTable]:
-    for name in [*report.papers_own(results), *report.TABLES]:
+    for name in report.names_of(results):
         for number, table in enumerate(map(flat, _caught(lambda name=name: report.tables_of(results, name), problems))):  # type: ignore[misc]
             groups = tuple(Group(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
             yield ShownTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))

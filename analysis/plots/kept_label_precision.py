@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from analysis.plots import style as ink
 from analysis.store.labels import counted
-from analysis.store.load import Results
-from analysis.tables.trainers import groups, kept_by_epoch
+from analysis.store.load import Results, series
+from analysis.store.results import Cell, cells
+from analysis.store.stats import Summary, summarise
+from analysis.tables.notes import cell_title
+
+KEPT = "kept_label_precision"
+"""The series of the share of right labels among the samples that a trainer kept in an epoch."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in the trainer alone, in the plan's order, by the trainer's name."""
+
+    title: str  # as the trainers' cells are titled, without the trainer
+    trainers: dict[str, Cell]
+
+    @property
+    def seeds(self) -> int:
+        return max(len(cell.seeds) for cell in self.trainers.values())
+
+
+def groups(results: Results) -> tuple[Group, ...]:
+    """Those with at least two trainers."""
+    found: dict[tuple[str, str], Group] = {}
+    for cell in cells(results):
+        parts = cell.name.split("/")
+        if len(parts) < 4 or cell.rows.empty:
+            continue
+        others = "/".join(parts[:3] + parts[4:])
+        group = found.setdefault((others, cell.measure), Group(cell_title(cell).partition(" trained by ")[0], {}))
+        group.trainers[parts[3]] = cell
+    return tuple(group for group in found.values() if len(group.trainers) > 1)
+
+
+def kept_by_epoch(results: Results, cell: Cell) -> dict[int, Summary]:
+    """Epoch -> share of right labels among the kept samples, over the seeds; empty for a trainer that keeps all."""
+    points = series(results, KEPT)
+    own = points[points["run_id"].isin([baseline.baseline_id for baseline in cell.baselines])]
+    return {int(str(epoch)): summarise(values) for epoch, values in own.groupby("step")["value"]}
 
 
 def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:

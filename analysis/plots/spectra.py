@@ -76,7 +76,7 @@ def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
             layers = _layers(points[points["run_id"] == row["run_id"]])
             trusted = None if pd.isna(row["num_trusted"]) else int(row["num_trusted"])
             return SpectraPanel(
-                cell_title(cell), method_label(method, space), search.seed, trusted, float(alpha), _spaced(layers), len(layers)
+                cell_title(cell), method_label(method, space), search.seed, trusted, float(alpha), spaced_layers(layers), len(layers)
             )
     return None
 
@@ -89,7 +89,8 @@ def _layers(points: pd.DataFrame) -> list[Spectrum]:
     ]
 
 
-def _spaced(layers: Sequence[Spectrum]) -> tuple[Spectrum, ...]:
+def spaced_layers(layers: Sequence[Spectrum]) -> tuple[Spectrum, ...]:
+    """At most LAYERS of them at equal distances, the first and the last among them."""
     places = np.unique(np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int))
     return tuple(layers[place] for place in places)
 

@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from analysis.plots import style as ink
-from analysis.store.labels import MEASURES, counted, method_label
+from analysis.store.labels import MEASURES, counted
 from analysis.store.load import Results
-from analysis.store.results import cells
+from analysis.store.results import Cell
 from analysis.store.selection_rule import score_column
-from analysis.store.stats import summarise
+from analysis.store.stats import Summary, summarise
+from analysis.tables.layout import TableLayout, layouts
 from analysis.tables.notes import cell_title
-from analysis.tables.trusted_size import RULE, size_curves
+from analysis.tables.spec import shipped_spec
+
+
+@dataclass(frozen=True)
+class SizeCurve:
+    """One space of a method: the test score by size, smallest size first."""
+
+    cell: Cell
+    method: str
+    label: str
+    points: tuple[tuple[int, Summary], ...]
 
 
 def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
     """The figure; None when no space of the store varies the size of the trusted set. Its numbers are those of the table."""
-    found = [(cell, curves) for cell in cells(results) if (curves := size_curves(cell))]
+    spec = shipped_spec("trusted_size")
+    found = [curves for layout in layouts(spec, results) if (curves := size_curves(layout))]
     if not found:
         return None
     figure, axes = ink.panels(len(found), page)
     subtitles = []
-    for axis, (cell, curves) in zip(axes, found, strict=True):
+    for axis, curves in zip(axes, found, strict=True):
+        cell = curves[0].cell
         measure = MEASURES[cell.measure]
         for curve, style in zip(curves, ink.styles([curve.method for curve in curves]), strict=True):
-            points = [(point.size, point.test.times(measure.factor)) for point in curve.points if point.test.mean is not None]
-            sizes, means = [size for size, _ in points], [test.mean for _, test in points]
+            points = [(size, test.times(measure.factor)) for size, test in curve.points]
+            sizes, means = [size for size, _ in points], [test.mean or 0.0 for _, test in points]
             bars = [test.std or 0.0 for _, test in points]
-            axis.errorbar(sizes, means, yerr=bars, capsize=3, elinewidth=1, label=method_label(curve.method, curve.space), **style.curve)
+            axis.errorbar(sizes, means, yerr=bars, capsize=3, elinewidth=1, label=curve.label, **style.curve)
         column = score_column("test_oracle", cell.measure)
         vanilla = summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
         if vanilla.mean is not None:
             ink.level(axis, vanilla.mean * measure.factor, f"Vanilla\n{vanilla.mean * measure.factor:.1f}", (0, (1, 1.5)))
-        ink.log_axis(axis, ticks=sorted({point.size for curve in curves for point in curve.points}))
+        ink.log_axis(axis, ticks=sorted({size for curve in curves for size, _ in curve.points}))
         subtitles.append(f"{cell_title(cell)}; n = {counted(len(cell.seeds), 'seed')}")
-    measure = MEASURES[found[0][0].measure]
+    measure = MEASURES[found[0][0].cell.measure]
     ink.headings(figure, f"Test {measure.name} by the size of the trusted set", subtitles, page)
     ink.labels(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.legend_below(figure, f"Best setting of each size, chosen by {RULE}; mean and ± 1 std over the seeds", page)
+    ink.legend_below(figure, f"Best setting of each size, chosen by {spec.selection.rule}; mean and ± 1 std over the seeds", page)
     return figure
+
+
+def size_curves(layout: TableLayout) -> tuple[SizeCurve, ...]:
+    """The curves of one table `trusted_size`: each row group is one, each row a size."""
+    (column,) = [c for c, axis in enumerate(layout.columns) if axis.value == "test"]
+    curves = []
+    for g, group in enumerate(layout.row_groups):
+        rows = [(row, layout.cells[g, r, column].found) for r, row in enumerate(layout.rows[g])]
+        there = [(int(str(row.where["num_trusted"])), found) for row, found in rows if found is not None and found.summary.mean is not None]
+        points = tuple((size, found.summary) for size, found in there)
+        if there:
+            curves.append(SizeCurve(there[0][1].cell, there[0][1].method, group.label, points))
+    return tuple(curves)

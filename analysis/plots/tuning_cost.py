@@ -19,7 +19,7 @@ from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
 from analysis.tuning.anytime import CostItems, Unit, seconds_comparable
-from analysis.tuning.head_to_head import BAND, band, method_searches, anytime_curve
+from analysis.tuning.head_to_head import BAND, anytime_curve, band, method_searches
 from analysis.tuning.headline import RULE, Default, default_of
 
 HOW = (

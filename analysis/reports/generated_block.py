@@ -16,10 +16,10 @@ from analysis.reports import macros
 from analysis.store.load import Results
 from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
-from analysis.tables.paper import SHOWS, paper_tables
-from analysis.tables.registry import TABLES
+from analysis.tables.described import SHOWS, described_tables
+from analysis.tables.registry import TABLES, names
 from analysis.tables.render import Table, latex
-from analysis.tables.spec import Spec, parse, shipped, shipped_spec
+from analysis.tables.spec import TableSpec, parse, shipped, shipped_spec
 from sap_core.errors import UserError, unknown
 
 OPENS, ROWS, CLOSES = "% sap-report made this: ", "% from ", "% end of what sap-report made"
@@ -61,7 +61,7 @@ def read(text: str) -> Recipe:
     return recipe
 
 
-def described(recipe: Recipe) -> Spec:
+def described(recipe: Recipe) -> TableSpec:
     """The described table with the recipe's options.
 
     Raises:
@@ -83,9 +83,9 @@ def tables(recipe: Recipe, results: Results | None) -> tuple[Table, ...]:
         UserError: the table is not known, or does not take the options.
     """
     if recipe.spec is not None or recipe.table in shipped():
-        return paper_tables(described(recipe), results, recipe.show, checked=recipe.spec is not None)
+        return described_tables(described(recipe), results, recipe.show, checked=recipe.spec is not None)
     if recipe.table not in TABLES:
-        raise unknown("table", recipe.table, [*shipped(), *TABLES], "sap-report STORE table NAME (or a YAML file)")
+        raise unknown("table", recipe.table, names(), "sap-report STORE table NAME (or a YAML file)")
     given = [name for name in ("rule", "over", "fallback") if getattr(recipe, name) is not None] + (
         ["show"] if recipe.show != "ours" else []
     )

@@ -14,16 +14,12 @@ from analysis.plots import style as ink
 from analysis.reports import generated_block as recipes
 from analysis.store.load import Results
 from analysis.tables.comparison import comparison
-from analysis.tables.corrective import corrective
-from analysis.tables.prl import prl
-from analysis.tables.prune4rel import prune4rel
 from analysis.tables.recommendation import recommendation_for_own_data
+from analysis.tables.registry import OF_EVERY_STORE
 from analysis.tables.registry import TABLES as TABLES  # by this name for those who make reports
 from analysis.tables.render import Table, latex, markdown, to_csv
-from analysis.tables.robust import robust
 from analysis.tables.search import search
-from analysis.tables.spec import shipped
-from analysis.tables.trainers import trainers
+from analysis.tables.spec import with_published
 from sap_core.errors import UserError
 
 PLOTS: dict[str, Callable[..., ink.Figure | None]] = {
@@ -81,21 +77,27 @@ def write_plot(results: Results, name: str, folder: Path, page: ink.Page | None 
 def main_tables(results: Results) -> list[Table]:
     """The tables that are shown first."""
     if not (results.plan["job_type"] == "tune").any():  # trainers and selections are what there is to see
-        trained = prune4rel(results) or (*trainers(results), *prl(results))
+        trained = tables_of(results, "prune4rel") or (*tables_of(results, "trainers"), *tables_of(results, "prl"))
         if trained:
             return [*trained, *search(results), *recommendation_for_own_data(results)]
-    return [*comparison(results), *corrective(results), *robust(results), *search(results), *recommendation_for_own_data(results)]
+    described = [table for name in ("corrective", "robust") for table in tables_of(results, name)]
+    return [*comparison(results), *described, *search(results), *recommendation_for_own_data(results)]
 
 
 def papers_own(results: Results) -> list[str]:
     """The described tables that the store's experiments are for: `table1` of `table1_small`, too. Others are made when asked for."""
     names = {str(name) for name in results.rows["experiment"].unique()}
-    return [table for table in shipped() if any(name == table or name.startswith(f"{table}_") for name in names)]
+    return [table for table in with_published() if any(name == table or name.startswith(f"{table}_") for name in names)]
+
+
+def names_of(results: Results) -> list[str]:
+    """The tables of a store's report, by name."""
+    return [*papers_own(results), *OF_EVERY_STORE]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
     """The whole report: every table and every plot that the store has numbers for."""
-    tables = [path for name in (*papers_own(results), *TABLES) for path in write_tables(results, name, folder)]
+    tables = [path for name in names_of(results) for path in write_tables(results, name, folder)]
     return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 
 

@@ -7,7 +7,7 @@ is, for one seed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -84,6 +84,13 @@ def cells(results: Results) -> tuple[CellResult, ...]:
     lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
     if lines.empty:
         raise UserError("the plan has neither baselines nor settings of a corrector, so there is nothing to tabulate")
+    by_run = results.rows.set_index("run_id", drop=False)
+    return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
+
+
+def baseline_cells(results: Results, without: Collection[str] = ()) -> tuple[Cell, ...]:
+    """The cells of the uncorrected networks alone, in the plan's order, less those named in `without`."""
+    lines = results.plan[(results.plan["method"] == VANILLA) & ~results.plan["cell"].isin(without)]
     by_run = results.rows.set_index("run_id", drop=False)
     return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
 

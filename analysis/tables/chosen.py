@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.store.labels import MEASURES, MISSING, method_label, number, plain
+from analysis.store.labels import MEASURES, MISSING, method_label, number
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import RULES, TIES, Choice, score_column
+from analysis.tables.entries import setting_text
 from analysis.tables.notes import GAP, cell_title
 from analysis.tables.render import Cell, Column, Table
 
@@ -73,14 +74,8 @@ def _row(search: SearchResult, choice: Choice, factor: float, decimals: int) -> 
 
 
 def _setting(search: SearchResult, choice: Choice) -> str:
-    """The fields in which the settings of the space differ, as chosen."""
     if choice.kept or choice.row is None:
         return "unmodified" if choice.kept else MISSING
     position = int(choice.row["position"])
-    mine = next(setting for setting, place in zip(search.settings, search.planned["position"], strict=True) if place == position)
-    varied = [field for field in mine if len({repr(setting.get(field)) for setting in search.settings}) > 1]
-    return ", ".join(f"{field}={_plain(mine[field])}" for field in varied) or "the only setting"
-
-
-def _plain(value: object) -> str:
-    return plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    chosen_setting = next(setting for setting, at in zip(search.settings, search.planned["position"], strict=True) if at == position)
+    return setting_text(chosen_setting, search.settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from analysis.store.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measure, mean_std, method_label, seconds, spread_over
 from analysis.store.load import Results
@@ -12,6 +11,7 @@ from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.entries import Entry, entries, failed, information, tried
 from analysis.tables.notes import EDGE, GAP, SHARED, cell_title, notes
+from analysis.tables.rank import rank_column
 from analysis.tables.render import Cell, Column, Table
 from analysis.tuning.cost import per_seed, unit_of
 from sap_core.records import VANILLA
@@ -40,7 +40,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
     contenders = [number for number, entry in enumerate(listed, start=1) if entry.method not in REFERENCES and not entry.incomplete]
     for number, column in enumerate(columns):
         if column.key.startswith("test_") and "oracle" not in column.key:
-            _rank(body, number, contenders)
+            rank_column(body, number, contenders, measure.decimals)
     shown = [
         number
         for number, column in enumerate(columns)
@@ -141,16 +141,6 @@ def _marks(entry: Entry, rule: str) -> str:
     edge = any(choice.boundary_values for choice in entry.chosen[rule])
     gap = any(choice.row is None for choice in entry.chosen[rule])
     return (EDGE if edge else "") + (GAP if gap else "")
-
-
-def _rank(body: list[list[Cell]], column: int, contenders: Sequence[int]) -> None:
-    """Marks the best and the second best of the contenders by their unrounded means; ties share a rank."""
-    values = [body[number][column].value for number in contenders]
-    means = sorted({value for value in values if value is not None}, reverse=True)
-    for number in contenders:
-        cell = body[number][column]
-        if cell.value is not None and cell.value in means[:2] and GAP not in cell.marks:
-            body[number][column] = replace(cell, rank=means.index(cell.value) + 1)
 
 
 def _caption(cell: CellResult, listed: Sequence[Entry], measure: Measure) -> str:

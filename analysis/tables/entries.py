@@ -1,13 +1,14 @@
-"""The rows of a comparison before ink: a method in one space with its searches over the seeds and what each rule chose."""
+"""The rows of tables of methods: one method in one space with its searches over the seeds, and the words in its cells."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from analysis.store.labels import MISSING, RETRAIN, span
+from analysis.store.labels import MISSING, RETRAIN, plain, span
 from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import Choice
 
@@ -16,7 +17,7 @@ _SOURCES = {"verified_file": "verified file"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One row before ink: a method in one space, its searches over the seeds, and what each rule chose for each of them."""
+    """One row: a method in one space, its searches over the seeds, and what each rule chose for each of them."""
 
     method: str
     space: str | None
@@ -47,7 +48,7 @@ def tried(entry: Entry) -> str:
     sizes = [len(search.planned) for search in entry.searches]
     if max(sizes) == 1:
         return "1"
-    return f"{span(map(float, sizes))} ({span(float(search.planned['distinct'].nunique()) for search in entry.searches)} distinct)"
+    return f"{span(map(float, sizes))} ({span(float(search.planned['computation_id'].nunique()) for search in entry.searches)} distinct)"
 
 
 def failed(entry: Entry) -> str:
@@ -69,3 +70,13 @@ def information(entry: Entry) -> str:
         if rows[column].gt(0).any()
     ]
     return " + ".join(sizes) + (f" ({sources})" if sources else "") if sizes else sources or "none"
+
+
+def setting_text(setting: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> str:
+    """The fields in which the settings of the space differ, as chosen: `alpha=10000, num_trusted=200`."""
+    varied = [name for name in setting if len({repr(other.get(name)) for other in space}) > 1]
+    return ", ".join(f"{name}={_value(setting[name])}" for name in varied) or "the only setting"
+
+
+def _value(value: Any) -> str:
+    return plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

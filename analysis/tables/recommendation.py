@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.store.labels import MISSING, counted, method_label, number, plain
+from analysis.store.labels import MISSING, counted, method_label, number
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
+from analysis.tables.entries import setting_text
 from analysis.tables.notes import cell_title
 from analysis.tables.render import Cell, Column, Table
 from analysis.tuning.mcnemar import LEVEL, McNemarTest
@@ -90,8 +91,5 @@ def _words(found: McNemarTest) -> str:
 
 
 def _setting(search: SearchResult, row: pd.Series) -> str:
-    """The fields in which the settings of the space differ."""
     (chosen,) = [setting for setting, run_id in zip(search.settings, search.planned["run_id"], strict=True) if run_id == row["run_id"]]
-    varied = [name for name in chosen if len({str(setting.get(name)) for setting in search.settings}) > 1]
-    parts = [f"{name} {plain(value) if isinstance(value, int | float) else value}" for name, value in chosen.items() if name in varied]
-    return ", ".join(parts) or "the only one"
+    return setting_text(chosen, search.settings)

@@ -168,16 +168,16 @@ def flat(table: Table) -> Table:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All tables in one, with the sweep's cell (or the block's title) as first column and full precision.
+    """All tables in one, with the table's title and the row group's as first column and full precision.
 
     Numbers have their spread in a column of its own.
     """
     lines = []
     for table in tables:
-        block = table.cell
+        group = ""
         for number, row in enumerate(table.rows):
-            block = table.titles.get(number, block)
-            line: dict[str, str | float | None] = {"cell": block}
+            group = table.titles.get(number, group)
+            line: dict[str, str | float | None] = {"cell": ", ".join(part for part in (table.cell, group) if part)}
             for column, cell in zip(table.columns, row, strict=True):
                 line[column.key] = cell.value if column.numeric else cell.text
                 if cell.std is not None:

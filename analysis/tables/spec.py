@@ -1,6 +1,6 @@
-"""A table as a YAML file: what stands in its rows and columns, by conditions on the fields of a store's rows. docs/tables.md tells how.
+"""A table as a YAML file: its rows and columns as conditions on the fields of a store's rows. `docs/tables.md` documents every key.
 
-The paper's tables are written this way (`specs/*.yaml`), and so are a user's own: no Python is needed.
+The tables of rows x columns of values are written this way (`specs/*.yaml`), and so are a user's own: no Python is needed.
 """
 
 from __future__ import annotations
@@ -23,63 +23,87 @@ FOLDER = Path(__file__).with_name("specs")
 ALL = "all"
 """In `each`: every value that the store's plan has, in its order."""
 
+ASCENDING = "ascending"
+"""In `order`: smallest value first."""
+
 Condition = str | float | bool | None
 
 
 @dataclass(frozen=True)
-class Line:
-    """One entry of rows or columns; `each` makes several of it. Columns may say what they show, rows may be averages or references."""
+class AxisSpec:
+    """One entry of rows, columns or row groups; `each` makes several of it."""
 
     where: Mapping[str, Condition] = field(default_factory=dict)
     each: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)
     label: str = ""
-    group: str = ""
-    value: str = ""  # columns: what is shown; the table's own value where empty
+    group: str = ""  # columns: the common header above them
+    key: str = ""  # columns: the name in CSV, in place of one made from the conditions
+    value: str = ""  # columns: the value shown; the table's own where empty
+    rule: str = ""  # columns: the rule of selection; the table's own where empty
     span: str = ""  # columns: smallest and largest of this column over all searches of the row
-    relative_to: Mapping[str, Condition] = field(default_factory=dict)  # columns: as a multiple of the place with these conditions
+    relative_to: Mapping[str, Condition] = field(default_factory=dict)  # columns: as a multiple of the cell with these conditions
     decimals: int | None = None  # columns
-    average: bool = False  # the mean of the places before it
+    spread: bool = True  # columns: the standard deviation is printed
+    optional: bool = False  # rows and columns: left out where they have no number
+    average: bool = False  # the mean of the cells before it
     reference: bool = False  # rows: never bold
     rank: bool = True  # columns: best and second are marked
     published: Mapping[str, Condition] | bool = True  # conditions on the published numbers beside those of `where`; false: there are none
 
 
 @dataclass(frozen=True)
-class Spec:
-    """One table."""
+class TableSpec:
+    """One described table."""
 
     name: str
     title: str
-    rows: tuple[Line, ...]
-    columns: tuple[Line, ...]
-    blocks: tuple[Line, ...] = (Line(),)
+    rows: tuple[AxisSpec, ...]
+    columns: tuple[AxisSpec, ...]
+    row_groups: tuple[AxisSpec, ...] = (AxisSpec(),)
+    tables: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # one table for each combination of these values
+    row_label: str = ""  # header of the rows' labels
     value: str = "test_acc"
     filter: Mapping[str, Condition] = field(default_factory=dict)
-    order: Mapping[str, Sequence[Condition]] = field(default_factory=dict)  # of values where `each` says all
+    order: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # of values where `each` is `all`
     names: Mapping[str, Mapping[Condition, str]] = field(default_factory=dict)  # field -> value -> shown
+    at_least: Mapping[str, int] = field(default_factory=dict)  # rows, columns: with fewer of them a row group is left out
+    needs: str = ""  # a column of rows: tables without a number in it are left out
     selection: Policy = field(default_factory=Policy)
-    published: str = ""  # the published table that it is held against
+    published: str = ""  # the published table that it is compared with
     notes: tuple[str, ...] = ()
     text: str = field(default="", compare=False)  # the file as it was read
 
 
-_PARTS: Mapping[str, tuple[str, ...]] = {
-    "row": ("where", "each", "label", "average", "reference", "published"),
-    "column": ("where", "each", "label", "group", "value", "span", "relative_to", "decimals", "average", "rank", "published"),
-    "block": ("where", "each", "label"),
-}
+_KEYS_OF_AXIS: Mapping[str, tuple[str, ...]] = {
+    "row": ("where", "each", "label", "optional", "average", "reference", "published"),
+    "column": (
+        "where", "each", "label", "group", "key", "value", "rule", "span", "relative_to", "decimals", "spread", "optional", "average",
+        "rank", "published",
+    ),
+    "row_group": ("where", "each", "label"),
+}  # fmt: skip
 _SELECTION = ("rule", "over", "fallback")
-_KEYS = tuple(item.name for item in fields(Spec) if item.name not in ("text",))
-_TEXTS = ("label", "group", "value", "span")
-_FLAGS = ("average", "reference", "rank")
+_AT_LEAST = ("rows", "columns")
+_KEYS = tuple(item.name for item in fields(TableSpec) if item.name not in ("text",))
+_TEXTS = ("label", "group", "key", "value", "rule", "span")
+_FLAGS = ("average", "reference", "rank", "spread", "optional")
+_ORDER = (
+    "table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "compute", "trusted_size",
+    "corrective", "robust", "trainers", "prl", "prune4rel",
+)  # fmt: skip
 
 
 @cache
 def shipped() -> tuple[str, ...]:
     """The names of the tables that come with the program."""
-    order = ("table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "compute")
-    there = {path.stem for path in FOLDER.glob("*.yaml")}
-    return (*(name for name in order if name in there), *sorted(there - set(order)))
+    found = {path.stem for path in FOLDER.glob("*.yaml")}
+    return (*(name for name in _ORDER if name in found), *sorted(found - set(_ORDER)))
+
+
+@cache
+def with_published() -> tuple[str, ...]:
+    """Those of `shipped()` that are compared with a published table."""
+    return tuple(name for name in shipped() if shipped_spec(name).published)
 
 
 def is_path(name: str) -> bool:
@@ -88,12 +112,12 @@ def is_path(name: str) -> bool:
 
 
 @cache
-def shipped_spec(name: str) -> Spec:
+def shipped_spec(name: str) -> TableSpec:
     """One of `shipped()`."""
     return read(FOLDER / f"{name}.yaml")
 
 
-def read(path: Path) -> Spec:
+def read(path: Path) -> TableSpec:
     """The table that a file describes.
 
     Raises:
@@ -107,7 +131,7 @@ def read(path: Path) -> Spec:
     return parse(text, str(path))
 
 
-def parse(text: str, where: str) -> Spec:
+def parse(text: str, where: str) -> TableSpec:
     """The table that a text describes; `where` is named in errors.
 
     Raises:
@@ -127,19 +151,26 @@ def parse(text: str, where: str) -> Spec:
     published = str(given.get("published") or "")
     if published and published not in (*TABLES, COMPUTE):
         raise unknown("published table", published, (*TABLES, COMPUTE), f"'published' of {where}")
-    return Spec(
+    return TableSpec(
         name=_word(given["name"], where),
         title=str(given["title"]).strip(),
-        rows=_lines(given["rows"], "row", where),
-        columns=_lines(given["columns"], "column", where),
-        blocks=_lines(given["blocks"], "block", where) if given.get("blocks") else (Line(),),
+        rows=_axis(given["rows"], "row", where),
+        columns=_axis(given["columns"], "column", where),
+        row_groups=_axis(given["row_groups"], "row_group", where) if given.get("row_groups") else (AxisSpec(),),
+        tables=_each(_mapping_of(given, "tables", where), f"tables of {where}"),
+        row_label=str(given.get("row_label") or ""),
         value=str(given.get("value") or "test_acc"),
         filter=_conditions(given.get("filter"), f"'filter' of {where}"),
-        order={name: _values(values, f"order.{name} of {where}") for name, values in _mapping_of(given, "order", where).items()},
+        order={
+            name: ASCENDING if values == ASCENDING else _values(values, f"order.{name} of {where}")
+            for name, values in _mapping_of(given, "order", where).items()
+        },
         names={
             name: {key: str(value) for key, value in _mapping(shown, f"names.{name} of {where}").items()}
             for name, shown in _mapping_of(given, "names", where).items()
         },
+        at_least=_at_least(_mapping_of(given, "at_least", where), where),
+        needs=str(given.get("needs") or ""),
         selection=_selection(_mapping_of(given, "selection", where), where),
         published=published,
         notes=tuple(str(note) for note in _list(given.get("notes") or [], f"'notes' of {where}")),
@@ -147,32 +178,47 @@ def parse(text: str, where: str) -> Spec:
     )
 
 
-def _lines(data: Any, part: str, where: str) -> tuple[Line, ...]:
-    """Rows, columns or blocks; a mapping of fields to values stands for one entry with `each`."""
+def _axis(data: Any, part: str, where: str) -> tuple[AxisSpec, ...]:
+    """Rows, columns or row groups; a mapping of fields to values is short for one entry with `each`."""
     if isinstance(data, Mapping):
-        data = [data if set(data) & set(_PARTS[part]) else {"each": data}]
-    return tuple(_line(entry, part, f"{part} {number} of {where}") for number, entry in enumerate(_list(data, f"'{part}s' of {where}"), 1))
+        data = [data if set(data) & set(_KEYS_OF_AXIS[part]) else {"each": data}]
+    entries = _list(data, f"'{part}s' of {where}")
+    return tuple(_axis_spec(entry, part, f"{part} {number} of {where}") for number, entry in enumerate(entries, 1))
 
 
-def _line(data: Any, part: str, where: str) -> Line:
+def _axis_spec(data: Any, part: str, where: str) -> AxisSpec:
     given = _mapping(data, where)
-    _known(given, _PARTS[part], "key", where)
+    _known(given, _KEYS_OF_AXIS[part], "key", where)
     made: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
+    if made.get("rule", "val_noisy") not in RULES:
+        raise unknown("rule", made["rule"], RULES, where)
     for name in _FLAGS:
         if name in given and not isinstance(given[name], bool):
             raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
         made |= {name: given[name]} if name in given else {}
     if given.get("decimals") is not None:
-        if not isinstance(given["decimals"], int) or not 0 <= given["decimals"] <= 9:
-            raise UserError(f"'decimals' in {where} is {given['decimals']!r}; it must be a whole number from 0 to 9")
-        made["decimals"] = given["decimals"]
+        made["decimals"] = _whole(given["decimals"], f"'decimals' in {where}")
     for name in ("where", "relative_to"):
         made[name] = _conditions(given.get(name), f"'{name}' in {where}")
-    each = _mapping(given.get("each") or {}, f"'each' in {where}")
-    made["each"] = {name: ALL if values == ALL else _values(values, f"each.{name} in {where}") for name, values in each.items()}
+    made["each"] = _each(_mapping(given.get("each") or {}, f"'each' in {where}"), f"each in {where}")
     published = given.get("published", True)
     made["published"] = published if isinstance(published, bool) else _conditions(published, f"'published' in {where}")
-    return Line(**made)
+    return AxisSpec(**made)
+
+
+def _each(given: Mapping[str, Any], what: str) -> Mapping[str, Sequence[Condition] | str]:
+    return {name: ALL if values == ALL else _values(values, f"{name} of {what}") for name, values in given.items()}
+
+
+def _at_least(given: Mapping[str, Any], where: str) -> Mapping[str, int]:
+    _known(given, _AT_LEAST, "key", f"'at_least' of {where}")
+    return {name: _whole(value, f"at_least.{name} of {where}") for name, value in given.items()}
+
+
+def _whole(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+        raise UserError(f"{what} is {value!r}; it must be a whole number from 0 to 9")
+    return value
 
 
 def _selection(given: Mapping[str, Any], where: str) -> Policy:

@@ -113,6 +113,12 @@ def _corrupted(text: str, root: Path) -> Corrupted:
     return corrupt(construct(spec["noise"]), dataset, source, root, rng)
 
 
+def clear_caches() -> None:
+    """Drops the data sets, labels and splits that are kept in memory."""
+    for cached in (_prepare, _load, _corrupted):
+        cached.cache_clear()
+
+
 def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float | None, Tensor | None]:
     if not truth.known:
         return None, None

@@ -31,7 +31,8 @@ PUBLISHED = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
 """SHA-256 of the extracted file."""
 
 
-def _path() -> Path:
+def published_file() -> Path:
+    """The archive inside the installed scikit-learn."""
     return sklearn_files.folder("digits") / "digits.csv.gz"
 
 
@@ -79,15 +80,17 @@ class Digits:
         try:
             table = np.loadtxt(content.decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
         except ValueError as error:
-            raise UserError(f"digits: file '{_path()}' is damaged ({error}); install scikit-learn again") from error
+            raise UserError(f"digits: file '{published_file()}' is damaged ({error}); install scikit-learn again") from error
         if table.shape != (NUM, 65) or table.min() < 0 or table[:, :64].max() > DARKEST or table[:, 64].max() > 9:
-            raise UserError(f"digits: file '{_path()}' is not {NUM} images of 8 x 8 pixels with their labels; install scikit-learn again")
+            raise UserError(
+                f"digits: file '{published_file()}' is not {NUM} images of 8 x 8 pixels with their labels; install scikit-learn again"
+            )
         images = torch.from_numpy(table[:, :64]).reshape(-1, 1, 8, 8).to(torch.float32) / DARKEST
         labels = torch.from_numpy(table[:, 64])
         universe, test = fixed_parts(labels)
         return Source(TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test])
 
     def _content(self) -> tuple[bytes, Fingerprint]:
-        paths = [_path()]
+        paths = [published_file()]
         extracted = sklearn_files.contents("digits", paths)
         return extracted[0], sklearn_files.fingerprint("digits", paths, extracted, PUBLISHED, self.verify)

@@ -13,7 +13,7 @@ from sap_core.evaluation.fused_inference import fused_copy
 PROBE_SIZE = 1000
 """At most so many verified training samples are looked at for the scores that describe a correction (they choose nothing)."""
 
-_CACHED_VALUES = 2**26
+CACHED_VALUES = 2**26
 """Inputs of a set are kept preprocessed when they have at most so many values (256 MiB of float32)."""
 
 _MOST_UNMODIFIED = 16
@@ -45,7 +45,9 @@ class Evaluator:
         self._unmodified: dict[str, Tensor] = {}
         self._reference: Tensor | None = None
 
-    def score_corrected(self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None) -> Scores:
+    def score_corrected(
+        self, model: nn.Module, meter: CostMeter, which: int, num_retain: int | None = None, num_forget: int | None = None
+    ) -> Scores:
         """Scores of one corrected model (setting `which` of the meter); fractions, or R2 for regression."""
         with meter("evaluate", used_by=[which]):
             quick = self.fused(model)
@@ -171,7 +173,7 @@ def _fits(samples: Samples) -> bool:
     if len(samples) == 0:
         return True
     first = next(iter(samples.subset(torch.arange(1)).batches(1)))
-    return first.inputs.numel() * len(samples) <= _CACHED_VALUES
+    return first.inputs.numel() * len(samples) <= CACHED_VALUES
 
 
 def discordance(before_N: Tensor | None, after_N: Tensor) -> Scores:

@@ -44,7 +44,8 @@ class Form:
     channels_last: bool = False
 
 
-_FORMS: dict[Hashable, Form] = {}
+FORMS: dict[Hashable, Form] = {}
+"""Forms found so far, by structure of the network."""
 
 
 def fused_copy(model: nn.Module, inputs: Tensor) -> nn.Module:
@@ -60,11 +61,11 @@ def fused_copy(model: nn.Module, inputs: Tensor) -> nn.Module:
 def fusion_plan_for(model: nn.Module, inputs: Tensor) -> Form:
     """What is done to networks of this structure; found at the first sight of it."""
     structure = _structure(model, inputs)
-    if structure not in _FORMS:
-        if len(_FORMS) == _MOST_FORMS:
-            _FORMS.clear()
-        _FORMS[structure] = _find(model, inputs)
-    return _FORMS[structure]
+    if structure not in FORMS:
+        if len(FORMS) == _MOST_FORMS:
+            FORMS.clear()
+        FORMS[structure] = find_form(model, inputs)
+    return FORMS[structure]
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def apply_fusion(network: nn.Module, form: Form) -> nn.Module:
     return network.to(memory_format=torch.channels_last) if form.channels_last else network
 
 
-def _find(model: nn.Module, inputs: Tensor) -> Form:
+def find_form(model: nn.Module, inputs: Tensor) -> Form:
     """Traces a copy, and tries what was found on made-up numbers."""
     network = copy.deepcopy(model).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # a forward pass that draws numbers must not move the global generator

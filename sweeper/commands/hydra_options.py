@@ -49,7 +49,8 @@ def show(words: Sequence[str]) -> int:
     """Lets Hydra answer, after our own checks of the configuration where one is shown."""
     import hydra
 
-    from sweeper.config.compose import compose_all, register, split_config_dirs
+    from sweeper.config.compose import compose_all, split_config_dirs
+    from sweeper.config.composition import register
 
     folders, others = split_config_dirs(words)
     if any(word.split("=")[0] in _COMPOSING for word in others):

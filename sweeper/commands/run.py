@@ -94,6 +94,7 @@ def _save_corrected(plan: Plan, config: Config, paths: SweepPaths) -> int:
 
 def _measure_alone(jobs: Iterable[Job], config: Config, paths: SweepPaths) -> None:
     from sweeper.backends.exclusive_timing import measure
+
     measure(list(jobs), paths, config.backend.device)
 
 

@@ -1,4 +1,4 @@
-"""From the command line to checked configurations, one per cell. The only module that composes with Hydra.
+"""From the command line to checked configurations, one per cell.
 
 Everything is checked before anything starts, and whatever is wrong becomes one sentence (UserError): Hydra by itself ends with exit code 1
 and several lines.
@@ -9,15 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -25,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
+from sweeper.config.composition import compose_config, hydra_ready, options
 from sweeper.config.multirun import rewritten
 from sweeper.config.schema import CELL_GROUPS, GROUPS, OWN_KEYS, Config, NamedSearch, Search, check_values, expand, expand_searches
 
@@ -46,7 +42,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         UserError: an unknown group, option, key, or a value of the wrong type.
     """
     places, words = split_config_dirs(arguments)
-    with _hydra(places):
+    with hydra_ready(places):
         overrides = _parse(map(_quoted_only, words))
         _check_groups(overrides, places)
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
@@ -61,7 +57,12 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         made = _Made(raw["method"] if methods else None)
         cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
     raw["cells"] = [
-        {"keep_fraction": cell["_cell"].get("keep_fraction"), "warmup": cell.get("_warmup"), **{group: cell[group] for group in CELL_GROUPS}} for cell in cells
+        {
+            "keep_fraction": cell["_cell"].get("keep_fraction"),
+            "warmup": cell.get("_warmup"),
+            **{group: cell[group] for group in CELL_GROUPS},
+        }
+        for cell in cells
     ]
     of_methods = tuple((override.key_or_group, override.value()) for override in overrides if _root(override.key_or_group) == "method")
     kept = {key: value for key, value in raw.items() if key not in CELL_GROUPS}
@@ -109,15 +110,12 @@ def _with_methods_of_the_whole(lines: Sequence[Override], places: Sequence[Path]
     """A cell composed without reading any method's file, a quarter of the work; None where that is no way, or goes wrong."""
     if methods is None:
         return None
-    register(places, methods=False)
     try:
-        cell = _compose([line for line in lines if _root(line.key_or_group) != "method"], places)
+        cell = _compose([line for line in lines if _root(line.key_or_group) != "method"], places, methods=False)
         cell.method = {}
         return _plain(cell) | {"method": methods}
     except UserError:
         return None
-    finally:
-        register(places)
 
 
 def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
@@ -155,46 +153,6 @@ def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
                 f"--config-dir {places[-1]} is no folder; give one that holds method/, experiment/ or other groups of YAML files"
             )
     return places, others
-
-
-def register(places: Sequence[Path] = (), methods: bool = True) -> None:
-    """Tells Hydra the types of our keys, and puts every file of conf/method under method.NAME (or none of them)."""
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    store.store(name="all_methods", node={"defaults": []})
-    names = [] if not methods else _options("method", places) if GlobalHydra.instance().is_initialized() else _shipped_methods()
-    store.store(name="all_methods", node={"defaults": [{f"/method@method.{name}": name} for name in names]})
-
-
-@contextmanager
-def _hydra(places: Sequence[Path]) -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    _looked_up.cache_clear()
-    with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
-        register(places)
-        yield
-
-
-def _shipped_methods() -> list[str]:
-    from importlib.resources import files
-
-    return sorted(path.name.removesuffix(".yaml") for path in (files("conf") / "method").iterdir() if path.name.endswith(".yaml"))
-
-
-def _options(group: str, places: Sequence[Path] = ()) -> list[str]:
-    """The choices of a group: those shipped, and those below the user's own folders."""
-    return list(_looked_up(group, tuple(places)))
-
-
-@cache
-def _looked_up(group: str, places: tuple[Path, ...]) -> tuple[str, ...]:
-    """As `_options`; folders are read once per composition of all cells."""
-    shipped = GlobalHydra.instance().config_loader().get_group_options(group)
-    return tuple(sorted({*shipped, *(path.stem for place in places for path in (place / group).glob("*.yaml"))}))
-
-
-def _searchpath(places: Sequence[Path]) -> list[str]:
-    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{place}') for place in places)}]"] if places else []
 
 
 def _quoted_only(word: str) -> str:
@@ -237,11 +195,11 @@ def _is_group(override: Override) -> bool:
 
 def _check_groups(overrides: Sequence[Override], places: Sequence[Path]) -> None:
     for override in filter(_is_group, overrides):
-        group, options = override.key_or_group, _options(override.key_or_group, places)
+        group, allowed = override.key_or_group, options(override.key_or_group, places)
         if override.is_delete() or override.value() is None:
-            raise UserError(f"'{override.input_line}' leaves {group} without a choice; allowed: {', '.join(options)}")
-        if str(override.value()) not in options:
-            raise unknown(group, override.value(), options)
+            raise UserError(f"'{override.input_line}' leaves {group} without a choice; allowed: {', '.join(allowed)}")
+        if str(override.value()) not in allowed:
+            raise unknown(group, override.value(), allowed)
 
 
 def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
@@ -269,9 +227,9 @@ def _is_open(parents: Sequence[str]) -> bool:
     )
 
 
-def _compose(overrides: Sequence[Override], places: Sequence[Path]) -> DictConfig:
+def _compose(overrides: Sequence[Override], places: Sequence[Path], methods: bool = True) -> DictConfig:
     try:
-        return compose("config", overrides=[*_lines(overrides), *_searchpath(places)])
+        return compose_config(overrides, places, methods)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_sentence(error)) from error
 
@@ -280,9 +238,9 @@ def _searches(entries: Sequence[Any], places: Sequence[Path]) -> list[NamedSearc
     """The entries of `searches`, each on top of the file of conf/search that it names."""
     found = []
     for methods, name, given in expand_searches(entries):
-        if name not in _options("search", places):
-            raise unknown("search", name, _options("search", places), "searches")
-        chosen = _compose(_parse([f"search={name}"]), places).search
+        if name not in options("search", places):
+            raise unknown("search", name, options("search", places), "searches")
+        chosen = _compose(_parse([f"search={name}"]), places, methods=False).search
         try:
             search: Search = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), chosen, given))  # type: ignore[assignment]
         except OmegaConfBaseException as error:

@@ -10,7 +10,7 @@ import torch
 from sap_core.api import Fitted, Pruner, Selection, Task
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
-from sweeper.contracts.common import CheckFailed, Promise, global_randomness, check_component, refuse, same_bits
+from sweeper.contracts.common import CheckFailed, Promise, check_component, global_randomness, refuse, same_bits
 
 
 @dataclass(frozen=True, eq=False)

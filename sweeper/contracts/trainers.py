@@ -16,10 +16,10 @@ from sweeper.contracts import toys
 from sweeper.contracts.common import (
     CheckFailed,
     Promise,
+    check_component,
     finite,
     forecast_text,
     global_randomness,
-    check_component,
     refuse,
     same_bits,
     same_shapes,
@@ -88,7 +88,9 @@ def _trainer_books(case: TrainerCase) -> str | None:
     if forecast.forwards == 0 and booked == (0, 0):
         return "it trains nothing"
     if not all(tuning(cost.shared).seconds > 0 for cost in run.meter.costs()) or not booked[0] > 0:
-        raise CheckFailed("no seconds or no passes are booked; work inside run.meter(...) and say run.meter.count(forwards=..., backwards=...)")
+        raise CheckFailed(
+            "no seconds or no passes are booked; work inside run.meter(...) and say run.meter.count(forwards=..., backwards=...)"
+        )
     return "it diverged" if fitted is None else None
 
 

@@ -155,7 +155,7 @@ def _run(
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d: %s", job.job_type, attempt, _words(job, place.device))
         try:
-            with _watchdog(job, store, attempt), _warnings_in(log):
+            with watchdog(job, store, attempt), log_warnings(log):
                 work = run_kind(job, place, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
@@ -283,7 +283,7 @@ def _log(path: Path) -> Iterator[logging.Logger]:
 
 
 @contextmanager
-def _warnings_in(log: logging.Logger) -> Iterator[None]:
+def log_warnings(log: logging.Logger) -> Iterator[None]:
     """Warnings (weights that were taken from under a key, a fresh head) stand in the job's log, too."""
     shown = warnings.showwarning
 
@@ -299,7 +299,7 @@ def _warnings_in(log: logging.Logger) -> Iterator[None]:
 
 
 @contextmanager
-def _watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
+def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
     """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it.
 
     Whichever comes first, the job's end or its time's, keeps the other from storing anything. A job that hangs inside C code with the

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from analysis.store.selection_rule import best
 from sap_core.api import Stopped
 from sap_core.checkpoint import save_state
 from sap_core.construct import is_entry
@@ -102,12 +103,11 @@ def _key(labels: Mapping[str, Any]) -> Key:
 
 
 def best_of(rows: Sequence[tuple[Job, Row]], column: str, unmodified: float) -> tuple[Job, Row] | None:
-    """The row with the highest score in `column` above the unmodified model's; a tie goes to the setting that is earlier in its space."""
-    scored = [(score, -_place(row), job, row) for job, row in rows if (score := _score(row, column)) is not None and score > unmodified]
-    if not scored:
-        return None
-    _, _, job, row = max(scored, key=lambda entry: entry[:2])
-    return job, row
+    """The row that the selection rule of reports (`analysis.store.selection_rule.best`) takes; None where it keeps the unmodified model."""
+    ordered = sorted(rows, key=lambda entry: _place(entry[1]))
+    scores = [_score(row, column) for _, row in ordered]
+    winner = best(unmodified, [math.nan if score is None else score for score in scores])
+    return None if winner is None else ordered[winner]
 
 
 def _place(row: Row) -> int:

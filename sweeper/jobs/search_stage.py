@@ -177,6 +177,8 @@ class _Walk:
 
         def score(candidate: nn.Module, which: int) -> Scores:
             self.run.check_stop()
-            return self.scene.evaluator.score_corrected(candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET))
+            return self.scene.evaluator.score_corrected(
+                candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET)
+            )
 
         yield from run_family(self.settings, self.scene.model, task, self.run, score)

@@ -19,7 +19,7 @@ from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workl
 from sweeper.jobs.job import Job, Result
 from sweeper.monitor.job_lines import clock, job_line, reason, update_best
 
-_QUIET_SECONDS = 15.0
+QUIET_SECONDS = 15.0
 """Without a terminal, a progress line is printed at most this often."""
 
 
@@ -99,7 +99,7 @@ class Progress:
     def _draw(self, last: bool = False) -> None:
         if self._live:
             self._live.refresh()
-        elif last or time.monotonic() - self._spoke >= _QUIET_SECONDS:
+        elif last or time.monotonic() - self._spoke >= QUIET_SECONDS:
             self._spoke = time.monotonic()
             print(self.text(), file=sys.stderr, flush=True)
 

@@ -75,7 +75,7 @@ class Schedule:
             if any(parent not in self.done and parent not in self.waiting for parent in parents):
                 heapq.heappush(self._suspects, (self._rank[job.job_id], job.job_id))
         for job_id in self.waiting:
-            self._offer(job_id)
+            self.offer(job_id)
 
     @classmethod
     def of(cls, jobs: Iterable[Job], finished: Mapping[str, str], artifacts: Path, order: str = "cells") -> Schedule:
@@ -128,7 +128,7 @@ class Schedule:
             self._missing[child] -= ok
             if not ok and child in self.waiting:
                 heapq.heappush(self._suspects, (self._rank[child], child))
-            self._offer(child)
+            self.offer(child)
         if job is not None:
             self._leave(job)
 
@@ -138,7 +138,7 @@ class Schedule:
             self._first -= 1
             self._rank[job_id] = self._first
             self.waiting = {job_id: self.running.pop(job_id), **self.waiting}
-            self._offer(job_id)
+            self.offer(job_id)
 
     def defer(self, job_id: str) -> None:
         """Sets aside a running job that another process has leased."""
@@ -175,7 +175,7 @@ class Schedule:
     def empty(self) -> bool:
         return not self.waiting and not self.running and not self.deferred
 
-    def _offer(self, job_id: str) -> None:
+    def offer(self, job_id: str) -> None:
         """Adds a job to the ready heap if it can start. A ready job stays ready, because the turns of seeds only advance."""
         if job_id in self.waiting and not self._missing[job_id] and (self._turns is None or self._turns.has(self.waiting[job_id])):
             length = self._chains[job_id] if self._chains is not None else 0.0
@@ -184,7 +184,7 @@ class Schedule:
     def _leave(self, job: Job) -> None:
         """Offers the jobs of the seeds whose turn begins because a job has ended."""
         for job_id in self._turns.end(job) if self._turns is not None else ():
-            self._offer(job_id)
+            self.offer(job_id)
 
     def _seed_index(self, job: Job) -> int:
         return self._seeds[job.labels["seed"]]

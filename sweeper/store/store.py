@@ -198,12 +198,12 @@ def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> 
     """Writes records as one zstd Parquet file under the fixed schema of their dataclass."""
     import pyarrow.parquet as pq
 
-    table = _table(list(records), kind)
+    table = to_table(list(records), kind)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def _table(records: Sequence[Any], kind: type[Any]) -> pa.Table:
+def to_table(records: Sequence[Any], kind: type[Any]) -> pa.Table:
     """What `pa.Table.from_pylist` makes, which would import pandas into every worker: a second each, and 60 MB.
 
     Raises:

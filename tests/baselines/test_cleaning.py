@@ -11,12 +11,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from baselines.sample_sources import Relabelled
 
 from baselines import cleaning
 from baselines.confident_learning import ConfidentLearning, label_issues
 from baselines.loss_filter import LossFilter
 from baselines.relabel import Relabel
-from baselines.sample_sources import Relabelled
 from sap_core.api import Corrector, Sizes, Stopped
 from sap_core.errors import UserError
 from sap_core.run import PlainRun

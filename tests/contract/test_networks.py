@@ -34,8 +34,11 @@ ALPHA = 20.0
 
 def real():
     """The networks that are built; the deep ones take their time."""
-    marked = {name: [pytest.mark.slow] if any(word in name for word in DEEP) else [] for name in FILES if name not in LARGE}
-    return [pytest.param(name, marks=marks) for name, marks in marked.items()]
+    return [pytest.param(name, marks=deep(name)) for name in FILES if name not in LARGE]
+
+
+def deep(name):
+    return [pytest.mark.slow] if any(word in name for word in DEEP) else []
 
 
 @pytest.fixture(autouse=True)
@@ -74,18 +77,17 @@ def small(monkeypatch):
     monkeypatch.setattr("sap_core.models.inception_resnet_v2.SIDE", 96)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_file_names_itself_and_describes_itself(name):
-    text = FILES[name].read_text()
-    assert text.startswith("# ")
-    assert len(text.splitlines()[0]) > 20
-    found = declared(name)
-    assert found.name == name
-    assert found.settings == found.defaults, "a shipped file gives the declared defaults"
-    assert found.version >= 1
+def test_files_name_and_describe_themselves_and_give_the_defaults():
+    for name, path in FILES.items():
+        assert path.read_text().startswith("# "), name
+        assert len(path.read_text().splitlines()[0]) > 20, name
+        found = declared(name)
+        assert found.name == name
+        assert found.settings == found.defaults, name
+        assert found.version >= 1, name
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=deep(name)) for name in FILES])
 def test_it_is_built_and_counted_without_memory(name):
     shape = shape_of(name)
     with torch.device("meta"):

@@ -21,6 +21,14 @@ TRAINERS = sorted(path.stem for path in (CONF / "trainer").glob("*.yaml") if pat
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml") if path.stem != "none")
 
 
+KINDS = ("sgd", "mixup", "coteaching", "dividemix", "elr_plus")
+"""Trainers that stand for the others in make test: the plain one, mixed inputs, two networks, a mixture, a table per sample."""
+
+
+def trainers():
+    return [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.slow]) for name in TRAINERS]
+
+
 def file(group, name):
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
@@ -54,7 +62,7 @@ def pruner_case(toys):
     return make
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", trainers())
 @pytest.mark.parametrize("promise", TRAINER, ids=str)
 def test_a_trainer_keeps_its_promises(trainer_case, name, promise):
     promise.check(trainer_case(name, "dropout"))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -26,7 +26,6 @@ PIECES = st.builds(
 )
 
 
-@settings(max_examples=80)
 @given(st.lists(PIECES, max_size=12))
 def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
     meter = CostMeter(SETTINGS)

@@ -41,11 +41,11 @@ def test_the_users_own_file_wins(no_files_of_mine):
     assert (cluster.gpus, cluster.time, cluster.partition, cluster.setup) == (2, "30", "long", ("module load cuda",))
 
 
-@pytest.mark.parametrize("value", NASTY)
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint", "memory", "time", "gpu_type", "scratch"])
-def test_characters_that_a_script_could_misread_are_refused(key, value):
-    with pytest.raises(UserError, match=f"{key}=.* has characters that a batch script could misread"):
-        Cluster(gpus=1, **{key: value})
+def test_characters_that_a_script_could_misread_are_refused(key):
+    for value in NASTY:
+        with pytest.raises(UserError, match=f"{key}=.* has characters that a batch script could misread"):
+            Cluster(gpus=1, **{key: value})
 
 
 @pytest.mark.parametrize("line", ["--x y", "--x=$(id)", "x", "--x\n--y", "--x=`id`", "-x", "--X", "", "--comment=a;b"])

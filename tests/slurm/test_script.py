@@ -76,11 +76,11 @@ def test_a_term_to_the_script_reaches_the_sweep(tmp_path):
     assert (tmp_path / "state").read_text() == "stored\n"
 
 
-@pytest.mark.parametrize("value", ["a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a|b", "a>b"])
 @pytest.mark.parametrize("field", ["job_name", "partition", "account", "qos", "constraint", "memory", "time"])
-def test_characters_that_a_script_could_misread_are_refused(field, value):
-    with pytest.raises(UserError, match=f"{field}=.* has characters that a batch script could misread"):
-        Request(**{field: value})
+def test_characters_that_a_script_could_misread_are_refused(field):
+    for value in ("a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a|b", "a>b"):
+        with pytest.raises(UserError, match=f"{field}=.* has characters that a batch script could misread"):
+            Request(**{field: value})
 
 
 def test_words_of_the_scheduler_are_told_from_those_of_the_sweep():

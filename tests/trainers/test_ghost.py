@@ -109,7 +109,7 @@ def test_weights_get_no_gradient_and_hooks_are_gone():
     assert norms.shape == (4,)
     assert not norms.requires_grad
     assert all(p.grad is None for p in model.parameters())
-    assert not any(layer._forward_hooks for layer in model.modules())
+    assert not any(layer._forward_hooks for layer in model.modules())  # noqa: SLF001 - torch has no other way to ask
 
 
 def test_batch_norm_is_refused_with_the_cure():

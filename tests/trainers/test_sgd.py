@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from trainers.early_stopping import given_accuracy
 
 from sap_core.api import Sizes, Stopped, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
-from trainers.early_stopping import given_accuracy
 from trainers.sgd import SGD, plain_step
 
 SHORT = SGD(epochs=4, learning_rate=0.05, batch_size=16, schedule="step", decay_epochs=[2], decay_rate=0.5)

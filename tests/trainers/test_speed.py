@@ -96,7 +96,7 @@ def test_on_a_cpu_small_maps_stay_in_the_order_of_their_dimensions():
     assert [module.weight.is_contiguous() for module in (model.large, model.small, model.both)] == [False, True, False]
     torch.testing.assert_close(ForwardPass(model, speed)(images), expected)
     assert model.lay[-1] == (False, True)
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks for module in model.modules())  # noqa: SLF001 - torch has no other way to ask
 
 
 def test_the_defaults_are_the_network_itself(task):

@@ -101,7 +101,7 @@ def test_spectra_and_importance(full):
 
 def test_at_most_eight_layers(full):
     layers = [spectra.Spectrum(str(place), np.ones(1), np.ones(1)) for place in range(21)]
-    assert [layer.layer for layer in spectra._spaced(layers)] == ["0", "3", "6", "9", "11", "14", "17", "20"]
+    assert [layer.layer for layer in spectra.spaced_layers(layers)] == ["0", "3", "6", "9", "11", "14", "17", "20"]
 
 
 def test_transition_matrix(full):

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from analysis.reports.report import tables_of
 from analysis.store.labels import MISSING
 from analysis.store.load import load
 from analysis.tables.comparison import comparison
 from analysis.tables.cost import cost
 from analysis.tables.render import markdown
-from analysis.tables.trusted_size import trusted_size
 from sap_core.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -70,7 +70,7 @@ def test_gaps_are_marked_counted_and_never_ranked(small):
     made = table(small)
     sap = cell(made, "SAP (alpha16)", "test_val_noisy_percent")
     assert (sap.text, sap.marks, sap.rank) == ("80.00", "‡", 0)
-    assert cell(made, "SCRUB (grid_a)", "test_val_noisy_percent").rank == 1
+    assert cell(made, "SCRUB (grid_a)", "test_val_noisy_percent").rank == 0, "a lone contender is compared with nothing"
     assert "2 values are missing and marked ‡." in made.caption
     assert "‡ SAP (alpha16): 4 of 6 planned settings have no row; not ranked." in made.notes
     assert "‡ SAP (alpha16), val_noisy: nothing chosen for seed 2: no setting has run." in made.notes
@@ -108,15 +108,16 @@ def test_trusted_sizes(maker):
             f"s{place}", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=place, settings={"n": size},
             val_noisy_acc=val, val_clean_acc=val, test_acc=test, num_trusted=size, trusted_label_precision=1 - size / 1000,
         )  # fmt: skip
-    (made,) = trusted_size(load([maker.write()]))
+    (made,) = tables_of(load([maker.write()]), "trusted_size")
     assert [[one.text for one in row] for row in made.rows] == [
-        ["SAP (sizes)", "20", "98.0", "70.00", "+0.00", "1 of 1"],
-        ["SAP (sizes)", "200", "80.0", "78.00", "+8.00", "0 of 1"],
+        ["20", "98.0", "70.00", "+0.00", "1 of 1"],
+        ["200", "80.0", "78.00", "+8.00", "0 of 1"],
     ]
+    assert made.titles == {0: "SAP (sizes)"}
 
 
 def test_a_store_without_sizes_has_no_size_table(small):
-    assert trusted_size(load([small.write()])) == ()
+    assert tables_of(load([small.write()]), "trusted_size") == ()
 
 
 def test_cost_table(small):

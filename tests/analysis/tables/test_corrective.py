@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analysis.__main__ import main
+from analysis.reports.report import tables_of
 from analysis.store.labels import MISSING
 from analysis.store.load import load
-from analysis.tables.corrective import corrective
 
 
 def test_affected_and_rest_by_hand(maker):
@@ -27,10 +27,10 @@ def test_affected_and_rest_by_hand(maker):
             test_affected_acc=0.2,
             test_unaffected_acc=0.9,
         )
-    (table,) = corrective(load([maker.write()]))
+    (table,) = tables_of(load([maker.write()]), "corrective")
     keys = [column.key for column in table.columns]
     rows = {row[0].text: dict(zip(keys, row, strict=True)) for row in table.rows}
-    assert {name: rows["Vanilla"][name].text for name in keys[3:7]} == {
+    assert {name: rows["Vanilla"][name].text for name in keys[5:9]} == {
         "affected_acc_val_noisy_percent": "10.00 ± 0.00", "rest_acc_val_noisy_percent": "90.00 ± 0.00",
         "affected_acc_val_clean_part_percent": "10.00 ± 0.00", "rest_acc_val_clean_part_percent": "90.00 ± 0.00",
     }  # fmt: skip
@@ -39,11 +39,12 @@ def test_affected_and_rest_by_hand(maker):
     assert rows["SCRUB (at1)"]["rest_acc_val_clean_part_percent"].text == "70.00 ± 0.00"
     sap = rows["SAP (alpha16)"]
     assert (sap["known_percent"].text, sap["affected_acc_val_noisy_percent"].value) == (MISSING, 10.0)
-    assert (sap["affected_acc_val_clean_part_percent"].value, sap["unmodified_kept"].text) == (20.0, "2 (val_noisy)")
+    assert sap["affected_acc_val_clean_part_percent"].value == 20.0
+    assert (sap["unmodified_kept_val_noisy"].text, sap["unmodified_kept_val_clean_part"].text) == ("2 of 2", "0 of 2")
 
 
 def test_other_noise_makes_no_such_table(small, capsys):
     store = small.write()
-    assert corrective(load([store])) == ()
+    assert tables_of(load([store]), "corrective") == ()
     assert main([str(store), "table", "corrective"]) == 2
     assert "no numbers for the table 'corrective'" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def test_what_is_behind_a_cell(made, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["table1", "method=scurb"], "no place of the table 'table1' is described by method=scurb"),
+        (["table1", "method=scurb"], "no cell of the table 'table1' is described by method=scurb"),
         (["table1"], "at most 12 are shown; give more words"),
         (["comparison"], "'table chosen' lists all that was chosen"),
         ([], "unknown table ''"),

@@ -66,7 +66,7 @@ def words(results):
 def test_a_clear_gain_is_recommended(own):
     said = words(own(won=12, lost=0))
     assert said["recommendation"] == "use the corrected model"
-    assert said["chosen"] == "alpha 2000"
+    assert said["chosen"] == "alpha=2000"
     assert (said["settings_tried"], said["val_samples"], said["val_newly_right"], said["val_newly_wrong"], said["p_value"]) == (
         "2",
         "50",

@@ -1,14 +1,12 @@
-"""Tables of trainers, of pruning, and of what correction adds to each way of training."""
+"""Described tables of trainers, of pruning, and of what correction adds to each way of training."""
 
 from __future__ import annotations
 
 import pytest
 
-from analysis.reports.report import main_tables, write_all
+from analysis.reports.report import main_tables, tables_of, write_all
+from analysis.store.labels import MISSING
 from analysis.store.load import load
-from analysis.tables.prl import prl
-from analysis.tables.prune4rel import prune4rel
-from analysis.tables.robust import robust
 from sap_core.errors import UserError
 
 
@@ -21,23 +19,38 @@ def baseline(maker, trainer, seed, test, **fields):
     maker.baseline(seed, 0.6, 0.7, test, run_id=f"{trainer}-{seed}-{'-'.join(map(str, fields.values()))}", cell=f"{rows}", **rows)
 
 
-def test_trainers_by_noise(maker):
+@pytest.fixture
+def trained(maker):
+    """Three trainers under two kinds of noise; one of them lacks a seed under one."""
     for seed in (1, 2):
         for trainer, shift in (("sgd", 0.0), ("prl_l", 0.1), ("co_prl_l", 0.05)):
             baseline(maker, trainer, seed, 0.5 + shift + 0.02 * seed, noise="pairflip", noise_rate=0.45)
             if trainer != "co_prl_l":
                 baseline(maker, trainer, seed, 0.7 - shift, noise="symmetric", noise_rate=0.3)
     baseline(maker, "co_prl_l", 1, 0.9, noise="symmetric", noise_rate=0.3)
-    (table,) = prl(load([maker.write()]))
-    assert [column.head for column in table.columns] == ["Trainer", "pairflip-0.45", "symmetric-0.3"]
+    return maker
+
+
+def test_trainers_by_noise(trained):
+    (table,) = tables_of(load([trained.write()]), "prl")
+    assert [(column.group, column.head) for column in table.columns] == [("", "Trainer"), ("pairflip", "45 %"), ("symmetric", "30 %")]
     assert texts(table) == [
-        ["sgd", "53.00 ± 1.41", "70.00 ± 0.00"],
+        ["SGD", "53.00 ± 1.41", "70.00 ± 0.00"],
         ["prl_l", "63.00 ± 1.41", "60.00 ± 0.00"],
         ["co_prl_l", "58.00 ± 1.41", "90.00"],
     ]
     assert [row[1].rank for row in table.rows] == [0, 1, 2]
     assert [row[2].rank for row in table.rows] == [1, 2, 0], "what lacks a seed is not ranked"
-    assert "Fewer seeds" in table.notes[0]
+    assert "1 of 6 cells have fewer seeds than others of their column" in table.caption
+
+
+def test_networks_that_nobody_corrected_are_shown_beside_corrected_ones(trained):
+    (alone,) = tables_of(load([trained.write()]), "prl")
+    cell = "other/symmetric-0.25/small_cnn/sgd"
+    trained.baseline(7, 0.6, 0.7, 0.7, run_id="base-7", cell=cell, dataset="other")
+    trained.search("sap", "alpha16", 7, [{"alpha": 1.0}], [(0.7, 0.8, 0.8)], cell=cell, dataset="other")
+    (beside,) = tables_of(load([trained.write()]), "prl")
+    assert texts(beside) == texts(alone)
 
 
 @pytest.fixture
@@ -55,18 +68,22 @@ def pruned(maker):
 
 def test_selections_by_share_and_trainer(pruned):
     results = load([pruned.write()])
-    (table,) = prune4rel(results)
-    assert [column.head for column in table.columns] == ["Selector", "Trainer", "20%", "50%", "20%", "50%"]
+    (table,) = tables_of(results, "prune4rel")
+    assert [(column.group, column.head) for column in table.columns[1:]] == [
+        ("Test accuracy (%)", "SGD"), ("Test accuracy (%)", "SOP+"), ("Wrong labels (%)", "SGD"), ("Wrong labels (%)", "SOP+"),
+    ]  # fmt: skip
+    assert table.titles == {0: "20 % kept", 3: "50 % kept"}
     assert texts(table) == [
-        ["all samples", "sgd", "60.00 ± 0.00", "60.00 ± 0.00", "24.9 ± 0.0", "24.9 ± 0.0"],
-        ["uniform", "sgd", "31.00 ± 0.71", "34.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
-        ["prune4rel", "sgd", "33.00 ± 0.71", "36.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
-        ["uniform", "sop_plus", "41.00 ± 0.71", "44.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
-        ["prune4rel", "sop_plus", "43.00 ± 0.71", "46.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
-    ]
-    assert table.rules == {3}
-    assert [row[2].rank for row in table.rows] == [0, 2, 1, 2, 1]
-    assert prl(results) == (), "one trainer on everything is no comparison; a warm-up is no trainer"
+        ["all samples", "60.00 ± 0.00", MISSING, "24.9 ± 0.0", MISSING],
+        ["uniform", "31.00 ± 0.71", "41.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
+        ["prune4rel", "33.00 ± 0.71", "43.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
+        ["all samples", "60.00 ± 0.00", MISSING, "24.9 ± 0.0", MISSING],
+        ["uniform", "34.00 ± 0.71", "44.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
+        ["prune4rel", "36.00 ± 0.71", "46.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
+    ]  # fmt: skip
+    assert [row[1].rank for row in table.rows] == [0, 2, 1, 0, 2, 1]
+    assert "selected by SOP+" in table.caption
+    assert tables_of(results, "prl") == (), "one trainer on everything is no comparison; a warm-up is no trainer"
     assert [shown.name for shown in main_tables(results)] == ["prune4rel"]
 
 
@@ -78,7 +95,7 @@ def test_the_report_has_every_form(pruned, tmp_path):
 def test_ways_of_training_and_correction_after_each(small):
     """The conftest's store has one way of training; a second one comes beside it."""
     results = load([small.write()])
-    assert robust(results) == ()
+    assert tables_of(results, "robust") == ()
     cell = "digits/symmetric-0.25/small_cnn/sop"
     for seed in (1, 2):
         base = small.baseline(seed, 0.6, 0.7, 0.84, run_id=f"sop-{seed}", cell=cell, trainer="sop")
@@ -87,16 +104,19 @@ def test_ways_of_training_and_correction_after_each(small):
                 f"sop-sap-{seed}-{place}", job_type="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=place,
                 settings={"alpha": float(place)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * place, test_acc=test,
             )  # fmt: skip
-    (table,) = robust(load([small.write()]))
-    assert table.cell == "digits/symmetric-0.25/small_cnn"
-    found = {row[0]: row[1:] for row in texts(table)}
-    assert found["sop"][:3] == ["84.00 ± 0.00", "86.00 ± 0.00", "+2.00 ± 0.00"]
-    assert set(found) == {"sgd", "sop"}
+    (table,) = tables_of(load([small.write()]), "robust")
+    assert table.cell == "digits, symmetric, 25 %, small_cnn"
+    keys = [column.key for column in table.columns]
+    found = {row[0].text: dict(zip(keys, (cell.text for cell in row), strict=True)) for row in table.rows}
+    assert found["SOP"]["test_vanilla_percent"] == "84.00 ± 0.00"
+    assert found["SOP"]["test_sap_alpha16_percent"] == "86.00 ± 0.00"
+    assert found["SOP"]["gain_sap_alpha16_points"] == "+2.00 ± 0.00"
+    assert set(found) == {"SGD", "SOP"}
 
 
 def test_smoke_runs_are_refused(maker):
     baseline(maker, "sgd", 1, 0.5, debug="smoke")
     results = load([maker.write()])
-    for build in (prl, prune4rel):
+    for name in ("prl", "prune4rel"):
         with pytest.raises(UserError, match="debug=smoke"):
-            build(results)
+            tables_of(results, name)

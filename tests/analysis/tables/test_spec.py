@@ -16,13 +16,14 @@ def test_a_table_is_read():
     read = spec.parse(GOOD, "mine.yaml")
     assert [dict(line.each) for line in read.rows] == [{"method": ("vanilla", "sap")}]
     assert (read.columns[0].label, read.value, read.selection) == ("A", "test_acc", spec.Policy())
-    assert len(read.blocks) == 1
+    assert len(read.row_groups) == 1
 
 
 def test_the_papers_tables_are_shipped_and_sound():
-    assert spec.shipped() == (
+    assert spec.with_published() == (
         "table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "compute",
     )  # fmt: skip
+    assert spec.shipped() == (*spec.with_published(), "trusted_size", "corrective", "robust", "trainers", "prl", "prune4rel")
     assert all(spec.shipped_spec(name).name == name for name in spec.shipped())
 
 
@@ -46,8 +47,14 @@ def test_the_papers_tables_are_shipped_and_sound():
         (GOOD.replace("label: A", "decimals: many"), "it must be a whole number from 0 to 9"),
         (GOOD + "notes: once", "'notes' of t.yaml must be a list, and is a text"),
         (GOOD + "filter: [1]", "'filter' of t.yaml must be a mapping"),
+        (GOOD + "tables: [dataset]", "'tables' of t.yaml must be a mapping"),
+        (GOOD + "tables: {dataset: digits}", "dataset of tables of t.yaml must be a list"),
+        (GOOD + "at_least: {row: 2}", "unknown key 'row' in 'at_least' of t.yaml (did you mean 'rows'?)"),
+        (GOOD + "at_least: {rows: two}", "at_least.rows of t.yaml is 'two'; it must be a whole number from 0 to 9"),
+        (GOOD.replace("label: A", "rule: best"), "unknown rule 'best' in column 1 of t.yaml"),
+        (GOOD.replace("label: A", "optional: 1"), "'optional' in column 1 of t.yaml is 1; it must be true or false"),
     ],
-    ids=range(17),
+    ids=range(23),
 )
 def test_mistakes_are_one_sentence(text, told):
     with pytest.raises(UserError) as caught:

@@ -6,9 +6,9 @@ import pytest
 
 from analysis.plots import kept_label_precision as kept_label_precision
 from analysis.plots import style as ink
-from analysis.reports.report import main_tables
+from analysis.plots.kept_label_precision import groups, kept_by_epoch
+from analysis.reports.report import main_tables, tables_of
 from analysis.store.load import load, series
-from analysis.tables.trainers import groups, kept_by_epoch, trainers
 
 
 @pytest.fixture
@@ -18,22 +18,24 @@ def two(maker):
         for seed in (1, 2):
             run_id = f"{name}-{seed}"
             where = f"digits/symmetric-0.25/small_cnn/{name}"
-            maker.baseline(seed, 0.5, 0.6, 0.6 + shift + 0.02 * seed, run_id=run_id, cell=where, flops=3e9, noise_rate_measured=0.25)
+            maker.baseline(
+                seed, 0.5, 0.6, 0.6 + shift + 0.02 * seed, run_id=run_id, cell=where, trainer=name, flops=3e9, noise_rate_measured=0.25
+            )
             if name == "prl_l":
                 maker.curve(run_id, [("kept_label_precision", 1, 0.75), ("kept_label_precision", 2, 0.90 + 0.02 * seed), ("loss", 1, 2.0)])
     return load([maker.write()])
 
 
 def test_the_table_by_hand(two):
-    (table,) = trainers(two)
+    (table,) = tables_of(two, "trainers")
     plain, kept = ({column.key: cell for column, cell in zip(table.columns, row, strict=True)} for row in table.rows)
-    assert (plain["trainer"].text, kept["trainer"].text) == ("sgd", "prl_l")
+    assert (plain["row"].text, kept["row"].text) == ("SGD", "prl_l")
     assert plain["test_percent"].value == pytest.approx(63.0)
     assert kept["test_percent"].value == pytest.approx(73.0)
-    assert (plain["test_percent"].rank, kept["test_percent"].rank) == (0, 1)
+    assert (plain["test_percent"].rank, kept["test_percent"].rank) == (2, 1)
     assert kept["kept_right_percent"].value == pytest.approx(93.0)  # of the last epoch
     assert plain["kept_right_percent"].value is None
-    assert plain["training_giga_flops"].value == pytest.approx(3.0)
+    assert plain["training_flops_giga"].value == pytest.approx(3.0)
     assert main_tables(two)[0].name == "trainers"
 
 
@@ -58,5 +60,5 @@ def test_the_figure_has_a_line_for_each_trainer_that_keeps_samples(two):
 
 def test_one_trainer_makes_neither(small):
     results = load([small.write()])
-    assert trainers(results) == ()
+    assert tables_of(results, "trainers") == ()
     assert kept_label_precision.draw(results) is None

@@ -128,14 +128,13 @@ def test_limit_shrinks_all_parts_and_keeps_their_samples_labels():
 def grey(monkeypatch):
     """Fashion-MNIST's counts and classes on pixels without content."""
 
-    def load(text, root):
+    def load(self, root):
         pixels = torch.zeros(60_000, 1, 1, 1, dtype=torch.uint8)
         return Source(TensorPixels(pixels), torch.arange(60_000) % 10, TensorPixels(pixels[:10_000]), torch.arange(10_000) % 10)
 
-    monkeypatch.setattr("sap_core.data.assemble._load", load)
+    monkeypatch.setattr("sap_core.data.fashion_mnist.FashionMNIST.load", load)
     yield lambda **settings: {"target": "sap_core.data.fashion_mnist.FashionMNIST", "settings": settings}
-    assemble._prepare.cache_clear()
-    assemble._corrupted.cache_clear()
+    assemble.clear_caches()
 
 
 def test_a_part_of_a_published_set_keeps_its_samples_labels(grey):

@@ -69,7 +69,7 @@ def test_inspect_knows_the_published_file():
 @pytest.fixture
 def other_file(tmp_path, monkeypatch):
     path = tmp_path / "digits.csv.gz"
-    rows = np.loadtxt(gzip.decompress(digits._path().read_bytes()).decode().splitlines(), delimiter=",", dtype=int)
+    rows = np.loadtxt(gzip.decompress(digits.published_file().read_bytes()).decode().splitlines(), delimiter=",", dtype=int)
 
     def write(change):
         changed = rows.copy()
@@ -77,7 +77,7 @@ def other_file(tmp_path, monkeypatch):
         path.write_bytes(gzip.compress("\n".join(",".join(map(str, row)) for row in changed).encode()))
         return path
 
-    monkeypatch.setattr(digits, "_path", lambda: path)
+    monkeypatch.setattr(digits, "published_file", lambda: path)
     return write
 
 

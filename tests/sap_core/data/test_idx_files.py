@@ -10,7 +10,6 @@ import torch
 from torchvision import datasets
 from torchvision.datasets import mnist as torchvision_mnist
 
-from sap_core.data import mnist
 from sap_core.data.fashion_mnist import FashionMNIST
 from sap_core.data.idx_files import ARCHIVES
 from sap_core.data.mnist import MNIST
@@ -102,7 +101,7 @@ def test_the_checksums_are_those_of_torchvision(kind, monkeypatch, tmp_path):
 def test_a_copy_with_the_published_checksums_is_verified(monkeypatch, tmp_path):
     folder = write(tmp_path, MNIST)
     own = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in ARCHIVES}
-    files = replace(mnist._FILES, published=replace(mnist._FILES.published, md5=own))
+    files = replace(MNIST.published, published=replace(MNIST.published.published, md5=own))
     monkeypatch.setattr(MNIST, "published", files)
     assert MNIST().inspect(tmp_path).verified
     assert len(MNIST().load(tmp_path).train_labels) == 20

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.data.cifar10 import CIFAR10
@@ -34,7 +34,6 @@ def balanced(num_classes, each):
     return torch.arange(num_classes).repeat(each)
 
 
-@settings(max_examples=60)
 @given(num=st.integers(1, 400), classes=st.integers(2, 12), rate=st.floats(0, 0.99), seed=st.integers(0, 99))
 def test_symmetric_corrupts_exactly_the_asked_number(num, classes, rate, seed):
     labels = torch.arange(num) % classes

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.data.splits import sizes, split, validation_count
@@ -10,7 +10,6 @@ from sap_core.errors import UserError
 from sap_core.seeding import stream
 
 
-@settings(max_examples=60)
 @given(num=st.integers(2, 300), share=st.floats(0.01, 0.99), seed=st.integers(0, 9))
 def test_both_parts_cover_everything_once(num, share, seed):
     if int(share * num) == 0:

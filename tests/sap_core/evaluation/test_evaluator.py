@@ -110,7 +110,9 @@ def test_regression_scores_by_hand():
     outputs = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [1.0], [2.0], [3.0], [6.0]])
     targets = torch.tensor([0.0, 1, 2, 3, 4, 5, 1, 9, 3, 5])  # validation: 1, 9, 3, 5 against 1, 2, 3, 6
     truth = torch.tensor([0.0, 1, 2, 3, 4, 5, 1, 2, 3, 5])  # the 9 is wrong
-    scores = Evaluator(prepared(truth, "regression", outputs, targets, (0.0, 1.0, 5.0))).score_corrected(Echo(), CostMeter(), 0, num_retain=2)
+    scores = Evaluator(prepared(truth, "regression", outputs, targets, (0.0, 1.0, 5.0))).score_corrected(
+        Echo(), CostMeter(), 0, num_retain=2
+    )
     mean, clean = (1 + 9 + 3 + 5) / 4, (1 + 3 + 5) / 3
     assert scores["val_noisy_r2"] == pytest.approx(1 - (49 + 1) / sum((value - mean) ** 2 for value in (1, 9, 3, 5)))
     assert scores["val_clean_r2"] == pytest.approx(1 - 1 / sum((value - clean) ** 2 for value in (1, 3, 5)))
@@ -129,12 +131,16 @@ def test_at_most_so_many_samples_are_probed(monkeypatch):
 
 def test_a_kept_set_scores_as_one_read_anew(monkeypatch):
     model = Echo()
+    reads, batches = [], SampleView.batches
+    monkeypatch.setattr(SampleView, "batches", lambda self, size: reads.append(size) or batches(self, size))
     keeping = Evaluator(prepared(), batch_size=2)
-    first, second = (keeping.score_baseline(model, CostMeter()) for _ in range(2))
-    monkeypatch.setattr(evaluate, "_CACHED_VALUES", 0)
+    first, read = keeping.score_baseline(model, CostMeter()), len(reads)
+    second = keeping.score_baseline(model, CostMeter())
+    assert len(reads) == read > 0
+    monkeypatch.setattr(evaluate, "CACHED_VALUES", 0)
     reading = Evaluator(prepared(), batch_size=2).score_baseline(model, CostMeter())
     assert first == second == reading
-    assert keeping._kept
+    assert len(reads) > read
 
 
 def test_scoring_runs_in_evaluation_mode_and_leaves_the_model_alone():
@@ -155,7 +161,7 @@ def test_every_model_is_scored_in_its_quick_form(monkeypatch):
 
     def fused_copy(model, inputs):
         made.append(nn.Identity())
-        open_pieces.append(meter._open[-1].phase)
+        open_pieces.append(meter.pieces[-1].phase)
         return made[-1]
 
     monkeypatch.setattr(evaluate, "fused_copy", fused_copy)

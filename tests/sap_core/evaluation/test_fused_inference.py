@@ -35,7 +35,7 @@ def lived_in(network, seed=0):
 
 
 def norms(network):
-    return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return sum(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in network.modules())
 
 
 def check(network, inputs, left):
@@ -217,10 +217,10 @@ def test_a_norm_over_another_dimension_of_equal_size_is_found_out():
 
 
 def test_the_form_is_found_once_per_structure(monkeypatch):
-    quick._FORMS.clear()
+    quick.FORMS.clear()
     found = []
-    find = quick._find
-    monkeypatch.setattr(quick, "_find", lambda *given: found.append(1) or find(*given))
+    find = quick.find_form
+    monkeypatch.setattr(quick, "find_form", lambda *given: found.append(1) or find(*given))
     inputs = torch.randn(1, 1, 8, 8)
     for seed in range(3):
         fused_copy(lived_in(SmallCNN(10, (1, 8, 8)), seed), inputs)
@@ -230,7 +230,7 @@ def test_the_form_is_found_once_per_structure(monkeypatch):
 
 
 def test_the_form_does_not_depend_on_a_candidates_numbers():
-    quick._FORMS.clear()
+    quick.FORMS.clear()
     network = lived_in(SmallCNN(10, (1, 8, 8)))
     with torch.no_grad():
         network.classifier.weight.fill_(torch.nan)
@@ -244,7 +244,7 @@ def test_a_network_whose_quick_form_would_err_is_evaluated_as_it_is():
 
 
 def test_the_global_generator_stays_where_it_is():
-    quick._FORMS.clear()
+    quick.FORMS.clear()
     network = Noisy()
     torch.manual_seed(3)
     wanted = torch.rand(3)

@@ -57,6 +57,7 @@ def stamps(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_complete_store_is_measured_once_and_its_rows_stay(swept, capsys):
     root, words = swept
     store = Store(root / "store")
@@ -85,6 +86,7 @@ def test_a_complete_store_is_measured_once_and_its_rows_stay(swept, capsys):
     assert stamps(store.timing) == before
 
 
+@pytest.mark.slow
 def test_a_baseline_is_trained_anew_and_what_lacks_its_baseline_is_left_out(swept, capsys):
     root, words = swept
     store = Store(root / "store")

@@ -14,11 +14,10 @@ LONGEST = 110
 EVERY = [(group, name, line) for group, names in choices([HOME / "examples/conf"]).items() for name, line in names.items()]
 
 
-@pytest.mark.parametrize(("group", "name", "line"), EVERY, ids=lambda value: value if "." not in value else "")
-def test_every_choice_says_in_one_line_what_it_is(group, name, line):
-    """The first comment line of the YAML stands in the list: it is there, and fits a screen."""
-    assert 0 < len(line) <= LONGEST, f"{group}/{name}.yaml: {len(line)} characters"
-    assert line[-1] in ".:)", f"{group}/{name}.yaml: its first line ends in the middle of a sentence: {line}"
+def test_every_choice_is_described_in_one_line():
+    """The first comment line of each YAML is listed: it exists, fits a screen and ends a sentence."""
+    wrong = [f"{group}/{name}.yaml: {line!r}" for group, name, line in EVERY if not 0 < len(line) <= LONGEST or line[-1] not in ".:)"]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_yaml_file_is_listed():

@@ -176,7 +176,7 @@ def test_what_a_cell_refers_to_is_its_own():
 @pytest.mark.parametrize(
     ("words", "reads_methods_once"),
     [
-        (("experiment=table2_digits",), True),
+        (("experiment=demo", "cells=[{noise.rate: [0.1, 0.2]}, {trainer: mixup}]"), True),
         (("experiment=demo", "trainer.epochs=3", "method.sap.corrector.num_trusted=50", "debug=smoke"), True),
         (("experiment=demo", "method.finetune.corrector.epochs=${trainer.epochs}"), False),
     ],

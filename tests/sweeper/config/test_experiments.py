@@ -18,18 +18,17 @@ from sap_core.api import Need, Sizes, Task
 from sap_core.construct import build_network, construct
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.run import PlainRun
-from sweeper.config.schema import expand
 from sweeper.plan.feasibility import check_fits
 from sweeper.plan.flops import describe, flops_of
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[3] / "conf" / "experiment").glob("*.yaml"))}
-MANY = 8
+QUICK = ("demo", "demo_search", "spiral", "cleaning", "correctors", "prl_regression", "table1_small", "table2_small", "table2_digits")
+"""Those that make test plans and runs; make test-all adds the others, which differ from them in data, networks and numbers of cells."""
 
 
 def run_marked():
-    """All but `own`, which has no data of its own (tests/test_own_model.py); composing many cells takes its time."""
-    cells = {name: expand(yaml.safe_load(path.read_text()).get("cells", [])) for name, path in FILES.items() if name != "own"}
-    return [pytest.param(name, marks=[pytest.mark.slow] if len(found) > MANY else []) for name, found in cells.items()]
+    """All but `own`, which has no data of its own (tests/test_own_model.py)."""
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in FILES if name != "own"]
 
 
 RUN = run_marked()
@@ -44,15 +43,15 @@ COUNTS = {"scrub@grid_a": 675, "scrub@grid_b": 675, "sap@alpha16": 16, "sap@alph
 COUNT = 4  # images, of which every other one has a wrong label
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_it_opens_with_what_it_is_its_command_and_its_cost(name):
-    text = FILES[name].read_text()
-    assert text.startswith("# @package _global_\n# ")
-    opening = text[: re.search(r"^[^#]", text, re.M).start()]
-    assert f"sap-sweep experiment={name}" in opening
-    assert re.search(r"cost|minute|on GPUs|GPU work|networks a seed", opening, re.I), "its cost"
-    assert not re.search(r"(?<![\d.])\d+e[-+]?\d", re.sub(r"#.*", "", text)), "1.0e-5, never 1e-5"
-    assert yaml.safe_load(text)["name"] == name
+def test_headers_give_the_command_and_the_cost():
+    for name, path in FILES.items():
+        text = path.read_text()
+        assert text.startswith("# @package _global_\n# "), name
+        opening = text[: re.search(r"^[^#]", text, re.M).start()]
+        assert f"sap-sweep experiment={name}" in opening, name
+        assert re.search(r"cost|minute|on GPUs|GPU work|networks a seed", opening, re.I), f"{name}: its cost"
+        assert not re.search(r"(?<![\d.])\d+e[-+]?\d", re.sub(r"#.*", "", text)), f"{name}: 1.0e-5, never 1e-5"
+        assert yaml.safe_load(text)["name"] == name
 
 
 @pytest.mark.parametrize("name", RUN)

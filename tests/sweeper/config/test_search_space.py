@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
@@ -15,7 +15,6 @@ from sweeper.config.search_space import WORDS, Domain, Space, spread
 VALUES = st.lists(st.floats(0, 9, allow_nan=False) | st.integers(10, 99), min_size=1, max_size=4, unique_by=repr)
 
 
-@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from("abcd"), st.tuples(st.sampled_from(["grid", "choice"]), VALUES), max_size=3))
 def test_a_grid_lists_every_combination_once_the_first_field_slowest(fields):
     space = Space.parse("mine", {field: {word: values} for field, (word, values) in fields.items()})

@@ -14,7 +14,7 @@ from sap_core.api import Need
 from sap_core.cost import CostMeter
 from sweeper.jobs.context import chosen_columns, used_information
 from sweeper.jobs.run_context import JobRun
-from sweeper.jobs.run_job import _warnings_in
+from sweeper.jobs.run_job import log_warnings
 
 EVALUATOR = SimpleNamespace(trusted=lambda index: {"trusted_label_precision": len(index) / 10})
 
@@ -64,7 +64,7 @@ def test_information_is_what_a_setting_declares_or_more_where_it_uses_more(setti
 
 def test_a_warning_stands_in_the_jobs_log_and_is_shown_as_ever(caplog, recwarn):
     log, before = logging.getLogger("job.test"), warnings.showwarning
-    with caplog.at_level(logging.WARNING), _warnings_in(log):
+    with caplog.at_level(logging.WARNING), log_warnings(log):
         warnings.warn("the weights are those under its key 'net'", stacklevel=1)
     assert "under its key 'net'" in caplog.text
     assert "under its key 'net'" in str(recwarn.list[0].message)

@@ -27,7 +27,7 @@ def job(seconds):
 
 
 def test_a_job_past_its_time_becomes_failed_rows_and_its_process_ends(ended):
-    with execute._watchdog(job(0.02), None, 2):
+    with execute.watchdog(job(0.02), None, 2):
         time.sleep(0.2)
     assert ended == [("killed", "ran past its time of 0.02 s (backend.timeout_seconds)", 2), execute.TIMED_OUT]
 
@@ -41,14 +41,14 @@ def test_a_job_that_comes_to_its_end_too_late_waits_for_the_watchdog(ended, monk
         ended.append("stored")
 
     monkeypatch.setattr(execute, "fail", slow)
-    with execute._watchdog(job(0.02), None, 1):
+    with execute.watchdog(job(0.02), None, 1):
         assert begun.wait(5)
     assert ended == ["stored", execute.TIMED_OUT]  # a real exit ends the process here, before the job could write
 
 
 @pytest.mark.parametrize("seconds", [None, 0.05])
 def test_a_job_in_time_leaves_no_watchdog_behind(ended, seconds):
-    with execute._watchdog(job(seconds), None, 1):
+    with execute.watchdog(job(seconds), None, 1):
         pass
     time.sleep(0.1)
     assert ended == []
@@ -61,7 +61,7 @@ def test_the_process_ends_even_if_the_rows_cannot_be_stored(ended, monkeypatch):
 
     monkeypatch.setattr(execute, "fail", full)
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    with execute._watchdog(job(0.02), None, 1):
+    with execute.watchdog(job(0.02), None, 1):
         time.sleep(0.2)
     assert ended == [execute.TIMED_OUT]
 
@@ -73,7 +73,7 @@ from sweeper.jobs import run_job as execute
 
 execute.LATER_SECONDS = 0.5
 execute.fail = lambda *arguments: print("the first watchdog ran", flush=True)
-with execute._watchdog(SimpleNamespace(timeout_seconds=0.2), None, 1):
+with execute.watchdog(SimpleNamespace(timeout_seconds=0.2), None, 1):
     ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
 print("the job ended", flush=True)
 """

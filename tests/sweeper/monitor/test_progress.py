@@ -76,7 +76,7 @@ def test_fits_and_failures_are_told_and_every_event_is_logged(tmp_path, capfd, j
 
 def test_without_a_terminal_it_speaks_seldom_and_at_the_end(tmp_path, capfd, clock, jobs):
     with Progress(jobs, 5, 0, tmp_path / "sweep.log") as progress:
-        for moment in (1, 2, module._QUIET_SECONDS + 1, module._QUIET_SECONDS + 2):
+        for moment in (1, 2, module.QUIET_SECONDS + 1, module.QUIET_SECONDS + 2):
             clock(moment)
             progress.report(jobs[1], Result("bb", "ok", rows=4))
     assert capfd.readouterr().err.count(" rows  failed 0") == 2

@@ -90,6 +90,7 @@ def test_the_methods_run_on_what_was_looked_up(root):
     assert all(row["val_noisy_acc"] is not None and row["noise_rate_measured"] is None and row["val_clean_acc"] is None for row in rows)
 
 
+@pytest.mark.slow
 def test_a_share_of_what_the_file_says_is_wrong_may_be_asked_for(root):
     more = ["methods=[ssd]", "name=share", "method.ssd.corrector.num_forget=0.5", "method.ssd.corrector.source=identified"]
     assert sap_sweep(words(root, *more, "method.ssd.corrector.num_retain=60")) == 0
@@ -103,6 +104,7 @@ def test_a_share_of_what_the_file_says_is_wrong_may_be_asked_for(root):
     )
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_runs_anew_when_the_audit_was_edited(root, capsys):
     more = ["methods=[]", "name=edited", f"paths.results={root}/edited"]
     assert sap_sweep(words(root, *more)) == 0

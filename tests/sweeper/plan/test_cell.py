@@ -118,7 +118,10 @@ def test_sizes_are_those_that_assembling_cuts(check):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pruner": shipped("pruner", "uniform")}, "needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not None; add keep_fraction: 0.2"),
+        (
+            {"pruner": shipped("pruner", "uniform")},
+            "needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not None; add keep_fraction: 0.2",
+        ),
         ({"pruner": shipped("pruner", "uniform"), "_cell.keep_fraction": 1.5}, "not 1.5"),
         ({"pruner": shipped("pruner", "uniform"), "_cell.keep_fraction": 1}, "not 1"),
         ({"method.sap.corrector": ...}, "method.sap lacks its corrector"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.jobs.job import artifact
@@ -37,7 +37,6 @@ def below(graph, lost):
     return found - set(lost)
 
 
-@settings(max_examples=80)
 @given(graph=graphs(), data=st.data())
 def test_every_job_runs_once_after_its_parents_or_is_an_orphan(make_job, graph, data):
     jobs = [make_job(name, parents) for name, parents in graph]
@@ -222,7 +221,6 @@ def test_a_stopped_job_keeps_its_seeds_turn(make_job):
     assert start(schedule, 9) == ["A1"]
 
 
-@settings(max_examples=60)
 @given(cells=st.integers(1, 3), seeds=st.integers(1, 3), workers=st.integers(1, 4), data=st.data())
 def test_by_cells_no_seed_begins_before_its_cells_last_one_has_ended(make_job, cells, seeds, workers, data):
     jobs = sweep(make_job, [f"{number}c" for number in range(cells)], range(1, seeds + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.scheduling.schedule import Schedule
@@ -93,7 +93,6 @@ def sweeps(draw, make_job):
 
 
 @pytest.mark.parametrize("order", ["cells", "longest"])
-@settings(max_examples=150)
 @given(data=st.data())
 def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
     jobs = data.draw(sweeps(make_job))
@@ -132,8 +131,8 @@ def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
 def test_booking_a_job_costs_the_same_however_many_wait(make_job, order, monkeypatch):
     """Counted, not timed: how often the schedule asks whether a job can start."""
     asked = []
-    offer = Schedule._offer
-    monkeypatch.setattr(Schedule, "_offer", lambda self, job_id: (asked.append(job_id), offer(self, job_id)))
+    offer = Schedule.offer
+    monkeypatch.setattr(Schedule, "offer", lambda self, job_id: (asked.append(job_id), offer(self, job_id)))
     jobs = [job for chain in range(100) for job in chain_of(make_job, chain)]
     schedule = Schedule.of(jobs, {}, NOWHERE, order)
     while (job := schedule.next()) is not None:

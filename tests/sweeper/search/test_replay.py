@@ -16,7 +16,7 @@ from sweeper.__main__ import main
 from sweeper.config.schema import Search
 from sweeper.config.search_space import SearchSpace
 from sweeper.search.encoding import SettingSpace
-from sweeper.search.replay import FinishedGrid, replay_budgets, finished_grids, replay, trial_indices
+from sweeper.search.replay import FinishedGrid, finished_grids, replay, replay_budgets, trial_indices
 
 POINTS = SettingSpace(SearchSpace.parse("s", {"a": {"grid": list(range(6))}, "epochs": {"grid": [1, 2, 4, 8]}}).domains)
 DOMAIN_TYPES = {"learning_rate": {"grid": [1.0e-3, 1.0e-2, 5.0e-2]}, "epochs": {"grid": [1, 2, 4]}}

@@ -43,17 +43,17 @@ def patiently(claims, path, seconds=10.0):
 
 def silence(claims):
     """What a stopped process does: its counter stands still, though it goes on owning."""
-    with claims._lock:
-        held, claims._held = claims._held, set()
+    with claims._lock:  # noqa: SLF001 - a stopped process without another process
+        held, claims._held = claims._held, set()  # noqa: SLF001
     return held
 
 
 def wake(claims, held):
     """It goes on as if nothing had been: the thread raises its counter at once."""
-    with claims._lock:
-        claims._held = held
+    with claims._lock:  # noqa: SLF001
+        claims._held = held  # noqa: SLF001
     for claim in held:
-        claim._raise_counter()
+        claim._raise_counter()  # noqa: SLF001
 
 
 def test_a_live_owner_keeps_its_claim_and_gives_it_back(tmp_path):
@@ -113,7 +113,7 @@ def test_who_is_taken_over_while_only_slow_is_noticed(tmp_path, monkeypatch):
     held = silence(slow)
     other.take(tmp_path / "job")
     time.sleep(1.2 * LEASE)
-    create = type(claim)._create
+    create = type(claim)._create  # noqa: SLF001 - the moment between two steps of taking over
 
     def late(self):
         wake(slow, held)

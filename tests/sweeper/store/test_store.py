@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row
 from sweeper.store.leases import own_claims
-from sweeper.store.store import DRIVER, MAX_ATTEMPTS, Store, _table, schema, write_records
+from sweeper.store.store import DRIVER, MAX_ATTEMPTS, Store, schema, to_table, write_records
 
 HOME = Path(__file__).parents[3]
 
@@ -199,7 +199,6 @@ def test_a_read_only_folder_is_said(tmp_path):
         pass
 
 
-@settings(max_examples=60)
 @given(st.data())
 def test_tables_are_what_arrow_makes_of_the_same_records(data):
     texts = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=8))
@@ -216,6 +215,6 @@ def test_tables_are_what_arrow_makes_of_the_same_records(data):
         )
         for text, number, value, flag in lines
     ]
-    made = _table(rows, Row)
+    made = to_table(rows, Row)
     made.validate(full=True)
     assert made.equals(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema(Row)))

@@ -8,7 +8,7 @@ from analysis.reference.published import quotes
 from analysis.reports.report import papers_own
 from analysis.store.labels import MISSING
 from analysis.store.load import load
-from analysis.tables.paper import paper_tables
+from analysis.tables.described import described_tables
 from analysis.tables.render import flat, to_csv
 from analysis.tables.spec import parse, shipped_spec
 
@@ -16,7 +16,7 @@ MINE = """
 name: mine
 title: Mine
 filter: {trainer: sgd, noise: symmetric}
-blocks: {dataset: all}
+row_groups: {dataset: all}
 rows: {each: {method: all}}
 columns:
   - {where: {network: resnet18}, each: {noise_rate: [0.25, 0.10]}, group: ResNet18}
@@ -41,7 +41,7 @@ def cells_of(table):
 
 
 def test_table1_has_the_papers_layout(made):
-    (table,) = paper_tables(shipped_spec("table1"), load([made("table1")]))
+    (table,) = described_tables(shipped_spec("table1"), load([made("table1")]))
     assert list(table.titles.values()) == ["CIFAR-10", "CIFAR-100"]
     assert [row[0].text for row in table.rows] == ["Retrain", "Vanilla", "Finetune", "SSD", "SCRUB", "SAP"] * 2
     assert [(column.group, column.head) for column in table.columns[1:]] == [
@@ -76,7 +76,7 @@ def test_equal_as_printed_shares_a_rank(maker, papers):
             maker, dataset="cifar10", noise="symmetric", rate=0.10, network=network, vanilla=70.0,
             methods={"finetune": 80.001, "ssd": 80.0, "scrub": 79.0, "sap": 75.0, "retrain": 90.0},
         )  # fmt: skip
-    (table,) = paper_tables(shipped_spec("table1"), load([maker.write()]))
+    (table,) = described_tables(shipped_spec("table1"), load([maker.write()]))
     cells = cells_of(table)
     ranks = {row: cell.rank for (row, group, head), cell in cells.items() if (group, head) == ("VGG11-BN, symmetric", "10 %")}
     assert ranks == {"Retrain": 0, "Vanilla": 0, "Finetune": 1, "SSD": 1, "SCRUB": 2, "SAP": 0}
@@ -84,7 +84,7 @@ def test_equal_as_printed_shares_a_rank(maker, papers):
 
 def test_an_oracle_is_never_bold(made):
     spec = shipped_spec("table3")
-    (table,) = paper_tables(
+    (table,) = described_tables(
         parse(spec.text.replace("rank: false}", "rank: true}") + "\nselection: {rule: test_oracle}", "t"), load([made("table3")])
     )
     assert not any(cell.rank for row in table.rows for cell in row)
@@ -92,7 +92,7 @@ def test_an_oracle_is_never_bold(made):
 
 
 def test_gaps_are_marked_and_counted(made):
-    (table,) = paper_tables(shipped_spec("table1"), load([made("partial")]))
+    (table,) = described_tables(shipped_spec("table1"), load([made("partial")]))
     cells = cells_of(table)
     assert table.cell == "CIFAR-10"  # one block needs no title
     lost_setting = cells["SCRUB", "VGG11-BN, symmetric", "10 %"]
@@ -102,12 +102,12 @@ def test_gaps_are_marked_and_counted(made):
     assert (lost_baseline.marks, round(lost_baseline.value, 2)) == ("‡", 82.47)  # two of three seeds
     assert cells["SAP", "ResNet18, hierarchical", "25 %"].text == MISSING
     assert cells["SAP", "", "Average"].text == MISSING
-    assert "7 of 48 places rest on an unfinished sweep" in table.caption
-    assert "6 of 48 places are not in the plan" in table.caption
+    assert "7 of 48 cells rest on an unfinished sweep" in table.caption
+    assert "6 of 48 cells are not in the plan" in table.caption
 
 
 def test_side_by_side_with_the_published_numbers(made):
-    tables = paper_tables(shipped_spec("table1"), load([made("table1")]), "both")
+    tables = described_tables(shipped_spec("table1"), load([made("table1")]), "both")
     assert [table.cell for table in tables] == ["CIFAR-10", "CIFAR-100"]
     cells = cells_of(tables[0])
     known, unknown = "ResNet18, symmetric, 25 %", "ResNet18, hierarchical, 25 %"
@@ -123,15 +123,15 @@ def test_side_by_side_with_the_published_numbers(made):
 
 
 def test_published_numbers_alone():
-    (table,) = paper_tables(shipped_spec("table1"), None, "published")
+    (table,) = described_tables(shipped_spec("table1"), None, "published")
     cells = cells_of(table)
     assert len(table.rows) == 12
     assert cells["CIFAR-100", "SAP", "ResNet18, non-symmetric b", "25 %"].text == "60.76 ± 0.50"
     assert [column.group for column in table.columns[-5:]] == ["ResNet18, non-symmetric a"] * 2 + ["ResNet18, non-symmetric b"] * 2 + [""]
-    (second,) = paper_tables(shipped_spec("table2"), None, "published")
+    (second,) = described_tables(shipped_spec("table2"), None, "published")
     said = cells_of(second)
     assert said["CIFAR-100, ResNet18, symmetric, 25 %", "Average", "", "Improvement"].text == "+2.96"  # recomputed, not as printed
-    (third,) = paper_tables(shipped_spec("table3"), None, "published")
+    (third,) = described_tables(shipped_spec("table3"), None, "published")
     assert cells_of(third)["Clothing1M, ViT-B/16", "", "SAP"].text == "71.43 ± 0.60"
 
 
@@ -148,21 +148,21 @@ def test_published_numbers_alone():
 def test_the_other_tables(made, name, place, text):
     results = load([made(name)])
     assert papers_own(results) == [name]
-    (table,) = paper_tables(shipped_spec(name), results)
+    (table,) = described_tables(shipped_spec(name), results)
     assert cells_of(table)[place].text == text
     if name.startswith("ablation"):  # what harms is shown, not replaced by the unmodified model (60 %)
         assert min(cell.value for row in table.rows for cell in row[1:] if cell.value is not None) < 60
 
 
 def test_the_compute_comparison(made):
-    tables = paper_tables(shipped_spec("compute"), load([made("table1")]))
+    tables = described_tables(shipped_spec("compute"), load([made("table1")]))
     assert len(tables) == 4  # 16 cells of the sweep, at most 35 rows in one table
     cells = cells_of(tables[0])
     place = "CIFAR-10, ResNet18, symmetric, 25 %"
     assert cells[place, "Training", "Chosen setting alone", "SAP = 1"].value == pytest.approx(20.0)  # 4e15 against 2e14
     assert cells[place, "Training", "Whole search", "SAP = 1"].value == pytest.approx(20.0)  # against two settings of 1e14
     assert cells[place, "SCRUB, one setting", "Whole search", "settings"].text == "2"
-    (said,) = paper_tables(shipped_spec("compute"), None, "published")
+    (said,) = described_tables(shipped_spec("compute"), None, "published")
     assert [row[1].text for row in said.rows] == ["1.00", "26.00", "34.70", "69.40"]
 
 
@@ -213,7 +213,7 @@ def test_several_stores_are_one_table(made, maker, papers, tmp_path):
     for name in ("cifar10", "cifar100"):
         half = type(maker)(tmp_path / name)
         halves.append(papers.table1(half, datasets=(name,)).write())
-    one, two = (paper_tables(shipped_spec("table1"), load(stores)) for stores in ([made("table1")], halves))
+    one, two = (described_tables(shipped_spec("table1"), load(stores)) for stores in ([made("table1")], halves))
     assert [row for table in one for row in table.rows] == [row for table in two for row in table.rows]
 
 
@@ -225,7 +225,7 @@ def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_pa
     assert main([*stores, "table", "table1"]) == 1  # neither of the two counts
     told = capsys.readouterr()
     assert f"Run {other.rows[place].run_id} (sap, alpha16, seed 12484) is stored with different scores" in told.err
-    assert "places rest on an unfinished sweep" in told.out
+    assert "cells rest on an unfinished sweep" in told.out
     third = type(maker)(tmp_path / "third")
     papers.table1(third, datasets=("cifar10",))
     third.plan = [
