@@ -205,7 +205,7 @@ class _Worker:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of a worker: one thread per numerical library unless the job sets more, and this copy's packages first on the path."""
+    """The environment of a worker: one thread per library unless the job sets more; this copy's packages first on the path."""
     path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
 

@@ -184,7 +184,7 @@ class Driver:
 
     @contextlib.contextmanager
     def stoppable(self, grace: float = GRACE_SECONDS) -> Iterator[None]:
-        """Context manager: on the first Ctrl-C or SIGTERM no job is started and running ones have `grace` seconds; a second one interrupts."""
+        """Context manager: the first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second interrupts."""
 
         def interrupt(*_: object) -> None:
             if self.stopping:

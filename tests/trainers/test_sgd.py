@@ -167,9 +167,9 @@ def test_mistakes_are_named(toys):
         SGD(schedule="halve")
     with pytest.raises(UserError, match="check_every=0"):
         SGD(check_every=0)
-    with pytest.raises(UserError, match=r"nesterov=true is a form of SGD's momentum, but trainer\.optimiser=adam; set nesterov to false"):
+    with pytest.raises(UserError, match=r"nesterov=true requires SGD, but trainer\.optimiser=adam; set trainer\.nesterov=false"):
         SGD(optimiser="adam")
-    with pytest.raises(UserError, match="late_momentum belongs to schedule=linear, but schedule=cosine; set it to null"):
+    with pytest.raises(UserError, match="late_momentum requires schedule=linear, but schedule=cosine; set it to null"):
         SGD(schedule="cosine", late_momentum=0.1)
     with pytest.raises(UserError, match="regression"):
         SGD(epochs=1, until_train_acc=0.9).fit(toys.make_task(kind="regression"), PlainRun())
