@@ -21,13 +21,13 @@ from sap_core.seeding import Stream
 Labels = Literal["random", "runner_up"]
 
 
-def others(given_N: Tensor, num_classes: int, rng: Stream) -> Tensor:
+def random_other_labels(given_N: Tensor, num_classes: int, rng: Stream) -> Tensor:
     """(N,) classes drawn uniformly from those that are not the given one."""
     steps_N = torch.randint(1, num_classes, given_N.shape, generator=rng.generator())
     return (given_N + steps_N) % num_classes
 
 
-def runner_up(model: nn.Module, samples: Samples, run: Run) -> Tensor:
+def runner_up_labels(model: nn.Module, samples: Samples, run: Run) -> Tensor:
     """(N,) the likeliest class of each sample apart from its given label."""
     found = []
     with evaluating(model):

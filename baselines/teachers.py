@@ -27,7 +27,7 @@ def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Te
 
 
 @torch.no_grad()
-def remembered(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teacher:
+def cached_teacher(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teacher:
     """The logits of each network (in eval mode) for its own plain samples, computed now and looked up later."""
     logits_NC = torch.cat([network(batch.inputs) for network, samples in pairs for batch in samples.batches(TEACHER_BATCH)])
     run.meter.count(forwards=len(logits_NC))
@@ -36,7 +36,7 @@ def remembered(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teacher:
     return lambda batch: logits_NC[row_of[batch.index].to(logits_NC.device)]
 
 
-def live(network: nn.Module, run: Run) -> Teacher:
+def online_teacher(network: nn.Module, run: Run) -> Teacher:
     """The logits of `network` (in eval mode), computed for each batch as it comes: inputs change when they are augmented."""
 
     @torch.no_grad()

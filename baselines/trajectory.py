@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from baselines.layers import NOTHING, Frozen
+from baselines.last_layers import NOTHING_FROZEN, Frozen
 from sap_core.api import Batch, Run
 from trainers import optim
-from trainers.loop import Moment, Report, one_pass
+from trainers.loop import EpochContext, StepReport, one_pass
 
 B = TypeVar("B", Batch, tuple[Batch, ...])
 """One mini-batch, or several that make one step together."""
@@ -27,7 +27,7 @@ Rate = float | Callable[[int], float]
 """A learning rate, or one for each step of a pass, counted from 0."""
 
 
-def no_bound(model: nn.Module) -> None:
+def no_constraint(model: nn.Module) -> None:
     """What follows a step where nothing holds the weights."""
 
 
@@ -37,15 +37,15 @@ class Trajectory:
 
     model: nn.Module
     optimiser: Optimizer
-    frozen: Frozen = NOTHING  # in evaluation mode and without gradients through all passes
-    bound: Callable[[nn.Module], None] = no_bound  # what follows each step, to hold weights in place
+    frozen: Frozen = NOTHING_FROZEN  # in evaluation mode and without gradients through all passes
+    constraint: Callable[[nn.Module], None] = no_constraint  # what follows each step, to hold weights in place
     diverged: bool = False
 
     @classmethod
-    def start(cls, model: nn.Module, momentum: float, weight_decay: float, frozen: Frozen = NOTHING) -> Trajectory:
+    def start(cls, model: nn.Module, momentum: float, weight_decay: float, frozen: Frozen = NOTHING_FROZEN) -> Trajectory:
         """At a copy of `model`, which stays untouched; stochastic gradient descent."""
         copy = deepcopy(model)
-        return cls(copy, optim.sgd(frozen.others(copy), 0.0, momentum, weight_decay), frozen)
+        return cls(copy, optim.sgd(frozen.trainable(copy), 0.0, momentum, weight_decay), frozen)
 
     @classmethod
     def start_adam(cls, model: nn.Module) -> Trajectory:
@@ -56,9 +56,9 @@ class Trajectory:
     def fork(self) -> Trajectory:
         """A second trajectory from this point: parameters, buffers and the optimiser's memory copied."""
         model, optimiser = deepcopy((self.model, self.optimiser))  # in one go, so that the copied optimiser knows the copied weights
-        return Trajectory(model, optimiser, self.frozen, self.bound, self.diverged)
+        return Trajectory(model, optimiser, self.frozen, self.constraint, self.diverged)
 
-    def descend(self, batches: Iterable[B], loss_of: Loss[B], rate: Rate, moment: Moment, run: Run, device: torch.device) -> None:
+    def descend(self, batches: Iterable[B], loss_of: Loss[B], rate: Rate, context: EpochContext, run: Run, device: torch.device) -> None:
         """One pass over `batches` in train mode, one step per batch at learning rate `rate`.
 
         A loss that is not finite is noticed at the pass's end: looking earlier would make a GPU wait after every step.
@@ -67,25 +67,25 @@ class Trajectory:
             return
         done = 0
 
-        def step(batch: B, moment: Moment) -> Report:
+        def step(batch: B, context: EpochContext) -> StepReport:
             nonlocal done
             optim.set_rate(self.optimiser, rate(done) if callable(rate) else rate)
             done += 1
             loss = loss_of(self.model, batch)
             optim.descend(loss, self.optimiser)
-            self.bound(self.model)
+            self.constraint(self.model)
             parts = (batch,) if isinstance(batch, Batch) else batch
             count = sum(len(part.labels) for part in parts)
             run.meter.count(forwards=count, backwards=count)
-            return Report(count, {"loss": loss.detach() * count})
+            return StepReport(count, {"loss": loss.detach() * count})
 
         self.model.train()
-        with self.frozen.held(self.model):
-            totals = one_pass(batches, step, moment, device)
+        with self.frozen.applied(self.model):
+            totals = one_pass(batches, step, context, device)
         if not math.isfinite(totals.means["loss"]):
-            self.give_up()
+            self.mark_diverged()
 
-    def read_off(self, epochs: Sequence[int], advance: Callable[[int], None], run: Run) -> Iterator[tuple[int, nn.Module]]:
+    def models_at(self, epochs: Sequence[int], advance: Callable[[int], None], run: Run) -> Iterator[tuple[int, nn.Module]]:
         """(position, network) for settings that ask for so many `epochs`, fewest first; `advance` takes the trajectory through an epoch."""
         for epoch in range(1, max(epochs) + 1):
             users = [position for position, wanted in enumerate(epochs) if wanted >= epoch]
@@ -96,7 +96,7 @@ class Trajectory:
                     yield position, self.model.eval()
 
     @torch.no_grad()
-    def give_up(self) -> None:
+    def mark_diverged(self) -> None:
         """Marks the trajectory as diverged, in a way that anyone who looks at the weights sees."""
         self.diverged = True
         for parameter in self.model.parameters():

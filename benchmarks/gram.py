@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks._timing import medians, show
-from sap_core.im2col import CACHE_BYTES, ConvInputs, shift_gram, shift_sums
+from sap_core.im2col import CACHE_BYTES, ConvInputs, gram_from_correlations, shifted_correlations
 
 CASES = ((64, 32, 64), (128, 16, 128), (256, 8, 256), (512, 4, 256), (512, 2, 512))
 """Channels, pixels a side, images."""
@@ -29,12 +29,12 @@ def unfolded(images: Tensor) -> Tensor:
 def shifted(images: Tensor) -> Tensor:
     """(1, D, D) in the type of `images`, by the functions that the product uses in float64."""
     pieces = images.split(max(1, CACHE_BYTES // (images[0].numel() * images.element_size())))
-    return shift_gram(shift_sums(pieces, groups=1))
+    return gram_from_correlations(shifted_correlations(pieces, groups=1))
 
 
-def product(handler: ConvInputs, images: Tensor) -> Tensor:
+def product(layout: ConvInputs, images: Tensor) -> Tensor:
     """(1, D, D) float64, as a pass makes it."""
-    return handler.gram(handler.sums(images))
+    return layout.gram(layout.partial_gram(images))
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -46,18 +46,18 @@ def main(words: Sequence[str] | None = None) -> None:
     generator = torch.Generator().manual_seed(0)
     for channels, side, count in cases:
         images = torch.randn(count, channels, side, side, generator=generator).relu()
-        handler = ConvInputs.of(nn.Conv2d(channels, 1, 3, padding=1))
+        layout = ConvInputs.from_module(nn.Conv2d(channels, 1, 3, padding=1))
         paths = {
             "unfold float32": partial(unfolded, images),
             "shifts float32": partial(shifted, images),
-            "shifts float64 (the product)": partial(product, handler, images),
+            "shifts float64 (the product)": partial(product, layout, images),
         }
         show(f"{channels} channels, {side} x {side}, {count} images", medians(paths, repeats), "unfold float32")
         few = images[:16]
         exact = unfolded(few.double())
         errors = [
             float(torch.linalg.norm(found.double() - exact) / torch.linalg.norm(exact))
-            for found in (unfolded(few), shifted(few)[0], product(handler, few)[0])
+            for found in (unfolded(few), shifted(few)[0], product(layout, few)[0])
         ]
         print("    relative errors " + ", ".join(f"{error:.0e}" for error in errors))
 

@@ -20,7 +20,7 @@ BATCH = 100
 
 def collected(model: nn.Module, images: Tensor, sizes: Sequence[int]) -> list[dict[str, gram.Moments]]:
     """What each size's first images show, in one pass over the largest."""
-    found, moments, seen = [], gram.validate(model), 0
+    found, moments, seen = [], gram.init_moments(model), 0
     for size in sizes:
         for batch in images[seen:size].split(BATCH):
             moments = gram.observe(model, moments, batch)

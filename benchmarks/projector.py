@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"    float32 differs from float64 by {error:.0e}")
     prepared = medians({"eigenbasis": lambda: spectrum.eigenbasis(gram_KDD)}, 1)["eigenbasis"]
     even = prepared / (taken["by Cholesky, float64"] - taken["float64 (the default)"])
-    print(f"    eigenbasis {prepared:.2f} s, paid back after {even:.1f} alphas (the library call solves up to {spectrum.SOLVE_UP_TO})")
+    print(f"    eigenbasis {prepared:.2f} s, paid back after {even:.1f} alphas (the library call solves up to {spectrum.MAX_SOLVE_ALPHAS})")
 
 
 if __name__ == "__main__":

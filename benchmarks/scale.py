@@ -20,12 +20,12 @@ from sweeper.commands.compact import compact
 from sweeper.config.compose import compose_all
 from sweeper.config.schema import ORDERS
 from sweeper.jobs import run_job as execution
-from sweeper.jobs.context import Place, Work
+from sweeper.jobs.context import JobContext, JobOutcome
 from sweeper.jobs.job import Job, SweepPaths, write_jobs
 from sweeper.jobs.run_job import execute
 from sweeper.monitor.job_counts import standing
 from sweeper.plan.cell import check_cell
-from sweeper.plan.feasibility import check_fits
+from sweeper.plan.feasibility import check_feasibility
 from sweeper.plan.plan import Plan, make_plan
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store, write_records
@@ -49,7 +49,7 @@ def planned(count: int, folder: Path) -> Plan:
     composed = compose_all([*words, "--config-dir", str(folder)])
     cells = [check_cell(cell, composed.config) for cell in composed.cells]
     for cell in cells:
-        check_fits(cell)
+        check_feasibility(cell)
     plan = make_plan(composed.config, cells, {})
     write_jobs(folder / "store" / "jobs.jsonl", plan.jobs)
     write_records(folder / "store" / "plan.parquet", plan.rows, Planned)
@@ -67,8 +67,8 @@ def schedule_all(jobs: Sequence[Job], order: str, folder: Path) -> None:
 def run_stubs(jobs: Sequence[Job], folders: SweepPaths) -> None:
     """Every job through `execute`, with a claim and its row, but with nothing in it."""
 
-    def nothing(job: Job, place: Place, note: Callable[[str], None]) -> Work:
-        return Work([{"val_noisy_acc": 0.5} for _ in job.runs], [True] * len(job.runs))
+    def nothing(job: Job, place: JobContext, note: Callable[[str], None]) -> JobOutcome:
+        return JobOutcome([{"val_noisy_acc": 0.5} for _ in job.runs], [True] * len(job.runs))
 
     before, execution.run_kind = execution.run_kind, nothing
     try:

@@ -35,7 +35,7 @@ from sap_core.seeding import stream
 from trainers import optim
 from trainers.learner import Learner
 from trainers.losses import loss_for, losses_for
-from trainers.speed import Speed, forward_of
+from trainers.speed import Speed, make_forward
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NETWORKS = {"vgg11_bn": VGG11_BN, "resnet18": ResNet18}
@@ -76,15 +76,15 @@ class Clock:
 def learner_of(network: type[nn.Module], speed: Speed, device: torch.device, batch: int) -> Learner:
     torch.manual_seed(0)
     model = network(num_outputs=10, input_shape=(3, 32, 32)).to(device).train()
-    speed.lay_out(model, torch.zeros(1, 3, 32, 32, device=device))
+    speed.set_memory_format(model, torch.zeros(1, 3, 32, 32, device=device))
     optimiser = optim.sgd(model.parameters(), 0.01, 0.9, 5e-4, True, speed.fused)
     kind = "classification"
-    call = forward_of(model, speed, batch)
+    call = make_forward(model, speed, batch)
     return Learner(model, optimiser, loss_for(kind), True, CostMeter(device=device), losses_for(kind), None, call)
 
 
 def descend(learner: Learner, speed: Speed, batches: Iterator[Batch]) -> None:
-    with speed.arithmetic():
+    with speed.tf32_mode():
         for batch in batches:
             learner.descend(learner.loss(learner.forward(batch.inputs), batch.labels), len(batch.labels))
 

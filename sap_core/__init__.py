@@ -1,7 +1,7 @@
-"""SAP and the substrate it stands on: data, networks, costs, evaluation.
+"""SAP, and everything that trainers and correctors are built on: interfaces, data, networks, cost measurement and evaluation.
 
-Importing this package loads nothing. Public names are resolved on first use, so that `sap_core.records` stays free of torch
-while `from sap_core import sap_project` works.
+Public names are imported on first use, so that torch-free modules such as `sap_core.records` can be imported without loading torch.
+The package imports torch, numpy and safetensors only.
 """
 
 from importlib import import_module
@@ -13,5 +13,5 @@ __all__ = sorted(_PUBLIC)
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'sap_core' has no attribute '{name}'; it offers {', '.join(__all__)}")
+        raise AttributeError(f"module 'sap_core' has no attribute '{name}'; its public names are {', '.join(__all__)}")
     return getattr(import_module(_PUBLIC[name]), name)

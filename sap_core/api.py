@@ -1,7 +1,10 @@
-"""The interfaces between methods and the platform: what a method sees, and what it must offer.
+"""Interfaces between the platform and its components: data as methods see it, the task, the run, and the three method protocols.
 
-Nothing here computes. A method is a frozen dataclass whose fields are its hyperparameters; it inherits from nothing and registers
-nowhere: a `_target_` in YAML names it, and the protocols below say what it must look like. Optional protocols are in `sap_core.roles`.
+This module computes nothing. A trainer, pruner or corrector is a frozen dataclass whose fields are its hyperparameters. It inherits from
+no class of this project and is not registered: a `_target_` in YAML names it, and the protocols `Trainer`, `Pruner` and `Corrector` define
+its methods. Optional protocols are in `sap_core.roles`; those of data sets and label noise are in `sap_core.data.source`.
+
+Shapes: N samples of a view, B samples of a mini-batch.
 """
 
 from __future__ import annotations
@@ -32,36 +35,42 @@ if TYPE_CHECKING:
     from sap_core.seeding import Stream
 
 State = dict[str, Any]
-"""What a run needs to continue: tensors, numbers, strings and dicts of these. Never pickled."""
+"""State of an interrupted computation: tensors, numbers, strings, and dicts of these. Stored as safetensors, never pickled."""
 
 View = Literal["plain", "augmented", "strong"]
-"""How a batch shows its samples: as they are, as the recipe augments them, or strongly augmented (`sap_core.data.strong`)."""
+"""Version of the inputs in a batch: not augmented, augmented as the recipe prescribes, or strongly augmented (`sap_core.data.strong`)."""
 
 SampleCount = int | float | None
-"""Of samples: a number of them, a share below 1 of all there are, or None for all."""
+"""Number of samples to use: an int is a number, a float below 1 is a fraction of the available samples, None means all of them."""
 
 TaskType = Literal["classification", "regression"]
 
 
 class Need(StrEnum):
-    """Information about which labels are true, beyond the given labels. A method must declare it before it may read it."""
+    """Verified information about labels, beyond the given labels, that a method may read after declaring it in `needs()`."""
 
     RETAIN = "retain"  # training samples verified to be labelled correctly
-    FORGET = "forget"  # training samples verified to be labelled wrongly
-    TRUE_LABELS = "true_labels"  # the true label of every training sample (an oracle no user has)
+    FORGET = "forget"  # training samples verified to be mislabelled
+    TRUE_LABELS = "true_labels"  # the true label of every training sample (an oracle, not available in practice)
 
 
 class UndeclaredNeed(PermissionError):
-    """A method asked for verified samples that its `needs()` does not declare."""
+    """A method requested verified samples that its `needs()` does not declare."""
 
 
 class Stopped(RuntimeError):
-    """The run was asked to stop (a signal, a deadline, a scheduler); its state has been stored."""
+    """The run was asked to stop by a signal, a time limit or the scheduler; its state has been stored."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One mini-batch. `views` holds one tensor (B, ...) per view asked for, `index` the samples' positions in the universe."""
+    """One mini-batch.
+
+    Attributes:
+        views: one tensor (B, ...) per requested view.
+        labels: (B,) given labels on the same device.
+        index: (B,) int64 positions of the samples in the full training set.
+    """
 
     views: tuple[Tensor, ...]
     labels: Tensor
@@ -69,13 +78,13 @@ class Batch:
 
     @property
     def inputs(self) -> Tensor:
-        """The first view; most callers ask for one."""
+        """(B, ...) the first view."""
         return self.views[0]
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """A view of a data set, in memory or on disk. Nothing reaches pixels but through `batches`."""
+    """A view of a data set that may be in memory or on disk. Inputs can be read through `batches` only."""
 
     @property
     def index(self) -> Tensor:
@@ -83,31 +92,58 @@ class Samples(Protocol):
 
     @property
     def universe(self) -> int:
-        """Size of the full training set: the length of every per-sample table."""
+        """Size of the full training set, training and validation samples together; the length of every per-sample table."""
 
     @property
     def labels(self) -> Tensor:
-        """(N,) labels as given: int64 classes or float targets."""
+        """(N,) given labels on the CPU: int64 classes, or float targets."""
 
     def __len__(self) -> int: ...
 
     def subset(self, which: Tensor) -> Samples:
-        """The samples at positions `which` (into this view, 0..N-1), in that order."""
+        """Select samples.
+
+        Args:
+            which: (M,) int64 positions in this view (0 to N-1), which may repeat.
+
+        Returns:
+            A view of these samples in this order. Inputs are not copied.
+        """
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
-        """Mini-batches of `size`; `rng` None keeps the stored order. A last batch of one joins the one before it (batch norm).
+        """Iterate over mini-batches, on the task's device.
 
-        "augmented", named several times, is drawn several times.
+        A last batch of a single sample is merged with the batch before it, because batch norm cannot train on one sample.
+
+        Args:
+            size: samples per batch, at least 1.
+            rng: stream for the order of the samples and for augmentation; None keeps the order of the view.
+            views: versions of the inputs in each batch. "augmented" may be repeated; each occurrence is drawn independently.
+
+        Raises:
+            ValueError: `size` is below 1, or an augmented view was requested without `rng`.
         """
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a method may see: given labels only, no test set, no true label."""
+    """Everything that a method may see: samples with given labels. It contains neither the test set nor true labels.
+
+    Attributes:
+        train: training samples.
+        val: validation samples, whose given labels may be as noisy as those of `train`.
+        build: returns the k-th fresh network of this run (k from 0) on `device`; each is initialised from a random stream of its own.
+        kind: type of the task.
+        num_outputs: outputs of the network: number of classes, or of regression targets.
+        seed: seed of the run, from which methods derive their random streams (`sap_core.seeding.stream`).
+        device: device of the networks and batches.
+        declared: the verified information that the running method declared.
+        verified_source: serves verified samples; methods call `verified` instead.
+    """
 
     train: Samples
     val: Samples
-    build: Callable[[int], nn.Module]  # the k-th fresh network of this run, initialised from the run's own stream
+    build: Callable[[int], nn.Module]
     kind: TaskType
     num_outputs: int
     seed: int
@@ -116,53 +152,86 @@ class Task:
     verified_source: Callable[[Need, SampleCount], Samples] | None = field(default=None, repr=False)
 
     def verified(self, need: Need, n: SampleCount = None) -> Samples:
-        """The first `n` verified samples of a fixed order, so smaller sets are nested in larger ones: a number, a share, or None for all.
+        """Return verified training samples.
+
+        They are the first `n` samples of one fixed random order per need, so that smaller sets are subsets of larger ones.
+
+        Args:
+            need: which samples; with `Need.TRUE_LABELS` all training samples, under their true labels.
+            n: how many.
 
         Raises:
             UndeclaredNeed: the method did not declare `need`.
-            ValueError: fewer than `n` exist, or nothing is verified in this data set.
+            ValueError: the data set has no source of verified samples.
+            UserError: fewer than `n` verified samples exist, or true labels are unknown.
         """
         if need not in self.declared:
-            raise UndeclaredNeed(f"verified samples of kind '{need}' were asked for but not declared; add Need.{need.name} to needs()")
+            raise UndeclaredNeed(
+                f"verified samples of kind '{need}' were requested without being declared; add Need.{need.name} to needs()"
+            )
         if self.verified_source is None:
             raise ValueError(f"this data set has no verified samples, so '{need}' cannot be served")
         return self.verified_source(need, n)
 
     def allow(self, needs: frozenset[Need]) -> Task:
-        """This task for a method that declared `needs`."""
+        """Return this task for a method that declared `needs`."""
         return replace(self, declared=needs)
 
 
 class Run(Protocol):
-    """The caller's side of a long computation."""
+    """The platform's side of a computation: it records costs and progress, and stores and restores state.
+
+    Methods named `report_*` record facts for the results; they influence neither scores nor the selection of a setting.
+    """
 
     meter: CostMeter
 
     def saved_state(self) -> State | None:
-        """The state stored at the last finished epoch of an earlier, interrupted start; None on a fresh one."""
+        """Return the state stored at the last finished epoch of an interrupted run, or None for a new run."""
 
     def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
-        """Says that epoch `number` (from 1) is done: curve, evaluation and checkpoint when due.
+        """Report the end of an epoch; call it after every epoch.
 
-        `kept` holds the universe positions of the samples a method trusted in this epoch.
+        Args:
+            number: number of the epoch, from 1.
+            model: the network at this point.
+            state: returns the state to store; called only when a checkpoint is due.
+            kept: (M,) universe positions of the samples that the method trained on in this epoch, if it selects any.
+            **scalars: values of the learning curve, such as `loss=0.5`.
 
         Raises:
-            Stopped: after storing the state, when a stop was asked for.
+            Stopped: a stop was requested; the state has been stored.
         """
 
     def report_trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
-        """Says which samples (universe positions) a corrector chose to trust; how good that choice was goes into the rows."""
+        """Report the training samples that a corrector trusts; the platform measures how many are labelled correctly.
+
+        Args:
+            index: (M,) universe positions.
+            used_by: positions of the settings that use them; None means all settings of the family.
+        """
 
     def report_forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
-        """Says which samples a corrector chose to forget without being told; how many goes into the rows."""
+        """Report the training samples that a corrector chose to forget without verified information; arguments as `report_trusted`."""
 
     def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
-        """Says something that a figure may show, by step: it goes into the series of the first setting, and into no score and no choice."""
+        """Report a series for figures, such as the spectrum of a layer.
+
+        Args:
+            name: name of the series, with "/" between its levels.
+            values: value by step.
+            used_by: positions of the settings that it applies to; it is stored with the first one.
+        """
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network and what its trainer knows about each sample (tables of length `universe`)."""
+    """A trained network.
+
+    Attributes:
+        model: the network, on the task's device.
+        per_sample: tables (universe, ...) that the trainer recorded per sample, by name, such as forgetting events.
+    """
 
     model: nn.Module
     per_sample: Mapping[str, Tensor] = field(default_factory=dict)
@@ -170,7 +239,12 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a pruner kept: universe positions, and a score for every training sample it looked at (same order as `scored`)."""
+    """Result of a pruner.
+
+    Attributes:
+        index: (M,) universe positions of the samples to keep.
+        score: (N,) score of every training sample, in the order of `task.train`.
+    """
 
     index: Tensor
     score: Tensor
@@ -178,9 +252,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many samples the pieces of a task hold, and how many outputs its networks have: all that a forecast of passes needs.
+    """Sizes of a task, from which `forecast` computes numbers of passes before any data are loaded.
 
-    `wrong` is the number of wrongly labelled training samples to expect: what a share of them is taken of.
+    Attributes:
+        train: training samples.
+        val: validation samples.
+        outputs: outputs of the network.
+        wrong: expected number of mislabelled training samples, of which a fractional number of forget samples is taken.
     """
 
     train: int
@@ -191,7 +269,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Passes:
-    """Sample-passes through the network: an upper unit of cost that does not depend on the machine."""
+    """Cost in passes of single samples through the network, which does not depend on the machine."""
 
     forwards: int = 0
     backwards: int = 0
@@ -202,51 +280,84 @@ class Passes:
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Trains a network on given labels. A frozen dataclass; its fields are its hyperparameters."""
+    """Trains a network on given labels: a frozen dataclass whose fields are its hyperparameters."""
 
-    name: ClassVar[str]  # of the class, in its own body; part of every id, so a class may move but must keep it
-    version: ClassVar[int]  # raised whenever the method's numbers change; part of every id
+    name: ClassVar[str]  # in the class's own body; part of every id, so it must not change when the class moves
+    version: ClassVar[int]  # part of every id; raise it whenever the method's numbers change
 
-    def fit(self, task: Task, run: Run) -> Fitted: ...
+    def fit(self, task: Task, run: Run) -> Fitted:
+        """Train `task.build(0)` on `task.train`, resuming from `run.saved_state()` if there is one.
+
+        Call `run.end_epoch` after each epoch. Training must be deterministic: all draws come from streams of `task.seed`.
+
+        Raises:
+            Stopped: by `run.end_epoch`.
+            FloatingPointError: training diverged; the job's rows are recorded as failed.
+        """
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Sample-passes of one whole fit (of the longest possible one where it may end early)."""
+        """Return the passes of one complete fit; where training may end early, those of the longest one."""
 
 
 @runtime_checkable
 class Pruner(Protocol):
-    """Chooses the training samples to keep, given a network trained on all of them."""
+    """Selects the training samples to keep, given a network trained on all of them."""
 
     name: ClassVar[str]
     version: ClassVar[int]
 
-    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection: ...
+    def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
+        """Select samples of `task.train`.
+
+        Args:
+            task: given labels only.
+            warm: the network trained on all samples; it must not be changed.
+            keep: fraction of the training samples to keep, in (0, 1).
+            run: records costs, as phase `select`.
+        """
 
 
 @runtime_checkable
 class Corrector(Protocol):
-    """Turns a model trained on noisy labels into corrected ones."""
+    """Turns a network trained on wrong labels into corrected ones, one per setting of its hyperparameters."""
 
     name: ClassVar[str]
     version: ClassVar[int]
 
     def needs(self) -> frozenset[Need]:
-        """What this setting must be told beyond the given labels."""
+        """Return the verified information that this setting reads; empty for methods that work with given labels only."""
 
     def family(self) -> Hashable:
-        """Settings with equal keys share work and make one job."""
+        """Return the key of this setting's family. Settings with equal keys share work and are computed as one job."""
 
     def computation(self) -> Hashable:
-        """Settings with equal keys are provably one computation: it runs once and is recorded for each."""
+        """Return the key of this setting's computation.
+
+        Settings with equal keys provably give the same network: it is computed once and recorded for each of them.
+        """
 
     @classmethod
     def correct(cls, settings: Sequence[Self], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """Yields (position in `settings`, corrected model) as each is ready, along a trajectory cheapest first.
+        """Correct `model` with each setting of one family.
 
-        All settings are of one family. `model` stays untouched. A yielded model is on loan until the next step; closing the
-        iterator gives the remaining settings up. Work runs inside `run.meter(phase, used_by=positions)`.
+        Do all work inside `run.meter(phase, used_by=positions)`, so that its cost is divided among the settings that use it. A setting
+        must give the same bits alone as in its family.
+
+        Args:
+            settings: settings with equal `family()`.
+            model: the baseline, in evaluation mode; it must not be changed.
+            task: given labels, and the verified samples that the settings declared.
+            run: records costs and selected samples.
+
+        Yields:
+            (position in `settings`, corrected network), cheapest setting first. The caller may use a network only until it requests the
+            next one, so a method may continue to train it. Closing the iterator cancels the remaining settings.
+
+        Raises:
+            UserError: the network, the data or a setting are not supported.
+            FloatingPointError: `model` has diverged; all settings are recorded as failed.
         """
 
     @classmethod
     def forecast(cls, settings: Sequence[Self], sizes: Sizes) -> Passes:
-        """Sample-passes of the whole family, shared work counted once, without evaluation."""
+        """Return the passes of the complete family, with shared work counted once and without evaluation."""

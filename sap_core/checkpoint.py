@@ -1,4 +1,4 @@
-"""Tensors on disk: written whole or not at all, as safetensors; no pickle is ever written or read."""
+"""Storing and loading of states as safetensors, written atomically; pickle is never written or read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _SEPARATOR = "\x1f"
 
 
 def save_state(path: Path, state: State) -> None:
-    """Stores nested dicts of tensors, numbers and strings in one safetensors file: tensors as they are, the rest in its header.
+    """Store nested dicts of tensors, numbers and strings in one safetensors file; values other than tensors go to its header as JSON.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the operating system refused to write.
+        TypeError: a value of another type, or a key that is not a string.
     """
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
@@ -32,16 +33,16 @@ def save_state(path: Path, state: State) -> None:
         elif value is None or value == {} or isinstance(value, bool | int | float | str | list | tuple):
             plain[key] = value
         else:
-            raise TypeError(f"a state holds tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
+            raise TypeError(f"a state contains tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
-        except SafetensorError as error:  # its own word for an OSError
+        except SafetensorError as error:  # safetensors raises it in place of OSError
             raise OSError(str(error)) from error
 
 
 def load_state(path: Path) -> State:
-    """What `save_state` stored, on the CPU.
+    """Load a state of `save_state`; tensors are on the CPU.
 
     Raises:
         UserError: the file is damaged.
@@ -54,14 +55,16 @@ def load_state(path: Path) -> State:
             for key, value in json.loads((file.metadata() or {}).get("plain", "{}")).items():
                 _put(state, key, value)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete its folder {path.parent} and the job runs again") from error
+        raise UserError(
+            f"{path} is damaged ({error}); delete its folder {path.parent} and start the sweep again to recompute it"
+        ) from error
     return state
 
 
 def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in state.items():
         if not isinstance(key, str) or _SEPARATOR in key:
-            raise TypeError(f"keys of a state are plain strings, not {key!r}")
+            raise TypeError(f"keys of a state are strings, not {key!r}")
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}{_SEPARATOR}")
         else:

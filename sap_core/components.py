@@ -1,7 +1,7 @@
-"""The identity of a component's class: the name, the package and the version that it declares, wherever its module lies.
+"""Identity of a component's class: its declared name, package and version.
 
-Ids of runs and keys of random streams are made from these instead of from import paths, so a class may move to another module, and be
-imported from several, without changing either.
+Ids of runs and keys of random streams are made from these and not from import paths, so that a class may move to another module, or be
+re-exported from one, without changing either.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from sap_core.construct import locate
 from sap_core.roles import Versioned
 
 PACKAGES = ("sap_core", "trainers", "baselines")
-"""The packages of the shipped components; all others are plug-ins."""
+"""Packages of the components of this project; components of other packages are plug-ins."""
 
 
 def declared_name(cls: Any) -> str | None:
-    """The `name` in the class's own body; an inherited one belongs to the parent."""
+    """Return the `name` in the class's own body, or None; an inherited name identifies the parent class."""
     name = vars(cls).get("name") if hasattr(cls, "__dict__") else None
     return name if isinstance(name, str) else None
 
 
 def name_of(target: str) -> str:
-    """The declared name of what a dotted path leads to; `__name__` for a network or a sampler that declares none.
+    """Return the declared name of the class at a dotted path; for a network or sampler without one its `__name__`.
 
     Raises:
-        ImportError, AttributeError: the path leads nowhere.
+        ImportError, AttributeError: the path does not exist.
     """
     cls: Any = locate(target)
     return declared_name(cls) or str(getattr(cls, "__name__", target.rpartition(".")[2]))
 
 
 def package_of(target: str) -> str | None:
-    """The top-level package of a plug-in's component; None for a shipped one, also where a plug-in re-exports it.
+    """Return the top-level package of a plug-in's component; None for a component of this project, even if a plug-in re-exports it.
 
     Raises:
-        ImportError, AttributeError: the path leads nowhere.
+        ImportError, AttributeError: the path does not exist.
     """
     home = str(getattr(locate(target), "__module__", "")).split(".")[0]
     named = target.split(".")[0]
@@ -43,16 +43,16 @@ def package_of(target: str) -> str | None:
 
 
 def version_of(target: str) -> int:
-    """The declared version; 1 where none is declared.
+    """Return the declared version, or 1.
 
     Raises:
-        ImportError, AttributeError: the path leads nowhere.
+        ImportError, AttributeError: the path does not exist.
     """
     cls: Any = locate(target)
     return cls.version if isinstance(cls, Versioned) and isinstance(cls.version, int) else 1
 
 
 def component_id(kind: str, target: str) -> dict[str, Any]:
-    """{kind, name, version}, and the package of a plug-in: all of an id but the settings."""
+    """Return the part of an id that does not depend on settings: kind, name, version, and the package of a plug-in."""
     package = package_of(target)
     return {"kind": kind, "name": name_of(target), "version": version_of(target)} | ({"package": package} if package else {})

@@ -1,7 +1,7 @@
-"""From a dotted path and settings to an object: `_target_` is the registry.
+"""Construction of components from a dotted path and settings.
 
-A dataclass may hold another one whose fields are written beside its own (a trainer its recipe of optimisation): such a field has the
-metadata {"flat": True} and a default.
+There is no registry: `_target_` in YAML names the class. A dataclass may contain another one whose fields YAML lists next to its own (a
+trainer its optimisation recipe); such a field has a default and the metadata {"flat": True}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Entry = Mapping[str, Any]
 
 
 def locate(target: str) -> type:
-    """The class that a dotted path names.
+    """Import the class at a dotted path.
 
     Raises:
         ImportError: the module does not exist or does not import.
@@ -31,26 +31,33 @@ def locate(target: str) -> type:
 
 
 def is_entry(value: object) -> bool:
-    """Is this value an entry rather than plain data?"""
+    """Return whether a value is an entry, as opposed to plain data."""
     return isinstance(value, Mapping) and set(value) >= {"target", "settings"}
 
 
 def construct(entry: Entry, **settings: Any) -> Any:
-    """The object an entry describes; lists become tuples, nested entries objects. `settings` are added."""
-    given = {key: construct(value) if is_entry(value) else _frozen(value) for key, value in entry["settings"].items()}
+    """Build the object that an entry describes. Lists become tuples and nested entries objects; `settings` are further arguments."""
+    arguments = {key: construct(value) if is_entry(value) else _as_tuples(value) for key, value in entry["settings"].items()}
     cls = locate(entry["target"])
-    for name, part in flattened_fields(cls).items():
-        own = {item.name: given.pop(item.name) for item in fields(part) if item.name in given}
-        given[name] = replace(part, **own)
-    return cls(**given, **settings)
+    for name, default in flattened_fields(cls).items():
+        own = {item.name: arguments.pop(item.name) for item in fields(default) if item.name in arguments}
+        arguments[name] = replace(default, **own)
+    return cls(**arguments, **settings)
 
 
 def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:
-    """The network that an entry describes; one that was not written for this platform may do without being told either."""
-    told = {"num_outputs": num_outputs, "input_shape": input_shape}
-    wanted = signature(locate(entry["target"])).parameters
-    return construct(entry, **{name: value for name, value in told.items() if name in wanted})
+    """Build the network that an entry describes, passing `num_outputs` and `input_shape` if its signature has them.
+
+    Args:
+        entry: the network's entry; a network of another package may take neither argument.
+        num_outputs: number of classes or of regression targets.
+        input_shape: shape of one input, channels first, without the batch axis.
+    """
+    offered = {"num_outputs": num_outputs, "input_shape": input_shape}
+    accepted = signature(locate(entry["target"])).parameters
+    return construct(entry, **{name: value for name, value in offered.items() if name in accepted})
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+def _as_tuples(value: Any) -> Any:
+    # Fields of frozen dataclasses must be hashable, so the lists of YAML cannot stay lists.
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -1,8 +1,10 @@
-"""What a computation costs: synchronised seconds, sample-passes and FLOPs by phase and by setting, and peak memory by job.
+"""Cost measurement: synchronised seconds, sample passes and FLOPs per phase and setting, and peak memory per job.
 
-Work that several settings share is booked once, with the positions of the settings that use it. Each setting then has two costs: *alone*
-(every piece it uses, whole: what it would cost by itself) and *shared* (every piece divided by its users: over a family these add up to
-what was really spent).
+Work that several settings share is recorded once, with the positions of the settings that use it. Each setting then has two costs:
+*standalone* (every record it uses, in full: its cost if it were computed on its own) and *shared* (every record divided by the number of
+its users; over a family these add up to the total that was spent). Seconds, passes and FLOPs are kept per phase, peak memory only per job,
+because the resident memory at the end of a phase says little about that phase. Recording costs about 0.1 % of a family
+(`benchmarks/meter.py`).
 """
 
 from __future__ import annotations
@@ -20,21 +22,22 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 Phase = Literal["train", "select", "collect", "factor", "build", "correct", "evaluate", "report"]
-"""report is the platform's own book-keeping (test set, probes of the training set): no tuning rule reads it, so no cost counts it."""
+"""Phase of a computation. `report` scores the test set and probes of the training set, which no selection rule reads."""
 
 TUNING: tuple[Phase, ...] = ("train", "select", "collect", "factor", "build", "correct", "evaluate")
+"""Phases that count as the cost of tuning: all but `report`."""
 
 
 @dataclass
 class CostRecord:
-    """One piece of work and the settings that use it."""
+    """Cost of one piece of work, and the positions of the settings that use it."""
 
     phase: Phase
     used_by: tuple[int, ...]
     seconds: float = 0.0
     forwards: int = 0
     backwards: int = 0
-    flops: float = 0.0  # beyond the passes: factorisations and dense products
+    flops: float = 0.0  # in addition to the passes: factorisations and dense products
 
 
 AMOUNTS = ("seconds", "forwards", "backwards", "flops")
@@ -42,34 +45,39 @@ AMOUNTS = ("seconds", "forwards", "backwards", "flops")
 
 @dataclass(frozen=True)
 class Amounts:
-    """What some work took. A setting's share of common work need not be whole passes."""
+    """Amounts of each kind of cost. Passes are floats, because a setting's share of common work may be a fraction."""
 
     seconds: float = 0.0
-    forwards: float = 0.0  # sample-passes
+    forwards: float = 0.0  # passes of one sample
     backwards: float = 0.0
-    flops: float = 0.0  # passes included
+    flops: float = 0.0  # including the passes
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The cost of one setting, by phase: its share of what was spent, and what it would cost by itself."""
+    """Cost of one setting per phase: its share of the family's cost, and its cost if it were computed on its own."""
 
     shared: Mapping[Phase, Amounts]
     standalone: Mapping[Phase, Amounts]
 
 
 def tuning(by_phase: Mapping[Phase, Amounts]) -> Amounts:
-    """The sum over the phases that tuning needs (without `report`)."""
+    """Return the sum over the phases in `TUNING`."""
     counted = [amounts for phase, amounts in by_phase.items() if phase in TUNING]
     return Amounts(*(sum(getattr(amounts, what) for amounts in counted) for what in AMOUNTS))
 
 
-_Book = dict[Phase, list[float]]  # one sum per amount
-_NOTHING = (0.0,) * len(AMOUNTS)
+_Totals = dict[Phase, list[float]]  # one sum per field of Amounts
+_ZERO = (0.0,) * len(AMOUNTS)
 
 
 class CostMeter:
-    """Books pieces of work. `settings` is how many settings the family has."""
+    """Records the cost of work.
+
+    Args:
+        settings: number of settings in the family.
+        device: device that is synchronised before the clock is read.
+    """
 
     def __init__(self, settings: int = 1, device: torch.device | str = "cpu") -> None:
         self.settings = settings
@@ -79,54 +87,62 @@ class CostMeter:
 
     @contextmanager
     def __call__(self, phase: Phase, used_by: Sequence[int] | None = None) -> Iterator[CostRecord]:
-        """Books the work inside; `used_by` None means all settings. A piece opened inside another takes its time out of it."""
+        """Record the work of a `with` block. The time of a nested block is subtracted from the outer one.
+
+        Args:
+            phase: phase of the work.
+            used_by: positions of the settings that use the work; None means all.
+
+        Raises:
+            ValueError: `used_by` is empty.
+        """
         users = tuple(range(self.settings)) if used_by is None else tuple(used_by)
         if not users:
-            raise ValueError(f"a piece of phase '{phase}' must be used by at least one setting")
-        piece = CostRecord(phase, users)
-        self.records.append(piece)
-        self._open.append(piece)
+            raise ValueError(f"work of phase '{phase}' must be used by at least one setting")
+        record = CostRecord(phase, users)
+        self.records.append(record)
+        self._open.append(record)
         start = self._now()
         try:
-            yield piece
+            yield record
         finally:
             elapsed = self._now() - start
             self._open.pop()
-            piece.seconds += elapsed
+            record.seconds += elapsed
             if self._open:
                 self._open[-1].seconds -= elapsed
 
     def count(self, forwards: int = 0, backwards: int = 0, flops: float = 0.0) -> None:
-        """Adds sample-passes and extra FLOPs to the piece that is open (nowhere, if none is)."""
+        """Add sample passes and extra FLOPs to the innermost open record; without an open record the call has no effect."""
         if self._open:
-            piece = self._open[-1]
-            piece.forwards += forwards
-            piece.backwards += backwards
-            piece.flops += flops
+            record = self._open[-1]
+            record.forwards += forwards
+            record.backwards += backwards
+            record.flops += flops
 
     def costs(self, flops_forward: float = 0.0, flops_backward: float = 0.0) -> list[Costs]:
-        """One entry per setting, given the network's FLOPs per sample and direction (see `flops_per_sample`)."""
-        books: list[tuple[_Book, _Book]] = [({}, {}) for _ in range(self.settings)]
-        for (phase, users), whole in self._sums(flops_forward, flops_backward).items():
-            share = [amount / len(users) for amount in whole]
+        """Return the costs of each setting, given the network's FLOPs per sample and direction (see `flops_per_sample`)."""
+        totals: list[tuple[_Totals, _Totals]] = [({}, {}) for _ in range(self.settings)]  # (shared, standalone) of each setting
+        for (phase, users), full in self._sums(flops_forward, flops_backward).items():
+            share = [amount / len(users) for amount in full]
             for which in users:
-                for book, amounts in zip(books[which], (share, whole), strict=True):
-                    book[phase] = [old + new for old, new in zip(book.get(phase, _NOTHING), amounts, strict=True)]
-        return [Costs(*({phase: Amounts(*sums) for phase, sums in book.items()} for book in pair)) for pair in books]
+                for total, amounts in zip(totals[which], (share, full), strict=True):
+                    total[phase] = [old + new for old, new in zip(total.get(phase, _ZERO), amounts, strict=True)]
+        return [Costs(*({phase: Amounts(*sums) for phase, sums in total.items()} for total in pair)) for pair in totals]
 
     def _sums(self, flops_forward: float, flops_backward: float) -> dict[tuple[Phase, tuple[int, ...]], list[float]]:
-        """The amounts of pieces with equal phase and users together: there are far fewer of these than pieces."""
+        """Amounts summed over records with equal phase and users, which are far fewer than the records."""
         sums: dict[tuple[Phase, tuple[int, ...]], list[float]] = {}
-        for piece in self.records:
-            amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0.0, 0.0, 0.0])
-            amounts[0] += piece.seconds
-            amounts[1] += piece.forwards
-            amounts[2] += piece.backwards
-            amounts[3] += piece.forwards * flops_forward + piece.backwards * flops_backward + piece.flops
+        for record in self.records:
+            amounts = sums.setdefault((record.phase, record.used_by), [0.0, 0.0, 0.0, 0.0])
+            amounts[0] += record.seconds
+            amounts[1] += record.forwards
+            amounts[2] += record.backwards
+            amounts[3] += record.forwards * flops_forward + record.backwards * flops_backward + record.flops
         return sums
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # kernels run asynchronously: without this the clock would measure their launch
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
@@ -135,19 +151,19 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory(device: torch.device | str) -> None:
-    """Lets `peak_memory_bytes` start anew, so that a job is not charged with an earlier one's memory (on a CPU: where Linux allows it)."""
+    """Reset the counter of `peak_memory_bytes`, so that a job is not charged with the memory of an earlier one (on CPU: Linux only)."""
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
-        (_PROCESS / "clear_refs").write_text("5")
+        (_PROCESS / "clear_refs").write_text("5")  # resets VmHWM (man proc_pid_clear_refs)
 
 
 def peak_memory_bytes(device: torch.device | str) -> int:
-    """The most memory that this process has held since `reset_peak_memory`: on the GPU by torch's allocator, on the CPU resident.
+    """Return the peak memory of this process in bytes since `reset_peak_memory`: allocated by torch on a GPU, resident on a CPU.
 
-    Resident memory counts the interpreter, the libraries and whatever earlier jobs of this process have left allocated. Where the kernel
-    does not say (not Linux), it is the high-water mark of the process's whole life.
+    Resident memory includes the interpreter, the libraries and memory that earlier jobs of this process left allocated. On systems other
+    than Linux it is the peak since the process started.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -156,14 +172,18 @@ def peak_memory_bytes(device: torch.device | str) -> int:
         for line in (_PROCESS / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # in KiB on Linux
 
 
 def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.device | str = "cpu") -> tuple[float, float]:
-    """FLOPs of one sample's forward and backward pass by torch's counter (two per multiply-add), measured once on a batch of two.
+    """Return the FLOPs of the forward and of the backward pass of one sample, by torch's `FlopCounterMode` (two per multiply-add).
 
-    `shape` is one sample's shape, without the batch. The model's mode, gradients and running statistics are left as they were:
-    the counting runs in evaluation mode.
+    Counting runs on a batch of two in evaluation mode and leaves the mode, gradients and running statistics of the model unchanged.
+
+    Args:
+        model: the network, on `device`; with torch's meta device nothing is computed.
+        shape: shape of one sample, without the batch axis.
+        device: device of the inputs.
     """
     training = {name: module.training for name, module in model.named_modules()}
     model.eval()

@@ -1,4 +1,4 @@
-"""The user's mistakes. Standard library only."""
+"""Errors that the user can fix. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """Something the user can mend: its text is one sentence saying what is wrong, where, what is allowed, and the remedy.
+    """An error that the user can fix. Its message is one sentence: what is wrong, where, the allowed values, and the remedy.
 
-    Commands print it after "error: " and end with exit code 2; no traceback is shown.
+    Commands print it after "error: " without a traceback and exit with code 2.
     """
 
 
 class StorageError(UserError):
-    """Results cannot be written: a full or read-only disk. It ends the whole sweep, because no job could store anything."""
+    """Results cannot be written, because the disk is full or read-only. It ends the sweep, since no job could store its results."""
 
 
 def unknown(what: str, value: object, allowed: Iterable[object], where: str = "") -> UserError:
-    """The error for a value outside a closed list: names the value, the nearest and all the allowed ones."""
+    """Return the error for a value that is not in a closed list.
+
+    Args:
+        what: the kind of value, such as "data set".
+        value: the rejected value.
+        allowed: the allowed values; the message lists them and suggests the nearest one.
+        where: file or option that contains the value.
+    """
     names = [str(name) for name in allowed]
     near = get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
-    place = f" in {where}" if where else ""
-    return UserError(f"unknown {what} '{value}'{place}{hint}; allowed: {', '.join(names) or 'none'}")
+    location = f" in {where}" if where else ""
+    return UserError(f"unknown {what} '{value}'{location}{hint}; allowed: {', '.join(names) or 'none'}")
 
 
 def at_least(where: str, lowest: float, **values: float | None) -> None:
-    """Checks numbers that have a smallest sensible value; None is none.
+    """Check that numbers are not below a minimum; None is accepted.
 
     Raises:
-        UserError: the first that is below `lowest` (or not a number at all: NaN).
+        UserError: a value is below `lowest` or NaN.
     """
     for name, value in values.items():
         if value is not None and not value >= lowest:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all. Standard library only."""
+"""Atomic writing of files: a file is complete or absent. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from sap_core.errors import StorageError
 
 
 @contextmanager
-def storing(place: Path) -> Iterator[None]:
-    """For code that writes to `place`.
+def storing(path: Path) -> Iterator[None]:
+    """Turn an OSError of a block that writes to `path` into a StorageError.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the operating system refused to write.
     """
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"cannot write {place} ({error.strerror or error}); everything finished before is stored: free that place or choose another, "
-            f"and start the same command again"
+            f"cannot write {path} ({error.strerror or error}); all jobs finished so far are stored: free disk space or choose "
+            f"another folder, then run the same command again"
         ) from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` (dot, host, process and thread in it); renamed to `path` when the block ends well, removed otherwise.
+    """Yield a temporary path in the folder of `path`, which replaces `path` when the block succeeds and is removed when it fails.
+
+    The temporary name starts with a dot and contains host, process and thread, so that concurrent writers do not collide.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the operating system refused to write.
     """
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _sync(temporary)
+            _sync(temporary)  # before the rename: after a power failure the new name must not refer to an empty file
             temporary.replace(path)
-            _sync(path.parent)
+            _sync(path.parent)  # makes the rename itself durable
         finally:
             with suppress(OSError):
                 temporary.unlink()
 
 
 def save_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text)
 
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     save_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 

@@ -1,4 +1,8 @@
-"""Do our common top-level names (`analysis`, `trainers`, `slurm`, `conf`) resolve to this checkout? Standard library only."""
+"""Check that the top-level packages are imported from this checkout. Standard library only.
+
+Their names (`analysis`, `trainers`, `slurm`, `conf`, ...) are common, so a package of another project, or a folder of the working
+directory, may come first on the import path.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,17 @@ NAMES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm", "c
 
 
 def check_origins() -> None:
-    """Compares where each package would be imported from with where this file lies.
+    """Compare the location of every package with the location of this file.
 
     Raises:
-        UserError: another package of that name comes first on the path; the sentence gives both places and the cure.
+        UserError: another package of that name comes first on the import path; the message names both locations and a remedy.
     """
     remedy = f"run the command from {CODE}" if IN_CHECKOUT else f"run the command from another folder than {Path.cwd()}"
     for name in NAMES:
         spec = find_spec(name)
-        places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
-        if places and CODE / name not in places:
+        locations = [Path(path).resolve() for path in (spec.submodule_search_locations or [])] if spec else []
+        if locations and CODE / name not in locations:
             raise UserError(
-                f"the package '{name}' would be imported from {places[0]}, but this sap-sweep lies in {CODE}; "
-                f"{remedy}, or uninstall the package that owns {places[0]}"
+                f"the package '{name}' would be imported from {locations[0]}, but this sap-sweep is in {CODE}; "
+                f"{remedy}, or uninstall the package that owns {locations[0]}"
             )

@@ -1,4 +1,4 @@
-"""Content ids: canonical JSON to the first 16 hex digits of its SHA-256. Standard library only."""
+"""Content ids: the first 16 hex digits of the SHA-256 of canonical JSON. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """One text per value: sorted keys, no spaces, floats by repr, no NaN.
+    """Return the canonical JSON text of a value: sorted keys, no spaces, floats by repr, ASCII only.
 
     Raises:
-        TypeError: a value JSON has no word for.
-        ValueError: NaN or infinity.
+        TypeError: a value cannot be represented in JSON.
+        ValueError: a float is NaN or infinite.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def content_id(value: Mapping[str, Any]) -> str:
-    """The 16-digit id of `value`."""
+    """Return the 16-digit id of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]

@@ -1,8 +1,9 @@
-"""What the weights of a two-dimensional convolution are multiplied with: patches of its input, and their second moments.
+"""im2col: the input patches that the weights of a Conv2d are multiplied with, and the Gram matrix of these patches.
 
-Columns are ordered as `weight.flatten(1)`: channel, then kernel row, then kernel column. All geometries go through explicit patches; the
-common one, 3x3 with stride 1 and one zero of padding, has a faster way to the same Gram matrix, in two steps: correlations of the images
-with themselves (`shift_sums`), which are added up over images, and the matrix that is put together from their sum (`shift_gram`).
+A patch is a column, ordered as `weight.flatten(1)`: channel, kernel row, kernel column. Every geometry is supported by explicit patches.
+For the most common one, 3x3 with stride 1 and zero padding of 1, the same Gram matrix is computed faster without patches: correlations of
+the images with shifted copies of themselves (`shifted_correlations`), summed over images, from which `gram_from_correlations` assembles
+the matrix. SAP uses the Gram matrices; the trainers' per-sample gradient norms (`trainers.ghost`) use the geometry.
 
 Shapes: B images, K groups, C channels per group, H x W input, P x Q output positions, D = C kh kw inputs, N columns.
 """
@@ -17,18 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PIECE_BYTES = 64 * 2**20
-"""Inputs are turned into float64 columns in pieces of about this size."""
+CHUNK_BYTES = 64 * 2**20
+"""Approximate size of the chunks of float64 columns that are in memory at a time."""
 
 CACHE_BYTES = 4 * 2**20
-"""Images are correlated on a CPU in pieces of about this size, so that they stay in its cache (measured: up to half the time less)."""
+"""Approximate size of the chunks of images that are correlated at a time on a CPU, so that they stay in its cache (up to twice as fast)."""
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class ConvInputs:
-    """The inputs of one `Conv2d`: stride, padding of every kind, dilation and groups as the layer has them."""
+    """Geometry of the inputs of one `Conv2d`, for any stride, padding, padding mode, dilation and groups."""
 
     groups: int
     channels: int  # per group
@@ -39,56 +40,56 @@ class ConvInputs:
     padding_mode: str
 
     @classmethod
-    def of(cls, conv: nn.Module) -> ConvInputs:
-        """Reads a layer's geometry."""
+    def from_module(cls, conv: nn.Module) -> ConvInputs:
+        """Read the geometry of a layer."""
         assert isinstance(conv, nn.Conv2d)
         kernel, stride, dilation = (cast(Pair, pair) for pair in (conv.kernel_size, conv.stride, conv.dilation))
         return cls(conv.groups, conv.in_channels // conv.groups, kernel, stride, dilation, _padding(conv), conv.padding_mode)
 
     @property
     def inputs(self) -> int:
-        """D, per group."""
+        """D: inputs per group, the number of columns of the weight matrix."""
         return self.channels * self.kernel[0] * self.kernel[1]
 
     @property
-    def shifts(self) -> bool:
-        """Whether `shift_gram` applies."""
+    def by_correlations(self) -> bool:
+        """Whether the geometry allows `gram_from_correlations`."""
         ones = self.stride == (1, 1) and self.dilation == (1, 1) and self.padding == (1, 1, 1, 1)
         return ones and self.kernel == (3, 3) and self.padding_mode == "zeros"
 
     @property
     def flops_per_column(self) -> float:
-        """Of the Gram matrices, per output position (the shifted way needs at most 13 of the 81 blocks)."""
-        return self.groups * 2 * (13 * self.channels**2 if self.shifts else self.inputs**2)
+        """FLOPs of the Gram matrices per column; correlations compute at most 13 of the 81 blocks."""
+        return self.groups * 2 * (13 * self.channels**2 if self.by_correlations else self.inputs**2)
 
-    def columns(self, x: Tensor) -> int:
-        """N: images times output positions."""
+    def count_columns(self, x: Tensor) -> int:
+        """N: number of images times output positions."""
         left, right, top, bottom = self.padding
         rows, columns = self._positions(x.shape[-2] + top + bottom, x.shape[-1] + left + right)
         return x[..., 0, 0].numel() // (self.groups * self.channels) * rows * columns
 
-    def pieces(self, x: Tensor) -> Iterator[Tensor]:
-        """(K, D, N) float64 patches of a (B, K C, H, W) input, some images at a time."""
+    def column_chunks(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield (K, D, N) float64 patches of an input (B, K C, H, W), a few images at a time."""
         padded = _pad(x, self.padding, self.padding_mode)
         positions = self._positions(*padded.shape[-2:])
-        for images in padded.split(_images(self.groups * self.inputs * positions[0] * positions[1], PIECE_BYTES)):
+        for images in padded.split(_images(self.groups * self.inputs * positions[0] * positions[1], CHUNK_BYTES)):
             yield self._patches(images, positions)
 
-    def sums(self, x: Tensor) -> Tensor:
-        """What `gram` takes, for these images: the Gram matrices themselves, or correlations where the geometry allows; a fresh tensor."""
-        if not self.shifts:
-            return sum_of(columns_KDN @ columns_KDN.mT for columns_KDN in self.pieces(x))
+    def partial_gram(self, x: Tensor) -> Tensor:
+        """Return a new tensor for `gram` that can be added up over inputs: correlations where the geometry allows them, or Gram matrices."""
+        if not self.by_correlations:
+            return sum_in_place(columns_KDN @ columns_KDN.mT for columns_KDN in self.column_chunks(x))
         images = x.reshape(-1, *x.shape[-3:])
-        size = CACHE_BYTES if x.device.type == "cpu" else PIECE_BYTES
-        pieces = images.split(_images(images[0].numel(), size))
-        return shift_sums((piece.to(torch.float64) for piece in pieces), self.groups)
+        size = CACHE_BYTES if x.device.type == "cpu" else CHUNK_BYTES
+        chunks = images.split(_images(images[0].numel(), size))
+        return shifted_correlations((chunk.to(torch.float64) for chunk in chunks), self.groups)
 
     def gram(self, sums: Tensor) -> Tensor:
-        """(K, D, D) float64: the sum over images and positions of patch patch^T."""
-        return shift_gram(sums) if self.shifts else sums
+        """Return (K, D, D) float64 Gram matrices, sums of patch patch^T over images and positions, from sums of `partial_gram`."""
+        return gram_from_correlations(sums) if self.by_correlations else sums
 
     def _positions(self, height: int, width: int) -> Pair:
-        """(P, Q): how many places the kernel takes on a padded image."""
+        """(P, Q) number of output rows and columns for a padded image."""
         rows, columns = (
             (size - step * (taps - 1) - 1) // stride + 1
             for size, step, taps, stride in zip((height, width), self.dilation, self.kernel, self.stride, strict=True)
@@ -96,7 +97,7 @@ class ConvInputs:
         return rows, columns
 
     def _patches(self, padded: Tensor, positions: Pair) -> Tensor:
-        """(K, D, N) from padded images, one copy per kernel tap."""
+        """(K, D, N) patches of padded images, copied one kernel tap at a time."""
         channels_first = padded.transpose(0, 1)
         shape = (self.groups * self.channels, *self.kernel, len(padded), *positions)
         patches = torch.empty(shape, dtype=torch.float64, device=padded.device)
@@ -109,44 +110,45 @@ class ConvInputs:
 
 
 _OUTER = {0: -1, 2: 0}
-"""Taps of an outer kernel row or column, and the row or column of the image that they never meet."""
+"""Outer kernel row or column -> the image row or column that its taps never cover."""
 
-_PLACES = {
-    key: place
-    for place, key in enumerate(
+_SLOTS = {
+    key: slot
+    for slot, key in enumerate(
         [("all", dy, dx) for dy in range(3) for dx in range(-2 if dy else 0, 3)]
         + [(edge, tap, shift) for edge in ("row", "column") for tap in _OUTER for shift in range(3)]
         + [("corner", i, j) for i in _OUTER for j in _OUTER]
     )
 }
-"""Where `shift_sums` keeps which correlation."""
+"""Correlation -> its index in the result of `shifted_correlations`."""
 
 
-def shift_sums(pieces: Iterable[Tensor], groups: int) -> Tensor:
-    """(29, K, C, C) what the Gram matrix of all 3x3 patches of zero-padded images is made of, without making the patches.
+def shifted_correlations(chunks: Iterable[Tensor], groups: int) -> Tensor:
+    """Return (29, K, C, C) correlations from which the Gram matrix of all 3x3 patches of zero-padded images can be assembled.
 
-    The block between taps (i, j) and (k, m) is the correlation of the image with itself shifted by (k - i, m - j), and 13 shifts (up to
-    transposition) serve all 81 blocks. Zeros of the padding add nothing, so only pixels are multiplied. A tap of an outer row or column
-    never meets the far row or column of the image; where both taps lie in the same outer row, or column, that edge's own correlation
-    must be taken out again (in all other pairs the shift has done so already), and a corner that was taken out twice must come back.
+    The block of the Gram matrix between taps (i, j) and (k, m) is the correlation of the image with itself shifted by (k - i, m - j), so 13
+    shifts (up to transposition) serve all 81 blocks. The zeros of the padding contribute nothing, so only pixels are multiplied. A tap of an
+    outer kernel row or column never covers the far row or column of the image. If both taps lie in the same outer row or column, the
+    correlation of that edge must be subtracted (in all other pairs the shift already excludes it), and a corner that was subtracted twice
+    must be added back.
 
     Args:
-        pieces: images (B, K C, H, W), all of one size and of the type to compute in (float64, but for comparisons), without padding.
+        chunks: images (B, K C, H, W) without padding, all of one size, in the dtype of the computation (float64 except in benchmarks).
         groups: K.
     """
     total = None
-    for images in pieces:
+    for images in chunks:
         pixels = images.transpose(0, 1).unflatten(0, (groups, -1)).transpose(2, 3).contiguous()  # (K, C, H, B, W): rows shift by slicing
         if total is None:
-            total = pixels.new_zeros(len(_PLACES), groups, pixels.shape[1], pixels.shape[1])
+            total = pixels.new_zeros(len(_SLOTS), groups, pixels.shape[1], pixels.shape[1])
         for key, first, second in _correlated(pixels):
-            total[_PLACES[key]].baddbmm_(first.flatten(2), second.flatten(2).mT)
+            total[_SLOTS[key]].baddbmm_(first.flatten(2), second.flatten(2).mT)
     assert total is not None
     return total
 
 
 def _correlated(pixels: Tensor) -> Iterator[tuple[tuple[str, int, int], Tensor, Tensor]]:
-    """(key, x(t), x(t + shift)) for each key of `_PLACES`: (K, C, ...) over all t for which both are pixels."""
+    """Yield (key, x(t), x(t + shift)) for each key of `_SLOTS`: tensors (K, C, ...) over all t where both are pixels."""
     height, width = pixels.shape[2], pixels.shape[4]
     for dx in range(3):
         left, right = (side.contiguous() for side in (pixels[..., : max(width - dx, 0)], pixels[..., dx:]))
@@ -165,32 +167,32 @@ def _correlated(pixels: Tensor) -> Iterator[tuple[tuple[str, int, int], Tensor, 
             yield ("corner", other, tap), line[:, :, row], line[:, :, row]
 
 
-def shift_gram(sums: Tensor) -> Tensor:
-    """(K, C 9, C 9) the Gram matrix of all patches, from (29, K, C, C) `shift_sums`."""
+def gram_from_correlations(sums: Tensor) -> Tensor:
+    """Return (K, 9 C, 9 C) the Gram matrix of all patches from (29, K, C, C) `shifted_correlations`."""
     _, groups, channels, _ = sums.shape
     gram = sums.new_empty(groups, channels, 9, channels, 9)
     for first in range(9):
         for second in range(first, 9):
             (i, j), (k, m) = divmod(first, 3), divmod(second, 3)
-            block = sums[_PLACES["all", k - i, m - j]]
+            block = sums[_SLOTS["all", k - i, m - j]]
             if i == k and i in _OUTER:
-                block = block - sums[_PLACES["row", i, m - j]]
+                block = block - sums[_SLOTS["row", i, m - j]]
             if j == m and j in _OUTER:
-                block = block - sums[_PLACES["column", j, k - i]]
+                block = block - sums[_SLOTS["column", j, k - i]]
             if first == second and i in _OUTER and j in _OUTER:
-                block = block + sums[_PLACES["corner", i, j]]
+                block = block + sums[_SLOTS["corner", i, j]]
             gram[:, :, first, :, second] = block
             gram[:, :, second, :, first] = block.mT
     return gram.view(groups, channels * 9, channels * 9)
 
 
 def _taps(start: int, step: int, count: int) -> slice:
-    """Where one kernel tap lies as the kernel takes its `count` places."""
+    """Slice of the padded image that one kernel tap covers over `count` output positions."""
     return slice(start, start + step * (count - 1) + 1, step)
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """(left, right, top, bottom); 'same' puts the odd one behind, as torch does."""
+    """(left, right, top, bottom); with padding 'same' an odd pixel is added at the end, as torch does."""
     if conv.padding == "valid":
         return (0, 0, 0, 0)
     if conv.padding == "same":
@@ -201,19 +203,19 @@ def _padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
 
 
 def _pad(x: Tensor, padding: tuple[int, int, int, int], mode: str) -> Tensor:
-    """(B, K C, H', W') with the borders that the layer adds; one image alone becomes a batch of one."""
+    """(B, K C, H', W') the padded input; a single image becomes a batch of one."""
     batch = x.reshape(-1, *x.shape[-3:])
     return functional.pad(batch, padding, mode="constant" if mode == "zeros" else mode) if any(padding) else batch
 
 
 def _images(numbers: int, size: int) -> int:
-    """How many images of `numbers` float64 values each make a piece of `size` bytes."""
+    """Number of images of `numbers` float64 values each that make a chunk of `size` bytes."""
     return max(1, size // (8 * numbers))
 
 
-def sum_of(parts: Iterator[Tensor]) -> Tensor:
-    """The sum of fresh tensors, in their order, in the memory of the first."""
-    total = next(parts)
-    for part in parts:
-        total += part
+def sum_in_place(terms: Iterator[Tensor]) -> Tensor:
+    """Return the sum of new tensors, added in their order into the first one."""
+    total = next(terms)
+    for term in terms:
+        total += term
     return total

@@ -1,4 +1,4 @@
-"""A Run without a platform around it: for library use, tests and notebooks."""
+"""A `Run` without a platform, for library use, tests and notebooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from sap_core.cost import CostMeter
 
 
 class PlainRun:
-    """Keeps the curve in memory, stores nothing, never stops."""
+    """Keeps everything that a method reports in memory; never stores a checkpoint and never stops.
+
+    Args:
+        settings: number of settings in the family.
+        resume: state that `saved_state` returns.
+    """
 
     def __init__(self, settings: int = 1, resume: State | None = None) -> None:
         self.meter = CostMeter(settings)

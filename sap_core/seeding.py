@@ -1,7 +1,8 @@
-"""Named random streams: every draw in the project says what it is for.
+"""Named random streams: every draw is keyed by its purpose.
 
-A stream is a key, not a state: `stream(12484, "train", 3)` gives the same numbers whatever was drawn before, on whatever machine, so a
-run that resumes at epoch 3 sees the epoch 3 of the uninterrupted run.
+A stream is a key and has no state: `stream(12484, "train", 3)` gives the same numbers on every machine, whatever was drawn before. So a
+run that resumes at epoch 3 repeats epoch 3 of the uninterrupted run exactly. Noise, splits and verified samples are keyed by seed, data set
+and kind, and neither by network nor by method, so methods are compared on the same samples.
 """
 
 from __future__ import annotations
@@ -19,31 +20,36 @@ Purpose = Literal["noise", "split", "verified", "init", "train", "select", "corr
 
 @dataclass(frozen=True)
 class Stream:
-    """A named source of randomness; `path` starts with its purpose."""
+    """A key for random numbers.
+
+    Attributes:
+        seed: seed of the run.
+        path: keys below the seed; the first one is the purpose.
+    """
 
     seed: int
     path: tuple[str | int, ...]
 
     def child(self, *keys: str | int) -> Stream:
-        """A stream below this one, independent of it and of its siblings."""
+        """Return the stream with further keys; it is independent of this one and of its siblings."""
         return Stream(self.seed, (*self.path, *keys))
 
     def number(self) -> int:
-        """The 63-bit seed that this key stands for (SHA-256, so that near keys give unrelated seeds)."""
+        """Return a 63-bit seed for this key, by SHA-256, so that similar keys give unrelated seeds."""
         text = "\x1f".join([str(self.seed), *(f"{type(key).__name__}:{key}" for key in self.path)])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self) -> torch.Generator:
-        """A fresh CPU generator; draws are made on the CPU so that every device sees the same ones."""
+        """Return a new CPU generator. Numbers are drawn on the CPU so that all devices use the same ones."""
         return torch.Generator().manual_seed(self.number())
 
     def permutation(self, n: int) -> torch.Tensor:
-        """(n,) a random order of 0..n-1."""
+        """Return a random permutation (n,) of 0 to n-1."""
         return torch.randperm(n, generator=self.generator())
 
     @contextmanager
     def scope(self, device: torch.device | str = "cpu") -> Iterator[None]:
-        """Seeds torch's global generator for layers that know no other (dropout, initialisers) and restores it afterwards."""
+        """Seed torch's global generator within a block, for layers that accept no generator (dropout, initialisers), then restore it."""
         device = torch.device(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.default_generator.manual_seed(self.number())  # torch.manual_seed would also seed GPUs that are not restored
@@ -54,5 +60,11 @@ class Stream:
 
 
 def stream(seed: int, purpose: Purpose, *keys: str | int) -> Stream:
-    """The stream for `purpose`, keyed further by whatever must not share its numbers (data set, noise kind, epoch, phase)."""
+    """Return the stream for a purpose.
+
+    Args:
+        seed: seed of the run.
+        purpose: use of the numbers.
+        *keys: everything that must not share its numbers with others, such as the data set, the noise kind or the epoch.
+    """
     return Stream(seed, (purpose, *keys))

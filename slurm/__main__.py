@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slurm.batch import Sweep
     from slurm.cluster import Cluster
     from slurm.submit import Submission
-    from sweeper.plan.snapshot import Frozen
+    from sweeper.plan.snapshot import Snapshot
 
 USAGE = """sap-slurm: sweeps on a Slurm cluster (docs/slurm.md)
 
@@ -84,12 +84,12 @@ def _submit(words: Sequence[str]) -> int:
     cluster, rest = read_cluster(words)
     known = settings()  # before anything is planned: is there a Slurm here?
     frozen = _frozen(cluster, rest)
-    store = frozen.places.store
+    store = frozen.paths.store
     _say(f"{store}: {frozen.counts.planned} jobs planned, {frozen.counts.done} done, {frozen.todo} to do, {frozen.counts.failed} failed")
     if frozen.counts.given_up:
         _say(f"{frozen.counts.given_up} of the failed ones have had their attempts; delete rows/*.failed.parquet to try once more")
-    if frozen.again:
-        _say(f"the checkpoints of {frozen.again} finished jobs are gone and needed: those are trained again first, their rows stay")
+    if frozen.retrain:
+        _say(f"the checkpoints of {frozen.retrain} finished jobs are gone and needed: those are trained again first, their rows stay")
     for line in _changes(store, rest, commit()):
         _say(line)
     if not frozen.todo:
@@ -107,14 +107,14 @@ def _submit(words: Sequence[str]) -> int:
 def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
     """What is otherwise than when a store was submitted before: the code, and what the same words would configure."""
     from slurm.submit import submissions
-    from sweeper.plan.snapshot import differences
+    from sweeper.plan.snapshot import changed_keys
 
     before = submissions(store)
     if not before:
         return []
     lines = [] if before[-1].commit == now else [f"changed since the last submission: the code, {before[-1].commit} -> {now}"]
     if rest and "=" not in rest[0] and before[-1].words:
-        found = differences(store, before[-1].words)
+        found = changed_keys(store, before[-1].words)
         lines += [f"changed in the configuration, and not taken up: {line}" for line in found[:10]]
         lines += [f"and {len(found) - 10} more"] if len(found) > 10 else []
         lines += [] if lines else ["nothing has changed since the last submission"]
@@ -205,11 +205,11 @@ def _init(words: Sequence[str]) -> int:
 def _check(words: Sequence[str]) -> int:
     from slurm.batch import Sweep
     from slurm.check import check
-    from sweeper.plan.snapshot import folders
+    from sweeper.plan.snapshot import folders_from
     from sweeper.store.provenance import HOME
 
     cluster, rest = read_cluster(words)
-    places = folders([*cluster.overrides, *rest], "cluster-check")
+    places = folders_from([*cluster.overrides, *rest], "cluster-check")
     sweep = Sweep("check", places.store, places.data, places.artifacts, HOME, sys.executable, places.store / "jobs.jsonl")
     return 0 if check(cluster, sweep, print) else 1
 
@@ -229,28 +229,28 @@ def read_cluster(words: Sequence[str]) -> tuple[Cluster, list[str]]:
     return load_cluster(names[0], CODE, own), rest
 
 
-def _frozen(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Frozen:
+def _frozen(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Snapshot:
     """The sweep that the words name: an experiment, frozen now, or a store, as it was frozen."""
     from slurm.submit import submissions
-    from sweeper.plan.snapshot import freeze, refuse_secrets, thaw
+    from sweeper.plan.snapshot import load_snapshot, refuse_secrets, take_snapshot
 
     refuse_secrets({f"the file of cluster {cluster.name}": repr(cluster)})
     if rest and "=" not in rest[0] and not rest[0].startswith("-"):
         before = submissions(Path(rest[0]))
         last = before[-1] if before else None
         kept = [word for word in cluster.overrides if word.startswith(("paths.data=", "paths.artifacts="))]
-        return thaw(Path(rest[0]), [*kept, *rest[1:]], last.plan if last else None, last.words if last else [])
+        return load_snapshot(Path(rest[0]), [*kept, *rest[1:]], last.plan if last else None, last.words if last else [])
     given = {word.split("=")[0].lstrip("+~") for word in rest}
     device = "cuda" if cluster.gpus else "cpu"
     ours = ["backend=local" if cluster.mode == "array" else "backend=ray", f"backend.device={device}", *cluster.overrides]
-    return freeze([*(word for word in ours if word.split("=")[0] not in given), *rest], write)
+    return take_snapshot([*(word for word in ours if word.split("=")[0] not in given), *rest], write)
 
 
-def _sweep(cluster: Cluster, frozen: Frozen) -> Sweep:
+def _sweep(cluster: Cluster, frozen: Snapshot) -> Sweep:
     from slurm.batch import Sweep
     from sweeper.store.provenance import HOME
 
-    places = frozen.places
+    places = frozen.paths
     device = "cuda" if cluster.gpus else "cpu"
     sweep = Sweep(frozen.name, places.store, places.data, places.artifacts, HOME, sys.executable, frozen.plan)
     return replace(sweep, words=frozen.words, order=frozen.order, device=device)

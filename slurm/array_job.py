@@ -33,7 +33,7 @@ def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
     processes = cluster.processes
     worker: Sequence[object] = [
         "-m", "sweeper.execute", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
-        "--order", sweep.order, "--device-jobs", -(-processes // max(1, cluster.gpus)), "--idle", cluster.idle_seconds,
+        "--order", sweep.order, "--device-jobs", -(-processes // max(1, cluster.gpus)), "--idle-timeout", cluster.idle_seconds,
     ]  # fmt: skip
     device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device
     attempt = [sweep.plan, "--store", sweep.store, "--artifacts", sweep.artifacts]
@@ -56,7 +56,7 @@ def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
             "    workers=()",
             f"    for ((k = 1; k <= {processes}; k++)); do",
             f'        "${{run[@]}}" {quoted(worker)} --device {device} \\',
-            f'            --only "$((({part.first} + SLURM_ARRAY_TASK_ID) * {processes} + k))/{part.total * processes}" &',
+            f'            --shard "$((({part.first} + SLURM_ARRAY_TASK_ID) * {processes} + k))/{part.total * processes}" &',
             "        workers+=($!)",
             "    done",
             '    [ -z "$asked" ] || forward "$asked"',

@@ -26,7 +26,7 @@ from sweeper.monitor.job_lines import WorkerLog
 from sweeper.plan.bundle import is_bundle, keep_bundle, read_bundle
 from sweeper.scheduling.deadline import Deadline
 from sweeper.scheduling.work_queue import WorkQueue
-from sweeper.store.leases import Claims
+from sweeper.store.leases import Leases
 from sweeper.store.store import Store
 
 INTERRUPTED = 130
@@ -75,7 +75,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints; STORE/artifacts unless given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
-        "--only",
+        "--shard",
         default="1/1",
         metavar="N/M",
         help="the N-th of M queue first (a baseline and all that stands on it stay together), then what others have left",
@@ -85,7 +85,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         "--lease", type=float, metavar="SECONDS", help="others may take a job whose owner gave no sign of life for so long (default 120)"
     )
     parser.add_argument(
-        "--idle",
+        "--idle-timeout",
         type=float,
         metavar="SECONDS",
         help="end when nothing could be started for so long, though others still run (default: wait)",
@@ -99,9 +99,9 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
         parser.error("a job file is needed (or --serve)")
-    for name in ("lease", "idle"):
-        if getattr(options, name) is not None and not getattr(options, name) > 0:
-            parser.error(f"--{name} takes seconds above 0")
+    for option, value in (("--lease", options.lease), ("--idle-timeout", options.idle_timeout)):
+        if value is not None and not value > 0:
+            parser.error(f"{option} takes a number of seconds above 0")
     return options
 
 
@@ -118,17 +118,17 @@ def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
     deadline = Deadline(options.seconds or float("inf"))
     Store(folders.store).check_version()
     jobs, order = _jobs_of(options, folders)
-    queue = WorkQueue(jobs, options.only, folders, order, steal=not options.no_steal)
+    queue = WorkQueue(jobs, options.shard, folders, order, steal=not options.no_steal)
     queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
     if not folders.data.is_dir():
         print(f"--data {folders.data} is no folder: only data sets without files can be read", file=sys.stderr, flush=True)
-    claims, estimator = Claims(options.lease), RuntimeEstimator()
+    leases, estimator = Leases(options.lease), RuntimeEstimator()
     worker_log = WorkerLog(queue.jobs, estimator)
     waited = 0.0
     while not stop() and not queue.all_ended:
         job = queue.next()
         if job is None:
-            if (waited := _wait(queue, claims.lease, waited, options.idle, stop)) < 0 or not deadline.remaining > 0:
+            if (waited := _wait(queue, leases.duration, waited, options.idle_timeout, stop)) < 0 or not deadline.remaining > 0:
                 break
             continue
         workload = Workload.of(job.job_type, job.labels)
@@ -136,17 +136,17 @@ def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
             break
         deadline.start_job()
         tried = queue.tried.get(job.job_id, 0)
-        result = execute(job, folders, options.device, lambda: stop() or deadline(), options.jobs_on_device, claims=claims, tried=tried)
+        result = execute(job, folders, options.device, lambda: stop() or deadline(), options.jobs_on_device, leases=leases, tried=tried)
         queue.record(job, result)
         if result.status == "stopped":
             break
-        if result.status != "elsewhere":
+        if result.status != "leased_elsewhere":
             waited = 0.0
             if result.status == "ok":
                 estimator.record(workload, job.forecast_flops, result.seconds)
             print(worker_log.line(job, result, queue.remaining_ids()), flush=True)
     if queue.all_ended:
-        tidy_up(jobs, folders, claims)
+        tidy_up(jobs, folders, leases)
     elif stop():
         return INTERRUPTED
     else:
@@ -202,7 +202,14 @@ def _answer(answers: TextIO, told: Mapping[str, Any], folders: SweepPaths, devic
     try:
         answer = asdict(
             execute(
-                job, folders, device, stop, told["jobs_on_device"], patience=PATIENCE_SECONDS, tried=told["tried"], crowded=told["crowded"]
+                job,
+                folders,
+                device,
+                stop,
+                told["jobs_on_device"],
+                patience=PATIENCE_SECONDS,
+                tried=told["tried"],
+                oom_retries=told["oom_retries"],
             )
         )
     except UserError as error:

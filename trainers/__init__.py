@@ -1,1 +1,4 @@
-"""How a network is trained on given (possibly wrong) labels: one file per method, one shared epoch loop."""
+"""Training on given, possibly wrong labels: one file per method, all on the recipe of `sgd.py` and the epoch loop of `loop.py`.
+
+Imports `sap_core` only, and neither its evaluation nor true labels. Data pruning is in `trainers.pruning`.
+"""

@@ -1,9 +1,11 @@
-"""Bootstrapping, hard: the target is the given label, mixed with the class that the network predicts.
+"""Bootstrapping, hard form: the target mixes the given label with the class that the network predicts.
 
 Reed, Lee, Anguelov, Szegedy, Erhan and Rabinovich, "Training deep neural networks on noisy labels with bootstrapping", 2014 (ICLR 2015
 workshop), in the form in which PRL's authors compare with it (github.com/illidanlab/PRL, commit e89afe6):
 
     l_i = weight CE(z_i, y_i) + (1 - weight) CE(z_i, argmax_c z_ic)
+
+The soft form is not offered.
 
 Shapes: B batch, C classes.
 """
@@ -17,14 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
-from trainers import checks
-from trainers.loop import Moment
+from trainers import ranges
+from trainers.loop import EpochContext
 from trainers.sgd import FLAT, SGD
 
 
 @dataclass(frozen=True)
 class Bootstrapping:
-    """Cross-entropy with the given label and with the prediction."""
+    """Cross-entropy with the given label and with the predicted class."""
 
     name: ClassVar[str] = "bootstrapping"
     version: ClassVar[int] = 1
@@ -33,18 +35,18 @@ class Bootstrapping:
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def __post_init__(self) -> None:
-        checks.within("trainer", "[0, 1]", weight=self.weight)
+        ranges.check("trainer", "[0, 1]", weight=self.weight)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only."""
         return self.recipe.fit_losses("bootstrapping", task, run, self.losses)
 
-    def losses(self, logits_BC: Tensor, batch: Batch, moment: Moment) -> Tensor:
-        """(B,) losses."""
+    def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
+        """Returns the (B,) losses l_i."""
         given_B = functional.cross_entropy(logits_BC, batch.labels, reduction="none")
         predicted_B = functional.cross_entropy(logits_BC, logits_BC.argmax(1), reduction="none")
         return self.weight * given_B + (1 - self.weight) * predicted_B
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Those of the recipe."""
+        """The passes of the recipe."""
         return self.recipe.forecast(sizes)

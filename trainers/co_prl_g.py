@@ -1,7 +1,7 @@
-"""co-PRL-G: two networks, each ranks by per-sample gradients, and learns from what the other one keeps.
+"""co-PRL-G: two networks, each trained on the samples with the smallest per-sample gradients under the other.
 
 Liu et al., ICML 2021 (see `trainers.prl_g`), with the exchange of co-teaching. Reference: github.com/illidanlab/PRL (commit e89afe6).
-Deviations: those of `trainers.sample_selection`; the first network is handed out (the released code reports the mean accuracy of both).
+Deviations: those of `trainers.sample_selection`; the first network is returned (the released code reports the mean accuracy of both).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainers.sgd import FLAT, SGD
 
 @dataclass(frozen=True)
 class CoPRL_G:  # noqa: N801 - the paper's name
-    """Two networks that exchange what they keep."""
+    """Two networks that exchange their kept samples."""
 
     name: ClassVar[str] = "co_prl_g"
     version: ClassVar[int] = 1
@@ -29,14 +29,18 @@ class CoPRL_G:  # noqa: N801 - the paper's name
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def fit(self, task: Task, run: Run) -> Fitted:
-        """As `SGD.fit`; raises UserError as `refuse` does."""
+        """As `SGD.fit`.
+
+        Raises:
+            UserError: as `refuse`.
+        """
         ghost.check(task.build(0), "co_prl_g")
         return self.keep.fit(self.recipe, 2, task, run, "co_prl_g", gradient_norm)
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError for a network without per-sample gradients: batch norm, or layers that are not understood."""
+        """Raises UserError for networks without per-sample gradients: with batch norm, or with unsupported layers."""
         ghost.check(network, "co_prl_g")
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Twice that of `prl_g`."""
+        """Twice the passes of `prl_g`."""
         return self.keep.forecast(self.recipe, sizes, networks=2, gradients=True)

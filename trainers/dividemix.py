@@ -1,4 +1,4 @@
-"""DivideMix: two networks, each of which says which labels the other may trust; the others are guessed, and all of it is mixed.
+"""DivideMix: two networks, each of which divides the samples for the other into labelled and unlabelled ones and re-labels them (MixMatch).
 
 Li, Socher and Hoi, "DivideMix: learning with noisy labels as semi-supervised learning", ICLR 2020. Reference:
 github.com/LiJunnan1992/DivideMix. A warm-up with cross-entropy, then in every epoch, for each network:
@@ -11,12 +11,13 @@ github.com/LiJunnan1992/DivideMix. A warm-up with cross-entropy, then in every e
     L = CE on the x part + lambda_u ramp * mean squared error of probabilities on the u part + sum_c (1/C) log((1/C) / mean p_c)
 
 sharpen(p) = p^(1/T), normalised; ramp grows from 0 to 1 over 16 epochs after the warm-up. With lambda_u = 0 the u part of the mix is not
-looked at (the reference's scripts for Clothing1M and WebVision). `confidence_penalty` adds mean sum p log p in the warm-up (for asymmetric
-noise). `remember` epochs of losses are averaged (5 in the reference at 90 % noise).
+computed (the reference's scripts for Clothing1M and WebVision). `confidence_penalty` adds mean sum p log p in the warm-up (for asymmetric
+noise). The losses of `remember` epochs are averaged (5 in the reference at 90 % noise).
 
-Deviations: in the warm-up both networks see the same mini-batches, of the recipe's size (the reference: twice that); passes that only make
-targets leave batch norm's running statistics alone; where no sample is trusted the epoch is one of the warm-up, where all are, there is no
-u part (the reference fails); epochs are not cut to 1,000 class-balanced batches (Clothing1M); the two answer with the mean of their logits.
+Deviations: in the warm-up both networks get the same mini-batches, of the recipe's size (the reference: twice that); passes that only
+compute targets leave batch norm's running statistics unchanged; if no sample is trusted the epoch is one of the warm-up, if all are there
+is no u part (the reference fails); epochs are not cut to 1,000 class-balanced batches (Clothing1M); the ensemble answers with the mean of
+the networks' logits.
 
 Shapes: N samples, B batch, C classes, M mixed samples, U universe.
 """
@@ -36,9 +37,9 @@ from sap_core.api import Batch, Fitted, Passes, Run, Samples, Sizes, Task, View
 from sap_core.errors import UserError, at_least
 from sap_core.models.modes import evaluating
 from sap_core.seeding import Stream
-from trainers import checks, draws
-from trainers.learner import Learner, classes_only, hard_labels
-from trainers.loop import Moment, Report
+from trainers import random_draws, ranges
+from trainers.learner import Learner, require_classes, require_hard_labels
+from trainers.loop import EpochContext, StepReport
 from trainers.sgd import FLAT, SGD, Learners
 
 RAMP_EPOCHS = 16
@@ -46,19 +47,19 @@ VIEWS: tuple[View, ...] = ("augmented", "augmented")
 
 
 @dataclass(frozen=True)
-class Work:
-    """One step's material: which networks learn, from labelled samples with their trust (B,), and from unlabelled ones."""
+class StepInput:
+    """Input of one step: the networks to train, labelled samples with their w (B,), and unlabelled samples."""
 
     networks: tuple[int, ...]  # both in the warm-up
     labelled: Batch
-    trust: Tensor | None = None  # None: cross-entropy alone
+    trust: Tensor | None = None  # w; None: cross-entropy only
     unlabelled: Batch | None = None
-    passed: float = 0.0  # the share of the epoch that lies behind
+    passed: float = 0.0  # completed fraction of the epoch
 
 
 @dataclass(frozen=True)
 class DivideMix:
-    """Two networks, handed out as an ensemble. `Fitted.per_sample["trust"]` (U, 2): the last epoch's w under each of them."""
+    """Two networks, returned as an ensemble. `Fitted.per_sample["trust"]` (U, 2) is w of the last epoch under each of them."""
 
     name: ClassVar[str] = "dividemix"
     version: ClassVar[int] = 1
@@ -70,51 +71,51 @@ class DivideMix:
     threshold: float = 0.5
     lambda_u: float = 25.0
     confidence_penalty: bool = False
-    remember: int = 1
+    remember: int = 1  # epochs whose losses are averaged
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def __post_init__(self) -> None:
         at_least("trainer", 0, lambda_u=self.lambda_u)
         at_least("trainer", 1, warmup_epochs=self.warmup_epochs, remember=self.remember)
-        checks.within("trainer", "(0, inf)", alpha=self.alpha, temperature=self.temperature)
-        checks.within("trainer", "(0, 1)", threshold=self.threshold)
+        ranges.check("trainer", "(0, inf)", alpha=self.alpha, temperature=self.temperature)
+        ranges.check("trainer", "(0, 1)", threshold=self.threshold)
         if self.recipe.trim:
-            raise UserError("trainer.trim leaves samples out by their targets, and dividemix divides classes; set trainer.trim=0")
+            raise UserError("trainer.trim requires a regression, but dividemix needs classes; set trainer.trim=0")
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only.
 
         Raises:
-            FloatingPointError: a loss is not finite when samples are divided: the network has diverged.
+            FloatingPointError: a loss is not finite when the samples are divided: the network has diverged.
         """
-        classes_only(task, "dividemix")
+        require_classes(task, "dividemix")
         universe = task.train.universe
         losses = torch.zeros(self.remember, universe, 2, dtype=torch.float64)  # of the last epochs, newest first
         trust = torch.zeros(universe, 2, dtype=torch.float64)
 
-        def step(learners: Learners, work: Work, moment: Moment) -> Report:
-            hard_labels(work.labelled, "dividemix")
+        def step(learners: Learners, work: StepInput, context: EpochContext) -> StepReport:
+            require_hard_labels(work.labelled, "dividemix")
             if work.trust is None:
                 return self.warm_up([learners[which] for which in work.networks], work.labelled)
-            return self.mix(learners, work, moment)
+            return self.mix(learners, work, context)
 
-        def batches(learners: Learners, moment: Moment) -> Iterator[Work]:
-            if moment.epoch <= self.warmup_epochs:
-                yield from self._all(task, moment.rng)
+        def batches(learners: Learners, context: EpochContext) -> Iterator[StepInput]:
+            if context.epoch <= self.warmup_epochs:
+                yield from self._all(task, context.rng)
                 return
             losses.copy_(losses.roll(1, 0))
-            losses[0] = self.look(learners, task.train)
-            known = min(self.remember, moment.epoch - self.warmup_epochs)
+            losses[0] = self.sample_losses(learners, task.train)
+            known = min(self.remember, context.epoch - self.warmup_epochs)
             for which in range(2):
                 scored_N = losses[:known, task.train.index, which].mean(0)
-                trust[task.train.index, which] = low_component(scored_N, moment.rng.child("mixture", which))
-            yield from self._divided(task, trust, moment.rng)
+                trust[task.train.index, which] = low_component(scored_N, context.rng.child("mixture", which))
+            yield from self._divided(task, trust, context.rng)
 
-        fitted = self.recipe.fit_networks(2, task, run, step, {"losses": losses, "trust": trust}, batches, together=True)
+        fitted = self.recipe.fit_networks(2, task, run, step, {"losses": losses, "trust": trust}, batches, as_ensemble=True)
         return Fitted(fitted.model, {"trust": trust})
 
-    def look(self, learners: Learners, samples: Samples) -> Tensor:
-        """(U, 2) cross-entropy of every sample under each network, plain views, evaluation mode; 0 for others."""
+    def sample_losses(self, learners: Learners, samples: Samples) -> Tensor:
+        """Returns (U, 2) cross-entropies of `samples` under each network, on plain views in evaluation mode; 0 for all others."""
         losses_U2 = torch.zeros(samples.universe, 2, dtype=torch.float64)
         for batch in samples.batches(2 * self.recipe.batch_size):
             for which, learner in enumerate(learners):
@@ -123,8 +124,8 @@ class DivideMix:
                 losses_U2[batch.index, which] = functional.cross_entropy(logits_BC.double(), batch.labels, reduction="none").cpu()
         return losses_U2
 
-    def warm_up(self, learners: Sequence[Learner], batch: Batch) -> Report:
-        """A step of each network on the given labels."""
+    def warm_up(self, learners: Sequence[Learner], batch: Batch) -> StepReport:
+        """Makes a step of each network on the given labels."""
         losses = []
         for learner in learners:
             logits_BC = learner.forward(batch.inputs)
@@ -135,25 +136,25 @@ class DivideMix:
             losses.append(loss.detach())
         return learners[0].report(batch, torch.stack(losses).mean())
 
-    def mix(self, learners: Learners, work: Work, moment: Moment) -> Report:
-        """A step of one network on labelled and unlabelled samples, re-labelled and mixed."""
+    def mix(self, learners: Learners, work: StepInput, context: EpochContext) -> StepReport:
+        """Makes a step of one network on labelled and unlabelled samples, re-labelled and mixed."""
         (which,) = work.networks
         own, other, labelled = learners[which], learners[1 - which], work.labelled
         assert work.trust is not None
         with torch.no_grad():
-            parts, targets = list(labelled.views), [self.refine(own, labelled, work.trust)] * 2
+            inputs, targets = list(labelled.views), [self.refine(own, labelled, work.trust)] * 2
             if work.unlabelled is not None:
-                parts, targets = [*parts, *work.unlabelled.views], [*targets, *[self.guess(own, other, work.unlabelled)] * 2]
-        inputs_M, targets_MC = torch.cat(parts), torch.cat(targets)
-        share = float(draws.beta(moment.rng.child("mix"), self.alpha, 1))
+                inputs, targets = [*inputs, *work.unlabelled.views], [*targets, *[self.guess(own, other, work.unlabelled)] * 2]
+        inputs_M, targets_MC = torch.cat(inputs), torch.cat(targets)
+        share = float(random_draws.beta(context.rng.child("mix"), self.alpha, 1))
         share = max(share, 1 - share)
-        partner_M = moment.rng.child("partner").permutation(len(inputs_M)).to(inputs_M.device)
+        partner_M = context.rng.child("partner").permutation(len(inputs_M)).to(inputs_M.device)
         count = 2 * len(labelled.labels)
-        looked_at = slice(0, len(inputs_M) if self.lambda_u else count)
-        mixed_M = (share * inputs_M + (1 - share) * inputs_M[partner_M])[looked_at]
-        mixed_MC = (share * targets_MC + (1 - share) * targets_MC[partner_M])[looked_at]
+        used = slice(0, len(inputs_M) if self.lambda_u else count)  # without the u loss its forward pass would be wasted
+        mixed_M = (share * inputs_M + (1 - share) * inputs_M[partner_M])[used]
+        mixed_MC = (share * targets_MC + (1 - share) * targets_MC[partner_M])[used]
         logits_MC = own.forward(mixed_M)
-        ramp = min(max((moment.epoch - 1 + work.passed - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
+        ramp = min(max((context.epoch - 1 + work.passed - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
         loss = self.loss(logits_MC, mixed_MC, count, ramp)
         own.descend(loss, len(mixed_M))
         return own.report(labelled, loss, kept=None if which else labelled.index)
@@ -167,10 +168,10 @@ class DivideMix:
 
     def guess(self, own: Learner, other: Learner, batch: Batch) -> Tensor:
         """(B, C) targets of unlabelled samples. The other network is in evaluation mode."""
-        said = [own.forward(view, update_norm=False).softmax(1) for view in batch.views]
+        predictions = [own.forward(view, update_norm=False).softmax(1) for view in batch.views]
         with evaluating(other.model):
-            said += [other.forward(view).softmax(1) for view in batch.views]
-        return sharpened(torch.stack(said).mean(0), self.temperature)
+            predictions += [other.forward(view).softmax(1) for view in batch.views]
+        return sharpened(torch.stack(predictions).mean(0), self.temperature)
 
     def loss(self, logits_MC: Tensor, targets_MC: Tensor, count: int, ramp: float) -> Tensor:
         """The loss above, the first `count` samples being the x part."""
@@ -182,57 +183,58 @@ class DivideMix:
         return loss + (prior * (prior / p_MC.mean(0)).log()).sum()
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """At most: all but one sample labelled, and as many unlabelled ones beside them."""
+        """An upper bound: all but one sample labelled, and as many unlabelled ones in addition."""
         epochs = self.recipe.epochs
         plain, size = min(self.warmup_epochs, epochs), self.recipe.batch_size
-        beside = -(-sizes.train // size) * (size + 1)  # a batch may be larger by one
+        unlabelled = -(-sizes.train // size) * (size + 1)  # a last batch of one sample joins the one before it
         mixed = 2 * (epochs - plain)
-        passes = self.recipe.forecast(sizes, forwards=0, backwards=0, answering=2)
+        passes = self.recipe.forecast(sizes, forwards=0, backwards=0, num_evaluated=2)
         passes += Passes(2 * plain * sizes.train, 2 * plain * sizes.train)
-        return passes + Passes(mixed * (5 * sizes.train + 6 * beside), mixed * 2 * (sizes.train + beside))
+        return passes + Passes(mixed * (5 * sizes.train + 6 * unlabelled), mixed * 2 * (sizes.train + unlabelled))
 
-    def _all(self, task: Task, rng: Stream) -> Iterator[Work]:
+    def _all(self, task: Task, rng: Stream) -> Iterator[StepInput]:
         for batch in task.train.batches(self.recipe.batch_size, rng, ("augmented",)):
-            yield Work((0, 1), batch)
+            yield StepInput((0, 1), batch)
 
-    def _divided(self, task: Task, trust_U2: Tensor, rng: Stream) -> Iterator[Work]:
-        """First all steps of one network, then those of the other, each divided by the other."""
+    def _divided(self, task: Task, trust_U2: Tensor, rng: Stream) -> Iterator[StepInput]:
+        """Yields all steps of the first network, then those of the second; the samples of each are divided by the other's losses."""
         size = self.recipe.batch_size
         for which in range(2):
             trust_N = trust_U2[task.train.index, 1 - which]
             chosen_N = trust_N > self.threshold
-            mine = rng.child("network", which)
+            own_rng = rng.child("network", which)
             if not bool(chosen_N.any()):
-                yield from (Work((which,), work.labelled) for work in self._all(task, mine))
+                yield from (StepInput((which,), work.labelled) for work in self._all(task, own_rng))
                 continue
             labelled = task.train.subset(chosen_N.nonzero().squeeze(1))
-            rest = _again_and_again(task.train.subset((~chosen_N).nonzero().squeeze(1)), size, mine.child("unlabelled"))
+            rest = _endless_batches(task.train.subset((~chosen_N).nonzero().squeeze(1)), size, own_rng.child("unlabelled"))
             steps = max(1, -(-len(labelled) // size))
-            for number, batch in enumerate(labelled.batches(size, mine.child("labelled"), VIEWS)):
+            for number, batch in enumerate(labelled.batches(size, own_rng.child("labelled"), VIEWS)):
                 trust_B = trust_U2[batch.index, 1 - which].to(batch.labels.device)
-                yield Work((which,), batch, trust_B, next(rest, None), number / steps)
+                yield StepInput((which,), batch, trust_B, next(rest, None), number / steps)
 
 
-def _again_and_again(samples: Samples, size: int, rng: Stream) -> Iterator[Batch]:
-    """Mini-batches without end, in a new order each time; none where there are no samples."""
-    lap = 0
+def _endless_batches(samples: Samples, size: int, rng: Stream) -> Iterator[Batch]:
+    """Yields mini-batches endlessly, reshuffled after each pass; none if there are no samples."""
+    number = 0
     while len(samples):
-        yield from samples.batches(size, rng.child(lap), VIEWS)
-        lap += 1
+        yield from samples.batches(size, rng.child(number), VIEWS)
+        number += 1
 
 
 def sharpened(p_BC: Tensor, temperature: float) -> Tensor:
-    """(B, C) probabilities to the power of 1 / temperature, normalised."""
+    """Returns (B, C) probabilities to the power of 1 / temperature, normalised."""
     powers_BC = p_BC ** (1 / temperature)
     return powers_BC / powers_BC.sum(1, keepdim=True)
 
 
 def low_component(losses_N: Tensor, rng: Stream) -> Tensor:
-    """(N,) the probability that a loss comes from the lower of two Gaussians, which are fitted by scikit-learn to the losses' range [0, 1].
+    """Returns the (N,) posterior of the lower of two Gaussians, which scikit-learn fits to the losses scaled to [0, 1].
 
     Raises:
         FloatingPointError: a loss is not finite.
     """
+    # scikit-learn takes a second to import and only this trainer needs it here.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -242,6 +244,6 @@ def low_component(losses_N: Tensor, rng: Stream) -> Tensor:
     scaled = ((losses_N - lowest) / (highest - lowest).clamp(min=1e-12))[:, None].numpy()
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=rng.number() % 2**32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ten rounds are the method's; and losses may all be equal
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations are the reference's choice, and losses may all be equal
         mixture.fit(scaled)
     return torch.from_numpy(mixture.predict_proba(scaled)[:, mixture.means_.argmin()])

@@ -1,4 +1,4 @@
-"""ELR+: early-learning regularisation with two networks, averages of their weights, and mixed samples.
+"""ELR+: early-learning regularisation with two networks, weight averaging, and mixup.
 
 Liu, Niles-Weed, Razavian and Fernandez-Granda, "Early-learning regularization prevents memorization of noisy labels", NeurIPS 2020.
 Reference: github.com/shengliu66/ELR. For network k and the average a of the weights of the *other* network, per mini-batch:
@@ -8,12 +8,12 @@ Reference: github.com/shengliu66/ELR. For network k and the average a of the wei
     L = CE(f_k(x'), y') + ramp * strength * mean log(1 - <q, p_k(x')>)
     average of k's weights <- a * average + (1 - a) * weights,      a = decay * exp(-5 (1 - step / decay_steps)^2)
 
-`ramp` is exp(-5 (1 - step / ramp_steps)^2), 1 at once for ramp_steps = 0. With `sharpen` (the reference: 100 classes) y' becomes y' q,
-normalised.
+`ramp` is exp(-5 (1 - step / ramp_steps)^2), and 1 from the start if ramp_steps = 0. With `sharpen` (the reference: 100 classes) y' becomes
+y' q, normalised.
 
-Deviations: both networks learn from the same mini-batches in turn (the reference: one whole epoch each); averages start as copies. The
-averages keep batch statistics of their own, as in the reference; what is handed out are the two networks, which answer with the mean of
-their logits (the reference: of their probabilities).
+Deviations: both networks train on the same mini-batches in turn (the reference: one full epoch each); the averages start as copies. The
+averages have their own batch statistics, as in the reference. The two networks are returned, which answer with the mean of their logits
+(the reference: of their probabilities).
 
 Shapes: B batch, C classes, U universe.
 """
@@ -31,91 +31,95 @@ from torch.nn import functional
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import at_least
-from trainers import checks, draws
+from trainers import random_draws, ranges
 from trainers.elr import CLAMP
-from trainers.learner import Learner, classes_only, hard_labels
-from trainers.loop import Moment, Report
+from trainers.learner import Learner, require_classes, require_hard_labels
+from trainers.loop import EpochContext, StepReport
 from trainers.sgd import FLAT, SGD, Learners
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
-    """What one network is held to."""
+class RegulariserState:
+    """State of one network's regulariser."""
 
-    targets: Tensor  # (U, C) running targets, 0 where never seen
+    targets: Tensor  # (U, C) running targets, 0 for unseen samples
     average: nn.Module  # of the network's weights
 
 
 @dataclass(frozen=True)
 class ELRPlus:
-    """Two networks that regularise each other. Targets are handed out as `Fitted.per_sample["targets0"]` and `["targets1"]`, (U, C)."""
+    """Two networks that regularise each other. Targets are returned as `Fitted.per_sample["targets0"]` and `["targets1"]`, (U, C)."""
 
     name: ClassVar[str] = "elr_plus"
     version: ClassVar[int] = 1
     records_forgetting: ClassVar[bool] = False  # two networks on mixed samples
 
     beta: float = 0.7
-    strength: float = 3.0  # lambda
-    alpha: float = 1.0  # of the mixing; 0: no mixing
-    decay: float = 0.997  # of the averages of weights
-    decay_steps: int = 40_000  # over which it rises to that
-    ramp_steps: int = 0  # over which the regulariser's weight rises to `strength`
+    strength: float = 3.0  # lambda in the paper
+    alpha: float = 1.0  # of mixup's Beta(alpha, alpha); 0: no mixup
+    decay: float = 0.997  # of the weight averages
+    decay_steps: int = 40_000  # steps over which the decay rises to this value
+    ramp_steps: int = 0  # steps over which the regulariser's weight rises to `strength`
     sharpen: bool = False
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def __post_init__(self) -> None:
-        checks.within("trainer", "[0, 1)", beta=self.beta, decay=self.decay)
-        checks.within("trainer", "[0, inf)", strength=self.strength, alpha=self.alpha)
+        ranges.check("trainer", "[0, 1)", beta=self.beta, decay=self.decay)
+        ranges.check("trainer", "[0, inf)", strength=self.strength, alpha=self.alpha)
         at_least("trainer", 0, decay_steps=self.decay_steps, ramp_steps=self.ramp_steps)
 
     def fit(self, task: Task, run: Run) -> Fitted:
-        """As `SGD.fit`; classification only. The two networks are handed out as an ensemble."""
-        classes_only(task, "elr_plus")
+        """As `SGD.fit`; classification only. Returns both networks as an ensemble."""
+        require_classes(task, "elr_plus")
         zeros = partial(torch.zeros, task.train.universe, task.num_outputs, device=task.device)
-        memories = tuple(Memory(zeros(), task.build(which).to(task.device).train()) for which in range(2))
+        memories = tuple(RegulariserState(zeros(), task.build(which).to(task.device).train()) for which in range(2))
         steps = torch.zeros((), dtype=torch.int64)
         tables = {"steps": steps, **{f"targets{which}": memory.targets for which, memory in enumerate(memories)}}
         for which, memory in enumerate(memories):
             tables |= {f"average{which}.{name}": value for name, value in memory.average.state_dict().items()}
         step = partial(self.step, memories=memories, steps=steps)
-        fitted = self.recipe.fit_networks(2, task, run, step, tables, self.recipe.batches(task), together=True)
+        fitted = self.recipe.fit_networks(2, task, run, step, tables, self.recipe.batches(task), as_ensemble=True)
         return Fitted(fitted.model, {f"targets{which}": memory.targets for which, memory in enumerate(memories)})
 
-    def step(self, learners: Learners, batch: Batch, moment: Moment, memories: tuple[Memory, ...], steps: Tensor) -> Report:
-        """One step of each network, and of each average."""
-        hard_labels(batch, "elr_plus")
+    def step(
+        self, learners: Learners, batch: Batch, context: EpochContext, memories: tuple[RegulariserState, ...], steps: Tensor
+    ) -> StepReport:
+        """Makes one step of each network and updates each average."""
+        require_hard_labels(batch, "elr_plus")
         number = int(steps)
         losses = [
-            self.learn(learner, memories[which], memories[1 - which].average, batch, Moment(moment.epoch, moment.rng.child(which)), number)
+            self.learn(
+                learner, memories[which], memories[1 - which].average, batch, EpochContext(context.epoch, context.rng.child(which)), number
+            )
             for which, learner in enumerate(learners)
         ]
         steps += 1
         return learners[0].report(batch, torch.stack(losses).mean())
 
-    def learn(self, learner: Learner, own: Memory, other: nn.Module, batch: Batch, moment: Moment, number: int) -> Tensor:
-        """One step of a network, held to what the other one's average said; the loss that was descended."""
-        count, place = len(batch.labels), batch.index.to(own.targets.device)
+    def learn(self, learner: Learner, own: RegulariserState, other: nn.Module, batch: Batch, context: EpochContext, number: int) -> Tensor:
+        """Makes one step of a network, whose targets follow the other network's average, and returns the loss."""
+        count, index = len(batch.labels), batch.index.to(own.targets.device)
         with torch.no_grad():
-            said_BC = other(batch.inputs).softmax(1).clamp(CLAMP, 1 - CLAMP)
+            predicted_BC = other(batch.inputs).softmax(1).clamp(CLAMP, 1 - CLAMP)
             learner.meter.count(forwards=count)
-            said_BC /= said_BC.sum(1, keepdim=True)
-            own.targets[place] = self.beta * own.targets[place] + (1 - self.beta) * said_BC
-        share = float(draws.beta(moment.rng.child("mix"), self.alpha, 1)) if self.alpha else 1.0
+            predicted_BC /= predicted_BC.sum(1, keepdim=True)
+            own.targets[index] = self.beta * own.targets[index] + (1 - self.beta) * predicted_BC
+        share = float(random_draws.beta(context.rng.child("mix"), self.alpha, 1)) if self.alpha else 1.0
         share = max(share, 1 - share)
-        partner_B = moment.rng.child("partner").permutation(count).to(place.device)
+        partner_B = context.rng.child("partner").permutation(count).to(index.device)
 
         def mixed(values: Tensor) -> Tensor:
             return share * values + (1 - share) * values[partner_B]
 
-        y_BC, q_BC = mixed(functional.one_hot(batch.labels, said_BC.shape[1]).to(said_BC)), mixed(own.targets[place])
+        y_BC, q_BC = mixed(functional.one_hot(batch.labels, predicted_BC.shape[1]).to(predicted_BC)), mixed(own.targets[index])
         logits_BC = learner.forward(mixed(batch.inputs))
         loss = self.loss(logits_BC, y_BC, q_BC, _ramp(number, self.ramp_steps))
         learner.descend(loss, count)
-        _follow(own.average, learner.model, self.decay * _ramp(number + 1, self.decay_steps))
+        _update_average(own.average, learner.model, self.decay * _ramp(number + 1, self.decay_steps))
         return loss.detach()
 
     def loss(self, logits_BC: Tensor, y_BC: Tensor, q_BC: Tensor, ramp: float) -> Tensor:
-        """Cross-entropy with the regulariser, a tensor without dimensions."""
+        """Returns L, zero-dimensional."""
         if self.sharpen:
             y_BC = y_BC * q_BC
             y_BC = y_BC / y_BC.sum(1, keepdim=True)
@@ -124,17 +128,17 @@ class ELRPlus:
         return -(y_BC * logits_BC.log_softmax(1)).sum(1).mean() + ramp * self.strength * regulariser
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """For each network a pass of its own and one of the other's average."""
-        return self.recipe.forecast(sizes, forwards=4, backwards=2, answering=2)
+        """Two passes per network and mini-batch: its own, and that of the other's average."""
+        return self.recipe.forecast(sizes, forwards=4, backwards=2, num_evaluated=2)
 
 
 def _ramp(step: int, steps: int) -> float:
-    """From exp(-5) to 1 over `steps`."""
+    """Rises from exp(-5) to 1 over `steps`."""
     return 1.0 if step >= steps else math.exp(-5 * (1 - step / steps) ** 2)
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """The average becomes decay * average + (1 - decay) * weights, in place."""
+def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Sets the average to decay * average + (1 - decay) * weights, in place."""
     for kept, now in zip(average.parameters(), model.parameters(), strict=True):
         kept.mul_(decay).add_(now, alpha=1 - decay)

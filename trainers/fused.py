@@ -1,9 +1,9 @@
-"""SGD whose step is one kernel, for tensors in any layout.
+"""SGD with torch's fused kernel, for parameters in any memory layout.
 
-torch's fused kernels pair the numbers of weights, gradients and momentum by where they lie in memory. On a CPU they neither compare the
-layouts first (a momentum that came contiguous from a file would be added to the wrong weights) nor take a channels-last gradient without a
-copy that nothing reads (torch 2.11 and 2.15). So the layouts are made equal here, and the kernel is given views in which memory is in the
-order of the dimensions.
+torch's fused kernels pair weights, gradients and momentum by their location in memory. On a CPU they do not check that the layouts agree: a
+momentum buffer that was loaded contiguous from a file would be added to the wrong weights, and a channels-last gradient is copied into a
+tensor that nothing reads (torch 2.11 and 2.15). So the layouts are made equal here, and the kernel receives views whose dimensions are in
+the order of memory.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch.optim import SGD
 from torch.optim.sgd import sgd as step_of
 
 
-def layout(tensor: Tensor) -> torch.memory_format:
-    """Channels-last for images and kernels that lie so and not also in the order of their dimensions."""
+def memory_format_of(tensor: Tensor) -> torch.memory_format:
+    """Returns channels-last for 4-d tensors that are channels-last and not contiguous as well, else contiguous."""
     last = tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 
-def in_order(tensor: Tensor) -> Tensor:
-    """The same memory with dimensions in its order."""
-    return tensor.permute(0, 2, 3, 1) if layout(tensor) is torch.channels_last else tensor
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """Returns a view of the same memory with its dimensions in memory order."""
+    return tensor.permute(0, 2, 3, 1) if memory_format_of(tensor) is torch.channels_last else tensor
 
 
 class FusedSGD(SGD):
-    """torch's SGD with `fused=True`; weights are contiguous or channels-last. Without dampening the plain one but for rounding."""
+    """torch's SGD with `fused=True` for contiguous or channels-last weights. Equals plain SGD up to rounding (without dampening)."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step with the gradients that are there; what `closure` returns."""
+        """Makes one step with the present gradients and returns the result of `closure`."""
         result = None
         if closure is not None:
             with torch.enable_grad():
@@ -45,12 +45,12 @@ class FusedSGD(SGD):
     def _step(self, group: dict[str, Any], weights: list[Tensor]) -> None:
         if not weights:
             return
-        gradients = [weight.grad.contiguous(memory_format=layout(weight)) for weight in weights if weight.grad is not None]
+        gradients = [weight.grad.contiguous(memory_format=memory_format_of(weight)) for weight in weights if weight.grad is not None]
         buffers = [self._momentum(weight) if group["momentum"] else None for weight in weights]
         step_of(
-            [in_order(weight.detach()) for weight in weights],
-            [in_order(gradient) for gradient in gradients],
-            [None if buffer is None else in_order(buffer) for buffer in buffers],
+            [in_memory_order(weight.detach()) for weight in weights],
+            [in_memory_order(gradient) for gradient in gradients],
+            [None if buffer is None else in_memory_order(buffer) for buffer in buffers],
             has_sparse_grad=False,
             fused=True,
             weight_decay=group["weight_decay"],
@@ -62,10 +62,10 @@ class FusedSGD(SGD):
         )
 
     def _momentum(self, weight: Tensor) -> Tensor:
-        """The weight's momentum, laid out as the weight; zero before the first step, which without dampening is torch's beginning."""
+        """Returns the momentum in the layout of the weight. Starts at zero, which equals torch's first step without dampening."""
         memory = self.state[weight]
         if memory.get("momentum_buffer") is None:
             memory["momentum_buffer"] = torch.zeros_like(weight)
-        memory["momentum_buffer"] = memory["momentum_buffer"].contiguous(memory_format=layout(weight))
+        memory["momentum_buffer"] = memory["momentum_buffer"].contiguous(memory_format=memory_format_of(weight))
         buffer: Tensor = memory["momentum_buffer"]
         return buffer

@@ -1,18 +1,18 @@
-"""The norm of every sample's own gradient, from one backward pass that makes no sample's gradient: ghost norms.
+"""Ghost norms: the norm of every sample's gradient from one backward pass, without computing any sample's gradient.
 
-A layer's gradient for sample i is a product of what it read and what came back to it, so its norm follows from these two:
+A layer's gradient for sample i is a product of its input and of the gradient at its output, so the norm follows from these two:
 
     Linear        g_i a_i^T                   ||g_i||^2 ||a_i||^2, and ||g_i||^2 for the bias
     Conv2d        G_i A_i^T, A_i its patches  <A_i^T A_i, G_i^T G_i>, T x T for T output positions, where T is small;
-                                              where it is not, the product itself, one kernel tap (C x O) at a time
+                                              otherwise the product itself, one kernel tap (C x O) at a time
     GroupNorm     sums over positions of g_i and of g_i times the normalised input, written out
 
 Goodfellow, "Efficient per-example gradient computations", 2015; for convolutions Rochette, Manoel and Tramel, 2019, and, for the choice
 between the two forms, Bu, Mao and Xu, "Scalable and efficient training of large convolutional neural networks with differential privacy",
-NeurIPS 2022. PRL's released code makes all per-sample gradients (B times the network's parameters) by an early opacus.
+NeurIPS 2022. PRL's released code computes all per-sample gradients (B times the network's parameters) with an early opacus.
 
-Gradients of weights are not computed at all, what comes back to a layer is gone once its norms are taken, and products are made for a few
-samples at a time.
+Gradients of weights are not computed at all, the gradient at a layer's output is released once its norms are computed, and products are
+formed for a few samples at a time to bound memory.
 
 Shapes: B batch, T output positions, D inputs of a weight (channels x kernel), O outputs, K groups of a convolution, C channels.
 """
@@ -33,35 +33,35 @@ from sap_core.errors import UserError
 from sap_core.im2col import ConvInputs
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
-"""Layers whose weights are understood."""
+"""Supported layers with weights."""
 
-PIECE = 2**20
-"""Products are made for so many values (4 MiB of float32) at a time."""
+CHUNK = 2**20
+"""Number of values of a product that is formed at a time: 4 MiB of float32."""
 
 
 def check(model: nn.Module, trainer: str) -> None:
-    """Asks whether every sample's gradient is defined, and every layer understood.
+    """Checks that per-sample gradients are defined for the network and that all layers are supported.
 
     Raises:
-        UserError: batch norm couples the samples; a layer with weights is not understood; two layers share a weight.
+        UserError: there is batch norm, which couples samples, an unsupported layer with weights, or a weight shared by two layers.
     """
     owners: dict[int, str] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, _BatchNorm):
             raise UserError(
-                f"trainer '{trainer}' needs the gradient of each sample by itself, but batch norm ('{name}') makes a sample's outputs "
+                f"trainer '{trainer}' needs the gradient of each sample on its own, but batch norm ('{name}') makes a sample's outputs "
                 f"depend on the others of its mini-batch; use a network with group norm, such as model=resnet32_gn"
             )
         own = [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
         if own and type(layer) not in LAYERS:
             raise UserError(
-                f"trainer '{trainer}' takes per-sample gradients of Linear, Conv2d and GroupNorm layers alone, but '{name}' "
+                f"trainer '{trainer}' supports per-sample gradients of Linear, Conv2d and GroupNorm layers only, but '{name}' "
                 f"is a {type(layer).__name__} with weights; use another model, or trainer={trainer.removesuffix('g')}l"
             )
         for parameter in own:
             if owners.setdefault(id(parameter), name) != name:
                 raise UserError(
-                    f"trainer '{trainer}' cannot take per-sample gradients of a weight that '{owners[id(parameter)]}' and '{name}' share; "
+                    f"trainer '{trainer}' cannot compute per-sample gradients of a weight shared by '{owners[id(parameter)]}' and '{name}'; "
                     f"use another model"
                 )
 
@@ -73,41 +73,43 @@ def squared_norms(
     losses_of: Callable[[Tensor], Tensor],
     keep_graph: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(B,) squared norms of the gradients of each sample's loss with respect to all weights that are trained, and the outputs (B, C).
+    """Returns the (B,) squared norms of each sample's gradient with respect to all trainable weights, and the outputs (B, C).
 
-    `forward` is the model's pass, or one that does more (books it); `losses_of` gives (B,) losses from outputs. What comes back to a layer
-    is used up when it comes. With `keep_graph` the outputs may be descended from afterwards.
+    `forward` is the model's forward pass (or one that also counts it); `losses_of` maps outputs to (B,) losses. With `keep_graph` the
+    outputs can be used in a further backward pass.
 
     Raises:
         UserError: a layer is used twice in one pass, which would mix two gradients.
     """
     total_B = inputs_B.new_zeros(len(inputs_B))
-    inputs_B = inputs_B.detach().requires_grad_()  # so that the backward pass goes through everything
-    used: dict[nn.Module, RemovableHandle] = {}
+    inputs_B = inputs_B.detach().requires_grad_()  # so that the backward pass reaches every layer
+    handles_of: dict[nn.Module, RemovableHandle] = {}
 
-    def note(layer: nn.Module, read: tuple[Tensor, ...], outputs: Tensor) -> None:
-        if layer in used:
-            raise UserError(f"per-sample gradients need layers that are used once in a pass, but {layer} is used again; use another model")
-        used[layer] = outputs.register_hook(partial(add, layer, read[0].detach()))
+    def on_forward(layer: nn.Module, read: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if layer in handles_of:
+            raise UserError(
+                f"per-sample gradients need layers that are called once per forward pass, but {layer} is called twice; use another model"
+            )
+        handles_of[layer] = outputs.register_hook(partial(add, layer, read[0].detach()))
 
     @torch.no_grad()
     def add(layer: nn.Module, read: Tensor, back: Tensor) -> None:
         total_B.add_(of_layer(layer, read, back))
 
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS) and any(p.requires_grad for p in layer.parameters())]
-    handles = [layer.register_forward_hook(note) for layer in layers]
+    handles = [layer.register_forward_hook(on_forward) for layer in layers]
     try:
         with torch.enable_grad():
             outputs_BC = forward(inputs_B)
             torch.autograd.grad(losses_of(outputs_BC).sum(), inputs_B, retain_graph=keep_graph)
     finally:
-        for handle in (*handles, *used.values()):
+        for handle in (*handles, *handles_of.values()):
             handle.remove()
     return total_B, outputs_BC
 
 
 def of_layer(layer: nn.Module, read: Tensor, back: Tensor) -> Tensor:
-    """(B,) one layer's part of the squared norms. `read` and `back` have the shapes of its inputs and outputs."""
+    """Returns the (B,) contribution of one layer, from its inputs `read` and the gradients `back` at its outputs."""
     weight, bias = (getattr(layer, name) is not None and getattr(layer, name).requires_grad for name in ("weight", "bias"))
     total_B = back.new_zeros(len(back))
     if isinstance(layer, nn.GroupNorm):
@@ -129,27 +131,27 @@ def of_layer(layer: nn.Module, read: Tensor, back: Tensor) -> Tensor:
 
 
 def _of_convolution(layer: nn.Conv2d, read: Tensor, back: Tensor) -> Tensor:
-    """(B,) from inputs (B, K C, H, W) and gradients at outputs (B, O, P, Q)."""
-    geometry = ConvInputs.of(layer)
-    places, back_BOT = (back.shape[2], back.shape[3]), back.flatten(2)
+    """Returns the (B,) contribution of a convolution's weight, from inputs (B, K C, H, W) and output gradients (B, O, P, Q)."""
+    geometry = ConvInputs.from_module(layer)
+    output_size, back_BOT = (back.shape[2], back.shape[3]), back.flatten(2)
     groups, inputs, positions = geometry.groups, geometry.inputs, back_BOT.shape[2]
     mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
     small = gram_form(inputs, back_BOT.shape[1] // groups, positions)
     each = groups * inputs * positions if small else read[0].numel()
-    parts = []
-    for images, piece in zip(*(tensor.split(max(1, PIECE // each)) for tensor in (read, back_BOT)), strict=True):
+    norms = []
+    for images, piece in zip(*(tensor.split(max(1, CHUNK // each)) for tensor in (read, back_BOT)), strict=True):
         padded = functional.pad(images, geometry.padding, mode=mode)
         if small:
             patches = functional.unfold(padded, geometry.kernel, geometry.dilation, stride=geometry.stride)
             grouped = (tensor.reshape(len(images) * groups, -1, positions) for tensor in (piece, patches))
-            parts.append(product_norms(*grouped).reshape(-1, groups).sum(1))
+            norms.append(product_norms(*grouped).reshape(-1, groups).sum(1))
         else:
-            parts.append(_tap_by_tap(geometry, padded, piece, places))
-    return torch.cat(parts)
+            norms.append(_tap_by_tap(geometry, padded, piece, output_size))
+    return torch.cat(norms)
 
 
-def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, places: tuple[int, int]) -> Tensor:
-    """(B,) squared norms of a convolution's per-sample gradients, O x C for one kernel tap at a time: no patch is ever copied out."""
+def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, output_size: tuple[int, int]) -> Tensor:
+    """As `_of_convolution`, with products O x C for one kernel tap at a time, so that no patches are copied."""
     count, groups = len(padded), geometry.groups
     back_BKOT = back_BOT.reshape(count, groups, -1, back_BOT.shape[2])
     channels_last = padded.permute(0, 2, 3, 1).contiguous()
@@ -157,7 +159,7 @@ def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, places: 
     for taps in itertools.product(*map(range, geometry.kernel)):
         rows, columns = (
             slice(tap * step, tap * step + (number - 1) * stride + 1, stride)
-            for tap, step, number, stride in zip(taps, geometry.dilation, places, geometry.stride, strict=True)
+            for tap, step, number, stride in zip(taps, geometry.dilation, output_size, geometry.stride, strict=True)
         )
         read_BKTC = channels_last[:, rows, columns].reshape(count, back_BOT.shape[2], groups, -1).transpose(1, 2)
         total_B += (back_BKOT @ read_BKTC).square().sum((1, 2, 3))
@@ -165,22 +167,22 @@ def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, places: 
 
 
 def gram_form(inputs: int, outputs: int, positions: int) -> bool:
-    """Do the two Gram matrices over positions take less arithmetic than the product over positions?"""
+    """Do two Gram matrices over positions take less arithmetic than the product over positions?"""
     return positions * (inputs + outputs) <= inputs * outputs
 
 
 def product_norms(back_BOT: Tensor, read_BDT: Tensor) -> Tensor:
-    """(B,) squared Frobenius norm of back read^T, in the form that takes less arithmetic (and so holds the smaller matrix)."""
+    """Returns the (B,) squared Frobenius norms of back read^T, in the form with less arithmetic, whose matrices are also smaller."""
     _, outputs, positions = back_BOT.shape
     inputs = read_BDT.shape[1]
     if positions == 1:
         return back_BOT.square().sum((1, 2)) * read_BDT.square().sum((1, 2))
     grams = gram_form(inputs, outputs, positions)
     each = 2 * positions**2 if grams else inputs * outputs
-    parts = []
-    for back, read in zip(*(tensor.split(max(1, PIECE // each)) for tensor in (back_BOT, read_BDT)), strict=True):
+    norms = []
+    for back, read in zip(*(tensor.split(max(1, CHUNK // each)) for tensor in (back_BOT, read_BDT)), strict=True):
         if grams:
-            parts.append(((back.mT @ back) * (read.mT @ read)).sum((1, 2)))
+            norms.append(((back.mT @ back) * (read.mT @ read)).sum((1, 2)))
         else:
-            parts.append((back @ read.mT).square().sum((1, 2)))
-    return torch.cat(parts)
+            norms.append((back @ read.mT).square().sum((1, 2)))
+    return torch.cat(norms)

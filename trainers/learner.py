@@ -1,6 +1,6 @@
-"""What a training step works with: a network, its optimiser, and the books on its passes.
+"""A network in training with its optimiser, loss and cost meter: what a training step works with.
 
-Shapes: B batch, C outputs.
+Shapes: B batch, C outputs, U universe.
 """
 
 from __future__ import annotations
@@ -21,73 +21,73 @@ from trainers.loop import StepReport
 from trainers.losses import Loss
 
 FORGOTTEN = "forgotten"
-"""The name under which trainers hand out forgetting events (`Fitted.per_sample`)."""
+"""Key of the forgetting counts in `Fitted.per_sample`."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForgettingCounts:
-    """What became of each sample's prediction, mini-batch by mini-batch. Changed in place; part of every checkpoint.
+    """Number of forgetting events of each sample, updated in place by every mini-batch and part of every checkpoint.
 
-    A forgetting event (Toneva et al., ICLR 2019) is a sample that was right when it was last seen and is wrong now.
+    A forgetting event (Toneva et al., ICLR 2019) is a sample that was classified correctly when it was last seen and is not now.
     """
 
-    forgotten: Tensor  # (U,) int32: forgetting events; -1 for samples that were never right
-    right: Tensor  # (U,) bool: was it right when it was last seen?
+    forgotten: Tensor  # (U,) int32: forgetting events; -1 for samples that were never classified correctly
+    right: Tensor  # (U,) bool: was the sample classified correctly when it was last seen?
 
     @classmethod
     def start(cls, universe: int, device: torch.device) -> ForgettingCounts:
-        """Nothing was seen yet."""
+        """The counts before the first mini-batch."""
         return cls(torch.full((universe,), -1, dtype=torch.int32, device=device), torch.zeros(universe, dtype=torch.bool, device=device))
 
-    def see(self, batch: Batch, outputs_BC: Tensor) -> None:
-        """Takes in the outputs of a mini-batch in train mode."""
-        place_B = batch.index.to(self.right.device)
+    def update(self, batch: Batch, outputs_BC: Tensor) -> None:
+        """Counts the events of a mini-batch, given its (B, C) outputs in train mode."""
+        index_B = batch.index.to(self.right.device)
         right_B = outputs_BC.argmax(1) == batch.labels
-        count_B = self.forgotten[place_B] + (self.right[place_B] & ~right_B)
-        self.forgotten[place_B] = torch.where(right_B, count_B.clamp(min=0), count_B)
-        self.right[place_B] = right_B
+        count_B = self.forgotten[index_B] + (self.right[index_B] & ~right_B)
+        self.forgotten[index_B] = torch.where(right_B, count_B.clamp(min=0), count_B)  # the first correct prediction turns -1 into 0
+        self.right[index_B] = right_B
 
     @property
     def tables(self) -> dict[str, Tensor]:
-        """For checkpoints."""
+        """Entries of `TrainingState.tables`."""
         return {FORGOTTEN: self.forgotten, "right": self.right}
 
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """A network that is being trained. Forward and backward passes that go through it are booked by it."""
+    """A network in training. It counts the forward and backward passes made through it."""
 
     model: nn.Module  # in train mode
     optimiser: Optimizer
     loss: Loss  # cross-entropy for classes, squared error for numbers: (outputs, labels) -> mean over the batch
-    classes: bool  # is there an accuracy?
+    is_classification: bool
     meter: CostMeter
-    each: Loss  # the same loss sample by sample: (outputs, labels) -> (B,)
-    history: ForgettingCounts | None = None  # of its reports; None: nobody asks
-    call: Callable[[Tensor], Tensor] | None = None  # the network's pass as `trainers.speed` makes it; None: the network itself
+    loss_per_sample: Loss  # the same loss without the mean: (outputs, labels) -> (B,)
+    history: ForgettingCounts | None = None  # updated by `report`; None: not recorded
+    forward_pass: Callable[[Tensor], Tensor] | None = None  # compiled or in reduced precision (`trainers.speed`); None: the network itself
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:
-        """(B, C) outputs in train mode. `update_norm` False leaves the running statistics of batch norm as they are."""
+        """Returns (B, C) outputs in train mode. With `update_norm=False` batch norm keeps its running statistics unchanged."""
         self.meter.count(forwards=len(inputs_B))
         with nullcontext() if update_norm else frozen_running_statistics(self.model):
-            outputs_BC: Tensor = self.model(inputs_B) if self.call is None else self.call(inputs_B)
+            outputs_BC: Tensor = self.model(inputs_B) if self.forward_pass is None else self.forward_pass(inputs_B)
         return outputs_BC
 
     def backward(self, loss: Tensor, count: int) -> None:
-        """Fresh gradients of `loss`, which came from `count` samples."""
+        """Replaces the gradients by those of `loss`, which was computed from `count` samples."""
         self.optimiser.zero_grad()
         loss.backward()
         self.meter.count(backwards=count)
 
     def descend(self, loss: Tensor, count: int) -> None:
-        """One step of the optimiser along the gradients of `loss`."""
+        """Makes one step of the optimiser along the gradients of `loss`, which was computed from `count` samples."""
         self.backward(loss, count)
         self.optimiser.step()
 
     def report(self, batch: Batch, loss: Tensor, outputs_BC: Tensor | None = None, kept: Tensor | None = None) -> StepReport:
-        """What the curve gets of a step: the loss descended and, given the outputs of unmixed inputs, the accuracy on given labels."""
+        """Reports a step to the training curve: its loss and, where `outputs_BC` of unmixed inputs are passed, accuracy on given labels."""
         sums: Mapping[str, Tensor] = {"loss": loss.detach() * len(batch.labels)}
-        if self.classes and outputs_BC is not None:
+        if self.is_classification and outputs_BC is not None:
             if self.history is not None and batch.labels.ndim == 1:
                 self.history.update(batch, outputs_BC)
             sums = {**sums, "running_acc": (outputs_BC.argmax(1) == batch.labels).sum()}
@@ -96,7 +96,7 @@ class Learner:
 
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Norm layers in train mode use the batch's statistics, as always, but leave their running ones and their counters alone."""
+    """Inside, norm layers in train mode normalise by batch statistics as usual, but update neither running statistics nor counters."""
     tracking = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
     try:
         for module in tracking:
@@ -108,29 +108,29 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def records_forgetting(trainer: object) -> bool:
-    """Does a trainer hand out forgetting events? Those do whose recipe trains one network on unmixed samples."""
+    """Does a trainer return forgetting counts? True for recipes that train one network on unmixed samples."""
     declared = (part.records_forgetting for part in with_flattened(trainer) if isinstance(part, RecordsForgetting))
-    return next(declared, False)  # the trainer's own declaration counts before that of its recipe
+    return next(declared, False)  # the trainer's own declaration comes before its recipe's
 
 
 def require_classes(task: Task, trainer: str) -> None:
-    """Refuses tasks that have no classes.
+    """Checks that the task is a classification.
 
     Raises:
-        UserError: a regression task.
+        UserError: it is a regression.
     """
     if task.kind != "classification":
         raise UserError(f"trainer '{trainer}' needs classes, but this task is a regression; use trainer=sgd, sam or mixup")
 
 
 def require_hard_labels(batch: Batch, trainer: str) -> None:
-    """Refuses soft targets: rows of class probabilities, or mixed labels, for a loss that reads one class per sample.
+    """Checks that labels are class numbers, for losses that are not defined on class probabilities or mixed labels.
 
     Raises:
-        UserError: labels that are not (B,) whole numbers.
+        UserError: the labels are not (B,) integers.
     """
     if batch.labels.ndim != 1 or batch.labels.is_floating_point():
         raise UserError(
-            f"trainer '{trainer}' reads one class per sample, but these labels are soft targets of shape {tuple(batch.labels.shape)}; "
+            f"trainer '{trainer}' needs one class per sample, but these labels are soft targets of shape {tuple(batch.labels.shape)}; "
             f"use trainer=mixup or sgd for mixed or soft labels"
         )

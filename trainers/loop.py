@@ -1,11 +1,11 @@
-"""The one epoch loop: batches in, steps, a learning rate per epoch, meters, and a state from which a run continues bit for bit.
+"""Epoch loop of all trainers: steps over batches, a learning rate per epoch, cost metering, and bit-exact resumption.
 
-A method hands over a `Training`: how an epoch's batches are made, what a step does with one, and the `TrainingState` that change on the way. What
-a batch is (one mini-batch, a pair of them, one network's share of the work) is the method's affair; the loop only passes it on.
-Whoever runs a network books its passes with `run.meter.count`.
+A trainer passes a `Training`: how to make an epoch's batches, what a step does with one, and the `TrainingState` that steps change. The
+loop does not look into a batch, so it may be one mini-batch, a pair of them, or one network's share of the work. Whoever runs a network
+counts its passes with `run.meter.count`.
 
-Everything random comes from the `EpochContext`'s stream, which is keyed by the epoch; so an epoch does not depend on what was drawn before it,
-and a run that is stopped in the middle of an epoch repeats that epoch whole.
+All random numbers come from the stream of the `EpochContext`, which is keyed by the epoch. So an epoch does not depend on what was drawn
+before it, and a run that was stopped in the middle of an epoch repeats that epoch from its start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class EpochContext:
-    """Where a run stands: the epoch (from 1) and the stream for all that is drawn here."""
+    """The epoch (from 1) and the stream from which everything random in it is drawn. A step gets one with a stream of its own."""
 
     epoch: int
     rng: Stream
@@ -35,16 +35,16 @@ class EpochContext:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step says of itself: how many samples it saw, sums over them ("loss", ...), and the universe positions it trusted."""
+    """Result of one step: number of samples, sums over them ("loss", ...), and the universe positions of the samples it trusted."""
 
     samples: int
-    sums: Mapping[str, Tensor]  # tensors without dimensions, left on their device
+    sums: Mapping[str, Tensor]  # zero-dimensional, left on their device: reading them at every step would make the GPU wait
     kept: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class EpochTotals:
-    """The reports of one pass over the batches, together; `means` are per sample."""
+    """Step reports of one pass over the batches, added up; `means` are per sample."""
 
     samples: int
     means: dict[str, float]
@@ -53,7 +53,7 @@ class EpochTotals:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What a method says at an epoch's end: whether to stop here, and further scalars for the curve."""
+    """Decision at the end of an epoch: whether to stop training, and further scalars for the training curve."""
 
     stop: bool = False
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -61,81 +61,84 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that changes while a run trains, by name: this, and the epoch, is what is saved and restored.
+    """Everything that training changes, by name. Checkpoints hold this and the epoch.
 
-    `tables` are tensors that steps change in place: per-sample state (universe, ...), running thresholds.
+    `tables` are tensors that steps change in place: per-sample state of length `universe`, running thresholds, counters.
     """
 
     models: Mapping[str, nn.Module]
     optimisers: Mapping[str, Optimizer] = field(default_factory=dict)
     tables: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def state(self) -> State:
-        """A copy of everything, in plain dicts of tensors and numbers."""
+    def state_dict(self) -> State:
+        """Returns a copy of everything as plain dicts of tensors and numbers."""
         return {
             "models": {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in self.models.items()},
             "optimisers": {name: optim.state_of(optimiser) for name, optimiser in self.optimisers.items()},
             "tables": {name: table.clone() for name, table in self.tables.items()},
         }
 
-    def load(self, state: State) -> None:
-        """Takes over what `state()` gave."""
+    def load_state_dict(self, state: State) -> None:
+        """Restores what `state_dict()` returned."""
         for name, model in self.models.items():
             model.load_state_dict(state["models"][name])
         for name, optimiser in self.optimisers.items():
+            # An optimiser without memory (no momentum, or before its first step) leaves no entry in the file.
             optim.load_state(optimiser, state["optimisers"].get(name, {}))
         for name, table in self.tables.items():
-            table.copy_(state["tables"][name])
+            table.copy_(state["tables"][name])  # in place: steps hold references to these tensors
 
 
-def train_on(context: EpochContext, totals: EpochTotals) -> EpochEnd:
-    """The end of an epoch for a method that trains all of them."""
+def never_stop(context: EpochContext, totals: EpochTotals) -> EpochEnd:
+    """The default `finish` of a `Training`, which trains all epochs."""
     return EpochEnd()
 
 
 @dataclass(frozen=True)
 class Training(Generic[B]):
-    """One whole training, as the loop sees it."""
+    """One training run, as `train` executes it."""
 
-    model: nn.Module  # what the caller evaluates at each epoch's end
-    parts: TrainingState
-    batches: Callable[[EpochContext], Iterable[B]]  # one epoch's; a generator may do an epoch's preparation before its first batch
+    model: nn.Module  # passed to `run.end_epoch`, which may evaluate it
+    state: TrainingState
+    batches: Callable[[EpochContext], Iterable[B]]  # of one epoch; a generator may prepare the epoch before its first batch
     step: Callable[[B, EpochContext], StepReport]
-    rate: Callable[[int], float]  # learning rate of an epoch, asked for at its start, for every optimiser of the parts
-    finish: Callable[[EpochContext, EpochTotals], EpochEnd] = train_on  # may look at the pass's means
+    rate: Callable[[int], float]  # the learning rate of an epoch, set for all optimisers at its start
+    finish: Callable[[EpochContext, EpochTotals], EpochEnd] = never_stop
 
 
 def one_pass(
     batches: Iterable[B], step: Callable[[B, EpochContext], StepReport], context: EpochContext, device: torch.device
 ) -> EpochTotals:
-    """Steps through `batches`. Layers that use torch's global generator (dropout) draw from the context's stream, too."""
+    """Runs `step` on every batch and adds up the reports."""
     samples = 0
     sums: dict[str, Tensor] = {}
     kept: list[Tensor] = []
+    # Dropout draws from torch's global generator; inside the scope that generator is seeded from the epoch's stream.
     with context.rng.child("layers").scope(device):
         for number, batch in enumerate(batches):
             report = step(batch, EpochContext(context.epoch, context.rng.child("step", number)))
             samples += report.samples
             for name, value in report.sums.items():
-                sums[name] = sums.get(name, 0) + value.detach().double()
+                sums[name] = sums.get(name, 0) + value.detach().double()  # float64: an epoch adds up thousands of terms
             if report.kept is not None:
                 kept.append(report.kept)
-    means = {name: float(value) / max(samples, 1) for name, value in sums.items()}  # the pass's only wait for the device
+    means = {name: float(value) / max(samples, 1) for name, value in sums.items()}  # the only synchronisation with the device in a pass
     return EpochTotals(samples, means, torch.cat(kept) if kept else None)
 
 
 def train(training: Training[B], epochs: int, rng: Stream, run: Run, device: torch.device) -> None:
-    """Trains up to `epochs` epochs, from where `run.saved_state()` left off; models are put into train mode at each epoch's start.
+    """Trains up to `epochs` epochs, continuing from `run.saved_state()` where there is one.
 
-    The curve gets the pass's means, the learning rate and the scalars of `finish`. A step that wants a model in eval mode says so itself.
+    All models are put into train mode at the start of each epoch; a step that needs evaluation mode sets it itself. The training curve
+    gets the means of the pass, the learning rate, and the scalars that `finish` returns.
 
     Raises:
-        Stopped: by `run.end_epoch`, after it stored the state.
+        Stopped: by `run.end_epoch`, after it has stored the state.
     """
     done, stop = 0, False
     saved = run.saved_state()
     if saved is not None:
-        training.state.load(saved["state"])
+        training.state.load_state_dict(saved["state"])
         done, stop = int(saved["epoch"]), bool(saved["stop"])
     for epoch in range(done + 1, epochs + 1):
         if stop:
@@ -151,9 +154,9 @@ def train(training: Training[B], epochs: int, rng: Stream, run: Run, device: tor
             end = training.finish(context, totals)
         stop = end.stop
         scalars = {**totals.means, "learning_rate": rate, **end.scalars}
-        run.end_epoch(epoch, training.model, _state_at(training.state, epoch, stop), totals.kept, **scalars)
+        run.end_epoch(epoch, training.model, _state_after(training.state, epoch, stop), totals.kept, **scalars)
 
 
-def _state_at(parts: TrainingState, epoch: int, stop: bool) -> Callable[[], State]:
-    """The state after `epoch`, made when it is asked for (most epochs store none)."""
-    return lambda: {"epoch": epoch, "stop": int(stop), "parts": parts.state()}
+def _state_after(state: TrainingState, epoch: int, stop: bool) -> Callable[[], State]:
+    """Returns a function that copies the state when it is called: most epochs store none, and a copy costs memory."""
+    return lambda: {"epoch": epoch, "stop": int(stop), "state": state.state_dict()}

@@ -1,4 +1,4 @@
-"""Mean absolute error between the predicted probabilities and the one-hot label: bounded and symmetric, and slow to learn from.
+"""MAE: mean absolute error between predicted probabilities and the one-hot label, a bounded and symmetric loss that trains slowly.
 
 Ghosh, Kumar and Sastry, "Robust loss functions under label noise for deep neural networks", AAAI 2017.
 
@@ -15,13 +15,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
-from trainers.loop import Moment
+from trainers.loop import EpochContext
 from trainers.sgd import FLAT, SGD
 
 
 @dataclass(frozen=True)
 class MAE:
-    """Has no options of its own."""
+    """Mean absolute error; it has no hyperparameters of its own."""
 
     name: ClassVar[str] = "mae"
     version: ClassVar[int] = 1
@@ -32,11 +32,11 @@ class MAE:
         """As `SGD.fit`; classification only."""
         return self.recipe.fit_losses("mae", task, run, self.losses)
 
-    def losses(self, logits_BC: Tensor, batch: Batch, moment: Moment) -> Tensor:
-        """(B,) absolute errors, in [0, 2]."""
+    def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
+        """Returns the (B,) absolute errors, in [0, 2]."""
         p_B = logits_BC.softmax(1).gather(1, batch.labels[:, None]).squeeze(1)
         return 2 * (1 - p_B)
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Those of the recipe."""
+        """The passes of the recipe."""
         return self.recipe.forecast(sizes)

@@ -1,7 +1,8 @@
-"""Optimisers, their state as plain tensors, and learning rates as pure functions of the absolute epoch.
+"""Optimisers, their state as plain tensors, and learning rate schedules.
 
-A rate depends on nothing but the epoch's number, so a resumed run and a shorter run see the rates of the long one. Epochs count from 1.
-The one exception, `plateau`, follows the training loss and keeps a state (`trainers.watch.Plateau`).
+The rate is a pure function of the epoch (counted from 1), so a resumed run has the same rates, and so has a shorter one wherever the
+schedule does not depend on the number of epochs. The exception is `plateau`, which follows the training loss and has a state
+(`trainers.early_stopping.ReduceOnPlateau`).
 """
 
 from __future__ import annotations
@@ -28,31 +29,32 @@ def constant(base: float, epoch: int) -> float:
 
 
 def halve_every_11(base: float, epoch: int) -> float:
-    """Half the rate after epochs 12, 23, 34, ...: what SAP's released training does.
+    """Halves the rate after epochs 12, 23, 34, ..., which is what SAP's released training script does.
 
-    It steps torch's ReduceLROnPlateau(mode="max", factor=0.5, patience=10) with the training loss, which falls, so the first epoch stays
-    the best one and the rate is halved every 11 epochs. torch stops halving at 2e-8, where nothing moves any more; we do not.
+    The script steps torch's ReduceLROnPlateau(mode="max", factor=0.5, patience=10) with the training loss. The loss falls, so the first
+    epoch remains the best one and the rate is halved every 11 epochs. torch stops halving at 2e-8, where weights no longer move; this
+    schedule does not.
     """
     return base * 0.5 ** (max(epoch - 2, 0) // 11)
 
 
 def cosine(base: float, epoch: int, epochs: int) -> float:
-    """From `base` in the first epoch along half a cosine towards 0, which would be reached after the last of `epochs`."""
+    """Falls from `base` in the first epoch along half a cosine; it would reach 0 in the epoch after the last of `epochs`."""
     return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
 def step(base: float, epoch: int, decay_epochs: Sequence[int], decay_rate: float) -> float:
-    """`base` times `decay_rate` for every decay epoch that lies behind (strictly: a decay at 3 acts from epoch 4)."""
+    """`base` times `decay_rate` for every decay epoch before `epoch` (strictly: a decay at 3 acts from epoch 4)."""
     return base * decay_rate ** sum(epoch > decay for decay in decay_epochs)
 
 
 def step_every(base: float, epoch: int, every: int, decay_rate: float) -> float:
-    """`base` times `decay_rate` for every `every` epochs that lie behind: torch's StepLR, the released script's --step-schedule."""
+    """`base` times `decay_rate` after every `every` epochs: torch's StepLR, the released script's --step-schedule."""
     return base * decay_rate ** ((epoch - 1) // every)
 
 
 def linear(base: float, epoch: int, epochs: int, after: int) -> float:
-    """`base` up to epoch `after` and in the next, then in equal steps towards 0, which would be reached after the last of `epochs`.
+    """`base` up to and including epoch `after` + 1, then in equal steps towards 0, which would be reached after the last of `epochs`.
 
     Co-teaching's released schedule (Han et al., NeurIPS 2018).
     """
@@ -67,28 +69,30 @@ def check_schedule(
     plateau_patience: int | None = None,
     decay_after: int | None = None,
 ) -> None:
-    """Checks that a schedule is known and has its own knobs, and only these.
+    """Checks that a schedule is known and that exactly its own options are set.
 
     Raises:
-        UserError: an unknown schedule, one without a knob that it needs, or a knob that it would ignore.
+        UserError: the schedule is unknown, an option that it needs is missing, or one is set that it would ignore.
     """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES, where)
     at_least(where, 0, decay_after=decay_after)
     if (schedule == "linear") != (decay_after is not None):
         raise UserError(
-            f"{where}.decay_after (the last epoch at the full rate) and schedule=linear need each other, but schedule={schedule} and "
+            f"{where}.decay_after (the last epoch at the full rate) and schedule=linear require each other, but schedule={schedule} and "
             f"decay_after={'null' if decay_after is None else decay_after}; set both or neither"
         )
     at_least(where, 1, decay_every=decay_every, plateau_patience=plateau_patience, decay_epochs=min(decay_epochs, default=None))
     if schedule == "step" and bool(decay_epochs) == (decay_every is not None):
         raise UserError(f"{where}.schedule=step needs either decay_epochs (a list of epochs) or decay_every (a number of epochs); set one")
     if schedule == "plateau" and plateau_patience is None:
-        raise UserError(f"{where}.schedule=plateau needs plateau_patience, the epochs without a lower loss that are borne (10, say)")
+        raise UserError(
+            f"{where}.schedule=plateau needs plateau_patience, the epochs without improvement before the rate falls; set it to 10"
+        )
     if schedule != "step" and (decay_epochs or decay_every is not None):
-        raise UserError(f"{where}.decay_epochs and decay_every belong to schedule=step, but schedule={schedule}; leave them empty")
+        raise UserError(f"{where}.decay_epochs and decay_every require schedule=step, but schedule={schedule}; leave them empty")
     if schedule != "plateau" and plateau_patience is not None:
-        raise UserError(f"{where}.plateau_patience belongs to schedule=plateau, but schedule={schedule}; set it to null")
+        raise UserError(f"{where}.plateau_patience requires schedule=plateau, but schedule={schedule}; set it to null")
 
 
 def rate_at(
@@ -101,13 +105,13 @@ def rate_at(
     decay_every: int | None = None,
     decay_after: int | None = None,
 ) -> float:
-    """The learning rate of `epoch` under a schedule named in a configuration.
+    """Returns the learning rate of `epoch` under the named schedule.
 
     Raises:
-        ValueError: plateau, whose rate depends on the losses seen.
+        ValueError: the schedule is plateau, whose rate depends on the losses.
     """
     if schedule == "plateau":
-        raise ValueError("the rate of schedule 'plateau' is no function of the epoch")
+        raise ValueError("the rate of schedule 'plateau' is not a function of the epoch")
     if schedule == "linear":
         return linear(base, epoch, epochs, decay_after or 0)
     if schedule == "constant":
@@ -135,7 +139,7 @@ def adam(parameters: Iterable[Tensor], rate: float, momentum: float, weight_deca
 
 
 def set_momentum(optimiser: Optimizer, momentum: float) -> None:
-    """Gives every parameter group the momentum, or Adam's beta1."""
+    """Sets the momentum, or Adam's beta1, of all parameter groups."""
     for group in optimiser.param_groups:
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
@@ -144,41 +148,41 @@ def set_momentum(optimiser: Optimizer, momentum: float) -> None:
 
 
 def set_rate(optimiser: Optimizer, rate: float) -> None:
-    """Gives every parameter group the learning rate `rate`."""
+    """Sets the learning rate of all parameter groups."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
 
 def descend(loss: Tensor, optimiser: Optimizer) -> None:
-    """One plain gradient step on `loss`."""
+    """Makes one gradient step on `loss`."""
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
 
 
 def state_of(optimiser: Optimizer) -> State:
-    """What the optimiser remembers, copied: {"0": {"momentum_buffer": tensor}, ...} by the parameter's place.
+    """Returns a copy of the optimiser's state by parameter index: {"0": {"momentum_buffer": tensor}, ...}.
 
-    Rates and other settings are left out: they follow from the configuration and the epoch.
+    Learning rates and other options are omitted: they follow from the configuration and the epoch.
     """
     memory = optimiser.state_dict()["state"]
     return {
-        str(place): {name: value.clone() if isinstance(value, Tensor) else value for name, value in entry.items() if value is not None}
-        for place, entry in memory.items()
+        str(index): {name: value.clone() if isinstance(value, Tensor) else value for name, value in entry.items() if value is not None}
+        for index, entry in memory.items()
     }
 
 
 def load_state(optimiser: Optimizer, state: State) -> None:
-    """Gives `optimiser` the memory that `state_of` took from one with the same parameters.
-
-    What is shaped as its parameter is laid out as that: files hold tensors contiguous, and fused steps pair numbers by place in memory.
-    """
+    """Loads into `optimiser` the state that `state_of` copied from one with the same parameters."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
-    def own(value: object, parameter: Tensor) -> object:
+    def in_layout_of(value: object, parameter: Tensor) -> object:
         if not isinstance(value, Tensor):
             return value
+        # Files hold contiguous tensors, but fused kernels pair numbers by their location in memory: restore the parameter's layout.
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.shape == parameter.shape else value.clone()
 
-    memory = {int(place): {name: own(value, parameters[int(place)]) for name, value in entry.items()} for place, entry in state.items()}
+    memory = {
+        int(index): {name: in_layout_of(value, parameters[int(index)]) for name, value in entry.items()} for index, entry in state.items()
+    }
     optimiser.load_state_dict({"state": memory, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,14 +1,15 @@
-"""PRL-G: learns from the samples of each mini-batch whose loss has the smallest gradient with respect to all weights.
+"""PRL-G: training on the samples of each mini-batch whose loss has the smallest gradient with respect to all weights.
 
 Liu, Sun, Wang, Tang and Zhou, "Learning deep neural networks under agnostic corrupted supervision", ICML 2021. Reference:
-github.com/illidanlab/PRL (commit e89afe6), whose command line knows the two-network form alone.
+github.com/illidanlab/PRL (commit e89afe6), whose command line has the two-network form only.
 
     score_i = ||d l_i / d w||^2     over all weights and biases
 
-The norms are exact and no sample's gradient is made (`trainers.ghost`); networks with batch norm are refused, because there a sample has no
-gradient of its own. Gradients that are kept are averaged, not clipped.
+The norms are exact, without computing per-sample gradients (`trainers.ghost`); networks with batch norm are refused, because there a
+sample has no gradient of its own. The gradients of the kept samples are averaged, not clipped.
 
-Deviations: those of `trainers.sample_selection`. With `reforward=false` the norms and the step share a forward pass: the same numbers without dropout.
+Deviations: those of `trainers.sample_selection`. With `reforward=false` the norms and the step share a forward pass, with the same numbers
+unless the network has dropout.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from trainers.sgd import FLAT, SGD
 
 
 def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, Tensor]:
-    """A `trainers.sample_selection.ScoreFunction`: (B,) squared norms of the samples' gradients, and the outputs they came from."""
+    """A `ScoreFunction`: returns (B,) squared norms of the samples' gradients, and the outputs."""
     norms_B, outputs_BC = ghost.squared_norms(
         learner.model, learner.forward, batch.inputs, lambda outputs_BC: learner.loss_per_sample(outputs_BC, batch.labels), keep_graph=graph
     )
@@ -37,7 +38,7 @@ def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, 
 
 @dataclass(frozen=True)
 class PRL_G:  # noqa: N801 - the paper's name
-    """One network, ranked by the norms of its own per-sample gradients."""
+    """One network; samples are ranked by the norms of its own per-sample gradients."""
 
     name: ClassVar[str] = "prl_g"
     version: ClassVar[int] = 1
@@ -46,16 +47,22 @@ class PRL_G:  # noqa: N801 - the paper's name
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def fit(self, task: Task, run: Run) -> Fitted:
-        """As `SGD.fit`; raises UserError as `refuse` does."""
+        """As `SGD.fit`.
+
+        Raises:
+            UserError: as `refuse`, and for bf16.
+        """
         ghost.check(task.build(0), "prl_g")
         if self.recipe.precision == "bf16":
-            raise UserError("trainer 'prl_g' compares norms of gradients, which bf16 rounds to three digits; use precision=float32 or tf32")
+            raise UserError(
+                "trainer 'prl_g' ranks norms of gradients, which bf16 rounds to three digits; use trainer.precision=float32 or tf32"
+            )
         return self.keep.fit(self.recipe, 1, task, run, "prl_g", gradient_norm)
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError for a network without per-sample gradients: batch norm, or layers that are not understood."""
+        """Raises UserError for networks without per-sample gradients: with batch norm, or with unsupported layers."""
         ghost.check(network, "prl_g")
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """As `prl_l`; scores take a backward pass over all samples, too."""
+        """As `prl_l`, with a backward pass over all samples for the scores."""
         return self.keep.forecast(self.recipe, sizes, networks=1, gradients=True)

@@ -1,9 +1,9 @@
-"""Sharpness-aware minimisation: the gradient is taken where the loss is worst in a small ball around the weights.
+"""SAM, sharpness-aware minimisation: the gradient is computed where the loss is largest in a small ball around the weights.
 
 Foret, Kleiner, Mobahi and Neyshabur, "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021 (equations 2 and
 3); adaptive: Kwon, Kim, Park and Choi, "ASAM", ICML 2021. References: github.com/davda54/sam, and SAP's released training script (rho
-0.05, not adaptive). Deviation from the latter: the second pass leaves batch norm's running statistics alone (`norm_updates: both` is as
-released).
+0.05, not adaptive). Deviation from the latter: the second pass leaves batch norm's running statistics unchanged (`norm_updates: both` is
+as released).
 
     e = rho * g / ||g||                       g = gradient of the loss at w, one norm over all parameters
     e = rho * w^2 g / || |w| g ||             adaptive
@@ -19,38 +19,39 @@ import torch
 from torch import Tensor
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
-from trainers import checks
+from trainers import ranges
 from trainers.learner import Learner
-from trainers.loop import Moment, Report
+from trainers.loop import EpochContext, StepReport
 from trainers.sgd import FLAT, SGD
 
 TINY = 1.0e-12
+"""Added to the norm of the gradient, which may be zero."""
 
 
 @dataclass(frozen=True)
 class SAM:
     """Two passes over each mini-batch. Weight decay and momentum act at the weights, not at the perturbed ones.
 
-    Dropout draws a new mask for the second pass, as in both references. The curve's loss is that of the first pass.
+    Dropout draws a new mask for the second pass, as in both references. The loss of the training curve is that of the first pass.
     """
 
     name: ClassVar[str] = "sam"
     version: ClassVar[int] = 1
 
-    rho: float = 0.05  # radius of the ball; ASAM's usual one is 2.0
+    rho: float = 0.05  # radius of the ball; ASAM is usually run with 2.0
     adaptive: bool = False
-    norm_updates: Literal["first", "both"] = "first"  # which of the two passes update batch norm's running statistics
+    norm_updates: Literal["first", "both"] = "first"  # passes that update batch norm's running statistics
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def __post_init__(self) -> None:
-        checks.within("trainer", "(0, inf)", rho=self.rho)
+        ranges.check("trainer", "(0, inf)", rho=self.rho)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`."""
         return self.recipe.fit_steps(task, run, self.step)
 
-    def step(self, learner: Learner, batch: Batch, moment: Moment) -> Report:
-        """Up to the worst point nearby, gradient there, back, and down."""
+    def step(self, learner: Learner, batch: Batch, context: EpochContext) -> StepReport:
+        """Moves to w + e, computes the gradient there, moves back, and makes the step."""
         count = len(batch.labels)
         outputs_BC = learner.forward(batch.inputs)
         loss = learner.loss(outputs_BC, batch.labels)
@@ -64,13 +65,13 @@ class SAM:
         learner.backward(worst, count)
         with torch.no_grad():
             for parameter, weight in zip(parameters, weights, strict=True):
-                parameter.copy_(weight)  # exactly; subtracting would round
+                parameter.copy_(weight)  # subtracting e would round
         learner.optimiser.step()
         return learner.report(batch, loss, outputs_BC)
 
     @torch.no_grad()
     def perturbation(self, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
-        """e, one tensor per parameter, from the gradients they hold."""
+        """Returns e, one tensor per parameter, from the parameters' gradients."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.adaptive:
             gradients = [parameter.abs() * gradient for parameter, gradient in zip(parameters, gradients, strict=True)]
@@ -80,5 +81,5 @@ class SAM:
         return [scale * gradient for gradient in gradients]
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Twice those of the recipe's training."""
+        """Twice the training passes of the recipe."""
         return self.recipe.forecast(sizes, forwards=2, backwards=2)

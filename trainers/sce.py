@@ -1,12 +1,12 @@
-"""Symmetric cross-entropy: cross-entropy and its reverse, in which prediction and label change places.
+"""SCE, symmetric cross-entropy: cross-entropy plus its reverse, in which prediction and label are exchanged.
 
 Wang, Ma, Chen, Luo, Yi and Bailey, "Symmetric cross entropy for robust learning with noisy labels", ICCV 2019. Reference:
 github.com/YisenWang/symmetric_cross_entropy_for_noisy_labels.
 
     L = alpha * CE + beta * RCE,   RCE = -sum_c p_c log y_c = -A (1 - p_y)   with log 0 := A
 
-The released code clamps the one-hot label at 1e-4 instead, which is A = log(1e-4) = -9.21. It also clamps predictions at 1e-7, which
-is left out here: RCE has no logarithm of them.
+Deviations: the released code clamps the one-hot label at 1e-4 instead, which is A = log(1e-4) = -9.21. It also clamps predictions at 1e-7,
+which is unnecessary here: RCE has no logarithm of them.
 
 Shapes: B batch, C classes.
 """
@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
-from trainers import checks
-from trainers.loop import Moment
+from trainers import ranges
+from trainers.loop import EpochContext
 from trainers.sgd import FLAT, SGD
 
 
 @dataclass(frozen=True)
 class SCE:
-    """alpha 0.1 and beta 1.0 are the CIFAR-10 values in common use; CIFAR-100 is usually run with 6.0 and 0.1."""
+    """Symmetric cross-entropy. alpha 0.1 and beta 1.0 are common for CIFAR-10; CIFAR-100 is usually run with 6.0 and 0.1."""
 
     name: ClassVar[str] = "sce"
     version: ClassVar[int] = 1
@@ -38,18 +38,18 @@ class SCE:
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def __post_init__(self) -> None:
-        checks.within("trainer", "[0, inf)", alpha=self.alpha, beta=self.beta)
-        checks.within("trainer", "(-inf, 0)", log_zero=self.log_zero)
+        ranges.check("trainer", "[0, inf)", alpha=self.alpha, beta=self.beta)
+        ranges.check("trainer", "(-inf, 0)", log_zero=self.log_zero)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only."""
         return self.recipe.fit_losses("sce", task, run, self.losses)
 
-    def losses(self, logits_BC: Tensor, batch: Batch, moment: Moment) -> Tensor:
-        """(B,) symmetric cross-entropies."""
+    def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
+        """Returns the (B,) symmetric cross-entropies."""
         p_B = logits_BC.softmax(1).gather(1, batch.labels[:, None]).squeeze(1)
         return self.alpha * functional.cross_entropy(logits_BC, batch.labels, reduction="none") - self.beta * self.log_zero * (1 - p_B)
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Those of the recipe."""
+        """The passes of the recipe."""
         return self.recipe.forecast(sizes)

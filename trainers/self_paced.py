@@ -1,8 +1,8 @@
-"""Self-paced learning: learns from the samples of each mini-batch that have a small loss.
+"""Self-paced learning: training on the samples of each mini-batch with the smallest loss.
 
 Kumar, Packer and Koller, "Self-paced learning for latent variable models", NIPS 2010, in the form in which PRL's authors compare with it
-(github.com/illidanlab/PRL, commit e89afe6): co-teaching with one network, a share of each mini-batch in the place of a threshold.
-Deviations: those of `trainers.kept`.
+(github.com/illidanlab/PRL, commit e89afe6): co-teaching with one network, and a fraction of each mini-batch in place of a threshold.
+Deviations: those of `trainers.sample_selection`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sap_core.api import Fitted, Passes, Run, Sizes, Task
-from trainers.kept import Keep, by_outputs, loss
+from trainers.sample_selection import BatchSelection, loss_score, score_from_outputs
 from trainers.sgd import FLAT, SGD
 
 
 @dataclass(frozen=True)
 class SelfPaced:
-    """One network, ranked by its own losses."""
+    """One network; samples are ranked by its own losses."""
 
     name: ClassVar[str] = "self_paced"
     version: ClassVar[int] = 1
 
-    keep: Keep = field(default=Keep(reforward=False), metadata=FLAT)
+    keep: BatchSelection = field(default=BatchSelection(reforward=False), metadata=FLAT)
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`."""
-        return self.keep.fit(self.recipe, 1, task, run, "self_paced", by_outputs(loss))
+        return self.keep.fit(self.recipe, 1, task, run, "self_paced", score_from_outputs(loss_score))
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Passes for scores over all samples, and for learning over what is kept."""
+        """Scoring passes over all samples and training passes over the kept ones."""
         return self.keep.forecast(self.recipe, sizes, networks=1)

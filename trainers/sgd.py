@@ -1,11 +1,11 @@
-"""Plain training on the given labels by stochastic gradient descent: the baseline that every corrector starts from.
+"""SGD: training on the given labels by stochastic gradient descent, the recipe of the baseline and of all other trainers.
 
 Source: SAP's released training script (SGD with Nesterov momentum 0.9, rate 0.01, weight decay 5e-4, batch 64, 350 epochs, crop and
-flip). Deviations: `halve_every_11` says openly what that script's scheduler does; `until_train_acc` is ours.
+flip). Deviations: `halve_every_11` is what that script's scheduler does in effect; `until_train_acc` is ours.
 
-Other trainers hold an `SGD` as their `recipe` and change one thing in it: the loss of a sample (`fit_losses`), what is done with a
-mini-batch (`fit_steps`), or how many networks learn together (`fit_networks`). So there is one place for optimiser, schedule, batches,
-early stopping and checkpoints.
+Other trainers have an `SGD` as their field `recipe` and replace one thing in it: the loss of a sample (`fit_losses`), the step on a
+mini-batch (`fit_steps`), or the number of networks trained together (`fit_networks`). Optimiser, schedule, batches, early stopping and
+checkpoints are implemented here only.
 
 Shapes: B batch, N training samples, C outputs.
 """
@@ -34,33 +34,33 @@ from trainers.target_trimming import num_trimmed, trimmed
 B = TypeVar("B")
 
 Step = Callable[[Learner, Batch, EpochContext], StepReport]
-"""What a method does with one mini-batch: passes, a step of the optimiser, and a report."""
+"""Step of a method on one mini-batch: forward and backward passes, optimiser step, report."""
 
 Learners = tuple[Learner, ...]
-"""Networks that learn together, in the order in which the task builds them."""
+"""Networks trained together, in the order in which the task builds them."""
 
 Losses = Callable[[Tensor, Batch, EpochContext], Tensor]
-"""(logits (B, C), mini-batch, context) -> (B,) losses, whose mean is descended."""
+"""(logits (B, C), mini-batch, context) -> (B,) losses whose mean is minimised."""
 
 FLAT = {"flat": True}
-"""Metadata of a dataclass field that is itself a dataclass and is written flat in YAML: its fields stand beside the owner's own."""
+"""Metadata of a field whose value is a dataclass and whose fields are written next to the owner's own in YAML, without a level."""
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Trains `task.build(0)` on `task.train` with cross-entropy (classes) or mean squared error (numbers).
+    """Trains `task.build(0)` on `task.train` with cross-entropy (classification) or mean squared error (regression).
 
-    With `until_train_acc` the training ends after the first epoch whose number is a multiple of `check_every` and whose network, in
-    evaluation mode, predicts at least that share of the given training labels (plain views); `epochs` stays the limit. A fixed interval
-    keeps the cost of checking known: one forward pass over the training set each time.
+    With `until_train_acc` training stops at the first multiple of `check_every` epochs at which the network, in evaluation mode, reaches
+    that accuracy on the given training labels (plain views); `epochs` remains the limit. The fixed interval keeps the cost of checking
+    predictable: one forward pass over the training set each time.
 
-    With `stop_patience` or `checkpoint="best"` the plain loss on the validation samples, under their given labels, is taken after
-    every epoch: stop rule and best-checkpoint rule are those of `trainers.early_stopping.EarlyStopping`.
+    With `stop_patience` or `checkpoint="best"` the validation loss on given labels is computed after every epoch; the stop rule and the
+    best-checkpoint rule are those of `trainers.early_stopping.EarlyStopping`.
     """
 
     name: ClassVar[str] = "sgd"
     version: ClassVar[int] = 1
-    records_forgetting: ClassVar[bool] = True  # beside the network, `FORGOTTEN` says what training forgot (classes, one network)
+    records_forgetting: ClassVar[bool] = True  # returned as `Fitted.per_sample[FORGOTTEN]` (classification, one network)
 
     epochs: int = 350
     optimiser: Literal["sgd", "adam"] = "sgd"
@@ -71,22 +71,22 @@ class SGD:
     batch_size: int = 64
     schedule: optim.Schedule = "halve_every_11"
     decay_epochs: tuple[int, ...] = ()  # for schedule="step": the last epochs before the rate changes, or
-    decay_every: int | None = None  # for schedule="step": it changes after every so many epochs
+    decay_every: int | None = None  # for schedule="step": number of epochs between changes
     decay_rate: float = 0.1  # for schedule="step" and "plateau": the factor
-    plateau_patience: int | None = None  # for schedule="plateau": epochs without a lower training loss that are borne
+    plateau_patience: int | None = None  # for schedule="plateau": epochs without improvement before the rate falls
     decay_after: int | None = None  # for schedule="linear": the last epoch at the full rate
-    late_momentum: float | None = None  # for schedule="linear": the momentum from then on
-    huber: float | None = None  # for numbers: residuals beyond it count linearly; None: squared error
-    trim: float = 0.0  # for numbers: so large a share of the training samples, those with the most extreme given targets, is left out
+    late_momentum: float | None = None  # for schedule="linear": the momentum after that epoch
+    huber: float | None = None  # regression: residuals beyond this count linearly; None: squared error
+    trim: float = 0.0  # regression: fraction of training samples, those with the most extreme given targets, to leave out
     until_train_acc: float | None = None
     check_every: int = 5
-    stop_patience: int | None = None  # early stopping: the counter at which training ends (5 in SAP's released script); None: off
-    stop_delta: float = 0.0  # early stopping: how far above the lowest loss an epoch may lie without being counted
-    checkpoint: Literal["last", "best"] = "last"  # which epoch's weights are handed out
-    precision: Precision = "float32"  # of training alone (trainers.speed); the reference is float32
+    stop_patience: int | None = None  # early stopping: epochs without improvement (5 in SAP's released script); None: off
+    stop_delta: float = 0.0  # early stopping: tolerance above the lowest loss
+    checkpoint: Literal["last", "best"] = "last"  # which epoch's weights are returned
+    precision: Precision = "float32"  # of training only (trainers.speed); float32 is the reference
     compile: Compile = "none"
     channels_last: bool = False
-    fused: bool = False  # the optimiser's step as one kernel
+    fused: bool = False  # one kernel per optimiser step
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
@@ -100,30 +100,32 @@ class SGD:
         ranges.check("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
         ranges.check("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
         if self.late_momentum is not None and self.schedule != "linear":
-            raise UserError(f"trainer.late_momentum belongs to schedule=linear, but schedule={self.schedule}; set it to null")
+            raise UserError(f"trainer.late_momentum requires schedule=linear, but schedule={self.schedule}; set it to null")
         if self.optimiser == "adam" and self.nesterov:
-            raise UserError("trainer.nesterov=true is a form of SGD's momentum, but trainer.optimiser=adam; set nesterov to false")
+            raise UserError("trainer.nesterov=true requires SGD, but trainer.optimiser=adam; set trainer.nesterov=false")
         if self.nesterov and self.momentum == 0:
-            raise UserError("trainer.nesterov=true needs momentum, but trainer.momentum=0; set nesterov to false, or momentum to 0.9")
+            raise UserError(
+                "trainer.nesterov=true requires momentum, but trainer.momentum=0; set trainer.nesterov=false or trainer.momentum=0.9"
+            )
         if self.stop_delta and self.stop_patience is None:
-            raise UserError(f"trainer.stop_delta={self.stop_delta:g} acts with early stopping only; set trainer.stop_patience (to 5, say)")
+            raise UserError(f"trainer.stop_delta={self.stop_delta:g} has no effect without early stopping; set trainer.stop_patience=5")
 
     @property
     def training_speed(self) -> Speed:
-        """How fast the arithmetic is done."""
+        """The options of precision, memory layout and compilation."""
         return Speed(self.precision, self.compile, self.channels_last, self.fused)
 
     def fit(self, task: Task, run: Run) -> Fitted:
-        """Trains, or continues what `run.saved_state()` holds.
+        """Trains, or continues from `run.saved_state()`.
 
         Raises:
-            UserError: `until_train_acc` is set for a regression task, which has no accuracy, or early stopping without validation samples.
+            UserError: an option does not apply to the task, or early stopping has no validation samples.
             Stopped: by `run.end_epoch`.
         """
         return self.fit_steps(task, run, plain_step, single_pass=True)
 
     def fit_losses(self, trainer: str, task: Task, run: Run, losses: Losses, tables: Mapping[str, Tensor] | None = None) -> Fitted:
-        """Trains with `losses` in the place of cross-entropy. `trainer` is the method's name, for what is refused.
+        """Trains with `losses` in place of cross-entropy. `trainer` is the method's name for error messages.
 
         Raises:
             UserError: as `fit`, and for regression tasks and soft targets.
@@ -141,12 +143,12 @@ class SGD:
         return self.fit_steps(task, run, step, tables, single_pass=True)
 
     def fit_steps(self, task: Task, run: Run, step: Step, tables: Mapping[str, Tensor] | None = None, single_pass: bool = False) -> Fitted:
-        """Trains with `step` on every mini-batch. `tables` are tensors that steps change in place: they are part of each checkpoint.
+        """Trains with `step` on every mini-batch. `tables` are tensors that steps change in place; they are part of each checkpoint.
 
-        `single_pass`: each step makes one pass over its mini-batch and then descends, which is what `compile` is for.
+        `single_pass` declares that each step makes one forward pass over its mini-batch and then descends; `compile` requires it.
 
         Raises:
-            UserError: as `fit`, and `compile` for steps of another kind.
+            UserError: as `fit`, and `compile` is set for other steps.
             Stopped: by `run.end_epoch`.
         """
 
@@ -166,12 +168,12 @@ class SGD:
         as_ensemble: bool = False,
         single_pass: bool = False,
     ) -> Fitted:
-        """Trains `count` networks of different initialisation together, each with an optimiser of its own.
+        """Trains `count` networks with different initialisations together, each with its own optimiser.
 
-        `batches` makes an epoch's batches, whatever a method calls one; `self.batches(task)` are the recipe's mini-batches.
+        `batches` makes the batches of an epoch, in any form that `step` accepts; `self.batches(task)` are the recipe's mini-batches.
 
-        Hands out the first network, or all `together` as an ensemble. What is handed out is watched (`until_train_acc`, early stopping,
-        best checkpoint, curve), corrected and scored. All networks are part of every checkpoint.
+        Returns the first network, or with `as_ensemble` all of them as an `Ensemble`. `until_train_acc`, early stopping, the best
+        checkpoint and the training curve refer to the returned model. All networks are part of every checkpoint.
 
         Raises:
             UserError: as `fit`.
@@ -198,7 +200,7 @@ class SGD:
         def finish(context: EpochContext, totals: EpochTotals) -> EpochEnd:
             stop, scalars = False, {}
             if plateau is not None:
-                plateau.see(totals.means["loss"])
+                plateau.update(totals.means["loss"])
             if self.until_train_acc is not None and context.epoch % self.check_every == 0:
                 scalars["given_acc"] = given_accuracy(model, task.train)
                 run.meter.count(forwards=num_evaluated * len(task.train))
@@ -206,19 +208,18 @@ class SGD:
             if self.trim:
                 scalars["num_trimmed"] = num_trimmed(len(task.train), self.trim)
             if validation is not None:
-                out_of_patience, scalars["val_loss"] = validation.see()
+                out_of_patience, scalars["val_loss"] = validation.evaluate()
                 run.meter.count(forwards=num_evaluated * len(task.val))
                 stop = stop or out_of_patience
             return EpochEnd(stop, scalars)
 
-        watchers = (plateau, validation, history)
-        watched = {name: table for watcher in watchers if watcher is not None for name, table in watcher.tables.items()}
+        own_tables = {name: table for owner in (plateau, validation, history) if owner is not None for name, table in owner.tables.items()}
         training = Training(
             model,
             TrainingState(
                 {network_key(which): learner.model for which, learner in enumerate(learners)},
                 {network_key(which): learner.optimiser for which, learner in enumerate(learners)},
-                {**(tables or {}), **watched},
+                {**(tables or {}), **own_tables},
             ),
             epoch,
             lambda batch, context: step(learners, batch, context),
@@ -229,32 +230,33 @@ class SGD:
             train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
             validation.restore()
+        # Corrections and scores are computed in the standard layout, whatever the layout of training.
         for learner in learners if self.channels_last else ():
             learner.model.to(memory_format=contiguous_format)
         return Fitted(model.eval(), {} if history is None else {FORGOTTEN: history.forgotten})
 
     def batches(self, task: Task) -> Callable[[Learners, EpochContext], Iterable[Batch]]:
-        """The recipe's mini-batches: one augmented view of every training sample per epoch (`trim` leaves some out for good)."""
+        """Returns the recipe's mini-batches: one augmented view per epoch of every training sample that `trim` does not leave out."""
         train = trimmed(task.train, self.trim)
         return lambda learners, context: train.batches(self.batch_size, context.rng, views=("augmented",))
 
     def rate(self, epoch: int) -> float:
-        """The learning rate of `epoch` (from 1), where it is a function of the epoch."""
-        knobs = (self.decay_epochs, self.decay_rate, self.decay_every, self.decay_after)
-        return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, *knobs)
+        """Returns the learning rate of `epoch` (from 1) for schedules that depend on the epoch only."""
+        options = (self.decay_epochs, self.decay_rate, self.decay_every, self.decay_after)
+        return optim.rate_at(self.schedule, self.learning_rate, epoch, self.epochs, *options)
 
     def forecast(self, sizes: Sizes, forwards: int = 1, backwards: int = 1, num_evaluated: int = 1) -> Passes:
-        """Sample-passes of all epochs, checks included, for steps that make so many passes over each mini-batch.
+        """Returns the sample-passes of all epochs, for steps of `forwards` and `backwards` passes over each mini-batch.
 
-        `num_evaluated` networks are looked at in each check.
+        Included are the passes of `until_train_acc` and early stopping, which evaluate `num_evaluated` networks.
         """
-        fits = 0 if self.until_train_acc is None else self.epochs // self.check_every
-        looks = self.epochs if self._uses_validation() else 0
+        train_checks = 0 if self.until_train_acc is None else self.epochs // self.check_every
+        val_checks = self.epochs if self._uses_validation() else 0
         seen = self.epochs * self.num_train(sizes)
-        return Passes(forwards * seen + num_evaluated * (fits * sizes.train + looks * sizes.val), backwards * seen)
+        return Passes(forwards * seen + num_evaluated * (train_checks * sizes.train + val_checks * sizes.val), backwards * seen)
 
     def num_train(self, sizes: Sizes) -> int:
-        """How many training samples an epoch sees."""
+        """Returns the number of training samples of an epoch."""
         return sizes.train - num_trimmed(sizes.train, self.trim)
 
     def _learner(self, task: Task, run: Run, which: int, history: ForgettingCounts | None) -> Learner:
@@ -273,35 +275,41 @@ class SGD:
         self.training_speed.check_device(task.device)
         if self.compile != "none" and not single_pass:
             raise UserError(
-                f"trainer.compile={self.compile} is for trainers whose step makes one pass over its mini-batch, which this one's does not; "
-                "use compile=none (precision, channels_last and fused serve all)"
+                f"trainer.compile={self.compile} supports only trainers whose step makes one pass over its mini-batch; use "
+                "trainer.compile=none (precision, channels_last and fused work for all trainers)"
             )
 
     def _uses_validation(self) -> bool:
         return self.stop_patience is not None or self.checkpoint == "best"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError for options that a task of this kind does not know."""
+        """Raises UserError for options that do not apply to this type of task."""
         if self.until_train_acc is not None and kind != "classification":
-            raise UserError("trainer.until_train_acc needs classes, but this task is a regression; set it to null")
+            raise UserError(
+                "trainer.until_train_acc requires a classification, but this task is a regression; set trainer.until_train_acc=null"
+            )
         if kind == "classification" and (self.trim or self.huber is not None):
-            raise UserError("trainer.trim and trainer.huber are for numbers, but this task has classes; leave both off")
+            raise UserError(
+                "trainer.trim and trainer.huber require a regression, but this task is a classification; "
+                "set trainer.trim=0 and trainer.huber=null"
+            )
 
     def _refuse(self, task: Task, network: nn.Module) -> None:
         self.refuse(task.kind, network)
         if self._uses_validation() and len(task.val) == 0:
             raise UserError(
-                "trainer.stop_patience and trainer.checkpoint=best look at validation samples, but this task has none; leave both off"
+                "trainer.stop_patience and trainer.checkpoint=best need validation samples, but this task has none; "
+                "set trainer.stop_patience=null and trainer.checkpoint=last"
             )
 
 
 def network_key(which: int) -> str:
-    """What a checkpoint calls the network number `which`, and its optimiser."""
+    """Returns the key in checkpoints of the network with index `which` and of its optimiser."""
     return f"net{which}" if which else "net"
 
 
 def plain_step(learner: Learner, batch: Batch, context: EpochContext) -> StepReport:
-    """One step along the gradient of the mean loss."""
+    """Makes one step along the gradient of the mean loss."""
     outputs_BC = learner.forward(batch.inputs)
     loss = learner.loss(outputs_BC, batch.labels)
     learner.descend(loss, len(batch.labels))

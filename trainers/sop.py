@@ -1,4 +1,4 @@
-"""SOP: every sample has parameters of its own that model the noise of its label and are learnt with the network. SOP+ adds two views.
+"""SOP, sparse over-parameterisation: trainable parameters per sample model the noise of its label. SOP+ adds a second view.
 
 Liu, Zhu, Qu and You, "Robust training under label noise by over-parameterization", ICML 2022. Reference: github.com/shengliu66/SOP (SOP+
 is its form with consistency and balance), and for SOP+ the settings of github.com/kaist-dmlab/Prune4Rel. With y one-hot as given, p the
@@ -7,12 +7,12 @@ prediction and z the logits of sample i, per mini-batch:
     U = clamp(u_i^2 y, 0, 1)    V = clamp(v_i^2 (1 - y), 0, 1)         u_i one number, v_i one per class, N(0, 1e-16) at the start
     q = normalise(max(p + U - sg(V), 1e-4)), clamped to [1e-4, 1]      sg: without gradients
     L =   mean -<y, log q>
-        + mean ||onehot(argmax z) + U - V - y||^2                      which alone moves v
+        + mean ||onehot(argmax z) + U - V - y||^2                      the only term with a gradient for v
         - balance * mean_c log mean_B(q)_c
         + consistency * mean KL(sg(p) || p of the second view)         SOP+: both views in one forward pass
 
-u and v descend by plain SGD with rates of their own that no schedule touches. Nearly 0 at the start, they grow exponentially, so these
-rates are large. The second view of SOP+ is strongly augmented (`second_view`; "augmented" is another draw of the first).
+u and v are trained by plain SGD with their own constant rates. They start near 0 and grow exponentially, so these rates are large.
+The second view of SOP+ is strongly augmented (`second_view`; "augmented" is another draw of the first).
 
 Shapes: B batch, C classes, U universe.
 """
@@ -29,19 +29,21 @@ from torch.nn import functional
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task, View
 from sap_core.errors import at_least
 from sap_core.seeding import stream
-from trainers import checks
-from trainers.learner import Learner, classes_only, hard_labels
-from trainers.loop import Report
+from trainers import ranges
+from trainers.learner import Learner, require_classes, require_hard_labels
+from trainers.loop import StepReport
 from trainers.sgd import FLAT, SGD
 
 LOWEST = 1.0e-4
+"""Lower bound of q, which keeps its logarithm finite."""
+
 START = 1.0e-8
-"""Deviation of u and v at the start."""
+"""Standard deviation of the initial u and v."""
 
 
 @dataclass(frozen=True)
 class SOP:
-    """Sparse over-parameterisation. u (U, 1) and v (U, C) are part of checkpoints and handed out in `Fitted.per_sample`."""
+    """Sparse over-parameterisation. u (U, 1) and v (U, C) are part of checkpoints and returned in `Fitted.per_sample`."""
 
     name: ClassVar[str] = "sop"
     version: ClassVar[int] = 1
@@ -55,44 +57,44 @@ class SOP:
 
     def __post_init__(self) -> None:
         at_least("trainer", 0, consistency=self.consistency, balance=self.balance)
-        checks.within("trainer", "(0, inf)", rate_u=self.rate_u, rate_v=self.rate_v)
+        ranges.check("trainer", "(0, inf)", rate_u=self.rate_u, rate_v=self.rate_v)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only."""
-        classes_only(task, "sop")
+        require_classes(task, "sop")
         shapes = {"u": (task.train.universe, 1), "v": (task.train.universe, task.num_outputs)}
         start = {name: stream(task.seed, "init", "sop", name).generator() for name in shapes}
         noise = {name: (START * torch.randn(shape, generator=start[name])).to(task.device) for name, shape in shapes.items()}
         views: tuple[View, ...] = ("augmented", self.second_view) if self.consistency else ("augmented",)
         fitted = self.recipe.fit_networks(
-            1, task, run, lambda learners, batch, moment: self.step(learners[0], batch, noise), noise,
-            lambda learners, moment: task.train.batches(self.recipe.batch_size, moment.rng, views),
+            1, task, run, lambda learners, batch, context: self.step(learners[0], batch, noise), noise,
+            lambda learners, context: task.train.batches(self.recipe.batch_size, context.rng, views),
         )  # fmt: skip
         return Fitted(fitted.model, {**fitted.per_sample, **noise})
 
-    def step(self, learner: Learner, batch: Batch, noise: dict[str, Tensor]) -> Report:
-        """One step of the network, of u and of v."""
-        hard_labels(batch, "sop")
-        place, count = batch.index.to(batch.labels.device), len(batch.labels)
-        u_B1, v_BC = (noise[name][place].requires_grad_() for name in ("u", "v"))
+    def step(self, learner: Learner, batch: Batch, noise: dict[str, Tensor]) -> StepReport:
+        """Makes one step of the network, of u and of v."""
+        require_hard_labels(batch, "sop")
+        index, count = batch.index.to(batch.labels.device), len(batch.labels)
+        u_B1, v_BC = (noise[name][index].requires_grad_() for name in ("u", "v"))
         logits = learner.forward(torch.cat(batch.views))
         logits_BC, second_BC = logits[:count], logits[count:]
         loss = self.loss(logits_BC, second_BC if self.consistency else None, batch.labels, u_B1, v_BC)
         learner.descend(loss, len(logits))
         for name, values, rate in (("u", u_B1, self.rate_u), ("v", v_BC, self.rate_v)):
             if values.grad is not None:
-                noise[name][place] = values.detach() - rate * values.grad
+                noise[name][index] = values.detach() - rate * values.grad
         return learner.report(batch, loss, logits_BC)
 
     def loss(self, logits_BC: Tensor, second_BC: Tensor | None, labels_B: Tensor, u_B1: Tensor, v_BC: Tensor) -> Tensor:
-        """The loss above, a tensor without dimensions."""
+        """Returns L, zero-dimensional."""
         y_BC = functional.one_hot(labels_B, logits_BC.shape[1]).to(logits_BC)
         given_BC = (u_B1.square() * y_BC).clamp(0, 1)
         others_BC = (v_BC.square() * (1 - y_BC)).clamp(0, 1)
         p_BC = logits_BC.softmax(1)
         q_BC = functional.normalize((p_BC + given_BC - others_BC.detach()).clamp(min=LOWEST), p=1, dim=1).clamp(LOWEST, 1)
-        said_BC = functional.one_hot(logits_BC.argmax(1), logits_BC.shape[1])
-        loss = -(y_BC * q_BC.log()).sum(1).mean() + (said_BC + given_BC - others_BC - y_BC).square().sum(1).mean()
+        predicted_BC = functional.one_hot(logits_BC.argmax(1), logits_BC.shape[1])
+        loss = -(y_BC * q_BC.log()).sum(1).mean() + (predicted_BC + given_BC - others_BC - y_BC).square().sum(1).mean()
         if self.balance:
             loss = loss - self.balance * q_BC.mean(0).clamp(LOWEST, 1).log().mean()
         if second_BC is not None:
@@ -100,6 +102,6 @@ class SOP:
         return loss
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """Those of the recipe; twice as many with two views."""
+        """The passes of the recipe, twice as many with two views."""
         views = 2 if self.consistency else 1
         return self.recipe.forecast(sizes, forwards=views, backwards=views)

@@ -1,12 +1,12 @@
-"""How fast a training's arithmetic is done: precision, memory layout, the optimiser's form, and compilation or CUDA graphs.
+"""Speed options of training: precision, memory layout, fused optimiser steps, and compilation or CUDA graphs.
 
-None of it changes what is computed but for rounding; float32 as it stands is the reference. Corrections and scores are always float32:
-what is set here holds inside `SGD.fit` and is taken back at its end.
+None of them changes what is computed up to rounding; float32 without any option is the reference. They act inside `SGD.fit` only and are
+reverted at its end: corrections and scores are always computed in float32.
 
-- `tf32`: products and convolutions of float32 numbers round their factors to 10 bits of mantissa, on GPUs that can; elsewhere float32.
-- `bf16`: forward and backward passes under torch's autocast; weights, gradients and the optimiser stay float32, losses too.
-- `channels_last`: images and kernels lie channel by channel; on a CPU not where maps are small, because there it is slower.
-- `compile`: the network through torch.compile. `graphs`: forward and backward pass of full mini-batches as one CUDA graph each.
+- `tf32`: matrix products and convolutions of float32 numbers round their factors to 10 bits of mantissa, on GPUs that support it.
+- `bf16`: forward and backward passes under torch's autocast; weights, gradients, optimiser state and losses stay float32.
+- `channels_last`: images and kernels in channels-last layout; on a CPU not where feature maps are small, because it is slower there.
+- `compile`: the network through torch.compile. `graphs`: forward and backward passes of full mini-batches as one CUDA graph each.
 
 Shapes: B batch, C outputs.
 """
@@ -30,12 +30,12 @@ Compile = Literal["none", "compile", "graphs"]
 COMPILES: tuple[str, ...] = get_args(Compile)
 
 SMALL_MAP = 16
-"""On a CPU convolutions over maps of at most so many positions stay in the order of their dimensions: half of the time there."""
+"""Largest number of positions of a feature map whose convolution stays contiguous on a CPU: channels-last takes twice the time there."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The four options together."""
+    """The four options of training speed."""
 
     precision: Precision = "float32"
     compile: Compile = "none"
@@ -43,35 +43,35 @@ class Speed:
     fused: bool = False
 
     def check(self, where: str) -> None:
-        """Raises UserError for an unknown value."""
+        """Raises UserError for unknown values; `where` is the prefix of the option's name in the message."""
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS, where)
         if self.compile not in COMPILES:
             raise unknown("compile", self.compile, COMPILES, where)
 
     def check_device(self, device: torch.device) -> None:
-        """Raises UserError where the device cannot do what is asked for, so that no row names a speed that was not had."""
+        """Raises UserError where the device does not support an option, so that rows never record an option that had no effect."""
         if self.compile == "graphs" and device.type != "cuda":
             raise UserError(
-                f"trainer.compile=graphs records CUDA graphs, but the device is {device.type}; use compile=none, or backend.device=cuda"
+                f"trainer.compile=graphs needs a GPU, but the device is {device.type}; use trainer.compile=none or backend.device=cuda"
             )
         if self.precision == "tf32" and device.type != "cuda":
-            raise UserError(f"trainer.precision=tf32 is a GPU's arithmetic, but the device is {device.type}; use float32 or bf16")
+            raise UserError(f"trainer.precision=tf32 needs a GPU, but the device is {device.type}; use trainer.precision=float32 or bf16")
 
     def set_memory_format(self, model: nn.Module, inputs_B: Tensor) -> None:
-        """Puts the weights of convolutions channels-last where that was asked for. `inputs_B`: some of the network's inputs."""
+        """Converts convolution weights to channels-last if the option is set. `inputs_B`: a sample of the network's inputs."""
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
             for convolution in _over_small_maps(model, inputs_B) if inputs_B.device.type == "cpu" else ():
                 convolution.to(memory_format=torch.contiguous_format)
 
     def inputs(self, inputs: Tensor) -> Tensor:
-        """Images in the layout of the weights."""
+        """Returns images in the layout of the weights."""
         return inputs.contiguous(memory_format=torch.channels_last) if self.channels_last and inputs.ndim == 4 else inputs
 
     @contextmanager
     def tf32_mode(self) -> Iterator[None]:
-        """TF32 is a switch of the process: on inside, and afterwards as it was."""
+        """Sets torch's process-wide TF32 switches inside and restores them afterwards."""
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         before = matmul.allow_tf32, cudnn.allow_tf32
         matmul.allow_tf32 = cudnn.allow_tf32 = self.precision == "tf32"
@@ -83,19 +83,19 @@ class Speed:
 
 @runtime_checkable
 class DeclaresSpeed(Protocol):
-    """A trainer with options of arithmetic and speed. Rows record them, and the planner checks that the device supports them."""
+    """A trainer with options of precision and speed. Rows record them, and the planner checks that the device supports them."""
 
     @property
     def training_speed(self) -> Speed: ...
 
 
 def training_speed(trainer: object) -> Speed | None:
-    """The options of a trainer or of its recipe; None for a trainer without any, which computes in float32."""
+    """Returns the options of a trainer or of its recipe; None for a trainer without them, which computes in float32."""
     return next((part.training_speed for part in with_flattened(trainer) if isinstance(part, DeclaresSpeed)), None)
 
 
 class ForwardPass(nn.Module):
-    """A network's forward pass in the asked precision; outputs are float32. Not part of the network: names of weights stay as they are."""
+    """Wraps a network's forward pass in a precision; outputs are float32. The network itself, and so its state dict, is unchanged."""
 
     def __init__(self, model: nn.Module, speed: Speed) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class ForwardPass(nn.Module):
     def forward(self, inputs_B: Tensor) -> Tensor:
         if self.speed.precision != "bf16":
             return self._outputs(inputs_B)
-        # Without the cache: a graph, or a second pass after a step in place, must not meet weights that were rounded earlier.
+        # Autocast caches rounded weights. A CUDA graph, or a second pass after an in-place step, must not use those of an earlier step.
         with torch.autocast(inputs_B.device.type, torch.bfloat16, cache_enabled=False):
             outputs_BC = self._outputs(inputs_B)
         return outputs_BC.float()
@@ -125,7 +125,7 @@ def _is_small(inputs: tuple[Tensor, ...]) -> bool:
 
 @contextmanager
 def _pre_hooks(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
-    """`hook` sees what comes into every convolution of images."""
+    """Registers `hook` before every 2-d convolution inside the context."""
     handles = [module.register_forward_pre_hook(hook) for module in model.modules() if isinstance(module, nn.Conv2d)]
     try:
         yield
@@ -135,19 +135,19 @@ def _pre_hooks(model: nn.Module, hook: Callable[[nn.Module, Any], Any]) -> Itera
 
 
 def _contiguous_small_map(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """Small maps come to convolutions in the order of their dimensions, as `Speed.set_memory_format` has left the weights."""
+    """Forward pre-hook that makes small maps contiguous, as `Speed.set_memory_format` left the weights of their convolutions."""
     return (inputs[0].contiguous(), *inputs[1:]) if _is_small(inputs) else None
 
 
 def _over_small_maps(model: nn.Module, inputs_B: Tensor) -> list[nn.Module]:
-    """The convolutions that see small maps only. The network's modes and statistics are left as they were."""
+    """Returns the convolutions whose inputs are all small maps. Leaves the network's modes and statistics unchanged."""
     small: dict[nn.Module, bool] = {}
 
-    def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         small[module] = small.get(module, True) and _is_small(inputs)
 
     modes = {module: module.training for module in model.modules()}
-    with _pre_hooks(model.eval(), see), torch.no_grad():
+    with _pre_hooks(model.eval(), record), torch.no_grad():
         model(inputs_B)
     for module, mode in modes.items():
         module.training = mode
@@ -155,9 +155,9 @@ def _over_small_maps(model: nn.Module, inputs_B: Tensor) -> list[nn.Module]:
 
 
 def make_forward(model: nn.Module, speed: Speed, batch_size: int) -> Callable[[Tensor], Tensor]:
-    """What a learner calls for a pass in train mode: (B, ...) inputs -> (B, C) float32 outputs.
+    """Returns a learner's forward pass in train mode: (B, ...) inputs -> (B, C) float32 outputs.
 
-    `batch_size` is that of full mini-batches: those run as a graph, others as they are.
+    With `compile="graphs"` mini-batches of `batch_size` run as a CUDA graph, smaller ones without.
     """
     if speed == Speed():
         return model
@@ -168,9 +168,9 @@ def make_forward(model: nn.Module, speed: Speed, batch_size: int) -> Callable[[T
 
 
 class CudaGraphs:
-    """Forward and backward pass of full mini-batches as CUDA graphs, recorded when the first full one comes.
+    """Forward and backward pass of full mini-batches as CUDA graphs, recorded with the first full mini-batch.
 
-    One mini-batch at a time: the outputs of a pass are overwritten by the next, so this is for steps that make one pass and then descend.
+    The outputs of a pass are overwritten by the next, so a step may make only one pass before it descends.
     """
 
     def __init__(self, plain: ForwardPass, batch_size: int) -> None:
@@ -186,11 +186,11 @@ class CudaGraphs:
         return self._recorded(inputs_B)
 
     def _record(self, inputs_B: Tensor) -> Callable[[Tensor], Tensor]:
-        """Recording runs the pass a few times: running statistics and the generator are put back, so that no bit depends on it."""
+        """Records the graphs. This runs the pass several times, so buffers and the generator are restored: no result depends on it."""
         model, device = self._plain.model, inputs_B.device
         kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
         generator = torch.cuda.get_rng_state(device)
-        twin = ForwardPass(model, self._plain.speed)  # recording changes the forward method of what it is given
+        twin = ForwardPass(model, self._plain.speed)  # make_graphed_callables replaces the forward method of its argument
         sample = self._plain.speed.inputs(inputs_B.detach().clone())
         recorded: Any = torch.cuda.make_graphed_callables(twin, (sample,))
         with torch.no_grad():

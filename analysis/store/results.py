@@ -88,7 +88,7 @@ def cells(results: Results) -> tuple[CellResult, ...]:
     return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
 
 
-def baseline_cells(results: Results, without: Collection[str] = ()) -> tuple[Cell, ...]:
+def baseline_cells(results: Results, without: Collection[str] = ()) -> tuple[CellResult, ...]:
     """The cells of the uncorrected networks alone, in the plan's order, less those named in `without`."""
     lines = results.plan[(results.plan["method"] == VANILLA) & ~results.plan["cell"].isin(without)]
     by_run = results.rows.set_index("run_id", drop=False)

@@ -1,16 +1,17 @@
-"""What a search has reached when a budget is spent: in trials, measured seconds, FLOPs or sample-passes.
+"""Anytime performance of a search: the test score of its incumbent after a budget of trials, seconds, FLOPs or sample-passes.
 
-Settings of one search differ in cost (more epochs, a larger trusted set), so a budget in seconds buys different numbers of them in
-different orders. Outcomes are taken over many random orders of the search's finite list; in trials they are exact (`analysis.tuning.best_of_k`).
+The incumbent is the setting that the selection rule would select among those tried so far. Settings of one search differ in cost (more
+epochs, a larger trusted set), so how many of them a budget in seconds buys depends on their order. Performance is therefore averaged over
+random orders of the finite grid; in trials it is exact (`analysis.tuning.best_of_k`).
 
-A search's bill has three items, each of which may be counted or left out:
+The cost of a search has three items, which may be counted or not (`CostItems`):
 
-    own           what every setting adds by itself: training, building or correcting, and scoring it on the validation set
-    preparation   work that the settings share and that comes before the first of them: scoring samples, collecting second moments and
-                  factorising them, a teacher's answers. It is paid whole before the first setting is seen
-    baseline      training the network that is to be corrected
+    own           the work of each setting alone: training, building or correcting, and scoring it on the validation set
+    preparation   the work that settings share and that precedes the first of them: scoring samples, collecting and factorising second
+                  moments, a teacher's predictions. It is spent in full before the first setting is available
+    baseline      training the network that is corrected
 
-All amounts are shares of what was really spent, so own and preparation of the whole search add up to its shared tuning cost.
+Amounts are shares of what was spent, so own and preparation of a complete search add up to its shared tuning cost.
 
 Shapes: N settings, R random orders, B budgets.
 """
@@ -35,9 +36,11 @@ Unit = Literal["trials", "seconds", "flops", "passes"]
 UNITS: tuple[Unit, ...] = ("trials", "seconds", "flops", "passes")
 
 NUM_ORDERS = 1000
-"""Random orders of each search."""
+"""Number of random orders in which each search is simulated."""
 
 PREPARATION = ("select", "collect", "factor")
+"""Phases of the cost meter that count as preparation."""
+
 _POINTS: dict[Unit, tuple[str, ...]] = {"seconds": ("seconds",), "flops": ("flops",), "passes": ("forwards", "backwards")}
 _SHARED: dict[Unit, list[str]] = {
     "seconds": ["tuning_seconds"], "flops": ["flops"], "passes": ["sample_forwards", "sample_backwards"],
@@ -49,7 +52,7 @@ _BY_ITSELF: dict[Unit, list[str]] = {
 
 @dataclass(frozen=True)
 class CostItems:
-    """Which items of the bill count."""
+    """Which cost items count in addition to the settings' own work."""
 
     preparation: bool = True
     baseline: bool = False
@@ -57,41 +60,42 @@ class CostItems:
 
 @dataclass(frozen=True)
 class CostRecord:
-    """What one search cost, item by item."""
+    """The cost of one search by item, in one unit."""
 
     own: np.ndarray  # [N] in the order of the space
     preparation: float
     baseline: float
-    by_phase: bool = True  # False: the store tells no phases, so preparation is spread over the settings
+    by_phase: bool = True  # False if the store has no costs by phase; preparation is then part of `own`
 
-    def before(self, items: CostItems) -> float:
-        """What is spent when the first setting begins."""
+    def upfront(self, items: CostItems) -> float:
+        """The cost before the first setting starts."""
         return self.preparation * items.preparation + self.baseline * items.baseline
 
     def total(self, items: CostItems) -> float:
-        """The whole search."""
-        return self.before(items) + float(self.own.sum())
+        """The cost of the complete search."""
+        return self.upfront(items) + float(self.own.sum())
 
 
 @dataclass(frozen=True)
 class SearchTrajectories:
-    """A search in R random orders."""
+    """The incumbents of one search in R random orders."""
 
-    cost: np.ndarray  # [R, N] spent when the n-th setting is done
-    test: np.ndarray  # [R, N] test score of the model taken then
-    unmodified: float
+    cost: np.ndarray  # [R, N] cumulative cost when the n-th setting has finished
+    test: np.ndarray  # [R, N] test score of the incumbent then
+    unmodified: float  # test score of the unmodified model
 
     def at(self, budgets_B: np.ndarray) -> np.ndarray:
-        """[B, R] the test score reached with each budget; the unmodified model's where no setting is done yet."""
+        """[B, R] the incumbent's test score at each budget; the unmodified model's before the first setting has finished."""
         found = np.empty((len(budgets_B), len(self.cost)))
         for order, (cost_N, test_N) in enumerate(zip(self.cost, self.test, strict=True)):
+            # The factor lets a budget that equals a cumulative sum pay for it despite the rounding of the sum.
             done_B = np.searchsorted(cost_N, budgets_B * (1 + 1e-12), side="right")
             found[:, order] = np.where(done_B > 0, test_N[np.maximum(done_B, 1) - 1], self.unmodified)
         return found
 
 
 def rank_search(search: SearchResult, rule: str) -> RankedSettings | None:
-    """The search's settings as `rule` ranks them; None when it cannot be judged (see `Choice.problem`)."""
+    """Ranks the settings of a search by `rule`; None if the rule cannot select (see `Choice.problem`)."""
     if search.choose(rule).row is None or search.vanilla is None:
         return None
     rows = search.rows.sort_values("position", kind="stable")
@@ -101,7 +105,7 @@ def rank_search(search: SearchResult, rule: str) -> RankedSettings | None:
 
 
 def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecord | None:
-    """The search's bill; None where no row knows the unit. Whether seconds may be used is for `seconds_comparable` to say."""
+    """The cost of a search; None if no row records this unit. `seconds_comparable` decides whether seconds may be used."""
     rows = search.rows.sort_values("position", kind="stable")
     if unit == "trials":
         return CostRecord(np.ones(len(rows)), 0.0, 0.0)
@@ -110,20 +114,20 @@ def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecor
     if np.isnan(shared_N).all():
         return None
     shared_N = np.nan_to_num(shared_N)
-    prepared = _prepared(results, unit)
-    if prepared is None or not rows["run_id"].isin(_told(results)).any():
+    prepared = _preparation_by_run(results, unit)
+    if prepared is None or not rows["run_id"].isin(_runs_with_phase_costs(results)).any():
         return CostRecord(shared_N, 0.0, baseline, by_phase=False)
     share_N = rows["run_id"].map(prepared).fillna(0.0).to_numpy(dtype=float)
     return CostRecord(np.maximum(shared_N - share_N, 0.0), float(share_N.sum()), baseline)
 
 
 def standalone_cost(row: pd.Series, unit: Unit) -> float:
-    """What one setting costs when nothing else is tried: every piece of work that it uses, whole. NaN where it is not known."""
+    """The cost of one setting run alone, with the full cost of all shared work that it uses; NaN if not recorded."""
     return 1.0 if unit == "trials" else float(row[_BY_ITSELF[unit]].astype(float).sum(min_count=1))
 
 
 def seconds_comparable(searches: Sequence[SearchResult], items: CostItems) -> bool:
-    """Whether every counted job had its device to itself; otherwise costs are told in FLOPs."""
+    """Whether every counted job had exclusive use of its device; otherwise costs are reported in FLOPs."""
     rows = [search.rows for search in searches]
     if items.baseline:
         rows += [search.vanilla.to_frame().T for search in searches if search.vanilla is not None]
@@ -132,37 +136,37 @@ def seconds_comparable(searches: Sequence[SearchResult], items: CostItems) -> bo
 
 @lru_cache(maxsize=64)
 def random_orders(count: int, repeats: int = NUM_ORDERS, seed: int = 0) -> np.ndarray:
-    """[R, N] random orders of the places 0 ... N-1, the same at every call."""
+    """[R, N] random permutations of 0 ... N-1, the same in every call."""
     generator = np.random.default_rng([seed, count])
     return generator.permuted(np.tile(np.arange(count), (repeats, 1)), axis=1)
 
 
 def simulate_orders(ranking: RankedSettings, cost: CostRecord, items: CostItems, orders_RN: np.ndarray) -> SearchTrajectories:
-    """The search in each of the orders."""
+    """Runs a search in each of the given orders on its stored scores and costs."""
     rank_N = np.empty(len(ranking), dtype=int)
-    rank_N[ranking.place] = np.arange(len(ranking))
+    rank_N[ranking.order] = np.arange(len(ranking))
     best_RN = np.maximum.accumulate(rank_N[orders_RN], axis=1)
-    cost_RN = cost.before(items) + np.cumsum(cost.own[orders_RN], axis=1)
+    cost_RN = cost.upfront(items) + np.cumsum(cost.own[orders_RN], axis=1)
     return SearchTrajectories(cost_RN, ranking.test[best_RN], ranking.unmodified)
 
 
 def budget_grid(trajectories: Sequence[SearchTrajectories], count: int = 400) -> np.ndarray:
-    """[B] budgets, evenly spaced by their logarithm, from the cheapest first setting to the dearest whole search."""
+    """[B] logarithmically spaced budgets, from the cheapest first setting to the most expensive complete search."""
     low = min(float(each.cost[:, 0].min()) for each in trajectories)
     high = max(float(each.cost[:, -1].max()) for each in trajectories)
     return np.geomspace(max(low, high * 1e-9), high, count)
 
 
-def _prepared(results: Results, unit: Unit) -> pd.Series | None:
-    """By run, its share of the search's preparation; None when the store has no costs by phase."""
+def _preparation_by_run(results: Results, unit: Unit) -> pd.Series | None:
+    """Each run's share of its search's preparation, by run id; None if the store has no costs by phase."""
     costs = series_by_prefix(results, "cost/")
     if costs.empty:
         return None
-    names = [f"cost/{phase}/{what}" for phase in PREPARATION for what in _POINTS[unit]]
+    names = [f"cost/{phase}/{quantity}" for phase in PREPARATION for quantity in _POINTS[unit]]
     return costs[costs["name"].isin(names)].groupby("run_id")["value"].sum()
 
 
 @lru_cache(maxsize=2)
-def _told(results: Results) -> frozenset[str]:
-    """The runs whose costs by phase are known."""
+def _runs_with_phase_costs(results: Results) -> frozenset[str]:
+    """The ids of the runs whose costs by phase are stored."""
     return frozenset(series_by_prefix(results, "cost/")["run_id"])

@@ -1,4 +1,4 @@
-"""The best of k settings drawn at random from a finite list, without replacement: exact expectations and exact quantiles.
+"""Expected performance of random search on a finite grid: exact expectations and quantiles of the best of k settings.
 
 With N settings ranked by the selection rule (1 worst, N best; see `RankedSettings`), the setting of rank i is the best of k drawn ones with
 probability C(i-1, k-1) / C(N, k). What is of interest is not its validation score but the test score t(i) of the model that is then taken:
@@ -24,18 +24,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RankedSettings:
-    """One search, worst setting first."""
+    """The settings of one search, ranked by the selection rule from worst to best."""
 
-    place: np.ndarray  # [N] place in the space of the setting of each rank
-    test: np.ndarray  # [N] test score of the model taken when that setting is the best of those seen
-    unmodified: float  # test score of the model taken before any setting was seen
+    order: np.ndarray  # [N] index in the space of the setting of each rank
+    test: np.ndarray  # [N] test score of the selected model if that setting is the best of those tried
+    unmodified: float  # test score of the unmodified model, which is selected before any setting is tried
 
     def __len__(self) -> int:
         return len(self.test)
 
     @property
     def final(self) -> float:
-        """The test score that the whole search comes to."""
+        """The test score of the model that the complete search selects."""
         return float(self.test[-1])
 
 
@@ -43,10 +43,12 @@ def rank_settings(unmodified: float, unmodified_test: float, scores_N: np.ndarra
     """Ranks settings as `analysis.store.selection_rule.best` does.
 
     Args:
-        unmodified: the unmodified model's score under the rule; a setting that does not beat it is never taken. Minus infinity: any is.
-        unmodified_test: its test score.
-        scores_N: the settings' scores, in the order of the space (the earlier of equals ranks higher); NaN for failed ones.
-        tests_N: their test scores.
+        unmodified: the unmodified model's score under the rule; a setting that does not beat it is never selected. Minus infinity if the
+            unmodified model is not a candidate.
+        unmodified_test: the unmodified model's test score.
+        scores_N: the scores of the settings under the rule, in the order of the space (the earlier of equal ones ranks higher); NaN for
+            failed settings.
+        tests_N: the test scores of the settings.
     """
     scores_N = np.asarray(scores_N, dtype=float)
     beats_N = np.nan_to_num(scores_N, nan=-np.inf) > unmodified
@@ -55,7 +57,8 @@ def rank_settings(unmodified: float, unmodified_test: float, scores_N: np.ndarra
 
 
 def best_rank_probabilities(count: int) -> Iterator[np.ndarray]:
-    """For k = 1 ... N: the probability [N] that each rank is the best of k drawn ones. By a recurrence, so that no binomial overflows."""
+    """For k = 1 ... N, yields the probability [N] of each rank to be the best of k settings drawn without replacement."""
+    # A recurrence in k, because the binomial coefficients themselves overflow: C(675, 300) is about 1e200.
     rank = np.arange(1, count + 1)
     chance_N = np.full(count, 1 / count)
     for k in range(1, count + 1):
@@ -65,20 +68,20 @@ def best_rank_probabilities(count: int) -> Iterator[np.ndarray]:
 
 
 def expected_test_scores(ranking: RankedSettings) -> np.ndarray:
-    """[K] expected test score of the model taken after k = 1 ... N settings in random order."""
+    """[K] expected test score of the selected model after k = 1 ... N settings in random order."""
     return np.array([chance_N @ ranking.test for chance_N in best_rank_probabilities(len(ranking))])
 
 
 def quantiles(rankings: Sequence[RankedSettings], levels: Sequence[float]) -> np.ndarray:
-    """[levels, K] quantiles of the test score after k settings, over random orders and equally likely ladders (one per seed): exact.
+    """[levels, K] exact quantiles of the test score after k settings, over random orders and equally likely searches (one per seed).
 
-    K is the length of the shortest ladder.
+    K is the number of settings of the smallest search.
     """
     shortest = min(map(len, rankings))
     values = np.concatenate([ranking.test for ranking in rankings])
     order = np.argsort(values, kind="stable")
     found = np.empty((len(levels), shortest))
-    for k, parts in enumerate(zip(*(best_rank_probabilities(len(ranking)) for ranking in rankings), strict=False)):
+    for k, probabilities in enumerate(zip(*(best_rank_probabilities(len(ranking)) for ranking in rankings), strict=False)):
         weights = np.concatenate(parts)[order] / len(rankings)
         found[:, k] = weighted_quantiles(values[order], weights, levels)
     return found

@@ -1,9 +1,10 @@
-"""What the weights of torch's `MultiheadAttention` are multiplied with.
+"""Inputs of the four weights of torch's `MultiheadAttention`.
 
-Its query, key and value weights meet the call's own inputs. What `out_proj` meets never leaves the module, which hands that weight to a
-function (or to a fused kernel) without calling the layer: a hook there sees nothing. So the call is made once more with a unit matrix in
-the place of `out_proj`: whatever masks, extra keys or kernel it takes, it then returns what its heads gathered, exactly, because a sum
-of one number and zeros is not rounded. That second call is counted in seconds and not in FLOPs; a network's own result is not touched.
+The query, key and value weights are multiplied with the arguments of the call. The input of `out_proj` never leaves the module, which
+passes that weight to a function (or to a fused kernel) without calling the layer, so a forward hook on it never fires. Therefore the call
+is repeated with the identity matrix as `out_proj`: for any mask, extra key or kernel it then returns the concatenated heads, and exactly,
+because the sum of one number and zeros is not rounded. The repeated call counts in seconds but not in FLOPs, and the output of the network
+is not affected.
 
 Shapes: E embedding; all others as `MultiheadAttention` has them.
 """
@@ -22,7 +23,7 @@ _SIGNATURE = inspect.signature(nn.MultiheadAttention.forward)
 
 
 class _Unhooked(nn.Module):
-    """Calls a module past its hooks."""
+    """Calls the `forward` of a module without its hooks, which would otherwise recurse."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -32,17 +33,17 @@ class _Unhooked(nn.Module):
         return self.module.forward(*args, **kwargs)
 
 
-def inputs_of(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """(query, key, value) of the call `attention(*args, **kwargs)`."""
-    given = _SIGNATURE.bind(attention, *args, **kwargs).arguments
-    return given["query"], given["key"], given["value"]
+def qkv_inputs(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (query, key, value) of the call `attention(*args, **kwargs)`."""
+    arguments = _SIGNATURE.bind(attention, *args, **kwargs).arguments
+    return arguments["query"], arguments["key"], arguments["value"]
 
 
-def heads_of(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """(..., E) what `out_proj` is multiplied with in the call `attention(*args, **kwargs)`."""
+def out_proj_inputs(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return (..., E) the input of `out_proj` in the call `attention(*args, **kwargs)`."""
     weight, bias = attention.out_proj.weight, attention.out_proj.bias
-    unit = {"module.out_proj.weight": torch.eye(attention.embed_dim, dtype=weight.dtype, device=weight.device)}
+    identity = {"module.out_proj.weight": torch.eye(attention.embed_dim, dtype=weight.dtype, device=weight.device)}
     if bias is not None:
-        unit["module.out_proj.bias"] = torch.zeros_like(bias)
-    heads: Tensor = functional_call(_Unhooked(attention), unit, args, dict(kwargs))[0]
+        identity["module.out_proj.bias"] = torch.zeros_like(bias)
+    heads: Tensor = functional_call(_Unhooked(attention), identity, args, dict(kwargs))[0]
     return heads

@@ -1,6 +1,6 @@
-"""What trusted samples and samples to forget excite in every layer, on the side of inputs, of outputs or both, decomposed.
+"""Bases of the activation spaces of trusted and forget samples, for inputs, outputs or both sides of every layer.
 
-The plain way, for `variants`: one pass over each set, every column counted, one basis per layer and side.
+Used by `variants`; unlike `sap` it shares no work between sizes: one pass over each set, and one basis per layer and side.
 """
 
 from __future__ import annotations
@@ -18,55 +18,58 @@ from sap_core.sap.spectrum import Basis
 
 Side = Literal["input", "output", "both"]
 Bases = Mapping[str, Mapping[str, Basis]]
-"""side -> layer -> basis."""
+"""side -> name of the weight -> basis."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One layer on one side: what trusted samples excite, and what those to forget do."""
+class LayerBases:
+    """Bases of one side of a layer: of trusted samples, and of forget samples if there are any."""
 
     retain: Basis
     forget: Basis | None
 
 
 @dataclass(frozen=True)
-class Spaces:
-    """Every layer on every side that was looked at."""
+class ActivationBases:
+    """Bases of all layers, on the requested sides."""
 
     retain: Bases
     forget: Bases | None
 
-    def of(self, layer: str, side: str) -> Seen:
-        return Seen(self.retain[side][layer], None if self.forget is None else self.forget[side][layer])
+    def of(self, layer: str, side: str) -> LayerBases:
+        """Return the bases of one layer on one side, "input" or "output"."""
+        return LayerBases(self.retain[side][layer], None if self.forget is None else self.forget[side][layer])
 
 
-def look(side: Side, batch_size: int, model: nn.Module, trusted: Samples, forget: Samples | None, run: Run, users: Sequence[int]) -> Spaces:
-    """Books the passes as `collect` and the decompositions as `factor`, for the settings `users`.
+def collect_bases(
+    side: Side, batch_size: int, model: nn.Module, trusted: Samples, forget: Samples | None, run: Run, users: Sequence[int]
+) -> ActivationBases:
+    """Compute the bases of every layer. Passes are recorded as `collect` and decompositions as `factor`, for the settings `users`.
 
     Raises:
-        UserError: see `gram.validate` and `outputs.unseen`.
-        FloatingPointError: something seen is not finite: the network has diverged.
+        UserError: see `gram.init_moments` and `output_moments.init_moments`.
+        FloatingPointError: an activation is not finite, so the network has diverged.
     """
     retain = _bases(side, batch_size, model, trusted, run, users)
-    return Spaces(retain, None if forget is None else _bases(side, batch_size, model, forget, run, users))
+    return ActivationBases(retain, None if forget is None else _bases(side, batch_size, model, forget, run, users))
 
 
 def _bases(side: Side, batch_size: int, model: nn.Module, samples: Samples, run: Run, users: Sequence[int]) -> Bases:
     with run.meter("collect", users):
-        ins = gram.validate(model) if side != "output" else {}
-        outs = outputs.unseen(model) if side != "input" else {}
+        ins = gram.init_moments(model) if side != "output" else {}
+        outs = outputs.init_moments(model) if side != "input" else {}
         for batch in samples.batches(batch_size):
-            with outputs.watching(model, outs) as seen:
+            with outputs.recording_outputs(model, outs) as updated:
                 ins = gram.observe(model, ins, batch.inputs)
-            outs = seen
+            outs = updated
             run.meter.count(forwards=len(batch.labels))
         for moments in filter(None, (ins, outs)):
             gram.check_finite(moments)
             run.meter.count(flops=gram.total_flops(moments))
     with run.meter("factor", users):
-        made = {id(each): project.basis_of(each) for each in {id(each): each for each in (*ins.values(), *outs.values())}.values()}
-        run.meter.count(flops=sum(map(project.basis_flops, made.values())))
+        bases = {id(each): project.decompose(each) for each in {id(each): each for each in (*ins.values(), *outs.values())}.values()}
+        run.meter.count(flops=sum(map(project.decomposition_flops, bases.values())))
     return {
-        "input": {name: made[id(each)] for name, each in ins.items()},
-        "output": {name: made[id(each)] for name, each in outs.items()},
+        "input": {name: bases[id(each)] for name, each in ins.items()},
+        "output": {name: bases[id(each)] for name, each in outs.items()},
     }

@@ -1,13 +1,13 @@
-"""Streaming second moments of layer inputs: one float64 Gram matrix R R^T per layer, or R itself while it is smaller.
+"""Streaming second moments of layer inputs: the float64 Gram matrix R R^T of each layer, or R itself while it is smaller.
 
-A pass hooks every layer of the unmodified network, in evaluation mode. Sums are immutable, so the sums over the first images of an order
-can be kept while the pass goes on to more of them (nested trusted sets), at no cost but memory. Layers that read the same tensor in the
-same way (the branches of an Inception block) share one `Moments`: it is computed, kept and factored once.
+Every layer of the unmodified network is observed by a forward hook, in evaluation mode. `Moments` are immutable, so that the moments of
+the first images of an order remain available while the pass continues with more of them (nested trusted sets). Layers that read the same
+tensor in the same layout (branches of an Inception block) share one `Moments`, which is computed, stored and decomposed once.
 
-Which layers take part, and how their inputs become columns, is said in `handlers`. Every use of a layer that one Gram matrix cannot
-describe is refused by name.
+Supported layers, and the layout of their inputs, are defined in `layers`. A layer whose use one Gram matrix cannot describe is refused by
+name.
 
-Source: SAP, Algorithm 1 (representations of all layers from one forward pass); sums instead of a random part of the columns.
+Source: SAP, Algorithm 1, line 2 (inputs of all layers from one forward pass); complete sums instead of a random subset of the columns.
 
 Shapes: K groups, D inputs per group, N columns, B images.
 """
@@ -24,89 +24,105 @@ from torch import Tensor, nn
 
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
-from sap_core.sap.layers import LAYERS, Handler, called, sites
+from sap_core.sap.layers import LAYERS, LayerInputs, described, weight_sites
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What one layer has seen: its inputs while they make fewer columns than it has inputs, sums of their products from then on."""
+    """Second moments of the inputs of one layer.
 
-    handler: Handler
-    seen: tuple[Tensor, ...] = ()  # inputs as they came, one tensor per batch
-    sums: Tensor | None = None  # in the handler's form
-    count: int = 0  # N
-    flops: float = 0.0  # spent on sums
+    Attributes:
+        layout: turns input tensors into columns.
+        stored: the input tensors, one per batch, while they have fewer columns than inputs (N < D); then empty.
+        sums: sums of `LayerInputs.partial_gram` once N >= D; else None.
+        count: N, number of columns.
+        flops: FLOPs spent on `sums`.
+    """
 
-    def plus(self, x: Tensor) -> Moments:
-        """These and one more input tensor (of at least one image)."""
-        count = self.count + self.handler.columns(x)
-        if count < self.handler.inputs:
-            return replace(self, seen=(*self.seen, x.detach().clone()), count=count)  # later layers may overwrite their input
-        sums = self.handler.sums(x)
+    layout: LayerInputs
+    stored: tuple[Tensor, ...] = ()
+    sums: Tensor | None = None
+    count: int = 0
+    flops: float = 0.0
+
+    def updated(self, x: Tensor) -> Moments:
+        """Return the moments with one more input tensor, of at least one image."""
+        count = self.count + self.layout.count_columns(x)
+        if count < self.layout.inputs:
+            return replace(self, stored=(*self.stored, x.detach().clone()), count=count)  # cloned: an in-place layer may overwrite x
+        sums = self.layout.partial_gram(x)
         if self.sums is not None:
             sums += self.sums
-        for earlier in self.seen:
-            sums += self.handler.sums(earlier)
+        for earlier in self.stored:
+            sums += self.layout.partial_gram(earlier)
         counted = count if self.sums is None else count - self.count
-        return Moments(self.handler, (), sums, count, self.flops + counted * self.handler.flops_per_column)
+        return Moments(self.layout, (), sums, count, self.flops + counted * self.layout.flops_per_column)
 
     @property
     def gram(self) -> Tensor | None:
-        """(K, D, D) R R^T where there are no fewer columns than inputs, else None; put together at every call."""
-        return None if self.sums is None else self.handler.gram(self.sums)
+        """(K, D, D) R R^T if N >= D, else None; assembled at every access."""
+        return None if self.sums is None else self.layout.gram(self.sums)
 
     @property
     def columns(self) -> Tensor | None:
-        """R (K, D, N) where there are fewer columns than inputs, else None; made at every call."""
-        return None if self.sums is not None else torch.cat([piece for x in self.seen for piece in self.handler.pieces(x)], dim=-1)
+        """(K, D, N) R if N < D, else None; assembled at every access."""
+        return None if self.sums is not None else torch.cat([chunk for x in self.stored for chunk in self.layout.column_chunks(x)], dim=-1)
 
     @property
     def finite(self) -> Tensor:
-        """() bool: is all that was seen finite?"""
-        return torch.stack([each.isfinite().all() for each in (self.seen if self.sums is None else (self.sums,))]).all()
+        """() bool: whether all inputs were finite."""
+        return torch.stack([each.isfinite().all() for each in (self.stored if self.sums is None else (self.sums,))]).all()
 
 
 def total_flops(moments: Mapping[str, Moments]) -> float:
-    """Spent on all of them; what layers share counts once."""
+    """Return the FLOPs spent on all moments; shared ones count once."""
     return sum(each.flops for each in {id(each): each for each in moments.values()}.values())
 
 
-def validate(model: nn.Module) -> dict[str, Moments]:
-    """The weights of `model` that SAP corrects, by name (see `sites`), none of which has seen anything yet.
+def init_moments(model: nn.Module) -> dict[str, Moments]:
+    """Return empty moments for each weight of `model` that SAP corrects, by name (see `weight_sites`).
 
     Raises:
-        UserError: a module holds a weight of two or more dimensions that no handler knows, or shares one with another module.
+        UserError: the network is not supported; see `weight_sites`.
     """
-    unseen: dict[Handler, Moments] = {}  # one for all weights of the same kind, so that those with the same inputs go on sharing it
-    return {name: unseen.setdefault(site.handler, Moments(site.handler)) for name, site in sites(model).items()}
+    empty: dict[LayerInputs, Moments] = {}  # one object per layout, so that weights that read the same tensors keep sharing theirs
+    return {name: empty.setdefault(site.layout, Moments(site.layout)) for name, site in weight_sites(model).items()}
 
 
 def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) -> dict[str, Moments]:
-    """`moments` (of some or all weights, by name) and what these meet when `model` is given the batch `inputs` (B, ...).
+    """Add the layer inputs of one forward pass to the moments.
+
+    Args:
+        model: the network; it runs in evaluation mode without gradients, and is not changed.
+        moments: moments of some or all weights, by name.
+        inputs: (B, ...) one batch.
+
+    Returns:
+        The updated moments, by name.
 
     Raises:
-        UserError: a layer sees no input, or is called more than once.
+        UserError: a layer gets no input, or is called more than once.
     """
     updated = dict(moments)
-    modules, of_model = dict(model.named_modules()), sites(model)
-    names: dict[str, dict[str, str]] = {}  # layer -> part -> name
+    modules, of_model = dict(model.named_modules()), weight_sites(model)
+    names: dict[str, dict[str, str]] = {}  # layer -> name of the weight within it -> name of the weight
     for name in moments:
-        names.setdefault(of_model[name].layer, {})[of_model[name].part] = name
+        names.setdefault(of_model[name].layer, {})[of_model[name].name] = name
     calls = dict.fromkeys(names, 0)
-    inputs_seen = _Inputs()
+    cache = _UpdateCache()
 
-    def watch(layer: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def observer(layer: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             calls[layer] += 1
             if calls[layer] > 1:
-                raise UserError(f"{called(layer, module)} is called more than once in a forward pass; SAP needs one input per weight")
-            seen = LAYERS[type(module)].inputs(module, args, kwargs)
-            for part, name in names[layer].items():
-                updated[name] = inputs_seen.added_to(moments[name], seen[part])
+                raise UserError(f"{described(layer, module)} is called more than once in a forward pass; SAP needs one input per weight")
+            tensors = LAYERS[type(module)].inputs(module, args, kwargs)
+            for weight_name, name in names[layer].items():
+                updated[name] = cache.updated(moments[name], tensors[weight_name])
 
         return hook
 
-    hooks = [modules[layer].register_forward_pre_hook(watch(layer), with_kwargs=True) for layer in names]
+    hooks = [modules[layer].register_forward_pre_hook(observer(layer), with_kwargs=True) for layer in names]
     try:
         with evaluating(model):
             model(inputs)
@@ -116,33 +132,37 @@ def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) ->
     for layer, count in calls.items():
         if count == 0:
             raise UserError(
-                f"{called(layer, modules[layer])} saw no input in the forward pass; SAP cannot correct it: remove it, or call it"
+                f"{described(layer, modules[layer])} got no input in the forward pass, so SAP cannot correct it; remove the layer, or call it in forward"
             )
     return updated
 
 
-class _Inputs:
-    """The tensors that one forward pass has shown so far, and what each made of which moments.
+class _UpdateCache:
+    """Updated moments of one forward pass, by input tensor and previous moments.
 
-    The same tensor object, unmodified since, read by an equal handler on top of the same moments can only give what it gave before.
+    The same unmodified tensor, added to the same moments, gives the same result, so layers with a common input share one update.
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, int, int], tuple[weakref.ref[Tensor], Moments]] = {}
+        self._updates: dict[tuple[int, int, int], tuple[weakref.ref[Tensor], Moments]] = {}
 
-    def added_to(self, moments: Moments, x: Tensor) -> Moments:
-        """`moments.plus(x)`, computed once."""
-        if x.is_inference():  # has no version by which a modification would show
-            return moments.plus(x)
+    def updated(self, moments: Moments, x: Tensor) -> Moments:
+        """Return `moments.updated(x)`, computed once."""
+        if x.is_inference():  # such tensors have no version counter, so an in-place change could not be noticed
+            return moments.updated(x)
         key = id(x), x._version, id(moments)
-        made = self._made.get(key)
-        if made is None or made[0]() is not x:  # the second: another tensor at the place of one that is gone
-            made = self._made[key] = weakref.ref(x), moments.plus(x)
-        return made[1]
+        entry = self._updates.get(key)
+        if entry is None or entry[0]() is not x:  # a new tensor may have the id of one that was freed
+            entry = self._updates[key] = weakref.ref(x), moments.updated(x)
+        return entry[1]
 
 
 def check_finite(moments: Mapping[str, Moments]) -> None:
-    """Raises FloatingPointError, naming the first such layer, where inputs were not finite: the network has diverged."""
+    """Check that all layer inputs were finite.
+
+    Raises:
+        FloatingPointError: they were not, so the network has diverged; the message names the first such layer.
+    """
     finite = torch.stack([each.finite.cpu() for each in moments.values()])
     for name, good in zip(moments, finite.tolist(), strict=True):
         if not good:

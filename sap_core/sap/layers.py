@@ -1,9 +1,9 @@
-"""Which weights SAP corrects, and what each is multiplied with: one entry per layer type.
+"""The layer types that SAP corrects: their weights, and the inputs that each weight is multiplied with.
 
-A layer type takes part by an entry in `LAYERS`: the weights it holds, how many inputs each has, and how a call's input tensors become
-their columns. What has weights of two or more dimensions but no entry is refused by name; so is a weight that two layers share. Norms,
-biases and everything of one dimension stay as they are, and so do the parameters in `ADDED`, which are added to or stand among a
-network's activations (class tokens, position embeddings) and are multiplied with nothing.
+To support another layer type, add an entry to `LAYERS`: it lists the weights of the layer and turns the input tensors of a call into the
+columns of a matrix. Modules with weights of two or more dimensions but without an entry are refused by name, and so are weights that two
+layers share. Norms, biases and other one-dimensional parameters are not changed, nor are the parameters in `ADDITIVE_PARAMETERS`, which
+are added to the activations or concatenated with them (position embeddings, class tokens) and multiply nothing.
 
 Shapes: K groups, D inputs per group, N columns, O outputs.
 """
@@ -18,47 +18,51 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-from sap_core.im2col import PIECE_BYTES, ConvInputs, sum_of
-from sap_core.sap.attention import heads_of, inputs_of
+from sap_core.im2col import CHUNK_BYTES, ConvInputs, sum_in_place
+from sap_core.sap.attention import out_proj_inputs, qkv_inputs
 
 
-class Handler(Protocol):
-    """How one weight's input becomes the columns that it is multiplied with; equal (and hashed) by what it does."""
+class LayerInputs(Protocol):
+    """The layout of a weight's inputs as columns of a matrix. Instances with equal layouts are equal, and share Gram matrices.
+
+    The weight is used as K matrices (O, D), one per group; the inputs form K matrices (D, N).
+    """
 
     @property
-    def groups(self) -> int: ...
+    def groups(self) -> int:
+        """K: groups of input channels."""
 
     @property
     def inputs(self) -> int:
-        """D: columns of the weight matrix, per group."""
+        """D: inputs per group."""
 
     @property
     def flops_per_column(self) -> float:
-        """Of the Gram matrices."""
+        """FLOPs of the Gram matrices per column."""
 
-    def columns(self, x: Tensor) -> int:
-        """N: how many columns an input tensor makes."""
+    def count_columns(self, x: Tensor) -> int:
+        """Return N, the number of columns of an input tensor."""
 
-    def pieces(self, x: Tensor) -> Iterator[Tensor]:
-        """(K, D, N) float64 columns, a part at a time."""
+    def column_chunks(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the columns of an input tensor as (K, D, n) float64 tensors, a few at a time to limit memory."""
 
-    def sums(self, x: Tensor) -> Tensor:
-        """What `gram` is made of, in the handler's own form; adds up over inputs; float64, a fresh tensor."""
+    def partial_gram(self, x: Tensor) -> Tensor:
+        """Return a new float64 tensor for `gram`, in a form of the layout's own that can be added up over inputs."""
 
     def gram(self, sums: Tensor) -> Tensor:
-        """(K, D, D) float64, the sum of column column^T over all inputs in `sums`."""
+        """Return the Gram matrices (K, D, D) float64, sums of column column^T, from sums of `partial_gram`."""
 
 
 @dataclass(frozen=True)
 class LinearInputs:
-    """The inputs of one linear map: every vector along the last axis is a column (samples, tokens)."""
+    """Inputs of a linear map: each vector along the last axis (a sample or a token) is a column."""
 
     inputs: int
     groups: int = 1
 
     @classmethod
-    def of(cls, linear: nn.Module) -> LinearInputs:
-        """Reads a layer's width."""
+    def from_module(cls, linear: nn.Module) -> LinearInputs:
+        """Read the width of a layer."""
         assert isinstance(linear, nn.Linear)
         return cls(linear.in_features)
 
@@ -66,163 +70,169 @@ class LinearInputs:
     def flops_per_column(self) -> float:
         return 2 * self.inputs**2
 
-    def columns(self, x: Tensor) -> int:
+    def count_columns(self, x: Tensor) -> int:
         return x.numel() // self.inputs
 
-    def pieces(self, x: Tensor) -> Iterator[Tensor]:
-        for vectors_ND in x.reshape(-1, self.inputs).split(max(1, PIECE_BYTES // (8 * self.inputs))):
+    def column_chunks(self, x: Tensor) -> Iterator[Tensor]:
+        for vectors_ND in x.reshape(-1, self.inputs).split(max(1, CHUNK_BYTES // (8 * self.inputs))):
             yield vectors_ND.to(torch.float64).mT.unsqueeze(0)
 
-    def sums(self, x: Tensor) -> Tensor:
-        return sum_of(columns_KDN @ columns_KDN.mT for columns_KDN in self.pieces(x))
+    def partial_gram(self, x: Tensor) -> Tensor:
+        return sum_in_place(columns_KDN @ columns_KDN.mT for columns_KDN in self.column_chunks(x))
 
     def gram(self, sums: Tensor) -> Tensor:
         return sums
 
 
 @dataclass(frozen=True)
-class Part:
-    """One weight of a layer: rows of a parameter, by its name within the layer."""
+class LayerWeight:
+    """One weight of a layer: a parameter, or rows of it."""
 
-    handler: Handler
-    parameter: str = "weight"
-    rows: tuple[int, int] | None = None  # first and last + 1; None: all
+    layout: LayerInputs
+    parameter: str = "weight"  # name within the layer
+    rows: tuple[int, int] | None = None  # first and last + 1; None: all rows
 
 
-class Layer(Protocol):
-    """How a layer type takes part. Parts are named within the layer; '' names the only part of a plain layer."""
+class LayerType(Protocol):
+    """Support for one type of layer. Weights have names within the layer; the only weight of a simple layer is named ''."""
 
-    def parts(self, module: nn.Module) -> Mapping[str, Part]: ...
+    def weights(self, module: nn.Module) -> Mapping[str, LayerWeight]:
+        """Return the weights of a layer by name."""
 
     def inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """What each part is multiplied with in the call `module(*args, **kwargs)`."""
+        """Return the input tensor of each weight in the call `module(*args, **kwargs)`."""
 
     @property
     def added(self) -> tuple[str, ...]:
-        """Its parameters of two or more dimensions that are multiplied with nothing."""
+        """Names of parameters of two or more dimensions that multiply nothing."""
 
 
 @dataclass(frozen=True)
-class Plain:
+class SingleWeightLayer:
     """A layer with one input and one `weight`."""
 
-    handler: Callable[[nn.Module], Handler]
+    layout_of: Callable[[nn.Module], LayerInputs]
     added: tuple[str, ...] = ()
 
-    def parts(self, module: nn.Module) -> Mapping[str, Part]:
-        return {"": Part(self.handler(module))}
+    def weights(self, module: nn.Module) -> Mapping[str, LayerWeight]:
+        return {"": LayerWeight(self.layout_of(module))}
 
     def inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         return {"": args[0] if args else kwargs["input"]}
 
 
 @dataclass(frozen=True)
-class Attention:
-    """torch's `MultiheadAttention`: queries, keys and values are made of its three inputs, its output of what its heads gather.
+class AttentionLayer:
+    """torch's `MultiheadAttention`, with the weights q_proj, k_proj, v_proj and out_proj.
 
-    Where the three inputs are one tensor (self-attention), the three parts share one Gram matrix, as all readers of one tensor do. The
-    joint `in_proj_weight` counts as its three blocks of rows.
+    In self-attention the first three weights read the same tensor and share one Gram matrix, as all readers of one tensor do. The joint
+    `in_proj_weight` is treated as three weights, its blocks of rows.
     """
 
     added: tuple[str, ...] = ("bias_k", "bias_v")
 
-    def parts(self, module: nn.Module) -> Mapping[str, Part]:
+    def weights(self, module: nn.Module) -> Mapping[str, LayerWeight]:
         assert isinstance(module, nn.MultiheadAttention)
         width = module.embed_dim
-        parts = {}
-        for place, (letter, inputs) in enumerate(zip("qkv", (width, module.kdim, module.vdim), strict=True)):
+        weights = {}
+        for block, (letter, inputs) in enumerate(zip("qkv", (width, module.kdim, module.vdim), strict=True)):
             if module._qkv_same_embed_dim:
-                parts[f"{letter}_proj"] = Part(LinearInputs(inputs), "in_proj_weight", (place * width, (place + 1) * width))
+                weights[f"{letter}_proj"] = LayerWeight(LinearInputs(inputs), "in_proj_weight", (block * width, (block + 1) * width))
             else:
-                parts[f"{letter}_proj"] = Part(LinearInputs(inputs), f"{letter}_proj_weight")
-        return parts | {"out_proj": Part(LinearInputs(width), "out_proj.weight")}
+                weights[f"{letter}_proj"] = LayerWeight(LinearInputs(inputs), f"{letter}_proj_weight")
+        return weights | {"out_proj": LayerWeight(LinearInputs(width), "out_proj.weight")}
 
     def inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         assert isinstance(module, nn.MultiheadAttention)
-        query, key, value = inputs_of(module, args, kwargs)
-        return {"q_proj": query, "k_proj": key, "v_proj": value, "out_proj": heads_of(module, args, kwargs)}
+        query, key, value = qkv_inputs(module, args, kwargs)
+        return {"q_proj": query, "k_proj": key, "v_proj": value, "out_proj": out_proj_inputs(module, args, kwargs)}
 
 
-LAYERS: dict[type[nn.Module], Layer] = {
-    nn.Linear: Plain(LinearInputs.of),
-    nn.Conv2d: Plain(ConvInputs.of),
-    nn.MultiheadAttention: Attention(),
+LAYERS: dict[type[nn.Module], LayerType] = {
+    nn.Linear: SingleWeightLayer(LinearInputs.from_module),
+    nn.Conv2d: SingleWeightLayer(ConvInputs.from_module),
+    nn.MultiheadAttention: AttentionLayer(),
 }
-"""By exact type: a subclass may do something else with its weights."""
+"""Supported layers by exact type, because a subclass may use its weights differently."""
 
-ADDED: dict[str, tuple[str, ...]] = {
+ADDITIVE_PARAMETERS: dict[str, tuple[str, ...]] = {
     "torchvision.models.vision_transformer.VisionTransformer": ("class_token",),
     "torchvision.models.vision_transformer.Encoder": ("pos_embedding",),
     "timm.models.vision_transformer.VisionTransformer": ("cls_token", "reg_token", "pos_embed"),
 }
-"""Parameters that are multiplied with nothing, by the exact type that holds them (named, so that nothing is imported)."""
+"""Parameters that multiply nothing, by the name of the exact type that owns them (names, so that torchvision and timm are not imported)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class WeightSite:
     """One weight of a network that SAP corrects."""
 
-    layer: str  # the name of the module that is called
-    part: str  # the weight's name within it
-    weight: Tensor  # (O, ...) the parameter, or rows of it: writing here writes there
-    handler: Handler
+    layer: str  # name of the layer within the network
+    name: str  # name of the weight within the layer
+    weight: Tensor  # (O, ...) the parameter or rows of it; shares its memory, so writing to it changes the network
+    layout: LayerInputs
 
 
-def sites(model: nn.Module) -> dict[str, Site]:
-    """The weights of `model` that SAP corrects, by the name of their layer ('head'), or of their part of it ('attention.q_proj').
+def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
+    """Return the weights of `model` that SAP corrects, by name: that of the layer ('head'), or of a weight within it ('attention.q_proj').
 
     Raises:
-        UserError: a module holds a weight of two or more dimensions that no entry knows, or shares one with another module.
+        UserError: the network has no supported layer, an unsupported weight of two or more dimensions, a weight that is computed by a
+            reparametrisation, or one that two modules share.
     """
-    found: dict[str, Site] = {}
-    known: set[str] = set()  # full names of parameters that need nothing more
+    found: dict[str, WeightSite] = {}
+    known: set[str] = set()  # full names of parameters that are corrected or need no correction
     for name, module in model.named_modules():
-        known |= {_join(name, each) for each in ADDED.get(f"{type(module).__module__}.{type(module).__qualname__}", ())}
-        layer = LAYERS.get(type(module))
-        if layer is None:
+        known |= {_join(name, each) for each in ADDITIVE_PARAMETERS.get(f"{type(module).__module__}.{type(module).__qualname__}", ())}
+        layer_type = LAYERS.get(type(module))
+        if layer_type is None:
             continue
-        own = dict(module.named_parameters())
-        for part, each in layer.parts(module).items():
-            if each.parameter not in own:
+        parameters = dict(module.named_parameters())
+        for weight_name, each in layer_type.weights(module).items():
+            if each.parameter not in parameters:
                 raise UserError(
-                    f"the {each.parameter} of {called(name, module)} is computed, not a parameter; SAP needs it plain: remove the "
-                    "reparametrisation"
+                    f"the {each.parameter} of {described(name, module)} is computed by a reparametrisation; SAP needs a plain parameter: "
+                    "remove the reparametrisation"
                 )
-            weight = own[each.parameter].detach()
-            found[_join(name, part)] = Site(name, part, weight if each.rows is None else weight[slice(*each.rows)], each.handler)
+            weight = parameters[each.parameter].detach()
+            found[_join(name, weight_name)] = WeightSite(
+                name, weight_name, weight if each.rows is None else weight[slice(*each.rows)], each.layout
+            )
             known.add(_join(name, each.parameter))
-        known |= {_join(name, each) for each in layer.added}
-    _refuse_others(model, known)
+        known |= {_join(name, each) for each in layer_type.added}
+    _refuse_unsupported(model, known)
     if not found:
-        raise UserError(f"SAP found no Linear, Conv2d or MultiheadAttention layer in {type(model).__name__}: nothing to correct")
+        raise UserError(
+            f"{type(model).__name__} has no Linear, Conv2d or MultiheadAttention layer, so SAP has nothing to correct; use a network with one"
+        )
     return found
 
 
-def _refuse_others(model: nn.Module, known: set[str]) -> None:
-    """Raises UserError for weights that no layer type knows, and for those that two modules hold."""
+def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
+    """Raise UserError for weights of unsupported layers and for weights that two modules share."""
     owners: dict[int, str] = {}
-    unknown: dict[tuple[type[nn.Module], str], str] = {}  # the first of each kind
+    unknown: dict[tuple[type[nn.Module], str], str] = {}  # the first weight of each kind, for the message
     for name, module in model.named_modules():
         for weight_name, weight in module.named_parameters(recurse=False):
             if weight.ndim < 2:
                 continue
             if _join(name, weight_name) not in known:
-                unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {called(name, module)}")
+                unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {described(name, module)}")
             if id(weight) in owners:
                 raise UserError(
-                    f"{called(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: untie them"
+                    f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: untie the weights"
                 )
-            owners[id(weight)] = called(name, module)
+            owners[id(weight)] = described(name, module)
     if unknown:
         raise UserError(
-            f"SAP has no handler for {', '.join(unknown.values())}; it corrects plain Linear and Conv2d layers and torch's "
-            "MultiheadAttention, so use a network of these, or add the type to sap_core.sap.layers.LAYERS (a parameter that is added to "
-            "activations and multiplied with nothing: to ADDED)"
+            f"SAP does not support {', '.join(unknown.values())}; it corrects plain Linear and Conv2d layers and torch's "
+            "MultiheadAttention: use a network of these, or add the type to LAYERS in sap_core.sap.layers (or to ADDITIVE_PARAMETERS, if "
+            "the parameter multiplies nothing)"
         )
 
 
-def called(name: str, module: nn.Module) -> str:
-    """A module in words."""
+def described(name: str, module: nn.Module) -> str:
+    """Return a module's name and type for messages."""
     return f"layer '{name}' ({type(module).__name__})" if name else f"the network itself ({type(module).__name__})"
 
 

@@ -86,11 +86,11 @@ def sap_tune(
     return Tuned(best_alpha, best_model, unmodified, scores)
 
 
-def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.InBasis | spectrum.System]:
+def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.FactoredWeight | spectrum.LinearSystem]:
     """Every layer that SAP corrects, ready for `alphas` alphas."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
-    moments = gram.validate(model)
+    moments = gram.init_moments(model)
     for batch in _batches(images, batch_size):
         moments = gram.observe(model, moments, _for(model, batch))
     if all(each.count == 0 for each in moments.values()):

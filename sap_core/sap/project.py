@@ -1,7 +1,7 @@
-"""Projected weights: W <- W P for every weight whose inputs were observed, on a copy of the network.
+"""Projection of weights, W <- W P, on a copy of the network (Algorithm 1, line 4).
 
-Biases, norms, buffers and everything else stay as they are; the first layer and the head are corrected like any other. Arithmetic is
-float64 (but for a last product in float32, where that is asked for); the result is cast to the weight's own type at the very end.
+Every weight whose inputs were observed is projected, the first layer and the head included; biases, norms and buffers are not changed.
+Arithmetic is float64 (the last product may be float32 on request), and the result is cast to the dtype of the weight at the end.
 
 Shapes: K groups, O outputs per group, D inputs per group, Q directions (D or N), N columns.
 """
@@ -17,60 +17,64 @@ from torch import Tensor, nn
 
 from sap_core.sap import spectrum
 from sap_core.sap.gram import Moments
-from sap_core.sap.layers import Handler, sites
+from sap_core.sap.layers import LayerInputs, weight_sites
 
 EIGH_FLOPS = 9
-"""FLOPs of a symmetric eigendecomposition with vectors, in units of its size cubed (Golub and Van Loan, table of chapter 8)."""
+"""FLOPs of a symmetric eigendecomposition with vectors, in units of its size cubed (Golub and Van Loan, chapter 8)."""
 
 
 @dataclass(frozen=True)
-class InBasis:
-    """One layer's weights in the basis of its inputs, ready for any alpha: W P = (left * scale) directions; P is never formed."""
+class FactoredWeight:
+    """A layer's weights in the basis of its inputs, from which W P is computed for any alpha without forming P."""
 
     left: Tensor  # (K, O, Q) W directions^T
     basis: spectrum.Basis
 
     def at(self, alpha: float) -> Tensor:
-        """(K, O, D) W P(alpha), in the type of the basis."""
+        """Return (K, O, D) W P(alpha), in the dtype of the basis."""
         return spectrum.basis_product(self.left, self.basis, alpha)
 
     @property
     def build_flops(self) -> float:
-        """Of one alpha; of `left` too."""
+        """FLOPs of `at`, and also of computing `left`."""
         return 2 * self.left.numel() * self.basis.directions.shape[-1]
 
 
-def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype = torch.float64) -> dict[str, InBasis]:
-    """The layers of `moments`, by name, in the basis of equation (2), or (5) where there were fewer columns than inputs.
+def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype = torch.float64) -> dict[str, FactoredWeight]:
+    """Decompose the moments and express each weight in the basis of its inputs, equation (2), or (5) for N < D.
 
-    Layers that share their moments share their basis. `build` is the type of the product that each alpha will cost; all that comes before
-    it is float64.
+    Layers with shared moments share their basis.
+
+    Args:
+        model: the network.
+        moments: moments by the name of the weight.
+        build: dtype of the product that is computed for each alpha; everything before it is float64.
     """
-    weights = {name: site.weight for name, site in sites(model).items()}
-    bases = {key: basis_of(each) for key, each in {id(each): each for each in moments.values()}.items()}
+    weights = {name: site.weight for name, site in weight_sites(model).items()}
+    bases = {key: decompose(each) for key, each in {id(each): each for each in moments.values()}.items()}
     rounded = {key: basis.rounded(build) for key, basis in bases.items()}
     return {
-        name: InBasis((as_matrix(weights[name], each.handler) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
+        name: FactoredWeight((as_matrix(weights[name], each.layout) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
         for name, each in moments.items()
     }
 
 
-def factor_flops(layers: Mapping[str, InBasis]) -> float:
-    """What `factor` spent."""
+def factorisation_flops(layers: Mapping[str, FactoredWeight]) -> float:
+    """Return the FLOPs of `factor`."""
     bases = {id(each.basis): each.basis for each in layers.values()}.values()
-    return sum(map(basis_flops, bases)) + sum(each.build_flops for each in layers.values())
+    return sum(map(decomposition_flops, bases)) + sum(each.build_flops for each in layers.values())
 
 
-def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, InBasis | spectrum.System]:
-    """The layers of `moments`, by name, in the form that is cheaper for this many alphas; the two agree to rounding."""
-    if spectrum.choose(alphas) == "basis":
+def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, FactoredWeight | spectrum.LinearSystem]:
+    """Return each weight in the form that is cheaper for a number of alphas; the two forms agree up to rounding."""
+    if spectrum.cheaper_method(alphas) == "basis":
         return factor(model, moments)
-    weights = {name: site.weight for name, site in sites(model).items()}
-    return {name: _system(as_matrix(weights[name], each.handler), each) for name, each in moments.items()}
+    weights = {name: site.weight for name, site in weight_sites(model).items()}
+    return {name: _system(as_matrix(weights[name], each.layout), each) for name, each in moments.items()}
 
 
-def basis_of(moments: Moments) -> spectrum.Basis:
-    """The basis of what was seen: of equation (2), or (5) where there were fewer columns than inputs."""
+def decompose(moments: Moments) -> spectrum.Basis:
+    """Return the basis of a layer's inputs by equation (2), or (5) for N < D."""
     columns_KDN = moments.columns
     if columns_KDN is not None:
         return spectrum.dual_basis(columns_KDN)
@@ -79,14 +83,14 @@ def basis_of(moments: Moments) -> spectrum.Basis:
     return spectrum.eigenbasis(gram_KDD)
 
 
-def basis_flops(basis: spectrum.Basis) -> float:
-    """Of the decomposition that made it."""
+def decomposition_flops(basis: spectrum.Basis) -> float:
+    """Return the FLOPs of the decomposition."""
     groups, directions, inputs = basis.directions.shape
-    around = 2 * 2 * directions**2 * inputs if basis.dual else 0  # X^T X, and U^T X^T
-    return groups * (EIGH_FLOPS * directions**3 + around)
+    products = 2 * 2 * directions**2 * inputs if basis.dual else 0  # X^T X, and U^T X^T
+    return groups * (EIGH_FLOPS * directions**3 + products)
 
 
-def _system(weight_KOD: Tensor, moments: Moments) -> spectrum.System:
+def _system(weight_KOD: Tensor, moments: Moments) -> spectrum.LinearSystem:
     columns_KDN = moments.columns
     if columns_KDN is not None:
         return spectrum.column_system(weight_KOD, columns_KDN)
@@ -95,15 +99,20 @@ def _system(weight_KOD: Tensor, moments: Moments) -> spectrum.System:
     return spectrum.gram_system(weight_KOD, gram_KDD)
 
 
-def as_matrix(weight: Tensor, handler: Handler) -> Tensor:
-    """(K, O, D) float64: the rows that meet the handler's columns."""
-    return weight.detach().to(torch.float64).reshape(handler.groups, -1, handler.inputs)
+def as_matrix(weight: Tensor, layout: LayerInputs) -> Tensor:
+    """Return a weight as (K, O, D) float64, whose rows are multiplied with the columns of its layout."""
+    return weight.detach().to(torch.float64).reshape(layout.groups, -1, layout.inputs)
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `model` in which each named weight (see `sites`) is the given matrix, cast to its type and shape."""
+    """Return a copy of `model` with new weights.
+
+    Args:
+        model: the network; it is not changed.
+        weights: matrices (K, O, D) by the name of the weight (see `weight_sites`), which are cast to its dtype and shape.
+    """
     corrected = copy.deepcopy(model)
-    written = sites(corrected)
+    written = weight_sites(corrected)
     with torch.no_grad():
         for name, matrix_KOD in weights.items():
             weight = written[name].weight

@@ -100,7 +100,7 @@ class SAP:
         """
         if len({setting.family() for setting in settings}) != 1:
             raise ValueError("the settings are not of one family, so they share no pass")
-        unseen = gram.validate(model)
+        unseen = gram.init_moments(model)
         pool = settings[0].pool(task, max(setting.num_trusted for setting in settings))
         for setting in settings:
             setting.check(pool, task.kind)
@@ -154,7 +154,7 @@ class SAP:
 
     def select(self, order: Tensor, labels: Tensor) -> Tensor:
         """`order` as this setting takes it: its trusted sets are prefixes."""
-        return trusted.balanced(order, labels, self.skip) if self.class_balanced else trusted.without_first(order, self.skip)
+        return trusted.balanced(order, labels, self.skip) if self.class_balanced else trusted.skip_first(order, self.skip)
 
 
 Users = dict[int, list[int]]
@@ -191,7 +191,7 @@ def _corrected(
         seen = whole
         with run.meter("factor", users):  # line 3
             factored = project.factor(model, at_size, getattr(torch, settings[0].build))
-            run.meter.count(flops=project.factor_flops(factored))
+            run.meter.count(flops=project.factorisation_flops(factored))
         with run.meter("report", users):
             for layer, each in factored.items():
                 run.report_series(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)

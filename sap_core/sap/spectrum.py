@@ -1,4 +1,4 @@
-"""From the second moments of a layer's inputs to the product of its weights with SAP's projector.
+"""Importance of directions, and the product of a layer's weights with SAP's projector: equations (1) to (5).
 
 With R (D, N) the inputs of a layer as columns, C = R R^T / tr(R R^T), and C = V diag(r) V^T (so that the energies r sum to one):
 
@@ -9,13 +9,14 @@ With R (D, N) the inputs of a layer as columns, C = R R^T / tr(R R^T), and C = V
     (5)  P = X U diag(alpha / ((alpha - 1) r + 1)) U^T X^T               (4) with X^T X = U diag(r) U^T: every alpha from one basis
 
 (3) equals alpha/(alpha - 1) [I - ((alpha - 1) C + I)^-1] but has no pole at alpha = 1, where P = C; (4) is (3) by the push-through
-identity. None divides by an energy, so no threshold decides which directions count. What comes out is W P for weights W (P itself is
-the case W = I); everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha. Only the last product of
-(2) and (5), one per alpha, may be made in float32: it then carries float32's rounding (3e-7) and nothing else.
+identity. No equation divides by an energy, so no threshold is needed. All functions return W P for weights W (P itself is the case W = I).
+Everything is float64, because float32 Gram matrices lose the directions with r near 1/alpha. Only the last product of (2) and (5), one per
+alpha, may be computed in float32; it then has the rounding error of float32 (3e-7) and no other.
 
-No inputs at all (trace 0: a dead layer) means P = 0, the projector on an empty range: such weights only ever saw zeros.
+A layer whose inputs are all zero (trace 0, a dead layer) has P = 0, the projector on an empty range.
 
-Source: SAP, equation of the importance and Algorithm 1; the released code computes (2) from a float32 SVD of a random part of the columns.
+Source: SAP, equation of the importance and Algorithm 1, lines 3 and 4. The released code computes (2) from a float32 SVD of a random
+subset of the columns.
 
 Shapes: K groups of input channels (1 unless a convolution has more), D inputs, N columns, Q directions (D or N), O outputs per group.
 """
@@ -31,119 +32,130 @@ from torch import Tensor
 
 from sap_core.errors import UserError
 
-SOLVE_UP_TO = 11
-"""One symmetric eigendecomposition costs about as much as this many Cholesky solves (measured at D = 2304, float64)."""
+MAX_SOLVE_ALPHAS = 11
+"""Number of Cholesky solves that cost as much as one symmetric eigendecomposition (measured at D = 2304, float64)."""
 
 Method = Literal["solve", "basis"]
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises UserError unless `alpha` is a positive finite number."""
+    """Check that `alpha` is a positive finite number.
+
+    Raises:
+        UserError: it is not.
+    """
     if not (math.isfinite(alpha) and alpha > 0):
         raise UserError(f"alpha is {alpha}, but SAP needs a positive finite number; the paper searches 2000 to 300000")
 
 
-def choose(alphas: int) -> Method:
-    """The cheaper way for this many alphas. (Whether D x D or N x N follows from what was collected.)"""
-    return "solve" if alphas <= SOLVE_UP_TO else "basis"
+def cheaper_method(alphas: int) -> Method:
+    """Return the cheaper method for a number of alphas; whether it works on D x D or N x N matrices depends on the moments."""
+    return "solve" if alphas <= MAX_SOLVE_ALPHAS else "basis"
 
 
 def importance(energy: Tensor, alpha: float) -> Tensor:
-    """Equation (1), elementwise: 0 at r = 0, one half at r = 1/(alpha + 1), 1 at r = 1."""
+    """Equation (1), elementwise: 0 at r = 0, 1/2 at r = 1/(alpha + 1), 1 at r = 1."""
     return alpha * energy / ((alpha - 1) * energy + 1)
 
 
-SUMMARY = 64
-"""At most so many energies of a layer are told."""
+MAX_SUMMARY_RANKS = 64
+"""Maximum number of energies per layer in a `summary`."""
 
 
 def summary(energy_KQ: Tensor) -> dict[int, float]:
-    """The energies of a layer's directions, largest first, at no more than SUMMARY ranks (from 1), evenly spaced by their logarithm.
+    """Return the energies of a layer at selected ranks, for figures: rank (from 1, the largest) -> energy.
 
-    Of a layer with groups, the mean over its groups at each rank. The last rank is the number of directions.
+    At most MAX_SUMMARY_RANKS ranks, evenly spaced on a logarithmic scale; the last one is the number of directions. For layers with groups
+    the mean over the groups.
     """
     ordered_Q = energy_KQ.sort(dim=1, descending=True).values.mean(0)
-    ranks = torch.logspace(0, math.log10(len(ordered_Q)), SUMMARY, dtype=torch.float64).round().long().unique()
+    ranks = torch.logspace(0, math.log10(len(ordered_Q)), MAX_SUMMARY_RANKS, dtype=torch.float64).round().long().unique()
     return dict(zip(ranks.tolist(), ordered_Q[ranks.to(ordered_Q.device) - 1].tolist(), strict=True))
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Directions that serve every alpha: P = directions^T diag(scale(alpha)) directions."""
+    """Decomposition that serves every alpha: P = directions^T diag(scale(alpha)) directions.
 
-    directions: Tensor  # (K, Q, D) float64, or what `rounded` made of it
-    energy: Tensor  # (K, Q) r: non-negative, sums to one (to zero without inputs)
-    dual: bool  # equation (5): the directions are X U, of length sqrt(r), instead of unit vectors
+    Attributes:
+        directions: (K, Q, D) rows V^T of (2), unit vectors; for a dual basis (X U)^T of (5), of length sqrt(r).
+        energy: (K, Q) r, non-negative float64 that sums to one (to zero for a dead layer).
+        dual: whether the basis is that of (5).
+    """
+
+    directions: Tensor
+    energy: Tensor
+    dual: bool
 
     def scale(self, alpha: float) -> Tensor:
-        """(K, Q) the diagonal of (2), or of (5) for a dual basis."""
+        """Return (K, Q) the diagonal of (2), or of (5) for a dual basis."""
         check_alpha(alpha)
         return alpha / ((alpha - 1) * self.energy + 1) if self.dual else importance(self.energy, alpha)
 
     def rounded(self, dtype: torch.dtype) -> Basis:
-        """The directions as `dtype`; the energies, which float32 would lose, stay float64."""
+        """Return the basis with directions of `dtype`; the energies stay float64, because float32 would lose small ones."""
         return replace(self, directions=self.directions.to(dtype))
 
 
 def eigenbasis(gram_KDD: Tensor) -> Basis:
-    """Equation (2): unit directions from the Gram matrices R R^T."""
+    """Return the basis of equation (2), from the Gram matrices R R^T."""
     energy_KQ, vectors_KDQ = torch.linalg.eigh(_normalised(gram_KDD))
-    return Basis(vectors_KDQ.mT.contiguous(), energy_KQ.clamp(min=0), dual=False)
+    return Basis(vectors_KDQ.mT.contiguous(), energy_KQ.clamp(min=0), dual=False)  # rounding may give eigenvalues below 0
 
 
 def dual_basis(columns_KDN: Tensor) -> Basis:
-    """Equation (5): directions from the inputs themselves, for fewer columns than inputs."""
+    """Return the basis of equation (5), from the inputs R; for fewer columns than inputs."""
     x_KDN = _unit(columns_KDN)
     energy_KN, vectors_KNN = torch.linalg.eigh(x_KDN.mT @ x_KDN)
     return Basis(vectors_KNN.mT @ x_KDN.mT, energy_KN.clamp(min=0), dual=True)
 
 
 def basis_product(left_KOQ: Tensor, basis: Basis, alpha: float) -> Tensor:
-    """(K, O, D) W P by (2) or (5), given `left` = W directions^T, which no alpha changes; in the type of `left` and the directions."""
+    """Return (K, O, D) W P by (2) or (5), in the dtype of `left` = W directions^T, which is the same for every alpha."""
     scale_KQ = basis.scale(alpha).to(left_KOQ.dtype)
     return (left_KOQ * scale_KQ.unsqueeze(-2)) @ basis.directions
 
 
 @dataclass(frozen=True)
-class System:
-    """Linear equations whose solution is W P: what no alpha changes in (3), or in (4)."""
+class LinearSystem:
+    """Linear equations whose solution is W P by (3) or (4); the fields are the same for every alpha."""
 
-    matrix: Tensor  # (K, Q, Q) C, or X^T X
-    right: Tensor  # (K, Q, O) C W^T, or X^T W^T
-    back: Tensor | None = None  # (K, N, D) X^T, for (4)
+    matrix: Tensor  # (K, Q, Q) C in (3), X^T X in (4)
+    right: Tensor  # (K, Q, O) C W^T in (3), X^T W^T in (4)
+    back: Tensor | None = None  # (K, N, D) X^T in (4)
 
     def at(self, alpha: float) -> Tensor:
-        """(K, O, D) W P, by one Cholesky factorisation."""
+        """Return (K, O, D) W P(alpha), by one Cholesky factorisation."""
         check_alpha(alpha)
         solution_KOQ = _solve((alpha - 1) * self.matrix, self.right).mT
         return alpha * (solution_KOQ if self.back is None else solution_KOQ @ self.back)
 
 
-def gram_system(weight_KOD: Tensor, gram_KDD: Tensor) -> System:
-    """Equation (3), from the Gram matrices R R^T."""
+def gram_system(weight_KOD: Tensor, gram_KDD: Tensor) -> LinearSystem:
+    """Return the equations of (3), from the Gram matrices R R^T."""
     c_KDD = _normalised(gram_KDD)
-    return System(c_KDD, c_KDD @ weight_KOD.mT)
+    return LinearSystem(c_KDD, c_KDD @ weight_KOD.mT)
 
 
-def column_system(weight_KOD: Tensor, columns_KDN: Tensor) -> System:
-    """Equation (4), from the inputs themselves, for fewer columns than inputs."""
+def column_system(weight_KOD: Tensor, columns_KDN: Tensor) -> LinearSystem:
+    """Return the equations of (4), from the inputs R; for fewer columns than inputs."""
     x_KDN = _unit(columns_KDN)
-    return System(x_KDN.mT @ x_KDN, (weight_KOD @ x_KDN).mT, x_KDN.mT)
+    return LinearSystem(x_KDN.mT @ x_KDN, (weight_KOD @ x_KDN).mT, x_KDN.mT)
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """(matrix + I)^-1 right; overwrites `matrix`, whose eigenvalues are above -1."""
+    """Return (matrix + I)^-1 right. Overwrites `matrix`, whose eigenvalues exceed -1, so that the sum is positive definite."""
     matrix.diagonal(dim1=-2, dim2=-1).add_(1)
     return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
 
 
 def _normalised(gram_KDD: Tensor) -> Tensor:
-    """C = G / tr G; zero where the trace is."""
+    """C = G / tr G, or zero if the trace is zero."""
     trace_K = gram_KDD.diagonal(dim1=-2, dim2=-1).sum(-1)
     return gram_KDD / torch.where(trace_K > 0, trace_K, 1.0).view(-1, 1, 1)
 
 
 def _unit(columns_KDN: Tensor) -> Tensor:
-    """X = R / ||R||_F; zero where R is."""
+    """X = R / ||R||_F, or zero if R is zero."""
     norm_K = columns_KDN.flatten(1).norm(dim=1)
     return columns_KDN / torch.where(norm_K > 0, norm_K, 1.0).view(-1, 1, 1)

@@ -1,15 +1,16 @@
-"""Which training samples SAP trusts: an order of all of them, of which any trusted set is a prefix (so that smaller sets are nested).
+"""Ranking of training samples by how much SAP trusts their labels (Algorithm 1, line 1). A trusted set is a prefix of the ranking.
 
-The paper trusts the samples with the lowest cross-entropy on their given labels, over the whole training split; nothing here reads a true
-label. The balanced order gives every class its turn, because the lowest losses crowd in easy classes.
+The paper trusts the samples of the training split with the lowest cross-entropy on their given labels. Nothing here reads a true label.
+The class-balanced order takes the classes in turn, because the lowest losses concentrate in easy classes.
 
-Input curvature is the other score: how far a small random step moves the gradient of the loss at the input. It costs 11 forward and 11
-backward passes (to the input only) per sample; the released code takes the gradient where no step was made anew for every step.
+Input curvature is the alternative score: how far a small random step moves the gradient of the loss with respect to the input. It costs 11
+forward and 11 backward passes (to the input only) per sample; the released code recomputes the gradient at the unperturbed input for
+every step.
 
 Source: SAP, selection of trusted samples; curvature as in the released code, which ranks by it.
-Deviations: scores are float64, and ties (losses of exactly zero) go to the lower position in the training set. The released code takes
-curvature under the *true* labels, of validation images too, and divides by the batch's size, so that the last batch's scores are larger;
-here labels are those that the samples carry, the pool is the training split, and a sample's score is its own.
+Deviations: scores are float64, and ties (losses of exactly zero) are broken by the position in the training set. The released code
+computes curvature under the *true* labels, for validation images too, and divides by the batch size, so that scores of the last batch are
+larger; here the labels are those of the given samples, only training samples are ranked, and a score does not depend on the batch.
 
 Shapes: N samples, B batch, C classes or outputs.
 """
@@ -25,19 +26,19 @@ from sap_core.models.modes import evaluating
 from sap_core.seeding import Stream
 
 DRAWS = 10
-"""Random steps per sample, of the released code."""
+"""Random steps per sample, as in the released code."""
 
 STEP = 1e-3
-"""Their size in every input value (preprocessed), of the released code."""
+"""Size of a step in each preprocessed input value, as in the released code."""
 
 
 def fit_error(model: nn.Module, samples: Samples, kind: TaskType, batch_size: int, meter: CostMeter) -> Tensor:
-    """(N,) float64 on the CPU: how badly `model` fits each sample's given label, on plain inputs in evaluation mode.
+    """Return (N,) float64 on the CPU: the loss of `model` on each sample's given label, on plain inputs in evaluation mode.
 
-    Cross-entropy in nats for classes, the squared residual (summed over outputs) for regression.
+    The loss is the cross-entropy in nats for classification, and the squared residual summed over outputs for regression.
 
     Raises:
-        FloatingPointError: a score is not finite: the network has diverged.
+        FloatingPointError: a score is not finite, so the network has diverged.
     """
     scores = []
     with evaluating(model):
@@ -49,43 +50,43 @@ def fit_error(model: nn.Module, samples: Samples, kind: TaskType, batch_size: in
 
 
 def curvature(model: nn.Module, samples: Samples, kind: TaskType, batch_size: int, rng: Stream, meter: CostMeter) -> Tensor:
-    """(N,) float64 on the CPU: the mean over `DRAWS` steps v of ||g(x + v) - g(x)||, g the gradient of `fit_error` at the plain input x.
+    """Return (N,) float64 on the CPU: the mean over `DRAWS` steps v of ||g(x + v) - g(x)||, where g is the input gradient of `fit_error`.
 
-    Each v is `STEP` times random signs, drawn from `rng` by the sample's position in the universe: whatever batch it comes in.
+    Each v is `STEP` times random signs, drawn from `rng` by the sample's position in the universe, so that they do not depend on batches.
 
     Raises:
-        FloatingPointError: a score is not finite: the network has diverged.
+        FloatingPointError: a score is not finite, so the network has diverged.
     """
     scores = []
     with evaluating(model):
         for batch in samples.batches(batch_size):
             x, labels = batch.inputs, batch.labels
-            at_x = _input_gradient(model, x, labels, kind)
+            gradient = _input_gradient(model, x, labels, kind)
             total_B = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             for signs in _signs(rng, batch.index, x.shape[1:]).to(x).unbind(1):
-                moved = _input_gradient(model, x + STEP * signs, labels, kind) - at_x
-                total_B += moved.to(torch.float64).flatten(1).norm(dim=1)
+                change = _input_gradient(model, x + STEP * signs, labels, kind) - gradient
+                total_B += change.to(torch.float64).flatten(1).norm(dim=1)
             scores.append((total_B / DRAWS).cpu())
             meter.count(forwards=(DRAWS + 1) * len(x), backwards=(DRAWS + 1) * len(x))
     return _joined(scores, "loss's gradient")
 
 
 def lowest_first(score_N: Tensor, index_N: Tensor) -> Tensor:
-    """(N,) positions by rising score; ties by rising `index`."""
+    """Return (N,) positions in order of increasing score, ties in order of increasing `index`."""
     by_index = index_N.argsort(stable=True)
     return by_index[score_N[by_index].argsort(stable=True)]
 
 
-def without_first(order_N: Tensor, skip: float) -> Tensor:
-    """`order` without the share `skip` of it that comes first."""
+def skip_first(order_N: Tensor, skip: float) -> Tensor:
+    """Return `order` without its first fraction `skip`."""
     return order_N[int(skip * len(order_N)) :]
 
 
 def balanced(order_N: Tensor, labels_N: Tensor, skip: float = 0.0) -> Tensor:
-    """`order` rearranged in rounds: first every class's first sample, then every class's second, and so on; inside a round as before.
+    """Return `order` rearranged in rounds: the first sample of every class, then the second of every class, and so on.
 
-    The first n hold n // C or n // C + 1 samples of each class, as long as each class has that many. The share `skip` of each class that
-    comes first is left out.
+    The order within a round is that of `order`. The first n samples contain n // C or n // C + 1 samples of each class, as long as each
+    class has that many. The first fraction `skip` of each class is left out.
     """
     round_N = torch.empty_like(order_N)
     for label in labels_N.unique():
@@ -103,7 +104,7 @@ def _score(outputs_BC: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
 
 
 def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
-    """(B, ...) the gradient of each sample's score at its own input (samples do not meet in evaluation mode)."""
+    """(B, ...) gradient of each sample's score at its input; samples do not interact in evaluation mode, so one sum gives all."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(_score(model(x).to(torch.float64), labels, kind).sum(), x)
@@ -112,7 +113,7 @@ def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType)
 
 def _signs(rng: Stream, index_B: Tensor, shape: torch.Size) -> Tensor:
     """(B, DRAWS, ...) int8 random signs, one stream per sample."""
-    drawn = [torch.randint(2, (DRAWS, *shape), generator=rng.child(place).generator(), dtype=torch.int8) for place in index_B.tolist()]
+    drawn = [torch.randint(2, (DRAWS, *shape), generator=rng.child(index).generator(), dtype=torch.int8) for index in index_B.tolist()]
     return 2 * torch.stack(drawn) - 1
 
 

@@ -37,8 +37,8 @@ from sap_core.api import FORGET_COUNT, TRUSTED_COUNT, Need, Passes, Run, Samples
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.sap import gram, project, spectrum
 from sap_core.sap import output_moments as outputs
-from sap_core.sap.bases import Seen, Side, Spaces, look
-from sap_core.sap.layers import sites
+from sap_core.sap.bases import ActivationBases, LayerBases, Side, look
+from sap_core.sap.layers import weight_sites
 from sap_core.sap.sap import SAP, Strategy
 
 Importance = Literal["sap", "sgp", "gpm"]
@@ -61,7 +61,7 @@ class SAPVariant:
         num_forget: how many.
         forget: where they come from: the highest losses of the training split (`scored`), or verified wrong samples (`verified`).
         alpha_forget: alpha of Mf; None: that of Mr.
-        side: project inputs, outputs or both. Outputs of Linear and Conv2d layers only.
+        side: project inputs, outputs or both. LayerOutputs of Linear and Conv2d layers only.
         keep_first, keep_last: so many layers, in the order of the network's modules, stay as they are.
         rounds: corrections one after another.
         growth: factor on both alphas from one round to the next.
@@ -171,9 +171,9 @@ class SAPVariant:
     def check(self, model: nn.Module, pool: Samples, task: Task) -> None:
         """Raises UserError where network or samples cannot serve this setting."""
         self.base().check(pool, task.kind)
-        layers = len(gram.validate(model))
+        layers = len(gram.init_moments(model))
         if self.side != "input":
-            outputs.unseen(model)
+            outputs.init_moments(model)
         if self.keep_first + self.keep_last >= layers:
             raise UserError(
                 f"SAPVariant.keep_first={self.keep_first} and keep_last={self.keep_last} leave none of the network's {layers} layers "
@@ -195,16 +195,16 @@ class SAPVariant:
             return trusted, task.verified(Need.FORGET, self.num_forget)
         return trusted, pool.subset(chosen.flip(0)[: self.num_forget])
 
-    def applied(self, model: nn.Module, spaces: Spaces, number: int, run: Run, which: int) -> nn.Module:
+    def applied(self, model: nn.Module, spaces: ActivationBases, number: int, run: Run, which: int) -> nn.Module:
         """A corrected copy of `model`, in round `number` (from 0)."""
         alphas = _Alphas(self.alpha, self.alpha_forget).times(self.growth**number)
-        names = list(gram.validate(model))
+        names = list(gram.init_moments(model))
         weights: dict[str, Tensor] = {}
         biases: dict[str, Tensor] = {}
         with run.meter("build", [which]):
             for name in names[self.keep_first : len(names) - self.keep_last]:
-                site = sites(model)[name]
-                weights[name] = project.as_matrix(site.weight, site.handler)
+                site = weight_sites(model)[name]
+                weights[name] = project.as_matrix(site.weight, site.layout)
                 if self.side != "output":  # W P^T
                     weights[name] = self.projected(weights[name], spaces.of(name, "input"), alphas, transposed=True)
                 if self.side != "input":  # P^T W and P^T b, as rows times P
@@ -216,7 +216,7 @@ class SAPVariant:
             run.meter.count(flops=sum(4.0 * each.numel() * each.shape[-1] for each in weights.values()))
             return _with_biases(project.with_weights(model, weights), biases)
 
-    def projected(self, rows_KMD: Tensor, seen: Seen, alphas: _Alphas, transposed: bool) -> Tensor:
+    def projected(self, rows_KMD: Tensor, seen: LayerBases, alphas: _Alphas, transposed: bool) -> Tensor:
         """`rows` P^T, or `rows` P."""
 
         def mr(rows_KMD: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""timing=exclusive: a few jobs of every search are measured again, one at a time with nothing else of the sweep running.
+"""timing=exclusive: repeats a few jobs of every search one at a time, and stores both run times in STORE/timing/JOB.parquet.
 
-Workers that run side by side share caches and memory bandwidth even when each has cores of its own. How much that cost shows in the factor
-between both measurements. The rows stay as they are; what was measured goes to STORE/timing/JOB.parquet, and is not measured again.
+Concurrent workers share caches and memory bandwidth even when each has its own cores. The ratio of the two run times is the slowdown by
+concurrency. Stored rows are not changed, and a job is measured once.
 
-Each job runs whole, as it did in the sweep, in one fresh worker process, into a store and artifacts that are thrown away; it reads its
-parents' artifacts through links.
+Each job runs completely, as in the sweep, in one fresh worker process with a temporary store and temporary artifacts; its parents'
+artifacts are symbolic links.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from sweeper.jobs.job import Job, Result, SweepPaths, artifact
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
-PER_SEARCH = 3
-"""Jobs of each search, and baselines, at most; one of each is always measured."""
+JOBS_PER_SEARCH = 3
+"""Maximum number of measured jobs of each search, and of baselines; at least one of each is measured."""
 
-SHARE = 0.25
-"""Further ones are taken while their forecasts add up to at most this part of the whole plan's."""
+MAX_FLOPS_SHARE = 0.25
+"""Further jobs are measured while their forecast FLOPs stay below this share of the plan's."""
 
 _SCRATCH = ".timing-"
 
 
 def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
-    """Measures those of the chosen jobs that are done and were not measured. Call it under the store's lock.
+    """Measures the chosen jobs that are done and not measured yet. The caller has to own the store's lock.
 
-    A job whose parents' artifacts are gone is left out with a line on standard error, and so is one that fails now.
+    Jobs whose parents' artifacts are missing and jobs that fail are skipped with a message on standard error.
 
     Raises:
         StorageError: the disk refused.
@@ -45,19 +45,19 @@ def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
     store = Store(folders.store)
     by_id = {job.job_id: job for job in jobs}
     todo = {job.job_id: job for job in chosen(jobs) if store.holds(job.job_id) and not store.timed(job.job_id)}
-    ancestors = {name for job in todo.values() for name in _above(job, by_id)} - set(todo)
+    ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
     lost = {name for name in ancestors if not artifact(folders.artifacts, name).exists()}
     for job in list(todo.values()):
-        gone = sorted(lost & set(_above(job, by_id)))
+        gone = sorted(lost & set(_ancestors(job, by_id)))
         if gone:
-            _say(f"{job.job_id} is not measured alone: the artifact of {gone[0]} is gone")
+            _log(f"{job.job_id} is not measured exclusively: the artifact of its parent {gone[0]} is missing")
             del todo[job.job_id]
     if not todo:
-        _say(f"{store.root}: every job that was to be measured alone has been")
+        _log(f"{store.root}: all chosen jobs have been measured exclusively")
         return
-    _say(f"measuring {len(todo)} jobs alone")
-    for left in store.root.glob(f"{_SCRATCH}*"):  # of a start that was killed; the store's lock is ours
-        shutil.rmtree(left, ignore_errors=True)
+    _log(f"measuring {len(todo)} jobs exclusively")
+    for stale in store.root.glob(f"{_SCRATCH}*"):  # left by a killed process, because this one owns the store's lock
+        shutil.rmtree(stale, ignore_errors=True)
     with storing(store.root), tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=store.root) as name:
         scratch = SweepPaths(folders.data, Path(name) / "store", Path(name) / "artifacts")
         scratch.artifacts.mkdir()
@@ -66,53 +66,54 @@ def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
 
         def report(job: Job, result: Result) -> None:
             if result.status != "ok":
-                _say(f"{job.job_id} failed when it was measured alone, {result.error_type}: {result.error}")
+                _log(f"{job.job_id} failed during its exclusive measurement, {result.error_type}: {result.error}")
                 return
-            timings = _compared(job, store, Store(scratch.store))
+            timings = _timings(job, store, Store(scratch.store))
             store.write_timings(timings)
-            now, then = timings[0].exclusive_seconds, timings[0].seconds
-            _say(f"{job.job_id} {_name(job)} seed {job.labels['seed']}: {now:.2f} s alone, {then:.2f} s in the sweep")
+            exclusive, in_sweep = timings[0].exclusive_seconds, timings[0].seconds
+            _log(f"{job.job_id} {_name(job)} seed {job.labels['seed']}: {exclusive:.2f} s exclusively, {in_sweep:.2f} s in the sweep")
 
         schedule = Schedule.of(todo.values(), dict.fromkeys(ancestors, "ok"), scratch.artifacts)
         LocalBackend(scratch, 1, device).run(schedule, report)
 
 
 def chosen(jobs: Sequence[Job]) -> list[Job]:
-    """At most `PER_SEARCH` jobs of each search, spread evenly over its jobs, in the plan's order."""
+    """At most `JOBS_PER_SEARCH` jobs of each search, spread evenly over its jobs, in the plan's order."""
     searches: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         searches[_name(job)].append(job)
-    limit = SHARE * sum(job.forecast_flops for job in jobs)
-    spent, taken = 0.0, set()
-    for turn in range(PER_SEARCH):
-        for mine in searches.values():
-            count = min(PER_SEARCH, len(mine))
+    limit = MAX_FLOPS_SHARE * sum(job.forecast_flops for job in jobs)
+    flops, selected = 0.0, set()
+    # Searches take turns, so that the limit cuts the second and third jobs of all of them rather than all jobs of the last ones.
+    for turn in range(JOBS_PER_SEARCH):
+        for members in searches.values():
+            count = min(JOBS_PER_SEARCH, len(members))
             if turn >= count:
                 continue
-            job = mine[turn * (len(mine) - 1) // max(1, count - 1)]
-            if turn == 0 or spent + job.forecast_flops <= limit:
-                spent += job.forecast_flops
-                taken.add(job.job_id)
-    return [job for job in jobs if job.job_id in taken]
+            job = members[turn * (len(members) - 1) // max(1, count - 1)]
+            if turn == 0 or flops + job.forecast_flops <= limit:
+                flops += job.forecast_flops
+                selected.add(job.job_id)
+    return [job for job in jobs if job.job_id in selected]
 
 
 def _name(job: Job) -> str:
     return f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
 
 
-def _above(job: Job, jobs: Mapping[str, Job]) -> list[str]:
-    """The jobs that `job` stands on, directly or not."""
+def _ancestors(job: Job, jobs: Mapping[str, Job]) -> list[str]:
+    """The jobs that `job` depends on, directly or indirectly."""
     found = list(job.parents)
     for name in found:
         found += [parent for parent in jobs[name].parents if parent not in found] if name in jobs else []
     return found
 
 
-def _compared(job: Job, store: Store, again: Store) -> list[Timing]:
-    """Both measurements of one job: of all that tuning needs, then of each phase that both know."""
-    row = again.read_rows(job.job_id)[0]
+def _timings(job: Job, store: Store, rerun: Store) -> list[Timing]:
+    """Both run times of a job: of all tuning phases together, then of each phase that both stores contain."""
+    row = rerun.read_rows(job.job_id)[0]
     then = next(iter(store.read_rows(job.job_id)))
-    seconds, exclusive = _spent(job, store), _spent(job, again)
+    seconds, exclusive = _seconds_by_phase(job, store), _seconds_by_phase(job, rerun)
     return [
         Timing(
             job_id=job.job_id, job_type=job.job_type, method=row.method, space=row.space, seed=row.seed, phase=phase,
@@ -123,8 +124,8 @@ def _compared(job: Job, store: Store, again: Store) -> list[Timing]:
     ]  # fmt: skip
 
 
-def _spent(job: Job, store: Store) -> dict[str, float]:
-    """Seconds of the whole job, common work once: by phase, and of all that tuning needs."""
+def _seconds_by_phase(job: Job, store: Store) -> dict[str, float]:
+    """Seconds of a job by phase, and of all tuning phases together (`all`). Work shared by settings counts once."""
     found = {"all": sum(row.tuning_seconds or 0.0 for row in store.read_rows(job.job_id))}
     for point in store.read_series(job.job_id):
         if point.name.startswith(PREFIX) and point.name.endswith("/seconds"):
@@ -133,5 +134,5 @@ def _spent(job: Job, store: Store) -> dict[str, float]:
     return found
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

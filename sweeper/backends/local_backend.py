@@ -1,4 +1,4 @@
-"""Runs jobs in worker processes on this machine; a worker that dies takes one job with it, never the sweep."""
+"""Runs jobs in worker processes on this machine. A worker that dies fails the job that it was running, never the sweep."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
 GRACE_SECONDS = 20.0
-"""How long a worker that was asked to stop may take to store its state."""
+"""Seconds that a worker has for storing its state after SIGTERM; then it is killed."""
 
 
 class LocalBackend:
-    """`workers` processes, one job each at a time; those whose jobs ask for a share of a GPU are placed where there is room for it.
+    """A pool of worker processes that run one job each; jobs with a GPU share are placed on a GPU with enough free capacity.
 
     Args:
-        folders: where jobs find and leave things.
-        workers: processes at a time.
-        device: where jobs run that `cpu_jobs` does not name; `cuda` means all cards of this machine.
-        cpu_jobs: kinds of jobs or methods that need no GPU and get none.
-        cards: the devices that `device` stands for; None: looked up.
+        folders: the sweep's paths.
+        workers: number of processes.
+        device: device of the jobs that `cpu_jobs` does not name; `cuda` means all GPUs of this machine.
+        cpu_jobs: job types or methods that run on CPUs.
+        devices: the devices that `device` comprises; None: detected.
     """
 
     def __init__(
-        self, folders: SweepPaths, workers: int, device: str = "cpu", cpu_jobs: Sequence[str] = (), cards: Sequence[str] | None = None
+        self, folders: SweepPaths, workers: int, device: str = "cpu", cpu_jobs: Sequence[str] = (), devices: Sequence[str] | None = None
     ) -> None:
         self.folders = folders
         self.workers = workers
         self.device = device
         self.store = Store(folders.store)
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
-        self._cards = tuple(cards or _cards(device))
+        self._devices = tuple(devices or _detected_devices(device))
         self._selector = selectors.DefaultSelector()
         self._tried = self.store.tried()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
-        self._first: Job | None = None  # of the line, while there is no room for it: nobody overtakes it
-        self._crowded: dict[str, int] = {}  # how often a job found no room on a shared card
+        self._blocked: Job | None = None  # the next job, while no GPU has room for it; no other job overtakes it
+        self._shared_gpu_ooms: dict[str, int] = {}  # number of times that a job ran out of memory on a shared GPU
 
     def run(self, schedule: Schedule, report: Report) -> None:
         """See `sweeper.scheduling.schedule.Backend`."""
@@ -68,29 +68,33 @@ class LocalBackend:
             self._close()
 
     def _start_next(self, schedule: Schedule) -> bool:
-        """Starts the job whose turn it is, if there is one and there is room for it."""
-        job, self._first = self._first or schedule.next(), None
+        """Starts the next job, if there is one and a device has room for it; returns whether it did."""
+        # A blocked job keeps its turn: small jobs that overtake it could keep a job that needs a full GPU waiting forever.
+        job, self._blocked = self._blocked or schedule.next(), None
         if job is None:
             return False
         job = self.gpu_sharing.with_share(job)
         share = job.resources["gpus"]
-        device = self._card_for(share) if share else self.gpu_sharing.device(job)
+        device = self._device_for(share) if share else self.gpu_sharing.device(job)
         if device is None:
-            self._first = job
+            self._blocked = job
             return False
         self._start(job, device)
         return True
 
-    def _card_for(self, share: float) -> str | None:
-        """The fullest card with room for `share`; jobs that want more than one get the first when nothing else runs."""
-        used = {card: sum(worker.job.resources["gpus"] for worker in self._busy if worker.device == card) for card in self._cards}
-        free = [card for card in self._cards if used[card] + min(share, FULL_GPU) <= FULL_GPU + 1e-6]
-        return max(free, key=lambda card: used[card], default=None)
+    def _device_for(self, share: float) -> str | None:
+        """The fullest GPU with room for `share`, so that full ones stay free for large jobs; None when none has room.
+
+        A job that requests more than one GPU gets an unused one.
+        """
+        used = {device: sum(worker.job.resources["gpus"] for worker in self._busy if worker.device == device) for device in self._devices}
+        free = [device for device in self._devices if used[device] + min(share, FULL_GPU) <= FULL_GPU + 1e-6]
+        return max(free, key=lambda device: used[device], default=None)
 
     def _start(self, job: Job, device: str) -> None:
-        share, crowded = job.resources["gpus"], self._crowded.get(job.job_id, 0)
-        if crowded and share >= FULL_GPU:
-            self._end_idle()  # they hold memory of the card that is to be this job's alone
+        share, ooms = job.resources["gpus"], self._shared_gpu_ooms.get(job.job_id, 0)
+        if ooms and share >= FULL_GPU:
+            self._end_idle()  # idle workers keep GPU memory allocated, and this job needs all of it
         worker = next((worker for worker in self._idle if worker.device == device), None)
         if worker is None:
             if len(self._idle) + len(self._busy) >= self.workers:
@@ -100,8 +104,8 @@ class LocalBackend:
         else:
             self._idle.remove(worker)
         self._busy.append(worker)
-        beside = min(self.workers, jobs_per_device(share)) if share else self.workers
-        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0), crowded, beside)
+        jobs_on_device = min(self.workers, jobs_per_device(share)) if share else self.workers
+        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0), ooms, jobs_on_device)
 
     def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
         line = worker.answers.readline()
@@ -115,9 +119,9 @@ class LocalBackend:
             self._idle.append(worker)
         else:
             self._selector.unregister(worker.answers)
-            result = fail_lost_worker(job, self.store, worker.attempts, _how(worker.process.wait()) + worker.overdue())
-        if result.status == "crowded":
-            self._crowded[job.job_id] = self._crowded.get(job.job_id, 0) + 1
+            result = fail_lost_worker(job, self.store, worker.attempts, _exit_text(worker.process.wait()) + worker.timeout_text())
+        if result.status == "oom_on_shared_gpu":
+            self._shared_gpu_ooms[job.job_id] = self._shared_gpu_ooms.get(job.job_id, 0) + 1
             self.gpu_sharing.raise_share(job, job.resources["gpus"])
         settle_result(schedule, self.store, job, result, report)
 
@@ -137,17 +141,17 @@ class LocalBackend:
         self._selector.close()
 
 
-def _cards(device: str) -> tuple[str, ...]:
-    """The devices that a name stands for: `cuda` is every card that there is."""
+def _detected_devices(device: str) -> tuple[str, ...]:
+    """All GPUs for `cuda`; any other device by itself."""
     if device != "cuda":
         return (device,)
-    import torch
+    import torch  # only here: sweeps on CPUs start without it
 
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or (device,)
 
 
 class _Worker:
-    """One `python -m sweeper.execute --serve` and the job it has."""
+    """One process `python -m sweeper.execute --serve`, and the job that it runs."""
 
     job: Job
     attempts: int
@@ -169,27 +173,29 @@ class _Worker:
         assert self.process.stdout is not None
         self._jobs, self.answers = self.process.stdin, self.process.stdout
 
-    def send(self, job: Job, attempts: int, tried: int, crowded: int, jobs_on_device: int) -> None:
+    def send(self, job: Job, attempts: int, tried: int, oom_retries: int, jobs_on_device: int) -> None:
         self.job, self.attempts, self._since = job, attempts, time.monotonic()
-        with contextlib.suppress(BrokenPipeError):  # it died: its closed answers say so
-            told = {"job": job.to_json(), "tried": tried, "crowded": crowded, "jobs_on_device": jobs_on_device}
-            self._jobs.write(json.dumps(told) + "\n")
+        with contextlib.suppress(BrokenPipeError):  # the worker died; end of file on its answers reports it
+            message = {"job": job.to_json(), "tried": tried, "oom_retries": oom_retries, "jobs_on_device": jobs_on_device}
+            self._jobs.write(json.dumps(message) + "\n")
             self._jobs.flush()
 
-    def overdue(self) -> str:
-        """Why a worker may have ended itself: its job was past its time and hung."""
+    def timeout_text(self) -> str:
+        """The reason why a worker ended itself, if its job exceeded its time limit and did not respond; else ""."""
         limit = self.job.timeout_seconds
         if limit is None or time.monotonic() - self._since < limit:
             return ""
-        return f"; it had hung past its time of {limit:g} s (backend.timeout_seconds), its stacks are in logs/workers.log"
+        return f"; the job hung beyond its limit of {limit:g} s (backend.timeout_seconds), stack traces are in logs/workers.log"
 
     def stop(self) -> None:
+        """Asks the worker to store the state of its job and to end."""
         with contextlib.suppress(BrokenPipeError):
             self._jobs.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
     def end(self, seconds: float) -> None:
+        """Waits for the worker's end; kills it after `seconds`."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -199,34 +205,38 @@ class _Worker:
 
 
 def worker_environment() -> dict[str, str]:
-    """One computing thread per library unless the job sets more; these packages first on the path."""
+    """The environment of a worker: one thread per library unless the job sets more; this copy's packages first on the path."""
     path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
 
 
 def fail_lost_worker(job: Job, store: Store, attempts: int, how: str) -> Result:
-    """The result of a job whose process ended without an answer; `attempts` had been made before.
+    """Stores failed rows for a job whose process ended without an answer, and returns its result.
 
-    A worker whose time runs out stores its failed rows itself before it ends; those stand.
+    Args:
+        job: the job.
+        store: the sweep's store.
+        attempts: number of failed attempts before this one. If the store has more, the worker stored the failed rows itself (it does so
+            when the time limit is exceeded), and they are kept.
+        how: description of the process's end.
     """
     if store.attempts(job.job_id) > attempts:
         return summary(job, store.read_rows(job.job_id), 0.0)
-    return fail(job, store, "killed", f"the worker process ended in the middle of the job ({how})")
+    return fail(job, store, "killed", f"the worker process died while running the job ({how})")
 
 
-def _how(code: int) -> str:
-    """An exit code in words."""
+def _exit_text(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
-    return f"signal {-code}" + (", which the kernel sends when memory runs out" if code == -signal.SIGKILL else "")
+    return f"signal {-code}" + (", probably from the kernel's out-of-memory killer" if code == -signal.SIGKILL else "")
 
 
 def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, report: Report) -> None:
-    """Books an ended job in the schedule; jobs that stand on a failed one become failed rows that name it."""
-    if result.status in ("stopped", "crowded"):
+    """Records an ended job in the schedule; descendants of a failed job get failed rows that name it."""
+    if result.status in ("stopped", "oom_on_shared_gpu"):
         schedule.requeue(job.job_id)
         return
-    if result.status == "elsewhere":
+    if result.status == "leased_elsewhere":
         schedule.defer(job.job_id)
         return
     schedule.finish(job.job_id, result.status == "ok", result.error)

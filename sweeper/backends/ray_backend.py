@@ -1,9 +1,11 @@
-"""Runs jobs as Ray Tune trials. The only file that knows Ray.
+"""Runs jobs as Ray Tune trials. The only module that imports Ray.
 
-Measured habits (docs/design.md): actors are reused (37 trials a second instead of 0.4), automatic loggers and usage statistics are off,
-rows are written by the worker before it reports, Tune's own restore is not used, and no Ray is ever stopped but the one started here.
-A Ray started here gives its workers this process's environment, because a runtime_env takes two seconds more; what does not help to start
-sooner: warming up workers with tasks (Tune's actors are new processes all the same), a small object store.
+Ray Tune is used as an executor: a trial is a job, not a hyperparameter setting. The searcher (`JobSearcher`) proposes ready jobs instead of
+settings, rows are stored by the worker before it reports, and Tune's schedulers and its restore are not used, because the store already
+records what is done. No Ray is ever stopped but the one that was started here.
+
+Starting Ray takes most of the time of a small sweep. Warming up workers with tasks (Tune's actors are new processes all the same) and a
+small object store did not shorten it.
 """
 
 from __future__ import annotations
@@ -33,41 +35,40 @@ from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
-_QUIET = {
+_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV, JSON and TensorBoard files per trial
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots for a restore that is not used
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Driver.stoppable` handles signals
 }
+"""Defaults of Ray's and Tune's environment variables."""
 
-
-SHORT = Path("/tmp")
-"""Ray's sockets lie below it: their paths are limited to 107 bytes."""
-
+SESSION_PARENT = Path("/tmp")
+"""Parent of the session folder, because paths of Ray's sockets are limited to 107 bytes."""
 
 CAPACITY_SECONDS = 2.0
-"""How long what is known of a cluster's nodes is taken for true."""
+"""Time that the resources of a cluster's nodes are cached."""
 
 REACH_SECONDS = 10.0
-"""How long the head of a cluster may take to answer."""
+"""Timeout of a connection to the head of a cluster."""
 
-_MANY = 10_000
-"""Trials that Tune may have at a time: our own books say where there is room."""
+_MAX_TRIALS = 10_000
+"""Concurrent trials that Tune allows; the driver decides by free resources."""
 
 
 class RayBackend:
-    """A Ray started here (or the one at `address`) and one Tune run that lasts as long as there are jobs.
+    """One Tune run over all jobs, on a Ray started for it or on a running cluster.
 
     Args:
-        folders: seen under the same paths by every node.
-        workers: jobs at a time at most; None (at an address): as many as the cluster has room for.
-        device: where jobs run that `cpu_jobs` does not name.
-        address: "HOST:PORT" of a running cluster.
-        cpu_jobs: kinds of jobs or methods that need no GPU and get none.
-        grace: seconds that running jobs have to store their state once the sweep is told to end; None: `GRACE_SECONDS`.
+        folders: the sweep's paths; every node must see them.
+        workers: maximum number of concurrent jobs; None (with an address): limited by the cluster's resources.
+        device: device of the jobs that `cpu_jobs` does not name.
+        address: HOST:PORT of a running cluster; None: start Ray.
+        cpu_jobs: job types or methods that run on CPUs.
+        grace: seconds that running jobs have for storing their state when the sweep is stopped; None: `GRACE_SECONDS`.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class RayBackend:
         """See `sweeper.scheduling.schedule.Backend`."""
         if schedule.empty:
             return
-        os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
+        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
         driver = Driver(schedule, self.store, report, self.gpu_sharing, _capacity(), self.workers, bool(self.address))
         cpus = max(job.resources["cpus"] for job in driver.jobs.values())
         with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
@@ -95,12 +96,12 @@ class RayBackend:
             places = {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")}
             jobs = {name: job.to_json() for name, job in driver.jobs.items()}
             trainable = tune.with_parameters(_trainable(), jobs=jobs, places=places)
-            search, callback = _pieces(driver)
+            searcher, callback = _searcher_and_callback(driver)
             config = tune.TuneConfig(
-                search_alg=search,
-                num_samples=-1,  # until the searcher says so: a job may take several trials
-                max_concurrent_trials=self.workers or _MANY,
-                reuse_actors=True,
+                search_alg=searcher,
+                num_samples=-1,  # until the searcher returns FINISHED: a job may take several trials
+                max_concurrent_trials=self.workers or _MAX_TRIALS,
+                reuse_actors=True,  # 37 trials per second instead of 0.4
                 metric="rows",
                 mode="max",
             )
@@ -110,7 +111,7 @@ class RayBackend:
                 callbacks=[callback],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # else the actor is busy when the next trial wants one
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # else the actor is busy when the next trial needs it
             )
             tune.Tuner(tune.with_resources(trainable, _resources), tune_config=config, run_config=run_config).fit()
         if driver.fatal:
@@ -120,16 +121,17 @@ class RayBackend:
 
     @contextlib.contextmanager
     def _ray(self, cpus: float) -> Iterator[None]:
-        """Ray, started here with a folder and a token of its own, or reached."""
+        """Context manager: joins the cluster at `address`, or starts Ray with its own session folder and token."""
         if self.address:
             _check_reachable(self.address)
-        else:  # nobody else's job can join this Ray; its core reads this as it is imported, and not later
+        else:
+            # A random token keeps other users' drivers out. It is set before the import, because Ray's core reads it then and not later.
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         import ray
 
         if ray.is_initialized():
             raise UserError("Ray is already running in this process; start the sweep from a fresh one")
-        environment = {name: value for name, value in worker_environment().items() if name in _PASSED_ON}
+        environment = {name: value for name, value in worker_environment().items() if name in _FORWARDED}
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
         before = signal.getsignal(signal.SIGTERM)
         with contextlib.ExitStack() as stack:
@@ -138,88 +140,92 @@ class RayBackend:
                     here = _own_address(self.address)
                     ray.init(address=self.address, _node_ip_address=here, runtime_env={"env_vars": environment}, **common)
                 else:
-                    os.environ.update(environment)
-                    remove_stale(SHORT)
-                    short = stack.enter_context(session_folder(SHORT))
+                    os.environ.update(environment)  # inherited by the workers; a runtime_env would take two seconds more
+                    remove_stale(SESSION_PARENT)
+                    session = stack.enter_context(session_folder(SESSION_PARENT))
                     num_cpus = round((self.workers or 1) * cpus)
-                    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(short), **common)
+                    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(session), **common)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise UserError(_unreachable(self.address, error)) from error
-            except SystemExit as ended:  # how Ray is_reachable SIGTERM while it starts
+                raise UserError(_init_error(self.address, error)) from error
+            except SystemExit as ended:  # Ray's reaction to SIGTERM while it starts
                 raise KeyboardInterrupt from ended
             finally:
-                signal.signal(signal.SIGTERM, before)  # Ray takes it over
+                signal.signal(signal.SIGTERM, before)  # ray.init replaces the handler
             stack.callback(ray.shutdown)
             yield
 
 
-_PASSED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
-"""What the workers of an existing cluster get of this process's environment: no secrets, they would be readable there."""
+_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
+"""Environment variables that are forwarded to the workers of an existing cluster. No secrets: others could read them there."""
 
 
 def is_reachable(address: str) -> bool:
-    """Does anybody listen there?"""
+    """Returns whether a process listens at HOST:PORT."""
     with contextlib.suppress(OSError):
-        _knock(address)
+        _connect(address)
         return True
     return False
 
 
-def _knock(address: str) -> None:
+def _connect(address: str) -> None:
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for long, and says it in many lines."""
+    """Checks the address before `ray.init`, which retries for minutes and fails with a long traceback.
+
+    Raises:
+        UserError: no process listens there.
+    """
     try:
-        _knock(address)
+        _connect(address)
     except OSError as error:
-        raise UserError(f"no Ray is_reachable at backend.address={address} ({error.strerror or error}); {_HOW_TO_START}") from error
+        raise UserError(
+            f"no Ray cluster answers at backend.address={address} ({error.strerror or error}); start one with "
+            "`ray start --head --port=PORT` and give its HOST:PORT, or leave backend.address out"
+        ) from error
 
 
-_HOW_TO_START = "start one with `ray start --head --port=PORT`, give its HOST:PORT, or leave backend.address out"
-
-
-def _unreachable(address: str | None, error: Exception) -> str:
+def _init_error(address: str | None, error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     if address:
         return (
-            f"the Ray at backend.address={address} is_reachable but could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+            f"the Ray cluster at backend.address={address} could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
             "(or RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
         )
-    return f"Ray could not be started ({text}); use backend=local, or mend that"
+    return f"Ray could not be started ({text}); use backend=local, or fix the cause"
 
 
 def _own_address(address: str) -> str | None:
-    """The address's host if this machine has it: on a machine with several, Ray would guess which one its own node goes by."""
+    """The host of `address` if it is one of this machine's; else None. Without it Ray guesses among a machine's several addresses."""
     host = address.rpartition(":")[0].strip("[]")
     with contextlib.suppress(OSError):
-        family, kind, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, endpoint = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.bind(place)
-        return str(place[0])
+            probe.bind(endpoint)  # fails unless the address is this machine's
+        return str(endpoint[0])
     return None
 
 
 def _capacity() -> Capacity:
-    """A function that says what the cluster has, asking it every other second."""
-    known: tuple[float, dict[str, float]] | None = None
+    """A function that returns the cluster's resources, cached for `CAPACITY_SECONDS`."""
+    cached: tuple[float, dict[str, float]] | None = None
 
     def capacity() -> dict[str, float]:
         import ray
 
-        nonlocal known
-        if known is None or time.monotonic() - known[0] > CAPACITY_SECONDS:
+        nonlocal cached
+        if cached is None or time.monotonic() - cached[0] > CAPACITY_SECONDS:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            known = (time.monotonic(), capacity_of(nodes))
-        return known[1]
+            cached = (time.monotonic(), capacity_of(nodes))
+        return cached[1]
 
     return capacity
 
 
 def _resources(config: Mapping[str, Any]) -> Any:
-    """What one trial occupies."""
+    """The resources of a trial with this configuration."""
     from ray import tune
 
     gpus = config.get("gpus", 0.0)
@@ -227,31 +233,31 @@ def _resources(config: Mapping[str, Any]) -> Any:
 
 
 def _trainable() -> type:
-    """The class of trials: one step runs one job. Made here so that importing this module does not import Ray."""
+    """The Tune trainable: one step runs one job. Defined in a function, so that importing this module does not import Ray."""
     from ray import tune
 
     class JobTrial(tune.Trainable):
         def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str]) -> None:
             os.chdir(HOME)
-            end_with(os.getppid())  # the raylet, which dies with the driver that started it
+            end_with(os.getppid())  # the raylet, which ends with the driver that started it
             self._jobs = jobs
             self._folders = SweepPaths(**{name: Path(path) for name, path in places.items()})
-            self._asked = config
+            self._trial_config = config
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._asked = new_config
-            return True
+            self._trial_config = new_config
+            return True  # the actor can be reused
 
         def step(self) -> dict[str, Any]:
-            asked = self._asked
-            job = Job.from_json(self._jobs[asked["job_id"]])
-            job = replace(job, resources={"cpus": asked["cpus"], "gpus": asked["gpus"]})
+            config = self._trial_config
+            job = Job.from_json(self._jobs[config["job_id"]])
+            job = replace(job, resources={"cpus": config["cpus"], "gpus": config["gpus"]})
             try:
-                stop = (self._folders.store / asked["stop"]).exists
+                stop = (self._folders.store / config["stop"]).exists
                 result = asdict(
                     execute(
-                        job, self._folders, asked["device"], stop, asked["jobs_on_device"], TuneAsker, patience=PATIENCE_SECONDS,
-                        tried=asked["tried"], crowded=asked["crowded"],
+                        job, self._folders, config["device"], stop, config["jobs_on_device"], TuneAsker, patience=PATIENCE_SECONDS,
+                        tried=config["tried"], oom_retries=config["oom_retries"],
                     )
                 )  # fmt: skip
             except UserError as error:
@@ -262,38 +268,38 @@ def _trainable() -> type:
 
 
 class TuneAsker:
-    """Ray Tune's OptunaSearch, asked and told by hand inside the job: a trial of Tune's is a job, not a setting."""
+    """An ask-and-tell interface to Ray Tune's OptunaSearch, used inside a `search` job, because a Tune trial is a job, not a setting."""
 
     def __init__(self, space: dict[str, Any], sampler: Any) -> None:
         from ray.tune.search.optuna import OptunaSearch
 
         self._search = OptunaSearch(space, metric="score", mode="max", sampler=sampler)
-        self._asked = 0
+        self._count = 0
 
     def ask(self) -> dict[str, Any]:
-        self._asked += 1
-        found: dict[str, Any] = self._search.suggest(str(self._asked))
+        self._count += 1
+        found: dict[str, Any] = self._search.suggest(str(self._count))
         return found
 
     def tell(self, score: float | None) -> None:
-        self._search.on_trial_complete(str(self._asked), None if score is None else {"score": score})
+        self._search.on_trial_complete(str(self._count), None if score is None else {"score": score})
 
     def add(self, parameters: dict[str, Any], score: float | None) -> None:
         self._search.add_evaluated_point(parameters, score, pruned=score is None)
 
 
-def _pieces(driver: Driver) -> tuple[Any, Any]:
-    """The searcher that hands out ready jobs, and the callback that books ended ones."""
+def _searcher_and_callback(driver: Driver) -> tuple[Any, Any]:
+    """The searcher that proposes ready jobs, and the callback that records ended trials."""
     from ray.tune import Callback
     from ray.tune.search import Searcher
 
-    class Ready(Searcher):
+    class JobSearcher(Searcher):
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
             found = driver.suggest()
             return str(Searcher.FINISHED) if found == "" else found
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            pass
+            pass  # results arrive through the callback, which Tune calls before it asks for the next trial
 
         def save(self, checkpoint_path: str) -> None:
             pass
@@ -301,31 +307,31 @@ def _pieces(driver: Driver) -> tuple[Any, Any]:
         def restore(self, checkpoint_path: str) -> None:
             pass
 
-    class Book(Callback):
+    class ResultCallback(Callback):
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
             driver.result(trial.config["job_id"], result["result"])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            why = _why_it_died(trial)
-            driver.died(trial.config["job_id"], any(words in why for words in _NODE_LOST), f"its Ray actor died: {why}"[:300])
+            why = _trial_error(trial)
+            driver.died(trial.config["job_id"], any(phrase in why for phrase in _NODE_LOST), f"its Ray actor died: {why}"[:300])
 
-    return Ready(metric="rows", mode="max"), Book()
+    return JobSearcher(metric="rows", mode="max"), ResultCallback()
 
 
 _NODE_LOST = ("node has died", "node was terminated", "node died", "NodeDiedError", "NODE_DIED", "temporarily unavailable")
-"""How Ray says that a node went, or cannot be reached: not the job's doing."""
+"""Phrases in Ray's error messages that mean a lost or unreachable node, which is not the job's fault."""
 
 
-def _why_it_died(trial: Any) -> str:
-    """What Tune wrote down of a trial's error, in one line."""
+def _trial_error(trial: Any) -> str:
+    """The error that Tune recorded for a trial, in one line."""
     with contextlib.suppress(OSError, TypeError):
         return " ".join(Path(trial.error_file).read_text(errors="replace").split())
-    return "no reason is known"
+    return "no error file"
 
 
 @contextlib.contextmanager
 def _quiet(path: Path) -> Iterator[None]:
-    """Tune prints a box and warnings whatever its verbosity: they go to a log file, progress is ours."""
+    """Redirects Tune's output to a log file: it prints a box and warnings whatever its verbosity."""
     with path.open("a") as log, contextlib.redirect_stdout(log):
         loggers = [logging.getLogger(name) for name in ("ray", "ray.tune")]
         levels = [logger.level for logger in loggers]

@@ -1,4 +1,4 @@
-"""Runs a frozen plan's jobs on a Ray cluster: the driver inside an allocation. Several may work through one store at once (sweeper.store.leases).
+"""Runs the jobs of a snapshot on a Ray cluster: the driver program inside a Slurm allocation. Several may share a store.
 
 python -m sweeper.backends.ray_cluster PLAN --data DIR --store DIR --artifacts DIR --address HOST:PORT [--wait 120]
 """
@@ -26,7 +26,7 @@ from sweeper.store.store import Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0 done, 1 a job failed, 2 the user's mistake, 130 stopped with work left."""
+    """Runs the command line; returns the exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining."""
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: what was finished is stored", file=sys.stderr)
+        print("stopped: finished jobs are stored", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -48,23 +48,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m sweeper.backends.ray_cluster", description="Runs a file of jobs (sap-slurm freezes it) on a running Ray cluster."
     )
     parser.add_argument("plan", type=Path, help="a file with one JSON job per line")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains the data sets")
     parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=Path, required=True, help="folder of the checkpoints")
+    parser.add_argument("--artifacts", type=Path, required=True, help="folder that contains the checkpoints")
     parser.add_argument("--address", required=True, metavar="HOST:PORT", help="the cluster's head; its token is in RAY_AUTH_TOKEN")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--order", default="cells", choices=ORDERS, help="which job next (order= of sap-sweep)")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="the head may take so long to come up")
-    parser.add_argument("--grace", type=float, metavar="SECONDS", help="told to end, jobs may take so long to store their state")
+    parser.add_argument("--order", default="cells", choices=ORDERS, help="order of the jobs (order= of sap-sweep)")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="time limit for the head to start listening")
+    parser.add_argument("--grace", type=float, metavar="SECONDS", help="time that running jobs have for storing their state on SIGTERM")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the jobs that the store does not hold; returns 0, or 1 when one failed.
+    """Runs the jobs that the store does not contain; returns 0, or 1 if a job failed.
 
     Raises:
-        UserError: no cluster there, or nothing can be stored.
-        KeyboardInterrupt: told to end.
+        UserError: no cluster answers, or results cannot be stored.
+        KeyboardInterrupt: stopped by a signal.
     """
     folders, store = SweepPaths(options.data, options.store, options.artifacts), Store(options.store)
     jobs = list(read_jobs(options.plan))
@@ -74,10 +74,10 @@ def run(options: argparse.Namespace) -> int:
     schedule = Schedule.of(jobs, finished, folders.artifacts, options.order)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
-    held = total - sum(len(job.runs) for job in pending)
-    print(f"{total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr, flush=True)
+    stored = total - sum(len(job.runs) for job in pending)
+    print(f"{total} rows planned in {len(jobs)} jobs, {stored} rows stored", file=sys.stderr, flush=True)
     store.logs.mkdir(parents=True, exist_ok=True)
-    with Progress(pending, total, held, store.logs / "sweep.log") as progress:
+    with Progress(pending, total, stored, store.logs / "sweep.log") as progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         if not schedule.empty:
@@ -91,10 +91,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def backend_settings(store: Path) -> BackendConfig:
-    """What the frozen configuration says about workers and jobs for CPUs; the defaults where it says nothing.
+    """The `backend` group of the stored configuration, with defaults for missing keys.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the configuration cannot be read.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -109,7 +109,7 @@ def backend_settings(store: Path) -> BackendConfig:
 
 
 def _wait_until(ready: Callable[[], bool], seconds: float) -> None:
-    """Until it is so, or the time is over."""
+    """Polls `ready` until it returns True or `seconds` have passed."""
     until = time.monotonic() + seconds
     while not ready() and time.monotonic() < until:
         time.sleep(0.2)

@@ -1,5 +1,6 @@
-"""What stands between Ray Tune and the schedule: which trial next, where there is room for it, what became of it, and stopping in good
-order. Knows no Ray.
+"""The driver between Ray Tune and the schedule: chooses the next trial by free resources, records results, and stops gracefully.
+
+Imports no Ray, so that its decisions are tested without a cluster.
 """
 
 from __future__ import annotations
@@ -18,34 +19,33 @@ from sweeper.scheduling.gpu_sharing import GpuSharing, jobs_per_device
 from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
-STOP = ".stop"
-"""How the file in the store begins that asks a driver's running jobs to store their state and end; each driver has its own."""
+STOP_PREFIX = ".stop"
+"""Prefix of the file in the store that asks a driver's running jobs to store their state and end; every driver has its own file."""
 
 WAIT_SECONDS = 300.0
-"""So long a cluster without room for any job may stay so (a node that comes back); then the sweep ends and says it."""
+"""Timeout: the sweep is aborted if no job fits the cluster for this long. It covers the restart of a node."""
 
-MAX_LOSSES = 5
-"""A job whose node was lost so often may be what brings nodes down."""
+MAX_NODE_LOSSES = 5
+"""Number of lost nodes after which a job fails, because it may be what brings the nodes down."""
 
 Capacity = Callable[[], Mapping[str, float]]
-"""What there is, in use or not, as `capacity_of` says it."""
+"""Returns the cluster's resources, in use or not, in the form of `capacity_of`."""
 
 CPUS_WITH_GPU = "CPU of nodes with GPUs"
 
 
 def capacity_of(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The sums of what a cluster's nodes have: CPU, GPU, and the CPUs that can serve a GPU."""
+    """Sums the resources of a cluster's nodes: CPU, GPU, and the CPUs of nodes with GPUs."""
     nodes = list(nodes)
     sums = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
     return {**sums, CPUS_WITH_GPU: sum(node.get("CPU", 0.0) for node in nodes if node.get("GPU"))}
 
 
 class Driver:
-    """What the searcher and the callback share: the schedule and its books. Tune stores copies of both for a restore that is never used;
-    this object goes into them as nothing.
+    """State shared by Tune's searcher and callback: the schedule, the resources in use, and the results.
 
-    Jobs that need a GPU and those that do not wait in lines of their own: the first of a line waits until there is room for it, so that one
-    which needs a whole card is not overtaken for ever by small ones, and nobody waits for what it does not need.
+    Jobs with and without a GPU wait in separate queues. The head of a queue waits until there is room for it: a job that needs a full GPU
+    is not overtaken forever by small ones, and no job waits for a resource that it does not need.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Driver:
         """
         Args:
             schedule: the jobs.
-            store: where rows go.
-            report: told of every job that ended.
-            gpu_sharing: says the share of a GPU.
-            capacity: asked again and again, because nodes come and go.
-            workers: jobs at a time at most; None: as many as there is room for.
-            shared: on a cluster: a job whose worker died is tried again at once, because there it is seldom the job's doing.
+            store: the sweep's store.
+            report: called after every job.
+            gpu_sharing: the GPU shares of jobs.
+            capacity: called for every suggestion, because nodes come and go.
+            workers: maximum number of concurrent jobs; None: limited by resources alone.
+            shared: the cluster is shared. A job whose worker died is then retried at once, because the job is seldom the cause.
         """  # fmt: skip
         self.schedule, self.store, self.report, self.gpu_sharing, self.workers = schedule, store, report, gpu_sharing, workers
         self.jobs = dict(schedule.waiting)
@@ -75,118 +75,122 @@ class Driver:
         self.stopping = False
         self._capacity, self._shared = capacity, shared
         self._attempts: dict[str, int] = {}
-        self._given: dict[str, Mapping[str, float]] = {}  # by running job
-        self._crowded: dict[str, int] = {}  # how often a job found no room on a shared GPU
-        self._losses: dict[str, int] = {}  # how often its node was lost
-        self._lines: dict[bool, deque[Job]] = {bool(gpu_sharing.share(job)): deque() for job in self.jobs.values()}
-        self._since = time.monotonic()  # when a job could last be handed out or was running
-        self._stop_file = store.root / f"{STOP}-{secrets.token_hex(4)}"
+        self._allocated: dict[str, Mapping[str, float]] = {}  # resources of each running job
+        self._shared_gpu_ooms: dict[str, int] = {}  # number of times that a job ran out of memory on a shared GPU
+        self._node_losses: dict[str, int] = {}  # number of times that a job's node was lost
+        self._queues: dict[bool, deque[Job]] = {bool(gpu_sharing.share(job)): deque() for job in self.jobs.values()}  # by "needs a GPU"
+        self._last_fit = time.monotonic()  # last time that a job was running or could be started
+        self._stop_file = store.root / f"{STOP_PREFIX}-{secrets.token_hex(4)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Tune pickles the searcher and the callback, for a restore that is never used; this object becomes None in those snapshots.
         return (type(None), ())
 
     def suggest(self) -> dict[str, Any] | str | None:
-        """What a trial is to do; "" when none ever will, None when all wait."""
+        """The configuration of the next trial; None while no job fits or is ready, "" when no further job will start."""
         ending = self.fatal or self.stopping
-        room = {} if ending else dict(self._capacity())
-        job = None if ending else self._next(room)
+        capacity = {} if ending else dict(self._capacity())
+        job = None if ending else self._next(capacity)
         if job is None:
-            return None if not (self.fatal or self.stopping) and (self.schedule.running or self._lined_up()) else ""
-        self._since = time.monotonic()
+            # `self.fatal` is read again: `_next` sets it when the cluster had no room for too long
+            return None if not (self.fatal or self.stopping) and (self.schedule.running or self._has_queued()) else ""
+        self._last_fit = time.monotonic()
         self._attempts[job.job_id] = self.store.attempts(job.job_id)
-        self._given[job.job_id] = needs = self._needs(job)
+        self._allocated[job.job_id] = needs = self._needs(job)
         share = needs["GPU"]
-        beside = max(1, int(room.get(CPUS_WITH_GPU if share else "CPU", 1.0) / max(needs["CPU"], 1e-9)))
-        beside = min(beside, jobs_per_device(share)) if share else beside
+        jobs_on_device = max(1, int(capacity.get(CPUS_WITH_GPU if share else "CPU", 1.0) / max(needs["CPU"], 1e-9)))
+        jobs_on_device = min(jobs_on_device, jobs_per_device(share)) if share else jobs_on_device
         return {
             "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.gpu_sharing.device(job),
-            "jobs_on_device": min(beside, self.workers or beside), "tried": self.tried.get(job.job_id, 0),
-            "crowded": self._crowded.get(job.job_id, 0), "stop": self._stop_file.name,
+            "jobs_on_device": min(jobs_on_device, self.workers or jobs_on_device), "tried": self.tried.get(job.job_id, 0),
+            "oom_retries": self._shared_gpu_ooms.get(job.job_id, 0), "stop": self._stop_file.name,
         }  # fmt: skip
 
-    def _next(self, room: Mapping[str, float]) -> Job | None:
-        """The first job of some line that fits."""
-        if self.workers is not None and len(self._given) >= self.workers:
+    def _next(self, capacity: Mapping[str, float]) -> Job | None:
+        """The first job, over all queues, that fits the free resources."""
+        if self.workers is not None and len(self._allocated) >= self.workers:
             return None
-        for line in self._lines.values():
-            if line and self._fits(line[0], room):
-                return line.popleft()
-        while not all(self._lines.values()) and (job := self.schedule.next()) is not None:
-            line = self._lines.setdefault(bool(self.gpu_sharing.share(job)), deque())
-            if not line and self._fits(job, room):
+        for queue in self._queues.values():
+            if queue and self._fits(queue[0], capacity):
+                return queue.popleft()
+        # Jobs are taken from the schedule until every queue has a head that does not fit; more would change the order of the schedule.
+        while not all(self._queues.values()) and (job := self.schedule.next()) is not None:
+            queue = self._queues.setdefault(bool(self.gpu_sharing.share(job)), deque())
+            if not queue and self._fits(job, capacity):
                 return job
-            line.append(job)
-        self._give_up_waiting(room)
+            queue.append(job)
+        self._abort_if_nothing_fits(capacity)
         return None
 
     def _needs(self, job: Job) -> dict[str, float]:
         cpus, share = job.resources["cpus"], self.gpu_sharing.share(job)
         return {"CPU": cpus, "GPU": share, CPUS_WITH_GPU: cpus if share else 0.0}
 
-    def _fits(self, job: Job, room: Mapping[str, float]) -> bool:
+    def _fits(self, job: Job, capacity: Mapping[str, float]) -> bool:
         needs = self._needs(job)
-        used = {name: sum(given[name] for given in self._given.values()) for name in needs}
-        return all(not need or used[name] + need <= room.get(name, 0.0) + 1e-6 for name, need in needs.items())
+        used = {name: sum(amounts[name] for amounts in self._allocated.values()) for name in needs}
+        return all(not need or used[name] + need <= capacity.get(name, 0.0) + 1e-6 for name, need in needs.items())
 
-    def _lined_up(self) -> bool:
-        return any(self._lines.values())
+    def _has_queued(self) -> bool:
+        return any(self._queues.values())
 
-    def _give_up_waiting(self, room: Mapping[str, float]) -> None:
-        """Ends the sweep when nothing runs and nothing has fitted for long."""
-        if self._given or not self._lined_up():
-            self._since = time.monotonic()
-        elif time.monotonic() - self._since > WAIT_SECONDS:
-            job = next(line[0] for line in self._lines.values() if line)
-            wanted, there = (_in_words(amounts) for amounts in (self._needs(job), room))
+    def _abort_if_nothing_fits(self, capacity: Mapping[str, float]) -> None:
+        """Ends the sweep when nothing is running and no job has fitted the cluster for `WAIT_SECONDS`."""
+        if self._allocated or not self._has_queued():
+            self._last_fit = time.monotonic()
+        elif time.monotonic() - self._last_fit > WAIT_SECONDS:
+            job = next(queue[0] for queue in self._queues.values() if queue)
+            needed, available = (_format_resources(amounts) for amounts in (self._needs(job), capacity))
             self.fatal = (
-                f"the next job needs {wanted}, and for {WAIT_SECONDS:g} s the Ray cluster has had only {there or 'nothing'}; "
-                "start it with such nodes, or ask for less (backend.threads, backend.gpus_per_job)"
+                f"the next job needs {needed}, but for {WAIT_SECONDS:g} s the Ray cluster had only {available or 'no resources'}; "
+                "add nodes that fit it, or request less (backend.threads, backend.gpus_per_job)"
             )
 
-    def _line_up_again(self, job_id: str) -> None:
-        """First in its line: it has waited before."""
+    def _requeue(self, job_id: str) -> None:
+        """Puts a job at the head of its queue, because it has waited before."""
         job = self.jobs[job_id]
-        self._lines[bool(self.gpu_sharing.share(job))].appendleft(job)
+        self._queues[bool(self.gpu_sharing.share(job))].appendleft(job)
 
     def result(self, job_id: str, answer: dict[str, Any]) -> None:
-        """Books what a trial answered."""
-        share = self._given.pop(job_id, {}).get("GPU", 0.0)
+        """Records the answer of a trial."""
+        share = self._allocated.pop(job_id, {}).get("GPU", 0.0)
         if "fatal" in answer:
             self.fatal = answer["fatal"]
-            self._ask_to_end()
-        elif answer["status"] == "crowded":
-            self._crowded[job_id] = self._crowded.get(job_id, 0) + 1
+            self._request_stop()
+        elif answer["status"] == "oom_on_shared_gpu":
+            self._shared_gpu_ooms[job_id] = self._shared_gpu_ooms.get(job_id, 0) + 1
             self.gpu_sharing.raise_share(self.jobs[job_id], share)
-            self._line_up_again(job_id)
+            self._requeue(job_id)
         else:
             settle_result(self.schedule, self.store, self.jobs[job_id], Result(**answer), self.report)
 
     def died(self, job_id: str, node_lost: bool = False, why: str = "its Ray actor died") -> None:
-        """Books a trial whose process ended without an answer. One whose node was lost runs again, without counting as a try."""
-        self._given.pop(job_id, None)
+        """Records a trial whose process ended without an answer. If its node was lost, the job is rerun without counting as an attempt."""
+        self._allocated.pop(job_id, None)
         job = self.jobs[job_id]
-        self._losses[job_id] = self._losses.get(job_id, 0) + node_lost
-        if node_lost and self._losses[job_id] < MAX_LOSSES:
-            self._line_up_again(job_id)
+        self._node_losses[job_id] = self._node_losses.get(job_id, 0) + node_lost
+        if node_lost and self._node_losses[job_id] < MAX_NODE_LOSSES:
+            self._requeue(job_id)
             return
         before = self._attempts[job_id]
-        ran_out = self.store.attempts(job_id) > before  # past its time: it stored its rows itself
+        timed_out = self.store.attempts(job_id) > before  # a worker beyond its time limit stores the failed rows itself
         result = fail_lost_worker(self.gpu_sharing.with_share(job), self.store, before, why)
-        if self._shared and result.status == "failed" and not ran_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
-            self.tried[job_id] = self.store.attempts(job_id)  # its failed rows are ours, and no reason to leave it alone
-            self._line_up_again(job_id)
+        if self._shared and result.status == "failed" and not timed_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
+            # Failed rows newer than `tried` mean that another process tried the job; these are this driver's own.
+            self.tried[job_id] = self.store.attempts(job_id)
+            self._requeue(job_id)
             return
         settle_result(self.schedule, self.store, job, result, self.report)
 
     @contextlib.contextmanager
     def stoppable(self, grace: float = GRACE_SECONDS) -> Iterator[None]:
-        """Inside, the first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second one ends at once."""
+        """Context manager: the first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second interrupts."""
 
         def interrupt(*_: object) -> None:
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
-            self._ask_to_end()
+            self._request_stop()
             signal.setitimer(signal.ITIMER_REAL, max(grace, 0.1))
 
         self._stop_file.unlink(missing_ok=True)
@@ -199,10 +203,11 @@ class Driver:
                 signal.signal(number, handler)
             self._stop_file.unlink(missing_ok=True)
 
-    def _ask_to_end(self) -> None:
+    def _request_stop(self) -> None:
+        # A file, because actors on other nodes share nothing but the folders with the driver.
         with contextlib.suppress(OSError):
             self._stop_file.touch()
 
 
-def _in_words(amounts: Mapping[str, float]) -> str:
+def _format_resources(amounts: Mapping[str, float]) -> str:
     return ", ".join(f"{amounts[name]:g} {name}" for name in ("CPU", "GPU") if amounts.get(name))

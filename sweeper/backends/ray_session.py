@@ -1,7 +1,7 @@
-"""The folder of a Ray that was started here, and what killed sweeps have left of theirs. Knows no Ray.
+"""The session folder of a local Ray, and removal of the folders that killed sweeps left behind. Imports no Ray.
 
-The driver holds a lock on a file in its folder as long as it lives, however it ends; so whoever gets that lock knows that the owner is
-gone, across containers, too, where process numbers would say nothing.
+A driver locks a file in its folder for its lifetime, and the kernel releases the lock however the process ends. Whoever acquires the lock
+therefore knows that the owner has ended, even across containers, where process numbers would be ambiguous.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _OWNER = ".owner"
 
 @contextmanager
 def session_folder(parent: Path) -> Iterator[Path]:
-    """A folder of its own below `parent`, locked, and removed at the end."""
+    """A new, locked folder below `parent`, which is removed at the end."""
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         handle = os.open(folder / f"{_OWNER}.new", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            (folder / f"{_OWNER}.new").rename(folder / _OWNER)  # it has this name only while it is locked
+            (folder / f"{_OWNER}.new").rename(folder / _OWNER)  # renamed after locking: an unlocked `_OWNER` always means a dead owner
             yield folder
         finally:
             os.close(handle)
 
 
 def remove_stale(parent: Path) -> None:
-    """Removes such folders of this user whose owner has ended. Those that cannot be judged (no such file, no right to look) stay."""
+    """Removes this user's session folders whose owner has ended. Folders without the file or without permission to open it are kept."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():

@@ -25,7 +25,7 @@ from sap_core.files import replacing, save_text
 from sap_core.identity import content_id
 from sap_core.records import Point, Row
 from sweeper.commands.common import examples, store_folder
-from sweeper.store.leases import own_claims, take_from_dead
+from sweeper.store.leases import acquire_or_owner, process_leases
 from sweeper.store.store import Store
 
 MOST = 1000
@@ -62,14 +62,14 @@ def compact(store: Store, most: int = MOST) -> list[str]:
         UserError: another process is at it, or a file was written by a newer program.
         StorageError: the disk refused; nothing is lost.
     """
-    claim = take_from_dead(own_claims(), store.claims / "compact", lambda line: print(line, file=sys.stderr))
-    if isinstance(claim, str):
-        raise UserError(f"{claim} is compacting {store.root}; wait for it")
-    with claim:
+    lease = acquire_or_owner(process_leases(), store.leases / "compact", lambda line: print(line, file=sys.stderr))
+    if isinstance(lease, str):
+        raise UserError(f"{lease} is compacting {store.root}; wait for it")
+    with lease:
         problems: list[str] = []
         done = {job_id for job_id, status in store.statuses().items() if status == "ok"}
         for folder, record, ending in ((store.rows, Row, ".ok.parquet"), (store.series, Point, ".parquet")):
-            for left in folder.glob(f".{MERGED}*.tmp"):  # of a call that was killed: the claim is ours
+            for left in folder.glob(f".{MERGED}*.tmp"):  # of a call that was killed: the lease is ours
                 left.unlink()
             singles = {path.name.removesuffix(ending): path for path in folder.glob(f"[!.]*{ending}") if not path.name.startswith(MERGED)}
             _merge(folder, record, {job_id: path for job_id, path in singles.items() if job_id in done}, most, problems)

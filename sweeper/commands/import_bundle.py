@@ -21,7 +21,7 @@ from sap_core.records import Planned, Row
 from sweeper.commands.common import examples, settings
 from sweeper.jobs.job import MAKING, Job, artifact, read_jobs, write_jobs
 from sweeper.plan.bundle import Bundle, kept_bundles
-from sweeper.store.leases import all_or_none, own_claims
+from sweeper.store.leases import acquire_all, process_leases
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store, schema, write_records
 
@@ -190,7 +190,7 @@ def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return
-    with all_or_none(own_claims(), [target / MAKING]) as held:
+    with acquire_all(process_leases(), [target / MAKING]) as held:
         if isinstance(held, str):
             counts["artifacts in the making"] += 1
             return

@@ -125,7 +125,7 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     from sweeper.monitor.progress import Progress
     from sweeper.scheduling.schedule import Schedule
     from sweeper.scheduling.work_queue import retraining_message
-    from sweeper.store.leases import own_claims
+    from sweeper.store.leases import process_leases
 
     finished = _finished(store)
     schedule = Schedule.of(jobs, finished, paths.artifacts, config.order)
@@ -142,7 +142,7 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, paths, len(pending)).run(schedule, progress.report)
-    tidy_up(jobs, paths, own_claims())
+    tidy_up(jobs, paths, process_leases())
     failed = len(schedule.failed)
     if failed:
         who = "1 job" if failed == 1 else f"{failed} jobs"

@@ -22,7 +22,7 @@ from sap_core.data.source import DataSet, NoiseKind
 from sap_core.errors import UserError, unknown
 from sap_core.models.pretrained import weights_file
 from sap_core.roles import flattened_fields
-from sweeper.config.target import class_of
+from sweeper.config.target import resolve_class
 
 KINDS: dict[Any, str] = {
     DataSet: "dataset", NoiseKind: "noise", nn.Module: "model", Trainer: "trainer", Pruner: "pruner", Corrector: "method",
@@ -34,7 +34,7 @@ _PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
 @dataclass(frozen=True)
-class Declared:
+class Component:
     """A checked choice: what constructs it, and what identifies it."""
 
     name: str  # as the configuration calls it; part of no id
@@ -75,9 +75,9 @@ class Declared:
         return construct(self.entry)
 
 
-def declare(
+def parse_component(
     given: Mapping[str, Any], where: str, offers: type, plugins: Sequence[str] = (), extra: Mapping[str, Any] | None = None
-) -> Declared:
+) -> Component:
     """Checks one configured object: {name, _target_, fields...} (plus `extra` fields that the platform fills in).
 
     `offers` is the interface that the named class must offer: a protocol of `sap_core.api`, or the base class of networks.
@@ -86,7 +86,7 @@ def declare(
         UserError: an unknown target, field, type or value; the sentence names the allowed ones.
     """
     target = given.get("_target_")
-    cls = class_of(target, where, plugins, offers)
+    cls = resolve_class(target, where, plugins, offers)
     offered = _fields(cls)
     settings: dict[str, Any] = {}
     for key, value in {**given, **(extra or {})}.items():
@@ -95,14 +95,14 @@ def declare(
         if key not in offered:
             raise unknown("key", key, offered, where)
         if is_entry(value):
-            class_of(value["target"], f"{where}.{key}", plugins)
+            resolve_class(value["target"], f"{where}.{key}", plugins)
         settings[key] = _typed(value, offered[key][0], f"{where}.{key}")
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:
         raise UserError(f"{where} lacks a value for {', '.join(missing)}; set {where}.{missing[0]}=...")
     defaults = _defaults(cls)
     kind = KINDS.get(offers, "component")
-    declared = Declared(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
+    declared = Component(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
     try:
         fits = (not isinstance(cls, type) or issubclass(cls, nn.Module)) if offers is nn.Module else isinstance(declared.instance, offers)
     except (ValueError, TypeError) as error:

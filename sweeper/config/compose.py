@@ -22,7 +22,17 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from sap_core.errors import UserError, unknown
 from sweeper.config.composition import compose_config, hydra_ready, options
 from sweeper.config.multirun import rewritten
-from sweeper.config.schema import CELL_GROUPS, GROUPS, OWN_KEYS, Config, NamedSearch, Search, check_values, expand, expand_searches
+from sweeper.config.schema import (
+    CELL_GROUPS,
+    EXTRA_CELL_KEYS,
+    GROUPS,
+    Config,
+    SearchConfig,
+    SearchEntry,
+    check_values,
+    expand,
+    expand_searches,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         raw = _plain(whole)
         searches = _searches(raw["searches"], places)
         raw["searches"] = [asdict(entry) for entry in searches]
-        made = _Made(raw["method"] if methods else None)
+        made = _Cache(raw["method"] if methods else None)
         cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
     raw["cells"] = [
         {
@@ -70,7 +80,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
 
 
 @dataclass
-class _Made:
+class _Cache:
     """What cells have in common."""
 
     methods: dict[str, Any] | None  # the content of `method`, where no cell can change it
@@ -86,7 +96,7 @@ def _root(key: str) -> str:
     return key.split(".")[0]
 
 
-def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
+def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Cache) -> dict[str, Any]:
     """One cell's plain content. The command line acts on every cell, and wins over the cell's own choice of the same key."""
     fixed = {override.key_or_group for override in overrides}
     own = _parse(_cell_lines(cell, fixed))
@@ -95,7 +105,7 @@ def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places
     return found | {"_warmup": _warmup_trainer(cell, overrides, places, made)} if any(_root(key) == "warmup" for key in cell) else found
 
 
-def _composed(lines: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
+def _composed(lines: Sequence[Override], places: Sequence[Path], made: _Cache) -> dict[str, Any]:
     key = tuple(_lines(lines))
     try:
         if key not in made.cells:
@@ -118,7 +128,7 @@ def _with_methods_of_the_whole(lines: Sequence[Override], places: Sequence[Path]
         return None
 
 
-def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Made) -> dict[str, Any]:
+def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Cache) -> dict[str, Any]:
     """The trainer of the network that a pruner looks at: the cell's own (or the one that `warmup` names), with what `warmup.FIELD` says.
 
     Fields that the experiment or the command line give the trainer hold for it, too; the command line's choice of a trainer does not.
@@ -163,7 +173,7 @@ def _quoted_only(word: str) -> str:
 
 def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
     """A cell as overrides; the command line's own choice of the same key wins."""
-    lines = [(key, value) for key, value in cell.items() if key not in fixed and _root(key) not in OWN_KEYS]
+    lines = [(key, value) for key, value in cell.items() if key not in fixed and _root(key) not in EXTRA_CELL_KEYS]
     return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
 
 
@@ -234,7 +244,7 @@ def _compose(overrides: Sequence[Override], places: Sequence[Path], methods: boo
         raise UserError(_sentence(error)) from error
 
 
-def _searches(entries: Sequence[Any], places: Sequence[Path]) -> list[NamedSearch]:
+def _searches(entries: Sequence[Any], places: Sequence[Path]) -> list[SearchEntry]:
     """The entries of `searches`, each on top of the file of conf/search that it names."""
     found = []
     for methods, name, given in expand_searches(entries):
@@ -242,14 +252,14 @@ def _searches(entries: Sequence[Any], places: Sequence[Path]) -> list[NamedSearc
             raise unknown("search", name, options("search", places), "searches")
         chosen = _compose(_parse([f"search={name}"]), places, methods=False).search
         try:
-            search: Search = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), chosen, given))  # type: ignore[assignment]
+            search: SearchConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SearchConfig), chosen, given))  # type: ignore[assignment]
         except OmegaConfBaseException as error:
             raise UserError(f"searches: {_sentence(error)}") from error
-        found.append(NamedSearch(methods, search))
+        found.append(SearchEntry(methods, search))
     return found
 
 
-def _typed(whole: DictConfig, searches: list[NamedSearch]) -> Config:
+def _typed(whole: DictConfig, searches: list[SearchEntry]) -> Config:
     try:
         config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), whole))  # type: ignore[assignment]
     except OmegaConfBaseException as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.config.search_space import LISTS
+from sweeper.config.search_space import LIST_TYPES
 
 if TYPE_CHECKING:
     from sweeper.config.compose import Composed
@@ -43,4 +43,4 @@ def _remedy(method: str, space: str, field: str, domain: Any, value: Any) -> str
     """The words that make the space hold the one value."""
     key, text = f"method.{method}.spaces.{space}.{field}", json.dumps(value, default=str)
     word = next(iter(domain), "grid") if isinstance(domain, Mapping) else "grid"
-    return f"'{key}.{word}=[{text}]'" if word in LISTS else f"'~{key}.{word}' '+{key}.choice=[{text}]'"
+    return f"'{key}.{word}=[{text}]'" if word in LIST_TYPES else f"'~{key}.{word}' '+{key}.choice=[{text}]'"

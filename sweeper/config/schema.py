@@ -12,12 +12,12 @@ from sap_core.errors import UserError, at_least, unknown
 
 GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "tracking", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
-OWN_KEYS = ("keep_fraction", "warmup")
+EXTRA_CELL_KEYS = ("keep_fraction", "warmup")
 """Further keys of a cell: the share that a pruner keeps, and the trainer (`warmup`), or fields of it (`warmup.epochs`), of what it looks at."""
 TRACKERS = ("none", "wandb")
 TRACKING_MODES = ("offline", "online")
 BACKENDS = ("ray", "local")
-SAVED = ("none", "best")
+SAVE_CORRECTED = ("none", "best")
 """Which corrected networks are kept as files."""
 KINDS = ("train", "select", "tune", "search")
 """Kinds of jobs."""
@@ -29,7 +29,7 @@ _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass
-class Backend:
+class BackendConfig:
     """conf/backend."""
 
     name: str = "ray"
@@ -44,7 +44,7 @@ class Backend:
 
 
 @dataclass
-class Paths:
+class PathsConfig:
     """Where data come from and results go."""
 
     data: str = "data"
@@ -53,7 +53,7 @@ class Paths:
 
 
 @dataclass
-class Tracking:
+class TrackingConfig:
     """conf/tracking: whether the store is mirrored, and where to."""
 
     name: str = "none"
@@ -75,7 +75,7 @@ class Tracking:
 
 
 @dataclass
-class Debug:
+class DebugConfig:
     """How a smoke run shrinks an experiment; no name, no shrinking."""
 
     name: str | None = None
@@ -86,7 +86,7 @@ class Debug:
 
 
 @dataclass
-class Search:
+class SearchConfig:
     """conf/search: how settings are found. The grid tries all; the others have a budget of trials and run once per seed."""
 
     name: str = "grid"
@@ -98,16 +98,16 @@ class Search:
     eta: int = 2
 
     @property
-    def grid(self) -> bool:
+    def is_grid(self) -> bool:
         return self.name == "grid"
 
 
 @dataclass
-class NamedSearch:
+class SearchEntry:
     """One entry of `searches`, resolved: a search for some methods."""
 
     methods: list[str]
-    search: Search
+    search: SearchConfig
 
 
 @dataclass
@@ -126,11 +126,11 @@ class Config:
     trainer: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
-    search: Search = field(default_factory=Search)
-    backend: Backend = field(default_factory=Backend)
-    paths: Paths = field(default_factory=Paths)
-    tracking: Tracking = field(default_factory=Tracking)
-    debug: Debug = field(default_factory=Debug)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    backend: BackendConfig = field(default_factory=BackendConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
     plugins: list[str] = field(default_factory=list)
     save_corrected: str = "none"
     order: str = "cells"
@@ -157,8 +157,8 @@ def check_values(config: Config) -> None:
         _check_search(search)
     if backend.name not in BACKENDS:
         raise unknown("name", backend.name, BACKENDS, "backend")
-    if config.save_corrected not in SAVED:
-        raise unknown("save_corrected", config.save_corrected, SAVED)
+    if config.save_corrected not in SAVE_CORRECTED:
+        raise unknown("save_corrected", config.save_corrected, SAVE_CORRECTED)
     for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
         if value not in allowed:
             raise unknown(key, value, allowed)
@@ -178,7 +178,7 @@ def check_values(config: Config) -> None:
     at_least("debug", 50, images=debug.images)
 
 
-def _check_backend(backend: Backend) -> None:
+def _check_backend(backend: BackendConfig) -> None:
     """Devices, shares of them, and whose Ray it is."""
     if not _DEVICE.fullmatch(backend.device):
         raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
@@ -206,20 +206,20 @@ def _check_cpu_jobs(config: Config) -> None:
             raise unknown("job", name, known, "backend.cpu_jobs")
 
 
-def _check_search(search: Search) -> None:
+def _check_search(search: SearchConfig) -> None:
     if not _NAME.fullmatch(search.name):
         raise UserError(f"search.name={search.name!r} stands in tables and ids of files; use letters, digits and _.- only")
     if not search.seeds or len(set(search.seeds)) != len(search.seeds):
         raise UserError(f"search.seeds={list(search.seeds)} must name at least one seed, each once")
     at_least("search", 1, budget=search.budget)
     at_least("search", 2, eta=search.eta)
-    if search.grid and (search.budget is not None or search.sampler or search.resource):
+    if search.is_grid and (search.budget is not None or search.sampler or search.resource):
         raise UserError(
             "search=grid tries every setting and takes no budget, sampler or resource; choose search=random, tpe or successive_halving"
         )
 
 
-SEARCH_KEYS = ("methods", "search", *(item.name for item in fields(Search) if item.name != "name"))
+SEARCH_ENTRY_KEYS = ("methods", "search", *(item.name for item in fields(SearchConfig) if item.name != "name"))
 
 
 def expand_searches(entries: Sequence[Any]) -> list[tuple[list[str], str, dict[str, Any]]]:
@@ -235,8 +235,8 @@ def expand_searches(entries: Sequence[Any]) -> list[tuple[list[str], str, dict[s
                 f"searches holds {entry!r}; each entry names methods and a search, as in {{methods: [scrub], search: tpe, budget: 64}}"
             )
         for key in entry:
-            if key not in SEARCH_KEYS:
-                raise unknown("key", key, SEARCH_KEYS, "searches")
+            if key not in SEARCH_ENTRY_KEYS:
+                raise unknown("key", key, SEARCH_ENTRY_KEYS, "searches")
         names = entry["search"] if isinstance(entry["search"], list) else [entry["search"]]
         budgets = entry.get("budget") if isinstance(entry.get("budget"), list) else [entry.get("budget")]
         given = {key: value for key, value in entry.items() if key not in ("methods", "search", "budget")}
@@ -256,8 +256,8 @@ def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:
         if not isinstance(entry, Mapping):
             raise UserError(f"cells holds {entry!r}; each entry maps groups to choices, as in {{dataset: digits, noise.rate: [0.1, 0.25]}}")
         for key in entry:
-            if str(key).split(".")[0] not in (*CELL_GROUPS, *OWN_KEYS):
-                raise unknown("key", key, (*CELL_GROUPS, *OWN_KEYS, "noise.rate"), "cells")
+            if str(key).split(".")[0] not in (*CELL_GROUPS, *EXTRA_CELL_KEYS):
+                raise unknown("key", key, (*CELL_GROUPS, *EXTRA_CELL_KEYS, "noise.rate"), "cells")
         values = [value if isinstance(value, list) else [value] for value in entry.values()]
         found += [dict(zip(map(str, entry), chosen, strict=True)) for chosen in itertools.product(*values)]
     return found

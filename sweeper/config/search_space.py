@@ -13,8 +13,8 @@ from typing import Any
 
 from sap_core.errors import UserError, unknown
 
-WORDS = ("grid", "choice", "uniform", "loguniform", "randint")
-LISTS = ("grid", "choice")
+DOMAIN_TYPES = ("grid", "choice", "uniform", "loguniform", "randint")
+LIST_TYPES = ("grid", "choice")
 
 
 @dataclass(frozen=True)
@@ -22,35 +22,35 @@ class Domain:
     """The values of one field."""
 
     field: str
-    word: str
+    type: str
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         where = f"the space of '{self.field}'"
-        if self.word not in WORDS:
-            raise unknown("word", self.word, WORDS, where)
-        if self.word in LISTS:
+        if self.type not in DOMAIN_TYPES:
+            raise unknown("word", self.type, DOMAIN_TYPES, where)
+        if self.type in LIST_TYPES:
             if not self.values:
-                raise UserError(f"{where} is empty; give '{self.word}' at least one value")
+                raise UserError(f"{where} is empty; give '{self.type}' at least one value")
             if len(set(map(repr, self.values))) != len(self.values):
                 raise UserError(f"{where} names a value twice: {list(self.values)}; name each once")
             return
         bounds = [value for value in self.values if isinstance(value, int | float) and not isinstance(value, bool)]
         if len(self.values) != 2 or len(bounds) != 2 or not bounds[0] < bounds[1]:
-            raise UserError(f"{where} needs [low, high] with low < high for '{self.word}', not {list(self.values)}")
-        if self.word == "loguniform" and bounds[0] <= 0:
+            raise UserError(f"{where} needs [low, high] with low < high for '{self.type}', not {list(self.values)}")
+        if self.type == "loguniform" and bounds[0] <= 0:
             raise UserError(f"{where} must be above 0 for 'loguniform', not {bounds[0]}")
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """A named product of domains."""
 
     name: str
     domains: tuple[Domain, ...]
 
     @classmethod
-    def parse(cls, name: str, given: Mapping[str, Any]) -> Space:
+    def parse(cls, name: str, given: Mapping[str, Any]) -> SearchSpace:
         """From YAML: {field: {word: values}}.
 
         Raises:
@@ -60,7 +60,7 @@ class Space:
         for field, words in given.items():
             if not isinstance(words, Mapping) or len(words) != 1:
                 raise UserError(
-                    f"field '{field}' of space '{name}' needs exactly one of {', '.join(WORDS)}, as in {{grid: [1, 2]}}, not {words!r}"
+                    f"field '{field}' of space '{name}' needs exactly one of {', '.join(DOMAIN_TYPES)}, as in {{grid: [1, 2]}}, not {words!r}"
                 )
             word, values = next(iter(words.items()))
             domains.append(Domain(str(field), str(word), tuple(values) if isinstance(values, list | tuple) else (values,)))
@@ -73,9 +73,9 @@ class Space:
             UserError: a field is a range, which has no list of values.
         """
         for domain in self.domains:
-            if domain.word not in LISTS:
+            if domain.type not in LIST_TYPES:
                 raise UserError(
-                    f"field '{domain.field}' of space '{self.name}' is a '{domain.word}' range, which a grid cannot list; "
+                    f"field '{domain.field}' of space '{self.name}' is a '{domain.type}' range, which a grid cannot list; "
                     f"give its values with grid: [...]"
                 )
         names = [domain.field for domain in self.domains]

@@ -7,11 +7,11 @@ from typing import Any
 
 from sap_core.api import Corrector
 from sap_core.identity import content_id
-from sweeper.config.component import canonical, declare
-from sweeper.config.search_space import Space
+from sweeper.config.component import canonical, parse_component
+from sweeper.config.search_space import SearchSpace
 
 
-def space_hash(space: Space, given: Mapping[str, Any], where: str, plugins: Sequence[str], extra: Mapping[str, Any]) -> str:
+def space_hash(space: SearchSpace, given: Mapping[str, Any], where: str, plugins: Sequence[str], extra: Mapping[str, Any]) -> str:
     """The id of a space over a method's fixed settings.
 
     It holds the domains and the identity of the method without the swept fields, so a value that the space replaces does not count.
@@ -28,9 +28,9 @@ def space_hash(space: Space, given: Mapping[str, Any], where: str, plugins: Sequ
     """
     fields = [domain.field for domain in space.domains]
     first = {domain.field: domain.values[0] for domain in space.domains}
-    method = declare({**given, **first}, where, Corrector, plugins, extra)
+    method = parse_component({**given, **first}, where, Corrector, plugins, extra)
     domains = [
-        [domain.field, domain.word, [canonical(method.target, domain.field, value, where) for value in domain.values]]
+        [domain.field, domain.type, [canonical(method.target, domain.field, value, where) for value in domain.values]]
         for domain in space.domains
     ]
     return content_id({"method": method.identity([*fields, *extra]), "domains": domains})

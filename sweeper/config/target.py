@@ -17,7 +17,7 @@ from sap_core.roles import Versioned
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def class_of(target: Any, where: str, plugins: Sequence[str], offers: type | None = None) -> type:
+def resolve_class(target: Any, where: str, plugins: Sequence[str], offers: type | None = None) -> type:
     """The class that a `_target_` names, inside our packages or declared plug-ins.
 
     A network of a plug-in may be any class, or a function that builds one, which declares nothing: its identity is then its `__name__`

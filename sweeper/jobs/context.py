@@ -25,16 +25,16 @@ from sap_core.records import Point
 from sweeper.jobs.run_context import JobRun
 
 if TYPE_CHECKING:
-    from sweeper.search.trials import Asker
+    from sweeper.search.trials import AskTell
 
 Columns = dict[str, Any]
 
-AskerOf = Callable[[dict[str, Any], Any], "Asker"]
+AskerOf = Callable[[dict[str, Any], Any], "AskTell"]
 """(Optuna's distributions by field, an Optuna sampler) -> what is asked for settings."""
 
 
 @dataclass(frozen=True)
-class Place:
+class JobContext:
     """Where a job runs."""
 
     data: Path
@@ -55,7 +55,7 @@ class Failure:
 
 
 @dataclass
-class Work:
+class JobOutcome:
     """What running a job came to: columns per planned run, and those that all share."""
 
     columns: list[Columns]

@@ -61,7 +61,7 @@ class Job:
 
 
 MAKING = "making"
-"""The name of the claim on an artifact, in its folder."""
+"""The name of the lease on an artifact, in its folder."""
 
 
 def artifact(folder: Path, job_id: str) -> Path:
@@ -124,7 +124,7 @@ class Result:
 
     job_id: str
     status: str
-    """ok | failed | stopped | elsewhere (another process has the job: nothing is known of it yet) | crowded (it ran out of memory on a
+    """ok | failed | stopped | leased_elsewhere (another process has the job: nothing is known of it yet) | oom_on_shared_gpu (it ran out of memory on a
     shared GPU; nothing was stored)"""
     rows: int = 0
     failed: int = 0

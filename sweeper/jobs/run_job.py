@@ -1,6 +1,6 @@
 """Runs one job on this machine: the one function that every backend calls. No Ray, no Hydra.
 
-    python -m sweeper.execute FILE --data DIR --store DIR [--artifacts DIR] [--only N/M] [--seconds S] [--device cuda]
+    python -m sweeper.execute FILE --data DIR --store DIR [--artifacts DIR] [--shard N/M] [--seconds S] [--device cuda]
 
 runs a bundle, or another file of jobs (see sweeper.execute for the command line).
 """
@@ -29,10 +29,10 @@ from sap_core.cost import reset_peak_memory
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Row
-from sweeper.jobs.context import AskerOf, Failure, Place, Work, free_memory
+from sweeper.jobs.context import AskerOf, Failure, JobContext, JobOutcome, free_memory
 from sweeper.jobs.job import MAKING, Job, Result, SweepPaths, artifact
 from sweeper.jobs.stages import run_kind
-from sweeper.store.leases import Claim, Claims, all_or_none, claimed_names, own_claims, tidy
+from sweeper.store.leases import Lease, Leases, acquire_all, leased_names, process_leases, remove_abandoned
 from sweeper.store.provenance import commit
 from sweeper.store.store import Store
 
@@ -55,15 +55,15 @@ def execute(
     stop: Callable[[], bool] = lambda: False,
     jobs_on_device: int = 1,
     asker: AskerOf | None = None,
-    claims: Claims | None = None,
+    leases: Leases | None = None,
     patience: float = 0.0,
     tried: int | None = None,
-    crowded: int | None = None,
+    oom_retries: int | None = None,
 ) -> Result:
     """Runs `job` and stores its rows, unless they are stored already. Exactly once: it is claimed, and the rows' file is looked for first.
 
-    A job that another process has claimed is waited for so many seconds (`patience`), then the result says `elsewhere`. A process that was
-    taken for dead, and whose job another has claimed since, stops and stores nothing: `elsewhere`, too. `tried` is how often the job had
+    A job that another process has claimed is waited for so many seconds (`patience`), then the result says `leased_elsewhere`. A process that was
+    taken for dead, and whose job another has claimed since, stops and stores nothing: `leased_elsewhere`, too. `tried` is how often the job had
     failed when the caller made its plan: if another process has failed at it since, it is not tried again. None: it is, whatever failed.
 
     A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are. `asker` is what searches ask for
@@ -71,8 +71,8 @@ def execute(
 
     `jobs_on_device` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
 
-    `crowded` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
-    did. Such a try is then no failure but has status `crowded`, and stores nothing; with a whole GPU it is a failure as ever.
+    `oom_retries` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
+    did. Such a try is then no failure but has status `oom_on_shared_gpu`, and stores nothing; with a whole GPU it is a failure as ever.
 
     Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
     (nothing stored but checkpoints).
@@ -80,33 +80,33 @@ def execute(
     Raises:
         StorageError: nothing can be stored (a full or read-only disk).
     """
-    claims = claims or own_claims()
+    leases = leases or process_leases()
     until = time.monotonic() + patience
     while True:
         if (known := _known(job, folders, tried)) is not None:
             return known
-        with all_or_none(claims, places_of(job, folders)) as held:
+        with acquire_all(leases, places_of(job, folders)) as held:
             if not isinstance(held, str):
-                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), jobs_on_device, asker, crowded)
+                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), jobs_on_device, asker, oom_retries)
         if time.monotonic() >= until or stop():
-            return Result(job.job_id, "elsewhere", error=f"{held} has it")
+            return Result(job.job_id, "leased_elsewhere", error=f"{held} has it")
         time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
 
 
 def places_of(job: Job, folders: SweepPaths) -> list[Path]:
     """What is claimed for a job: the job in its store and, where it makes an artifact, that, which other sweeps may want to make, too."""
     making = [folders.artifacts / job.job_id / MAKING] if job.job_type in ("train", "select") else []
-    return [Store(folders.store).claims / job.job_id, *making]
+    return [Store(folders.store).leases / job.job_id, *making]
 
 
-def tidy_up(jobs: Iterable[Job], folders: SweepPaths, claims: Claims) -> None:
-    """At the end of a sweep: removes the claims that dead workers have left on jobs that are done."""
+def tidy_up(jobs: Iterable[Job], folders: SweepPaths, leases: Leases) -> None:
+    """At the end of a sweep: removes the leases that dead workers have left on jobs that are done."""
     store = Store(folders.store)
-    left = claimed_names(store.claims)
+    left = leased_names(store.leases)
     done = [job for job in jobs if store.holds(job.job_id)]
     makers = [job for job in done if job.job_type in ("train", "select")]
-    tidy(claims, [store.claims / job.job_id for job in done if job.job_id in left])
-    tidy(claims, [folders.artifacts / job.job_id / MAKING for job in makers])
+    remove_abandoned(leases, [store.leases / job.job_id for job in done if job.job_id in left])
+    remove_abandoned(leases, [folders.artifacts / job.job_id / MAKING for job in makers])
 
 
 def _known(job: Job, folders: SweepPaths, tried: int | None) -> Result | None:
@@ -126,31 +126,31 @@ class _Lost(Stopped):
 class _Mine:
     """What a running job asks whether to stop: as its caller was asked to, or (raises) because it is another process's by now."""
 
-    claims: list[Claim]
+    leases: list[Lease]
     asked: Callable[[], bool]
 
     def __call__(self) -> bool:
-        if any(claim.lost() for claim in self.claims):
+        if any(lease.is_lost() for lease in self.leases):
             raise _Lost(_TAKEN)
         return self.asked()
 
     def whole(self) -> bool:
-        """Looks at the disk: are all claims still this process's?"""
-        return all(claim.mine() for claim in self.claims)
+        """Looks at the disk: are all leases still this process's?"""
+        return all(lease.is_valid() for lease in self.leases)
 
 
 _TAKEN = "another process has taken this job over, for this one gave no sign of life for too long; it stores nothing more"
 
 
 def _run(
-    job: Job, folders: SweepPaths, device: str, mine: _Mine, jobs_on_device: int, asker: AskerOf | None, crowded: int | None
+    job: Job, folders: SweepPaths, device: str, mine: _Mine, jobs_on_device: int, asker: AskerOf | None, oom_retries: int | None
 ) -> Result:
     store = Store(folders.store)
     held = store.holds(job.job_id)
-    attempt = store.attempts(job.job_id) + (crowded or 0) + 1
+    attempt = store.attempts(job.job_id) + (oom_retries or 0) + 1
     start = time.monotonic()
     settle(job.threads)
-    place = Place(folders.data, folders.artifacts, torch.device(device), mine, jobs_on_device, asker)
+    place = JobContext(folders.data, folders.artifacts, torch.device(device), mine, jobs_on_device, asker)
     reset_peak_memory(place.device)
     with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s begins, attempt %d: %s", job.job_type, attempt, _words(job, place.device))
@@ -159,7 +159,7 @@ def _run(
                 work = run_kind(job, place, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
-            return Result(job.job_id, "elsewhere" if isinstance(stopped, _Lost) else "stopped", error=str(stopped))
+            return Result(job.job_id, "leased_elsewhere" if isinstance(stopped, _Lost) else "stopped", error=str(stopped))
         circumstances = {
             "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
             "commit": commit(), "started_at": work.started_at,
@@ -167,7 +167,7 @@ def _run(
         rows = _rows(job, work, circumstances)
         if not mine.whole():
             log.info("%s", _TAKEN)
-            return Result(job.job_id, "elsewhere", error=_TAKEN)
+            return Result(job.job_id, "leased_elsewhere", error=_TAKEN)
         if work.failure:
             log.error("%s: %s", work.failure.kind, work.failure.error)
             for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
@@ -175,9 +175,9 @@ def _run(
         short = next((row for row in rows if row.error_type == "oom"), None)
         if short is not None:
             free_memory(place.device)
-            if crowded is not None and 0 < job.resources["gpus"] < 1:
+            if oom_retries is not None and 0 < job.resources["gpus"] < 1:
                 log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
-                return Result(job.job_id, "crowded", error=short.error, error_type="oom")
+                return Result(job.job_id, "oom_on_shared_gpu", error=short.error, error_type="oom")
         if not held or work.failure:
             store.write_series(job.job_id, work.points)
             store.write_rows(rows)
@@ -251,7 +251,7 @@ def settle(threads: int) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _rows(job: Job, work: Work, circumstances: dict[str, Any]) -> list[Row]:
+def _rows(job: Job, work: JobOutcome, circumstances: dict[str, Any]) -> list[Row]:
     rows = []
     for place, run in enumerate(job.runs):
         columns = {**work.facts, **work.columns[place], **circumstances}

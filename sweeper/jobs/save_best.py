@@ -27,7 +27,7 @@ from sap_core.construct import is_entry
 from sap_core.errors import StorageError
 from sap_core.files import save_json, storing
 from sap_core.records import Row
-from sweeper.jobs.context import Place
+from sweeper.jobs.context import JobContext
 from sweeper.jobs.job import Job, SweepPaths, artifact
 from sweeper.jobs.run_job import execute, settle
 from sweeper.jobs.stages import correct_again
@@ -152,7 +152,7 @@ def _make(search: Search, folder: Path, jobs: dict[str, Job], folders: SweepPath
     name = f"{search.key[1]}@{search.key[2]} on {search.key[0]}"
     print(f"{name}: the chosen setting is run once more for its network, {folder}", file=sys.stderr)
     settle(job.threads)
-    place = Place(folders.data, folders.artifacts, torch.device(device), lambda: False)
+    place = JobContext(folders.data, folders.artifacts, torch.device(device), lambda: False)
     try:
         _remake_parents(job, jobs, folders, device)
         weights, scores = correct_again(replace(job, runs=(run,)), place, folder / "last.safetensors")

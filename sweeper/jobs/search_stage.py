@@ -28,8 +28,8 @@ from sweeper.config.component import shown
 from sweeper.config.search_space import Domain
 from sweeper.jobs.artifacts import load_model, on_selection
 from sweeper.jobs.context import (
-    Place,
-    Work,
+    JobContext,
+    JobOutcome,
     chosen_columns,
     counting,
     data_keys,
@@ -43,15 +43,15 @@ from sweeper.jobs.context import (
 from sweeper.jobs.cost_columns import columns_of, points_of
 from sweeper.jobs.job import Job
 from sweeper.jobs.run_context import JobRun
-from sweeper.search.encoding import Point, Points
-from sweeper.search.planned import levels_of
-from sweeper.search.samplers import OptunaAsker, conduct
+from sweeper.search.encoding import Setting, SettingSpace
+from sweeper.search.samplers import OptunaAskTell, run_trials
+from sweeper.search.trial_search import resource_levels
 from sweeper.search.trials import Score
 
 Note = Callable[[str], None]
 
 
-def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
+def run_search(job: Job, place: JobContext, work: JobOutcome, note: Note) -> None:
     """Fills in the row of every trial."""
     spec, baseline = job.spec["search"], job.spec["baseline"]
     prepared, evaluator = prepared_for(canonical_json(data_keys(baseline)), place.data, place.device)
@@ -59,11 +59,11 @@ def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
     model = load_model(place.artifacts / job.parents[0], task).model
     evaluator.set_reference(model, job.parents[0])
     work.facts = facts_of(prepared, len(task.train))
-    points = Points(tuple(Domain(field, word, tuple(values)) for field, word, values in spec["domains"]))
+    points = SettingSpace(tuple(Domain(field, word, tuple(values)) for field, word, values in spec["domains"]))
     scene = _Scene(job, place, work, note, points, prepared, evaluator, task, model)
     walks: dict[int, _Walk] = {}
 
-    def climb(trial: int, configuration: int, point: Point) -> Score:
+    def climb(trial: int, configuration: int, point: Setting) -> Score:
         if configuration not in walks:
             walks[configuration] = _Walk(scene, point)
         return walks[configuration].climb(trial)
@@ -72,7 +72,7 @@ def run_search(job: Job, place: Place, work: Work, note: Note) -> None:
         walks.pop(configuration).close()
 
     try:
-        conduct(points, spec, job.labels["baseline_id"], climb, close, place.asker or OptunaAsker)
+        run_trials(points, spec, job.labels["baseline_id"], climb, close, place.asker or OptunaAskTell)
     finally:
         for walk in walks.values():
             walk.close()
@@ -83,10 +83,10 @@ class _Scene:
     """What all trials of a search share."""
 
     job: Job
-    place: Place
-    work: Work
+    place: JobContext
+    work: JobOutcome
     note: Note
-    points: Points
+    points: SettingSpace
     prepared: Prepared
     evaluator: Evaluator
     task: Task
@@ -103,13 +103,13 @@ class _Walk:
     """One configuration on its way up the levels; `trials` are the rows it has so far, lowest level first."""
 
     scene: _Scene
-    point: Point
+    point: Setting
     trials: list[int] = field(default_factory=list)
     failed: dict[str, Any] | None = None  # why it cannot go on
 
     def __post_init__(self) -> None:
         scene, resource = self.scene, self.scene.resource
-        levels = [{**self.point, resource: level} for level in levels_of(scene.points, resource)] if resource else [self.point]
+        levels = [{**self.point, resource: level} for level in resource_levels(scene.points, resource)] if resource else [self.point]
         base = scene.job.spec["search"]["method"]
         self.levels = levels
         self.entries = [{"target": base["target"], "settings": {**base["settings"], **level}} for level in levels]
@@ -124,7 +124,7 @@ class _Walk:
         level, columns = len(self.trials), self.scene.work.columns[trial]
         self.trials.append(trial)
         settings = self.entries[level]["settings"]
-        columns |= {"settings": json.dumps(shown(settings), sort_keys=True), "grid_position": self.scene.points.place(self.levels[level])}
+        columns |= {"settings": json.dumps(shown(settings), sort_keys=True), "grid_position": self.scene.points.index(self.levels[level])}
         if self.failed is None:
             try:
                 outcome = next(self.outcomes)

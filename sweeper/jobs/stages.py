@@ -24,8 +24,8 @@ from sap_core.records import Point
 from sweeper.jobs.artifacts import load_model, on_selection, one_of, save_model
 from sweeper.jobs.context import (
     Columns,
-    Place,
-    Work,
+    JobContext,
+    JobOutcome,
     chosen_columns,
     counting,
     data_keys,
@@ -41,14 +41,14 @@ from sweeper.jobs.job import Job
 from sweeper.jobs.run_context import JobRun
 
 
-def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
-    """Runs a job of any kind; what goes wrong inside becomes `Work.failure`.
+def run_kind(job: Job, place: JobContext, note: Callable[[str], None]) -> JobOutcome:
+    """Runs a job of any kind; what goes wrong inside becomes `JobOutcome.failure`.
 
     Raises:
         Stopped: the job was asked to stop, and stored its state.
         StorageError: its state or artifact cannot be written: the disk's failure, not the method's.
     """
-    work = Work([{} for _ in job.runs], [False] * len(job.runs))
+    work = JobOutcome([{} for _ in job.runs], [False] * len(job.runs))
     try:
         _KINDS[job.job_type](job, place, work, note)
     except (Stopped, StorageError):
@@ -58,7 +58,7 @@ def run_kind(job: Job, place: Place, note: Callable[[str], None]) -> Work:
     return work
 
 
-def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
+def _train(job: Job, place: JobContext, work: JobOutcome, note: Callable[[str], None]) -> None:
     """A checkpoint and one row. Trained once however many sweeps use it: the artifact keeps its row's columns."""
     spec, folder = job.spec, place.artifacts / job.job_id
     if not (folder / "meta.json").exists():
@@ -88,7 +88,7 @@ def _train(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> N
     work.points = [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in meta["curve"]]
 
 
-def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
+def _select(job: Job, place: JobContext, work: JobOutcome, note: Callable[[str], None]) -> None:
     """The kept indices and every sample's score."""
     spec, folder = job.spec, place.artifacts / job.job_id
     if not (folder / "meta.json").exists():
@@ -113,7 +113,7 @@ def _select(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> 
     work.points = [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in meta.get("curve", [])]
 
 
-def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
+def _tune(job: Job, place: JobContext, work: JobOutcome, note: Callable[[str], None]) -> None:
     """One family of settings on one baseline: one row each."""
     spec = job.spec["baseline"]
     prepared, evaluator = prepared_for(canonical_json(data_keys(spec)), place.data, place.device)
@@ -157,7 +157,7 @@ def _tune(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> No
     run.forget_checkpoint()
 
 
-def correct_again(job: Job, place: Place, last: Path) -> tuple[dict[str, Tensor], dict[str, float | None]]:
+def correct_again(job: Job, place: JobContext, last: Path) -> tuple[dict[str, Tensor], dict[str, float | None]]:
     """(weights, scores) of a tune job's first setting, which alone has the bits that it has in its family; stores no row.
 
     `last` is where a long one keeps its state.
@@ -186,14 +186,14 @@ def correct_again(job: Job, place: Place, last: Path) -> tuple[dict[str, Tensor]
     return weights, outcome.scores
 
 
-def _search(job: Job, place: Place, work: Work, note: Callable[[str], None]) -> None:
+def _search(job: Job, place: JobContext, work: JobOutcome, note: Callable[[str], None]) -> None:
     """One search on one baseline, one trial at a time: one row each."""
     from sweeper.jobs.search_stage import run_search  # Optuna is needed here alone
 
     run_search(job, place, work, note)
 
 
-_KINDS: Mapping[str, Callable[[Job, Place, Work, Callable[[str], None]], None]] = {
+_KINDS: Mapping[str, Callable[[Job, JobContext, JobOutcome, Callable[[str], None]], None]] = {
     "train": _train, "select": _select, "tune": _tune, "search": _search,
 }  # fmt: skip
 

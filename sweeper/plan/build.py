@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
-from sweeper.plan.job_filter import parse_only
+from sweeper.jobs.job import SweepPaths
+from sweeper.plan.job_filter import parse_filter
 from sweeper.store.provenance import HOME, code_fingerprint, file_state
 
 if TYPE_CHECKING:
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from sweeper.plan.cell import Cell
     from sweeper.plan.plan import Plan
     from sweeper.store.store import Store
-
-
-@dataclass(frozen=True)
-class Places:
-    """The folders of one sweep, absolute."""
-
-    data: Path
-    store: Path
-    artifacts: Path
 
 
 def compose(arguments: Sequence[str]) -> Composed:
@@ -48,23 +39,23 @@ def compose(arguments: Sequence[str]) -> Composed:
     return composed
 
 
-def places_of(config: Config) -> Places:
+def sweep_paths(config: Config) -> SweepPaths:
     """The sweep's folders; the store's is results/NAME unless `paths.results` says otherwise."""
     suffix = f"-{config.debug.name}" if config.debug.name else ""
     results = config.paths.results or f"results/{config.name}{suffix}"
-    return Places(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
+    return SweepPaths(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
 
 
 def check(composed: Composed) -> tuple[Cell, ...]:
     """All cells, each checked; a cell that stands twice is one."""
     from sweeper.plan.cell import check_cell
-    from sweeper.plan.feasibility import check_fits
+    from sweeper.plan.feasibility import check_feasibility
     from sweeper.plan.name_clashes import components_of, refuse_name_clashes
 
     cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
     refuse_name_clashes(components_of(cells))
     for cell in cells:
-        check_fits(cell)
+        check_feasibility(cell)
     return cells
 
 
@@ -75,26 +66,26 @@ def check_command(arguments: Sequence[str]) -> None:
         UserError: any mistake that a sweep reports before it starts.
     """
     composed = compose(arguments)
-    parse_only(composed.config.only)
+    parse_filter(composed.config.only)
     check(composed)
 
 
-def planned(composed: Composed, cells: Sequence[Cell], places: Places) -> Plan:
+def planned(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
     """The plan, after the data sets were inspected."""
     from sap_core.data.source import DataNoise
     from sweeper.plan.feasibility import check_audit, check_device
-    from sweeper.plan.plan import data_key, make_plan, seeds_of
+    from sweeper.plan.plan import dataset_key, make_plan, seeds_of
 
-    prints = {}
+    fingerprints = {}
     for cell in cells:
-        if data_key(cell) not in prints:
-            prints[data_key(cell)] = cell.dataset.instance.inspect(places.data)
+        if dataset_key(cell) not in fingerprints:
+            fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
         if isinstance(cell.noise.instance, DataNoise):
-            cell.noise.instance.inspect(cell.dataset.instance, places.data)
+            cell.noise.instance.inspect(cell.dataset.instance, paths.data)
         if not composed.config.export:  # a bundle's device is told to the program that runs it
             check_device(cell, composed.config.backend.device)
-        check_audit(cell, seeds_of(composed.config), places.data)
-    return make_plan(composed.config, cells, prints)
+        check_audit(cell, seeds_of(composed.config), paths.data)
+    return make_plan(composed.config, cells, fingerprints)
 
 
 def plan_key(composed: Composed) -> str:

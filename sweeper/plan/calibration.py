@@ -23,12 +23,12 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
     if device.startswith("cuda") and not torch.cuda.is_available():
         return {}
     found: dict[tuple[str, str], float] = {}
-    tried: set[tuple[str, str]] = set()
+    trial_indices: set[tuple[str, str]] = set()
     for cell in cells:
         key = (cell.model.name, cell.dataset.name)
-        if key in tried or len(found) >= _MAX_NETWORKS:
+        if key in trial_indices or len(found) >= _MAX_NETWORKS:
             continue
-        tried.add(key)
+        trial_indices.add(key)
         try:
             with _thread_count(threads):
                 found[key] = _seconds_per_flop(cell, torch.device(device))

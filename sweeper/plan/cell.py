@@ -16,13 +16,12 @@ from sap_core.data.splits import sizes
 from sap_core.errors import UserError, unknown
 from sap_core.identity import canonical_json
 from sap_core.roles import sample_counts, trainer_fields
-from sweeper.config.component import Declared, declare
-from sweeper.config.schema import Config, Debug, NamedSearch
-from sweeper.config.schema import Search as Choice
-from sweeper.config.search_space import Space, spread
+from sweeper.config.component import Component, parse_component
+from sweeper.config.schema import Config, DebugConfig, SearchConfig, SearchEntry
+from sweeper.config.search_space import SearchSpace, spread
 from sweeper.config.space_hash import space_hash
-from sweeper.config.target import class_of
-from sweeper.search.planned import Ground, TrialSearch, check_ground, check_searches, refuse_twins
+from sweeper.config.target import resolve_class
+from sweeper.search.trial_search import SearchTarget, TrialSearch, check_target, check_trial_searches, refuse_duplicate_searches
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
 """The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
@@ -30,18 +29,18 @@ PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4
 WARMUP = "warmup"
 """The stage of rows and cells of networks that are trained for a pruner to look at."""
 
-_FEWEST = 8
+_MIN_SAMPLES = 8
 """A smoke run scales numbers of samples down with its images, but not below this."""
 
 
 @dataclass(frozen=True)
-class Search:
+class GridSearch:
     """One method over one of its spaces, all settings checked."""
 
     method: str
     space: str
     space_hash: str
-    settings: tuple[Declared, ...]
+    settings: tuple[Component, ...]
 
     @property
     def name(self) -> str:
@@ -66,7 +65,7 @@ class Search:
 class Warmup:
     """How the network is trained that a pruner looks at."""
 
-    trainer: Declared
+    trainer: Component
     preprocess: dict[str, Any]
 
 
@@ -74,22 +73,22 @@ class Warmup:
 class Cell:
     """What one baseline per seed is made from, and what is tuned on it."""
 
-    dataset: Declared
-    noise: Declared
-    model: Declared
-    trainer: Declared
+    dataset: Component
+    noise: Component
+    model: Component
+    trainer: Component
     preprocess: dict[str, Any]
-    pruner: Declared | None
+    pruner: Component | None
     keep_fraction: float | None
-    searches: tuple[Search, ...]
+    searches: tuple[GridSearch, ...]
     limit: int | None
-    sampled: tuple[TrialSearch, ...] = ()  # searches other than the grid
+    trial_searches: tuple[TrialSearch, ...] = ()  # searches other than the grid
     warmup: Warmup | None = None  # of the network that the pruner looks at; None: it is trained as the cell is
     stage: str | None = None  # "warmup": this cell is another one's warm-up
 
     def warmup_cell(self) -> Cell:
         """The cell that trains the network which this cell's pruner looks at."""
-        alone = replace(self, pruner=None, keep_fraction=None, searches=(), sampled=(), warmup=None)
+        alone = replace(self, pruner=None, keep_fraction=None, searches=(), trial_searches=(), warmup=None)
         if self.warmup is None or (self.warmup.trainer.identity(), self.warmup.preprocess) == (self.trainer.identity(), self.preprocess):
             return alone
         return replace(alone, trainer=self.warmup.trainer, preprocess=self.warmup.preprocess, stage=WARMUP)
@@ -108,7 +107,7 @@ class Cell:
         return self.noise.settings.get("rate")
 
     @property
-    def wrong_share(self) -> float:
+    def mislabelled_fraction(self) -> float:
         """The share of wrong given labels to expect."""
         return expected_rate(self.noise.instance, self.dataset.instance.classes)
 
@@ -126,7 +125,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         UserError: the first thing that is wrong, with where it stands and what is allowed.
     """
     plugins, debug = config.plugins, config.debug
-    dataset = declare(composed["dataset"], "dataset", DataSet, plugins)
+    dataset = parse_component(composed["dataset"], "dataset", DataSet, plugins)
     trainer, preprocess = _trainer(composed["trainer"], dataset, config)
     pruned = composed["pruner"].get("name") is not None
     keep = composed["_cell"].get("keep_fraction")
@@ -134,7 +133,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         raise UserError(
             f"a cell with a pruner needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not {keep!r}; add keep_fraction: 0.2 to the cell"
         )
-    noise = declare(composed["noise"], "noise", NoiseKind, plugins)
+    noise = parse_component(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
     whole = images_used(dataset.instance) or dataset.instance.num_train
     limit = min(debug.images, whole) if debug.name else None
@@ -142,15 +141,15 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
     _refuse_twins(searches)
     sampled = tuple(_sampled(config, composed["method"], trainer, scale))
-    refuse_twins(sampled)
-    _check_needs(dataset, {search.name: search.settings for search in searches} | {each.method: (each.ground.base,) for each in sampled})
+    refuse_duplicate_searches(sampled)
+    _check_needs(dataset, {search.name: search.settings for search in searches} | {each.method: (each.target.base,) for each in sampled})
     return Cell(
         dataset,
         noise,
-        declare(composed["model"], "model", nn.Module, plugins),
+        parse_component(composed["model"], "model", nn.Module, plugins),
         trainer,
         preprocess,
-        declare(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
+        parse_component(composed["pruner"], "pruner", Pruner, plugins) if pruned else None,
         keep if pruned else None,
         searches,
         limit,
@@ -159,47 +158,47 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     )
 
 
-def _trainer(composed: Mapping[str, Any], dataset: Declared, config: Config) -> tuple[Declared, dict[str, Any]]:
+def _trainer(composed: Mapping[str, Any], dataset: Component, config: Config) -> tuple[Component, dict[str, Any]]:
     """(trainer, its recipe for inputs)"""
     given = dict(composed)
     preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if config.debug.name and "epochs" in given:
         given["epochs"] = min(config.debug.epochs, given["epochs"])
-    return declare(given, "trainer", Trainer, config.plugins), preprocess
+    return parse_component(given, "trainer", Trainer, config.plugins), preprocess
 
 
-def _choices(config: Config) -> list[tuple[str, Choice]]:
+def _choices(config: Config) -> list[tuple[str, SearchConfig]]:
     """(method, how it is searched), `methods` first."""
-    entries = [NamedSearch(config.methods, config.search), *config.searches]
+    entries = [SearchEntry(config.methods, config.search), *config.searches]
     return [(name, entry.search) for entry in entries for name in entry.methods]
 
 
 def _methods(config: Config, grid: bool) -> list[str]:
     """The methods that are searched by the grid, or otherwise; each once."""
-    return list(dict.fromkeys(name for name, choice in _choices(config) if choice.grid == grid))
+    return list(dict.fromkeys(name for name, choice in _choices(config) if choice.is_grid == grid))
 
 
-def _sampled(config: Config, methods: Mapping[str, Any], trainer: Declared, scale: float | None) -> Iterator[TrialSearch]:
+def _sampled(config: Config, methods: Mapping[str, Any], trainer: Component, scale: float | None) -> Iterator[TrialSearch]:
     """The searches other than the grid, one per budget and seed."""
     debug, grounds = config.debug, {name: _ground(name, methods, trainer, config, scale) for name in _methods(config, grid=False)}
     for name, choice in _choices(config):
-        if not choice.grid:
+        if not choice.is_grid:
             if debug.name and choice.budget is not None:
                 choice = replace(choice, budget=min(debug.settings, choice.budget), seeds=choice.seeds[: debug.seeds])
-            yield from check_searches(choice, grounds[name], config.plugins, smoke=debug.name is not None)
+            yield from check_trial_searches(choice, grounds[name], config.plugins, smoke=debug.name is not None)
 
 
-def _ground(name: str, methods: Mapping[str, Any], trainer: Declared, config: Config, scale: float | None) -> Ground:
+def _ground(name: str, methods: Mapping[str, Any], trainer: Component, config: Config, scale: float | None) -> SearchTarget:
     method, space, base, where = _parsed(name, methods)
-    cls = class_of(base.get("_target_"), where, config.plugins)
+    cls = resolve_class(base.get("_target_"), where, config.plugins)
 
     def shrink(settings: dict[str, Any]) -> dict[str, Any]:
         return settings if scale is None else _shrunken(settings, sample_counts(cls), scale, config.debug.epochs)
 
-    return check_ground(method, space, base, where, config.plugins, dict.fromkeys(trainer_fields(cls), trainer.entry), shrink)
+    return check_target(method, space, base, where, config.plugins, dict.fromkeys(trainer_fields(cls), trainer.entry), shrink)
 
 
-def _check_needs(dataset: Declared, searches: Mapping[str, Sequence[Declared]]) -> None:
+def _check_needs(dataset: Component, searches: Mapping[str, Sequence[Component]]) -> None:
     """Refuses methods that must be told what nobody knows of this data set."""
     for name, settings in searches.items():
         for setting in settings:
@@ -241,9 +240,11 @@ def _numbers(value: Any, count: int) -> bool:
     return numeric and len(value) == count
 
 
-def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: list[str], debug: Debug, scale: float | None) -> Search:
+def _search(
+    name: str, methods: Mapping[str, Any], trainer: Component, plugins: list[str], debug: DebugConfig, scale: float | None
+) -> GridSearch:
     method, space, base, where = _parsed(name, methods)
-    cls = class_of(base.get("_target_"), where, plugins)
+    cls = resolve_class(base.get("_target_"), where, plugins)
     extra = dict.fromkeys(trainer_fields(cls), trainer.entry)
     if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
         raise UserError(
@@ -257,16 +258,16 @@ def _search(name: str, methods: Mapping[str, Any], trainer: Declared, plugins: l
         merged = {**base, **chosen}
         if scale is not None:
             merged = _shrunken(merged, sample_counts(cls), scale, debug.epochs)
-        settings.append(declare(merged, where, Corrector, plugins, extra))
+        settings.append(parse_component(merged, where, Corrector, plugins, extra))
     different = {canonical_json(setting.settings): setting for setting in settings}
     if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
         raise UserError(
             f"space '{space.name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
         )
-    return Search(method, space.name, space_hash(space, base, where, plugins, extra), tuple(different.values()))
+    return GridSearch(method, space.name, space_hash(space, base, where, plugins, extra), tuple(different.values()))
 
 
-def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str, Any], str]:
+def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpace, dict[str, Any], str]:
     """(method, space, fixed settings, the key that errors name) of `method@space`."""
     method, _, space_name = name.partition("@")
     if method not in methods:
@@ -275,10 +276,10 @@ def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, Space, dict[str
     space_name = space_name or next(iter(spaces))
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
-    return method, Space.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
+    return method, SearchSpace.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
 
 
-def _refuse_twins(searches: Sequence[Search]) -> None:
+def _refuse_twins(searches: Sequence[GridSearch]) -> None:
     """Two methods of one class with a setting and a space's name in common would write one row under two names."""
     owners: dict[str, str] = {}
     for search in searches:
@@ -307,6 +308,6 @@ def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 def _shrunken(settings: dict[str, Any], counted: Iterable[str], scale: float, epochs: int) -> dict[str, Any]:
     """A setting for a smoke run: numbers of samples (the fields `counted`) in proportion, no more epochs than training has."""
-    counts = {key: max(_FEWEST, round(settings[key] * scale)) for key in counted if isinstance(settings.get(key), int)}
+    counts = {key: max(_MIN_SAMPLES, round(settings[key] * scale)) for key in counted if isinstance(settings.get(key), int)}
     capped = {"epochs": min(epochs, settings["epochs"])} if isinstance(settings.get("epochs"), int) else {}
     return {**settings, **counts, **capped}

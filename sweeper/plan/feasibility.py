@@ -19,7 +19,7 @@ from sweeper.plan.flops import flops_of
 from trainers.speed import training_speed
 
 
-def check_fits(cell: Cell) -> None:
+def check_feasibility(cell: Cell) -> None:
     """Asks the components that implement `RefusesTasks` or `RefusesTrainers`, and compares numbers of samples with the training split.
 
     Raises:
@@ -29,7 +29,7 @@ def check_fits(cell: Cell) -> None:
         cell.pruner.instance.refuse_trainer(cell.warmup_cell().trainer.instance)
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
-    settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
+    settings += [(search.method, search.method, search.target.base) for search in cell.trial_searches]
     for search, method, setting in settings:
         counted = sample_counts(type(setting.instance))
         counts = {name: setting.settings[name] for name in counted if setting.settings.get(name) is not None}
@@ -77,7 +77,7 @@ def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
     if not file or dataset.truth_known:
         return
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
-    settings += [(search.method, search.method, search.ground.base) for search in cell.sampled]
+    settings += [(search.method, search.method, search.target.base) for search in cell.trial_searches]
     telling = [(search, method, setting) for search, method, setting in settings if setting.instance.needs()]
     for seed in seeds if telling else ():
         found = _verified(cell, seed, root)

@@ -18,10 +18,10 @@ _COLUMNS = {
     "pruner": "pruner", "method": "method", "space": "space", "seed": "seed", "search": "search",
 }  # fmt: skip
 
-Wanted = Mapping[str, tuple[str, ...]]
+JobFilter = Mapping[str, tuple[str, ...]]
 
 
-def parse_only(text: str | None) -> Wanted | None:
+def parse_filter(text: str | None) -> JobFilter | None:
     """Column -> wanted values.
 
     Raises:
@@ -40,7 +40,7 @@ def parse_only(text: str | None) -> Wanted | None:
     return wanted
 
 
-def narrow(jobs: Sequence[Job], wanted: Wanted) -> tuple[Job, ...]:
+def filter_jobs(jobs: Sequence[Job], wanted: JobFilter) -> tuple[Job, ...]:
     """The jobs that match, and the jobs they stand on.
 
     Raises:

@@ -31,7 +31,7 @@ def components_of(cells: Iterable[Cell]) -> Iterator[tuple[str, str]]:
     """(kind, dotted path) of every component of the cells, nested ones and samplers included."""
     for cell in cells:
         chosen = [cell.dataset, cell.noise, cell.model, cell.trainer, cell.pruner, cell.warmup and cell.warmup.trainer]
-        methods = [*(search.settings[0] for search in cell.searches), *(search.ground.base for search in cell.sampled)]
+        methods = [*(search.settings[0] for search in cell.searches), *(search.target.base for search in cell.trial_searches)]
         for declared in (*chosen, *methods):
             yield from declared.components if declared else ()
-        yield from (("sampler", search.sampler["target"]) for search in cell.sampled if search.sampler)
+        yield from (("sampler", search.sampler["target"]) for search in cell.trial_searches if search.sampler)

@@ -174,8 +174,8 @@ class _Common:
                 run_id=run.run_id, job_id=job_id, job_type=job_type, parents=",".join(parents), cell=self.cell.name,
                 dataset=labels["dataset"], noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"],
                 trainer=labels["trainer"], method=labels["method"], space=labels["space"], space_hash=labels["space_hash"],
-                position=run.position, settings=canonical_json(run.settings), computation_id=number, seed=self.seed, baseline_id=labels["baseline_id"],
-                forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
+                position=run.position, settings=canonical_json(run.settings), computation_id=number, seed=self.seed,
+                baseline_id=labels["baseline_id"], forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
                 search_seed=labels["search_seed"],
             )
             for run, number in zip(runs, distinct, strict=True)

@@ -29,10 +29,10 @@ from sap_core.errors import UserError
 from sap_core.files import save_json
 from sap_core.identity import content_id
 from sap_core.models.pretrained import load_whole, weights_file
-from sweeper.config.component import Declared, declare
+from sweeper.config.component import Component, parse_component
 from sweeper.config.compose import Composed
-from sweeper.config.target import class_of
-from sweeper.plan.build import places_of
+from sweeper.config.target import resolve_class
+from sweeper.plan.build import sweep_paths
 from sweeper.plan.flops import flops_of
 from sweeper.store.provenance import HOME
 
@@ -47,7 +47,7 @@ _HASHED = re.compile(r"-([0-9a-f]{8})\.pth$")
 
 
 @dataclass(frozen=True)
-class Thing:
+class Prerequisite:
     """One thing that the experiment needs, and what became of it."""
 
     name: str
@@ -64,30 +64,30 @@ def missing(composed: Composed) -> list[str]:
 
     Never downloads or writes. What `prepare` has verified, and what has not changed since, is not read again; the rest is.
     """
-    places = places_of(composed.config)
-    data, artifacts = places.data, places.artifacts
+    paths = sweep_paths(composed.config)
+    data, artifacts = paths.data, paths.artifacts
     found = [*_data_sets(composed, data, artifacts, False, writes=False), *_weights(composed, False, deep=False)]
     return [f"{thing.name}: {thing.says}" for thing in found if thing.state == "missing"]
 
 
-def prepared(composed: Composed, download: bool = False, releases: Mapping[str, Path] | None = None) -> Iterator[Thing]:
+def prepared(composed: Composed, download: bool = False, releases: Mapping[str, Path] | None = None) -> Iterator[Prerequisite]:
     """Fetches, builds and verifies, thing by thing. `releases`: extracted releases by the data set whose folders are made of them."""
-    places = places_of(composed.config)
-    data, artifacts = places.data, places.artifacts
+    paths = sweep_paths(composed.config)
+    data, artifacts = paths.data, paths.artifacts
     for name, source in (releases or {}).items():
         yield _built(name, source, data)
     yield from _data_sets(composed, data, artifacts, download, writes=True)
     yield from _weights(composed, download, deep=True)
-    for label, folder in (("results folder", places.store.parent), ("artifacts folder", artifacts)):
+    for label, folder in (("results folder", paths.store.parent), ("artifacts folder", artifacts)):
         yield _folder(label, folder)
 
 
-def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, writes: bool) -> Iterator[Thing]:
+def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, writes: bool) -> Iterator[Prerequisite]:
     """Each data set, and each kind of noise that reads files, once."""
     seen: set[str] = set()
     for cell in composed.cells:
-        dataset = declare(cell["dataset"], "dataset", DataSet, composed.config.plugins)
-        noise = declare(cell["noise"], "noise", NoiseKind, composed.config.plugins)
+        dataset = parse_component(cell["dataset"], "dataset", DataSet, composed.config.plugins)
+        noise = parse_component(cell["noise"], "noise", NoiseKind, composed.config.plugins)
         key = content_id({"dataset": dataset.entry})
         if key not in seen:
             seen.add(key)
@@ -98,23 +98,23 @@ def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, 
             yield _checked(f"noise {noise.name} of {dataset.name}", lambda noise=noise, dataset=dataset: _noise(noise, dataset, data))
 
 
-def _noise(noise: Declared, dataset: Declared, data: Path) -> str:
+def _noise(noise: Component, dataset: Component, data: Path) -> str:
     noise.instance.inspect(dataset.instance, data)
     return "what it reads is sound"
 
 
-def _checked(name: str, check: Any) -> Thing:
+def _checked(name: str, check: Any) -> Prerequisite:
     try:
-        return Thing(name, "ok", check())
+        return Prerequisite(name, "ok", check())
     except UserError as error:
-        return Thing(name, "missing", str(error))
+        return Prerequisite(name, "missing", str(error))
 
 
-def _data_set(dataset: Declared, data: Path, note: Path, download: bool, writes: bool) -> Thing:
+def _data_set(dataset: Component, data: Path, note: Path, download: bool, writes: bool) -> Prerequisite:
     """Verified as the sweep does it, unless a note says so of these very files."""
     name, files = f"data set {dataset.name}", _files_of(dataset.instance, data)
     if not writes and files and _noted(note) == state_of(files):
-        return Thing(name, "ok", "unchanged since it was verified")
+        return Prerequisite(name, "ok", "unchanged since it was verified")
     own = offline = dataset.instance
     online = None
     if isinstance(own, Downloads):
@@ -130,14 +130,14 @@ def _data_set(dataset: Declared, data: Path, note: Path, download: bool, writes:
     except UserError as error:
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
         cure = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
-        return Thing(name, "missing", f"{error}{cure}")
+        return Prerequisite(name, "missing", f"{error}{cure}")
     if writes and files:
         with suppress(UserError):  # a folder that cannot be written has a line of its own
             save_json(note, {"files": state_of(files)})
     says = (
         "its checksums are the published ones" if found.verified else f"read; not compared with published checksums ({found.digest[:12]})"
     )
-    return Thing(name, "made" if made else "ok", says)
+    return Prerequisite(name, "made" if made else "ok", says)
 
 
 def _files_of(dataset: DataSet, data: Path) -> list[Path]:
@@ -169,7 +169,7 @@ def _noted(note: Path) -> str | None:
     return None
 
 
-def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
+def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Prerequisite]:
     """Every file of weights that networks and trainers name; `deep`: its checksum, and whether it fits its network."""
     seen: set[str] = set()
     for cell in composed.cells:
@@ -177,7 +177,7 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
             entry = cell.get(group) or {}
             where = "trainer" if group == "_warmup" else group
             offers = nn.Module if group == "model" else None
-            cls = class_of(entry.get("_target_"), where, composed.config.plugins, offers) if entry else None
+            cls = resolve_class(entry.get("_target_"), where, composed.config.plugins, offers) if entry else None
             names: tuple[str, ...] = cls.file_fields if isinstance(cls, ReadsWeights) else ()
             for key in names:
                 path = entry.get(key)
@@ -187,7 +187,7 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Thing]:
                     yield _weight_file(composed, cell, where, key, str(path), download, deep)
 
 
-def _weight_file(composed: Composed, cell: Mapping[str, Any], where: str, key: str, path: str, download: bool, deep: bool) -> Thing:
+def _weight_file(composed: Composed, cell: Mapping[str, Any], where: str, key: str, path: str, download: bool, deep: bool) -> Prerequisite:
     name, made = f"weights {path} ({where}.{key})", False
     try:
         try:
@@ -200,8 +200,8 @@ def _weight_file(composed: Composed, cell: Mapping[str, Any], where: str, key: s
             _sum_of_name(file)
             _fits(composed, cell, where, path)
     except UserError as error:
-        return Thing(name, "missing", str(error))
-    return Thing(name, "made" if made else "ok", "they fit the network" if deep else "there")
+        return Prerequisite(name, "missing", str(error))
+    return Prerequisite(name, "made" if made else "ok", "they fit the network" if deep else "there")
 
 
 def _sum_of_name(file: Path) -> None:
@@ -241,7 +241,10 @@ def _fetched(file: Path, network: Any) -> Path:
 def _fits(composed: Composed, cell: Mapping[str, Any], where: str, path: str) -> None:
     """Refuses weights of another network. On the meta device, where nothing is filled."""
     plugins = composed.config.plugins
-    dataset, model = declare(cell["dataset"], "dataset", DataSet, plugins), declare(cell["model"], "model", nn.Module, plugins)
+    dataset, model = (
+        parse_component(cell["dataset"], "dataset", DataSet, plugins),
+        parse_component(cell["model"], "model", nn.Module, plugins),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         flops_of(model, dataset)  # builds it, with its weights
@@ -251,19 +254,19 @@ def _fits(composed: Composed, cell: Mapping[str, Any], where: str, path: str) ->
             load_whole(network, path, "trainer.checkpoint")
 
 
-def _built(name: str, source: Path, data: Path) -> Thing:
+def _built(name: str, source: Path, data: Path) -> Prerequisite:
     """A data set's folders, made of an extracted release."""
     label = f"folders of {name}"
     try:
         counts = build_layout(name, source, data)
     except UserError as error:
-        return Thing(label, "missing", str(error))
+        return Prerequisite(label, "missing", str(error))
     published = SETS[name][1]
     told = [f"{part} {count}" + ("" if count == published[part] else f" (published: {published[part]})") for part, count in counts.items()]
-    return Thing(label, "made", f"images: {', '.join(told)}")
+    return Prerequisite(label, "made", f"images: {', '.join(told)}")
 
 
-def _folder(label: str, folder: Path) -> Thing:
+def _folder(label: str, folder: Path) -> Prerequisite:
     """Made, if it does not exist; can a file be written there and renamed?"""
     made = not folder.is_dir()
     try:
@@ -273,7 +276,7 @@ def _folder(label: str, folder: Path) -> Thing:
         probe.replace(probe.with_suffix(".renamed"))
         probe.with_suffix(".renamed").unlink()
     except OSError as error:
-        return Thing(
+        return Prerequisite(
             label, "missing", f"'{folder}' cannot be written ({error.strerror}); mend that, or set paths.results and paths.artifacts"
         )
-    return Thing(label, "made" if made else "ok", "can be written")
+    return Prerequisite(label, "made" if made else "ok", "can be written")

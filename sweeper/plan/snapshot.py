@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
-from sweeper.plan.build import Places, check, compose, places_of, plan_key, planned, write_plan
+from sweeper.jobs.job import SweepPaths
+from sweeper.plan.build import check, compose, plan_key, planned, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
 from sweeper.store.credentials import secrets
 from sweeper.store.provenance import HOME
@@ -29,7 +30,7 @@ class Snapshot:
     """A planned sweep and how far it is. SweepPaths are absolute; the store holds none of them."""
 
     name: str
-    places: Places
+    paths: SweepPaths
     plan: Path  # one JSON line per job, never changed once it is there
     order: str
     words: tuple[str, ...]  # of the command line that froze it, without its folders
@@ -53,20 +54,20 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     composed = compose(arguments)
     only = parse_filter(composed.config.only)
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
-    places, words = places_of(composed.config), _without_folders(arguments)
+    paths, words = sweep_paths(composed.config), _without_folders(arguments)
     if not write:
         check(composed)
         return Snapshot(
-            str(composed.config.name), places, places.store / "jobs.jsonl", composed.config.order, words, Counts("all"), 0, 0.0
+            str(composed.config.name), paths, paths.store / "jobs.jsonl", composed.config.order, words, Counts("all"), 0, 0.0
         )  # fmt: skip
     refuse_missing(composed)
-    plan = planned(composed, check(composed), places)
+    plan = planned(composed, check(composed), paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
-    store = Store(places.store)
+    store = Store(paths.store)
     with store.locked():
         write_plan(store, plan, composed, plan_key(composed))
         path = _own_plan(store, jobs)
-    return _counted(str(composed.config.name), places, path, composed.config.order, words, jobs)
+    return _counted(str(composed.config.name), paths, path, composed.config.order, words, jobs)
 
 
 def load_snapshot(store: Path, arguments: Sequence[str], plan: str | None, words: Sequence[str]) -> Snapshot:
@@ -98,18 +99,18 @@ def load_snapshot(store: Path, arguments: Sequence[str], plan: str | None, words
         )
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
-        paths = dict(config.get("paths") or {}) | dict(word.removeprefix("paths.").split("=", 1) for word in arguments)
+        configured = dict(config.get("paths") or {}) | dict(word.removeprefix("paths.").split("=", 1) for word in arguments)
         name, order = str(config["name"]), str(config.get("order", "cells"))
     except (OmegaConfBaseException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); freeze the sweep again from its experiment"
         ) from error
-    data = paths.get("data") or os.environ.get("SAP_SWEEP_DATA", "data")
-    places = Places((HOME / data).resolve(), store, (HOME / (paths.get("artifacts") or "results/artifacts")).resolve())
+    data = configured.get("data") or os.environ.get("SAP_SWEEP_DATA", "data")
+    paths = SweepPaths((HOME / data).resolve(), store, (HOME / (configured.get("artifacts") or "results/artifacts")).resolve())
     path = store / (plan or "jobs.jsonl")
     jobs = list(read_jobs(path if path.exists() else store / "jobs.jsonl"))
     path = _own_plan(Store(store), jobs)
-    return _counted(name, places, path, order, tuple(words), jobs)
+    return _counted(name, paths, path, order, tuple(words), jobs)
 
 
 def differences(store: Path, words: Sequence[str]) -> list[str]:
@@ -128,7 +129,7 @@ def differences(store: Path, words: Sequence[str]) -> list[str]:
     return [f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in keys]
 
 
-def folders(arguments: Sequence[str], name: str) -> Places:
+def folders(arguments: Sequence[str], name: str) -> SweepPaths:
     """The folders that `paths.*` words mean, without any experiment; the store's is results/`name`.
 
     Raises:
@@ -141,7 +142,7 @@ def folders(arguments: Sequence[str], name: str) -> Places:
             if key.removeprefix("paths.") not in paths or not sign or not value:
                 raise UserError(f"'{word}' names no folder; allowed: {', '.join(f'paths.{known}=DIR' for known in paths)}")
             paths[key.removeprefix("paths.")] = value
-    return Places(*((HOME / paths[key]).resolve() for key in ("data", "results", "artifacts")))
+    return SweepPaths(*((HOME / paths[key]).resolve() for key in ("data", "results", "artifacts")))
 
 
 def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -193,16 +194,16 @@ def _own_plan(store: Store, jobs: Sequence[Job]) -> Path:
     return path
 
 
-def _counted(name: str, places: Places, path: Path, order: str, words: tuple[str, ...], jobs: Sequence[Job]) -> Snapshot:
+def _counted(name: str, paths: SweepPaths, path: Path, order: str, words: tuple[str, ...], jobs: Sequence[Job]) -> Snapshot:
     from sweeper.scheduling.schedule import Schedule
 
-    store = Store(places.store)
+    store = Store(paths.store)
     statuses = store.statuses()
     finished, _ = store.finished()
-    waiting = Schedule.of(jobs, finished, places.artifacts).waiting
+    waiting = Schedule.of(jobs, finished, paths.artifacts).waiting
     given_up = [job_id for job_id, status in finished.items() if status == "failed"]
     return Snapshot(
-        name=name, places=places, plan=path, order=order, words=words,
+        name=name, paths=paths, plan=path, order=order, words=words,
         counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
         again=sum(finished.get(job_id) == "ok" for job_id in waiting),
         flops_done=sum(job.forecast_flops for job in jobs if statuses.get(job.job_id) == "ok"),

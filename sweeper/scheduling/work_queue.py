@@ -77,7 +77,7 @@ class WorkQueue:
         schedule = self._own if job.job_id in self._own.running else self._others
         if result.status == "stopped":
             schedule.requeue(job.job_id)
-        elif result.status == "elsewhere":
+        elif result.status == "leased_elsewhere":
             schedule.defer(job.job_id)
         else:
             if schedule is self._others:
@@ -145,7 +145,7 @@ def _parse_shard(only: str) -> tuple[int, int]:
         if not 1 <= number <= count:
             raise ValueError(only)
     except ValueError as error:
-        raise UserError(f"--only {only} is not a shard; give N/M with 1 <= N <= M, for example --only 1/4") from error
+        raise UserError(f"--shard {only} is not a shard; give N/M with 1 <= N <= M, for example --shard 1/4") from error
     return number, count
 
 

@@ -1,4 +1,4 @@
-"""An upper bound of what a search will cost, in sample-passes: as if it tried the costliest settings."""
+"""Computes an upper bound of a search's cost before it runs: the sample passes that it needs if it tries the costliest settings."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from functools import lru_cache
 
 from sap_core.api import Passes, Sizes
 from sap_core.construct import construct
-from sweeper.search.encoding import Point
-from sweeper.search.planned import Ground, TrialSearch, corners, levels_of
+from sweeper.search.encoding import Setting
+from sweeper.search.trial_search import SearchTarget, TrialSearch, corner_settings, resource_levels
 
-_LOOKED_AT = 5000
-"""At most so many settings of a space."""
+_MAX_SETTINGS = 5000
+"""Number of settings of a space that are examined; a bound of a larger space is approximate."""
 
 
-def most_passes(search: TrialSearch, sizes: Sizes) -> Passes:
-    """Without scoring. Where a space has ranges, their ends stand for them."""
+def upper_bound_passes(search: TrialSearch, sizes: Sizes) -> Passes:
+    """Passes of the corrections, without scoring. Of a range only the two ends are examined."""
     if search.resource is None:
-        costs = _costs(search.ground, sizes)
+        costs = _costs(search.target, sizes)
         return _sum([*costs[: search.budget], *[costs[0]] * max(0, search.budget - len(costs))])
-    longest = [_longest(search.ground, sizes, search.resource, level) for level in range(len(search.rungs))]
-    ends = [here - above for here, above in zip(search.rungs, [*search.rungs[1:], 0], strict=True)]
-    return _sum([cost for cost, count in zip(longest, ends, strict=True) for _ in range(count)])
+    longest = [_longest(search.target, sizes, search.resource, level) for level in range(len(search.rungs))]
+    # A configuration that is dropped at a rung has paid for the trajectory up to there, so it is counted once, at its last rung.
+    dropped = [here - above for here, above in zip(search.rungs, [*search.rungs[1:], 0], strict=True)]
+    return _sum([cost for cost, count in zip(longest, dropped, strict=True) for _ in range(count)])
 
 
 @lru_cache(maxsize=64)
-def _costs(ground: Ground, sizes: Sizes) -> list[Passes]:
-    """The passes of every setting by itself, costliest first; those of the ends where there are ranges or too many settings."""
-    found = list(itertools.islice(corners(ground.points.domains), _LOOKED_AT))
-    return sorted((_passes(ground, [point], sizes) for point in found), key=_work, reverse=True)
+def _costs(target: SearchTarget, sizes: Sizes) -> list[Passes]:
+    """The passes of each corner setting on its own, costliest first."""
+    found = list(itertools.islice(corner_settings(target.space.domains), _MAX_SETTINGS))
+    return sorted((_passes(target, [setting], sizes) for setting in found), key=_work, reverse=True)
 
 
 @lru_cache(maxsize=64)
-def _longest(ground: Ground, sizes: Sizes, resource: str, level: int) -> Passes:
-    """The costliest way up to a level."""
-    levels = levels_of(ground.points, resource)[: level + 1]
-    configurations = itertools.islice(corners(ground.points.without(resource).domains), _LOOKED_AT)
-    return max((_passes(ground, [{**point, resource: value} for value in levels], sizes) for point in configurations), key=_work)
+def _longest(target: SearchTarget, sizes: Sizes, resource: str, level: int) -> Passes:
+    """The passes of the costliest trajectory up to a level of the resource."""
+    levels = resource_levels(target.space, resource)[: level + 1]
+    configurations = itertools.islice(corner_settings(target.space.without(resource).domains), _MAX_SETTINGS)
+    return max((_passes(target, [{**each, resource: value} for value in levels], sizes) for each in configurations), key=_work)
 
 
-def _passes(ground: Ground, points: Sequence[Point], sizes: Sizes) -> Passes:
-    settings = [construct(ground.entry(point)) for point in points]
-    found: Passes = type(settings[0]).forecast(settings, sizes)
+def _passes(target: SearchTarget, settings: Sequence[Setting], sizes: Sizes) -> Passes:
+    correctors = [construct(target.entry(setting)) for setting in settings]
+    found: Passes = type(correctors[0]).forecast(correctors, sizes)
     return found
 
 
 def _work(passes: Passes) -> int:
+    """Relative arithmetic of passes: a backward pass costs about two forward passes."""
     return passes.forwards + 2 * passes.backwards
 
 

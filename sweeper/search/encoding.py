@@ -1,4 +1,4 @@
-"""The settings of a space as a sampler sees them: one number per field, and back. Knows no Optuna."""
+"""Encodes the settings of a search space for a sampler, one number per field, and decodes the sampler's proposals. Independent of Optuna."""
 
 from __future__ import annotations
 
@@ -10,90 +10,91 @@ from typing import Any
 import torch
 
 from sap_core.identity import canonical_json
-from sweeper.config.search_space import LISTS, Domain
+from sweeper.config.search_space import LIST_TYPES, Domain
 
-Point = dict[str, Any]
+Setting = dict[str, Any]
 """The value of each searched field."""
 
 
-def key_of(point: Mapping[str, Any]) -> str:
-    """Equal for equal settings."""
-    return canonical_json(point)
+def setting_key(setting: Mapping[str, Any]) -> str:
+    """A string that is the same for equal settings."""
+    return canonical_json(setting)
 
 
 @dataclass(frozen=True)
-class Points:
+class SettingSpace:
     """A product of domains whose values are canonical (of their fields' types).
 
-    A sampler knows a list by the places of its values, a range by its numbers.
+    Listed domains (`grid`, `choice`) are encoded by the index of a value, ranges by the value itself.
     """
 
     domains: tuple[Domain, ...]
 
     @property
-    def listed(self) -> bool:
-        """Are all fields lists? Then the settings have places in the order of the grid."""
-        return all(domain.word in LISTS for domain in self.domains)
+    def is_listed(self) -> bool:
+        """Whether all domains are lists, so that every setting has an index in the grid."""
+        return all(domain.type in LIST_TYPES for domain in self.domains)
 
     @property
     def size(self) -> int | None:
-        """How many settings there are; None for more than can be counted."""
+        """Number of settings; None if a domain is continuous."""
         counts = [_count(domain) for domain in self.domains]
         return None if None in counts else math.prod(count for count in counts if count is not None)
 
-    def at(self, place: int) -> Point:
-        """The setting at a place of the grid, whose first field varies slowest."""
+    def at(self, index: int) -> Setting:
+        """The setting at an index of the grid, whose first field varies slowest."""
         found = {}
         for domain in reversed(self.domains):
-            place, rest = divmod(place, len(domain.values))
-            found[domain.field] = domain.values[rest]
+            index, position = divmod(index, len(domain.values))
+            found[domain.field] = domain.values[position]
         return {domain.field: found[domain.field] for domain in self.domains}
 
-    def place(self, point: Mapping[str, Any]) -> int | None:
-        """The place of a setting in the grid; None where some field is a range."""
-        if not self.listed:
+    def index(self, setting: Mapping[str, Any]) -> int | None:
+        """The index of a setting in the grid; None if a domain is a range."""
+        if not self.is_listed:
             return None
-        place = 0
+        index = 0
         for domain in self.domains:
-            place = place * len(domain.values) + domain.values.index(point[domain.field])
-        return place
+            index = index * len(domain.values) + domain.values.index(setting[domain.field])
+        return index
 
-    def decode(self, parameters: Mapping[str, Any]) -> Point:
-        """From a sampler's numbers to a setting."""
+    def decode(self, parameters: Mapping[str, Any]) -> Setting:
+        """Converts a sampler's parameters to a setting."""
         return {
             domain.field: domain.values[int(parameters[domain.field])]
-            if domain.word in LISTS
+            if domain.type in LIST_TYPES
             else type(domain.values[0])(parameters[domain.field])
             for domain in self.domains
         }
 
-    def encode(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """From a setting to a sampler's numbers."""
+    def encode(self, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """Converts a setting to a sampler's parameters."""
         return {
-            domain.field: domain.values.index(point[domain.field]) if domain.word in LISTS else point[domain.field]
+            domain.field: domain.values.index(setting[domain.field]) if domain.type in LIST_TYPES else setting[domain.field]
             for domain in self.domains
         }
 
-    def draw(self, generator: torch.Generator) -> Point:
-        """A setting at random, every field by itself."""
-        return self.decode({domain.field: _drawn(domain, generator) for domain in self.domains})
+    def draw(self, generator: torch.Generator) -> Setting:
+        """Draws each field independently and uniformly (log-uniformly for `loguniform`)."""
+        return self.decode({domain.field: _draw(domain, generator) for domain in self.domains})
 
-    def without(self, field: str) -> Points:
-        """The product of the other fields."""
-        return Points(tuple(domain for domain in self.domains if domain.field != field))
+    def without(self, field: str) -> SettingSpace:
+        """The product of the other domains."""
+        return SettingSpace(tuple(domain for domain in self.domains if domain.field != field))
 
 
 def _count(domain: Domain) -> int | None:
-    if domain.word in LISTS:
+    if domain.type in LIST_TYPES:
         return len(domain.values)
-    return int(domain.values[1]) - int(domain.values[0]) + 1 if domain.word == "randint" else None
+    return int(domain.values[1]) - int(domain.values[0]) + 1 if domain.type == "randint" else None
 
 
-def _drawn(domain: Domain, generator: torch.Generator) -> float:
-    """Both ends of a whole-number range can be drawn."""
-    if domain.word in LISTS or domain.word == "randint":
-        low, count = (0, len(domain.values)) if domain.word in LISTS else (int(domain.values[0]), _count(domain) or 1)
+def _draw(domain: Domain, generator: torch.Generator) -> float:
+    """One encoded value. Both ends of a `randint` range are included, as in Optuna's IntDistribution."""
+    if domain.type in LIST_TYPES or domain.type == "randint":
+        low, count = (0, len(domain.values)) if domain.type in LIST_TYPES else (int(domain.values[0]), _count(domain) or 1)
         return low + int(torch.randint(count, (), generator=generator))
-    low_end, high_end = (math.log(value) if domain.word == "loguniform" else float(value) for value in domain.values)
+    low_end, high_end = (math.log(value) if domain.type == "loguniform" else float(value) for value in domain.values)
+    # float64: in float32 the draws of a wide range would fall on a visible lattice
     value = low_end + (high_end - low_end) * float(torch.rand((), generator=generator, dtype=torch.float64))
-    return math.exp(value) if domain.word == "loguniform" else value
+    return math.exp(value) if domain.type == "loguniform" else value

@@ -1,8 +1,8 @@
-"""`sap-sweep replay STORE search=...`: any search on the rows of a grid that is in the store whole. Nothing is trained.
+"""Replays searches on the rows of a complete grid in a store (`sap-sweep replay STORE search=...`). Nothing is trained.
 
-A search that is replayed with a seed tries what the live search with this seed tries, because a setting's scores are the same. Random
-orders are computed all at once; of the other samplers one sequence serves every smaller budget as its prefix, but for successive halving,
-where each budget is a search of its own.
+A replay with a search seed tries exactly the settings that a live search with this seed tries, because a setting has the same scores in
+both. Random orders are replayed in chunks of many seeds at once. Of the other samplers one sequence of trials serves every smaller budget as
+its prefix; successive halving is an exception, because its rungs depend on the budget.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import score_column
 from sap_core.errors import UserError
 from sap_core.seeding import stream
-from sweeper.config.schema import Search as Choice
-from sweeper.config.search_space import Domain, Space
-from sweeper.search.encoding import Point, Points
-from sweeper.search.planned import levels_of
-from sweeper.search.samplers import conduct, random_order
-from sweeper.search.trials import Score, rungs_of
+from sweeper.config.schema import SearchConfig
+from sweeper.config.search_space import Domain, SearchSpace
+from sweeper.search.encoding import Setting, SettingSpace
+from sweeper.search.samplers import random_order, run_trials
+from sweeper.search.trial_search import resource_levels
+from sweeper.search.trials import Score, rung_sizes
 
 RULE = "val_noisy"
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """One baseline's whole grid, by place."""
+class FinishedGrid:
+    """The scores of a complete grid on one baseline, by grid index."""
 
     seed: int
     baseline_id: str
-    points: Points
-    scores: np.ndarray  # [N] by which settings are chosen; NaN: failed
-    tests: np.ndarray  # [N]
-    unmodified: float
+    space: SettingSpace
+    scores: np.ndarray  # [N] validation scores, which the selection rule reads; NaN: failed
+    tests: np.ndarray  # [N] test scores
+    unmodified: float  # validation score of the unmodified model
     unmodified_test: float
 
     def ranks(self) -> tuple[np.ndarray, np.ndarray]:
-        """(the rank of each place, higher is better, 0 where the unmodified model is kept; the test score of what has a rank)."""
+        """Ranks and test scores under the selection rule.
+
+        Returns:
+            rank_N: of each setting, higher is better; 0 where the unmodified model is preferred.
+            test_R: test score by rank; rank 0 is the unmodified model.
+        """
+        # The unmodified model wins ties, and among equal settings the one that comes first in the grid.
         beats = np.nan_to_num(self.scores, nan=-np.inf) > self.unmodified
         order = np.lexsort((-np.arange(len(beats)), np.where(beats, self.scores, -np.inf)))
         order = order[beats[order]]
@@ -52,111 +58,124 @@ class Grid:
 
     @property
     def best(self) -> float:
-        """The test score of what the whole grid chooses."""
+        """The test score of the setting that the rule selects from the complete grid."""
         return float(self.ranks()[1][-1])
 
 
-def grids_of(cell: CellResult, method: str, space: str | None, words: Mapping[str, Any]) -> list[Grid]:
-    """The grids of one method and space, one per baseline.
+def finished_grids(cell: CellResult, method: str, space: str | None, domains: Mapping[str, Any]) -> list[FinishedGrid]:
+    """The finished grids of one method and space, one per baseline.
 
     Args:
         cell: of the store.
         method: its name.
-        space: of the method.
-        words: the space as configured: {field: {word: values}}.
+        space: name of its space.
+        domains: the space as configured: {field: {type: values}}.
 
     Raises:
-        UserError: settings without a row, or a plan that is not of this space.
+        UserError: settings without a row, or rows that do not belong to this space.
     """
     searches = cell.methods[method, space]
-    label, domains = method_label(method, space), Space.parse(str(space), words).domains
+    label, parsed = method_label(method, space), SearchSpace.parse(str(space), domains).domains
     lacking = sum(search.missing for search in searches)
     if lacking:
         planned = sum(len(search.planned) for search in searches)
-        raise UserError(f"the grid of {label} has gaps: {lacking} of {planned} settings have no row; run the experiment to its end first")
-    return [_grid(search, label, domains) for search in searches]
+        raise UserError(
+            f"the grid of {label} is incomplete: {lacking} of {planned} settings have no row; run the experiment to its end first"
+        )
+    return [_finished_grid(search, label, parsed) for search in searches]
 
 
-def _grid(search: SearchResult, label: str, domains: tuple[Domain, ...]) -> Grid:
+def _finished_grid(search: SearchResult, label: str, domains: tuple[Domain, ...]) -> FinishedGrid:
     column, test = score_column(RULE, search.measure), score_column("test_oracle", search.measure)
     rows = search.rows.sort_values("position")
-    raw = Points(domains)
+    raw = SettingSpace(domains)
     if raw.size != len(rows) or rows["position"].tolist() != list(range(len(rows))):
-        raise UserError(f"the {len(rows)} rows of {label} are not the grid that the store's config.yaml lists; run the experiment again")
+        raise UserError(f"the {len(rows)} rows of {label} do not match the space in the store's config.yaml; run the experiment again")
     settings = [json.loads(text) for text in rows["settings"]]
-    points = Points(tuple(replace(domain, values=_canonical(raw, domain, settings)) for domain in domains))
+    space = SettingSpace(tuple(replace(domain, values=_canonical(raw, domain, settings)) for domain in domains))
     vanilla = search.vanilla
     if vanilla is None or vanilla["status"] != "ok":
         raise UserError(f"the store has no row for the uncorrected baseline of seed {search.seed}; run the experiment to its end first")
-    return Grid(
-        search.seed, str(vanilla["run_id"]), points, rows[column].where(rows["status"] == "ok").astype(float).to_numpy(),
+    return FinishedGrid(
+        search.seed, str(vanilla["run_id"]), space, rows[column].where(rows["status"] == "ok").astype(float).to_numpy(),
         rows[test].to_numpy(dtype=float), float(vanilla[column]), float(vanilla[test]),
     )  # fmt: skip
 
 
-def _canonical(points: Points, domain: Domain, settings: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    """A domain's values as the rows have them."""
-    first = {other.field: other.values[0] for other in points.domains}
-    places = [points.place({**first, domain.field: value}) for value in domain.values]
-    return tuple(settings[place or 0][domain.field] for place in places)
+def _canonical(space: SettingSpace, domain: Domain, settings: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    """A domain's values as rows store them (1.0 for a configured 1), found in the rows that vary this field alone."""
+    first = {other.field: other.values[0] for other in space.domains}
+    indices = [space.index({**first, domain.field: value}) for value in domain.values]
+    return tuple(settings[index or 0][domain.field] for index in indices)
 
 
-def tried(grid: Grid, spec: Mapping[str, Any]) -> list[int]:
-    """The places of a search's trials, in order. `spec` as `TrialSearch.spec`: seed, sampler, resource, rungs."""
-    levels = levels_of(grid.points, spec["resource"]) if spec["resource"] else [None]
-    places: list[int] = []
-    reached: dict[int, int] = {}
+def trial_indices(grid: FinishedGrid, spec: Mapping[str, Any]) -> list[int]:
+    """The grid indices of a search's trials, in order. `spec` as in `TrialSearch.spec`: seed, sampler, resource, rungs."""
+    levels = resource_levels(grid.space, spec["resource"]) if spec["resource"] else [None]
+    indices: list[int] = []
+    next_level: dict[int, int] = {}
 
-    def climb(trial: int, configuration: int, point: Point) -> Score:
-        level = reached.get(configuration, 0)
-        reached[configuration] = level + 1
-        place = grid.points.place({**point, spec["resource"]: levels[level]} if spec["resource"] else point)
-        assert place is not None
-        places.append(place)
-        score = float(grid.scores[place])
+    def advance(trial: int, configuration: int, setting: Setting) -> Score:
+        level = next_level.get(configuration, 0)
+        next_level[configuration] = level + 1
+        index = grid.space.index({**setting, spec["resource"]: levels[level]} if spec["resource"] else setting)
+        assert index is not None
+        indices.append(index)
+        score = float(grid.scores[index])
         return None if np.isnan(score) else score
 
-    conduct(grid.points, spec, grid.baseline_id, climb)
-    return places
+    run_trials(grid.space, spec, grid.baseline_id, advance)
+    return indices
 
 
-def budgets_of(choice: Choice, grid: Grid) -> list[int]:
-    """The budgets that are told: powers of two up to the search's own, and for random search up to the whole space."""
+def replay_budgets(config: SearchConfig, grid: FinishedGrid) -> list[int]:
+    """The budgets to report: powers of two up to the search's own budget; for random search up to the size of the grid."""
     size = len(grid.scores)
-    most = min(choice.budget or size, size)
-    fewest = len(levels_of(grid.points, choice.resource)) if choice.resource else 1
-    free = choice.sampler is None and choice.resource is None
-    powers = [2**power for power in range(32) if fewest <= 2**power < (size if free else most)]
-    return sorted({*powers, most, *([size] if free else [])})
+    largest = min(config.budget or size, size)
+    smallest = len(resource_levels(grid.space, config.resource)) if config.resource else 1
+    is_random = config.sampler is None and config.resource is None
+    powers = [2**power for power in range(32) if smallest <= 2**power < (size if is_random else largest)]
+    return sorted({*powers, largest, *([size] if is_random else [])})
 
 
-def replay(grid: Grid, choice: Choice, entry: dict[str, Any] | None, repeats: range, budgets: list[int]) -> Iterator[np.ndarray]:
-    """For each repeat the test scores chosen after each of the budgets, shape [budgets]; some at a time: [repeats, budgets]."""
+def replay(
+    grid: FinishedGrid, config: SearchConfig, entry: dict[str, Any] | None, repeats: range, budgets: list[int]
+) -> Iterator[np.ndarray]:
+    """Replay a search for each search seed in `repeats`.
+
+    Yields:
+        [R, budgets]: for R further seeds the test score of the setting selected after each of the budgets.
+    """
     rank_N, test_R = grid.ranks()
-    if entry is None and choice.resource is None:
-        for part in range(repeats.start, repeats.stop, _AT_ONCE):
+    if entry is None and config.resource is None:
+        for start in range(repeats.start, repeats.stop, _SEEDS_PER_CHUNK):
             orders = np.array(
                 [
-                    random_order(grid.points, stream(seed, "search", grid.baseline_id))
-                    for seed in range(part, min(part + _AT_ONCE, repeats.stop))
+                    random_order(grid.space, stream(seed, "search", grid.baseline_id))
+                    for seed in range(start, min(start + _SEEDS_PER_CHUNK, repeats.stop))
                 ]
             )
             best = np.maximum.accumulate(rank_N[orders], axis=1)
             yield test_R[best[:, np.array(budgets) - 1]]
         return
     for seed in repeats:
-        if choice.resource is None:
-            places = tried(grid, {"seed": seed, "sampler": entry, "resource": None, "rungs": [budgets[-1]]})
-            best = np.maximum.accumulate(rank_N[places])
+        if config.resource is None:
+            indices = trial_indices(grid, {"seed": seed, "sampler": entry, "resource": None, "rungs": [budgets[-1]]})
+            best = np.maximum.accumulate(rank_N[indices])
             yield test_R[best[np.array(budgets) - 1]][None]
         else:
-            configurations, levels = grid.points.without(choice.resource).size, len(levels_of(grid.points, choice.resource))
+            configurations, levels = grid.space.without(config.resource).size, len(resource_levels(grid.space, config.resource))
             specs = [
-                {"seed": seed, "sampler": entry, "resource": choice.resource, "rungs": rungs_of(budget, configurations, levels, choice.eta)}
+                {
+                    "seed": seed,
+                    "sampler": entry,
+                    "resource": config.resource,
+                    "rungs": rung_sizes(budget, configurations, levels, config.eta),
+                }
                 for budget in budgets
             ]
-            yield np.array([[test_R[rank_N[tried(grid, spec)].max()] for spec in specs]])
+            yield np.array([[test_R[rank_N[trial_indices(grid, spec)].max()] for spec in specs]])
 
 
-_AT_ONCE = 1000
-"""So many random orders are held in memory at a time."""
+_SEEDS_PER_CHUNK = 1000
+"""Random orders in memory at a time; 1,000 of a grid of 675 settings are 5 MB."""

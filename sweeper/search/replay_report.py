@@ -1,4 +1,4 @@
-"""The table and the file of `sap-sweep replay`."""
+"""Prints the tables of `sap-sweep replay` and writes them as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from rich import box
 from rich import table as rich_table
 from rich.console import Console
@@ -24,13 +25,12 @@ from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import RULES
 from sap_core.errors import UserError, unknown
 from sap_core.files import save_text, storing
-from sweeper.config.schema import Config
-from sweeper.config.schema import Search as Choice
-from sweeper.search.planned import levels_of
-from sweeper.search.replay import RULE, Grid, budgets_of, grids_of, replay
+from sweeper.config.schema import Config, SearchConfig
+from sweeper.search.replay import RULE, FinishedGrid, finished_grids, replay, replay_budgets
 from sweeper.search.samplers import check_sampler
+from sweeper.search.trial_search import resource_levels
 
-_BAND = (0.1, 0.9)
+_QUANTILES = (0.1, 0.9)
 
 _WIDTH = 120
 """Characters per line of the printed tables."""
@@ -52,8 +52,8 @@ _COLUMNS = ("baseline", "budget", "test_mean", "test_10", "test_90", "regret_mea
 
 
 @dataclass(frozen=True)
-class Told:
-    """One line: what a budget came to on one baseline, or on all (seed None)."""
+class ReplayLine:
+    """The results of one budget on one baseline, or on all baselines (seed None)."""
 
     cell: str
     method: str
@@ -62,47 +62,48 @@ class Told:
     budget: int
     repeats: int
     test: tuple[float, float, float]  # mean, 10 %, 90 %
-    regret: tuple[float, float, float]  # the whole grid's choice minus this one
+    regret: tuple[float, float, float]  # test score of the complete grid's selection minus that of the search's
 
 
 def report(store: Path, config: Config, repeats: int, method: str | None, out: Path | None) -> None:
-    """Replays `config.search` on the grids of a store and prints one table per cell.
+    """Replay `config.search` on the grids of a store and print one table per cell.
 
     Args:
         store: the results folder of a sweep.
-        config: its `search` and `plugins` count.
-        repeats: search seeds per baseline.
-        method: NAME or NAME@SPACE of the grid; None: the largest.
-        out: a .csv or .json file that also gets the numbers.
+        config: of which `search` and `plugins` are read.
+        repeats: number of search seeds per baseline.
+        method: NAME or NAME@SPACE of the grid; None: the largest grid.
+        out: a .csv or .json file to which the numbers are also written.
 
     Raises:
         UserError: the search is the grid or cannot be replayed, or the store has no complete grid of the method.
     """
-    choice = config.search
-    if choice.grid:
+    search_config = config.search
+    if search_config.is_grid:
         raise UserError("replay needs a search other than the grid, as in sap-sweep replay results/demo search=random repeats=1000")
-    entry = None if choice.sampler is None else check_sampler(choice.sampler, choice.settings, config.plugins)
+    entry = None if search_config.sampler is None else check_sampler(search_config.sampler, search_config.settings, config.plugins)
     results = load([store])
-    tables, told = [], []
+    tables, all_lines = [], []
     for cell in cells(results):
-        name, space = _wanted(cell, method)
-        grids = grids_of(cell, name, space, _space_words(store, name, space))
-        if choice.resource is not None and len(levels_of(grids[0].points, choice.resource)) < 2:
+        name, space = _choose_method(cell, method)
+        label, resource = method_label(name, space), search_config.resource
+        grids = finished_grids(cell, name, space, _stored_domains(store, name, space))
+        if resource is not None and len(resource_levels(grids[0].space, resource)) < 2:
             raise UserError(
-                f"search={choice.name} climbs the values of '{choice.resource}' (search.resource), of which the grid of "
-                f"{method_label(name, space)} does not list two; choose another method or search"
+                f"search={search_config.name} uses '{resource}' as its resource (search.resource), of which the grid of {label} does not "
+                f"list two values; choose another method or search"
             )
-        lines = _replayed(cell, method_label(name, space), grids, choice, entry, repeats)
-        tables.append(_table(results, cell, method_label(name, space), grids, choice, lines))
-        told += lines
+        lines = _replay_lines(cell, label, grids, search_config, entry, repeats)
+        tables.append(_table(results, cell, label, grids, search_config, lines))
+        all_lines += lines
     for table in tables:
         _print(table)
     if out is not None:
-        _write(out, tables, told)
+        _write(out, tables, all_lines)
 
 
-def _wanted(cell: CellResult, method: str | None) -> tuple[str, str | None]:
-    """The method and space to replay; without a wish, the largest grid."""
+def _choose_method(cell: CellResult, method: str | None) -> tuple[str, str | None]:
+    """(method, space) to replay; by default that of the largest grid."""
     names = {(f"{name}@{space}" if space else name): (name, space) for name, space in cell.methods}
     if not names:
         raise UserError("the store has no grid to replay; run the experiment with search=grid first")
@@ -114,58 +115,60 @@ def _wanted(cell: CellResult, method: str | None) -> tuple[str, str | None]:
     return found[0]
 
 
-def _space_words(store: Path, method: str, space: str | None) -> dict[str, Any]:
-    """The space as the store's configuration has it."""
-    from omegaconf import OmegaConf
-
+def _stored_domains(store: Path, method: str, space: str | None) -> dict[str, Any]:
+    """The domains of a space in the store's configuration."""
     try:
         plain: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
-        words: dict[str, Any] = plain["method"][method]["spaces"][space]
+        domains: dict[str, Any] = plain["method"][method]["spaces"][space]
     except (OSError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{store}/config.yaml does not say what space '{space}' of '{method}' is; start the sweep again to write it"
-        ) from error
-    return words
+        raise UserError(f"{store}/config.yaml does not define space '{space}' of '{method}'; start the sweep again to write it") from error
+    return domains
 
 
-def _replayed(cell: CellResult, label: str, grids: Sequence[Grid], choice: Choice, entry: Any, repeats: int) -> list[Told]:
-    budgets, steps = budgets_of(choice, grids[0]), range(repeats)
+def _replay_lines(
+    cell: CellResult, label: str, grids: Sequence[FinishedGrid], config: SearchConfig, entry: Any, repeats: int
+) -> list[ReplayLine]:
+    """Lines of each baseline, then of all baselines together."""
+    budgets = replay_budgets(config, grids[0])
     console = Console(stderr=True)
     found = []
     for grid in grids:
-        parts = replay(grid, choice, entry, steps, budgets)
-        total = None if choice.sampler is None and choice.resource is None else repeats
-        shown = track(parts, f"seed {grid.seed}", total, console=console, disable=not console.is_terminal, transient=True)
-        found.append(np.concatenate(list(shown)))
+        chunks = replay(grid, config, entry, range(repeats), budgets)
+        total = None if config.sampler is None and config.resource is None else repeats  # random search yields chunks of many seeds
+        tracked = track(chunks, f"seed {grid.seed}", total, console=console, disable=not console.is_terminal, transient=True)
+        found.append(np.concatenate(list(tracked)))
     lines = []
     for seed, tests, best in [
         *((grid.seed, tests, np.full(repeats, grid.best)) for grid, tests in zip(grids, found, strict=True)),
         (None, np.concatenate(found), np.repeat([grid.best for grid in grids], repeats)),
     ]:
-        for place, budget in enumerate(budgets):
-            score = tests[:, place]
-            lines.append(Told(cell.name, label, choice.name, seed, budget, len(score), _band(score), _band(best - score)))
+        for column, budget in enumerate(budgets):
+            score = tests[:, column]
+            lines.append(ReplayLine(cell.name, label, config.name, seed, budget, len(score), _band(score), _band(best - score)))
     return lines
 
 
 def _band(values: np.ndarray) -> tuple[float, float, float]:
-    low, high = np.quantile(values, _BAND)
+    """Mean, 10 % and 90 % quantile."""
+    low, high = np.quantile(values, _QUANTILES)
     return float(values.mean()), float(low), float(high)
 
 
-def _table(results: Results, cell: CellResult, label: str, grids: Sequence[Grid], choice: Choice, lines: Sequence[Told]) -> Table:
+def _table(
+    results: Results, cell: CellResult, label: str, grids: Sequence[FinishedGrid], config: SearchConfig, lines: Sequence[ReplayLine]
+) -> Table:
     measure = MEASURES[cell.measure]
     size, repeats = len(grids[0].scores), counted(lines[0].repeats, "search seed")
     return Table(
         cell=cell.name,
-        caption=f"{choice.name} replayed on the whole grid of {label} ({size} settings), {cell.name}: {repeats} per baseline.",
+        caption=f"{config.name} replayed on the complete grid of {label} ({size} settings), {cell.name}: {repeats} per baseline.",
         measure=f"{measure.name} ({measure.unit})" if measure.unit else measure.name,
-        rows=tuple((_named(line), (str(line.budget), line.budget), *_numbers(line, measure)) for line in lines),
+        rows=tuple((_baseline_entry(line), (str(line.budget), line.budget), *_numbers(line, measure)) for line in lines),
         sections=frozenset(index for index in range(1, len(lines)) if lines[index].seed != lines[index - 1].seed),
         notes=(
             f"{RULE}: {RULES[RULE].format(score=measure.name)}; the unmodified model is a candidate and wins ties.",
-            "Regret: how much more the whole grid's choice on the same baseline scores on the test set; below 0 where it scores less.",
-            *_beside(cell, label, measure),
+            "Regret: the test score of the complete grid's selection on the same baseline, minus that of the search's; negative where it is lower.",
+            *_grid_notes(cell, label, measure),
             *results.problems,
         ),
     )
@@ -196,32 +199,34 @@ def _csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-def _named(line: Told) -> tuple[str, str]:
+def _baseline_entry(line: ReplayLine) -> tuple[str, str]:
     name = "all" if line.seed is None else f"seed {line.seed}"
     return name, name
 
 
-def _numbers(line: Told, measure: Measure) -> list[tuple[str, float]]:
+def _numbers(line: ReplayLine, measure: Measure) -> list[tuple[str, float]]:
     values = [value * measure.factor for value in (*line.test, *line.regret)]
-    return [(number(value, measure.decimals, sign=place > 2), value) for place, value in enumerate(values)]
+    return [(number(value, measure.decimals, sign=index > 2), value) for index, value in enumerate(values)]
 
 
-def _beside(cell: CellResult, label: str, measure: Measure) -> list[str]:
-    """What whole grids choose: the replayed one, and SAP's."""
-    said = []
+def _grid_notes(cell: CellResult, label: str, measure: Measure) -> list[str]:
+    """The test scores that complete grids select, of the replayed method and of SAP."""
+    notes = []
     for (method, space), searches in cell.methods.items():
         if method_label(method, space) == label or method == "sap":
             rows = [search.choose(RULE).row for search in searches]
             scores = [float(row[f"test_{cell.measure}"]) * measure.factor for row in rows if row is not None]
             each = ", ".join(number(score, measure.decimals) for score in scores)
             mean = number(float(np.mean(scores)), measure.decimals) if scores else "nothing"
-            said.append(f"The whole grid of {method_label(method, space)}, {len(searches[0].planned)} settings, chooses {mean} ({each}).")
-    return said
+            notes.append(
+                f"The complete grid of {method_label(method, space)}, {len(searches[0].planned)} settings, selects {mean} ({each})."
+            )
+    return notes
 
 
-def _write(path: Path, tables: Sequence[Table], told: Sequence[Told]) -> None:
-    """The numbers, as CSV or as JSON by the file's ending."""
-    text = _csv(tables) if path.suffix == ".csv" else json.dumps([_plain(asdict(line)) for line in told], indent=1)
+def _write(path: Path, tables: Sequence[Table], lines: Sequence[ReplayLine]) -> None:
+    """Write the numbers as CSV or JSON, by the file's suffix."""
+    text = _csv(tables) if path.suffix == ".csv" else json.dumps([_plain(asdict(line)) for line in lines], indent=1)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_text(path, text)

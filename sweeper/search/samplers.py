@@ -1,4 +1,4 @@
-"""Optuna's side of a search: distributions, samplers by their dotted path, the asker of the local backend, and the whole of a search."""
+"""Connects searches to Optuna: distributions, samplers named by a dotted path, the ask-and-tell study, and `run_trials`, a complete search."""
 
 from __future__ import annotations
 
@@ -15,63 +15,67 @@ from sap_core.components import PACKAGES
 from sap_core.construct import locate
 from sap_core.errors import UserError
 from sap_core.seeding import Stream, stream
-from sweeper.config.search_space import LISTS, Domain
-from sweeper.search.encoding import Point, Points
-from sweeper.search.trials import Asker, Proposals, Score, halve, sample
+from sweeper.config.search_space import LIST_TYPES, Domain
+from sweeper.search.encoding import Setting, SettingSpace
+from sweeper.search.trials import AskTell, Proposals, Score, sequential_search, successive_halving
 
-OPTUNAS = "optuna.samplers"
+OPTUNA_PACKAGE = "optuna.samplers"
 
 _SEEDS = 2**32
-"""NumPy's generators, which Optuna's samplers draw from, take seeds below this."""
+"""Exclusive upper bound of seeds: Optuna's samplers draw from NumPy generators, which take 32-bit seeds."""
 
 
-class Shuffled(BaseSampler):
-    """All settings of a listed space in a random order: drawing without replacement."""
+class ShuffledSampler(BaseSampler):
+    """Random search without replacement: all settings of a listed space in a random order."""
 
-    def __init__(self, points: Points, order: Sequence[int]) -> None:
-        self._points, self._order = points, order
+    def __init__(self, space: SettingSpace, order: Sequence[int]) -> None:
+        self._space, self._order = space, order
 
     def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, BaseDistribution]:
-        return distributions(self._points)
+        return distributions(self._space)
 
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._points.encode(self._points.at(self._order[trial.number]))
+        return self._space.encode(self._space.at(self._order[trial.number]))
 
     def sample_independent(self, study: optuna.Study, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
-        raise AssertionError("Optuna asks here only for fields outside the relative space, and that has all of them")
+        raise AssertionError("Optuna samples independently only fields outside the relative space, which contains all of them")
 
 
-def distributions(points: Points) -> dict[str, BaseDistribution]:
-    """What Optuna samples each field from. A grid of numbers is ordered: neighbours resemble one another; other lists are not."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it prints a line per study otherwise
-    return {domain.field: _distribution(domain) for domain in points.domains}
+def distributions(space: SettingSpace) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of each field.
+
+    A `grid` of numbers is an integer range of indices, so that a sampler may assume that neighbouring values score alike; other lists are
+    categorical.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise Optuna prints a line for every study and trial
+    return {domain.field: _distribution(domain) for domain in space.domains}
 
 
 def _distribution(domain: Domain) -> BaseDistribution:
-    if domain.word in LISTS:
-        ordered = domain.word == "grid" and all(isinstance(value, int | float) and not isinstance(value, bool) for value in domain.values)
-        places = range(len(domain.values))
-        return IntDistribution(0, len(places) - 1) if ordered else CategoricalDistribution(list(places))
+    if domain.type in LIST_TYPES:
+        ordered = domain.type == "grid" and all(isinstance(value, int | float) and not isinstance(value, bool) for value in domain.values)
+        indices = range(len(domain.values))
+        return IntDistribution(0, len(indices) - 1) if ordered else CategoricalDistribution(list(indices))
     low, high = domain.values
-    if domain.word == "randint":
+    if domain.type == "randint":
         return IntDistribution(int(low), int(high))
-    return FloatDistribution(float(low), float(high), log=domain.word == "loguniform")
+    return FloatDistribution(float(low), float(high), log=domain.type == "loguniform")
 
 
-def random_order(points: Points, rng: Stream) -> list[int]:
-    """The places of all settings, shuffled."""
-    order: list[int] = rng.child("order").permutation(points.size or 0).tolist()
+def random_order(space: SettingSpace, rng: Stream) -> list[int]:
+    """The indices of all settings in a random order."""
+    order: list[int] = rng.child("order").permutation(space.size or 0).tolist()
     return order
 
 
-def build(entry: Mapping[str, Any] | None, points: Points, rng: Stream) -> BaseSampler:
-    """The sampler of a search; no entry means random."""
+def build_sampler(entry: Mapping[str, Any] | None, space: SettingSpace, rng: Stream) -> BaseSampler:
+    """The sampler of a search; without an entry, random search."""
     if entry is None:
         return (
-            Shuffled(points, random_order(points, rng))
-            if points.listed
+            ShuffledSampler(space, random_order(space, rng))
+            if space.is_listed
             else optuna.samplers.RandomSampler(rng.child("order").number() % _SEEDS)
         )
     cls, settings = locate(entry["target"]), dict(entry["settings"])
@@ -82,12 +86,12 @@ def build(entry: Mapping[str, Any] | None, points: Points, rng: Stream) -> BaseS
 
 
 def check_sampler(target: str, settings: Mapping[str, Any], plugins: Sequence[str]) -> dict[str, Any]:
-    """The entry of a user's sampler.
+    """Check a sampler named by the configuration and return its entry, `{"target": ..., "settings": ...}`.
 
     Raises:
-        UserError: a path outside the packages that may be named, no sampler, or settings that it refuses.
+        UserError: the path is outside the allowed packages or is not an Optuna sampler, or the sampler rejects its settings.
     """
-    where, allowed = "search.sampler", (OPTUNAS, *PACKAGES, *plugins)
+    where, allowed = "search.sampler", (OPTUNA_PACKAGE, *PACKAGES, *plugins)
     if not any(target.startswith(f"{package}.") for package in allowed):
         raise UserError(
             f"{where}={target!r} is outside the packages that may be named ({', '.join(allowed)}); add its package with plugins=[...]"
@@ -95,21 +99,25 @@ def check_sampler(target: str, settings: Mapping[str, Any], plugins: Sequence[st
     try:
         cls = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}={target} names nothing that exists ({error}); give the dotted path of an Optuna sampler") from error
+        raise UserError(f"{where}={target} cannot be imported ({error}); give the dotted path of an Optuna sampler") from error
     if not (isinstance(cls, type) and issubclass(cls, BaseSampler)):
-        raise UserError(f"{where}={target} is no sampler of Optuna's (a class below optuna.samplers.BaseSampler); name another")
+        raise UserError(
+            f"{where}={target} is not a subclass of optuna.samplers.BaseSampler; name one that is, such as optuna.samplers.TPESampler"
+        )
     if "seed" in settings:
-        raise UserError("search.settings.seed would fix one seed for all searches; set search.seeds=[...] instead")
+        raise UserError("search.settings.seed would give all searches one seed; set search.seeds=[...] instead")
     entry = {"target": target, "settings": dict(settings)}
     try:
-        build(entry, Points(()), Stream(0, ("search",)))
-    except Exception as error:  # whatever a sampler says about its settings
-        raise UserError(f"{where}={target} refuses search.settings={dict(settings)} ({' '.join(str(error).split())}); mend them") from error
+        build_sampler(entry, SettingSpace(()), Stream(0, ("search",)))
+    except Exception as error:  # samplers raise exceptions of any type for bad settings
+        raise UserError(
+            f"{where}={target} rejects search.settings={dict(settings)} ({' '.join(str(error).split())}); correct search.settings"
+        ) from error
     return entry
 
 
-class OptunaAsker:
-    """A study in memory, asked and told by hand. Ray Tune's OptunaSearch does the same in sweeper/backends/ray_backend.py."""
+class OptunaAskTell:
+    """An in-memory Optuna study behind the ask-and-tell interface. `sweeper.backends.ray_backend` has the same over Ray Tune's OptunaSearch."""
 
     def __init__(self, space: dict[str, BaseDistribution], sampler: BaseSampler) -> None:
         self._space = space
@@ -120,6 +128,7 @@ class OptunaAsker:
         return self._trial.params
 
     def tell(self, score: Score) -> None:
+        # A failed setting is reported as pruned, which TPE ranks below all others; it would learn nothing from a trial in state FAIL.
         self._study.tell(self._trial, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)
 
     def add(self, parameters: dict[str, Any], score: Score) -> None:
@@ -127,36 +136,36 @@ class OptunaAsker:
         self._study.add_trial(optuna.trial.create_trial(state=state, value=score, params=parameters, distributions=self._space))
 
 
-def conduct(
-    points: Points,
+def run_trials(
+    space: SettingSpace,
     spec: Mapping[str, Any],
     baseline_id: str,
-    climb: Callable[[int, int, Point], Score],
+    advance: Callable[[int, int, Setting], Score],
     close: Callable[[int], None] = lambda configuration: None,
-    asker: Callable[[dict[str, BaseDistribution], BaseSampler], Asker] = OptunaAsker,
+    make_sampler: Callable[[dict[str, BaseDistribution], BaseSampler], AskTell] = OptunaAskTell,
 ) -> None:
-    """Runs a search's trials, live or replayed.
+    """Run all trials of a search, live or replayed.
 
     Args:
-        points: of the space.
-        spec: its `seed`, `sampler`, `resource` and `rungs`, as `TrialSearch.spec` has them.
-        baseline_id: searches of one seed on two baselines draw differently.
-        climb: (number of the trial, number of the configuration, its point without the resource) -> score.
-        close: says that a configuration goes no further.
-        asker: what is asked for settings.
+        space: of the search.
+        spec: its `seed`, `sampler`, `resource` and `rungs`, as in `TrialSearch.spec`.
+        baseline_id: enters the random stream, so that searches with one seed on two baselines draw differently.
+        advance: (trial number, configuration number, its setting without the resource) -> score at the configuration's next level.
+        close: called with a configuration's number when it will not advance any further.
+        make_sampler: wraps distributions and an Optuna sampler in the ask-and-tell interface.
     """
     resource = spec["resource"]
-    entered = points.without(resource) if resource else points
+    searched = space.without(resource) if resource else space
     rng = stream(spec["seed"], "search", baseline_id)
-    asked = asker(distributions(entered), build(spec["sampler"], entered, rng)) if entered.domains else None
-    proposals = Proposals(entered, asked, rng.child("unseen").generator())
+    sampler = make_sampler(distributions(searched), build_sampler(spec["sampler"], searched, rng)) if searched.domains else None
+    proposals = Proposals(searched, sampler, rng.child("unseen").generator())
     if resource:
-        halve(proposals, spec["rungs"], climb, close, entered.place)
+        successive_halving(proposals, spec["rungs"], advance, close, searched.index)
         return
 
-    def evaluate(number: int, point: Point) -> Score:
-        score = climb(number, number, point)
+    def evaluate(number: int, setting: Setting) -> Score:
+        score = advance(number, number, setting)
         close(number)
         return score
 
-    sample(proposals, spec["rungs"][0], evaluate)
+    sequential_search(proposals, spec["rungs"][0], evaluate)

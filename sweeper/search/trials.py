@@ -1,11 +1,11 @@
-"""One trial at a time: which setting next, and what the sampler is told. The same loops run live and in a replay.
+"""Runs the trials of a search one at a time: sequential search and successive halving. Live searches and replays share these loops.
 
-A setting that a sampler proposes again costs nothing and is no trial: the sampler is told its known score again. After `PATIENCE` such
-proposals in a row it is handed an unseen setting at random instead, so that every search comes to its end.
+A setting that a sampler proposes a second time is not a trial and costs nothing: the sampler is passed the known score. After
+`MAX_REPEATED_PROPOSALS` such proposals in a row an unseen setting is drawn at random instead, so that every search terminates.
 
-Successive halving (Karnin et al., 2013; Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020, whose ASHA has no
-barrier between rungs; here a rung is complete before the next begins, so that the result does not depend on who is faster): `rungs[0]`
-configurations run to the lowest level of the resource, the best of them go on to the next, and so on.
+Successive halving (Karnin et al., 2013; Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020): `rungs[0]`
+configurations run to the lowest level of the resource, the best of them continue to the next level, and so on. Deviation from ASHA: a rung
+is complete before the next one begins, so that the result does not depend on which worker is faster.
 """
 
 from __future__ import annotations
@@ -15,72 +15,80 @@ from typing import Any, Protocol
 
 import torch
 
-from sweeper.search.encoding import Point, Points, key_of
+from sweeper.search.encoding import Setting, SettingSpace, setting_key
 
-PATIENCE = 50
-"""So many proposals in a row that were all seen before end a sampler's turn."""
+MAX_REPEATED_PROPOSALS = 50
+"""Consecutive proposals of known settings after which an unseen setting is drawn at random."""
 
 Score = float | None
-"""Validation score on the given labels; None for a setting that failed, which is worse than any."""
+"""Validation score on the given labels; None for a setting that failed, which ranks below every score."""
 
 
-class Asker(Protocol):
-    """A sampler that is asked and told in turns. Parameters are a sampler's numbers, see `Points`."""
+class AskTell(Protocol):
+    """A sampler behind Optuna's ask-and-tell interface. Parameters are encoded settings, see `SettingSpace`."""
 
-    def ask(self) -> dict[str, Any]: ...
+    def ask(self) -> dict[str, Any]:
+        """Propose the parameters of the next trial."""
 
     def tell(self, score: Score) -> None:
-        """The score of what was asked for last."""
+        """Report the score of the last proposal."""
 
     def add(self, parameters: dict[str, Any], score: Score) -> None:
-        """A setting that was not asked for, and its score."""
+        """Report a setting that the sampler did not propose, and its score."""
 
 
 class Proposals:
-    """Hands out unseen settings, as long as there are any."""
+    """Proposes settings that have not been tried yet, by a sampler or (without one) at random."""
 
-    def __init__(self, points: Points, asker: Asker | None, generator: torch.Generator) -> None:
-        self.points = points
-        self._asker = asker
+    def __init__(self, space: SettingSpace, sampler: AskTell | None, generator: torch.Generator) -> None:
+        self.space = space
+        self._sampler = sampler
         self._generator = generator
-        self._known: dict[str, Score] = {}
-        self._last: tuple[Point, bool] = {}, False
+        self._scores: dict[str, Score] = {}
+        self._last: tuple[Setting, bool] = {}, False
 
-    def next(self) -> Point:
-        """A setting that was not handed out before; there must be one. `tell` its score before the next."""
-        if self._asker is not None:
-            for _ in range(PATIENCE):
-                point = self.points.decode(self._asker.ask())
-                if key_of(point) not in self._known:
-                    self._last = point, True
-                    return point
-                self._asker.tell(self._known[key_of(point)])
-        point = self.points.draw(self._generator)
-        while key_of(point) in self._known:
-            point = self.points.draw(self._generator)
-        self._last = point, False
-        return point
+    def next(self) -> Setting:
+        """Propose an untried setting; there must be one. `tell` its score before the next call."""
+        if self._sampler is not None:
+            for _ in range(MAX_REPEATED_PROPOSALS):
+                setting = self.space.decode(self._sampler.ask())
+                if setting_key(setting) not in self._scores:
+                    self._last = setting, True
+                    return setting
+                self._sampler.tell(self._scores[setting_key(setting)])
+        setting = self.space.draw(self._generator)
+        while setting_key(setting) in self._scores:
+            setting = self.space.draw(self._generator)
+        self._last = setting, False
+        return setting
 
     def tell(self, score: Score) -> None:
-        """The score of the last setting."""
-        point, asked = self._last
-        self._known[key_of(point)] = score
-        if self._asker is None:
+        """Report the score of the last proposal."""
+        setting, proposed_by_sampler = self._last
+        self._scores[setting_key(setting)] = score
+        if self._sampler is None:
             return
-        if asked:
-            self._asker.tell(score)
+        if proposed_by_sampler:
+            self._sampler.tell(score)
         else:
-            self._asker.add(self.points.encode(point), score)
+            self._sampler.add(self.space.encode(setting), score)
 
 
-def sample(proposals: Proposals, budget: int, evaluate: Callable[[int, Point], Score]) -> None:
-    """Evaluates `budget` settings; `evaluate` gets the number of the trial and the setting."""
+def sequential_search(proposals: Proposals, budget: int, evaluate: Callable[[int, Setting], Score]) -> None:
+    """Evaluate `budget` settings; `evaluate` receives the trial's number and the setting."""
     for number in range(budget):
         proposals.tell(evaluate(number, proposals.next()))
 
 
-def rungs_of(budget: int, configurations: int | None, levels: int, eta: int) -> list[int]:
-    """How many configurations reach each level: as many at the first as the budget of trials allows, then a part of 1/eta, at least one."""
+def rung_sizes(budget: int, configurations: int | None, levels: int, eta: int) -> list[int]:
+    """Number of configurations at each level: the largest first rung that fits the budget, each further rung 1/eta of it, at least one.
+
+    Args:
+        budget: trials of all rungs together.
+        configurations: size of the space without the resource; None: unlimited.
+        levels: values of the resource.
+        eta: reduction factor.
+    """
 
     def ladder(first: int) -> list[int]:
         counts = [first]
@@ -94,42 +102,43 @@ def rungs_of(budget: int, configurations: int | None, levels: int, eta: int) -> 
     return ladder(first)
 
 
-def halve(
+def successive_halving(
     proposals: Proposals,
     rungs: list[int],
-    climb: Callable[[int, int, Point], Score],
+    advance: Callable[[int, int, Setting], Score],
     close: Callable[[int], None],
-    place: Callable[[Point], int | None],
+    index: Callable[[Setting], int | None],
 ) -> None:
-    """Takes configurations up the rungs.
+    """Promote configurations from rung to rung.
 
     Args:
-        proposals: of settings without the resource; told the score at the first level.
-        rungs: how many reach each level.
-        climb: (number of the trial, number of the configuration, its point) -> score at the configuration's next level.
-        close: gives a configuration up, or says that it has reached the last level.
-        place: the place of a configuration in the order of its space, which breaks ties; None: the earlier proposal is the better.
+        proposals: of settings without the resource; receives the score at the first level only.
+        rungs: number of configurations at each level.
+        advance: (trial number, configuration number, its setting) -> score at the configuration's next level.
+        close: called with a configuration's number when it is dropped or has reached the last level.
+        index: a configuration's index in its space, which breaks ties; None: the earlier proposal wins.
     """
-    points, scores, trial = [], {}, 0
+    settings, scores, trial = [], {}, 0
     for number in range(rungs[0]):
-        points.append(proposals.next())
-        scores[number] = climb(trial, number, points[number])
+        settings.append(proposals.next())
+        scores[number] = advance(trial, number, settings[number])
         proposals.tell(scores[number])
         trial += 1
-    going = list(range(rungs[0]))
+    active = list(range(rungs[0]))
     for count in rungs[1:]:
-        best = sorted(going, key=lambda number: _rank(scores[number], place(points[number]), number))[:count]
-        for number in going:
+        best = sorted(active, key=lambda number: _rank(scores[number], index(settings[number]), number))[:count]
+        # Dropped configurations are closed before the others advance: each open one keeps a network in memory.
+        for number in active:
             if number not in best:
                 close(number)
-        going = sorted(best)
-        for number in going:
-            scores[number] = climb(trial, number, points[number])
+        active = sorted(best)
+        for number in active:
+            scores[number] = advance(trial, number, settings[number])
             trial += 1
-    for number in going:
+    for number in active:
         close(number)
 
 
-def _rank(score: Score, place: int | None, number: int) -> tuple[bool, float, int]:
-    """Smaller is better: failed last, then by score, then by place."""
-    return score is None, -(score or 0.0), number if place is None else place
+def _rank(score: Score, index: int | None, number: int) -> tuple[bool, float, int]:
+    """Sort key, best first: failed configurations last, then by score, then by index."""
+    return score is None, -(score or 0.0), number if index is None else index

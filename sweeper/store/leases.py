@@ -1,18 +1,21 @@
-"""Claims: at most one live process works on a thing at a time, whatever becomes of the others. Standard library only.
+"""Leases: files by which at most one live process works on a resource at a time, even when owners die or stall. Standard library only.
 
-A claim on PATH is a file PATH.N.claim. Creating N by O_EXCL is the only way to get it, so of many who try one wins; nothing is locked, and
-nothing but O_EXCL and rename is asked of the file system, so that NFS serves. The file names its owner and holds a counter, which a thread
-of the owner raises while it lives, each time by renaming a new file over its own N. Whoever wants the thing looks at the counter and at its
-own monotonic clock: if the text has not changed for the lease that stands in it, the owner is dead, and the claim is taken over by creating
-N + 1. Wall clocks are not asked. On one machine an owner whose process has ended is seen at once.
+A lease on PATH is a file PATH.N.lease. Creating number N with O_EXCL is the only way to acquire it, so exactly one of several contenders
+succeeds. Nothing is locked, and only O_EXCL and rename are required of the file system, both of which NFS provides. The file names its
+owner and holds a counter. A thread of the owner increments the counter as long as the process lives, each time by renaming a new file over
+its own number N. A process that wants the resource observes the counter on its own monotonic clock: if the file has not changed for the
+duration written in it, the owner is considered dead, and the lease is taken over by creating N + 1. Wall clocks are never compared, so
+machines whose clocks differ cannot disturb each other. On the same machine an owner whose process has ended is recognised at once.
 
-An owner that was only slow (stopped, swapped out, on a node cut off) and was taken over finds N + 1 beside its N: `mine` is False from then
-on, and it never touches what is not its own: its counter goes on in N, if anywhere. It may have done work twice by then; so whoever claims
-must store whole files under names that follow from the work (docs/design.md, "Claims").
+An owner that was merely slow (stopped, swapped out, cut off from the network) and has lost its lease finds N + 1 next to its N. `is_valid`
+is False from then on, and the process never touches files of another number: at most its counter continues in N. By then it may have
+repeated work of the new owner. A program that uses leases must therefore write complete files whose names follow from the work, and check
+`is_valid` before it stores anything.
 
-The lease is 120 s unless SAP_SWEEP_LEASE_SECONDS or the caller says otherwise, and the counter is raised eight times in it. A client of an
-NFS server may see files as they were 60 s ago (acdirmax), and a thread can raise nothing while a C call holds the interpreter's lock:
-torch's operations let go of it, but decompositions of one large matrix and compilers may not for some seconds. 120 s leaves room for both.
+The duration is 120 s unless SAP_SWEEP_LEASE_SECONDS or the caller sets another, with eight renewals per duration. NFS clients may see
+files as they were up to 60 s ago (acdirmax), and no thread can renew a lease while a C call holds the interpreter's lock. torch releases
+that lock during its operations, but decompositions of one large matrix and compilers may hold it for several seconds. 120 s leaves room
+for both.
 """
 
 from __future__ import annotations
@@ -33,125 +36,132 @@ from sap_core.errors import UserError
 from sap_core.files import storing
 
 LEASE_SECONDS = 120.0
-BEATS = 8
-"""So often is the counter raised within a lease."""
+"""Default duration: a lease expires when its counter has not changed for this long."""
 
-_SUFFIX = ".claim"
-_LOOK_SECONDS = 1.0
-"""`Claim.lost` looks at the disk at most this often."""
+RENEWALS = 8
+"""Number of renewals per duration."""
+
+_SUFFIX = ".lease"
+
+_CHECK_SECONDS = 1.0
+"""Shortest interval between two looks at the disk by `Lease.is_lost`."""
 
 
-class Claims:
-    """One process's claims, and what it has seen of the others'."""
+class Leases:
+    """The leases of one process, and its observations of other processes' leases."""
 
-    def __init__(self, lease: float | None = None, see_dead: bool = True) -> None:
-        """`see_dead=False`: owners on this machine are judged by their counters alone, as those on others are."""
-        self.lease = lease_seconds() if lease is None else lease
-        self.owner = secrets.token_hex(8)
-        self._see_dead = see_dead
-        self._seen: dict[Path, tuple[str, float]] = {}
-        self._held: set[Claim] = set()
+    def __init__(self, duration: float | None = None, check_processes: bool = True) -> None:
+        """Args:
+        duration: seconds without renewal after which a lease expires; None: `lease_duration()`.
+        check_processes: recognise ended processes of this machine at once; False: judge all owners by their counters alone.
+        """  # fmt: skip
+        self.duration = lease_duration() if duration is None else duration
+        self.token = secrets.token_hex(8)
+        self._check_processes = check_processes
+        self._seen: dict[Path, tuple[str, float]] = {}  # text of the newest file, and when it was first seen
+        self._active: set[Lease] = set()
         self._lock = threading.RLock()
-        self._heart: threading.Thread | None = None
+        self._renewer: threading.Thread | None = None
 
-    def take(self, path: Path) -> Claim | None:
-        """The claim on `path`, if nobody has it or its owner is dead; None otherwise.
+    def acquire(self, path: Path) -> Lease | None:
+        """The lease on `path` if it is free or has expired, None otherwise. Does not wait.
 
         Raises:
-            StorageError: the disk refused.
+            StorageError: the file cannot be written.
         """
         with storing(path):
             number, text = _newest(path)
-            if number and not self._dead(path, text):
+            if number and not self._has_expired(path, text):
                 return None
-            claim = Claim(self, path, number + 1)
-            if not claim._create():
+            lease = Lease(self, path, number + 1)
+            if not lease._create():
                 return None
-            # Whoever is taken over may have been slow only, or another may have come and gone since we looked.
-            if (number and _read(_file(path, number)) != text) or _newest(path)[0] != claim.number:
-                claim._remove()
+            # The previous owner may have been slow and renewed in the meantime, or a third process may have acquired and released the
+            # lease since `_newest`. In both cases this process withdraws.
+            if (number and _read(_file(path, number)) != text) or _newest(path)[0] != lease.number:
+                lease._remove()
                 return None
             self._seen.pop(path, None)
-            self._hold(claim)
-            return claim
+            self._keep(lease)
+            return lease
 
-    def holder(self, path: Path) -> str | None:
-        """Who has `path`, in words; None if nobody alive has."""
+    def owner(self, path: Path) -> str | None:
+        """A description of the live owner of `path`; None if it is free or has expired."""
         number, text = _newest(path)
-        return None if not number or self._dead(path, text) else who(text)
+        return None if not number or self._has_expired(path, text) else _described(text)
 
-    def alive_here(self, path: Path) -> bool:
-        """Is the owner of `path` a process of this machine that still runs?"""
+    def owner_runs_here(self, path: Path) -> bool:
+        """Whether the owner of `path` is a running process of this machine."""
         return _runs_here(_parsed(_newest(path)[1])) is True
 
-    def _dead(self, path: Path, text: str) -> bool:
-        """Has the owner ended, or left its counter alone for a whole lease? The first look only begins the watch."""
+    def _has_expired(self, path: Path, text: str) -> bool:
+        """Whether the owner has ended, or has not renewed for the duration. The first call only starts the observation."""
         now = time.monotonic()
         before, since = self._seen.get(path, ("", now))
         if before != text or path not in self._seen:
             self._seen[path] = (text, now)
             since = now
-        stated = _parsed(text)
-        if self._see_dead and _runs_here(stated) is False:
+        content = _parsed(text)
+        if self._check_processes and _runs_here(content) is False:
             return True
-        lease = stated.get("lease")
-        return now - since >= (lease if isinstance(lease, int | float) else self.lease)
+        duration = content.get("lease")  # the owner's, not the observer's
+        return now - since >= (duration if isinstance(duration, int | float) else self.duration)
 
-    def _hold(self, claim: Claim) -> None:
+    def _keep(self, lease: Lease) -> None:
         with self._lock:
-            self._held.add(claim)
-            if self._heart is None or not self._heart.is_alive():
-                self._heart = threading.Thread(target=self._beat, name="claims", daemon=True)
-                self._heart.start()
+            self._active.add(lease)
+            if self._renewer is None or not self._renewer.is_alive():
+                self._renewer = threading.Thread(target=self._renew_all, name="leases", daemon=True)
+                self._renewer.start()
 
-    def _beat(self) -> None:
+    def _renew_all(self) -> None:
         while True:
-            time.sleep(self.lease / BEATS)
+            time.sleep(self.duration / RENEWALS)
             with self._lock:
-                if not self._held:
-                    self._heart = None
+                if not self._active:
+                    self._renewer = None
                     return
-                held = list(self._held)
-            for claim in held:
-                claim._raise_counter()
+                active = list(self._active)
+            for lease in active:
+                lease._renew()
 
 
-class Claim:
-    """What one process has of one thing; made by `Claims.take`."""
+class Lease:
+    """One process's exclusive right to one resource, created by `Leases.acquire`. A context manager that releases it at the end."""
 
-    def __init__(self, claims: Claims, path: Path, number: int) -> None:
+    def __init__(self, leases: Leases, path: Path, number: int) -> None:
         self.path, self.number = path, number
-        self._claims = claims
+        self._leases = leases
         self._count = 0
-        self._gone = False
-        self._looked = time.monotonic()
+        self._lost = False
+        self._checked_at = time.monotonic()
 
-    def mine(self) -> bool:
-        """Looks at the disk: is it still this process's? Once it is not, it never is again."""
-        if not self._gone:
-            self._looked = time.monotonic()
-            with suppress(OSError):
-                there = _parsed(_read(_file(self.path, self.number))).get("owner") == self._claims.owner
-                self._gone = not there or _file(self.path, self.number + 1).exists()
-        return not self._gone
+    def is_valid(self) -> bool:
+        """Whether this process still owns the lease, read from the disk. Once False, it stays False."""
+        if not self._lost:
+            self._checked_at = time.monotonic()
+            with suppress(OSError):  # a disk that does not answer says nothing about the owner
+                owned = _parsed(_read(_file(self.path, self.number))).get("owner") == self._leases.token
+                self._lost = not owned or _file(self.path, self.number + 1).exists()
+        return not self._lost
 
-    def lost(self) -> bool:
-        """Was it taken over? Cheap enough to be asked after every mini-batch."""
-        if not self._gone and time.monotonic() - self._looked > _LOOK_SECONDS:
-            self.mine()
-        return self._gone
+    def is_lost(self) -> bool:
+        """Whether another process has taken the lease over. Cheap enough to call after every mini-batch."""
+        if not self._lost and time.monotonic() - self._checked_at > _CHECK_SECONDS:
+            self.is_valid()
+        return self._lost
 
     def release(self) -> None:
-        """Gives it back."""
-        with self._claims._lock:
-            self._claims._held.discard(self)
-            still = self.mine()
+        """Release the lease. Has no effect on other processes' leases if it was lost."""
+        with self._leases._lock:
+            self._leases._active.discard(self)
+            still = self.is_valid()
             if still and self.number > 1:
                 self._remove_older()
             self._remove()
-            self._gone = True
+            self._lost = True
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,28 +184,29 @@ class Claim:
             os.close(handle)
         return True
 
-    def _raise_counter(self) -> None:
-        """A new file over our own number: whoever has taken over has another."""
-        with self._claims._lock, suppress(OSError):
-            if self not in self._claims._held or not self.mine():
+    def _renew(self) -> None:
+        """Rename a new file over this lease's own number. A process that has taken the lease over has another number."""
+        with self._leases._lock, suppress(OSError):  # a full disk may have room again at the next renewal
+            if self not in self._leases._active or not self.is_valid():
                 return
             self._count += 1
-            temporary = self.path.with_name(f".{self.path.name}.{self.number}.{self._claims.owner}.tmp")
+            temporary = self.path.with_name(f".{self.path.name}.{self.number}.{self._leases.token}.tmp")
             temporary.write_text(self._text())
             temporary.replace(_file(self.path, self.number))
 
     def _text(self) -> str:
-        return json.dumps({"owner": self._claims.owner, "count": self._count, "lease": self._claims.lease, **_this_process()})
+        return json.dumps({"owner": self._leases.token, "count": self._count, "lease": self._leases.duration, **_this_process()})
 
     def _remove(self) -> None:
-        """By the time a slow owner comes to this, its number may be another's."""
+        """Remove the file of this lease, unless it belongs to another process by now."""
+        # The number of a slow owner may have been released and acquired anew since.
         own = _file(self.path, self.number)
         with suppress(OSError):
-            if _parsed(_read(own)).get("owner") == self._claims.owner:
+            if _parsed(_read(own)).get("owner") == self._leases.token:
                 own.unlink()
 
     def _remove_older(self) -> None:
-        """What those have left whom this process, or one before it, has taken over."""
+        """Remove the files of the owners from whom this process, or one before it, took the lease over."""
         with suppress(OSError):
             for path in list(self.path.parent.iterdir()):
                 older = 0 < _number(path.name, self.path.name) < self.number
@@ -204,11 +215,11 @@ class Claim:
                         path.unlink()
 
 
-def lease_seconds() -> float:
-    """The lease that the environment asks for, or the usual one.
+def lease_duration() -> float:
+    """The duration in seconds that SAP_SWEEP_LEASE_SECONDS sets, or the default.
 
     Raises:
-        UserError: SAP_SWEEP_LEASE_SECONDS is no number above 0.
+        UserError: SAP_SWEEP_LEASE_SECONDS is not a number above 0.
     """
     text = os.environ.get("SAP_SWEEP_LEASE_SECONDS", "")
     try:
@@ -216,92 +227,94 @@ def lease_seconds() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise UserError(f"SAP_SWEEP_LEASE_SECONDS={text} is no time; give seconds above 0, such as {LEASE_SECONDS:g}")
+        raise UserError(
+            f"SAP_SWEEP_LEASE_SECONDS={text} is not a duration; give a number of seconds above 0, such as {LEASE_SECONDS:g}, or unset it"
+        )
     return seconds
 
 
 @cache
-def own_claims() -> Claims:
-    """The claims of this process, where no others are handed over."""
-    return Claims()
+def process_leases() -> Leases:
+    """The leases of this process, shared by all callers that are not given others."""
+    return Leases()
 
 
-def claimed_names(folder: Path) -> set[str]:
-    """The names in `folder` on which there are claims, from file names alone; their owners may be dead."""
+def leased_names(folder: Path) -> set[str]:
+    """The names in `folder` on which leases exist, from file names alone; some may have expired."""
     with suppress(OSError):
-        return {entry.name.removesuffix(_SUFFIX).rpartition(".")[0] for entry in os.scandir(folder) if _is_claim(entry.name)}
+        return {entry.name.removesuffix(_SUFFIX).rpartition(".")[0] for entry in os.scandir(folder) if _is_lease(entry.name)}
     return set()
 
 
 @contextmanager
-def all_or_none(claims: Claims, paths: list[Path]) -> Iterator[list[Claim] | str]:
-    """The claims on all of `paths`, released at the end; or, where one is another's, none of them and who has it."""
-    held: list[Claim] = []
+def acquire_all(leases: Leases, paths: list[Path]) -> Iterator[list[Lease] | str]:
+    """The leases on all of `paths`, released at the end; or, if one is unavailable, none of them and a description of its owner."""
+    acquired: list[Lease] = []
     try:
         for path in paths:
-            claim = claims.take(path)
-            if claim is None:
-                while held:
-                    held.pop().release()
-                yield claims.holder(path) or "another process"
+            lease = leases.acquire(path)
+            if lease is None:
+                while acquired:
+                    acquired.pop().release()
+                yield leases.owner(path) or "another process"
                 return
-            held.append(claim)
-        yield held
+            acquired.append(lease)
+        yield acquired
     finally:
-        for claim in reversed(held):
-            claim.release()
+        for lease in reversed(acquired):
+            lease.release()
 
 
-def tidy(claims: Claims, paths: Iterable[Path]) -> None:
-    """Removes claims on things that are done, which owners have left who died between storing and giving back."""
+def remove_abandoned(leases: Leases, paths: Iterable[Path]) -> None:
+    """Remove leases on finished work whose owners died between storing and releasing."""
     for path in paths:
-        claim = claims.take(path) if path.name in claimed_names(path.parent) else None
-        if claim is not None:
-            claim.release()
+        lease = leases.acquire(path) if path.name in leased_names(path.parent) else None
+        if lease is not None:
+            lease.release()
 
 
-def take_from_dead(claims: Claims, path: Path, say: Callable[[str], None]) -> Claim | str:
-    """The claim on `path`, or who has it and lives: a process of this machine that runs, or one whose counter was seen to move.
+def acquire_or_owner(leases: Leases, path: Path, log: Callable[[str], None]) -> Lease | str:
+    """The lease on `path`, or a description of its live owner: a running process of this machine, or one whose counter was seen to change.
 
-    Waits for one of these, at most a lease; `say` is told so.
+    Waits until one of the two is known, for at most the lease's duration; `log` is called once if the call has to wait.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the file cannot be written.
     """
-    begun, said = _newest(path), False
-    while (claim := claims.take(path)) is None:
-        owner = claims.holder(path)
-        if owner and (claims.alive_here(path) or (begun[1] and _newest(path) != begun)):
+    first, logged = _newest(path), False
+    while (lease := leases.acquire(path)) is None:
+        owner = leases.owner(path)
+        if owner and (leases.owner_runs_here(path) or (first[1] and _newest(path) != first)):
             return owner
-        if owner and not said:
-            say(f"{owner} has {path}; looking whether it still lives, for at most {claims.lease:g} s")
-            said = True
-        time.sleep(min(_LOOK_SECONDS, claims.lease / BEATS))
-    return claim
+        if owner and not logged:
+            log(f"{owner} owns {path}; waiting at most {leases.duration:g} s to see whether it is alive")
+            logged = True
+        time.sleep(min(_CHECK_SECONDS, leases.duration / RENEWALS))
+    return lease
 
 
-def who(text: str) -> str:
-    """The owner named in a claim, in words."""
-    stated = _parsed(text)
-    return f"process {stated['pid']} on {stated['host']}" if "pid" in stated and "host" in stated else "an unknown process"
+def _described(text: str) -> str:
+    """The owner that a lease names, for messages."""
+    content = _parsed(text)
+    return f"process {content['pid']} on {content['host']}" if "pid" in content and "host" in content else "an unknown process"
 
 
 def _file(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}{_SUFFIX}")
 
 
-def _is_claim(name: str) -> bool:
+def _is_lease(name: str) -> bool:
     return name.endswith(_SUFFIX) and not name.startswith(".") and name.removesuffix(_SUFFIX).rpartition(".")[2].isdigit()
 
 
 def _number(entry: str, name: str) -> int:
-    """The number of a claim on `name`; 0 for other files."""
+    """The number of a lease on `name`; 0 for other files."""
     middle = entry.removeprefix(f"{name}.").removesuffix(_SUFFIX)
     return int(middle) if entry == f"{name}.{middle}{_SUFFIX}" and middle.isdigit() else 0
 
 
 def _newest(path: Path) -> tuple[int, str]:
-    """(number, text) of the claim that counts; (0, "") where there is none."""
+    """(number, text) of the lease with the highest number, which alone counts; (0, "") where there is none."""
     try:
         number = max((_number(entry.name, path.name) for entry in os.scandir(path.parent)), default=0)
     except FileNotFoundError:
@@ -321,12 +334,12 @@ def _parsed(text: str) -> dict[str, Any]:
         value = json.loads(text)
         if isinstance(value, dict):
             return value
-    return {}  # it is being written, or its owner died over it
+    return {}  # it is being written, or its owner died while writing it
 
 
 @cache
 def _machine() -> str:
-    """This boot of this machine, and the namespace in which process numbers mean something; "" where that cannot be told."""
+    """An id of this boot of this machine and of its process namespace, in which process numbers are unique; "" where it is unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
@@ -334,9 +347,10 @@ def _machine() -> str:
         return ""
 
 
-def _born(pid: int) -> str | None:
-    """When a process of this machine began, in ticks; None: there is none, or it has ended and nobody has asked how."""
+def _start_time(pid: int) -> str | None:
+    """When a process of this machine started, in ticks since boot; None if it does not exist or has ended (also as a zombie)."""
     try:
+        # The second field, the program's name in parentheses, may contain spaces and parentheses.
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -345,11 +359,12 @@ def _born(pid: int) -> str | None:
 
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "machine": _machine(), "born": _born(pid) or ""}
+    return {"host": socket.gethostname(), "pid": pid, "machine": _machine(), "born": _start_time(pid) or ""}
 
 
-def _runs_here(stated: dict[str, Any]) -> bool | None:
-    """Does the process of a claim run on this machine? None: it is of another one, or that cannot be told."""
-    if not _machine() or stated.get("machine") != _machine() or not stated.get("born") or not isinstance(stated.get("pid"), int):
+def _runs_here(content: dict[str, Any]) -> bool | None:
+    """Whether the process named in a lease runs on this machine; None if it is of another machine or this cannot be determined."""
+    if not _machine() or content.get("machine") != _machine() or not content.get("born") or not isinstance(content.get("pid"), int):
         return None
-    return bool(_born(stated["pid"]) == stated["born"])
+    # Process numbers are reused; a number together with its start time is not.
+    return bool(_start_time(content["pid"]) == content["born"])

@@ -19,7 +19,7 @@ from analysis.store import index as names
 from sap_core.errors import StorageError, UserError
 from sap_core.files import replacing
 from sap_core.records import Planned, Point, Row, Timing, column_types
-from sweeper.store.leases import own_claims, take_from_dead
+from sweeper.store.leases import acquire_or_owner, process_leases
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,7 @@ MAX_ATTEMPTS = 3
 """A job that fails (other than by divergence, which is final) is tried again at the next start, at most so many times in all."""
 
 DRIVER = "driver"
-"""The name of the claim that a driver has, among those of jobs."""
+"""The name of the lease that a driver has, among those of jobs."""
 
 Record = TypeVar("Record", Row, Point, Planned, Timing)
 
@@ -42,7 +42,7 @@ class Store:
         self.series = root / "series"
         self.timing = root / "timing"
         self.logs = root / "logs"
-        self.claims = root / "claims"
+        self.leases = root / "leases"
         self.plan = root / "plan.parquet"
         self.jobs = root / "jobs.jsonl"
         self.packing = root / "packing.json"
@@ -135,7 +135,7 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second driver out of this folder. It is a claim (sweeper.store.leases), so that a driver that was killed keeps nobody out.
+        """Keeps a second driver out of this folder. It is a lease (sweeper.store.leases), so that a driver that was killed keeps nobody out.
 
         An owner on another machine is waited for until its counter moves (it lives), or for a lease (it is dead).
 
@@ -144,20 +144,20 @@ class Store:
         """
         self.check_version()
         try:
-            for folder in (self.root, self.rows, self.series, self.logs, self.claims):
+            for folder in (self.root, self.rows, self.series, self.logs, self.leases):
                 folder.mkdir(parents=True, exist_ok=True)
-            claim = take_from_dead(own_claims(), self.claims / DRIVER, lambda line: print(line, file=sys.stderr, flush=True))
+            lease = acquire_or_owner(process_leases(), self.leases / DRIVER, lambda line: print(line, file=sys.stderr, flush=True))
         except (OSError, StorageError) as error:
             cause = error.__cause__ or error
             raise UserError(
                 f"the results folder {self.root} cannot be written ({getattr(cause, 'strerror', None) or cause}); "
                 "mend that or choose another with paths.results=..."
             ) from error
-        if isinstance(claim, str):
+        if isinstance(lease, str):
             raise UserError(
-                f"another sap-sweep is writing to {self.root} ({claim}); wait for it, or choose another folder with paths.results=..."
+                f"another sap-sweep is writing to {self.root} ({lease}); wait for it, or choose another folder with paths.results=..."
             )
-        with claim:
+        with lease:
             yield
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from baselines.cf_k import CFk
 from baselines.eu_k import EUk
-from baselines.layers import all_but_last, layers
+from baselines.last_layers import all_but_last, layer_names
 from sap_core.api import Corrector, Need, Sizes
 from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
@@ -111,7 +111,7 @@ def test_more_layers_than_there_are_are_refused(toys):
 
 def test_layers_of_a_resnet():
     net = ResNet18(10, (3, 8, 8))
-    assert len(layers(net)) == 21
+    assert len(layer_names(net)) == 21
     last_block = all_but_last(net, 3, "cf_k")
     trained = [name for name, _ in net.named_parameters() if name not in last_block.parameters]
     assert trained == [

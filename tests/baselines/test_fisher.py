@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.fisher import Fisher, information, variances
+from baselines.fisher import Fisher, fisher_information, variances
 from sap_core.api import Corrector, Need, Sizes
 from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
@@ -41,7 +41,7 @@ def test_information_is_the_expected_squared_gradient(toys, plain, net):
     retain = task.allow(SMALL.needs()).verified(Need.RETAIN, 24)
     run = PlainRun()
     with run.meter("collect"):
-        ours = information(copy.deepcopy(model).eval(), retain, run)
+        ours = fisher_information(copy.deepcopy(model).eval(), retain, run)
     for (name, expected), found in zip(plain_information(model, retain).items(), ours, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9, msg=name)
     assert toys.passes(run) == (24, 96)

@@ -11,9 +11,9 @@ import torch
 from baselines.amnesiac import Amnesiac
 from baselines.bad_teacher import BadTeacher
 from baselines.neggrad import NegGrad
-from baselines.relabelling import others, runner_up
-from baselines.salun import SalUn, largest, saliency
-from baselines.samples import Joined, Relabelled
+from baselines.relabelling import random_other_labels, runner_up_labels
+from baselines.salun import SalUn, largest_share, saliency
+from baselines.sample_sources import Concatenated, Relabelled
 from sap_core.api import Corrector, Need, Sizes
 from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
@@ -49,7 +49,7 @@ def check(toys, plain, setting, net, plain_version, augment=False):
 def plain_amnesiac(setting, model, task, plain, view):
     retain, forget = samples_of(task)
     if setting.labels == "random":
-        labels = others(forget.labels, 4, stream(task.seed, "correct", "labels"))
+        labels = random_other_labels(forget.labels, 4, stream(task.seed, "correct", "labels"))
     else:
         (batch,) = forget.batches(10)
         out = model(batch.inputs).detach()
@@ -61,7 +61,7 @@ def plain_amnesiac(setting, model, task, plain, view):
     for epoch in range(1, setting.epochs + 1):
         rng = stream(task.seed, "correct", epoch, "relabelled")
         with rng.child("layers").scope():
-            for batch in Joined((retain, Relabelled(forget, labels))).batches(8, rng, (view,)):
+            for batch in Concatenated((retain, Relabelled(forget, labels))).batches(8, rng, (view,)):
                 adam.step(plain.cross_entropy(net(batch.inputs), batch.labels), setting.learning_rate)
     return net
 
@@ -75,7 +75,7 @@ def test_amnesiac_equals_the_plain_loop(toys, plain, net, augment, labels):
 
 def test_random_labels_are_uniform_over_the_other_classes():
     given = torch.arange(4).repeat(3000)
-    drawn = others(given, 4, stream(1, "correct", "labels"))
+    drawn = random_other_labels(given, 4, stream(1, "correct", "labels"))
     counts = torch.bincount(given * 4 + drawn, minlength=16).reshape(4, 4)
     assert (counts.diagonal() == 0).all()
     assert (counts[~torch.eye(4, dtype=torch.bool)] - 1000).abs().max() < 120
@@ -85,7 +85,7 @@ def test_a_runner_up_is_never_the_given_label(toys, plain):
     task = toys.make_task()
     run = PlainRun()
     model = plain.noisy_model(task)
-    found = runner_up(model, task.train, run)
+    found = runner_up_labels(model, task.train, run)
     (batch,) = task.train.batches(80)
     top = model(batch.inputs).topk(2, dim=1).indices
     for best, second, given, ours in zip(*top.unbind(1), task.train.labels, found, strict=True):
@@ -140,10 +140,10 @@ def test_salun_equals_the_plain_loop_and_keeps_other_weights_to_the_bit(toys, pl
 
 
 def test_saliency_is_of_the_whole_network_and_counts_exactly():
-    mask = largest([torch.tensor([[3.0, 1.0], [0.0, 5.0]]), torch.tensor([4.0, 4.0])], 0.5)
+    mask = largest_share([torch.tensor([[3.0, 1.0], [0.0, 5.0]]), torch.tensor([4.0, 4.0])], 0.5)
     assert mask[0].tolist() == [[False, False], [False, True]]
     assert mask[1].tolist() == [True, True]
-    assert [m.sum() for m in largest([torch.ones(4)], 0.6)] == [2], "of equals the earlier"
+    assert [m.sum() for m in largest_share([torch.ones(4)], 0.6)] == [2], "of equals the earlier"
 
 
 def test_saliency_books_its_pass(toys):
@@ -162,7 +162,7 @@ def plain_bad_teacher(setting, model, task, plain, view):
     for epoch in range(1, setting.epochs + 1):
         rng = stream(task.seed, "correct", epoch, "teach")
         with rng.child("layers").scope():
-            for batch in Joined((retain, forget)).batches(8, rng, (view,)):
+            for batch in Concatenated((retain, forget)).batches(8, rng, (view,)):
                 with torch.no_grad():
                     t, u = (teacher(batch.inputs).div(setting.temperature).softmax(1) for teacher in (good, bad))
                 l_f = torch.tensor([[1.0 if i in wrong else 0.0] for i in batch.index.tolist()])

@@ -11,7 +11,7 @@ import yaml
 
 from sap_core.api import Corrector, Sizes
 from sap_core.construct import locate
-from sweeper.config.component import declare
+from sweeper.config.component import parse_component
 from sweeper.contracts.check import corrector_case
 from sweeper.contracts.correctors import CORRECTOR
 from sweeper.contracts.small import families, small_settings
@@ -19,7 +19,7 @@ from trainers.sgd import SGD
 
 HAS_CLEANLAB = importlib.util.find_spec("cleanlab") is not None
 METHODS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "method").glob("*.yaml"))}
-RECIPE = declare(
+RECIPE = parse_component(
     {"_target_": "trainers.sgd.SGD", "epochs": 2, "learning_rate": 0.05, "batch_size": 16, "schedule": "constant"}, "trainer", object
 )
 

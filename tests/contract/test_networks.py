@@ -20,7 +20,7 @@ from sap_core.construct import construct
 from sap_core.cost import flops_per_sample
 from sap_core.sap.library import sap_project
 from sap_core.seeding import stream
-from sweeper.config.component import declare
+from sweeper.config.component import parse_component
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))}
 LARGE = {"vit_b_16", "vit_l_16", "vit_l_32", "vit_h_14"}
@@ -53,7 +53,7 @@ def shape_of(name):
 
 
 def declared(name):
-    return declare(yaml.safe_load(FILES[name].read_text()), "model", nn.Module)
+    return parse_component(yaml.safe_load(FILES[name].read_text()), "model", nn.Module)
 
 
 def build(name, seed=1, outputs=5, shape=None):

@@ -194,5 +194,5 @@ def test_soft_targets_are_refused_by_losses_that_read_one_class(toys, name):
     trainer = make(name, **SHORT)
     task = task_for(toys, trainer)
     soft = torch.nn.functional.one_hot(task.train.labels, 4).float() * 0.9 + 0.025
-    with pytest.raises(UserError, match="reads one class per sample, but these labels are soft targets"):
+    with pytest.raises(UserError, match="needs one class per sample, but these labels are soft targets"):
         trainer.fit(dataclasses.replace(task, train=task.train.relabel(soft)), PlainRun())

@@ -9,7 +9,7 @@ import yaml
 
 from sap_core.api import Pruner, Trainer
 from sap_core.run import PlainRun
-from sweeper.config.component import declare
+from sweeper.config.component import parse_component
 from sweeper.config.compose import compose_all
 from sweeper.contracts.pruners import PRUNER, PrunerCase
 from sweeper.contracts.small import small_recipe
@@ -17,7 +17,9 @@ from sweeper.contracts.trainers import TRAINER, TrainerCase
 from trainers.sgd import SGD
 
 CONF = Path(__file__).parents[2] / "conf"
-TRAINERS = sorted(path.stem for path in (CONF / "trainer").glob("*.yaml") if path.stem != "given")  # given: tests/trainers/test_given.py
+TRAINERS = sorted(
+    path.stem for path in (CONF / "trainer").glob("*.yaml") if path.stem != "given"
+)  # given: tests/trainers/test_pretrained.py
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml") if path.stem != "none")
 
 
@@ -42,7 +44,9 @@ def trainer_case(toys):
         if (name, net) not in made:
             (cell,) = compose_all([f"trainer={name}", "cells=[{}]"]).cells
             given = {key: value for key, value in cell["trainer"].items() if key != "preprocess"}
-            made[name, net] = TrainerCase(declare(small_recipe(given), "trainer", Trainer).instance, toys.make_task(net, augment="flip"))
+            made[name, net] = TrainerCase(
+                parse_component(small_recipe(given), "trainer", Trainer).instance, toys.make_task(net, augment="flip")
+            )
         return made[name, net]
 
     return make
@@ -56,7 +60,7 @@ def pruner_case(toys):
         if name not in made:
             task = toys.make_task(augment="flip")
             warm = SGD(epochs=2, learning_rate=0.05, batch_size=16, schedule="constant").fit(task, PlainRun())
-            made[name] = PrunerCase(declare(file("pruner", name), "pruner", Pruner).instance, warm, task)
+            made[name] = PrunerCase(parse_component(file("pruner", name), "pruner", Pruner).instance, warm, task)
         return made[name]
 
     return make

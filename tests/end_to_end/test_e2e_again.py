@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.config.compose import compose_all
-from sweeper.plan.build import places_of
+from sweeper.plan.build import sweep_paths
 from sweeper.store import store as stores
 
 WORDS = ("experiment=going_wrong", "methods=[goes_wrong@fine,sap]", "method.sap.corrector.num_trusted=40", "backend.workers=1")
@@ -95,7 +95,7 @@ def test_a_second_driver_is_refused(bench, first):
 
 @pytest.mark.parametrize(("words", "folder"), [((), "results/demo"), (("debug=smoke",), "results/demo-smoke")])
 def test_a_smoke_run_has_a_folder_of_its_own(words, folder):
-    assert str(places_of(compose_all(["experiment=demo", *words]).config).store).endswith(f"/{folder}")
+    assert str(sweep_paths(compose_all(["experiment=demo", *words]).config).store).endswith(f"/{folder}")
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def assert_one_sentence(end, *parts):
 def test_a_full_disk_keeps_what_was_done_and_the_next_start_goes_on(bench, backend):
     words = (*WORDS, f"backend={backend}", f"paths.artifacts={bench.root / f'artifacts_{backend}'}")
     with small_disk(bench.root / backend, "160k") as disk:
-        assert_one_sentence(bench.run(backend, *words), str(disk), "No space left", "everything finished before is stored")
+        assert_one_sentence(bench.run(backend, *words), str(disk), "No space left", "all jobs finished so far are stored")
         store = bench.store(backend)
         kept = store.stamps()
         assert 0 < len(kept) < 7

@@ -93,7 +93,7 @@ def test_a_cluster_is_not_joined_without_its_token(bench, cluster):
     address, _, processes, _ = cluster
     end = bench.run("refused", *WORDS, f"backend.address={address}", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     assert end.code == 2
-    assert end.err.splitlines()[-1].startswith(f"error: the Ray at backend.address={address} is_reachable but could not be joined")
+    assert end.err.splitlines()[-1].startswith(f"error: the Ray cluster at backend.address={address} could not be joined")
     assert "RAY_AUTH_TOKEN" in end.err
     assert "Traceback" not in end.err
     assert [process.poll() for process in processes] == [None, None]
@@ -102,5 +102,5 @@ def test_a_cluster_is_not_joined_without_its_token(bench, cluster):
 def test_where_no_ray_answers_it_is_said_at_once(bench):
     end = bench.run("nobody", *WORDS, f"backend.address=127.0.0.1:{free_port()}")
     assert end.code == 2
-    assert "no Ray is_reachable at backend.address=127.0.0.1:" in end.err.splitlines()[-1]
+    assert "no Ray cluster answers at backend.address=127.0.0.1:" in end.err.splitlines()[-1]
     assert "Traceback" not in end.err

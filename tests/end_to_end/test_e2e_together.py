@@ -20,14 +20,14 @@ def worker(bench, e2e, name, only="1/1", **variables):
     """One task of an array on the jobs that a driver has planned."""
     folders = [f"--{kind}={bench.root / kind}" for kind in ("data", "artifacts")]
     plan, store = bench.root / name / "jobs.jsonl", bench.root / name
-    command = [sys.executable, "-m", "sweeper.execute", plan, f"--store={store}", *folders, "--only", only, "--lease", LEASE]
+    command = [sys.executable, "-m", "sweeper.execute", plan, f"--store={store}", *folders, "--shard", only, "--lease", LEASE]
     settings = e2e.environment(**{e2e.MARK: str(store), **variables})
     return subprocess.Popen(command, cwd=e2e.HOME, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def claims(store):
+def leases(store):
     """Those on jobs; that of a driver which was killed stays until the next one comes."""
-    found = [*store.root.rglob("*.claim"), *(store.root.parent / "artifacts").rglob("*.claim")]
+    found = [*store.root.rglob("*.lease"), *(store.root.parent / "artifacts").rglob("*.lease")]
     return [path for path in found if not path.name.startswith("driver.")]
 
 
@@ -51,7 +51,7 @@ def test_a_driver_and_a_task_of_an_array_do_every_job_once(bench, e2e, backend):
     store.assert_whole()
     assert begun(store) == dict.fromkeys(begun(store), 1)
     assert len(begun(store)) == JOBS
-    assert claims(store) == []
+    assert leases(store) == []
 
 
 @pytest.mark.slow
@@ -68,14 +68,14 @@ def test_a_training_whose_worker_was_killed_goes_on_in_another(bench, e2e):
     with e2e.ended(worker(bench, e2e, "hands", STANDINS_WHERE=str(before), **quick)) as first:
         e2e.wait_for(lambda: before.exists() and "2 2\n" in before.read_text(), 120, first)
         first.kill()
-    assert claims(store)
+    assert leases(store)
     with e2e.ended(worker(bench, e2e, "hands", STANDINS_WHERE=str(after), **quick)) as second:
         _, err = second.communicate(timeout=240)
         assert second.returncode == 0, err
     store.assert_whole()
     last, *_ = before.read_text().split("\n")[-2].split()
     assert after.read_text().split("\n")[0] == f"{last} 0", "the epoch that was not finished begins again, no earlier one"
-    assert claims(store) == []
+    assert leases(store) == []
 
 
 @pytest.mark.slow

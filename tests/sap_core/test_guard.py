@@ -40,7 +40,7 @@ def test_a_package_that_comes_first_is_named_with_both_places_and_the_cure(tmp_p
     said = check(tmp_path, HOME)
     assert said.count("\n") == 1
     assert f"'{name}' would be imported from {tmp_path / name}" in said
-    assert f"lies in {HOME}" in said
+    assert f"is in {HOME}" in said
     assert f"run the command from {HOME}" in said
 
 

@@ -97,7 +97,7 @@ def test_nothing_in_a_name_is_run_by_the_shell(tmp_path, name):
     assert not list(tmp_path.rglob("owned"))
     assert not Path("/owned").exists()
     workers = node.calls("sweeper.execute")
-    assert [call[call.index("--only") + 1] for call in sorted(workers, key=str)] == ["3/4", "4/4"]
+    assert [call[call.index("--shard") + 1] for call in sorted(workers, key=str)] == ["3/4", "4/4"]
     assert all(call[call.index("--store") + 1] == str(folder / "results") for call in workers)
     assert node.calls("slurm.attempt", "begin")
     assert node.calls("slurm.attempt", "end", "--code", "0")

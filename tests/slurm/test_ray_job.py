@@ -24,21 +24,21 @@ EPOCHS = 40
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
     """sweep(name, seeds): a frozen sweep of slow trainings, two settings on each, and what is needed to watch it."""
-    from sweeper.plan.snapshot import freeze
+    from sweeper.plan.snapshot import take_snapshot
 
     monkeypatch.syspath_prepend(str(END_TO_END / "plugins"))
 
     def make(name, seeds, *words):
-        frozen = freeze(
+        frozen = take_snapshot(
             [
                 f"--config-dir={END_TO_END / 'yaml'}", f"paths.results={tmp_path / name}", f"paths.artifacts={tmp_path / 'artifacts'}",
                 f"paths.data={tmp_path / 'data'}", "experiment=going_wrong", "methods=[goes_wrong@diverging]", "trainer=slow",
                 f"trainer.epochs={EPOCHS}", f"seeds={seeds}", "order=longest", "backend=ray", f"name={name}", *words,
             ]
         )  # fmt: skip
-        store, where = frozen.places.store, tmp_path / f"{name}.where"
+        store, where = frozen.paths.store, tmp_path / f"{name}.where"
         (store / "logs").mkdir(parents=True, exist_ok=True)
-        of = Sweep(name, store, frozen.places.data, frozen.places.artifacts, HOME, sys.executable, frozen.plan, order=frozen.order)
+        of = Sweep(name, store, frozen.paths.data, frozen.paths.artifacts, HOME, sys.executable, frozen.plan, order=frozen.order)
         setup = (
             f"export PYTHONPATH={END_TO_END / 'plugins'} SAP_SWEEP_CHECKPOINT_SECONDS=0 STANDINS_WHERE={where} SPT_NOENV=1 NAMED={name}",
         )

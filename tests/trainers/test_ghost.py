@@ -56,10 +56,10 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("piece", [ghost.PIECE, 200])
+@pytest.mark.parametrize("piece", [ghost.CHUNK, 200])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolutions(monkeypatch, name, piece):
-    monkeypatch.setattr(ghost, "PIECE", piece)
+    monkeypatch.setattr(ghost, "CHUNK", piece)
     torch.manual_seed(1)
     conv = CONVOLUTIONS[name]()
     model = Pooled(conv, nn.ReLU(inplace=True), width=conv.out_channels).double()

@@ -13,7 +13,7 @@ from sap_core.models.ensemble import Ensemble
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
 from trainers import optim
-from trainers.loop import End, Moment, Parts, Report, Training, one_pass, train
+from trainers.loop import EpochContext, EpochEnd, StepReport, Training, TrainingState, one_pass, train
 
 EPOCHS = 4
 
@@ -23,13 +23,13 @@ def fit_two_networks(task, run):
     nets = {"first": task.build(0), "second": task.build(1)}
     optimisers = {name: optim.sgd(net.parameters(), 0.05, 0.9, 1e-4) for name, net in nets.items()}
 
-    def batches(moment):
-        one = task.train.batches(16, moment.rng.child("one"), views=("augmented",))
-        other = task.train.batches(16, moment.rng.child("other"), views=("augmented",))
+    def batches(context):
+        one = task.train.batches(16, context.rng.child("one"), views=("augmented",))
+        other = task.train.batches(16, context.rng.child("other"), views=("augmented",))
         return zip(one, other, strict=True)
 
-    def step(pair, moment):
-        keep = 1 - 0.1 * moment.epoch
+    def step(pair, context):
+        keep = 1 - 0.1 * context.epoch
         total, kept = torch.zeros(()), []
         for batch, (name, net), teacher in zip(pair, nets.items(), reversed(nets.values()), strict=True):
             with torch.no_grad():
@@ -40,10 +40,10 @@ def fit_two_networks(task, run):
             total = total + loss.detach() * len(batch.labels)
             kept.append(batch.index[chosen])
             run.meter.count(forwards=len(batch.labels) + len(chosen), backwards=len(chosen))
-        return Report(2 * len(pair[0].labels), {"loss": total}, torch.cat(kept).unique())
+        return StepReport(2 * len(pair[0].labels), {"loss": total}, torch.cat(kept).unique())
 
     ensemble = Ensemble(list(nets.values()))
-    training = Training(ensemble, Parts(nets, optimisers), batches, step, lambda epoch: optim.cosine(0.05, epoch, EPOCHS))
+    training = Training(ensemble, TrainingState(nets, optimisers), batches, step, lambda epoch: optim.cosine(0.05, epoch, EPOCHS))
     train(training, EPOCHS, stream(task.seed, "train"), run, task.device)
     return Fitted(ensemble)
 
@@ -56,17 +56,17 @@ def fit_per_sample_state(task, run):
     targets[task.train.index] = functional.one_hot(task.train.labels, task.num_outputs).float()
     threshold = torch.zeros(())
 
-    def batches(moment):
-        return task.train.batches(16, moment.rng, views=("plain", "augmented"))
+    def batches(context):
+        return task.train.batches(16, context.rng, views=("plain", "augmented"))
 
     def soft_loss(batch, partner, share):
         soft = share * targets[batch.index] + (1 - share) * targets[batch.index[partner]]
         plain, augmented = batch.views
         return -(soft * net(share * augmented + (1 - share) * plain[partner]).log_softmax(1)).sum(1)
 
-    def step(batch, moment):
-        partner = moment.rng.child("partner").permutation(len(batch.labels))
-        share = torch.rand((), generator=moment.rng.child("share").generator())
+    def step(batch, context):
+        partner = context.rng.child("partner").permutation(len(batch.labels))
+        share = torch.rand((), generator=context.rng.child("share").generator())
         losses = soft_loss(batch, partner, share)
         gradients = torch.autograd.grad(losses.mean(), list(net.parameters()))
         with torch.no_grad():
@@ -81,9 +81,9 @@ def fit_per_sample_state(task, run):
             optimiser.step()
             threshold.mul_(0.5).add_(losses.median() * 0.5)
             targets[batch.index] = 0.9 * targets[batch.index] + 0.1 * net(batch.views[0]).softmax(1)
-        return Report(len(batch.labels), {"loss": losses.detach().sum()}, batch.index[losses < threshold])
+        return StepReport(len(batch.labels), {"loss": losses.detach().sum()}, batch.index[losses < threshold])
 
-    parts = Parts({"net": net}, {"net": optimiser}, {"targets": targets, "threshold": threshold})
+    parts = TrainingState({"net": net}, {"net": optimiser}, {"targets": targets, "threshold": threshold})
     train(Training(net, parts, batches, step, lambda epoch: 0.05), EPOCHS, stream(task.seed, "train"), run, task.device)
     return Fitted(net, {"targets": targets, "threshold": threshold})
 
@@ -125,8 +125,8 @@ def test_kept_samples_reach_the_curve(toys):
 
 
 def test_means_are_per_sample_and_counts_add_up():
-    moment = Moment(1, stream(1, "train", 1))
-    totals = one_pass([1, 3], lambda n, _: Report(n, {"loss": torch.tensor(2.0 * n)}), moment, torch.device("cpu"))
+    context = EpochContext(1, stream(1, "train", 1))
+    totals = one_pass([1, 3], lambda n, _: StepReport(n, {"loss": torch.tensor(2.0 * n)}), context, torch.device("cpu"))
     assert totals.samples == 4
     assert totals.means == {"loss": 2.0}
     assert totals.kept is None
@@ -135,15 +135,15 @@ def test_means_are_per_sample_and_counts_add_up():
 def test_every_step_has_its_own_stream_and_global_draws_are_keyed_and_restored():
     seen, drawn = [], []
 
-    def step(batch, moment):
-        seen.append(moment.rng.number())
+    def step(batch, context):
+        seen.append(context.rng.number())
         drawn.append(float(torch.rand(())))
-        return Report(1, {})
+        return StepReport(1, {})
 
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     for _ in range(2):
-        one_pass(range(3), step, Moment(1, stream(1, "train", 1)), torch.device("cpu"))
+        one_pass(range(3), step, EpochContext(1, stream(1, "train", 1)), torch.device("cpu"))
     assert torch.equal(before, torch.random.get_rng_state())
     assert len(set(seen[:3])) == 3
     assert seen[:3] == seen[3:]
@@ -157,8 +157,8 @@ def test_a_run_that_had_stopped_by_itself_does_not_train_on(toys):
 
     def training():
         return Training(
-            net, Parts({"net": net}), lambda moment: [moment.epoch], lambda batch, _: steps.append(batch) or Report(1, {}),
-            lambda epoch: 0.0, lambda moment, totals: End(stop=moment.epoch == 2),
+            net, TrainingState({"net": net}), lambda context: [context.epoch], lambda batch, _: steps.append(batch) or StepReport(1, {}),
+            lambda epoch: 0.0, lambda context, totals: EpochEnd(stop=context.epoch == 2),
         )  # fmt: skip
 
     run = toys.StoringRun()

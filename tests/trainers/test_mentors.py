@@ -67,7 +67,7 @@ def test_mentornet_equals_the_plain_loop(toys, plain, net, percentile, ema, burn
     expected = plain.training(task, EPOCHS, RATE, plain_mentornet(mentor, kept))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
     assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
-    assert float(run.stored["parts"]["tables"]["threshold"]) == pytest.approx(mentor.threshold, rel=1e-4)
+    assert float(run.stored["state"]["tables"]["threshold"]) == pytest.approx(mentor.threshold, rel=1e-4)
 
 
 def plain_mentormix(first, second, alpha, batches_kept):
@@ -107,7 +107,7 @@ def test_mentormix_equals_the_plain_loop(toys, plain, net, second):
     expected = plain.training(task, EPOCHS, RATE, gradients_of)
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
     assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
-    stored = run.stored["parts"]["tables"]["thresholds"].tolist()
+    stored = run.stored["state"]["tables"]["thresholds"].tolist()
     assert stored == pytest.approx([mentor.threshold for mentor in mentors], rel=1e-4)
 
 

@@ -67,7 +67,7 @@ def test_every_so_many_epochs_is_torchs():
         ({"schedule": "plateau"}, r"schedule=plateau needs plateau_patience"),
         ({"schedule": "cosine", "decay_epochs": (3,)}, r"belong to schedule=step, but schedule=cosine"),
         ({"schedule": "plateau", "plateau_patience": 3, "decay_every": 2}, r"belong to schedule=step, but schedule=plateau"),
-        ({"schedule": "constant", "plateau_patience": 3}, r"belongs to schedule=plateau, but schedule=constant"),
+        ({"schedule": "constant", "plateau_patience": 3}, r"requires schedule=plateau, but schedule=constant"),
         ({"schedule": "plateau", "plateau_patience": 0}, r"plateau_patience=0 is too small"),
         ({"schedule": "linear"}, r"schedule=linear need each other, but schedule=linear and decay_after=null; set both or neither"),
         ({"schedule": "cosine", "decay_after": 0}, r"need each other, but schedule=cosine and decay_after=0; set both or neither"),

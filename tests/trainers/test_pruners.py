@@ -14,7 +14,7 @@ from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
 from sap_core.run import PlainRun
 from trainers.elr import ELR
-from trainers.learner import FORGOTTEN, History, records_forgetting
+from trainers.learner import FORGOTTEN, ForgettingCounts, records_forgetting
 from trainers.mixup import MixUp
 from trainers.pruning.el2n import EL2N
 from trainers.pruning.forgetting import Forgetting
@@ -24,10 +24,10 @@ from trainers.pruning.k_center import KCenter
 from trainers.pruning.margin import Margin
 from trainers.pruning.moderate import Moderate
 from trainers.pruning.prune4rel import Prune4ReL, confidence
-from trainers.pruning.reading import best, quotas, read
 from trainers.pruning.small_loss import SmallLoss
 from trainers.pruning.ssp import SSP
 from trainers.pruning.uncertainty import Uncertainty
+from trainers.pruning.warmup_outputs import class_quotas, collect_outputs, highest
 from trainers.sgd import SGD
 
 KEEP, COUNT = 0.3, 24
@@ -101,7 +101,7 @@ def test_scores_are_averaged_over_networks_and_their_logits_answer_together(toys
     torch.testing.assert_close(EL2N().select(task, both, KEEP, PlainRun()).score, (alone[0] + alone[1]) / 2)
     run = PlainRun()
     with run.meter("select"):
-        reading = read("el2n", task, both, 16, run)
+        reading = collect_outputs("el2n", task, both, 16, run)
     assert reading.features.shape == (80, 2 * 128)
     torch.testing.assert_close(reading.logits[0].double(), logits, rtol=1e-4, atol=1e-5)
     assert toys.passes(run) == (80, 0)
@@ -172,7 +172,7 @@ def test_herding_follows_the_class_means(warm):
     task, fitted, _, features = warm
     labels = task.train.labels
     found = []
-    for label, quota in enumerate(quotas(labels, COUNT).tolist()):
+    for label, quota in enumerate(class_quotas(labels, COUNT).tolist()):
         members = (labels == label).nonzero()[:, 0].tolist()
         mean = features[members].mean(0)
         picks: list[int] = []
@@ -199,14 +199,14 @@ def test_ssp_keeps_what_lies_far_from_its_centre(warm):
 
 
 def test_forgetting_events_are_counted_batch_by_batch(toys):
-    history = History.start(5, toys.CPU)
+    history = ForgettingCounts.start(5, toys.CPU)
     seen = [[1, 0, 0, 1, 0], [0, 0, 1, 0, 1], [1, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
     for right in seen:
         task = toys.make_task(count=5)
         (batch,) = task.train.batches(5)
         wrong = (batch.labels + 1) % 4
         outputs = nn.functional.one_hot(torch.where(torch.tensor(right) == 1, batch.labels, wrong), 4)
-        history.see(batch, outputs)
+        history.update(batch, outputs)
     assert history.forgotten.tolist() == [2, -1, 1, 1, 1]
 
 
@@ -214,7 +214,7 @@ def test_training_counts_forgetting_as_a_plain_loop_does(toys):
     """Read off the running accuracy's own predictions: those of the network in train mode, before the step."""
     task, seen = toys.make_task("dropout"), []
 
-    def step(learner, batch, moment):
+    def step(learner, batch, context):
         outputs = learner.forward(batch.inputs)
         seen.append((batch.index.tolist(), (outputs.argmax(1) == batch.labels).tolist()))
         loss = learner.loss(outputs, batch.labels)
@@ -256,14 +256,14 @@ def test_forgetting_is_refused_where_no_trainer_counts():
 
 def test_quotas_follow_the_classes_and_add_up():
     labels = torch.tensor([0] * 50 + [1] * 30 + [3] * 19)
-    assert quotas(labels, 10).tolist() == [5, 3, 0, 2]
-    assert quotas(labels, 1).tolist() == [1, 0, 0, 0]
+    assert class_quotas(labels, 10).tolist() == [5, 3, 0, 2]
+    assert class_quotas(labels, 1).tolist() == [1, 0, 0, 0]
     for count in range(1, 100):
-        found = quotas(labels, count)
+        found = class_quotas(labels, count)
         assert int(found.sum()) == count
         assert bool((found <= labels.bincount()).all())
-    assert best(torch.tensor([0.1, 0.5, 0.5, 0.2, 0.9]), 2).tolist() == [4, 1]
-    assert sorted(best(torch.tensor([0.1, 0.5, 0.5, 0.2, 0.9]), 2, torch.tensor([0, 0, 0, 1, 1])).tolist()) == [1, 4]
+    assert highest(torch.tensor([0.1, 0.5, 0.5, 0.2, 0.9]), 2).tolist() == [4, 1]
+    assert sorted(highest(torch.tensor([0.1, 0.5, 0.5, 0.2, 0.9]), 2, torch.tensor([0, 0, 0, 1, 1])).tolist()) == [1, 4]
 
 
 @pytest.mark.parametrize("pruner", [Prune4ReL(), Margin(), KCenter(), Herding(), SSP()])

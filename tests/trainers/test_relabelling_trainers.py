@@ -14,7 +14,7 @@ from sap_core.errors import UserError
 from sap_core.models.ensemble import Ensemble
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
-from trainers import draws
+from trainers import random_draws
 from trainers.dividemix import DivideMix, low_component, sharpened
 from trainers.elr_plus import ELRPlus
 from trainers.sgd import SGD
@@ -134,7 +134,7 @@ def test_elr_plus_equals_the_plain_loop(toys, net, sharpen):
                         said = probabilities(averages[1 - k](batch.inputs)).clamp(1e-4, 1 - 1e-4)
                     for b, i in enumerate(batch.index.tolist()):
                         targets[k, i] = 0.6 * targets[k, i] + 0.4 * said[b] / said[b].sum()
-                    share = float(draws.beta(here.child("mix"), 1.0, 1))
+                    share = float(random_draws.beta(here.child("mix"), 1.0, 1))
                     share = max(share, 1 - share)
                     partner = here.child("partner").permutation(len(batch.labels))
                     inputs = share * batch.inputs + (1 - share) * batch.inputs[partner]
@@ -217,7 +217,7 @@ def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember)
                         tu = [t**2 / (t**2).sum() for t in sum(said) / 4]
                     inputs = torch.cat([*x.views, *u.views])
                     goals = torch.stack([*tx, *tx, *tu, *tu])
-                    share = float(draws.beta(step.child("mix"), alpha, 1))
+                    share = float(random_draws.beta(step.child("mix"), alpha, 1))
                     share = max(share, 1 - share)
                     partner = step.child("partner").permutation(len(inputs))
                     inputs, goals = share * inputs + (1 - share) * inputs[partner], share * goals + (1 - share) * goals[partner]

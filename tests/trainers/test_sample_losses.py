@@ -107,7 +107,7 @@ class Labelled:
 
 
 class AtEpoch:
-    """As much of a moment as a loss reads."""
+    """As much of a context as a loss reads."""
 
     epoch = 1
 

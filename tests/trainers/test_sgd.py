@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from trainers.early_stopping import given_accuracy
 
 from sap_core.api import Sizes, Stopped, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sap_core.seeding import stream
+from trainers.early_stopping import given_accuracy
 from trainers.sgd import SGD, plain_step
 
 SHORT = SGD(epochs=4, learning_rate=0.05, batch_size=16, schedule="step", decay_epochs=[2], decay_rate=0.5)
@@ -167,9 +167,9 @@ def test_mistakes_are_named(toys):
         SGD(schedule="halve")
     with pytest.raises(UserError, match="check_every=0"):
         SGD(check_every=0)
-    with pytest.raises(UserError, match=r"nesterov=true is a form of SGD's momentum, but trainer\.optimiser=adam; set nesterov to false"):
+    with pytest.raises(UserError, match=r"nesterov=true requires SGD, but trainer\.optimiser=adam; set trainer\.nesterov=false"):
         SGD(optimiser="adam")
-    with pytest.raises(UserError, match="late_momentum belongs to schedule=linear, but schedule=cosine; set it to null"):
+    with pytest.raises(UserError, match="late_momentum requires schedule=linear, but schedule=cosine; set it to null"):
         SGD(schedule="cosine", late_momentum=0.1)
     with pytest.raises(UserError, match="regression"):
         SGD(epochs=1, until_train_acc=0.9).fit(toys.make_task(kind="regression"), PlainRun())

@@ -1,1 +1,1 @@
-"""Which training samples to keep: one file per selector."""
+"""Data pruning: one file per method that selects the training samples to keep. Imports `trainers` and `sap_core`."""

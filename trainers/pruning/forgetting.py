@@ -1,9 +1,10 @@
-"""Data pruning by forgetting: the samples that the warm-up got right and then wrong again, most often first.
+"""Forgetting: keeps the samples that the warm-up forgot most often.
 
 Toneva et al., "An empirical study of example forgetting during deep neural network learning", ICLR 2019. A forgetting event is a sample
-that was right when it last stood in a mini-batch and is wrong now; the trainers count them (`trainers.learner.ForgettingCounts`). Samples that were
-never right are the most forgotten of all, as in the paper; `never_learnt="least"` counts them as 0, as DeepCore and Prune4ReL's benchmark
-do. Ties, of which there are many after a short warm-up, are broken by chance.
+that was classified correctly when it was last in a mini-batch and is not now; the trainers count them
+(`trainers.learner.ForgettingCounts`). Samples that were never classified correctly count as the most forgotten, as in the paper;
+`never_learnt="least"` counts them as 0, as DeepCore and Prune4ReL's benchmark do. Ties, frequent after a short warm-up, are broken at
+random.
 
 Shapes: N samples, U universe.
 """
@@ -30,34 +31,36 @@ class Forgetting:
     version: ClassVar[int] = 1
 
     never_learnt: Literal["most", "least"] = "most"
-    balance: bool = False  # keep the classes' own proportions, by given label
+    balance: bool = False  # keep the proportions of the classes, by given label
 
     def refuse_trainer(self, trainer: Trainer) -> None:
-        """Asked when a sweep is planned.
+        """Checks the warm-up's trainer when the sweep is planned.
 
         Raises:
-            UserError: `trainer`, by which the warm-up is trained, keeps no count of forgetting events.
+            UserError: `trainer` does not count forgetting events.
         """
         if not records_forgetting(trainer):
             raise UserError(
-                f"pruner 'forgetting' needs a count of forgetting events, and {type(trainer).__name__} keeps none (two networks, "
-                f"or mixed samples); train the warm-up with sgd or another trainer of one network, as in warmup: sgd"
+                f"pruner 'forgetting' needs a count of forgetting events, but {type(trainer).__name__} keeps none (it trains two "
+                f"networks or mixed samples); train the warm-up with a trainer of one network, such as warmup: sgd"
             )
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions, ascending; `score` (N,): events, plus less than 1 by chance.
+        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) is the number of events plus a random number below 1.
 
         Raises:
-            UserError: see `num_kept`, or the warm-up kept no count.
+            UserError: see `num_kept`, or the warm-up did not count forgetting events.
         """
         count = num_kept("forgetting", keep, len(task.train))
         with run.meter("select"):
             if FORGOTTEN not in warm.per_sample:
-                raise UserError("pruner 'forgetting' finds no count of forgetting events beside the warm-up's network; train it anew")
+                raise UserError(
+                    "pruner 'forgetting' finds no count of forgetting events in the warm-up's checkpoint; remove it to train the warm-up again"
+                )
             forgotten_N = warm.per_sample[FORGOTTEN].cpu()[task.train.index].double()
             if self.never_learnt == "most":
                 never = forgotten_N < 0
-                forgotten_N[never] = forgotten_N.max() + 1  # above all others, finite so that chance decides among them
+                forgotten_N[never] = forgotten_N.max() + 1  # above all others, but finite, so that ties are broken at random
             else:
                 forgotten_N.clamp_(min=0)
             score_N = forgotten_N + torch.rand(len(task.train), generator=stream(task.seed, "select", "ties").generator())

@@ -1,13 +1,14 @@
-"""Prune4ReL's greedy step, with similarities made when they are needed: memory grows with N, not with N x N.
+"""Prune4ReL's greedy maximisation, with similarities computed when they are needed: memory grows with N, not with N x N.
 
     u_i   = sum over kept s with sim(i, s) > tau of sim(i, s) c_s          the neighbourhood confidence, 0 at the start
     gain_i = tanh((u_i + c_i) / eta) - tanh(u_i / eta)
-    keep the sample with the highest gain (of the class whose turn it is), move every u, and so on
+    keep the sample with the highest gain (of the class whose turn it is), update every u, and so on
 
-Exact, and cheaper than moving every u after every pick: a class's u is only looked at when its turn comes, so what was kept since its last
-turn is then taken in at once, as one product of matrices, in blocks. Gains are compared by their logarithms, in a form that does not
-cancel: tanh(x + y) - tanh(x) = sinh(y) / (cosh(x + y) cosh(x)). The plain difference is 0 for x above 19, and the order of samples
-would then choose.
+The result is exact. A class's u is needed only when its turn comes, so the picks since its last turn are then added at once, as one matrix
+product in blocks, which is cheaper than updating every u after every pick.
+
+Gains are compared by their logarithms, in a form without cancellation: tanh(x + y) - tanh(x) = sinh(y) / (cosh(x + y) cosh(x)). The plain
+difference is 0 for x above 19, and the order of the samples would decide.
 
 Shapes: N samples, D features, R rows of a block, P samples kept since a class's last turn.
 """
@@ -22,28 +23,28 @@ import torch
 from torch import Tensor
 
 ROWS, PICKS = 16_384, 1_024
-"""The largest block of similarities that is held: 64 MiB in float32."""
+"""Largest block of similarities in memory: 64 MiB in float32."""
 
 UNEVEN = 1.5
-"""Classes stop taking turns when one has given this many times what the first exhausted class had."""
+"""Classes stop taking turns once one has contributed this many times the size of the first exhausted class."""
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
-"""(R, D) and (P, D) -> (R, P)"""
+"""Features (R, D) and (P, D) -> similarities (R, P)."""
 
 
 def cosine(one_RD: Tensor, other_PD: Tensor) -> Tensor:
-    """(R, P) in [0, 1]: (1 + cos) / 2 of rows of length 1."""
+    """Returns (1 + cos) / 2 of rows of length 1: (R, P) in [0, 1]."""
     return (one_RD @ other_PD.mT).add_(1).mul_(0.5)
 
 
 def inverse_distance(one_RD: Tensor, other_PD: Tensor) -> Tensor:
-    """(R, P) in [0, 10]: 1 / (d + 0.1) - 0.1 of Euclidean distances d."""
+    """Returns 1 / (d + 0.1) - 0.1 of Euclidean distances d: (R, P) in [0, 10]."""
     squares_RP = one_RD.square().sum(1, keepdim=True) + other_PD.square().sum(1) - 2 * one_RD @ other_PD.mT
     return (1 / (squares_RP.clamp_(min=0).sqrt_() + 0.1) - 0.1).clamp_(0, 10)
 
 
 def log_gain(u: Tensor, c: Tensor) -> Tensor:
-    """log(tanh(u + c) - tanh(u)) for u, c >= 0 (both already divided by eta); -inf where c is 0."""
+    """Returns log(tanh(u + c) - tanh(u)) for u, c >= 0 (both already divided by eta); -inf where c is 0."""
     log_sinh = c + torch.log(-torch.expm1(-2 * c)) - math.log(2)
     return log_sinh - _log_cosh(u + c) - _log_cosh(u)
 
@@ -54,12 +55,12 @@ def _log_cosh(x: Tensor) -> Tensor:
 
 @dataclass
 class _Class:
-    """Samples that take turns together: rows first..last of the sorted samples, and how many picks their u has taken in."""
+    """Samples that share a turn: rows first..last-1 of the sorted samples."""
 
     first: int
     last: int
-    taken_in: int = 0
-    given: int = 0
+    num_applied: int = 0  # picks that their u contains
+    num_kept: int = 0
 
     @property
     def size(self) -> int:
@@ -80,19 +81,19 @@ class _Greedy:
 
     def pick(self, turn: _Class) -> None:
         """Keeps the free sample of the class with the highest gain."""
-        self.take_in(turn)
+        self.update(turn)
         rows = slice(turn.first, turn.last)
         chosen = turn.first + int(self.log_gain[rows].argmax())
-        if not self.free[chosen]:  # every free one gains nothing at all (confidence 0): the first of them
+        if not self.free[chosen]:  # all free samples have confidence 0 and gain -inf: keep the first
             chosen = turn.first + int(self.free[rows].nonzero()[0])
         self.picks.append(chosen)
         self.free[chosen] = False
         self.log_gain[chosen] = -math.inf
-        turn.given += 1
+        turn.num_kept += 1
 
-    def take_in(self, turn: _Class) -> None:
-        """Moves the class's u by all that was kept since its last turn."""
-        new = torch.tensor(self.picks[turn.taken_in :], dtype=torch.int64)
+    def update(self, turn: _Class) -> None:
+        """Adds the samples kept since the class's last turn to its u."""
+        new = torch.tensor(self.picks[turn.num_applied :], dtype=torch.int64)
         for picks_P in new.split(PICKS):
             kept_PD, weight_P = self.features[picks_P], self.weight[picks_P]
             for first in range(turn.first, turn.last, ROWS):
@@ -100,20 +101,20 @@ class _Greedy:
                 sim_RP = self.similarity(self.features[rows], kept_PD)
                 sim_RP.masked_fill_(sim_RP <= self.tau, 0)
                 added_R = (sim_RP @ weight_P).double()
-                moved = first + added_R.nonzero().squeeze(1)
-                self.u[moved] += added_R[moved - first]
-                gains = log_gain(self.u[moved] / self.eta, self.confidence[moved] / self.eta)
-                self.log_gain[moved] = gains.masked_fill(~self.free[moved], -math.inf)
-        turn.taken_in = len(self.picks)
+                changed = first + added_R.nonzero().squeeze(1)  # most u are unchanged, and their gains need not be recomputed
+                self.u[changed] += added_R[changed - first]
+                gains = log_gain(self.u[changed] / self.eta, self.confidence[changed] / self.eta)
+                self.log_gain[changed] = gains.masked_fill(~self.free[changed], -math.inf)
+        turn.num_applied = len(self.picks)
 
 
 def greedy(
     features_ND: Tensor, confidence_N: Tensor, count: int, similarity: Similarity, tau: float, eta: float, labels_N: Tensor | None = None
 ) -> Tensor:
-    """(count,) positions in the order in which they are kept.
+    """Returns (count,) indices in the order in which samples are kept.
 
-    With labels, classes take turns. A class that has nothing left drops out; from the second on that does so, all turns end (from then on
-    the best of all samples is kept) if the next class has given more than `UNEVEN` times what the first one to drop out had.
+    With labels, classes take turns, and an exhausted class drops out. When the second or a later class drops out and the next class has
+    contributed more than `UNEVEN` times the size of the first one that did, turns end: from then on the best of all samples is kept.
     """
     order = torch.arange(len(features_ND)) if labels_N is None else labels_N.argsort(stable=True)
     sorted_ND = features_ND if labels_N is None else features_ND[order]
@@ -126,7 +127,7 @@ def greedy(
         if turn >= len(turns):
             turn = 0
         current = turns[turn]
-        if current.given < current.size or current is everything:
+        if current.num_kept < current.size or current is everything:
             state.pick(current)
             turn += 1
             continue
@@ -134,10 +135,10 @@ def greedy(
         following = turns[turn % len(turns)]
         if smallest is None:
             smallest = current.size
-        elif following.given > UNEVEN * smallest:
+        elif following.num_kept > UNEVEN * smallest:
             for each in turns:
-                state.take_in(each)
-            everything.taken_in, turns, turn = len(state.picks), [everything], 0
+                state.update(each)
+            everything.num_applied, turns, turn = len(state.picks), [everything], 0
     return order[torch.tensor(state.picks, dtype=torch.int64)]
 
 

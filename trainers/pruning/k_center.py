@@ -1,8 +1,8 @@
-"""Data pruning by k-center: a subset that leaves no sample far from its nearest kept one.
+"""k-center: keeps a subset that leaves no sample far from its nearest kept one.
 
-Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018, by the greedy rule (farthest point
-first): a random first centre, then always the sample farthest from all kept ones, by Euclidean distances of features. Only each sample's
-distance to its nearest kept one is held, not a matrix.
+Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018, by the greedy rule (farthest-first
+traversal): a random first centre, then always the sample farthest from all kept ones, by Euclidean distance of features. Only each sample's
+distance to its nearest kept one is stored, not a matrix.
 
 Shapes: N samples, D features.
 """
@@ -17,7 +17,7 @@ import torch
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
 from sap_core.seeding import stream
-from trainers.pruning.reading import read, share
+from trainers.pruning.warmup_outputs import collect_outputs, num_kept
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class KCenter:
         at_least("pruner", 1, batch_size=self.batch_size)
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions, ascending; `score` (N,) in [0, 1]: higher for samples kept sooner, 0 for those left out.
+        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) in [0, 1] is higher the earlier a sample is kept, else 0.
 
         Raises:
-            UserError: see `share` and `read`.
-            FloatingPointError: see `read`.
+            UserError: see `num_kept` and `collect_outputs`.
+            FloatingPointError: see `collect_outputs`.
         """
-        count = share("k_center", keep, len(task.train))
+        count = num_kept("k_center", keep, len(task.train))
         with run.meter("select"):
-            features_ND = read("k_center", task, warm, self.batch_size, run).features
+            features_ND = collect_outputs("k_center", task, warm, self.batch_size, run).features
             squares_N = features_ND.square().sum(1)
             chosen = int(stream(task.seed, "select", "first").permutation(len(features_ND))[0])
             nearest_N = torch.full((len(features_ND),), torch.inf)

@@ -1,8 +1,8 @@
-"""Data pruning by moderate distances: the samples that lie neither next to their class's centre nor far from it.
+"""Moderate: keeps the samples whose distance to the centre of their class is neither small nor large.
 
 Xia, Liu, Yu, Shen, Han and Liu, "Moderate coreset: a universal method of data selection for real-world data-efficient deep learning", ICLR
-2023: the distance of a sample's feature to the median feature of its (given) class; of all samples, those whose distances lie around the
-median distance. In Prune4ReL's form: ranks from (1 - keep) / 2 to (1 + keep) / 2 of N.
+2023: the distance of a sample's feature to the median feature of its (given) class; the samples whose distances lie around the median
+distance of all samples. In Prune4ReL's form: ranks from (1 - keep) / 2 to (1 + keep) / 2 of N.
 
 Shapes: N samples, D features.
 """
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
-from trainers.pruning.reading import Reading, keep_highest
+from trainers.pruning.warmup_outputs import WarmupOutputs, keep_highest
 
 
 @dataclass(frozen=True)
 class Moderate:
-    """Keeps the samples with the middle ranks of distance."""
+    """Keeps the samples with the middle ranks of distance to the centre of their class."""
 
     name: ClassVar[str] = "moderate"
     version: ClassVar[int] = 1
@@ -33,14 +33,14 @@ class Moderate:
         at_least("pruner", 1, batch_size=self.batch_size)
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions, ascending; `score` (N,): how near a sample's rank lies to the middle, at most 0.
+        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) is minus the distance of a sample's rank from the middle.
 
         Raises:
             UserError, FloatingPointError: see `keep_highest`.
         """
 
-        def centrality(reading: Reading) -> Tensor:
-            features_ND, labels_N = reading.features.double(), reading.labels
+        def centrality(outputs: WarmupOutputs) -> Tensor:
+            features_ND, labels_N = outputs.features.double(), outputs.labels
             distance_N = torch.empty(len(labels_N), dtype=torch.float64)
             for label in labels_N.unique():
                 own_ND = features_ND[labels_N == label]

@@ -1,8 +1,8 @@
-"""Data pruning by small losses: the samples that the network fits best, which are mostly labelled correctly.
+"""Small loss: keeps the samples with the lowest loss on their given labels, which are mostly labelled correctly.
 
-The small-loss rule of sample selection under label noise (Han et al., "Co-teaching", NeurIPS 2018) as a selector of data, in the form that
-Prune4ReL (NeurIPS 2023) compares with: lowest cross-entropy on the given label, after the warm-up, plain views. Classes that are learnt
-first crowd in; `balance` keeps the classes' own proportions.
+The small-loss rule of sample selection under label noise (Han et al., "Co-teaching", NeurIPS 2018) as a data pruning method, in the form
+that Prune4ReL (NeurIPS 2023) compares with: lowest cross-entropy on the given label, after the warm-up, plain views. Classes learnt first
+dominate the selection; `balance` keeps the proportions of the classes.
 
 Shapes: N samples, C classes.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import at_least
-from trainers.pruning.reading import Reading, keep_highest
+from trainers.pruning.warmup_outputs import WarmupOutputs, keep_highest
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class SmallLoss:
         at_least("pruner", 1, batch_size=self.batch_size)
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions, ascending; `score` (N,) is the log-probability of the given label.
+        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) is the log-probability of the given label.
 
         Raises:
             UserError, FloatingPointError: see `keep_highest`.
         """
 
-        def likelihood(reading: Reading) -> Tensor:
-            log_p_NC = reading.logits.double().mean(0).log_softmax(1)
-            return log_p_NC.gather(1, reading.labels[:, None]).squeeze(1)
+        def likelihood(outputs: WarmupOutputs) -> Tensor:
+            log_p_NC = outputs.logits.double().mean(0).log_softmax(1)
+            return log_p_NC.gather(1, outputs.labels[:, None]).squeeze(1)
 
         return keep_highest("small_loss", task, warm, keep, run, self.batch_size, likelihood, self.balance)

@@ -1,9 +1,9 @@
-"""Data pruning by self-supervised prototypes: the samples farthest from the centre of their cluster.
+"""SSP, self-supervised prototypes: keeps the samples farthest from the centre of their cluster.
 
 Sorscher, Geirhos, Shekhar, Ganguli and Morcos, "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022:
 k-means on features, the distance to the nearest centre is a sample's difficulty; with much data the hardest are kept, with little the
-easiest. k-means is scikit-learn's. Deviation: the paper's features come from self-supervised training (SwAV); these come from the warm-up,
-which saw given labels. Labels themselves are not looked at.
+easiest. k-means is scikit-learn's. Deviation: the paper's features come from self-supervised training (SwAV), these from the warm-up, which
+was trained on given labels. The labels themselves are not used.
 
 Shapes: N samples, D features.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from sap_core.api import Fitted, Run, Selection, Task
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
-from trainers.pruning.reading import Reading, keep_highest
+from trainers.pruning.warmup_outputs import WarmupOutputs, keep_highest
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,21 @@ class SSP:
         at_least("pruner", 1, clusters=self.clusters, batch_size=self.batch_size)
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions, ascending; `score` (N,): the distance, or its negative.
+        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) is the distance, or its negative.
 
         Raises:
             UserError: more clusters than samples; see `keep_highest`.
             FloatingPointError: see `keep_highest`.
         """
+        # Imported here: scikit-learn's clustering takes a second to import.
         from sklearn.cluster import KMeans
 
         clusters = self.clusters or task.num_outputs
         if clusters > len(task.train):
-            raise UserError(f"pruner.clusters={clusters} is more than the {len(task.train)} training samples; ask for fewer")
+            raise UserError(f"pruner.clusters={clusters} exceeds the number of training samples, {len(task.train)}; use a smaller number")
 
-        def distance(reading: Reading) -> Tensor:
-            features_ND = reading.features.double()
+        def distance(outputs: WarmupOutputs) -> Tensor:
+            features_ND = outputs.features.double()
             start = stream(task.seed, "select", "kmeans").number() % 2**32
             means = KMeans(clusters, n_init=10, random_state=start).fit(features_ND.numpy())
             centre_ND = torch.from_numpy(means.cluster_centers_)[torch.from_numpy(means.labels_).long()]

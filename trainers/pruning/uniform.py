@@ -1,4 +1,4 @@
-"""Data pruning by chance: the selector that every other one has to beat."""
+"""Uniform: keeps a random subset of the training samples, the reference that every other pruner must beat."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from sap_core.seeding import stream
 
 @dataclass(frozen=True)
 class Uniform:
-    """Keeps a uniformly random share of the training set; the trained network is not looked at.
+    """Keeps a uniformly random fraction of the training set without using the warm-up network.
 
-    One random order per seed serves every share, so a smaller selection is part of a larger one.
+    All fractions share one random order per seed, so a smaller selection is part of a larger one.
     """
 
     name: ClassVar[str] = "uniform"
     version: ClassVar[int] = 1
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """`round(keep * N)` universe positions (at least one), ascending; `score` (N,) in [0, 1) is higher for samples kept sooner.
+        """Selects `round(keep * N)` universe positions (at least one), ascending; `score` (N,) in [0, 1) is higher the earlier a sample is kept.
 
         Raises:
             UserError: `keep` is not in (0, 1].
         """
         if not 0 < keep <= 1:
-            raise UserError(f"keep={keep} of pruner 'uniform' must be above 0 and at most 1: the share of the training set to keep")
+            raise UserError(
+                f"keep_fraction={keep} of pruner 'uniform' must be above 0 and at most 1: the fraction of the training set to keep"
+            )
         with run.meter("select"):
             count = len(task.train)
             order = stream(task.seed, "select").permutation(count)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from sap_core.sap import gram
-from sap_core.sap.attention import heads_of, inputs_of
-from sap_core.sap.layers import LinearInputs, sites
+from sap_core.sap.attention import out_proj_inputs, qkv_inputs
+from sap_core.sap.layers import LinearInputs, weight_sites
 from sap_core.sap.library import sap_project
 from sap_core.sap.project import with_weights
 
@@ -78,9 +78,9 @@ CAUSAL = torch.ones(5, 5, dtype=torch.bool).triu(1)
 def test_the_heads_are_those_written_out(bias, heads, args, kwargs, mask):
     module = attention(heads=heads, bias=bias)
     with torch.no_grad():
-        query, key, value = inputs_of(module, args, kwargs)
+        query, key, value = qkv_inputs(module, args, kwargs)
         expected = written_out(module, query, key, value, mask)
-        torch.testing.assert_close(heads_of(module, args, kwargs), expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(out_proj_inputs(module, args, kwargs), expected, rtol=1e-12, atol=1e-12)
         out = module(*args, **kwargs)[0]
     torch.testing.assert_close(module.out_proj(expected), out, rtol=1e-12, atol=1e-12)
 
@@ -90,26 +90,26 @@ def test_the_output_is_made_of_the_heads_whatever_stands_among_the_keys(options)
     module = attention(**options)
     args = (X, tokens(4, 7, module.kdim), tokens(4, 7, module.vdim))
     with torch.no_grad():
-        torch.testing.assert_close(module.out_proj(heads_of(module, args, {})), module(*args)[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(module.out_proj(out_proj_inputs(module, args, {})), module(*args)[0], rtol=1e-12, atol=1e-12)
 
 
 def test_the_second_call_leaves_module_and_hooks_alone():
     module, seen = attention(), []
     module.register_forward_pre_hook(lambda *_: seen.append(1))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    heads_of(module, (X, X, X), {})
+    out_proj_inputs(module, (X, X, X), {})
     assert not seen
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
 def moments_of(module, arguments):
     model = Net(module, arguments)
-    return model, gram.observe(model, gram.validate(model), X)
+    return model, gram.observe(model, gram.init_moments(model), X)
 
 
 def test_self_attention_shares_one_gram_and_counts_it_once(monkeypatch):
-    calls, plain = [], LinearInputs.sums
-    monkeypatch.setattr(LinearInputs, "sums", lambda self, x: calls.append(self.inputs) or plain(self, x))
+    calls, plain = [], LinearInputs.partial_gram
+    monkeypatch.setattr(LinearInputs, "partial_gram", lambda self, x: calls.append(self.inputs) or plain(self, x))
     model, seen = moments_of(attention(), lambda x: ((x, x, x), {"need_weights": False}))
     assert list(seen) == ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.out_proj", "head"]
     assert seen["attention.q_proj"] is seen["attention.k_proj"] is seen["attention.v_proj"] is not seen["attention.out_proj"]
@@ -131,7 +131,7 @@ def test_attention_across_two_sequences_has_a_gram_for_each():
 @pytest.mark.parametrize("options", [{}, {"kdim": 5, "vdim": 4}])
 def test_parts_are_the_rows_and_parameters_they_name(options):
     model = Net(attention(**options), None)
-    found = sites(model)
+    found = weight_sites(model)
     assert [site.layer for site in found.values()] == ["attention"] * 4 + ["head"]
     marked = with_weights(model, {name: torch.full_like(site.weight, float(place)) for place, (name, site) in enumerate(found.items())})
     module = marked.attention
@@ -156,7 +156,7 @@ def test_projected_weights_do_what_projected_inputs_do(arguments):
     alpha = 5.0
     with torch.no_grad():
         corrected = sap_project(model, X, alpha)(X)
-        query, key, value = inputs_of(model.attention, *arguments(X))
+        query, key, value = qkv_inputs(model.attention, *arguments(X))
         heads = written_out(model.attention, query, key, value)
         pooled = model.attention.out_proj(heads).mean(-2)
         query, key, value = (x @ projector(x.reshape(-1, 6), alpha) for x in (query, key, value))

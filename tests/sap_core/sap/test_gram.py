@@ -65,11 +65,11 @@ def test_conv_moments_equal_unfold_for_any_split(conv, height, width, count, see
     except RuntimeError:  # the kernel does not fit, or the border is wider than the image
         assume(False)
     columns = unfolded(conv, x)
-    moments = gram.Moments(ConvInputs.of(conv))
+    moments = gram.Moments(ConvInputs.from_module(conv))
     cuts = sorted(data.draw(st.sets(st.integers(1, count))) | {count})
     start = 0
     for stop in cuts:
-        moments = moments.plus(x[start:stop])
+        moments = moments.updated(x[start:stop])
         start = stop
     assert moments.count == columns.shape[2]
     if columns.shape[2] < columns.shape[1]:
@@ -78,33 +78,33 @@ def test_conv_moments_equal_unfold_for_any_split(conv, height, width, count, see
     else:
         found = moments.gram
     assert close(found, columns @ columns.mT)
-    assert close(moments.handler.gram(moments.handler.sums(x)), columns @ columns.mT)
+    assert close(moments.layout.gram(moments.layout.partial_gram(x)), columns @ columns.mT)
 
 
 @given(st.sampled_from([1, 2]), st.integers(1, 4), st.integers(1, 8), st.integers(1, 8), st.integers(1, 4), st.booleans())
 def test_shifted_correlations_equal_unfold(groups, channels, height, width, count, same):
     conv = nn.Conv2d(groups * channels, groups, 3, padding="same" if same else 1, groups=groups)
-    handler = ConvInputs.of(conv)
-    assert handler.shifts
+    layout = ConvInputs.from_module(conv)
+    assert layout.by_correlations
     x = torch.randn(count, conv.in_channels, height, width, dtype=torch.float64) + 1
     columns = unfolded(conv, x)
-    assert close(handler.gram(handler.sums(x)), columns @ columns.mT, 1e-13)
+    assert close(layout.gram(layout.partial_gram(x)), columns @ columns.mT, 1e-13)
 
 
 @pytest.mark.parametrize("change", [{"stride": 2}, {"dilation": 2}, {"padding": 0}, {"padding": 2}, {"padding_mode": "reflect"}])
 def test_other_geometries_go_through_patches(change):
-    assert not ConvInputs.of(nn.Conv2d(4, 4, 3, **({"padding": 1} | change))).shifts
+    assert not ConvInputs.from_module(nn.Conv2d(4, 4, 3, **({"padding": 1} | change))).by_correlations
 
 
 def test_pieces_do_not_change_the_sum(monkeypatch):
     x = torch.randn(7, 4, 6, 6)
     for conv in (nn.Conv2d(4, 2, 3, padding=1), nn.Conv2d(4, 2, 3, stride=2)):
-        whole = ConvInputs.of(conv).sums(x)
+        whole = ConvInputs.from_module(conv).partial_gram(x)
         with monkeypatch.context() as patch:
-            patch.setattr("sap_core.im2col.PIECE_BYTES", 1)
+            patch.setattr("sap_core.im2col.CHUNK_BYTES", 1)
             patch.setattr("sap_core.im2col.CACHE_BYTES", 1)
-            assert close(ConvInputs.of(conv).sums(x), whole)
-            assert len(list(ConvInputs.of(conv).pieces(x))) == 7
+            assert close(ConvInputs.from_module(conv).partial_gram(x), whole)
+            assert len(list(ConvInputs.from_module(conv).column_chunks(x))) == 7
 
 
 @given(st.lists(st.integers(1, 4), max_size=3), st.integers(1, 5))
@@ -112,7 +112,7 @@ def test_pieces_do_not_change_the_sum(monkeypatch):
 def test_linear_takes_any_leading_dimensions(leading, width):
     x = torch.randn(*leading, width)
     rows = x.double().reshape(-1, width)
-    moments = gram.Moments(LinearInputs.of(nn.Linear(width, 2))).plus(x)
+    moments = gram.Moments(LinearInputs.from_module(nn.Linear(width, 2))).updated(x)
     assert moments.count == len(rows)
     found = moments.columns @ moments.columns.mT if moments.gram is None else moments.gram
     assert found.dtype == torch.float64
@@ -120,21 +120,21 @@ def test_linear_takes_any_leading_dimensions(leading, width):
 
 
 def test_moments_are_immutable():
-    first = gram.Moments(LinearInputs(2)).plus(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    first = gram.Moments(LinearInputs(2)).updated(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     kept = first.gram.clone()
-    first.plus(torch.randn(5, 2))
+    first.updated(torch.randn(5, 2))
     assert torch.equal(first.gram, kept)
 
 
 def test_rows_are_kept_only_while_they_are_fewer():
-    handler = LinearInputs(4)
-    three = gram.Moments(handler).plus(torch.randn(3, 4))
+    layout = LinearInputs(4)
+    three = gram.Moments(layout).updated(torch.randn(3, 4))
     assert three.gram is None
     assert three.columns.shape == (1, 4, 3)
     assert three.flops == 0
-    four = three.plus(torch.randn(1, 4))
+    four = three.updated(torch.randn(1, 4))
     assert four.columns is None
-    assert four.seen == ()
+    assert four.stored == ()
     assert four.flops == 4 * 2 * 16
 
 
@@ -158,7 +158,7 @@ def test_observe_sees_the_unmodified_model_in_evaluation_mode():
     model[0].eval()
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     x = torch.randn(9, 3, 2, 2)
-    seen = gram.observe(model, gram.validate(model), x)
+    seen = gram.observe(model, gram.init_moments(model), x)
     assert list(seen) == ["2", "4"]
     expected = unfolded(model[2], norm.eval()(x).detach())
     assert close(seen["2"].gram, expected @ expected.mT, 1e-7)
@@ -187,8 +187,8 @@ class Branches(nn.Module):
 
 def counted(monkeypatch):
     """The kernel sizes of all sums that are computed from now on."""
-    calls, plain = [], ConvInputs.sums
-    monkeypatch.setattr(ConvInputs, "sums", lambda self, x: calls.append(self.kernel[0]) or plain(self, x))
+    calls, plain = [], ConvInputs.partial_gram
+    monkeypatch.setattr(ConvInputs, "partial_gram", lambda self, x: calls.append(self.kernel[0]) or plain(self, x))
     return calls
 
 
@@ -199,7 +199,7 @@ def test_layers_fed_by_the_same_tensor_share_one_gram(monkeypatch, inplace):
     found = []
     for copies in (False, True):
         model = Branches(inplace, copies)
-        moments = gram.validate(model)
+        moments = gram.init_moments(model)
         for batch in batches:
             moments = gram.observe(model, moments, batch.clone())
         found.append(moments)
@@ -216,7 +216,7 @@ def test_layers_fed_by_the_same_tensor_share_one_gram(monkeypatch, inplace):
 
 def test_layers_that_once_saw_different_tensors_share_no_more():
     model = Net(lambda self, x: self.a(x) + self.b(x.clone() if len(x) == 4 else x), a=nn.Linear(2, 2), b=nn.Linear(2, 2))
-    moments = gram.validate(model)
+    moments = gram.init_moments(model)
     for count in (5, 4, 5):
         moments = gram.observe(model, moments, torch.ones(count, 2))
         assert (moments["a"] is moments["b"]) == (moments["a"].count == 5)
@@ -226,7 +226,7 @@ def test_layers_that_once_saw_different_tensors_share_no_more():
 def test_tensors_without_a_version_are_not_shared(monkeypatch):
     model, calls = Branches(), counted(monkeypatch)
     with torch.inference_mode():
-        seen = gram.observe(model, gram.validate(model), torch.randn(2, 3, 6, 6))
+        seen = gram.observe(model, gram.init_moments(model), torch.randn(2, 3, 6, 6))
     assert len(calls) == 5
     assert torch.equal(seen["a"].gram, seen["b"].gram)
 
@@ -235,7 +235,7 @@ def test_inputs_are_kept_as_the_layer_saw_them():
     """While a layer has seen fewer columns than inputs, and a later layer works in place."""
     model = Net(lambda self, x: self.head(x) + 0 * x.mul_(5).sum(), head=nn.Linear(6, 2))
     x = torch.randn(4, 6)
-    seen = gram.observe(model, gram.validate(model), x.clone())["head"]
+    seen = gram.observe(model, gram.init_moments(model), x.clone())["head"]
     assert torch.equal(seen.columns[0], x.double().T)
 
 
@@ -254,7 +254,7 @@ def test_inputs_are_kept_as_the_layer_saw_them():
 )
 def test_layers_without_handler_are_refused_by_name(layer, name):
     with pytest.raises(UserError, match=rf"layer 'odd.*' \({name}"):
-        gram.validate(Net(None, fine=nn.Linear(2, 2), odd=layer))
+        gram.init_moments(Net(None, fine=nn.Linear(2, 2), odd=layer))
 
 
 def test_parameters_that_are_added_are_known_by_the_type_that_adds_them():
@@ -265,31 +265,31 @@ def test_parameters_that_are_added_are_known_by_the_type_that_adds_them():
     attention = "encoder.layers.encoder_layer_0.self_attention"
     mlp = "encoder.layers.encoder_layer_0.mlp"
     parts = [f"{attention}.{part}" for part in ("q_proj", "k_proj", "v_proj", "out_proj")]
-    assert list(gram.validate(model)) == ["conv_proj", *parts, f"{mlp}.0", f"{mlp}.3", "heads.head"]
+    assert list(gram.init_moments(model)) == ["conv_proj", *parts, f"{mlp}.0", f"{mlp}.3", "heads.head"]
     other = Net(None, fine=nn.Linear(2, 2))
     other.class_token = nn.Parameter(torch.zeros(1, 1, 2))
-    with pytest.raises(UserError, match=r"'class_token' of the network itself \(Net\).*ADDED"):
-        gram.validate(other)
+    with pytest.raises(UserError, match=r"'class_token' of the network itself \(Net\).*ADDITIVE_PARAMETERS"):
+        gram.init_moments(other)
     derived = type("Derived", (VisionTransformer,), {})(8, 4, 1, 1, 4, 4)
     with pytest.raises(UserError, match=r"'class_token' of the network itself \(Derived\)"):
-        gram.validate(derived)
+        gram.init_moments(derived)
 
 
 def test_norms_need_no_handler():
     parts = {"a": nn.BatchNorm2d(4), "b": nn.LayerNorm(4), "c": nn.GroupNorm(2, 4), "d": nn.Conv2d(4, 4, 1)}
-    assert list(gram.validate(Net(None, **parts))) == ["d"]
+    assert list(gram.init_moments(Net(None, **parts))) == ["d"]
 
 
 def test_no_layer_at_all_is_refused():
     with pytest.raises(UserError, match="no Linear, Conv2d or MultiheadAttention layer in ReLU"):
-        gram.validate(nn.ReLU())
+        gram.init_moments(nn.ReLU())
 
 
 def test_shared_weight_is_refused():
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
     with pytest.raises(UserError, match=r"layer 'second' \(Linear\) shares its weight with layer 'first'"):
-        gram.validate(Net(None, first=first, second=second))
+        gram.init_moments(Net(None, first=first, second=second))
 
 
 def test_computed_weight_is_refused():
@@ -297,20 +297,20 @@ def test_computed_weight_is_refused():
     del layer.weight
     layer.weight = torch.ones(3, 3)
     with pytest.raises(UserError, match=r"layer 'odd' .*computed"):
-        gram.validate(Net(None, odd=layer))
+        gram.init_moments(Net(None, odd=layer))
 
 
 def test_layer_called_twice_is_refused():
     model = Net(lambda self, x: self.head(self.again(self.again(x))), again=nn.Linear(3, 3), head=nn.Linear(3, 2))
     with pytest.raises(UserError, match=r"layer 'again' .*more than once"):
-        gram.observe(model, gram.validate(model), torch.randn(2, 3))
+        gram.observe(model, gram.init_moments(model), torch.randn(2, 3))
     assert not any(m._forward_pre_hooks for m in model.modules())  # noqa: SLF001 - torch has no other way to ask
 
 
 def test_layer_without_input_is_refused():
     model = Net(lambda self, x: self.head(x) + functional.linear(x, self.unused.weight), head=nn.Linear(3, 2), unused=nn.Linear(3, 2))
     with pytest.raises(UserError, match=r"layer 'unused' \(Linear\) saw no input"):
-        gram.observe(model, gram.validate(model), torch.randn(2, 3))
+        gram.observe(model, gram.init_moments(model), torch.randn(2, 3))
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -319,4 +319,4 @@ def test_divergence_names_the_layer(count):
     with torch.no_grad():
         model[0].bias[1] = float("inf")
     with pytest.raises(FloatingPointError, match="inputs of layer '1'"):
-        gram.check_finite(gram.observe(model, gram.validate(model), torch.randn(count, 3)))
+        gram.check_finite(gram.observe(model, gram.init_moments(model), torch.randn(count, 3)))

@@ -28,7 +28,7 @@ def layers_of(copies, count, monkeypatch):
     for name in ("eigenbasis", "dual_basis"):
         plain = getattr(spectrum, name)
         monkeypatch.setattr(spectrum, name, lambda x, plain=plain: decompositions.append(x) or plain(x))
-    moments = gram.observe(model, gram.validate(model), torch.randn(count, 4))
+    moments = gram.observe(model, gram.init_moments(model), torch.randn(count, 4))
     return project.factor(model, moments), len(decompositions)
 
 
@@ -43,6 +43,6 @@ def test_a_shared_basis_is_computed_once_and_changes_no_bit(monkeypatch):
         for name in apart:
             assert torch.equal(shared[name].at(30000.0), apart[name].at(30000.0))
         builds = sum(layer.build_flops for layer in apart.values())
-        bases = project.factor_flops(apart) - builds
-        assert project.factor_flops(shared) - builds < bases
-        assert project.factor_flops({"first": apart["first"], "body": apart["body"]}) < project.factor_flops(shared)
+        bases = project.factorisation_flops(apart) - builds
+        assert project.factorisation_flops(shared) - builds < bases
+        assert project.factorisation_flops({"first": apart["first"], "body": apart["body"]}) < project.factorisation_flops(shared)

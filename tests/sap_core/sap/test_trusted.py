@@ -76,7 +76,7 @@ def test_orders_equal_plain_sorting(samples, random):
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))
 def test_skipping_passes_over_the_first_share(labels, skip):
     order = torch.arange(len(labels)).flip(0)
-    left = trusted.without_first(order, skip).tolist()
+    left = trusted.skip_first(order, skip).tolist()
     assert left == order.tolist()[int(skip * len(labels)) :]
     fair = trusted.balanced(order, torch.tensor(labels), skip).tolist()
     for label in set(labels):

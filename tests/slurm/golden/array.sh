@@ -92,8 +92,8 @@ while [ -z "$asked" ]; do
     [ -z "$asked" ] || break
     workers=()
     for ((k = 1; k <= 4; k++)); do
-        "${run[@]}" -m sweeper.execute '/home/me/sap sweep/results/slurm/plan-1.jsonl' --data '/home/me/sap sweep/data' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' --order cells --device-jobs 2 --idle 600 --device "cuda:$(((k - 1) % 2))" \
-            --only "$(((4 + SLURM_ARRAY_TASK_ID) * 4 + k))/64" &
+        "${run[@]}" -m sweeper.execute '/home/me/sap sweep/results/slurm/plan-1.jsonl' --data '/home/me/sap sweep/data' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' --order cells --device-jobs 2 --idle-timeout 600 --device "cuda:$(((k - 1) % 2))" \
+            --shard "$(((4 + SLURM_ARRAY_TASK_ID) * 4 + k))/64" &
         workers+=($!)
     done
     [ -z "$asked" ] || forward "$asked"

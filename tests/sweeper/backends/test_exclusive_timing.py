@@ -82,7 +82,7 @@ def test_a_complete_store_is_measured_once_and_its_rows_stay(swept, capsys):
 
     before = stamps(store.timing)
     assert main([*words, "timing=exclusive"]) == 0
-    assert "every job that was to be measured alone has been" in capsys.readouterr().err
+    assert "all chosen jobs have been measured exclusively" in capsys.readouterr().err
     assert stamps(store.timing) == before
 
 
@@ -107,7 +107,7 @@ def test_a_baseline_is_trained_anew_and_what_lacks_its_baseline_is_left_out(swep
     finally:
         for row in baselines:
             (root / f"away-{row.job_id}").rename(root / "artifacts" / row.job_id)
-    assert "is not measured alone: the artifact of" in capsys.readouterr().err
+    assert "is not measured exclusively: the artifact of its parent" in capsys.readouterr().err
     assert set(lines(store)) == trained
 
 

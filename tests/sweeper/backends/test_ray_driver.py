@@ -69,18 +69,18 @@ def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make
 def test_what_a_trial_is_told(bench, make_job):
     told = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
     assert told.pop("stop").startswith(".stop-")
-    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tried": 0, "crowded": 0, "jobs_on_device": 2}
+    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tried": 0, "oom_retries": 0, "jobs_on_device": 2}
 
 
 def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it(bench, make_job):
     setup = bench([*jobs_of(make_job, 2), *jobs_of(make_job, 3, method="scrub", share=0.25)], nodes=[{"CPU": 8.0, "GPU": 1.0}])
     driver = setup.driver
     assert given(driver) == ["sap0", "sap1"]
-    driver.result("sap0", answer("sap0", "crowded"))
+    driver.result("sap0", answer("sap0", "oom_on_shared_gpu"))
     assert driver.suggest() is None  # sap0 wants the whole card now, and nothing small slips in before it
     driver.result("sap1", answer("sap1"))
     told = driver.suggest()
-    assert (told["job_id"], told["gpus"], told["crowded"], told["jobs_on_device"]) == ("sap0", 1.0, 1, 1)
+    assert (told["job_id"], told["gpus"], told["oom_retries"], told["jobs_on_device"]) == ("sap0", 1.0, 1, 1)
     assert driver.suggest() is None
     driver.result("sap0", answer("sap0"))
     assert given(driver) == ["scrub0", "scrub1", "scrub2"]
@@ -97,10 +97,10 @@ def test_workers_limit_what_runs_at_a_time(bench, make_job):
 
 def test_a_lost_node_costs_no_try_but_a_job_that_loses_them_is_a_failed_row(bench, make_job):
     setup = bench(jobs_of(make_job, 1))
-    for loss in range(ray_driver.MAX_LOSSES):
+    for loss in range(ray_driver.MAX_NODE_LOSSES):
         assert setup.driver.suggest()["job_id"] == "sap0"
         assert setup.store.attempts("sap0") == 0
-        setup.driver.died("sap0", node_lost=loss < ray_driver.MAX_LOSSES)
+        setup.driver.died("sap0", node_lost=loss < ray_driver.MAX_NODE_LOSSES)
     assert setup.store.attempts("sap0") == 1
 
 
@@ -136,4 +136,4 @@ def test_nodes_come_and_go_and_a_cluster_without_room_ends_the_sweep_in_a_senten
     assert setup.driver.suggest() is None
     monkeypatch.setattr(ray_driver, "WAIT_SECONDS", -1.0)
     assert setup.driver.suggest() == ""
-    assert setup.driver.fatal.startswith("the next job needs 1 CPU, 1 GPU, and for -1 s the Ray cluster has had only 2 CPU;")
+    assert setup.driver.fatal.startswith("the next job needs 1 CPU, 1 GPU, but for -1 s the Ray cluster had only 2 CPU;")

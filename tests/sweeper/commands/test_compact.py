@@ -24,7 +24,7 @@ from sweeper.commands.compact import compact
 from sweeper.jobs.job import SweepPaths
 from sweeper.monitor.job_counts import standing
 from sweeper.scheduling.work_queue import WorkQueue
-from sweeper.store.leases import Claims, own_claims
+from sweeper.store.leases import Leases, process_leases
 from sweeper.store.store import Store, write_records
 
 
@@ -167,10 +167,10 @@ def test_a_kill_at_any_deletion_or_publication_loses_nothing_and_the_next_call_e
     def dying(real):
         def step(self, *words, **more):
             nonlocal count
-            if threading.current_thread() is not threading.main_thread():  # the claims' heart beats on
+            if threading.current_thread() is not threading.main_thread():  # the leases' heart beats on
                 return real(self, *words, **more)
             count += 1
-            if count > at and self.suffix != ".claim":
+            if count > at and self.suffix != ".lease":
                 raise Killed
             return real(self, *words, **more)
 
@@ -251,7 +251,7 @@ def test_a_merged_file_that_goes_while_it_is_read_is_looked_for_again(filled, mo
 def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys):
     store, jobs = filled(2)
     plan_for(store, jobs)
-    with own_claims().take(store.claims / "compact"), pytest.raises(UserError, match=f"process {os.getpid()} on .* is compacting"):
+    with process_leases().acquire(store.leases / "compact"), pytest.raises(UserError, match=f"process {os.getpid()} on .* is compacting"):
         compact(store)
     assert main(["compact", str(store.root)]) == 0
     assert capsys.readouterr().out == f"{store.root}: 6 files of rows, series and logs are 3\n"
@@ -284,8 +284,8 @@ def _compacts(root):
 @pytest.mark.slow
 def test_kill_9_at_random_moments(filled, monkeypatch):
     monkeypatch.setattr(
-        "sweeper.commands.compact.own_claims", lambda: Claims(lease=1.0)
-    )  # a kill may leave a claim without its owner's name
+        "sweeper.commands.compact.process_leases", lambda: Leases(duration=1.0)
+    )  # a kill may leave a lease without its owner's name
     context = multiprocessing.get_context("fork")
     store, jobs = filled(40)
     for moment in range(10):

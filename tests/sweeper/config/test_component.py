@@ -14,8 +14,8 @@ from torch import nn
 
 from sap_core.api import Corrector, Trainer
 from sap_core.errors import UserError
-from sweeper.config.component import declare
-from sweeper.config.target import class_of
+from sweeper.config.component import parse_component
+from sweeper.config.target import resolve_class
 from trainers.sam import SAM
 from trainers.sgd import SGD
 
@@ -23,7 +23,7 @@ RECIPE = {"target": "trainers.sgd.SGD", "settings": {}}
 
 
 @runtime_checkable
-class Thing(Protocol):
+class Prerequisite(Protocol):
     def act(self) -> None: ...
 
 
@@ -76,7 +76,7 @@ def module(monkeypatch):
 
 
 def toy(**fields):
-    return declare({"_target_": "toy_plugin.Toy", "count": 1, **fields}, "thing", Thing, ["toy_plugin"])
+    return parse_component({"_target_": "toy_plugin.Toy", "count": 1, **fields}, "thing", Prerequisite, ["toy_plugin"])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_unknown_fields_name_the_nearest_and_all():
 
 def test_missing_values_are_named_with_the_remedy():
     with pytest.raises(UserError, match=r"thing lacks a value for count; set thing\.count=\.\.\."):
-        declare({"_target_": "toy_plugin.Toy"}, "thing", Thing, ["toy_plugin"])
+        parse_component({"_target_": "toy_plugin.Toy"}, "thing", Prerequisite, ["toy_plugin"])
 
 
 def test_what_the_class_refuses_is_said():
@@ -127,10 +127,10 @@ def test_what_the_class_refuses_is_said():
         toy(count=-1)
 
 
-@pytest.mark.parametrize("target", ["os.system", "toy_plugin.Toy", "sap_core_evil.Thing", 3, ""])
+@pytest.mark.parametrize("target", ["os.system", "toy_plugin.Toy", "sap_core_evil.Prerequisite", 3, ""])
 def test_targets_outside_the_packages_are_refused_unimported(target):
     with pytest.raises(UserError, match=r"is outside the packages that may be named \(sap_core, trainers, baselines\).*plugins=\[\.\.\.\]"):
-        class_of(target, "thing", [])
+        resolve_class(target, "thing", [])
 
 
 def test_a_nested_target_is_held_to_the_same_rule():
@@ -141,33 +141,33 @@ def test_a_nested_target_is_held_to_the_same_rule():
 @pytest.mark.parametrize("target", ["trainers.none.SGD", "trainers.sgd.SDG", "trainers", "trainers."])
 def test_targets_that_do_not_exist_are_said(target):
     with pytest.raises(UserError, match=r"thing\._target_=.* names nothing that exists"):
-        class_of(target, "thing", [])
+        resolve_class(target, "thing", [])
 
 
 @pytest.mark.parametrize("target", ["toy_plugin.function", "toy_plugin.Unversioned", "sap_core.identity.content_id"])
 def test_targets_that_are_no_versioned_class_are_refused(target):
     with pytest.raises(UserError, match="is no class with a whole number `version`"):
-        class_of(target, "thing", ["toy_plugin"])
+        resolve_class(target, "thing", ["toy_plugin"])
 
 
 def test_a_class_that_does_not_offer_the_interface_is_refused():
-    with pytest.raises(UserError, match=r"thing\._target_=toy_plugin\.Idle does not offer what a Thing must"):
-        declare({"_target_": "toy_plugin.Idle"}, "thing", Thing, ["toy_plugin"])
+    with pytest.raises(UserError, match=r"thing\._target_=toy_plugin\.Idle does not offer what a Prerequisite must"):
+        parse_component({"_target_": "toy_plugin.Idle"}, "thing", Prerequisite, ["toy_plugin"])
     with pytest.raises(UserError, match="does not offer what a Module must"):
-        declare({"_target_": "toy_plugin.Toy", "count": 1}, "model", nn.Module, ["toy_plugin"])
+        parse_component({"_target_": "toy_plugin.Toy", "count": 1}, "model", nn.Module, ["toy_plugin"])
 
 
 def test_no_target_at_all():
     with pytest.raises(UserError, match="thing names no class"):
-        declare({}, "thing", Thing)
+        parse_component({}, "thing", Prerequisite)
 
 
 def test_networks_are_checked_by_their_keyword_arguments():
-    found = declare({"_target_": "toy_plugin.Net", "width": 8}, "model", nn.Module, ["toy_plugin"])
+    found = parse_component({"_target_": "toy_plugin.Net", "width": 8}, "model", nn.Module, ["toy_plugin"])
     assert found.settings == {"width": 8, "depth": 1}
     assert found.version == 2
     with pytest.raises(UserError, match=r"unknown key 'num_outputs' in model; allowed: width, depth"):
-        declare({"_target_": "toy_plugin.Net", "num_outputs": 8}, "model", nn.Module, ["toy_plugin"])
+        parse_component({"_target_": "toy_plugin.Net", "num_outputs": 8}, "model", nn.Module, ["toy_plugin"])
 
 
 def test_identity_leaves_defaults_out_and_holds_the_version():
@@ -199,44 +199,46 @@ def test_a_field_that_names_a_file_counts_by_what_the_file_holds(tmp_path, modul
     second.write_bytes(b"weights")
 
     def identity(path):
-        return declare({"_target_": "toy_plugin.Loaded", "depth": str(path)}, "model", nn.Module, ["toy_plugin"]).identity()["settings"]
+        return parse_component({"_target_": "toy_plugin.Loaded", "depth": str(path)}, "model", nn.Module, ["toy_plugin"]).identity()[
+            "settings"
+        ]
 
     assert identity(first) == identity(second) == {"depth": f"sha256:{hashlib.sha256(b'weights').hexdigest()}"}
     second.write_bytes(b"others!")
     assert identity(first) != identity(second)
     with pytest.raises(UserError, match=r"gone\.pth is no file"):
         identity(tmp_path / "gone.pth")
-    assert declare({"_target_": "toy_plugin.Loaded"}, "model", nn.Module, ["toy_plugin"]).identity()["settings"] == {}
+    assert parse_component({"_target_": "toy_plugin.Loaded"}, "model", nn.Module, ["toy_plugin"]).identity()["settings"] == {}
 
 
 def test_an_inherited_constructor_is_checked_too():
     sys.modules["toy_plugin"].Loaded = Loaded
     with pytest.raises(UserError, match=r"model\.width='wide' is of the wrong type or value; allowed: a whole number"):
-        declare({"_target_": "toy_plugin.Loaded", "width": "wide"}, "model", nn.Module, ["toy_plugin"])
+        parse_component({"_target_": "toy_plugin.Loaded", "width": "wide"}, "model", nn.Module, ["toy_plugin"])
 
 
 def test_a_flat_part_is_written_beside_its_owners_fields_and_its_defaults_are_left_out_of_the_identity():
     given = {"_target_": "trainers.sam.SAM", "rho": 0.1, "adaptive": False, "epochs": 3, "momentum": 0.9, "decay_epochs": []}
-    found = declare(given, "trainer", Trainer)
+    found = parse_component(given, "trainer", Trainer)
     assert found.identity() == {"kind": "trainer", "name": "sam", "version": 1, "settings": {"epochs": 3, "rho": 0.1}}
     assert found.settings["batch_size"] == 64, "settings are complete"
     assert "recipe" not in found.settings
     assert found.instance == SAM(rho=0.1, recipe=SGD(epochs=3))
     with pytest.raises(UserError, match=r"unknown key 'recipe' in trainer .*; allowed: rho, adaptive, norm_updates, epochs"):
-        declare(given | {"recipe": 1}, "trainer", Trainer)
+        parse_component(given | {"recipe": 1}, "trainer", Trainer)
     with pytest.raises(UserError, match=r"trainer\.epochs='many' is of the wrong type"):
-        declare(given | {"epochs": "many"}, "trainer", Trainer)
+        parse_component(given | {"epochs": "many"}, "trainer", Trainer)
 
 
 def test_options_that_sgd_got_later_changed_no_identity():
-    assert declare({"_target_": "trainers.sgd.SGD"}, "trainer", Trainer).identity() == {
+    assert parse_component({"_target_": "trainers.sgd.SGD"}, "trainer", Trainer).identity() == {
         "kind": "trainer", "name": "sgd", "version": 1, "settings": {},
     }  # fmt: skip
 
 
 def test_a_recipe_of_retraining_is_identified_as_a_trainer():
     recipe = {"target": "trainers.sgd.SGD", "settings": {"epochs": 3}}
-    found = declare({"_target_": "baselines.retrain.Retrain", "recipe": recipe}, "method", Corrector)
+    found = parse_component({"_target_": "baselines.retrain.Retrain", "recipe": recipe}, "method", Corrector)
     assert found.identity()["settings"]["recipe"] == {"kind": "trainer", "name": "sgd", "version": 1, "settings": {"epochs": 3}}
     assert found.columns["recipe"] == "sgd"
     assert found.components == [("method", "baselines.retrain.Retrain"), ("trainer", "trainers.sgd.SGD")]

@@ -15,7 +15,7 @@ import yaml
 from sap_core.api import Trainer
 from sap_core.components import name_of, package_of
 from sap_core.errors import UserError
-from sweeper.config.component import declare
+from sweeper.config.component import parse_component
 from sweeper.config.compose import compose_all
 from sweeper.plan.build import check
 from sweeper.plan.name_clashes import refuse_name_clashes
@@ -132,7 +132,7 @@ def plug(monkeypatch):
 )  # fmt: skip
 def test_a_class_declares_its_own_name(cls, said):
     with pytest.raises(UserError, match=said):
-        declare({"_target_": f"plug.{cls}"}, "trainer", Trainer, ["plug"])
+        parse_component({"_target_": f"plug.{cls}"}, "trainer", Trainer, ["plug"])
 
 
 def test_two_classes_with_one_name_are_refused():

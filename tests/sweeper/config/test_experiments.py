@@ -18,7 +18,7 @@ from sap_core.api import Need, Sizes, Task
 from sap_core.construct import build_network, construct
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.run import PlainRun
-from sweeper.plan.feasibility import check_fits
+from sweeper.plan.feasibility import check_feasibility
 from sweeper.plan.flops import describe, flops_of
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[3] / "conf" / "experiment").glob("*.yaml"))}
@@ -59,7 +59,7 @@ def test_its_dry_run_says_what_it_will_be_and_every_method_fits(name, shipped):
     one = shipped(name)
     for cell in one.cells:
         if name != "cleaning":  # which needs a library: tests/sweeper/plan/test_feasibility.py
-            check_fits(cell)
+            check_feasibility(cell)
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in one.cells)
     said = describe(one.plan.jobs, one.plan.rows, parameters, 1.0e10, "cpu")
     assert f" cells, {len(one.config.seeds)} seeds: {len(one.plan.jobs)} jobs, {len(one.plan.rows)} rows" in said
@@ -82,9 +82,13 @@ def test_budgets_fit_the_data(name, shipped):
     """A setting that asks for more samples than a split can hold would fail after hours of training."""
     for cell in shipped(name).cells:
         train, val, _ = cell.sizes
-        wrong = train * cell.wrong_share * (0.4 if cell.noise.name == "asymmetric" else 0.95)  # CIFAR-10 confuses half of its classes
-        right = 0.95 * train * (1 - cell.wrong_share)
-        rest = train * (1 - cell.wrong_share) - 3 * (train * cell.wrong_share) ** 0.5  # noise is drawn over training and validation
+        wrong = (
+            train * cell.mislabelled_fraction * (0.4 if cell.noise.name == "asymmetric" else 0.95)
+        )  # CIFAR-10 confuses half of its classes
+        right = 0.95 * train * (1 - cell.mislabelled_fraction)
+        rest = (
+            train * (1 - cell.mislabelled_fraction) - 3 * (train * cell.mislabelled_fraction) ** 0.5
+        )  # noise is drawn over training and validation
         for search in cell.searches:
             for setting in search.settings:
                 held = rest if setting.settings.get("source") == "identified" else right

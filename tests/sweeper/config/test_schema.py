@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.config.schema import Backend, Config, Debug, check_values
+from sweeper.config.schema import BackendConfig, Config, DebugConfig, check_values
 
 
 @pytest.mark.parametrize(
@@ -16,15 +16,15 @@ from sweeper.config.schema import Backend, Config, Debug, check_values
         (Config(seeds=[1], methods=["sap", "sap"]), r"methods=\['sap', 'sap'\] names one twice"),
         (Config(seeds=[1], name="../x"), r"name='\.\./x' names a folder below results"),
         (Config(seeds=[1], name=""), "name='' names a folder"),
-        (Config(seeds=[1], backend=Backend(name="dask")), "unknown name 'dask' in backend; allowed: ray, local"),
-        (Config(seeds=[1], backend=Backend(workers=0)), r"backend\.workers=0 is too small; it must be at least 1"),
-        (Config(seeds=[1], backend=Backend(threads=0)), r"backend\.threads=0 is too small"),
-        (Config(seeds=[1], backend=Backend(gpus_per_job=float("nan"))), r"backend\.gpus_per_job=nan is too small"),
-        (Config(seeds=[1], backend=Backend(timeout_seconds=0)), r"backend\.timeout_seconds=0 must be above 0"),
-        (Config(seeds=[1], backend=Backend(flops_per_second=-1)), r"backend\.flops_per_second=-1 must be above 0"),
-        (Config(seeds=[1], backend=Backend(device="gpu")), "backend.device='gpu' is no device; allowed: cpu, cuda, cuda:N"),
-        (Config(seeds=[1], debug=Debug(settings=0)), r"debug\.settings=0 is too small"),
-        (Config(seeds=[1], debug=Debug(images=3)), r"debug\.images=3 is too small; it must be at least 50"),
+        (Config(seeds=[1], backend=BackendConfig(name="dask")), "unknown name 'dask' in backend; allowed: ray, local"),
+        (Config(seeds=[1], backend=BackendConfig(workers=0)), r"backend\.workers=0 is too small; it must be at least 1"),
+        (Config(seeds=[1], backend=BackendConfig(threads=0)), r"backend\.threads=0 is too small"),
+        (Config(seeds=[1], backend=BackendConfig(gpus_per_job=float("nan"))), r"backend\.gpus_per_job=nan is too small"),
+        (Config(seeds=[1], backend=BackendConfig(timeout_seconds=0)), r"backend\.timeout_seconds=0 must be above 0"),
+        (Config(seeds=[1], backend=BackendConfig(flops_per_second=-1)), r"backend\.flops_per_second=-1 must be above 0"),
+        (Config(seeds=[1], backend=BackendConfig(device="gpu")), "backend.device='gpu' is no device; allowed: cpu, cuda, cuda:N"),
+        (Config(seeds=[1], debug=DebugConfig(settings=0)), r"debug\.settings=0 is too small"),
+        (Config(seeds=[1], debug=DebugConfig(images=3)), r"debug\.images=3 is too small; it must be at least 50"),
     ],
 )
 def test_values_out_of_range_are_named(config, said):
@@ -33,4 +33,6 @@ def test_values_out_of_range_are_named(config, said):
 
 
 def test_what_is_shipped_passes():
-    check_values(Config(name="table-1_b.2", seeds=[1, 2], methods=["sap", "scrub@grid_b"], backend=Backend(device="cuda:1", workers=3)))
+    check_values(
+        Config(name="table-1_b.2", seeds=[1, 2], methods=["sap", "scrub@grid_b"], backend=BackendConfig(device="cuda:1", workers=3))
+    )

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
-from sweeper.config.search_space import WORDS, Domain, Space, spread
+from sweeper.config.search_space import DOMAIN_TYPES, Domain, SearchSpace, spread
 
 VALUES = st.lists(st.floats(0, 9, allow_nan=False) | st.integers(10, 99), min_size=1, max_size=4, unique_by=repr)
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.tuples(st.sampled_from(["grid", "choice"]), VALUES), max_size=3))
 def test_a_grid_lists_every_combination_once_the_first_field_slowest(fields):
-    space = Space.parse("mine", {field: {word: values} for field, (word, values) in fields.items()})
+    space = SearchSpace.parse("mine", {field: {word: values} for field, (word, values) in fields.items()})
     grid = space.grid()
     assert len(grid) == math.prod(len(values) for _, values in fields.values())
     positions = [tuple(values.index(setting[field]) for field, (_, values) in fields.items()) for setting in grid]
@@ -27,12 +27,12 @@ def test_a_grid_lists_every_combination_once_the_first_field_slowest(fields):
 
 
 def test_a_space_without_fields_is_one_setting():
-    assert Space.parse("only", {}).grid() == [{}]
+    assert SearchSpace.parse("only", {}).grid() == [{}]
 
 
 @pytest.mark.parametrize(("word", "values"), [("uniform", [0, 1]), ("loguniform", [1e-5, 1e-1]), ("randint", [1, 10])])
 def test_ranges_are_read_but_cannot_be_listed(word, values):
-    space = Space.parse("mine", {"rate": {word: values}})
+    space = SearchSpace.parse("mine", {"rate": {word: values}})
     assert space.domains == (Domain("rate", word, tuple(values)),)
     with pytest.raises(UserError, match=rf"'rate' of space 'mine' is a '{word}' range.*grid: \[\.\.\.\]"):
         space.grid()
@@ -61,13 +61,13 @@ def test_ranges_are_read_but_cannot_be_listed(word, values):
 )
 def test_mistakes_are_named_with_their_field(given_words, said):
     with pytest.raises(UserError) as caught:
-        Space.parse("mine", {"x": given_words})
+        SearchSpace.parse("mine", {"x": given_words})
     assert said in str(caught.value)
     assert "'x'" in str(caught.value)
 
 
 def test_a_single_value_is_a_list_of_one():
-    assert Space.parse("mine", {"x": {"grid": 3}}).grid() == [{"x": 3}]
+    assert SearchSpace.parse("mine", {"x": {"grid": 3}}).grid() == [{"x": 3}]
 
 
 @given(st.integers(1, 40), st.integers(1, 50))
@@ -84,4 +84,4 @@ def test_spread_keeps_the_ends_the_order_and_even_gaps(length, count):
 
 
 def test_there_are_five_words():
-    assert WORDS == ("grid", "choice", "uniform", "loguniform", "randint")
+    assert DOMAIN_TYPES == ("grid", "choice", "uniform", "loguniform", "randint")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 
-from sweeper.config.search_space import Space
+from sweeper.config.search_space import SearchSpace
 from sweeper.config.space_hash import space_hash
 
 BASE = {"_target_": "sap_core.sap.SAP", "alpha": 30000}
 
 
 def hash_of(domains, name="one", **fixed):
-    return space_hash(Space.parse(name, domains), {**BASE, **fixed}, "method.sap.corrector", [], {})
+    return space_hash(SearchSpace.parse(name, domains), {**BASE, **fixed}, "method.sap.corrector", [], {})
 
 
 def test_the_hash_tells_spaces_apart():

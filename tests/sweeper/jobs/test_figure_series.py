@@ -22,7 +22,7 @@ from sweeper.store.store import Store
 def test_a_summary_is_of_sorted_energies_at_ranks_spaced_by_their_logarithm():
     energy = torch.arange(1.0, 1001.0).flip(0)[torch.randperm(1000, generator=torch.Generator().manual_seed(1))]
     found = spectrum.summary(energy.unsqueeze(0))
-    assert len(found) <= spectrum.SUMMARY
+    assert len(found) <= spectrum.MAX_SUMMARY_RANKS
     assert (next(iter(found)), list(found)[-1]) == (1, 1000)
     assert all(value == 1001 - rank for rank, value in found.items())
     assert spectrum.summary(torch.tensor([[0.2, 0.8], [0.5, 0.5]])) == pytest.approx({1: 0.65, 2: 0.35})

@@ -296,7 +296,7 @@ def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypat
         str(place / "data"),
         "--store",
         str(tmp_path / "store"),
-        "--only",
+        "--shard",
         "1/2",
         "--no-steal",
     ]
@@ -319,7 +319,7 @@ def test_what_goes_wrong_there_is_said_there(place, tmp_path, capsys):
         str(tmp_path / "nowhere"),
         "--store",
         str(tmp_path / "store"),
-        "--only",
+        "--shard",
         "1/2",
         "--no-steal",
     ]

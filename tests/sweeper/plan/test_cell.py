@@ -12,16 +12,16 @@ import yaml
 
 from sap_core.data.assemble import prepare
 from sap_core.errors import UserError
-from sweeper.config.schema import Debug
+from sweeper.config.schema import DebugConfig
 from sweeper.plan.cell import check_cell
 
 CONF = Path(__file__).parents[3] / "conf"
-SMOKE = Debug(name="smoke")
+SMOKE = DebugConfig(name="smoke")
 
 
 @pytest.fixture
 def check(plan_of):
-    """check({"trainer.epochs": 3}, methods=[...], debug=Debug(...)): the demo's cell with some of its values changed; ... takes one out."""
+    """check({"trainer.epochs": 3}, methods=[...], debug=DebugConfig(...)): the demo's cell with some of its values changed; ... takes one out."""
 
     def checked(changes=None, **config_changes):
         composed = plan_of("experiment=demo").composed
@@ -226,8 +226,8 @@ def test_a_method_without_spaces_has_one_setting(check):
 def test_noise_that_people_made_has_a_share_but_no_rate(check):
     human = shipped("noise", "human_worst")
     cell = check({"dataset": shipped("dataset", "cifar10"), "noise": human})
-    assert (cell.name, cell.noise_rate, cell.wrong_share) == ("cifar10/human_worst/small_cnn/sgd", None, 0.40208)
-    assert check().wrong_share == 0.25
+    assert (cell.name, cell.noise_rate, cell.mislabelled_fraction) == ("cifar10/human_worst/small_cnn/sgd", None, 0.40208)
+    assert check().mislabelled_fraction == 0.25
     with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be asked"):
         check({"dataset": shipped("dataset", "cifar10"), "noise": human | {"rate": 0.2}})
     with pytest.raises(UserError, match="exists for CIFAR10 alone"):

@@ -7,14 +7,14 @@ from importlib.util import find_spec
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.plan.feasibility import check_device, check_fits
+from sweeper.plan.feasibility import check_device, check_feasibility
 
 
 @pytest.mark.parametrize("experiment", ["demo", "correctors", "equal_information_small", "table1", "equal_information", "corrective_small"])
 def test_shipped_experiments_fit(plan_of, experiment):
     methods = ["methods=[sap,cf_k,eu_k]"] if experiment == "table1" else []
     for cell in plan_of(f"experiment={experiment}", *methods).cells:
-        check_fits(cell)
+        check_feasibility(cell)
 
 
 @pytest.mark.parametrize(
@@ -35,25 +35,25 @@ def test_shipped_experiments_fit(plan_of, experiment):
 def test_what_cannot_work_is_refused_with_the_reason(plan_of, overrides, said):
     (cell,) = plan_of("experiment=correctors", *overrides).cells
     with pytest.raises(UserError, match=said):
-        check_fits(cell)
+        check_feasibility(cell)
 
 
 @pytest.mark.parametrize("trainer", ["prl_g", "co_prl_g"])
 def test_per_sample_gradients_and_batch_norm_do_not_go_together(plan_of, trainer):
     (cell,) = plan_of("experiment=demo", f"cells=[{{dataset: digits, noise: pairflip, model: small_cnn, trainer: {trainer}}}]").cells
     with pytest.raises(UserError, match=rf"'{trainer}' .* batch norm \('features.1'\) .* such as model=resnet32_gn"):
-        check_fits(cell)
+        check_feasibility(cell)
     (cell,) = plan_of("experiment=demo", f"cells=[{{dataset: digits, noise: pairflip, model: resnet32_gn, trainer: {trainer}}}]").cells
-    check_fits(cell)
+    check_feasibility(cell)
 
 
 def test_a_missing_library_is_said_before_any_training(plan_of):
     (cell,) = plan_of("experiment=cleaning").cells
     if find_spec("cleanlab") is None:
         with pytest.raises(UserError, match="cleanlab"):
-            check_fits(cell)
+            check_feasibility(cell)
     else:
-        check_fits(cell)
+        check_feasibility(cell)
 
 
 @pytest.mark.parametrize("trainer", ["sgd", "mixup"])

@@ -10,7 +10,7 @@ import torch
 from sap_core.errors import UserError
 from sweeper.config.compose import compose_all
 from sweeper.jobs import run_job as executing
-from sweeper.jobs.context import Work, failure_of
+from sweeper.jobs.context import JobOutcome, failure_of
 from sweeper.jobs.job import SweepPaths
 from sweeper.jobs.run_job import execute
 from sweeper.scheduling.gpu_sharing import GpuSharing, jobs_per_device, memory_class
@@ -56,20 +56,26 @@ def test_how_many_jobs_a_card_takes():
 def short_of_memory(monkeypatch):
     def run_kind(job, place, note):
         error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return Work([{} for _ in job.runs], [False] * len(job.runs), failure=failure_of(error))
+        return JobOutcome([{} for _ in job.runs], [False] * len(job.runs), failure=failure_of(error))
 
     monkeypatch.setattr(executing, "run_kind", run_kind)
 
 
 @pytest.mark.parametrize(
     ("gpus", "tries", "status", "attempt"),
-    [(0.25, 0, "crowded", None), (0.5, 1, "crowded", None), (1.0, 2, "failed", 3), (0.25, None, "failed", 1), (0.0, 0, "failed", 1)],
+    [
+        (0.25, 0, "oom_on_shared_gpu", None),
+        (0.5, 1, "oom_on_shared_gpu", None),
+        (1.0, 2, "failed", 3),
+        (0.25, None, "failed", 1),
+        (0.0, 0, "failed", 1),
+    ],
 )
 def test_out_of_memory_beside_others_stores_nothing_and_alone_it_is_a_failed_row(
     tmp_path, make_job, short_of_memory, gpus, tries, status, attempt
 ):
     job = make_job("a", resources={"cpus": 1.0, "gpus": gpus}, runs=2)
-    result = execute(job, SweepPaths(tmp_path, tmp_path / "store", tmp_path), crowded=tries)
+    result = execute(job, SweepPaths(tmp_path, tmp_path / "store", tmp_path), oom_retries=tries)
     assert (result.status, result.error_type) == (status, "oom")
     rows = Store(tmp_path / "store").read_rows("a")
     assert [(row.error_type, row.attempt, row.device_share) for row in rows] == ([("oom", attempt, gpus or 1.0)] * 2 if attempt else [])

@@ -30,7 +30,7 @@ def test_parts_are_disjoint_complete_ordered_and_chains_stay_whole(plan_of, part
 
 @pytest.mark.parametrize("only", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
 def test_what_is_no_part_is_said(make_job, only):
-    with pytest.raises(UserError, match="is not a shard; give N/M with 1 <= N <= M, for example --only 1/4"):
+    with pytest.raises(UserError, match="is not a shard; give N/M with 1 <= N <= M, for example --shard 1/4"):
         shard_of([make_job()], only)
 
 

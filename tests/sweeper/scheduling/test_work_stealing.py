@@ -18,9 +18,9 @@ import sweeper.jobs.run_job as execution
 from sap_core.api import Stopped
 from sap_core.files import save_json
 from sweeper.execute import run_file
-from sweeper.jobs.context import Failure, Work
+from sweeper.jobs.context import Failure, JobOutcome
 from sweeper.jobs.job import SweepPaths, artifact, write_jobs
-from sweeper.store.leases import Claims, claimed_names
+from sweeper.store.leases import Leases, leased_names
 from sweeper.store.provenance import commit
 from sweeper.store.store import Store
 
@@ -42,10 +42,10 @@ class Stub:
     def options(self, **more):
         usual = {
             "plan": self.root / "jobs.jsonl",
-            "only": "1/1",
+            "shard": "1/1",
             "no_steal": False,
             "lease": 60.0,
-            "idle": None,
+            "idle_timeout": None,
             "order": "cells",
             "seconds": None,
         }
@@ -69,7 +69,7 @@ class Stub:
             save_json(artifact(self.folders.artifacts, job.job_id), {})
         self.note("ends", job)
         scored = [failure is None] * len(job.runs)
-        return Work([{"val_noisy_acc": 0.5, "num_trusted": os.getpid()} for _ in job.runs], scored, failure=failure)
+        return JobOutcome([{"val_noisy_acc": 0.5, "num_trusted": os.getpid()} for _ in job.runs], scored, failure=failure)
 
     def note(self, what, job):
         with self.log.open("a") as file:
@@ -84,8 +84,8 @@ class Stub:
     def assert_whole(self, tidy=True):
         planned = [run.run_id for job in self.jobs for run in job.runs]
         assert Counter(row["run_id"] for row in self.rows()) == Counter(planned)
-        assert not tidy or claimed_names(self.store.claims) == set()
-        assert not tidy or not list(self.folders.artifacts.rglob("*.claim"))
+        assert not tidy or leased_names(self.store.leases) == set()
+        assert not tidy or not list(self.folders.artifacts.rglob("*.lease"))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -125,7 +125,7 @@ def ended(*processes, code=0):
 
 def test_workers_share_a_sweep_and_nothing_runs_twice(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 4, 6))
-    ended(*(stub.start(brief, only=f"{number}/3") for number in (1, 2, 3)))
+    ended(*(stub.start(brief, shard=f"{number}/3") for number in (1, 2, 3)))
     stub.assert_whole()
     begun = stub.noted("begins")
     assert Counter(name for name, _ in begun) == Counter(job.job_id for job in stub.jobs)
@@ -141,9 +141,9 @@ def test_the_same_whole_file_twice_does_every_job_once(make_job, tmp_path):
 
 def test_own_part_first_then_the_rest_unless_told_not_to_steal(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 4, 1))
-    ended(stub.start(brief, only="2/4", no_steal=True))
+    ended(stub.start(brief, shard="2/4", no_steal=True))
     assert [name for name, _ in stub.noted("begins")] == ["t1", "t1-0"]
-    ended(stub.start(brief, only="3/4"))
+    ended(stub.start(brief, shard="3/4"))
     assert [name for name, _ in stub.noted("begins")][2:] == ["t2", "t2-0", "t3", "t3-0", "t0", "t0-0"], (
         "its own, then the next part's first"
     )
@@ -161,7 +161,7 @@ def test_workers_are_killed_at_random_moments_and_every_row_is_there_once(make_j
         while len(stub.noted("ends")) > len(stub.jobs) // 2 and not gate.exists():
             time.sleep(0.01)
 
-    workers = {number: stub.start(not_over_before_the_gate, only=f"{number}/3", lease=1.0) for number in (1, 2, 3)}
+    workers = {number: stub.start(not_over_before_the_gate, shard=f"{number}/3", lease=1.0) for number in (1, 2, 3)}
     while kills < 60 and len(stub.noted("ends")) < len(stub.jobs):
         time.sleep(generator.uniform(0, 0.08))
         number = generator.choice([1, 2, 3])
@@ -171,7 +171,7 @@ def test_workers_are_killed_at_random_moments_and_every_row_is_there_once(make_j
         workers[number].join()
         if kills >= 10:
             gate.touch()
-        workers[number] = stub.start(not_over_before_the_gate, only=f"{number}/3", lease=1.0)
+        workers[number] = stub.start(not_over_before_the_gate, shard=f"{number}/3", lease=1.0)
     ended(*workers.values())
     stub.assert_whole()
     again = len(stub.noted("begins")) - len(stub.jobs)
@@ -186,16 +186,16 @@ def test_killed_workers_on_other_machines_lose_their_claims_by_the_lease(make_jo
     generator = random.Random(SEED)
     stub = Stub(tmp_path, sweep(make_job, 4, 6))
     kills = 0
-    workers = {number: stub.start(brief, only=f"{number}/2", lease=1.0) for number in (1, 2)}
+    workers = {number: stub.start(brief, shard=f"{number}/2", lease=1.0) for number in (1, 2)}
     while kills < 6:
         time.sleep(generator.uniform(0, 0.1))
         number = generator.choice([1, 2])
         workers[number].kill()
         workers[number].join()
         kills += 1
-        workers[number] = stub.start(brief, only=f"{number}/2", lease=1.0)
+        workers[number] = stub.start(brief, shard=f"{number}/2", lease=1.0)
     ended(*workers.values())
-    stub.assert_whole(tidy=False)  # a claim on a job that is done may be left: nobody waited a lease for it
+    stub.assert_whole(tidy=False)  # a lease on a job that is done may be left: nobody waited a lease for it
     assert len(stub.noted("begins")) - len(stub.jobs) <= kills
 
 
@@ -256,10 +256,10 @@ def test_sigterm_gives_the_claim_back_and_the_next_worker_needs_no_lease(make_jo
 
     worker = stub.start(until_stopped, lease=3600.0)
     until(lambda: stub.noted("begins"))
-    assert claimed_names(stub.store.claims) == {"t0"}
+    assert leased_names(stub.store.leases) == {"t0"}
     os.kill(worker.pid, signal.SIGTERM)
     ended(worker, code=130)
-    assert claimed_names(stub.store.claims) == set()
+    assert leased_names(stub.store.leases) == set()
     ended(stub.start(brief, lease=3600.0))
     stub.assert_whole()
 
@@ -273,9 +273,9 @@ def test_a_worker_waits_for_a_parent_that_another_runs_and_helps_with_its_childr
             until(gate.exists)
         time.sleep(0.03)
 
-    first = stub.start(work, only="1/2", lease=2.0)
+    first = stub.start(work, shard="1/2", lease=2.0)
     until(lambda: stub.noted("begins"))
-    second = stub.start(work, only="2/2", lease=2.0)
+    second = stub.start(work, shard="2/2", lease=2.0)
     time.sleep(0.3)
     assert second.is_alive()
     assert len(stub.noted("begins")) == 1
@@ -292,7 +292,7 @@ def test_an_idle_worker_ends_when_it_was_told_to_while_others_run(make_job, tmp_
     gate = tmp_path / "gate"
     first = stub.start(lambda job, place: until(gate.exists) and None, lease=2.0)
     until(lambda: stub.noted("begins"))
-    ended(stub.start(brief, only="2/2", lease=2.0, idle=0.3))
+    ended(stub.start(brief, shard="2/2", lease=2.0, idle_timeout=0.3))
     assert "1 leased by other processes, 1 waiting for them" in capfd.readouterr().out
     gate.touch()
     ended(first)
@@ -318,8 +318,8 @@ def test_what_failed_in_another_worker_is_not_tried_again_by_this_one(make_job, 
 
 
 def racer(folder, order, found):
-    claims = Claims(60.0)
-    found.put((os.getpid(), [name for name in order if claims.take(folder / name)]))
+    leases = Leases(60.0)
+    found.put((os.getpid(), [name for name in order if leases.acquire(folder / name)]))
     time.sleep(60)  # a process that ends would be seen to have ended
 
 
@@ -336,4 +336,4 @@ def test_processes_that_race_for_500_claims_get_none_twice(tmp_path):
         process.kill()
         process.join()
     assert Counter(name for mine in taken.values() for name in mine) == Counter(names)
-    assert len(list(Path(tmp_path).glob("*.claim"))) == 500
+    assert len(list(Path(tmp_path).glob("*.lease"))) == 500

@@ -16,7 +16,7 @@ SEARCHES = (
     "{methods: [finetune], search: successive_halving, budget: 6, "
     "seeds: [0, 1]}, {methods: [sap], search: random, budget: 2}]"
 )
-WORDS = (
+ARGUMENTS = (
     "experiment=demo", "seeds=[1]", "methods=[finetune,sap]", "trainer.epochs=3", "trainer.learning_rate=0.05",
     "method.finetune.spaces.grid.epochs.grid=[1,2,4]", "method.finetune.corrector.num_retain=60",
     "method.sap.spaces.alpha16.alpha.grid=[100000.0,10000.0,3000.0]",
@@ -27,7 +27,7 @@ WORDS = (
 def searched(plan_of, tmp_path_factory):
     """Two grids and eleven searches on one baseline: plan, store, folders, and the rows by job."""
     root = tmp_path_factory.mktemp("searched")
-    found = plan_of(*WORDS, SEARCHES)
+    found = plan_of(*ARGUMENTS, SEARCHES)
     folders = SweepPaths(root / "data", root / "store", root / "artifacts")
     store = Store(folders.store)
     for job in found.plan.jobs:

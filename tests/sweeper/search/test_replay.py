@@ -13,13 +13,13 @@ from analysis.tables.comparison import comparison
 from analysis.tables.search import search
 from analysis.tuning.best_of_k import expected_test_scores, rank_settings
 from sweeper.__main__ import main
-from sweeper.config.schema import Search
+from sweeper.config.schema import SearchConfig
 from sweeper.config.search_space import SearchSpace
 from sweeper.search.encoding import SettingSpace
 from sweeper.search.replay import FinishedGrid, finished_grids, replay, replay_budgets, trial_indices
 
-POINTS = SettingSpace(SearchSpace.parse("s", {"a": {"grid": list(range(6))}, "epochs": {"grid": [1, 2, 4, 8]}}).domains)
-DOMAIN_TYPES = {"learning_rate": {"grid": [1.0e-3, 1.0e-2, 5.0e-2]}, "epochs": {"grid": [1, 2, 4]}}
+SETTINGS = SettingSpace(SearchSpace.parse("s", {"a": {"grid": list(range(6))}, "epochs": {"grid": [1, 2, 4, 8]}}).domains)
+SPACE = {"learning_rate": {"grid": [1.0e-3, 1.0e-2, 5.0e-2]}, "epochs": {"grid": [1, 2, 4]}}
 
 
 def made(seed=0):
@@ -27,11 +27,11 @@ def made(seed=0):
     draws = np.random.default_rng(seed)
     scores = draws.integers(0, 8, 24).astype(float)
     scores[[3, 17]] = np.nan
-    return FinishedGrid(1, "base", POINTS, scores, draws.random(24), 2.0, 0.5)
+    return FinishedGrid(1, "base", SETTINGS, scores, draws.random(24), 2.0, 0.5)
 
 
 def test_random_replays_agree_with_the_exact_expectation():
-    grid, choice = made(), Search("random", budget=24)
+    grid, choice = made(), SearchConfig("random", budget=24)
     assert replay_budgets(choice, grid) == [1, 2, 4, 8, 16, 24]
     budgets = list(range(1, 25))
     found = np.concatenate(list(replay(grid, choice, None, range(2500), budgets)))
@@ -44,7 +44,7 @@ def test_random_replays_agree_with_the_exact_expectation():
 
 
 def test_all_at_once_is_one_by_one():
-    grid, choice = made(), Search("random", budget=5)
+    grid, choice = made(), SearchConfig("random", budget=5)
     rank, test = grid.ranks()
     found = np.concatenate(list(replay(grid, choice, None, range(1200), [5])))
     for seed in (0, 7, 1150):
@@ -53,18 +53,18 @@ def test_all_at_once_is_one_by_one():
 
 
 def test_halving_is_replayed_for_each_budget():
-    grid, choice = made(), Search("successive_halving", budget=10, resource="epochs", eta=2)
+    grid, choice = made(), SearchConfig("successive_halving", budget=10, resource="epochs", eta=2)
     assert replay_budgets(choice, grid) == [4, 8, 10]
     found = np.concatenate(list(replay(grid, choice, None, range(5), [4, 8, 10])))
     assert found.shape == (5, 3)
     places = trial_indices(grid, {"seed": 0, "sampler": None, "resource": "epochs", "rungs": [4, 2, 1, 1]})
-    assert [POINTS.at(place)["epochs"] for place in places] == [1, 1, 1, 1, 2, 2, 4, 8]
-    assert len({POINTS.at(place)["a"] for place in places[:4]}) == 4
+    assert [SETTINGS.at(place)["epochs"] for place in places] == [1, 1, 1, 1, 2, 2, 4, 8]
+    assert len({SETTINGS.at(place)["a"] for place in places[:4]}) == 4
 
 
 def test_a_live_search_tries_what_its_replay_tries(searched):
     (cell,) = cells(load([searched.store.root]))
-    (grid,) = finished_grids(cell, "finetune", "grid", DOMAIN_TYPES)
+    (grid,) = finished_grids(cell, "finetune", "grid", SPACE)
     compared = 0
     for job in searched.jobs:
         if job.job_type == "search" and job.labels["method"] == "finetune":
@@ -97,8 +97,8 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
     store = str(searched.store.root)
     assert main(["replay", store, "search=random", "repeats=50", f"out={tmp_path}/r.json"]) == 0
     said = capsys.readouterr().out
-    assert "random replayed on the whole grid of Finetune (grid) (9 settings)" in said
-    assert "The whole grid of SAP (alpha16), 3 settings, chooses" in said
+    assert "random replayed on the complete grid of Finetune (grid) (9 settings)" in said
+    assert "The complete grid of SAP (alpha16), 3 settings, selects" in said
     lines = json.loads((tmp_path / "r.json").read_text())
     assert {line["budget"] for line in lines} == {1, 2, 4, 8, 9}
     assert all(line["regret_mean"] == pytest.approx(0) for line in lines if line["budget"] == 9)
@@ -119,7 +119,7 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
         (["search=random", "repeats=many"], "repeats=many is no whole number"),
         (["search=random", "repeats=0"], "replay.repeats=0 is too small"),
         (["search=random", "method=scrub"], "unknown method 'scrub' in replay"),
-        (["search=successive_halving", "method=sap"], "of which the grid of SAP (alpha16) does not list two"),
+        (["search=successive_halving", "method=sap"], "of which the grid of SAP (alpha16) does not list two values"),
         (["search=random", "seeds=[1]"], "unknown key 'seeds' in sap-sweep replay"),
         (["search=random", "out=r.txt"], "must end in .csv or .json"),
     ],
@@ -138,4 +138,4 @@ def test_gaps_are_counted_and_refused(searched, tmp_path, capsys):
     job = next(job for job in searched.jobs if job.job_type == "tune" and job.labels["method"] == "finetune")
     (tmp_path / "store/rows" / f"{job.job_id}.ok.parquet").unlink()
     assert main(["replay", str(tmp_path / "store"), "search=random"]) == 2
-    assert "the grid of Finetune (grid) has gaps: 3 of 9 settings have no row" in capsys.readouterr().err
+    assert "the grid of Finetune (grid) is incomplete: 3 of 9 settings have no row" in capsys.readouterr().err

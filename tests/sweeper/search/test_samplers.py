@@ -6,12 +6,14 @@ from optuna.samplers import RandomSampler, TPESampler
 from sap_core.errors import UserError
 from sap_core.seeding import stream
 from sweeper.backends.ray_backend import TuneAsker
-from sweeper.config.search_space import Space
-from sweeper.search.encoding import Points, key_of
-from sweeper.search.samplers import build, check_sampler, conduct, distributions, random_order
+from sweeper.config.search_space import SearchSpace
+from sweeper.search.encoding import SettingSpace, setting_key
+from sweeper.search.samplers import build_sampler, check_sampler, distributions, random_order, run_trials
 
-LISTED = Points(Space.parse("s", {"a": {"grid": [1.0, 2.0, 3.0, 4.0]}, "b": {"choice": ["x", "y", "z"]}}).domains)
-MIXED = Points(Space.parse("s", {"a": {"loguniform": [0.001, 1.0]}, "b": {"choice": ["x", "y"]}, "c": {"randint": [1, 6]}}).domains)
+LISTED = SettingSpace(SearchSpace.parse("s", {"a": {"grid": [1.0, 2.0, 3.0, 4.0]}, "b": {"choice": ["x", "y", "z"]}}).domains)
+MIXED = SettingSpace(
+    SearchSpace.parse("s", {"a": {"loguniform": [0.001, 1.0]}, "b": {"choice": ["x", "y"]}, "c": {"randint": [1, 6]}}).domains
+)
 TPE = {"target": "optuna.samplers.TPESampler", "settings": {"n_startup_trials": 3}}
 
 
@@ -19,14 +21,14 @@ def spec(sampler=None, seed=0, budget=12):
     return {"seed": seed, "sampler": sampler, "resource": None, "rungs": [budget]}
 
 
-def tried(points, given, baseline="base", **more):
+def trial_indices(points, given, baseline="base", **more):
     found = []
 
-    def climb(trial, configuration, point):
+    def advance(trial, configuration, point):
         found.append(point)
         return None if point["b"] == "y" else (point["a"] * 7) % 3
 
-    conduct(points, given, baseline, climb, **more)
+    run_trials(points, given, baseline, advance, **more)
     return found
 
 
@@ -34,34 +36,36 @@ def tried(points, given, baseline="base", **more):
 @pytest.mark.parametrize("sampler", [None, TPE])
 def test_both_backends_ask_one_sampler(points, budget, sampler):
     """Repeats, failures and handed-out settings included: at 12 of 12 the sampler repeats itself for a long time."""
-    local = tried(points, spec(sampler, budget=budget))
-    assert tried(points, spec(sampler, budget=budget), asker=TuneAsker) == local
-    assert len(set(map(key_of, local))) == budget
+    local = trial_indices(points, spec(sampler, budget=budget))
+    assert trial_indices(points, spec(sampler, budget=budget), make_sampler=TuneAsker) == local
+    assert len(set(map(setting_key, local))) == budget
 
 
 @pytest.mark.parametrize("sampler", [None, TPE])
 def test_a_seed_fixes_the_sequence_on_one_baseline(sampler):
-    first = tried(LISTED, spec(sampler))
-    assert tried(LISTED, spec(sampler)) == first
-    assert tried(LISTED, spec(sampler, seed=1)) != first
-    assert tried(LISTED, spec(sampler), baseline="other") != first
+    first = trial_indices(LISTED, spec(sampler))
+    assert trial_indices(LISTED, spec(sampler)) == first
+    assert trial_indices(LISTED, spec(sampler, seed=1)) != first
+    assert trial_indices(LISTED, spec(sampler), baseline="other") != first
 
 
 def test_a_larger_budget_begins_as_a_smaller_one():
-    assert tried(LISTED, spec(TPE, budget=12))[:7] == tried(LISTED, spec(TPE, budget=7))
+    assert trial_indices(LISTED, spec(TPE, budget=12))[:7] == trial_indices(LISTED, spec(TPE, budget=7))
 
 
 def test_random_draws_every_setting_once_in_a_named_order():
     order = random_order(LISTED, stream(3, "search", "base"))
     assert sorted(order) == list(range(12))
-    assert [LISTED.place(point) for point in tried(LISTED, spec(seed=3))] == order
+    assert [LISTED.index(point) for point in trial_indices(LISTED, spec(seed=3))] == order
 
 
 def test_grids_of_numbers_are_ordered_other_lists_are_not():
-    found = distributions(Points(Space.parse("s", {"a": {"grid": [3, 1]}, "b": {"grid": ["x", "y"]}, "c": {"choice": [1, 2]}}).domains))
+    found = distributions(
+        SettingSpace(SearchSpace.parse("s", {"a": {"grid": [3, 1]}, "b": {"grid": ["x", "y"]}, "c": {"choice": [1, 2]}}).domains)
+    )
     assert [type(one).__name__ for one in found.values()] == ["IntDistribution", "CategoricalDistribution", "CategoricalDistribution"]
-    assert isinstance(build(None, MIXED, stream(0, "search")), RandomSampler)
-    assert isinstance(build(TPE, MIXED, stream(0, "search")), TPESampler)
+    assert isinstance(build_sampler(None, MIXED, stream(0, "search")), RandomSampler)
+    assert isinstance(build_sampler(TPE, MIXED, stream(0, "search")), TPESampler)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +73,9 @@ def test_grids_of_numbers_are_ordered_other_lists_are_not():
     [
         ("os.system", {}, "outside the packages that may be named"),
         ("optuna.samplers.Nothing", {}, "names nothing that exists"),
-        ("optuna.samplers.BaseSampler", {}, "refuses search.settings"),
-        ("sap_core.sap.SAP", {}, "is no sampler of Optuna's"),
-        ("optuna.samplers.TPESampler", {"startup": 3}, "refuses search.settings={'startup': 3}"),
+        ("optuna.samplers.BaseSampler", {}, "rejects search.settings"),
+        ("sap_core.sap.SAP", {}, "is not a subclass of optuna.samplers.BaseSampler"),
+        ("optuna.samplers.TPESampler", {"startup": 3}, "rejects search.settings={'startup': 3}"),
         ("optuna.samplers.TPESampler", {"seed": 3}, "set search.seeds=[...] instead"),
     ],
 )
@@ -83,4 +87,4 @@ def test_a_sampler_that_cannot_be_used_is_said(target, settings, said):
 
 def test_a_settings_free_sampler_of_optunas_can_be_named():
     entry = check_sampler("optuna.samplers.RandomSampler", {}, [])
-    assert len(tried(LISTED, spec(entry, budget=5))) == 5
+    assert len(trial_indices(LISTED, spec(entry, budget=5))) == 5

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from sweeper.config.search_space import Space
-from sweeper.search.encoding import Points
-from sweeper.search.trials import PATIENCE, Proposals, halve, rungs_of, sample
+from sweeper.config.search_space import SearchSpace
+from sweeper.search.encoding import SettingSpace
+from sweeper.search.trials import MAX_REPEATED_PROPOSALS, Proposals, rung_sizes, sequential_search, successive_halving
 
-POINTS = Points(Space.parse("s", {"a": {"grid": [10, 20, 30, 40]}}).domains)
+POINTS = SettingSpace(SearchSpace.parse("s", {"a": {"grid": [10, 20, 30, 40]}}).domains)
 
 
 class Scripted:
@@ -37,7 +37,7 @@ def test_a_repeated_setting_is_told_again_and_is_no_trial():
         tried.append((number, point["a"]))
         return None if point["a"] == 10 else point["a"] / 100
 
-    sample(proposals(asker), 3, evaluate)
+    sequential_search(proposals(asker), 3, evaluate)
     assert tried == [(0, 20), (1, 10), (2, 30)]
     assert asker.told == [0.2, 0.2, None, 0.2, 0.3]
 
@@ -45,10 +45,10 @@ def test_a_repeated_setting_is_told_again_and_is_no_trial():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_sampler_that_only_repeats_itself_is_handed_the_rest_at_random(seed):
     asker, tried = Scripted(3), []
-    sample(proposals(asker, seed), 4, lambda number, point: tried.append(point["a"]) or point["a"] / 100)
+    sequential_search(proposals(asker, seed), 4, lambda number, point: tried.append(point["a"]) or point["a"] / 100)
     assert sorted(tried) == [10, 20, 30, 40]
     assert tried[0] == 40
-    assert asker.told.count(0.4) == 1 + 3 * PATIENCE
+    assert asker.told.count(0.4) == 1 + 3 * MAX_REPEATED_PROPOSALS
     assert [told for told in asker.told if isinstance(told, tuple)] == [({"a": value // 10 - 1}, value / 100) for value in tried[1:]]
 
 
@@ -56,7 +56,7 @@ def test_without_a_sampler_settings_come_at_random():
     orders = set()
     for seed in range(10):
         tried = []
-        sample(proposals(None, seed), 4, lambda number, point, tried=tried: tried.append(point["a"]) or 0.0)
+        sequential_search(proposals(None, seed), 4, lambda number, point, tried=tried: tried.append(point["a"]) or 0.0)
         assert sorted(tried) == [10, 20, 30, 40]
         orders.add(tuple(tried))
     assert len(orders) > 5
@@ -73,23 +73,23 @@ def test_without_a_sampler_settings_come_at_random():
     ],
 )
 def test_rungs_spend_the_budget(budget, eta, rungs):
-    assert rungs_of(budget, 135, 5, eta) == rungs
+    assert rung_sizes(budget, 135, 5, eta) == rungs
     assert sum(rungs) <= budget
-    assert rungs[0] == 135 or sum(rungs_of(budget + 10, 135, 5, eta)) > budget
+    assert rungs[0] == 135 or sum(rung_sizes(budget + 10, 135, 5, eta)) > budget
 
 
 def climbed(scores, rungs, place=lambda point: point["a"]):
     """(configuration, level) by trial, and the configurations in the order in which they are closed."""
     levels, trials, closed = {}, [], []
 
-    def climb(trial, number, point):
+    def advance(trial, number, point):
         assert trial == len(trials)
         assert number not in closed
         levels[number] = levels.get(number, -1) + 1
         trials.append((point["a"], levels[number]))
         return scores[point["a"]][levels[number]]
 
-    halve(proposals(Scripted(0, 1, 2, 3)), rungs, climb, lambda number: closed.append(10 * (number + 1)), place)
+    successive_halving(proposals(Scripted(0, 1, 2, 3)), rungs, advance, lambda number: closed.append(10 * (number + 1)), place)
     return trials, closed
 
 

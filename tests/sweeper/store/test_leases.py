@@ -1,4 +1,4 @@
-"""Claims: one live owner at a time, whatever clocks say, and slow owners do no harm."""
+"""Leases: one live owner at a time, whatever clocks say, and slow owners do no harm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sap_core.errors import StorageError, UserError
-from sweeper.store.leases import Claims, all_or_none, claimed_names, lease_seconds, take_from_dead
+from sweeper.store.leases import Leases, acquire_all, acquire_or_owner, lease_duration, leased_names
 
 HOME = Path(__file__).parents[3]
 LEASE = 0.8
@@ -24,165 +24,165 @@ def names(folder):
 
 
 def stated(folder, name="job", number=1):
-    return json.loads((folder / f"{name}.{number}.claim").read_text())
+    return json.loads((folder / f"{name}.{number}.lease").read_text())
 
 
 def two():
     """Two owners that see only each other's counters, as on two machines."""
-    return Claims(LEASE, see_dead=False), Claims(LEASE, see_dead=False)
+    return Leases(LEASE, check_processes=False), Leases(LEASE, check_processes=False)
 
 
-def patiently(claims, path, seconds=10.0):
-    """The claim, as soon as it can be had."""
+def patiently(leases, path, seconds=10.0):
+    """The lease, as soon as it can be had."""
     end = time.monotonic() + seconds
-    while (claim := claims.take(path)) is None:
+    while (lease := leases.acquire(path)) is None:
         assert time.monotonic() < end, "not to be had"
         time.sleep(0.02)
-    return claim
+    return lease
 
 
-def silence(claims):
+def silence(leases):
     """What a stopped process does: its counter stands still, though it goes on owning."""
-    with claims._lock:  # noqa: SLF001 - a stopped process without another process
-        held, claims._held = claims._held, set()  # noqa: SLF001
+    with leases._lock:  # noqa: SLF001 - a stopped process without another process
+        held, leases._active = leases._active, set()  # noqa: SLF001
     return held
 
 
-def wake(claims, held):
+def wake(leases, held):
     """It goes on as if nothing had been: the thread raises its counter at once."""
-    with claims._lock:  # noqa: SLF001
-        claims._held = held  # noqa: SLF001
-    for claim in held:
-        claim._raise_counter()  # noqa: SLF001
+    with leases._lock:  # noqa: SLF001
+        leases._active = held  # noqa: SLF001
+    for lease in held:
+        lease._renew()  # noqa: SLF001
 
 
 def test_a_live_owner_keeps_its_claim_and_gives_it_back(tmp_path):
     one, other = two()
-    with one.take(tmp_path / "job") as claim:
+    with one.acquire(tmp_path / "job") as lease:
         until = time.monotonic() + 3 * LEASE
         while time.monotonic() < until:
-            assert other.take(tmp_path / "job") is None
+            assert other.acquire(tmp_path / "job") is None
             time.sleep(0.02)
-        assert claim.mine()
-        assert not claim.lost()
+        assert lease.is_valid()
+        assert not lease.is_lost()
         assert stated(tmp_path)["count"] >= 8
-        assert other.holder(tmp_path / "job") == f"process {os.getpid()} on {stated(tmp_path)['host']}"
-        assert claimed_names(tmp_path) == {"job"}
+        assert other.owner(tmp_path / "job") == f"process {os.getpid()} on {stated(tmp_path)['host']}"
+        assert leased_names(tmp_path) == {"job"}
     assert names(tmp_path) == []
-    with other.take(tmp_path / "job"):
-        assert one.take(tmp_path / "job") is None
+    with other.acquire(tmp_path / "job"):
+        assert one.acquire(tmp_path / "job") is None
 
 
 def test_an_owner_that_gives_no_sign_loses_its_claim_and_cannot_take_it_back(tmp_path):
     slow, other = two()
-    claim = slow.take(tmp_path / "job")
+    lease = slow.acquire(tmp_path / "job")
     held = silence(slow)
     start = time.monotonic()
-    assert other.take(tmp_path / "job") is None, "the first look only begins the watch"
+    assert other.acquire(tmp_path / "job") is None, "the first look only begins the watch"
     taken = patiently(other, tmp_path / "job")
     assert time.monotonic() - start >= LEASE
     assert taken.number == 2
     wake(slow, held)
-    assert not claim.mine()
-    assert claim.lost()
-    assert taken.mine()
-    assert stated(tmp_path, number=2)["owner"] == other.owner
-    claim.release()
-    assert taken.mine(), "a loser that gives back gives back what is its own"
+    assert not lease.is_valid()
+    assert lease.is_lost()
+    assert taken.is_valid()
+    assert stated(tmp_path, number=2)["owner"] == other.token
+    lease.release()
+    assert taken.is_valid(), "a loser that gives back gives back what is its own"
     taken.release()
     assert names(tmp_path) == []
 
 
 def test_a_loser_does_not_release_what_came_after_it_under_its_number(tmp_path):
     slow, other = two()
-    claim = slow.take(tmp_path / "job")
+    lease = slow.acquire(tmp_path / "job")
     silence(slow)
-    other.take(tmp_path / "job")
+    other.acquire(tmp_path / "job")
     patiently(other, tmp_path / "job").release()
-    again = other.take(tmp_path / "job")
-    assert again.number == claim.number == 1
-    claim.release()
-    assert again.mine()
-    assert not claim.mine()
+    again = other.acquire(tmp_path / "job")
+    assert again.number == lease.number == 1
+    lease.release()
+    assert again.is_valid()
+    assert not lease.is_valid()
 
 
 def test_who_is_taken_over_while_only_slow_is_noticed(tmp_path, monkeypatch):
     """The owner raises its counter between the other's look and its taking over: the other withdraws."""
     slow, other = two()
-    claim = slow.take(tmp_path / "job")
+    lease = slow.acquire(tmp_path / "job")
     held = silence(slow)
-    other.take(tmp_path / "job")
+    other.acquire(tmp_path / "job")
     time.sleep(1.2 * LEASE)
-    create = type(claim)._create  # noqa: SLF001 - the moment between two steps of taking over
+    create = type(lease)._create  # noqa: SLF001 - the moment between two steps of taking over
 
     def late(self):
         wake(slow, held)
         return create(self)
 
-    monkeypatch.setattr(type(claim), "_create", late)
-    assert other.take(tmp_path / "job") is None
+    monkeypatch.setattr(type(lease), "_create", late)
+    assert other.acquire(tmp_path / "job") is None
     monkeypatch.undo()
-    assert claim.mine()
-    assert names(tmp_path) == ["job.1.claim"]
-    claim.release()
+    assert lease.is_valid()
+    assert names(tmp_path) == ["job.1.lease"]
+    lease.release()
 
 
 def test_only_one_of_many_takes_over(tmp_path):
-    dead = Claims(LEASE, see_dead=False)
-    dead.take(tmp_path / "job")
+    dead = Leases(LEASE, check_processes=False)
+    dead.acquire(tmp_path / "job")
     silence(dead)
-    heirs = [Claims(LEASE, see_dead=False) for _ in range(20)]
-    assert [heir.take(tmp_path / "job") for heir in heirs] == [None] * 20
+    heirs = [Leases(LEASE, check_processes=False) for _ in range(20)]
+    assert [heir.acquire(tmp_path / "job") for heir in heirs] == [None] * 20
     time.sleep(1.2 * LEASE)
-    assert sum(heir.take(tmp_path / "job") is not None for heir in heirs) == 1
+    assert sum(heir.acquire(tmp_path / "job") is not None for heir in heirs) == 1
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_wall_clocks_that_differ_by_an_hour_do_no_harm(tmp_path, monkeypatch, hours):
     owner, other = two()
-    claim = owner.take(tmp_path / "job")
+    lease = owner.acquire(tmp_path / "job")
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
-    other.take(tmp_path / "job")
-    os.utime(tmp_path / "job.1.claim", (real() + 3600 * hours,) * 2)
+    other.acquire(tmp_path / "job")
+    os.utime(tmp_path / "job.1.lease", (real() + 3600 * hours,) * 2)
     until = time.monotonic() + 2 * LEASE
     while time.monotonic() < until:
-        assert other.take(tmp_path / "job") is None
+        assert other.acquire(tmp_path / "job") is None
         time.sleep(0.02)
-    assert claim.mine()
+    assert lease.is_valid()
     silence(owner)
     assert patiently(other, tmp_path / "job").number == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"owner": 3}', "\x00\xff"])
 def test_a_claim_that_was_not_written_to_its_end_is_taken_over_after_a_lease(tmp_path, text):
-    (tmp_path / "job.1.claim").write_bytes(text.encode("latin-1"))
-    claims = Claims(LEASE)
+    (tmp_path / "job.1.lease").write_bytes(text.encode("latin-1"))
+    leases = Leases(LEASE)
     start = time.monotonic()
-    assert claims.take(tmp_path / "job") is None
-    assert claims.holder(tmp_path / "job") == "an unknown process"
-    patiently(claims, tmp_path / "job").release()
+    assert leases.acquire(tmp_path / "job") is None
+    assert leases.owner(tmp_path / "job") == "an unknown process"
+    patiently(leases, tmp_path / "job").release()
     assert time.monotonic() - start >= LEASE
     assert names(tmp_path) == []
 
 
 def test_a_watcher_goes_by_the_lease_that_the_owner_states(tmp_path):
-    owner, hasty = Claims(60.0, see_dead=False), Claims(0.05, see_dead=False)
-    with owner.take(tmp_path / "job"):
-        hasty.take(tmp_path / "job")
+    owner, hasty = Leases(60.0, check_processes=False), Leases(0.05, check_processes=False)
+    with owner.acquire(tmp_path / "job"):
+        hasty.acquire(tmp_path / "job")
         time.sleep(0.3)
-        assert hasty.take(tmp_path / "job") is None
+        assert hasty.acquire(tmp_path / "job") is None
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from sweeper.store.leases import Claims
-claim = Claims(float(sys.argv[2])).take(Path(sys.argv[1]))
-print(claim.number, flush=True)
+from sweeper.store.leases import Leases
+lease = Leases(float(sys.argv[2])).acquire(Path(sys.argv[1]))
+print(lease.number, flush=True)
 sys.stdin.readline()
-print(claim.mine(), flush=True)
-claim.release()
+print(lease.is_valid(), flush=True)
+lease.release()
 """
 
 
@@ -196,62 +196,62 @@ def holding(path, lease):
 
 def test_a_process_of_this_machine_that_was_killed_is_seen_at_once(tmp_path):
     with holding(tmp_path / "job", 3600) as process:
-        claims = Claims(3600)
-        assert claims.take(tmp_path / "job") is None
-        assert claims.alive_here(tmp_path / "job")
+        leases = Leases(3600)
+        assert leases.acquire(tmp_path / "job") is None
+        assert leases.owner_runs_here(tmp_path / "job")
         process.kill()
         deadline = time.monotonic() + 10
-        while (claim := claims.take(tmp_path / "job")) is None:  # before anybody asked how it ended, too
+        while (lease := leases.acquire(tmp_path / "job")) is None:  # before anybody asked how it ended, too
             assert time.monotonic() < deadline
-    claim.release()
+    lease.release()
     assert names(tmp_path) == []
 
 
 def test_a_stopped_process_loses_its_claim_wakes_and_does_no_harm(tmp_path):
     with holding(tmp_path / "job", LEASE) as process:
         process.send_signal(signal.SIGSTOP)
-        other = Claims(LEASE)
-        claim = patiently(other, tmp_path / "job")
+        other = Leases(LEASE)
+        lease = patiently(other, tmp_path / "job")
         process.send_signal(signal.SIGCONT)
         time.sleep(LEASE)
-        assert claim.mine()
+        assert lease.is_valid()
         out, _ = process.communicate("\n", timeout=20)
         assert out == "False\n"
-        assert claim.mine()
-        assert stated(tmp_path, number=2)["owner"] == other.owner
-        claim.release()
+        assert lease.is_valid()
+        assert stated(tmp_path, number=2)["owner"] == other.token
+        lease.release()
     assert names(tmp_path) == []
 
 
 def test_all_or_none(tmp_path):
     one, other = two()
-    with one.take(tmp_path / "b"):
-        with all_or_none(other, [tmp_path / "a", tmp_path / "b"]) as held:
+    with one.acquire(tmp_path / "b"):
+        with acquire_all(other, [tmp_path / "a", tmp_path / "b"]) as held:
             assert held.startswith(f"process {os.getpid()} on ")
-            assert claimed_names(tmp_path) == {"b"}
-        with all_or_none(other, [tmp_path / "a", tmp_path / "c"]) as held:
-            assert [claim.path.name for claim in held] == ["a", "c"]
-            assert claimed_names(tmp_path) == {"a", "b", "c"}
-        assert claimed_names(tmp_path) == {"b"}
+            assert leased_names(tmp_path) == {"b"}
+        with acquire_all(other, [tmp_path / "a", tmp_path / "c"]) as held:
+            assert [lease.path.name for lease in held] == ["a", "c"]
+            assert leased_names(tmp_path) == {"a", "b", "c"}
+        assert leased_names(tmp_path) == {"b"}
 
 
 def test_a_live_owner_elsewhere_is_told_after_a_beat_and_a_dead_one_taken_over_after_a_lease(tmp_path, monkeypatch):
     owner, other = two()
-    monkeypatch.setattr("sweeper.store.leases._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("sweeper.store.leases._CHECK_SECONDS", 0.02)
     monkeypatch.setattr("sweeper.store.leases._machine", lambda: "")  # owners are on machines of their own
     said = []
-    claim = owner.take(tmp_path / "driver")
-    assert take_from_dead(other, tmp_path / "driver", said.append).startswith(f"process {os.getpid()} on ")
+    lease = owner.acquire(tmp_path / "driver")
+    assert acquire_or_owner(other, tmp_path / "driver", said.append).startswith(f"process {os.getpid()} on ")
     assert len(said) == 1
-    assert claim.mine()
+    assert lease.is_valid()
     silence(owner)
-    taken = take_from_dead(other, tmp_path / "driver", said.append)
-    assert taken.number == claim.number + 1
+    taken = acquire_or_owner(other, tmp_path / "driver", said.append)
+    assert taken.number == lease.number + 1
 
 
 def test_a_counter_that_cannot_be_raised_for_a_while_goes_on_when_it_can(tmp_path, monkeypatch):
-    claims = Claims(LEASE, see_dead=False)
-    with claims.take(tmp_path / "job") as claim:
+    leases = Leases(LEASE, check_processes=False)
+    with leases.acquire(tmp_path / "job") as lease:
 
         def full(*_, **__):
             raise OSError(28, "No space left on device")
@@ -262,28 +262,28 @@ def test_a_counter_that_cannot_be_raised_for_a_while_goes_on_when_it_can(tmp_pat
         monkeypatch.undo()
         time.sleep(LEASE)
         assert stated(tmp_path)["count"] > before
-        assert claim.mine()
+        assert lease.is_valid()
 
 
 def test_names_that_begin_alike_are_different_things(tmp_path):
-    claims = Claims(60.0)
-    with claims.take(tmp_path / "aa"), claims.take(tmp_path / "aa-0"), claims.take(tmp_path / "aa.b"):
-        assert claimed_names(tmp_path) == {"aa", "aa-0", "aa.b"}
-        assert claims.take(tmp_path / "aa.b") is None
+    leases = Leases(60.0)
+    with leases.acquire(tmp_path / "aa"), leases.acquire(tmp_path / "aa-0"), leases.acquire(tmp_path / "aa.b"):
+        assert leased_names(tmp_path) == {"aa", "aa-0", "aa.b"}
+        assert leases.acquire(tmp_path / "aa.b") is None
     (tmp_path / "notes.txt").touch()
-    (tmp_path / ".aa.1.claim").touch()
-    assert claimed_names(tmp_path) == set()
-    assert claimed_names(tmp_path / "none") == set()
+    (tmp_path / ".aa.1.lease").touch()
+    assert leased_names(tmp_path) == set()
+    assert leased_names(tmp_path / "none") == set()
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
-        Claims(60.0).take(tmp_path / "file" / "job")
+        Leases(60.0).acquire(tmp_path / "file" / "job")
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "soon", "nan", "inf"])
 def test_a_lease_that_is_none_is_said(monkeypatch, text):
     monkeypatch.setenv("SAP_SWEEP_LEASE_SECONDS", text)
-    with pytest.raises(UserError, match=f"SAP_SWEEP_LEASE_SECONDS={text} is no time"):
-        lease_seconds()
+    with pytest.raises(UserError, match=f"SAP_SWEEP_LEASE_SECONDS={text} is not a duration"):
+        lease_duration()

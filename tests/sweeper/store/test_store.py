@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row
-from sweeper.store.leases import own_claims
+from sweeper.store.leases import process_leases
 from sweeper.store.store import DRIVER, MAX_ATTEMPTS, Store, schema, to_table, write_records
 
 HOME = Path(__file__).parents[3]
@@ -182,8 +182,8 @@ def test_a_second_process_is_refused_with_a_sentence_until_the_first_ends(tmp_pa
         first.kill()
         first.wait()
     with store.locked():
-        assert own_claims().holder(store.claims / DRIVER).startswith(f"process {os.getpid()} on ")
-    assert names(store.claims) == []
+        assert process_leases().owner(store.leases / DRIVER).startswith(f"process {os.getpid()} on ")
+    assert names(store.leases) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):

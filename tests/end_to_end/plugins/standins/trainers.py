@@ -16,7 +16,7 @@ from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
 from trainers import optim
-from trainers.loop import End, Moment, Parts, Report, Totals, Training, train
+from trainers.loop import EpochContext, EpochEnd, EpochTotals, StepReport, Training, TrainingState, train
 
 RATE, BATCH = 0.05, 24
 
@@ -34,14 +34,14 @@ class TwoNetworks:
         nets = [task.build(0), task.build(1)]
         optimisers = [_optimiser(net) for net in nets]
 
-        def step(batch: Batch, moment: Moment) -> Report:
+        def step(batch: Batch, context: EpochContext) -> StepReport:
             losses = [_losses(net, batch, run) for net in nets]
             easy = [loss.detach().argsort()[: len(batch.labels) // 2] for loss in losses]
             for which, optimiser in enumerate(optimisers):
                 optim.descend(losses[which][easy[1 - which]].mean(), optimiser)
-            return Report(len(batch.labels), {"loss": losses[0].detach().sum()}, batch.index[easy[0]])
+            return StepReport(len(batch.labels), {"loss": losses[0].detach().sum()}, batch.index[easy[0]])
 
-        parts = Parts({"one": nets[0], "two": nets[1]}, {"one": optimisers[0], "two": optimisers[1]})
+        parts = TrainingState({"one": nets[0], "two": nets[1]}, {"one": optimisers[0], "two": optimisers[1]})
         both = Ensemble(nets)
         train(Training(both, parts, _batches(task), step, _constant), self.epochs, stream(task.seed, "train"), run, task.device)
         return Fitted(both.eval())
@@ -64,14 +64,14 @@ class Remembering:
         optimiser = _optimiser(net)
         memory = torch.full((task.train.universe,), float("nan"), dtype=torch.float64)
 
-        def step(batch: Batch, moment: Moment) -> Report:
+        def step(batch: Batch, context: EpochContext) -> StepReport:
             losses = _losses(net, batch, run)
             old, new = memory[batch.index], losses.detach().double()
             memory[batch.index] = torch.where(old.isnan(), new, 0.7 * old + 0.3 * new)
             optim.descend(losses.mean(), optimiser)
-            return Report(len(batch.labels), {"loss": losses.detach().sum()})
+            return StepReport(len(batch.labels), {"loss": losses.detach().sum()})
 
-        parts = Parts({"net": net}, {"net": optimiser}, {"memory": memory})
+        parts = TrainingState({"net": net}, {"net": optimiser}, {"memory": memory})
         train(Training(net, parts, _batches(task), step, _constant), self.epochs, stream(task.seed, "train"), run, task.device)
         return Fitted(net.eval(), {"memory": memory})
 
@@ -94,23 +94,23 @@ class Slow:
         optimiser = optim.sgd(net.parameters(), RATE, 0.9, 0.0)
         where = os.environ.get("STANDINS_WHERE")
 
-        def batches(moment: Moment) -> Iterator[Batch]:
-            for number, batch in enumerate(task.train.batches(BATCH, moment.rng, ("augmented",))):
+        def batches(context: EpochContext) -> Iterator[Batch]:
+            for number, batch in enumerate(task.train.batches(BATCH, context.rng, ("augmented",))):
                 if where:
                     with open(where, "a") as file:  # noqa: PTH123
-                        file.write(f"{moment.epoch} {number}\n")
+                        file.write(f"{context.epoch} {number}\n")
                 time.sleep(self.rest_seconds)
                 yield batch
 
-        def step(batch: Batch, moment: Moment) -> Report:
+        def step(batch: Batch, context: EpochContext) -> StepReport:
             losses = _losses(net, batch, run)
             optim.descend(losses.mean(), optimiser)
-            return Report(len(batch.labels), {"loss": losses.detach().sum()})
+            return StepReport(len(batch.labels), {"loss": losses.detach().sum()})
 
-        def finish(moment: Moment, totals: Totals) -> End:
-            return End(scalars={"moment": float(moment.epoch)})
+        def finish(context: EpochContext, totals: EpochTotals) -> EpochEnd:
+            return EpochEnd(scalars={"moment": float(context.epoch)})
 
-        training = Training(net, Parts({"net": net}, {"net": optimiser}), batches, step, _constant, finish)
+        training = Training(net, TrainingState({"net": net}, {"net": optimiser}), batches, step, _constant, finish)
         train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         return Fitted(net.eval())
 
@@ -146,7 +146,7 @@ def _losses(net: nn.Module, batch: Batch, run: Run) -> Tensor:
 
 
 def _batches(task: Task):
-    return lambda moment: task.train.batches(BATCH, moment.rng, ("augmented",))
+    return lambda context: task.train.batches(BATCH, context.rng, ("augmented",))
 
 
 def _constant(epoch: int) -> float:

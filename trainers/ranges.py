@@ -1,15 +1,15 @@
-"""Ranges of hyperparameters, refused in one sentence."""
+"""Range checks of hyperparameters."""
 
 from __future__ import annotations
 
 from sap_core.errors import UserError
 
 
-def within(where: str, interval: str, **values: float) -> None:
-    """Checks that numbers lie in an interval, written as in books: "(0, 1]" is above 0 and at most 1; "inf" is no bound.
+def check(where: str, interval: str, **values: float) -> None:
+    """Checks that all values lie in an interval in mathematical notation: "(0, 1]" is above 0 and at most 1; "inf" is no bound.
 
     Raises:
-        UserError: the first that lies outside (or is not a number at all: NaN).
+        UserError: names the first value that lies outside. NaN always does.
     """
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     for name, value in values.items():

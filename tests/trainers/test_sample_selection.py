@@ -15,18 +15,18 @@ from sap_core.seeding import stream
 from trainers.co_prl_g import CoPRL_G
 from trainers.co_prl_l import CoPRL_L
 from trainers.coteaching import CoTeaching
-from trainers.kept import Keep
 from trainers.learner import Learner
 from trainers.losses import losses_for
 from trainers.prl_g import PRL_G
 from trainers.prl_l import PRL_L, loss_gradient
+from trainers.sample_selection import BatchSelection
 from trainers.self_paced import SelfPaced
 from trainers.sgd import SGD
 
 EPOCHS, RATE = 4, 0.05
 SEED = 1  # with the toys' usual one an activation lies so near 0 that rounding decides whether ReLU lets it through
 RECIPE = SGD(epochs=EPOCHS, learning_rate=RATE, batch_size=16, schedule="constant")
-KEEP = Keep(rate=0.4, ramp=3)
+KEEP = BatchSelection(rate=0.4, ramp=3)
 SHARES = [0.0, 0.2, 0.4, 0.4]  # left out in epochs 1 to 4
 
 
@@ -115,7 +115,7 @@ def test_equals_the_published_update(toys, name, reforward):
     assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
     assert [len(told) for told in run.kept] == [80, 5 * 12, 5 * 9, 5 * 9]
     toys.assert_close(toys.weights(fitted.model), toys.weights(nets[0]), rtol=1e-4, atol=1e-5)
-    stored = run.stored["parts"]["models"]
+    stored = run.stored["state"]["models"]
     assert list(stored) == ["net", "net1"][:networks]
     for which, net in enumerate(nets):
         toys.assert_close(stored["net1" if which else "net"], toys.weights(net), rtol=1e-4, atol=1e-5)
@@ -138,29 +138,29 @@ def test_mixup_is_among_the_kept_samples(toys):
 
 
 def test_the_ramp_by_hand():
-    keep = Keep(rate=0.4, factor=1.5, ramp=4)
-    assert [keep.left_out(epoch) for epoch in range(1, 7)] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.6, 0.6])
-    assert [Keep(rate=0.4, ramp=ramp).left_out(1) for ramp in (0, 1)] == [0.4, 0.0]
-    assert Keep(rate=0.4, ramp=3, exponent=2.0).left_out(2) == pytest.approx(0.1)
-    assert [Keep(rate=0.45, ramp=0).count(batch, 1) for batch in (128, 16, 3, 2)] == [70, 8, 2, 2]
-    assert Keep(rate=0.8, ramp=0).count(20, 1) == 4  # (1 - 0.8) * 20 is 3.9999999999999996
+    keep = BatchSelection(rate=0.4, factor=1.5, ramp=4)
+    assert [keep.drop_rate(epoch) for epoch in range(1, 7)] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.6, 0.6])
+    assert [BatchSelection(rate=0.4, ramp=ramp).drop_rate(1) for ramp in (0, 1)] == [0.4, 0.0]
+    assert BatchSelection(rate=0.4, ramp=3, exponent=2.0).drop_rate(2) == pytest.approx(0.1)
+    assert [BatchSelection(rate=0.45, ramp=0).num_kept(batch, 1) for batch in (128, 16, 3, 2)] == [70, 8, 2, 2]
+    assert BatchSelection(rate=0.8, ramp=0).num_kept(20, 1) == 4  # (1 - 0.8) * 20 is 3.9999999999999996
 
 
 def test_ranking_by_gradient_is_not_ranking_by_loss_but_for_two_classes(toys):
     learner = Learner(None, None, None, True, None, losses_for("classification"))
     labels = torch.zeros(2, dtype=torch.int64)
     logits = torch.log(torch.tensor([[0.3, 0.7, 1e-6], [0.29, 0.355, 0.355]]))  # concentrated on a wrong class, and spread
-    gradients, losses = loss_gradient(learner, logits, labels), learner.each(logits, labels)
+    gradients, losses = loss_gradient(learner, logits, labels), learner.loss_per_sample(logits, labels)
     assert losses[0] < losses[1]
     assert gradients[0] > gradients[1]
     pairs = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(50) % 2
-    assert torch.equal(loss_gradient(learner, pairs, labels).argsort(), learner.each(pairs, labels).argsort())
+    assert torch.equal(loss_gradient(learner, pairs, labels).argsort(), learner.loss_per_sample(pairs, labels).argsort())
 
 
 def test_wrong_labels_are_left_out(toys):
     run = toys.StoringRun()
-    PRL_L(Keep(rate=0.3, ramp=5), replace(RECIPE, epochs=20)).fit(toys.make_task(), run)
+    PRL_L(BatchSelection(rate=0.3, ramp=5), replace(RECIPE, epochs=20)).fit(toys.make_task(), run)
     wrong = [float((kept % 4 == 0).double().mean()) for kept in run.kept]
     assert wrong[0] == 0.25  # of all samples
     assert sum(wrong[-5:]) / 5 < 0.08
@@ -178,4 +178,4 @@ def test_wrong_labels_are_left_out(toys):
 )
 def test_values_that_make_no_sense_are_named(given, said):
     with pytest.raises(UserError, match=said):
-        Keep(**given)
+        BatchSelection(**given)

@@ -7,7 +7,7 @@ import pytest
 from sap_core.api import Sizes
 from sweeper.__main__ import main
 from sweeper.plan.flops import describe
-from sweeper.search.cost_bound import most_passes
+from sweeper.search.cost_bound import upper_bound_passes
 
 SHORT = ("experiment=demo", "seeds=[1]")
 
@@ -96,7 +96,7 @@ def test_a_forecast_is_an_upper_bound(plan_of):
     cell = plan_of(
         *SHORT, "methods=[scrub]", "searches=[{methods: [scrub], search: [random, successive_halving], budget: [16, 675]}]"
     ).cells[0]
-    few, whole, halved, most = (most_passes(search, Sizes(1097, 300)) for search in cell.sampled)
+    few, whole, halved, most = (upper_bound_passes(search, Sizes(1097, 300)) for search in cell.trial_searches)
     alone = [setting.instance.forecast([setting.instance], Sizes(1097, 300)) for setting in cell.searches[0].settings]
     assert whole.backwards == sum(passes.backwards for passes in alone)
     assert few.backwards == sum(sorted(passes.backwards for passes in alone)[-16:])
@@ -117,8 +117,8 @@ def test_a_dry_run_counts_searches(plan_of):
     ("words", "said"),
     [
         ([HALVING], f"{HALVING} climbs the values of 'epochs' (search.resource), which method 'sap' does not have; give"),
-        (["methods=[scrub@grid_b]", HALVING], "does not list two or more of them; give it epochs: {grid: [...]}"),
-        (["methods=[scrub]", HALVING, "search.budget=4"], "search.budget=4 is too small for the 5 values of 'epochs'"),
+        (["methods=[scrub@grid_b]", HALVING], "does not list two or more values of it; give it epochs: {grid: [...]}"),
+        (["methods=[scrub]", HALVING, "search.budget=4"], "search.budget=4 is less than the 5 values of 'epochs'"),
         (["methods=[scrub]", HALVING, "search.resource=retain_batch"], "does not yield its settings along 'retain_batch'"),
         (["search=tpa"], "unknown search 'tpa' (did you mean 'tpe'?); allowed: grid, random, successive_halving, tpe"),
         (["search.budget=3"], "search=grid tries every setting and takes no budget, sampler or resource"),
@@ -126,7 +126,7 @@ def test_a_dry_run_counts_searches(plan_of):
         (["search=tpe", "search.budget=null"], "search=tpe needs a number of trials; set search.budget=64"),
         (["search=tpe", "search.seeds=[1,1]"], "search.seeds=[1, 1] must name at least one seed, each once"),
         (["search=tpe", "search.sampler=os.system"], "search.sampler='os.system' is outside the packages that may be named"),
-        (["search=random", "+search.settings.a=1"], "are a sampler's, but search=random names none"),
+        (["search=random", "+search.settings.a=1"], "configures a sampler, but search=random names none"),
         (["searches=[{methods: [scrub], search: tpa}]"], "unknown search 'tpa' in searches (did you mean 'tpe'?)"),
         (["searches=[{methods: [scrub], search: tpe, budgets: 3}]"], "unknown key 'budgets' in searches (did you mean 'budget'?)"),
         (["searches=[{methods: [scrub], search: tpe, budget: many}]"], "searches: budget: Value 'many'"),

@@ -10,11 +10,11 @@ import torch
 from sap_core.api import Sizes
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
-from trainers.kept import Keep
 from trainers.losses import losses_for
 from trainers.prl_l import PRL_L
+from trainers.sample_selection import BatchSelection
 from trainers.sgd import SGD
-from trainers.tails import trimmed
+from trainers.target_trimming import trimmed
 
 RECIPE = SGD(epochs=3, learning_rate=0.05, batch_size=16, schedule="constant")
 
@@ -39,7 +39,7 @@ def test_trimming_is_training_without_them_and_is_said(toys):
     assert [point["num_trimmed"] for point in run.curve] == [8, 8, 8]
 
 
-@pytest.mark.parametrize("make", [lambda recipe: recipe, lambda recipe: PRL_L(Keep(rate=0.3), recipe)], ids=["sgd", "prl_l"])
+@pytest.mark.parametrize("make", [lambda recipe: recipe, lambda recipe: PRL_L(BatchSelection(rate=0.3), recipe)], ids=["sgd", "prl_l"])
 def test_forecasts_know_what_is_left(toys, make):
     trainer = make(replace(RECIPE, trim=0.13, huber=0.5))
     trainer.fit(toys.make_task(kind="regression"), run := PlainRun())
@@ -65,7 +65,7 @@ def test_hubers_loss_by_hand_and_the_plain_loop(toys, plain):
 
 def test_both_are_for_numbers(toys):
     for options in ({"trim": 0.1}, {"huber": 1.0}):
-        with pytest.raises(UserError, match=r"trainer\.trim and trainer\.huber are for numbers, but this task has classes"):
+        with pytest.raises(UserError, match=r"trainer\.trim and trainer\.huber require a regression, but this task is a classification"):
             replace(RECIPE, **options).fit(toys.make_task(), PlainRun())
     with pytest.raises(UserError, match="trim=1 is out of range"):
         SGD(trim=1.0)

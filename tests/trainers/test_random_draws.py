@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sap_core.seeding import stream
-from trainers import draws
+from trainers import random_draws
 
 RNG = stream(1, "train", 4, "step", 2)
 
@@ -12,7 +12,11 @@ RNG = stream(1, "train", 4, "step", 2)
 def test_draws_belong_to_their_stream_and_leave_the_global_generator_alone():
     before = torch.random.get_rng_state()
     weights = torch.tensor([1.0, 2.0, 0.0, 5.0])
-    for draw in (lambda rng: draws.beta(rng, 0.2, 6), lambda rng: draws.coins(rng, 60), lambda rng: draws.choices(rng, weights, 60)):
+    for draw in (
+        lambda rng: random_draws.beta(rng, 0.2, 6),
+        lambda rng: random_draws.coins(rng, 60),
+        lambda rng: random_draws.choices(rng, weights, 60),
+    ):
         assert torch.equal(draw(RNG), draw(RNG))
         assert not torch.equal(draw(RNG), draw(RNG.child("other")))
     assert torch.equal(before, torch.random.get_rng_state())
@@ -20,7 +24,7 @@ def test_draws_belong_to_their_stream_and_leave_the_global_generator_alone():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_beta_has_its_moments(alpha):
-    drawn = draws.beta(RNG, alpha, 20_000)
+    drawn = random_draws.beta(RNG, alpha, 20_000)
     assert drawn.dtype == torch.float32
     assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
     assert float(drawn.mean()) == pytest.approx(0.5, abs=0.01)
@@ -28,6 +32,6 @@ def test_beta_has_its_moments(alpha):
 
 
 def test_coins_are_fair_and_choices_go_by_weight():
-    assert float(draws.coins(RNG, 20_000).double().mean()) == pytest.approx(0.5, abs=0.02)
-    counts = torch.bincount(draws.choices(RNG, torch.tensor([1.0, 3.0, 0.0, 4.0]), 40_000), minlength=4) / 40_000
+    assert float(random_draws.coins(RNG, 20_000).double().mean()) == pytest.approx(0.5, abs=0.02)
+    counts = torch.bincount(random_draws.choices(RNG, torch.tensor([1.0, 3.0, 0.0, 4.0]), 40_000), minlength=4) / 40_000
     torch.testing.assert_close(counts, torch.tensor([0.125, 0.375, 0.0, 0.5]), rtol=0, atol=0.02)

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from sap_core.api import Passes, Sizes, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
-from sweeper.config.component import declare
+from sweeper.config.component import parse_component
 from sweeper.contracts.trainers import TRAINER, TrainerCase
-from trainers.given import Given
+from trainers.pretrained import Pretrained
 
 
 @pytest.fixture
@@ -29,25 +29,25 @@ def checkpoint(toys, tmp_path):
 def test_it_gives_the_files_weights_and_trains_nothing(toys, checkpoint, name):
     path, model = checkpoint
     run = PlainRun()
-    fitted = Given(str(path.with_name(name))).fit(toys.make_task(), run)
+    fitted = Pretrained(str(path.with_name(name))).fit(toys.make_task(), run)
     toys.assert_same_bits(toys.weights(model), toys.weights(fitted.model))
     assert not fitted.model.training
-    assert run.meter.pieces == []
-    assert Given(str(path)).forecast(Sizes(80, 20)) == Passes()
+    assert run.meter.records == []
+    assert Pretrained(str(path)).forecast(Sizes(80, 20)) == Passes()
 
 
 @pytest.mark.parametrize("promise", TRAINER, ids=str)
 def test_it_keeps_a_trainers_promises(toys, checkpoint, promise):
-    promise.check(TrainerCase(Given(str(checkpoint[0])), toys.make_task()))
+    promise.check(TrainerCase(Pretrained(str(checkpoint[0])), toys.make_task()))
 
 
 def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_path):
     path, model = checkpoint
     task = toys.make_task()
     with pytest.raises(UserError, match=r"trainer\.checkpoint=.*none\.pt is no file"):
-        Given(str(tmp_path / "none.pt")).fit(task, PlainRun())
+        Pretrained(str(tmp_path / "none.pt")).fit(task, PlainRun())
     with pytest.raises(UserError, match=r"weights of another network than DropoutNet: .*head.weight"):
-        Given(str(path)).fit(toys.make_task("dropout"), PlainRun())
+        Pretrained(str(path)).fit(toys.make_task("dropout"), PlainRun())
     for content, said in (
         ({"epoch": 3, "losses": [1.0]}, "holds no state dict .*save the state dict by itself"),
         (
@@ -59,7 +59,7 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_p
     ):
         torch.save(content, tmp_path / "whole.pt")
         with pytest.raises(UserError, match=said):
-            Given(str(tmp_path / "whole.pt")).fit(task, PlainRun())
+            Pretrained(str(tmp_path / "whole.pt")).fit(task, PlainRun())
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "net", None])
@@ -71,7 +71,7 @@ def test_weights_under_one_key_or_with_a_prefix_are_taken_and_it_is_said(toys, c
     torch.save({"epoch": 3, "optimizer": optimiser, key: state} if key else state, tmp_path / "whole.pt")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fitted = Given(str(tmp_path / "whole.pt")).fit(toys.make_task(), PlainRun())
+        fitted = Pretrained(str(tmp_path / "whole.pt")).fit(toys.make_task(), PlainRun())
     toys.assert_same_bits(toys.weights(model), toys.weights(fitted.model))
     said = " ".join(str(warning.message) for warning in caught)
     assert (f"under its key '{key}'" in said) == (key is not None)
@@ -79,7 +79,7 @@ def test_weights_under_one_key_or_with_a_prefix_are_taken_and_it_is_said(toys, c
 
 
 def test_a_missing_file_is_named_by_the_key_the_user_wrote():
-    declared = declare({"_target_": "trainers.given.Given", "checkpoint": "nowhere.pt"}, "trainer", Trainer)
+    declared = parse_component({"_target_": "trainers.pretrained.Pretrained", "checkpoint": "nowhere.pt"}, "trainer", Trainer)
     with pytest.raises(UserError, match=r"^trainer\.checkpoint=nowhere\.pt is no file"):
         declared.identity()
 
@@ -88,14 +88,14 @@ def test_a_network_with_other_outputs_than_the_data_set_has_classes_is_refused(t
     from dataclasses import replace
 
     with pytest.raises(UserError, match=r"outputs of shape \(2, 4\) for 2 images, but the data set has 10 classes"):
-        Given(str(checkpoint[0])).fit(replace(toys.make_task(), num_outputs=10), PlainRun())
+        Pretrained(str(checkpoint[0])).fit(replace(toys.make_task(), num_outputs=10), PlainRun())
 
 
 def test_the_checkpoint_counts_by_its_content(checkpoint, tmp_path):
     path, model = checkpoint
 
     def identity(file):
-        return declare({"_target_": "trainers.given.Given", "checkpoint": str(file)}, "trainer", Trainer).identity()
+        return parse_component({"_target_": "trainers.pretrained.Pretrained", "checkpoint": str(file)}, "trainer", Trainer).identity()
 
     copied = tmp_path / "copied.safetensors"
     copied.write_bytes(path.read_bytes())

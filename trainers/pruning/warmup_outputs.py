@@ -1,6 +1,6 @@
-"""What selectors read off the network that was trained on all samples: its logits, and the inputs of its last linear layer.
+"""Outputs of the warm-up network that pruners score: its logits, and the features at the input of its last linear layer.
 
-Shapes: N samples, C classes, D features (of all networks of an ensemble side by side), K networks, B batch.
+Shapes: N samples, C classes, D features (of all networks of an ensemble, concatenated), K networks, B batch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sap_core.seeding import stream
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One pass over the training samples, in their order."""
+class WarmupOutputs:
+    """Outputs for the training samples, in their order."""
 
     logits: Tensor  # (K, N, C), of each network
     features_of: tuple[Tensor, ...]  # K times (N, D), of each network
@@ -29,12 +29,12 @@ class Reading:
 
     @property
     def probabilities(self) -> Tensor:
-        """(N, C) float64, of the mean of the networks' logits, which is what an ensemble answers."""
+        """(N, C) float64 probabilities of the mean of the networks' logits, which is the output of an ensemble."""
         return self.logits.double().mean(0).softmax(1)
 
     @property
     def features(self) -> Tensor:
-        """(N, D) the networks' features side by side."""
+        """(N, D) features of all networks, concatenated."""
         return torch.cat(self.features_of, dim=1)
 
     def errors(self) -> Tensor:
@@ -43,8 +43,8 @@ class Reading:
         return p_KNC - functional.one_hot(self.labels, p_KNC.shape[2])
 
 
-def read(pruner: str, task: Task, warm: Fitted, batch_size: int, run: Run, view: View = "plain") -> Reading:
-    """One pass over `task.train` in evaluation mode, booked as forwards of the meter that is open.
+def collect_outputs(pruner: str, task: Task, warm: Fitted, batch_size: int, run: Run, view: View = "plain") -> WarmupOutputs:
+    """Makes one pass over `task.train` in evaluation mode and counts it in the current phase of the meter.
 
     Raises:
         UserError: the task is a regression, or the network has no linear layer.
@@ -55,26 +55,26 @@ def read(pruner: str, task: Task, warm: Fitted, batch_size: int, run: Run, view:
     nets = list(warm.model.nets) if isinstance(warm.model, Ensemble) else [warm.model]
     heads = [_last_linear(pruner, net) for net in nets]
     count = len(task.train)
-    place_U = torch.empty(task.train.universe, dtype=torch.int64)
-    place_U[task.train.index] = torch.arange(count)
+    row_U = torch.empty(task.train.universe, dtype=torch.int64)  # universe position -> row of the outputs
+    row_U[task.train.index] = torch.arange(count)
     rng = None if view == "plain" else stream(task.seed, "select", "view")
     features: list[Tensor] = [torch.empty(count, head.in_features) for head in heads]
     logits_KNC = torch.empty(len(nets), count, task.num_outputs)
     with evaluating(warm.model):
         for batch in task.train.batches(batch_size, rng, (view,)):
-            place_B = place_U[batch.index]
+            row_B = row_U[batch.index]
             for which, (net, head) in enumerate(zip(nets, heads, strict=True)):
-                logits, seen = _seen(net, head, batch.inputs)
-                logits_KNC[which, place_B] = logits.float().cpu()
-                features[which][place_B] = seen.flatten(1).float().cpu()
+                logits, seen = _forward_with_features(net, head, batch.inputs)
+                logits_KNC[which, row_B] = logits.float().cpu()
+                features[which][row_B] = seen.flatten(1).float().cpu()
             run.meter.count(forwards=len(batch.index))
     if not (logits_KNC.isfinite().all() and all(each.isfinite().all() for each in features)):
         raise FloatingPointError("the network's outputs are not finite on some training samples, so it has diverged")
-    return Reading(logits_KNC, tuple(features), task.train.labels.cpu())
+    return WarmupOutputs(logits_KNC, tuple(features), task.train.labels.cpu())
 
 
-def _seen(net: nn.Module, head: nn.Linear, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """(logits, what went into the last linear layer)."""
+def _forward_with_features(net: nn.Module, head: nn.Linear, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns (logits, input of the last linear layer)."""
     caught: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda layer, args: caught.append(args[0]))
     try:
@@ -88,59 +88,68 @@ def _last_linear(pruner: str, net: nn.Module) -> nn.Linear:
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise UserError(
-            f"pruner '{pruner}' reads what goes into a network's last linear layer, and this network has none; use pruner=uniform"
+            f"pruner '{pruner}' needs the features at a network's last linear layer, but this network has none; use pruner=uniform"
         )
     return layers[-1]
 
 
-def share(pruner: str, keep: float, count: int) -> int:
-    """How many of `count` samples the share `keep` is, at least one.
+def num_kept(pruner: str, keep: float, count: int) -> int:
+    """Returns the number of samples that the fraction `keep` of `count` is, at least one.
 
     Raises:
         UserError: `keep` is not in (0, 1].
     """
     if not 0 < keep <= 1:
-        raise UserError(f"keep={keep} of pruner '{pruner}' must be above 0 and at most 1: the share of the training set to keep")
+        raise UserError(
+            f"keep_fraction={keep} of pruner '{pruner}' must be above 0 and at most 1: the fraction of the training set to keep"
+        )
     return max(1, round(keep * count))
 
 
-def quotas(labels_N: Tensor, count: int) -> Tensor:
-    """(C,) how many of each class make `count` in the classes' own proportions: shares rounded down, the rest to the largest remainders."""
+def class_quotas(labels_N: Tensor, count: int) -> Tensor:
+    """Divides `count` among the classes in proportion to their sizes, by largest remainders. Returns (C,) numbers."""
     sizes_C = labels_N.bincount().double()
     exact_C = sizes_C * count / len(labels_N)
-    given_C = exact_C.floor().long()
-    rest = count - int(given_C.sum())
-    by_remainder = (given_C.double() - exact_C).argsort(stable=True)
-    given_C[by_remainder[:rest]] += 1
-    return given_C
+    quota_C = exact_C.floor().long()
+    rest = count - int(quota_C.sum())
+    by_remainder = (quota_C.double() - exact_C).argsort(stable=True)
+    quota_C[by_remainder[:rest]] += 1
+    return quota_C
 
 
-def best(score_N: Tensor, count: int, labels_N: Tensor | None = None) -> Tensor:
-    """The positions of the `count` highest scores (of each class's quota of them, given labels), ties to the lower position."""
+def highest(score_N: Tensor, count: int, labels_N: Tensor | None = None) -> Tensor:
+    """Returns the indices of the `count` highest scores, with labels of each class's quota of them. Of ties the lower index comes first."""
     order = score_N.argsort(descending=True, stable=True)
     if labels_N is None:
         return order[:count]
-    quota_C = quotas(labels_N, count)
+    quota_C = class_quotas(labels_N, count)
     return torch.cat([order[labels_N[order] == label][:quota] for label, quota in enumerate(quota_C.tolist())])
 
 
 def keep_highest(
-    pruner: str, task: Task, warm: Fitted, keep: float, run: Run, batch_size: int, score: Callable[[Reading], Tensor], balance: bool = False
+    pruner: str,
+    task: Task,
+    warm: Fitted,
+    keep: float,
+    run: Run,
+    batch_size: int,
+    score: Callable[[WarmupOutputs], Tensor],
+    balance: bool = False,
 ) -> Selection:
-    """What a selector by scores does: reads the network, scores the samples (N,) and keeps the highest, by class where `balance`.
+    """Selects by a score: computes the outputs, scores the samples (N,) and keeps the highest, with `balance` by class.
 
     Raises:
-        UserError: see `share` and `read`.
-        FloatingPointError: see `read`.
+        UserError: see `num_kept` and `collect_outputs`.
+        FloatingPointError: see `collect_outputs`.
     """
-    count = share(pruner, keep, len(task.train))
+    count = num_kept(pruner, keep, len(task.train))
     with run.meter("select"):
-        reading = read(pruner, task, warm, batch_size, run)
-        score_N = score(reading)
-        kept = best(score_N, count, reading.labels if balance else None)
+        outputs = collect_outputs(pruner, task, warm, batch_size, run)
+        score_N = score(outputs)
+        kept = highest(score_N, count, outputs.labels if balance else None)
     return Selection(task.train.index[kept].sort().values, score_N)
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
-    """(N,) the mean of the networks' scores."""
-    return torch.stack(list(parts)).mean(0)
+def mean_over_networks(scores: Sequence[Tensor]) -> Tensor:
+    """Returns the (N,) mean of the networks' scores."""
+    return torch.stack(list(scores)).mean(0)

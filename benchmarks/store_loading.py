@@ -1,6 +1,6 @@
 """Reading a store: a million rows in a few big files, and in as many files as a sweep leaves; some columns of them, and all.
 
-`python -m benchmarks.reading [--rows 1000000] [--files 10] [--quick]`. A made-up store lies in a temporary folder while it runs. CPU
+`python -m benchmarks.store_loading [--rows 1000000] [--files 10] [--quick]`. A made-up store lies in a temporary folder while it runs. CPU
 seconds of all threads, wall seconds beside them; the plan has as many lines as there are rows.
 """
 
@@ -44,7 +44,7 @@ def made_up(folder: Path, rows: int, files: int) -> None:
         "position": pa.array(number % SETTINGS_PER_SEARCH),
         "seed": pa.array(search % 3),
     }
-    texts = {"kind": "tune", "space": "grid_a", "started_at": "2026-01-01T00:00:00+00:00", "parents": ""}
+    texts = {"job_type": "tune", "space": "grid_a", "started_at": "2026-01-01T00:00:00+00:00", "parents": ""}
     (folder / "rows").mkdir(parents=True)
     for record, name in ((Planned, "plan"), (Row, "rows")):
         known = {item.name: item.default for item in fields(record)}

@@ -1,7 +1,7 @@
-"""A network that was trained elsewhere: a checkpoint is loaded, nothing is trained.
+"""Pretrained: loads a checkpoint that was trained outside the sweep instead of training a network.
 
-It stands where a trainer stands, so that everything after it (correction, rows, reports) is as for any other baseline. The rows count the
-checkpoint by what it holds (see `ReadsWeights` in `sap_core.roles`), not by where it lies.
+Everything downstream (correction, rows, reports) treats the result as any other baseline. Ids hold the checkpoint's content, not its path
+(`ReadsWeights` in `sap_core.roles`).
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from sap_core.models.pretrained import load_whole
 
 
 @dataclass(frozen=True)
-class Given:
-    """Fills `task.build(0)` with a checkpoint's weights, all of them."""
+class Pretrained:
+    """Loads all weights of `task.build(0)` from `checkpoint`."""
 
     name: ClassVar[str] = "given"
     version: ClassVar[int] = 1
     file_fields: ClassVar[tuple[str, ...]] = ("checkpoint",)
 
-    checkpoint: str  # a state dict, whole or under one key: safetensors, or .pt/.pth as torch.save writes it
+    checkpoint: str  # path of a state dict, at the top level or under one key: safetensors, or .pt/.pth as torch.save writes it
 
     def fit(self, task: Task, run: Run) -> Fitted:
-        """Loads; there is nothing to resume.
+        """Loads the checkpoint. There is nothing to resume.
 
         Raises:
-            UserError: no such file, or no weights of this network in it, or the network's outputs are not this data set's.
+            UserError: the file does not exist, does not hold this network's weights, or the network has another number of outputs than
+                the data set has classes.
         """
         model = task.build(0)
         load_whole(model, self.checkpoint, "trainer.checkpoint")
@@ -46,5 +47,5 @@ class Given:
         return Fitted(model)
 
     def forecast(self, sizes: Sizes) -> Passes:
-        """No passes at all."""
+        """Returns zero passes: nothing is trained."""
         return Passes()

@@ -1,4 +1,4 @@
-"""Plateau against torch's scheduler; early stopping and the best checkpoint against their rules, written out."""
+"""ReduceOnPlateau against torch's scheduler; early stopping and the best checkpoint against their rules, written out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from sap_core.api import Sizes
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
+from trainers.early_stopping import EarlyStopping, ReduceOnPlateau, given_loss
 from trainers.losses import squared_error
 from trainers.sgd import SGD
-from trainers.watch import Plateau, Validation, given_loss
 
 QUICK = SGD(epochs=12, learning_rate=0.05, batch_size=16, schedule="constant")
 
@@ -28,45 +28,47 @@ def losses_that_fall_and_jump(count, seed):
 def test_plateau_is_torchs(patience):
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     scheduler = ReduceLROnPlateau(optimiser, mode="min", factor=0.5, patience=patience)
-    plateau = Plateau.start(0.1, 0.5, patience)
+    plateau = ReduceOnPlateau.start(0.1, 0.5, patience)
     rates = set()
     for loss in [*losses_that_fall_and_jump(60, patience), float("nan"), 0.01, 0.0099999]:
         scheduler.step(loss)
-        plateau.see(loss)
+        plateau.update(loss)
         assert plateau.rate() == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
         rates.add(plateau.rate())
     assert len(rates) > 1
 
 
 def test_plateau_of_negative_losses_needs_a_lower_one():
-    plateau = Plateau.start(1.0, 0.5, 1)
+    plateau = ReduceOnPlateau.start(1.0, 0.5, 1)
     for loss in (-5.0, -4.9999, -4.9998):
-        plateau.see(loss)
+        plateau.update(loss)
     assert plateau.rate() == 0.5
 
 
 def test_a_training_follows_its_plateau(toys):
     run = PlainRun()
     replace(QUICK, schedule="plateau", plateau_patience=1, decay_rate=0.25, learning_rate=0.2).fit(toys.make_task(), run)
-    plateau = Plateau.start(0.2, 0.25, 1)
+    plateau = ReduceOnPlateau.start(0.2, 0.25, 1)
     for point in run.curve:
         assert point["learning_rate"] == plateau.rate()
-        plateau.see(point["loss"])
+        plateau.update(point["loss"])
     assert run.curve[-1]["learning_rate"] < 0.2
 
 
 def watch(toys, losses, patience, delta, keep_best=True):
-    """What a Validation does on made-up losses: the epoch at which it stops (or None), and the weight it restores."""
+    """Runs EarlyStopping on made-up losses; returns the epoch at which it stops (or None) and the weight it restores."""
     model = torch.nn.Linear(1, 1)
     now = {"loss": 0.0}
-    watcher = Validation.start(model, toys.make_task().val, lambda outputs, labels: torch.tensor(now["loss"]), patience, delta, keep_best)
+    watcher = EarlyStopping.start(
+        model, toys.make_task().val, lambda outputs, labels: torch.tensor(now["loss"]), patience, delta, keep_best
+    )
     model.forward = lambda inputs: inputs.flatten(1)[:, :1]
     stopped = None
     for epoch, loss in enumerate(losses, 1):
         now["loss"] = loss
         with torch.no_grad():
             model.weight.fill_(epoch)
-        stop, seen = watcher.see()
+        stop, seen = watcher.evaluate()
         assert seen == pytest.approx(loss, nan_ok=True)
         if stop:
             stopped = epoch
@@ -147,12 +149,12 @@ def test_early_stopping_without_validation_samples_is_refused(toys):
     [
         ({"stop_patience": 0}, "stop_patience=0 is too small"),
         ({"stop_patience": 3, "stop_delta": -0.1}, "stop_delta=-0.1 is too small"),
-        ({"stop_delta": 0.1}, "stop_delta=0.1 acts with early stopping only; set trainer.stop_patience"),
+        ({"stop_delta": 0.1}, "stop_delta=0.1 has no effect without early stopping; set trainer.stop_patience"),
         ({"learning_rate": 0.0}, r"learning_rate=0 is out of range; it must lie in \(0, inf\)"),
         ({"learning_rate": float("nan")}, "learning_rate=nan is out of range"),
         ({"decay_rate": 1.5}, r"decay_rate=1.5 is out of range; it must lie in \(0, 1\]"),
         ({"momentum": 1.0}, r"momentum=1 is out of range; it must lie in \[0, 1\)"),
-        ({"momentum": 0.0}, "nesterov=true needs momentum"),
+        ({"momentum": 0.0}, "nesterov=true requires momentum"),
         ({"weight_decay": -1.0}, "weight_decay=-1 is too small"),
         ({"until_train_acc": -0.5}, "until_train_acc=-0.5 is too small"),
     ],

@@ -22,8 +22,8 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Amount, Batch, Kind, Need, Passes, Run, Samples, Sizes, Task, View
-from sap_core.data.samples import cut, how_many
+from sap_core.api import Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
+from sap_core.data.samples import cut, resolve_count
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.sap import trusted
 from sap_core.seeding import Stream, stream
@@ -33,7 +33,7 @@ Source = Literal["oracle", "identified", "scored"]
 SCORING_BATCH = 256
 
 
-class Keeps(Protocol):
+class UsesSamples(Protocol):
     """A setting that works on retain samples."""
 
     @property
@@ -41,10 +41,10 @@ class Keeps(Protocol):
     @property
     def num_retain(self) -> int | None: ...
     @property
-    def num_forget(self) -> Amount: ...
+    def num_forget(self) -> SampleCount: ...
 
 
-def check_counts(method: str, source: Source, num_retain: int | None, num_forget: Amount, forgets: bool = True) -> None:
+def check_counts(method: str, source: Source, num_retain: int | None, num_forget: SampleCount, forgets: bool = True) -> None:
     """Raises UserError for an unknown source, or amounts of samples that make no sense; `forgets` says whether the method works on forget
     samples, or only needs to know which to leave out of the identified rest.
     """
@@ -63,20 +63,20 @@ def check_counts(method: str, source: Source, num_retain: int | None, num_forget
         raise UserError(f"{method}.num_forget is read with {method}.source=identified alone; leave it null")
 
 
-def batch(size: int, *counts: Amount) -> int:
+def effective_batch_size(size: int, *counts: SampleCount) -> int:
     """A batch larger than its set is the set, as far as the set's size is known before it is served."""
     return min(size, sum(count for count in counts if isinstance(count, int))) if all(isinstance(n, int) for n in counts) else size
 
 
-def counts(setting: Keeps, sizes: Sizes, forgets: bool = True) -> tuple[int, int]:
+def expected_counts(setting: UsesSamples, sizes: Sizes, forgets: bool = True) -> tuple[int, int]:
     """(retain, forget) samples that the setting will be served, for forecasts: exact but for shares, which are of an expectation."""
-    forget = setting.num_forget if isinstance(setting.num_forget, int) else how_many(setting.num_forget, sizes.wrong)
+    forget = setting.num_forget if isinstance(setting.num_forget, int) else resolve_count(setting.num_forget, sizes.wrong)
     known = forget if forgets or setting.source == "identified" else 0
     rest = sizes.train - known if setting.source == "identified" else sizes.train
     return (rest if setting.num_retain is None else setting.num_retain), known
 
 
-def check_classes(method: str, kind: Kind, why: str) -> None:
+def check_classes(method: str, kind: TaskType, why: str) -> None:
     """Raises UserError on a regression, with the reason `why` the method cannot work on one."""
     if kind != "classification":
         raise UserError(f"method '{method}' {why}, but this task is a regression; leave '{method}' out of methods")
@@ -87,32 +87,32 @@ def needs_of(source: Source, *needs: Need) -> frozenset[Need]:
     return frozenset({"oracle": needs, "identified": (Need.FORGET,), "scored": ()}[source])
 
 
-def scoring(setting: Keeps, sizes: Sizes) -> Passes:
+def scoring_passes(setting: UsesSamples, sizes: Sizes) -> Passes:
     """The passes that choosing samples takes."""
     return Passes(forwards=sizes.train if setting.source == "scored" else 0)
 
 
-def retain_of(setting: Keeps, model: nn.Module, task: Task, run: Run) -> Samples:
+def retain_samples(setting: UsesSamples, model: nn.Module, task: Task, run: Run) -> Samples:
     """The setting's retain samples, in an order in which smaller numbers are nested in larger ones."""
     if setting.source == "oracle":
         return task.verified(Need.RETAIN, setting.num_retain)
     if setting.source == "identified":
-        return _rest(setting.num_retain, task.verified(Need.FORGET, setting.num_forget), task, run)
-    return _best_and_worst(setting.num_retain or 0, 0, model, task, run)[0]
+        return _not_identified(setting.num_retain, task.verified(Need.FORGET, setting.num_forget), task, run)
+    return _extreme_losses(setting.num_retain or 0, 0, model, task, run)[0]
 
 
-def retain_and_forget_of(setting: Keeps, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
+def retain_and_forget_samples(setting: UsesSamples, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
     """(retain, forget) samples of the setting, each in an order in which smaller numbers are nested in larger ones."""
     if setting.source == "oracle":
         return task.verified(Need.RETAIN, setting.num_retain), task.verified(Need.FORGET, setting.num_forget)
     if setting.source == "identified":
         forget = task.verified(Need.FORGET, setting.num_forget)
-        return _rest(setting.num_retain, forget, task, run), forget
+        return _not_identified(setting.num_retain, forget, task, run), forget
     assert isinstance(setting.num_forget, int)
-    return _best_and_worst(setting.num_retain or 0, setting.num_forget, model, task, run)
+    return _extreme_losses(setting.num_retain or 0, setting.num_forget, model, task, run)
 
 
-def _rest(num_retain: int | None, forget: Samples, task: Task, run: Run) -> Samples:
+def _not_identified(num_retain: int | None, forget: Samples, task: Task, run: Run) -> Samples:
     """Training samples that were not identified, in one fixed random order: sets of more identified samples leave more out of the same."""
     order_N = stream(task.seed, "select", "rest").permutation(len(task.train))
     rest_N = order_N[~torch.isin(task.train.index[order_N], forget.index)]
@@ -122,11 +122,11 @@ def _rest(num_retain: int | None, forget: Samples, task: Task, run: Run) -> Samp
             f"at most that many"
         )
     retain = task.train.subset(rest_N[:num_retain])
-    run.trusted(retain.index)
+    run.report_trusted(retain.index)
     return retain
 
 
-def _best_and_worst(num_retain: int, num_forget: int, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
+def _extreme_losses(num_retain: int, num_forget: int, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
     """The samples of lowest loss, lowest first, and those of highest loss, highest first; says which are trusted."""
     count = len(task.train)
     if num_retain + num_forget > count:
@@ -136,9 +136,9 @@ def _best_and_worst(num_retain: int, num_forget: int, model: nn.Module, task: Ta
         score_N = trusted.fit_error(model, task.train, task.kind, SCORING_BATCH, run.meter)
         order_N = trusted.lowest_first(score_N, task.train.index)
         retain, forget = task.train.subset(order_N[:num_retain]), task.train.subset(order_N.flip(0)[:num_forget])
-    run.trusted(retain.index)
+    run.report_trusted(retain.index)
     if num_forget:
-        run.forgotten(forget.index)
+        run.report_forgotten(forget.index)
     return retain, forget
 
 
@@ -171,7 +171,7 @@ class Relabelled:
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class Concatenated:
     """Several `Samples` of one universe as one; their batches mix them."""
 
     parts: tuple[Samples, ...]
@@ -191,9 +191,9 @@ class Joined:
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
-    def subset(self, which: Tensor) -> Joined:
+    def subset(self, which: Tensor) -> Concatenated:
         """The chosen samples, part by part: the order of `which` holds inside a part."""
-        return Joined(tuple(part.subset(inside) for part, inside in self._by_part(which)))
+        return Concatenated(tuple(part.subset(inside) for part, inside in self._by_part(which)))
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))

@@ -26,12 +26,12 @@ class Frozen:
     modules: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
 
-    def others(self, model: nn.Module) -> list[Tensor]:
+    def trainable(self, model: nn.Module) -> list[Tensor]:
         """The parameters of `model` that are not frozen."""
         return [parameter for name, parameter in model.named_parameters() if name not in self.parameters]
 
     @contextmanager
-    def held(self, model: nn.Module) -> Iterator[None]:
+    def applied(self, model: nn.Module) -> Iterator[None]:
         """Inside, frozen modules of `model` are in evaluation mode and frozen parameters ask for no gradients."""
         frozen = [parameter for name, parameter in model.named_parameters() if name in self.parameters and parameter.requires_grad]
         for name, module in model.named_modules():
@@ -46,7 +46,7 @@ class Frozen:
                 parameter.requires_grad_()
 
 
-NOTHING = Frozen()
+NOTHING_FROZEN = Frozen()
 
 
 def all_but_last(model: nn.Module, k: int, method: str) -> Frozen:
@@ -62,13 +62,13 @@ def all_but_last(model: nn.Module, k: int, method: str) -> Frozen:
     return _before(model, k, method)
 
 
-def layers(model: nn.Module) -> list[str]:
+def layer_names(model: nn.Module) -> list[str]:
     """The names of the layers, first to last."""
     return [name for name, module in model.named_modules() if any(own.ndim > 1 for own in module.parameters(recurse=False))]
 
 
 def _before(model: nn.Module, k: int, method: str) -> Frozen:
-    found = layers(model)
+    found = layer_names(model)
     if k > len(found):
         raise UserError(
             f"{method}.k={k} is more layers than the network has ({len(found)}); ask for at most that many, "

@@ -16,7 +16,7 @@ from baselines.fisher import Fisher
 from baselines.neggrad import NegGrad
 from baselines.retrain import Retrain
 from baselines.salun import SalUn
-from baselines.samples import Joined, Relabelled, check_classes, retain_and_forget_of, retain_of
+from baselines.sample_sources import Concatenated, Relabelled, check_classes, retain_and_forget_samples, retain_samples
 from baselines.scrub import SCRUB
 from baselines.ssd import SSD
 from sap_core.api import Need, Sizes
@@ -47,24 +47,24 @@ def test_scored_samples_are_those_of_lowest_and_highest_loss(toys, plain):
     task = toys.make_task()
     model = plain.noisy_model(task)
     run = PlainRun()
-    retain, forget = retain_and_forget_of(Wants(), model, task, run)
+    retain, forget = retain_and_forget_samples(Wants(), model, task, run)
     losses = plain_losses(model, task)
     rising = sorted(range(80), key=lambda place: losses[place])
     assert retain.index.tolist() == rising[:12]
     assert forget.index.tolist() == rising[::-1][:5]
-    assert [(piece.phase, piece.forwards) for piece in run.meter.pieces] == [("select", 80)]
+    assert [(piece.phase, piece.forwards) for piece in run.meter.records] == [("select", 80)]
     assert torch.equal(run.trusted_sets[0], retain.index), "how right the kept labels are is for the platform to find out"
-    fewer = retain_of(replace(Wants(), num_retain=4), model, task, PlainRun())
+    fewer = retain_samples(replace(Wants(), num_retain=4), model, task, PlainRun())
     assert fewer.index.tolist() == rising[:4], "nested"
 
 
 def test_oracle_samples_come_through_the_task(toys):
     task = toys.make_task().allow(frozenset({Need.RETAIN, Need.FORGET}))
     run = PlainRun()
-    retain, forget = retain_and_forget_of(Wants("oracle"), task.build(0), task, run)
+    retain, forget = retain_and_forget_samples(Wants("oracle"), task.build(0), task, run)
     assert torch.equal(retain.index, task.verified(Need.RETAIN, 12).index)
     assert torch.equal(forget.index, task.verified(Need.FORGET, 5).index)
-    assert not run.meter.pieces
+    assert not run.meter.records
     assert not run.trusted_sets
 
 
@@ -72,31 +72,31 @@ def test_what_was_not_identified_is_kept_wrong_or_not(toys):
     """Half of the toys' 20 wrong samples are known: the others stay among the retain samples, in one order whatever is known."""
     task = toys.make_task().allow(frozenset({Need.FORGET}))
     run = PlainRun()
-    retain, forget = retain_and_forget_of(Wants("identified", None, 0.5), task.build(0), task, run)
+    retain, forget = retain_and_forget_samples(Wants("identified", None, 0.5), task.build(0), task, run)
     wrong = set(range(0, 80, 4))
     assert len(forget) == 10
     assert set(forget.index.tolist()) < wrong
     assert sorted([*retain.index.tolist(), *forget.index.tolist()]) == list(range(80))
     assert len(wrong & set(retain.index.tolist())) == 10
     assert torch.equal(run.trusted_sets[0], retain.index)
-    assert not run.meter.pieces
-    _, fewer = retain_and_forget_of(Wants("identified", None, 0.1), task.build(0), task, PlainRun())
+    assert not run.meter.records
+    _, fewer = retain_and_forget_samples(Wants("identified", None, 0.1), task.build(0), task, PlainRun())
     assert fewer.index.tolist() == forget.index.tolist()[:2]
-    every = retain_of(Wants("identified", None, None), task.build(0), task, PlainRun())
+    every = retain_samples(Wants("identified", None, None), task.build(0), task, PlainRun())
     assert not wrong & set(every.index.tolist())
     kept = [place for place in retain.index.tolist() if place not in wrong]
     assert kept == every.index.tolist()
-    assert retain_of(Wants("identified", 7, 0.5), task.build(0), task, PlainRun()).index.tolist() == retain.index.tolist()[:7]
+    assert retain_samples(Wants("identified", 7, 0.5), task.build(0), task, PlainRun()).index.tolist() == retain.index.tolist()[:7]
     with pytest.raises(UserError, match="num_retain=71 is more than the 70"):
-        retain_of(Wants("identified", 71, 0.5), task.build(0), task, PlainRun())
+        retain_samples(Wants("identified", 71, 0.5), task.build(0), task, PlainRun())
 
 
 def test_what_was_forgotten_by_score_is_said(toys):
     task, run = toys.make_task(), PlainRun(2)
-    _, forget = retain_and_forget_of(Wants(), task.build(0), task, run)
+    _, forget = retain_and_forget_samples(Wants(), task.build(0), task, run)
     assert {which: index.tolist() for which, index in run.forgotten_sets.items()} == {0: forget.index.tolist(), 1: forget.index.tolist()}
     run = PlainRun()
-    retain_of(Wants(), task.build(0), task, run)
+    retain_samples(Wants(), task.build(0), task, run)
     assert not run.forgotten_sets
 
 
@@ -148,9 +148,9 @@ def test_amounts_that_make_no_sense_are_refused(make, said):
 def test_more_samples_than_there_are_are_refused(toys):
     task = toys.make_task()
     with pytest.raises(UserError, match="num_retain=76 and num_forget=5 together are more samples than the training split has"):
-        retain_and_forget_of(Wants(num_retain=76), task.build(0), task, PlainRun())
+        retain_and_forget_samples(Wants(num_retain=76), task.build(0), task, PlainRun())
     with pytest.raises(UserError, match="num_retain=81 are more"):
-        retain_of(Wants(num_retain=81), task.build(0), task, PlainRun())
+        retain_samples(Wants(num_retain=81), task.build(0), task, PlainRun())
 
 
 @pytest.mark.parametrize("make", [Finetune, SCRUB, SSD, lambda **given: Retrain(SGD(), num_retain=5, **given)])
@@ -176,7 +176,7 @@ def test_a_regression_has_no_classes():
 def parts(toys):
     task = toys.make_task(augment="crop_flip")
     one, other = task.train.subset(torch.arange(3, 20)), task.train.subset(torch.tensor([60, 25, 1, 30]))
-    return task, Joined((one, Relabelled(other, torch.full((4,), 9))))
+    return task, Concatenated((one, Relabelled(other, torch.full((4,), 9))))
 
 
 @pytest.mark.parametrize("view", ["plain", "augmented"])
