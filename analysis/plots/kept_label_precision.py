@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.plots import style as ink
 from analysis.store.labels import counted
 from analysis.store.load import Results, series
-from analysis.store.results import Cell, cells
+from analysis.store.results import CellResult, cells
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
 
@@ -20,7 +20,7 @@ class Group:
     """Cells that differ in the trainer alone, in the plan's order, by the trainer's name."""
 
     title: str  # as the trainers' cells are titled, without the trainer
-    trainers: dict[str, Cell]
+    trainers: dict[str, CellResult]
 
     @property
     def seeds(self) -> int:
@@ -40,7 +40,7 @@ def groups(results: Results) -> tuple[Group, ...]:
     return tuple(group for group in found.values() if len(group.trainers) > 1)
 
 
-def kept_by_epoch(results: Results, cell: Cell) -> dict[int, Summary]:
+def kept_by_epoch(results: Results, cell: CellResult) -> dict[int, Summary]:
     """Epoch -> share of right labels among the kept samples, over the seeds; empty for a trainer that keeps all."""
     points = series(results, KEPT)
     own = points[points["run_id"].isin([baseline.baseline_id for baseline in cell.baselines])]

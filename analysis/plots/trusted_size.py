@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.plots import style as ink
 from analysis.store.labels import MEASURES, counted
 from analysis.store.load import Results
-from analysis.store.results import Cell
+from analysis.store.results import CellResult
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.layout import TableLayout, layouts
@@ -19,7 +19,7 @@ from analysis.tables.spec import shipped_spec
 class SizeCurve:
     """One space of a method: the test score by size, smallest size first."""
 
-    cell: Cell
+    cell: CellResult
     method: str
     label: str
     points: tuple[tuple[int, Summary], ...]

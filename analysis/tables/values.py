@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.store.labels import MEASURES
-from analysis.store.results import Search
+from analysis.store.results import SearchResult
 from analysis.store.selection_rule import score_column
-from analysis.tuning.cost import unshared
+from analysis.tuning.cost import exclusive_device
 from sap_core.errors import unknown
 from sap_core.records import Row
 
@@ -89,7 +89,7 @@ def check_value(value: str, where: str) -> None:
 class Chosen:
     """What a value is computed from: one seed's chosen row; `search` is None for the unmodified model."""
 
-    search: Search | None
+    search: SearchResult | None
     row: pd.Series | None
     kept: bool  # the unmodified model was kept
     measure: str
@@ -122,12 +122,12 @@ def value_of(value: str, chosen: Chosen, last_point: Callable[[str, str], float 
     return _of_column(value, row, search)
 
 
-def _of_column(value: str, row: pd.Series, search: Search | None) -> float | None:
+def _of_column(value: str, row: pd.Series, search: SearchResult | None) -> float | None:
     """A column of the chosen row, or summed or averaged over the rows of the search."""
     prefix = next((name for name in (SUMMED, AVERAGED) if value.startswith(name)), "")
     column = value.removeprefix(prefix)
     rows = row.to_frame().T if search is None else search.rows
-    if column.endswith("_seconds") and not unshared(rows):
+    if column.endswith("_seconds") and not exclusive_device(rows):
         return None
     if prefix == SUMMED and search is not None:
         return number_of(pd.to_numeric(rows[column], errors="coerce").sum(min_count=1))
@@ -151,7 +151,7 @@ def _computed(value: str, chosen: Chosen, row: pd.Series) -> float | None:
     return _forget_known(chosen.search)
 
 
-def _forget_known(search: Search | None) -> float | None:
+def _forget_known(search: SearchResult | None) -> float | None:
     """Verified forget samples as a share of the wrongly labelled training samples; samples doubted by a score are not known to be wrong."""
     if search is None:
         return None
