@@ -195,12 +195,17 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
                     "remove the reparametrisation"
                 )
             weight = parameters[each.parameter].detach()
-            found[_join(name, weight_name)] = WeightSite(name, weight_name, weight if each.rows is None else weight[slice(*each.rows)], each.layout)
+            found[_join(name, weight_name)] = WeightSite(
+                name, weight_name, weight if each.rows is None else weight[slice(*each.rows)], each.layout
+            )
             known.add(_join(name, each.parameter))
         known |= {_join(name, each) for each in layer_type.added}
     _refuse_unsupported(model, known)
     if not found:
-        raise UserError(f"{type(model).__name__} has no Linear, Conv2d or MultiheadAttention layer, so SAP has nothing to correct; use a network with one")
+        raise UserError(
+            f"{type(model).__name__} has no Linear, Conv2d or MultiheadAttention layer, so SAP has nothing to correct; "
+            "use a network with one"
+        )
     return found
 
 
@@ -216,7 +221,8 @@ def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
                 unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {described(name, module)}")
             if id(weight) in owners:
                 raise UserError(
-                    f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: untie the weights"
+                    f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: "
+                    "untie the weights"
                 )
             owners[id(weight)] = described(name, module)
     if unknown:
