@@ -23,7 +23,7 @@ from sweeper.jobs import run_job as execution
 from sweeper.jobs.context import JobContext, JobOutcome
 from sweeper.jobs.job import Job, SweepPaths, write_jobs
 from sweeper.jobs.run_job import execute
-from sweeper.monitor.job_counts import standing
+from sweeper.monitor.job_counts import sweep_counts
 from sweeper.plan.cell import check_cell
 from sweeper.plan.feasibility import check_feasibility
 from sweeper.plan.plan import Plan, make_plan
@@ -94,10 +94,10 @@ def main(words: Sequence[str] | None = None) -> None:
         folders = SweepPaths(folder / "data", folder / "store", folder / "artifacts")
         timed("stubs with claims and rows", lambda: run_stubs(jobs[1:], folders), count)
         store = Store(folders.store)
-        assert timed("status, a file per job", lambda: standing(store)).total.done == count
+        assert timed("status, a file per job", lambda: sweep_counts(store)).total.done == count
         timed("compaction", lambda: compact(store), count)
         print(f"files of rows: {len(list(store.rows.glob('*.parquet')))}")
-        assert timed("status, compacted", lambda: standing(store)).total.done == count
+        assert timed("status, compacted", lambda: sweep_counts(store)).total.done == count
         assert len(timed("resume finds all done", store.finished)[0]) == count
 
 

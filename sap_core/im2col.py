@@ -76,7 +76,7 @@ class ConvInputs:
             yield self._patches(images, positions)
 
     def partial_gram(self, x: Tensor) -> Tensor:
-        """Return a new tensor for `gram` that can be added up over inputs: correlations where the geometry allows them, or Gram matrices."""
+        """Return a new tensor for `gram`, which adds up over inputs: correlations where the geometry allows them, else Gram matrices."""
         if not self.by_correlations:
             return sum_in_place(columns_KDN @ columns_KDN.mT for columns_KDN in self.column_chunks(x))
         images = x.reshape(-1, *x.shape[-3:])
@@ -127,8 +127,8 @@ def shifted_correlations(chunks: Iterable[Tensor], groups: int) -> Tensor:
     """Return (29, K, C, C) correlations from which the Gram matrix of all 3x3 patches of zero-padded images can be assembled.
 
     The block of the Gram matrix between taps (i, j) and (k, m) is the correlation of the image with itself shifted by (k - i, m - j), so 13
-    shifts (up to transposition) serve all 81 blocks. The zeros of the padding contribute nothing, so only pixels are multiplied. A tap of an
-    outer kernel row or column never covers the far row or column of the image. If both taps lie in the same outer row or column, the
+    shifts (up to transposition) serve all 81 blocks. The zeros of the padding contribute nothing, so only pixels are multiplied. A tap of
+    an outer kernel row or column never covers the far row or column of the image. If both taps lie in the same outer row or column, the
     correlation of that edge must be subtracted (in all other pairs the shift already excludes it), and a corner that was subtracted twice
     must be added back.
 

@@ -133,13 +133,13 @@ def _status(words: Sequence[str]) -> int:
     from slurm.queue import Refused, queue
     from slurm.status import explain, text
     from slurm.submit import submissions
-    from sweeper.monitor.job_counts import standing
+    from sweeper.monitor.job_counts import sweep_counts
     from sweeper.store.provenance import HOME
     from sweeper.store.store import Store
 
     store, rest = split_store(words, HOME)
     _none_left("status", rest)
-    found = standing(Store(store))
+    found = sweep_counts(Store(store))
     submitted = submissions(store)
     try:
         queued = queue(one.job for one in submitted)

@@ -41,21 +41,21 @@ _ALL = Workload("all", "", "")
 
 
 def text(
-    name: str, standing: SweepCounts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
+    name: str, sweep_counts: SweepCounts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts],
     hints: Sequence[str], now: float,
 ) -> str:  # fmt: skip
     """The whole answer."""
-    total = standing.total
+    total = sweep_counts.total
     lines = [f"{name}: {total.done} of {total.planned} jobs done, {total.failed} failed, {total.to_do} to do", ""]
     lines += [f"  {'stage':<8}{'total':>7}{'done':>7}{'failed':>8}"]
-    lines += [f"  {one.name:<8}{one.planned:>7}{one.done:>7}{one.failed:>8}" for one in standing.counts]
+    lines += [f"  {one.name:<8}{one.planned:>7}{one.done:>7}{one.failed:>8}" for one in sweep_counts.by_type]
     lines += ["", *_jobs(submitted, queued)]
     lines += hints
     lines += _restarts(attempts)
-    lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in standing.failures]
-    if total.failed > len(standing.failures):
-        lines.append(f"failed: {total.failed - len(standing.failures)} more")
-    lines.append(_eta(standing, submitted, queued, attempts, now))
+    lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in sweep_counts.failures]
+    if total.failed > len(sweep_counts.failures):
+        lines.append(f"failed: {total.failed - len(sweep_counts.failures)} more")
+    lines.append(_eta(sweep_counts, submitted, queued, attempts, now))
     lines.append(_spent(attempts, {entry.job for entry in queued if entry.runs}, now))
     return "\n".join(lines)
 
@@ -90,16 +90,16 @@ def _restarts(attempts: Sequence[Attempts]) -> list[str]:
     return [*lines, *(f"stopped: {one.job}: {one.stopped}" for one in attempts if one.stopped)]
 
 
-def _eta(standing: SweepCounts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
+def _eta(sweep_counts: SweepCounts, submitted: Sequence[Submission], queued: Sequence[Queued], attempts: Sequence[Attempts], now: float) -> str:
     """The remaining time at the rate of all tasks so far, with the tasks that run now."""
-    left = standing.flops - standing.flops_done
+    left = sweep_counts.flops - sweep_counts.flops_done
     if left <= 0:
         return "ETA: done"
     running = {entry.job for entry in queued if entry.runs}
     if not running:
         return "ETA: unknown, nothing runs"
     estimator = RuntimeEstimator()
-    done = standing.flops_done - min((one.flops_before for one in submitted), default=0.0)
+    done = sweep_counts.flops_done - min((one.flops_before for one in submitted), default=0.0)
     estimator.record(_ALL, done, sum(_seconds(one, running, now) for one in attempts))
     remaining = estimator.remaining_seconds({_ALL: left}, len(running))
     if remaining is None:

@@ -1,15 +1,15 @@
 """Expected performance of random search on a finite grid: exact expectations and quantiles of the best of k settings.
 
-With N settings ranked by the selection rule (1 worst, N best; see `RankedSettings`), the setting of rank i is the best of k drawn ones with
-probability C(i-1, k-1) / C(N, k). What is of interest is not its validation score but the test score t(i) of the model that is then taken:
+With N settings ranked by the selection rule (1 worst, N best; see `RankedSettings`), the setting of rank i is the best of k settings drawn
+without replacement with probability C(i-1, k-1) / C(N, k). The expected test score of the selected model is therefore
 
     E_k = sum over i of C(i-1, k-1) / C(N, k) t(i)
 
-For a finite grid that is tried in random order this is no estimate but the value itself. The rule's ties and the unmodified model are
-in the ladder: ranks are those of `analysis.store.selection_rule`, and t(i) is the unmodified model's score for settings that do not beat it.
+where t(i) is the test score of the setting of rank i, or that of the unmodified model if the setting does not beat it. For a finite grid
+in random order, E_k is exact, not an estimate. Ties are broken as in `analysis.store.selection_rule`.
 
-Source: Tang et al. (2020) for drawing without replacement; Dodge et al. (2019) draw with replacement, which is biased low. Both
-take the validation score in place of t.
+Source: Tang et al. (2020), who draw without replacement; Dodge et al. (2019) draw with replacement, which is biased low. Both report the
+validation score in place of t.
 
 Shapes: N settings, K = N budgets in trials.
 """
@@ -58,7 +58,7 @@ def rank_settings(unmodified: float, unmodified_test: float, scores_N: np.ndarra
 
 def best_rank_probabilities(count: int) -> Iterator[np.ndarray]:
     """For k = 1 ... N, yields the probability [N] of each rank to be the best of k settings drawn without replacement."""
-    # A recurrence in k, because the binomial coefficients themselves overflow: C(675, 300) is about 1e200.
+    # A recurrence in k, because the binomial coefficients themselves overflow float64 for N above about 1,000.
     rank = np.arange(1, count + 1)
     chance_N = np.full(count, 1 / count)
     for k in range(1, count + 1):
@@ -82,13 +82,13 @@ def quantiles(rankings: Sequence[RankedSettings], levels: Sequence[float]) -> np
     order = np.argsort(values, kind="stable")
     found = np.empty((len(levels), shortest))
     for k, probabilities in enumerate(zip(*(best_rank_probabilities(len(ranking)) for ranking in rankings), strict=False)):
-        weights = np.concatenate(parts)[order] / len(rankings)
+        weights = np.concatenate(probabilities)[order] / len(rankings)
         found[:, k] = weighted_quantiles(values[order], weights, levels)
     return found
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """The smallest of `values` (rising) up to which at least each share of the weight lies."""
-    reached = np.cumsum(weights)
-    places = np.searchsorted(reached, np.asarray(levels) * reached[-1] * (1 - 1e-12))
-    return np.asarray(values[np.minimum(places, len(values) - 1)])
+    """Weighted quantiles by inversion of the cumulative distribution; `values` must be ascending."""
+    cumulative = np.cumsum(weights)
+    indices = np.searchsorted(cumulative, np.asarray(levels) * cumulative[-1] * (1 - 1e-12))  # the last sum may exceed a level by rounding
+    return np.asarray(values[np.minimum(indices, len(values) - 1)])

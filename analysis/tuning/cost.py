@@ -1,10 +1,10 @@
-"""What a search costs. (What it has reached at which cost: `analysis.tuning.anytime`.)
+"""The tuning cost of a complete search, shared and standalone. (Performance by cost: `analysis.tuning.anytime`.)
 
-Seconds are compute seconds, added up over workers. *Shared* is what was really spent: work that several settings use is divided among
-them. *Alone* is what the settings would cost if each ran by itself. Failed settings cost what they cost. The platform's own book-keeping
-(test set, probes of the training set) is in neither.
+Seconds are compute seconds, summed over workers. The *shared* cost is what was spent: work that several settings use counts once. The
+*standalone* cost is the sum of what each setting would cost if it ran alone. Failed settings are included. The evaluation that only
+reports need (test set, probes of the training set) is in neither.
 
-Seconds say what a method costs only where nothing else slowed it down: a search whose rows do not say so is told in FLOPs instead.
+Seconds measure a method only if nothing else slowed it down, so a search whose rows do not record an exclusive device is reported in FLOPs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from analysis.store.results import SearchResult
 from analysis.store.stats import Summary, summarise
 
 STANDALONE_PHASES = ("train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds")
-"""The phases of one setting by itself; train_seconds is null but for methods that train anew."""
+"""Columns whose sum is the standalone cost of one setting; train_seconds is null except for methods that retrain."""
 
 Unit = Literal["seconds", "flops"]
 
@@ -29,16 +29,16 @@ _STANDALONE: dict[Unit, Sequence[str]] = {"seconds": STANDALONE_PHASES, "flops":
 
 @dataclass(frozen=True)
 class SearchCost:
-    """What one search cost; NaN when no row says."""
+    """The cost of one search in one unit; NaN if no row records it."""
 
     shared: float
     standalone: float
 
 
 def exclusive_device(rows: pd.DataFrame) -> bool:
-    """Whether every job of the rows had its device to itself: cores of its own, or a whole GPU. Rows that do not say so count as shared.
+    """Whether every job had exclusive cores or an exclusive GPU. Rows that do not record this count as shared.
 
-    On a CPU, jobs with cores of their own still share caches and memory bandwidth.
+    On a CPU, jobs on separate cores still share caches and memory bandwidth.
     """
     timed = rows[rows["tuning_seconds"].notna()]
     on_cpu = (timed["device"] == "cpu") & (timed["jobs_on_device"] * timed["threads"] <= timed["cores"])
@@ -47,12 +47,12 @@ def exclusive_device(rows: pd.DataFrame) -> bool:
 
 
 def unit_of(searches: Iterable[SearchResult]) -> Unit:
-    """The unit that all of the searches can be told in."""
+    """The unit in which all searches can be compared: seconds if all had exclusive devices, else FLOPs."""
     return "seconds" if all(exclusive_device(search.rows) for search in searches) else "flops"
 
 
 def search_cost(rows: pd.DataFrame, unit: Unit = "seconds") -> SearchCost:
-    """The cost of a search's rows."""
+    """Sums the cost of the rows of one search."""
     return SearchCost(
         shared=float(rows[_SHARED[unit]].sum(min_count=1)),
         standalone=float(rows[list(_STANDALONE[unit])].sum(axis=1, min_count=1).sum(min_count=1)),
@@ -60,7 +60,7 @@ def search_cost(rows: pd.DataFrame, unit: Unit = "seconds") -> SearchCost:
 
 
 def per_seed(searches: Sequence[SearchResult], unit: Unit = "seconds") -> tuple[Summary, Summary]:
-    """Shared and stand-alone cost of one seed's search: mean and spread over the seeds. No seconds where rows shared their device."""
+    """The shared and standalone cost of one search, each summarised over the seeds; empty for seconds on shared devices."""
     if unit == "seconds" and unit_of(searches) != unit:
         return summarise(()), summarise(())
     costs = [search_cost(search.rows, unit) for search in searches if len(search.rows)]
@@ -68,7 +68,8 @@ def per_seed(searches: Sequence[SearchResult], unit: Unit = "seconds") -> tuple[
 
 
 def circumstances(rows: pd.DataFrame) -> list[str]:
-    """Sentences on what makes rows less comparable: packed or different devices, threads, precisions, commits, versions."""
+    """One sentence for each circumstance that makes the rows less comparable: shared or different devices, threads, precisions, commits,
+    versions."""
     found = []
     packed = rows[rows["device_share"] < 1]
     if len(packed):
@@ -77,10 +78,10 @@ def circumstances(rows: pd.DataFrame) -> list[str]:
     faster = sorted({str(value) for value in rows["precision"].unique()} - {"float32"})
     if faster:
         found.append(f"Baselines were trained in {' and '.join(faster)}; corrections and scores are float32.")
-    for column, what in (("device", "devices"), ("threads", "thread counts"), ("precision", "precisions"), ("commit", "commits")):
+    for column, noun in (("device", "devices"), ("threads", "thread counts"), ("precision", "precisions"), ("commit", "commits")):
         values = sorted(str(value) for value in rows[column].unique())
         if len(values) > 1:
-            found.append(f"The rows mix {what}: {', '.join(values)}.")
+            found.append(f"The rows mix {noun}: {', '.join(values)}.")
     for method, versions in rows.groupby("method", sort=False)["component_version"].unique().items():
         if len(versions) > 1:
             found.append(f"The rows of {method} mix versions: {', '.join(str(version) for version in sorted(versions))}.")

@@ -1,9 +1,9 @@
-"""Is a corrected model better than the unmodified one? Exact paired tests on the validation samples, corrected for the settings tried.
+"""Exact McNemar test of a corrected model against the unmodified one on the validation samples, corrected for the settings tried.
 
-Only discordant samples count: those that one model has right and the other wrong (McNemar 1947). If both models were equally good, each
-discordant sample would fall to either with probability one half; the p-value is the exact binomial probability of at least so many
-falling to the corrected model. The chosen setting is the best of many, so its p-value is multiplied by their number (Bonferroni): whichever
-of them had been chosen, a model no better than before is recommended with probability LEVEL at most.
+The test looks at the discordant samples only: those that one model classifies correctly and the other does not (McNemar 1947). Under the
+null hypothesis each of them favours either model with probability one half, so the one-sided p-value is a binomial tail (a sign test). The
+selected setting is the best of many, so its p-value is multiplied by their number (Bonferroni): a model that is no better than before is
+recommended with probability LEVEL at most, whichever setting was selected.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from scipy.stats import binom
 
 LEVEL = 0.05
 _MOST = 2**20
-"""More discordant samples than this are not counted out."""
+"""Largest number of discordant samples that `samples_needed` searches."""
 
 
 @dataclass(frozen=True)
 class McNemarTest:
-    """What the validation samples say about one chosen setting."""
+    """The paired counts of one selected setting, and the test on them."""
 
-    newly_wrong: int  # right before, wrong now
-    newly_right: int  # wrong before, right now
-    samples: int  # validation samples
-    num_settings: int  # settings among which it was chosen
+    newly_wrong: int  # validation samples that are correct before correction and wrong after
+    newly_right: int  # the reverse
+    samples: int  # all validation samples
+    num_settings: int  # settings among which this one was selected
 
     @property
     def p_value(self) -> float:
-        """Of no gain, one-sided, times the settings tried; at most 1."""
+        """The one-sided p-value of "no gain", multiplied by the number of settings; at most 1."""
         return min(1.0, self.num_settings * float(_tail(self.newly_right, self.newly_right + self.newly_wrong)))
 
     @property
     def significant(self) -> bool:
+        """Whether the corrected p-value is at most LEVEL."""
         return self.p_value <= LEVEL
 
     @property
     def samples_needed(self) -> int | None:
-        """Validation samples with which these rates of won and lost would decide; None when nothing was gained, or beyond counting."""
+        """The validation samples at which the same rates would be significant; None without a gain or if too large to search."""
         discordant = self.newly_right + self.newly_wrong
         if self.newly_right <= self.newly_wrong:
             return None

@@ -1,4 +1,4 @@
-"""What few seeds and many settings can and cannot say: the smallest gap that n seeds show, and the optimism of a maximum."""
+"""Power of a comparison over few seeds, and the optimism of the best validation score of many settings (winner's curse)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def power(difference: float, std: float, n: int, paired: bool = True) -> float:
 
 
 def detectable_difference(std: float, n: int, paired: bool = True) -> float:
-    """The smallest true gap that the test sees with probability POWER; in the unit of `std`. Infinite with fewer than two seeds."""
+    """The smallest true difference that n seeds detect with probability POWER, in the unit of `std`; infinite for fewer than two seeds."""
     if n < 2:
         return math.inf
     if std <= 0:
@@ -43,7 +43,7 @@ def detectable_difference(std: float, n: int, paired: bool = True) -> float:
 
 
 def seeds_needed(difference: float, std: float, paired: bool = True) -> int | None:
-    """How many seeds (of each method) see `difference` with probability POWER; None when there is no gap, or beyond counting."""
+    """The number of seeds per method that detect `difference` with probability POWER; None for no difference or more than 10,000 seeds."""
     if difference <= 0:
         return None
     low, high = 1, 2
@@ -58,15 +58,19 @@ def seeds_needed(difference: float, std: float, paired: bool = True) -> int | No
 
 
 def expected_maximum(count: int) -> float:
-    """E[max] of so many independent standard normal numbers: the integral of x d(Phi(x)^count), by its distribution function."""
+    """The expected maximum of `count` independent standard normal variables.
+
+    Integrates E[max] = int (1[x >= 0] - Phi(x)^count) dx numerically on [-12, 12].
+    """
     x, step = np.linspace(-12.0, 12.0, 24_001, retstep=True)
     below = norm.cdf(x) ** count
     return float((np.heaviside(x, 0.5) - below).sum() * step)
 
 
 def optimism(count: int, accuracy: float, images: int) -> float:
-    """By how much the best of `count` validation accuracies flatters, at most: settings of equal worth whose scores err independently.
+    """An upper bound of the optimism of the best of `count` validation accuracies, as a fraction.
 
-    Settings of one search see the same validation images and resemble each other, so that their errors do, too; then it is less.
+    The bound is attained by equally good settings with independent errors. Settings of one search are evaluated on the same images and
+    resemble each other, so their errors are correlated and the optimism is smaller.
     """
     return expected_maximum(count) * math.sqrt(accuracy * (1 - accuracy) / images)

@@ -1,6 +1,7 @@
-"""Is one method better than another? Tests over seeds in one cell, and over cells. The tests are scipy's; Holm's correction is here.
+"""Significance tests of one method against another, over the seeds of a cell and over cells, with Holm's correction.
 
-Seeds are few. A test of three against three says little, and what it cannot say is said: no difference shown is not "equal".
+The tests are scipy's. With three seeds against three, few differences are significant; the sentences therefore never conclude that two
+methods are equal, only that the data do not show a difference.
 """
 
 from __future__ import annotations
@@ -20,41 +21,41 @@ RESAMPLES = 9999
 
 
 def welch(one: Summary, other: Summary) -> float | None:
-    """Two-sided p-value of Welch's test from means, sample standard deviations and sizes; None where one of them has no spread."""
+    """Two-sided p-value of Welch's t-test from means, sample standard deviations and sizes; None if a standard deviation is missing."""
     if one.mean is None or other.mean is None or one.std is None or other.std is None or not (one.std or other.std):
         return None
     return _p(stats.ttest_ind_from_stats(one.mean, one.std, one.n, other.mean, other.std, other.n, equal_var=False).pvalue)
 
 
 def paired(differences: Sequence[float]) -> float | None:
-    """Two-sided p-value of the t-test on differences; None with fewer than two, or where all are equal."""
+    """Two-sided p-value of the paired t-test; None for fewer than two differences or if all are equal."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return None
     return _p(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def wilcoxon(differences: Sequence[float]) -> float | None:
-    """Two-sided p-value of the signed-rank test; exact for up to 50 differences without ties or zeros, which are left out (Wilcoxon).
+    """Two-sided p-value of Wilcoxon's signed-rank test; exact for up to 50 differences without ties.
 
-    None where no difference is left.
+    Zeros are dropped, as Wilcoxon does; None if no difference remains.
     """
-    there = [difference for difference in rounded(differences) if difference != 0]
-    return _p(stats.wilcoxon(there).pvalue) if there else None
+    nonzero = [difference for difference in rounded(differences) if difference != 0]
+    return _p(stats.wilcoxon(nonzero).pvalue) if nonzero else None
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's (1979) step-down correction: p-values for a family of tests; None stays None and is not counted."""
-    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    """Adjusts the p-values of a family of tests by Holm's (1979) step-down method; None stays None and does not count as a test."""
+    order = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
-    for rank, (p, place) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - rank)))
-        corrected[place] = highest
+    for rank, (p, index) in enumerate(order):
+        highest = max(highest, min(1.0, p * (len(order) - rank)))  # adjusted p-values must not decrease
+        corrected[index] = highest
     return corrected
 
 
 def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean, at `CONFIDENCE`; None with fewer than two. The same numbers give the same interval."""
+    """Percentile bootstrap interval of the mean at level `CONFIDENCE`, deterministic; None for fewer than two differences."""
     if len(differences) < 2:
         return None
     if np.ptp(differences) == 0:
@@ -68,67 +69,74 @@ def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]
 
 @dataclass(frozen=True)
 class CellComparison:
-    """Two methods in one cell: what each scored over its seeds, and (where the seeds are the same and known) the differences by seed."""
+    """The scores of two methods in one cell."""
 
     cell: str
-    one: Summary
+    one: Summary  # over the seeds
     other: Summary
-    differences: tuple[float, ...] = ()
+    differences: tuple[float, ...] = ()  # by seed; empty if the seeds of the two methods are unknown or differ
 
     @property
     def difference(self) -> float | None:
+        """The difference of the means; None if one is missing."""
         return None if self.one.mean is None or self.other.mean is None else self.one.mean - self.other.mean
 
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """Two methods over the cells of one family, in which p-values are corrected together. Scores in percent."""
+    """The scores of two methods, in percent, over a group of cells whose p-values are corrected together."""
 
-    family: str
+    family: str  # name of the group, such as a data set
     one: str
     other: str
     pairs: tuple[CellComparison, ...]
 
     @property
     def mean_differences(self) -> list[float]:
+        """The difference of the means in each cell."""
         return [pair.difference for pair in self.pairs if pair.difference is not None]
 
     @property
     def wins(self) -> int:
+        """The number of cells in which the first method is ahead."""
         return sum(difference > 0 for difference in rounded(self.mean_differences))
 
     @property
     def mean_difference(self) -> float:
+        """The mean over the cells."""
         return float(np.mean(self.mean_differences))
 
     def welch(self) -> list[float | None]:
+        """The p-value of Welch's t-test in each cell."""
         return [welch(pair.one, pair.other) for pair in self.pairs]
 
     def paired(self) -> list[float | None]:
+        """The p-value of the paired t-test in each cell."""
         return [paired(pair.differences) for pair in self.pairs]
 
     def wilcoxon(self) -> float | None:
+        """The p-value of the signed-rank test over the cells."""
         return wilcoxon(self.mean_differences)
 
     def interval(self) -> tuple[float, float] | None:
-        """Over the cells; over the seeds where there is one cell."""
+        """The bootstrap interval of the mean difference over the cells, or over the seeds of a single cell."""
         return interval(self.mean_differences if len(self.mean_differences) > 1 else self.pairs[0].differences if self.pairs else ())
 
 
 def rounded(values: Sequence[float]) -> list[float]:
-    """Without the noise of subtraction in the last bits, which would tell equal differences apart."""
+    """Rounds to nine decimals: rounding errors of a subtraction would otherwise turn ties into different ranks."""
     return [round(value, 9) for value in values]
 
 
 def p_text(p: float | None) -> str:
-    """`p = .016`; `p < .001`."""
+    """Formats a p-value: `p = .016`, `p < .001`."""
     if p is None:
         return "no p-value"
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def sentence(comparison: MethodComparison, seeds: str) -> str:
-    """What the test over the cells says, in words, with its name; `seeds` is such as "three seeds"."""
+    """One sentence with the result of the test over the cells; `seeds` is such as "three seeds"."""
     mean_differences, p = comparison.mean_differences, comparison.wilcoxon()
     who = f"{comparison.one} {{}} {comparison.other}"
     if len(mean_differences) < 2:

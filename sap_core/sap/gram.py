@@ -132,7 +132,8 @@ def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) ->
     for layer, count in calls.items():
         if count == 0:
             raise UserError(
-                f"{described(layer, modules[layer])} got no input in the forward pass, so SAP cannot correct it; remove the layer, or call it in forward"
+                f"{described(layer, modules[layer])} got no input in the forward pass, so SAP cannot correct it; "
+                "remove the layer, or call it in forward"
             )
     return updated
 

@@ -203,7 +203,8 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
     _refuse_unsupported(model, known)
     if not found:
         raise UserError(
-            f"{type(model).__name__} has no Linear, Conv2d or MultiheadAttention layer, so SAP has nothing to correct; use a network with one"
+            f"{type(model).__name__} has no Linear, Conv2d or MultiheadAttention layer, so SAP has nothing to correct; "
+            "use a network with one"
         )
     return found
 
@@ -220,7 +221,8 @@ def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
                 unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {described(name, module)}")
             if id(weight) in owners:
                 raise UserError(
-                    f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: untie the weights"
+                    f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: "
+                    "untie the weights"
                 )
             owners[id(weight)] = described(name, module)
     if unknown:

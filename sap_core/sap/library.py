@@ -1,4 +1,4 @@
-"""SAP on one network and a few images, without a task or a run around it."""
+"""SAP as a library: correct a network given trusted images, without a task, a run or a sweep."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from sap_core.models.modes import evaluating
 from sap_core.sap import gram, project, spectrum
 
 Images = Tensor | Iterable[Tensor]
-"""Preprocessed inputs: one tensor (N, ...), or batches (B, ...) of them."""
+"""Preprocessed inputs: one tensor (N, ...), or an iterable of batches (B, ...)."""
 
 
 def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256) -> nn.Module:
-    """A copy of `model` whose weights are projected on what trusted images excite (SAP, Algorithm 1, given the trusted set).
+    """Return a copy of `model` with weights projected onto the activation space of trusted images (SAP, Algorithm 1, lines 2 to 4).
 
     Args:
-        model: any network of plain Linear, Conv2d and MultiheadAttention layers, each called once per forward pass; it is left
-            untouched.
-        images: trusted inputs as the network takes them (normalised, not augmented); they are moved to the network's device and type.
-        alpha: importance knob, positive; the paper searches 2000 to 300000, larger is milder.
+        model: any network of plain Linear, Conv2d and MultiheadAttention layers, each called once per forward pass; it is not changed.
+        images: trusted inputs as the network expects them (normalised, not augmented); they are moved to its device and dtype.
+        alpha: strength of the projection, positive; the paper searches 2000 to 300000, and a larger alpha changes less.
         batch_size: images per forward pass.
 
     Raises:
-        UserError: no images, images that are not finite floats, an alpha that is not positive and finite, or a layer without handler.
-        FloatingPointError: the network makes non-finite values of finite images.
+        UserError: there are no images, they are not finite floats, alpha is not positive and finite, or a layer is not supported.
+        FloatingPointError: an activation is not finite.
     """
     spectrum.check_alpha(alpha)
     layers = _layers(model, images, batch_size, alphas=1)
@@ -36,26 +35,33 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `sap_tune` found. `alpha` is None, and `model` the unmodified network, when no alpha is strictly better."""
+    """Result of `sap_tune`.
+
+    Attributes:
+        alpha: the best alpha, or None if none is strictly better than the unmodified network.
+        model: the network corrected with `alpha`, or the unmodified network.
+        unmodified: validation accuracy of the unmodified network, in [0, 1].
+        scores: validation accuracy by alpha, largest alpha first.
+    """
 
     alpha: float | None
     model: nn.Module
-    unmodified: float  # accuracy, a fraction in [0, 1]
-    scores: Mapping[float, float]  # accuracy by alpha, mildest first
+    unmodified: float
+    scores: Mapping[float, float]
 
 
 def sap_tune(
     model: nn.Module, trusted: Images, val_images: Tensor, val_labels: Tensor, alphas: Sequence[float], batch_size: int = 256
 ) -> Tuned:
-    """Corrects `model` with each alpha and keeps the best by accuracy on a validation set: SAP's whole search from one pass of images.
+    """Correct `model` with each alpha and select the best by validation accuracy, with one pass over the trusted images.
 
-    The unmodified network wins ties; among alphas a tie goes to the larger, that is, the milder.
+    The unmodified network wins ties with corrected ones; among alphas the larger one wins.
 
     Args:
-        model: see `sap_project`; untouched.
+        model: see `sap_project`; it is not changed.
         trusted: trusted inputs, as the `images` of `sap_project`.
-        val_images: (N, ...) validation inputs as the network takes them.
-        val_labels: (N,) int64 classes to choose by; labels as noisy as those of training will do.
+        val_images: (N, ...) validation inputs as the network expects them.
+        val_labels: (N,) int64 classes; labels as noisy as those of training suffice.
         alphas: the grid; repeated values count once.
         batch_size: images per forward pass.
 
@@ -63,8 +69,8 @@ def sap_tune(
         The best alpha, the network corrected with it, and the accuracy of every alpha and of the unmodified network.
 
     Raises:
-        UserError: no alphas, no validation images or not one label for each, or what `sap_project` refuses.
-        FloatingPointError: the network makes non-finite values of finite images.
+        UserError: there are no alphas or no validation images, their number differs from that of the labels, or as `sap_project`.
+        FloatingPointError: an activation is not finite.
     """
     if not alphas:
         raise UserError("sap_tune was given no alphas; the paper's range is 2000 to 300000")
@@ -87,14 +93,14 @@ def sap_tune(
 
 
 def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.FactoredWeight | spectrum.LinearSystem]:
-    """Every layer that SAP corrects, ready for `alphas` alphas."""
+    """Return every weight that SAP corrects, prepared for a number of alphas."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
     moments = gram.init_moments(model)
     for batch in _batches(images, batch_size):
         moments = gram.observe(model, moments, _for(model, batch))
     if all(each.count == 0 for each in moments.values()):
-        raise UserError("there are no trusted images; SAP needs at least one")
+        raise UserError("there are no trusted images, but SAP needs at least one")
     gram.check_finite(moments)
     return project.prepare(model, moments, alphas)
 
@@ -102,11 +108,11 @@ def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> M
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
     for given in [images] if isinstance(images, Tensor) else images:
         if not isinstance(given, Tensor):
-            raise UserError(f"trusted images must be a tensor (N, ...) or an iterable of such, but a {type(given).__name__} was given")
+            raise UserError(f"trusted images must be a tensor (N, ...) or an iterable of such, not {type(given).__name__}")
         if not given.is_floating_point():
-            raise UserError(f"trusted images must be preprocessed floats as the network takes them, but they are {given.dtype}")
+            raise UserError(f"trusted images must be preprocessed floats as the network expects them, but they are {given.dtype}")
         if not given.isfinite().all():
-            raise UserError("some trusted images hold NaN or infinity; remove or repair them")
+            raise UserError("some trusted images contain NaN or infinity; remove or repair them")
         yield from (batch for batch in given.split(batch_size) if len(batch))
 
 
@@ -116,9 +122,9 @@ def _for(model: nn.Module, batch: Tensor) -> Tensor:
 
 
 def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    right = 0
+    correct = 0
     with evaluating(model):
         for batch, given in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             predicted = model(_for(model, batch)).argmax(1)
-            right += int((predicted == given.to(predicted.device)).sum())
-    return right / len(labels)
+            correct += int((predicted == given.to(predicted.device)).sum())
+    return correct / len(labels)

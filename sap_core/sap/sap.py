@@ -1,18 +1,18 @@
-"""SAP: one-shot correction of a network trained on wrong labels, by projecting weights on what trusted samples excite.
+"""SAP: one-shot correction of a network trained on wrong labels, by projecting its weights onto the activation space of trusted samples.
 
     1  T <- the num_trusted training samples with the lowest loss on their given labels                       (trusted)
     2  for each layer: G <- sum over T of x x^T, x the layer's inputs in the unmodified network               (gram)
     3  for each layer: r, V <- energies and directions of G;  lambda <- alpha r / ((alpha - 1) r + 1)         (spectrum)
     4  for each layer: W <- W V diag(lambda) V^T                                                              (project)
 
-Nothing is trained. One scoring pass serves every way to choose T by its scores (size, skipped share, balance), one pass over T every
-alpha and every nested size, and each setting has the bits it has alone: the pass goes through T in blocks of `batch_size`, a size's own
-remainder is added to the blocks before it and to nothing else, and the factorisation follows from what a layer saw, not from how many
-settings ask.
+Nothing is trained. Within a family one scoring pass serves every rule that selects T by these scores (size, skipped fraction, class
+balance), one pass over T serves every alpha and every nested size, and one decomposition per layer and size serves every alpha. A setting
+has the same bits alone as in its family: the pass goes through T in blocks of `batch_size`, the remainder of a size is added to the
+blocks before it and to no other sum, and the method of decomposition depends on the inputs of a layer only, not on the number of settings.
 
-Source: SAP, Algorithm 1, with the paper's ranges (alpha 2000 to 300000, 1000 trusted samples). Deviations: every patch counts (the released
-code draws at most 50000 columns at random) and all arithmetic but the network's own is float64. From the released code comes the choice
-by input curvature, with its variants; see `trusted`.
+Source: SAP, Algorithm 1, with the ranges of the paper (alpha 2000 to 300000, 1000 trusted samples). Deviations: all patches are used (the
+released code draws at most 50000 columns at random), and all arithmetic except that of the network is float64. Selection by input curvature
+is taken from the released code; see `trusted`.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ from sap_core.seeding import stream
 Strategy = Literal["loss", "uniform", "expert", "curvature", "curvature_true_labels"]
 Build = Literal["float64", "float32"]
 SCORED: tuple[Strategy, ...] = ("loss", "curvature", "curvature_true_labels")
+"""Strategies that rank samples by a score."""
 
 
 @dataclass(frozen=True)
 class SAP:
-    """The settings of one correction.
+    """A setting of SAP.
 
     Attributes:
-        alpha: importance knob: directions with energy above 1/(alpha + 1) are mostly kept. Larger is milder.
-        num_trusted: size of the trusted set, at most that of the training split.
-        trusted: how it is chosen: lowest `loss` (the paper), `uniform` at random, samples verified by an `expert`, or lowest input
-            `curvature`; `curvature_true_labels` takes the gradients, and the classes to balance, under true labels (the released code).
-        class_balanced: give every class its share of the trusted set (by given labels).
-        batch_size: samples per forward pass; sizes that are its multiples share their whole pass.
-        skip: share of the most trusted end that is passed over (of each class, where balanced), in [0, 1); for scored samples only.
-        build: arithmetic of the one product per layer and alpha; `float32` is twice as fast (far more on GPUs without float64 units) and
-            carries float32's rounding, as the weights themselves do. Gram matrices and factorisations are float64 either way.
+        alpha: strength of the projection: directions with energy above 1/(alpha + 1) are mostly kept, so a larger alpha changes less.
+        num_trusted: number of trusted samples, at most the size of the training split.
+        trusted: selection strategy: lowest `loss` (the paper), `uniform` at random, samples verified by an `expert`, or lowest input
+            `curvature`; `curvature_true_labels` uses true labels for the gradients and for class balance (the released code).
+        class_balanced: select equally many samples of each class, by given labels.
+        batch_size: samples per forward pass; sizes that are multiples of it share the complete pass.
+        skip: fraction of the most trusted samples that is skipped (per class if `class_balanced`), in [0, 1); for scored strategies only.
+        build: dtype of the one product per layer and alpha; `float32` is twice as fast (much more on GPUs without float64 units) and has
+            the rounding error of float32, as the weights do. Gram matrices and decompositions are float64 in both cases.
     """
 
     name: ClassVar[str] = "sap"
@@ -64,43 +65,44 @@ class SAP:
     def __post_init__(self) -> None:
         spectrum.check_alpha(self.alpha)
         if self.trusted not in get_args(Strategy):
-            raise unknown("way to choose trusted samples", self.trusted, get_args(Strategy), "SAP.trusted")
+            raise unknown("strategy", self.trusted, get_args(Strategy), "SAP.trusted")
         if self.build not in get_args(Build):
-            raise unknown("arithmetic", self.build, get_args(Build), "SAP.build")
+            raise unknown("dtype", self.build, get_args(Build), "SAP.build")
         for name in ("num_trusted", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"SAP.{name} is {getattr(self, name)}, but must be at least 1")
         if not 0 <= self.skip < 1:
-            raise UserError(f"SAP.skip is {self.skip}, but must be a share of at least 0 and below 1")
+            raise UserError(f"SAP.skip is {self.skip}, but must be a fraction of at least 0 and below 1")
         if self.skip and self.trusted not in SCORED:
-            raise UserError(f"SAP.skip={self.skip} does not go with SAP.trusted={self.trusted}, which ranks by no score; set skip=0")
+            raise UserError(f"SAP.skip={self.skip} cannot be used with SAP.trusted={self.trusted}, which ranks by no score; set skip=0")
 
     def needs(self) -> frozenset[Need]:
-        told = {"expert": Need.RETAIN, "curvature_true_labels": Need.TRUE_LABELS}
-        return frozenset({told[self.trusted]} if self.trusted in told else ())
+        needed = {"expert": Need.RETAIN, "curvature_true_labels": Need.TRUE_LABELS}
+        return frozenset({needed[self.trusted]} if self.trusted in needed else ())
 
     def selects_samples(self) -> bool:
         return True
 
     def family(self) -> Hashable:
-        told_all = self.trusted == "expert" and self.class_balanced  # all that is verified
-        return self.trusted, self.batch_size, told_all, self.build
+        reads_all = self.trusted == "expert" and self.class_balanced  # balancing needs all verified samples, not the first num_trusted
+        return self.trusted, self.batch_size, reads_all, self.build
 
     def computation(self) -> Hashable:
-        """Every setting is a computation of its own."""
+        """Every setting is a separate computation."""
         return self
 
     @classmethod
     def correct(cls, settings: Sequence[SAP], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """See `Corrector.correct`. Sizes come in rising order, the alphas of one size in the order of `settings`.
+        """See `Corrector.correct`. Sizes are yielded in increasing order, the alphas of one size in the order of `settings`.
 
         Raises:
-            UserError: the network has a layer that SAP cannot correct, or the training split is smaller than `num_trusted`.
+            UserError: the network has an unsupported layer, or the training split has fewer than `num_trusted` samples.
             FloatingPointError: the network has diverged.
+            ValueError: the settings are of different families.
         """
         if len({setting.family() for setting in settings}) != 1:
-            raise ValueError("the settings are not of one family, so they share no pass")
-        unseen = gram.init_moments(model)
+            raise ValueError("the settings are of different families")
+        empty = gram.init_moments(model)  # before any pass, so that an unsupported network is refused at once
         pool = settings[0].pool(task, max(setting.num_trusted for setting in settings))
         for setting in settings:
             setting.check(pool, task.kind)
@@ -109,7 +111,7 @@ class SAP:
         for sizes in _selections(settings):
             first = settings[next(iter(sizes.values()))[0]]
             ranked = pool.subset(first.select(order, pool.labels)[: max(sizes)])
-            yield from _corrected(settings, sizes, ranked, unseen, model, run)
+            yield from _corrected(settings, sizes, ranked, empty, model, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[SAP], sizes: Sizes) -> Passes:
@@ -122,25 +124,30 @@ class SAP:
         return Passes(forwards=scores + collected, backwards=scores if strategy.startswith("curvature") else 0)
 
     def pool(self, task: Task, count: int) -> Samples:
-        """Where trusted samples come from: `count` of them, or as many as there are."""
+        """Return the samples to select from; of verified samples `count`, or all if classes are balanced."""
         if self.trusted == "expert":
             return task.verified(Need.RETAIN, None if self.class_balanced else count)
         return task.verified(Need.TRUE_LABELS) if self.trusted == "curvature_true_labels" else task.train
 
     def check(self, pool: Samples, kind: TaskType) -> None:
-        """Raises UserError where the samples to choose from cannot serve this setting."""
+        """Check that the samples to select from suffice for this setting.
+
+        Raises:
+            UserError: they do not.
+        """
         if self.class_balanced and kind == "regression":
             raise UserError("SAP.class_balanced needs classes, but this is a regression task; set class_balanced=false")
         skipped = int(self.skip * len(pool))
         if self.num_trusted > len(pool) - skipped:
             what = "verified samples" if self.trusted == "expert" else "samples"
-            after = f", of which skip={self.skip} passes over {skipped}" if skipped else ""
+            after = f", of which skip={self.skip} leaves out {skipped}" if skipped else ""
             raise UserError(
-                f"SAP.num_trusted is {self.num_trusted}, but the training split has {len(pool)} {what}{after}; ask for at most that many"
+                f"SAP.num_trusted is {self.num_trusted}, but the training split has {len(pool)} {what}{after}; "
+                f"set num_trusted to at most {len(pool) - skipped}"
             )
 
     def rank(self, pool: Samples, model: nn.Module, task: Task, run: Run) -> Tensor:
-        """Positions in `pool`, most trusted first; the same for all settings of a family."""
+        """Return the positions in `pool` in order of trust; the same for all settings of a family (line 1)."""
         if self.trusted == "expert":
             return torch.arange(len(pool))
         if self.trusted == "uniform":
@@ -153,16 +160,16 @@ class SAP:
         return trusted.lowest_first(score, pool.index)
 
     def select(self, order: Tensor, labels: Tensor) -> Tensor:
-        """`order` as this setting takes it: its trusted sets are prefixes."""
+        """Return `order` with this setting's `class_balanced` and `skip` applied; its trusted set is a prefix of the result."""
         return trusted.balanced(order, labels, self.skip) if self.class_balanced else trusted.skip_first(order, self.skip)
 
 
-Users = dict[int, list[int]]
-"""The positions of the settings with each trusted size, smallest size first."""
+SettingsBySize = dict[int, list[int]]
+"""num_trusted -> positions of the settings with this size, in increasing order of size."""
 
 
-def _selections(settings: Sequence[SAP]) -> list[Users]:
-    """The settings apart by what precedes the size in choosing a trusted set, in the order of their first settings."""
+def _selections(settings: Sequence[SAP]) -> list[SettingsBySize]:
+    """Group the settings whose trusted sets are nested: those with equal `skip` and `class_balanced`."""
     groups: dict[tuple[float, bool], list[int]] = {}
     for which, setting in enumerate(settings):
         groups.setdefault((setting.skip, setting.class_balanced), []).append(which)
@@ -176,26 +183,26 @@ def _selections(settings: Sequence[SAP]) -> list[Users]:
 
 
 def _corrected(
-    settings: Sequence[SAP], sizes: Users, ranked: Samples, unseen: Mapping[str, gram.Moments], model: nn.Module, run: Run
+    settings: Sequence[SAP], sizes: SettingsBySize, ranked: Samples, empty: Mapping[str, gram.Moments], model: nn.Module, run: Run
 ) -> Iterator[tuple[int, nn.Module]]:
-    """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, smallest first."""
-    block, moments, seen = settings[0].batch_size, unseen, 0
+    """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, in increasing order of size."""
+    block, moments, observed = settings[0].batch_size, empty, 0
     for size, users in sizes.items():
         run.report_trusted(ranked.index[:size], users)
-        whole = size - size % block
+        in_blocks = size - size % block  # only full blocks are shared with larger sizes, whose own blocks begin at multiples of `block`
         with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
-            moments = _observe(model, moments, ranked, range(seen, whole, block), block, run)
+            moments = _observe(model, moments, ranked, range(observed, in_blocks, block), block, run)
         with run.meter("collect", users):  # line 2
-            at_size = _observe(model, moments, ranked, range(whole, size, block), size - whole, run)
+            at_size = _observe(model, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
             gram.check_finite(at_size)
-        seen = whole
+        observed = in_blocks
         with run.meter("factor", users):  # line 3
             factored = project.factor(model, at_size, getattr(torch, settings[0].build))
             run.meter.count(flops=project.factorisation_flops(factored))
         with run.meter("report", users):
             for layer, each in factored.items():
                 run.report_series(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)
-        del at_size
+        del at_size  # frees the Gram matrices before the first corrected copy is made
         for which in users:
             with run.meter("build", [which]):  # line 4
                 corrected = project.with_weights(model, {name: each.at(settings[which].alpha) for name, each in factored.items()})
@@ -206,7 +213,7 @@ def _corrected(
 def _observe(
     model: nn.Module, moments: Mapping[str, gram.Moments], ranked: Samples, starts: range, size: int, run: Run
 ) -> Mapping[str, gram.Moments]:
-    """`moments` and those of the blocks of `size` samples that begin at `starts`, one forward pass per block."""
+    """Add the blocks of `size` samples that begin at `starts` to the moments, with one forward pass per block."""
     before = gram.total_flops(moments)
     for start in starts:
         (batch,) = ranked.subset(torch.arange(start, start + size)).batches(size)

@@ -1,25 +1,25 @@
-"""Relatives of SAP that its released code offers: other importances, projections away from a forget set, output sides, rounds.
+"""Variants of SAP from its released code: other importances, projections away from forget samples, projected outputs, several rounds.
 
-Nothing here is needed for the paper's method, which is `sap_core.sap.sap`; with every option at its default this is that method, the slower
-way. With r the energies of what a layer saw (they sum to one) and V its directions, a matrix M = V diag(w) V^T has the weights
+The paper's method is `sap_core.sap.sap`; with all options at their defaults this module computes the same, but slower. Let r be the
+energies of a layer's inputs (they sum to one) and V their directions. A matrix M = V diag(w) V^T has the weights
 
     sap   w = alpha r / ((alpha - 1) r + 1)                            the paper's importance
     sgp   w = alpha s / ((alpha - 1) s + 1),  s = sqrt(r / max r)      scaled gradient projection: singular values over the largest
-    gpm   w = 1 for the fewest directions that hold more than the share `energy`, else 0    gradient projection memory: no alpha
+    gpm   w = 1 for the fewest directions whose energies exceed the fraction `energy`, else 0    gradient projection memory: no alpha
 
-Mr comes from trusted samples, Mf from samples to forget, and a vector v that a layer sees becomes P^T v with
+Mr is computed from trusted samples, Mf from forget samples, and an input vector v of a layer becomes P^T v with
 
     retain             P = Mr
     not_forget         P = I - Mf
     retain_not_forget  P = Mr - Mr Mf
-    not_forget_alone   P = I - Mf + Mf Mr      only what forget samples alone excite is taken away
+    not_forget_alone   P = I - Mf + Mf Mr      removes only directions of forget samples that trusted samples do not use
 
-On the input side W <- W P^T; on the output side, where V and r are of the layer's outputs, W <- P^T W and b <- P^T b. Each further round
-starts from the network that the one before made and sees its activations, with alpha times `growth`.
+On the input side W <- W P^T; on the output side, where V and r are those of the layer's outputs, W <- P^T W and b <- P^T b. Each further
+round starts from the network and the activations of the previous one, with alpha multiplied by `growth`.
 
-Source: the released code of SAP (docs/fidelity.md). Deviations: those of `sap`; the forget set is the other end of the order of trust (the
-highest losses) or verified wrong samples, not the highest curvature under true labels; `keep_last` keeps so many layers, where the released
-option keeps one less; in later rounds every projection is applied once, where the released code applies earlier ones twice.
+Source: the released code of SAP (docs/fidelity.md). Deviations: those of `sap`; forget samples are the least trusted samples (the
+highest losses) or verified ones, not those with the highest curvature under true labels; `keep_last` keeps that many layers, where the
+released option keeps one less; in later rounds every projection is applied once, where the released code applies earlier ones twice.
 
 Shapes: K groups, D inputs per group (on the output side: outputs), Q directions, M rows.
 """
@@ -37,7 +37,7 @@ from sap_core.api import FORGET_COUNT, TRUSTED_COUNT, Need, Passes, Run, Samples
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.sap import gram, project, spectrum
 from sap_core.sap import output_moments as outputs
-from sap_core.sap.bases import ActivationBases, LayerBases, Side, look
+from sap_core.sap.bases import ActivationBases, LayerBases, Side, collect_bases
 from sap_core.sap.layers import weight_sites
 from sap_core.sap.sap import SAP, Strategy
 
@@ -45,25 +45,25 @@ Importance = Literal["sap", "sgp", "gpm"]
 Projection = Literal["retain", "not_forget", "retain_not_forget", "not_forget_alone"]
 Forget = Literal["scored", "verified"]
 
-_NOTHING = 1e-14
-"""Directions below this share of the largest energy are what float64 Gram matrices make of zero."""
+_ZERO_ENERGY = 1e-14
+"""Energies below this fraction of the largest one are rounding errors of zero in float64 Gram matrices."""
 
 
 @dataclass(frozen=True)
 class SAPVariant:
-    """The settings of one correction.
+    """A setting of a variant.
 
     Attributes:
         alpha, num_trusted, trusted, class_balanced, batch_size, skip: as in `SAP`; `gpm` ignores alpha.
         importance: the rule for w.
-        energy: share of the energy that `gpm` holds, in (0, 1).
-        projection: what P is made of; all but `retain` need forget samples.
-        num_forget: how many.
-        forget: where they come from: the highest losses of the training split (`scored`), or verified wrong samples (`verified`).
+        energy: fraction of the total energy that `gpm` keeps, in (0, 1).
+        projection: the matrix P; all but `retain` use forget samples.
+        num_forget: number of forget samples.
+        forget: source of forget samples: the highest losses of the training split (`scored`), or verified wrong samples (`verified`).
         alpha_forget: alpha of Mf; None: that of Mr.
-        side: project inputs, outputs or both. LayerOutputs of Linear and Conv2d layers only.
-        keep_first, keep_last: so many layers, in the order of the network's modules, stay as they are.
-        rounds: corrections one after another.
+        side: project inputs, outputs or both; outputs of Linear and Conv2d layers only.
+        keep_first, keep_last: number of first and last layers, in the order of the network's modules, that are not changed.
+        rounds: number of successive corrections.
         growth: factor on both alphas from one round to the next.
     """
 
@@ -89,7 +89,7 @@ class SAPVariant:
     growth: float = 10.0
 
     def __post_init__(self) -> None:
-        self.base()  # checks what both have
+        self.base()  # checks the fields that SAP has, too
         for name, options in (("importance", Importance), ("projection", Projection), ("forget", Forget), ("side", Side)):
             if getattr(self, name) not in get_args(options):
                 raise unknown(name, getattr(self, name), get_args(options), "SAPVariant")
@@ -98,16 +98,17 @@ class SAPVariant:
         at_least("SAPVariant", 1, num_forget=self.num_forget, rounds=self.rounds)
         at_least("SAPVariant", 0, keep_first=self.keep_first, keep_last=self.keep_last)
         if not 0 < self.energy < 1:
-            raise UserError(f"SAPVariant.energy is {self.energy}, but must be a share above 0 and below 1; gpm was published with 0.99")
+            raise UserError(f"SAPVariant.energy is {self.energy}, but must be a fraction above 0 and below 1; gpm was published with 0.99")
         if not self.growth > 0:
             raise UserError(f"SAPVariant.growth is {self.growth}, but must be above 0; 1 repeats the same alpha")
 
     def base(self) -> SAP:
-        """The fields that `SAP` has, too."""
+        """Return the `SAP` with the fields that both have."""
         return SAP(**{item.name: getattr(self, item.name) for item in fields(SAP) if item.name in self.__dataclass_fields__})
 
     @property
     def forgets(self) -> bool:
+        """Whether this setting uses forget samples."""
         return self.projection != "retain"
 
     def needs(self) -> frozenset[Need]:
@@ -117,24 +118,24 @@ class SAPVariant:
         return True
 
     def family(self) -> Hashable:
-        """What decides the order of trust."""
+        """Settings of one family have the same order of trust."""
         return "variant", self.base().family()
 
     def computation(self) -> Hashable:
-        """Every setting is a computation of its own."""
+        """Every setting is a separate computation."""
         return self
 
-    def seen_with(self) -> Hashable:
-        """Settings with equal keys look at the same samples on the same sides of the unmodified network."""
+    def activations_key(self) -> Hashable:
+        """Return a key; settings with equal keys use the same activations of the unmodified network, so one pass serves them all."""
         forgotten = (self.num_forget, self.forget) if self.forgets else None
         return self.num_trusted, self.class_balanced, self.skip, forgotten, self.side
 
     @classmethod
     def correct(cls, settings: Sequence[SAPVariant], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """See `Corrector.correct`. Shared are the scores, and what settings with equal samples and sides see in their first round.
+        """See `Corrector.correct`. Settings share the scores, and those with equal samples and sides the activations of the first round.
 
         Raises:
-            UserError: a layer that cannot be projected on the side asked for, no layer left to project, or too few samples.
+            UserError: a layer cannot be projected on the requested side, no layer remains to project, or there are too few samples.
             FloatingPointError: the network has diverged.
         """
         base = settings[0].base()
@@ -145,31 +146,35 @@ class SAPVariant:
             order = base.rank(pool, model, task, run)
         groups: dict[Hashable, list[int]] = {}
         for which, setting in enumerate(settings):
-            groups.setdefault(setting.seen_with(), []).append(which)
+            groups.setdefault(setting.activations_key(), []).append(which)
         for users in groups.values():
             first = settings[users[0]]
             trusted, forget = first.samples(order, pool, task)
             run.report_trusted(trusted.index, users)
             if forget is not None and first.forget == "scored":
                 run.report_forgotten(forget.index, users)
-            spaces = look(first.side, first.batch_size, model, trusted, forget, run, users)
+            bases = collect_bases(first.side, first.batch_size, model, trusted, forget, run, users)
             for which in users:
-                corrected = settings[which].applied(model, spaces, 0, run, which)
+                corrected = settings[which].projected_model(model, bases, 0, run, which)
                 for number in range(1, settings[which].rounds):
-                    again = look(first.side, first.batch_size, corrected, trusted, forget, run, [which])
-                    corrected = settings[which].applied(corrected, again, number, run, which)
+                    recomputed = collect_bases(first.side, first.batch_size, corrected, trusted, forget, run, [which])
+                    corrected = settings[which].projected_model(corrected, recomputed, number, run, which)
                 yield which, corrected
 
     @classmethod
     def forecast(cls, settings: Sequence[SAPVariant], sizes: Sizes) -> Passes:
         scores = SAP.forecast([settings[0].base()], sizes)
         passes = Passes(scores.forwards - settings[0].num_trusted, scores.backwards)
-        looks = {setting.seen_with(): setting for setting in settings}.values()
-        repeats = [setting for setting in settings for _ in range(1, setting.rounds)]
-        return passes + Passes(forwards=sum(each.num_trusted + each.forgets * each.num_forget for each in (*looks, *repeats)))
+        first_rounds = {setting.activations_key(): setting for setting in settings}.values()
+        later_rounds = [setting for setting in settings for _ in range(1, setting.rounds)]
+        return passes + Passes(forwards=sum(each.num_trusted + each.forgets * each.num_forget for each in (*first_rounds, *later_rounds)))
 
     def check(self, model: nn.Module, pool: Samples, task: Task) -> None:
-        """Raises UserError where network or samples cannot serve this setting."""
+        """Check that the network and the samples suffice for this setting.
+
+        Raises:
+            UserError: they do not.
+        """
         self.base().check(pool, task.kind)
         layers = len(gram.init_moments(model))
         if self.side != "input":
@@ -177,16 +182,16 @@ class SAPVariant:
         if self.keep_first + self.keep_last >= layers:
             raise UserError(
                 f"SAPVariant.keep_first={self.keep_first} and keep_last={self.keep_last} leave none of the network's {layers} layers "
-                f"to project; keep fewer"
+                f"to project; set smaller values"
             )
         if self.forgets and self.forget == "scored" and self.num_trusted + self.num_forget > len(pool):
             raise UserError(
                 f"SAPVariant.num_trusted={self.num_trusted} and num_forget={self.num_forget} together exceed the {len(pool)} samples of "
-                f"the training split; ask for fewer"
+                f"the training split; set smaller values"
             )
 
     def samples(self, order: Tensor, pool: Samples, task: Task) -> tuple[Samples, Samples | None]:
-        """(trusted samples, samples to forget), the latter the other end of the same order unless verified."""
+        """Return (trusted samples, forget samples); unless verified, forget samples are taken from the other end of the same order."""
         chosen = self.base().select(order, pool.labels)
         trusted = pool.subset(chosen[: self.num_trusted])
         if not self.forgets:
@@ -195,8 +200,8 @@ class SAPVariant:
             return trusted, task.verified(Need.FORGET, self.num_forget)
         return trusted, pool.subset(chosen.flip(0)[: self.num_forget])
 
-    def applied(self, model: nn.Module, spaces: ActivationBases, number: int, run: Run, which: int) -> nn.Module:
-        """A corrected copy of `model`, in round `number` (from 0)."""
+    def projected_model(self, model: nn.Module, bases: ActivationBases, number: int, run: Run, which: int) -> nn.Module:
+        """Return a corrected copy of `model` for round `number` (from 0)."""
         alphas = _Alphas(self.alpha, self.alpha_forget).times(self.growth**number)
         names = list(gram.init_moments(model))
         weights: dict[str, Tensor] = {}
@@ -206,25 +211,25 @@ class SAPVariant:
                 site = weight_sites(model)[name]
                 weights[name] = project.as_matrix(site.weight, site.layout)
                 if self.side != "output":  # W P^T
-                    weights[name] = self.projected(weights[name], spaces.of(name, "input"), alphas, transposed=True)
+                    weights[name] = self.projected(weights[name], bases.of(name, "input"), alphas, transposed=True)
                 if self.side != "input":  # P^T W and P^T b, as rows times P
-                    seen = spaces.of(name, "output")
-                    weights[name] = self.projected(weights[name].mT, seen, alphas, transposed=False).mT
+                    of_outputs = bases.of(name, "output")
+                    weights[name] = self.projected(weights[name].mT, of_outputs, alphas, transposed=False).mT
                     if (bias := getattr(model.get_submodule(site.layer), "bias", None)) is not None:
                         rows_K1O = bias.detach().to(torch.float64).reshape(len(weights[name]), 1, -1)
-                        biases[name] = self.projected(rows_K1O, seen, alphas, transposed=False)
+                        biases[name] = self.projected(rows_K1O, of_outputs, alphas, transposed=False)
             run.meter.count(flops=sum(4.0 * each.numel() * each.shape[-1] for each in weights.values()))
             return _with_biases(project.with_weights(model, weights), biases)
 
-    def projected(self, rows_KMD: Tensor, seen: LayerBases, alphas: _Alphas, transposed: bool) -> Tensor:
-        """`rows` P^T, or `rows` P."""
+    def projected(self, rows_KMD: Tensor, bases: LayerBases, alphas: _Alphas, transposed: bool) -> Tensor:
+        """Return `rows` P^T if `transposed`, else `rows` P."""
 
         def mr(rows_KMD: Tensor) -> Tensor:
-            return self.times(rows_KMD, seen.retain, alphas.retain)
+            return self.times(rows_KMD, bases.retain, alphas.retain)
 
         def mf(rows_KMD: Tensor) -> Tensor:
-            assert seen.forget is not None
-            return self.times(rows_KMD, seen.forget, alphas.forget)
+            assert bases.forget is not None
+            return self.times(rows_KMD, bases.forget, alphas.forget)
 
         if self.projection == "retain":
             return mr(rows_KMD)
@@ -235,28 +240,28 @@ class SAPVariant:
         return rows_KMD - mf(rows_KMD) + (mf(mr(rows_KMD)) if transposed else mr(mf(rows_KMD)))
 
     def times(self, rows_KMD: Tensor, basis: spectrum.Basis, alpha: float) -> Tensor:
-        """`rows` M, without forming M."""
+        """Return `rows` M without forming M."""
         w_KQ = self.weights(basis.energy, alpha)
-        if basis.dual:  # its directions have length sqrt(r)
+        if basis.dual:  # directions of a dual basis have length sqrt(r)
             w_KQ = w_KQ / basis.energy.where(w_KQ > 0, 1.0)
         return (rows_KMD @ basis.directions.mT * w_KQ.unsqueeze(-2)) @ basis.directions
 
     def weights(self, energy_KQ: Tensor, alpha: float) -> Tensor:
-        """(K, Q) w by the rule; 0 for directions without energy."""
+        """Return (K, Q) w by the rule of `importance`; 0 for directions without energy."""
         largest_K1 = energy_KQ.amax(-1, keepdim=True)
         if self.importance == "gpm":
-            falling, order = energy_KQ.sort(-1, descending=True)
-            held_before = falling.cumsum(-1) - falling
-            w_KQ = torch.zeros_like(energy_KQ).scatter(-1, order, (held_before < self.energy * energy_KQ.sum(-1, keepdim=True)).double())
+            sorted_KQ, order = energy_KQ.sort(-1, descending=True)
+            before_KQ = sorted_KQ.cumsum(-1) - sorted_KQ  # energy of the larger directions
+            w_KQ = torch.zeros_like(energy_KQ).scatter(-1, order, (before_KQ < self.energy * energy_KQ.sum(-1, keepdim=True)).double())
         else:
             scaled = (energy_KQ / largest_K1.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
             w_KQ = spectrum.importance(energy_KQ if self.importance == "sap" else scaled, alpha)
-        return w_KQ * (energy_KQ > _NOTHING * largest_K1)
+        return w_KQ * (energy_KQ > _ZERO_ENERGY * largest_K1)
 
 
 @dataclass(frozen=True)
 class _Alphas:
-    """Of Mr and of Mf."""
+    """alpha of Mr, and that of Mf if it has its own."""
 
     retain: float
     own: float | None
@@ -270,7 +275,7 @@ class _Alphas:
 
 
 def _with_biases(model: nn.Module, biases: Mapping[str, Tensor]) -> nn.Module:
-    """`model`, its named biases set."""
+    """Set the named biases of `model` in place and return it."""
     with torch.no_grad():
         for name, bias in biases.items():
             target = model.get_parameter(f"{name}.bias" if name else "bias")

@@ -1,6 +1,6 @@
-"""Log lines for finished jobs: one line each, with the progress of the sweep for workers without a display.
+"""Log lines for finished jobs, with the progress of the sweep for workers without a display.
 
-Not in sweeper.monitor.progress, because rich may be missing on the machine of a worker.
+Separate from `sweeper.monitor.progress`, because rich may be missing on a worker's machine.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workl
 from sweeper.jobs.job import Job, Result
 
 
-def job_line(job: Job, result: Result) -> str:
-    """Which job, and how it ended; the error is not in it."""
+def result_line(job: Job, result: Result) -> str:
+    """The job and its status, row count and run time, without the error message."""
     fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
     name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
     name += f" {job.labels['search']}" if job.labels.get("search") else ""
     return f"{job.job_id} {job.job_type} {name} seed {job.labels['seed']}: {result.status}, {result.rows} rows, {result.seconds:.1f} s{fit}"
 
 
-def reason(result: Result) -> str:
-    """Why it failed, to be put behind the line; "" where it did not."""
+def error_suffix(result: Result) -> str:
+    """The error type and message, to be appended to `result_line`; "" for a successful job."""
     return f"; {result.error_type}: {result.error}" if result.error else ""
 
 
-def clock(seconds: float | None) -> str:
-    """[H:]MM:SS; ? for None."""
+def format_duration(seconds: float | None) -> str:
+    """Seconds as [H:]MM:SS; ? for None."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -34,13 +34,13 @@ def clock(seconds: float | None) -> str:
 
 
 def update_best(best: dict[str, float], result: Result) -> None:
-    """Puts a job's scores into the best so far of each method."""
+    """Updates the best validation score of each method (`best`, in place) by a job's scores."""
     for method, score in result.best.items():
         best[method] = max(score, best.get(method, float("-inf")))
 
 
 class WorkerLog:
-    """The lines of a worker: done of total, the job, its method's best score so far, and the time this worker alone takes for the rest."""
+    """Log lines of a worker: ended and total jobs, the job's result, the best score of its method, and the ETA if this worker ran alone."""
 
     def __init__(self, jobs: Iterable[Job], estimator: RuntimeEstimator) -> None:
         self._work = {job.job_id: (Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs}
@@ -51,7 +51,7 @@ class WorkerLog:
         """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
         to_go = list(left)
         update_best(self._best, result)
-        best = "".join(f"; best {method} so far {self._best[method]:.4f}" for method in sorted(result.best))
+        best = "".join(f"; best {method} {self._best[method]:.4f}" for method in sorted(result.best))
         eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in to_go))
         ended = len(self._work) - len(to_go)
-        return f"[{ended}/{len(self._work)}] {job_line(job, result)}{best}{reason(result)}; ETA {clock(eta)}"
+        return f"[{ended}/{len(self._work)}] {result_line(job, result)}{best}{error_suffix(result)}; ETA {format_duration(eta)}"

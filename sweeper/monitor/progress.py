@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: done, total, ETA and the best so far on a terminal, one line per event in a log file."""
+"""The progress display of a sweep: completed rows, ETA and best scores on the terminal, and one line per event in a log file."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from rich.text import Text
 from sap_core.files import storing
 from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.jobs.job import Job, Result
-from sweeper.monitor.job_lines import clock, job_line, reason, update_best
+from sweeper.monitor.job_lines import format_duration, result_line, error_suffix, update_best
 
 QUIET_SECONDS = 15.0
-"""Without a terminal, a progress line is printed at most this often."""
+"""Minimum interval between progress lines when standard error is not a terminal."""
 
 
 class Progress:
-    """A context manager; call `report` after each job.
+    """A context manager that displays progress while it is active; call `report` after each job.
 
     Args:
-        jobs: those to run.
-        planned: rows of the sweep.
-        held: rows that were in the store before.
+        jobs: the jobs to run.
+        planned: number of rows of the sweep.
+        stored: number of rows that were in the store at the start.
         log: file to which events are appended.
-        estimator: estimates the remaining time; the jobs that finish are added to it.
-        workers: jobs that run at a time; None where only the cluster knows: as many as have kept busy so far.
+        estimator: estimates the remaining time; finished jobs are added to it.
+        workers: number of concurrent jobs; None (it depends on the cluster): the average number of busy workers.
     """
 
     def __init__(
-        self, jobs: Iterable[Job], planned: int, held: int, log: Path, estimator: RuntimeEstimator | None = None, workers: int | None = None
+        self, jobs: Iterable[Job], planned: int, stored: int, log: Path, estimator: RuntimeEstimator | None = None, workers: int | None = None
     ) -> None:
-        self.planned, self.done, self.failed = planned, held, 0
+        self.planned, self.done, self.failed = planned, stored, 0
         self.best: dict[str, float] = {}
         self._estimator = estimator or RuntimeEstimator()
         self._workers = workers
-        self._flops_left = flops_by_workload((Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs)
+        self._remaining_flops = flops_by_workload((Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs)
         self._worker_seconds = 0.0
-        self._start = self._spoke = time.monotonic()
+        self._start = self._last_printed = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._live = (
             Live(get_renderable=self._renderable, console=self._console, refresh_per_second=1) if self._console.is_terminal else None
@@ -53,7 +53,7 @@ class Progress:
             self._log = log.open("a", buffering=1)
 
     def __enter__(self) -> Progress:
-        self._event(f"start: {self.planned} rows planned, {self.done} held")
+        self._event(f"start: {self.planned} rows planned, {self.done} stored")
         if self._live:
             self._live.start()
         return self
@@ -67,29 +67,29 @@ class Progress:
             self._log.close()
 
     def report(self, job: Job, result: Result) -> None:
-        """A job has ended."""
+        """Records an ended job and updates the display."""
         self.done += len(job.runs)
         self.failed += result.failed
         self._worker_seconds += result.seconds
         workload = Workload.of(job.job_type, job.labels)
-        self._flops_left[workload] = max(0.0, self._flops_left[workload] - job.forecast_flops)
+        self._remaining_flops[workload] = max(0.0, self._remaining_flops[workload] - job.forecast_flops)
         if result.status == "ok":
             self._estimator.record(workload, job.forecast_flops, result.seconds)
         update_best(self.best, result)
-        line = job_line(job, result) + reason(result)
+        line = result_line(job, result) + error_suffix(result)
         self._event(line)
         if result.train_acc is not None or result.status == "failed":
-            self._console.print(line, markup=False, soft_wrap=True)
+            self._console.print(line, markup=False, soft_wrap=True)  # error messages may contain [brackets]
         self._draw()
 
     def text(self) -> str:
         """The progress line."""
         elapsed = time.monotonic() - self._start
         workers = self._workers or (self._worker_seconds / elapsed if elapsed else 0.0)
-        left = self._estimator.remaining_seconds(self._flops_left, workers)
+        eta = self._estimator.remaining_seconds(self._remaining_flops, workers)
         best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))
         return (
-            f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {clock(elapsed)}  ETA {clock(left)}"
+            f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {format_duration(elapsed)}  ETA {format_duration(eta)}"
             f"{'  |  best val_noisy: ' + best if best else ''}"
         )
 
@@ -99,10 +99,10 @@ class Progress:
     def _draw(self, last: bool = False) -> None:
         if self._live:
             self._live.refresh()
-        elif last or time.monotonic() - self._spoke >= QUIET_SECONDS:
-            self._spoke = time.monotonic()
+        elif last or time.monotonic() - self._last_printed >= QUIET_SECONDS:
+            self._last_printed = time.monotonic()
             print(self.text(), file=sys.stderr, flush=True)
 
     def _event(self, line: str) -> None:
-        with suppress(OSError):  # a full disk is told by the job that could not store its rows
+        with suppress(OSError):  # a full disk is reported by the job that cannot store its rows
             self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")

@@ -340,7 +340,7 @@ def test_more_trusted_than_there_are_is_refused():
     with pytest.raises(UserError, match="num_trusted is 61, but the training split has 60"):
         list(SAP.correct([SAP(2000.0, 61)], network(), task(), PlainRun()))
     run = PlainRun()
-    with pytest.raises(UserError, match=r"num_trusted is 31, .* 60 samples, of which skip=0.5 passes over 30"):
+    with pytest.raises(UserError, match=r"num_trusted is 31, .* 60 samples, of which skip=0.5 leaves out 30"):
         list(SAP.correct([SAP(2000.0, 31, "curvature", skip=0.5)], network(), task(), run))
     assert run.meter.records == []
     list(SAP.correct([SAP(2000.0, 30, skip=0.5, class_balanced=True)], network(), task(), run))

@@ -212,7 +212,7 @@ def test_wrong_settings_are_refused(wrong, said):
     [
         ({"keep_first": 2, "keep_last": 2}, "leave none of the network's 4 layers"),
         ({"num_trusted": 40, "num_forget": 21, "projection": "not_forget"}, "together exceed the 60 samples"),
-        ({"num_trusted": 61}, "at most that many"),
+        ({"num_trusted": 61}, "set num_trusted to at most 60"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_any_pass(model, data, changes, said):

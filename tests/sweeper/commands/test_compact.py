@@ -22,7 +22,7 @@ from sap_core.records import Planned, Point
 from sweeper.__main__ import main
 from sweeper.commands.compact import compact
 from sweeper.jobs.job import SweepPaths
-from sweeper.monitor.job_counts import standing
+from sweeper.monitor.job_counts import sweep_counts
 from sweeper.scheduling.work_queue import WorkQueue
 from sweeper.store.leases import Leases, process_leases
 from sweeper.store.store import Store, write_records
@@ -266,11 +266,11 @@ def test_jobs_are_counted_from_names_and_plan_and_only_failed_ones_are_read(fill
     store.write_rows([bad.row(run, status="failed", error_type="error") for run in bad.runs])
     plan_for(store, [*jobs, bad, free, taken])
     expected = (Counts("tune", 6, done=4, failed=1), Counts("train", 1))
-    assert standing(store).counts == expected
+    assert sweep_counts(store).by_type == expected
     compact(store)
     read = []
     monkeypatch.setattr(Store, "read_rows", lambda store, job_id: read.append(job_id) or [])
-    assert standing(store).counts == expected
+    assert sweep_counts(store).by_type == expected
     assert set(read) == {"bad"}
     assert [(one.missing, one.to_do) for one in expected] == [(1, 2), (1, 1)]
     assert statuses(store.root / "none") == {}

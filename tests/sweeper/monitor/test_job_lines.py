@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Result
-from sweeper.monitor.job_lines import WorkerLog, clock
+from sweeper.monitor.job_lines import WorkerLog, format_duration
 
 
 def test_a_line_says_which_of_how_many_the_best_so_far_and_the_time_left(make_job):
@@ -16,18 +16,18 @@ def test_a_line_says_which_of_how_many_the_best_so_far_and_the_time_left(make_jo
         make_job("cc", runs=4, forecast_flops=20.0),
     ]
     estimator = RuntimeEstimator()
-    ticker = WorkerLog(jobs, estimator)
+    worker_log = WorkerLog(jobs, estimator)
     estimator.record(Workload.of(jobs[0].job_type, jobs[0].labels), 30.0, 60.0)
-    line = ticker.line(jobs[0], Result("aa", "ok", 1, seconds=60.0, best={"vanilla": 0.5}, train_acc=1.0), ["bb", "cc"])
+    line = worker_log.line(jobs[0], Result("aa", "ok", 1, seconds=60.0, best={"vanilla": 0.5}, train_acc=1.0), ["bb", "cc"])
     fit = "training accuracy 1.0000 on the given labels"
     assert line == f"[1/3] aa train vanilla seed 1: ok, 1 rows, 60.0 s, {fit}; best vanilla so far 0.5000; ETA 1:00"
     estimator.record(Workload.of(jobs[1].job_type, jobs[1].labels), 10.0, 20.0)
-    line = ticker.line(jobs[1], Result("bb", "ok", 4, seconds=20.0, best={"sap": 0.75}), ["cc"])
+    line = worker_log.line(jobs[1], Result("bb", "ok", 4, seconds=20.0, best={"sap": 0.75}), ["cc"])
     assert line == "[2/3] bb tune sap@alpha16 seed 1: ok, 4 rows, 20.0 s; best sap so far 0.7500; ETA 0:40"
-    line = ticker.line(jobs[2], Result("cc", "failed", 4, 4, 0.1, "no file '/data'", "error", {"sap": 0.7}), [])
+    line = worker_log.line(jobs[2], Result("cc", "failed", 4, 4, 0.1, "no file '/data'", "error", {"sap": 0.7}), [])
     assert line == "[3/3] cc tune sap@alpha16 seed 1: failed, 4 rows, 0.1 s; best sap so far 0.7500; error: no file '/data'; ETA 0:00"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
 def test_clock(seconds, text):
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text

@@ -33,7 +33,7 @@ def jobs(make_job):
 
 
 def test_the_line_counts_rows_and_forecasts_by_work(tmp_path, clock, jobs):
-    with Progress(jobs, planned=10, held=5, log=tmp_path / "sweep.log") as progress:
+    with Progress(jobs, planned=10, stored=5, log=tmp_path / "sweep.log") as progress:
         assert progress.text() == "5/10 rows  failed 0  elapsed 0:00  ETA ?"
         clock(60)
         progress.report(jobs[0], Result("aa", "ok", rows=1, seconds=60.0, best={"vanilla": 0.5}, train_acc=1.0))
