@@ -29,7 +29,7 @@ from trainers.loop import EpochContext
 
 @dataclass(frozen=True)
 class Amnesiac:
-    """See the module. Settings that differ only in `epochs` are one family."""
+    """See the module's docstring. Settings that differ only in `epochs` are one family."""
 
     name: ClassVar[str] = "amnesiac"
     version: ClassVar[int] = 1
@@ -56,11 +56,11 @@ class Amnesiac:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         sample_sources.check_classes("amnesiac", kind, "gives forget samples other classes")
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than the set is the set."""
+        """All fields but the epochs; a batch size above the size of the set equals that size."""
         return (
             "amnesiac",
             *astuple(
@@ -73,7 +73,7 @@ class Amnesiac:
 
     @classmethod
     def correct(cls, settings: Sequence[Amnesiac], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, read off after each epoch that a setting asks for."""
+        """Trains one trajectory and yields each setting's network at its last epoch."""
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)

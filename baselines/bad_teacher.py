@@ -39,7 +39,7 @@ from trainers.loop import EpochContext
 
 @dataclass(frozen=True)
 class BadTeacher:
-    """See the module. Settings that differ only in `epochs` are one family."""
+    """See the module's docstring. Settings that differ only in `epochs` are one family."""
 
     name: ClassVar[str] = "bad_teacher"
     version: ClassVar[int] = 1
@@ -66,11 +66,11 @@ class BadTeacher:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         sample_sources.check_classes("bad_teacher", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than the set is the set."""
+        """All fields but the epochs; a batch size above the size of the set equals that size."""
         return (
             "bad_teacher",
             *astuple(
@@ -83,7 +83,7 @@ class BadTeacher:
 
     @classmethod
     def correct(cls, settings: Sequence[BadTeacher], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, read off after each epoch that a setting asks for."""
+        """Trains one trajectory and yields each setting's network at its last epoch."""
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)

@@ -1,9 +1,9 @@
-"""The last k layers of a network, for methods that leave the others alone.
+"""Freezing of all but the last k layers of a network.
 
-A layer is a module that owns a weight of two or more dimensions (a convolution, a linear map); layers count in the order in which the
-network registers them, shortcuts included. What is registered between two layers (norms, biases) belongs to the earlier one.
+A layer is a module that owns a weight of two or more dimensions (a convolution, a linear map). Layers are counted in the order in which the
+network registers them, shortcuts included; modules registered between two layers (norms, biases) belong to the earlier one.
 
-Source: the corrective unlearning benchmark (Goel et al. 2024), which runs the frozen part in evaluation mode. Deviation: it cuts its
+Source: the corrective unlearning benchmark (Goel et al. 2024), which runs the frozen layers in evaluation mode. Deviation: it cuts its
 networks by hand, at blocks.
 """
 
@@ -21,18 +21,18 @@ from sap_core.models.ensemble import Ensemble
 
 @dataclass(frozen=True)
 class Frozen:
-    """What does not train, by name."""
+    """Names of the modules and parameters that are not trained."""
 
     modules: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
 
     def trainable(self, model: nn.Module) -> list[Tensor]:
-        """The parameters of `model` that are not frozen."""
+        """Returns the parameters of `model` that are not frozen."""
         return [parameter for name, parameter in model.named_parameters() if name not in self.parameters]
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Inside, frozen modules of `model` are in evaluation mode and frozen parameters ask for no gradients."""
+        """Inside, frozen modules of `model` are in evaluation mode and frozen parameters do not require gradients."""
         frozen = [parameter for name, parameter in model.named_parameters() if name in self.parameters and parameter.requires_grad]
         for name, module in model.named_modules():
             if name in self.modules:
@@ -50,20 +50,20 @@ NOTHING_FROZEN = Frozen()
 
 
 def all_but_last(model: nn.Module, k: int, method: str) -> Frozen:
-    """What comes before the last `k` layers; of an ensemble, before each member's.
+    """Returns the modules and parameters before the last `k` layers; for an ensemble, those of each member.
 
     Raises:
         UserError: the network has fewer layers.
     """
     if isinstance(model, Ensemble):
-        parts = [(f"nets.{number}.", _before(net, k, method)) for number, net in enumerate(model.nets)]
-        modules = {prefix + name for prefix, part in parts for name in part.modules}
-        return Frozen(frozenset(modules), frozenset({prefix + name for prefix, part in parts for name in part.parameters}))
+        members = [(f"nets.{number}.", _before(net, k, method)) for number, net in enumerate(model.nets)]
+        modules = {prefix + name for prefix, member in members for name in member.modules}
+        return Frozen(frozenset(modules), frozenset({prefix + name for prefix, member in members for name in member.parameters}))
     return _before(model, k, method)
 
 
 def layer_names(model: nn.Module) -> list[str]:
-    """The names of the layers, first to last."""
+    """Returns the names of the layers, first to last."""
     return [name for name, module in model.named_modules() if any(own.ndim > 1 for own in module.parameters(recurse=False))]
 
 
@@ -71,13 +71,13 @@ def _before(model: nn.Module, k: int, method: str) -> Frozen:
     found = layer_names(model)
     if k > len(found):
         raise UserError(
-            f"{method}.k={k} is more layers than the network has ({len(found)}); ask for at most that many, "
-            f"or use finetune or retrain, which train all of them"
+            f"{method}.k={k} exceeds the number of layers of the network, {len(found)}; use a smaller {method}.k, "
+            f"or finetune or retrain, which train all layers"
         )
     first = found[-k]
     names = [name for name, _ in model.named_modules()]
     earlier = names[: names.index(first)]
-    above = {first[:place] for place, letter in enumerate(first) if letter == "."} | {""}  # modules that the first trained layer is part of
+    ancestors = {first[:position] for position, letter in enumerate(first) if letter == "."} | {""}  # modules that contain the first trained layer
     parameters = [name for name, _ in model.named_parameters()]
-    trained = next(place for place, name in enumerate(parameters) if name.startswith(f"{first}."))
-    return Frozen(frozenset(name for name in earlier if name not in above), frozenset(parameters[:trained]))
+    trained = next(position for position, name in enumerate(parameters) if name.startswith(f"{first}."))
+    return Frozen(frozenset(name for name in earlier if name not in ancestors), frozenset(parameters[:trained]))

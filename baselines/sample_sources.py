@@ -1,14 +1,14 @@
-"""Retain and forget samples, and where they come from.
+"""Sources of retain and forget samples: verified, partly identified, or selected by their loss.
 
-`source` of a setting says it:
+The field `source` of a setting takes one of these values:
 
-    oracle      verified (by true labels, or by the data set's file of verified samples) and served by `Task.verified`
-    identified  forget samples are verified, retain samples are the training samples that were not identified as wrong, wrong ones among
-                them: the setting of corrective unlearning (Goel et al. 2024), where only a part of what is wrong is known
-    scored      verified by nobody: the training samples that the given network fits best are kept, those that it fits worst are
-                forgotten, at the price of one forward pass over the training split (phase select)
+    oracle      verified (by true labels, or by the data set's file of verified samples) and returned by `Task.verified`
+    identified  forget samples are verified; retain samples are all training samples that were not identified as wrong, including wrong
+                ones: the setting of corrective unlearning (Goel et al. 2024), where only a part of the wrong labels is known
+    scored      not verified: the training samples with the lowest loss under the given network are retain samples, those with the highest
+                loss are forget samples, at the cost of one forward pass over the training split (phase select)
 
-How many are forgotten is a number, a share below 1 of all wrongly labelled training samples, or null for all of them.
+The number of forget samples is a count, a fraction below 1 of all wrongly labelled training samples, or null for all of them.
 
 Shapes: N samples.
 """
@@ -34,7 +34,7 @@ SCORING_BATCH = 256
 
 
 class UsesSamples(Protocol):
-    """A setting that works on retain samples."""
+    """A setting with retain samples and, possibly, forget samples."""
 
     @property
     def source(self) -> Source: ...
@@ -45,31 +45,35 @@ class UsesSamples(Protocol):
 
 
 def check_counts(method: str, source: Source, num_retain: int | None, num_forget: SampleCount, forgets: bool = True) -> None:
-    """Raises UserError for an unknown source, or amounts of samples that make no sense; `forgets` says whether the method works on forget
-    samples, or only needs to know which to leave out of the identified rest.
+    """Checks the source and the numbers of samples of a setting.
+
+    `forgets`: the method trains on forget samples; otherwise `num_forget` only says how many samples `source=identified` leaves out.
+
+    Raises:
+        UserError: the source is unknown, or a number does not fit it.
     """
     if source not in get_args(Source):
         raise unknown("source of samples", source, get_args(Source), f"{method}.source")
     at_least(method, 1, num_retain=num_retain, num_forget=None if isinstance(num_forget, float) else num_forget)
     if isinstance(num_forget, float) and not 0 < num_forget < 1:
         raise UserError(
-            f"{method}.num_forget={num_forget:g} must be a number of samples, a share of the wrong ones between 0 and 1, or null for all"
+            f"{method}.num_forget={num_forget:g} must be a number of samples, a fraction of the wrong ones between 0 and 1, or null for all"
         )
     if source == "scored" and num_retain is None:
-        raise UserError(f"{method}.source=scored needs {method}.num_retain, the number of samples of lowest loss to keep; null keeps all")
+        raise UserError(f"{method}.source=scored needs {method}.num_retain, the number of samples of lowest loss; null would keep all")
     if source == "scored" and forgets and not isinstance(num_forget, int):
-        raise UserError(f"{method}.source=scored knows of no wrong samples, so {method}.num_forget must be a number, not a share or null")
+        raise UserError(f"{method}.source=scored has no verified wrong samples, so {method}.num_forget must be a number, not a fraction or null")
     if source != "identified" and not forgets and num_forget is not None:
-        raise UserError(f"{method}.num_forget is read with {method}.source=identified alone; leave it null")
+        raise UserError(f"{method}.num_forget is used with {method}.source=identified only; set {method}.num_forget=null")
 
 
 def effective_batch_size(size: int, *counts: SampleCount) -> int:
-    """A batch larger than its set is the set, as far as the set's size is known before it is served."""
+    """Returns `size`, or the size of the sets where that is smaller and known in advance: larger batches are the same computation."""
     return min(size, sum(count for count in counts if isinstance(count, int))) if all(isinstance(n, int) for n in counts) else size
 
 
 def expected_counts(setting: UsesSamples, sizes: Sizes, forgets: bool = True) -> tuple[int, int]:
-    """(retain, forget) samples that the setting will be served, for forecasts: exact but for shares, which are of an expectation."""
+    """Returns the expected numbers of (retain, forget) samples for forecasts. Exact unless `num_forget` is a fraction."""
     forget = setting.num_forget if isinstance(setting.num_forget, int) else resolve_count(setting.num_forget, sizes.wrong)
     known = forget if forgets or setting.source == "identified" else 0
     rest = sizes.train - known if setting.source == "identified" else sizes.train
@@ -77,23 +81,23 @@ def expected_counts(setting: UsesSamples, sizes: Sizes, forgets: bool = True) ->
 
 
 def check_classes(method: str, kind: TaskType, why: str) -> None:
-    """Raises UserError on a regression, with the reason `why` the method cannot work on one."""
+    """Raises UserError on a regression; `why` completes the sentence that starts with the method's name."""
     if kind != "classification":
         raise UserError(f"method '{method}' {why}, but this task is a regression; leave '{method}' out of methods")
 
 
 def needs_of(source: Source, *needs: Need) -> frozenset[Need]:
-    """What must be verified: `needs`; the wrong samples alone where they are identified; nothing where samples are scored."""
+    """Returns what must be verified: `needs` for oracle, the forget samples for identified, nothing for scored."""
     return frozenset({"oracle": needs, "identified": (Need.FORGET,), "scored": ()}[source])
 
 
 def scoring_passes(setting: UsesSamples, sizes: Sizes) -> Passes:
-    """The passes that choosing samples takes."""
+    """Returns the passes that selecting the samples takes."""
     return Passes(forwards=sizes.train if setting.source == "scored" else 0)
 
 
 def retain_samples(setting: UsesSamples, model: nn.Module, task: Task, run: Run) -> Samples:
-    """The setting's retain samples, in an order in which smaller numbers are nested in larger ones."""
+    """Returns the retain samples, in an order in which smaller numbers are nested in larger ones."""
     if setting.source == "oracle":
         return task.verified(Need.RETAIN, setting.num_retain)
     if setting.source == "identified":
@@ -102,7 +106,7 @@ def retain_samples(setting: UsesSamples, model: nn.Module, task: Task, run: Run)
 
 
 def retain_and_forget_samples(setting: UsesSamples, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
-    """(retain, forget) samples of the setting, each in an order in which smaller numbers are nested in larger ones."""
+    """Returns (retain, forget) samples, each in an order in which smaller numbers are nested in larger ones."""
     if setting.source == "oracle":
         return task.verified(Need.RETAIN, setting.num_retain), task.verified(Need.FORGET, setting.num_forget)
     if setting.source == "identified":
@@ -113,13 +117,13 @@ def retain_and_forget_samples(setting: UsesSamples, model: nn.Module, task: Task
 
 
 def _not_identified(num_retain: int | None, forget: Samples, task: Task, run: Run) -> Samples:
-    """Training samples that were not identified, in one fixed random order: sets of more identified samples leave more out of the same."""
+    """Returns training samples that were not identified as wrong, in one random order per seed: more identified samples only remove some."""
     order_N = stream(task.seed, "select", "rest").permutation(len(task.train))
     rest_N = order_N[~torch.isin(task.train.index[order_N], forget.index)]
     if num_retain is not None and num_retain > len(rest_N):
         raise UserError(
-            f"source=identified: num_retain={num_retain} is more than the {len(rest_N)} training samples that were not identified; ask for "
-            f"at most that many"
+            f"source=identified: num_retain={num_retain} exceeds the {len(rest_N)} training samples that were not identified as "
+            f"wrong; use a smaller num_retain"
         )
     retain = task.train.subset(rest_N[:num_retain])
     run.report_trusted(retain.index)
@@ -127,11 +131,11 @@ def _not_identified(num_retain: int | None, forget: Samples, task: Task, run: Ru
 
 
 def _extreme_losses(num_retain: int, num_forget: int, model: nn.Module, task: Task, run: Run) -> tuple[Samples, Samples]:
-    """The samples of lowest loss, lowest first, and those of highest loss, highest first; says which are trusted."""
+    """Returns the samples of lowest loss, lowest first, and those of highest loss, highest first, and reports both to `run`."""
     count = len(task.train)
     if num_retain + num_forget > count:
         what = f"num_retain={num_retain} and num_forget={num_forget} together" if num_forget else f"num_retain={num_retain}"
-        raise UserError(f"source=scored: {what} are more samples than the training split has ({count}); ask for at most that many")
+        raise UserError(f"source=scored: {what} exceed the {count} samples of the training split; use smaller numbers")
     with run.meter("select"):
         score_N = trusted.fit_error(model, task.train, task.kind, SCORING_BATCH, run.meter)
         order_N = trusted.lowest_first(score_N, task.train.index)
@@ -144,7 +148,7 @@ def _extreme_losses(num_retain: int, num_forget: int, model: nn.Module, task: Ta
 
 @dataclass(frozen=True, eq=False)
 class Relabelled:
-    """A `Samples` under other labels."""
+    """A `Samples` with replaced labels."""
 
     inner: Samples
     labels: Tensor  # (N,)
@@ -172,41 +176,41 @@ class Relabelled:
 
 @dataclass(frozen=True, eq=False)
 class Concatenated:
-    """Several `Samples` of one universe as one; their batches mix them."""
+    """Several `Samples` of one universe as one, whose batches mix them."""
 
-    parts: tuple[Samples, ...]
+    sources: tuple[Samples, ...]
 
     @property
     def index(self) -> Tensor:
-        return torch.cat([part.index for part in self.parts])
+        return torch.cat([source.index for source in self.sources])
 
     @property
     def universe(self) -> int:
-        return self.parts[0].universe
+        return self.sources[0].universe
 
     @property
     def labels(self) -> Tensor:
-        return torch.cat([part.labels for part in self.parts])
+        return torch.cat([source.labels for source in self.sources])
 
     def __len__(self) -> int:
-        return sum(len(part) for part in self.parts)
+        return sum(len(source) for source in self.sources)
 
     def subset(self, which: Tensor) -> Concatenated:
-        """The chosen samples, part by part: the order of `which` holds inside a part."""
-        return Concatenated(tuple(part.subset(inside) for part, inside in self._by_part(which)))
+        """Returns the chosen samples, sorted by source; within one source they are in the order of `which`."""
+        return Concatenated(tuple(source.subset(inside) for source, inside in self._by_source(which)))
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        drawn = rng if set(views) != {"plain"} else None  # augmentation hangs on the sample and the stream, not on the batch
+        drawn = rng if set(views) != {"plain"} else None  # augmentation depends on the sample and the stream, not on the batch
         for which in cut(order, size):
-            pieces = [next(part.subset(inside).batches(len(inside), drawn, views)) for part, inside in self._by_part(which) if len(inside)]
+            pieces = [next(source.subset(inside).batches(len(inside), drawn, views)) for source, inside in self._by_source(which) if len(inside)]
             inputs = tuple(torch.cat(same) for same in zip(*(piece.views for piece in pieces), strict=True))
             yield Batch(inputs, torch.cat([piece.labels for piece in pieces]), torch.cat([piece.index for piece in pieces]))
 
-    def _by_part(self, which: Tensor) -> Iterator[tuple[Samples, Tensor]]:
-        """Each part with the positions of `which` that lie in it, counted from its own start."""
+    def _by_source(self, which: Tensor) -> Iterator[tuple[Samples, Tensor]]:
+        """Yields each source with the indices of `which` that lie in it, relative to its start."""
         start = 0
-        for part in self.parts:
-            inside = which[(which >= start) & (which < start + len(part))] - start
-            yield part, inside
-            start += len(part)
+        for source in self.sources:
+            inside = which[(which >= start) & (which < start + len(source))] - start
+            yield source, inside
+            start += len(source)

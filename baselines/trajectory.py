@@ -1,4 +1,4 @@
-"""A network on its way through epochs that settings share: read off on the way, forked where they part, given up where it diverges."""
+"""Training of one network along epochs that several settings share: returned where a setting ends, forked where settings differ."""
 
 from __future__ import annotations
 
@@ -18,51 +18,48 @@ from trainers import optim
 from trainers.loop import EpochContext, StepReport, one_pass
 
 B = TypeVar("B", Batch, tuple[Batch, ...])
-"""One mini-batch, or several that make one step together."""
+"""One mini-batch, or several that are used in one step."""
 
 Loss = Callable[[nn.Module, B], Tensor]
-"""(network in train mode, batch) -> the loss to descend, a tensor without dimensions."""
+"""(network in train mode, batch) -> the loss to minimise, zero-dimensional."""
 
 Rate = float | Callable[[int], float]
-"""A learning rate, or one for each step of a pass, counted from 0."""
+"""A learning rate, or a function of the step in a pass, counted from 0."""
 
 
 def no_constraint(model: nn.Module) -> None:
-    """What follows a step where nothing holds the weights."""
+    """The default constraint, which leaves the weights as they are after a step."""
 
 
 @dataclass
 class Trajectory:
-    """A network with its optimiser. A diverged one stays as it is: every parameter NaN, no further training."""
+    """A network with its optimiser. Once it has diverged all parameters are NaN, and it is not trained further."""
 
     model: nn.Module
     optimiser: Optimizer
-    frozen: Frozen = NOTHING_FROZEN  # in evaluation mode and without gradients through all passes
-    constraint: Callable[[nn.Module], None] = no_constraint  # what follows each step, to hold weights in place
+    frozen: Frozen = NOTHING_FROZEN  # in evaluation mode and without gradients during all passes
+    constraint: Callable[[nn.Module], None] = no_constraint  # called after each step, such as to reset masked weights
     diverged: bool = False
 
     @classmethod
     def start(cls, model: nn.Module, momentum: float, weight_decay: float, frozen: Frozen = NOTHING_FROZEN) -> Trajectory:
-        """At a copy of `model`, which stays untouched; stochastic gradient descent."""
+        """Starts at a copy of `model` with stochastic gradient descent."""
         copy = deepcopy(model)
         return cls(copy, optim.sgd(frozen.trainable(copy), 0.0, momentum, weight_decay), frozen)
 
     @classmethod
     def start_adam(cls, model: nn.Module) -> Trajectory:
-        """At a copy of `model`, which stays untouched; Adam with torch's defaults."""
+        """Starts at a copy of `model` with Adam in torch's defaults."""
         copy = deepcopy(model)
         return cls(copy, Adam([parameter for parameter in copy.parameters() if parameter.requires_grad]))
 
     def fork(self) -> Trajectory:
-        """A second trajectory from this point: parameters, buffers and the optimiser's memory copied."""
-        model, optimiser = deepcopy((self.model, self.optimiser))  # in one go, so that the copied optimiser knows the copied weights
+        """Returns a copy that continues from here: parameters, buffers and the optimiser's state."""
+        model, optimiser = deepcopy((self.model, self.optimiser))  # one deepcopy, so that the copied optimiser refers to the copied weights
         return Trajectory(model, optimiser, self.frozen, self.constraint, self.diverged)
 
     def descend(self, batches: Iterable[B], loss_of: Loss[B], rate: Rate, context: EpochContext, run: Run, device: torch.device) -> None:
-        """One pass over `batches` in train mode, one step per batch at learning rate `rate`.
-
-        A loss that is not finite is noticed at the pass's end: looking earlier would make a GPU wait after every step.
-        """
+        """Makes one pass over `batches` in train mode, one step per batch at learning rate `rate`."""
         if self.diverged:
             return
         done = 0
@@ -74,19 +71,20 @@ class Trajectory:
             loss = loss_of(self.model, batch)
             optim.descend(loss, self.optimiser)
             self.constraint(self.model)
-            parts = (batch,) if isinstance(batch, Batch) else batch
-            count = sum(len(part.labels) for part in parts)
+            batches_of_step = (batch,) if isinstance(batch, Batch) else batch
+            count = sum(len(each.labels) for each in batches_of_step)
             run.meter.count(forwards=count, backwards=count)
             return StepReport(count, {"loss": loss.detach() * count})
 
         self.model.train()
         with self.frozen.applied(self.model):
             totals = one_pass(batches, step, context, device)
+        # Checked once per pass: reading the loss after every step would make the GPU wait.
         if not math.isfinite(totals.means["loss"]):
             self.mark_diverged()
 
     def models_at(self, epochs: Sequence[int], advance: Callable[[int], None], run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """(position, network) for settings that ask for so many `epochs`, fewest first; `advance` takes the trajectory through an epoch."""
+        """Yields (position, network) for settings of `epochs` epochs each, fewest first; `advance` trains the trajectory for one epoch."""
         for epoch in range(1, max(epochs) + 1):
             users = [position for position, wanted in enumerate(epochs) if wanted >= epoch]
             with run.meter("correct", used_by=users):
@@ -97,7 +95,7 @@ class Trajectory:
 
     @torch.no_grad()
     def mark_diverged(self) -> None:
-        """Marks the trajectory as diverged, in a way that anyone who looks at the weights sees."""
+        """Marks the trajectory as diverged and sets all parameters to NaN, which every consumer of the weights notices."""
         self.diverged = True
         for parameter in self.model.parameters():
             parameter.fill_(math.nan)

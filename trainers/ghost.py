@@ -61,7 +61,7 @@ def check(model: nn.Module, trainer: str) -> None:
         for parameter in own:
             if owners.setdefault(id(parameter), name) != name:
                 raise UserError(
-                    f"trainer '{trainer}' cannot compute per-sample gradients of a weight shared by '{owners[id(parameter)]}' and '{name}'; "
+                    f"trainer '{trainer}' has no per-sample gradients for a weight shared by '{owners[id(parameter)]}' and '{name}'; "
                     f"use another model"
                 )
 

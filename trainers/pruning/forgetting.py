@@ -55,7 +55,7 @@ class Forgetting:
         with run.meter("select"):
             if FORGOTTEN not in warm.per_sample:
                 raise UserError(
-                    "pruner 'forgetting' finds no count of forgetting events in the warm-up's checkpoint; remove it to train the warm-up again"
+                    "pruner 'forgetting' finds no count of forgetting events in the warm-up's checkpoint; remove that file and retry"
                 )
             forgotten_N = warm.per_sample[FORGOTTEN].cpu()[task.train.index].double()
             if self.never_learnt == "most":

@@ -33,7 +33,7 @@ class Herding:
         at_least("pruner", 1, batch_size=self.batch_size)
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) in [0, 1] is higher the earlier a sample is kept in its class.
+        """Selects `round(keep * N)` universe positions, ascending; `score` (N,) in [0, 1] is higher the earlier a sample is kept.
 
         Raises:
             UserError: see `num_kept` and `collect_outputs`.

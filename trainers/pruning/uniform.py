@@ -23,7 +23,7 @@ class Uniform:
     version: ClassVar[int] = 1
 
     def select(self, task: Task, warm: Fitted, keep: float, run: Run) -> Selection:
-        """Selects `round(keep * N)` universe positions (at least one), ascending; `score` (N,) in [0, 1) is higher the earlier a sample is kept.
+        """Selects `round(keep * N)` universe positions, at least one; `score` (N,) in [0, 1) is higher the earlier a sample is kept.
 
         Raises:
             UserError: `keep` is not in (0, 1].
