@@ -1,4 +1,5 @@
-"""Estimates of how long jobs take: `duration` the estimator, `measurements` and `calibration` its data, `plan_forecast` a plan's seconds.
+"""Run times of jobs: the estimator (`duration`) and the measurements of earlier sweeps that it starts from (`measurements`).
 
-`duration` needs the standard library alone and `measurements` pyarrow, so that displays and `sap-slurm status` start without torch.
+Imports no other folder of the sweeper. `duration` needs only the standard library and `measurements` pyarrow, so that displays and
+`sap-slurm status` start without torch.
 """

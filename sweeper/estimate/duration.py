@@ -1,9 +1,9 @@
-"""The runtime estimator: seconds of jobs from the seconds per FLOP that similar jobs took. Standard library only.
+"""The runtime estimator: predicts the seconds of jobs from the seconds per FLOP of similar jobs. Standard library only.
 
-A job takes the median rate of the most similar jobs that have finished: the same method on this network and data set, else any method on
-them. Without such jobs it takes a calibration of the network, else jobs on other networks, else an assumed speed. The 80 % interval is a
-factor in both directions: the one that held for 80 % of the similar jobs, and never less than the basis is known to be off by
-(docs/log.md). Nothing here enters an id.
+The rate is the median of the most similar finished jobs: the same method on the same network and data set, or else any method on them.
+Without such jobs it is a calibration of the network, or else the rate of jobs on other networks, or else an assumed speed. The 80 %
+interval is a factor in both directions: the factor within which 80 % of the similar jobs lie, but at least the typical error of the basis
+(docs/log.md). No estimate enters an id.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from enum import IntEnum
 from typing import Any
 
 COVERAGE = 0.8
-"""Share of the jobs whose seconds should lie in their interval."""
+"""Nominal coverage of the intervals."""
 
 BASES = {"same method": 1.6, "same network": 1.7, "calibrated": 2.0, "other jobs": 3.0, "assumed": 5.0}
-"""What an estimate is based on, best first -> the smallest factor of its interval, fitted in docs/log.md."""
+"""Basis of an estimate, best first -> the smallest factor of its interval, fitted in docs/log.md."""
 
 _RECENT = 64
 """Finished jobs per pool; older ones are dropped, so that an estimate follows the machine's load."""
 
 
 class Conditions(IntEnum):
-    """Under which conditions a job was measured. Within a pool, only the jobs under the best conditions count."""
+    """The conditions of a measurement. Within a pool, only the jobs with the best conditions count."""
 
-    DIFFERENT = 0  # other threads or another load, same type of device
-    SAME = 1  # same threads and load, in an earlier sweep
+    DIFFERENT = 0  # same type of device, but another number of threads or another load
+    SAME = 1  # same number of threads and same load, in an earlier sweep
     THIS_RUN = 2
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Jobs with one workload take about the same seconds per FLOP."""
+    """A class of jobs that take about the same seconds per FLOP."""
 
-    method: str  # with the type of job and of search; a baseline's is its trainer
+    method: str  # job type, method (of a baseline: its trainer) and search
     network: str
     dataset: str
 
     @classmethod
     def of(cls, job_type: str, labels: Mapping[str, Any]) -> Workload:
-        """Of a job with these labels, or of a plan's row."""
+        """The workload of a job with these labels, or of a row of the plan."""
         method = labels["trainer"] if job_type == "train" else labels["method"]
         return cls(f"{job_type} {method} {labels.get('search') or 'grid'}", labels["network"], labels["dataset"])
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one job, or of several one after the other."""
+    """Seconds of one job, or of several run sequentially, with an 80 % interval."""
 
     seconds: float
     low: float
@@ -60,18 +60,18 @@ class Estimate:
 
     @classmethod
     def sum(cls, estimates: Iterable[Estimate]) -> Estimate:
-        """The sum, with the weakest basis. Ends are added: what slows one job of a sweep down slows the others down too."""
+        """The sum of estimates, with the weakest basis. Bounds are added, because the errors of one sweep's jobs are correlated."""
         found = list(estimates)
         basis = max((one.basis for one in found if one.seconds), key=list(BASES).index, default="same method")
         return cls(sum(one.seconds for one in found), sum(one.low for one in found), sum(one.high for one in found), basis)
 
 
 class RuntimeEstimator:
-    """Collects what finished jobs took, and estimates those to come.
+    """Records the run times of finished jobs and estimates those of others.
 
     Args:
         calibrated: (network, data set) -> seconds per FLOP of a few training steps.
-        assumed: seconds per FLOP where nothing is known; None: there is no estimate then.
+        assumed: seconds per FLOP in the absence of any measurement; None: no estimate in that case.
     """
 
     def __init__(self, calibrated: Mapping[tuple[str, str], float] | None = None, assumed: float | None = None) -> None:
@@ -80,17 +80,17 @@ class RuntimeEstimator:
         self._pools: dict[tuple[str, ...], dict[Conditions, deque[float]]] = defaultdict(dict)
 
     def record(self, workload: Workload, flops: float, seconds: float, conditions: Conditions = Conditions.THIS_RUN) -> None:
-        """Adds a finished job; one without FLOPs (a checkpoint was loaded) or without seconds gives no rate and is ignored."""
+        """Adds a finished job. Jobs without FLOPs (a checkpoint was loaded) or without seconds have no rate and are ignored."""
         if flops > 0 and seconds > 0:
             for key in _pool_keys(workload).values():
                 self._pools[key].setdefault(conditions, deque(maxlen=_RECENT)).append(seconds / flops)
 
     def has_measured(self, network: str, dataset: str) -> bool:
-        """Was any job on this network and data set recorded?"""
+        """Whether any job on this network and data set was recorded."""
         return (network, dataset) in self._pools
 
     def estimate(self, workload: Workload, flops: float) -> Estimate | None:
-        """Of a job with these forecast FLOPs; 0 seconds without FLOPs, None where nothing is known."""
+        """The estimate for a job with these forecast FLOPs: 0 seconds without FLOPs, None without any basis."""
         if flops <= 0:
             return Estimate(0.0, 0.0, 0.0, "assumed")
         for basis, least in BASES.items():
@@ -101,13 +101,13 @@ class RuntimeEstimator:
         return None
 
     def remaining_seconds(self, work: Mapping[Workload, float], workers: float = 1) -> float | None:
-        """How long `workers` take for these FLOPs by workload, all of them busy; None where something is left of which nothing is known."""
+        """Seconds that `workers` busy workers need for these FLOPs by workload; None if a workload has no estimate."""
         estimates = [self.estimate(workload, flops) for workload, flops in work.items()]
         known = [one.seconds for one in estimates if one is not None]
         return sum(known) / workers if len(known) == len(estimates) and workers > 0 else None
 
     def _rates(self, basis: str, workload: Workload) -> Sequence[float]:
-        """Seconds per FLOP on this basis; empty where there are none."""
+        """The known seconds per FLOP on this basis."""
         if basis == "calibrated":
             rate = self.calibrated.get((workload.network, workload.dataset))
             return () if rate is None else (rate,)
@@ -118,7 +118,7 @@ class RuntimeEstimator:
 
 
 def flops_by_workload(jobs: Iterable[tuple[Workload, float]]) -> dict[Workload, float]:
-    """Adds up the FLOPs of jobs, for `RuntimeEstimator.remaining_seconds`."""
+    """Sums the FLOPs of jobs by workload, for `RuntimeEstimator.remaining_seconds`."""
     flops: dict[Workload, float] = defaultdict(float)
     for workload, one in jobs:
         flops[workload] += one
@@ -126,6 +126,7 @@ def flops_by_workload(jobs: Iterable[tuple[Workload, float]]) -> dict[Workload, 
 
 
 def _pool_keys(workload: Workload) -> dict[str, tuple[str, ...]]:
+    """Basis -> key of the pool of measurements that it uses."""
     network = (workload.network, workload.dataset)
     return {"same method": (*network, workload.method), "same network": network, "other jobs": ()}
 

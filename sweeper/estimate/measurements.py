@@ -1,4 +1,4 @@
-"""Reads from the stores of earlier sweeps what their jobs took. A few jobs of each workload are read, so that large stores cost little."""
+"""Reads the run times of jobs from the stores of earlier sweeps: a few jobs of each workload, so that large stores cost little."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _JOBS_PER_WORKLOAD = 12
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one finished job took."""
+    """The run time of one finished job, and its conditions."""
 
     workload: Workload
     flops: float  # forecast
-    seconds: float  # as its rows count them: tuning (`tuning_seconds`) and scoring (`report_seconds`)
+    seconds: float  # sum of the rows' `tuning_seconds` and `report_seconds`
     on_cpu: bool
-    alone: bool  # it had cores, or a GPU, of its own
+    alone: bool  # the job had its cores, or its GPU, to itself
     threads: int
 
 
@@ -50,7 +50,7 @@ _ROW_COLUMNS = frozenset(
 
 
 def read_measurements(stores: Iterable[Path]) -> Iterator[Measurement]:
-    """Measurements of the stores that changed last. A store that cannot be read is skipped; its own readers report why."""
+    """Measurements from the most recently changed stores. Unreadable stores are skipped; commands that read them report why."""
     from pyarrow import ArrowException
 
     files_left = _MAX_FILES
@@ -67,7 +67,7 @@ def _changed(store: Path) -> float:
 
 
 def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
-    """(measurements, number of files that were read)."""
+    """(measurements, number of files read)"""
     from analysis.store.parquet import read_file
 
     workloads = workloads_by_job(read_file(store / "plan.parquet", Planned, _PLAN_COLUMNS).to_pylist())
@@ -83,12 +83,12 @@ def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
     for name in chosen:
         for row in read_file(store / "rows" / name, Row, _ROW_COLUMNS).to_pylist():
             rows[row["job_id"]].append(row)
-    found = [measurement_of(*workloads[job_id], mine) for job_id, mine in rows.items() if job_id in workloads]
+    found = [measurement_of(*workloads[job_id], job_rows) for job_id, job_rows in rows.items() if job_id in workloads]
     return [one for one in found if one is not None], len(chosen)
 
 
 def measurement_of(workload: Workload, flops: float, rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
-    """Of a job with these rows; None where one failed otherwise than by divergence, or has no seconds (rows of old versions)."""
+    """The measurement of a job with these rows; None if a row failed other than by divergence, or has no seconds."""
     if any(row["tuning_seconds"] is None or (row["status"] == "failed" and row["error_type"] != "diverged") for row in rows):
         return None
     seconds = sum(row["tuning_seconds"] + (row["report_seconds"] or 0.0) for row in rows)

@@ -47,11 +47,11 @@ class WorkerLog:
         self._estimator = estimator
         self._best: dict[str, float] = {}
 
-    def line(self, job: Job, result: Result, left: Iterable[str]) -> str:
-        """For a job that ended here; `left` are the ids of those that have not ended anywhere."""
-        to_go = list(left)
+    def line(self, job: Job, result: Result, remaining: Iterable[str]) -> str:
+        """The line of a job that this worker has run; `remaining` are the ids of the jobs that no worker has finished."""
+        pending = list(remaining)
         update_best(self._best, result)
         best = "".join(f"; best {method} {self._best[method]:.4f}" for method in sorted(result.best))
-        eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in to_go))
-        ended = len(self._work) - len(to_go)
+        eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in pending))
+        ended = len(self._work) - len(pending)
         return f"[{ended}/{len(self._work)}] {result_line(job, result)}{best}{error_suffix(result)}; ETA {format_duration(eta)}"

@@ -17,7 +17,7 @@ from rich.text import Text
 from sap_core.files import storing
 from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.jobs.job import Job, Result
-from sweeper.monitor.job_lines import format_duration, result_line, error_suffix, update_best
+from sweeper.monitor.job_lines import error_suffix, format_duration, result_line, update_best
 
 QUIET_SECONDS = 15.0
 """Minimum interval between progress lines when standard error is not a terminal."""
@@ -36,7 +36,13 @@ class Progress:
     """
 
     def __init__(
-        self, jobs: Iterable[Job], planned: int, stored: int, log: Path, estimator: RuntimeEstimator | None = None, workers: int | None = None
+        self,
+        jobs: Iterable[Job],
+        planned: int,
+        stored: int,
+        log: Path,
+        estimator: RuntimeEstimator | None = None,
+        workers: int | None = None,
     ) -> None:
         self.planned, self.done, self.failed = planned, stored, 0
         self.best: dict[str, float] = {}

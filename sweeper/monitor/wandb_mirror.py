@@ -1,7 +1,7 @@
 """Mirrors a store to Weights & Biases: one W&B run per finished job, and one with the tables (docs/tracking.md).
 
-Only `sap-sweep track` imports wandb. `tracking=wandb` runs that command as a process of its own beside the sweep (`mirroring`). It reads
-the store and shares nothing else with the sweep: if W&B fails, hangs or crashes, the sweep ends at most `tracking.timeout_seconds` later.
+Only `sap-sweep track` imports wandb. `tracking=wandb` runs that command as a separate process during the sweep (`mirroring`). The process
+only reads the store: if W&B fails, hangs or crashes, the sweep ends at most `tracking.timeout_seconds` later.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
 SUMMARY = "summary"
-"""Takes the place of a job id for the W&B run that holds the tables."""
+"""Used in place of a job id for the W&B run that contains the tables."""
 
 _TABLES = ("comparison", "trainers", "cost")
-"""Tables of `sap-report` in the summary run; a store has those that it has numbers for."""
+"""Tables of `sap-report` that the summary run contains, where the store has numbers for them."""
 
 _POLL_SECONDS = 2.0
 _CONFIG = (
-    "experiment", "debug", "job_type", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep_fraction", "seed", "method", "space",
-    "search", "search_budget", "search_seed", "information", "device", "precision", "baseline_id", "job_id", "commit",
+    "experiment", "debug", "job_type", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep_fraction", "seed", "method",
+    "space", "search", "search_budget", "search_seed", "information", "device", "precision", "baseline_id", "job_id", "commit",
 )  # fmt: skip
 """Columns that identify a job: W&B filters and groups runs by them."""
 
@@ -52,18 +52,18 @@ def mirroring(tracking: TrackingConfig, store: Path) -> Iterator[None]:
     try:
         process = _start(tracking, store) if tracking.name == "wandb" else None
     except OSError as error:
-        print(f"tracking: the mirror could not be started ({error.strerror}); the sweep goes on without it", file=sys.stderr)
+        print(f"tracking: the W&B mirror could not be started ({error.strerror}); the sweep continues without it", file=sys.stderr)
     try:
         yield
         seconds = tracking.timeout_seconds  # an interrupted sweep ends at once
     finally:
         if process is not None and not _ended_well(process, seconds):
-            again = f"`sap-sweep track {os.path.relpath(store)}` mirrors the rest"
-            print(f"tracking: not every job was mirrored, see {folder_of(store)}/mirror.log; {again}", file=sys.stderr)
+            remedy = f"`sap-sweep track {os.path.relpath(store)}` mirrors the remaining jobs"
+            print(f"tracking: not every job was mirrored, see {folder_of(store)}/mirror.log; {remedy}", file=sys.stderr)
 
 
 def _start(tracking: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
-    """The mirror in a session of its own, which Ctrl-C does not reach and which can be killed together with W&B's own processes."""
+    """Starts the mirror in a new session, which Ctrl-C does not reach and which can be killed together with W&B's own processes."""
     settings = [f"{name}={'null' if value is None else value}" for name, value in asdict(tracking).items() if name != "name"]
     command = [sys.executable, "-m", "sweeper", "track", str(store), "--follow", *settings]
     folder_of(store).mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def _start(tracking: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
 
 
 def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Ends the mirror: by the end of its input, and by force after `seconds`."""
+    """Ends the mirror by closing its input, and kills it after `seconds`; returns whether it succeeded."""
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -88,20 +88,23 @@ def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool:
-    """Mirrors every job that ended and is not mirrored yet, then the tables; False, with a line on stderr, at W&B's first error.
+    """Mirrors every ended job that is not mirrored yet, then the tables. Stops at W&B's first error.
 
-    The store is only read. This process ends with exit code 1 when one job takes longer than `timeout_seconds`.
+    The store is only read. The process exits with code 1 if one job takes longer than `timeout_seconds`.
 
     Args:
         tracking: W&B's project, entity and mode.
         store: the sweep's results.
-        follow: mirror jobs as they end, until standard input ends (because the sweep has ended, or was killed).
+        follow: mirror jobs as they end, until standard input is closed (because the sweep has ended or was killed).
+
+    Returns:
+        False after an error of W&B, which is printed on standard error.
 
     Raises:
         StorageError: the folder of W&B's files cannot be written.
     """
     if tracking.mode == "offline":
-        os.environ.pop("WANDB_API_KEY", None)  # not needed, so W&B cannot write it anywhere
+        os.environ.pop("WANDB_API_KEY", None)  # not needed offline, and W&B cannot log what it does not know
     folder = folder_of(store.root)
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,8 @@ def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool
         _lock(notes, store)
         done, ended = mirrored(store.root), False
         while not ended:
-            ended = not follow or bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])  # then statuses, so that no job is missed
+            # Statuses are read after the end of the sweep was seen, so that its last job is not missed.
+            ended = not follow or bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
             new = [(name, status) for name, status in store.statuses().items() if done.get(name) != status]
             if ended and (new or SUMMARY not in done):
                 new.append((SUMMARY, "ok"))
@@ -131,11 +135,11 @@ def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool
 
 
 def _lock(file: TextIO, store: Store) -> None:
-    """Of two mirrors of one store the second waits, so that no job is mirrored twice."""
+    """Locks the list of mirrored jobs; a second mirror of the same store waits, so that no job is mirrored twice."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"waiting for another process that mirrors {store.root}", file=sys.stderr)
+        print(f"waiting for another process that is mirroring {store.root}", file=sys.stderr)
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
@@ -160,10 +164,10 @@ def _send(tracking: TrackingConfig, folder: Path, content: Run) -> None:
 class Run:
     """The content of one W&B run."""
 
-    id: str  # unique in the project; W&B continues the run that has it
+    id: str  # unique in the project; W&B continues a run of the same id
     name: str
     group: str
-    type: str  # kind of job, or SUMMARY
+    type: str  # job type, or SUMMARY
     config: dict[str, Any]
     summary: dict[str, Any]
     tables: dict[str, tuple[list[str], list[list[Any]]]]  # name -> (columns, rows)
@@ -174,7 +178,7 @@ def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
     """A job's rows and series as a W&B run.
 
     Raises:
-        ValueError: no rows, because their file is damaged.
+        ValueError: there are no rows, because their file is damaged.
     """
     if not rows:
         raise ValueError("its rows cannot be read")
@@ -184,9 +188,9 @@ def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
     rate = f" {first.noise_rate:g}" if first.noise_rate is not None else ""
     curves: dict[int, dict[str, float]] = defaultdict(dict)
     for point in points:
-        if not point.name.startswith(("cost/", "transition/")):  # not over epochs
+        if not point.name.startswith(("cost/", "transition/")):  # these are not indexed by epoch
             curves[point.step][point.name] = point.value
-    columns = [item.name for item in fields(Row) if item.name != "error"]  # a message may hold anything
+    columns = [item.name for item in fields(Row) if item.name != "error"]  # a message may contain paths and secrets
     lines = [[getattr(row, name) for name in columns] for row in sorted(rows, key=lambda row: row.position)]
     return Run(
         id=f"{group}-{first.job_id}",
@@ -201,7 +205,7 @@ def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
 
 
 def _scores(rows: Sequence[Row]) -> dict[str, Any]:
-    """A baseline's scores; of settings the highest validation score alone, because nothing is selected by a test score."""
+    """All scores of a baseline; for a family only its highest validation score, because no setting is selected by a test score."""
     ok = [row for row in rows if row.status == "ok"]
     names = ("val_noisy_acc", "val_noisy_r2") + (("val_clean_acc", "test_acc", "test_r2", "train_acc") if len(rows) == 1 else ())
     scores = {name: [value for row in ok if (value := getattr(row, name)) is not None] for name in names}
@@ -210,7 +214,7 @@ def _scores(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def summary_run(store: Store) -> Run:
-    """The comparison of methods and the cost of searches, as they are now; no tables for a smoke run."""
+    """The current comparison of methods and cost of searches as a W&B run; without tables for a smoke run."""
     from analysis.store.load import load
 
     results = load([store.root])
@@ -236,16 +240,16 @@ def _group(experiment: str, debug: str | None) -> str:
 
 
 def folder_of(store: Path) -> Path:
-    """Where W&B's files, the list of mirrored jobs and the mirror's log go: beside the store, not in it."""
+    """Folder of W&B's files, the list of mirrored jobs and the mirror's log: next to the store, because the store is only read."""
     return store.parent / "tracking" / store.name
 
 
 def mirrored(store: Path) -> dict[str, str]:
-    """Job id -> the status (ok or failed) with which the job was mirrored last."""
+    """Job id -> status (ok or failed) with which the job was mirrored last."""
     found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in (folder_of(store) / "mirrored.jsonl").read_text().splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line, if a kill has cut it short
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be truncated by a kill
                 entry = json.loads(line)
                 found[entry["job"]] = entry["status"]
     return found
