@@ -28,6 +28,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: no component is named, it does not exist, or its settings are wrong.
     """
-    from sweeper.contracts.check import check
+    from sweeper.contracts.check import run_checks
 
-    return check(hydra_arguments(options))
+    return run_checks(hydra_arguments(options))

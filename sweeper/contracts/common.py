@@ -1,7 +1,7 @@
-"""Promises and comparisons: what the contracts of trainers, pruners and correctors are written with.
+"""Contract checks, and the comparisons that they share.
 
-A promise is a sentence and a function that raises `CheckFailed`, saying how, where it does not hold; a remark that it returns is printed. It
-looks at a case: a part with what it is tried on. Cases run the part once and share the outcome.
+A check tests one requirement on a case: a component together with the data and networks that it is tried on. Cases run the component once
+and share the result among checks.
 """
 
 from __future__ import annotations
@@ -23,44 +23,57 @@ C = TypeVar("C")
 
 
 class CheckFailed(Exception):
-    """A promise does not hold; the text says how."""
+    """A component violates a contract; the message says how."""
 
 
 @dataclass(frozen=True)
-class Promise(Generic[C]):
-    """One sentence, and what finds out whether it is so."""
+class Check(Generic[C]):
+    """One requirement of a contract.
 
-    text: str
-    check: Callable[[C], str | None]
+    Attributes:
+        description: the requirement, as a sentence.
+        run: raises `CheckFailed` if a case violates it; may return a remark, such as "it diverged".
+    """
+
+    description: str
+    run: Callable[[C], str | None]
 
     def __str__(self) -> str:
-        return self.text
+        return self.description
 
 
-def check_component(part: object, offers: type) -> None:
-    """Is it a frozen dataclass with a version and the members of the protocol `offers`?"""
-    name = type(part).__name__
-    if not isinstance(part, offers):
-        lacking = [word for word in _members(offers) if not hasattr(part, word)]
-        raise CheckFailed(f"{name} does not offer {', '.join(lacking) or 'what a ' + offers.__name__ + ' must'}")
-    parameters = getattr(part, "__dataclass_params__", None)
+def check_component(component: object, protocol: type) -> None:
+    """Checks that a component is a frozen, hashable dataclass with a version and the members of its protocol.
+
+    Raises:
+        CheckFailed: it is not.
+    """
+    name = type(component).__name__
+    if not isinstance(component, protocol):
+        missing = [member for member in _members(protocol) if not hasattr(component, member)]
+        raise CheckFailed(f"{name} lacks {', '.join(missing) or 'members of ' + protocol.__name__}")
+    parameters = getattr(component, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
-        raise CheckFailed(f"{name} is no frozen dataclass; write @dataclass(frozen=True) above it")
-    version = type(part).version  # type: ignore[attr-defined]
+        raise CheckFailed(f"{name} is not a frozen dataclass; write @dataclass(frozen=True) above it")
+    version = type(component).version  # type: ignore[attr-defined]
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise CheckFailed(f"{name}.version is {version!r}; it must be a whole number from 1")
+        raise CheckFailed(f"{name}.version is {version!r}; it must be an integer of at least 1")
     try:
-        hash(part)
+        hash(component)
     except TypeError as error:
-        raise CheckFailed(f"{name} cannot be hashed ({error}); make tuples of its lists in __post_init__") from error
+        raise CheckFailed(f"{name} cannot be hashed ({error}); convert its lists to tuples in __post_init__") from error
 
 
-def _members(offers: type) -> list[str]:
-    return sorted(name for name in {**vars(offers), **offers.__annotations__} if not name.startswith("_"))
+def _members(protocol: type) -> list[str]:
+    return sorted(name for name in {**vars(protocol), **protocol.__annotations__} if not name.startswith("_"))
 
 
 def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor], text: str) -> None:
-    """NaN equals NaN."""
+    """Checks that two sets of tensors are bitwise equal; NaN equals NaN.
+
+    Raises:
+        CheckFailed: they differ; `text` opens the message.
+    """
     for name in one.keys() | other.keys():
         if name not in one or name not in other or not torch.equal(_bits(one[name]), _bits(other[name])):
             raise CheckFailed(f"{text} (in '{name}')")
@@ -70,30 +83,34 @@ def _bits(values: Tensor) -> Tensor:
     return values.double().nan_to_num(nan=1e308) if values.is_floating_point() else values
 
 
-def same_shapes(wanted: Weights, found: Weights, whose: str) -> None:
-    """Equal names, shapes and dtypes."""
-    for name in sorted(wanted.keys() | found.keys()):
-        kinds = [(tuple(weights[name].shape), weights[name].dtype) if name in weights else None for weights in (wanted, found)]
-        if kinds[0] != kinds[1]:
-            raise CheckFailed(f"{whose}: '{name}' is {kinds[1] or 'not there'} instead of {kinds[0] or 'nothing'}")
+def same_shapes(expected: Weights, found: Weights, owner: str) -> None:
+    """Checks that two state dicts have equal names, shapes and dtypes.
+
+    Raises:
+        CheckFailed: they differ; `owner` opens the message.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        layouts = [(tuple(weights[name].shape), weights[name].dtype) if name in weights else None for weights in (expected, found)]
+        if layouts[0] != layouts[1]:
+            raise CheckFailed(f"{owner}: '{name}' is {layouts[1] or 'missing'} instead of {layouts[0] or 'absent'}")
 
 
 def finite(weights: Mapping[str, Tensor]) -> bool:
-    """Is every value a finite number?"""
+    """Returns whether every value is finite."""
     return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 @contextmanager
-def global_randomness(what: str) -> Iterator[None]:
-    """Watches torch's global generator, which nothing may draw from."""
+def global_randomness(name: str) -> Iterator[None]:
+    """Context manager that checks that the block does not draw from torch's global generator."""
     state = torch.random.get_rng_state()
     yield
     if not torch.equal(state, torch.random.get_rng_state()):
-        raise CheckFailed(f"{what} draws from torch's global generator; use sap_core.seeding.stream")
+        raise CheckFailed(f"{name} draws from torch's global generator; use sap_core.seeding.stream")
 
 
-def stopped(start: Callable[[toys.StoringRun], object], run: toys.StoringRun) -> State | None:
-    """The state that a run stored when it was stopped; None when it came to its end."""
+def state_when_stopped(start: Callable[[toys.StoringRun], object], run: toys.StoringRun) -> State | None:
+    """The state that a run stored when it was stopped; None if it ran to its end."""
     try:
         start(run)
     except Stopped:
@@ -102,23 +119,23 @@ def stopped(start: Callable[[toys.StoringRun], object], run: toys.StoringRun) ->
 
 
 def refuse(need: Need, n: SampleCount) -> NoReturn:
-    """The source of verified samples for a part that must not ask for any."""
-    raise CheckFailed(f"it reads verified samples ('{need}'), which it was not told")
+    """A source of verified samples for components that must not read any."""
+    raise CheckFailed(f"it reads verified samples ('{need}'), which trainers and pruners must not")
 
 
 def sizes_of(task: Task) -> Sizes:
-    """What a forecast is told of a task."""
+    """The sizes of a task, as `forecast` receives them."""
     return Sizes(len(task.train), len(task.val), task.num_outputs)
 
 
-def forecast_text(what: str, forecast: tuple[int, int], booked: tuple[int, int]) -> str:
-    """How a forecast and the books, each (forwards, backwards), differ."""
-    words = "{} forwards and {} backwards"
-    return f"{what} forecasts {words.format(*forecast)}, but books {words.format(*booked)}"
+def forecast_text(name: str, forecast: tuple[int, int], recorded: tuple[int, int]) -> str:
+    """The message for a forecast that differs from the recorded passes, both (forwards, backwards)."""
+    passes = "{} forwards and {} backwards"
+    return f"{name} forecasts {passes.format(*forecast)}, but {passes.format(*recorded)} were recorded"
 
 
-def named(setting: Any) -> str:
-    """A setting by the fields that differ from their defaults."""
+def describe(setting: Any) -> str:
+    """The class name of a setting and its fields that differ from their defaults."""
     differing = [
         f"{item.name}={getattr(setting, item.name)!r}"
         for item in (dataclasses.fields(setting) if dataclasses.is_dataclass(setting) else ())

@@ -1,4 +1,4 @@
-"""What every pruner promises, on a small task. See `sweeper.contracts.common`."""
+"""Contract checks of pruners, on a small task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from sap_core.api import Fitted, Pruner, Selection, Task
 from sap_core.run import PlainRun
 from sweeper.contracts import toys
-from sweeper.contracts.common import CheckFailed, Promise, check_component, global_randomness, refuse, same_bits
+from sweeper.contracts.common import Check, CheckFailed, check_component, global_randomness, refuse, same_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,50 +24,50 @@ class PrunerCase:
 
     @cached_property
     def first(self) -> tuple[Selection, PlainRun]:
-        """What it keeps, and its run."""
+        """The selection, and its run."""
         return self.select()
 
     def select(self) -> tuple[Selection, PlainRun]:
-        """Selects once, told the given labels and nothing else."""
+        """Selects once, without access to verified samples."""
         run = PlainRun()
         task = replace(self.task, declared=frozenset(), verified_source=refuse)
         with run.meter("select"):
             return self.pruner.select(task, self.warm, self.keep, run), run
 
 
-def _pruner_is_a_part(case: PrunerCase) -> None:
+def _has_the_interface(case: PrunerCase) -> None:
     check_component(case.pruner, Pruner)
 
 
-def _keeps_the_share(case: PrunerCase) -> None:
+def _keeps_the_fraction(case: PrunerCase) -> None:
     selection, _ = case.first
     wanted, index = round(case.keep * len(case.task.train)), selection.index
     if len(index) != wanted:
-        raise CheckFailed(f"of {len(case.task.train)} samples and keep={case.keep:g} it keeps {len(index)}, not {wanted}")
+        raise CheckFailed(f"of {len(case.task.train)} samples with keep={case.keep:g} it keeps {len(index)}, not {wanted}")
     if len(index.unique()) != len(index) or not bool(torch.isin(index, case.task.train.index).all()):
-        raise CheckFailed("its index names a sample twice, or one that is not in the training set (positions are those of the universe)")
+        raise CheckFailed("its index contains a sample twice, or one outside the training set (indices refer to the universe)")
     if len(selection.score) != len(case.task.train):
         raise CheckFailed(f"it scores {len(selection.score)} samples; the training set has {len(case.task.train)}")
 
 
-def _selects_twice_alike(case: PrunerCase) -> None:
+def _is_deterministic(case: PrunerCase) -> None:
     one, other = case.first[0], case.select()[0]
     if not torch.equal(one.index, other.index):
-        raise CheckFailed("it keeps other samples when it is run again")
+        raise CheckFailed("it selects other samples when it is rerun")
 
 
-def _pruner_leaves_alone(case: PrunerCase) -> None:
+def _modifies_no_input(case: PrunerCase) -> None:
     before, labels = toys.weights(case.warm.model), case.task.train.labels.clone()
     with global_randomness("select()"):
         case.select()
-    same_bits(before, toys.weights(case.warm.model), "the network that it was given was changed")
+    same_bits(before, toys.weights(case.warm.model), "the given network was modified")
     if not torch.equal(labels, case.task.train.labels):
-        raise CheckFailed("the given labels were changed in place")
+        raise CheckFailed("the given labels were modified in place")
 
 
-PRUNER: tuple[Promise[PrunerCase], ...] = (
-    Promise("it is a frozen dataclass that offers what a pruner must", _pruner_is_a_part),
-    Promise("it keeps the share that is asked for and scores every sample", _keeps_the_share),
-    Promise("the same seed keeps the same samples", _selects_twice_alike),
-    Promise("the network that it is given, the labels and global randomness are left alone", _pruner_leaves_alone),
+PRUNER_CHECKS: tuple[Check[PrunerCase], ...] = (
+    Check("it is a frozen dataclass with the interface of a pruner", _has_the_interface),
+    Check("it keeps the requested fraction and scores every sample", _keeps_the_fraction),
+    Check("the same seed keeps the same samples", _is_deterministic),
+    Check("it does not modify the given network and labels, nor torch's global generator", _modifies_no_input),
 )

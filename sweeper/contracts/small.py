@@ -1,4 +1,4 @@
-"""Settings of any trainer and any search space, scaled down to the toys' 80 images, so that a contract is checked in seconds."""
+"""Scales settings of trainers and search spaces down to the 80 images of `sweeper.contracts.toys`, so that checks take seconds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sap_core.api import Corrector
 from sap_core.roles import Counted
 
 EPOCHS = 4
-SPREAD = 5  # settings per space, from its first to its last
+SETTINGS_PER_SPACE = 5  # evenly from the first to the last
 FEWEST, FORGET = 24, 10  # verified and trusted samples
 TRAINING_BATCH, BATCH = 16, 8
 MOST = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}
-"""Limits of other fields of correctors: the toys have three layers, and a check little time."""
+"""Limits of other fields of correctors: the networks have three layers, and checks have to be fast."""
 
 T = TypeVar("T")
 
 
 def small_recipe(fields: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, Any]:
-    """A trainer's fields with a few epochs (its other counts of epochs in proportion) and small batches; `kept` stay as they are."""
+    """A trainer's fields with few epochs (other epoch counts scaled proportionally) and small batches; fields in `kept` are unchanged."""
     epochs = fields.get("epochs")
     share = EPOCHS / epochs if _is_count(epochs) and epochs > EPOCHS and "epochs" not in kept else 1.0
     found = dict(fields)
@@ -38,20 +38,20 @@ def small_recipe(fields: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[st
 def small_settings(
     fixed: Mapping[str, Any], space: Mapping[str, Any] | None, counted: Mapping[str, Counted] | None = None, scale: bool = True
 ) -> list[dict[str, Any]]:
-    """All settings of a space, each complete; numbers of samples and batches scaled to the toys unless `scale` is false.
+    """All complete settings of a space, with sample counts and batch sizes scaled down unless `scale` is false.
 
     `counted` names the fields that count samples (see `sap_core.roles.sample_counts`).
     """
     base, counted = dict(fixed), counted or {}
     if scale:
         base |= {name: FEWEST for name, of in counted.items() if of == "retain" and base.get(name, 0) is None}
-    words = space or {}
-    rows = [base | dict(zip(words, values, strict=True)) for values in itertools.product(*map(_choices, words.values()))]
+    domains = space or {}
+    rows = [base | dict(zip(domains, values, strict=True)) for values in itertools.product(*map(_choices, domains.values()))]
     return [{field: _scaled(field, value, counted.get(field)) if scale else value for field, value in row.items()} for row in rows]
 
 
 def families(settings: Iterable[Corrector]) -> list[tuple[Corrector, ...]]:
-    """The settings, grouped as the platform groups them into jobs."""
+    """The settings grouped by `family()`, as the planner groups them into jobs."""
     groups: dict[Hashable, list[Corrector]] = defaultdict(list)
     for setting in settings:
         groups[setting.family()].append(setting)
@@ -59,26 +59,26 @@ def families(settings: Iterable[Corrector]) -> list[tuple[Corrector, ...]]:
 
 
 def families_to_try(settings: Sequence[Corrector]) -> tuple[tuple[Corrector, ...], ...]:
-    """Those of settings spread over the space, and last a few settings of the middle one's whole family."""
+    """Families of settings spread evenly over the space, then several settings of the middle one's family."""
     middle = settings[len(settings) // 2].family()
-    mates = spread([setting for setting in settings if setting.family() == middle], SPREAD)
-    return (*families(spread(settings, SPREAD)), tuple(mates))
+    mates = spread([setting for setting in settings if setting.family() == middle], SETTINGS_PER_SPACE)
+    return (*families(spread(settings, SETTINGS_PER_SPACE)), tuple(mates))
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` of `items`, evenly from the first to the last."""
-    places = sorted({round(place * (len(items) - 1) / max(1, count - 1)) for place in range(count)})
-    return [items[place] for place in places]
+    """At most `count` of `items`, evenly spaced from the first to the last."""
+    indices = sorted({round(step * (len(items) - 1) / max(1, count - 1)) for step in range(count)})
+    return [items[index] for index in indices]
 
 
 def _choices(word: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
-    """A few values of one entry of a space: all that a list names, the ends of an interval."""
+    """Values of one domain: all of a list, the ends of a range."""
     ((kind, values),) = word.items()
     return values if kind in {"grid", "choice"} else [values[0], values[1] - 1 if kind == "randint" else values[1]]
 
 
 def _scaled(field: str, value: Any, counted: Counted | None) -> Any:
-    """Counts and batches that fit 80 images."""
+    """The value, limited if the field counts samples or is a batch size."""
     if _is_count(value) and counted:
         return min(value, FORGET if counted == "forget" else FEWEST)
     if _is_count(value) and field in MOST:

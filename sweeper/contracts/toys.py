@@ -1,6 +1,6 @@
-"""Toys: small networks, 80 synthetic images with wrong labels among them, and runs that stop.
+"""Small networks, a task of 80 synthetic images of which every fourth has a wrong label, and runs that stop and store their state.
 
-`sap-sweep check` and the tests run on them.
+Used by `sap-sweep check` and by the tests.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class DropoutNet(nn.Module):
 
 
 class GroupNormNet(nn.Module):
-    """A small convolutional network with group norm, for trainers that take every sample's own gradient."""
+    """A small convolutional network with group norm, for trainers that compute per-sample gradients."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ NETS: dict[str, Callable[[int], nn.Module]] = {"batch_norm": BatchNormNet, "drop
 
 
 def nets_for(trainer: Any) -> tuple[str, ...]:
-    """The two toys that a trainer is tried on: batch norm, or group norm where it refuses that; and dropout."""
+    """Names of the two networks that a trainer is checked on: batch norm (or group norm, if it refuses batch norm) and dropout."""
     with torch.device("meta"):
         network = BatchNormNet(NUM_CLASSES)
     try:
@@ -105,7 +105,7 @@ def make_task(
     seed: int = SEED,
     count: int = 80,
 ) -> Task:
-    """A task on `count` images, every fourth with a wrong label; verified samples come in a fixed shuffled order."""
+    """A task of `count` images, every fourth with a wrong label. Verified samples are drawn in a fixed shuffled order."""
     images, truth = images_and_labels(count)
     wrong = torch.arange(count) % 4 == 0
     given = torch.where(wrong, (truth + 1) % NUM_CLASSES, truth)
@@ -132,7 +132,7 @@ def make_task(
 
 
 class StoringRun(PlainRun):
-    """Keeps the state of every finished epoch, and stops after epoch `stop_after`."""
+    """A run that stores the state after every epoch, and stops after epoch `stop_after`."""
 
     def __init__(self, stop_after: int | None = None, resume: State | None = None, settings: int = 1) -> None:
         super().__init__(settings, resume)
@@ -142,8 +142,8 @@ class StoringRun(PlainRun):
 
     def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
         super().end_epoch(number, model, state, kept, **scalars)
-        model.eval()  # as an evaluation would leave it
-        torch.rand(3)  # and as one might draw
+        model.eval()  # a real run evaluates here and leaves the network in this mode
+        torch.rand(3)  # an evaluation may draw from the global generator, too
         self.kept.append(kept)
         self.stored = copy.deepcopy(state())
         check_plain(self.stored)
@@ -152,23 +152,23 @@ class StoringRun(PlainRun):
 
 
 def check_plain(value: Any, where: str = "state") -> None:
-    """A state may hold tensors, numbers, strings and dicts of these with string keys, nothing else.
+    """Checks that a state consists of tensors, numbers, strings, and dicts of these with string keys.
 
     Raises:
-        TypeError: it holds something else: what, and where.
+        TypeError: it contains another type; the message gives the type and its path in the state.
     """
     if isinstance(value, dict):
         for key, entry in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"{where} has the key {key!r}, which is no text")
+                raise TypeError(f"{where} has the key {key!r}, which is not a string")
             check_plain(entry, f"{where}.{key}")
     elif not isinstance(value, Tensor | int | float | str):
-        raise TypeError(f"{where} is of type {type(value).__name__}; a state holds tensors, numbers, texts and dicts of these")
+        raise TypeError(f"{where} is of type {type(value).__name__}; a state may contain tensors, numbers, strings and dicts of these")
 
 
 @dataclass(frozen=True, eq=False)
 class BreakingSamples:
-    """Samples whose batches fail in the middle of the `epoch`-th pass."""
+    """Samples whose batches raise ConnectionError in the middle of the `epoch`-th pass."""
 
     inner: Samples
     epoch: int
@@ -201,7 +201,7 @@ class BreakingSamples:
 
 
 def breaking(task: Task, epoch: int) -> Task:
-    """The task with training samples that fail in the middle of pass `epoch`."""
+    """The task with training samples that raise ConnectionError in the middle of pass `epoch`."""
     return replace(task, train=BreakingSamples(task.train, epoch, []))
 
 
@@ -214,7 +214,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def counted_calls() -> Iterator[list[str]]:
     """Collects the class names of all modules with parameters that are called in the block, in any network of the process.
 
-    A global hook, because copies of a network and networks that a method builds itself count, too.
+    The hook is global, so that copies of a network and networks that a method builds itself are counted, too.
     """
     calls: list[str] = []
 
@@ -230,10 +230,10 @@ def counted_calls() -> Iterator[list[str]]:
 
 
 def passes(run: PlainRun) -> tuple[int, int]:
-    """(forwards, backwards) of all pieces."""
+    """(forwards, backwards) that a run has recorded."""
     return sum(piece.forwards for piece in run.meter.records), sum(piece.backwards for piece in run.meter.records)
 
 
 def noisy(task: Task) -> nn.Module:
-    """A network that plain training fitted to the task's given labels, wrong ones included."""
+    """A network trained by SGD on the task's given labels, including the wrong ones."""
     return SGD(epochs=5, learning_rate=0.05, batch_size=16, schedule="constant").fit(task, PlainRun()).model

@@ -1,4 +1,4 @@
-"""What every corrector promises, held over every method file and every space in it. A new `conf/method/*.yaml` joins by itself."""
+"""The contract checks of correctors, applied to every file of `conf/method` and every space in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sap_core.api import Corrector, Sizes
 from sap_core.construct import locate
 from sweeper.config.component import parse_component
 from sweeper.contracts.check import corrector_case
-from sweeper.contracts.correctors import CORRECTOR
+from sweeper.contracts.correctors import CORRECTOR_CHECKS
 from sweeper.contracts.small import families, small_settings
 from trainers.sgd import SGD
 
@@ -41,7 +41,7 @@ def task(toys):
 
 @pytest.fixture(scope="module")
 def case_of(task):
-    """case_of(method, space): settings from all over the space on a noisy network; run once for all promises."""
+    """case_of(method, space): settings from all over the space on a noisy network; run once for all checks."""
     made = {}
 
     def make(name, space):
@@ -62,9 +62,9 @@ def test_files_name_themselves():
 
 
 @pytest.mark.parametrize(("name", "space"), cases())
-@pytest.mark.parametrize("promise", CORRECTOR, ids=str)
-def test_promise_is_kept(case_of, name, space, promise):
-    promise.check(case_of(name, space))
+@pytest.mark.parametrize("check", CORRECTOR_CHECKS, ids=str)
+def test_oneis_kept(case_of, name, space, check):
+    check.run(case_of(name, space))
 
 
 @pytest.mark.parametrize(

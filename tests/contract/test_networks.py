@@ -1,4 +1,4 @@
-"""What every network promises, held over every file of `conf/model`. A new YAML joins by itself; large ones are stood in for.
+"""Requirements on every network of `conf/model`; small ones stand in for large ones.
 
 SAP is held against the network written out with projected *inputs*: each layer's inputs are multiplied with the projector of what the layer
 saw in the unmodified network, found by a singular value decomposition, while its weights stay as they are.

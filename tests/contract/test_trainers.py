@@ -1,4 +1,4 @@
-"""What every trainer promises, held over every file of conf/trainer. A new file joins by itself."""
+"""Tests of every file of `conf/trainer` beyond the contract checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every trainer and pruner promises, held over every file of theirs. A new YAML joins by itself."""
+"""The contract checks of trainers and pruners, applied to every file of `conf/trainer` and `conf/pruner`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sap_core.api import Pruner, Trainer
 from sap_core.run import PlainRun
 from sweeper.config.component import parse_component
 from sweeper.config.compose import compose_all
-from sweeper.contracts.pruners import PRUNER, PrunerCase
+from sweeper.contracts.pruners import PRUNER_CHECKS, PrunerCase
 from sweeper.contracts.small import small_recipe
-from sweeper.contracts.trainers import TRAINER, TrainerCase
+from sweeper.contracts.trainers import TRAINER_CHECKS, TrainerCase
 from trainers.sgd import SGD
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -37,7 +37,7 @@ def file(group, name):
 
 @pytest.fixture(scope="module")
 def trainer_case(toys):
-    """trainer_case(trainer, network): on the toys; run once for all promises."""
+    """trainer_case(trainer, network): on the toys; run once for all checks."""
     made = {}
 
     def make(name, net):
@@ -67,12 +67,12 @@ def pruner_case(toys):
 
 
 @pytest.mark.parametrize("name", trainers())
-@pytest.mark.parametrize("promise", TRAINER, ids=str)
-def test_a_trainer_keeps_its_promises(trainer_case, name, promise):
-    promise.check(trainer_case(name, "dropout"))
+@pytest.mark.parametrize("check", TRAINER_CHECKS, ids=str)
+def test_a_trainer_passes_its_checks(trainer_case, name, check):
+    check.run(trainer_case(name, "dropout"))
 
 
 @pytest.mark.parametrize("name", PRUNERS)
-@pytest.mark.parametrize("promise", PRUNER, ids=str)
-def test_a_pruner_keeps_its_promises(pruner_case, name, promise):
-    promise.check(pruner_case(name))
+@pytest.mark.parametrize("check", PRUNER_CHECKS, ids=str)
+def test_a_pruner_passes_its_checks(pruner_case, name, check):
+    check.run(pruner_case(name))

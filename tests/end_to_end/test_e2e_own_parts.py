@@ -80,17 +80,17 @@ def test_networks_that_know_nothing_of_us_are_checked_all_the_same(sweep, target
 
 
 @pytest.mark.parametrize("words", [["trainer=two_networks"], ["trainer=remembering"], ["pruner=by_memory", "trainer=remembering"]])
-def test_own_parts_keep_their_promises(sweep, words):
+def test_checks_of_own_components_pass(sweep, words):
     code, said = sweep(*words, "plugins=[standins]", command=["check"])
     assert code == 0, said
-    assert "broken" not in said
+    assert "failed" not in said
 
 
 @pytest.mark.parametrize(
     ("space", "code", "line"),
     [
-        ("fine", 0, "ok      seconds and all passes are booked for every setting"),  # it makes no pass over data
-        ("selecting", 1, "broken  it declares that it selects samples by itself, if it does: GoesWrong("),
+        ("fine", 0, "passed  it records seconds and all passes of every setting"),  # it makes no pass over data
+        ("selecting", 1, "failed  it declares whether it selects samples: GoesWrong("),
     ],
 )
 def test_a_method_is_checked_by_what_it_really_does(sweep, space, code, line):

@@ -12,7 +12,7 @@ from sap_core.api import Passes, Sizes, Trainer
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
 from sweeper.config.component import parse_component
-from sweeper.contracts.trainers import TRAINER, TrainerCase
+from sweeper.contracts.trainers import TRAINER_CHECKS, TrainerCase
 from trainers.pretrained import Pretrained
 
 
@@ -36,9 +36,9 @@ def test_it_gives_the_files_weights_and_trains_nothing(toys, checkpoint, name):
     assert Pretrained(str(path)).forecast(Sizes(80, 20)) == Passes()
 
 
-@pytest.mark.parametrize("promise", TRAINER, ids=str)
-def test_it_keeps_a_trainers_promises(toys, checkpoint, promise):
-    promise.check(TrainerCase(Pretrained(str(checkpoint[0])), toys.make_task()))
+@pytest.mark.parametrize("check", TRAINER_CHECKS, ids=str)
+def test_it_passes_the_checks_of_a_trainer(toys, checkpoint, check):
+    check.run(TrainerCase(Pretrained(str(checkpoint[0])), toys.make_task()))
 
 
 def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_path):

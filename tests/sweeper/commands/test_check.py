@@ -1,4 +1,4 @@
-"""`sap-sweep check`: parts that break a promise are named, each by the promise that it breaks."""
+"""`sap-sweep check`: every violation is found, by the check that tests for it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sap_core.api import Fitted, Need, Passes, Selection
 from sap_core.run import PlainRun
 from sweeper.__main__ import main
 from sweeper.contracts.common import CheckFailed
-from sweeper.contracts.correctors import CORRECTOR, CorrectorCase
-from sweeper.contracts.pruners import PRUNER, PrunerCase
+from sweeper.contracts.correctors import CORRECTOR_CHECKS, CorrectorCase
+from sweeper.contracts.pruners import PRUNER_CHECKS, PrunerCase
 from sweeper.contracts.small import small_recipe, small_settings
-from sweeper.contracts.trainers import TRAINER, TrainerCase
+from sweeper.contracts.trainers import TRAINER_CHECKS, TrainerCase
 from trainers.sgd import SGD
 
 HOME = Path(__file__).parents[3]
@@ -29,7 +29,7 @@ DATA_FREE = ("without data", "passes that nobody counts")
 
 @dataclass(frozen=True)
 class Shrink:
-    """Multiplies all weights by `factor`, or breaks one promise."""
+    """Multiplies all weights by `factor`, or violates one check."""
 
     name: ClassVar[str] = "shrink"
     version: ClassVar[int] = 1
@@ -97,48 +97,52 @@ def network(toys):
     return RECIPE.fit(task, PlainRun()).model, task
 
 
-def broken_of(promises, case):
-    """The words of the promises that the case breaks; other errors count."""
+def broken_of(checks, case):
+    """Description -> error of the checks that fail on the case; other errors count."""
     found = {}
-    for promise in promises:
+    for check in checks:
         try:
-            promise.check(case)
+            check.run(case)
         except Exception as error:
-            found[promise.text] = error
+            found[check.description] = error
     return found
 
 
 @pytest.mark.parametrize("how", ["well", "says it diverged", "without data", "selects"])
 def test_a_sound_corrector_keeps_all(network, how):
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), *network)
-    assert broken_of(CORRECTOR, case) == {}
+    assert broken_of(CORRECTOR_CHECKS, case) == {}
 
 
 @pytest.mark.parametrize(
-    ("how", "promise", "said"),
+    ("how", "check", "said"),
     [
-        ("drops one", "every setting of a family is yielded once", r"2 settings yields the positions \[0\]"),
-        ("changes the model", "the network that it is given", "was changed"),
-        ("draws", "the network that it is given", "global generator"),
-        ("renames", "a corrected network has the names", "'extra.bias' is"),
+        ("drops one", "it yields every setting of a family once", r"2 settings yielded the indices \[0\]"),
+        ("changes the model", "it does not modify", "was modified"),
+        ("draws", "it does not modify", "global generator"),
+        ("renames", "a corrected network has the same names", "'extra.bias' is"),
         ("outputs not finite", "weights and outputs are finite", "outputs that are not finite"),
-        ("other every time", "the same seed gives the same weights", "other bits when it is run again"),
-        ("other when alone", "a setting alone", "other bits alone than in its family"),
-        ("claims equality", "settings that it calls one computation", "but differ"),
-        ("reads undeclared", "it asks for what it declares", "not declared"),
-        ("declares too much", "it asks for what it declares", "does without"),
-        ("needs differ in a family", "it declares that it selects", "of one family and differ in needs"),
-        ("selects without saying so", "it declares that it selects", r"add the method selects_samples\(self\)"),
-        ("books nothing", "seconds and all passes are booked", "no passes are booked"),
-        ("passes that nobody counts", "seconds and all passes are booked", "calls the network's modules 5 times, but no passes are booked"),
-        ("forecasts too little", "forecast() gives the passes", "forecasts 80 forwards and 0 backwards, but books 160 forwards"),
+        ("other every time", "the same seed gives the same weights", "differ when it is rerun"),
+        ("other when alone", "a setting has the same weights", "differ when it runs alone"),
+        ("claims equality", "settings with equal computation()", "but differ"),
+        ("reads undeclared", "it reads the verified samples", "not declared"),
+        ("declares too much", "it reads the verified samples", "does not read them"),
+        ("needs differ in a family", "it declares whether it selects", "differ in needs"),
+        ("selects without saying so", "it declares whether it selects", r"add the method selects_samples\(self\)"),
+        ("books nothing", "it records seconds and all passes", "no passes are recorded"),
+        (
+            "passes that nobody counts",
+            "it records seconds and all passes",
+            "calls the network's modules 5 times, but records no passes",
+        ),
+        ("forecasts too little", "forecast() equals the recorded passes", "forecasts 80 forwards and 0 backwards, but 160 forwards"),
     ],
 )
-def test_what_a_corrector_breaks_is_found(network, how, promise, said):
+def test_what_a_corrector_breaks_is_found(network, how, check, said):
     model, task = network
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), copy.deepcopy(model), task)
-    (text,) = [promise_.text for promise_ in CORRECTOR if promise_.text.startswith(promise)]
-    found = broken_of(CORRECTOR, case)
+    (text,) = [one.description for one in CORRECTOR_CHECKS if one.description.startswith(check)]
+    found = broken_of(CORRECTOR_CHECKS, case)
     assert isinstance(found[text], CheckFailed) or how == "drops one"
     with pytest.raises(CheckFailed, match=said):
         raise found[text]
@@ -146,7 +150,7 @@ def test_what_a_corrector_breaks_is_found(network, how, promise, said):
 
 @dataclass(frozen=True)
 class Trains:
-    """SGD, or something that breaks one promise."""
+    """SGD, or a trainer that violates one check."""
 
     name: ClassVar[str] = "trains"
     version: ClassVar[int] = 1
@@ -176,26 +180,26 @@ class Trains:
 
 
 @pytest.mark.parametrize(
-    ("how", "promise", "said"),
+    ("how", "check", "said"),
     [
         ("reads true labels", "the same seed", "verified samples"),
-        ("draws", "the given labels and global randomness", "global generator"),
-        ("short table", "it trains the networks", r"per_sample\['memory'\] has 3 entries; the universe has 80"),
-        ("other every time", "the same seed", "other bits when it is run again"),
-        ("books nothing", "seconds and passes", "no seconds or no passes"),
-        ("forecasts too little", "no more passes", "forecasts 2 forwards and 2 backwards, but books 160 forwards"),
-        ("does not resume", "stopped and resumed", "after epoch 1 and resumed"),
+        ("draws", "it does not modify the given labels", "global generator"),
+        ("short table", "it trains the task's networks", r"per_sample\['memory'\] has 3 entries; the universe has 80"),
+        ("other every time", "the same seed", "differ when it is rerun"),
+        ("books nothing", "it records seconds and passes", "no seconds or no passes"),
+        ("forecasts too little", "it records at most", "forecasts 2 forwards and 2 backwards, but 160 forwards"),
+        ("does not resume", "it gives the same weights and curve when resumed", "after epoch 1 and resumed"),
     ],
 )
-def test_what_a_trainer_breaks_is_found(toys, how, promise, said):
-    found = broken_of(TRAINER, TrainerCase(Trains(how), toys.make_task("dropout")))
-    (text,) = [promise_.text for promise_ in TRAINER if promise_.text.startswith(promise)]
+def test_what_a_trainer_breaks_is_found(toys, how, check, said):
+    found = broken_of(TRAINER_CHECKS, TrainerCase(Trains(how), toys.make_task("dropout")))
+    (text,) = [one.description for one in TRAINER_CHECKS if one.description.startswith(check)]
     with pytest.raises(CheckFailed, match=said):
         raise found[text]
 
 
 def test_a_sound_trainer_keeps_all(toys):
-    assert broken_of(TRAINER, TrainerCase(Trains(), toys.make_task("dropout"))) == {}
+    assert broken_of(TRAINER_CHECKS, TrainerCase(Trains(), toys.make_task("dropout"))) == {}
 
 
 @dataclass(frozen=True)
@@ -220,17 +224,17 @@ class Keeps:
     [
         ("too few", "it keeps 23, not 24"),
         ("short score", "it scores 3 samples; the training set has 80"),
-        ("other every time", "other samples when it is run again"),
-        ("changes the model", "was changed"),
+        ("other every time", "selects other samples when it is rerun"),
+        ("changes the model", "was modified"),
     ],
 )
 def test_what_a_pruner_breaks_is_found(network, how, said):
     model, task = network
-    found = broken_of(PRUNER, PrunerCase(Keeps(how), Fitted(copy.deepcopy(model)), task))
+    found = broken_of(PRUNER_CHECKS, PrunerCase(Keeps(how), Fitted(copy.deepcopy(model)), task))
     assert len(found) == 1
     with pytest.raises(CheckFailed, match=said):
         raise next(iter(found.values()))
-    assert broken_of(PRUNER, PrunerCase(Keeps(), Fitted(model), task)) == {}
+    assert broken_of(PRUNER_CHECKS, PrunerCase(Keeps(), Fitted(model), task)) == {}
 
 
 def test_settings_are_scaled_to_the_toys():
@@ -251,16 +255,16 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
-def test_the_command_says_ok_for_an_own_method(capsys):
+def test_the_checks_of_an_own_method_pass(capsys):
     code, out, _ = run(capsys, "method=refit_head", "plugins=[examples]", "--config-dir", str(HOME / "examples/conf"))
     assert code == 0
     *lines, last = out.splitlines()
-    assert len(lines) == len(CORRECTOR)
-    assert all(line.startswith("ok      ") for line in lines)
-    assert last == f"method=refit_head: {len(CORRECTOR)} of {len(CORRECTOR)} promises kept, tried on 80 images"
+    assert len(lines) == len(CORRECTOR_CHECKS)
+    assert all(line.startswith("passed  ") for line in lines)
+    assert last == f"method=refit_head: {len(CORRECTOR_CHECKS)} of {len(CORRECTOR_CHECKS)} checks passed on 80 synthetic images"
 
 
-def test_the_command_ends_with_1_when_a_promise_is_broken(capsys, monkeypatch, tmp_path):
+def test_the_command_ends_with_1_when_a_oneis_broken(capsys, monkeypatch, tmp_path):
     (tmp_path / "ownparts.py").write_text(
         "import torch\nfrom trainers.sgd import SGD\n\n\nclass Draws(SGD):\n"
         "    def fit(self, task, run):\n        torch.rand(1)\n        return super().fit(task, run)\n"
@@ -270,19 +274,19 @@ def test_the_command_ends_with_1_when_a_promise_is_broken(capsys, monkeypatch, t
     monkeypatch.syspath_prepend(tmp_path)
     code, out, _ = run(capsys, "trainer=draws", "plugins=[ownparts]", "--config-dir", str(tmp_path / "conf"))
     assert code == 1
-    (line,) = [line for line in out.splitlines() if line.startswith("broken")]
+    (line,) = [line for line in out.splitlines() if line.startswith("failed")]
     assert "fit() draws from torch's global generator" in line
-    assert f"{len(TRAINER) - 1} of {len(TRAINER)} promises kept" in out
+    assert f"{len(TRAINER_CHECKS) - 1} of {len(TRAINER_CHECKS)} checks passed" in out
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "sap-sweep check takes trainer=NAME, pruner=NAME or method=NAME"),
+        ([], "sap-sweep check needs a component; give trainer=NAME, pruner=NAME or method=NAME"),
         (["method=spa"], "unknown method 'spa' in sap-sweep check (did you mean 'sap'?)"),
         (["method=sap@al"], "unknown space 'al' in method sap"),
         (["trainer=sgdd"], "unknown trainer 'sgdd' (did you mean 'sgd'?)"),
-        (["pruner=none"], "pruner=none chooses nothing"),
+        (["pruner=none"], "pruner=none selects nothing"),
         (["trainer=sgd", "trainer.epoch=3"], "unknown key 'epoch' in trainer (did you mean 'epochs'?)"),
     ],
 )
