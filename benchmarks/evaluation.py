@@ -1,7 +1,8 @@
-"""Evaluating networks in their quick form (norms folded, channels-last weights) against evaluating them as they are.
+"""Evaluating networks as fused inference copies (norms folded, channels-last weights) against evaluating them as they are.
 
-`python -m benchmarks.evaluation [--repeats 5] [--quick]`; two minutes. CPU seconds of one thread; what making the quick form takes is told
-apart, and what it comes to on --images of them.
+`python -m benchmarks.evaluation [--repeats 5] [--quick]`; two minutes. CPU seconds of one thread; the time to make the
+fused copy is printed apart,
+and the total for --images of them.
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ def main(words: Sequence[str] | None = None) -> None:
             run(network.train(), [torch.randn(64, *shape)])  # running statistics that are not those of the first day
             batches = [torch.randn(size, *shape) for _ in range(count)]
         network.eval()
-        quick, form = fused_copy(network, batches[0]), fusion_plan_for(network, batches[0])
-        folded = apply_fusion(copy.deepcopy(network), replace(form, channels_last=False))
-        ways = {"as it is": network, "folded": folded, "folded, channels-last (the product)": quick}
+        fused, plan = fused_copy(network, batches[0]), fusion_plan_for(network, batches[0])
+        folded = apply_fusion(copy.deepcopy(network), replace(plan, channels_last=False))
+        ways = {"as it is": network, "folded": folded, "folded, channels-last (the product)": fused}
         taken = medians({name: partial(run, way, batches) for name, way in ways.items()}, repeats)
         show(f"{cls.__name__}, {size * count} images of {shape[1]} x {shape[2]}", taken, "as it is")
         made = medians({"form": partial(fused_copy, network, batches[0])}, repeats)["form"]
         plain, fast = (taken[name] / (size * count) * options.images for name in ("as it is", "folded, channels-last (the product)"))
-        wanted, said = torch.cat(run(network, batches)), torch.cat(run(quick, batches))
-        small = torch.cat(run(quick, torch.cat(list(batches)).split(16))) if size * count % 16 == 0 else None
+        wanted, said = torch.cat(run(network, batches)), torch.cat(run(fused, batches))
+        small = torch.cat(run(fused, torch.cat(list(batches)).split(16))) if size * count % 16 == 0 else None
         bits = "" if small is None else f", batches of 16 give {'the same' if torch.equal(small, said) else 'other'} bits"
         worst = float((said - wanted).abs().max() / wanted.abs().max())
         same = "all predictions agree" if torch.equal(said.argmax(1), wanted.argmax(1)) else "some predictions are DIFFERENT"
         print(
-            f"    making the form {made * 1e3:.1f} ms: {options.images} images with it {fast + made:.2f} s, without {plain:.2f} s "
+            f"    making the copy {made * 1e3:.1f} ms: {options.images} images with it {fast + made:.2f} s, without {plain:.2f} s "
             f"(x{plain / (fast + made):.2f}); outputs differ by {worst:.0e} of the largest, {same}{bits}"
         )
 

@@ -1,6 +1,6 @@
-"""What a classifier of points in the plane says where, for figures of decision boundaries. It enters no score and no choice.
+"""Predictions of classifiers of points in the plane on a grid, for figures of decision boundaries; no score or selection uses them.
 
-Points of a series are (name, step, value): `plane/x`, `plane/y`, `plane/given` and `plane/true` of each training sample, by step;
+Series are lists of (name, step, value): `plane/x`, `plane/y`, `plane/given` and `plane/true` of each training sample, by step;
 `decision/x` and `decision/y`, the coordinates of the columns and rows of a grid; `decision/class`, the predicted class at row r and
 column c, as step r * SIDE + c.
 """
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.cost import CostMeter
-from sap_core.evaluation.evaluator import Evaluator, Scores, answers
+from sap_core.evaluation.evaluator import Evaluator, Scores, predict_outputs
 
 SIDE = 81
 """Rows and columns of the grid."""
 
 MARGIN = 0.06
-"""How far the grid goes beyond the training samples, as a share of their extent."""
+"""Margin of the grid around the training samples, as a fraction of their extent."""
 
 Points = list[tuple[str, int, float]]
 
 
-def in_plane(evaluator: Evaluator) -> bool:
-    """Whether the task's samples are points in the plane, and their targets classes."""
+def is_planar(evaluator: Evaluator) -> bool:
+    """Return whether the task is a classification of points in the plane."""
     return tuple(evaluator.prepared.dataset.shape) == (2,) and not evaluator.regression
 
 
 def samples(evaluator: Evaluator) -> Points:
-    """The training samples as the networks see them, with their given labels and, where they are known, the true ones."""
+    """Return the preprocessed training samples with their given labels and, if they are known, the true labels."""
     train, truth = evaluator.prepared.train, evaluator.prepared.truth
     inputs_N2 = _inputs(evaluator)
     columns = {"x": inputs_N2[:, 0], "y": inputs_N2[:, 1], "given": train.labels}
@@ -40,17 +40,17 @@ def samples(evaluator: Evaluator) -> Points:
 
 
 def decisions(model: nn.Module, evaluator: Evaluator, meter: CostMeter, which: int = 0) -> Points:
-    """The predicted class at every point of a grid around the training samples; booked as phase `report`."""
+    """Return the predicted class at every point of a grid around the training samples; recorded as phase `report`."""
     with meter("report", used_by=[which]):
         x_S, y_S = (_axis(column) for column in _inputs(evaluator).T)
         grid = torch.stack([x_S.repeat(SIDE), y_S.repeat_interleave(SIDE)], 1)
-        classes = answers(evaluator.fused(model), grid.to(evaluator.prepared.task.device), meter).argmax(1)
+        classes = predict_outputs(evaluator.fused(model), grid.to(evaluator.prepared.task.device), meter).argmax(1)
     axes = [(f"decision/{name}", step, value) for name, axis in (("x", x_S), ("y", y_S)) for step, value in enumerate(axis.tolist())]
     return axes + [("decision/class", step, float(value)) for step, value in enumerate(classes.tolist())]
 
 
 class Best:
-    """The decisions of the best of a family's settings so far: highest score on the given validation labels, the earlier one of equals."""
+    """Decisions of the best setting of a family: highest score on the given validation labels, the earlier setting on ties."""
 
     def __init__(self, evaluator: Evaluator, meter: CostMeter) -> None:
         self.which: int | None = None
@@ -60,7 +60,7 @@ class Best:
         self._best = (-math.inf, 0)
 
     def watch(self, model: nn.Module, which: int, scores: Scores) -> None:
-        """Looks at a setting that was scored; `model` is on loan."""
+        """Compare a scored setting with the best so far; `model` is valid during the call only."""
         score = scores.get("val_noisy_acc")
         if score is not None and (score, -which) > self._best:
             self._best, self.which = (score, -which), which
@@ -68,7 +68,7 @@ class Best:
 
 
 def _inputs(evaluator: Evaluator) -> Tensor:
-    """(N, 2) the training samples as the networks see them, on the CPU."""
+    """(N, 2) preprocessed training samples, on the CPU."""
     return torch.cat([batch.inputs.cpu() for batch in evaluator.prepared.train.batches(evaluator.batch_size)])
 
 

@@ -1,4 +1,4 @@
-"""Runs one family of settings of any corrector and scores each corrected model as it appears."""
+"""Run one family of settings of a corrector, and score each corrected network as soon as it is yielded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from sap_core.api import Corrector, Need, Run, Task
 
 @dataclass(frozen=True)
 class SettingResult:
-    """What became of one setting: scores, or why there are none."""
+    """Result of one setting.
+
+    Attributes:
+        which: position of the setting in the family.
+        scores: columns of the setting's row; empty if it diverged.
+        diverged: why the corrected network cannot be scored, or None.
+    """
 
     which: int
     scores: dict[str, float | None]
@@ -24,25 +30,25 @@ class SettingResult:
 def run_family(
     settings: Sequence[Corrector], model: nn.Module, task: Task, run: Run, score: Callable[[nn.Module, int], dict[str, float | None]]
 ) -> Iterator[SettingResult]:
-    """Yields one outcome per setting, in the order in which the corrector finishes them.
+    """Yield one result per setting, in the order in which the corrector finishes them.
 
     Args:
         settings: settings of one class and one family.
-        model: the baseline, in evaluation mode; left untouched.
-        task: what the method may see; its declared needs are granted here.
-        run: books the costs.
-        score: turns (corrected model, position) into columns of the row.
+        model: the baseline, in evaluation mode; it is not changed.
+        task: the data that the method may see; the needs that the settings declare are granted here.
+        run: records costs and selected samples.
+        score: returns columns of the row for (corrected network, position of the setting).
     """
     needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
     allowed = task.allow(needs)
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]
         for which, candidate in corrected:
-            unsound = _not_finite(candidate)
-            yield SettingResult(which, {}, unsound) if unsound else SettingResult(which, score(candidate, which))
+            problem = _not_finite(candidate)
+            yield SettingResult(which, {}, problem) if problem else SettingResult(which, score(candidate, which))
 
 
 def _not_finite(model: nn.Module) -> str | None:
-    """The name of the first tensor with a value that is not finite, as a sentence; None for a sound model."""
+    """Return a message that names the first tensor with a value that is not finite, or None."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return f"the corrected weights are not finite (first in '{name}')"

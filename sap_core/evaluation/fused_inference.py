@@ -1,14 +1,16 @@
-"""The quick form of a network, for evaluation: the same function to rounding, in less time.
+"""Fused inference copies of networks: the same function up to rounding, evaluated faster.
 
-- A batch norm in evaluation mode is a fixed scale and shift per channel, so it goes into the weights of the convolution or linear layer
-  whose output it normalises: W' = W * s, b' = (b - mean) * s + shift, with s = scale / sqrt(var + eps).
-- On a CPU, networks with two-dimensional convolutions keep their weights in channels-last order. Measured faster for every network here,
-  small ones included (benchmarks/evaluation.py); the layout spreads from the first convolution on, so inputs stay as they are.
+- Batch norm folding: in evaluation mode a batch norm is a fixed scale and shift per channel, which is folded into the convolution or linear
+  layer before it: W' = W * s, b' = (b - mean) * s + shift, with s = scale / sqrt(var + eps).
+- On a CPU, the weights of networks with two-dimensional convolutions are stored channels-last. This is faster for every network of this
+  project, small ones included (`benchmarks/evaluation.py`). The memory format propagates from the first convolution, so inputs need no
+  conversion.
 
-Which norm goes into which layer is found once per structure, by tracing the forward pass with torch.fx (torch's own `fuse` traces every
-network anew, follows neither shared modules nor norms without scale, and takes any failure to the caller). What was found is tried on
-made-up weights and inputs; a network that cannot be traced, or whose quick form says something else there, is evaluated as it is. So the
-form depends on the structure alone, never on a candidate's numbers.
+The fusion plan of a network (which norm is folded into which layer) is found once per structure, by tracing the forward pass with torch.fx.
+torch's own `fuse` is not used: it traces every network again, does not handle shared modules or norms without scale, and raises on networks
+that cannot be traced. A plan is checked on random weights and inputs; a network that cannot be traced, or whose fused copy deviates there,
+is evaluated without fusion. So a plan depends on the structure only and never on the weights of a candidate, and all candidates of a
+search are evaluated in the same way.
 """
 
 from __future__ import annotations
@@ -28,85 +30,86 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d,
 }  # fmt: skip
-"""Layers and the norm that goes into each; exactly these classes, because a subclass may do anything."""
+"""Layer type -> type of the norm that can be folded into it; exact types only, because a subclass may compute anything."""
 
 _TOLERANCE = 1e-3
-"""Relative; rounding is 1e-6 or so, and a norm in the wrong layer changes the first digit."""
+"""Maximum relative deviation of a fused copy. Rounding is about 1e-6; a norm folded into a wrong layer changes the first digit."""
 
-_MOST_FORMS = 32
+_MAX_PLANS = 32
+"""Number of cached plans; the cache is cleared when it is full."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """What to do to a network of one structure; the default is nothing."""
+class FusionPlan:
+    """Changes to networks of one structure; the default plan changes nothing."""
 
-    folds: tuple[tuple[str, str], ...] = ()  # names of (layer, norm after it)
+    folds: tuple[tuple[str, str], ...] = ()  # names of (layer, norm that is folded into it)
     channels_last: bool = False
 
 
-FORMS: dict[Hashable, Form] = {}
+PLANS: dict[Hashable, FusionPlan] = {}
 """Forms found so far, by structure of the network."""
 
 
 def fused_copy(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """A copy of `model` in evaluation mode and quick form. `model` stays untouched, and the copy does not change with it.
+    """Return a fused copy of `model` in evaluation mode, which shares no memory with it.
 
     Args:
-        model: any network.
-        inputs: some inputs as the network takes them, (B, ...); their shape, type and device count, their values do not.
+        model: any network; it is not changed.
+        inputs: (B, ...) example inputs; only their shape, dtype and device are used.
     """
     return apply_fusion(copy.deepcopy(model).eval(), fusion_plan_for(model, inputs))
 
 
-def fusion_plan_for(model: nn.Module, inputs: Tensor) -> Form:
-    """What is done to networks of this structure; found at the first sight of it."""
+def fusion_plan_for(model: nn.Module, inputs: Tensor) -> FusionPlan:
+    """Return the plan for networks of this structure, computed once and then cached."""
     structure = _structure(model, inputs)
-    if structure not in FORMS:
-        if len(FORMS) == _MOST_FORMS:
-            FORMS.clear()
-        FORMS[structure] = find_form(model, inputs)
-    return FORMS[structure]
+    if structure not in PLANS:
+        if len(PLANS) == _MAX_PLANS:
+            PLANS.clear()
+        PLANS[structure] = find_plan(model, inputs)
+    return PLANS[structure]
 
 
 @torch.no_grad()
-def apply_fusion(network: nn.Module, form: Form) -> nn.Module:
-    """`network`, changed in place to this form."""
-    for layer_name, norm_name in form.folds:
+def apply_fusion(network: nn.Module, plan: FusionPlan) -> nn.Module:
+    """Apply a plan to `network` in place and return it."""
+    for layer_name, norm_name in plan.folds:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
-        numbers = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        layer.weight, layer.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *numbers)  # type: ignore[arg-type]  # linear ones too
+        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        layer.weight, layer.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics)  # type: ignore[arg-type]  # linear layers work, too
         network.set_submodule(norm_name, nn.Identity())
-    return network.to(memory_format=torch.channels_last) if form.channels_last else network
+    return network.to(memory_format=torch.channels_last) if plan.channels_last else network
 
 
-def find_form(model: nn.Module, inputs: Tensor) -> Form:
-    """Traces a copy, and tries what was found on made-up numbers."""
+def find_plan(model: nn.Module, inputs: Tensor) -> FusionPlan:
+    """Trace a copy of the network, and check the plan on random weights and inputs."""
     network = copy.deepcopy(model).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # a forward pass that draws numbers must not move the global generator
         try:
             channels_last = inputs.device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in network.modules())
-            form = Form(tuple(_folds(_Tracer().trace(network), network)), channels_last)
-            made_up = _make_up(network, inputs)
-            said, wanted = apply_fusion(copy.deepcopy(network), form)(made_up), network(made_up)
-            same = bool((said - wanted).abs().max() <= _TOLERANCE * wanted.abs().max())
-        except Exception:  # whatever a forward pass may say to stand-ins for tensors, or to made-up numbers
-            return Form()
-    return form if same else Form()
+            plan = FusionPlan(tuple(_folds(_Tracer().trace(network), network)), channels_last)
+            example = _randomise(network, inputs)
+            found, expected = apply_fusion(copy.deepcopy(network), plan)(example), network(example)
+            same = bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
+        except Exception:  # a forward pass may raise anything on fx proxies or on random weights
+            return FusionPlan()
+    return plan if same else FusionPlan()
 
 
 class _Tracer(Tracer):
-    proxy_buffer_attributes = True  # a buffer that the forward pass reads by itself shows in the graph, as parameters do
+    proxy_buffer_attributes = True  # buffers that the forward pass reads directly appear in the graph, like parameters
 
 
 def _folds(graph: Graph, network: nn.Module) -> Iterator[tuple[str, str]]:
-    """(layer, norm) where nothing else reads the layer's output, and nothing else uses the two or their tensors."""
+    """Yield (layer, norm) where only the norm reads the layer's output, and nothing else uses the two modules or their tensors."""
     modules = dict(network.named_modules())
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     names = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
     owners = Counter(id(tensor) for module in modules.values() for tensor in _own_tensors(module))
 
-    def alone(name: str) -> bool:
+    def used_once(name: str) -> bool:
         module = modules[name]
         hooked = bool(module._forward_hooks or module._forward_pre_hooks)
         unshared = names[id(module)] == 1 and all(owners[id(tensor)] == 1 for tensor in _own_tensors(module))
@@ -117,13 +120,13 @@ def _folds(graph: Graph, network: nn.Module) -> Iterator[tuple[str, str]]:
         if not (isinstance(source, Node) and source.op == "call_module" and len(source.users) == 1):
             continue
         layer, norm = modules[str(source.target)], modules[str(node.target)]
-        fits = type(norm) is _NORM_OF.get(type(layer)) and _fixed(norm) and layer.get_parameter("weight").shape[0] == norm.num_features
-        if fits and alone(str(source.target)) and alone(str(node.target)):
+        foldable = type(norm) is _NORM_OF.get(type(layer)) and _fixed(norm) and layer.get_parameter("weight").shape[0] == norm.num_features
+        if foldable and used_once(str(source.target)) and used_once(str(node.target)):
             yield str(source.target), str(node.target)
 
 
 def _fixed(module: nn.Module) -> TypeGuard[_BatchNorm]:
-    """Is it a batch norm that normalises by running statistics, not by those of the batch?"""
+    """Return whether a module is a batch norm that uses running statistics, as opposed to those of the batch."""
     return isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None and not module.training
 
 
@@ -131,13 +134,13 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
     return [tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None]
 
 
-def _make_up(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Gives `network` random weights and running statistics, and returns three random inputs."""
+def _randomise(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Set random weights and running statistics in place, and return three random inputs."""
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         if parameter.is_floating_point():
-            made_up = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(made_up * (parameter.numel() / len(parameter)) ** -0.5 if parameter.ndim > 1 else 1 + 0.3 * made_up)
+            values = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(values * (parameter.numel() / len(parameter)) ** -0.5 if parameter.ndim > 1 else 1 + 0.3 * values)
     for module in network.modules():
         if _fixed(module) and module.running_mean is not None and module.running_var is not None:
             module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=generator))
@@ -150,7 +153,7 @@ _PLAIN = (bool, int, float, str, tuple, list, dict, set, type(None))
 
 
 def _structure(model: nn.Module, inputs: Tensor) -> Hashable:
-    """What the course of a forward pass depends on, beside the numbers in tensors."""
+    """Return everything that the graph of a forward pass depends on; that is, all but the values of tensors."""
     seen: dict[int, int] = {}
 
     def tensor_key(name: str, tensor: Tensor | None) -> Hashable:

@@ -69,7 +69,7 @@ def _train(job: Job, place: JobContext, work: JobOutcome, note: Callable[[str], 
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         fitted = trainer.fit(task, run)
         scores = evaluator.score_baseline(fitted.model, run.meter)
-        drawn = plane.in_plane(evaluator)
+        drawn = plane.is_planar(evaluator)
         plane_points = [*plane.samples(evaluator), *plane.decisions(fitted.model, evaluator, run.meter)] if drawn else []
         (cost,) = run.meter.costs(*flops_of(one_of(fitted.model), prepared))
         facts = facts_of(prepared, len(task.train)) | (_kept(evaluator, task.train.index) if spec.get("selection") else {})
@@ -131,7 +131,7 @@ def _tune(job: Job, place: JobContext, work: JobOutcome, note: Callable[[str], N
     def score(candidate: nn.Module, which: int) -> Scores:
         run.check_stop()
         scores = evaluator.score_corrected(candidate, meter, which, served.get(Need.RETAIN), served.get(Need.FORGET))
-        if plane.in_plane(evaluator):
+        if plane.is_planar(evaluator):
             best.watch(candidate, which, scores)
         return scores
 

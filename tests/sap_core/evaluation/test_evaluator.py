@@ -178,12 +178,12 @@ def test_small_batches_are_filled_up_and_only_what_was_asked_for_comes_back_and_
             sizes.append(len(inputs))
             return 2 * inputs
 
-    for count in (1, 3, evaluate.SMALLEST, 40):
+    for count in (1, 3, evaluate.MIN_BATCH, 40):
         inputs = torch.randn(count, 2, 3)
         with meter("evaluate"):
-            assert torch.equal(evaluate.answers(Doubles(), inputs, meter), 2 * inputs)
-    assert sizes == [evaluate.SMALLEST] * 3 + [40]
-    assert [piece.forwards for piece in meter.records] == [1, 3, evaluate.SMALLEST, 40]
+            assert torch.equal(evaluate.predict_outputs(Doubles(), inputs, meter), 2 * inputs)
+    assert sizes == [evaluate.MIN_BATCH] * 3 + [40]
+    assert [piece.forwards for piece in meter.records] == [1, 3, evaluate.MIN_BATCH, 40]
 
 
 def test_a_trusted_set_is_judged():

@@ -1,4 +1,4 @@
-"""The quick form says what the network says, and leaves it alone."""
+"""A fused inference copy computes the same as its network, which is not changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sap_core.evaluation import fused_inference as quick
-from sap_core.evaluation.fused_inference import Form, fused_copy, fusion_plan_for
+from sap_core.evaluation.fused_inference import FusionPlan, fused_copy, fusion_plan_for
 from sap_core.models.cnn9 import CNN9
 from sap_core.models.ensemble import Ensemble
 from sap_core.models.lenet5 import LeNet5
@@ -39,7 +39,7 @@ def norms(network):
 
 
 def check(network, inputs, left):
-    """Equal outputs and predictions, an untouched network, and `left` norms in the quick form."""
+    """Equal outputs and predictions, an untouched network, and `left` norms in the fused copy."""
     network = lived_in(network).train()
     before = copy.deepcopy(network.state_dict())
     kinds = [type(module) for module in network.modules()]
@@ -217,10 +217,10 @@ def test_a_norm_over_another_dimension_of_equal_size_is_found_out():
 
 
 def test_the_form_is_found_once_per_structure(monkeypatch):
-    quick.FORMS.clear()
+    quick.PLANS.clear()
     found = []
-    find = quick.find_form
-    monkeypatch.setattr(quick, "find_form", lambda *given: found.append(1) or find(*given))
+    find = quick.find_plan
+    monkeypatch.setattr(quick, "find_plan", lambda *given: found.append(1) or find(*given))
     inputs = torch.randn(1, 1, 8, 8)
     for seed in range(3):
         fused_copy(lived_in(SmallCNN(10, (1, 8, 8)), seed), inputs)
@@ -230,21 +230,21 @@ def test_the_form_is_found_once_per_structure(monkeypatch):
 
 
 def test_the_form_does_not_depend_on_a_candidates_numbers():
-    quick.FORMS.clear()
+    quick.PLANS.clear()
     network = lived_in(SmallCNN(10, (1, 8, 8)))
     with torch.no_grad():
         network.classifier.weight.fill_(torch.nan)
-    form = fusion_plan_for(network, torch.randn(1, 1, 8, 8))
-    assert len(form.folds) == 3
-    assert form.channels_last
+    plan = fusion_plan_for(network, torch.randn(1, 1, 8, 8))
+    assert len(plan.folds) == 3
+    assert plan.channels_last
 
 
 def test_a_network_whose_quick_form_would_err_is_evaluated_as_it_is():
-    assert fusion_plan_for(LooksAtItsNorm(), torch.randn(1, 4, 6, 6)) == Form()
+    assert fusion_plan_for(LooksAtItsNorm(), torch.randn(1, 4, 6, 6)) == FusionPlan()
 
 
 def test_the_global_generator_stays_where_it_is():
-    quick.FORMS.clear()
+    quick.PLANS.clear()
     network = Noisy()
     torch.manual_seed(3)
     wanted = torch.rand(3)

@@ -347,7 +347,7 @@ def test_more_trusted_than_there_are_is_refused():
 
 
 def test_settings_of_two_families_are_refused():
-    with pytest.raises(ValueError, match="family"):
+    with pytest.raises(ValueError, match="different families"):
         list(SAP.correct([SAP(batch_size=3), SAP(batch_size=4)], network(), task(), PlainRun(2)))
 
 
