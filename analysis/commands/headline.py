@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import nothing, shown
-from analysis.reports.headline_text import page
+from analysis.reports.headline_text import headline_tables
 from analysis.store.load import Results
 
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    tables = page(results)
+    tables = headline_tables(results)
     if not tables:
         raise nothing(results, "report", "headline")
     return shown(tables, options.format)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import add_output, named, nothing, output_folder
-from analysis.plots.style import PAGES
+from analysis.plots.figures import PAGES
 from analysis.reports import report
 from analysis.store.load import Results
 

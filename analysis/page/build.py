@@ -13,11 +13,11 @@ from itertools import groupby
 from typing import Any
 
 from analysis.page.facts import Facts, facts
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.reports import report
 from analysis.store.labels import counted
 from analysis.store.load import Results
-from analysis.tables.render import Cell, Column, Table, flat, latex, markdown
+from analysis.tables.render import Column, FormattedCell, Table, flat, latex, markdown
 from sap_core.errors import UserError
 
 _PLOT_DPI = 160
@@ -90,7 +90,7 @@ def page(results: Results, refresh: float | None = None) -> str:
     )
 
 
-def sort_key(column: Column, cell: Cell) -> str:
+def sort_key(column: Column, cell: FormattedCell) -> str:
     """What a column is sorted by: the number behind a cell where there is one."""
     return repr(cell.value) if column.numeric and cell.value is not None else "" if column.numeric else cell.text.lower()
 
@@ -134,14 +134,14 @@ def _tables(results: Results, problems: list[str]) -> Iterator[ShownTable]:
 
 def _plots(results: Results, problems: list[str]) -> Iterator[ShownPlot]:
     for name in report.PLOTS:
-        with ink.look():
+        with figures.rc_context():
             figure = _caught(lambda name=name: report.PLOTS[name](results), problems)  # type: ignore[misc]
             if not figure:
                 continue
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=_PLOT_DPI)
             title = figure.get_suptitle() or name.replace("_", " ")
-            ink.close(figure)
+            figures.close(figure)
         yield ShownPlot(_anchor(f"plot-{name}"), title, base64.b64encode(buffer.getvalue()).decode())
 
 

@@ -1,4 +1,4 @@
-"""What a page says of a store beside its tables: progress, what was spent, where the numbers come from. Numbers, no ink."""
+"""What a page says of a store beside its tables: progress, what was spent, where the numbers come from. Numbers, no figures."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.store.labels import counted, method_label
 from analysis.store.load import Results
-from analysis.tables.render import Cell, Column, Table
+from analysis.tables.render import Column, FormattedCell, Table
 
 COLUMNS = (
     "error_type", "tuning_seconds", "report_seconds", "forecast_seconds", "forecast_low_seconds", "forecast_high_seconds", "forecast_basis",
@@ -99,13 +99,13 @@ _COLUMNS = (
 )
 
 
-def _row(job_type: str, method: str, found: Compared) -> tuple[Cell, ...]:
+def _row(job_type: str, method: str, found: Compared) -> tuple[FormattedCell, ...]:
     numbers = (found.forecast, found.actual, found.ratio)
     shares = (100 * found.error, 100 * found.covered)
     return (
-        Cell(job_type),
-        Cell(method),
-        Cell(str(found.jobs), found.jobs),
-        *(Cell(f"{value:.3g}", value) for value in numbers),
-        *(Cell(f"{value:.0f}", value) for value in shares),
+        FormattedCell(job_type),
+        FormattedCell(method),
+        FormattedCell(str(found.jobs), found.jobs),
+        *(FormattedCell(f"{value:.3g}", value) for value in numbers),
+        *(FormattedCell(f"{value:.0f}", value) for value in shares),
     )

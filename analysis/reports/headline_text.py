@@ -1,4 +1,7 @@
-"""The one-page report on tuning cost: sentences made from the numbers of `analysis.tuning.headline`, and three tables."""
+"""The one-page report on tuning cost: sentences and three tables per cell, from the numbers of `analysis.tuning.headline`.
+
+Every sentence is generated from the numbers, so that the text cannot contradict the tables when a store changes.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from analysis.store.labels import DASH, MEASURES, MISSING, counted, mean_std, me
 from analysis.store.load import Results
 from analysis.store.selection_rule import RULES, TIES
 from analysis.store.stats import summarise
-from analysis.tables.notes import EDGE, cell_title
-from analysis.tables.render import Cell, Column, Table
+from analysis.tables.notes import BOUNDARY_MARK, cell_title
+from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tuning.alpha import TOLERANCE, Transfer, good_range
 from analysis.tuning.anytime import NUM_ORDERS, Unit
 from analysis.tuning.head_to_head import BAND, RESAMPLES, TARGETS, CostRatio
@@ -23,159 +26,176 @@ _UNITS: dict[Unit, tuple[str, float]] = {
     "passes": ("sample-passes", 1.0),
     "trials": ("", 1),
 }
+"""Unit of cost -> (symbol, factor from the stored to the printed value)."""
+
 _NEVER = "never"
 
 
-def page(results: Results) -> tuple[Table, ...]:
-    """Three tables per cell; the sentences stand under the first. Empty where the store has no search."""
-    headline = headlines(results)
+def headline_tables(results: Results) -> tuple[Table, ...]:
+    """Three tables per cell, with the sentences as notes of the first; empty if the store has no search."""
+    found = headlines(results)
     transfers = all_transfers(results)
     return tuple(
-        table for each in headline for table in (_reach(each, transfers, results.problems), _cost(each), *_comparison_tables(each))
+        table
+        for headline in found
+        for table in (_performance_table(headline, transfers, results.problems), _cost_table(headline), *_comparison_tables(headline))
     )
 
 
 def sentences(headline: Headline, transfers: Mapping[tuple[str, str | None], Sequence[Transfer]]) -> list[str]:
-    """The report in words, the headline first."""
+    """The report of one cell as sentences, the main result first."""
     return [
-        *_headline(headline),
+        *_main_result(headline),
         *_defaults(headline),
-        *_edges(headline),
-        *_doubts(headline),
+        *_boundary_values(headline),
+        *_optimism(headline),
         *_alphas(headline, transfers),
         f"{RULE}: {RULES[RULE].format(score=MEASURES[headline.cell.measure].name)}. {TIES}",
         _method(headline),
-        "Search spaces, by their hashes (in the plan before the first trial): "
+        "Search spaces by hash (fixed in the plan before the first trial): "
         + ", ".join(f"{_label(summary)} {'/'.join(summary.hashes) or MISSING}" for summary in headline.summaries)
         + ".",
     ]
 
 
-def _headline(headline: Headline) -> list[str]:
-    """SAP against SCRUB, or against the dearest other corrector where there is no SCRUB."""
+def _main_result(headline: Headline) -> list[str]:
+    """SAP compared with SCRUB, or with the most expensive other corrector if there is no SCRUB."""
     others = [comparison for comparison in headline.comparisons if comparison.method != "sap"]
     if headline.sap is None or not others:
         return []
-    comparison = next(
-        (comparison for comparison in others if comparison.method == "scrub"), max(others, key=lambda comparison: comparison.total)
-    )
-    ours, theirs, (unit, scale), points = _label(headline.sap), _label(comparison), _UNITS[headline.unit], _points(headline)
+    comparison = next((comparison for comparison in others if comparison.method == "scrub"), max(others, key=lambda other: other.total))
+    ours, theirs, points = _label(headline.sap), _label(comparison), _points(headline)
+    return [
+        *_cost_sentences(headline, comparison, ours, theirs),
+        _equal_budget_sentence(headline, comparison, ours, theirs),
+        _difference_sentence(headline, comparison, ours, theirs, points),
+    ]
+
+
+def _cost_sentences(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> list[str]:
     main, *rest = ((name, comparison.cost[name]) for name in COST_ITEM_SETS)
-    n = comparison.difference.n
-    sentences_found = []
     if math.isnan(main[1].value):
-        sentences_found.append(
-            f"{ours} or {theirs} gains nothing over the unmodified models, so there is no common target to compare costs at."
-        )
-    else:
-        share = _percent(TARGETS[1])
-        sentences_found.append(
-            f"To {share} of the smaller of the two best gains ({main[1].target * points:.2f} {_word(headline)}), {theirs} needs "
-            f"{_ratio(main[1])} times the {_amount(headline)} of {ours} (95 % interval {_interval(main[1])}); in trials "
-            f"{_ratio(comparison.trials)} times ({_interval(comparison.trials)}). The plain ratio of settings is {comparison.settings:.3g}, "
-            f"that of whole searches' costs {comparison.total:.3g}."
-        )
-        sentences_found.append(
-            "Counted otherwise: " + "; ".join(f"{name} {_ratio(ratio)} ({_interval(ratio)})" for name, ratio in rest) + "."
-        )
+        return [f"{ours} or {theirs} gains nothing over the unmodified models, so costs cannot be compared at a common target."]
+    gain = f"{main[1].target * _points(headline):.2f} {_noun(headline)}"
+    return [
+        f"To reach {_percent(TARGETS[1])} of the smaller of the two best gains ({gain}), {theirs} needs {_ratio(main[1])} times the "
+        f"{_amount(headline)} of {ours} (95 % interval {_interval(main[1])}), and {_ratio(comparison.trials)} times the trials "
+        f"({_interval(comparison.trials)}). Its space has {comparison.settings:.3g} times as many settings, and its complete search costs "
+        f"{comparison.total:.3g} times as much.",
+        "With other cost items: " + "; ".join(f"{name} {_ratio(ratio)} ({_interval(ratio)})" for name, ratio in rest) + ".",
+    ]
+
+
+def _equal_budget_sentence(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> str:
+    unit, scale = _UNITS[headline.unit]
     (small, early), (large, late) = comparison.probability_ahead
-    sentences_found.append(
-        f"At equal budget the better test score is {ours}'s with probability {early:.2f} when both have spent what its whole search costs "
-        f"({seconds(small * scale)} {unit}), and {late:.2f} when both have spent what {theirs} costs ({seconds(large * scale)} {unit})."
+    return (
+        f"At equal budget, {ours} has the better test score with probability {early:.2f} at the cost of its complete search "
+        f"({seconds(small * scale)} {unit}), and {late:.2f} at that of {theirs} ({seconds(large * scale)} {unit})."
     )
-    difference = comparison.difference.times(points)
+
+
+def _difference_sentence(headline: Headline, comparison: HeadToHead, ours: str, theirs: str, points: float) -> str:
+    difference, seeds = comparison.difference.times(points), counted(comparison.difference.n, "seed")
     above = "above" if (difference.mean or 0) >= 0 else "below"
-    seeds_needed = (
-        "" if comparison.seeds_needed is None else f"; a true gap of this size would take {counted(comparison.seeds_needed, 'seed')}"
+    needed = comparison.seeds_needed
+    seeds_needed = "" if needed is None else f"; a true difference of this size would need {counted(needed, 'seed')}"
+    return (
+        f"The complete search of {theirs} ends {abs(difference.mean or 0):.2f} {_noun(headline)} {above} that of {ours} (paired over "
+        f"{seeds}). With this standard deviation, {seeds} detect a true difference of {_finite(comparison.detectable_difference * points)} "
+        f"or more in {POWER * 100:.0f} % of cases{seeds_needed}."
     )
-    sentences_found.append(
-        f"The whole search of {theirs} ends {abs(difference.mean or 0):.2f} {_word(headline)} {above} that of {ours} "
-        f"(paired over {counted(n, 'seed')}). With this spread {counted(n, 'seed')} show a gap of "
-        f"{_finite(comparison.detectable_difference * points)} or more in {POWER * 100:.0f} % of cases{seeds_needed}."
-    )
-    return sentences_found
 
 
 def _defaults(headline: Headline) -> list[str]:
     factor = _factor(headline)
     known = [
-        f"{_label(summary)} {number((summary.default.test.mean or 0) * factor, 2)} (whole search {number((summary.final.mean or 0) * factor, 2)})"
+        f"{_label(summary)} {number((summary.default.test.mean or 0) * factor, 2)} "
+        f"(complete search {number((summary.final.mean or 0) * factor, 2)})"
         for summary in headline.summaries
         if summary.default is not None
     ]
     lacking = [_label(summary) for summary in headline.summaries if summary.default is None]
-    sentences_found = [f"Without a search, by each method's default setting alone: {', '.join(known)}."] if known else []
-    return sentences_found + (
-        [f"The default is no setting of the space (or the store does not say it) of {', '.join(lacking)}."] if lacking else []
-    )
+    found = [f"Test score without a search, with the default setting of each method: {', '.join(known)}."] if known else []
+    return found + ([f"Default not in the space, or not recorded in the store: {', '.join(lacking)}."] if lacking else [])
 
 
-def _edges(headline: Headline) -> list[str]:
-    at = [
-        f"{_label(summary)} {', '.join(f'{boundary.field} = {plain(boundary.value)} ({boundary.side})' for boundary in summary.boundary_values)}"
-        for summary in headline.summaries
-        if summary.boundary_values
+def _boundary_values(headline: Headline) -> list[str]:
+    found = []
+    for summary in headline.summaries:
+        values = [f"{value.field} = {plain(value.value)} ({value.side})" for value in summary.boundary_values]
+        if values:
+            found.append(f"{_label(summary)} {', '.join(values)}")
+    if not found:
+        return []
+    return [
+        f"{BOUNDARY_MARK} Selected values at the boundary of their search range, where a wider space might be better: {'; '.join(found)}."
     ]
-    return [f"{EDGE} Chosen values at the end of their range, where a wider space might do better: {'; '.join(at)}."] if at else []
 
 
-def _doubts(headline: Headline) -> list[str]:
-    """The winner's curse."""
+def _optimism(headline: Headline) -> list[str]:
     bounds = [f"{_label(summary)} {100 * summary.optimism:.2f}" for summary in headline.summaries if not math.isnan(summary.optimism)]
     if not bounds:
         return []
-    seen = [
+    measured = [
         f"{_label(summary)} {number(100 * summary.measured_optimism.mean, 2, sign=True)}"
         for summary in headline.summaries
         if summary.measured_optimism.mean is not None
     ]
-    measured = f" Measured, on the validation samples with true labels, chosen score minus test score: {', '.join(seen)}." if seen else ""
+    measured_text = (
+        f" Measured as the selected score on the correctly labelled validation samples minus the test score: {', '.join(measured)}."
+        if measured
+        else ""
+    )
     return [
-        f"Winner's curse: with {headline.validation} validation samples the best score of a search flatters by up to (points) "
-        f"{', '.join(bounds)}, if settings were equally good and erred independently. No such score is shown as a result.{measured}"
+        f"Optimism (winner's curse): with {headline.validation} validation samples, the best score of a search is too high by at most "
+        f"(points) {', '.join(bounds)}, the values for equally good settings with independent errors. No table shows such a score as a "
+        f"result.{measured_text}"
     ]
 
 
 def _alphas(headline: Headline, transfers: Mapping[tuple[str, str | None], Sequence[Transfer]]) -> list[str]:
-    sentences_found = []
+    found = []
     for curve in headline.curves:
         good = good_range(curve)
         if good and not curve.others and headline.cell.measure == "acc":
             ends = [f"the {side} end of the space" for side, is_open in (("lower", good.open_low), ("upper", good.open_high)) if is_open]
-            sentences_found.append(
-                f"{method_label(curve.method, curve.space)}: within {100 * TOLERANCE:g} point of the best alpha ({plain(good.best)}) lie "
-                f"{good.count} of {len(curve.alphas)} alphas, {plain(good.low)} to {plain(good.high)}, a factor of {good.width:.3g}"
-                f"{'; it is cut off at ' + ' and '.join(ends) if ends else ''}."
+            found.append(
+                f"{method_label(curve.method, curve.space)}: {good.count} of {len(curve.alphas)} alphas are within "
+                f"{100 * TOLERANCE:g} point of the best ({plain(good.best)}), from {plain(good.low)} to {plain(good.high)}, a factor of "
+                f"{good.width:.3g}"
+                f"{'; the range is cut off at ' + ' and '.join(ends) if ends else ''}."
             )
     for (method, space), pairs in transfers.items():
-        owned = [pair for pair in pairs if pair.cell == headline.cell.name]
-        if owned:
-            loss = summarise(pair.loss for pair in owned)
-            worst = max(owned, key=lambda pair: pair.loss)
-            sentences_found.append(
-                f"{method_label(method, space)} with alpha taken from another cell in place of tuning loses "
-                f"{100 * (loss.mean or 0):.2f} points on average over {counted(len(owned), 'other cell')}, "
-                f"{100 * worst.loss:.2f} at worst (from {worst.origin})."
+        own = [pair for pair in pairs if pair.cell == headline.cell.name]
+        if own:
+            loss = summarise(pair.loss for pair in own)
+            worst = max(own, key=lambda pair: pair.loss)
+            found.append(
+                f"{method_label(method, space)} with the alpha of another cell in place of tuning loses "
+                f"{100 * (loss.mean or 0):.2f} points on average over {counted(len(own), 'other cell')}, and at most "
+                f"{100 * worst.loss:.2f} (alpha of {worst.origin})."
             )
-    return sentences_found
+    return found
 
 
 def _method(headline: Headline) -> str:
     unit = {
-        "seconds": f"Seconds are of {headline.device}, jobs with cores (or a GPU) of their own",
-        "flops": "FLOPs, because jobs shared their device",
+        "seconds": f"Seconds are of {headline.device}, with exclusive cores (or GPU) for each job",
+        "flops": "Costs are in FLOPs, because jobs shared their device",
     }
-    spread = "" if headline.by_phase else " The store tells no costs by phase, so preparation is spread over the settings."
+    spread = "" if headline.by_phase else " The store has no costs by phase, so preparation is spread over the settings."
     return (
-        f"{unit.get(headline.unit, headline.unit)}. Trials are drawn without replacement, exact over all orders; costs over {NUM_ORDERS} random "
-        f"orders. "
-        f"Bands are the {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} % of outcomes over orders and seeds: what one search may come to, no "
-        f"confidence interval. Intervals of ratios: bootstrap over seeds, {RESAMPLES} resamples. Preparation is paid before the first "
-        f"setting; the baseline's training is left out unless named.{spread}"
+        f"{unit.get(headline.unit, headline.unit)}. Trials are drawn without replacement and are exact over all orders; costs are averaged "
+        f"over {NUM_ORDERS} random orders. Bands are the {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} % quantiles over orders and seeds: the "
+        f"results that single searches obtain, not a confidence interval. Intervals of ratios are bootstrapped over seeds with {RESAMPLES} "
+        f"resamples. Preparation is spent before the first setting; the training of the baseline counts only where named.{spread}"
     )
 
 
-def _reach(headline: Headline, transfers: Mapping[tuple[str, str | None], Sequence[Transfer]], problems: Sequence[str]) -> Table:
+def _performance_table(
+    headline: Headline, transfers: Mapping[tuple[str, str | None], Sequence[Transfer]], problems: Sequence[str]
+) -> Table:
     measure, factor = MEASURES[headline.cell.measure], _factor(headline)
     unit = f" ({measure.unit})" if measure.unit else ""
     columns = [
@@ -191,26 +211,26 @@ def _reach(headline: Headline, transfers: Mapping[tuple[str, str | None], Sequen
         default = None if summary.default is None else summary.default.test.times(factor)
         rows.append(
             (
-                Cell(_label(summary), marks=EDGE if summary.boundary_values else ""),
-                Cell(str(summary.settings), summary.settings),
-                Cell(MISSING) if default is None else Cell(number(default.mean, 2), default.mean, default.std),
+                FormattedCell(_label(summary), marks=BOUNDARY_MARK if summary.boundary_values else ""),
+                FormattedCell(str(summary.settings), summary.settings),
+                FormattedCell(MISSING) if default is None else FormattedCell(number(default.mean, 2), default.mean, default.std),
                 *(_banded(value, band, factor) for value, band in zip(summary.by_trials, summary.bands, strict=True)),
-                Cell(mean_std(*_pair(summary, factor), 2), *_pair(summary, factor)),
-                Cell(f"{summary.kept} of {summary.final.n}" if summary.kept else "0"),
+                FormattedCell(mean_std(*_pair(summary, factor), 2), *_pair(summary, factor)),
+                FormattedCell(f"{summary.kept} of {summary.final.n}" if summary.kept else "0"),
             )
         )
     seeds = counted(len(headline.cell.seeds), "seed")
     caption = (
-        f"What tuning reaches on {cell_title(headline.cell)}, {seeds}: expected test {measure.name} of the setting that {RULE} "
-        f"chooses; in brackets the {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} % band; all: mean ± sample standard deviation over the seeds."
+        f"What tuning reaches on {cell_title(headline.cell)}, {seeds}: expected test {measure.name} of the setting selected by {RULE}; "
+        f"in brackets the {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} % band; all: mean ± sample standard deviation over the seeds."
     )
     return Table("headline", headline.cell.name, caption, tuple(columns), tuple(rows), (*sentences(headline, transfers), *problems))
 
 
-def _banded(value: float | None, band: tuple[float, float] | None, factor: float) -> Cell:
+def _banded(value: float | None, band: tuple[float, float] | None, factor: float) -> FormattedCell:
     if value is None or band is None:
-        return Cell(MISSING)
-    return Cell(f"{value * factor:.1f} ({band[0] * factor:.1f}{DASH}{band[1] * factor:.1f})", value * factor)
+        return FormattedCell(MISSING)
+    return FormattedCell(f"{value * factor:.1f} ({band[0] * factor:.1f}{DASH}{band[1] * factor:.1f})", value * factor)
 
 
 def _pair(summary: SearchSummary, factor: float) -> tuple[float | None, float | None]:
@@ -218,39 +238,39 @@ def _pair(summary: SearchSummary, factor: float) -> tuple[float | None, float | 
     return shown.mean, shown.std
 
 
-def _cost(headline: Headline) -> Table:
+def _cost_table(headline: Headline) -> Table:
     unit, scale = _UNITS[headline.unit]
     suffix = "seconds" if headline.unit == "seconds" else "giga_flops"
     shares = [_percent(share) for share in TARGETS]
     columns = [
         Column("method", "Method", numeric=False),
         Column(f"default_{suffix}", "default", f"Cost ({unit})"),
-        Column(f"total_{suffix}", "whole search", f"Cost ({unit})"),
-        *(Column(f"{suffix}_to_{100 * share:.0f}", told_share, f"Cost ({unit}) to a share of the own best gain")
-          for share, told_share in zip(TARGETS, shares, strict=True)),
-        *(Column(f"trials_to_{100 * share:.0f}", told_share, "Trials to a share of the own best gain")
-          for share, told_share in zip(TARGETS, shares, strict=True)),
+        Column(f"total_{suffix}", "complete search", f"Cost ({unit})"),
+        *(Column(f"{suffix}_to_{100 * share:.0f}", label, f"Cost ({unit}) to a share of the method's best gain")
+          for share, label in zip(TARGETS, shares, strict=True)),
+        *(Column(f"trials_to_{100 * share:.0f}", label, "Trials to a share of the method's best gain")
+          for share, label in zip(TARGETS, shares, strict=True)),
         Column("best_gain_points", f"Best gain{' (points)' if headline.cell.measure == 'acc' else ''}"),
     ]  # fmt: skip
     rows = []
     for summary in headline.summaries:
-        alone = None if summary.default is None or summary.default.cost.mean is None else summary.default.cost.mean * scale
+        default = None if summary.default is None or summary.default.cost.mean is None else summary.default.cost.mean * scale
         rows.append(
             (
-                Cell(_label(summary)),
-                Cell(seconds(alone), alone),
-                Cell(seconds(summary.total * scale), summary.total * scale),
+                FormattedCell(_label(summary)),
+                FormattedCell(seconds(default), default),
+                FormattedCell(seconds(summary.total * scale), summary.total * scale),
                 *(_to(value, scale, seconds) for value in summary.cost_to),
                 *(_to(value, 1.0, lambda value: number(value, 0)) for value in summary.trials_to),
-                Cell(number(summary.best_gain * _points(headline), 2, sign=True), summary.best_gain * _points(headline)),
+                FormattedCell(number(summary.best_gain * _points(headline), 2, sign=True), summary.best_gain * _points(headline)),
             )
         )
-    caption = f"What tuning costs on {cell_title(headline.cell)}: mean over the seeds, own work and preparation; the default by itself."
+    caption = f"What tuning costs on {cell_title(headline.cell)}: mean over the seeds, own work and preparation; the default standalone."
     return Table("headline-cost", headline.cell.name, caption, tuple(columns), tuple(rows))
 
 
-def _to(value: float, scale: float, show: Callable[[float], str]) -> Cell:
-    return Cell(_NEVER) if math.isinf(value) else Cell(show(value * scale), value * scale)
+def _to(value: float, scale: float, show: Callable[[float], str]) -> FormattedCell:
+    return FormattedCell(_NEVER) if math.isinf(value) else FormattedCell(show(value * scale), value * scale)
 
 
 def _comparison_tables(headline: Headline) -> tuple[Table, ...]:
@@ -259,41 +279,41 @@ def _comparison_tables(headline: Headline) -> tuple[Table, ...]:
     columns = (
         Column("method", "Method", numeric=False),
         Column("settings_ratio", "settings", "As a multiple of SAP's"),
-        Column("cost_ratio", "whole cost", "As a multiple of SAP's"),
+        Column("cost_ratio", "total cost", "As a multiple of SAP's"),
         Column("target_ratio", f"cost to {_percent(TARGETS[1])}", "As a multiple of SAP's"),
         Column("target_interval", "95 % interval", "As a multiple of SAP's", numeric=False),
         Column("sap_ahead_small", "at SAP's cost", "P(SAP ahead)"),
         Column("sap_ahead_large", "at the other's", "P(SAP ahead)"),
-        Column("gap_points", "Gap"),
+        Column("difference_points", "Difference"),
         Column("detectable_points", "Detectable"),
-        Column("seeds_needed", "Seeds for this gap"),
+        Column("seeds_needed", "Seeds needed"),
     )
     points, main = _points(headline), next(iter(COST_ITEM_SETS))
     rows = tuple(_comparison_row(comparison, comparison.cost[main], points) for comparison in headline.comparisons)
     caption = (
-        f"Each search against {_label(headline.sap)} on {cell_title(headline.cell)}, which is SAP here. Cost to "
-        f"{_percent(TARGETS[1])} of the smaller best gain. Gap: test score of the other's whole search minus SAP's, "
-        f"paired by seed; detectable: the smallest true gap that as many seeds show in {POWER * 100:.0f} % of "
-        f"cases (two-sided paired t-test at 5 %)."
+        f"Each search compared with {_label(headline.sap)} (SAP in this table) on {cell_title(headline.cell)}. Cost to "
+        f"{_percent(TARGETS[1])} of the smaller best gain. Difference: test score of the other complete search minus SAP's, paired by "
+        f"seed. Detectable: the smallest true difference that this number of seeds detects in {POWER * 100:.0f} % of cases (two-sided "
+        f"paired t-test at 5 %). Seeds needed: to detect a true difference of the size found."
     )
-    return (Table("headline-duels", headline.cell.name, caption, columns, rows),)
+    return (Table("headline-comparisons", headline.cell.name, caption, columns, rows),)
 
 
-def _comparison_row(comparison: HeadToHead, ratio: CostRatio, points: float) -> tuple[Cell, ...]:
+def _comparison_row(comparison: HeadToHead, ratio: CostRatio, points: float) -> tuple[FormattedCell, ...]:
     difference = comparison.difference.times(points)
     return (
-        Cell(_label(comparison)),
-        Cell(f"{comparison.settings:.3g}", comparison.settings),
-        Cell(f"{comparison.total:.3g}", comparison.total),
-        Cell(_ratio(ratio), None if math.isnan(ratio.value) else ratio.value),
-        Cell(_interval(ratio)),
-        *(Cell(f"{chance:.2f}", chance) for _, chance in comparison.probability_ahead),
-        Cell(mean_std(difference.mean, difference.std, 2, sign=True), difference.mean, difference.std),
-        Cell(
+        FormattedCell(_label(comparison)),
+        FormattedCell(f"{comparison.settings:.3g}", comparison.settings),
+        FormattedCell(f"{comparison.total:.3g}", comparison.total),
+        FormattedCell(_ratio(ratio), None if math.isnan(ratio.value) else ratio.value),
+        FormattedCell(_interval(ratio)),
+        *(FormattedCell(f"{chance:.2f}", chance) for _, chance in comparison.probability_ahead),
+        FormattedCell(mean_std(difference.mean, difference.std, 2, sign=True), difference.mean, difference.std),
+        FormattedCell(
             _finite(comparison.detectable_difference * points),
             None if math.isinf(comparison.detectable_difference) else comparison.detectable_difference * points,
         ),
-        Cell(MISSING if comparison.seeds_needed is None else str(comparison.seeds_needed), comparison.seeds_needed),
+        FormattedCell(MISSING if comparison.seeds_needed is None else str(comparison.seeds_needed), comparison.seeds_needed),
     )
 
 
@@ -301,8 +321,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _label(what: SearchSummary | HeadToHead) -> str:
-    return method_label(what.method, what.space)
+def _label(search: SearchSummary | HeadToHead) -> str:
+    return method_label(search.method, search.space)
 
 
 def _ratio(ratio: CostRatio) -> str:
@@ -314,7 +334,7 @@ def _interval(ratio: CostRatio) -> str:
 
 
 def _finite(value: float) -> str:
-    return "no end" if math.isinf(value) else MISSING if math.isnan(value) else f"{value:.3g}"
+    return "infinity" if math.isinf(value) else MISSING if math.isnan(value) else f"{value:.3g}"
 
 
 def _amount(headline: Headline) -> str:
@@ -329,5 +349,5 @@ def _points(headline: Headline) -> float:
     return _factor(headline)
 
 
-def _word(headline: Headline) -> str:
+def _noun(headline: Headline) -> str:
     return "points" if headline.cell.measure == "acc" else "of R²"

@@ -8,9 +8,20 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from analysis.plots import alpha, boundaries, compute, memorised, precision_gain, spectra, strategies, transition, trusted_size, tuning_cost
+from analysis.plots import (
+    alpha,
+    boundaries,
+    compute,
+    figures,
+    memorised,
+    precision_gain,
+    spectra,
+    strategies,
+    transition,
+    trusted_size,
+    tuning_cost,
+)
 from analysis.plots import kept_label_precision as kept_label_precision
-from analysis.plots import style as ink
 from analysis.reports import generated_block as recipes
 from analysis.store.load import Results
 from analysis.tables.comparison import comparison
@@ -22,7 +33,7 @@ from analysis.tables.search import search
 from analysis.tables.spec import with_published
 from sap_core.errors import UserError
 
-PLOTS: dict[str, Callable[..., ink.Figure | None]] = {
+PLOTS: dict[str, Callable[..., figures.Figure | None]] = {
     "tuning_cost": tuning_cost.draw, "tuning_trials": tuning_cost.draw_trials, "alpha": alpha.draw, "trusted_size": trusted_size.draw,
     "strategies": strategies.draw, "compute": compute.draw, "spectra": spectra.draw, "importance": spectra.draw_importance,
     "transition": transition.draw, "kept_label_precision": kept_label_precision.draw, "precision_gain": precision_gain.draw,
@@ -55,20 +66,20 @@ def tables_of(results: Results, name: str) -> tuple[Table, ...]:
     return recipes.tables(recipes.Recipe(name), results)
 
 
-def write_plot(results: Results, name: str, folder: Path, page: ink.Page | None = None) -> list[Path]:
+def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidth | None = None) -> list[Path]:
     """Draws one plot as PNG and PDF; nothing when the store has no numbers for it. Returns the paths.
 
     With a `page`, the files' name says which; without one, the figure is as wide as a page of two columns.
     """
     stem = f"{name}_{page.name}" if page else name
-    with ink.look(page or ink.TWO):
-        figure = PLOTS[name](results, page or ink.TWO)
+    with figures.rc_context(page or figures.TWO_COLUMNS):
+        figure = PLOTS[name](results, page or figures.TWO_COLUMNS)
         if figure is None:
             return []
         try:
-            paths = [_write(folder / f"{stem}.{form}", partial(ink.save, figure, form)) for form in ("png", "pdf")]
+            paths = [_write(folder / f"{stem}.{form}", partial(figures.save, figure, form)) for form in ("png", "pdf")]
         finally:
-            ink.close(figure)
+            figures.close(figure)
     if name in _NUMBERS:
         paths.append(_write(folder / f"{name}.csv", partial(Path.write_text, data=_NUMBERS[name](results), encoding="utf-8")))
     return paths

@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.store.job_counts import Counts, count, total
 from analysis.store.labels import counted, method_label
 from analysis.store.load import Results
-from analysis.tables.render import Cell, Column, Table, terminal
+from analysis.tables.render import Column, FormattedCell, Table, terminal
 
 COLUMNS = ("error", "error_type")
 """What it reads beside the columns that are always read."""
@@ -53,8 +53,8 @@ def counts_of(results: Results) -> tuple[Counts, ...]:
     return count(results.plan["job_type"], zip(results.rows["job_type"], results.rows["status"], strict=True))
 
 
-def _row(one: Counts) -> tuple[Cell, ...]:
-    return (Cell(one.name), *(Cell(str(number), number) for number in (one.planned, one.done, one.failed, one.missing)))
+def _row(one: Counts) -> tuple[FormattedCell, ...]:
+    return (FormattedCell(one.name), *(FormattedCell(str(number), number) for number in (one.planned, one.done, one.failed, one.missing)))
 
 
 def _failures(rows: pd.DataFrame) -> list[str]:

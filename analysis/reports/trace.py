@@ -9,12 +9,12 @@ from typing import Any
 from analysis.store.labels import MISSING, counted, method_label, number, plain
 from analysis.store.load import Results
 from analysis.store.selection_rule import score_column
-from analysis.tables.entries import setting_text
-from analysis.tables.layout import Position, TableCell, TableLayout, layouts
+from analysis.tables.layout import LayoutCell, Position, TableLayout, layouts
 from analysis.tables.lookup import CellNumbers, SeedValue
-from analysis.tables.render import Cell, Column, Table
+from analysis.tables.method_rows import setting_text
+from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tables.spec import TableSpec
-from analysis.tables.values import Unit, unit_of_value
+from analysis.tables.values import ValueFormat, value_format
 from sap_core.errors import UserError
 
 MOST = 12
@@ -75,11 +75,11 @@ def _words(conditions: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _told(layout: TableLayout, name: Sequence[str], cell: TableCell) -> Table:
+def _told(layout: TableLayout, name: Sequence[str], cell: LayoutCell) -> Table:
     title = ", ".join(label for label in name if label)
     found = cell.found
     measure = found.cell.measure if found else "acc"
-    unit = unit_of_value(cell.value, measure)
+    unit = value_format(cell.value, measure)
     rule = score_column(layout.spec.selection.rule, measure)
     return Table(
         name="cell",
@@ -99,20 +99,20 @@ def _told(layout: TableLayout, name: Sequence[str], cell: TableCell) -> Table:
     )
 
 
-def _row(seed: SeedValue, rule: str, unit: Unit) -> tuple[Cell, ...]:
+def _row(seed: SeedValue, rule: str, unit: ValueFormat) -> tuple[FormattedCell, ...]:
     row = seed.choice.row
     if unit.kind == "large":
-        unit = Unit(unit.factor, 3, unit.suffix, unit.kind)
+        unit = ValueFormat(unit.factor, 3, unit.suffix, unit.kind)
     value = None if seed.value is None else seed.value * unit.factor
     validation = None if row is None or row[rule] != row[rule] else float(row[rule]) * (100 if rule.endswith("_acc") else 1)
     return (
-        Cell(str(seed.seed), seed.seed),
-        Cell(number(value, unit.decimals), value),
-        Cell(number(validation, 2), validation),
-        Cell(_chosen(seed)),
-        Cell(_rows(seed)),
-        Cell(MISSING if row is None else str(row["run_id"])),
-        Cell(MISSING if row is None else str(row["job_id"])),
+        FormattedCell(str(seed.seed), seed.seed),
+        FormattedCell(number(value, unit.decimals), value),
+        FormattedCell(number(validation, 2), validation),
+        FormattedCell(_chosen(seed)),
+        FormattedCell(_rows(seed)),
+        FormattedCell(MISSING if row is None else str(row["run_id"])),
+        FormattedCell(MISSING if row is None else str(row["job_id"])),
     )
 
 
@@ -135,7 +135,7 @@ def _rows(seed: SeedValue) -> str:
     return told + (f", {failed} failed" if failed else "")
 
 
-def _notes(layout: TableLayout, cell: TableCell, found: CellNumbers | None) -> tuple[str, ...]:
+def _notes(layout: TableLayout, cell: LayoutCell, found: CellNumbers | None) -> tuple[str, ...]:
     told = f"Conditions: {' '.join(_words(cell.conditions))}."
     if found is None:
         return (told, "Nothing of the kind is in the plan.")

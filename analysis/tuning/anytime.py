@@ -46,7 +46,8 @@ _SHARED: dict[Unit, list[str]] = {
     "seconds": ["tuning_seconds"], "flops": ["flops"], "passes": ["sample_forwards", "sample_backwards"],
 }  # fmt: skip
 _BY_ITSELF: dict[Unit, list[str]] = {
-    "seconds": list(STANDALONE_PHASES), "flops": ["standalone_flops"], "passes": ["standalone_sample_forwards", "standalone_sample_backwards"],
+    "seconds": list(STANDALONE_PHASES), "flops": ["standalone_flops"],
+    "passes": ["standalone_sample_forwards", "standalone_sample_backwards"],
 }  # fmt: skip
 
 

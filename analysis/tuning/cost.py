@@ -68,8 +68,7 @@ def per_seed(searches: Sequence[SearchResult], unit: Unit = "seconds") -> tuple[
 
 
 def circumstances(rows: pd.DataFrame) -> list[str]:
-    """One sentence for each circumstance that makes the rows less comparable: shared or different devices, threads, precisions, commits,
-    versions."""
+    """One sentence for each circumstance that makes rows less comparable: shared devices, mixed devices, threads, precisions, versions."""
     found = []
     packed = rows[rows["device_share"] < 1]
     if len(packed):

@@ -1,11 +1,11 @@
-"""Two searches against each other: what each has reached by when, how their costs to a target compare, and which is ahead at equal budget.
+"""Head-to-head comparison of two searches: anytime curves, the ratio of costs to a common target, and which is ahead at equal budget.
 
-A curve is the expected test score of the model that a search would take, by budget: exact in trials, over random orders
-otherwise. A search's *best gain* is the highest point of its curve (mean over the seeds) above the unmodified model. The target that two
-searches have in common is a share of the smaller of their best gains, so both can reach it.
+An anytime curve is the expected test score of the incumbent by budget: exact in trials, an average over random orders otherwise. The *best
+gain* of a search is the maximum of its curve (mean over the seeds) minus the unmodified model's score. The common target of two searches is
+a share of the smaller of their best gains, so that both reach it.
 
-The interval of a ratio of costs is a percentile bootstrap over seeds, paired (the same seeds for both), with the target found anew
-in every resample. It speaks of the seeds that there are: with three, it is rough.
+The interval of a cost ratio is a paired percentile bootstrap over seeds (the same resampled seeds for both searches), and the target is
+recomputed in every resample. With three seeds the interval is rough.
 
 Shapes: S seeds, B budgets, R random orders.
 """
@@ -34,20 +34,24 @@ from analysis.tuning.anytime import (
 from analysis.tuning.best_of_k import RankedSettings, expected_test_scores, quantiles
 
 BAND = (0.1, 0.9)
-"""Levels of the one band that is drawn: between them lie the outcomes of 80 % of searches of that budget, over random orders and seeds.
+"""Quantile levels of the plotted band, which contains 80 % of searches of that budget, over random orders and seeds.
 
-It says what a single user who searches once may get. It is no confidence interval of the mean: three seeds support none worth drawing,
-and bootstrap bands of such curves are known to miss their coverage (Lourie et al.).
+It shows what one user who searches once may obtain. It is not a confidence interval of the mean: three seeds are too few for one, and
+bootstrap bands of such curves are known to miss their nominal coverage (Lourie et al.).
 """
 
 TARGETS = (0.90, 0.95, 0.99)
+"""Shares of the best gain to which costs are reported."""
+
 RESAMPLES = 2000
+"""Bootstrap resamples of a ratio's interval."""
+
 _SLACK = 1e-12
 
 
 @dataclass(frozen=True)
 class MethodSearches:
-    """One method in one space on one cell; entry s of each tuple is one seed's search."""
+    """The searches of one method over one space in one cell; entry s of each tuple belongs to the s-th seed."""
 
     method: str
     space: str | None
@@ -59,22 +63,22 @@ class MethodSearches:
 
     @property
     def settings(self) -> int:
-        """Settings of one search."""
+        """The number of settings of one search."""
         return max(map(len, self.rankings))
 
     def trajectories(self, items: CostItems, order_seed: int = 0) -> tuple[SearchTrajectories, ...]:
-        """Each seed's search in random orders; another `order_seed` gives other orders."""
+        """Simulates each seed's search in random orders, which depend on `order_seed`."""
         return tuple(
             simulate_orders(ranking, cost, items, random_orders(len(ranking), seed=order_seed))
             for ranking, cost in zip(self.rankings, self.costs, strict=True)
         )
 
     def total(self, items: CostItems) -> float:
-        """The whole search, mean over the seeds."""
+        """The cost of the complete search, mean over the seeds."""
         return float(np.mean([cost.total(items) for cost in self.costs]))
 
     def restrict_to_seeds(self, seeds: Sequence[int]) -> MethodSearches:
-        """The same on some of its seeds, in the given order."""
+        """The searches of some of the seeds, in the given order."""
         places = [self.seeds.index(seed) for seed in seeds]
         searches, rankings = tuple(self.searches[place] for place in places), tuple(self.rankings[place] for place in places)
         return replace(self, seeds=tuple(seeds), searches=searches, rankings=rankings, costs=tuple(self.costs[place] for place in places))
@@ -82,41 +86,41 @@ class MethodSearches:
 
 @dataclass(frozen=True)
 class AnytimeCurve:
-    """Expected test scores by budget."""
+    """Expected test scores of the incumbent by budget."""
 
-    budgets: np.ndarray  # [B], rising
+    budgets: np.ndarray  # [B], ascending
     test: np.ndarray  # [S, B]
     unmodified: np.ndarray  # [S]
 
-    def best_gain(self, which: Sequence[int] | None = None) -> float:
-        """The highest mean above the unmodified models' mean, over the seeds `which` (with repeats)."""
-        return float(self._gain(which).max())
+    def best_gain(self, seeds: Sequence[int] | None = None) -> float:
+        """The maximum of the mean curve minus the unmodified models' mean, over the given indices of seeds (repeats allowed)."""
+        return float(self._gain(seeds).max())
 
-    def cost_to(self, gain: float, which: Sequence[int] | None = None) -> float:
-        """The smallest budget whose expected gain is at least `gain`; infinite if none is."""
-        there = np.flatnonzero(self._gain(which) >= gain - _SLACK)
-        return float(self.budgets[there[0]]) if len(there) else math.inf
+    def cost_to(self, gain: float, seeds: Sequence[int] | None = None) -> float:
+        """The smallest budget at which the expected gain reaches `gain`; infinite if none does."""
+        reached = np.flatnonzero(self._gain(seeds) >= gain - _SLACK)
+        return float(self.budgets[reached[0]]) if len(reached) else math.inf
 
-    def _gain(self, which: Sequence[int] | None) -> np.ndarray:
-        rows = slice(None) if which is None else list(which)
+    def _gain(self, seeds: Sequence[int] | None) -> np.ndarray:
+        rows = slice(None) if seeds is None else list(seeds)
         gained: np.ndarray = self.test[rows].mean(axis=0) - self.unmodified[rows].mean()
         return gained
 
 
 @dataclass(frozen=True)
 class CostRatio:
-    """How many times one search's cost to the common target another's is."""
+    """The cost of one search to the common target, divided by that of another search."""
 
-    value: float  # NaN: one of the two gains nothing
-    low: float
+    value: float  # NaN if one of the two searches gains nothing
+    low: float  # 95 % interval; NaN for a single seed
     high: float
-    target: float  # the gain to be reached
+    target: float  # the common target, as a gain over the unmodified model
 
 
 def method_searches(
     results: Results, method: str, space: str | None, searches: Sequence[SearchResult], rule: str, unit: Unit
 ) -> MethodSearches | None:
-    """The searches that can be judged and paid; None when there is none."""
+    """The searches for which the rule can select and the cost is recorded; None if there are none."""
     found = []
     for search in searches:
         ranking, cost = rank_search(search, rule), cost_record(results, search, unit)
@@ -129,7 +133,7 @@ def method_searches(
 
 
 def anytime_curve(one: MethodSearches, items: CostItems, points: int = 400) -> AnytimeCurve:
-    """The curve: exact where the unit is trials, else the mean over random orders at so many budgets."""
+    """The anytime curve: exact if the unit is trials, otherwise the mean over random orders at `points` budgets."""
     unmodified = np.array([ranking.unmodified for ranking in one.rankings])
     if one.unit == "trials":
         shortest = min(map(len, one.rankings))
@@ -142,37 +146,44 @@ def anytime_curve(one: MethodSearches, items: CostItems, points: int = 400) -> A
 
 
 def band(one: MethodSearches, items: CostItems, budgets: np.ndarray) -> np.ndarray:
-    """[2, B] the band at these budgets; exact in trials, where budgets are 1 ... B."""
+    """[2, B] quantiles of the incumbent's test score at `BAND`; exact in trials, where the budgets are 1 ... B."""
     if one.unit == "trials":
         return quantiles(one.rankings, BAND)[:, : len(budgets)]
     pooled = np.concatenate([each.at(budgets) for each in one.trajectories(items)], axis=1)
     return np.asarray(np.quantile(pooled, BAND, axis=1, method="inverted_cdf"))
 
 
-def cost_ratio_to_target(cheap: AnytimeCurve, dear: AnytimeCurve, share: float = 0.95, resamples: int = RESAMPLES) -> CostRatio:
-    """`dear`'s cost to the common target as a multiple of `cheap`'s, with a 95 % interval; the curves have the same seeds."""
+def cost_ratio_to_target(reference: AnytimeCurve, other: AnytimeCurve, share: float = 0.95, resamples: int = RESAMPLES) -> CostRatio:
+    """The cost of `other` to the common target divided by the cost of `reference`, with a 95 % interval.
 
-    def statistic(which: Sequence[int] | None) -> tuple[float, float]:
-        target = share * min(cheap.best_gain(which), dear.best_gain(which))
+    Args:
+        reference: the curve whose cost is the denominator.
+        other: the curve whose cost is the numerator, over the same seeds.
+        share: the target as a share of the smaller best gain.
+        resamples: bootstrap resamples of the interval.
+    """
+
+    def statistic(seeds: Sequence[int] | None) -> tuple[float, float]:
+        target = share * min(reference.best_gain(seeds), other.best_gain(seeds))
         if target <= 0:
             return math.nan, target
-        return dear.cost_to(target, which) / cheap.cost_to(target, which), target
+        return other.cost_to(target, seeds) / reference.cost_to(target, seeds), target
 
     value, target = statistic(None)
-    seeds = len(cheap.unmodified)
-    drawn = np.random.default_rng(0).integers(seeds, size=(resamples, seeds))
-    again = {tuple(sorted(which)): 0.0 for which in drawn.tolist()}
-    again = {which: statistic(which)[0] for which in again}  # resamples repeat themselves where seeds are few
-    found = np.array([again[tuple(sorted(which))] for which in drawn.tolist()])
+    count = len(reference.unmodified)
+    resampled = [tuple(sorted(seeds)) for seeds in np.random.default_rng(0).integers(count, size=(resamples, count)).tolist()]
+    # With few seeds there are few different resamples (10 for three seeds), so each is evaluated once.
+    ratios = {seeds: statistic(seeds)[0] for seeds in dict.fromkeys(resampled)}
+    found = np.array([ratios[seeds] for seeds in resampled])
     found = found[~np.isnan(found)]
-    low, high = np.quantile(found, (0.025, 0.975)) if seeds > 1 and len(found) else (math.nan, math.nan)
+    low, high = np.quantile(found, (0.025, 0.975)) if count > 1 and len(found) else (math.nan, math.nan)
     return CostRatio(value, float(low), float(high), target)
 
 
 def probability_ahead(first: Sequence[SearchTrajectories], second: Sequence[SearchTrajectories], budget: float) -> float:
-    """The probability that the first search has the higher test score when both have spent `budget`; ties count half.
+    """The probability that the first search's incumbent has the higher test score when both have spent `budget`; ties count half.
 
-    Over seeds (paired) and independent random orders of both.
+    Averages over seeds (paired) and over independent random orders of the two searches.
     """
     spent = np.array([budget])
     return float(np.mean([_higher(one.at(spent)[0], other.at(spent)[0]) for one, other in zip(first, second, strict=True)]))

@@ -1,7 +1,7 @@
-"""The numbers behind the one-page report on tuning cost: every search of a cell, SAP against each of the others, and what they can show.
+"""Computes the numbers of the one-page report on tuning cost: every search of a cell, and SAP head to head with each other method.
 
-Everything is under one selection rule, with the unmodified model as a candidate that wins ties (`analysis.store.selection_rule`). `analysis.reports.headline_text`
-says it in sentences.
+All numbers use one selection rule, with the unmodified model as a candidate that wins ties (`analysis.store.selection_rule`).
+`analysis.reports.headline_text` turns them into sentences and tables.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ from analysis.tuning.head_to_head import (
 from analysis.tuning.power import detectable_difference, optimism, seeds_needed
 
 RULE = "val_noisy"
+"""The selection rule of the report."""
+
 TRIALS = (1, 4, 16, 64)
-"""Budgets at which the expected test score is told, beside the whole search."""
+"""Budgets in trials at which the expected test score is reported, in addition to the complete search."""
 
 COST_ITEM_SETS = {
     "own and preparation": CostItems(True, False),
@@ -46,84 +48,84 @@ COST_ITEM_SETS = {
     "own, preparation and baseline": CostItems(True, True),
     "own and baseline": CostItems(False, True),
 }
-"""Which items of the bill are counted; the first is the one that all other numbers are under."""
+"""Name printed -> the cost items that are counted. All numbers but those named otherwise use the first, `MAIN_ITEMS`."""
 
 MAIN_ITEMS = CostItems(True, False)
 
 
 @dataclass(frozen=True)
 class Default:
-    """A method's default setting: one trial."""
+    """The result of a method's default setting, a search of one trial."""
 
-    test: Summary  # of the default, or of the unmodified model where that scores as high on the validation set
-    cost: Summary  # by itself, every piece of its work whole
+    test: Summary  # of the default, or of the unmodified model if that scores at least as high on the validation set
+    cost: Summary  # standalone, with the full cost of all work that the setting uses
 
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """One search, over the seeds."""
+    """The results of one method over one space, over the seeds."""
 
     method: str
     space: str | None
     settings: int
     hashes: tuple[str, ...]
-    default: Default | None  # None: its default stands in none of its spaces here
+    default: Default | None  # None if the default is not a setting of the space
     by_trials: tuple[float | None, ...]  # expected test score at TRIALS; None beyond the space
     bands: tuple[tuple[float, float] | None, ...]
-    final: Summary  # the whole search
-    total: float  # its cost, in the cell's unit
+    final: Summary  # test score of the complete search
+    total: float  # cost of the complete search, in the cell's unit
     best_gain: float
-    trials_to: tuple[float, ...]  # trials to each of TARGETS of the own best gain; infinite if there is none
-    cost_to: tuple[float, ...]
+    trials_to: tuple[float, ...]  # trials to each share TARGETS of the method's own best gain; infinite without a gain
+    cost_to: tuple[float, ...]  # the same in cost
     kept: int  # seeds in which the unmodified model was kept
     boundary_values: tuple[BoundaryValue, ...]
-    optimism: float  # of the maximum, at most (see `analysis.tuning.power.optimism`)
-    measured_optimism: Summary  # measured: the chosen score on the validation samples with true labels minus its test score
+    optimism: float  # upper bound of the optimism of the best validation score (see `analysis.tuning.power.optimism`)
+    measured_optimism: Summary  # the selected model's score on the correctly labelled validation samples minus its test score
 
 
 @dataclass(frozen=True)
 class HeadToHead:
-    """A search against SAP's."""
+    """The comparison of one search with SAP's, on the seeds that both have."""
 
     method: str
     space: str | None
-    settings: float  # ratio of numbers of settings
-    total: float  # ratio of costs of the whole searches
+    settings: float  # ratio of the numbers of settings
+    total: float  # ratio of the costs of the complete searches
     trials: CostRatio  # of trials to the common target
-    cost: Mapping[str, CostRatio]  # of costs to the common target, by account
-    probability_ahead: tuple[tuple[float, float], ...]  # (budget, P(SAP ahead)): at SAP's whole cost, and at the other's
-    difference: Summary  # test score of the other's whole search minus SAP's, paired by seed
-    detectable_difference: float  # the smallest true gap that as many seeds show
-    seeds_needed: int | None  # seeds that would show this gap
+    cost: Mapping[str, CostRatio]  # of costs to the common target, by name in COST_ITEM_SETS
+    probability_ahead: tuple[tuple[float, float], ...]  # (budget, P(SAP ahead)) at the cost of SAP's and of the other complete search
+    difference: Summary  # test score of the other complete search minus SAP's, paired by seed
+    detectable_difference: float  # the smallest true difference that this number of seeds detects
+    seeds_needed: int | None  # seeds that would detect a true difference of this size
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One cell."""
+    """The numbers of one cell."""
 
     cell: CellResult
-    unit: Unit
+    unit: Unit  # of all costs
     device: str
     summaries: tuple[SearchSummary, ...]
-    sap: SearchSummary | None  # the search that the others are held against: SAP's first space
+    sap: SearchSummary | None  # the reference of the comparisons: SAP in its first space
     comparisons: tuple[HeadToHead, ...]
     curves: tuple[AlphaCurve, ...]
-    validation: int
-    by_phase: bool
+    validation: int  # validation samples
+    by_phase: bool  # whether preparation could be separated from the settings' own cost
 
 
 def headlines(results: Results, rule: str = RULE) -> tuple[Headline, ...]:
-    """One per cell that has a search; in FLOPs where a job shared its device.
+    """The numbers of each cell that has a search; costs are in FLOPs if a job of the cell shared its device.
 
     Raises:
-        UserError: the store is a smoke run's.
+        UserError: some rows belong to a smoke run.
     """
     found = [_headline(results, cell, rule) for cell in cells(results)]
     return tuple(each for each in found if each.summaries)
 
 
 def all_transfers(results: Results, rule: str = RULE) -> dict[tuple[str, str | None], tuple[Transfer, ...]]:
-    """What alpha from another cell loses, by method and space; empty where a store has one cell."""
+    """The loss of transferring alpha between cells, by method and space; empty for a store with one cell."""
     swept = [cell for cell in cells(results) if cell.measure == "acc"]
     keys = dict.fromkeys(key for cell in swept for key in cell.methods)
     found = {key: transfers(swept, *key, rule) for key in keys}
@@ -156,7 +158,7 @@ def _headline(results: Results, cell: CellResult, rule: str) -> Headline:
 
 
 def _device(searches: Sequence[SearchResult]) -> str:
-    """`cpu, 1 thread a job`."""
+    """The devices of the searches: `cpu, 1 thread a job`."""
     pairs = {(str(row["device"]), int(row["threads"])) for search in searches for _, row in search.rows[["device", "threads"]].iterrows()}
     return "; ".join(f"{device}, {threads} {'thread' if threads == 1 else 'threads'} a job" for device, threads in sorted(pairs))
 
@@ -173,7 +175,7 @@ def _search_summary(
     boundary_values = {boundary: None for choice in chosen for boundary in choice.boundary_values}
     score = score_column(rule, trial_searches.searches[0].measure)
     accuracy = summarise(float(search.vanilla[score]) for search in trial_searches.searches if search.vanilla is not None)
-    honest = trial_searches.searches[0].measure == "acc" and validation > 0 and accuracy.mean is not None
+    bounded = trial_searches.searches[0].measure == "acc" and validation > 0 and accuracy.mean is not None
     distinct = max(int(search.planned["computation_id"].nunique()) for search in trial_searches.searches)
     return SearchSummary(
         method=trial_searches.method,
@@ -192,7 +194,7 @@ def _search_summary(
         cost_to=_to(in_cost, gain_cost),
         kept=sum(choice.kept for choice in chosen),
         boundary_values=tuple(boundary_values),
-        optimism=optimism(distinct, accuracy.mean or 0.0, validation) if honest else math.nan,
+        optimism=optimism(distinct, accuracy.mean or 0.0, validation) if bounded else math.nan,  # settings that share bits count once
         measured_optimism=summarise(float(choice.row[clean]) - float(choice.row[test]) for choice in chosen if choice.row is not None),
     )
 
@@ -204,7 +206,7 @@ def _to(curve: AnytimeCurve, gain: float) -> tuple[float, ...]:
 def _head_to_head(
     sap: MethodSearches, other: MethodSearches, sap_trials: MethodSearches, other_trials: MethodSearches
 ) -> HeadToHead | None:
-    """None when the two have no seed in common."""
+    """None if the two have no seed in common."""
     seeds = [seed for seed in sap.seeds if seed in other.seeds]
     if not seeds:
         return None
@@ -230,7 +232,7 @@ def _head_to_head(
 
 
 def default_of(results: Results, cost_searches: MethodSearches, rule: str) -> Default | None:
-    """The default setting's row of every seed, with the unmodified model as a candidate; None where no seed has it."""
+    """The default setting of a method, with the unmodified model as a candidate; None if no seed has run it."""
     wanted = _defaults(results.stores).get(cost_searches.method)
     tests, costs = [], []
     for search in cost_searches.searches:
@@ -249,14 +251,14 @@ def _same(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=4)
 def _defaults(stores: tuple[Path, ...]) -> dict[str, Mapping[str, Any]]:
-    """By method, the fields of its default setting, as the stores' `config.yaml` has them; of several stores the first that names it."""
+    """Maps methods to their default settings, from the `config.yaml` of the stores; the first store that has the method wins."""
     found: dict[str, Mapping[str, Any]] = {}
     for store in stores:
         try:
             config = yaml.safe_load((store / "config.yaml").read_text(encoding="utf-8"))
             methods = config["method"].items()
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-            continue  # a store without its configuration tells no defaults
+            continue  # without its configuration a store has no known defaults
         for name, entry in methods:
             if isinstance(entry, dict) and isinstance(entry.get("corrector"), dict):
                 found.setdefault(str(entry.get("name", name)), entry["corrector"])

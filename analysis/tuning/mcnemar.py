@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import binom
 
 LEVEL = 0.05
-_MOST = 2**20
+_MAX_DISCORDANT = 2**20
 """Largest number of discordant samples that `samples_needed` searches."""
 
 
@@ -44,11 +44,11 @@ class McNemarTest:
         discordant = self.newly_right + self.newly_wrong
         if self.newly_right <= self.newly_wrong:
             return None
-        counts = np.arange(1, _MOST)
+        counts = np.arange(1, _MAX_DISCORDANT)
         deciding = counts[self.num_settings * _tail(np.floor(counts * self.newly_right / discordant), counts) <= LEVEL]
         return math.ceil(deciding[0] * self.samples / discordant) if len(deciding) else None
 
 
 def _tail(newly_right: np.ndarray | float, discordant: np.ndarray | float) -> np.ndarray | float:
-    """P(at least `newly_right` of `discordant` fair coins)."""
+    """P(X >= newly_right) for X ~ Binomial(discordant, 1/2)."""
     return binom.sf(np.asarray(newly_right) - 1, discordant, 0.5)

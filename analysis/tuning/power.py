@@ -10,16 +10,16 @@ from scipy.stats import t as student
 
 LEVEL = 0.05
 POWER = 0.80
-_MOST_SEEDS = 10_000
+_MAX_SEEDS = 10_000
 
 
 def power(difference: float, std: float, n: int, paired: bool = True) -> float:
-    """The probability that a two-sided t-test at LEVEL sees a true gap, in the gap's direction.
+    """The probability that a two-sided t-test at LEVEL detects a true difference, with the right sign.
 
     Args:
-        gap: true difference of the means, at least 0.
-        std: standard deviation over seeds: of the paired differences, or (not `paired`) of each of the two methods.
-        n: seeds of each method, at least 2.
+        difference: the true difference of the means, at least 0.
+        std: the standard deviation over seeds: of the paired differences, or (not `paired`) of each of the two methods.
+        n: the number of seeds of each method, at least 2.
         paired: whether the two methods are compared seed by seed.
     """
     degrees = n - 1 if paired else 2 * n - 2
@@ -36,7 +36,7 @@ def detectable_difference(std: float, n: int, paired: bool = True) -> float:
     low, high = 0.0, std
     while power(high, std, n, paired) < POWER:
         low, high = high, 2 * high
-    for _ in range(60):
+    for _ in range(60):  # bisection to the last bits of a float64
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, std, n, paired) < POWER else (low, middle)
     return high
@@ -49,7 +49,7 @@ def seeds_needed(difference: float, std: float, paired: bool = True) -> int | No
     low, high = 1, 2
     while power(difference, std, high, paired) < POWER:
         low, high = high, 2 * high
-        if high > _MOST_SEEDS:
+        if high > _MAX_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2

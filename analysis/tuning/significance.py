@@ -137,32 +137,32 @@ def p_text(p: float | None) -> str:
 
 def sentence(comparison: MethodComparison, seeds: str) -> str:
     """One sentence with the result of the test over the cells; `seeds` is such as "three seeds"."""
-    mean_differences, p = comparison.mean_differences, comparison.wilcoxon()
-    who = f"{comparison.one} {{}} {comparison.other}"
-    if len(mean_differences) < 2:
+    one, other, cells, p = comparison.one, comparison.other, len(comparison.mean_differences), comparison.wilcoxon()
+    if cells < 2:
         return _one_cell(comparison, seeds)
     test = (
-        f"Wilcoxon signed-rank test over {len(mean_differences)} cells, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points; "
-        f"{comparison.one} ahead in {comparison.wins} of {len(mean_differences)}"
+        f"Wilcoxon signed-rank test over {cells} cells, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points; "
+        f"{one} ahead in {comparison.wins} of {cells}"
     )
     if p is not None and p <= LEVEL:
         verb = "beats" if comparison.mean_difference > 0 else "is beaten by"
-        return f"On {comparison.family} {who.format(verb)} over the cells ({test})."
-    least = 2.0 ** (1 - len(mean_differences))
-    few = f" So few cells cannot give less than {p_text(least)}." if least > LEVEL else ""
-    return f"On {comparison.family} {seeds} cannot say that {who.format('and')} differ over the cells ({test}).{few}"
+        return f"On {comparison.family}, {one} {verb} {other} over the cells ({test})."
+    least = 2.0 ** (1 - cells)  # the exact test's p-value if all differences have the same sign
+    few = f" The smallest value possible with {cells} cells is {p_text(least)}." if least > LEVEL else ""
+    return f"On {comparison.family}, {one} and {other} do not differ significantly over the cells with {seeds} ({test}).{few}"
 
 
 def _one_cell(comparison: MethodComparison, seeds: str) -> str:
+    one, other = comparison.one, comparison.other
     if not comparison.mean_differences:
-        return f"On {comparison.family} {comparison.one} and {comparison.other} have no cell in common."
+        return f"On {comparison.family}, {one} and {other} have no cell in common."
     p, name = comparison.paired()[0], "paired t-test over the seeds"
     if p is None:
         p, name = comparison.welch()[0], "Welch's t-test"
     test = f"{name}, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points"
     if p is not None and p <= LEVEL:
-        return f"On {comparison.family} {comparison.one} {'beats' if comparison.mean_difference > 0 else 'is beaten by'} {comparison.other} ({test})."
-    return f"On {comparison.family} {seeds} cannot say that {comparison.one} and {comparison.other} differ ({test})."
+        return f"On {comparison.family}, {one} {'beats' if comparison.mean_difference > 0 else 'is beaten by'} {other} ({test})."
+    return f"On {comparison.family}, {one} and {other} do not differ significantly with {seeds} ({test})."
 
 
 def _p(value: object) -> float | None:

@@ -70,10 +70,10 @@ def test_lint_and_tests_need_no_store(capsys):
     assert capsys.readouterr().out == said
     assert main(["published", "tests"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "On CIFAR-10 SAP beats SCRUB over the cells (Wilcoxon signed-rank test over 8 cells, two-sided: p = .016;" in said
+    assert "On CIFAR-10, SAP beats SCRUB over the cells (Wilcoxon signed-rank test over 8 cells, two-sided: p = .016;" in said
     assert (
-        "On CIFAR-100 three seeds cannot say that SAP and SCRUB differ over the cells (Wilcoxon signed-rank test over 8 cells, two-sided: "
-        "p = .195;"
+        "On CIFAR-100, SAP and SCRUB do not differ significantly over the cells with three seeds (Wilcoxon signed-rank test over 8 cells, "
+        "two-sided: p = .195;"
     ) in said
 
 

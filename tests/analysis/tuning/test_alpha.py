@@ -13,7 +13,7 @@ def curve(means):
     return AlphaCurve("sap", "alpha16", "", tuple(10.0**k for k in range(len(means))), points, points)
 
 
-def test_the_good_range_is_the_run_around_the_best():
+def test_the_good_range_is_contiguous_around_the_best():
     good = good_range(curve([0.80, 0.70, 0.795, 0.80, 0.791, 0.78]))
     assert (good.best, good.low, good.high, good.count) == (1.0, 1.0, 1.0, 1)  # the first of equals; the others are not next to it
     good = good_range(curve([0.60, 0.795, 0.801, 0.791, 0.78]))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from analysis.__main__ import main
-from analysis.reports.headline_text import page, sentences
+from analysis.reports.headline_text import headline_tables, sentences
 from analysis.store.load import load
 from analysis.tuning.headline import headlines
 
@@ -23,15 +23,15 @@ def store(small):
 
 
 def test_numbers_of_the_headline(store):
-    (told,) = headlines(load([store.write()]))
-    assert (told.unit, told.device, told.validation, told.by_phase) == ("seconds", "cpu, 1 thread a job", 300, False)
-    sap, scrub = told.summaries
-    assert told.sap is sap
+    (headline,) = headlines(load([store.write()]))
+    assert (headline.unit, headline.device, headline.validation, headline.by_phase) == ("seconds", "cpu, 1 thread a job", 300, False)
+    sap, scrub = headline.summaries
+    assert headline.sap is sap
     np.testing.assert_allclose(sap.by_trials[0], (0.80 + 0.82) / 2)
     assert sap.by_trials[1:] == (None, None, None)
     assert sap.bands[0] == (0.78, 0.84)
     assert sap.default.test.mean == pytest.approx(0.81)  # 0.80 and 0.82: the second alpha
-    assert sap.default.cost.mean == 4.0  # by itself
+    assert sap.default.cost.mean == 4.0  # standalone
     assert scrub.default is None
     assert (sap.total, scrub.total) == (3.0, 6.0)
     assert [boundary.field for boundary in sap.boundary_values] == []
@@ -39,55 +39,55 @@ def test_numbers_of_the_headline(store):
     assert sap.best_gain == pytest.approx(0.06 + 0.02 / 3)
     assert sap.trials_to == (1.0, 2.0, 2.0)
     assert sap.measured_optimism.mean == pytest.approx(0.82 - 0.81)
-    (comparison,) = told.comparisons
+    (comparison,) = headline.comparisons
     assert (comparison.settings, comparison.total) == (2 / 3, 2.0)
     assert comparison.difference.mean == pytest.approx(0.855 - 0.81)
     assert comparison.cost["own, preparation and baseline"].value < comparison.cost["own only"].value  # what both pay brings them closer
     assert 0 <= comparison.probability_ahead[0][1] <= 1
 
 
-def test_the_common_target_is_the_smaller_searchs(store):
-    (told,) = headlines(load([store.write()]))
-    ratio = told.comparisons[0].cost["own and preparation"]
-    assert ratio.target == pytest.approx(0.95 * min(line.best_gain for line in told.summaries), abs=2e-3)  # orders are drawn here
+def test_the_common_target_is_that_of_the_smaller_gain(store):
+    (headline,) = headlines(load([store.write()]))
+    ratio = headline.comparisons[0].cost["own and preparation"]
+    assert ratio.target == pytest.approx(0.95 * min(line.best_gain for line in headline.summaries), abs=2e-3)  # orders are drawn here
 
 
-def test_sentences_say_the_numbers(store):
-    (told,) = headlines(load([store.write()]))
-    said = " ".join(sentences(told, {}))
-    ratio = told.comparisons[0].cost["own and preparation"]
+def test_sentences_contain_the_numbers(store):
+    (headline,) = headlines(load([store.write()]))
+    text = " ".join(sentences(headline, {}))
+    ratio = headline.comparisons[0].cost["own and preparation"]
     for words in (
         f"SCRUB (grid_a) needs {ratio.value:.3g} times the seconds of SAP (alpha16)",
-        "The plain ratio of settings is 0.667, that of whole searches' costs 2.",
+        "Its space has 0.667 times as many settings, and its complete search costs 2 times as much.",
         "ends 4.50 points above that of SAP (alpha16) (paired over 2 seeds)",
-        "by each method's default setting alone: SAP (alpha16) 81.00 (whole search 81.00)",
-        "The default is no setting of the space (or the store does not say it) of SCRUB (grid_a).",
-        "SAP (alpha16): within 1 point of the best alpha (2000) lie 1 of 3 alphas",
+        "with the default setting of each method: SAP (alpha16) 81.00 (complete search 81.00)",
+        "Default not in the space, or not recorded in the store: SCRUB (grid_a).",
+        "SAP (alpha16): 1 of 3 alphas are within 1 point of the best (2000)",
         "cut off at the lower end of the space",
         "The unmodified model is a candidate of every search and wins ties",
         "SAP (alpha16) hash-alpha16, SCRUB (grid_a) hash-grid_a",
         "so preparation is spread over the settings",
     ):
-        assert words in said, words
+        assert words in text, words
 
 
-def test_no_gain_is_said_and_no_ratio_made_up(small):
+def test_without_a_gain_there_is_no_ratio(small):
     small.rows = [replace(row, val_noisy_acc=0.1) if row.method == "scrub" and row.status == "ok" else row for row in small.rows]
     results = load([small.write()])
-    (told,) = headlines(results)
-    assert math.isnan(told.comparisons[0].cost["own and preparation"].value)
-    assert "gains nothing over the unmodified models" in sentences(told, {})[0]
-    text = [cell.text for row in page(results)[1].rows for cell in row]
+    (headline,) = headlines(results)
+    assert math.isnan(headline.comparisons[0].cost["own and preparation"].value)
+    assert "gains nothing over the unmodified models" in sentences(headline, {})[0]
+    text = [cell.text for row in headline_tables(results)[1].rows for cell in row]
     assert "never" in text
 
 
-def test_shared_devices_are_told_in_flops(small):
+def test_costs_on_shared_devices_are_in_flops(small):
     small.rows = [replace(row, flops=3e9, standalone_flops=4e9, jobs_on_device=3) for row in small.rows]
     results = load([small.write()])
-    (told,) = headlines(results)
-    assert told.unit == "flops"
-    assert "FLOPs, because jobs shared their device" in " ".join(sentences(told, {}))
-    assert "Cost (GFLOP)" in {column.group for column in page(results)[1].columns}
+    (headline,) = headlines(results)
+    assert headline.unit == "flops"
+    assert "FLOPs, because jobs shared their device" in " ".join(sentences(headline, {}))
+    assert "Cost (GFLOP)" in {column.group for column in headline_tables(results)[1].columns}
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex"])
