@@ -124,13 +124,13 @@ def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
 def _queued(submitted: Sequence[Submission]) -> list[str]:
     from slurm.queue import queue
 
-    return [entry.job for entry in queue(one.job for one in submitted) if entry.waits or entry.runs]
+    return [entry.job for entry in queue(one.job for one in submitted) if entry.pending or entry.running]
 
 
 def _status(words: Sequence[str]) -> int:
     from slurm.attempt import read_all
-    from slurm.places import split_store
-    from slurm.queue import Refused, queue
+    from slurm.lookup import split_store
+    from slurm.queue import SlurmError, queue
     from slurm.status import explain, text
     from slurm.submit import submissions
     from sweeper.monitor.job_counts import sweep_counts
@@ -144,14 +144,14 @@ def _status(words: Sequence[str]) -> int:
     try:
         queued = queue(one.job for one in submitted)
         hints = explain(queued, submitted)
-    except Refused as error:
+    except SlurmError as error:
         queued, hints = [], [f"hint: {error}"]
     print(text(_short(store), found, submitted, queued, read_all(store), hints, time.time()))
     return 0
 
 
 def _logs(words: Sequence[str]) -> int:
-    from slurm.places import is_slurm_job, log_of, split_store
+    from slurm.lookup import is_slurm_job, log_of, split_store
     from sweeper.monitor.job_counts import job_of_run
     from sweeper.store.provenance import HOME
     from sweeper.store.store import Store
@@ -166,7 +166,7 @@ def _logs(words: Sequence[str]) -> int:
 
 
 def _cancel(words: Sequence[str]) -> int:
-    from slurm.places import is_slurm_job, split_store
+    from slurm.lookup import is_slurm_job, split_store
     from slurm.submit import cancel, submissions
     from sweeper.store.provenance import HOME
 

@@ -1,4 +1,4 @@
-"""Encodes the settings of a search space for a sampler, one number per field, and decodes the sampler's proposals. Independent of Optuna."""
+"""Encodes the settings of a search space for a sampler, one number per field, and decodes its proposals. Independent of Optuna."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Replays searches on the rows of a complete grid in a store (`sap-sweep replay STORE search=...`). Nothing is trained.
 
 A replay with a search seed tries exactly the settings that a live search with this seed tries, because a setting has the same scores in
-both. Random orders are replayed in chunks of many seeds at once. Of the other samplers one sequence of trials serves every smaller budget as
-its prefix; successive halving is an exception, because its rungs depend on the budget.
+both. Random orders are replayed in chunks of many seeds at once. Of the other samplers one sequence of trials serves every smaller budget
+as its prefix; successive halving is an exception, because its rungs depend on the budget.
 """
 
 from __future__ import annotations

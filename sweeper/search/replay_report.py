@@ -167,7 +167,7 @@ def _table(
         sections=frozenset(index for index in range(1, len(lines)) if lines[index].seed != lines[index - 1].seed),
         notes=(
             f"{RULE}: {RULES[RULE].format(score=measure.name)}; the unmodified model is a candidate and wins ties.",
-            "Regret: the test score of the complete grid's selection on the same baseline, minus that of the search's; negative where it is lower.",
+            "Regret: test score of the complete grid's selection on the same baseline, minus that of the search's selection.",
             *_grid_notes(cell, label, measure),
             *results.problems,
         ),

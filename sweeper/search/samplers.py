@@ -1,4 +1,4 @@
-"""Connects searches to Optuna: distributions, samplers named by a dotted path, the ask-and-tell study, and `run_trials`, a complete search."""
+"""Connects searches to Optuna: distributions, samplers named by a dotted path, the ask-and-tell study, and `run_trials`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,10 @@ def check_sampler(target: str, settings: Mapping[str, Any], plugins: Sequence[st
 
 
 class OptunaAskTell:
-    """An in-memory Optuna study behind the ask-and-tell interface. `sweeper.backends.ray_backend` has the same over Ray Tune's OptunaSearch."""
+    """An in-memory Optuna study behind the ask-and-tell interface.
+
+    `sweeper.backends.ray_backend` implements the same interface over Ray Tune's OptunaSearch.
+    """
 
     def __init__(self, space: dict[str, BaseDistribution], sampler: BaseSampler) -> None:
         self._space = space

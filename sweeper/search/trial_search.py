@@ -24,7 +24,7 @@ VERSION = 1
 """Part of every search's id. Raise it when the same search over the same space would try other settings."""
 
 _MAX_CHECKED = 5000
-"""Spaces of up to this many settings are checked setting by setting; of larger ones, each value with the first value of the other fields."""
+"""Spaces of up to this many settings are checked setting by setting; in larger ones, each value with the first of the other fields."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ def check_trial_searches(config: SearchConfig, target: SearchTarget, plugins: Se
         entry = check_sampler(config.sampler, config.settings, plugins)
     elif config.settings:
         raise UserError(
-            f"search.settings={config.settings} configures a sampler, but search={config.name} names none; set search.sampler=PATH or drop it"
+            f"search.settings={config.settings} configures a sampler, but search={config.name} names none; set search.sampler=PATH"
         )
     if config.resource is not None:
         _check_resource(config, target, smoke)

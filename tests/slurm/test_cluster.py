@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
-from slurm.cluster import Cluster, check_name, load_cluster, override, parse, read_yaml, seconds_of, time_of
+from slurm.cluster import Cluster, check_name, load_cluster, override, parse, read_yaml, parse_time, format_time
 
 HOME = Path(__file__).resolve().parents[2]
 EXAMPLE = HOME / "conf" / "cluster" / "example.yaml"
@@ -114,9 +114,9 @@ def test_files_that_cannot_be_read(no_files_of_mine):
     ("text", "seconds"), [("90", 5400), ("1:30", 90), ("2:00:00", 7200), ("1-0", 86400), ("1-2:30", 95400), ("2-00:00:01", 172801)]
 )
 def test_times_as_sbatch_reads_them(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_time(text) == seconds
 
 
 @given(st.integers(0, 10**7))
 def test_times_are_cut_to_minutes(seconds):
-    assert seconds_of(time_of(seconds)) == seconds // 60 * 60
+    assert parse_time(format_time(seconds)) == seconds // 60 * 60

@@ -19,13 +19,13 @@ SWEEP = Sweep("mine", Path("/disk/my store"), Path("/data"), Path("/art"), Path(
 
 
 def test_an_address_is_taken_as_slurm_says_it():
-    assert ray_node.own_address("10.77.0.3") == "10.77.0.3"
-    assert ray_node.own_address("fd00::3") == "fd00::3"
+    assert ray_node.node_address("10.77.0.3") == "10.77.0.3"
+    assert ray_node.node_address("fd00::3") == "fd00::3"
 
 
 @pytest.mark.parametrize("name", ["localhost", "no-such-host.invalid", ""])
 def test_a_name_that_means_this_machine_alone_is_no_address_for_others(name):
-    found = ipaddress.ip_address(ray_node.own_address(name, "127.0.0.1:9"))
+    found = ipaddress.ip_address(ray_node.node_address(name, "127.0.0.1:9"))
     assert str(found) == "127.0.0.1"  # the way to the head, which is here in this test
 
 
@@ -50,8 +50,8 @@ def test_socket_paths_stay_short(monkeypatch):
     socket_path = "sap-ray-abcdefgh/session_2026-11-29_08-47-42_042211_1234567/sockets/plasma_store"
     for named, kept in (("/scratch/me", True), ("/scratch/of/a/project/with/a/long/name", False)):
         monkeypatch.setattr(tempfile, "tempdir", named)
-        assert (str(ray_node.short_folder()) == named) is kept
-        assert len(f"{ray_node.short_folder()}/{socket_path}") <= 107
+        assert (str(ray_node.ray_parent_folder()) == named) is kept
+        assert len(f"{ray_node.ray_parent_folder()}/{socket_path}") <= 107
 
 
 def test_all_descendants_are_ended_even_those_that_do_not_want_to(monkeypatch):

@@ -12,13 +12,13 @@ import yaml
 from analysis.store.job_counts import Counts
 from sap_core.errors import UserError
 from slurm import attempt
-from slurm.attempt import Attempts, begin, mark_of
+from slurm.attempt import Attempts, begin, progress_of
 from slurm.batch import Sweep
 from slurm.cluster import Cluster, parse
 from slurm.init import choose, fill, read, values
-from slurm.places import log_of, split_store
-from slurm.queue import Queued, Refused, call, longest_now, pairs, read_queue, read_reservations
-from slurm.status import text, time_text
+from slurm.lookup import log_of, split_store
+from slurm.queue import QueueEntry, SlurmError, call, next_reservation, parse_config, parse_squeue, parse_reservations
+from slurm.status import text, format_duration
 from slurm.submit import Submission, submissions, submit
 from sweeper.monitor.job_counts import SweepCounts
 
@@ -47,20 +47,20 @@ def test_squeue_lines():
         "7_0|RUNNING|None|1-02:03:04|2-00:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|2-00:00:00|N/A|\nbroken\n"
         " 8|COMPLETED|None|INVALID|10:00|N/A|n1\n"
     )
-    first, second, third = read_queue(lines)
-    assert first == Queued("7_0", "RUNNING", "None", 93784, "2-00:00:00", "2026-11-29T10:00:00", "n3")
-    assert (first.runs, first.waits, second.runs, second.waits, third.runs, third.waits) == (True, False, False, True, False, False)
+    first, second, third = parse_squeue(lines)
+    assert first == QueueEntry("7_0", "RUNNING", "None", 93784, "2-00:00:00", "2026-11-29T10:00:00", "n3")
+    assert (first.running, first.pending, second.running, second.pending, third.running, third.pending) == (True, False, False, True, False, False)
     assert third.elapsed == 0
 
 
 def test_reservations_and_the_longest_time():
-    found = read_reservations(RESERVATION)
+    found = parse_reservations(RESERVATION)
     assert [one.name for one in found] == ["maint_1", "old"]
     start = datetime(2026, 12, 1, 8).timestamp()
-    longest = longest_now(found, start - 7200)
+    longest = next_reservation(found, start - 7200)
     assert longest is not None
     assert (longest[0], longest[1].name) == (7200, "maint_1")
-    assert longest_now(found, start + 1) is None
+    assert next_reservation(found, start + 1) is None
 
 
 def test_sinfo_lines_and_the_file_made_of_them():
@@ -82,7 +82,7 @@ def test_sinfo_lines_and_the_file_made_of_them():
 
 
 def test_scontrol_config():
-    assert pairs("Configuration data as of now\nMaxArraySize            = 1001\nClusterName = big\n")["MaxArraySize"] == "1001"
+    assert parse_config("Configuration data as of now\nMaxArraySize            = 1001\nClusterName = big\n")["MaxArraySize"] == "1001"
 
 
 def test_starts_without_progress_are_counted_and_stopped():
@@ -104,15 +104,15 @@ def test_progress_is_a_row_or_a_checkpoint_of_the_plans_own_jobs(tmp_path):
     plan, store, artifacts = tmp_path / "plan", tmp_path / "store", tmp_path / "artifacts"
     plan.write_text("".join(json.dumps({"job_id": name}) + "\n" for name in ("one", "two")))
     (store / "rows").mkdir(parents=True)
-    marks = [mark_of(plan, store, artifacts)]
+    marks = [progress_of(plan, store, artifacts)]
     for name in ("other", "one"):
         (artifacts / name).mkdir(parents=True)
         (artifacts / name / "last.safetensors").touch()
-        marks.append(mark_of(plan, store, artifacts))
+        marks.append(progress_of(plan, store, artifacts))
     (store / "rows" / "one.ok.parquet").touch()
-    marks.append(mark_of(plan, store, artifacts))
+    marks.append(progress_of(plan, store, artifacts))
     (store / "rows" / "two.failed.parquet").touch()
-    marks.append(mark_of(plan, store, artifacts))
+    marks.append(progress_of(plan, store, artifacts))
     assert [complete for _, complete in marks] == [False, False, False, False, True]
     texts = [mark for mark, _ in marks]
     assert texts[0] == texts[1]
@@ -139,12 +139,12 @@ def test_the_attempts_command(tmp_path, monkeypatch, capsys):
 def test_status_says_everything():
     counts = Counts("train", 4, done=2), Counts("tune", 8, done=1, failed=2, given_up=1)
     sweep = SweepCounts(counts, 100.0, 40.0, (("abc tune sap seed 1", "error", "boom"),))
-    queued = read_queue(
+    queued = parse_squeue(
         "7_0|RUNNING|None|10:00|1:00:00|2026-11-29T10:00:00|n3\n7_1|PENDING|Resources|0:00|1:00:00|2026-11-29T12:00:00|\n"
         "7_2|PENDING|Resources|0:00|1:00:00|2026-11-29T11:00:00|\n7_3|FAILED|NonZeroExitCode|1:00|1:00:00|N/A|n1\n"
     )
     first = [{"node": "n1", "begin": 0, "end": 3000, "code": 0}, {"node": "n3", "begin": 9400, "end": None, "code": None}]
-    other = [{"node": "n1", "begin": 0, "end": None, "code": None, "heard": 3600}]
+    other = [{"node": "n1", "begin": 0, "end": None, "code": None, "last_write": 3600}]
     attempts = [
         Attempts("7_0", "c", gpus=1, cpus=4, starts=3, spans=first),
         Attempts("7_3", "c", gpus=1, cpus=4, starts=1, stopped="3 starts in a row", spans=other),
@@ -161,7 +161,7 @@ def test_status_says_everything():
         "stopped: 7_3: 3 starts in a row",
         "failed: abc tune sap seed 1, error: boom",
         "failed: 1 more",
-        f"ETA: {time_text(int(60 * 7200 / 36))} with 1 tasks running, by the pace so far",
+        f"ETA: {format_duration(int(60 * 7200 / 36))} with 1 tasks running, by the pace so far",
         "spent so far: 2.00 GPU-hours, 8.00 core-hours",
     ):
         assert line in said.splitlines(), line
@@ -227,7 +227,7 @@ def test_limits_on_jobs_make_fewer_tasks_that_do_the_same(tmp_path, monkeypatch,
 def test_refusals_are_repeated(tmp_path, monkeypatch):
     FakeSlurm(tmp_path, monkeypatch, most=0)
     sweep = Sweep("x", tmp_path, tmp_path, tmp_path, tmp_path, "python", tmp_path / "plan")
-    with pytest.raises(Refused, match=r"sbatch refused: .*Job violates accounting/QOS policy"):
+    with pytest.raises(SlurmError, match=r"sbatch refused: .*Job violates accounting/QOS policy"):
         submit(Cluster(tasks=4), sweep, "abc", 0.0, {}, lambda line: None)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="there is no squeue here; run this on a login node"):

@@ -199,7 +199,7 @@ def test_an_imported_store_is_what_the_sweep_itself_fills(place, executed, tmp_p
     done = shell("-m", "sweeper", *ARGUMENTS, "backend=local", *folders)
     assert done.returncode == 0, done.stderr
     assert content(tmp_path / "store" / "rows") == before
-    assert "8 rows held" in done.stderr
+    assert "8 rows stored" in done.stderr
 
 
 def test_rows_equal_those_of_the_sweep_itself(place, executed, tmp_path, shell):
@@ -337,7 +337,7 @@ def test_what_goes_wrong_there_is_said_there(place, tmp_path, capsys):
 def test_an_export_without_a_file_runs_nothing(word, tmp_path, shell):
     done = shell("-m", "sweeper", "experiment=demo", word, f"paths.results={tmp_path}/store")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "export= names no file; give one, such as export=demo.jsonl" in done.stderr
+    assert "export= needs a file, such as export=demo.jsonl" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

@@ -117,7 +117,7 @@ def test_what_was_verified_is_not_read_again_until_it_changes(capsys, monkeypatc
     assert prepare.missing(composed) == []
     monkeypatch.undo()
     (tmp_path / "data/mine/train/a/7.png").unlink()
-    assert "holds 59 images" in prepare.missing(composed)[0]
+    assert "contains 59 images" in prepare.missing(composed)[0]
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def test_grids_of_numbers_are_ordered_other_lists_are_not():
     ("target", "settings", "said"),
     [
         ("os.system", {}, "outside the packages that may be named"),
-        ("optuna.samplers.Nothing", {}, "names nothing that exists"),
+        ("optuna.samplers.Nothing", {}, "cannot be imported"),
         ("optuna.samplers.BaseSampler", {}, "rejects search.settings"),
         ("sap_core.sap.SAP", {}, "is not a subclass of optuna.samplers.BaseSampler"),
         ("optuna.samplers.TPESampler", {"startup": 3}, "rejects search.settings={'startup': 3}"),

@@ -116,10 +116,10 @@ def test_a_dry_run_counts_searches(plan_of):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([HALVING], f"{HALVING} climbs the values of 'epochs' (search.resource), which method 'sap' does not have; give"),
+        ([HALVING], f"{HALVING} uses 'epochs' as its resource (search.resource), but method 'sap' has no such field; choose"),
         (["methods=[scrub@grid_b]", HALVING], "does not list two or more values of it; give it epochs: {grid: [...]}"),
         (["methods=[scrub]", HALVING, "search.budget=4"], "search.budget=4 is less than the 5 values of 'epochs'"),
-        (["methods=[scrub]", HALVING, "search.resource=retain_batch"], "does not yield its settings along 'retain_batch'"),
+        (["methods=[scrub]", HALVING, "search.resource=retain_batch"], "computes the values of 'retain_batch' independently"),
         (["search=tpa"], "unknown search 'tpa' (did you mean 'tpe'?); allowed: grid, random, successive_halving, tpe"),
         (["search.budget=3"], "search=grid tries every setting and takes no budget, sampler or resource"),
         (["search=tpe", "search.budget=0"], "search.budget=0 is too small; it must be at least 1"),
@@ -139,7 +139,7 @@ def test_a_dry_run_counts_searches(plan_of):
         ),
         (["searches=[{methods: [sap], search: tpe}, {methods: [sap], search: mine}]"], "unknown search 'mine'"),
         (["search=random", "+method.sap.spaces.alpha16.batch_size={uniform: [3, 9]}"], "batch_size=3.0 is of the wrong type or value"),
-        (["search=random", "+method.sap.spaces.alpha16.batch_size={randint: [3, 9.5]}"], "needs two whole numbers for 'randint'"),
+        (["search=random", "+method.sap.spaces.alpha16.batch_size={randint: [3, 9.5]}"], "needs two integers [low, high] for 'randint'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence_before_anything_starts(words, said, capsys, tmp_path):
