@@ -1,4 +1,8 @@
-"""`sap-sweep KEY=VALUE ...`, the command without a name: composes, plans and runs a sweep."""
+"""`sap-sweep KEY=VALUE ...`, the command without a name: composes, plans and runs a sweep.
+
+Imports inside functions keep torch, Ray and Hydra out of commands that do not need them: a sweep that is already complete answers without
+torch, and a dry run without Ray.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Composes, plans and runs what the store does not hold. Returns 0, or 1 when a job failed.
+    """Composes and plans the sweep and runs the jobs that the store does not contain; returns 0, or 1 if a job failed.
 
     Raises:
-        UserError: see `sap_core.errors`.
+        UserError: the configuration is invalid, a prerequisite is missing, or results cannot be stored.
     """
     composed = compose(hydra_arguments(options))
     config = composed.config
@@ -50,37 +54,37 @@ def run(options: argparse.Namespace) -> int:
         return _dry_run(composed, only)
     if config.export is not None:
         if not config.export.strip():
-            raise UserError("export= names no file; give one, such as export=demo.jsonl, or leave it out to run the sweep")
+            raise UserError("export= needs a file, such as export=demo.jsonl; leave it out to run the sweep")
         return _export(composed, only, paths)
     store, key = Store(paths.store), plan_key(composed)
     store.check_version()
-    held = _held_rows(store, key) if only is None and config.save_corrected == "none" else None
-    if held is not None:
-        rows, given_up = held
-        print(f"{paths.store}: all {rows} planned rows are there, nothing to do")
-        _say_given_up(given_up)
-        with mirroring(config.tracking, paths.store):  # jobs that an earlier start has not mirrored
+    complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" else None
+    if complete is not None:
+        rows, given_up = complete
+        print(f"{paths.store}: all {rows} planned rows are stored, nothing to do")
+        _print_given_up(given_up)
+        with mirroring(config.tracking, paths.store):  # mirrors the jobs that an earlier start did not
             pass
         if config.timing == "exclusive":
             from sweeper.jobs.job import read_jobs
 
             with store.locked():
-                _measure_alone(read_jobs(store.jobs), config, paths)
-        _say_searches(config, store)
+                _measure_exclusively(read_jobs(store.jobs), config, paths)
+        _print_search_table(config, store)
         return 1 if given_up else 0
     cells = check(composed)
-    plan = planned(composed, cells, paths)  # all checks come before the first folder is made
+    plan = planned(composed, cells, paths)  # all checks run before the first folder is created
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
         estimator, _ = _estimator(config, cells, paths)
         plan = _forecast(plan, estimator, store)
         write_plan(store, plan, composed, key)
-        _say_counts(plan)
+        _print_counts(plan)
         with mirroring(config.tracking, paths.store):
             code = _run(config, jobs, paths, store, estimator)
         if config.timing == "exclusive":
-            _measure_alone(jobs, config, paths)
-        _say_searches(config, store)
+            _measure_exclusively(jobs, config, paths)
+        _print_search_table(config, store)
         return code | _save_corrected(plan, config, paths)
 
 
@@ -92,35 +96,35 @@ def _save_corrected(plan: Plan, config: Config, paths: SweepPaths) -> int:
     return save_best(plan.jobs, paths, config.backend.device)
 
 
-def _measure_alone(jobs: Iterable[Job], config: Config, paths: SweepPaths) -> None:
+def _measure_exclusively(jobs: Iterable[Job], config: Config, paths: SweepPaths) -> None:
     from sweeper.backends.exclusive_timing import measure
 
     measure(list(jobs), paths, config.backend.device)
 
 
-def _say_searches(config: Config, store: Store) -> None:
-    """The table of searches other than the grid, where the experiment has any."""
+def _print_search_table(config: Config, store: Store) -> None:
+    """Prints the table of sampled searches, if the experiment has any. Tables refuse the rows of smoke runs."""
     if config.debug.name or (config.search.is_grid and not config.searches):
         return
     print(report(store.root, "table", "search"), end="")
 
 
-def _say_counts(plan: Plan) -> None:
+def _print_counts(plan: Plan) -> None:
     from sweeper.plan.flops import searches
 
     counts = ", ".join(f"{search.name} {search.counts}" for search in searches(plan.rows))
-    print(f"plan, settings per baseline: {counts}", file=sys.stderr)
+    print(f"settings per baseline: {counts}", file=sys.stderr)
 
 
 def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
-    """The plan with forecast seconds for the jobs that are still to run; earlier forecasts are kept."""
+    """The plan with forecast seconds of the remaining jobs. Earlier forecasts are kept, so that they can be compared with the run times."""
     from sweeper.plan.runtime_forecast import earlier_forecasts, with_forecasts
 
     return replace(plan, rows=tuple(with_forecasts(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
 def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator) -> int:
-    """Runs those of the jobs that the store does not hold."""
+    """Runs the jobs that the store does not contain."""
     from sweeper.jobs.run_job import fail, tidy_up
     from sweeper.monitor.progress import Progress
     from sweeper.scheduling.schedule import Schedule
@@ -131,43 +135,44 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     schedule = Schedule.of(jobs, finished, paths.artifacts, config.order)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
-    held = total - sum(len(job.runs) for job in pending)
-    print(f"{paths.store}: {total} rows planned in {len(jobs)} jobs, {held} rows held", file=sys.stderr)
-    _say_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
+    stored = total - sum(len(job.runs) for job in pending)
+    print(f"{paths.store}: {total} rows planned in {len(jobs)} jobs, {stored} rows stored", file=sys.stderr)
+    _print_given_up(sum(1 for job in jobs if finished.get(job.job_id) == "failed"))
     if line := retraining_message(schedule.recomputed):
         print(line, file=sys.stderr)
-    workers = None if _cluster_decides(config.backend) else max(1, min(_workers(config.backend), len(pending)))
-    progress = Progress(pending, total, held, store.logs / "sweep.log", estimator, workers)
-    with _terminated_as_interrupt(), progress:
+    workers = None if _is_limited_by_cluster(config.backend) else max(1, min(_workers(config.backend), len(pending)))
+    progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
+    with _sigterm_as_interrupt(), progress:
         for orphan, why in schedule.orphans():
             progress.report(orphan, fail(orphan, store, "parent", why))
         _backend(config, paths, len(pending)).run(schedule, progress.report)
     tidy_up(jobs, paths, process_leases())
     failed = len(schedule.failed)
     if failed:
-        who = "1 job" if failed == 1 else f"{failed} jobs"
-        print(f"{who} failed; `sap-report {os.path.relpath(paths.store)} status` says why, the same command tries again", file=sys.stderr)
+        count = "1 job" if failed == 1 else f"{failed} jobs"
+        remedy = f"`sap-report {os.path.relpath(paths.store)} status` prints the errors, the same command retries"
+        print(f"{count} failed; {remedy}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _finished(store: Store) -> dict[str, str]:
-    """The jobs that are not to be run again, with their status; damaged files are said."""
+    """Job id -> status, of the jobs that are not run again. Prints messages about damaged files."""
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
     return finished
 
 
-def _say_given_up(jobs: int) -> None:
+def _print_given_up(jobs: int) -> None:
     if jobs:
-        who = "1 job failed {} times and is" if jobs == 1 else f"{jobs} jobs failed {{}} times and are"
-        print(f"{who.format(MAX_ATTEMPTS)} not tried again; delete rows/*.failed.parquet to try once more", file=sys.stderr)
+        text = "1 job failed {} times and is" if jobs == 1 else f"{jobs} jobs failed {{}} times and are"
+        print(f"{text.format(MAX_ATTEMPTS)} not retried; delete rows/*.failed.parquet to retry", file=sys.stderr)
 
 
 def _backend(config: Config, paths: SweepPaths, jobs: int) -> Backend:
-    """The chosen backend, with no more workers than there are jobs."""
+    """The configured backend, with at most as many workers as jobs."""
     settings = config.backend
-    workers = None if _cluster_decides(settings) else max(1, min(_workers(settings), jobs))
+    workers = None if _is_limited_by_cluster(settings) else max(1, min(_workers(settings), jobs))
     if settings.name == "local":
         from sweeper.backends.local_backend import LocalBackend
 
@@ -177,13 +182,13 @@ def _backend(config: Config, paths: SweepPaths, jobs: int) -> Backend:
     return RayBackend(paths, workers, settings.device, settings.address, settings.cpu_jobs)
 
 
-def _cluster_decides(settings: Any) -> bool:
-    """Whether a Ray cluster's resources, and no setting, limit the jobs at a time."""
+def _is_limited_by_cluster(settings: Any) -> bool:
+    """Whether the resources of a Ray cluster limit the number of concurrent jobs, rather than a setting."""
     return bool(settings.name == "ray" and settings.address and settings.workers is None)
 
 
 def _workers(settings: Any) -> int:
-    """Jobs at a time: as asked, else one per core or as many as the GPUs' shares allow."""
+    """Number of concurrent jobs: `backend.workers`, or else one per core, limited by the GPU shares where all jobs need a GPU."""
     if settings.workers is not None:
         return int(settings.workers)
     cores = max(1, len(os.sched_getaffinity(0)) // max(1, settings.threads))
@@ -192,9 +197,9 @@ def _workers(settings: Any) -> int:
 
         from sweeper.scheduling.gpu_sharing import jobs_per_device
 
-        share, cards = settings.gpus_per_job or 1.0, torch.cuda.device_count()
-        on_gpus = cards * jobs_per_device(share) if share < 1 else int(cards / share)
-        return cores if settings.cpu_jobs else max(1, min(cores, on_gpus))
+        share, gpus = settings.gpus_per_job or 1.0, torch.cuda.device_count()
+        gpu_jobs = gpus * jobs_per_device(share) if share < 1 else int(gpus / share)
+        return cores if settings.cpu_jobs else max(1, min(cores, gpu_jobs))
     return cores
 
 
@@ -209,7 +214,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     chosen = {run.run_id for job in jobs for run in job.runs}
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
-    print(f"{composed.config.name}: dry run, nothing is run")
+    print(f"{composed.config.name}: dry run, no job is started")
     rows = [row for row in plan.rows if row.run_id in chosen]
     print(describe(jobs, rows, parameters, backend.flops_per_second, backend.device))
     estimator, workers = _estimator(composed.config, cells, sweep_paths(composed.config))
@@ -218,7 +223,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
 
 
 def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> int:
-    """Writes the jobs and their plan as one file (sweeper.plan.bundle)."""
+    """Writes the jobs and their plan to one file (see `sweeper.plan.bundle`)."""
     from omegaconf import OmegaConf
 
     from sweeper.plan.bundle import Bundle, write_bundle
@@ -234,23 +239,26 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     bundle = Bundle(config.name or "", results, config.order, "" if only else plan_key(composed), text, commit(), jobs, rows)
     write_bundle(path, bundle)
     if any(job.job_type == "search" for job in jobs):
-        print("searches other than the grid need Optuna on the machine that runs the bundle", file=sys.stderr)
-    print(f"{path}: {len(jobs)} jobs, {len(rows)} rows; python -m sweeper.execute {path.name} --data DIR --store DIR runs them anywhere")
+        print("sampled searches need Optuna on the machine that runs the bundle", file=sys.stderr)
+    print(f"{path}: {len(jobs)} jobs, {len(rows)} rows; run it with `python -m sweeper.execute {path.name} --data DIR --store DIR`")
     return 0
 
 
 def _estimator(config: Config, cells: Sequence[Cell], paths: SweepPaths) -> tuple[RuntimeEstimator, int]:
-    """The runtime estimator, from the measurements of this store and those beside it, and the number of workers."""
+    """(runtime estimator from the measurements of this store and its siblings, number of workers)"""
     from sweeper.plan.runtime_forecast import make_estimator
 
-    beside = paths.store.parent
-    stores = [path for path in beside.iterdir() if path.is_dir()] if beside.is_dir() else []
+    parent = paths.store.parent
+    stores = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     workers = _workers(config.backend)
     return make_estimator(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
 
 
-def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
-    """(planned rows, jobs given up), if the stored plan is this configuration's and all its jobs ended; None otherwise. Loads no torch."""
+def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
+    """(number of planned rows, number of jobs given up) if the stored plan belongs to this configuration and all its jobs ended; else None.
+
+    A shortcut that avoids planning, which loads torch. A plan.json that is missing or damaged is written again by planning.
+    """
     with suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((store.root / "plan.json").read_text())
         if stored["key"] == key:
@@ -261,8 +269,8 @@ def _held_rows(store: Store, key: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the sweep as Ctrl-C does: workers store their state first."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Context manager in which SIGTERM ends the sweep like Ctrl-C: workers store their state first."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -174,8 +174,8 @@ def _declares_its_selection(case: CorrectorCase) -> None:
             declares = bool(setting.needs()) or (isinstance(setting, SelectsSamples) and setting.selects_samples())
             if not declares and (index in run.trusted_sets or index in run.forgotten_sets):
                 raise CheckFailed(
-                    f"{describe(setting)} reports samples by run.report_trusted or run.report_forgotten, but neither needs() nor selects_samples() "
-                    "declares it; add the method selects_samples(self) -> bool"
+                    f"{describe(setting)} reports samples by run.report_trusted or run.report_forgotten, but neither needs() nor "
+                    "selects_samples() declares it; add the method selects_samples(self) -> bool"
                 )
 
 

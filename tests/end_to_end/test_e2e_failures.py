@@ -44,7 +44,7 @@ def test_failures_of_every_kind_end_in_rows_of_their_own_and_are_tried_three_tim
     before = store.everything()
     fourth = bench.run("wrong", *raising)
     assert fourth.code == 1
-    assert "1 job failed 3 times and is not tried again" in fourth.err
+    assert "1 job failed 3 times and is not retried" in fourth.err
     assert store.everything() == before
 
 

@@ -70,7 +70,7 @@ def test_none_is_imported_unless_its_package_is_listed(sweep, key, target):
         ),
         ("standins.elsewhere.build", ["+model.width=wide"], "model.width='wide' is of the wrong type or value; allowed: a whole number"),
         ("standins.elsewhere.nothing", ["~model.num_classes"], "builds a dict, no torch.nn.Module"),
-        ("standins.elsewhere.Missing", [], "names nothing that exists"),
+        ("standins.elsewhere.Missing", [], "cannot be imported"),
         ("standins.data.UNIVERSE", [], "is no class"),
     ],
 )

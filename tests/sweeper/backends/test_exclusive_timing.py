@@ -66,7 +66,7 @@ def test_a_complete_store_is_measured_once_and_its_rows_stay(swept, capsys):
     assert main([*words, "timing=exclusive"]) == 0
     said = capsys.readouterr().err
     found = lines(store)
-    assert f"measuring {len(found)} jobs alone" in said
+    assert f"measuring {len(found)} jobs exclusively" in said
     assert {line["method"] for mine in found.values() for line in mine} == {"vanilla", "sap", "finetune"}
     for job_id, mine in found.items():
         old = store.read_rows(job_id)

@@ -37,7 +37,7 @@ def run(capsys, *words):
             "unknown experiment 'dmo' (did you mean 'demo'?); allowed: ablation_alpha,",
         ),
         (["experiment=demo", "dataset._target_=os.system"], "dataset._target_='os.system' is outside the packages that may be named"),
-        (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "names nothing that exists"),
+        (["experiment=demo", "method.sap.corrector._target_=baselines.sap.SAP"], "cannot be imported"),
         (["experiment=demo", "only=method=spa"], "unknown value of only=method 'spa' (did you mean 'sap'?)"),
         (["experiment=demo", "only=metod=sap"], "unknown key 'metod' in only (did you mean 'method'?)"),
         (["seeds=[1]"], "no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)"),
@@ -121,7 +121,7 @@ def test_a_store_whose_plan_is_unreadable_is_planned_anew(capsys, tmp_path, plac
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(capsys, tmp_path, places):
     code, out, err = run(capsys, "experiment=demo", "dry_run=true", "only=method=sap,scrub seed=12484", *places)
     assert (code, err) == (0, "")
-    assert out.startswith("demo: dry run, nothing is run\n1 cells, 1 seeds: 48 jobs, 772 rows\n")
+    assert out.startswith("demo: dry run, no job is started\n1 cells, 1 seeds: 48 jobs, 772 rows\n")
     assert "675 (675 distinct)" in out
     assert "finetune" not in out
     assert list(tmp_path.iterdir()) == []
