@@ -70,12 +70,12 @@ def run_stubs(jobs: Sequence[Job], folders: SweepPaths) -> None:
     def nothing(job: Job, place: JobContext, note: Callable[[str], None]) -> JobOutcome:
         return JobOutcome([{"val_noisy_acc": 0.5} for _ in job.runs], [True] * len(job.runs))
 
-    before, execution.run_kind = execution.run_kind, nothing
+    before, execution.run_job_type = execution.run_job_type, nothing
     try:
         for job in jobs:
             assert execute(job, folders).status == "ok"
     finally:
-        execution.run_kind = before
+        execution.run_job_type = before
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -1,1 +1,1 @@
-"""From a configuration to a store: plan, run, resume. Importing this package loads nothing."""
+"""Plans a sweep from a configuration, runs its jobs and stores their results. Importing this package loads none of its modules."""

@@ -1,6 +1,7 @@
-"""The program that runs jobs: a whole file of them, or one at a time as a driver hands them over (`--serve`). No Ray, no Hydra.
+"""The program `python -m sweeper.execute`: runs a file of jobs, or single jobs for a driver (`--serve`). Needs neither Ray nor Hydra.
 
-Any number of these programs, and drivers, may work through one file of jobs at once: each job is claimed (sweeper.store.leases).
+Workers of the local backend, tasks of a Slurm array and machines that received a bundle all run it. Any number of these programs, and a
+`sap-sweep`, may work on one store concurrently, because every job is leased (sweeper.store.leases).
 """
 
 from __future__ import annotations
@@ -21,84 +22,89 @@ from sap_core.errors import UserError
 from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Job, SweepPaths, read_jobs
-from sweeper.jobs.run_job import check_device, execute, tidy_up
+from sweeper.jobs.job_leases import remove_stale_leases
+from sweeper.jobs.run_job import check_device, execute
 from sweeper.monitor.job_lines import WorkerLog
 from sweeper.plan.bundle import is_bundle, keep_bundle, read_bundle
 from sweeper.scheduling.deadline import Deadline
 from sweeper.scheduling.work_queue import WorkQueue
-from sweeper.store.leases import Leases
+from sweeper.store.leases import LEASE_SECONDS, Leases
 from sweeper.store.store import Store
 
 INTERRUPTED = 130
-"""Exit code of a worker that was stopped (SIGTERM, SIGINT) while there was work left, as of `sap-sweep`."""
+"""Exit code of a worker that was stopped by SIGTERM or SIGINT with jobs remaining, as of `sap-sweep`."""
 
-PATIENCE_SECONDS = 5.0
-"""How long a driver's worker waits for a job that another process has, before it answers and is given something else, if there is."""
+LEASE_WAIT_SECONDS = 5.0
+"""How long a driver's worker waits for a job that another process has leased before it asks the driver for a different one."""
 
 
 class Stop:
-    """Set by SIGTERM and SIGINT: the running job stores its state and ends."""
+    """A flag that the given signals set; the running job then stores its state and ends."""
 
     def __init__(self, *signals: signal.Signals) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         for number in signals:
-            signal.signal(number, lambda *_: self._asked.set())
+            signal.signal(number, lambda *_: self._requested.set())
 
     def __call__(self) -> bool:
-        return self._asked.is_set()
+        return self._requested.is_set()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0 done, 1 a job failed, 2 the user's mistake, 130 stopped with work left."""
+    """Run the command line.
+
+    Returns:
+        The exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining.
+    """
     options = parse_options(arguments)
-    folders = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
+    paths = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
     try:
         check_device(options.device)
         if options.serve:
-            return serve(folders, options.device, options.serve)
-        return run_file(options, folders)
+            return serve(paths, options.device, options.serve)
+        return run_file(options, paths)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line of `python -m sweeper.execute`; argparse ends the process with code 2 where it is wrong."""
+    """Parse the command line of `python -m sweeper.execute`. On a usage error, argparse ends the process with exit code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m sweeper.execute",
         description="Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "
-        "Several may run on one store at once.",
+        "Several may run on one store concurrently.",
     )
     parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
-    parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints; STORE/artifacts unless given")
+    parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints (default: STORE/artifacts)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument(
-        "--shard",
-        default="1/1",
-        metavar="N/M",
-        help="the N-th of M queue first (a baseline and all that stands on it stay together), then what others have left",
-    )
-    parser.add_argument("--no-steal", action="store_true", help="only that part: leave alone what other queue have left")
+        "--shard", default="1/1", metavar="N/M",
+        help="run the N-th of M shards first, then unfinished jobs of the others; a baseline and the jobs that depend on it are one shard",
+    )  # fmt: skip
+    parser.add_argument("--no-steal", action="store_true", help="run only the jobs of the own shard")
     parser.add_argument(
-        "--lease", type=float, metavar="SECONDS", help="others may take a job whose owner gave no sign of life for so long (default 120)"
-    )
+        "--lease", type=float, metavar="SECONDS",
+        help=f"other workers take a job over when its owner has not renewed its lease for this long (default: {LEASE_SECONDS:g})",
+    )  # fmt: skip
     parser.add_argument(
-        "--idle-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="end when nothing could be started for so long, though others still run (default: wait)",
-    )
-    parser.add_argument("--order", choices=ORDERS, help="which job next (order= of sap-sweep); the bundle's own, or cells, unless given")
-    parser.add_argument("--seconds", type=_seconds, metavar="S", help="end before so many seconds are over; the same command goes on")
+        "--idle-timeout", type=float, metavar="SECONDS",
+        help="end when no job could be started for this long, although other workers still run some (default: wait for them)",
+    )  # fmt: skip
+    parser.add_argument("--order", choices=ORDERS, help="which job is next, as order= of sap-sweep (default: the bundle's, or cells)")
     parser.add_argument(
-        "--device-jobs", type=int, default=1, metavar="N", help="how many jobs run at a time on the device, other programs' included"
-    )
-    parser.add_argument("--serve", type=int, metavar="PID", help="take jobs from the driver PID on standard input, a line each")
+        "--seconds", type=_seconds, metavar="S", help="time limit: end before S seconds have passed; the same command resumes"
+    )  # fmt: skip
+    parser.add_argument(
+        "--device-jobs", dest="jobs_on_device", type=int, default=1, metavar="N",
+        help="number of concurrent jobs on the device, those of other programs included",
+    )  # fmt: skip
+    parser.add_argument("--serve", type=int, metavar="PID", help="read jobs of the driver PID from standard input, one per line")
     options = parser.parse_args(arguments)
     if not options.serve and options.plan is None:
-        parser.error("a job file is needed (or --serve)")
+        parser.error("a job file is required (or --serve)")
     for option, value in (("--lease", options.lease), ("--idle-timeout", options.idle_timeout)):
         if value is not None and not value > 0:
             parser.error(f"{option} takes a number of seconds above 0")
@@ -108,20 +114,27 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no time; give seconds above 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration; give a number of seconds above 0")
     return value
 
 
-def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
-    """Runs the jobs of a file that are not in the store: its own part, then what others have left (unless `--no-steal`)."""
+def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
+    """Run the jobs of a file that are not in the store: the own shard first, then jobs of the others (unless `--no-steal`).
+
+    Returns:
+        The exit code, as `main`.
+
+    Raises:
+        UserError: the job file, the shard or the store is invalid.
+    """
     stop = Stop(signal.SIGTERM, signal.SIGINT)
     deadline = Deadline(options.seconds or float("inf"))
-    Store(folders.store).check_version()
-    jobs, order = _jobs_of(options, folders)
-    queue = WorkQueue(jobs, options.shard, folders, order, steal=not options.no_steal)
+    Store(paths.store).check_version()
+    jobs, order = _read_jobs(options, paths)
+    queue = WorkQueue(jobs, options.shard, paths, order, steal=not options.no_steal)
     queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
-    if not folders.data.is_dir():
-        print(f"--data {folders.data} is no folder: only data sets without files can be read", file=sys.stderr, flush=True)
+    if not paths.data.is_dir():
+        print(f"--data {paths.data} is not a folder: only data sets without files can be read", file=sys.stderr, flush=True)
     leases, estimator = Leases(options.lease), RuntimeEstimator()
     worker_log = WorkerLog(queue.jobs, estimator)
     waited = 0.0
@@ -135,8 +148,10 @@ def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
         if not deadline.fits(job, estimator.estimate(workload, job.forecast_flops)):
             break
         deadline.start_job()
-        tried = queue.tried.get(job.job_id, 0)
-        result = execute(job, folders, options.device, lambda: stop() or deadline(), options.jobs_on_device, leases=leases, tried=tried)
+        result = execute(
+            job, paths, options.device, lambda: stop() or deadline(), options.jobs_on_device, leases=leases,
+            known_failures=queue.tried.get(job.job_id, 0),
+        )  # fmt: skip
         queue.record(job, result)
         if result.status == "stopped":
             break
@@ -146,29 +161,29 @@ def run_file(options: argparse.Namespace, folders: SweepPaths) -> int:
                 estimator.record(workload, job.forecast_flops, result.seconds)
             print(worker_log.line(job, result, queue.remaining_ids()), flush=True)
     if queue.all_ended:
-        tidy_up(jobs, folders, leases)
+        remove_stale_leases(jobs, paths, leases)
     elif stop():
         return INTERRUPTED
     else:
-        print(f"stopped with {queue.remaining_text()}; the same command goes on", flush=True)
+        print(f"stopped with {queue.remaining_text()}; the same command resumes", flush=True)
     return 1 if queue.failed else 0
 
 
-def _jobs_of(options: argparse.Namespace, folders: SweepPaths) -> tuple[list[Job], str]:
-    """The jobs of the file, and in which order they run; a bundle is kept in the store, for `sap-sweep import`."""
+def _read_jobs(options: argparse.Namespace, paths: SweepPaths) -> tuple[list[Job], str]:
+    """The jobs of the file and their order. A bundle is copied into the store, for `sap-sweep import`."""
     if not is_bundle(options.plan):
         return list(read_jobs(options.plan)), options.order or "cells"
     bundle = read_bundle(options.plan)
-    keep_bundle(options.plan, folders.store)
+    keep_bundle(options.plan, paths.store)
     return list(bundle.jobs), options.order or bundle.order
 
 
-def _wait(queue: WorkQueue, lease: float, waited: float, idle: float | None, stop: Stop) -> float:
-    """Waits until others may have ended something, and looks; how long nothing could be started by then, -1 for too long."""
-    if idle is not None and waited >= idle:
-        print(f"nothing to start for {waited:.0f} s", file=sys.stderr)
+def _wait(queue: WorkQueue, lease_duration: float, waited: float, idle_timeout: float | None, stop: Stop) -> float:
+    """Wait for other workers, then refresh the queue. Returns the total time without work, or -1 after the idle timeout."""
+    if idle_timeout is not None and waited >= idle_timeout:
+        print(f"no job could be started for {waited:.0f} s", file=sys.stderr)
         return -1.0
-    pause = queue.poll_interval(waited, lease)
+    pause = queue.poll_interval(waited, lease_duration)
     _sleep(pause, stop)
     queue.refresh()
     return waited + pause
@@ -180,46 +195,40 @@ def _sleep(seconds: float, stop: Stop) -> None:
         time.sleep(min(0.2, seconds))
 
 
-def serve(folders: SweepPaths, device: str, driver: int) -> int:
-    """Runs jobs from standard input until it closes or the driver is gone; answers each with a JSON line on standard output.
+def serve(paths: SweepPaths, device: str, driver: int) -> int:
+    """Run jobs from standard input until it is closed or the driver ends; answer each with one line of JSON on standard output.
 
-    A line is a JSON mapping: the job, and what `execute` is to be told of it.
+    Each line is a JSON mapping: `job`, and the arguments `jobs_on_device`, `known_failures` and `oom_retries` of
+    `sweeper.jobs.run_job.execute`.
     """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides; Ctrl-C reaches the whole group
+    os.dup2(2, 1)  # the output of libraries must not mix with the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but stopping is the driver's decision
     stop = Stop(signal.SIGTERM)
-    end_with(driver)
+    exit_with_parent(driver)
     for line in sys.stdin:
         if stop():
             break
-        _answer(answers, json.loads(line), folders, device, stop)
+        _answer(answers, json.loads(line), paths, device, stop)
     return 0
 
 
-def _answer(answers: TextIO, told: Mapping[str, Any], folders: SweepPaths, device: str, stop: Stop) -> None:
-    job = Job.from_json(told["job"])
+def _answer(answers: TextIO, request: Mapping[str, Any], paths: SweepPaths, device: str, stop: Stop) -> None:
+    job = Job.from_json(request["job"])
     try:
-        answer = asdict(
-            execute(
-                job,
-                folders,
-                device,
-                stop,
-                told["jobs_on_device"],
-                patience=PATIENCE_SECONDS,
-                tried=told["tried"],
-                oom_retries=told["oom_retries"],
-            )
-        )
+        result = execute(
+            job, paths, device, stop, request["jobs_on_device"], wait_seconds=LEASE_WAIT_SECONDS,
+            known_failures=request["known_failures"], oom_retries=request["oom_retries"],
+        )  # fmt: skip
+        answer = asdict(result)
     except UserError as error:
         answer = {"job_id": job.job_id, "fatal": str(error)}
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 
 
-def end_with(parent: int) -> None:
-    """Ends this process as soon as `parent` is not its parent any more: the driver was killed, and the next start owns the store."""
+def exit_with_parent(parent: int) -> None:
+    """End this process as soon as its parent is no longer `parent`: the driver was killed, and its next start must not find old workers."""
 
     def watch() -> None:
         while os.getppid() == parent:

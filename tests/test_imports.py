@@ -134,13 +134,13 @@ def test_true_labels_are_read_in_few_places():
     assert importers("sap_core.data.verified") == {"sap_core.data.assemble"}
     assert importers("sap_core.data.assemble") == {
         "sap_core.evaluation.evaluator",
-        "sweeper.plan.feasibility", "sweeper.jobs.stages", "sweeper.jobs.search_stage", "sweeper.jobs.context",
+        "sweeper.plan.feasibility", "sweeper.jobs.job_types", "sweeper.jobs.search_job", "sweeper.jobs.context",
     }  # fmt: skip
     assert importers("sap_core.evaluation.evaluator") == {
         "sap_core.evaluation.decision_boundary",
-        "sweeper.jobs.stages", "sweeper.plan.plan", "sweeper.jobs.search_stage", "sweeper.jobs.context",
+        "sweeper.jobs.job_types", "sweeper.plan.plan", "sweeper.jobs.search_job", "sweeper.jobs.context",
     }  # fmt: skip
-    assert importers("sap_core.evaluation.decision_boundary") == {"sweeper.jobs.stages"}
+    assert importers("sap_core.evaluation.decision_boundary") == {"sweeper.jobs.job_types"}
     assert importers("sap_core.data.noise") == set()  # named in conf/noise alone
 
 

@@ -20,7 +20,7 @@ from sap_core.cost import TUNING
 from sap_core.files import storing
 from sap_core.records import Timing
 from sweeper.backends.local_backend import LocalBackend
-from sweeper.jobs.cost_columns import PREFIX
+from sweeper.jobs.cost_columns import COST_PREFIX
 from sweeper.jobs.job import Job, Result, SweepPaths, artifact
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
@@ -44,7 +44,7 @@ def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
     """
     store = Store(folders.store)
     by_id = {job.job_id: job for job in jobs}
-    todo = {job.job_id: job for job in chosen(jobs) if store.holds(job.job_id) and not store.timed(job.job_id)}
+    todo = {job.job_id: job for job in chosen(jobs) if store.is_done(job.job_id) and not store.has_timing(job.job_id)}
     ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
     lost = {name for name in ancestors if not artifact(folders.artifacts, name).exists()}
     for job in list(todo.values()):
@@ -128,7 +128,7 @@ def _seconds_by_phase(job: Job, store: Store) -> dict[str, float]:
     """Seconds of a job by phase, and of all tuning phases together (`all`). Work shared by settings counts once."""
     found = {"all": sum(row.tuning_seconds or 0.0 for row in store.read_rows(job.job_id))}
     for point in store.read_series(job.job_id):
-        if point.name.startswith(PREFIX) and point.name.endswith("/seconds"):
+        if point.name.startswith(COST_PREFIX) and point.name.endswith("/seconds"):
             phase = point.name.split("/")[1]
             found[phase] = found.get(phase, 0.0) + point.value
     return found

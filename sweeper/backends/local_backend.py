@@ -17,7 +17,7 @@ from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.location import CODE
 from sweeper.jobs.job import Job, Result, SweepPaths
-from sweeper.jobs.run_job import fail, summary
+from sweeper.jobs.results import store_failure, summarise
 from sweeper.scheduling.gpu_sharing import FULL_GPU, GpuSharing, jobs_per_device
 from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.provenance import HOME
@@ -48,7 +48,7 @@ class LocalBackend:
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
         self._devices = tuple(devices or _detected_devices(device))
         self._selector = selectors.DefaultSelector()
-        self._tried = self.store.tried()
+        self._tried = self.store.failed_attempts()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._blocked: Job | None = None  # the next job, while no GPU has room for it; no other job overtakes it
@@ -173,10 +173,10 @@ class _Worker:
         assert self.process.stdout is not None
         self._jobs, self.answers = self.process.stdin, self.process.stdout
 
-    def send(self, job: Job, attempts: int, tried: int, oom_retries: int, jobs_on_device: int) -> None:
+    def send(self, job: Job, attempts: int, known_failures: int, oom_retries: int, jobs_on_device: int) -> None:
         self.job, self.attempts, self._since = job, attempts, time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # the worker died; end of file on its answers reports it
-            message = {"job": job.to_json(), "tried": tried, "oom_retries": oom_retries, "jobs_on_device": jobs_on_device}
+            message = {"job": job.to_json(), "known_failures": known_failures, "oom_retries": oom_retries, "jobs_on_device": jobs_on_device}
             self._jobs.write(json.dumps(message) + "\n")
             self._jobs.flush()
 
@@ -221,8 +221,8 @@ def fail_lost_worker(job: Job, store: Store, attempts: int, how: str) -> Result:
         how: description of the process's end.
     """
     if store.attempts(job.job_id) > attempts:
-        return summary(job, store.read_rows(job.job_id), 0.0)
-    return fail(job, store, "killed", f"the worker process died while running the job ({how})")
+        return summarise(job, store.read_rows(job.job_id), 0.0)
+    return store_failure(job, store, "killed", f"the worker process died while running the job ({how})")
 
 
 def _exit_text(code: int) -> str:
@@ -242,4 +242,4 @@ def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, re
     schedule.finish(job.job_id, result.status == "ok", result.error)
     report(job, result)
     for orphan, why in schedule.orphans():
-        report(orphan, fail(orphan, store, "parent", why))
+        report(orphan, store_failure(orphan, store, "parent", why))

@@ -27,7 +27,7 @@ from sap_core.errors import UserError
 from sweeper.backends.local_backend import GRACE_SECONDS, worker_environment
 from sweeper.backends.ray_driver import Capacity, Driver, capacity_of
 from sweeper.backends.ray_session import remove_stale, session_folder
-from sweeper.execute import PATIENCE_SECONDS, end_with
+from sweeper.execute import LEASE_WAIT_SECONDS, exit_with_parent
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.run_job import execute
 from sweeper.scheduling.gpu_sharing import GpuSharing
@@ -239,7 +239,7 @@ def _trainable() -> type:
     class JobTrial(tune.Trainable):
         def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str]) -> None:
             os.chdir(HOME)
-            end_with(os.getppid())  # the raylet, which ends with the driver that started it
+            exit_with_parent(os.getppid())  # the raylet, which ends with the driver that started it
             self._jobs = jobs
             self._folders = SweepPaths(**{name: Path(path) for name, path in places.items()})
             self._trial_config = config
@@ -256,8 +256,8 @@ def _trainable() -> type:
                 stop = (self._folders.store / config["stop"]).exists
                 result = asdict(
                     execute(
-                        job, self._folders, config["device"], stop, config["jobs_on_device"], TuneAsker, patience=PATIENCE_SECONDS,
-                        tried=config["tried"], oom_retries=config["oom_retries"],
+                        job, self._folders, config["device"], stop, config["jobs_on_device"], TuneAsker, wait_seconds=LEASE_WAIT_SECONDS,
+                        known_failures=config["known_failures"], oom_retries=config["oom_retries"],
                     )
                 )  # fmt: skip
             except UserError as error:

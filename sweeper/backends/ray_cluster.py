@@ -19,7 +19,7 @@ from sweeper.backends.ray_backend import RayBackend, is_reachable
 from sweeper.config.schema import ORDERS, BackendConfig
 from sweeper.execute import INTERRUPTED
 from sweeper.jobs.job import SweepPaths, read_jobs
-from sweeper.jobs.run_job import fail
+from sweeper.jobs.results import store_failure
 from sweeper.monitor.progress import Progress
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     store.logs.mkdir(parents=True, exist_ok=True)
     with Progress(pending, total, stored, store.logs / "sweep.log") as progress:
         for orphan, why in schedule.orphans():
-            progress.report(orphan, fail(orphan, store, "parent", why))
+            progress.report(orphan, store_failure(orphan, store, "parent", why))
         if not schedule.empty:
             _wait_until(lambda: is_reachable(options.address), options.wait)
             settings = backend_settings(options.store)

@@ -70,7 +70,7 @@ class Driver:
         """  # fmt: skip
         self.schedule, self.store, self.report, self.gpu_sharing, self.workers = schedule, store, report, gpu_sharing, workers
         self.jobs = dict(schedule.waiting)
-        self.tried = store.tried()
+        self.tried = store.failed_attempts()
         self.fatal: str | None = None
         self.stopping = False
         self._capacity, self._shared = capacity, shared
@@ -102,7 +102,7 @@ class Driver:
         jobs_on_device = min(jobs_on_device, jobs_per_device(share)) if share else jobs_on_device
         return {
             "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.gpu_sharing.device(job),
-            "jobs_on_device": min(jobs_on_device, self.workers or jobs_on_device), "tried": self.tried.get(job.job_id, 0),
+            "jobs_on_device": min(jobs_on_device, self.workers or jobs_on_device), "known_failures": self.tried.get(job.job_id, 0),
             "oom_retries": self._shared_gpu_ooms.get(job.job_id, 0), "stop": self._stop_file.name,
         }  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""`sap-sweep import DIR ...`: takes what `python -m sweeper.execute` made of a bundle into a store.
+"""`sap-sweep import DIR ...`: copies the results of `python -m sweeper.execute BUNDLE` into a store.
 
-Everything is looked at before it is taken: ids must be the plan's, files whole. What the store holds stays as it is: a second import does
-nothing, complete rows are never replaced, and checkpoints that are there are kept.
+Everything is verified before it is copied: ids must match the plan, files must be readable. What the store contains is never replaced, so a
+second import does nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sap_core.errors import UserError
 from sap_core.files import replacing, save_json, save_text
 from sap_core.identity import content_id
 from sap_core.records import Planned, Row
-from sweeper.commands.common import examples, settings
-from sweeper.jobs.job import MAKING, Job, artifact, read_jobs, write_jobs
+from sweeper.commands.common import examples, key_values
+from sweeper.jobs.job import ARTIFACT_LEASE, Job, artifact, read_jobs, write_jobs
 from sweeper.plan.bundle import Bundle, kept_bundles
 from sweeper.store.leases import acquire_all, process_leases
 from sweeper.store.provenance import HOME
@@ -33,17 +33,17 @@ _LAST = "last.safetensors"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", nargs="*", metavar="DIR",
-        help="the --store of `python -m sweeper.execute BUNDLE`; several are merged. Also paths.results=STORE, in place of the store that "
-        "the bundle names, and paths.artifacts=DIR, in place of results/artifacts",
+        help="the --store folder of `python -m sweeper.execute BUNDLE`; several are merged. Also paths.results=STORE (default: the store "
+        "that the bundle names) and paths.artifacts=DIR (default: results/artifacts)",
     )  # fmt: skip
     parser.epilog = examples("sap-sweep import back", "sap-sweep import back1 back2 paths.results=results/headline")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Returns 0, or 1 when a file was refused.
+    """Imports the folders; returns 0, or 1 if a file was refused.
 
     Raises:
-        UserError: no folder, one without bundles, bundles of different experiments, a store of another experiment.
+        UserError: a folder is missing or has no bundle, or the bundles or the store belong to different experiments.
     """
     folders, chosen = _parse(options.folders)
     bundles = {folder: kept_bundles(folder) for folder in folders}
@@ -57,36 +57,37 @@ def run(options: argparse.Namespace) -> int:
         for folder, kept in bundles.items():
             for bundle in kept:
                 _check_ids(bundle, folder)
-                _take_plan(bundle, store)
+                _import_plan(bundle, store)
                 for job in bundle.jobs:
-                    _take_artifact(job, folder / "artifacts", artifacts, counts)
-                    _take_rows(job, Store(folder), store, counts)
-    print(f"{store.root}: {_words(counts)}")
+                    _import_artifact(job, folder / "artifacts", artifacts, counts)
+                    _import_rows(job, Store(folder), store, counts)
+    print(f"{store.root}: {_summary(counts)}")
     return 1 if counts["refused"] else 0
 
 
-def _parse(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    folders = [word for word in words if "=" not in word or Path(word).is_dir()]
-    for word in folders:
-        if not Path(word).is_dir():
-            raise UserError(f"{word} is no folder; give the --store of python -m sweeper.execute BUNDLE")
+def _parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    folders = [argument for argument in arguments if "=" not in argument or Path(argument).is_dir()]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"'{folder}' is not a folder; give the --store folder of `python -m sweeper.execute BUNDLE`")
     if not folders:
-        raise UserError("sap-sweep import needs a folder: the --store of python -m sweeper.execute BUNDLE, as in sap-sweep import DIR")
-    return [Path(word).resolve() for word in folders], settings([word for word in words if word not in folders], KEYS, "sap-sweep import")
+        raise UserError("sap-sweep import needs the --store folder of `python -m sweeper.execute BUNDLE`, as in sap-sweep import DIR")
+    others = [argument for argument in arguments if argument not in folders]
+    return [Path(folder).resolve() for folder in folders], key_values(others, KEYS, "sap-sweep import")
 
 
-def _words(counts: Counter[str]) -> str:
-    taken = f"{counts['jobs']} jobs imported ({counts['rows']} rows, {counts['failed']} of the jobs failed), {counts['held']} held already"
-    artifacts = f"checkpoints: {counts['artifacts']} imported, {counts['artifacts held']} held already"
+def _summary(counts: Counter[str]) -> str:
+    jobs = f"{counts['jobs']} jobs imported ({counts['rows']} rows, {counts['failed']} jobs failed), {counts['stored']} already stored"
+    artifacts = f"checkpoints: {counts['artifacts']} imported, {counts['artifacts stored']} already stored"
     refused = f", {counts['refused']} files refused" if counts["refused"] else ""
-    return f"{taken}, {counts['open']} not run yet; {artifacts}{refused}"
+    return f"{jobs}, {counts['open']} not run yet; {artifacts}{refused}"
 
 
 def _check_ids(bundle: Bundle, folder: Path) -> None:
-    """Ids that follow from what a job holds must be what it is called.
+    """Recomputes the ids that follow from a job's content.
 
     Raises:
-        UserError: the first that is not.
+        UserError: an id differs, because the bundle was edited or damaged.
     """
     for job in bundle.jobs:
         ids = [run.run_id for run in job.runs]
@@ -97,20 +98,20 @@ def _check_ids(bundle: Bundle, folder: Path) -> None:
             ),
         }.get(job.job_type, lambda job=job, ids=ids: ids == [job.job_id])
         if not right():
-            raise UserError(f"a bundle in {folder} has a job {job.job_id} whose id is not that of its content; export and run it again")
+            raise UserError(f"a bundle in {folder} has a job {job.job_id} whose id does not match its content; export and run it again")
 
 
-def _take_plan(bundle: Bundle, store: Store) -> None:
-    """Adds the bundle's jobs and planned rows to those of the store; nothing is written where all are there.
+def _import_plan(bundle: Bundle, store: Store) -> None:
+    """Adds the bundle's jobs and planned rows to the store; writes nothing if the store contains all of them.
 
     Raises:
-        UserError: the store is of another experiment.
+        UserError: the store belongs to another experiment.
     """
     jobs = {job.job_id: job for job in read_jobs(store.jobs)} if store.jobs.exists() else {}
     others = {job.labels["experiment"] for job in jobs.values()} - {bundle.name}
     if others:
         raise UserError(
-            f"{store.root} holds the experiment {', '.join(sorted(others))}, and this bundle is of {bundle.name}; "
+            f"{store.root} contains the experiment {', '.join(sorted(others))}, but the bundle belongs to {bundle.name}; "
             "choose another store with paths.results=..."
         )
     if all(job.job_id in jobs for job in bundle.jobs):
@@ -132,17 +133,17 @@ def _planned(store: Store) -> Iterable[Planned]:
     return [Planned(**line) for line in pq.read_table(store.plan, schema=schema(Planned)).to_pylist()] if store.plan.exists() else []
 
 
-def _take_rows(job: Job, source: Store, store: Store, counts: Counter[str]) -> None:
-    """Series first, then the rows, which say that the job is done."""
+def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) -> None:
+    """Copies a job's series, then its rows: a job counts as done as soon as its rows are stored."""
     status = source.statuses().get(job.job_id)
     if status is None:
         counts["open"] += 1
         return
-    if store.holds(job.job_id) or (status == "failed" and store.attempts(job.job_id)):
-        counts["held"] += 1
+    if store.is_done(job.job_id) or (status == "failed" and store.attempts(job.job_id)):
+        counts["stored"] += 1
         return
     rows = source.read_rows(job.job_id)
-    wrong = _not_of(job, rows)
+    wrong = _mismatch(job, rows)
     if wrong:
         _refuse(f"{source.rows}/{job.job_id}.{status}.parquet {wrong}", counts)
         return
@@ -151,28 +152,28 @@ def _take_rows(job: Job, source: Store, store: Store, counts: Counter[str]) -> N
     counts.update(jobs=1, rows=len(rows), failed=int(status == "failed"))
 
 
-def _not_of(job: Job, rows: Sequence[Row]) -> str:
-    """Why these are not the job's rows; empty when they are."""
+def _mismatch(job: Job, rows: Sequence[Row]) -> str:
+    """Why these rows are not those of the job; "" if they are."""
     if not rows:
-        return "is damaged, or holds no row of its job"
+        return "is damaged, or contains no row of its job"
     planned = {run.run_id: run for run in job.runs}
     if sorted(row.run_id for row in rows) != sorted(planned):
-        return "does not hold all rows of its job, and no others"
+        return "does not contain exactly the rows of its job"
     for row in rows:
         run = planned[row.run_id]
         known = {**job.labels, "job_id": job.job_id, "job_type": job.job_type, "position": run.position}
-        if job.job_type != "search":  # the setting of a trial is chosen as it runs
+        if job.job_type != "search":  # the setting of a trial is chosen while the search runs
             known["settings"] = json.dumps(run.settings, sort_keys=True)
         if job.job_type in ("tune", "search") and known.get("information") == "none":
             del known["information"]  # a corrector that selects samples without declaring it is recorded as scored
         for name, value in known.items():
             if getattr(row, name, value) != value:
-                return f"says {name}={getattr(row, name)!r} where the plan says {value!r}"
+                return f"has {name}={getattr(row, name)!r} where the plan has {value!r}"
     return ""
 
 
-def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]) -> None:
-    """A checkpoint or a selection, its marker last; or how far a training has come, where there is nothing yet."""
+def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]) -> None:
+    """Copies a checkpoint or a selection, its marker last; or the state of an unfinished training, if there is nothing yet."""
     from sap_core.checkpoint import load_state
 
     name, folder, target = _FILES.get(job.job_type), source / job.job_id, artifacts / job.job_id
@@ -180,7 +181,7 @@ def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]
     if name is None or not (marker.exists() or (folder / _LAST).exists()):
         return
     if artifact(artifacts, job.job_id).exists() or (not marker.exists() and (target / _LAST).exists()):
-        counts["artifacts held"] += 1
+        counts["artifacts stored"] += 1
         return
     names = (name, marker.name) if marker.exists() else (_LAST,)
     try:
@@ -190,7 +191,7 @@ def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return
-    with acquire_all(process_leases(), [target / MAKING]) as held:
+    with acquire_all(process_leases(), [target / ARTIFACT_LEASE]) as held:
         if isinstance(held, str):
             counts["artifacts in the making"] += 1
             return
@@ -200,6 +201,6 @@ def _take_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]
     counts["artifacts"] += 1
 
 
-def _refuse(what: str, counts: Counter[str]) -> None:
-    print(f"refused: {what}", file=sys.stderr)
+def _refuse(reason: str, counts: Counter[str]) -> None:
+    print(f"refused: {reason}", file=sys.stderr)
     counts["refused"] += 1

@@ -125,7 +125,8 @@ def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
 
 def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator) -> int:
     """Runs the jobs that the store does not contain."""
-    from sweeper.jobs.run_job import fail, tidy_up
+    from sweeper.jobs.job_leases import remove_stale_leases
+    from sweeper.jobs.results import store_failure
     from sweeper.monitor.progress import Progress
     from sweeper.scheduling.schedule import Schedule
     from sweeper.scheduling.work_queue import retraining_message
@@ -144,9 +145,9 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
     with _sigterm_as_interrupt(), progress:
         for orphan, why in schedule.orphans():
-            progress.report(orphan, fail(orphan, store, "parent", why))
+            progress.report(orphan, store_failure(orphan, store, "parent", why))
         _backend(config, paths, len(pending)).run(schedule, progress.report)
-    tidy_up(jobs, paths, process_leases())
+    remove_stale_leases(jobs, paths, process_leases())
     failed = len(schedule.failed)
     if failed:
         count = "1 job" if failed == 1 else f"{failed} jobs"

@@ -1,4 +1,4 @@
-"""Artifacts: what a job leaves for others, one folder each, shared by all sweeps."""
+"""Artifacts: the files that one job leaves for others, in one folder per job, shared by all sweeps."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from sap_core.models.ensemble import Ensemble
 
 
 def save_model(folder: Path, fitted: Fitted) -> None:
-    """Stores a network, or the networks of an ensemble, with what its trainer knows about each sample."""
+    """Store a network, or all networks of an ensemble, with the values that its trainer recorded per training sample."""
     networks = len(fitted.model.nets) if isinstance(fitted.model, Ensemble) else 0
     state = {"model": fitted.model.state_dict(), "per_sample": dict(fitted.per_sample), "networks": networks}
     save_state(folder / "model.safetensors", state)
 
 
-def one_of(model: nn.Module) -> nn.Module:
-    """The network, or the first one of an ensemble: trainers of several book the passes of each."""
-    return model.nets[0] if isinstance(model, Ensemble) else model
-
-
 def load_model(folder: Path, task: Task) -> Fitted:
-    """What `save_model` stored, on the task's device and in evaluation mode."""
+    """Load what `save_model` stored, to the task's device and in evaluation mode."""
     state = load_state(folder / "model.safetensors")
     model = Ensemble([task.build(k) for k in range(state["networks"])]) if state["networks"] else task.build(0)
     model.load_state_dict(state["model"])
     return Fitted(model.to(task.device).eval(), state.get("per_sample", {}))
 
 
-def on_selection(task: Task, spec: Mapping[str, Any], artifacts: Path) -> Task:
-    """The task with the training samples that a select job kept."""
+def single_network(model: nn.Module) -> nn.Module:
+    """The network itself, or the first one of an ensemble, whose trainer records the passes of each network separately."""
+    return model.nets[0] if isinstance(model, Ensemble) else model
+
+
+def with_selection(task: Task, spec: Mapping[str, Any], artifacts: Path) -> Task:
+    """The task restricted to the training samples that the select job of `spec` kept; unchanged without a selection."""
     if not spec.get("selection"):
         return task
     kept = load_state(artifacts / spec["selection"]["job"] / "selection.safetensors")["index"]

@@ -1,4 +1,4 @@
-"""What kinds of jobs share: where they run, what they come to, their data, and the columns of costs and failures."""
+"""Context and outcome of a running job, and the data and columns that all job types share."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sap_core.data.assemble import Prepared, prepare
 from sap_core.data.source import DataSet, audit_file
 from sap_core.errors import UserError
 from sap_core.evaluation.evaluator import Evaluator
+from sap_core.identity import canonical_json
 from sap_core.records import Point
 from sweeper.jobs.run_context import JobRun
 
@@ -28,35 +29,36 @@ if TYPE_CHECKING:
     from sweeper.search.trials import AskTell
 
 Columns = dict[str, Any]
+"""Columns of a row, by name."""
 
-AskerOf = Callable[[dict[str, Any], Any], "AskTell"]
-"""(Optuna's distributions by field, an Optuna sampler) -> what is asked for settings."""
+AskTellFactory = Callable[[dict[str, Any], Any], "AskTell"]
+"""(Optuna distributions by field, an Optuna sampler) -> the ask-and-tell interface of a sampled search."""
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """Where a job runs."""
+    """The folders, the device and the callbacks of a running job."""
 
     data: Path
     artifacts: Path
     device: torch.device
-    stop: Callable[[], bool]  # raises Stopped where the job has become another process's
-    jobs_on_device: int = 1  # jobs that run at a time on the device
-    asker: AskerOf | None = None  # what searches ask; None: an Optuna study
+    stop: Callable[[], bool]  # raises Stopped if another process has taken the job over
+    jobs_on_device: int = 1  # number of jobs that run concurrently on the device
+    ask_tell: AskTellFactory | None = None  # for sampled searches; None: an Optuna study
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why a method ended early."""
 
-    kind: str
+    error_type: str  # diverged | error | oom
     error: str
     traceback: str
 
 
 @dataclass
 class JobOutcome:
-    """What running a job came to: columns per planned run, and those that all share."""
+    """The outcome of a job: the columns of each planned run (`columns`, `scored`), columns that all share (`facts`), and its series."""
 
     columns: list[Columns]
     scored: list[bool]
@@ -66,26 +68,26 @@ class JobOutcome:
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
+def prepared_data(spec: Mapping[str, Any], context: JobContext) -> tuple[Prepared, Evaluator]:
+    """The data of a baseline's spec and the evaluator on them. Cached, because consecutive jobs often need the same data."""
+    keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")  # what data and initial network depend on
+    return _prepared_data(canonical_json({key: spec[key] for key in keys}), context.data, context.device)
+
+
 @lru_cache(maxsize=2)
-def prepared_for(text: str, root: Path, device: torch.device) -> tuple[Prepared, Evaluator]:
-    """The data of a spec (canonical JSON of its `data_keys`) and who scores on them; kept for the next job on the same data."""
+def _prepared_data(text: str, root: Path, device: torch.device) -> tuple[Prepared, Evaluator]:
     prepared = prepare(json.loads(text), root, device)
     return prepared, Evaluator(prepared)
 
 
-def data_keys(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a baseline's spec that its data and its network follow from."""
-    return {key: spec[key] for key in ("dataset", "noise", "model", "preprocess", "seed", "limit")}
-
-
-def facts_of(prepared: Prepared, num_train: int) -> Columns:
-    """The columns that say how much data there was."""
+def size_columns(prepared: Prepared, num_train: int) -> Columns:
+    """The columns of sample counts, and the measured noise rate."""
     sizes = {"num_train": num_train, "num_val": len(prepared.val), "num_test": len(prepared.test)}
     return {"noise_rate_measured": prepared.noise_rate_measured, **sizes}
 
 
-def precision_of(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
-    """For a run's curve: the share of right labels among kept samples."""
+def label_precision(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
+    """A function of kept samples that returns the share with a correct given label, for training curves; None where truth is unknown."""
     return lambda index: evaluator.trusted(index).get("trusted_label_precision")
 
 
@@ -93,9 +95,9 @@ def information_of(setting: Corrector, by_file: bool, served: Iterable[Need] = (
     """The information that a setting uses beyond the given labels: the column `information`.
 
     Args:
-        setting: declares its needs, and by `SelectsSamples` whether it selects samples by itself.
+        setting: declares its needs, and by `SelectsSamples` whether it selects samples itself.
         by_file: verified samples come from a file of the user, not from true labels.
-        served: the kinds of verified samples that the job was given; counts even where the setting does not declare them.
+        served: the kinds of verified samples that the job received; they count even if the setting does not declare them.
         selected: the setting reported samples that it trusts or forgets; counts likewise.
 
     Returns:
@@ -107,8 +109,8 @@ def information_of(setting: Corrector, by_file: bool, served: Iterable[Need] = (
     return "scored" if selected or (isinstance(setting, SelectsSamples) and setting.selects_samples()) else "none"
 
 
-def counting(task: Task) -> tuple[Task, dict[Need, int]]:
-    """The task, and a record of how many verified samples of each need were handed out."""
+def counting_served(task: Task) -> tuple[Task, dict[Need, int]]:
+    """The task, and a dictionary that counts the verified samples it serves for each need as the job runs."""
     served: dict[Need, int] = {}
     source = task.verified_source
 
@@ -122,14 +124,19 @@ def counting(task: Task) -> tuple[Task, dict[Need, int]]:
     return replace(task, verified_source=serve), served
 
 
+def served_columns(served: Mapping[Need, int]) -> Columns:
+    """The columns `num_retain` and `num_forget` of verified samples that were served."""
+    return {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
+
+
 def used_information(setting: Corrector, run: JobRun, which: int, dataset: DataSet, served: Iterable[Need]) -> Columns:
-    """The column `information` after the job has run: what setting `which` really used, whatever it declares."""
+    """The column `information` after the job has run: what setting `which` used, even if it declares less."""
     selected = which in run.trusted_sets or which in run.forgotten_sets
     return {"information": information_of(setting, bool(audit_file(dataset)), served, selected)}
 
 
-def chosen_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:
-    """What a method chose for a setting by itself, without being told: samples to trust and samples to forget."""
+def selection_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:
+    """The columns of the samples that setting `which` itself chose to trust and to forget."""
     columns: Columns = {}
     if which in run.trusted_sets:
         index = run.trusted_sets[which]
@@ -143,7 +150,7 @@ _FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
 
 
 def flops_of(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
-    """FLOPs of a sample's forward and backward pass, counted once per network."""
+    """FLOPs of the forward and of the backward pass of one sample, counted once per network and input shape."""
     key = (str(model), tuple(prepared.dataset.shape))
     if key not in _FLOPS:
         _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
@@ -151,24 +158,24 @@ def flops_of(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
 
 
 def free_memory(device: torch.device) -> None:
-    """Gives back what this process keeps for later jobs: prepared data, and what torch's allocator holds of a GPU."""
-    prepared_for.cache_clear()
+    """Release cached data and, on a GPU, the unused memory of torch's allocator, for other jobs."""
+    _prepared_data.cache_clear()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-_NO_MEMORY = ("out of memory", "status_alloc_failed")
-"""How torch says it, and how cuBLAS and cuDNN do."""
+_OUT_OF_MEMORY = ("out of memory", "status_alloc_failed")
+"""Parts of the messages of torch, and of cuBLAS and cuDNN."""
 
 
 def failure_of(error: Exception) -> Failure:
-    """The error as one line with its place. FloatingPointError is how a method says that its input or its scores are not finite."""
+    """The error as one line that ends with its source location. Methods raise `FloatingPointError` for values that are not finite."""
     text = str(error)
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text.lower() for words in _NO_MEMORY)
+    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(known in text.lower() for known in _OUT_OF_MEMORY)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not isinstance(error, UserError) else ""
     name = type(error).__name__ if not isinstance(error, UserError) else ""
     line = " ".join(f"{name}: {text}".strip(": ").split())
-    kind = "oom" if memory else "diverged" if isinstance(error, FloatingPointError) else "error"
-    return Failure(kind, f"{line}{where}", "".join(traceback.format_exception(error)))
+    error_type = "oom" if out_of_memory else "diverged" if isinstance(error, FloatingPointError) else "error"
+    return Failure(error_type, f"{line}{where}", "".join(traceback.format_exception(error)))

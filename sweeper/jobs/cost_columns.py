@@ -1,4 +1,10 @@
-"""What a meter's books look like in a store: columns of rows, and points that hold every amount of every phase."""
+"""Costs as they are stored: columns of rows, and points of series that contain every amount of every phase.
+
+Two accounts are kept. *Standalone* counts shared work in full for every setting that uses it. The other divides it among them, so that the
+rows of a job add up to what was spent. Scoring the test set and probing the training set are phase `report`: no selection rule needs
+them, so they count in neither account and have a column of their own. Peak memory is one value per job, because the memory that a
+process has resident at the end of a phase says little about that phase.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +15,40 @@ import torch
 
 from sap_core.cost import AMOUNTS, Costs, Phase, peak_memory_bytes, tuning
 
-PREFIX = "cost/"
-"""Points of series files whose name begins so are costs: cost/PHASE/AMOUNT (its share) and cost/PHASE/AMOUNT_alone."""
+COST_PREFIX = "cost/"
+"""Prefix of the names of cost points: cost/PHASE/AMOUNT (divided among users) and cost/PHASE/AMOUNT_alone (in full)."""
 
 
-def columns_of(cost: Costs, device: torch.device, jobs_on_device: int) -> dict[str, Any]:
-    """The cost columns of one setting's row, and what its seconds depend on: `jobs_on_device` jobs at a time on the device."""
+def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict[str, Any]:
+    """The cost columns of one setting's row, and the circumstances that its seconds depend on.
 
-    def alone(*phases: Phase) -> float | None:
+    Args:
+        cost: the setting's costs.
+        device: the device of the job.
+        jobs_on_device: number of jobs that ran concurrently on the device.
+    """
+
+    def seconds(*phases: Phase) -> float | None:
         found = [cost.standalone[phase].seconds for phase in phases if phase in cost.standalone]
         return sum(found) if found else None
 
-    shared, whole = tuning(cost.shared), tuning(cost.standalone)
+    shared, standalone = tuning(cost.shared), tuning(cost.standalone)
     return {
-        "train_seconds": alone("train"), "select_seconds": alone("select"), "prepare_seconds": alone("collect", "factor"),
-        "correct_seconds": alone("build", "correct"), "evaluate_seconds": alone("evaluate"), "report_seconds": alone("report"),
+        "train_seconds": seconds("train"), "select_seconds": seconds("select"), "prepare_seconds": seconds("collect", "factor"),
+        "correct_seconds": seconds("build", "correct"), "evaluate_seconds": seconds("evaluate"), "report_seconds": seconds("report"),
         "tuning_seconds": shared.seconds, "sample_forwards": shared.forwards, "sample_backwards": shared.backwards, "flops": shared.flops,
-        "standalone_sample_forwards": whole.forwards, "standalone_sample_backwards": whole.backwards, "standalone_flops": whole.flops,
-        "peak_memory_bytes": peak_memory_bytes(device), "jobs_on_device": jobs_on_device, "cores": len(os.sched_getaffinity(0)),
+        "standalone_sample_forwards": standalone.forwards, "standalone_sample_backwards": standalone.backwards,
+        "standalone_flops": standalone.flops, "peak_memory_bytes": peak_memory_bytes(device), "jobs_on_device": jobs_on_device,
+        "cores": len(os.sched_getaffinity(0)),
     }  # fmt: skip
 
 
-def points_of(cost: Costs) -> list[tuple[str, int, float]]:
-    """(name, step, value) of every amount of every phase; what is zero is left out."""
+def cost_points(cost: Costs) -> list[tuple[str, int, float]]:
+    """(name, step, value) of every amount of every phase; zeros are omitted."""
     return [
-        (f"{PREFIX}{phase}/{what}{ending}", 0, float(value))
-        for by_phase, ending in ((cost.shared, ""), (cost.standalone, "_alone"))
+        (f"{COST_PREFIX}{phase}/{name}{suffix}", 0, float(value))
+        for by_phase, suffix in ((cost.shared, ""), (cost.standalone, "_alone"))
         for phase, amounts in by_phase.items()
-        for what in AMOUNTS
-        if (value := getattr(amounts, what))
+        for name in AMOUNTS
+        if (value := getattr(amounts, name))
     ]

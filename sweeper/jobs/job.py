@@ -1,4 +1,4 @@
-"""A job: the unit that is scheduled, run and stored whole. Plain data, one JSON line each."""
+"""A job, the unit of scheduling, as plain data: one JSON line each. Also the folders of a sweep and the result of a job. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,58 +14,82 @@ from sap_core.records import Row
 
 
 @dataclass(frozen=True)
+class SweepPaths:
+    """The folders of a sweep: data sets, the store of its results, and the artifacts, which all sweeps share."""
+
+    data: Path
+    store: Path
+    artifacts: Path
+
+    def resolved(self) -> SweepPaths:
+        """The same folders as absolute paths."""
+        return SweepPaths(self.data.resolve(), self.store.resolve(), self.artifacts.resolve())
+
+    def arguments(self) -> list[str]:
+        """The folders as arguments of `python -m sweeper.execute`, absolute."""
+        paths = self.resolved()
+        return ["--data", str(paths.data), "--store", str(paths.store), "--artifacts", str(paths.artifacts)]
+
+
+@dataclass(frozen=True)
 class PlannedRun:
-    """One row that a job will write."""
+    """A row that a job will write."""
 
     run_id: str
-    position: int
+    position: int  # index of the setting in its space
     settings: dict[str, Any]  # complete hyperparameters, for the row
-    entry: dict[str, Any] | None = None  # what constructs the setting (tune jobs)
+    entry: dict[str, Any] | None = None  # constructs the setting, in tune jobs
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a machine needs to run one piece of the sweep."""
+    """Everything that a machine needs to run one unit of the sweep."""
 
     job_id: str
     job_type: str  # train | select | tune | search
     spec: dict[str, Any]
     runs: tuple[PlannedRun, ...]
-    labels: dict[str, Any]  # columns of Row that the plan knows
-    parents: tuple[str, ...] = ()
+    labels: dict[str, Any]  # columns of Row that the plan determines
+    parents: tuple[str, ...] = ()  # ids of the jobs whose artifacts it reads
     resources: dict[str, float] = field(default_factory=lambda: {"cpus": 1.0, "gpus": 0.0})
     timeout_seconds: float | None = None
     threads: int = 1
     forecast_flops: float = 0.0
-    cells: tuple[int, ...] = ()  # numbers of the experiment's cells that need it: what the order of seeds is kept by
+    cells: tuple[int, ...] = ()  # indices of the experiment's cells that need it, for the order of seeds
 
     def row(self, run: PlannedRun, **columns: Any) -> Row:
-        """The row of `run` with what the plan knows and the given columns."""
+        """The row of `run`, from the columns that the plan determines and the given ones."""
         known = {"run_id": run.run_id, "job_id": self.job_id, "job_type": self.job_type, "position": run.position}
         values = {**_EMPTY, **self.labels, **known, "settings": json.dumps(run.settings, sort_keys=True), **columns}
         return Row(**values)
 
     def to_json(self) -> str:
-        value = {**vars(self), "runs": [vars(run) for run in self.runs]}  # asdict would copy every spec, at ten times the price
+        """The job as one line of JSON."""
+        value = {**vars(self), "runs": [vars(run) for run in self.runs]}  # dataclasses.asdict copies every spec and takes ten times as long
         return json.dumps(value, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
+        """The job that `to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: the text is not a job.
+        """
         return cls.from_plain(json.loads(text))
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Job:
-        """From what `to_json` wrote, parsed."""
+        """The job from the parsed JSON of `to_json`."""
         runs = tuple(PlannedRun(**run) for run in value["runs"])
         return cls(**{**value, "runs": runs, "parents": tuple(value["parents"]), "cells": tuple(value.get("cells", ()))})
 
 
-MAKING = "making"
-"""The name of the lease on an artifact, in its folder."""
+ARTIFACT_LEASE = "making"
+"""Name of the lease on an artifact, in the artifact's folder."""
 
 
 def artifact(folder: Path, job_id: str) -> Path:
-    """The file that a train or select job writes last: its artifact is there when this is."""
+    """The file that a train or select job writes last: its presence means that the artifact is complete."""
     return folder / job_id / "meta.json"
 
 
@@ -73,24 +97,24 @@ _EMPTY: dict[str, Any] = {
     "status": "ok", "error": None, "error_type": None, "attempt": 1, "noise_rate_measured": None,
     "num_trusted": None, "num_retain": None, "num_forget": None, "num_train": None, "num_val": None, "num_test": None,
 }  # fmt: skip
-"""Columns without a default in Row that execution fills in."""
+"""Initial values of columns without a default in Row that are filled in while a job runs."""
 
 
 _OTHER_LINES = ('{"bundle":', '{"planned":')
-"""How a bundle's lines begin that hold no job."""
+"""Beginnings of the lines of a bundle that are not jobs."""
 
 
 def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
-    """One JSON line per job, parents first."""
+    """Write one JSON line per job, parents first."""
     with replacing(path) as temporary, temporary.open("w") as file:
         file.writelines(f"{job.to_json()}\n" for job in jobs)
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
-    """The jobs of a file that `write_jobs` wrote, or of a bundle (sweeper.plan.bundle), whose other lines are passed over.
+    """The jobs of a file that `write_jobs` wrote, or of a bundle (sweeper.plan.bundle), whose other lines are skipped.
 
     Raises:
-        UserError: there is no such file, or a line is no job.
+        UserError: the file cannot be read, or a line is not a job.
     """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -101,35 +125,29 @@ def read_jobs(path: Path) -> Iterator[Job]:
                     yield Job.from_json(line)
                 except (ValueError, TypeError, KeyError) as error:
                     raise UserError(
-                        f"{path}, line {number}, is no job ({error}); sap-sweep writes such files as STORE/jobs.jsonl"
+                        f"{path}, line {number}, is not a job ({error}); give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle"
                     ) from error
     except OSError as error:
         raise UserError(
-            f"the job file {path} cannot be read ({error.strerror}); sap-sweep writes such files as STORE/jobs.jsonl"
+            f"the job file {path} cannot be read ({error.strerror}); give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle"
         ) from error
 
 
 @dataclass(frozen=True)
-class SweepPaths:
-    """Where a job finds and leaves things."""
-
-    data: Path
-    store: Path
-    artifacts: Path
-
-
-@dataclass(frozen=True)
 class Result:
-    """What a backend and the progress display need to know of a job that ended."""
+    """How a job ended, for backends and the progress display."""
 
     job_id: str
     status: str
-    """ok | failed | stopped | leased_elsewhere (another process has the job: nothing is known of it yet) | oom_on_shared_gpu (it ran out of memory on a
-    shared GPU; nothing was stored)"""
+    """ok | failed | stopped | leased_elsewhere | oom_on_shared_gpu
+
+    leased_elsewhere: another process runs the job, and its result is not known yet. oom_on_shared_gpu: the job ran out of memory next to
+    other jobs, and nothing was stored.
+    """
     rows: int = 0
-    failed: int = 0
+    failed: int = 0  # number of failed rows, diverged ones included
     seconds: float = 0.0
     error: str | None = None
     error_type: str | None = None
-    best: dict[str, float] = field(default_factory=dict)  # method -> best validation score on given labels
+    best: dict[str, float] = field(default_factory=dict)  # method -> best validation score on the given labels
     train_acc: float | None = None

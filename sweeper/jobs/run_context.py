@@ -1,4 +1,4 @@
-"""The platform's side of a running job: curve, checkpoints, stop requests."""
+"""The platform's implementation of `Run`: learning curves, checkpoints, stop requests, and what methods report."""
 
 from __future__ import annotations
 
@@ -17,45 +17,60 @@ from sap_core.cost import CostMeter, CostRecord
 from sap_core.records import Point
 
 CHECKPOINT_SECONDS = 30.0
+"""Default of the shortest time between two checkpoints (SAP_SWEEP_CHECKPOINT_SECONDS); a kill loses about as much work."""
 
-Precision = Callable[[Tensor], float | None]
-"""Share of right given labels among samples at universe positions."""
+LabelPrecision = Callable[[Tensor], float | None]
+"""The share of correct given labels among samples, given their indices in the training universe."""
 
 
 class JobRun:
-    """A `Run` that stores its state in the file `last`, beside the artifact to come; without one, what is stopped begins again."""
+    """A `Run` that stores checkpoints.
+
+    Args:
+        meter: records the cost.
+        checkpoint: file of the checkpoint, next to the artifact; None: an interrupted job starts over.
+        stop: returns True when the job is to stop.
+        log: receives one line per event.
+        precision: computes the curve `kept_label_precision` from the samples that a trainer keeps.
+    """
 
     def __init__(
         self,
         meter: CostMeter,
-        last: Path | None,
+        checkpoint: Path | None,
         stop: Callable[[], bool] = lambda: False,
-        note: Callable[[str], None] = lambda line: None,
-        precision: Precision | None = None,
+        log: Callable[[str], None] = lambda line: None,
+        precision: LabelPrecision | None = None,
     ) -> None:
         self.meter = meter
         self.points: list[tuple[str, int, float]] = []
         self.trusted_sets: dict[int, Tensor] = {}
         self.forgotten_sets: dict[int, Tensor] = {}
         self.observations: list[tuple[int, str, int, float]] = []  # (setting, name, step, value)
-        self._last = last
+        self._checkpoint = checkpoint
         self._stop = stop
-        self._note = note
+        self._log = log
         self._precision = precision
         self._stored_at = time.monotonic()
-        self._every = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+        self._interval = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
 
     def saved_state(self) -> State | None:
-        if self._last is None or not self._last.exists():
+        """The state of the checkpoint, if there is one; also restores the curve and the cost recorded so far."""
+        if self._checkpoint is None or not self._checkpoint.exists():
             return None
-        stored = load_state(self._last)
+        stored = load_state(self._checkpoint)
         self.points = [(name, step, value) for name, step, value in json.loads(stored["curve"])]
         self.meter.records += [CostRecord(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
-        self._note(f"continues at epoch {int(stored['number']) + 1}")
+        self._log(f"resumes at epoch {int(stored['number']) + 1}")
         state: State = stored["state"]
         return state
 
     def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+        """Record the curve of an epoch; store a checkpoint when one is due.
+
+        Raises:
+            Stopped: the job was asked to stop. A checkpoint was stored, unless the lease of the job is lost.
+        """
         values = dict(scalars)
         if kept is not None:
             values["num_kept"] = len(kept)
@@ -63,56 +78,64 @@ class JobRun:
             if precision is not None:
                 values["kept_label_precision"] = precision
         self.points += [(name, number, float(value)) for name, value in values.items()]
-        told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self._note(f"epoch {number}{': ' if told else ''}{told}")
-        stop = self._stop()
-        if self._last is not None and (stop or time.monotonic() - self._stored_at >= self._every):
-            self._store(self._last, number, state())
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._log(f"epoch {number}{': ' if text else ''}{text}")
+        stop = self._stop()  # raises if the lease is lost, before the checkpoint of the new owner could be overwritten
+        if self._checkpoint is not None and (stop or time.monotonic() - self._stored_at >= self._interval):
+            self._store(self._checkpoint, number, state())
         if stop:
-            goes_on = "continues there" if self._last is not None else "runs this job again"
-            raise Stopped(f"stopped after epoch {number}; the next start {goes_on}")
+            continuation = "resumes from there" if self._checkpoint is not None else "reruns this job"
+            raise Stopped(f"stopped after epoch {number}; the next start {continuation}")
 
     def report_trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        """Record the samples that the settings `used_by` (None: all) trust."""
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.trusted_sets[which] = index
 
     def report_forgotten(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
+        """Record the samples that the settings `used_by` (None: all) forget."""
         for which in range(self.meter.settings) if used_by is None else used_by:
             self.forgotten_sets[which] = index
 
     def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+        """Record the series `name`, step -> value, for the first of the settings `used_by`."""
         which = 0 if used_by is None else used_by[0]
         self.observations += [(which, name, step, float(value)) for step, value in values.items()]
 
     def check_stop(self) -> None:
-        """For work without epochs: raises Stopped when a stop was asked for."""
-        if self._stop():
-            raise Stopped("stopped; the next start runs this job again")
+        """For work without epochs.
 
-    def forget_checkpoint(self) -> None:
-        """The artifact is there: the way to it is no longer needed."""
-        if self._last is not None:
+        Raises:
+            Stopped: the job was asked to stop.
+        """
+        if self._stop():
+            raise Stopped("stopped; the next start reruns this job")
+
+    def delete_checkpoint(self) -> None:
+        """Delete the checkpoint, once the artifact is complete."""
+        if self._checkpoint is not None:
             with suppress(FileNotFoundError):
-                self._last.unlink()
+                self._checkpoint.unlink()
 
     def curve(self) -> list[tuple[str, int, float]]:
-        """(name, step, value), sorted, so that a resumed run writes what the uninterrupted one does."""
+        """(name, step, value), sorted, so that a resumed run writes the same as an uninterrupted one."""
         return sorted(self.points)
 
     def series(self, job_id: str, run_id: str) -> list[Point]:
+        """The curve as points of the run `run_id`."""
         return [Point(job_id, run_id, name, step, value) for name, step, value in self.curve()]
 
     def _store(self, path: Path, number: int, state: State) -> None:
-        books = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
-        save_state(path, {"number": number, "state": state, **books})
-        self._note(f"checkpoint stored after epoch {number}")
+        records = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
+        save_state(path, {"number": number, "state": state, **records})
+        self._log(f"checkpoint stored after epoch {number}")
         self._stored_at = time.monotonic()
 
     def _spent(self) -> list[list[object]]:
-        """What was booked so far, one line per phase and users: a resumed run costs what the uninterrupted one does."""
+        """The recorded cost, summed by phase and users, so that a resumed run costs the same as an uninterrupted one."""
         sums: dict[tuple[str, tuple[int, ...]], list[float]] = {}
-        for piece in self.meter.records:
-            amounts = sums.setdefault((piece.phase, piece.used_by), [0.0, 0, 0, 0.0])
-            for slot, amount in enumerate((piece.seconds, piece.forwards, piece.backwards, piece.flops)):
+        for record in self.meter.records:
+            amounts = sums.setdefault((record.phase, record.used_by), [0.0, 0, 0, 0.0])
+            for slot, amount in enumerate((record.seconds, record.forwards, record.backwards, record.flops)):
                 amounts[slot] += amount
         return [[phase, list(users), *amounts] for (phase, users), amounts in sums.items()]

@@ -1,8 +1,8 @@
-"""Runs one job on this machine: the one function that every backend calls. No Ray, no Hydra.
+"""Runs one job on this machine and stores its rows: the function `execute`, which every backend calls. Needs neither Ray nor Hydra.
 
-    python -m sweeper.execute FILE --data DIR --store DIR [--artifacts DIR] [--shard N/M] [--seconds S] [--device cuda]
-
-runs a bundle, or another file of jobs (see sweeper.execute for the command line).
+A job is leased before it runs, so that several processes may work on one store. Whatever a method raises becomes failed rows of its job,
+with one line in the row and the traceback in STORE/logs/JOB.log. Only a disk that cannot be written ends the sweep, because that is not a
+method's failure. `python -m sweeper.execute` runs whole files of jobs with this function.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,235 +27,197 @@ from sap_core.cost import reset_peak_memory
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Row
-from sweeper.jobs.context import AskerOf, Failure, JobContext, JobOutcome, free_memory
-from sweeper.jobs.job import MAKING, Job, Result, SweepPaths, artifact
-from sweeper.jobs.stages import run_kind
-from sweeper.store.leases import Lease, Leases, acquire_all, leased_names, process_leases, remove_abandoned
+from sweeper.jobs.context import AskTellFactory, Failure, JobContext, JobOutcome, free_memory
+from sweeper.jobs.job import Job, Result, SweepPaths, artifact
+from sweeper.jobs.job_leases import lease_paths
+from sweeper.jobs.job_types import run_job_type
+from sweeper.jobs.results import job_log, store_failure, summarise
+from sweeper.store.leases import Lease, Leases, acquire_all, process_leases
 from sweeper.store.provenance import commit
 from sweeper.store.store import Store
 
 TIMED_OUT = 75
-"""Exit code of a worker whose job ran past its time."""
+"""Exit code of a worker whose job exceeded its time limit."""
 
-LATER_SECONDS = 10.0
-"""So much later a process ends whose job does not even let the first watchdog run."""
+GRACE_SECONDS = 10.0
+"""Time after the time limit at which faulthandler kills a process whose watchdog thread could not run (a C call holds the GIL)."""
 
 _STANDARD_ERROR = 2
 
-_LOOK_SECONDS = 0.5
-"""A job that another process has is looked at so often, by a worker that waits for it."""
+_POLL_SECONDS = 0.5
+"""Polling interval for a job that is leased by another worker."""
 
 
 def execute(
     job: Job,
-    folders: SweepPaths,
+    paths: SweepPaths,
     device: str = "cpu",
     stop: Callable[[], bool] = lambda: False,
     jobs_on_device: int = 1,
-    asker: AskerOf | None = None,
+    ask_tell: AskTellFactory | None = None,
     leases: Leases | None = None,
-    patience: float = 0.0,
-    tried: int | None = None,
+    wait_seconds: float = 0.0,
+    known_failures: int | None = None,
     oom_retries: int | None = None,
 ) -> Result:
-    """Runs `job` and stores its rows, unless they are stored already. Exactly once: it is claimed, and the rows' file is looked for first.
+    """Run `job` and store its rows, exactly once: the job is leased, and the store is checked for its rows before it starts.
 
-    A job that another process has claimed is waited for so many seconds (`patience`), then the result says `leased_elsewhere`. A process that was
-    taken for dead, and whose job another has claimed since, stops and stores nothing: `leased_elsewhere`, too. `tried` is how often the job had
-    failed when the caller made its plan: if another process has failed at it since, it is not tried again. None: it is, whatever failed.
+    Errors inside a method never propagate: they become failed rows. If `stop` returns True, the job stores a checkpoint, but no rows, and
+    the result has the status `stopped`. A process that was considered dead and lost its lease stops, stores nothing and returns
+    `leased_elsewhere`. If the job's rows are stored but its artifact is missing, the artifact is computed again; the rows stay unchanged.
 
-    A job whose rows are held but whose artifact is gone makes it again; the rows stay as they are. `asker` is what searches ask for
-    settings (None: an Optuna study).
-
-    `jobs_on_device` says how many jobs the caller runs at a time on the device: it is stored with the seconds.
-
-    `oom_retries` is for callers that give a job more of a GPU (its `resources["gpus"]`) once it ran out of memory beside others: how often it
-    did. Such a try is then no failure but has status `oom_on_shared_gpu`, and stores nothing; with a whole GPU it is a failure as ever.
-
-    Never raises for what happens inside a method: that becomes failed rows. Stopped is turned into a result with status `stopped`
-    (nothing stored but checkpoints).
+    Args:
+        job: what to run.
+        paths: the sweep's folders.
+        device: `cpu`, `cuda` or `cuda:N`.
+        stop: returns True when the job is to stop.
+        jobs_on_device: number of jobs that the caller runs concurrently on the device; stored with the measured seconds.
+        ask_tell: makes the ask-and-tell interface of sampled searches; None: an Optuna study.
+        leases: the leases of this process; None: the shared ones.
+        wait_seconds: how long to wait for a job that another process has leased before returning `leased_elsewhere`.
+        known_failures: number of failed attempts when the caller made its plan. If another process has failed the job since, it is not
+            run. None: it is run in any case.
+        oom_retries: for callers that give a job a larger share of a GPU (`resources["gpus"]`) after it ran out of memory next to other
+            jobs: how often that has happened. Running out of memory on a shared GPU then stores nothing and returns `oom_on_shared_gpu`;
+            with a complete GPU it is a failure as usual. None: always a failure.
 
     Raises:
-        StorageError: nothing can be stored (a full or read-only disk).
+        StorageError: nothing can be stored, for example because the disk is full or read-only.
     """
     leases = leases or process_leases()
-    until = time.monotonic() + patience
+    until = time.monotonic() + wait_seconds
     while True:
-        if (known := _known(job, folders, tried)) is not None:
+        if (known := _known_result(job, paths, known_failures)) is not None:
             return known
-        with acquire_all(leases, places_of(job, folders)) as held:
-            if not isinstance(held, str):
-                return _known(job, folders, tried) or _run(job, folders, device, _Mine(held, stop), jobs_on_device, asker, oom_retries)
+        with acquire_all(leases, lease_paths(job, paths)) as acquired:
+            if not isinstance(acquired, str):
+                # Another process may have finished the job between the first check and the lease.
+                known = _known_result(job, paths, known_failures)
+                return known or _run(job, paths, device, _StopCheck(acquired, stop), jobs_on_device, ask_tell, oom_retries)
         if time.monotonic() >= until or stop():
-            return Result(job.job_id, "leased_elsewhere", error=f"{held} has it")
-        time.sleep(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+            return Result(job.job_id, "leased_elsewhere", error=f"{acquired} is running it")
+        time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
 
 
-def places_of(job: Job, folders: SweepPaths) -> list[Path]:
-    """What is claimed for a job: the job in its store and, where it makes an artifact, that, which other sweeps may want to make, too."""
-    making = [folders.artifacts / job.job_id / MAKING] if job.job_type in ("train", "select") else []
-    return [Store(folders.store).leases / job.job_id, *making]
+def _known_result(job: Job, paths: SweepPaths, known_failures: int | None) -> Result | None:
+    """The stored result of a job that need not be run; None if it is to be run."""
+    store = Store(paths.store)
+    done = store.is_done(job.job_id)
+    complete = done and (job.job_type in ("tune", "search") or artifact(paths.artifacts, job.job_id).exists())
+    failed_since = not done and known_failures is not None and store.attempts(job.job_id) > known_failures
+    return summarise(job, store.read_rows(job.job_id), 0.0) if complete or failed_since else None
 
 
-def tidy_up(jobs: Iterable[Job], folders: SweepPaths, leases: Leases) -> None:
-    """At the end of a sweep: removes the leases that dead workers have left on jobs that are done."""
-    store = Store(folders.store)
-    left = leased_names(store.leases)
-    done = [job for job in jobs if store.holds(job.job_id)]
-    makers = [job for job in done if job.job_type in ("train", "select")]
-    remove_abandoned(leases, [store.leases / job.job_id for job in done if job.job_id in left])
-    remove_abandoned(leases, [folders.artifacts / job.job_id / MAKING for job in makers])
-
-
-def _known(job: Job, folders: SweepPaths, tried: int | None) -> Result | None:
-    """What became of a job that is not to be run any more."""
-    store = Store(folders.store)
-    held = store.holds(job.job_id)
-    whole = held and (job.job_type in ("tune", "search") or artifact(folders.artifacts, job.job_id).exists())
-    given_up = not held and tried is not None and store.attempts(job.job_id) > tried
-    return summary(job, store.read_rows(job.job_id), 0.0) if whole or given_up else None
-
-
-class _Lost(Stopped):
+class _LeaseLost(Stopped):
     """Another process has taken the job over."""
 
 
 @dataclass(frozen=True)
-class _Mine:
-    """What a running job asks whether to stop: as its caller was asked to, or (raises) because it is another process's by now."""
+class _StopCheck:
+    """Tells a running job whether to stop: True if its caller asks for it; raises if another process has taken the job over."""
 
     leases: list[Lease]
-    asked: Callable[[], bool]
+    requested: Callable[[], bool]
 
     def __call__(self) -> bool:
         if any(lease.is_lost() for lease in self.leases):
-            raise _Lost(_TAKEN)
-        return self.asked()
+            raise _LeaseLost(_LEASE_LOST)
+        return self.requested()
 
-    def whole(self) -> bool:
-        """Looks at the disk: are all leases still this process's?"""
+    def owns_job(self) -> bool:
+        """Whether this process still owns all leases, read from the disk."""
         return all(lease.is_valid() for lease in self.leases)
 
 
-_TAKEN = "another process has taken this job over, for this one gave no sign of life for too long; it stores nothing more"
+_LEASE_LOST = "another process has taken this job over, because this one did not renew its lease in time; it stores nothing more"
 
 
 def _run(
-    job: Job, folders: SweepPaths, device: str, mine: _Mine, jobs_on_device: int, asker: AskerOf | None, oom_retries: int | None
-) -> Result:
-    store = Store(folders.store)
-    held = store.holds(job.job_id)
+    job: Job, paths: SweepPaths, device: str, stop: _StopCheck, jobs_on_device: int, ask_tell: AskTellFactory | None,
+    oom_retries: int | None,
+) -> Result:  # fmt: skip
+    store = Store(paths.store)
+    done = store.is_done(job.job_id)
     attempt = store.attempts(job.job_id) + (oom_retries or 0) + 1
     start = time.monotonic()
-    settle(job.threads)
-    place = JobContext(folders.data, folders.artifacts, torch.device(device), mine, jobs_on_device, asker)
-    reset_peak_memory(place.device)
-    with storing(store.root), _log(store.logs / f"{job.job_id}.log") as log:
-        log.info("%s begins, attempt %d: %s", job.job_type, attempt, _words(job, place.device))
+    configure_torch(job.threads)
+    context = JobContext(paths.data, paths.artifacts, torch.device(device), stop, jobs_on_device, ask_tell)
+    reset_peak_memory(context.device)
+    with storing(store.root), job_log(store.logs / f"{job.job_id}.log") as log:
+        log.info("%s starts, attempt %d: %s", job.job_type, attempt, _description(job, context.device))
         try:
             with watchdog(job, store, attempt), log_warnings(log):
-                work = run_kind(job, place, log.info)
+                outcome = run_job_type(job, context, log.info)
         except Stopped as stopped:
             log.info("%s", stopped)
-            return Result(job.job_id, "leased_elsewhere" if isinstance(stopped, _Lost) else "stopped", error=str(stopped))
+            return Result(job.job_id, "leased_elsewhere" if isinstance(stopped, _LeaseLost) else "stopped", error=str(stopped))
         circumstances = {
-            "attempt": attempt, "threads": job.threads, "device": _device_name(place.device), "device_share": job.resources["gpus"] or 1.0,
-            "commit": commit(), "started_at": work.started_at,
+            "attempt": attempt, "threads": job.threads, "device": _device_name(context.device),
+            "device_share": job.resources["gpus"] or 1.0, "commit": commit(), "started_at": outcome.started_at,
         }  # fmt: skip
-        rows = _rows(job, work, circumstances)
-        if not mine.whole():
-            log.info("%s", _TAKEN)
-            return Result(job.job_id, "leased_elsewhere", error=_TAKEN)
-        if work.failure:
-            log.error("%s: %s", work.failure.kind, work.failure.error)
-            for line in work.failure.traceback.rstrip().splitlines():  # every line of the file has its time
+        rows = _rows(job, outcome, circumstances)
+        if not stop.owns_job():
+            # If the process is suspended between this check and the rename, both owners write the same complete file: still one result.
+            log.info("%s", _LEASE_LOST)
+            return Result(job.job_id, "leased_elsewhere", error=_LEASE_LOST)
+        if outcome.failure:
+            log.error("%s: %s", outcome.failure.error_type, outcome.failure.error)
+            for line in outcome.failure.traceback.rstrip().splitlines():  # one record per line, so that every line has its time
                 log.error("  %s", line)
-        short = next((row for row in rows if row.error_type == "oom"), None)
-        if short is not None:
-            free_memory(place.device)
+        out_of_memory = next((row for row in rows if row.error_type == "oom"), None)
+        if out_of_memory is not None:
+            free_memory(context.device)
             if oom_retries is not None and 0 < job.resources["gpus"] < 1:
-                log.info("there was no room with %g of the device, beside other jobs", job.resources["gpus"])
-                return Result(job.job_id, "oom_on_shared_gpu", error=short.error, error_type="oom")
-        if not held or work.failure:
-            store.write_series(job.job_id, work.points)
-            store.write_rows(rows)
-        result = summary(job, rows, time.monotonic() - start)
+                log.info("out of memory with %g of the device next to other jobs", job.resources["gpus"])
+                return Result(job.job_id, "oom_on_shared_gpu", error=out_of_memory.error, error_type="oom")
+        if not done or outcome.failure:
+            store.write_series(job.job_id, outcome.points)
+            store.write_rows(rows)  # last: their file is the record that the job is done
+        result = summarise(job, rows, time.monotonic() - start)
         log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
     return result
 
 
-def fail(job: Job, store: Store, error_type: str, error: str, attempt: int | None = None) -> Result:
-    """Stores failed rows for a job that did not live to store its own; its complete rows, if there are any, stand."""
-    if not store.holds(job.job_id):
-        counted = store.attempts(job.job_id) + (error_type != "parent") if attempt is None else attempt
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        rows = [
-            job.row(run, status="failed", error_type=error_type, error=error, attempt=counted, started_at=now, commit=commit())
-            for run in job.runs
-        ]
-        with storing(store.root):
-            store.write_rows(rows)
-            if error_type != "parent":  # such a job never began, and has no log
-                with _log(store.logs / f"{job.job_id}.log") as log:
-                    log.error("%s: %s", error_type, error)
-    return summary(job, store.read_rows(job.job_id), 0.0)
-
-
-def _words(job: Job, device: torch.device) -> str:
-    """What a job is, for its log."""
+def _description(job: Job, device: torch.device) -> str:
+    """The first line of a job's log: what runs, and where."""
     labels = job.labels
     method = labels["method"] + (f"@{labels['space']}" if labels.get("space") else "")
     names = " ".join(str(labels[key]) for key in ("dataset", "noise", "network", "trainer"))
     return f"{method} on {names} seed {labels['seed']}, {len(job.runs)} settings, {device}, process {os.getpid()} on {socket.gethostname()}"
 
 
-def summary(job: Job, rows: list[Row], seconds: float) -> Result:
-    """The result that stored rows amount to."""
-    failed = [row for row in rows if row.status == "failed" and row.error_type != "diverged"]
-    best: dict[str, float] = {}
-    for row in rows:
-        score = row.val_noisy_acc if row.val_noisy_acc is not None else row.val_noisy_r2
-        if row.status == "ok" and score is not None:
-            best[row.method] = max(score, best.get(row.method, float("-inf")))
-    first = failed[0] if failed else None
-    return Result(
-        job_id=job.job_id,
-        status="failed" if failed or not rows else "ok",
-        rows=len(rows),
-        failed=sum(row.status == "failed" for row in rows),
-        seconds=seconds,
-        error=first.error if first else None,
-        error_type=first.error_type if first else None,
-        best=best,
-        train_acc=rows[0].train_acc if job.job_type == "train" and rows else None,
-    )
-
-
 def check_device(name: str) -> None:
-    """Raises UserError for a device that torch does not know, or that is not there."""
+    """Check that torch has the device `name`.
+
+    Raises:
+        UserError: the name is not a device, or the machine does not have it.
+    """
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"{name} is no device; allowed: cpu, cuda, cuda:N")
-    there = torch.cuda.device_count()
-    if name != "cpu" and int(name.partition(":")[2] or 0) >= there:
-        raise UserError(f"device {name} was asked for, but torch {torch.__version__} sees {there} CUDA devices here; use cpu, or mend that")
+        raise UserError(f"'{name}' is not a device; allowed: cpu, cuda, cuda:N")
+    available = torch.cuda.device_count()
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= available:
+        raise UserError(
+            f"device {name} is not available: torch {torch.__version__} finds {available} CUDA devices; use cpu, or check the driver and "
+            "CUDA_VISIBLE_DEVICES"
+        )
 
 
-def settle(threads: int) -> None:
-    """Makes arithmetic repeatable: thread count (two threads give other bits than one), deterministic kernels, no TF32."""
-    torch.set_num_threads(threads)
+def configure_torch(threads: int) -> None:
+    """Make arithmetic repeatable: a fixed number of threads, deterministic kernels, no TF32."""
+    torch.set_num_threads(threads)  # sums over two threads have other bits than over one
     torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = False  # the fastest kernel depends on the load of the machine
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _rows(job: Job, work: JobOutcome, circumstances: dict[str, Any]) -> list[Row]:
+def _rows(job: Job, outcome: JobOutcome, circumstances: dict[str, Any]) -> list[Row]:
     rows = []
-    for place, run in enumerate(job.runs):
-        columns = {**work.facts, **work.columns[place], **circumstances}
-        if columns.get("status") != "failed" and not work.scored[place]:
-            failure = work.failure or Failure("error", "the method ended without yielding this setting", "")
-            columns |= {"status": "failed", "error_type": failure.kind, "error": failure.error}
+    for index, run in enumerate(job.runs):
+        columns = {**outcome.facts, **outcome.columns[index], **circumstances}
+        if columns.get("status") != "failed" and not outcome.scored[index]:
+            failure = outcome.failure or Failure("error", "the method ended without yielding this setting", "")
+            columns |= {"status": "failed", "error_type": failure.error_type, "error": failure.error}
         rows.append(job.row(run, **columns))
     return rows
 
@@ -267,24 +227,8 @@ def _device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def _log(path: Path) -> Iterator[logging.Logger]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger(f"job.{path.stem}")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
 def log_warnings(log: logging.Logger) -> Iterator[None]:
-    """Warnings (weights that were taken from under a key, a fresh head) stand in the job's log, too."""
+    """Copies warnings, such as a replaced head of a pretrained network, to the job's log."""
     shown = warnings.showwarning
 
     def show(message: Warning | str, *others: Any, **more: Any) -> None:
@@ -300,11 +244,11 @@ def log_warnings(log: logging.Logger) -> Iterator[None]:
 
 @contextmanager
 def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
-    """Ends the process when the job runs past its time, after storing failed rows: the backend then goes on without it.
+    """Ends the process if the job exceeds its time limit, after storing failed rows. The backend then continues with a new worker.
 
-    Whichever comes first, the job's end or its time's, keeps the other from storing anything. A job that hangs inside C code with the
-    interpreter's lock keeps this watchdog from running, too; a second one, which needs no lock, then writes all stacks to standard error
-    and ends the process, and the backend books the job as killed.
+    The end of the job and the expiry exclude each other, so only one of them stores rows. A job that hangs in C code while holding the
+    interpreter's lock also keeps the watchdog thread from running. A second watchdog, faulthandler, needs no lock: after
+    `GRACE_SECONDS` it writes all stacks to standard error and ends the process, and the backend records the job as killed.
     """
     if job.timeout_seconds is None:
         yield
@@ -316,13 +260,14 @@ def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
             if ended:
                 return
             try:
-                fail(job, store, "killed", f"ran past its time of {job.timeout_seconds:g} s (backend.timeout_seconds)", attempt)
+                reason = f"exceeded its time limit of {job.timeout_seconds:g} s (backend.timeout_seconds)"
+                store_failure(job, store, "killed", reason, attempt)
             finally:
                 os._exit(TIMED_OUT)
 
     timer = threading.Timer(job.timeout_seconds, expire)
     timer.daemon = True
-    faulthandler.dump_traceback_later(job.timeout_seconds + LATER_SECONDS, exit=True, file=_STANDARD_ERROR)
+    faulthandler.dump_traceback_later(job.timeout_seconds + GRACE_SECONDS, exit=True, file=_STANDARD_ERROR)
     timer.start()
     try:
         yield

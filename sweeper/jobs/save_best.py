@@ -1,10 +1,10 @@
-"""`save_corrected=best`: the best corrected network of each search as a file, made when all of the search's rows are there.
+"""`save_corrected=best`: stores the best corrected network of each search, once all rows of the search are stored.
 
-A search's families are jobs of their own, in any order and on any machine, so which setting is best is known at the end alone. It is then
-chosen from the rows, by the rule that reports call val_noisy, and run once more by itself: a setting alone has the bits that it has in its
-family, which the score is compared for. So the order of jobs cannot change what is kept, nothing is held in memory or on disk for settings
-that lose, and a store whose rows were there before the key was set gets networks in the same way. The price is one more run of the chosen
-setting. A network that is there for the chosen row is left alone.
+The families of a search are separate jobs that run in any order on any machine, so the best setting is known only at the end. The driver
+then chooses it from the rows by the selection rule of the reports (val_noisy) and recomputes that one setting. A setting has the same bits
+alone as in its family; the recomputed score is compared with the row, and the network is discarded if they differ. So the order of jobs
+cannot influence which network is stored, other settings occupy neither memory nor disk, and the key can be set after the sweep has run.
+The cost is one more run of the chosen setting. A network that is already stored for the chosen row is left as it is.
 """
 
 from __future__ import annotations
@@ -29,56 +29,65 @@ from sap_core.files import save_json, storing
 from sap_core.records import Row
 from sweeper.jobs.context import JobContext
 from sweeper.jobs.job import Job, SweepPaths, artifact
-from sweeper.jobs.run_job import execute, settle
-from sweeper.jobs.stages import correct_again
+from sweeper.jobs.job_types import recompute_setting
+from sweeper.jobs.run_job import configure_torch, execute
 from sweeper.store.store import Store
 
-Key = tuple[str, str, str]
-"""(baseline, method, space): one search."""
+SearchKey = tuple[str, str, str]
+"""(baseline, method, space)"""
 
-_SAME = 1e-9
+_TOLERANCE = 1e-9
+"""Largest accepted difference between the recomputed score and the one in the row."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """A search whose jobs all ended: what it chose, None where the unmodified model is kept."""
+class FinishedSearch:
+    """A search whose jobs have all ended, and its best row; `best` is None if the unmodified model is kept."""
 
-    key: Key
-    column: str  # the score it chooses by
+    key: SearchKey
+    column: str  # of the score that the selection uses
     unmodified: float
     best: tuple[Job, Row] | None
 
     def folder(self, root: Path) -> Path:
-        """Where its network lies."""
+        """The folder of its corrected network."""
         baseline, method, space = self.key
         return root / "corrected" / baseline / f"{method}@{space}"
 
 
-def save_best(jobs: Sequence[Job], folders: SweepPaths, device: str) -> int:
-    """Makes the networks that are missing, and says what it did; returns 1 when one could not be made."""
-    store, failed, waiting = Store(folders.store), 0, 0
+def save_best(jobs: Sequence[Job], paths: SweepPaths, device: str) -> int:
+    """Compute and store the missing networks, with messages on standard error.
+
+    Returns:
+        The exit code: 1 if a network could not be computed.
+
+    Raises:
+        StorageError: a network cannot be written.
+        Stopped: the sweep was asked to stop.
+    """
+    store, failed, waiting = Store(paths.store), 0, 0
     by_id = {job.job_id: job for job in jobs}
     for search in _searches(jobs, store):
         if search is None:
             waiting += 1
             continue
-        folder = search.folder(folders.store)
+        folder = search.folder(paths.store)
         if search.best is None:
-            _forget(folder)
+            _delete_network(folder)
             print(
-                f"{'@'.join(search.key[1:])} on {search.key[0]}: nothing is better than the unmodified model, which is kept",
+                f"{'@'.join(search.key[1:])} on {search.key[0]}: no setting is better than the unmodified model, which is kept",
                 file=sys.stderr,
             )
-        elif _held(folder) != search.best[1].run_id:
-            failed += not _make(search, folder, by_id, folders, device)
+        elif _stored_run(folder) != search.best[1].run_id:
+            failed += not _store_network(search, folder, by_id, paths, device)
     if waiting:
-        print(f"{waiting} searches are not whole yet; their corrected networks are chosen when they are", file=sys.stderr)
+        print(f"{waiting} searches are incomplete; their corrected networks are chosen when all of their jobs have ended", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _searches(jobs: Sequence[Job], store: Store) -> Iterator[Search | None]:
-    """Every search of the plan; None for one of which a job has not ended."""
-    grouped: dict[Key, list[Job]] = {}
+def _searches(jobs: Sequence[Job], store: Store) -> Iterator[FinishedSearch | None]:
+    """Every search of the plan; None for a search with a job that has not ended, or without a scored baseline."""
+    grouped: dict[SearchKey, list[Job]] = {}
     for job in jobs:
         if job.job_type in ("tune", "search"):
             grouped.setdefault(_key(job.labels), []).append(job)
@@ -92,31 +101,31 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[Search | None]:
             continue
         planned = {run.run_id for job in members for run in job.runs}
         rows = [(job, row) for job in members for row in store.read_rows(job.job_id) if row.run_id in planned]
-        yield Search(key, column, unmodified, best_of(rows, column, unmodified))
+        yield FinishedSearch(key, column, unmodified, best_of(rows, column, unmodified))
 
 
-def _key(labels: Mapping[str, Any]) -> Key:
-    """A search other than the grid is one of its own per sampler, budget and seed."""
+def _key(labels: Mapping[str, Any]) -> SearchKey:
+    """The key of a job's search. Sampled searches of one space are told apart by sampler, budget and seed."""
     sampled = [str(labels[name]) for name in ("search", "search_budget", "search_seed") if labels.get(name) is not None]
     space = "-".join([str(labels["space"]), *sampled])
     return labels["baseline_id"], labels["method"], space
 
 
 def best_of(rows: Sequence[tuple[Job, Row]], column: str, unmodified: float) -> tuple[Job, Row] | None:
-    """The row that the selection rule of reports (`analysis.store.selection_rule.best`) takes; None where it keeps the unmodified model."""
-    ordered = sorted(rows, key=lambda entry: _place(entry[1]))
+    """The row that the selection rule of the reports (`analysis.store.selection_rule`) chooses; None if it keeps the unmodified model."""
+    ordered = sorted(rows, key=lambda entry: _grid_index(entry[1]))
     scores = [_score(row, column) for _, row in ordered]
     winner = best(unmodified, [math.nan if score is None else score for score in scores])
     return None if winner is None else ordered[winner]
 
 
-def _place(row: Row) -> int:
-    """The setting's place in its space; a trial's number where the space has ranges."""
+def _grid_index(row: Row) -> int:
+    """The index of the setting in its space, which decides ties; the number of the trial if the space is not a grid."""
     return row.position if row.grid_position is None else row.grid_position
 
 
 def _column(labels: Mapping[str, Any], vanilla: Row) -> str:
-    """The score that a search chooses by: the one on the given validation labels."""
+    """The score that the selection uses: the one on the given validation labels."""
     return "val_noisy_acc" if vanilla.val_noisy_acc is not None else "val_noisy_r2"
 
 
@@ -125,67 +134,70 @@ def _score(row: Row, column: str) -> float | None:
     return None if row.status != "ok" or score is None or math.isnan(score) else score
 
 
-def _held(folder: Path) -> str | None:
-    """The run whose network lies there, whole."""
+def _stored_run(folder: Path) -> str | None:
+    """The id of the run whose complete network is stored in `folder`."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         if (folder / "model.safetensors").exists():
             return str(json.loads((folder / "meta.json").read_text())["run_id"])
     return None
 
 
-def _forget(folder: Path) -> None:
-    """An earlier choice that no longer holds; what describes it goes first."""
+def _delete_network(folder: Path) -> None:
+    """Delete the network of an earlier selection."""
+    # meta.json first: a network without it counts as absent, so a kill in between leaves no mislabelled network.
     for name in ("meta.json", "model.safetensors"):
         with suppress(FileNotFoundError):
             (folder / name).unlink()
 
 
-def _make(search: Search, folder: Path, jobs: dict[str, Job], folders: SweepPaths, device: str) -> bool:
-    """Runs the chosen setting by itself and stores its network; false if it could not be made, which is said."""
+def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], paths: SweepPaths, device: str) -> bool:
+    """Recompute the chosen setting and store its network. Returns False, after a message, if that is not possible."""
     assert search.best is not None
     job, row = search.best
     (run,) = [run for run in job.runs if run.run_id == row.run_id]
-    if job.job_type == "search":  # its plan knows no settings, its rows do
+    if job.job_type == "search":  # the settings of trials are in the rows, not in the plan
         base = job.spec["search"]["method"]
-        nested = {key: value for key, value in base["settings"].items() if is_entry(value)}  # rows hold their names alone
+        nested = {
+            key: value for key, value in base["settings"].items() if is_entry(value)
+        }  # rows contain only the names of nested components
         run = replace(run, entry={"target": base["target"], "settings": json.loads(row.settings) | nested})
     name = f"{search.key[1]}@{search.key[2]} on {search.key[0]}"
-    print(f"{name}: the chosen setting is run once more for its network, {folder}", file=sys.stderr)
-    settle(job.threads)
-    place = JobContext(folders.data, folders.artifacts, torch.device(device), lambda: False)
+    print(f"{name}: recomputing the chosen setting for its network, {folder}", file=sys.stderr)
+    configure_torch(job.threads)
+    context = JobContext(paths.data, paths.artifacts, torch.device(device), lambda: False)
     try:
-        _remake_parents(job, jobs, folders, device)
-        weights, scores = correct_again(replace(job, runs=(run,)), place, folder / "last.safetensors")
+        _restore_artifacts(job, jobs, paths, device)
+        weights, scores = recompute_setting(replace(job, runs=(run,)), context, folder / "last.safetensors")
     except (StorageError, Stopped):
         raise
     except Exception as error:
-        print(f"{name}: its network cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
+        print(f"{name}: its network cannot be computed ({type(error).__name__}: {error})", file=sys.stderr)
         return False
     found, wanted = scores.get(search.column), _score(row, search.column)
-    if found is None or wanted is None or abs(found - wanted) > _SAME:
+    if found is None or wanted is None or abs(found - wanted) > _TOLERANCE:
         print(
-            f"{name}: run again, the chosen setting scores {found} where its row says {wanted}, so its network is not kept; "
-            f"another machine or another number of threads gives other bits",
+            f"{name}: recomputed, the chosen setting scores {found} instead of the {wanted} in its row, so its network is not stored; "
+            f"run the command on the machine and with the number of threads of the sweep",
             file=sys.stderr,
         )
         return False
-    with storing(folders.store):
-        _forget(folder)
+    with storing(paths.store):
+        _delete_network(folder)
         save_state(folder / "model.safetensors", weights)
         save_json(folder / "meta.json", _meta(search, job, row))
     return True
 
 
-def _remake_parents(job: Job, jobs: dict[str, Job], folders: SweepPaths, device: str) -> None:
-    """Artifacts that the job reads and that were deleted since are made again; their rows stay as they are."""
+def _restore_artifacts(job: Job, jobs: dict[str, Job], paths: SweepPaths, device: str) -> None:
+    """Recompute the artifacts that the job reads and that have been deleted since; stored rows are not changed."""
     for parent in job.parents:
-        if not artifact(folders.artifacts, parent).exists():
-            _remake_parents(jobs[parent], jobs, folders, device)
-            execute(jobs[parent], folders, device)
+        if not artifact(paths.artifacts, parent).exists():
+            _restore_artifacts(jobs[parent], jobs, paths, device)
+            execute(jobs[parent], paths, device)
 
 
-def _meta(search: Search, job: Job, row: Row) -> dict[str, object]:
-    """What this network is: its row's identity and scores, and the score that it had to beat."""
+def _meta(search: FinishedSearch, job: Job, row: Row) -> dict[str, object]:
+    """The metadata of a network: identity and scores of its row, and the score of the unmodified model."""
     columns = (
         "run_id", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "seed", "baseline_id", "method", "space", "position",
         "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "val_newly_wrong", "val_newly_right", "num_val", "commit", "component_version",

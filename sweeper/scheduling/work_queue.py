@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sap_core.errors import UserError
 from sweeper.jobs.job import Job, Result, SweepPaths, artifact
-from sweeper.jobs.run_job import fail
+from sweeper.jobs.results import store_failure
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
@@ -36,7 +36,7 @@ class WorkQueue:
         shards = _split(jobs, count)
         self._store, self._artifacts = Store(folders.store), folders.artifacts
         finished, self._problems = self._store.finished()
-        self.tried = self._store.tried()
+        self.tried = self._store.failed_attempts()
         own = shards[number - 1]
         # Every worker steals from its right neighbour first, so that idle workers spread over the shards.
         others = [job for index in range(number, number + count - 1) for job in shards[index % count]] if steal else []
@@ -116,7 +116,7 @@ class WorkQueue:
     def _fail_orphans(self) -> None:
         for schedule in (self._own, self._others):
             for orphan, why in schedule.orphans():
-                fail(orphan, self._store, "parent", why)
+                store_failure(orphan, self._store, "parent", why)
 
 
 def shard_of(jobs: Sequence[Job], only: str) -> list[Job]:

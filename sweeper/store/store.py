@@ -1,9 +1,14 @@
-"""The store: one Parquet file per job, written whole or not at all, never edited.
+"""The store: the folder of a sweep's results, one Parquet file per job, complete or absent, never edited.
 
     STORE/config.yaml  plan.parquet  jobs.jsonl  rows/JOB.ok.parquet|JOB.failed.parquet  series/JOB.parquet  timing/JOB.parquet
-    logs/JOB.log  report/
+    leases/JOB.N.lease  logs/JOB.log  report/
 
-File names carry id and status, so that resuming lists names and opens nothing (but the few failed files, for their attempt number).
+File names contain the job's id and status, so a start that plans anew lists names and opens no file, except those of failed jobs, for
+their attempt number, and the footers of merged files.
+
+A job with an ok file is done. Diverged settings are final: they are failed rows inside an ok file. A job that failed otherwise (`error`,
+`oom`, `killed`) leaves a failed file with the rows of the settings that were finished; all of it is rerun at the next start, up to
+`MAX_ATTEMPTS` times. Rows with `error_type=parent` are not an attempt: the job runs once its parent is done.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from analysis.store import index as names
+from analysis.store import index
 from sap_core.errors import StorageError, UserError
 from sap_core.files import replacing
 from sap_core.records import Planned, Point, Row, Timing, column_types
@@ -25,16 +30,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_ATTEMPTS = 3
-"""A job that fails (other than by divergence, which is final) is tried again at the next start, at most so many times in all."""
+"""Number of attempts at a job that fails, other than by divergence; further starts leave it alone until its failed file is deleted."""
 
 DRIVER = "driver"
-"""The name of the lease that a driver has, among those of jobs."""
+"""Name of the driver's lease, next to the leases of jobs."""
 
 Record = TypeVar("Record", Row, Point, Planned, Timing)
 
 
 class Store:
-    """One sweep's folder."""
+    """The results folder of one sweep."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,23 +53,27 @@ class Store:
         self.packing = root / "packing.json"
 
     def statuses(self) -> dict[str, str]:
-        """Job id -> ok | failed, from file names and the footers of merged files (`sap-sweep compact`) alone; ok wins."""
-        return names.statuses(self.root)
+        """Job id -> ok | failed, from file names and the footers of merged files (`sap-sweep compact`) alone; ok takes precedence."""
+        return index.statuses(self.root)
 
     def check_version(self) -> None:
-        """Refuses a store of another schema version.
+        """Check the schema version of the store; a folder without a plan passes.
 
         Raises:
-            UserError: names the version, and what to do.
+            UserError: the store has another schema version; the message says what to do.
         """
-        names.check_version(self.root)
+        index.check_version(self.root)
 
-    def holds(self, job_id: str) -> bool:
-        """Are the job's rows there, and complete?"""
-        return (self.rows / f"{job_id}.ok.parquet").exists() or job_id in names.merged(self.rows)
+    def is_done(self, job_id: str) -> bool:
+        """Whether the complete rows of the job are stored."""
+        return (self.rows / f"{job_id}.ok.parquet").exists() or job_id in index.merged(self.rows)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
-        """Stores a job's rows: as failed when any row failed for another reason than divergence."""
+        """Store the rows of one job: as failed if any row failed for a reason other than divergence.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         job_id = rows[0].job_id
         failed = any(row.status == "failed" and row.error_type != "diverged" for row in rows)
         write_records(self.rows / f"{job_id}.{'failed' if failed else 'ok'}.parquet", rows, Row)
@@ -73,74 +82,80 @@ class Store:
                 (self.rows / f"{job_id}.failed.parquet").unlink()
 
     def write_series(self, job_id: str, points: Sequence[Point]) -> None:
+        """Store the points of one job; without points, no file is written."""
         if points:
             write_records(self.series / f"{job_id}.parquet", points, Point)
 
     def read_rows(self, job_id: str) -> list[Row]:
-        """The rows of one job; [] when it has none or its file is damaged (the job then counts as not run)."""
-        for path in (self.rows / f"{job_id}.ok.parquet", names.merged(self.rows).get(job_id), self.rows / f"{job_id}.failed.parquet"):
+        """The rows of one job; [] if it has none or its file is damaged (the job then counts as not run)."""
+        for path in (self.rows / f"{job_id}.ok.parquet", index.merged(self.rows).get(job_id), self.rows / f"{job_id}.failed.parquet"):
             if path is not None and path.exists():
                 found = _read(path, Row, job_id)
                 if found or path.exists():
                     return found
-                return self.read_rows(job_id)  # it was merged while we looked
+                return self.read_rows(job_id)  # `sap-sweep compact` merged it in the meantime
         return []
 
     def read_series(self, job_id: str) -> list[Point]:
-        """The points of one job; [] when it has none or its file is damaged."""
-        for path in (self.series / f"{job_id}.parquet", names.merged(self.series).get(job_id)):
+        """The points of one job; [] if it has none or its file is damaged."""
+        for path in (self.series / f"{job_id}.parquet", index.merged(self.series).get(job_id)):
             if path is not None and path.exists():
                 found = _read(path, Point, job_id)
                 return found if found or path.exists() else self.read_series(job_id)
         return []
 
-    def timed(self, job_id: str) -> bool:
-        """Has the job been measured alone?"""
+    def has_timing(self, job_id: str) -> bool:
+        """Whether the job has been timed in isolation (`timing=exclusive`)."""
         return (self.timing / f"{job_id}.parquet").exists()
 
     def write_timings(self, timings: Sequence[Timing]) -> None:
-        """Stores what measuring one job alone has shown."""
+        """Store the isolated timing of one job."""
         write_records(self.timing / f"{timings[0].job_id}.parquet", timings, Timing)
 
     def attempts(self, job_id: str) -> int:
-        """How often the job has failed by itself so far."""
+        """Number of failed attempts at the job; failures of its parents do not count."""
         rows = [row for row in self.read_rows(job_id) if row.error_type != "parent"]
         return max((row.attempt for row in rows), default=0)
 
-    def tried(self) -> dict[str, int]:
-        """How often each job that has failed so far has failed by itself."""
+    def failed_attempts(self) -> dict[str, int]:
+        """Job id -> number of failed attempts, of all jobs with status failed."""
         return {job_id: self.attempts(job_id) for job_id, status in self.statuses().items() if status == "failed"}
 
     def finished(self) -> tuple[dict[str, str], list[str]]:
-        """(job id -> ok | failed for jobs that are not to be run again, sentences about damaged files that were set aside)."""
+        """The jobs that need not be run, and the problems found. Damaged files are renamed out of the way.
+
+        Returns:
+            (job id -> ok | failed, one message per damaged file).
+        """
         done: dict[str, str] = {}
         problems: list[str] = []
-        for path in self.rows.glob(f"{names.MERGED}*.parquet"):
-            if not names.jobs_in(path) and _set_aside(path):
-                problems.append(f"{path} is damaged; it was set aside and its jobs run again")
-        merged = names.merged(self.rows)
+        for path in self.rows.glob(f"{index.MERGED}*.parquet"):
+            if not index.jobs_in(path) and _set_aside(path):
+                problems.append(f"{path} is damaged; it was set aside, and its jobs are rerun")
+        merged = index.merged(self.rows)
         for job_id, status in self.statuses().items():
             path = self.rows / f"{job_id}.{status}.parquet"
             if job_id in merged:
                 done[job_id] = "ok"
-            elif not _sound(path):
-                if not path.exists() and self.holds(job_id):  # it was merged while we looked
+            elif not _is_intact(path):
+                if not path.exists() and self.is_done(job_id):  # `sap-sweep compact` merged it in the meantime
                     done[job_id] = "ok"
                     continue
                 if _set_aside(path):
-                    problems.append(f"{path} is damaged; it was set aside and its job runs again")
+                    problems.append(f"{path} is damaged; it was set aside, and its job is rerun")
             elif status == "ok" or self.attempts(job_id) >= MAX_ATTEMPTS:
                 done[job_id] = status
         return done, problems
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second driver out of this folder. It is a lease (sweeper.store.leases), so that a driver that was killed keeps nobody out.
+        """Hold the driver's lease, so that no second driver uses this folder.
 
-        An owner on another machine is waited for until its counter moves (it lives), or for a lease (it is dead).
+        Two drivers would each assume that they have the machine to themselves. A lease (sweeper.store.leases) does not survive a driver
+        that was killed. An owner on another machine is observed until its counter changes (it is alive) or its lease expires.
 
         Raises:
-            UserError: another driver has it, it is of another schema version, or the folder cannot be written.
+            UserError: another driver is running, the schema version differs, or the folder cannot be written.
         """
         self.check_version()
         try:
@@ -151,18 +166,18 @@ class Store:
             cause = error.__cause__ or error
             raise UserError(
                 f"the results folder {self.root} cannot be written ({getattr(cause, 'strerror', None) or cause}); "
-                "mend that or choose another with paths.results=..."
+                "make it writable, or choose another with paths.results=DIR"
             ) from error
         if isinstance(lease, str):
             raise UserError(
-                f"another sap-sweep is writing to {self.root} ({lease}); wait for it, or choose another folder with paths.results=..."
+                f"another sap-sweep is writing to {self.root} ({lease}); wait for it, or choose another folder with paths.results=DIR"
             )
         with lease:
             yield
 
 
 def _set_aside(path: Path) -> bool:
-    """Renames a damaged file out of every reader's sight; False if it is gone (`sap-sweep compact` merged it while we looked)."""
+    """Hide a damaged file from all readers by renaming it. Returns False if it no longer exists (`sap-sweep compact` merged it)."""
     try:
         path.replace(path.with_name(f".{path.name}.damaged"))
     except FileNotFoundError:
@@ -170,8 +185,8 @@ def _set_aside(path: Path) -> bool:
     return True
 
 
-def _sound(path: Path) -> bool:
-    """Does the file begin and end as a Parquet file does? (Files are renamed into place whole; this finds what a disk did to them.)"""
+def _is_intact(path: Path) -> bool:
+    """Whether the file begins and ends like a Parquet file. Files are renamed into place complete; this detects damage by the disk."""
     try:
         with path.open("rb") as file:
             head = file.read(4)
@@ -181,73 +196,79 @@ def _sound(path: Path) -> bool:
         return False
 
 
-def _read(path: Path, kind: type[Record], job_id: str) -> list[Record]:
-    """The records of one job; a merged file has others', too."""
+def _read(path: Path, record: type[Record], job_id: str) -> list[Record]:
+    """The records of one job. A merged file also contains those of other jobs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        only = [("job_id", "=", job_id)] if path.name.startswith(names.MERGED) else None
-        lines = pq.read_table(path, schema=schema(kind), filters=only).to_pylist()
+        only = [("job_id", "=", job_id)] if path.name.startswith(index.MERGED) else None
+        lines = pq.read_table(path, schema=schema(record), filters=only).to_pylist()
     except (pa.ArrowException, OSError):
         return []
-    return [kind(**line) for line in lines if line["job_id"] == job_id]
+    return [record(**line) for line in lines if line["job_id"] == job_id]
 
 
-def write_records(path: Path, records: Iterable[Record], kind: type[Record]) -> None:
-    """Writes records as one zstd Parquet file under the fixed schema of their dataclass."""
+def write_records(path: Path, records: Iterable[Record], record: type[Record]) -> None:
+    """Write records as one zstd-compressed Parquet file with the schema of their dataclass.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     import pyarrow.parquet as pq
 
-    table = to_table(list(records), kind)
+    table = to_table(list(records), record)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def to_table(records: Sequence[Any], kind: type[Any]) -> pa.Table:
-    """What `pa.Table.from_pylist` makes, which would import pandas into every worker: a second each, and 60 MB.
+def to_table(records: Sequence[Any], record: type[Any]) -> pa.Table:
+    """The records as an Arrow table, as `pa.Table.from_pylist` builds it.
+
+    `from_pylist` imports pandas, which costs every worker a second and 60 MB.
 
     Raises:
-        pa.ArrowInvalid: a value is missing where the schema wants one.
+        pa.ArrowInvalid: a value is None in a column that requires one.
     """
     import numpy as np
     import pyarrow as pa
 
     columns = []
-    for field in schema(kind):
-        values = [getattr(record, field.name) for record in records]
+    for field in schema(record):
+        values = [getattr(item, field.name) for item in records]
         missing = np.array([value is None for value in values], dtype=bool)
         if missing.any() and not field.nullable:
-            raise pa.ArrowInvalid(f"{field.name} is missing in a {kind.__name__}")
-        there = pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes()) if missing.any() else None
-        columns.append(pa.Array.from_buffers(field.type, len(values), [there, *_buffers(values, field.type)]))
-    return pa.Table.from_arrays(columns, schema=schema(kind))
+            raise pa.ArrowInvalid(f"{field.name} is missing in a {record.__name__}")
+        validity = pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes()) if missing.any() else None
+        columns.append(pa.Array.from_buffers(field.type, len(values), [validity, *_buffers(values, field.type)]))
+    return pa.Table.from_arrays(columns, schema=schema(record))
 
 
-def _buffers(values: Sequence[Any], kind: pa.DataType) -> list[pa.Buffer]:
-    """Arrow's buffers of a column, after the one that says which values are there."""
+def _buffers(values: Sequence[Any], column_type: pa.DataType) -> list[pa.Buffer]:
+    """The Arrow buffers of a column, without the validity bitmap, which comes first."""
     import numpy as np
     import pyarrow as pa
 
-    if pa.types.is_string(kind):
+    if pa.types.is_string(column_type):
         texts = [b"" if value is None else str(value).encode() for value in values]
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
         if ends[-1] > np.iinfo(np.int32).max:
             raise pa.ArrowInvalid("more than 2 GB of text in one column")
         return [pa.py_buffer(ends.astype(np.int32).tobytes()), pa.py_buffer(b"".join(texts))]
-    if pa.types.is_boolean(kind):
+    if pa.types.is_boolean(column_type):
         return [pa.py_buffer(np.packbits(np.array([bool(value) for value in values], dtype=bool), bitorder="little").tobytes())]
-    dtype = np.int64 if pa.types.is_integer(kind) else np.float64
+    dtype = np.int64 if pa.types.is_integer(column_type) else np.float64
     return [pa.py_buffer(np.array([0 if value is None else value for value in values], dtype=dtype).tobytes())]
 
 
 _SCHEMAS: dict[type[Any], pa.Schema] = {}
 
 
-def schema(kind: type[Any]) -> pa.Schema:
+def schema(record: type[Any]) -> pa.Schema:
     """The Arrow schema of a record class."""
     import pyarrow as pa
 
-    if kind not in _SCHEMAS:
+    if record not in _SCHEMAS:
         arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-        _SCHEMAS[kind] = pa.schema([pa.field(name, arrow[base], nullable=nullable) for name, base, nullable in column_types(kind)])
-    return _SCHEMAS[kind]
+        _SCHEMAS[record] = pa.schema([pa.field(name, arrow[base], nullable=nullable) for name, base, nullable in column_types(record)])
+    return _SCHEMAS[record]

@@ -114,7 +114,7 @@ class Store:
 
     def begun(self) -> dict[str, int]:
         """How often each job was begun, by its log."""
-        return {path.stem: path.read_text().count(" begins, attempt ") for path in (self.root / "logs").glob("*.log")}
+        return {path.stem: path.read_text().count(" starts, attempt ") for path in (self.root / "logs").glob("*.log")}
 
     def everything(self) -> dict[str, tuple[int, int]]:
         """(inode, modification time) of every file and folder below."""

@@ -24,7 +24,7 @@ def check_first_start(store, end, failed=4):
     assert "ArithmeticError: asked to raise (correctors.py:" in rows["raises"]["error"]
     assert "Traceback" in (store.root / "logs" / f"{rows['raises']['job_id']}.log").read_text()
     assert "Tried to allocate" in rows["memory"]["error"]
-    assert "ran past its time of 10 s" in rows["hangs"]["error"]
+    assert "exceeded its time limit of 10 s" in rows["hangs"]["error"]
     assert "worker process ended" in rows["exits"]["error"]
     assert all(row["attempt"] == 1 for row in rows.values())
 

@@ -13,7 +13,7 @@ import torch
 
 from sap_core.data.samples import SampleView, TensorPixels
 from sweeper.contracts import toys
-from sweeper.jobs.run_job import settle
+from sweeper.jobs.run_job import configure_torch
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def device(request):
     """The device, with arithmetic settled as a job settles it."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, and torch sees none here")
-    settle(1)
+    configure_torch(1)
     return torch.device(request.param)
 
 
@@ -31,7 +31,7 @@ def device(request):
 def cuda():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, and torch sees none here")
-    settle(1)
+    configure_torch(1)
     return torch.device("cuda")
 
 

@@ -96,9 +96,9 @@ class Desk:
         """Every training went on at the epoch after the last that was stored: no epoch ran more than once too often per start."""
         for path in (self.store / "logs").glob("[!s]*.log"):
             text = path.read_text()
-            epochs = [int(number) for number in re.findall(r"continues at epoch (\d+)", text)]
+            epochs = [int(number) for number in re.findall(r"resumes at epoch (\d+)", text)]
             assert epochs == sorted(epochs), text
-            assert text.count(" begins, attempt 1") == len(re.findall(" begins, attempt", text)), text
+            assert text.count(" starts, attempt 1") == len(re.findall(" starts, attempt", text)), text
             if " train begins" in text or "train " in text.split("begins")[0]:
                 assert len(epochs) >= text.count(" begins") - 2, text  # a start may be told to end before its first epoch
 

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.backends import ray_driver
 from sweeper.backends.ray_driver import CPUS_WITH_GPU, Driver, capacity_of
-from sweeper.jobs.run_job import fail
+from sweeper.jobs.results import store_failure
 from sweeper.scheduling.gpu_sharing import GpuSharing
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import MAX_ATTEMPTS, Store
@@ -69,7 +69,7 @@ def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make
 def test_what_a_trial_is_told(bench, make_job):
     told = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
     assert told.pop("stop").startswith(".stop-")
-    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "tried": 0, "oom_retries": 0, "jobs_on_device": 2}
+    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "known_failures": 0, "oom_retries": 0, "jobs_on_device": 2}
 
 
 def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it(bench, make_job):
@@ -120,7 +120,7 @@ def test_a_worker_that_died_on_a_cluster_is_tried_again_at_once(bench, make_job,
 def test_a_job_past_its_time_is_not_tried_again_at_once(bench, make_job):
     setup = bench(jobs_of(make_job, 1))
     assert given(setup.driver) == ["sap0"]
-    fail(setup.driver.jobs["sap0"], setup.store, "killed", "ran past its time")  # as its watchdog does before it ends the process
+    store_failure(setup.driver.jobs["sap0"], setup.store, "killed", "ran past its time")  # as its watchdog does before it ends the process
     setup.driver.died("sap0")
     assert setup.driver.suggest() == ""
     assert setup.store.attempts("sap0") == 1

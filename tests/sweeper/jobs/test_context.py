@@ -12,7 +12,7 @@ import torch
 
 from sap_core.api import Need
 from sap_core.cost import CostMeter
-from sweeper.jobs.context import chosen_columns, used_information
+from sweeper.jobs.context import selection_columns, used_information
 from sweeper.jobs.run_context import JobRun
 from sweeper.jobs.run_job import log_warnings
 
@@ -23,7 +23,7 @@ def test_what_a_method_trusted_and_forgot_without_being_told_is_counted():
     run = JobRun(CostMeter(3), None)
     run.report_trusted(torch.arange(4), [0, 1])
     run.report_forgotten(torch.arange(7), [1])
-    found = [chosen_columns(run, which, EVALUATOR) for which in range(3)]
+    found = [selection_columns(run, which, EVALUATOR) for which in range(3)]
     trusted = {"num_trusted": 4, "trusted_label_precision": 0.4}
     assert found == [trusted, {**trusted, "num_forget": 7}, {}]
 
@@ -52,7 +52,7 @@ class Setting:
         (Setting(frozenset({Need.TRUE_LABELS}), selects=True), False, (), "oracle", "oracle"),
     ],
 )
-@pytest.mark.parametrize("report", ["trusted", "forgotten"])
+@pytest.mark.parametrize("report", ["report_trusted", "report_forgotten"])
 def test_information_is_what_a_setting_declares_or_more_where_it_uses_more(setting, reports, served, found, found_by_file, report):
     run = JobRun(CostMeter(2), None)
     if reports:

@@ -9,7 +9,7 @@ import torch
 
 from sap_core.cost import AMOUNTS, TUNING, CostMeter
 from sap_core.records import Row
-from sweeper.jobs.cost_columns import columns_of, points_of
+from sweeper.jobs.cost_columns import cost_columns, cost_points
 from sweeper.jobs.job import SweepPaths
 from sweeper.jobs.run_job import execute
 from sweeper.store.store import Store
@@ -27,7 +27,7 @@ def test_columns_and_points_by_hand():
         meter.count(forwards=6, backwards=6)
     piece.seconds = 3.0
     first, second = meter.costs(flops_forward=1.0, flops_backward=2.0)
-    columns = columns_of(second, torch.device("cpu"), 3)
+    columns = cost_columns(second, torch.device("cpu"), 3)
     known = {
         "train_seconds": None, "select_seconds": None, "prepare_seconds": 4.0, "correct_seconds": 3.0, "evaluate_seconds": None,
         "report_seconds": 1.0, "tuning_seconds": 5.0, "sample_forwards": 11.0, "sample_backwards": 6.0, "flops": 55.0 + 18.0,
@@ -35,11 +35,11 @@ def test_columns_and_points_by_hand():
     }  # fmt: skip
     assert {name: columns[name] for name in known} == known
     assert set(columns) <= set(Row.__dataclass_fields__)
-    assert {name: value for name, _, value in points_of(first)} == {
+    assert {name: value for name, _, value in cost_points(first)} == {
         "cost/collect/seconds": 2.0, "cost/collect/forwards": 5.0, "cost/collect/flops": 55.0,
         "cost/collect/seconds_alone": 4.0, "cost/collect/forwards_alone": 10.0, "cost/collect/standalone_flops": 110.0,
     }  # fmt: skip
-    assert ("cost/report/forwards_alone", 0, 7.0) in points_of(second)
+    assert ("cost/report/forwards_alone", 0, 7.0) in cost_points(second)
 
 
 def test_a_stores_points_add_up_to_its_rows(plan_of, tmp_path):

@@ -35,7 +35,7 @@ def test_a_line_that_is_no_job_is_named(tmp_path, make_job, line):
     path.write_bytes(make_job().to_json().encode() + b"\n" + line + b"\n")
     with pytest.raises(UserError) as caught:
         list(read_jobs(path))
-    assert f"{path}, line 2, is no job" in str(caught.value)
+    assert f"{path}, line 2, is not a job" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

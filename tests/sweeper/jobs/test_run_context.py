@@ -53,7 +53,7 @@ def test_stopped_and_resumed_is_as_uninterrupted(toys, tmp_path, stops):
     path, done = tmp_path / "last.safetensors", 0
     for count in stops:
         done += count
-        with pytest.raises(Stopped, match=f"stopped after epoch {done}; the next start continues there"):
+        with pytest.raises(Stopped, match=f"stopped after epoch {done}; the next start resumes from there"):
             fit(toys, path, stop_after(count))
     model, run = fit(toys, path)
     toys.assert_same_bits(toys.weights(whole.model), toys.weights(model.model))
@@ -97,8 +97,8 @@ def test_the_state_is_stored_when_due_and_not_before(toys, tmp_path, monkeypatch
     run.end_epoch(1, model, state)
     assert len(made) == 1
     assert JobRun(CostMeter(), path).saved_state() == {"epoch": 1}
-    run.forget_checkpoint()
-    run.forget_checkpoint()
+    run.delete_checkpoint()
+    run.delete_checkpoint()
     assert not path.exists()
 
 
@@ -120,7 +120,7 @@ def test_trusted_sets_belong_to_their_settings(tmp_path):
 
 def test_work_without_epochs_can_be_stopped(tmp_path):
     JobRun(CostMeter(), tmp_path / "x").check_stop()
-    with pytest.raises(Stopped, match="the next start runs this job again"):
+    with pytest.raises(Stopped, match="the next start reruns this job"):
         JobRun(CostMeter(), tmp_path / "x", lambda: True).check_stop()
 
 

@@ -17,7 +17,7 @@ from sweeper.jobs import run_job as execute
 def ended(monkeypatch):
     """What the watchdog did, instead of doing it."""
     done = []
-    monkeypatch.setattr(execute, "fail", lambda job, store, kind, why, attempt: done.append((kind, why, attempt)))
+    monkeypatch.setattr(execute, "store_failure", lambda job, store, kind, why, attempt: done.append((kind, why, attempt)))
     monkeypatch.setattr(execute.os, "_exit", lambda code: done.append(code))
     return done
 
@@ -29,7 +29,7 @@ def job(seconds):
 def test_a_job_past_its_time_becomes_failed_rows_and_its_process_ends(ended):
     with execute.watchdog(job(0.02), None, 2):
         time.sleep(0.2)
-    assert ended == [("killed", "ran past its time of 0.02 s (backend.timeout_seconds)", 2), execute.TIMED_OUT]
+    assert ended == [("killed", "exceeded its time limit of 0.02 s (backend.timeout_seconds)", 2), execute.TIMED_OUT]
 
 
 def test_a_job_that_comes_to_its_end_too_late_waits_for_the_watchdog(ended, monkeypatch):
@@ -40,7 +40,7 @@ def test_a_job_that_comes_to_its_end_too_late_waits_for_the_watchdog(ended, monk
         time.sleep(0.1)
         ended.append("stored")
 
-    monkeypatch.setattr(execute, "fail", slow)
+    monkeypatch.setattr(execute, "store_failure", slow)
     with execute.watchdog(job(0.02), None, 1):
         assert begun.wait(5)
     assert ended == ["stored", execute.TIMED_OUT]  # a real exit ends the process here, before the job could write
@@ -59,7 +59,7 @@ def test_the_process_ends_even_if_the_rows_cannot_be_stored(ended, monkeypatch):
     def full(*_):
         raise execute.Stopped("as good as any error")
 
-    monkeypatch.setattr(execute, "fail", full)
+    monkeypatch.setattr(execute, "store_failure", full)
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     with execute.watchdog(job(0.02), None, 1):
         time.sleep(0.2)
@@ -71,8 +71,8 @@ import ctypes, sys
 from types import SimpleNamespace
 from sweeper.jobs import run_job as execute
 
-execute.LATER_SECONDS = 0.5
-execute.fail = lambda *arguments: print("the first watchdog ran", flush=True)
+execute.GRACE_SECONDS = 0.5
+execute.store_failure = lambda *arguments: print("the first watchdog ran", flush=True)
 with execute.watchdog(SimpleNamespace(timeout_seconds=0.2), None, 1):
     ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
 print("the job ended", flush=True)

@@ -122,7 +122,7 @@ def test_libraries_import_where_only_four_packages_are(shell):
         for path in sorted((home / package).rglob("*.py"))
         if path.name != "__init__.py"
     ]
-    done = shell("-c", BARE, ",".join(ALLOWED), "-", *names, "sweeper.execute", "sweeper.execute", "sweeper.jobs.stages")
+    done = shell("-c", BARE, ",".join(ALLOWED), "-", *names, "sweeper.execute", "sweeper.execute", "sweeper.jobs.job_types")
     assert done.returncode == 0, done.stderr
 
 
@@ -236,10 +236,10 @@ def test_damaged_and_foreign_files_are_refused_and_the_rest_is_taken(copied, tmp
     assert main(["import", *words(copied, tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert "3 files refused" in out
-    assert err.count("is damaged, or holds no row of its job") == 2
+    assert err.count("is damaged, or contains no row of its job") == 2
     assert "model.safetensors or its meta.json is damaged" in err
     store = Store(tmp_path / "store")
-    assert not store.holds(damaged.name[:16])
+    assert not store.is_done(damaged.name[:16])
     assert not (tmp_path / "artifacts" / model.parent.name / "model.safetensors").exists()
     assert len(store.statuses()) == len(others) - 1
 
@@ -268,7 +268,7 @@ def test_complete_rows_take_the_place_of_failed_ones(executed, tmp_path):
     ("arguments", "sentence"),
     [
         ([], "needs a folder"),
-        (["nowhere"], "nowhere is no folder"),
+        (["nowhere"], "'nowhere' is not a folder"),
         (["."], "holds no bundles/*.jsonl"),
         ([".", "paths.result=x"], "unknown key 'paths.result' in sap-sweep import (did you mean 'paths.results'"),
     ],
@@ -284,7 +284,7 @@ def test_another_experiments_store_is_left_alone(executed, tmp_path, capsys):
     jobs = tmp_path / "store" / "jobs.jsonl"
     jobs.write_text(jobs.read_text().replace('"experiment": "bundled"', '"experiment": "mine"'))
     assert main(["import", *words(executed, tmp_path)]) == 2
-    assert "holds the experiment mine, and this bundle is of bundled" in capsys.readouterr().err
+    assert "contains the experiment mine, but the bundle belongs to bundled" in capsys.readouterr().err
 
 
 def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypatch):
@@ -301,11 +301,11 @@ def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypat
         "--no-steal",
     ]
     assert execute_main([*command, "--seconds", "1000"]) == 0
-    assert "stopped with 3 jobs remaining; the same command goes on" in capsys.readouterr().out
+    assert "stopped with 3 jobs remaining; the same command resumes" in capsys.readouterr().out
     logs = tmp_path / "store" / "logs"
     assert execute_main([*command, "--seconds", "1000"]) == 0
     (log,) = logs.glob("*.log")
-    assert "continues at epoch 2" in log.read_text()
+    assert "resumes at epoch 2" in log.read_text()
     assert not list((tmp_path / "store").glob("rows/*.parquet"))
     monkeypatch.undo()
     assert execute_main(command) == 0

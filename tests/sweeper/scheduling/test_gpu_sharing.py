@@ -54,11 +54,11 @@ def test_how_many_jobs_a_card_takes():
 
 @pytest.fixture
 def short_of_memory(monkeypatch):
-    def run_kind(job, place, note):
+    def run_job_type(job, place, note):
         error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return JobOutcome([{} for _ in job.runs], [False] * len(job.runs), failure=failure_of(error))
 
-    monkeypatch.setattr(executing, "run_kind", run_kind)
+    monkeypatch.setattr(executing, "run_job_type", run_job_type)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_out_of_memory_beside_others_stores_nothing_and_alone_it_is_a_failed_row
 
 @pytest.mark.parametrize("text", ["CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
 def test_libraries_say_out_of_memory_in_their_own_words(text):
-    assert failure_of(RuntimeError(text)).kind == "oom"
+    assert failure_of(RuntimeError(text)).error_type == "oom"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Stub:
         """A worker in a process of its own, whose jobs do `work(job, place)`."""
 
         def main():
-            execution.run_kind = lambda job, place, note: self.run(job, place, work)
+            execution.run_job_type = lambda job, place, note: self.run(job, place, work)
             os._exit(run_file(self.options(**more), self.folders))
 
         process = FORK.Process(target=main)
@@ -213,7 +213,7 @@ def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_goes_on(make_jo
     os.kill(slow.pid, signal.SIGSTOP)
     gate.touch()
     quick = stub.start(brief, lease=1.0)
-    until(lambda: stub.store.holds("t0"))
+    until(lambda: stub.store.is_done("t0"))
     os.kill(slow.pid, signal.SIGCONT)
     ended(slow, quick)
     stub.assert_whole()
@@ -234,7 +234,7 @@ def test_a_loser_that_has_its_rows_in_hand_stores_none(make_job, tmp_path):
     until(lambda: stub.noted("begins"))
     os.kill(slow.pid, signal.SIGSTOP)
     quick = stub.start(brief, lease=1.0)
-    until(lambda: stub.store.holds("a"))
+    until(lambda: stub.store.is_done("a"))
     gate.touch()
     os.kill(slow.pid, signal.SIGCONT)
     ended(slow, quick)
@@ -251,7 +251,7 @@ def test_sigterm_gives_the_claim_back_and_the_next_worker_needs_no_lease(make_jo
         end = time.monotonic() + 30
         while time.monotonic() < end:
             if place.stop():
-                raise Stopped("stopped after epoch 3; the next start continues there")
+                raise Stopped("stopped after epoch 3; the next start resumes from there")
             time.sleep(0.01)
 
     worker = stub.start(until_stopped, lease=3600.0)

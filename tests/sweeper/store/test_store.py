@@ -43,8 +43,8 @@ def test_what_is_written_is_read(store, make_job):
     assert names(store.rows) == ["aa.ok.parquet"]
     assert store.read_rows("aa") == rows(job, val_noisy_acc=0.5)
     assert store.read_rows("bb") == []
-    assert store.holds("aa")
-    assert not store.holds("bb")
+    assert store.is_done("aa")
+    assert not store.is_done("bb")
 
 
 @pytest.mark.parametrize(
