@@ -1,11 +1,11 @@
-"""Amnesiac relabelling: wrong samples get random other labels, and the network trains on them and on right samples together.
+"""Amnesiac relabelling: wrong samples get random other labels, and the network is trained on them together with correct samples.
 
 Source: Graves, Nagisetty and Ganesh, "Amnesiac machine learning", AAAI 2021, in the form in which the bad-teaching and SSD papers' codes
 run it under that name: one random label per forget sample, drawn once; one mixed and shuffled set; Adam at rate 1e-4, batches of 128,
-three epochs. (Amnesiac unlearning proper subtracts the updates of the batches that held forget samples, which a trained network no longer
-knows.)
+three epochs. (Amnesiac unlearning proper subtracts the updates of the batches that contained forget samples, which are not recorded for a
+trained network.)
 
-Deviations: `labels` = "runner_up" is ours (see `relabelling`); unaugmented images by default.
+Deviations: `labels` = "runner_up" is ours (see `relabelling`); images are not augmented by default.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ class Amnesiac:
 
     @classmethod
     def forecast(cls, settings: Sequence[Amnesiac], sizes: Sizes) -> Passes:
-        """The longest setting's passes, and one over the forget samples where the network names their new labels."""
+        """The passes of the longest setting, and one over the forget samples where the network chooses their new labels."""
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
         passes = (retain + forget) * max(setting.epochs for setting in settings)
-        named = forget if first.labels == "runner_up" else 0
-        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + named, backwards=passes)
+        relabelled = forget if first.labels == "runner_up" else 0
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + relabelled, backwards=passes)

@@ -1,4 +1,4 @@
-"""Bad Teacher: on wrong samples the student imitates a network that knows nothing, on right ones the network it was.
+"""Bad Teacher: the student imitates an untrained network on forget samples and the original network on retain samples.
 
 Source: Chundawat, Tarun, Mandal and Kankanhalli, "Can bad teaching induce forgetting? Unlearning in deep networks using an incompetent
 teacher", AAAI 2023. With the competent teacher t (the noisy model), the incompetent one u (a fresh network), both frozen, the student s
@@ -6,11 +6,11 @@ teacher", AAAI 2023. With the competent teacher t (the noisy model), the incompe
 
     mean over the batch of KL( softmax(u / T) || softmax(s / T) )  for forget samples,  KL( softmax(t / T) || softmax(s / T) )  for others
 
-with Adam. No label is looked at. The defaults are those of its use as a baseline in the SSD paper's code (rate 1e-4, one epoch, batches
-of 256, T = 1).
+with Adam. No label is used. The defaults are those of its use as a baseline in the SSD paper's code (rate 1e-4, one epoch, batches of 256,
+T = 1).
 
-Deviations: the mean is over the batch; the reference code also divides by the number of classes, a constant factor that Adam does not
-feel. Retain samples are those that the method is given, not 30 % of all. Unaugmented images by default, so that teachers run once.
+Deviations: the mean is over the batch; the reference code also divides by the number of classes, a constant factor to which Adam is
+invariant. Retain samples are those of the setting, not 30 % of all. Images are not augmented by default, so that teachers run once.
 
 Shapes: B batch, C classes.
 """
@@ -107,7 +107,7 @@ class BadTeacher:
 
     @classmethod
     def forecast(cls, settings: Sequence[BadTeacher], sizes: Sizes) -> Passes:
-        """The student's passes, and the teachers': once per sample, or both at every step where images are augmented."""
+        """The student's passes and the teachers': one per sample, or both at every step if images are augmented."""
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
         student = (retain + forget) * max(setting.epochs for setting in settings)
@@ -116,9 +116,9 @@ class BadTeacher:
 
 
 def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run) -> Teacher:
-    """The incompetent teacher's logits for forget samples, the competent one's for retain samples."""
-    known = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are the baseline's own
-    competent, incompetent = deepcopy(model).eval(), task.build(known).to(task.device).eval()
+    """Returns logits of the incompetent teacher for forget samples and of the competent one for retain samples."""
+    used = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are those of the baseline
+    competent, incompetent = deepcopy(model).eval(), task.build(used).to(task.device).eval()
     if not setting.augment:
         return cached_teacher([(competent, retain), (incompetent, forget)], run)
     forgotten = torch.zeros(retain.universe, dtype=torch.bool)

@@ -1,11 +1,11 @@
-"""CF-k: only the last k layers train on, on correctly labelled samples; what the others hold is kept.
+"""CF-k, catastrophic forgetting of the last k layers: training of these layers continues on correctly labelled samples.
 
 Source: Goel, Prabhu, Sanyal, Lim, Torr and Kumaraguru, "Towards adversarial evaluations for inexact machine unlearning" (catastrophic
 forgetting of the last k layers), as in the corrective unlearning benchmark (Goel et al. 2024): gradient descent with momentum 0.9 and
-weight decay 5e-4 on the retain samples, the frozen part in evaluation mode.
+weight decay 5e-4 on the retain samples, the frozen layers in evaluation mode.
 
-Deviations: a constant rate, so that fewer epochs are a prefix of more (the benchmark counts steps and lets the rate fall linearly); what
-counts as a layer (see `layers`); unaugmented images by default.
+Deviations: a constant rate, so that fewer epochs are a prefix of more (the benchmark counts steps and decays the rate linearly); the
+definition of a layer (see `last_layers`); images are not augmented by default.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CFk:
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: number of known wrong samples to leave out
 
     def __post_init__(self) -> None:
         sample_sources.check_counts("cf_k", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -58,7 +58,7 @@ class CFk:
         all_but_last(network, self.k, "cf_k")
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than the set is the set."""
+        """All fields but the epochs; a batch size above the size of the set equals that size."""
         return ("cf_k", *astuple(replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain))))
 
     def computation(self) -> Hashable:
@@ -66,7 +66,7 @@ class CFk:
 
     @classmethod
     def correct(cls, settings: Sequence[CFk], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, read off after each epoch that a setting asks for."""
+        """Trains one trajectory and yields each setting's network at its last epoch."""
         first = settings[0]
         frozen = all_but_last(model, first.k, "cf_k")
         retain = sample_sources.retain_samples(first, model, task, run)
@@ -74,6 +74,6 @@ class CFk:
 
     @classmethod
     def forecast(cls, settings: Sequence[CFk], sizes: Sizes) -> Passes:
-        """The longest setting's passes; backward ones count whole, though they end at the last frozen layer."""
+        """The passes of the longest setting. Backward passes are counted in full, although they end at the last frozen layer."""
         passes = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
         return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -1,16 +1,17 @@
-"""What data cleaning has in common: predictions for the training samples, and training on what is left of them.
+"""Data cleaning: predictions for the training samples, and training on the samples that remain.
 
-Cleaning looks at how a network's predictions disagree with the given labels. `predictions` says whose they are:
+Cleaning methods compare a network's predictions with the given labels. The field `predictions` selects the network:
 
-- `in_sample`: the given network's, on the very samples it was trained on. One forward pass; but a network that has learned its wrong
-  labels by heart disagrees with few of them.
-- `out_of_sample`: cross-validation. The training split is cut at random into `folds` parts, and each is predicted by a network that the
-  recipe of the baseline trains on the others: so many trainings, each on (folds - 1) / folds of the samples.
+- `in_sample`: the given network, on the samples it was trained on. One forward pass; but a network that has memorised its wrong labels
+  disagrees with few of them.
+- `out_of_sample`: cross-validation. The training split is divided at random into `folds` folds, and each is predicted by a network that the
+  baseline's recipe trains on the others: `folds` trainings, each on (folds - 1) / folds of the samples.
 
-`then` says what follows: `retrain` is the baseline's recipe from scratch on the cleaned samples (see `retrain`), `finetune` goes on from
-the given network (see `finetune`). Both stages are booked: the predictions in phase select, with all trainings inside it.
+The field `then` selects the training: `retrain` runs the baseline's recipe from scratch on the cleaned samples (see `retrain`), `finetune`
+continues from the given network (see `finetune`). The cost of both stages is recorded; that of the predictions, including all trainings, in
+phase select.
 
-Nothing is verified: what these methods know is scored.
+No label is verified: the column `information` of these methods is `scored`.
 
 Shapes: N training samples, C outputs.
 """
@@ -39,7 +40,7 @@ Then = Literal["retrain", "finetune"]
 
 
 class CleaningSetting(FinetuneSetting, Protocol):
-    """What every setting of a cleaning method has."""
+    """A setting of a cleaning method."""
 
     @property
     def recipe(self) -> Trainer: ...
@@ -56,7 +57,7 @@ class CleaningSetting(FinetuneSetting, Protocol):
 
 
 def check(method: str, setting: CleaningSetting) -> None:
-    """Raises UserError for values that make no sense."""
+    """Raises UserError for values out of range."""
     if setting.predictions not in get_args(Predictions):
         raise unknown("kind of predictions", setting.predictions, get_args(Predictions), f"{method}.predictions")
     if setting.then not in get_args(Then):
@@ -66,19 +67,19 @@ def check(method: str, setting: CleaningSetting) -> None:
 
 
 def family(method: str, setting: CleaningSetting, *own: Hashable) -> Hashable:
-    """All that a setting's numbers hang on but the epochs of fine-tuning; `own` is what the method adds."""
+    """All fields that change the result but the epochs of fine-tuning; `own` are the method's own fields."""
     folds = setting.folds if setting.predictions == "out_of_sample" else 0
     descent = (setting.learning_rate, setting.batch_size, setting.momentum, setting.weight_decay, setting.augment)
     return (method, setting.recipe, folds, setting.then, descent if setting.then == "finetune" else (), *own)
 
 
 def computation(family: Hashable, setting: CleaningSetting) -> Hashable:
-    """Retraining knows no epochs but its recipe's."""
+    """The family and the epochs, which retraining does not use."""
     return family, setting.epochs if setting.then == "finetune" else 0
 
 
 def predict(setting: CleaningSetting, model: nn.Module, task: Task, run: Run) -> Tensor:
-    """(N, C) float64 outputs for the training samples, on the CPU.
+    """Returns (N, C) float64 outputs for the training samples, on the CPU.
 
     Raises:
         FloatingPointError: an output is not finite: a network has diverged.
@@ -94,14 +95,14 @@ def predict(setting: CleaningSetting, model: nn.Module, task: Task, run: Run) ->
 
 
 def errors(outputs_NC: Tensor, labels_N: Tensor, kind: TaskType) -> Tensor:
-    """(N,) cross-entropy in nats, or squared residuals summed over outputs."""
+    """Returns (N,) cross-entropies in nats, or squared residuals summed over outputs."""
     if kind == "regression":
         return (outputs_NC - labels_N.to(outputs_NC).reshape(outputs_NC.shape)).square().sum(1)
     return -outputs_NC.log_softmax(1).gather(1, labels_N.view(-1, 1)).squeeze(1)
 
 
 def largest_errors(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
-    """(N,) bool: the int(share * N) samples of largest error; of equals, those further back in the training set."""
+    """Marks (N,) the int(share * N) samples of largest error. Of ties those later in the training set are marked."""
     by_index = index_N.argsort(stable=True)
     rising = by_index[errors_N[by_index].argsort(stable=True)]
     found = torch.zeros(len(errors_N), dtype=torch.bool)
@@ -112,7 +113,7 @@ def largest_errors(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
 def train_cleaned(
     settings: Sequence[CleaningSetting], cleaned: Samples, model: nn.Module, task: Task, run: Run
 ) -> Iterator[tuple[int, nn.Module]]:
-    """Trains on the cleaned samples, once for the family; a retraining resumes from `run.saved_state()` as the recipe does."""
+    """Trains on the cleaned samples, once for the family. Retraining resumes from `run.saved_state()`, as the recipe does."""
     first = settings[0]
     if first.then == "finetune":
         yield from finetune_on(settings, Trajectory.start(model, first.momentum, first.weight_decay), cleaned, task, run)
@@ -123,7 +124,7 @@ def train_cleaned(
 
 
 def forecast(settings: Sequence[CleaningSetting], sizes: Sizes, kept: int) -> Passes:
-    """The predictions' passes, and those of training on `kept` samples."""
+    """Returns the passes of the predictions and of training on `kept` samples."""
     first = settings[0]
     passes = Passes(forwards=sizes.train)
     if first.predictions == "out_of_sample":
@@ -136,13 +137,13 @@ def forecast(settings: Sequence[CleaningSetting], sizes: Sizes, kept: int) -> Pa
 
 
 def _cross_validated(setting: CleaningSetting, task: Task, run: Run) -> Tensor:
-    """Every sample's outputs by a network that was not trained on it."""
+    """Returns the outputs of every sample by a network that was not trained on it."""
     order_N = stream(task.seed, "select", "folds").permutation(len(task.train))
     outputs_NC = torch.zeros(len(task.train), task.num_outputs, dtype=torch.float64)
     for fold in order_N.split(_fold_sizes(len(order_N), setting.folds)):
         inside = torch.zeros(len(order_N), dtype=torch.bool)
         inside[fold] = True
-        inner = PlainRun()  # a training of its own: it resumes nothing, and its costs are those of the selection
+        inner = PlainRun()  # trainings of folds are not resumed, and their cost belongs to phase select
         inner.meter = CostMeter(device=task.device)
         others = replace(task, train=task.train.subset(torch.nonzero(~inside).flatten()), declared=frozenset())
         fitted = setting.recipe.fit(others, inner).model
@@ -153,12 +154,12 @@ def _cross_validated(setting: CleaningSetting, task: Task, run: Run) -> Tensor:
 
 
 def _fold_sizes(count: int, folds: int) -> list[int]:
-    """`count` in so many parts as equal as can be."""
+    """Divides `count` into `folds` sizes that differ by at most one."""
     return [count // folds + (fold < count % folds) for fold in range(folds)]
 
 
 def _outputs(model: nn.Module, samples: Samples, run: Run) -> Tensor:
-    """(N, C) float64 on the CPU, on plain inputs in evaluation mode."""
+    """Returns (N, C) float64 outputs on the CPU, for plain inputs in evaluation mode."""
     found = []
     with evaluating(model):
         for batch in samples.batches(SCORING_BATCH):

@@ -1,9 +1,9 @@
-"""Confident learning: leave out the training samples whose labels the predictions make out to be wrong, and train on the rest.
+"""Confident learning: leaves out the training samples whose labels are estimated to be wrong, and trains on the others.
 
 Source: Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 2021, by its authors' library
-cleanlab (an optional dependency: `pip install 'sap-sweep[cleaning]'`), whose `filter.find_label_issues` this calls. It counts, for each
-pair of classes, the samples given the one that are confidently of the other (at least the mean probability among samples given that
-other), and takes that many for wrong. The paper asks for out-of-sample predictions; see `cleaning`.
+cleanlab (an optional dependency: `pip install 'sap-sweep[cleaning]'`), whose `filter.find_label_issues` is called here. For each pair of
+classes it counts the samples with one given label that are confidently of the other class (at least the mean probability among samples
+given that other label), and takes that number of samples for wrong. The paper asks for out-of-sample predictions; see `cleaning`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ FilterBy = Literal["prune_by_class", "prune_by_noise_rate", "both", "confident_l
 
 
 def check_installed() -> None:
-    """Raises UserError where cleanlab is missing."""
+    """Raises UserError if cleanlab is not installed."""
     if find_spec("cleanlab") is None:
-        raise UserError("method 'confident_learning' needs cleanlab, which is not installed; pip install 'sap-sweep[cleaning]'")
+        raise UserError("method 'confident_learning' needs cleanlab, which is not installed; run pip install 'sap-sweep[cleaning]'")
 
 
 def label_issues(probabilities_NC: Tensor, given_N: Tensor, filter_by: FilterBy) -> Tensor:
-    """(N,) bool: which given labels confident learning takes for wrong.
+    """Returns (N,) bool: the samples whose given label confident learning estimates to be wrong.
 
     Raises:
         UserError: cleanlab is not installed.
     """
     check_installed()
+    # An optional dependency, so it is imported where it is used.
     from cleanlab.filter import find_label_issues
 
     found = find_label_issues(given_N.numpy(), probabilities_NC.numpy(), filter_by=filter_by, n_jobs=1)
@@ -46,18 +47,18 @@ def label_issues(probabilities_NC: Tensor, given_N: Tensor, filter_by: FilterBy)
 
 @dataclass(frozen=True)
 class ConfidentLearning:
-    """Leaves out the samples that `filter_by`, one of cleanlab's rules, finds."""
+    """Leaves out the samples that cleanlab's rule `filter_by` finds."""
 
     name: ClassVar[str] = "confident_learning"
     version: ClassVar[int] = 1
-    forecast_is_bound: ClassVar[bool] = True  # nobody knows beforehand how many samples are kept
+    forecast_is_bound: ClassVar[bool] = True  # the number of kept samples depends on the data
 
     recipe: Trainer = field(metadata=BASELINE_TRAINER)
     filter_by: FilterBy = "prune_by_noise_rate"
     predictions: Predictions = "out_of_sample"
     folds: int = 5
     then: Then = "retrain"
-    learning_rate: float = 1.0e-2  # this and the following: of fine-tuning
+    learning_rate: float = 1.0e-2  # this and the following fields: of fine-tuning
     epochs: int = 10
     batch_size: int = 64
     momentum: float = 0.9
@@ -76,7 +77,7 @@ class ConfidentLearning:
         return True
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression, and where cleanlab is missing."""
+        """Raises UserError on a regression task, and if cleanlab is not installed."""
         check_classes("confident_learning", kind, "counts confusions of classes")
         check_installed()
 
@@ -100,5 +101,5 @@ class ConfidentLearning:
 
     @classmethod
     def forecast(cls, settings: Sequence[ConfidentLearning], sizes: Sizes) -> Passes:
-        """An upper bound: as if no sample were left out."""
+        """An upper bound: no sample is left out."""
         return cleaning.forecast(settings, sizes, sizes.train)

@@ -1,9 +1,9 @@
-"""EU-k: the last k layers are initialised afresh and trained from scratch on correctly labelled samples; the others are kept.
+"""EU-k, exact unlearning of the last k layers: these layers are re-initialised and trained on correctly labelled samples.
 
 Source: Goel, Prabhu, Sanyal, Lim, Torr and Kumaraguru, "Towards adversarial evaluations for inexact machine unlearning" (exact unlearning
-of the last k layers), as in the corrective unlearning benchmark (Goel et al. 2024); see `cf_k`, which differs in the start alone.
+of the last k layers), as in the corrective unlearning benchmark (Goel et al. 2024). It differs from `cf_k` in the initialisation only.
 
-Deviations: those of `cf_k`. The fresh layers are those of a whole fresh network of the run (`Task.build`), norms with their running
+Deviations: those of `cf_k`. The fresh layers are those of a complete fresh network of the run (`Task.build`), norms with their running
 statistics included.
 """
 
@@ -27,8 +27,8 @@ from sap_core.models.ensemble import Ensemble
 
 
 def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
-    """A copy of `model` whose parts that are not `frozen` come from a network that nothing has trained yet."""
-    used = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are the baseline's own
+    """Returns a copy of `model` whose parameters and buffers that are not `frozen` are those of an untrained network."""
+    used = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are those of the baseline
     fresh = Ensemble([task.build(used + k) for k in range(used)]) if isinstance(model, Ensemble) else task.build(used)
     copy = deepcopy(model)
     kept = {name for name, _ in model.named_parameters() if name in frozen.parameters}
@@ -53,7 +53,7 @@ class EUk:
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: number of known wrong samples to leave out
 
     def __post_init__(self) -> None:
         sample_sources.check_counts("eu_k", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -70,7 +70,7 @@ class EUk:
         all_but_last(network, self.k, "eu_k")
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than the set is the set."""
+        """All fields but the epochs; a batch size above the size of the set equals that size."""
         return ("eu_k", *astuple(replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain))))
 
     def computation(self) -> Hashable:
@@ -87,6 +87,6 @@ class EUk:
 
     @classmethod
     def forecast(cls, settings: Sequence[EUk], sizes: Sizes) -> Passes:
-        """The longest setting's passes; backward ones count whole, though they end at the last frozen layer."""
+        """The passes of the longest setting. Backward passes are counted in full, although they end at the last frozen layer."""
         passes = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
         return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -1,7 +1,7 @@
-"""Finetune: training goes on, on correctly labelled samples alone, and the wrong labels are left to fade.
+"""Finetune: training continues on correctly labelled samples only.
 
 Source: the "Finetune" rows of the paper's tables (catastrophic forgetting with all layers). Its search was not released; the space in
-`conf/method/finetune.yaml` is ours. Deviation: unaugmented images by default.
+`conf/method/finetune.yaml` is ours. Deviation: images are not augmented by default.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FinetuneSetting(Protocol):
 def finetune_on(
     settings: Sequence[FinetuneSetting], trajectory: Trajectory, retain: Samples, task: Task, run: Run
 ) -> Iterator[tuple[int, nn.Module]]:
-    """Trains on `retain` as the first setting says, and yields each setting's network at its last epoch."""
+    """Trains on `retain` with the options of the first setting, and yields each setting's network at its last epoch."""
     first = settings[0]
     views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
     given_loss = loss_for(task.kind)
@@ -69,7 +69,7 @@ class Finetune:
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     augment: bool = False
     source: Source = "oracle"
-    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: number of known wrong samples to leave out
 
     def __post_init__(self) -> None:
         sample_sources.check_counts("finetune", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -82,19 +82,19 @@ class Finetune:
         return self.source == "scored"
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than the set is the set."""
+        """All fields but the epochs; a batch size above the size of the set equals that size."""
         return (
             "finetune",
             *astuple(replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain))),
         )
 
     def computation(self) -> Hashable:
-        """Settings with equal keys are one computation."""
+        """All fields that change the result."""
         return (self.family(), self.epochs)
 
     @classmethod
     def correct(cls, settings: Sequence[Finetune], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, read off after each epoch that a setting asks for."""
+        """Trains one trajectory and yields each setting's network at its last epoch."""
         first = settings[0]
         retain = sample_sources.retain_samples(first, model, task, run)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
@@ -102,6 +102,6 @@ class Finetune:
 
     @classmethod
     def forecast(cls, settings: Sequence[Finetune], sizes: Sizes) -> Passes:
-        """The longest setting's passes."""
+        """The passes of the longest setting."""
         passes = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
         return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -1,19 +1,19 @@
-"""Fisher forgetting: noise on the weights, the more the less a weight matters to the right samples.
+"""Fisher forgetting: adds noise to the weights, with a larger variance where a weight matters less to the retain samples.
 
 Source: Golatkar, Achille and Soatto, "Eternal sunshine of the spotless net: selective forgetting in deep networks", CVPR 2020, in the
 diagonal form of their code, which the SalUn and SSD papers' codes repeat. With F the diagonal of the Fisher information of the retain
-samples, in evaluation mode and expected over the labels that the network itself would draw,
+samples, in evaluation mode and in expectation over the network's own label distribution,
 
     F = mean over samples x of sum over classes y of p(y | x) * (gradient of log p(y | x))^2
     v = `noise` * min(1 / (F + 1e-8), 1000)       (100 in the last layer), weights of two and more dimensions averaged over their second
     v = 10 * v                                     in the last layer and for parameters of one dimension (norms, biases)
     w = w + sqrt(v) * standard normal draws
 
-(The paper's own noise falls with F^(1/4); the code's with F^(1/2).) The forget samples are not looked at. One F serves every `noise`, and
-all of them use the same draws.
+(The paper's own noise falls with F^(1/4); the code's with F^(1/2).) Forget samples are not used. All values of `noise` share one F and the
+same draws.
 
-Deviations: which parameters are the last layer's is read from the network, not from their shape; the step that resets a class to be
-forgotten whole is left out, because there is none; squares are summed in float64.
+Deviations: the last layer is determined from the network, not from the shape of parameters; the step that resets a class to be forgotten
+completely is omitted, because there is none; squares are summed in float64.
 
 Shapes: B batch, C classes, K parameters (each of its own shape).
 """
@@ -36,11 +36,11 @@ from sap_core.errors import at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
 
-BATCH = 64  # how many samples are fetched at once; each has its own gradients
+BATCH = 64  # samples loaded at once; gradients are computed one sample at a time
 
 
 def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
-    """F for each of the K parameters (float64); `model` in evaluation mode."""
+    """Returns F for each of the K parameters (float64); `model` must be in evaluation mode."""
     parameters = list(model.parameters())
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
     for batch in samples.batches(BATCH):
@@ -49,13 +49,13 @@ def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Ten
             for log in log_C:
                 gradients_K = torch.autograd.grad(log, parameters, retain_graph=True, materialize_grads=True)
                 for total, gradient in zip(total_K, gradients_K, strict=True):
-                    total += log.detach().exp() * gradient.double() ** 2
+                    total += log.detach().exp() * gradient.double() ** 2  # float64: squares of small gradients vanish in float32
             run.meter.count(forwards=1, backwards=len(log_C))
     return [total / len(samples) for total in total_K]
 
 
 def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]:
-    """The variances v at noise 1 for each of the K parameters."""
+    """Returns the variances v at noise 1 for each of the K parameters."""
     last = tuple(f"{name}." for name in _heads(model))
     found = []
     for (name, parameter), fisher in zip(model.named_parameters(), information_K, strict=True):
@@ -68,7 +68,7 @@ def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]
 
 
 def _heads(model: nn.Module) -> list[str]:
-    """The last layer; of an ensemble, each member's."""
+    """Returns the name of the last layer; for an ensemble, of each member's."""
     if isinstance(model, Ensemble):
         return [f"nets.{number}.{layer_names(net)[-1]}" for number, net in enumerate(model.nets)]
     return layer_names(model)[-1:]
@@ -76,7 +76,7 @@ def _heads(model: nn.Module) -> list[str]:
 
 @dataclass(frozen=True)
 class Fisher:
-    """See the module. One Fisher information serves every `noise`."""
+    """See the module's docstring. All values of `noise` share one Fisher information."""
 
     name: ClassVar[str] = "fisher"
     version: ClassVar[int] = 1
@@ -84,7 +84,7 @@ class Fisher:
     noise: float = 1.0e-6
     num_retain: int = field(default=1000, metadata=RETAIN_COUNT)
     source: Source = "oracle"
-    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: number of known wrong samples to leave out
 
     def __post_init__(self) -> None:
         sample_sources.check_counts("fisher", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -97,11 +97,11 @@ class Fisher:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         sample_sources.check_classes("fisher", kind, "takes expectations over classes")
 
     def family(self) -> Hashable:
-        """All that the information depends on."""
+        """All fields that the Fisher information depends on."""
         return ("fisher", self.num_retain, self.num_forget, self.source)
 
     def computation(self) -> Hashable:
@@ -109,7 +109,7 @@ class Fisher:
 
     @classmethod
     def correct(cls, settings: Sequence[Fisher], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """The information of the model as it is, then one noisy copy per setting, in the order given (all cost the same)."""
+        """Computes the Fisher information once, then yields one noisy copy per setting in the given order (all cost the same)."""
         first = settings[0]
         first.refuse(task.kind, model)
         retain = sample_sources.retain_samples(first, model, task, run)

@@ -77,7 +77,9 @@ def _before(model: nn.Module, k: int, method: str) -> Frozen:
     first = found[-k]
     names = [name for name, _ in model.named_modules()]
     earlier = names[: names.index(first)]
-    ancestors = {first[:position] for position, letter in enumerate(first) if letter == "."} | {""}  # modules that contain the first trained layer
+    ancestors = {first[:position] for position, letter in enumerate(first) if letter == "."} | {
+        ""
+    }  # modules that contain the first trained layer
     parameters = [name for name, _ in model.named_parameters()]
     trained = next(position for position, name in enumerate(parameters) if name.startswith(f"{first}."))
     return Frozen(frozenset(name for name in earlier if name not in ancestors), frozenset(parameters[:trained]))

@@ -1,7 +1,7 @@
-"""Loss filter: leave out the training samples that the predictions fit worst, and train on the rest.
+"""Loss filter: leaves out the training samples with the largest loss, and trains on the others.
 
-Source: the small-loss criterion, as a one-shot cleaning step; Han et al., "Co-teaching", NeurIPS 2018, use it batch by batch. What
-follows the filtering, and whose predictions they are, is in `cleaning`.
+Source: the small-loss criterion, as a one-shot cleaning step; Han et al., "Co-teaching", NeurIPS 2018, use it batch by batch. The
+predictions and the training after the filtering are those of `cleaning`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class LossFilter:
-    """Leaves out the share `drop` of the training samples with the largest loss on their given labels."""
+    """Leaves out the fraction `drop` of the training samples with the largest loss on their given labels."""
 
     name: ClassVar[str] = "loss_filter"
     version: ClassVar[int] = 1
@@ -31,7 +31,7 @@ class LossFilter:
     predictions: Predictions = "in_sample"
     folds: int = 5  # of out-of-sample predictions
     then: Then = "retrain"
-    learning_rate: float = 1.0e-2  # this and the following: of fine-tuning
+    learning_rate: float = 1.0e-2  # this and the following fields: of fine-tuning
     epochs: int = 10
     batch_size: int = 64
     momentum: float = 0.9
@@ -41,7 +41,7 @@ class LossFilter:
     def __post_init__(self) -> None:
         cleaning.check("loss_filter", self)
         if not 0 < self.drop < 1:
-            raise UserError(f"loss_filter.drop={self.drop:g} must be a share of the training samples, above 0 and below 1")
+            raise UserError(f"loss_filter.drop={self.drop:g} must be a fraction of the training samples, above 0 and below 1")
 
     def needs(self) -> frozenset[Need]:
         return frozenset()

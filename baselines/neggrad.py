@@ -1,13 +1,13 @@
-"""NegGrad+: down the gradient of right samples and up that of wrong ones, in the same step.
+"""NegGrad+: gradient descent on retain samples and ascent on forget samples in the same step.
 
 Source: Kurmanji, Triantafillou, Hayes and Triantafillou, "Towards unbounded machine unlearning", NeurIPS 2023, where it is a baseline:
-every step takes a retain batch and the next forget batch (which start over when they run out) and descends
+every step takes a retain batch and the next forget batch (cycling through them) and descends
 
     alpha * cross-entropy(retain batch) - (1 - alpha) * cross-entropy(forget batch)
 
 One epoch is one pass over the retain samples. The default weight is that of the official membership-inference notebook.
 
-Deviations: a constant rate; orders come from streams keyed by epoch; unaugmented images by default.
+Deviations: a constant rate; the order of samples comes from streams keyed by epoch; images are not augmented by default.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainers.losses import loss_for
 
 @dataclass(frozen=True)
 class NegGrad:
-    """See the module. Settings that differ only in `epochs` are one family."""
+    """See the module's docstring. Settings that differ only in `epochs` are one family."""
 
     name: ClassVar[str] = "neggrad"
     version: ClassVar[int] = 1
@@ -53,7 +53,9 @@ class NegGrad:
         sample_sources.check_counts("neggrad", self.source, self.num_retain, self.num_forget)
         at_least("neggrad", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         if not 0 <= self.alpha <= 1:
-            raise UserError(f"neggrad.alpha={self.alpha:g} must lie between 0 (only ascent on forget samples) and 1 (only descent)")
+            raise UserError(
+                f"neggrad.alpha={self.alpha:g} must lie between 0 (ascent on forget samples only) and 1 (descent on retain samples only)"
+            )
 
     def needs(self) -> frozenset[Need]:
         return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
@@ -62,7 +64,7 @@ class NegGrad:
         return self.source == "scored"
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than its set is the set."""
+        """All fields but the epochs; a batch size above the size of its set equals that size."""
         forget_batch, retain_batch = (
             sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
             sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
@@ -74,7 +76,7 @@ class NegGrad:
 
     @classmethod
     def correct(cls, settings: Sequence[NegGrad], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, read off after each epoch that a setting asks for."""
+        """Trains one trajectory and yields each setting's network at its last epoch."""
         first = settings[0]
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
@@ -82,25 +84,26 @@ class NegGrad:
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
 
         def loss_of(net: nn.Module, pair: tuple[Batch, ...]) -> Tensor:
-            right, wrong = pair
-            near, far = given_loss(net(right.inputs), right.labels), given_loss(net(wrong.inputs), wrong.labels)
-            return first.alpha * near - (1 - first.alpha) * far
+            retain_batch, forget_batch = pair
+            retain_loss = given_loss(net(retain_batch.inputs), retain_batch.labels)
+            forget_loss = given_loss(net(forget_batch.inputs), forget_batch.labels)
+            return first.alpha * retain_loss - (1 - first.alpha) * forget_loss
 
         def advance(epoch: int) -> None:
             rng = stream(task.seed, "correct", epoch, "neggrad")
-            rights = retain.batches(first.retain_batch, rng.child("retain"), views)
-            wrongs = cycle(forget.batches(first.forget_batch, rng.child("forget"), views))
-            pairs: Iterator[tuple[Batch, ...]] = zip(rights, wrongs)  # noqa: B905 (the second never ends)
+            retain_batches = retain.batches(first.retain_batch, rng.child("retain"), views)
+            forget_batches = cycle(forget.batches(first.forget_batch, rng.child("forget"), views))
+            pairs: Iterator[tuple[Batch, ...]] = zip(retain_batches, forget_batches)  # noqa: B905 (the second never ends)
             trajectory.descend(pairs, loss_of, first.learning_rate, EpochContext(epoch, rng), run, task.device)
 
         yield from trajectory.models_at([setting.epochs for setting in settings], advance, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[NegGrad], sizes: Sizes) -> Passes:
-        """The longest setting's passes; a step takes a batch of each kind."""
+        """The passes of the longest setting; a step takes a batch of each kind."""
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
-        rights, wrongs = batch_sizes(retain, first.retain_batch), batch_sizes(forget, first.forget_batch)
-        an_epoch = sum(rights) + sum(islice(cycle(wrongs), len(rights)))
-        passes = an_epoch * max(setting.epochs for setting in settings)
+        retain_sizes, forget_sizes = batch_sizes(retain, first.retain_batch), batch_sizes(forget, first.forget_batch)
+        per_epoch = sum(retain_sizes) + sum(islice(cycle(forget_sizes), len(retain_sizes)))
+        passes = per_epoch * max(setting.epochs for setting in settings)
         return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes, backwards=passes)

@@ -1,9 +1,9 @@
-"""Relabel: the training samples that the predictions fit worst take the predicted class, and training goes over all samples.
+"""Relabel: the training samples with the largest loss get the predicted class, and training uses all samples.
 
-Source: self-labelling, as a one-shot cleaning step; Reed et al., "Training deep neural networks on noisy labels with bootstrapping"
-(hard bootstrapping), ICLR workshop 2015, and Tanaka et al., "Joint optimization framework for learning with noisy labels", CVPR 2018, mix
-or alternate it with training. What follows the relabelling, and whose predictions they are, is in `cleaning`; where the predicted class is
-the given one, nothing changes, so that in-sample predictions of a network that fits all its labels change nothing at all.
+Source: self-labelling, as a one-shot cleaning step; Reed et al., "Training deep neural networks on noisy labels with bootstrapping" (hard
+bootstrapping), ICLR workshop 2015, and Tanaka et al., "Joint optimization framework for learning with noisy labels", CVPR 2018, mix or
+alternate it with training. The predictions and the training after the relabelling are those of `cleaning`. Where the predicted class is the
+given one nothing changes, so in-sample predictions of a network that fits all its labels have no effect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class Relabel:
-    """Gives the share `change` of the training samples with the largest loss on their given labels the predicted class."""
+    """Gives the predicted class to the fraction `change` of the training samples with the largest loss on their given labels."""
 
     name: ClassVar[str] = "relabel"
     version: ClassVar[int] = 1
@@ -34,7 +34,7 @@ class Relabel:
     predictions: Predictions = "out_of_sample"
     folds: int = 5
     then: Then = "retrain"
-    learning_rate: float = 1.0e-2  # this and the following: of fine-tuning
+    learning_rate: float = 1.0e-2  # this and the following fields: of fine-tuning
     epochs: int = 10
     batch_size: int = 64
     momentum: float = 0.9
@@ -44,7 +44,7 @@ class Relabel:
     def __post_init__(self) -> None:
         cleaning.check("relabel", self)
         if not 0 < self.change <= 1:
-            raise UserError(f"relabel.change={self.change:g} must be a share of the training samples, above 0 and at most 1")
+            raise UserError(f"relabel.change={self.change:g} must be a fraction of the training samples, above 0 and at most 1")
 
     def needs(self) -> frozenset[Need]:
         return frozenset()
@@ -53,7 +53,7 @@ class Relabel:
         return True
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         check_classes("relabel", kind, "gives samples other classes")
 
     def family(self) -> Hashable:

@@ -1,7 +1,7 @@
-"""New labels for samples whose given label is to be forgotten.
+"""New labels for forget samples.
 
-`random` draws uniformly from the other classes; `runner_up` takes the class that the network finds likeliest apart from the given one,
-which is the right one more often than chance (ours; the papers know no reason to prefer a class).
+`random` draws uniformly from the other classes. `runner_up` takes the class with the highest logit apart from the given one, which is
+correct more often than a random one; it is ours, not from a paper.
 
 Shapes: N samples, B batch, C classes.
 """
@@ -22,13 +22,13 @@ Labels = Literal["random", "runner_up"]
 
 
 def random_other_labels(given_N: Tensor, num_classes: int, rng: Stream) -> Tensor:
-    """(N,) classes drawn uniformly from those that are not the given one."""
+    """Returns (N,) classes drawn uniformly from all but the given one."""
     steps_N = torch.randint(1, num_classes, given_N.shape, generator=rng.generator())
     return (given_N + steps_N) % num_classes
 
 
 def runner_up_labels(model: nn.Module, samples: Samples, run: Run) -> Tensor:
-    """(N,) the likeliest class of each sample apart from its given label."""
+    """Returns (N,) the class with the highest logit of each sample apart from its given label."""
     found = []
     with evaluating(model):
         for batch in samples.batches(TEACHER_BATCH):

@@ -1,4 +1,4 @@
-"""Retrain: the same recipe from scratch on correctly labelled samples alone. The upper bound, at the price of a whole training.
+"""Retrain: the baseline's recipe from scratch on correctly labelled samples only, an upper bound at the cost of a complete training.
 
 Source: the "Retrain" rows of the paper's tables. Deviation: the released script, read literally, would train on the full set with true
 labels; the tables' Retrain is a training on the correctly labelled part, and so is this one.
@@ -21,16 +21,16 @@ from sap_core.api import BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, Need, Pas
 class Retrain:
     """Fits `recipe` to verified retain samples, starting from the baseline's own initialisation.
 
-    `model` is looked at only where it has to score samples (`source` = "scored").
+    `model` is used only to score samples (`source` = "scored").
     """
 
     name: ClassVar[str] = "retrain"
     version: ClassVar[int] = 1
 
     recipe: Trainer = field(metadata=BASELINE_TRAINER)
-    num_retain: int | None = field(default=None, metadata=RETAIN_COUNT)  # None: all there are
+    num_retain: int | None = field(default=None, metadata=RETAIN_COUNT)  # None: all
     source: Source = "oracle"
-    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: how many wrong samples are known and left out
+    num_forget: SampleCount = field(default=None, metadata=FORGET_COUNT)  # source=identified: number of known wrong samples to leave out
 
     def __post_init__(self) -> None:
         sample_sources.check_counts("retrain", self.source, self.num_retain, self.num_forget, forgets=False)
@@ -45,7 +45,7 @@ class Retrain:
         return self.computation()
 
     def computation(self) -> Hashable:
-        """Settings with equal keys are one computation."""
+        """All fields that change the result."""
         return ("retrain", self.recipe, self.num_retain, self.num_forget, self.source)
 
     @classmethod
@@ -60,7 +60,7 @@ class Retrain:
 
     @classmethod
     def forecast(cls, settings: Sequence[Retrain], sizes: Sizes) -> Passes:
-        """The recipe's passes; with `num_retain` None, those over the whole training set (an upper bound)."""
+        """The recipe's passes; with `num_retain` None those over the complete training set, an upper bound."""
         first = settings[0]
         return sample_sources.scoring_passes(first, sizes) + first.recipe.forecast(
             replace(sizes, train=sample_sources.expected_counts(first, sizes, forgets=False)[0])

@@ -1,16 +1,16 @@
-"""SalUn: only the weights that matter most to the wrong samples train, on random labels for these and on right samples.
+"""SalUn: trains only the weights with the largest gradients on the forget samples, on random labels for these and on retain samples.
 
 Source: Fan, Liu, Zhang, Wong, Wei and Liu, "SalUn: empowering machine unlearning via gradient-based weight saliency in both image
 classification and generation", ICLR 2024, with random labelling as its code does it for CIFAR-10 (the defaults are that example's):
 
-    m = 1 for the share `salient` of all weights with the largest |gradient of the forget samples' loss|, 0 for the others
-    w = m * (what training gives) + (1 - m) * (what the noisy model has)
+    m = 1 for the fraction `salient` of all weights with the largest |gradient of the forget samples' loss|, 0 for the others
+    w = m * (trained weights) + (1 - m) * (weights of the noisy model)
 
 The gradient is the sum over the forget batches of the gradient of their mean cross-entropy, in evaluation mode. Each epoch is one pass
-over the forget samples under labels drawn anew from all classes, then one over the retain samples; one optimiser through both.
+over the forget samples under labels drawn anew from all classes, then one over the retain samples, with one optimiser for both.
 
-Deviations: `labels` = "runner_up" is ours (see `relabelling`; named once, before training); a constant rate (the code's decay begins after
-epoch 91); unaugmented images by default.
+Deviations: `labels` = "runner_up" is ours (see `relabelling`; chosen once, before training); a constant rate (the code's decay begins after
+epoch 91); images are not augmented by default.
 
 Shapes: K parameters (each of its own shape).
 """
@@ -37,7 +37,7 @@ from trainers.loop import EpochContext
 
 
 def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> list[Tensor]:
-    """|sum over batches of the gradient of the batch's mean cross-entropy|, for each of the K parameters; `model` in evaluation mode."""
+    """Returns |sum over batches of the gradient of the mean cross-entropy| for each of the K parameters; `model` in evaluation mode."""
     parameters = list(model.parameters())
     total_K = [torch.zeros_like(parameter) for parameter in parameters]
     for batch in samples.batches(batch_size):
@@ -49,7 +49,7 @@ def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> l
 
 
 def largest_share(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Where `values` are among the largest int(share * all) of all parameters together; of equals, the earlier."""
+    """Marks the int(share * total) largest values of all parameters together. Of ties the earlier are marked."""
     flat = torch.cat([values.flatten() for values in values_K])
     mask = torch.zeros_like(flat, dtype=torch.bool)
     mask[flat.argsort(descending=True, stable=True)[: int(share * len(flat))]] = True
@@ -59,7 +59,7 @@ def largest_share(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class SalUn:
-    """See the module. Settings that differ only in `epochs` are one family."""
+    """See the module's docstring. Settings that differ only in `epochs` are one family."""
 
     name: ClassVar[str] = "salun"
     version: ClassVar[int] = 1
@@ -81,7 +81,7 @@ class SalUn:
         sample_sources.check_counts("salun", self.source, self.num_retain, self.num_forget)
         at_least("salun", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         if not 0 < self.salient <= 1:
-            raise UserError(f"salun.salient={self.salient:g} must be a share of the weights, above 0 and at most 1")
+            raise UserError(f"salun.salient={self.salient:g} must be a fraction of the weights, above 0 and at most 1")
         if self.labels not in get_args(Labels):
             raise unknown("kind of new labels", self.labels, get_args(Labels), "salun.labels")
 
@@ -92,11 +92,11 @@ class SalUn:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         sample_sources.check_classes("salun", kind, "gives forget samples other classes")
 
     def family(self) -> Hashable:
-        """All but the epochs; a batch larger than its set is the set."""
+        """All fields but the epochs; a batch size above the size of its set equals that size."""
         forget_batch, retain_batch = (
             sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
             sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
@@ -108,13 +108,13 @@ class SalUn:
 
     @classmethod
     def correct(cls, settings: Sequence[SalUn], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, read off after each epoch that a setting asks for."""
+        """Trains one trajectory and yields each setting's network at its last epoch."""
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         with run.meter("collect"):
             mask_K = largest_share(saliency(deepcopy(model).eval(), forget, first.forget_batch, run), first.salient)
-            named_N = relabelling.runner_up_labels(model, forget, run) if first.labels == "runner_up" else None
+            runner_up_N = relabelling.runner_up_labels(model, forget, run) if first.labels == "runner_up" else None
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
         trajectory.constraint = _restore_outside(mask_K, model)
@@ -127,7 +127,7 @@ class SalUn:
             trajectory.descend(samples.batches(size, context.rng, views), loss_of, first.learning_rate, context, run, task.device)
 
         def advance(epoch: int) -> None:
-            labels_N = named_N if named_N is not None else _random_labels(forget, task, epoch)
+            labels_N = runner_up_N if runner_up_N is not None else _random_labels(forget, task, epoch)
             one_pass(epoch, "forget", Relabelled(forget, labels_N), first.forget_batch)
             one_pass(epoch, "retain", retain, first.retain_batch)
 
@@ -135,27 +135,27 @@ class SalUn:
 
     @classmethod
     def forecast(cls, settings: Sequence[SalUn], sizes: Sizes) -> Passes:
-        """The longest setting's passes, one over the forget samples for the mask, and one where the network names their new labels."""
+        """The longest setting's passes, one over the forget samples for the mask, and one if the network chooses their new labels."""
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
         passes = forget + (retain + forget) * max(setting.epochs for setting in settings)
-        named = forget if first.labels == "runner_up" else 0
-        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + named, backwards=passes)
+        relabelled = forget if first.labels == "runner_up" else 0
+        return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + relabelled, backwards=passes)
 
 
 def _restore_outside(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn.Module], None]:
-    """Puts weights outside the mask back to those of `model`."""
+    """Returns a constraint that resets weights outside the mask to those of `model`."""
     original_K = [parameter.detach().clone() for parameter in model.parameters()]
 
     @torch.no_grad()
-    def bound(net: nn.Module) -> None:
+    def constraint(net: nn.Module) -> None:
         for parameter, mask, original in zip(net.parameters(), mask_K, original_K, strict=True):
             parameter.copy_(torch.where(mask, parameter, original))
 
-    return bound
+    return constraint
 
 
 def _random_labels(forget: Samples, task: Task, epoch: int) -> Tensor:
-    """Labels drawn from all classes, the given one included."""
+    """Returns labels drawn from all classes, including the given one."""
     rng = stream(task.seed, "correct", epoch, "labels")
     return torch.randint(task.num_outputs, forget.labels.shape, generator=rng.generator())

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
-from sap_core.data.samples import cut, resolve_count
+from sap_core.data.samples import resolve_count, split_batches
 from sap_core.errors import UserError, at_least, unknown
 from sap_core.sap import trusted
 from sap_core.seeding import Stream, stream
@@ -62,7 +62,9 @@ def check_counts(method: str, source: Source, num_retain: int | None, num_forget
     if source == "scored" and num_retain is None:
         raise UserError(f"{method}.source=scored needs {method}.num_retain, the number of samples of lowest loss; null would keep all")
     if source == "scored" and forgets and not isinstance(num_forget, int):
-        raise UserError(f"{method}.source=scored has no verified wrong samples, so {method}.num_forget must be a number, not a fraction or null")
+        raise UserError(
+            f"{method}.source=scored has no verified wrong samples, so {method}.num_forget must be a number, not a fraction or null"
+        )
     if source != "identified" and not forgets and num_forget is not None:
         raise UserError(f"{method}.num_forget is used with {method}.source=identified only; set {method}.num_forget=null")
 
@@ -117,7 +119,7 @@ def retain_and_forget_samples(setting: UsesSamples, model: nn.Module, task: Task
 
 
 def _not_identified(num_retain: int | None, forget: Samples, task: Task, run: Run) -> Samples:
-    """Returns training samples that were not identified as wrong, in one random order per seed: more identified samples only remove some."""
+    """Returns training samples not identified as wrong, in one random order per seed: more identified samples only remove some."""
     order_N = stream(task.seed, "select", "rest").permutation(len(task.train))
     rest_N = order_N[~torch.isin(task.train.index[order_N], forget.index)]
     if num_retain is not None and num_retain > len(rest_N):
@@ -134,8 +136,8 @@ def _extreme_losses(num_retain: int, num_forget: int, model: nn.Module, task: Ta
     """Returns the samples of lowest loss, lowest first, and those of highest loss, highest first, and reports both to `run`."""
     count = len(task.train)
     if num_retain + num_forget > count:
-        what = f"num_retain={num_retain} and num_forget={num_forget} together" if num_forget else f"num_retain={num_retain}"
-        raise UserError(f"source=scored: {what} exceed the {count} samples of the training split; use smaller numbers")
+        asked = f"num_retain={num_retain} and num_forget={num_forget} together exceed" if num_forget else f"num_retain={num_retain} exceeds"
+        raise UserError(f"source=scored: {asked} the {count} samples of the training split; use smaller numbers")
     with run.meter("select"):
         score_N = trusted.fit_error(model, task.train, task.kind, SCORING_BATCH, run.meter)
         order_N = trusted.lowest_first(score_N, task.train.index)
@@ -202,8 +204,10 @@ class Concatenated:
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
         drawn = rng if set(views) != {"plain"} else None  # augmentation depends on the sample and the stream, not on the batch
-        for which in cut(order, size):
-            pieces = [next(source.subset(inside).batches(len(inside), drawn, views)) for source, inside in self._by_source(which) if len(inside)]
+        for which in split_batches(order, size):
+            pieces = [
+                next(source.subset(inside).batches(len(inside), drawn, views)) for source, inside in self._by_source(which) if len(inside)
+            ]
             inputs = tuple(torch.cat(same) for same in zip(*(piece.views for piece in pieces), strict=True))
             yield Batch(inputs, torch.cat([piece.labels for piece in pieces]), torch.cat([piece.index for piece in pieces]))
 

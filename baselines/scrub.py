@@ -1,4 +1,4 @@
-"""SCRUB: a student moves away from its teacher on the wrong samples and stays close to it, and to the labels, on the right ones.
+"""SCRUB: the student moves away from its teacher on forget samples and stays close to it, and to the labels, on retain samples.
 
 Source: Kurmanji, Triantafillou, Hayes and Triantafillou, "Towards unbounded machine unlearning", NeurIPS 2023, in the order of the
 official code. With teacher t (the noisy model, frozen) and student s (starts as t, in train mode), temperature T, and
@@ -12,13 +12,13 @@ epoch e = 1 .. `epochs` is, at learning rate `learning_rate * decay_rate^(number
 
 with one optimiser and its momentum through both. The defaults are the official large-scale values.
 
-Deviations: no augmentation unless `augment`; orders come from streams keyed by epoch and phase instead of a global generator; the
-options of the official code that do not change the student it returns (clipping, smoothing, moving average) are left out.
-With `rewind` (SCRUB+R) a setting returns an earlier epoch's network, see `rewinding`.
+Deviations: no augmentation unless `augment`; the order of samples comes from streams keyed by epoch and phase, not from a global generator;
+options of the official code that do not change the returned student (clipping, smoothing, moving average) are omitted. With `rewind`
+(SCRUB+R) a setting returns an earlier epoch's network, see `rewinding`.
 
-What is shared. The max passes come first and the rate depends on the absolute epoch, so where a setting stands after e epochs follows
-from e and the number of max passes it has made, min(e, msteps). Settings of one family are paths through one tree of such nodes; each
-node is computed once. Without augmentation the teacher's logits are computed once per sample.
+Shared work: the max passes come first and the rate depends on the absolute epoch, so the network after e epochs is determined by e and the
+number of max passes made, min(e, msteps). Settings of one family are paths through one tree of such nodes, and each node is computed once.
+Without augmentation the teacher's logits are computed once per sample.
 
 Shapes: B batch, N samples, C classes.
 """
@@ -46,22 +46,22 @@ from trainers import optim
 from trainers.loop import EpochContext
 
 Node = tuple[int, int]
-"""(epochs done, max passes done)."""
+"""(epochs completed, max passes completed)."""
 
 
 def path(epochs: int, msteps: int) -> list[Node]:
-    """The nodes that a setting passes through."""
+    """Returns the nodes that a setting passes through."""
     return [(epoch, min(epoch, msteps)) for epoch in range(1, epochs + 1)]
 
 
 def parent(node: Node) -> Node:
-    """The node one epoch earlier."""
+    """Returns the node one epoch earlier."""
     epoch, maxed = node
     return epoch - 1, min(epoch - 1, maxed)
 
 
 def tree(settings: Sequence[SCRUB]) -> dict[Node, list[int]]:
-    """Every node that some setting needs, with the positions of these settings; fewest epochs, then fewest max passes first."""
+    """Maps every node that a setting needs to the positions of these settings; fewest epochs, then fewest max passes first."""
     users: dict[Node, list[int]] = {}
     for position, setting in enumerate(settings):
         for node in path(setting.epochs, setting.msteps):
@@ -71,7 +71,7 @@ def tree(settings: Sequence[SCRUB]) -> dict[Node, list[int]]:
 
 @dataclass(frozen=True)
 class SCRUB:
-    """See the module. Settings that differ only in `epochs` and `msteps` are one family."""
+    """See the module's docstring. Settings that differ only in `epochs` and `msteps` are one family."""
 
     name: ClassVar[str] = "scrub"
     version: ClassVar[int] = 1
@@ -107,11 +107,11 @@ class SCRUB:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         sample_sources.check_classes("scrub", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
-        """All but epochs and msteps; a batch larger than its set is the set."""
+        """All fields but epochs and msteps; a batch size above the size of its set equals that size."""
         forget_batch, retain_batch = (
             sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
             sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
@@ -119,12 +119,12 @@ class SCRUB:
         return ("scrub", *astuple(replace(self, epochs=1, msteps=0, forget_batch=forget_batch, retain_batch=retain_batch)))
 
     def computation(self) -> Hashable:
-        """Settings with equal keys are one computation: max passes beyond the last epoch are never made."""
+        """All fields that change the result: max passes beyond the last epoch are never made."""
         return (self.family(), self.epochs, min(self.msteps, self.epochs))
 
     @classmethod
     def correct(cls, settings: Sequence[SCRUB], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """Walks the family's tree epoch by epoch and yields each setting at its last node.
+        """Computes the family's tree epoch by epoch and yields each setting at its last node.
 
         Raises:
             UserError: the task is a regression, which has no distribution over classes to compare.
@@ -138,10 +138,10 @@ class SCRUB:
         reached = {(0, 0): Trajectory.start(model, first.momentum, first.weight_decay)}
         waiting = Counter(parent(node) for node in users)
         for node, positions in users.items():
-            above = parent(node)
-            waiting[above] -= 1
+            previous = parent(node)
+            waiting[previous] -= 1
             with run.meter("correct", used_by=positions):
-                trajectory = reached[above].fork() if waiting[above] else reached.pop(above)
+                trajectory = reached[previous].fork() if waiting[previous] else reached.pop(previous)  # the last child needs no copy
                 passes.epoch(trajectory, node)
             if waiting[node]:
                 reached[node] = trajectory
@@ -150,11 +150,11 @@ class SCRUB:
             for position in positions:
                 epochs, msteps = settings[position].epochs, settings[position].msteps
                 if epochs == node[0]:
-                    yield position, rewinding.back(path(epochs, msteps), trajectory, [position]) if rewinding else trajectory.model.eval()
+                    yield position, rewinding.select(path(epochs, msteps), trajectory, [position]) if rewinding else trajectory.model.eval()
 
     @classmethod
     def forecast(cls, settings: Sequence[SCRUB], sizes: Sizes) -> Passes:
-        """The teacher's passes and those of every node of the tree, once."""
+        """The passes of the teacher and of every node of the tree."""
         first, users = settings[0], tree(settings)
         retain, forget = sample_sources.expected_counts(first, sizes)
         maxes = sum(epoch == maxed for epoch, maxed in users)
@@ -166,7 +166,7 @@ class SCRUB:
 
 @dataclass(frozen=True)
 class _Passes:
-    """What a family's epochs have in common."""
+    """Inputs that all epochs of a family share."""
 
     setting: SCRUB
     retain: Samples
@@ -178,7 +178,7 @@ class _Passes:
 
     @classmethod
     def prepare(cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool) -> _Passes:
-        """Asks the teacher; about the forget samples only where some setting ever `ascends`."""
+        """Computes the teacher's logits; those of the forget samples only if a setting makes max passes (`ascends`)."""
         network = deepcopy(model).eval()
         retain_teacher = forget_teacher = online_teacher(network, run)
         if not setting.augment:
@@ -187,18 +187,18 @@ class _Passes:
         return cls(setting, retain, forget, retain_teacher, forget_teacher, task, run)
 
     def epoch(self, trajectory: Trajectory, node: Node) -> None:
-        """Takes `trajectory` from the parent of `node` to `node`."""
+        """Trains `trajectory` from the parent of `node` to `node`."""
         epoch, maxed = node
         if maxed == epoch:
             self._one_pass(trajectory, "max", epoch, self.forget, self.setting.forget_batch, self.max_loss)
         self._one_pass(trajectory, "min", epoch, self.retain, self.setting.retain_batch, self.min_loss)
 
     def max_loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Descended on forget samples: -K."""
+        """The loss on forget samples: -K."""
         return -divergence(self.forget_teacher(batch), student(batch.inputs), self.setting.temperature)
 
     def min_loss(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Descended on retain samples: gamma * cross-entropy + alpha * K."""
+        """The loss on retain samples: gamma * cross-entropy + alpha * K."""
         logits_BC = student(batch.inputs)
         cross_entropy = functional.cross_entropy(logits_BC, batch.labels)
         close = divergence(self.retain_teacher(batch), logits_BC, self.setting.temperature)

@@ -1,9 +1,9 @@
-"""SCRUB counted in steps, as the corrective unlearning benchmark runs it.
+"""SCRUB counted in optimiser steps, as the corrective unlearning benchmark runs it.
 
-Source: Goel, Prabhu, Torr, Kumaraguru and Sanyal, "Corrective machine unlearning", TMLR 2024, and its code. Where SCRUB's own order
-(`scrub`) counts epochs, this counts optimiser steps, of which there are `steps` in all. With K as in `scrub`,
+Source: Goel, Prabhu, Torr, Kumaraguru and Sanyal, "Corrective machine unlearning", TMLR 2024, and its code. It makes `steps` optimiser
+steps in all, where the original (`scrub`) counts epochs. With K as in `scrub`,
 
-    as long as there are steps left:
+    while steps remain:
         if fewer than `msteps` steps are done: one pass over the FORGET samples, descending  -(cross-entropy + alpha * K)
         then                                   one pass over the RETAIN samples, descending    cross-entropy + alpha * K
 
@@ -12,11 +12,11 @@ linearly: at step t (from 0), with w = steps // 100,
 
     learning_rate * (t + 1) / (w + 1)  if t < w,  else  learning_rate * (1 - (t - w) / (1.25 * steps))
 
-Deviations: exactly `steps` steps (the benchmark makes one more); the last network counts, where the benchmark takes the one with the best
-test accuracy; full precision; retain samples are those that the method is given, while the benchmark takes all samples that were not
-identified as wrong. Unaugmented images by default.
+Deviations: exactly `steps` steps (the benchmark makes one more); the last network is returned, where the benchmark takes the one with the
+best test accuracy; full precision; retain samples are those of the setting, while the benchmark takes all samples that were not identified
+as wrong. Images are not augmented by default.
 
-The rate depends on `steps`, so that shorter runs are no prefixes of longer ones: only settings that are one computation share it.
+The rate depends on `steps`, so that shorter runs are not prefixes of longer ones: only settings of one computation share it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Phase = Literal["max", "min"]
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass, which the budget may cut short."""
+    """One pass over the forget (max) or retain (min) samples. The last one may be cut short by the number of steps."""
 
     phase: Phase
     begin: int  # steps done before it
@@ -54,7 +54,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class SCRUBSteps:
-    """See the module."""
+    """See the module's docstring."""
 
     name: ClassVar[str] = "scrub_steps"
     version: ClassVar[int] = 1
@@ -86,39 +86,39 @@ class SCRUBSteps:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression."""
+        """Raises UserError on a regression task."""
         sample_sources.check_classes("scrub_steps", kind, "compares distributions over classes")
 
     def family(self) -> Hashable:
         return self.computation()
 
     def computation(self) -> Hashable:
-        """The passes stand for `msteps`; a batch larger than its set is the set."""
+        """All fields that change the result. `msteps` acts through the passes; a batch size above the size of its set equals that size."""
         sizes = min(self.batch_size, self.num_retain), min(self.batch_size, self.num_forget)
         return ("scrub_steps", self.passes(), sizes, *astuple(replace(self, msteps=0, batch_size=1)))
 
     def passes(self) -> tuple[Pass, ...]:
-        """All passes in their order."""
+        """Returns all passes in order."""
         found: list[Pass] = []
         done = 0
         while done < self.steps:
             phases: tuple[Phase, ...] = ("max", "min") if done < self.msteps else ("min",)
             for phase in phases:
-                whole = len(batch_sizes(self.num_forget if phase == "max" else self.num_retain, self.batch_size))
-                steps = min(whole, self.steps - done)
+                full = len(batch_sizes(self.num_forget if phase == "max" else self.num_retain, self.batch_size))
+                steps = min(full, self.steps - done)
                 found += [Pass(phase, done, steps)] if steps else []
                 done += steps
         return tuple(found)
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        warm = self.steps // 100
-        share = (step + 1) / (warm + 1) if step < warm else 1 - (step - warm) / (1.25 * self.steps)
-        return self.learning_rate * share
+        """Returns the learning rate of a step, counted from 0."""
+        warmup = self.steps // 100
+        factor = (step + 1) / (warmup + 1) if step < warmup else 1 - (step - warmup) / (1.25 * self.steps)
+        return self.learning_rate * factor
 
     @classmethod
     def correct(cls, settings: Sequence[SCRUBSteps], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory, yielded for every setting of the family."""
+        """Trains one trajectory and yields it for every setting of the family."""
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
@@ -131,7 +131,7 @@ class SCRUBSteps:
             yield position, trajectory.model.eval()
 
     def trained(self, model: nn.Module, retain: Samples, forget: Samples, teacher: Teacher, task: Task, run: Run) -> Trajectory:
-        """The setting's whole trajectory."""
+        """Trains the complete trajectory of the setting."""
         trajectory = Trajectory.start(model, self.momentum, self.weight_decay)
         views: tuple[View, ...] = ("augmented",) if self.augment else ("plain",)
         for number, one in enumerate(self.passes(), start=1):
@@ -152,7 +152,7 @@ class SCRUBSteps:
 
     @classmethod
     def forecast(cls, settings: Sequence[SCRUBSteps], sizes: Sizes) -> Passes:
-        """The student's passes, and the teacher's: once per sample, or at every step where images are augmented."""
+        """The passes of the student and of the teacher: one per sample, or one at every step if images are augmented."""
         first = settings[0]
         student = 0
         for one in first.passes():

@@ -1,4 +1,4 @@
-"""SSD, selective synaptic dampening: shrinks the weights that matter far more to the wrong samples than to all of them.
+"""SSD, selective synaptic dampening: shrinks the weights whose importance for the forget samples is far above that for all samples.
 
 Source: Foster, Schoepf and Brintrup, "Fast machine unlearning without retraining through selective synaptic dampening", AAAI 2024, with
 the batch-level importances of its reference implementation:
@@ -6,12 +6,12 @@ the batch-level importances of its reference implementation:
     I_S   = mean over the batches of S of (gradient of the batch's mean cross-entropy)^2, in evaluation mode, given labels
     theta = theta * min(lambda * I_D / I_F, 1)  where  I_F > a * I_D
 
-F are the forget samples, D all samples: retain and forget together, or, with `against` = "retain", the retain samples alone (as the
-corrective unlearning benchmark of Goel et al. calls it). `selection` is a and `dampening` is lambda / a.
+F are the forget samples, D all samples: retain and forget together, or, with `against` = "retain", the retain samples only (as in the
+corrective unlearning benchmark of Goel et al.). `selection` is a and `dampening` is lambda / a.
 
-Deviations: D is the verified sample (retain and forget), not the whole training set; squares are summed in float64, where small
-gradients do not vanish. Batches of D mix retain and forget samples, as batches of a whole training set do: were they kept apart, I_D
-would contain I_F times the share of forget batches, and no `a` above the inverse of that share could select anything.
+Deviations: D is the verified sample (retain and forget), not the complete training set; squares are summed in float64, because squares of
+small gradients vanish in float32. Batches of D mix retain and forget samples, as batches of a complete training set do: if they were kept
+apart, I_D would contain I_F times the fraction of forget batches, and no `a` above the inverse of that fraction could select a weight.
 
 Shapes: B batch, K parameters (each of its own shape).
 """
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from baselines import sample_sources
 from baselines.sample_sources import Source
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Samples, Sizes, Task
-from sap_core.data.samples import cut
+from sap_core.data.samples import split_batches
 from sap_core.errors import at_least, unknown
 from trainers.losses import Loss, loss_for
 
@@ -40,22 +40,22 @@ LabelledBatch = tuple[Tensor, Tensor]
 
 
 def stored_batches(samples: Samples, size: int) -> Iterator[LabelledBatch]:
-    """Batches in the stored order."""
+    """Yields batches in the stored order."""
     for batch in samples.batches(size):
         yield batch.inputs, batch.labels
 
 
 def mixed_batches(one: Samples, other: Samples, size: int) -> Iterator[LabelledBatch]:
-    """Batches of both sets together: the union by position in the universe, cut into pieces; in a piece, those of `one` come first."""
+    """Yields batches of the union of both sets, ordered by universe position; within a batch the samples of `one` come first."""
     order = torch.cat([one.index, other.index]).argsort(stable=True)
-    for which in cut(order, size):
+    for which in split_batches(order, size):
         parts = [(one, which[which < len(one)]), (other, which[which >= len(one)] - len(one))]
         batches = [next(samples.subset(part).batches(len(part))) for samples, part in parts if len(part)]
         yield torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
 
 
 def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Loss) -> list[Tensor]:
-    """For each of the K parameters, the mean over batches of its squared gradient (float64); `model` must be in evaluation mode."""
+    """Returns the mean over batches of the squared gradient of each of the K parameters (float64); `model` must be in evaluation mode."""
     parameters = list(model.parameters())
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
     count = 0
@@ -69,16 +69,16 @@ def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Los
 
 @torch.no_grad()
 def dampen(model: nn.Module, all_K: Sequence[Tensor], forget_K: Sequence[Tensor], selection: float, dampening: float) -> None:
-    """Multiplies the selected weights of `model` by min(dampening * selection * I_D / I_F, 1), in place."""
+    """Multiplies the selected weights of `model` by min(dampening * selection * I_D / I_F, 1) in place."""
     for parameter, in_all, in_forget in zip(model.parameters(), all_K, forget_K, strict=True):
-        selected = in_forget > selection * in_all  # strict, so I_F > 0 wherever it divides
+        selected = in_forget > selection * in_all  # strict inequality, so that I_F > 0 wherever it divides
         factor = (dampening * selection * in_all / in_forget).clamp(max=1)
         parameter.mul_(torch.where(selected, factor, 1.0).to(parameter.dtype))
 
 
 @dataclass(frozen=True)
 class SSD:
-    """One pair of importances serves every selection and dampening. The defaults are the paper's (a = 10, lambda = 1)."""
+    """All values of selection and dampening share one pair of importances. The defaults are the paper's (a = 10, lambda = 1)."""
 
     name: ClassVar[str] = "ssd"
     version: ClassVar[int] = 1
@@ -88,7 +88,7 @@ class SSD:
     num_retain: int = field(default=5000, metadata=RETAIN_COUNT)
     num_forget: SampleCount = field(default=1000, metadata=FORGET_COUNT)
     batch_size: int = 128
-    against: Against = "all"  # what forget samples are compared with
+    against: Against = "all"  # the set D
     source: Source = "oracle"
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class SSD:
         return self.source == "scored"
 
     def family(self) -> Hashable:
-        """All that the importances depend on."""
+        """All fields that the importances depend on."""
         compared = (self.num_retain, self.num_forget) if self.against == "all" else (self.num_retain,)
         batch = max(
             sample_sources.effective_batch_size(self.batch_size, *compared),
@@ -113,12 +113,12 @@ class SSD:
         return ("ssd", self.num_retain, self.num_forget, batch, self.against, self.source)
 
     def computation(self) -> Hashable:
-        """Settings with equal keys are one computation."""
+        """All fields that change the result."""
         return (self.family(), self.selection, self.dampening)
 
     @classmethod
     def correct(cls, settings: Sequence[SSD], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """Importances of the model as it is, then one dampened copy per setting, in the order given (all cost the same)."""
+        """Computes the importances once, then yields one dampened copy per setting in the given order (all cost the same)."""
         first = settings[0]
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         loss_of = loss_for(task.kind)
@@ -138,7 +138,7 @@ class SSD:
 
     @classmethod
     def forecast(cls, settings: Sequence[SSD], sizes: Sizes) -> Passes:
-        """Two passes over the forget samples (one, if they are not part of D), one over the retain samples, each forwards and backwards."""
+        """Two passes over the forget samples (one if D does not contain them) and one over the retain samples, forward and backward."""
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
         passes = retain + (2 if first.against == "all" else 1) * forget

@@ -1,4 +1,4 @@
-"""Frozen networks that a student is compared with.
+"""Teachers: frozen networks whose logits a student is compared with.
 
 Shapes: B batch, N samples, C classes.
 """
@@ -16,11 +16,11 @@ from sap_core.api import Batch, Run, Samples
 TEACHER_BATCH = 256
 
 Teacher = Callable[[Batch], Tensor]
-"""The frozen network's logits (B, C) for a batch."""
+"""batch -> logits (B, C) of the frozen network."""
 
 
 def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Tensor:
-    """K(t, s): the Kullback-Leibler divergence from teacher to student, averaged over the batch, times the temperature squared."""
+    """Returns K(t, s): the Kullback-Leibler divergence from teacher to student, averaged over the batch, times T^2."""
     teacher_log = functional.log_softmax(teacher_BC / temperature, dim=1)
     student_log = functional.log_softmax(student_BC / temperature, dim=1)
     return temperature**2 * functional.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
@@ -28,7 +28,7 @@ def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Te
 
 @torch.no_grad()
 def cached_teacher(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teacher:
-    """The logits of each network (in eval mode) for its own plain samples, computed now and looked up later."""
+    """Computes the logits of each network (in eval mode) for its own plain samples once; the teacher looks them up."""
     logits_NC = torch.cat([network(batch.inputs) for network, samples in pairs for batch in samples.batches(TEACHER_BATCH)])
     run.meter.count(forwards=len(logits_NC))
     row_of = torch.full((pairs[0][1].universe,), -1)
@@ -37,7 +37,7 @@ def cached_teacher(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teac
 
 
 def online_teacher(network: nn.Module, run: Run) -> Teacher:
-    """The logits of `network` (in eval mode), computed for each batch as it comes: inputs change when they are augmented."""
+    """A teacher that runs `network` (in eval mode) on every batch, as augmented inputs require."""
 
     @torch.no_grad()
     def teacher(batch: Batch) -> Tensor:

@@ -101,7 +101,7 @@ def test_a_diverged_trajectory_leaves_no_sound_weights(toys, plain):
 def test_more_layers_than_there_are_are_refused(toys):
     task = toys.make_task()
     too_deep = CFk.correct([replace(OLD, k=4)], task.build(0), task.allow(OLD.needs()), PlainRun())
-    with pytest.raises(UserError, match=r"cf_k\.k=4 is more layers than the network has \(3\)"):
+    with pytest.raises(UserError, match=r"cf_k\.k=4 exceeds the number of layers of the network, 3"):
         next(too_deep)
     with pytest.raises(UserError, match=r"eu_k\.k=4"):
         replace(NEW, k=4).refuse("classification", task.build(0))

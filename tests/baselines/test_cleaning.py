@@ -11,12 +11,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from baselines.sample_sources import Relabelled
 
 from baselines import cleaning
 from baselines.confident_learning import ConfidentLearning, label_issues
 from baselines.loss_filter import LossFilter
 from baselines.relabel import Relabel
+from baselines.sample_sources import Relabelled
 from sap_core.api import Corrector, Sizes, Stopped
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
@@ -181,7 +181,7 @@ def test_the_plain_version_is_what_cleanlab_does():
 
 def test_a_missing_library_is_named_with_its_remedy(toys, monkeypatch):
     monkeypatch.setattr("baselines.confident_learning.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs cleanlab, which is not installed; pip install 'sap-sweep\[cleaning\]'"):
+    with pytest.raises(UserError, match=r"needs cleanlab, which is not installed; run pip install 'sap-sweep\[cleaning\]'"):
         LEARN.refuse("classification", toys.make_task().build(0))
 
 

@@ -87,7 +87,7 @@ def test_what_was_not_identified_is_kept_wrong_or_not(toys):
     kept = [place for place in retain.index.tolist() if place not in wrong]
     assert kept == every.index.tolist()
     assert retain_samples(Wants("identified", 7, 0.5), task.build(0), task, PlainRun()).index.tolist() == retain.index.tolist()[:7]
-    with pytest.raises(UserError, match="num_retain=71 is more than the 70"):
+    with pytest.raises(UserError, match="num_retain=71 exceeds the 70"):
         retain_samples(Wants("identified", 71, 0.5), task.build(0), task, PlainRun())
 
 
@@ -131,12 +131,12 @@ def test_retraining_without_what_was_identified(toys):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: SCRUB(num_forget=1.5), "a share of the wrong ones between 0 and 1"),
-        (lambda: SCRUB(num_forget=0.0), "a share of the wrong ones between 0 and 1"),
-        (lambda: SCRUB(num_forget=0.5, source="scored"), "num_forget must be a number, not a share"),
-        (lambda: SSD(num_forget=None, source="scored"), "num_forget must be a number, not a share"),
-        (lambda: Finetune(num_forget=0.5), "source=identified alone"),
-        (lambda: Fisher(num_forget=10, source="scored"), "source=identified alone"),
+        (lambda: SCRUB(num_forget=1.5), "a fraction of the wrong ones between 0 and 1"),
+        (lambda: SCRUB(num_forget=0.0), "a fraction of the wrong ones between 0 and 1"),
+        (lambda: SCRUB(num_forget=0.5, source="scored"), "num_forget must be a number, not a fraction"),
+        (lambda: SSD(num_forget=None, source="scored"), "num_forget must be a number, not a fraction"),
+        (lambda: Finetune(num_forget=0.5), "source=identified only"),
+        (lambda: Fisher(num_forget=10, source="scored"), "source=identified only"),
         (lambda: SCRUB(num_forget=0), "at least 1"),
     ],
 )
@@ -147,9 +147,9 @@ def test_amounts_that_make_no_sense_are_refused(make, said):
 
 def test_more_samples_than_there_are_are_refused(toys):
     task = toys.make_task()
-    with pytest.raises(UserError, match="num_retain=76 and num_forget=5 together are more samples than the training split has"):
+    with pytest.raises(UserError, match="num_retain=76 and num_forget=5 together exceed the 80 samples of the training split"):
         retain_and_forget_samples(Wants(num_retain=76), task.build(0), task, PlainRun())
-    with pytest.raises(UserError, match="num_retain=81 are more"):
+    with pytest.raises(UserError, match="num_retain=81 exceeds"):
         retain_samples(Wants(num_retain=81), task.build(0), task, PlainRun())
 
 

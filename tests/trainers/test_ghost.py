@@ -124,12 +124,12 @@ def test_other_layers_with_weights_and_shared_weights_are_refused_by_name():
     ghost.check(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2, elementwise_affine=False)), "prl_g")
     tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     tied[1].weight = tied[0].weight
-    with pytest.raises(UserError, match="a weight that '0' and '1' share"):
+    with pytest.raises(UserError, match="a weight shared by '0' and '1'"):
         ghost.check(tied, "prl_g")
 
 
 def test_a_layer_that_is_used_twice_is_refused():
     layer = nn.Linear(2, 2)
     twice = nn.Sequential(layer, nn.ReLU(), layer)
-    with pytest.raises(UserError, match="layers that are used once in a pass"):
+    with pytest.raises(UserError, match="layers that are called once per forward pass"):
         found(twice, torch.randn(3, 2), torch.zeros(3, dtype=torch.int64))

@@ -65,18 +65,18 @@ def test_every_so_many_epochs_is_torchs():
         ({"schedule": "step"}, r"schedule=step needs either decay_epochs .* or decay_every"),
         ({"schedule": "step", "decay_epochs": (3,), "decay_every": 2}, r"needs either decay_epochs .* or decay_every"),
         ({"schedule": "plateau"}, r"schedule=plateau needs plateau_patience"),
-        ({"schedule": "cosine", "decay_epochs": (3,)}, r"belong to schedule=step, but schedule=cosine"),
-        ({"schedule": "plateau", "plateau_patience": 3, "decay_every": 2}, r"belong to schedule=step, but schedule=plateau"),
+        ({"schedule": "cosine", "decay_epochs": (3,)}, r"require schedule=step, but schedule=cosine"),
+        ({"schedule": "plateau", "plateau_patience": 3, "decay_every": 2}, r"require schedule=step, but schedule=plateau"),
         ({"schedule": "constant", "plateau_patience": 3}, r"requires schedule=plateau, but schedule=constant"),
         ({"schedule": "plateau", "plateau_patience": 0}, r"plateau_patience=0 is too small"),
-        ({"schedule": "linear"}, r"schedule=linear need each other, but schedule=linear and decay_after=null; set both or neither"),
-        ({"schedule": "cosine", "decay_after": 0}, r"need each other, but schedule=cosine and decay_after=0; set both or neither"),
+        ({"schedule": "linear"}, r"schedule=linear require each other, but schedule=linear and decay_after=null; set both or neither"),
+        ({"schedule": "cosine", "decay_after": 0}, r"require each other, but schedule=cosine and decay_after=0; set both or neither"),
         ({"schedule": "linear", "decay_after": -1}, r"decay_after=-1 is too small"),
         ({"schedule": "step", "decay_every": 0}, r"decay_every=0 is too small"),
         ({"schedule": "step", "decay_epochs": (4, 0)}, r"decay_epochs=0 is too small"),
     ],
 )
-def test_a_schedule_has_its_own_knobs_and_no_other(given, said):
+def test_a_schedule_has_its_own_options_and_no_other(given, said):
     with pytest.raises(UserError, match=said):
         optim.check_schedule(where="trainer", **given)
 

@@ -194,7 +194,7 @@ def test_ssp_keeps_what_lies_far_from_its_centre(warm):
     assert easy.index.tolist() == chosen(task, -(features - features.mean(0)).norm(dim=1))
     four = SSP().select(task, fitted, KEEP, PlainRun()).score
     assert float(four.square().sum()) < float(selection.score.square().sum())  # more centres lie nearer
-    with pytest.raises(UserError, match="more than the 80 training samples"):
+    with pytest.raises(UserError, match="exceeds the number of training samples, 80"):
         SSP(clusters=81).select(task, fitted, KEEP, PlainRun())
 
 
@@ -267,11 +267,11 @@ def test_quotas_follow_the_classes_and_add_up():
 
 
 @pytest.mark.parametrize("pruner", [Prune4ReL(), Margin(), KCenter(), Herding(), SSP()])
-def test_regressions_and_shares_outside_the_range_are_refused(toys, pruner):
+def test_regressions_and_fractions_outside_the_range_are_refused(toys, pruner):
     task = toys.make_task(kind="regression")
     with pytest.raises(UserError, match="needs classes, but this task is a regression"):
         kept(pruner, task, Fitted(task.build(0)))
-    with pytest.raises(UserError, match="keep="):
+    with pytest.raises(UserError, match="keep_fraction="):
         kept(pruner, toys.make_task(), Fitted(toys.make_task().build(0)), 1.5)
 
 

@@ -168,14 +168,14 @@ def test_what_was_stopped_goes_on_bit_for_bit(task, toys, optimiser, tmp_path):
 @pytest.mark.parametrize(
     ("trainer", "sentence"),
     [
-        (replace(SHORT, compile="graphs"), "trainer.compile=graphs records CUDA graphs, but the device is cpu"),
-        (replace(SHORT, precision="tf32"), "trainer.precision=tf32 is a GPU's arithmetic, but the device is cpu"),
-        (SAM(recipe=replace(SHORT, compile="compile")), "one pass over its mini-batch, which this one's does not; use compile=none"),
-        (PRL_G(recipe=replace(SHORT, precision="bf16")), "use precision=float32 or tf32"),
+        (replace(SHORT, compile="graphs"), "trainer.compile=graphs needs a GPU, but the device is cpu"),
+        (replace(SHORT, precision="tf32"), "trainer.precision=tf32 needs a GPU, but the device is cpu"),
+        (SAM(recipe=replace(SHORT, compile="compile")), "one pass over its mini-batch; use trainer.compile=none"),
+        (PRL_G(recipe=replace(SHORT, precision="bf16")), "use trainer.precision=float32 or tf32"),
     ],
     ids=["graphs", "tf32", "compile", "norms"],
 )
-def test_what_cannot_be_had_is_refused(toys, trainer, sentence):
+def test_unsupported_options_are_refused(toys, trainer, sentence):
     task = toys.make_task()
     if isinstance(trainer, PRL_G):
         task = replace(task, build=lambda which: toys.GroupNormNet(4))

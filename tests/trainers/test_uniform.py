@@ -42,6 +42,6 @@ def test_depends_on_the_seed_alone(toys):
 
 
 @pytest.mark.parametrize("keep", [0.0, -0.1, 1.1])
-def test_refuses_shares_outside_the_range(toys, keep):
-    with pytest.raises(UserError, match="keep="):
+def test_refuses_fractions_outside_the_range(toys, keep):
+    with pytest.raises(UserError, match="keep_fraction="):
         select(toys.make_task(), keep)

@@ -59,6 +59,6 @@ def test_a_missing_library_is_said_before_any_training(plan_of):
 @pytest.mark.parametrize("trainer", ["sgd", "mixup"])
 def test_arithmetic_that_the_device_lacks_is_refused_before_anything_runs(plan_of, trainer):
     (cell,) = plan_of("experiment=demo", f"trainer={trainer}", "trainer.compile=graphs", "methods=[sap]", "seeds=[1]").cells
-    with pytest.raises(UserError, match=r"trainer\.compile=graphs records CUDA graphs, but the device is cpu"):
+    with pytest.raises(UserError, match=r"trainer\.compile=graphs needs a GPU, but the device is cpu"):
         check_device(cell, "cpu")
     check_device(cell, "cuda")
