@@ -1,4 +1,4 @@
-"""The program `sap-sweep` (also `python -m sweeper`, from the checkout's root): runs a sweep, or one of `sweeper.commands`."""
+"""The program `sap-sweep` (also `python -m sweeper` in the checkout's root): runs a sweep, or one of `sweeper.commands`."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from sweeper.commands.common import Parser
 USAGE = """usage: sap-sweep KEY=VALUE ... [--config-dir DIR]
        sap-sweep COMMAND ...
 
-sap-sweep repairs image classifiers trained on wrong labels, and compares what it costs. KEY=VALUE are Hydra overrides.
+Runs hyperparameter sweeps of methods that repair image classifiers trained on wrong labels, and measures their accuracy and tuning cost.
+KEY=VALUE are Hydra overrides.
 
-commands (sap-sweep COMMAND --help explains each):
+commands (see sap-sweep COMMAND --help):
 {commands}
 
 examples:
-  sap-sweep experiment=demo                 run an experiment; a second start runs only the missing jobs
-  sap-sweep experiment=table1 dry_run=true  print its jobs and forecast; runs nothing
-  sap-sweep experiment=table1 debug=smoke   every cell, stage and method in minutes, into a folder of its own
-  sap-sweep experiment=demo search=tpe      another search than the grid: random, tpe, successive_halving, or your own sampler
-  sap-sweep experiment=demo export=FILE     write the jobs as one file, for `python -m sweeper.execute` without Ray, Hydra and network
+  sap-sweep experiment=demo                 run an experiment; the same command resumes it and runs only missing jobs
+  sap-sweep experiment=table1 dry_run=true  print the jobs, FLOPs and forecast run time; run nothing
+  sap-sweep experiment=table1 debug=smoke   run every cell, stage and method in minutes, into a separate folder
+  sap-sweep experiment=demo search=tpe      replace the grid by a sampler: random, tpe, successive_halving, or your own
+  sap-sweep experiment=demo export=FILE     write the jobs to one file, for `python -m sweeper.execute` without Ray, Hydra and network
   sap-sweep experiment=demo tracking=wandb  mirror the store to Weights & Biases
   sap-sweep experiment=demo --cfg job       print the composed configuration
   sap-sweep experiment=demo --help          list every group, its choices and the configuration
   sap-sweep -sc install=bash                install shell completion
   sap-report results/demo                   print and plot a store's results
 
-Any key can be set: methods=[sap] trainer.epochs=2 seeds=[1] backend=local only='network=resnet18 method=sap,scrub'"""
+Any key of the configuration can be overridden, as in
+  methods=[sap] trainer.epochs=2 seeds=[1] backend=local only='network=resnet18 method=sap,scrub'"""
 
 _HELP = ("--help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code (0 done, 1 a job or check failed, 2 the user's mistake, 130 interrupted)."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Runs the command; returns the exit code: 0 done, 1 a job or check failed, 2 usage error, 130 interrupted."""
     try:
         check_origins()
-        code = _dispatch(words)
+        code = _dispatch(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished jobs are stored; the same command continues", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of standard output has exited, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -1,11 +1,11 @@
-"""The commands of `sap-sweep`: one module per command, imported when its command runs and not before.
+"""The commands of `sap-sweep`: one module per command, imported when the command runs. May import all folders of the sweeper.
 
-To add a command, write `sweeper/commands/NAME.py` and one line below. The module has two functions:
+To add a command, write `sweeper/commands/NAME.py` with the following two functions, and add a line to `COMMANDS`:
 
     def add_arguments(parser: argparse.ArgumentParser) -> None   # its arguments, and `parser.epilog` with examples
-    def run(options: argparse.Namespace) -> int                  # the exit code; raises UserError for the user's mistakes
+    def run(options: argparse.Namespace) -> int                  # the exit code; raises UserError for usage errors
 
-Modules import torch, Ray and Hydra inside `run`, so that `--help` needs none of them.
+Modules import torch, Ray and Hydra inside `run`, so that `--help` is fast and works without them.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import NamedTuple, Protocol, cast
 
 
 class Entry(NamedTuple):
-    """One command."""
+    """The module (in this package) and the summary of a command."""
 
-    module: str  # in this package
+    module: str
     summary: str
 
 
 COMMANDS = {
-    "list": Entry("list_components", "lists every data set, network, trainer, method, experiment, ... with its description"),
-    "check": Entry("check", "tests whether a method, trainer or pruner (your own, too) keeps its interface's promises"),
-    "prepare": Entry("prepare", "verifies, builds and downloads the data and weights that an experiment reads"),
+    "list": Entry("list_components", "lists the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
+    "check": Entry("check", "runs the contract checks of a method, trainer or pruner, including your own"),
+    "prepare": Entry("prepare", "verifies, builds and downloads the data and weights that an experiment needs"),
     "import": Entry("import_bundle", "copies the results of `python -m sweeper.execute BUNDLE` into a store"),
-    "rerun": Entry("rerun", "runs the job of one row again and compares the result with the store"),
-    "track": Entry("track", "mirrors a store to Weights & Biases (tracking=wandb does it while a sweep runs)"),
-    "compact": Entry("compact", "merges a store's many small files; sweeps and readers may go on meanwhile"),
-    "replay": Entry("replay", "simulates another search on a complete grid in a store; trains nothing"),
+    "rerun": Entry("rerun", "reruns the job of one row and compares the result with the store"),
+    "track": Entry("track", "mirrors a store to Weights & Biases (tracking=wandb does so during a sweep)"),
+    "compact": Entry("compact", "merges the many small files of a store; sweeps and readers may continue meanwhile"),
+    "replay": Entry("replay", "simulates another search on a complete grid in a store, without training"),
 }
-"""Name -> module and summary, in the order of the help."""
+"""Command -> module and summary, in the order of the help."""
 
 
 class Command(Protocol):
-    """A module of this package."""
+    """The interface of a command's module."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -44,5 +44,5 @@ class Command(Protocol):
 
 
 def command(name: str) -> Command:
-    """The module of a registered command."""
+    """Imports the module of a registered command."""
     return cast(Command, import_module(f"{__name__}.{COMMANDS[name].module}"))

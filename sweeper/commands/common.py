@@ -1,4 +1,4 @@
-"""Argument parsing that the commands share."""
+"""Argument parsing shared by the commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sap_core.errors import UserError, unknown
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports mistakes as a UserError, in one sentence; options may stand anywhere between the arguments."""
+    """An argument parser that raises its errors as UserError, so that they are printed in one line like all others."""
 
     def __init__(self, prog: str, description: str) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
@@ -21,51 +21,51 @@ class Parser(argparse.ArgumentParser):
 
 
 def examples(*lines: str, note: str = "") -> str:
-    """The epilog of a command's help."""
+    """The epilog of a command's help: examples, then a note."""
     return "\n".join(["examples:", *(f"  {line}" for line in lines), *(["", note] if note else [])])
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
-    """`--config-dir DIR`, any number of times."""
+    """Adds the repeatable option `--config-dir DIR`."""
     parser.add_argument(
         "--config-dir", "-cd", action="append", default=[], type=Path, metavar="DIR",
-        help="a folder with method/, experiment/ or other groups of your own YAML files; may be repeated",
+        help="folder with your own YAML files, in subfolders named like the groups (method/, experiment/, ...); may be repeated",
     )  # fmt: skip
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
-    """Hydra overrides, and `--config-dir`."""
+    """Adds Hydra overrides, with this help text, and `--config-dir`."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
     add_config_dir(parser)
 
 
 def hydra_arguments(options: argparse.Namespace) -> list[str]:
-    """The overrides and config folders of a command line, as `sweeper.config.compose` reads them."""
+    """The overrides and config folders of a command line, in the form that `sweeper.config.compose` reads."""
     return [*(f"--config-dir={folder}" for folder in options.config_dir), *options.overrides]
 
 
-def settings(words: list[str], keys: tuple[str, ...], command: str) -> dict[str, str]:
-    """KEY=VALUE words as a dictionary.
+def key_values(arguments: list[str], keys: tuple[str, ...], command: str) -> dict[str, str]:
+    """Parses KEY=VALUE arguments.
 
     Raises:
-        UserError: a word without `=`, or a key that is not one of `keys`.
+        UserError: an argument has no `=`, or a key that is not in `keys`.
     """
     found = {}
-    for word in words:
-        key, sign, value = word.partition("=")
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
         if key not in keys:
             raise unknown("key", key, keys, command)
         if not sign:
-            raise UserError(f"'{word}' in {command} has no value; write {key}=VALUE")
+            raise UserError(f"'{argument}' in {command} has no value; write {key}=VALUE")
         found[key] = value
     return found
 
 
 def store_folder(text: str, file: str = "plan.parquet") -> Path:
-    """The results folder of a sweep.
+    """The path of a store.
 
     Raises:
-        UserError: it lacks the file that every store has.
+        UserError: the folder lacks a file that every store has.
     """
     store = Path(text)
     if not (store / file).is_file():

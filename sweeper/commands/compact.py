@@ -1,8 +1,8 @@
-"""`sap-sweep compact STORE`: many small files of rows, series and logs become few, while others read and sweeps go on.
+"""`sap-sweep compact STORE`: merges many small files of rows, series and logs into few, while sweeps and readers continue.
 
-A merged file is published first and read back; only then are its parts deleted. So there is no moment at which a row is in no file; for a
-moment it is in two, and readers keep one per run. A kill in between leaves parts that the next call finds in the merged file and deletes.
-Failed jobs' files stay as they are, because those jobs are tried again.
+A merged file is published and read back before the files that it replaces are deleted. A row is therefore never missing, but briefly
+duplicated, and readers keep one row per run. After a kill, the next call deletes the replaced files that remain. Files of failed jobs are
+not merged, because those jobs are retried.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sweeper.commands.common import examples, store_folder
 from sweeper.store.leases import acquire_or_owner, process_leases
 from sweeper.store.store import Store
 
-MOST = 1000
-"""Jobs of a merged file."""
+MAX_JOBS = 1000
+"""Maximum number of jobs in a merged file."""
 
-_HEAD = "=== "
-"""How a job's part of a merged log begins."""
+_SEPARATOR = "=== "
+"""Prefix of the line with the job id that precedes each log in a merged file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,48 +41,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the number of files before and after.
+    """Compacts the store and prints the number of files before and after; returns 0.
 
     Raises:
-        UserError: no store, or another process compacts it.
+        UserError: the folder is not a store, or another process is compacting it.
     """
     root = store_folder(options.store)
     Store(root).check_version()
     before = _count(root)
     for problem in compact(Store(root)):
         print(problem, file=sys.stderr)
-    print(f"{root}: {before} files of rows, series and logs are {_count(root)}")
+    print(f"{root}: merged {before} files of rows, series and logs into {_count(root)}")
     return 0
 
 
-def compact(store: Store, most: int = MOST) -> list[str]:
-    """Merges what is done; sentences about files that were left alone because they cannot be read.
+def compact(store: Store, max_jobs: int = MAX_JOBS) -> list[str]:
+    """Merges the files of successful jobs; returns a message per file that was skipped because it cannot be read.
 
     Raises:
-        UserError: another process is at it, or a file was written by a newer program.
-        StorageError: the disk refused; nothing is lost.
+        UserError: another process is compacting the store, or a file was written by a newer version.
+        StorageError: a file cannot be written; nothing is lost.
     """
     lease = acquire_or_owner(process_leases(), store.leases / "compact", lambda line: print(line, file=sys.stderr))
     if isinstance(lease, str):
-        raise UserError(f"{lease} is compacting {store.root}; wait for it")
+        raise UserError(f"{lease} is compacting {store.root}; wait until it has finished")
     with lease:
         problems: list[str] = []
         done = {job_id for job_id, status in store.statuses().items() if status == "ok"}
         for folder, record, ending in ((store.rows, Row, ".ok.parquet"), (store.series, Point, ".parquet")):
-            for left in folder.glob(f".{MERGED}*.tmp"):  # of a call that was killed: the lease is ours
-                left.unlink()
+            for stale in folder.glob(f".{MERGED}*.tmp"):  # left by a killed process, because this one owns the lease
+                stale.unlink()
             singles = {path.name.removesuffix(ending): path for path in folder.glob(f"[!.]*{ending}") if not path.name.startswith(MERGED)}
-            _merge(folder, record, {job_id: path for job_id, path in singles.items() if job_id in done}, most, problems)
-        _merge_logs(store.logs, done, most)
+            _merge(folder, record, {job_id: path for job_id, path in singles.items() if job_id in done}, max_jobs, problems)
+        _merge_logs(store.logs, done, max_jobs)
         return problems
 
 
-def _merge(folder: Path, record: type, singles: dict[str, Path], most: int, problems: list[str]) -> None:
-    """Merges single files, and merged ones that have room, into files of at most `most` jobs each."""
-    there = merged(folder)
-    again = {there[job_id] for job_id in singles if job_id in there}
-    sizes = {path: len(jobs_in(path)) for path in set(there.values())}
-    open_ones = sorted(path for path, size in sizes.items() if size < most or path in again)
+def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, problems: list[str]) -> None:
+    """Merges single files, and merged files that are not full, into files of at most `max_jobs` jobs each."""
+    by_job = merged(folder)
+    duplicated = {by_job[job_id] for job_id in singles if job_id in by_job}  # after a kill, or a rerun of lost artifacts
+    sizes = {path: len(jobs_in(path)) for path in set(by_job.values())}
+    open_ones = sorted(path for path, size in sizes.items() if size < max_jobs or path in duplicated)
     if len(singles) + len(open_ones) < 2:
         return
     tables: dict[str, list[pa.Table]] = {}
@@ -93,7 +93,7 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], most: int, prob
             parts = list(_by_job(read_file(path, record)))
         except (OSError, pa.ArrowException, ValueError) as error:
             broken.add(path)
-            problems.append(f"{path} cannot be read and was left alone ({' '.join(str(error).split())[:200]})")
+            problems.append(f"{path} cannot be read and was skipped ({' '.join(str(error).split())[:200]})")
             continue
         for job_id, part in parts:
             tables.setdefault(job_id, []).append(part)
@@ -102,11 +102,11 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], most: int, prob
     used = {path: {job_id for job_id in names if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
     published: set[str] = set()
     targets: set[Path] = set()
-    for start in range(0, len(names), most):
-        mine = names[start : start + most]
-        target = folder / f"{MERGED}{content_id({'jobs': mine})}.parquet"
-        _publish(target, pa.concat_tables([_latest(tables[job_id]) for job_id in mine]), mine, record)
-        published.update(mine)
+    for start in range(0, len(names), max_jobs):
+        batch = names[start : start + max_jobs]
+        target = folder / f"{MERGED}{content_id({'jobs': batch})}.parquet"
+        _publish(target, pa.concat_tables([_latest(tables[job_id]) for job_id in batch]), batch, record)
+        published.update(batch)
         targets.add(target)
         for path, jobs in used.items():
             if jobs <= published and path not in targets:
@@ -115,33 +115,33 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], most: int, prob
 
 
 def _by_job(table: pa.Table) -> Iterable[tuple[str, pa.Table]]:
-    """The rows of each job; they stand together in every file that was written here.
+    """(job id, its rows) for each job of a file. The rows of a job are contiguous in every file that the platform writes.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they are not.
     """
     names = table["job_id"].to_pylist()
     if sum(one != other for one, other in pairwise(names)) + 1 > max(1, len(set(names))):
-        raise ValueError("the rows of a job do not stand together")
+        raise ValueError("the rows of a job are not contiguous")
     start = 0
-    for place in range(1, len(names) + 1):
-        if place == len(names) or names[place] != names[start]:
-            yield names[start], table.slice(start, place - start)
-            start = place
+    for end in range(1, len(names) + 1):
+        if end == len(names) or names[end] != names[start]:
+            yield names[start], table.slice(start, end - start)
+            start = end
 
 
 def _latest(parts: list[pa.Table]) -> pa.Table:
-    """Of several copies of a job's rows the one that readers would keep: the one that began last."""
+    """The copy of a job's rows that readers keep among several: the one that was started last."""
     if len(parts) == 1 or "started_at" not in parts[0].column_names:
         return parts[-1]
     return max(parts, key=lambda part: max(part["started_at"].to_pylist()))
 
 
 def _publish(target: Path, table: pa.Table, jobs: Sequence[str], record: type) -> None:
-    """Writes a merged file, and looks whether it can be read.
+    """Writes a merged file and reads it back before it gets its final name.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the file cannot be written, or reads back differently.
     """
     schema = arrow_schema(record).with_metadata({JOBS_KEY: "\n".join(jobs).encode()})
     with replacing(target) as temporary:
@@ -151,28 +151,28 @@ def _publish(target: Path, table: pa.Table, jobs: Sequence[str], record: type) -
 
 
 def _same(one: pa.Table, other: pa.Table) -> bool:
-    """Equal values; NaN equals NaN (the loss of a training that diverged)."""
+    """Whether two tables are equal; NaN equals NaN (the loss of a diverged training)."""
     if one.column_names != other.column_names or len(one) != len(other):
         return False
     for name in one.column_names:
-        mine, theirs = one[name].combine_chunks(), other[name].combine_chunks()
-        if pa.types.is_floating(mine.type):
-            mine, theirs = (pc.if_else(pc.is_nan(column), None, column) for column in (mine, theirs))
-        if not mine.equals(theirs):
+        left, right = one[name].combine_chunks(), other[name].combine_chunks()
+        if pa.types.is_floating(left.type):
+            left, right = (pc.if_else(pc.is_nan(column), None, column) for column in (left, right))
+        if not left.equals(right):
             return False
     return True
 
 
-def _merge_logs(folder: Path, done: set[str], most: int) -> None:
-    """The logs of jobs that are done, one after the other under a line with the job's id."""
+def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
+    """Concatenates the logs of successful jobs, each below a line with the job id."""
     singles = sorted(path for path in folder.glob("[!.]*.log") if path.stem in done)
     if len(singles) < 2:
         return
     texts: dict[str, list[str]] = {}
     full = set()
     for path in sorted(folder.glob(f"{MERGED}*.log")):
-        parts = path.read_text(errors="replace").split(f"\n{_HEAD}")
-        if len(parts) - 1 >= most:
+        parts = path.read_text(errors="replace").split(f"\n{_SEPARATOR}")
+        if len(parts) - 1 >= max_jobs:
             full.add(path)
             continue
         for part in parts[1:]:
@@ -185,10 +185,10 @@ def _merge_logs(folder: Path, done: set[str], most: int) -> None:
             texts[path.stem].append(text)
     names = sorted(texts)
     written = set()
-    for start in range(0, len(names), most):
-        mine = names[start : start + most]
-        target = folder / f"{MERGED}{content_id({'jobs': mine})}.log"
-        save_text(target, "".join(f"\n{_HEAD}{name}\n{text}" for name in mine for text in texts[name]))
+    for start in range(0, len(names), max_jobs):
+        batch = names[start : start + max_jobs]
+        target = folder / f"{MERGED}{content_id({'jobs': batch})}.log"
+        save_text(target, "".join(f"\n{_SEPARATOR}{name}\n{text}" for name in batch for text in texts[name]))
         written.add(target)
     for path in {*singles, *olds} - written:
         with suppress(FileNotFoundError):

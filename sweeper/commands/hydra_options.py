@@ -1,4 +1,4 @@
-"""Hydra's own options: those that Hydra answers (--cfg, --help, completion), and those that do not apply to sap-sweep."""
+"""Hydra's own options: those that Hydra handles (--cfg, --help, completion), and those that do not apply to sap-sweep."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _SHOWN = (
     "--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--resolve", "--package", "-p",
 )  # fmt: skip
 _COMPOSING = ("--help", "-h", "--cfg", "-c", "--info", "-i")
-"""Those of them that compose the configuration."""
+"""The options among them that compose the configuration."""
 
 _REFUSED = {
     ("--config-name", "-cn", "--config-path", "-cp"): (
-        "conf/config.yaml is the root of every sweep; choose experiment=NAME, and add YAML files of your own with --config-dir DIR"
+        "conf/config.yaml is the root of every sweep; use experiment=NAME, and add your own YAML files with --config-dir DIR"
     ),
-    ("--run", "-r", "--experimental-rerun"): "a sweep runs without it; the same command continues a sweep",
+    ("--run", "-r", "--experimental-rerun"): "leave it out; a sweep is resumed by the same command",
 }
 
 
 def is_shown_by_hydra(words: Sequence[str]) -> bool:
-    """Does Hydra print something in place of a sweep?
+    """Returns whether Hydra prints something instead of running a sweep.
 
     Raises:
-        UserError: an option of Hydra's that does not apply to sap-sweep, or of nobody's.
+        UserError: an option of Hydra that does not apply to sap-sweep, or an unknown option.
     """
     flags = [word.split("=")[0] for word in words if word.startswith("-")]
     for flag in flags:
         if flag in ("--multirun", "-m"):
             from sweeper.config.multirun import rewritten
 
-            raise UserError(f"{flag} is not used: one sap-sweep plans all combinations; {rewritten(words)}")
+            raise UserError(f"{flag} is not needed: a single sap-sweep plans all combinations; {rewritten(words)}")
         for refused, reason in _REFUSED.items():
             if flag in refused:
                 raise UserError(f"Hydra's option {flag} does not apply to sap-sweep: {reason}")
@@ -46,7 +46,7 @@ def is_shown_by_hydra(words: Sequence[str]) -> bool:
 
 
 def show(words: Sequence[str]) -> int:
-    """Lets Hydra answer, after our own checks of the configuration where one is shown."""
+    """Calls Hydra. A configuration to be shown is checked first, because Hydra's own messages lack the allowed values."""
     import hydra
 
     from sweeper.config.compose import compose_all, split_config_dirs

@@ -1,4 +1,4 @@
-"""`sap-sweep list`: every choice of every configuration group, with the first comment line of its YAML file."""
+"""`sap-sweep list`: the choices of every configuration group, with the first comment line of each YAML file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from sap_core.errors import UserError, unknown
 from sweeper.commands.common import add_config_dir, examples
 
-FIRST = ("experiment", "dataset", "noise", "model", "trainer", "pruner", "method")
-"""The groups in the order in which a user meets them; others follow by name."""
+MAIN_GROUPS = ("experiment", "dataset", "noise", "model", "trainer", "pruner", "method")
+"""The groups that are listed first; the others follow by name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("group", nargs="?", metavar="GROUP", help=f"one group: {', '.join(FIRST)}, ...; all groups if not given")
+    parser.add_argument("group", nargs="?", metavar="GROUP", help=f"one group: {', '.join(MAIN_GROUPS)}, ... (default: all groups)")
     add_config_dir(parser)
     parser.epilog = examples(
         "sap-sweep list", "sap-sweep list method", "sap-sweep list experiment --config-dir examples/conf"
@@ -25,58 +25,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the list.
+    """Prints the list; returns 0.
 
     Raises:
-        UserError: no such group or folder.
+        UserError: the group or a folder does not exist.
     """
     for folder in options.config_dir:
         if not folder.is_dir():
-            raise UserError(f"--config-dir {folder} is no folder; give one that holds method/, experiment/ or other groups of YAML files")
+            raise UserError(f"--config-dir {folder} is not a folder; give one with subfolders of YAML files, such as method/")
     print(listing(options.config_dir, options.group))
     return 0
 
 
-def choices(places: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
-    """Group -> choice -> its line; folders named by `--config-dir` add to what is shipped, which wins where a name is in both."""
+def choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
+    """Group -> choice -> description. A shipped file takes precedence over one of the same name in `folders`, as in Hydra's search path."""
     found: dict[str, dict[str, str]] = {}
-    roots: tuple[Traversable, ...] = (files("conf"), *places)
+    roots: tuple[Traversable, ...] = (files("conf"), *folders)
     for group, path in chain.from_iterable(map(_entries, roots)):
         found.setdefault(group, {}).setdefault(path.name.removesuffix(".yaml"), first_line(path.read_text(encoding="utf-8")))
-    groups = [*(group for group in FIRST if group in found), *sorted(set(found) - set(FIRST))]
+    groups = [*(group for group in MAIN_GROUPS if group in found), *sorted(set(found) - set(MAIN_GROUPS))]
     return {group: dict(sorted(found[group].items())) for group in groups}
 
 
 def first_line(text: str) -> str:
-    """The first comment line of a YAML file, without its sign; Hydra's own `@package` line does not count. Empty if there is none."""
+    """The first comment line of a YAML file, without `#`; Hydra's `@package` directive is skipped. "" if there is none."""
     for line in text.splitlines():
-        said = line.removeprefix("#").strip()
-        if line.startswith("#") and said and not said.startswith("@package"):
-            return said
+        comment = line.removeprefix("#").strip()
+        if line.startswith("#") and comment and not comment.startswith("@package"):
+            return comment
         if line.strip() and not line.startswith("#"):
             break
     return ""
 
 
-def listing(places: Sequence[Path], wanted: str | None = None) -> str:
-    """The text that the command prints: every group, or the one that is wanted.
+def listing(folders: Sequence[Path], selected: str | None = None) -> str:
+    """The text that the command prints: all groups, or only the selected one.
 
     Raises:
-        UserError: there is no such group.
+        UserError: the group does not exist.
     """
-    groups = choices(places)
-    if wanted is not None and wanted not in groups:
-        raise unknown("group", wanted, groups, "sap-sweep list GROUP")
+    groups = choices(folders)
+    if selected is not None and selected not in groups:
+        raise unknown("group", selected, groups, "sap-sweep list GROUP")
     width = max(len(name) for names in groups.values() for name in names)
     blocks = []
     for group, names in groups.items():
-        if wanted in (None, group):
+        if selected in (None, group):
             lines = [f"  {name:<{width}}  {line}".rstrip() for name, line in names.items()]
             blocks.append("\n".join([group, *lines]))
     return "\n\n".join(blocks)
 
 
 def _entries(root: Traversable) -> Iterator[tuple[str, Traversable]]:
+    """(group, YAML file) of every choice below a configuration folder."""
     for group in root.iterdir():
         if group.is_dir():
             yield from ((group.name, path) for path in group.iterdir() if path.name.endswith(".yaml") and path.is_file())

@@ -1,4 +1,4 @@
-"""`sap-sweep prepare experiment=NAME`: on a machine with network, verifies, builds and downloads what the experiment reads."""
+"""`sap-sweep prepare experiment=NAME`: verifies, builds and downloads the data and weights of an experiment, on a machine with network."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sweeper.commands.common import add_overrides, examples, hydra_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_overrides(parser, "experiment=NAME, and any other override of the sweep; dataset.download=true allows the download of data sets")
-    parser.add_argument("--download", action="store_true", help="download missing data sets, and weights that torchvision publishes")
+    add_overrides(parser, "experiment=NAME and other overrides of the sweep; dataset.download=true allows the download of data sets")
+    parser.add_argument("--download", action="store_true", help="download missing data sets, and weights published by torchvision")
     parser.add_argument(
         "--from", dest="releases", action="append", default=[], metavar="NAME=DIR",
-        help="build the folders of a data set from its extracted release, such as --from webvision=DIR; may be repeated",
+        help="build a data set from its extracted release in DIR, as in --from webvision=DIR; may be repeated",
     )  # fmt: skip
     parser.epilog = examples(
         "sap-sweep prepare experiment=demo",
         "sap-sweep prepare experiment=table1 --download",
         "sap-sweep prepare experiment=table3 --from clothing1m=DIR",
-        note="Exit code 1: something is missing; its line gives the remedy.",
+        note="Exit code 1: a file is missing; its line gives the remedy.",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints one line per thing; returns 0 when all are there, 1 when something is missing.
+    """Prints one line per prerequisite; returns 0 if all are present, else 1.
 
     Raises:
-        UserError: a mistake in the command line.
+        UserError: the command line or the configuration is invalid.
     """
     from sweeper.plan.build import compose
     from sweeper.plan.prerequisites import prepared

@@ -1,4 +1,4 @@
-"""`sap-sweep replay STORE search=NAME`: simulates a search on a complete grid in a store, many times; trains nothing."""
+"""`sap-sweep replay STORE search=NAME`: simulates a search many times on a complete grid in a store, without training."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="the results folder of a sweep with search=grid, such as results/demo")
     add_overrides(
         parser,
-        "search=NAME and search.KEY=VALUE: the search; repeats=N: search seeds per baseline (100); method=NAME or method=NAME@SPACE: whose "
-        "grid (the largest if not given); out=FILE: also write the numbers, as .csv or .json",
+        "search=NAME and search.KEY=VALUE: the search; repeats=N: search seeds per baseline (default 100); method=NAME or "
+        "method=NAME@SPACE: the grid (default: the largest); out=FILE: also write the numbers to a .csv or .json file",
     )
     parser.epilog = examples(
         "sap-sweep replay results/demo search=random repeats=1000 method=sap",
@@ -26,15 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints one table per cell.
+    """Prints one table per cell; returns 0.
 
     Raises:
         UserError: an unknown key, a store without a complete grid, or a search that cannot be replayed.
     """
-    own = dict(word.split("=", 1) for word in options.overrides if "=" in word and word.split("=")[0] in _OWN)
-    options.overrides = [word for word in options.overrides if word.split("=")[0] not in own]
-    for word in options.overrides:
-        key = word.split("=")[0].removeprefix("+")
+    own = dict(argument.split("=", 1) for argument in options.overrides if "=" in argument and argument.split("=")[0] in _OWN)
+    options.overrides = [argument for argument in options.overrides if argument.split("=")[0] not in own]
+    for argument in options.overrides:
+        key = argument.split("=")[0].removeprefix("+")
         if key.split(".")[0] not in ("search", "plugins"):
             raise unknown("key", key, _KEYS, "sap-sweep replay")
     repeats, out = _number(own.get("repeats", "100")), own.get("out")
@@ -53,6 +53,6 @@ def _number(text: str) -> int:
     try:
         repeats = int(text)
     except ValueError as error:
-        raise UserError(f"repeats={text} is no whole number; give how many search seeds to replay, as in repeats=1000") from error
+        raise UserError(f"repeats={text} is not an integer; give the number of search seeds, as in repeats=1000") from error
     at_least("replay", 1, repeats=repeats)
     return repeats

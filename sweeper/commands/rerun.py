@@ -1,7 +1,7 @@
-"""`sap-sweep rerun STORE RUN_ID`: runs the job of one row again, in this process, and compares what comes out with what is stored.
+"""`sap-sweep rerun STORE RUN_ID`: reruns the job of one row in this process and compares the results with the stored rows.
 
-Rows of one job share work, so the job runs whole, into a store and artifacts that are thrown away; the store that is looked at stays as it
-is. A network that the job reads is taken from the artifacts, and trained again where it is not there any more.
+Rows of one job share work, so the complete job is rerun, with a temporary store and temporary artifacts; the store is only read. Artifacts
+of parent jobs are used where they exist, and recomputed otherwise.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from pathlib import Path
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import TIMING_COLUMNS, Row
-from sweeper.commands.common import examples, settings, store_folder
+from sweeper.commands.common import examples, key_values, store_folder
 from sweeper.jobs.job import Job, SweepPaths, artifact, read_jobs
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
 _KEYS = ("paths.data", "paths.artifacts", "backend.device")
 
-_SHORTEST = 4
-"""So many letters of a run's id at least, when only its beginning is given."""
+_MIN_ID_LENGTH = 4
+"""Minimum length of a prefix of a run id."""
 
 _CIRCUMSTANCES = frozenset({*TIMING_COLUMNS, "attempt", "commit", "device_share", "experiment", "schema_version"})
-"""What may differ between two runs of one row without its being another result."""
+"""Columns that may differ between two runs of one row: times, and the circumstances of the run."""
 
-_TOLD = ("commit", "device", "threads", "precision", "component_version")
-"""What explains a difference: said when it is not the same."""
+_CONDITIONS = ("commit", "device", "threads", "precision", "component_version")
+"""Columns that may explain a difference; printed if they differ."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One column of one row that came out otherwise."""
+    """A column of a row whose value differs."""
 
     run_id: str
     column: str
@@ -48,61 +48,61 @@ class Difference:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
-    parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or at least its first {_SHORTEST} characters")
+    parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or its first characters (at least {_MIN_ID_LENGTH})")
     parser.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE",
-        help="paths.data=DIR, paths.artifacts=DIR: other folders; backend.device=cpu|cuda: another device than the row's",
+        help="paths.data=DIR, paths.artifacts=DIR: other folders; backend.device=cpu|cuda (default: the row's device)",
     )  # fmt: skip
     parser.epilog = examples(
         "sap-sweep rerun results/demo 8695b5b39eaeba54",
         "sap-sweep rerun results/demo 8695b5b3 backend.device=cpu paths.artifacts=/scratch/artifacts",
-        note="Exit code 1: a column differs. sap-report STORE export rows.csv lists all run ids.",
+        note="Exit code 1: a column differs. `sap-report STORE export rows.csv` lists all run ids.",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs and prints; returns 0 when everything is equal, 1 when something differs.
+    """Reruns the job and prints the comparison; returns 0 if everything is equal, else 1.
 
     Raises:
-        UserError: no such store or run, an unknown key, or rows that cannot be read.
+        UserError: the store or run does not exist, a key is unknown, or the rows cannot be read.
     """
-    store, run_id, keys = store_folder(options.store, "jobs.jsonl"), options.run_id, settings(options.settings, _KEYS, "sap-sweep rerun")
+    store, run_id, keys = store_folder(options.store, "jobs.jsonl"), options.run_id, key_values(options.settings, _KEYS, "sap-sweep rerun")
     Store(store).check_version()
     jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
     job, run_id = find(jobs, run_id, store)
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}
     if run_id not in stored:
-        raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; start its sweep again first")
+        raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; run its sweep first")
     from sweeper.jobs.job import SweepPaths
 
     folders = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
     device = keys.get("backend.device") or ("cpu" if stored[run_id].device == "cpu" else "cuda")
-    print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows) runs again on {device}", file=sys.stderr)
-    again, weights = repeat(job, jobs, folders, device)
-    print(told(stored, again, run_id, weights))
-    return 1 if differences(stored, again) or weights == "different" else 0
+    print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows) is rerun on {device}", file=sys.stderr)
+    rerun, weights = rerun_job(job, jobs, folders, device)
+    print(format_report(stored, rerun, run_id, weights))
+    return 1 if differences(stored, rerun) or weights == "different" else 0
 
 
 def find(jobs: Mapping[str, Job], run_id: str, store: Path) -> tuple[Job, str]:
-    """The job of a run and the run's whole id; the beginning of an id is enough where one run alone begins so.
+    """The job of a run, and the complete run id. A prefix of the id is sufficient if it is unique.
 
     Raises:
-        UserError: no run, or several, begin so.
+        UserError: no run, or several, have this prefix.
     """
     found = [(job, run.run_id) for job in jobs.values() for run in job.runs if run.run_id.startswith(run_id)]
     exact = [pair for pair in found if pair[1] == run_id]
-    if exact or (len(found) == 1 and len(run_id) >= _SHORTEST):
+    if exact or (len(found) == 1 and len(run_id) >= _MIN_ID_LENGTH):
         return (exact or found)[0]
     if found:
         raise UserError(
-            f"{len(found)} runs of {store} begin with '{run_id}'; give more of the id (at least {_SHORTEST} letters), "
+            f"{len(found)} runs of {store} begin with '{run_id}'; give more characters of the id (at least {_MIN_ID_LENGTH}), "
             f"for example {found[0][1]}"
         )
-    raise UserError(f"{store} plans no run '{run_id}'; sap-report {store} export rows.csv lists them in its column run_id")
+    raise UserError(f"{store} has no run '{run_id}'; `sap-report {store} export rows.csv` lists all run ids in the column run_id")
 
 
-def repeat(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: str) -> tuple[list[Row], str]:
-    """(the job's rows as they come out now, whether its network has the stored one's weights: equal | different | unknown)."""
+def rerun_job(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: str) -> tuple[list[Row], str]:
+    """Runs a job again; returns (its rows, whether its network has the stored weights: equal | different | unknown)."""
     from sweeper.jobs.run_job import execute
 
     with tempfile.TemporaryDirectory(prefix="sap-sweep-rerun-") as name, storing(Path(name)):
@@ -115,9 +115,9 @@ def repeat(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: str) 
         return Store(scratch.store).read_rows(job.job_id), weights
 
 
-def differences(stored: Mapping[str, Row], again: Sequence[Row]) -> list[Difference]:
-    """Every column of every row that differs, but for times and circumstances; a row that is missing now differs in its status."""
-    now = {row.run_id: row for row in again}
+def differences(stored: Mapping[str, Row], rerun: Sequence[Row]) -> list[Difference]:
+    """All columns of all rows that differ, except times and circumstances. A row that the rerun lacks differs in its status."""
+    now = {row.run_id: row for row in rerun}
     found = []
     for run_id, row in stored.items():
         if run_id not in now:
@@ -132,25 +132,25 @@ def differences(stored: Mapping[str, Row], again: Sequence[Row]) -> list[Differe
     return found
 
 
-def told(stored: Mapping[str, Row], again: Sequence[Row], run_id: str, weights: str) -> str:
-    """What is printed: the run's verdict first, then its job's other rows, then what may explain a difference."""
-    found = differences(stored, again)
-    mine = [one for one in found if one.run_id == run_id]
+def format_report(stored: Mapping[str, Row], rerun: Sequence[Row], run_id: str, weights: str) -> str:
+    """The printed report: the result for the run, the other rows of its job, and the conditions that may explain a difference."""
+    found = differences(stored, rerun)
+    own = [one for one in found if one.run_id == run_id]
     others = {one.run_id for one in found} - {run_id}
     row = stored[run_id]
     name = f"{row.method}{f' ({row.space})' if row.space else ''}, seed {row.seed}"
-    lines = [f"run {run_id}, {name}: {'DIFFERENT' if mine else 'equal'}"]
-    lines += [f"  {one.column}: stored {one.stored}, now {one.now}" for one in mine]
-    if not mine:
+    lines = [f"run {run_id}, {name}: {'DIFFERENT' if own else 'equal'}"]
+    lines += [f"  {one.column}: stored {one.stored}, now {one.now}" for one in own]
+    if not own:
         scores = [(column, getattr(row, column)) for column in ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "test_r2")]
         lines.append("  " + ", ".join(f"{column} {value:.6g}" for column, value in scores if value is not None))
     if len(stored) > 1:
         lines.append(f"  the other {len(stored) - 1} rows of its job: {f'{len(others)} DIFFERENT' if others else 'equal'}")
     if weights != "unknown":
         lines.append(f"  the network's weights: {'equal' if weights == 'equal' else 'DIFFERENT'} (SHA-256 of model.safetensors)")
-    now = next((one for one in again if one.run_id == run_id), None)
+    now = next((one for one in rerun if one.run_id == run_id), None)
     if now is not None:
-        pairs = [(column, getattr(row, column), getattr(now, column)) for column in _TOLD]
+        pairs = [(column, getattr(row, column), getattr(now, column)) for column in _CONDITIONS]
         lines += [f"  {column}: {before} then, {after} now" for column, before, after in pairs if before != after]
     return "\n".join(lines)
 
@@ -162,13 +162,13 @@ def _equal(one: object, other: object) -> bool:
 
 
 def _provide(parent: str, jobs: Mapping[str, Job], folders: SweepPaths, scratch: SweepPaths, device: str) -> None:
-    """A parent's artifact by a link; made again in the scratch folder where it is gone."""
+    """Links the artifact of a parent job into the temporary folder, or recomputes it there if it is missing."""
     from sweeper.jobs.run_job import execute
 
     if artifact(folders.artifacts, parent).exists():
         (scratch.artifacts / parent).symlink_to(artifact(folders.artifacts, parent).parent.resolve())
     elif not artifact(scratch.artifacts, parent).exists():
-        print(f"the artifact of job {parent} is not in {folders.artifacts}: it is made again first", file=sys.stderr)
+        print(f"the artifact of job {parent} is missing from {folders.artifacts} and is recomputed first", file=sys.stderr)
         for above in jobs[parent].parents:
             _provide(above, jobs, folders, scratch, device)
         execute(jobs[parent], scratch, device, jobs_on_device=1)
@@ -191,6 +191,6 @@ def _data() -> Path:
 
 
 def _artifacts(store: Path) -> Path:
-    """Beside the store, as sweeps lay them out; else the checkout's."""
-    beside = store.resolve().parent / "artifacts"
-    return beside if beside.is_dir() else HOME / "results" / "artifacts"
+    """The artifacts folder next to the store, which is the default of sweeps; or else the default of the checkout."""
+    sibling = store.resolve().parent / "artifacts"
+    return sibling if sibling.is_dir() else HOME / "results" / "artifacts"

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sweeper.commands.common import examples, settings, store_folder
+from sweeper.commands.common import examples, key_values, store_folder
 from sweeper.config.schema import TrackingConfig
 from sweeper.monitor.wandb_mirror import SUMMARY, folder_of, mirror, mirrored
 from sweeper.store.store import Store
@@ -20,38 +20,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="the results folder of a sweep, such as results/demo")
     parser.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE",
-        help="project=NAME, entity=TEAM, mode=offline|online, timeout_seconds=N (for one job); those of the sweep if not given",
+        help="project=NAME, entity=TEAM, mode=offline|online, timeout_seconds=N per job (default: the sweep's configuration)",
     )  # fmt: skip
-    parser.add_argument("--follow", action="store_true", help="mirror jobs as they end, until standard input ends")
+    parser.add_argument("--follow", action="store_true", help="mirror jobs as they end, until standard input is closed")
     parser.epilog = examples(
         "sap-sweep track results/demo",
         "sap-sweep track results/demo mode=online project=noisy",
-        note="W&B's key is never a setting: use `wandb login`, or WANDB_API_KEY in the environment.",
+        note="W&B's API key is not an argument: use `wandb login`, or set WANDB_API_KEY in the environment.",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Mirrors what is not mirrored yet; returns 1 when something is left.
+    """Mirrors the jobs that are not mirrored yet; returns 1 if some remain.
 
     Raises:
-        UserError: no store, an unknown key, or a value out of its range.
+        UserError: the folder is not a store, a key is unknown, or a value is out of range.
     """
     store = store_folder(options.store).resolve()
-    tracking = settings_for(store, settings([word.removeprefix("tracking.") for word in options.settings], _KEYS, "sap-sweep track"))
+    arguments = [argument.removeprefix("tracking.") for argument in options.settings]
+    tracking = settings_for(store, key_values(arguments, _KEYS, "sap-sweep track"))
     complete = mirror(tracking, Store(store), options.follow)
     jobs = set(mirrored(store)) - {SUMMARY}
     folder = os.path.relpath(folder_of(store))
     print(f"{options.store}: {len(jobs)} of {len(Store(store).statuses())} finished jobs are mirrored in {folder}")
     if tracking.mode == "offline" and jobs:
-        print(f"to send them: wandb sync {folder}/wandb/offline-run-*")
+        print(f"to upload them: wandb sync {folder}/wandb/offline-run-*")
     return 0 if complete else 1
 
 
 def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
-    """The `tracking` keys of the store's configuration, and those of the command line over them.
+    """The `tracking` group of the store's configuration, overridden by the keys of the command line.
 
     Raises:
-        UserError: a value out of its range, or a configuration that cannot be read.
+        UserError: a value is out of range, or the configuration cannot be read.
     """
     import yaml
 
@@ -69,7 +70,7 @@ def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
         try:
             text["timeout_seconds"] = float(given["timeout_seconds"])  # type: ignore[assignment]
         except ValueError as error:
-            raise UserError(f"timeout_seconds={given['timeout_seconds']} is no number; give seconds, as in timeout_seconds=60") from error
+            raise UserError(f"timeout_seconds={given['timeout_seconds']} is not a number of seconds, as in timeout_seconds=60") from error
     tracking = replace(tracking, **text)  # type: ignore[arg-type]
     tracking.check()
     return tracking

@@ -125,7 +125,7 @@ def test_a_sound_corrector_keeps_all(network, how):
         ("other every time", "the same seed gives the same weights", "differ when it is rerun"),
         ("other when alone", "a setting has the same weights", "differ when it runs alone"),
         ("claims equality", "settings with equal computation()", "but differ"),
-        ("reads undeclared", "it reads the verified samples", "not declared"),
+        ("reads undeclared", "it reads the verified samples", "without being declared"),
         ("declares too much", "it reads the verified samples", "does not read them"),
         ("needs differ in a family", "it declares whether it selects", "differ in needs"),
         ("selects without saying so", "it declares whether it selects", r"add the method selects_samples\(self\)"),
@@ -264,9 +264,9 @@ def test_the_checks_of_an_own_method_pass(capsys):
     assert last == f"method=refit_head: {len(CORRECTOR_CHECKS)} of {len(CORRECTOR_CHECKS)} checks passed on 80 synthetic images"
 
 
-def test_the_command_ends_with_1_when_a_oneis_broken(capsys, monkeypatch, tmp_path):
+def test_the_command_ends_with_1_when_a_check_fails(capsys, monkeypatch, tmp_path):
     (tmp_path / "ownparts.py").write_text(
-        "import torch\nfrom trainers.sgd import SGD\n\n\nclass Draws(SGD):\n"
+        "import torch\nfrom typing import ClassVar\nfrom trainers.sgd import SGD\n\n\nclass Draws(SGD):\n    name: ClassVar[str] = 'draws'\n"
         "    def fit(self, task, run):\n        torch.rand(1)\n        return super().fit(task, run)\n"
     )
     (tmp_path / "conf" / "trainer").mkdir(parents=True)

@@ -78,8 +78,8 @@ def test_few_files_hold_what_many_held(filled):
     assert again.rows.sort_values("run_id").reset_index(drop=True).equals(loaded.rows.sort_values("run_id").reset_index(drop=True))
     assert len(series(again, "loss")) == 3 * len(jobs)
     assert store.finished() == (dict.fromkeys((job.job_id for job in jobs), "ok"), [])
-    assert all(store.holds(job.job_id) for job in jobs)
-    assert not store.holds("ffff")
+    assert all(store.is_done(job.job_id) for job in jobs)
+    assert not store.is_done("ffff")
     assert sorted(len(jobs_in(path)) for path in store.rows.iterdir()) == [5, 10, 10]
     text = "".join((store.logs / name).read_text() for name in files(store.logs))
     assert all(f"=== {job.job_id}\nbegins\n{job.job_id} ends" in text for job in jobs)
@@ -111,7 +111,7 @@ def test_failed_jobs_stay_files_of_their_own_and_a_later_success_counts(filled, 
     store.write_rows([bad.row(bad.runs[0])])
     compact(store)
     assert len(files(store.rows)) == 1
-    assert store.holds("bad")
+    assert store.is_done("bad")
 
 
 def test_a_resumed_sweep_on_a_compacted_store_runs_nothing(filled, tmp_path):
@@ -152,7 +152,7 @@ def test_a_damaged_merged_file_is_set_aside_and_its_jobs_run_again(filled):
     done, problems = store.finished()
     assert done == {}
     assert problems == [f"{path} is damaged; it was set aside and its jobs run again"]
-    assert not store.holds(jobs[0].job_id)
+    assert not store.is_done(jobs[0].job_id)
 
 
 class Killed(BaseException):
@@ -254,7 +254,7 @@ def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys)
     with process_leases().acquire(store.leases / "compact"), pytest.raises(UserError, match=f"process {os.getpid()} on .* is compacting"):
         compact(store)
     assert main(["compact", str(store.root)]) == 0
-    assert capsys.readouterr().out == f"{store.root}: 6 files of rows, series and logs are 3\n"
+    assert capsys.readouterr().out == f"{store.root}: merged 6 files of rows, series and logs into 3\n"
     for words, said in (([str(tmp_path)], "is not a store"), ([], "the following arguments are required: STORE")):
         assert main(["compact", *words]) == 2
         assert said in capsys.readouterr().err

@@ -71,7 +71,7 @@ def test_own_folders_are_listed_and_what_is_shipped_wins(capsys, tmp_path):
     [
         (["methods"], "unknown group 'methods' in sap-sweep list GROUP (did you mean 'method'?); allowed: experiment, dataset"),
         (["method", "noise"], "unrecognized arguments: noise; sap-sweep list --help lists its arguments"),
-        (["--config-dir", "/none"], "--config-dir /none is no folder"),
+        (["--config-dir", "/none"], "--config-dir /none is not a folder"),
     ],
 )
 def test_mistakes_are_one_sentence(capsys, words, said):

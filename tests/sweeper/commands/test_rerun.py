@@ -47,7 +47,7 @@ def test_a_network_that_is_gone_is_trained_again(place, capsys, tmp_path):
     folders, jobs = place
     code, printed = said(capsys, folders.store, jobs["sap"].runs[0].run_id, f"paths.artifacts={tmp_path}")
     assert code == 0
-    assert f"the artifact of job {jobs['vanilla'].job_id} is not in {tmp_path}: it is made again first" in printed.err
+    assert f"the artifact of job {jobs['vanilla'].job_id} is missing from {tmp_path} and is recomputed first" in printed.err
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
@@ -80,31 +80,31 @@ def test_what_counts_as_different(place):
 def test_finding_a_run(make_job, tmp_path):
     jobs = {name: make_job(name, runs=2) for name in ("abcdef", "abcxyz")}
     assert find(jobs, "abcdef-1", tmp_path)[1] == "abcdef-1"
-    with pytest.raises(UserError, match=r"4 runs of .* begin with 'abc'; give more of the id"):
+    with pytest.raises(UserError, match=r"4 runs of .* begin with 'abc'; give more characters of the id"):
         find(jobs, "abc", tmp_path)
-    with pytest.raises(UserError, match="plans no run 'zz'"):
+    with pytest.raises(UserError, match="has no run 'zz'"):
         find(jobs, "zz", tmp_path)
     jobs = {"abcdef": make_job("abcdef", runs=1)}
     assert find(jobs, "abcd", tmp_path)[1] == "abcdef-0"
-    with pytest.raises(UserError, match="at least 4 letters"):
+    with pytest.raises(UserError, match="at least 4"):
         find(jobs, "abc", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "format_report"),
     [
         ([], "the following arguments are required: STORE, RUN_ID"),
         (["STORE"], "the following arguments are required: RUN_ID"),
         (["nowhere", "x"], "'nowhere' is not a store: it has no jobs.jsonl"),
         (["STORE", "x", "path.data=d"], "unknown key 'path.data' in sap-sweep rerun (did you mean 'paths.data'?)"),
         (["STORE", "x", "--device"], "unrecognized arguments: --device"),
-        (["STORE", "x"], "plans no run 'x'"),
+        (["STORE", "x"], "has no run 'x'"),
     ],
 )
-def test_mistakes(tmp_path, capsys, words, told):
+def test_mistakes(tmp_path, capsys, words, format_report):
     (tmp_path / "jobs.jsonl").touch()
     code, printed = said(capsys, *(str(tmp_path) if word == "STORE" else word for word in words))
     assert code == 2
     assert printed.err.startswith("error: ")
-    assert told in printed.err
+    assert format_report in printed.err
     assert printed.err.count("\n") == 1

@@ -264,13 +264,13 @@ def test_settings_are_the_sweeps_and_those_of_the_command_line(store):
         (["experiment=demo", "tracking=mlflow"], "unknown tracking 'mlflow'; allowed: none, wandb"),
         (["experiment=demo", "tracking.mode=live"], "unknown mode 'live' in tracking (did you mean 'online'?); allowed: offline, online"),
         (["experiment=demo", "tracking.timeout_seconds=0"], "tracking.timeout_seconds=0 must be above 0"),
-        (["experiment=demo", "tracking.project=a/b"], "tracking.project='a/b' must be a name of letters"),
+        (["experiment=demo", "tracking.project=a/b"], "tracking.project='a/b' must consist of letters"),
         (["experiment=demo", f"tracking.api_key={KEY}"], "unknown key 'api_key' in tracking"),
         (["track"], "the following arguments are required: STORE"),
         (["track", "conf"], "'conf' is not a store"),
         (["track", "STORE", f"api_key={KEY}"], "unknown key 'api_key' in sap-sweep track"),
         (["track", "STORE", "mode=live"], "unknown mode 'live' in tracking"),
-        (["track", "STORE", "timeout_seconds=soon"], "timeout_seconds=soon is no number"),
+        (["track", "STORE", "timeout_seconds=soon"], "timeout_seconds=soon is not a number"),
     ],
 )  # fmt: skip
 def test_mistakes(capsys, store, words, said):

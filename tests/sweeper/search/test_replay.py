@@ -116,7 +116,7 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
     ("words", "said"),
     [
         (["search=grid"], "replay needs a search other than the grid"),
-        (["search=random", "repeats=many"], "repeats=many is no whole number"),
+        (["search=random", "repeats=many"], "repeats=many is not an integer"),
         (["search=random", "repeats=0"], "replay.repeats=0 is too small"),
         (["search=random", "method=scrub"], "unknown method 'scrub' in replay"),
         (["search=successive_halving", "method=sap"], "of which the grid of SAP (alpha16) does not list two values"),
