@@ -1,71 +1,80 @@
-"""A job array of independent tasks: each runs the worker program on its part of the jobs, then takes over what is left of the others'."""
+"""Batch scripts of job arrays.
+
+Each array task runs worker processes on its own shard of the sweep's jobs, then takes over unfinished jobs of other shards.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm.batch import AGAIN, Sweep, closed, header, opening, quoted
+from slurm.batch import REQUEUE_FUNCTIONS, Sweep, close_quote, header, prologue, quoted
 from slurm.cluster import Cluster
 
 
 @dataclass(frozen=True)
-class Part:
-    """One submission: `count` tasks, the first of which is task `first` (from 0) of `total`."""
+class ArrayChunk:
+    """One submitted array: tasks `first` to `first + count - 1`, counted from 0, of `total` tasks."""
 
     first: int
     count: int
     total: int
 
 
-def parts(cluster: Cluster, max_array: int | None = None) -> list[Part]:
-    """The submissions that hold the tasks: none longer than the array limit (`cluster.max_array`, else the cluster's own MaxArraySize)."""
+def array_chunks(cluster: Cluster, max_array: int | None = None) -> list[ArrayChunk]:
+    """Divide the sweep's tasks among arrays that respect the cluster's limits.
+
+    Args:
+        cluster: supplies `tasks`, `max_submit` and `max_array`.
+        max_array: tasks allowed per array by the cluster (MaxArraySize), used if the file sets no `max_array`.
+    """
     total = min(cluster.tasks, cluster.max_submit or cluster.tasks)
     longest = min(total, cluster.max_array or max_array or total)
-    return [Part(first, min(longest, total - first), total) for first in range(0, total, longest)]
+    return [ArrayChunk(first, min(longest, total - first), total) for first in range(0, total, longest)]
 
 
-def text(cluster: Cluster, sweep: Sweep, part: Part) -> str:
-    """The batch script of one submission."""
-    limit = min(cluster.concurrent or part.count, part.count)
-    array = f"0-{part.count - 1}" + (f"%{limit}" if limit < part.count else "")
+def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
+    """Return the batch script of one array."""
+    limit = min(cluster.concurrent or chunk.count, chunk.count)
+    array = f"0-{chunk.count - 1}" + (f"%{limit}" if limit < chunk.count else "")
     lines = header(cluster, sweep, "slurm-%A_%a.log", {"nodes": 1, "array": array})
     processes = cluster.processes
     worker: Sequence[object] = [
-        "-m", "sweeper.execute", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
+        "-m", "sweeper.execute", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
         "--order", sweep.order, "--device-jobs", -(-processes // max(1, cluster.gpus)), "--idle-timeout", cluster.idle_seconds,
     ]  # fmt: skip
     device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device
-    attempt = [sweep.plan, "--store", sweep.store, "--artifacts", sweep.artifacts]
+    attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts]
     return "\n".join(
         [
             "#!/usr/bin/env bash",
-            *map(closed, lines),
+            *map(close_quote, lines),
             "",
-            *opening(cluster, sweep),
+            *prologue(cluster, sweep),
             "",
-            AGAIN,
-            f"cancelled={quoted([sweep.store / 'slurm' / 'cancelled'])}",
+            REQUEUE_FUNCTIONS,
+            f"cancelled={quoted([sweep.paths.store / 'slurm' / 'cancelled'])}",
             f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
             "",
-            'while [ -z "$asked" ]; do',
+            # When a worker is killed (out of memory, for example) the task goes on; `attempt begin` limits the repetitions.
+            'while [ -z "$stop_signal" ]; do',
             f"    attempt begin --limit {cluster.max_restarts} --gpus {cluster.gpus} --cpus {cluster.cpus}",
             "    code=$?",
             '    [ "$code" -eq 0 ] || exit "$code"',
-            '    [ -z "$asked" ] || break',
+            '    [ -z "$stop_signal" ] || break',
             "    workers=()",
             f"    for ((k = 1; k <= {processes}; k++)); do",
             f'        "${{run[@]}}" {quoted(worker)} --device {device} \\',
-            f'            --shard "$((({part.first} + SLURM_ARRAY_TASK_ID) * {processes} + k))/{part.total * processes}" &',
+            f'            --shard "$((({chunk.first} + SLURM_ARRAY_TASK_ID) * {processes} + k))/{chunk.total * processes}" &',
             "        workers+=($!)",
             "    done",
-            '    [ -z "$asked" ] || forward "$asked"',
-            "    await",
-            '    attempt end --code "$code" && exit $((code == 1))  # nothing is left',
-            '    [ "$code" -le 2 ] && [ -z "$asked" ] && exit "$code"',
-            '    [ -n "$asked" ] || say "a program ended with exit code $code; starting it once more"',
+            '    [ -z "$stop_signal" ] || forward "$stop_signal"',
+            "    await_workers",
+            '    attempt end --code "$code" && exit $((code == 1))  # all jobs are done',
+            '    [ "$code" -le 2 ] && [ -z "$stop_signal" ] && exit "$code"',
+            '    [ -n "$stop_signal" ] || log "a worker exited with code $code; restarting the workers"',
             "done",
-            "again",
+            "requeue",
             "exit 1",
             "",
         ]

@@ -1,11 +1,11 @@
-"""What a batch script notes in the store at the start and end of each of its starts: progress, restarts, times. Standard library only.
+"""Record the starts and ends of batch jobs in the store, and stop jobs that restart without progress. Standard library only.
 
     python -m slurm.attempt begin PLAN --store STORE --artifacts DIR --limit 3
     python -m slurm.attempt end PLAN --store STORE --artifacts DIR --code 0
 
-One file per job or task of an array, STORE/slurm/attempts/CLUSTER-JOB_TASK.json. `begin` ends with exit code 3 when the job has been
-started too often without any progress: no row and no checkpoint has come since its start before. `end` ends with 0 when every planned job
-has its rows, else with 1.
+Each job or array task has one file, STORE/slurm/attempts/CLUSTER-JOB_TASK.json. `begin` exits with code 3 if the last `--limit` starts made
+no progress. Progress is a new row or checkpoint of any planned job, written by any task. It is measured at the start of a job because a
+killed job cannot measure it at its end. `end` exits with code 0 if every planned job has rows, otherwise with code 1.
 """
 
 from __future__ import annotations
@@ -24,69 +24,69 @@ from pathlib import Path
 
 from sap_core.files import save_json
 
-STUCK = 3
+NO_PROGRESS = 3
 FOLDER = "slurm/attempts"
 
 
 @dataclass
 class Attempts:
-    """All starts of one job (or task of an array)."""
+    """The starts of one job or array task."""
 
-    job: str  # as squeue names it: 12, or 12_3
+    job: str  # job id as printed by squeue: 12, or 12_3 for an array task
     cluster: str = ""
     gpus: int = 0
     cpus: int = 1
     starts: int = 0
-    idle: int = 0  # starts in a row that made no progress before they ended
-    mark: str = ""
-    stopped: str | None = None  # why it is not started again
-    spans: list[dict[str, float | str | None]] = field(default_factory=list)  # node, begin, end (seconds since 1970), code
+    without_progress: int = 0  # consecutive starts that made no progress
+    progress: str = ""  # digest of rows and checkpoints at the last start
+    stopped: str | None = None  # reason for not starting again
+    spans: list[dict[str, float | str | None]] = field(default_factory=list)  # node, begin and end (seconds since 1970), exit code
 
 
-def key_of(environment: Mapping[str, str]) -> tuple[str, str]:
-    """(cluster, job as squeue names it) of the job that this runs in."""
+def job_key(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return (cluster name, job id as printed by squeue) of the current batch job."""
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID", "0")
     return environment.get("SLURM_CLUSTER_NAME", ""), job
 
 
 def path_of(store: Path, cluster: str, job: str) -> Path:
-    """The file of one job."""
+    """Return the path of one job's file."""
     return store / FOLDER / f"{cluster}-{job}.json"
 
 
 def read(path: Path) -> Attempts | None:
-    """What stands in a file; None when there is none, or it is damaged."""
+    """Read a file; None if it is missing or damaged."""
     with suppress(OSError, ValueError, TypeError):
         return Attempts(**json.loads(path.read_text()))
     return None
 
 
 def read_all(store: Path) -> list[Attempts]:
-    """Every job's, by name."""
+    """Read the files of all jobs, sorted by name. A start without a recorded end gets the time of its last log line as `last_write`."""
     found = [attempts for path in sorted((store / FOLDER).glob("*.json")) if (attempts := read(path)) is not None]
     for attempts in found:
         if attempts.spans and attempts.spans[-1]["end"] is None:
-            attempts.spans[-1]["heard"] = heard(store, attempts.job)
+            attempts.spans[-1]["last_write"] = last_write(store, attempts.job)
     return found
 
 
-def heard(store: Path, job: str) -> float | None:
-    """When something was last written to a job's log; Slurm itself writes there when it ends a job."""
+def last_write(store: Path, job: str) -> float | None:
+    """Return the time of the last write to a job's log. Slurm itself writes to the log when it ends a job."""
     with suppress(OSError):
         return (store / "logs" / f"slurm-{job}.log").stat().st_mtime
     return None
 
 
 def planned(plan: Path) -> list[str]:
-    """The ids of the jobs of a plan's file."""
+    """Return the ids of the jobs in a plan file."""
     with suppress(OSError, ValueError, KeyError, TypeError), plan.open(encoding="utf-8") as file:
         return [str(json.loads(line)["job_id"]) for line in file]
     return []
 
 
-def mark_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
-    """(a text that differs whenever a row or a checkpoint of the plan's jobs has come, has every job its rows)."""
+def progress_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
+    """Return (digest of the rows and checkpoints of the planned jobs, whether every job has rows)."""
     names = {path.name for path in (store / "rows").iterdir()} if (store / "rows").is_dir() else set()
     ended = {name.split(".")[0] for name in names if not name.startswith(".")}
     open_jobs = [job for job in planned(plan) if job not in ended]
@@ -98,27 +98,37 @@ def mark_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
     return hashlib.sha256(repr((sorted(names), states)).encode()).hexdigest()[:16], not open_jobs
 
 
-def begin(before: Attempts | None, job: Attempts, mark: str, limit: int, now: float, node: str, last: float | None = None) -> Attempts:
-    """Books a start; `stopped` says why if it must not be. `last`: when the start before was last heard of."""
-    mine = before or job
-    if mine.spans and mine.spans[-1]["end"] is None:  # killed, or its node was lost
-        mine.spans[-1]["end"] = min(now, last or now)
-    mine.idle = mine.idle + 1 if before is not None and before.mark == mark else 0
-    mine.mark = mark
-    if mine.idle >= limit:
-        mine.stopped = (
-            f"{mine.idle} starts in a row finished no job and stored no state; see its log, then give it more time or memory, or a longer "
-            "warning (cluster.warning_seconds), and submit again"
+def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now: float, node: str, last: float | None = None) -> Attempts:
+    """Record a start, or set `stopped` if the job must not start again.
+
+    Args:
+        before: the earlier starts of this job; None at the first.
+        job: an empty record of this job.
+        progress: the digest from `progress_of`.
+        limit: consecutive starts without progress after which the job stops.
+        now: the current time, in seconds since 1970.
+        node: name of the compute node.
+        last: time of the last log line of the previous start, for a start whose end was not recorded.
+    """
+    record = before or job
+    if record.spans and record.spans[-1]["end"] is None:  # the process was killed, or its node was lost
+        record.spans[-1]["end"] = min(now, last or now)
+    record.without_progress = record.without_progress + 1 if before is not None and before.progress == progress else 0
+    record.progress = progress
+    if record.without_progress >= limit:
+        record.stopped = (
+            f"{record.without_progress} consecutive starts finished no job and stored no checkpoint; read the log, increase cluster.time, "
+            "cluster.memory or cluster.warning_seconds, and submit again"
         )
-        return mine
-    mine.starts += 1
-    mine.spans.append({"node": node, "begin": now, "end": None, "code": None})
-    return mine
+        return record
+    record.starts += 1
+    record.spans.append({"node": node, "begin": now, "end": None, "code": None})
+    return record
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.attempt", description="Notes a start or an end of a batch job in the store.")
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m slurm.attempt", description="Record the start or end of a batch job in the store.")
     parser.add_argument("event", choices=("begin", "end"))
     parser.add_argument("plan", type=Path)
     parser.add_argument("--store", type=Path, required=True)
@@ -128,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--code", type=int, default=0)
     options = parser.parse_args(arguments)
-    cluster, job = key_of(os.environ)
+    cluster, job = job_key(os.environ)
     path = path_of(options.store, cluster, job)
-    mark, complete = mark_of(options.plan, options.store, options.artifacts)
+    progress, complete = progress_of(options.plan, options.store, options.artifacts)
     before = read(path)
     if options.event == "end":
         if before is not None and before.spans:
@@ -139,11 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if complete else 1
     fresh = Attempts(job, cluster, options.gpus, options.cpus)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    after = begin(before, fresh, mark, options.limit, time.time(), node, heard(options.store, job))
+    after = begin(before, fresh, progress, options.limit, time.time(), node, last_write(options.store, job))
     save_json(path, asdict(after))
     if after.stopped:
         print(f"error: {after.stopped}", file=sys.stderr)
-        return STUCK
+        return NO_PROGRESS
     return 0
 
 

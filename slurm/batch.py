@@ -1,4 +1,4 @@
-"""What the batch scripts of both shapes have in common: their #SBATCH lines, and the way to the first command. Pure text."""
+"""Text shared by all batch scripts: #SBATCH lines, the environment, signal handling and requeue. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,59 +9,71 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from slurm.cluster import Cluster
+from sweeper.jobs.job import SweepPaths
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A frozen sweep: where it lies on the cluster's shared disk. All folders are absolute."""
+    """A planned sweep on the cluster's shared file system. All paths are absolute."""
 
     name: str
-    store: Path
-    data: Path
-    artifacts: Path
+    paths: SweepPaths
     home: Path  # the checkout
     python: str  # the interpreter that ran sap-slurm
-    plan: Path  # one JSON line per job
-    words: tuple[str, ...] = ()  # of the command line that froze it
+    plan: Path  # job file, one JSON line per job; never changed after submission
+    arguments: tuple[str, ...] = ()  # of the command line that planned the sweep
     order: str = "cells"
     device: str = "cpu"
 
 
 def header(cluster: Cluster, sweep: Sweep, log: str, more: Mapping[str, object]) -> list[str]:
-    """The #SBATCH lines. `log` is the name of the log file in STORE/logs, with Slurm's own %A, %a, %j; `more` are the shape's options.
+    """Return the #SBATCH lines.
 
-    A job may be requeued, appends to its log, and is sent USR1 `warning_seconds` before its time limit: to the batch shell alone, which
-    knows what to do.
+    The job may be requeued and appends to its log. Slurm sends USR1 to the batch shell alone (`B:`), `warning_seconds` before the time
+    limit; the shell forwards it to the workers.
+
+    Args:
+        cluster: the resources.
+        sweep: supplies the job name and the log folder.
+        log: file name in STORE/logs, with Slurm's patterns %A, %a and %j.
+        more: options of the mode, such as `array`.
     """
     options = {
         "job-name": f"sap-{sweep.name}", "partition": cluster.partition, "account": cluster.account, "qos": cluster.qos,
         "constraint": cluster.constraint, "ntasks-per-node": 1, "cpus-per-task": cluster.cpus, "mem": cluster.memory,
         "gres": cluster.gres, "time": cluster.time, **more, "requeue": True, "open-mode": "append",
-        "output": f"{path_of_log(sweep.store)}/{log}", "signal": f"B:USR1@{cluster.warning_seconds}",
+        "output": f"{log_folder(sweep.paths.store)}/{log}", "signal": f"B:USR1@{cluster.warning_seconds}",
     }  # fmt: skip
     lines = [f"#SBATCH --{key}" + ("" if value is True else f"={value}") for key, value in options.items() if value is not None]
     return [*lines, *(f"#SBATCH {line}" for line in cluster.sbatch)]
 
 
-def path_of_log(store: Path) -> str:
-    """STORE/logs as an #SBATCH line writes it.
+def log_folder(store: Path) -> str:
+    """Return STORE/logs as written in an #SBATCH line; the opening quote of a path with spaces is closed by `close_quote`.
 
     Raises:
-        UserError: a name that no such line can hold.
+        UserError: the path has characters that sbatch cannot read.
     """
     text = str(store / "logs").replace("%", "%%")
     if not text.isprintable() or set(text) & set("\"'\\"):
-        raise UserError(f"the results folder {str(store)!r} has quotes or backslashes in its name, which sbatch misreads; choose another")
+        raise UserError(
+            f"the results folder {str(store)!r} contains quotes, backslashes or control characters, "
+            "which sbatch misreads; set another paths.results"
+        )
     return f'"{text}' if " " in text else text
 
 
-def closed(line: str) -> str:
-    """An #SBATCH line whose value was opened with a quote, closed."""
+def close_quote(line: str) -> str:
+    """Close the quote that an #SBATCH line has opened."""
     return f'{line}"' if line.count('"') % 2 else line
 
 
-def opening(cluster: Cluster, sweep: Sweep) -> list[str]:
-    """From the compute node's shell to the program: the checkout, the user's set-up lines, temporary files, `run=(...)`."""
+def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
+    """Return the lines that prepare the environment: the checkout, the cluster's `setup` lines, temporary files, and the array `run`, the
+    command that starts Python (in a container, if the cluster file names one).
+
+    The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
+    """
     lines = [f"cd {shlex.quote(str(sweep.home))} || exit 2", *cluster.setup, "set -u"]
     if cluster.scratch:
         lines += [
@@ -69,55 +81,55 @@ def opening(cluster: Cluster, sweep: Sweep) -> list[str]:
             'mkdir -p "$TMPDIR" || exit 2',
             "trap 'rm -rf \"$TMPDIR\"' EXIT",
         ]
-    words = [*shlex.split(cluster.container or ""), cluster.python or sweep.python]
+    command = [*shlex.split(cluster.container or ""), cluster.python or sweep.python]
     lines += [
         'export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"',
         f'export PYTHONPATH={shlex.quote(str(sweep.home))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-        f"run=({quoted(words)})",
+        f"run=({quoted(command)})",
     ]
     return lines
 
 
-def quoted(words: Iterable[object]) -> str:
-    """Words as bash reads them back, whatever is in them."""
-    return " ".join(shlex.quote(str(word)) for word in words)
+def quoted(arguments: Iterable[object]) -> str:
+    """Quote arguments for bash and join them with spaces."""
+    return " ".join(shlex.quote(str(argument)) for argument in arguments)
 
 
-AGAIN = """\
-# Asked to end: by USR1 before the time limit, or by TERM (preemption, requeue, scancel, the limit itself). Each program stores its state.
-asked=
+REQUEUE_FUNCTIONS = """\
+# Signals: USR1 comes before the time limit; TERM comes at preemption, requeue, scancel or the limit. Workers store a checkpoint and exit.
+stop_signal=
 workers=()
 forward() {
-    asked=$1
-    say "$1: the programs are told to store their state and end"
+    stop_signal=$1
+    log "received $1; asking the workers to store their state and exit"
     for pid in "${workers[@]}"; do kill -TERM "$pid" 2> /dev/null; done
 }
 trap 'forward USR1' USR1
 trap 'forward TERM' TERM
-say() { printf '%s sap-slurm: %s\\n' "$(date -u +%FT%TZ)" "$*"; }
+log() { printf '%s sap-slurm: %s\\n' "$(date -u +%FT%TZ)" "$*"; }
 
-# Waits for all workers; `code` is the highest exit code of theirs. A signal to this shell ends a `wait` early, so it waits again.
-await() {
+# Waits for all workers and sets `code` to their highest exit code. A signal interrupts `wait`, hence the inner loop.
+await_workers() {
     code=0
-    local pid got
+    local pid status
     for pid in "${workers[@]}"; do
         wait "$pid"
-        got=$?
+        status=$?
         while kill -0 "$pid" 2> /dev/null; do
             wait "$pid"
-            got=$?
+            status=$?
         done
-        [ "$got" -le "$code" ] || code=$got
+        [ "$status" -le "$code" ] || code=$status
     done
 }
 
-# Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script. A job that Slurm is ending (COMPLETING)
-# was cancelled, or is requeued by Slurm itself, unless the time limit or a preemption that cancels ended it: of that the log tells.
-again() {
+# Requeues this job unless it was cancelled. If the requeue succeeds, Slurm ends this script. The state COMPLETING does not tell a cancelled
+# job from one that Slurm requeues itself; the job requests a requeue only if the reason is TimeLimit or the log reports a preemption.
+requeue() {
     local name state
     for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
         if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
-            say "cancelled: what was finished is stored"
+            log "cancelled; finished jobs are stored"
             exit 0
         fi
     done
@@ -126,12 +138,12 @@ again() {
         *Reason=TimeLimit*) ;;
         *JobState=CANCELLED* | *JobState=COMPLETING*)
             if ! tail -n 9 "$(sed -n 's/^ *StdOut=//p' <<< "$state")" 2> /dev/null | grep -q 'DUE TO PREEMPTION'; then
-                say "Slurm ends this job, or starts it again, by itself: what was finished is stored"
+                log "Slurm is cancelling or requeueing this job; finished jobs are stored"
                 exit 0
             fi
             ;;
     esac
-    say "asks for a requeue, to go on where it was"
+    log "requesting a requeue to continue from the stored state"
     if scontrol requeue "$SLURM_JOB_ID"; then
         trap - TERM
         sleep 300 &
@@ -139,5 +151,5 @@ again() {
     fi
 }
 """
-"""Bash functions for scripts that end when they are told to, and go on after a requeue. `workers` holds process ids, `cancelled` the folder
-in which `sap-slurm cancel` notes jobs (STORE/slurm/cancelled)."""
+"""Bash functions for signals and requeue. A script that uses them sets `workers` (process ids) and `cancelled` (the folder
+STORE/slurm/cancelled, in which `sap-slurm cancel` records job ids)."""

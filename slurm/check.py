@@ -1,4 +1,4 @@
-"""`sap-slurm check`: a short job on the cluster that looks at each thing that a sweep needs there."""
+"""`sap-slurm check`: submit a short job that tests everything a sweep needs on a compute node."""
 
 from __future__ import annotations
 
@@ -11,86 +11,91 @@ from dataclasses import replace
 from pathlib import Path
 
 from sap_core.files import save_text
-from slurm.batch import Sweep, closed, header, opening, quoted
+from slurm.batch import Sweep, close_quote, header, prologue, quoted
 from slurm.cluster import Cluster
 from slurm.probe import TOKEN
-from slurm.queue import Refused, call, queue, sbatch
+from slurm.queue import SlurmError, queue, run_command, sbatch
 from slurm.status import REASONS
 
-_SECONDS_AFTER_END = 10.0
-"""A log may show late on a network disk."""
+LOG_WAIT_SECONDS = 10.0
+"""Time to wait for the job's log after the job has ended: network file systems show new files late."""
 
 
 def text(cluster: Cluster, sweep: Sweep, token: str) -> str:
-    """The batch script of the check: the cluster's own resources for five minutes, one node."""
+    """Return the batch script of the check: one node with the cluster's resources, for five minutes."""
     short = replace(cluster, time="00:05:00", warning_seconds=30)
     probe = [
-        "-m", "slurm.probe", "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts, "--gpus", cluster.gpus,
+        "-m", "slurm.probe", "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
+        "--gpus", cluster.gpus,
         "--processes", cluster.processes, "--token", token,
     ]  # fmt: skip
     lines = header(short, sweep, "check-%j.log", {"nodes": 1})
-    return "\n".join(["#!/usr/bin/env bash", *map(closed, lines), "", *opening(short, sweep), f'"${{run[@]}}" {quoted(probe)}', ""])
+    return "\n".join(["#!/usr/bin/env bash", *map(close_quote, lines), "", *prologue(short, sweep), f'"${{run[@]}}" {quoted(probe)}', ""])
 
 
-def check(cluster: Cluster, sweep: Sweep, say: Callable[[str], None]) -> bool:
-    """Submits the check, waits for its end, and prints each answer; did everything pass? Interrupted, it cancels its job.
+def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
+    """Submit the check, wait for its end and log each result. Ctrl-C cancels the job.
+
+    Returns:
+        Whether every check passed.
 
     Raises:
-        Refused: Slurm did not take the job, or it ended without a word.
+        SlurmError: Slurm rejected the job, or the job ended without a result.
     """
     token = secrets.token_hex(8)
-    (sweep.store / "logs").mkdir(parents=True, exist_ok=True)
-    save_text(sweep.store / TOKEN, token)
+    store = sweep.paths.store
+    (store / "logs").mkdir(parents=True, exist_ok=True)
+    save_text(store / TOKEN, token)  # the compute node must read what the login node wrote
     job = sbatch(text(cluster, sweep, token))
-    log = sweep.store / "logs" / f"check-{job}.log"
-    say(f"job {job} looks at cluster {cluster.name}; its log is {log}")
+    path = store / "logs" / f"check-{job}.log"
+    log(f"submitted job {job} to check cluster {cluster.name}; log: {path}")
     try:
-        _wait(job, say)
+        _wait(job, log)
     except KeyboardInterrupt:
-        call("scancel", job)
+        run_command("scancel", job)
         raise
     finally:
         with suppress(OSError):
-            (sweep.store / TOKEN).unlink()
-    answers = _answers(log)
-    if not answers:
-        said = log.read_text(errors="replace").strip() if log.exists() else ""
-        last = " ".join(said.split())[-400:] or "its log is empty"
-        raise Refused(f"job {job} ended without an answer: {last}; mend the cluster's setup lines or python")
-    for answer in answers:
-        cure = f"\n       cure: {answer['cure']}" if answer["cure"] else ""
-        say(f"{'CURE' if cure else 'pass'}   {answer['name']}: {answer['said']}{cure}")
-    return not any(answer["cure"] for answer in answers)
+            (store / TOKEN).unlink()
+    results = _read_results(path)
+    if not results:
+        output = path.read_text(errors="replace").strip() if path.exists() else ""
+        last = " ".join(output.split())[-400:] or "its log is empty"
+        raise SlurmError(f"job {job} ended without a result: {last}; correct setup or python in the cluster file")
+    for result in results:
+        remedy = f"\n       remedy: {result['remedy']}" if result["remedy"] else ""
+        log(f"{'FAIL' if remedy else 'pass'}   {result['name']}: {result['detail']}{remedy}")
+    return not any(result["remedy"] for result in results)
 
 
-def _wait(job: str, say: Callable[[str], None]) -> None:
-    """Until the job has ended; each new reason of waiting is said."""
-    said, pause = "", 0.3
+def _wait(job: str, log: Callable[[str], None]) -> None:
+    """Wait until the job has ended; log each new reason for which it is pending."""
+    logged, pause = "", 0.3
     while True:
         entries = queue([job])
-        if not any(entry.waits or entry.runs for entry in entries):
+        if not any(entry.pending or entry.running for entry in entries):
             return
-        reason = next((entry.reason for entry in entries if entry.waits), "")
-        if reason not in ("", "None", said):
-            said = reason
-            say(f"waiting: {reason}{f' ({REASONS[reason]})' if reason in REASONS else ''}; Ctrl-C cancels it")
+        reason = next((entry.reason for entry in entries if entry.pending), "")
+        if reason not in ("", "None", logged):
+            logged = reason
+            log(f"pending: {reason}{f' ({REASONS[reason]})' if reason in REASONS else ''}; Ctrl-C cancels it")
         time.sleep(pause)
         pause = min(2.0, pause * 1.3)
 
 
-def _answers(log: Path) -> list[dict[str, str]]:
-    end = time.monotonic() + _SECONDS_AFTER_END
+def _read_results(path: Path) -> list[dict[str, str]]:
+    end = time.monotonic() + LOG_WAIT_SECONDS
     while time.monotonic() < end:
         found = []
         with suppress(OSError):
-            for line in log.read_text(errors="replace").splitlines():
+            for line in path.read_text(errors="replace").splitlines():
                 with suppress(ValueError):
                     value = json.loads(line)
-                    if isinstance(value, dict) and "cure" in value:
+                    if isinstance(value, dict) and "remedy" in value:
                         found.append(value)
         if found:
             return found
-        if log.exists() and log.stat().st_size:
-            break
+        if path.exists() and path.stat().st_size:
+            break  # the log is there and contains no result: the script failed before the checks
         time.sleep(0.3)
     return []

@@ -1,4 +1,4 @@
-"""`sap-slurm init NAME`: a cluster file from what sinfo and scontrol say. Pure but for `ask`."""
+"""`sap-slurm init NAME`: write a cluster file from the output of sinfo and scontrol. Pure functions, except `list_partitions`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slurm.cluster import seconds_of, time_of
-from slurm.queue import call
+from slurm.cluster import format_time, parse_time
+from slurm.queue import run_command
 
-_USUAL = 12 * 3600
+_DEFAULT_TIME = 12 * 3600
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One kind of node of one partition, as sinfo shows it."""
+    """The nodes of one type in a partition, as listed by sinfo."""
 
     name: str
     default: bool
-    limit: str  # longest time, or infinite
+    limit: str  # time limit, or infinite
     cpus: int
     memory: int  # MiB
     gpus: int
@@ -27,13 +27,13 @@ class Partition:
     features: str
 
 
-def ask() -> list[Partition]:
-    """The partitions of this cluster."""
-    return read(call("sinfo", "--noheader", "--exact", "--format=%P|%l|%c|%m|%G|%D|%f"))
+def list_partitions() -> list[Partition]:
+    """Return the partitions of this cluster."""
+    return parse_sinfo(run_command("sinfo", "--noheader", "--exact", "--format=%P|%l|%c|%m|%G|%D|%f"))
 
 
-def read(text: str) -> list[Partition]:
-    """The lines of sinfo in the shape that `ask` asks for."""
+def parse_sinfo(text: str) -> list[Partition]:
+    """Parse the output of sinfo in the format that `list_partitions` requests; skip other lines."""
     found = []
     for line in text.splitlines():
         fields = line.strip().split("|")
@@ -49,8 +49,8 @@ def read(text: str) -> list[Partition]:
     return found
 
 
-def choose(partitions: Sequence[Partition]) -> Partition | None:
-    """The default partition if it has GPUs, else the largest that has, else the default."""
+def choose_partition(partitions: Sequence[Partition]) -> Partition | None:
+    """Return the default partition if it has GPUs, else the largest partition with GPUs, else the default one."""
     with_gpus = [one for one in partitions if one.gpus]
     default = [one for one in partitions if one.default]
     return next(
@@ -58,26 +58,26 @@ def choose(partitions: Sequence[Partition]) -> Partition | None:
     )
 
 
-def values(partition: Partition, settings: Mapping[str, str]) -> dict[str, object]:
-    """What the file should say: one GPU, and its share of the node's cores and memory."""
+def suggest_values(partition: Partition, settings: Mapping[str, str]) -> dict[str, object]:
+    """Return values for the cluster file: one GPU with its share of the node's cores and memory."""
     share = max(1, partition.gpus)
     limit = partition.limit if re.fullmatch(r"[\d:-]+", partition.limit) else None
-    seconds = min(_USUAL, seconds_of(limit)) if limit else _USUAL
+    seconds = min(_DEFAULT_TIME, parse_time(limit)) if limit else _DEFAULT_TIME
     return {
         "partition": partition.name,
         "gpus": min(1, partition.gpus),
         "gpu_type": partition.gpu_type,
         "cpus": max(1, min(8, partition.cpus // share)),
         "memory": f"{max(1, int(partition.memory * 0.9 / share))}M",
-        "time": time_of(seconds),
+        "time": format_time(seconds),
         "max_array": settings.get("MaxArraySize") or None,
     }
 
 
-def fill(example: str, partitions: Sequence[Partition], settings: Mapping[str, str]) -> str:
-    """The commented example with this cluster's values, and the partitions as comments on top."""
-    chosen = choose(partitions)
-    head = [f"# Cluster {settings.get('ClusterName', '')}, as sinfo and scontrol described it. Partitions:"]
+def fill_example(example: str, partitions: Sequence[Partition], settings: Mapping[str, str]) -> str:
+    """Return the commented example with this cluster's values, preceded by a list of its partitions as comments."""
+    chosen = choose_partition(partitions)
+    head = [f"# Cluster {settings.get('ClusterName', '')}, as reported by sinfo and scontrol. Partitions:"]
     for one in partitions:
         gpus = f", {one.gpus} x GPU{f' {one.gpu_type}' if one.gpu_type else ''}" if one.gpus else ""
         features = f", features {one.features}" if one.features not in ("", "null") else ""
@@ -86,6 +86,8 @@ def fill(example: str, partitions: Sequence[Partition], settings: Mapping[str, s
             f"at most {one.limit}{features}"
         )
     body = re.sub(r"\A(?:#.*\n)+", "", example).lstrip("\n")
-    for key, value in (values(chosen, settings) if chosen else {}).items():
+    for key, value in (suggest_values(chosen, settings) if chosen else {}).items():
         body = re.sub(rf"(?m)^({key}:\s+)\S+", rf"\g<1>{'null' if value is None else value}", body)
-    return "\n".join([*head, "# One value of it for one submission: cluster.time=12:00:00. docs/slurm.md is the walk.", "", body])
+    return "\n".join(
+        [*head, "# Override a key for one submission with cluster.KEY=VALUE, as in cluster.time=12:00:00. See docs/slurm.md.", "", body]
+    )

@@ -1,8 +1,9 @@
-"""What `sap-slurm check` runs on a compute node: looks at each thing that a sweep needs, and says pass or the cure.
+"""The program that `sap-slurm check` runs on a compute node: test software, folders, ports and memory.
 
     python -m slurm.probe --data DIR --store DIR --artifacts DIR --gpus 1 --processes 1 --token TEXT
 
-One JSON line per question on standard output. Standard library, and torch where it is asked about.
+It prints one JSON line per check. It imports the standard library alone, and torch inside its own check, so that a broken installation is
+reported as a result.
 """
 
 from __future__ import annotations
@@ -20,40 +21,42 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 TOKEN = "seen-from-login"
-LONGEST_SOCKET = 107
-"""Bytes in the path of a Unix socket."""
+MAX_SOCKET_PATH = 107
+"""Longest path of a Unix socket, in bytes."""
 RAY_SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
-"""What Ray puts below its temporary folder, at its longest."""
-MEMORY_GIB = 2.0
-"""For each process: torch with CUDA takes about that before any data."""
+"""Longest socket path that Ray creates below its temporary folder."""
+MEMORY_GIB_PER_PROCESS = 2.0
+"""Memory that torch with CUDA occupies before any data is loaded."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One question; `cure` is empty where it passed."""
+class CheckResult:
+    """The result of one check; `remedy` is empty if it passed."""
 
     name: str
-    said: str
-    cure: str = ""
+    detail: str
+    remedy: str = ""
 
 
-def ask_python() -> Answer:
-    """Is this Python new enough?"""
+def check_python() -> CheckResult:
+    """Check the version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
     old = sys.version_info < (3, 11)
-    return Answer("python", f"{version}, {sys.executable}", "use Python 3.11 or newer: cluster.python, or set-up lines" if old else "")
+    return CheckResult(
+        "python", f"{version}, {sys.executable}", "use Python 3.11 or newer: set python or setup in the cluster file" if old else ""
+    )
 
 
-def ask_torch(gpus: int) -> Answer:
-    """Does torch see the GPUs, and compute on them?"""
+def check_torch(gpus: int) -> CheckResult:
+    """Check that torch can be imported, and that it finds the GPUs and computes on them."""
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Answer(
-            "torch", f"cannot be imported ({error})", "load its module or environment in the cluster's setup lines, or set python"
+        return CheckResult(
+            "torch", f"cannot be imported ({error})", "load its module or environment in setup, or set python, in the cluster file"
         )
     if not gpus:
-        return Answer("torch", f"{torch.__version__}, CPU")
+        return CheckResult("torch", f"{torch.__version__}, CPU")
     try:
         if not torch.cuda.is_available():
             raise RuntimeError(
@@ -65,33 +68,41 @@ def ask_torch(gpus: int) -> Answer:
             assert float((ones @ ones).sum()) == 64.0**3
             names.append(torch.cuda.get_device_name(number))
         if len(names) < gpus:
-            raise RuntimeError(f"{len(names)} GPUs are visible, {gpus} were asked for")
+            raise RuntimeError(f"{len(names)} GPUs are visible, {gpus} were requested")
     except (RuntimeError, AssertionError) as error:
-        cure = "check gpus, gpu_type, partition, the driver (nvidia-smi in a job), and that torch was built for CUDA; containers need --nv"
-        return Answer("gpu", " ".join(str(error).split()), cure)
-    return Answer("gpu", f"torch {torch.__version__}, {', '.join(names)}")
+        remedy = "check gpus, gpu_type, partition, the driver (nvidia-smi in a job) and that torch was built for CUDA; containers need --nv"
+        return CheckResult("gpu", " ".join(str(error).split()), remedy)
+    return CheckResult("gpu", f"torch {torch.__version__}, {', '.join(names)}")
 
 
-def ask_data(folder: Path) -> Answer:
-    """Can the data be read here?"""
+def check_data(folder: Path) -> CheckResult:
+    """Check that the data folder can be read."""
     try:
         count = sum(1 for _ in folder.iterdir())
     except OSError as error:
-        return Answer("data", f"{folder}: {error.strerror}", "set paths.data to a folder that compute nodes see (cluster file: overrides)")
-    return Answer("data", f"{folder}, {count} entries")
+        return CheckResult(
+            "data", f"{folder}: {error.strerror}", "set paths.data to a folder that compute nodes can read (overrides in the cluster file)"
+        )
+    return CheckResult("data", f"{folder}, {count} entries")
 
 
-def ask_folder(name: str, folder: Path, token: str | None) -> Answer:
-    """Does a folder do what whole-or-not-at-all files and claims need: O_EXCL, rename over a file, fsync? Is it the login node's?"""
+def check_folder(name: str, folder: Path, token: str | None) -> CheckResult:
+    """Check that a folder supports what leases and atomic writes need (O_EXCL, rename over a file, fsync), and that all nodes share it.
+
+    Args:
+        name: `results` or `artifacts`.
+        folder: the folder.
+        token: text that the login node wrote into the folder; None skips this comparison.
+    """
     own = folder / f".probe-{socket.gethostname()}-{os.getpid()}"
-    cure = f"choose another disk for {'paths.results' if name == 'results' else 'paths.artifacts'}: one that all nodes share and may write"
+    remedy = f"set {'paths.results' if name == 'results' else 'paths.artifacts'} to a file system that all nodes share and can write"
     try:
         own.mkdir(parents=True, exist_ok=True)
         one, other = own / "one", own / "other"
         os.close(os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         with suppress(FileExistsError):
             os.close(os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            return Answer(name, f"{folder}: O_EXCL made a file that was there", cure)
+            return CheckResult(name, f"{folder}: O_EXCL created a file that exists already", remedy)
         with other.open("w") as file:
             file.write("new")
             file.flush()
@@ -101,48 +112,50 @@ def ask_folder(name: str, folder: Path, token: str | None) -> Answer:
         os.fsync(handle)
         os.close(handle)
         if one.read_text() != "new" or other.exists():
-            return Answer(name, f"{folder}: a rename did not replace", cure)
+            return CheckResult(name, f"{folder}: a rename did not replace the target", remedy)
         if token is not None and ((folder / TOKEN).read_text() if (folder / TOKEN).exists() else "") != token:
-            return Answer(name, f"{folder}: what the login node wrote is not seen here", cure)
+            return CheckResult(name, f"{folder}: a file written on the login node is not visible here", remedy)
         free = shutil.disk_usage(folder).free / 2**30
-        return Answer(name, f"{folder}, {free:.1f} GiB free", "free some space: checkpoints need it" if free < 1 else "")
+        return CheckResult(name, f"{folder}, {free:.1f} GiB free", "free some space for checkpoints" if free < 1 else "")
     except OSError as error:
-        return Answer(name, f"{folder}: {error.strerror}", cure)
+        return CheckResult(name, f"{folder}: {error.strerror}", remedy)
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def ask_ports() -> Answer:
-    """Can two programs on this node meet at its own address?"""
+def check_ports() -> CheckResult:
+    """Check that a process can connect to another one at this node's own address."""
     host = socket.gethostname()
     try:
         with socket.socket() as server:
             server.bind((socket.gethostbyname(host), 0))
             server.listen()
             with socket.create_connection(server.getsockname(), timeout=10):
-                return Answer("ports", f"{host} is {server.getsockname()[0]}, port {server.getsockname()[1]} answers")
+                return CheckResult("ports", f"{host} is {server.getsockname()[0]}, port {server.getsockname()[1]} answers")
     except OSError as error:
-        return Answer(
-            "ports", f"{host}: {error}", "mode=array needs no ports; for mode=ray ask the administrators about the node's name and firewall"
+        return CheckResult(
+            "ports",
+            f"{host}: {error}",
+            "mode: array needs no ports; for mode: ray ask the administrators about host names and the firewall",
         )
 
 
-def ask_socket(folder: Path) -> Answer:
-    """Are paths of sockets below the temporary folder short enough?"""
+def check_socket_path(folder: Path) -> CheckResult:
+    """Check that socket paths below the temporary folder are short enough."""
     length = len(os.fsencode(folder / RAY_SOCKET))
-    cure = f"choose a shorter cluster.scratch (or TMPDIR): {length - LONGEST_SOCKET} bytes fewer" if length > LONGEST_SOCKET else ""
-    return Answer("socket paths", f"{length} of {LONGEST_SOCKET} bytes below {folder}", cure)
+    remedy = f"choose a cluster.scratch (or TMPDIR) that is {length - MAX_SOCKET_PATH} bytes shorter" if length > MAX_SOCKET_PATH else ""
+    return CheckResult("socket paths", f"{length} of {MAX_SOCKET_PATH} bytes below {folder}", remedy)
 
 
-def ask_memory(processes: int) -> Answer:
-    """Is there memory for torch in every process?"""
+def check_memory(processes: int) -> CheckResult:
+    """Check that there is memory for torch in every process."""
     gib = memory() / 2**30
-    need = MEMORY_GIB * processes
-    return Answer("memory", f"{gib:.1f} GiB for {processes} processes", f"ask for {need:g}G or more: cluster.memory" if gib < need else "")
+    need = MEMORY_GIB_PER_PROCESS * processes
+    return CheckResult("memory", f"{gib:.1f} GiB for {processes} processes", f"set cluster.memory={need:g}G or more" if gib < need else "")
 
 
 def memory() -> float:
-    """Bytes that this job may use: the least of what Slurm, the control group and the machine say."""
+    """Return the bytes that this job may use: the minimum of Slurm's limit, the control group's limit and the machine's memory."""
     found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
     given = os.environ.get("SLURM_MEM_PER_NODE", "")
     if given.isdigit() and int(given):
@@ -153,39 +166,38 @@ def memory() -> float:
     return min(found)
 
 
-def ask_scontrol() -> Answer:
-    """Can a job ask for its own requeue?"""
-    cure = (
-        "" if shutil.which("scontrol") else "without scontrol a job cannot requeue itself; put it on PATH in setup, or submit again by hand"
-    )
-    return Answer("requeue", shutil.which("scontrol") or "no scontrol on this node", cure)
+def check_scontrol() -> CheckResult:
+    """Check that a job can request its own requeue."""
+    path = shutil.which("scontrol")
+    remedy = "" if path else "a job cannot requeue itself without scontrol: add it to PATH in setup, or submit again by hand"
+    return CheckResult("requeue", path or "no scontrol on this node", remedy)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns 0 when everything passed."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.probe", description="Looks at what a sweep needs on this node.")
+    """Run the command line; return 0 if every check passed."""
+    parser = argparse.ArgumentParser(prog="python -m slurm.probe", description="Test what a sweep needs on this node.")
     for name in ("data", "store", "artifacts"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--token", default=None)
     options = parser.parse_args(arguments)
-    questions: list[Callable[[], Answer]] = [
-        ask_python,
-        lambda: ask_torch(options.gpus),
-        lambda: ask_data(options.data),
-        lambda: ask_folder("results", options.store, options.token),
-        lambda: ask_folder("artifacts", options.artifacts, None),
-        ask_ports,
-        lambda: ask_socket(Path(tempfile.gettempdir())),
-        lambda: ask_memory(options.processes),
-        ask_scontrol,
+    checks: list[Callable[[], CheckResult]] = [
+        check_python,
+        lambda: check_torch(options.gpus),
+        lambda: check_data(options.data),
+        lambda: check_folder("results", options.store, options.token),
+        lambda: check_folder("artifacts", options.artifacts, None),
+        check_ports,
+        lambda: check_socket_path(Path(tempfile.gettempdir())),
+        lambda: check_memory(options.processes),
+        check_scontrol,
     ]
     passed = True
-    for question in questions:
-        answer = question()
-        passed &= not answer.cure
-        print(json.dumps(asdict(answer)), flush=True)
+    for check in checks:
+        result = check()
+        passed &= not result.remedy
+        print(json.dumps(asdict(result)), flush=True)
     return 0 if passed else 1
 
 

@@ -1,4 +1,4 @@
-"""Slurm's commands and what they answer. Never sacct: many clusters keep no accounts. Standard library only."""
+"""Run Slurm's commands and parse their output. sacct is never used, because many clusters keep no accounting. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sap_core.errors import UserError
-from slurm.cluster import seconds_of
+from slurm.cluster import parse_time
 
-_PASSING = re.compile(r"(?i)unable to contact|timed out|try again|temporarily|communication|connection refused")
-_LIMIT = re.compile(r"(?i)policy|limit|quota")
-WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
-RUNS = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED")
+_TRANSIENT = re.compile(r"(?i)unable to contact|timed out|try again|temporarily|communication|connection refused")
+_LIMIT = re.compile(r"(?i)policy|limit|quota")  # of a QOS, an association or a partition
+
+# Job states of squeue, grouped by their meaning for `sap-slurm status`.
+PENDING_STATES = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
+RUNNING_STATES = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED")
 
 
-class Refused(UserError):
-    """Slurm said no. `limit`: because of a limit on jobs."""
+class SlurmError(UserError):
+    """A Slurm command failed. `over_limit`: because of a limit on jobs."""
 
-    def __init__(self, text: str, limit: bool = False) -> None:
+    def __init__(self, text: str, over_limit: bool = False) -> None:
         super().__init__(text)
-        self.limit = limit
+        self.over_limit = over_limit
 
 
 @dataclass(frozen=True)
-class Queued:
-    """A job, or one task of an array, as squeue shows it."""
+class QueueEntry:
+    """A job or array task in the output of squeue."""
 
     job: str  # 12 or 12_3
     state: str
     reason: str
-    elapsed: int  # seconds of this start
+    elapsed: int  # seconds since this start
     limit: str
-    start: str  # when it is expected to start, or has: 2026-11-29T10:00:00, or N/A
+    start: str  # expected or actual start time, such as 2026-11-29T10:00:00, or N/A
     node: str
 
     @property
-    def waits(self) -> bool:
-        return self.state in WAITS
+    def pending(self) -> bool:
+        """Whether the job is in the queue."""
+        return self.state in PENDING_STATES
 
     @property
-    def runs(self) -> bool:
-        return self.state in RUNS
+    def running(self) -> bool:
+        """Whether the job has an allocation."""
+        return self.state in RUNNING_STATES
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """Nodes that are kept free from `start` on."""
+    """A reservation of nodes that begins at `start` (seconds since 1970)."""
 
     name: str
     start: float
@@ -59,78 +63,79 @@ class Reservation:
     flags: str
 
 
-def call(*words: str, stdin: str | None = None) -> str:
-    """Runs a command of Slurm; tries three times when its daemon could not be reached.
+def run_command(*arguments: str, stdin: str | None = None) -> str:
+    """Run a Slurm command and return its output. It is tried three times while the controller cannot be reached.
 
     Raises:
-        Refused: there is no such command here, or it failed; its own words are repeated.
+        SlurmError: the command is not installed, does not answer for 60 s, or fails; the message repeats the command's own.
     """
-    if shutil.which(words[0]) is None:
-        raise Refused(f"there is no {words[0]} here; run this on a login node of the cluster")
+    program = arguments[0]
+    if shutil.which(program) is None:
+        raise SlurmError(f"{program} is not installed here; run this on a login node of the cluster")
     for pause in (0.3, 1.0, None):
         try:
-            done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, check=False, timeout=60)
         except subprocess.TimeoutExpired as error:
-            raise Refused(f"{words[0]} has not answered for 60 s; is the cluster's slurmctld up?") from error
+            raise SlurmError(f"{program} has not answered for 60 s; check with sinfo that the Slurm controller is up") from error
         if done.returncode == 0:
             return done.stdout
-        said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-        if pause is None or not _PASSING.search(said):
+        message = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+        if pause is None or not _TRANSIENT.search(message):
             break
         time.sleep(pause)
-    raise Refused(f"{words[0]} refused: {said}", limit=bool(_LIMIT.search(said)))
+    raise SlurmError(f"{program} failed: {message}", over_limit=bool(_LIMIT.search(message)))
 
 
 def sbatch(script: str) -> str:
-    """Submits a script; returns the job's id."""
-    return call("sbatch", "--parsable", stdin=script).strip().splitlines()[-1].split(";")[0]
+    """Submit a batch script; return the job id."""
+    return run_command("sbatch", "--parsable", stdin=script).strip().splitlines()[-1].split(";")[0]
 
 
-def settings() -> dict[str, str]:
-    """`scontrol show config`, by key."""
-    return pairs(call("scontrol", "show", "config"))
+def scontrol_config() -> dict[str, str]:
+    """Return the cluster's configuration, as printed by `scontrol show config`."""
+    return parse_config(run_command("scontrol", "show", "config"))
 
 
-def pairs(text: str) -> dict[str, str]:
-    """The `Key = value` lines of a text."""
+def parse_config(text: str) -> dict[str, str]:
+    """Parse lines of the form `Key = value`."""
     return {key.strip(): value.strip() for key, sign, value in (line.partition("=") for line in text.splitlines()) if sign}
 
 
-def records(text: str) -> list[dict[str, str]]:
-    """The lines of `scontrol --oneliner show ...`: Key=value words. Values with spaces keep their first word."""
+def parse_records(text: str) -> list[dict[str, str]]:
+    """Parse the output of `scontrol --oneliner show`: one record of `Key=value` pairs per line. Of values only the first word is kept."""
     return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines() if "=" in line]
 
 
-def queue(jobs: Iterable[str]) -> list[Queued]:
-    """What squeue knows of these jobs, ended ones included while Slurm remembers them; one entry per task of an array."""
+def queue(jobs: Iterable[str]) -> list[QueueEntry]:
+    """Return the squeue entries of these jobs, one per array task. Ended jobs are included as long as Slurm remembers them."""
     wanted = set(jobs)
     if not wanted:
         return []
-    shape = "%i|%T|%r|%M|%l|%S|%N"
-    text = call("squeue", "--noheader", "--array", "--states=all", f"--user={os.geteuid()}", f"--format={shape}")
-    return [entry for entry in read_queue(text) if entry.job.split("_")[0] in wanted]
+    columns = "%i|%T|%r|%M|%l|%S|%N"
+    text = run_command("squeue", "--noheader", "--array", "--states=all", f"--user={os.geteuid()}", f"--format={columns}")
+    return [entry for entry in parse_squeue(text) if entry.job.split("_")[0] in wanted]
 
 
-def read_queue(text: str) -> list[Queued]:
-    """The lines of squeue in the shape that `queue` asks for."""
+def parse_squeue(text: str) -> list[QueueEntry]:
+    """Parse the output of squeue in the format that `queue` requests; skip other lines."""
     found = []
     for line in text.splitlines():
         fields = line.strip().split("|")
         if len(fields) == 7:
             job, state, reason, elapsed, limit, start, node = fields
-            found.append(Queued(job, state, reason, _seconds(elapsed), limit, start, node))
+            found.append(QueueEntry(job, state, reason, _seconds(elapsed), limit, start, node))
     return found
 
 
 def _seconds(text: str) -> int:
-    """Seconds of a time as squeue writes it: always MM:SS or more, or INVALID for clocks that went back."""
-    return seconds_of(text) if re.fullmatch(r"(\d+-)?\d+(:\d+){1,2}", text) else 0
+    """Parse an elapsed time: squeue prints MM:SS or longer, or INVALID if a clock went back."""
+    return parse_time(text) if re.fullmatch(r"(\d+-)?\d+(:\d+){1,2}", text) else 0
 
 
-def read_reservations(text: str) -> list[Reservation]:
-    """The lines of `scontrol --oneliner show reservation` that say when they begin."""
+def parse_reservations(text: str) -> list[Reservation]:
+    """Parse the output of `scontrol --oneliner show reservation`; skip records without a start time."""
     found = []
-    for record in records(text):
+    for record in parse_records(text):
         try:
             start = datetime.fromisoformat(record["StartTime"]).timestamp()
         except (KeyError, ValueError):
@@ -139,13 +144,13 @@ def read_reservations(text: str) -> list[Reservation]:
     return found
 
 
-def longest_now(reservations: Sequence[Reservation], now: float) -> tuple[int, Reservation] | None:
-    """(seconds until the next reservation begins, that reservation); None where none is to come."""
+def next_reservation(reservations: Sequence[Reservation], now: float) -> tuple[int, Reservation] | None:
+    """Return (seconds until the next reservation begins, the reservation), or None if none is coming."""
     coming = sorted((one for one in reservations if one.start > now), key=lambda one: one.start)
     return (int(coming[0].start - now), coming[0]) if coming else None
 
 
-def limit_of(partition: Mapping[str, str]) -> str | None:
-    """The longest time of a partition, None if there is none."""
+def max_time(partition: Mapping[str, str]) -> str | None:
+    """Return the time limit of a partition, None if it is unlimited."""
     found = partition.get("MaxTime", "UNLIMITED")
     return None if found in ("UNLIMITED", "INFINITE") else found

@@ -1,41 +1,45 @@
-"""One allocation of several nodes: a Ray cluster of the job's own inside it, and one driver on its first node."""
+"""Batch scripts of mode ray: one allocation with a Ray cluster of its own, and one driver on its first node.
+
+The script starts the job steps from bash, because a container has no srun. One srun per node runs `slurm.ray_node`. `ray symmetric-run` and
+`ray stop` are not used: they refuse or end other Ray clusters of the same user on a node.
+"""
 
 from __future__ import annotations
 
-from slurm.batch import AGAIN, Sweep, closed, header, opening, quoted
+from slurm.batch import REQUEUE_FUNCTIONS, Sweep, close_quote, header, prologue, quoted
 from slurm.cluster import Cluster
 
 WAIT_SECONDS = 180
-"""The head may take so long to come up; twelve to twenty on two quiet cores."""
+"""Time limit for the start of the head node; 12 to 20 s were measured on two cores."""
 
 RESERVE_SECONDS = 20
-"""What the end takes after the jobs have stored their state, out of the warning."""
+"""Seconds of the warning reserved for shutting down after the jobs have stored their state."""
 
 _RAY = """\
-# A Ray cluster of this job's own: any free port, the nodes' own addresses, a random token that is in the environment alone.
+# This job's own Ray cluster: free ports, node addresses from Slurm, and a random token that exists in the environment alone.
 unset RAY_ADDRESS RAY_AUTH_TOKEN_PATH
 hosts=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
-own() { scontrol show node --oneliner "$1" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p'; }
+address_of() { scontrol show node --oneliner "$1" | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p'; }
 
-# Keeps Ray on one node until it is told to end, or Ray ends. srun hands USR1 on to the node; at TERM it would kill it at once.
+# Runs Ray on one node until a signal arrives or Ray exits. srun forwards USR1 to the step, but kills the step at once on TERM.
 step=
 node() {
     local host=$1
     shift
     trap '[ -z "$step" ] || kill -USR1 "$step" 2> /dev/null' TERM
     trap '' USR1
-    srun --overlap --nodes=1 --ntasks=1 --nodelist="$host" "${step_options[@]}" "${run[@]}" -m slurm.ray_node keep "$head" \\
-        --own "$(own "$host")" --cpus "$cpus" --gpus "$gpus" "$@" < /dev/null &
+    srun --overlap --nodes=1 --ntasks=1 --nodelist="$host" "${step_options[@]}" "${run[@]}" -m slurm.ray_node run "$head" \\
+        --address "$(address_of "$host")" --cpus "$cpus" --gpus "$gpus" "$@" < /dev/null &
     step=$!
     while kill -0 "$step" 2> /dev/null; do wait "$step"; done
     step=
 }
 
-# The head's end is the driver's: it is told to end, and made to.
-head_of() {
+# Runs the head node. When the head exits, its driver cannot go on: it is terminated, and killed after 30 s.
+run_head() {
     local driver=$1
     node "${hosts[0]}" --head
-    kill -TERM "$driver" 2> /dev/null && say "the head of the Ray cluster is gone"
+    kill -TERM "$driver" 2> /dev/null && log "the head node of the Ray cluster has exited"
     for ((k = 0; k < 30; k++)); do
         kill -0 "$driver" 2> /dev/null || return
         sleep 1
@@ -53,50 +57,50 @@ end_nodes() {
 
 
 def text(cluster: Cluster, sweep: Sweep) -> str:
-    """The batch script. The end, the requeue and the limit on starts without progress are those of an array's task (`slurm.array_job`)."""
+    """Return the batch script. Signals, requeues and starts without progress are handled as in array tasks (`slurm.array_job`)."""
     lines = header(cluster, sweep, "slurm-%j.log", {"nodes": cluster.nodes, "ntasks": cluster.nodes})
     grace = max(10, cluster.warning_seconds - RESERVE_SECONDS)
     driver = [
-        "-m", "sweeper.backends.ray_cluster", sweep.plan, "--data", sweep.data, "--store", sweep.store, "--artifacts", sweep.artifacts,
-        "--device", sweep.device, "--order", sweep.order, "--wait", WAIT_SECONDS, "--grace", grace,
+        "-m", "sweeper.backends.ray_cluster", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store,
+        "--artifacts", sweep.paths.artifacts, "--device", sweep.device, "--order", sweep.order, "--wait", WAIT_SECONDS, "--grace", grace,
     ]  # fmt: skip
-    attempt = [sweep.plan, "--store", sweep.store, "--artifacts", sweep.artifacts]
+    attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts]
     options = [f"--cpus-per-task={cluster.cpus}", "--mem=0", *([f"--gres={cluster.gres}"] if cluster.gres else [])]
     gpus, cpus = cluster.gpus * cluster.nodes, cluster.cpus * cluster.nodes
     return "\n".join(
         [
             "#!/usr/bin/env bash",
-            *map(closed, lines),
+            *map(close_quote, lines),
             "",
-            *opening(cluster, sweep),
+            *prologue(cluster, sweep),
             f"cpus={cluster.cpus} gpus={cluster.gpus} step_options=({quoted(options)})",
             "",
-            AGAIN,
+            REQUEUE_FUNCTIONS,
             _RAY,
-            f"cancelled={quoted([sweep.store / 'slurm' / 'cancelled'])}",
+            f"cancelled={quoted([sweep.paths.store / 'slurm' / 'cancelled'])}",
             f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
             "",
-            'while [ -z "$asked" ]; do',
+            'while [ -z "$stop_signal" ]; do',
             f"    attempt begin --limit {cluster.max_restarts} --gpus {gpus} --cpus {cpus}",
             "    code=$?",
             '    [ "$code" -eq 0 ] || exit "$code"',
-            '    [ -z "$asked" ] || break',
+            '    [ -z "$stop_signal" ] || break',
             "    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \\n')",
-            '    head=$("${run[@]}" -m slurm.ray_node pick "$(own "${hosts[0]}")") || exit 2',
+            '    head=$("${run[@]}" -m slurm.ray_node pick "$(address_of "${hosts[0]}")") || exit 2',
             f'    "${{run[@]}}" {quoted(driver)} --address "$head" &',
             "    workers=($!)",
-            '    head_of "${workers[0]}" &',
+            '    run_head "${workers[0]}" &',
             "    nodes=($!)",
             '    for host in "${hosts[@]:1}"; do node "$host" & nodes+=($!); done',
-            '    [ -z "$asked" ] || forward "$asked"',
-            "    await",
+            '    [ -z "$stop_signal" ] || forward "$stop_signal"',
+            "    await_workers",
             '    end_nodes "${nodes[@]}"',
-            '    attempt end --code "$code" && exit $((code == 1))  # nothing is left',
-            '    [ "$code" -eq 2 ] && [ -z "$asked" ] && exit "$code"',
-            '    [ "$code" -eq 0 ] && [ -z "$asked" ] && exit 0',
-            '    [ -n "$asked" ] || say "the driver ended with exit code $code; starting it once more"',
+            '    attempt end --code "$code" && exit $((code == 1))  # all jobs are done',
+            '    [ "$code" -eq 2 ] && [ -z "$stop_signal" ] && exit "$code"',
+            '    [ "$code" -eq 0 ] && [ -z "$stop_signal" ] && exit 0',
+            '    [ -n "$stop_signal" ] || log "the driver exited with code $code; restarting Ray and the driver"',
             "done",
-            "again",
+            "requeue",
             "exit 1",
             "",
         ]

@@ -1,11 +1,11 @@
-"""One node of a job's own Ray cluster: started, kept, and ended with all that belongs to it. Standard library only.
+"""Run one node of a batch job's own Ray cluster: start Ray, supervise it, and end all its processes. Standard library only.
 
     python -m slurm.ray_node pick ADDRESS                    prints HOST:PORT for a head on this node
-    python -m slurm.ray_node keep HOST:PORT --own ADDRESS --cpus 4 --gpus 1 [--head]
+    python -m slurm.ray_node run HOST:PORT --address ADDRESS --cpus 4 --gpus 1 [--head]
 
-Nothing here can meet another Ray of this node, a colleague's or another job's: every port is chosen by the kernel, the temporary folder is
-this process's own (and short, because socket paths are limited to 107 bytes), the address is always named, the token is in the environment
-alone, and what is ended at the end are this process's own descendants (never `ray stop`, which ends every Ray that it may).
+Other Ray clusters on the same node, of other users or jobs, are neither joined nor disturbed: the kernel chooses every port, the temporary
+folder belongs to this process (and is short, because socket paths are limited to 107 bytes), the address is always explicit, the token
+exists in the environment alone, and only descendants of this process are ended. `ray stop` is never called; it ends every Ray of the user.
 """
 
 from __future__ import annotations
@@ -28,61 +28,63 @@ from pathlib import Path
 
 from sweeper.backends.ray_session import remove_stale, session_folder
 
-LONGEST_TEMPORARY = 24
-"""Ray adds some 75 characters to its folder to name a socket; 107 are allowed."""
+MAX_TEMPORARY_PATH = 24
+"""Longest path of the temporary folder: Ray appends about 75 characters to it for socket paths, which are limited to 107."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # it would end our jobs for other people's memory
+    "RAY_memory_monitor_refresh_ms": "0",  # the monitor counts the whole node's memory and would kill our jobs for that of others
 }
 OBJECT_STORE_BYTES = 300_000_000
-"""It holds the plan, and nothing else; Ray's default is a third of the machine's memory."""
+"""Size of the object store. It stores the plan alone; Ray's default is a third of the machine's memory."""
 
 RESTARTS = 3
-"""So often is a node that is not the head started again when its Ray ended by itself."""
+"""Number of times that Ray is restarted on a worker node after it exits on its own."""
 
 GRACE_SECONDS = 5.0
-_SUBREAPER = 36
+_PR_SET_CHILD_SUBREAPER = 36  # option of prctl(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.ray_node", description="One node of a job's own Ray cluster.")
-    parser.add_argument("action", choices=("pick", "keep"))
-    parser.add_argument("address", help="pick: this node, as Slurm names it; keep: HOST:PORT of the head")
-    parser.add_argument("--own", help="this node, as Slurm names it")
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m slurm.ray_node", description="Run one node of a batch job's own Ray cluster.")
+    parser.add_argument("action", choices=("pick", "run"))
+    parser.add_argument("head_address", help="pick: this node's address (NodeAddr of Slurm); run: HOST:PORT of the head")
+    parser.add_argument("--address", default="", help="this node's address (NodeAddr of Slurm)")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--head", action="store_true")
     options = parser.parse_args(arguments)
     if options.action == "pick":
-        host = own_address(options.address)
+        host = node_address(options.head_address)
         print(f"{host}:{free_ports(host, 1)[0]}")
         return 0
-    return keep(options.address, own_address(options.own or "", options.address), options.cpus, options.gpus, options.head)
+    own = node_address(options.address, options.head_address)
+    return run_node(options.head_address, own, options.cpus, options.gpus, options.head)
 
 
-def own_address(name: str, other: str | None = None) -> str:
-    """The address by which other nodes reach this one. `name` is Slurm's: an address, or a host name.
+def node_address(name: str, other: str | None = None) -> str:
+    """Return the IP address by which other nodes reach this one.
 
-    A host name may stand for a loopback address on its own machine (Debian's 127.0.1.1); then it is the address that leads to `other`
-    (HOST:PORT), or to anywhere.
+    Args:
+        name: Slurm's NodeAddr, an address or a host name. A host name may resolve to a loopback address (Debian's 127.0.1.1).
+        other: HOST:PORT of another node, from whose route the address is derived if the name does not resolve to a usable one.
     """
     with suppress(ValueError):
         return str(ipaddress.ip_address(name))
     with suppress(OSError):
-        for *_, place in socket.getaddrinfo(name, 0, socket.AF_INET, socket.SOCK_STREAM):
-            if name and not ipaddress.ip_address(place[0]).is_loopback:
-                return str(place[0])
+        for *_, address in socket.getaddrinfo(name, 0, socket.AF_INET, socket.SOCK_STREAM):
+            if name and not ipaddress.ip_address(address[0]).is_loopback:
+                return str(address[0])
     host, _, port = (other or "192.0.2.1:9").rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, int(port)))  # sends nothing
+        probe.connect((host, int(port)))  # a UDP connect selects the route and sends nothing
         return str(probe.getsockname()[0])
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Ports of this node that nobody uses now."""
+    """Return unused ports of this node."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -94,47 +96,47 @@ def free_ports(host: str, count: int) -> list[int]:
 
 
 def command(address: str, own: str, cpus: int, gpus: int, head: bool, folder: Path, ports: Sequence[int]) -> list[str]:
-    """`ray start` of one node. 0 lets Ray take any free port; where it has no such choice, `ports` holds one."""
+    """Return the command line of `ray start` for one node. Port 0 lets Ray choose a free port; `ports` holds those that must be given."""
     port = address.rpartition(":")[2]
-    alone = ["--head", f"--port={port}", "--include-dashboard=false"]
-    if find_spec("grpc") is not None:  # then Ray serves its clients, too, and at 10001 unless told otherwise
-        alone.append(f"--ray-client-server-port={ports[1]}")
+    head_options = ["--head", f"--port={port}", "--include-dashboard=false"]
+    if find_spec("grpc") is not None:  # with grpc installed Ray starts a client server, at port 10001 by default
+        head_options.append(f"--ray-client-server-port={ports[1]}")
     return [
         sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block", "--disable-usage-stats",
-        *(alone if head else [f"--address={address}"]),
+        *(head_options if head else [f"--address={address}"]),
         f"--node-ip-address={own}", f"--temp-dir={folder}", f"--num-cpus={cpus}", f"--num-gpus={gpus}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", f"--dashboard-agent-listen-port={ports[0]}",
         "--min-worker-port=0", "--max-worker-port=0", "--node-manager-port=0", "--object-manager-port=0",
     ]  # fmt: skip
 
 
-def keep(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
-    """Runs this node's Ray until it ends or this process is told to; returns its exit code, or 0 when told."""
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1)  # what Ray leaves behind becomes this process's child, not init's
-    told = threading.Event()
+def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
+    """Run this node's Ray until it exits or this process receives a signal; return Ray's exit code, or 0 after a signal."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # Ray's orphans become children of this process, so they can be ended
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: stop.set())
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | ENVIRONMENT
-    parent = short_folder()
-    remove_stale(parent)  # what killed jobs of this user have left
+    parent = ray_parent_folder()
+    remove_stale(parent)  # session folders left by killed jobs of this user
     code = 1
     for start in range(1 if head else 1 + RESTARTS):
         if start:
-            print(f"ray_node: Ray on {own} ended by itself ({code}); starting it again", file=sys.stderr, flush=True)
+            print(f"ray_node: Ray on {own} exited with code {code}; restarting it", file=sys.stderr, flush=True)
         with session_folder(parent) as folder:
-            words = command(address, own, cpus, gpus, head, folder, free_ports(own, 2))
-            with subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as ray:
-                while ray.poll() is None and not told.is_set():
-                    told.wait(0.2)
+            arguments = command(address, own, cpus, gpus, head, folder, free_ports(own, 2))
+            with subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as ray:
+                while ray.poll() is None and not stop.is_set():
+                    stop.wait(0.2)
                 end_descendants()
                 code = ray.wait()
-        if told.is_set():
+        if stop.is_set():
             return 0
     return code or 1
 
 
 def end_descendants() -> None:
-    """Asks all descendants of this process to end, and ends those that do not."""
+    """Terminate all descendants of this process, and kill those that remain."""
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
         until = time.monotonic() + seconds
         for pid in descendants(os.getpid()):
@@ -145,7 +147,7 @@ def end_descendants() -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """The living processes below `pid`."""
+    """Return the process ids of all living descendants of `pid`."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (state := _stat(int(entry.name))) is not None and state[0] != "Z":
@@ -157,16 +159,16 @@ def descendants(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on."""
+    """Return the fields of /proc/PID/stat from the state on; None if the process has ended."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return None
 
 
-def short_folder() -> Path:
-    """Where this node's Ray may keep its folder: TMPDIR if its path is short enough, else /tmp."""
-    named = Path(tempfile.gettempdir())
-    return named if len(str(named)) <= LONGEST_TEMPORARY else Path("/tmp")
+def ray_parent_folder() -> Path:
+    """Return the parent of Ray's temporary folder: TMPDIR if its path is short enough, else /tmp."""
+    configured = Path(tempfile.gettempdir())
+    return configured if len(str(configured)) <= MAX_TEMPORARY_PATH else Path("/tmp")
 
 
 if __name__ == "__main__":

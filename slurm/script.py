@@ -1,7 +1,7 @@
-"""The texts of batch scripts: pure, so that they can be read, tested and compared before anything is queued.
+"""Generate batch scripts. Pure functions, so that scripts can be printed and tested without a cluster.
 
-`scripts` and `text_of` choose the shape that a cluster's `mode` names; `Request` and `script` are the plain script of one node, without a
-cluster file.
+`submission_plan` and `script_text` generate the scripts of a cluster's `mode`. `Request` and `script` generate the plain script of one
+node, which needs no cluster file.
 """
 
 from __future__ import annotations
@@ -13,34 +13,33 @@ from dataclasses import dataclass, fields
 
 from sap_core.errors import UserError, unknown
 from slurm import array_job, ray_job
-from slurm.array_job import Part
-from slurm.batch import Sweep
+from slurm.array_job import ArrayChunk
+from slurm.batch import Sweep, quoted
 from slurm.cluster import Cluster
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
 
 
-def scripts(cluster: Cluster, sweep: Sweep, max_array: int | None = None) -> Sequence[Part | None]:
-    """The submissions that a sweep takes: parts of an array; None is one job that does all (mode ray).
+def submission_plan(cluster: Cluster, max_array: int | None = None) -> Sequence[ArrayChunk | None]:
+    """Return the submissions that run a sweep: job arrays, or None for the single job of mode ray.
 
     Args:
-        cluster: where and how.
-        sweep: what.
-        max_array: the most tasks that the cluster allows in one array, where its file does not say.
+        cluster: the cluster.
+        max_array: tasks allowed per array by the cluster, used if its file sets no `max_array`.
     """
-    return array_job.parts(cluster, max_array) if cluster.mode == "array" else [None]
+    return array_job.array_chunks(cluster, max_array) if cluster.mode == "array" else [None]
 
 
-def text_of(cluster: Cluster, sweep: Sweep, part: Part | None) -> str:
-    """The batch script of one submission."""
-    if part is not None:
-        return array_job.text(cluster, sweep, part)
+def script_text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk | None) -> str:
+    """Return the batch script of one submission."""
+    if chunk is not None:
+        return array_job.text(cluster, sweep, chunk)
     return ray_job.text(cluster, sweep)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of the scheduler for one node; one field per sbatch option, values as sbatch writes them."""
+    """Resources of a one-node job: one field per sbatch option, with values in sbatch's notation."""
 
     job_name: str = "sap-sweep"
     partition: str | None = None
@@ -57,43 +56,43 @@ class Request:
             value = getattr(self, item.name)
             if isinstance(value, str) and not _PLAIN.fullmatch(value):
                 raise UserError(
-                    f"{item.name}={value!r} has characters that a batch script could misread; use letters, digits and _.,:@%+=/- only"
+                    f"{item.name}={value!r} has characters that are not allowed in a batch script; allowed: letters, digits and _.,:@%+=/-"
                 )
 
 
-def parse_request(words: Sequence[str]) -> tuple[Request, list[str]]:
-    """Splits `slurm.KEY=VALUE` words from the sweep's own.
+def parse_request(arguments: Sequence[str]) -> tuple[Request, list[str]]:
+    """Separate `slurm.KEY=VALUE` arguments from those of the sweep.
 
     Raises:
-        UserError: an unknown key or a number that is none.
+        UserError: a key is unknown or a value is invalid.
     """
     kinds = {item.name: item.type for item in fields(Request)}
-    given: dict[str, str | int] = {}
+    values: dict[str, str | int] = {}
     rest: list[str] = []
-    for word in words:
-        key, sign, value = word.partition("=")
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
         if not key.startswith("slurm."):
-            rest.append(word)
+            rest.append(argument)
             continue
         name = key.removeprefix("slurm.")
         if name not in kinds:
             raise unknown("key", name, kinds, "slurm")
         if not sign or not value:
-            raise UserError(f"'{word}' gives no value; write {key}=VALUE")
+            raise UserError(f"'{argument}' has no value; write {key}=VALUE")
         if kinds[name] == "int" and not (value.isascii() and value.isdigit()):
             raise UserError(f"{key}={value!r} must be a whole number")
-        given[name] = int(value) if kinds[name] == "int" else value
-    return Request(**given), rest  # type: ignore[arg-type]
+        values[name] = int(value) if kinds[name] == "int" else value
+    return Request(**values), rest  # type: ignore[arg-type]
 
 
 def script(request: Request, command: Sequence[str], folder: str, python: str) -> str:
-    """The batch script that runs `sap-sweep COMMAND` on one node; a second submission does what is left. The backend is local unless named.
+    """Return the batch script that runs `sap-sweep COMMAND` on one node, with the local backend unless another is named.
 
     Args:
         request: the resources.
-        command: overrides of the sweep; each is quoted, so nothing in them can be run by the shell.
+        command: overrides of the sweep; each is quoted, so the shell executes nothing in them.
         folder: the checkout.
-        python: the interpreter of the environment, absolute.
+        python: absolute path of the environment's interpreter.
     """
     options = {
         "job-name": request.job_name, "partition": request.partition, "account": request.account, "qos": request.qos,
@@ -101,7 +100,7 @@ def script(request: Request, command: Sequence[str], folder: str, python: str) -
         "time": request.time, "gpus": request.gpus or None, "output": f"{request.job_name}-%j.log", "signal": "B:TERM@120",
     }  # fmt: skip
     header = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
-    words = [python, "-m", "sweeper", "backend=local", *(["backend.device=cuda"] if request.gpus else []), *command]
+    program = [python, "-m", "sweeper", "backend=local", *(["backend.device=cuda"] if request.gpus else []), *command]
     return "\n".join(
         [
             "#!/usr/bin/env bash",
@@ -109,8 +108,8 @@ def script(request: Request, command: Sequence[str], folder: str, python: str) -
             "",
             "set -euo pipefail",
             f"cd {shlex.quote(folder)}",
-            "# Two minutes before the end Slurm sends TERM to this shell: the sweep stores its state and ends; submit again to go on.",
-            " ".join(shlex.quote(word) for word in words) + " &",
+            "# Slurm sends TERM two minutes before the time limit: the sweep stores its state and exits; submit again to continue.",
+            quoted(program) + " &",
             "sweep=$!",
             'trap \'kill -TERM "$sweep"; wait "$sweep"\' TERM',
             'wait "$sweep"',

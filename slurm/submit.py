@@ -1,4 +1,4 @@
-"""Submissions: into the queue, noted in the store, cancelled. Standard library only."""
+"""Submit, record and cancel batch jobs. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,88 +10,89 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sap_core.files import save_json, save_text
-from slurm.array_job import Part
+from slurm.array_job import ArrayChunk
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
-from slurm.queue import Refused, call, sbatch
-from slurm.script import scripts, text_of
+from slurm.queue import SlurmError, run_command, sbatch
+from slurm.script import script_text, submission_plan
 
 FOLDER = "slurm/submissions"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One job, or one array, that feeds a sweep: STORE/slurm/submissions/CLUSTER-JOB.json. Holds no folder and nothing secret."""
+    """A submitted job or array: STORE/slurm/submissions/CLUSTER-JOB.json. It contains no paths outside the store and no secrets."""
 
     job: str
-    cluster: str  # Slurm's name of the cluster: several may share a disk
-    named: str  # cluster=NAME
+    cluster: str  # ClusterName of the Slurm configuration: several clusters may share a file system
+    cluster_file: str  # NAME in cluster=NAME
     mode: str
     tasks: int
-    gpus: int  # of a task or node
+    gpus: int  # per task or node
     nodes: int
     partition: str | None
     time: str
     submitted_at: float
     commit: str
-    plan: str  # the jobs' file, in the store
-    words: list[str]
-    flops_before: float  # forecast FLOPs of the jobs that were done by then
+    plan: str  # job file, relative to the store
+    arguments: list[str]  # of the command line that planned the sweep
+    flops_before: float  # forecast FLOPs of the jobs that were done at submission
 
 
 def submit(
-    cluster: Cluster, sweep: Sweep, commit: str, flops_before: float, settings: dict[str, str], say: Callable[[str], None]
+    cluster: Cluster, sweep: Sweep, commit: str, flops_before: float, settings: dict[str, str], log: Callable[[str], None]
 ) -> list[str]:
-    """Puts a sweep into the queue, in as many submissions as the array limit asks for; returns the jobs' ids.
+    """Submit a sweep in as many arrays as MaxArraySize requires; return the job ids.
 
-    Where a limit on jobs stands against the tasks, fewer are submitted: each takes over what is left of the others', so fewer tasks do the
-    same work.
+    If a limit on jobs prevents a submission, fewer tasks are submitted. They run the whole sweep, because each task takes over unfinished
+    jobs of other shards.
 
     Raises:
-        Refused: Slurm took none.
+        SlurmError: Slurm accepted no submission.
     """
     jobs: list[str] = []
-    (sweep.store / "logs").mkdir(parents=True, exist_ok=True)
-    for part in scripts(cluster, sweep, longest_array(settings)):
+    store = sweep.paths.store
+    (store / "logs").mkdir(parents=True, exist_ok=True)
+    for chunk in submission_plan(cluster, max_array_tasks(settings)):
         try:
-            job, count = _fitting(cluster, sweep, part, say)
-        except Refused as error:
-            if not jobs or not error.limit:
+            job, count = _submit_fitting(cluster, sweep, chunk, log)
+        except SlurmError as error:
+            if not jobs or not error.over_limit:
                 raise
-            say(f"{error}; the tasks that were submitted do all of the work")
+            log(f"{error}; the submitted tasks run the whole sweep")
             break
-        note = Submission(
-            job=job, cluster=settings.get("ClusterName", ""), named=cluster.name, mode=cluster.mode, tasks=count, gpus=cluster.gpus,
+        record = Submission(
+            job=job, cluster=settings.get("ClusterName", ""), cluster_file=cluster.name, mode=cluster.mode, tasks=count, gpus=cluster.gpus,
             nodes=cluster.nodes if cluster.mode == "ray" else 1, partition=cluster.partition, time=cluster.time, submitted_at=time.time(),
-            commit=commit, plan=str(sweep.plan.relative_to(sweep.store)), words=list(sweep.words), flops_before=flops_before,
+            commit=commit, plan=str(sweep.plan.relative_to(store)), arguments=list(sweep.arguments), flops_before=flops_before,
         )  # fmt: skip
-        save_json(sweep.store / FOLDER / f"{note.cluster}-{job}.json", asdict(note))
+        save_json(store / FOLDER / f"{record.cluster}-{job}.json", asdict(record))
         jobs.append(job)
-        if part is not None and count < part.count:
+        if chunk is not None and count < chunk.count:
             break
     return jobs
 
 
-def _fitting(cluster: Cluster, sweep: Sweep, part: Part | None, say: Callable[[str], None]) -> tuple[str, int]:
-    """(job, tasks) of the largest submission that Slurm takes: halved for as long as it refuses because of a limit."""
+def _submit_fitting(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk | None, log: Callable[[str], None]) -> tuple[str, int]:
+    """Submit an array, halving its number of tasks while Slurm rejects it because of a limit; return (job id, tasks)."""
     while True:
         try:
-            return sbatch(text_of(cluster, sweep, part)), part.count if part else 1
-        except Refused as error:
-            if part is None or part.count == 1 or not error.limit:
+            return sbatch(script_text(cluster, sweep, chunk)), chunk.count if chunk else 1
+        except SlurmError as error:
+            if chunk is None or chunk.count == 1 or not error.over_limit:
                 raise
-            say(f"{error}; trying {part.count // 2} tasks instead of {part.count}")
-            part = Part(part.first, part.count // 2, part.total)
+            log(f"{error}; trying {chunk.count // 2} tasks instead of {chunk.count}")
+            chunk = ArrayChunk(chunk.first, chunk.count // 2, chunk.total)
 
 
-def longest_array(settings: dict[str, str]) -> int | None:
-    """The most tasks of one array: indices end one below MaxArraySize."""
+def max_array_tasks(settings: dict[str, str]) -> int | None:
+    """Return the number of tasks allowed in one array (the largest index is MaxArraySize - 1); None if unknown."""
     size = settings.get("MaxArraySize", "")
     return max(1, int(size)) if size.isdigit() else None
 
 
 def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
-    """What was submitted for a store, oldest first; of one cluster, or of all."""
+    """Return the submissions of a store, oldest first: those of one cluster, or all."""
     found = []
     for path in (store / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError, TypeError):
@@ -100,7 +101,7 @@ def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
 
 
 def cancel(store: Path, jobs: Sequence[str]) -> None:
-    """Cancels jobs (12, or 12_3 for a task), and notes it first, so that none asks for a requeue."""
+    """Cancel jobs (12) or array tasks (12_3). The cancellation is recorded first, so that none of them requests a requeue."""
     for job in jobs:
         save_text(store / "slurm" / "cancelled" / job, "")
-    call("scancel", *jobs)
+    run_command("scancel", *jobs)

@@ -128,10 +128,10 @@ def test_requeued_three_times_in_the_middle(desk, slurm):
     for turn in range(3):
         desk.wait_for_epochs(job)
         slurm.call("scontrol", "requeue", job)
-        desk.wait_for_log("told to store", 2 * (turn + 1))
+        desk.wait_for_log("asking the workers to store", 2 * (turn + 1))
         if turn == 0:
             said = desk.run("status", str(desk.store))[0]
-            assert re.search(r"waiting: .*BeginTime \(it was requeued a moment ago\)|running: ", said), said
+            assert re.search(r"pending: .*BeginTime \(it was requeued recently|running: ", said), said
     slurm.wait_for(job, seconds=150)
     assert set(slurm.states(job).values()) == {"COMPLETED"}, desk.logs()
     desk.assert_whole()
@@ -152,12 +152,12 @@ def test_the_warning_comes_twice_and_then_the_limit(desk, slurm):
     for turn in range(2):
         desk.wait_for_epochs(job, count=1)
         slurm.call("scancel", "--batch", "--signal=USR1", f"{job}_0")
-        desk.wait_for_log("asks for a requeue", turn + 1)
-    desk.wait_for_log("asks for a requeue", 3, seconds=120)
+        desk.wait_for_log("requesting a requeue", turn + 1)
+    desk.wait_for_log("requesting a requeue", 3, seconds=120)
     slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=20")  # enough: a busy machine would need many of these minutes
     slurm.wait_for(job, seconds=200)
     assert set(slurm.states(job).values()) == {"COMPLETED"}, desk.logs()
-    assert desk.logs().count("USR1: the programs are told") >= 3
+    assert desk.logs().count("received USR1") >= 3
     desk.assert_whole()
     desk.assert_nothing_lost()
 
@@ -167,17 +167,17 @@ def test_a_worker_is_killed_and_a_task_cancelled_while_two_submissions_run(desk,
     (one,) = desk.submit(*words)
     out, said = desk.run("submit", *desk.words(), "cluster=two", *words)
     other = out.strip()
-    assert f"1 queued jobs or tasks feed this sweep already ({one}_0 ...)" in said
+    assert f"1 batch jobs or array tasks of this sweep are queued already ({one}_0 ...)" in said
     slurm.wait(lambda: len(slurm.processes("sweeper.execute", f"{desk.store}")) == 2, 60, f"two workers; {desk.logs()}")
     desk.wait_for_epochs(one, count=1)
     os.kill(slurm.processes("sweeper.execute", f"{desk.store}")[0], signal.SIGKILL)
-    desk.wait_for_log("ended with exit code 137; starting it once more")
+    desk.wait_for_log("exited with code 137; restarting the workers")
     slurm.call("scancel", f"{one}_0")
     slurm.wait_for(other, seconds=150)
     slurm.wait_for(one)
     assert slurm.states(one) == {f"{one}_0": "CANCELLED"}
     assert slurm.states(other) == {f"{other}_0": "COMPLETED"}
-    assert "asks for a requeue" not in desk.logs()
+    assert "requesting a requeue" not in desk.logs()
     desk.assert_whole()
     desk.assert_nothing_lost()
-    assert "nothing is left to do; nothing was submitted" in desk.run("submit", str(desk.store), "cluster=two")[1]
+    assert "all jobs are done; nothing was submitted" in desk.run("submit", str(desk.store), "cluster=two")[1]

@@ -1,4 +1,4 @@
-"""The batch script of an array: its text, and what bash makes of it with programs that only take notes."""
+"""The batch script of an array: its text, and its behaviour in bash with programs that record their arguments."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
-from slurm.array_job import Part, parts, text
+from slurm.array_job import ArrayChunk, array_chunks, text
 from slurm.batch import Sweep
 from slurm.check import text as check_text
 from slurm.cluster import Cluster
-from slurm.script import scripts, text_of
+from slurm.script import script_text, submission_plan
+from sweeper.jobs.job import SweepPaths
 
 GOLDEN = Path(__file__).parent / "golden" / "array.sh"
 NASTY = ["a b", "$(touch owned)", "`touch owned`", "x;touch owned", "$HOME", "&", "*", "a%j"]
 
 
 def sweep(folder: Path, python: str = "/home/me/venv/bin/python") -> Sweep:
-    return Sweep("table1", folder / "results", folder / "data", folder / "artifacts", folder, python, folder / "results/slurm/plan-1.jsonl")
+    paths = SweepPaths(data=folder / "data", store=folder / "results", artifacts=folder / "artifacts")
+    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl")
 
 
 def test_the_whole_text():
@@ -34,20 +36,20 @@ def test_the_whole_text():
         time="1-00:00:00", tasks=8, concurrent=4, processes=4, container="apptainer exec --nv /images/sap.sif", scratch="/scratch/$USER",
         setup=("module load cuda/12.4",), sbatch=("--exclude=n17",),
     )  # fmt: skip
-    assert text(cluster, sweep(Path("/home/me/sap sweep")), Part(4, 8, 16)) == GOLDEN.read_text()
+    assert text(cluster, sweep(Path("/home/me/sap sweep")), ArrayChunk(4, 8, 16)) == GOLDEN.read_text()
     assert subprocess.run(["bash", "-n"], input=GOLDEN.read_text(), text=True, check=False).returncode == 0
 
 
 @given(st.integers(1, 40), st.none() | st.integers(1, 12), st.none() | st.integers(1, 50), st.none() | st.integers(1, 12))
-def test_parts_cover_every_task_once_within_the_limits(tasks, max_array, max_submit, limit_of_cluster):
-    found = parts(Cluster(tasks=tasks, max_array=max_array, max_submit=max_submit), limit_of_cluster)
+def test_chunks_cover_every_task_once_within_the_limits(tasks, max_array, max_submit, limit_of_cluster):
+    found = array_chunks(Cluster(tasks=tasks, max_array=max_array, max_submit=max_submit), limit_of_cluster)
     total = min(tasks, max_submit or tasks)
-    assert [number for part in found for number in range(part.first, part.first + part.count)] == list(range(total))
-    assert all(part.count <= (max_array or limit_of_cluster or total) and part.total == total for part in found)
+    assert [number for chunk in found for number in range(chunk.first, chunk.first + chunk.count)] == list(range(total))
+    assert all(chunk.count <= (max_array or limit_of_cluster or total) and chunk.total == total for chunk in found)
 
 
 class Node:
-    """A compute node of programs that take notes: `python` says what it was called with and does what `does` says."""
+    """A compute node of stub programs: `python` records its arguments and then runs the lines `does`."""
 
     def __init__(self, folder: Path, does: str, state: str = "RUNNING") -> None:
         self.folder = folder
@@ -68,8 +70,8 @@ class Node:
         path.write_text(f"#!/usr/bin/env bash\n{lines}\n")
         path.chmod(0o755)
 
-    def start(self, cluster: Cluster, part: Part | None = None) -> subprocess.Popen[str]:
-        (self.folder / "job.sh").write_text(text(cluster, sweep(self.folder, str(self.bin / "python")), part or Part(0, 2, 2)))
+    def start(self, cluster: Cluster, chunk: ArrayChunk | None = None) -> subprocess.Popen[str]:
+        (self.folder / "job.sh").write_text(text(cluster, sweep(self.folder, str(self.bin / "python")), chunk or ArrayChunk(0, 2, 2)))
         return subprocess.Popen(
             ["bash", str(self.folder / "job.sh")],
             env=self.environment,
@@ -106,7 +108,7 @@ def test_nothing_in_a_name_is_run_by_the_shell(tmp_path, name):
 @pytest.mark.parametrize("character", ['"', "'", "\\", "\n"])
 def test_folders_that_sbatch_misreads_are_refused(tmp_path, character):
     with pytest.raises(UserError, match="sbatch misreads"):
-        text(Cluster(), sweep(tmp_path / f"a{character}b"), Part(0, 1, 1))
+        text(Cluster(), sweep(tmp_path / f"a{character}b"), ArrayChunk(0, 1, 1))
 
 
 def test_a_killed_program_is_started_again_until_attempts_say_no(tmp_path):
@@ -121,7 +123,7 @@ esac"""
     process = node.start(Cluster())
     out = process.communicate(timeout=30)[0]
     assert process.returncode == 3
-    assert out.count("a program ended with exit code 137; starting it once more") == 3
+    assert out.count("a worker exited with code 137; restarting the workers") == 3
     assert len(node.calls("sweeper.execute")) == 3
     assert node.requeues() == 0
 
@@ -163,7 +165,7 @@ while :; do sleep 0.05; done"""
     assert (tmp_path / "stored").read_text().count("stored") == 2, out
     assert node.requeues() == requeues
     assert process.returncode == (1 if requeues else 0)
-    assert f"{sent}: the programs are told to store their state and end" in out
+    assert f"received {sent}; asking the workers to store their state and exit" in out
 
 
 def test_what_cancel_noted_keeps_a_job_from_asking(tmp_path):
@@ -187,13 +189,13 @@ while :; do sleep 0.05; done"""
 def test_the_environment_is_written_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "planted-0123456789abcdef")
     cluster = Cluster(gpus=1, scratch="/scratch/$USER")
-    for script in (text(cluster, sweep(tmp_path), Part(0, 1, 1)), check_text(cluster, sweep(tmp_path), "token")):
+    for script in (text(cluster, sweep(tmp_path), ArrayChunk(0, 1, 1)), check_text(cluster, sweep(tmp_path), "token")):
         assert "planted" not in script
         assert "WANDB" not in script
 
 
 def test_dispatch():
     cluster = Cluster(tasks=3, max_array=2)
-    found = scripts(cluster, sweep(Path("/x")))
-    assert [part.count for part in found if part] == [2, 1]
-    assert text_of(cluster, sweep(Path("/x")), found[0]).count("#SBATCH --array=0-1\n") == 1
+    found = submission_plan(cluster)
+    assert [chunk.count for chunk in found if chunk] == [2, 1]
+    assert script_text(cluster, sweep(Path("/x")), found[0]).count("#SBATCH --array=0-1\n") == 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
-from slurm.cluster import Cluster, check_name, load_cluster, override, parse, read_yaml, parse_time, format_time
+from slurm.cluster import Cluster, check_name, format_time, load_cluster, override, parse, parse_time, read_yaml
 
 HOME = Path(__file__).resolve().parents[2]
 EXAMPLE = HOME / "conf" / "cluster" / "example.yaml"
@@ -44,19 +44,19 @@ def test_the_users_own_file_wins(no_files_of_mine):
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint", "memory", "time", "gpu_type", "scratch"])
 def test_characters_that_a_script_could_misread_are_refused(key):
     for value in NASTY:
-        with pytest.raises(UserError, match=f"{key}=.* has characters that a batch script could misread"):
+        with pytest.raises(UserError, match=f"{key}=.* has characters that are not allowed in a batch script"):
             Cluster(gpus=1, **{key: value})
 
 
 @pytest.mark.parametrize("line", ["--x y", "--x=$(id)", "x", "--x\n--y", "--x=`id`", "-x", "--X", "", "--comment=a;b"])
 def test_sbatch_lines_are_single_options(line):
-    with pytest.raises(UserError, match="each entry is one option without spaces"):
+    with pytest.raises(UserError, match="each entry must be one option without spaces"):
         Cluster(sbatch=(line,))
 
 
 @pytest.mark.parametrize("line", ["--array=1-9", "--output=x", "--signal=KILL", "--wrap=x", "--time=1", "--export=NONE"])
-def test_sbatch_lines_do_not_undo_the_shape(line):
-    with pytest.raises(UserError, match="is set by another key or by the shape of the job"):
+def test_sbatch_lines_do_not_override_the_mode(line):
+    with pytest.raises(UserError, match="is set by another key or by the mode"):
         Cluster(sbatch=(line,))
 
 
@@ -66,19 +66,19 @@ def test_sbatch_lines_do_not_undo_the_shape(line):
         ({"gpu": "1"}, "unknown key 'gpu' in here (did you mean 'gpus'?)"),
         ({"gpus": "two"}, "gpus='two' must be a whole number"),
         ({"gpus": "-1"}, "gpus='-1' must be a whole number"),
-        ({"gpus": "null"}, "gpus needs a value"),
+        ({"gpus": "null"}, "gpus has no value"),
         ({"gpus": ["1"]}, "gpus must be one value"),
         ({"setup": "module load x"}, "setup must be a list of lines"),
         ({"setup": [{"a": "b"}]}, "setup must be a list of lines"),
-        ({"setup": ["a\nb"]}, "each entry is one line"),
+        ({"setup": ["a\nb"]}, "each entry must be one line"),
         ({"mode": "arry"}, "unknown mode 'arry' in cluster mine (did you mean 'array'?); allowed: array, ray"),
         ({"cpus": "0"}, "cpus=0 is too small"),
         ({"warning_seconds": "5"}, "warning_seconds=5 is too small"),
-        ({"time": "2"}, "warning_seconds=120 leaves nothing of time=2"),
+        ({"time": "2"}, "warning_seconds=120 is not shorter than time=2"),
         ({"gpus": "4"}, "processes=1 leaves some of a task's gpus=4 idle"),
-        ({"gpu_type": "a100"}, "gpu_type=a100 without gpus"),
-        ({"container": "apptainer 'exec"}, "has an open quote"),
-        ({"container": "a\nb"}, "is no line of words"),
+        ({"gpu_type": "a100"}, "gpu_type=a100 requires gpus"),
+        ({"container": "apptainer 'exec"}, "has an unclosed quote"),
+        ({"container": "a\nb"}, "must be one printable line"),
         ({"scratch": "scratch"}, "an absolute path or $VARIABLE"),
         ({"name": "x"}, "unknown key 'name'"),
     ],
@@ -92,21 +92,21 @@ def test_mistakes_are_one_sentence(values, said):
 
 def test_words_on_the_command_line():
     assert override(Cluster(), ["gpus=1", "sbatch=--exclude=n1"]).sbatch == ("--exclude=n1",)
-    for word, said in (("gpus", "gives no value"), ("setup=rm", "read from the cluster's file alone"), ("tme=1", "did you mean 'time'?")):
+    for word, said in (("gpus", "has no value"), ("setup=rm", "cannot be set on the command line"), ("tme=1", "did you mean 'time'?")):
         with pytest.raises(UserError, match=re.escape(said)):
             override(Cluster(), [word])
 
 
 def test_files_that_cannot_be_read(no_files_of_mine):
     no_files_of_mine.mkdir(parents=True)
-    for text, said in (("- a", "holds no KEY: VALUE lines"), ("a: [", "cannot be read"), ("\0", "cannot be read")):
+    for text, said in (("- a", "contains no KEY: VALUE lines"), ("a: [", "cannot be read"), ("\0", "cannot be read")):
         (no_files_of_mine / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=said):
             load_cluster("bad", HOME)
     for name in ("exampel", "../example", ""):
         with pytest.raises(UserError, match=r"unknown cluster .*sap-slurm init NAME writes"):
             load_cluster(name, HOME)
-    with pytest.raises(UserError, match="is no name for a cluster"):
+    with pytest.raises(UserError, match="is not a valid cluster name"):
         check_name("../x")
 
 

@@ -14,6 +14,7 @@ from slurm.cluster import Cluster
 from slurm.queue import queue
 from slurm.status import explain
 from slurm.submit import submissions, submit
+from sweeper.jobs.job import SweepPaths
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -45,7 +46,7 @@ def test_from_nothing_to_a_queued_sweep_and_back(run, slurm, tmp_path):
     path = Path(run("init", "mine")[0].strip())
     assert path == tmp_path / "config" / "sap-sweep" / "cluster" / "mine.yaml"
     assert "#   main (default): 2 nodes of 2 cores, 4000 MiB, 1 x GPU, at most infinite" in path.read_text()
-    assert "is there already; remove it, or choose another name" in run("init", "mine", code=2)[1]
+    assert "exists already; remove it or choose another name" in run("init", "mine", code=2)[1]
     folders = [f"paths.{name}={tmp_path / name}" for name in ("results", "artifacts", "data")]
     words = ["experiment=demo", "methods=[sap]", "seeds=[1]", "trainer.epochs=1", "cluster=mine", "cluster.tasks=3", *folders]
     text = run("script", *words)[0]
@@ -64,17 +65,20 @@ def test_from_nothing_to_a_queued_sweep_and_back(run, slurm, tmp_path):
         results = tmp_path / "results"
         slurm.wait(lambda: "ReqNodeNotAvail" in run("status", str(results))[0], 30, "the reason")
         said = run("status", str(results))[0]
-        assert re.search(r"waiting: 3 tasks or jobs \(\d+_\d .*ReqNodeNotAvail.*nodes that it asks for are down, drained or reserved", said)
-        assert re.search(r"hint: upkeep \(maint.*\) takes n\[1-2\] in 1:2\d:\d\d; a job of at most 01:2\d:00 would start now", said)
+        assert re.search(r"pending: 3 tasks or jobs \(\d+_\d .*ReqNodeNotAvail.*requested nodes are down, drained or reserved", said)
+        assert re.search(
+            r"hint: reservation upkeep \(maint.*\) of n\[1-2\] begins in 1:2\d:\d\d; a job with a time limit of at most 01:2\d:00",
+            said,
+        )
         again = run("submit", str(results), "cluster=mine", f"paths.artifacts={tmp_path / 'artifacts'}", "cluster.time=2:00:00")
-        assert "3 queued jobs or tasks feed this sweep already" in again[1]
+        assert "3 batch jobs or array tasks of this sweep are queued already" in again[1]
         assert "nothing has changed since the last submission" in again[1]
-        assert "goes on with the configuration that is frozen there" in run("submit", str(results), "cluster=mine", "seeds=[2]", code=2)[1]
+        assert "continues with its stored configuration" in run("submit", str(results), "cluster=mine", "seeds=[2]", code=2)[1]
         assert "unknown job '99999'" in run("cancel", str(results), "99999", code=2)[1]
         assert run("cancel", str(results))[1].startswith("cancelled ")
         slurm.wait(lambda: not slurm.call("squeue", "--noheader"), 20, "an empty queue")
-        assert "nothing of it is queued" in run("cancel", str(results))[1]
-        assert "holds no log of a batch job yet" in run("logs", str(results), code=2)[1]
+        assert "has no queued batch jobs" in run("cancel", str(results))[1]
+        assert "contains no log of a batch job yet" in run("logs", str(results), code=2)[1]
     finally:
         slurm.call("scontrol", "delete", "ReservationName=upkeep")
 
@@ -86,16 +90,19 @@ def test_what_would_be_written_to_files_or_is_missing_is_refused_before_anything
     assert "fashion_mnist" in said or "FashionMNIST" in said
     monkeypatch.setenv("WANDB_API_KEY", "planted0123456789")
     said = run("submit", "experiment=demo", "name=planted0123456789", *words, code=2)[1]
-    assert "holds the content of the environment variable WANDB_API_KEY" in said
+    assert "contains the value of the environment variable WANDB_API_KEY" in said
     assert "planted" not in said
-    assert "holds no planned sweep" in run("submit", str(tmp_path), "cluster=example", code=2)[1]
+    assert "contains no planned sweep" in run("submit", str(tmp_path), "cluster=example", code=2)[1]
     assert "name one cluster, as in cluster=mine" in run("submit", "experiment=demo", code=2)[1]
-    assert "with cluster=NAME write cluster.KEY=VALUE" in run("submit", "experiment=demo", "cluster=example", "slurm.gpus=1", code=2)[1]
+    assert (
+        "cannot be combined with cluster=NAME; write cluster.KEY=VALUE"
+        in run("submit", "experiment=demo", "cluster=example", "slurm.gpus=1", code=2)[1]
+    )
     assert not slurm.call("squeue", "--noheader").strip()
     assert not (tmp_path / "results").exists()
 
 
-def test_check_passes_what_is_there_and_cures_what_is_not(run, tmp_path):
+def test_check_names_a_remedy_for_each_failure(run, tmp_path):
     folder = tmp_path / "config" / "sap-sweep" / "cluster"
     folder.mkdir(parents=True)
     (folder / "cpu.yaml").write_text("gpus: 0\ncpus: 1\nmemory: 3000M\n")
@@ -110,10 +117,10 @@ def test_check_passes_what_is_there_and_cures_what_is_not(run, tmp_path):
         "check", "cluster=cpu", "cluster.gpus=1", "cluster.memory=900M", f"cluster.scratch={deep}", *words, "paths.data=/nowhere", code=1
     )[0]
     Path(deep).rmdir()
-    cures = {line.split(":")[0].split(None, 1)[1] for line in out.splitlines() if line.startswith("CURE")}
-    assert cures == {"gpu", "data", "socket paths", "memory"}, out
-    assert "cure: choose a shorter cluster.scratch" in out
-    assert "ended without an answer" in run("check", "cluster=cpu", "cluster.python=/no/such/python", *words, code=2)[1]
+    failed = {line.split(":")[0].split(None, 1)[1] for line in out.splitlines() if line.startswith("FAIL")}
+    assert failed == {"gpu", "data", "socket paths", "memory"}, out
+    assert "remedy: choose a cluster.scratch" in out
+    assert "ended without a result" in run("check", "cluster=cpu", "cluster.python=/no/such/python", *words, code=2)[1]
     assert run("logs", str(tmp_path / "results"), "999", code=2)[1].startswith("error: ")
 
 
@@ -122,11 +129,11 @@ def test_tasks_beyond_the_partitions_time_are_explained(run, slurm, tmp_path, mo
     slurm.call("scontrol", "update", "PartitionName=main", "MaxTime=30")
     try:
         store = tmp_path / "results"
-        sweep = Sweep("x", store, store, store, tmp_path, "python", store / "slurm/plan-1.jsonl")
+        sweep = Sweep("x", SweepPaths(store, store, store), tmp_path, "python", store / "slurm/plan-1.jsonl")
         submit(Cluster(tasks=1, cpus=1, memory="100M", time="1:00:00"), sweep, "abc", 0.0, {"ClusterName": "test"}, lambda line: None)
         noted = submissions(store)
         slurm.wait(lambda: any(one.reason == "PartitionTimeLimit" for one in queue(one.job for one in noted)), 20, "the reason")
-        assert "hint: the longest time there is 00:30:00: submit with cluster.time=00:30:00" in explain(
+        assert "hint: the time limit of the partition is 00:30:00: submit with cluster.time=00:30:00" in explain(
             queue(one.job for one in noted), noted
         )
     finally:

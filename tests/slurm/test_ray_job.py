@@ -38,7 +38,7 @@ def sweep(tmp_path, monkeypatch):
         )  # fmt: skip
         store, where = frozen.paths.store, tmp_path / f"{name}.where"
         (store / "logs").mkdir(parents=True, exist_ok=True)
-        of = Sweep(name, store, frozen.paths.data, frozen.paths.artifacts, HOME, sys.executable, frozen.plan, order=frozen.order)
+        of = Sweep(name, frozen.paths, HOME, sys.executable, frozen.plan, order=frozen.order)
         setup = (
             f"export PYTHONPATH={END_TO_END / 'plugins'} SAP_SWEEP_CHECKPOINT_SECONDS=0 STANDINS_WHERE={where} SPT_NOENV=1 NAMED={name}",
         )

@@ -14,8 +14,10 @@ import pytest
 from slurm import ray_job, ray_node
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
+from sweeper.jobs.job import SweepPaths
 
-SWEEP = Sweep("mine", Path("/disk/my store"), Path("/data"), Path("/art"), Path("/home/me/a b"), "/venv/bin/python", Path("/disk/p.jsonl"))
+PATHS = SweepPaths(data=Path("/data"), store=Path("/disk/my store"), artifacts=Path("/art"))
+SWEEP = Sweep("mine", PATHS, Path("/home/me/a b"), "/venv/bin/python", Path("/disk/p.jsonl"))
 
 
 def test_an_address_is_taken_as_slurm_says_it():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sap_core.errors import UserError
-from slurm.__main__ import main
+from slurm.__main__ import COMMANDS, main
 from slurm.script import Request, parse_request, script
 
 GOLDEN = Path(__file__).parent / "golden" / "script.sh"
@@ -79,7 +79,7 @@ def test_a_term_to_the_script_reaches_the_sweep(tmp_path):
 @pytest.mark.parametrize("field", ["job_name", "partition", "account", "qos", "constraint", "memory", "time"])
 def test_characters_that_a_script_could_misread_are_refused(field):
     for value in ("a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a|b", "a>b"):
-        with pytest.raises(UserError, match=f"{field}=.* has characters that a batch script could misread"):
+        with pytest.raises(UserError, match=f"{field}=.* has characters that are not allowed in a batch script"):
             Request(**{field: value})
 
 
@@ -96,8 +96,8 @@ def test_words_of_the_scheduler_are_told_from_those_of_the_sweep():
         ("slurm.gpus=two", "slurm.gpus='two' must be a whole number"),
         ("slurm.gpus=-1", "slurm.gpus='-1' must be a whole number"),
         ("slurm.gpus=²", "must be a whole number"),
-        ("slurm.gpus", "'slurm.gpus' gives no value; write slurm.gpus=VALUE"),
-        ("slurm.time=", "'slurm.time=' gives no value"),
+        ("slurm.gpus", "'slurm.gpus' has no value; write slurm.gpus=VALUE"),
+        ("slurm.time=", "'slurm.time=' has no value"),
     ],
 )
 def test_mistakes_are_one_sentence(word, said):
@@ -134,6 +134,13 @@ def test_the_command_prints_a_script_for_this_checkout(capsys):
 
 
 def test_help(capsys):
-    for words in ([], ["--help"], ["-h"]):
-        assert main(words) == 0
-        assert "sap-slurm script experiment=NAME" in capsys.readouterr().out
+    for arguments in ([], ["--help"], ["-h"]):
+        assert main(arguments) == 0
+        usage = capsys.readouterr().out
+        assert all(f"\n  {name}  " in usage for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: sap-slurm {name} ")

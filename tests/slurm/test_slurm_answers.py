@@ -1,4 +1,4 @@
-"""What squeue, sinfo and scontrol say, and what is made of it: queue, hints, cluster files, attempts, status, submissions."""
+"""Parsing squeue, sinfo and scontrol, and what depends on it: queue, hints, cluster files, attempts, status, submissions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from slurm import attempt
 from slurm.attempt import Attempts, begin, progress_of
 from slurm.batch import Sweep
 from slurm.cluster import Cluster, parse
-from slurm.init import choose, fill, read, values
-from slurm.lookup import log_of, split_store
-from slurm.queue import QueueEntry, SlurmError, call, next_reservation, parse_config, parse_squeue, parse_reservations
-from slurm.status import text, format_duration
+from slurm.init import choose_partition, fill_example, parse_sinfo, suggest_values
+from slurm.lookup import find_log, split_store
+from slurm.queue import QueueEntry, SlurmError, next_reservation, parse_config, parse_reservations, parse_squeue, run_command
+from slurm.status import format_duration, text
 from slurm.submit import Submission, submissions, submit
+from sweeper.jobs.job import SweepPaths
 from sweeper.monitor.job_counts import SweepCounts
 
 HOME = Path(__file__).resolve().parents[2]
@@ -36,8 +37,8 @@ RESERVATION = (
 
 def submission(job="7", **more):
     known = {
-        "cluster": "c", "named": "mine", "mode": "array", "tasks": 2, "gpus": 1, "nodes": 1, "partition": "long", "time": "1:00:00",
-        "submitted_at": 1.0, "commit": "abc", "plan": "slurm/plan-1.jsonl", "words": [], "flops_before": 0.0,
+        "cluster": "c", "cluster_file": "mine", "mode": "array", "tasks": 2, "gpus": 1, "nodes": 1, "partition": "long", "time": "1:00:00",
+        "submitted_at": 1.0, "commit": "abc", "plan": "slurm/plan-1.jsonl", "arguments": [], "flops_before": 0.0,
     }  # fmt: skip
     return Submission(job=job, **{**known, **more})
 
@@ -49,7 +50,14 @@ def test_squeue_lines():
     )
     first, second, third = parse_squeue(lines)
     assert first == QueueEntry("7_0", "RUNNING", "None", 93784, "2-00:00:00", "2026-11-29T10:00:00", "n3")
-    assert (first.running, first.pending, second.running, second.pending, third.running, third.pending) == (True, False, False, True, False, False)
+    assert (first.running, first.pending, second.running, second.pending, third.running, third.pending) == (
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    )
     assert third.elapsed == 0
 
 
@@ -64,21 +72,21 @@ def test_reservations_and_the_longest_time():
 
 
 def test_sinfo_lines_and_the_file_made_of_them():
-    partitions = read(SINFO)
+    partitions = parse_sinfo(SINFO)
     assert [(one.name, one.gpus, one.gpu_type, one.cpus, one.memory) for one in partitions] == [
         ("debug", 0, None, 16, 64000), ("long", 4, "a100", 64, 512000), ("mixed", 2, None, 32, 128000),
     ]  # fmt: skip
-    chosen = choose(partitions)
+    chosen = choose_partition(partitions)
     assert chosen is not None
     assert chosen.name == "mixed"  # the largest with GPUs: the default has none
-    assert values(partitions[1], {"MaxArraySize": "1001"}) == {
+    assert suggest_values(partitions[1], {"MaxArraySize": "1001"}) == {
         "partition": "long", "gpus": 1, "gpu_type": "a100", "cpus": 8, "memory": "115200M", "time": "12:00:00", "max_array": "1001",
     }  # fmt: skip
-    made = fill((HOME / "conf/cluster/example.yaml").read_text(), partitions, {"ClusterName": "big", "MaxArraySize": "1001"})
+    made = fill_example((HOME / "conf/cluster/example.yaml").read_text(), partitions, {"ClusterName": "big", "MaxArraySize": "1001"})
     cluster = parse(yaml.load(made, Loader=yaml.BaseLoader), "big", "here")
     assert (cluster.partition, cluster.gpus, cluster.cpus, cluster.max_array) == ("mixed", 1, 8, 1001)
     assert "#   long: 12 nodes of 64 cores, 512000 MiB, 4 x GPU a100, at most 7-00:00:00, features a100,nvlink" in made
-    assert choose([]) is None
+    assert choose_partition([]) is None
 
 
 def test_scontrol_config():
@@ -89,15 +97,15 @@ def test_starts_without_progress_are_counted_and_stopped():
     fresh = Attempts("7_0", "c", gpus=1)
     one = begin(None, fresh, "a", 2, 100.0, "n1")
     two = begin(one, fresh, "a", 2, 200.0, "n2", last=150.0)
-    assert (two.starts, two.idle, two.stopped) == (2, 1, None)
+    assert (two.starts, two.without_progress, two.stopped) == (2, 1, None)
     assert two.spans[0] == {"node": "n1", "begin": 100.0, "end": 150.0, "code": None}
     three = begin(two, fresh, "b", 2, 300.0, "n1")
-    assert (three.starts, three.idle) == (3, 0)
+    assert (three.starts, three.without_progress) == (3, 0)
     begin(three, fresh, "b", 2, 400.0, "n1")
     last = begin(three, fresh, "b", 2, 500.0, "n1")
     assert last.starts == 4
     assert last.stopped is not None
-    assert last.stopped.startswith("2 starts in a row finished no job and stored no state")
+    assert last.stopped.startswith("2 consecutive starts finished no job and stored no checkpoint")
 
 
 def test_progress_is_a_row_or_a_checkpoint_of_the_plans_own_jobs(tmp_path):
@@ -125,7 +133,7 @@ def test_the_attempts_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "plan").write_text('{"job_id": "one"}\n')
     words = [str(tmp_path / "plan"), "--store", str(tmp_path), "--artifacts", str(tmp_path / "a")]
     assert [attempt.main(["begin", *words, "--limit", "1", "--gpus", "2"]) for _ in range(2)] == [0, 3]
-    assert "1 starts in a row finished no job" in capsys.readouterr().err
+    assert "1 consecutive starts finished no job" in capsys.readouterr().err
     assert attempt.main(["end", *words, "--code", "137"]) == 1
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "one.ok.parquet").touch()
@@ -154,14 +162,14 @@ def test_status_says_everything():
     for line in (
         "  train         4      2       0",
         "running: 7_0 on n3 for 0:10:00 of 1:00:00",
-        "waiting: 2 tasks or jobs (7_1 ...): Resources (its nodes are busy), start expected 2026-11-29T11:00:00",
+        "pending: 2 tasks or jobs (7_1 ...): Resources (its nodes are busy), start expected 2026-11-29T11:00:00",
         "ended: 1 FAILED",
         "hint: wait",
         "restarts: 2 of 4 starts",
         "stopped: 7_3: 3 starts in a row",
         "failed: abc tune sap seed 1, error: boom",
         "failed: 1 more",
-        f"ETA: {format_duration(int(60 * 7200 / 36))} with 1 tasks running, by the pace so far",
+        f"ETA: {format_duration(int(60 * 7200 / 36))} with 1 running tasks, from the speed so far",
         "spent so far: 2.00 GPU-hours, 8.00 core-hours",
     ):
         assert line in said.splitlines(), line
@@ -169,9 +177,9 @@ def test_status_says_everything():
 
 def test_status_without_anything():
     nothing = text("x", SweepCounts((Counts("train", 1),), 1.0, 0.0), [], [], [], [], 0.0)
-    assert "not submitted from here" in nothing
-    assert "ETA: unknown, nothing runs" in nothing
-    assert "nothing of this sweep is queued" in text("x", SweepCounts((), 0.0, 0.0), [submission()], [], [], [], 0.0)
+    assert "no submissions recorded" in nothing
+    assert "ETA: unknown, because no task is running" in nothing
+    assert "no batch job of this sweep is queued" in text("x", SweepCounts((), 0.0, 0.0), [submission()], [], [], [], 0.0)
     assert "ETA: done" in text("x", SweepCounts((Counts("train", 1, done=1),), 1.0, 1.0), [submission()], [], [], [], 0.0)
 
 
@@ -211,13 +219,13 @@ echo $((n + 1)) > {folder}/count; echo "$((last + 1))" >> {folder}/arrays; echo 
 def test_limits_on_jobs_make_fewer_tasks_that_do_the_same(tmp_path, monkeypatch, limits, cluster, arrays):
     slurm = FakeSlurm(tmp_path, monkeypatch, **limits)
     store = tmp_path / "results"
-    sweep = Sweep("x", store, store, store, tmp_path, "python", store / "slurm/plan-1.jsonl", ("experiment=x",))
+    sweep = Sweep("x", SweepPaths(store, store, store), tmp_path, "python", store / "slurm/plan-1.jsonl", ("experiment=x",))
     said = []
     jobs = submit(Cluster(**cluster), sweep, "abc", 1.0, {"ClusterName": "big"}, said.append)
     assert slurm.arrays() == arrays
     assert jobs == [str(100 + number) for number in range(len(arrays))]
     noted = submissions(store, "big")
-    assert [(one.job, one.tasks, one.plan, one.words) for one in noted] == [
+    assert [(one.job, one.tasks, one.plan, one.arguments) for one in noted] == [
         (job, count, "slurm/plan-1.jsonl", ["experiment=x"]) for job, count in zip(jobs, arrays, strict=True)
     ]
     assert bool(said) == (sum(arrays) < min(7, cluster["tasks"], cluster.get("max_submit", 7)))
@@ -226,16 +234,16 @@ def test_limits_on_jobs_make_fewer_tasks_that_do_the_same(tmp_path, monkeypatch,
 
 def test_refusals_are_repeated(tmp_path, monkeypatch):
     FakeSlurm(tmp_path, monkeypatch, most=0)
-    sweep = Sweep("x", tmp_path, tmp_path, tmp_path, tmp_path, "python", tmp_path / "plan")
-    with pytest.raises(SlurmError, match=r"sbatch refused: .*Job violates accounting/QOS policy"):
+    sweep = Sweep("x", SweepPaths(tmp_path, tmp_path, tmp_path), tmp_path, "python", tmp_path / "plan")
+    with pytest.raises(SlurmError, match=r"sbatch failed: .*Job violates accounting/QOS policy"):
         submit(Cluster(tasks=4), sweep, "abc", 0.0, {}, lambda line: None)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="there is no squeue here; run this on a login node"):
-        call("squeue")
+    with pytest.raises(UserError, match="squeue is not installed here; run this on a login node"):
+        run_command("squeue")
 
 
 def test_which_store_and_which_log(tmp_path):
-    with pytest.raises(UserError, match="nothing was submitted from here"):
+    with pytest.raises(UserError, match=r"no sweep in .* was submitted"):
         split_store([], tmp_path)
     with pytest.raises(UserError, match="there is no folder results/x"):
         split_store(["results/x"], tmp_path)
@@ -244,13 +252,13 @@ def test_which_store_and_which_log(tmp_path):
     (store / "logs").mkdir()
     assert split_store(["12_3"], tmp_path) == (store, ["12_3"])
     assert split_store([str(store), "12"], tmp_path) == (store, ["12"])
-    with pytest.raises(UserError, match="holds no log of a batch job yet"):
-        log_of(store, None, {})
+    with pytest.raises(UserError, match="contains no log of a batch job yet"):
+        find_log(store, None, {})
     for name in ("slurm-7_0", "slurm-7_1", "abc"):
         (store / "logs" / f"{name}.log").touch()
-    assert log_of(store, None, {}).name.startswith("slurm-7_")
-    assert [log_of(store, word, {"run": "abc"}).name for word in ("7_1", "7", "abc", "run")] == [
+    assert find_log(store, None, {}).name.startswith("slurm-7_")
+    assert [find_log(store, word, {"run": "abc"}).name for word in ("7_1", "7", "abc", "run")] == [
         "slurm-7_1.log", "slurm-7_0.log", "abc.log", "abc.log",
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"no log of '9'.*batch jobs with logs: 7_0, 7_1"):
-        log_of(store, "9", {})
+        find_log(store, "9", {})

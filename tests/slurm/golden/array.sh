@@ -27,40 +27,40 @@ export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export PYTHONPATH='/home/me/sap sweep'"${PYTHONPATH:+:$PYTHONPATH}"
 run=(apptainer exec --nv /images/sap.sif /home/me/venv/bin/python)
 
-# Asked to end: by USR1 before the time limit, or by TERM (preemption, requeue, scancel, the limit itself). Each program stores its state.
-asked=
+# Signals: USR1 comes before the time limit; TERM comes at preemption, requeue, scancel or the limit. Workers store a checkpoint and exit.
+stop_signal=
 workers=()
 forward() {
-    asked=$1
-    say "$1: the programs are told to store their state and end"
+    stop_signal=$1
+    log "received $1; asking the workers to store their state and exit"
     for pid in "${workers[@]}"; do kill -TERM "$pid" 2> /dev/null; done
 }
 trap 'forward USR1' USR1
 trap 'forward TERM' TERM
-say() { printf '%s sap-slurm: %s\n' "$(date -u +%FT%TZ)" "$*"; }
+log() { printf '%s sap-slurm: %s\n' "$(date -u +%FT%TZ)" "$*"; }
 
-# Waits for all workers; `code` is the highest exit code of theirs. A signal to this shell ends a `wait` early, so it waits again.
-await() {
+# Waits for all workers and sets `code` to their highest exit code. A signal interrupts `wait`, hence the inner loop.
+await_workers() {
     code=0
-    local pid got
+    local pid status
     for pid in "${workers[@]}"; do
         wait "$pid"
-        got=$?
+        status=$?
         while kill -0 "$pid" 2> /dev/null; do
             wait "$pid"
-            got=$?
+            status=$?
         done
-        [ "$got" -le "$code" ] || code=$got
+        [ "$status" -le "$code" ] || code=$status
     done
 }
 
-# Into the queue again, unless somebody cancelled the job. When that works Slurm ends this script. A job that Slurm is ending (COMPLETING)
-# was cancelled, or is requeued by Slurm itself, unless the time limit or a preemption that cancels ended it: of that the log tells.
-again() {
+# Requeues this job unless it was cancelled. If the requeue succeeds, Slurm ends this script. The state COMPLETING does not tell a cancelled
+# job from one that Slurm requeues itself; the job requests a requeue only if the reason is TimeLimit or the log reports a preemption.
+requeue() {
     local name state
     for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
         if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
-            say "cancelled: what was finished is stored"
+            log "cancelled; finished jobs are stored"
             exit 0
         fi
     done
@@ -69,12 +69,12 @@ again() {
         *Reason=TimeLimit*) ;;
         *JobState=CANCELLED* | *JobState=COMPLETING*)
             if ! tail -n 9 "$(sed -n 's/^ *StdOut=//p' <<< "$state")" 2> /dev/null | grep -q 'DUE TO PREEMPTION'; then
-                say "Slurm ends this job, or starts it again, by itself: what was finished is stored"
+                log "Slurm is cancelling or requeueing this job; finished jobs are stored"
                 exit 0
             fi
             ;;
     esac
-    say "asks for a requeue, to go on where it was"
+    log "requesting a requeue to continue from the stored state"
     if scontrol requeue "$SLURM_JOB_ID"; then
         trap - TERM
         sleep 300 &
@@ -85,22 +85,22 @@ again() {
 cancelled='/home/me/sap sweep/results/slurm/cancelled'
 attempt() { "${run[@]}" -m slurm.attempt "$1" '/home/me/sap sweep/results/slurm/plan-1.jsonl' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' "${@:2}"; }
 
-while [ -z "$asked" ]; do
+while [ -z "$stop_signal" ]; do
     attempt begin --limit 3 --gpus 2 --cpus 8
     code=$?
     [ "$code" -eq 0 ] || exit "$code"
-    [ -z "$asked" ] || break
+    [ -z "$stop_signal" ] || break
     workers=()
     for ((k = 1; k <= 4; k++)); do
         "${run[@]}" -m sweeper.execute '/home/me/sap sweep/results/slurm/plan-1.jsonl' --data '/home/me/sap sweep/data' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' --order cells --device-jobs 2 --idle-timeout 600 --device "cuda:$(((k - 1) % 2))" \
             --shard "$(((4 + SLURM_ARRAY_TASK_ID) * 4 + k))/64" &
         workers+=($!)
     done
-    [ -z "$asked" ] || forward "$asked"
-    await
-    attempt end --code "$code" && exit $((code == 1))  # nothing is left
-    [ "$code" -le 2 ] && [ -z "$asked" ] && exit "$code"
-    [ -n "$asked" ] || say "a program ended with exit code $code; starting it once more"
+    [ -z "$stop_signal" ] || forward "$stop_signal"
+    await_workers
+    attempt end --code "$code" && exit $((code == 1))  # all jobs are done
+    [ "$code" -le 2 ] && [ -z "$stop_signal" ] && exit "$code"
+    [ -n "$stop_signal" ] || log "a worker exited with code $code; restarting the workers"
 done
-again
+requeue
 exit 1

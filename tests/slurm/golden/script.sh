@@ -15,7 +15,7 @@
 
 set -euo pipefail
 cd '/home/me/sap sweep'
-# Two minutes before the end Slurm sends TERM to this shell: the sweep stores its state and ends; submit again to go on.
+# Slurm sends TERM two minutes before the time limit: the sweep stores its state and exits; submit again to continue.
 /home/me/venv/bin/python -m sweeper backend=local backend.device=cuda experiment=table1 'only=network=resnet18 method=sap,scrub' &
 sweep=$!
 trap 'kill -TERM "$sweep"; wait "$sweep"' TERM

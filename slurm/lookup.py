@@ -1,0 +1,60 @@
+"""Find the store and the log that the arguments of a command refer to. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sap_core.errors import UserError
+from slurm.submit import FOLDER
+
+_SLURM_JOB = re.compile(r"\d+(_\d+)?")
+
+
+def split_store(arguments: Sequence[str], home: Path) -> tuple[Path, list[str]]:
+    """Return (store, other arguments). The store is the first argument if that is a folder, else the last submitted one in `home`/results.
+
+    Raises:
+        UserError: no store is named and none was submitted.
+    """
+    if arguments and Path(arguments[0]).is_dir():
+        return Path(arguments[0]).resolve(), list(arguments[1:])
+    if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and "/" in arguments[0]:
+        raise UserError(f"there is no folder {arguments[0]}; name a results folder, as in results/table1")
+    stores = {path.parent.parent: path.stat().st_mtime for path in home.glob(f"results/*/{FOLDER}")}
+    if not stores:
+        raise UserError(f"no sweep in {home / 'results'} was submitted; name a results folder, as in sap-slurm status results/table1")
+    return max(stores, key=lambda store: stores[store]), list(arguments)
+
+
+def is_slurm_job(name: str) -> bool:
+    """Whether a name is the id of a batch job (12) or of an array task (12_3)."""
+    return _SLURM_JOB.fullmatch(name) is not None
+
+
+def find_log(store: Path, name: str | None, job_of_run: dict[str, str]) -> Path:
+    """Return the path of a log.
+
+    Args:
+        store: the results folder.
+        name: id of a batch job or array task (12, 12_3), of a job of the sweep or of a run; None means the last written log of a batch job.
+        job_of_run: maps run ids to job ids.
+
+    Raises:
+        UserError: there is no such log.
+    """
+    logs = store / "logs"
+    if name is None:
+        found = sorted(logs.glob("slurm-*.log"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise UserError(f"{logs} contains no log of a batch job yet; sap-slurm status {store} shows why jobs are pending")
+        return found[-1]
+    candidates = [f"slurm-{name}.log", f"check-{name}.log", f"slurm-{name}_0.log"] if is_slurm_job(name) else []
+    candidates += [f"{name}.log", f"{job_of_run.get(name, name)}.log"]
+    for candidate in candidates:
+        if (logs / candidate).is_file():
+            return logs / candidate
+    tasks = sorted(path.name.removeprefix("slurm-").removesuffix(".log") for path in logs.glob("slurm-*.log"))
+    hint = f"; batch jobs with logs: {', '.join(tasks[:12])}{' ...' if len(tasks) > 12 else ''}" if tasks else ""
+    raise UserError(f"{logs} contains no log of '{name}': it has not started, or it is not a job or run of this sweep{hint}")
