@@ -13,7 +13,7 @@ from sweeper.commands.common import Parser
 USAGE = """usage: sap-sweep KEY=VALUE ... [--config-dir DIR]
        sap-sweep COMMAND ...
 
-Runs hyperparameter sweeps of methods that repair image classifiers trained on wrong labels, and measures their accuracy and tuning cost.
+Run hyperparameter sweeps of methods that repair image classifiers trained on wrong labels, and measure their accuracy and tuning cost.
 KEY=VALUE are Hydra overrides.
 
 commands (see sap-sweep COMMAND --help):
@@ -69,14 +69,15 @@ def _dispatch(words: list[str]) -> int:
 
     if hydra_options.is_shown_by_hydra(words):
         return hydra_options.show(words)
-    parser = Parser("sap-sweep", "Runs a sweep.")
+    parser = Parser("sap-sweep", "Run a sweep.")
     run.add_arguments(parser)
     return run.run(parser.parse_intermixed_args(words))
 
 
 def _run(name: str, words: list[str]) -> int:
     chosen = command(name)
-    parser = Parser(f"sap-sweep {name}", f"sap-sweep {name} {COMMANDS[name].summary}.")
+    summary = COMMANDS[name].summary
+    parser = Parser(f"sap-sweep {name}", f"{summary[0].upper()}{summary[1:]}.")
     chosen.add_arguments(parser)
     if set(words) & set(_HELP):
         print(parser.format_help(), end="")

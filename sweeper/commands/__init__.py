@@ -23,14 +23,14 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "list": Entry("list_components", "lists the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
-    "check": Entry("check", "runs the contract checks of a method, trainer or pruner, including your own"),
-    "prepare": Entry("prepare", "verifies, builds and downloads the data and weights that an experiment needs"),
-    "import": Entry("import_bundle", "copies the results of `python -m sweeper.execute BUNDLE` into a store"),
-    "rerun": Entry("rerun", "reruns the job of one row and compares the result with the store"),
-    "track": Entry("track", "mirrors a store to Weights & Biases (tracking=wandb does so during a sweep)"),
-    "compact": Entry("compact", "merges the many small files of a store; sweeps and readers may continue meanwhile"),
-    "replay": Entry("replay", "simulates another search on a complete grid in a store, without training"),
+    "list": Entry("list_components", "list the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
+    "check": Entry("check", "run the contract checks of a method, trainer or pruner, including your own"),
+    "prepare": Entry("prepare", "verify, build and download the data and weights that an experiment needs"),
+    "import": Entry("import_bundle", "copy the results of `python -m sweeper.execute BUNDLE` into a store"),
+    "rerun": Entry("rerun", "rerun the job of one row and compare the result with the store"),
+    "track": Entry("track", "mirror a store to Weights & Biases (tracking=wandb does so during a sweep)"),
+    "compact": Entry("compact", "merge the many small files of a store; sweeps and readers may continue meanwhile"),
+    "replay": Entry("replay", "simulate another search on a complete grid in a store, without training"),
 }
 """Command -> module and summary, in the order of the help."""
 

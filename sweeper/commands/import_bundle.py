@@ -20,7 +20,7 @@ from sap_core.identity import content_id
 from sap_core.records import Planned, Row
 from sweeper.commands.common import examples, key_values
 from sweeper.jobs.job import ARTIFACT_LEASE, Job, artifact, read_jobs, write_jobs
-from sweeper.plan.bundle import Bundle, kept_bundles
+from sweeper.plan.bundle import Bundle, stored_bundles
 from sweeper.store.leases import acquire_all, process_leases
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store, schema, write_records
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: a folder is missing or has no bundle, or the bundles or the store belong to different experiments.
     """
     folders, chosen = _parse(options.folders)
-    bundles = {folder: kept_bundles(folder) for folder in folders}
+    bundles = {folder: stored_bundles(folder) for folder in folders}
     targets = {bundle.results for kept in bundles.values() for bundle in kept}
     if len(targets) > 1 and "paths.results" not in chosen:
         raise UserError(f"these bundles belong to several stores ({', '.join(sorted(targets))}); import them one by one")

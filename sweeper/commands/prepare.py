@@ -31,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
         UserError: the command line or the configuration is invalid.
     """
     from sweeper.plan.build import compose
-    from sweeper.plan.prerequisites import prepared
+    from sweeper.plan.prerequisites import prepare_all
 
     releases = _releases(options.releases)
     composed = compose(hydra_arguments(options))
     things = []
-    for thing in prepared(composed, options.download, releases):
+    for thing in prepare_all(composed, options.download, releases):
         print(thing.line, flush=True)
         things.append(thing)
     lacking = sum(thing.state == "missing" for thing in things)

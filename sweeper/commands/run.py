@@ -22,7 +22,7 @@ from sweeper.commands.common import add_overrides, hydra_arguments
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
-from sweeper.plan.build import check, compose, plan_key, planned, sweep_paths, write_plan
+from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import JobFilter, filter_jobs, parse_filter
 from sweeper.store.provenance import HOME
 from sweeper.store.store import MAX_ATTEMPTS, Store
@@ -72,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
                 _measure_exclusively(read_jobs(store.jobs), config, paths)
         _print_search_table(config, store)
         return 1 if given_up else 0
-    cells = check(composed)
-    plan = planned(composed, cells, paths)  # all checks run before the first folder is created
+    cells = check_cells(composed)
+    plan = inspect_and_plan(composed, cells, paths)  # all checks run before the first folder is created
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
         estimator, _ = _estimator(config, cells, paths)
@@ -209,7 +209,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     from sweeper.plan.plan import make_plan
     from sweeper.plan.runtime_forecast import describe_seconds
 
-    cells = check(composed)
+    cells = check_cells(composed)
     plan = make_plan(composed.config, cells, {})
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
@@ -230,7 +230,7 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     from sweeper.plan.bundle import Bundle, write_bundle
     from sweeper.store.provenance import commit
 
-    plan, config = planned(composed, check(composed), paths), composed.config
+    plan, config = inspect_and_plan(composed, check_cells(composed), paths), composed.config
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)

