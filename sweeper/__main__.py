@@ -55,34 +55,34 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def _dispatch(words: list[str]) -> int:
-    if not words or (len(words) == 1 and words[0] in _HELP):
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or (len(arguments) == 1 and arguments[0] in _HELP):
         width = max(map(len, COMMANDS))
         print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items())))
         return 0
-    name = words[0]
+    name = arguments[0]
     if name in COMMANDS:
-        return _run(name, words[1:])
+        return _run(name, arguments[1:])
     if "=" not in name and not name.startswith(("-", "~")):
         raise UserError(f"{unknown('command', name, COMMANDS, 'sap-sweep')}; a sweep takes KEY=VALUE, as in sap-sweep experiment=demo")
     from sweeper.commands import hydra_options, run
 
-    if hydra_options.is_shown_by_hydra(words):
-        return hydra_options.show(words)
+    if hydra_options.is_shown_by_hydra(arguments):
+        return hydra_options.show(arguments)
     parser = Parser("sap-sweep", "Run a sweep.")
     run.add_arguments(parser)
-    return run.run(parser.parse_intermixed_args(words))
+    return run.run(parser.parse_intermixed_args(arguments))
 
 
-def _run(name: str, words: list[str]) -> int:
+def _run(name: str, arguments: list[str]) -> int:
     chosen = command(name)
     summary = COMMANDS[name].summary
     parser = Parser(f"sap-sweep {name}", f"{summary[0].upper()}{summary[1:]}.")
     chosen.add_arguments(parser)
-    if set(words) & set(_HELP):
+    if set(arguments) & set(_HELP):
         print(parser.format_help(), end="")
         return 0
-    return chosen.run(parser.parse_intermixed_args(words))
+    return chosen.run(parser.parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

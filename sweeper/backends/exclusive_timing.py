@@ -34,7 +34,7 @@ MAX_FLOPS_SHARE = 0.25
 _SCRATCH = ".timing-"
 
 
-def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
+def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
     """Measures the chosen jobs that are done and not measured yet. The caller has to own the store's lock.
 
     Jobs whose parents' artifacts are missing and jobs that fail are skipped with a message on standard error.
@@ -42,15 +42,15 @@ def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    store = Store(folders.store)
+    store = Store(paths.store)
     by_id = {job.job_id: job for job in jobs}
     todo = {job.job_id: job for job in chosen(jobs) if store.is_done(job.job_id) and not store.has_timing(job.job_id)}
     ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
-    lost = {name for name in ancestors if not artifact(folders.artifacts, name).exists()}
+    lost = {name for name in ancestors if not artifact(paths.artifacts, name).exists()}
     for job in list(todo.values()):
-        gone = sorted(lost & set(_ancestors(job, by_id)))
-        if gone:
-            _log(f"{job.job_id} is not measured exclusively: the artifact of its parent {gone[0]} is missing")
+        missing = sorted(lost & set(_ancestors(job, by_id)))
+        if missing:
+            _log(f"{job.job_id} is not measured exclusively: the artifact of its parent {missing[0]} is missing")
             del todo[job.job_id]
     if not todo:
         _log(f"{store.root}: all chosen jobs have been measured exclusively")
@@ -59,10 +59,10 @@ def measure(jobs: Sequence[Job], folders: SweepPaths, device: str) -> None:
     for stale in store.root.glob(f"{_SCRATCH}*"):  # left by a killed process, because this one owns the store's lock
         shutil.rmtree(stale, ignore_errors=True)
     with storing(store.root), tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=store.root) as name:
-        scratch = SweepPaths(folders.data, Path(name) / "store", Path(name) / "artifacts")
+        scratch = SweepPaths(paths.data, Path(name) / "store", Path(name) / "artifacts")
         scratch.artifacts.mkdir()
         for parent in ancestors - lost:
-            (scratch.artifacts / parent).symlink_to(folders.artifacts / parent)
+            (scratch.artifacts / parent).symlink_to(paths.artifacts / parent)
 
         def report(job: Job, result: Result) -> None:
             if result.status != "ok":
@@ -117,8 +117,8 @@ def _timings(job: Job, store: Store, rerun: Store) -> list[Timing]:
     return [
         Timing(
             job_id=job.job_id, job_type=job.job_type, method=row.method, space=row.space, seed=row.seed, phase=phase,
-            seconds=seconds[phase], exclusive_seconds=exclusive[phase], jobs_on_device=then.jobs_on_device, device=row.device, threads=row.threads,
-            started_at=row.started_at, commit=row.commit,
+            seconds=seconds[phase], exclusive_seconds=exclusive[phase], jobs_on_device=then.jobs_on_device, device=row.device,
+            threads=row.threads, started_at=row.started_at, commit=row.commit,
         )
         for phase in ("all", *TUNING, "report") if phase in seconds and phase in exclusive
     ]  # fmt: skip

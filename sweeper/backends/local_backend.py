@@ -31,7 +31,7 @@ class LocalBackend:
     """A pool of worker processes that run one job each; jobs with a GPU share are placed on a GPU with enough free capacity.
 
     Args:
-        folders: the sweep's paths.
+        paths: the sweep's paths.
         workers: number of processes.
         device: device of the jobs that `cpu_jobs` does not name; `cuda` means all GPUs of this machine.
         cpu_jobs: job types or methods that run on CPUs.
@@ -39,12 +39,12 @@ class LocalBackend:
     """
 
     def __init__(
-        self, folders: SweepPaths, workers: int, device: str = "cpu", cpu_jobs: Sequence[str] = (), devices: Sequence[str] | None = None
+        self, paths: SweepPaths, workers: int, device: str = "cpu", cpu_jobs: Sequence[str] = (), devices: Sequence[str] | None = None
     ) -> None:
-        self.folders = folders
+        self.paths = paths
         self.workers = workers
         self.device = device
-        self.store = Store(folders.store)
+        self.store = Store(paths.store)
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
         self._devices = tuple(devices or _detected_devices(device))
         self._selector = selectors.DefaultSelector()
@@ -99,7 +99,7 @@ class LocalBackend:
         if worker is None:
             if len(self._idle) + len(self._busy) >= self.workers:
                 self._end_idle()
-            worker = _Worker(self.folders, device)
+            worker = _Worker(self.paths, device)
             self._selector.register(worker.answers, selectors.EVENT_READ, worker)
         else:
             self._idle.remove(worker)
@@ -156,12 +156,12 @@ class _Worker:
     job: Job
     attempts: int
 
-    def __init__(self, folders: SweepPaths, device: str) -> None:
+    def __init__(self, paths: SweepPaths, device: str) -> None:
         self.device = device
-        log = folders.store / "logs" / "workers.log"
+        log = paths.store / "logs" / "workers.log"
         command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device]
         for name in ("data", "store", "artifacts"):
-            command += [f"--{name}", str(Path(getattr(folders, name)).resolve())]
+            command += [f"--{name}", str(Path(getattr(paths, name)).resolve())]
         with storing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             errors = log.open("a")

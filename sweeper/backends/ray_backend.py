@@ -63,7 +63,7 @@ class RayBackend:
     """One Tune run over all jobs, on a Ray started for it or on a running cluster.
 
     Args:
-        folders: the sweep's paths; every node must see them.
+        paths: the sweep's paths; every node must see them.
         workers: maximum number of concurrent jobs; None (with an address): limited by the cluster's resources.
         device: device of the jobs that `cpu_jobs` does not name.
         address: HOST:PORT of a running cluster; None: start Ray.
@@ -72,15 +72,15 @@ class RayBackend:
     """
 
     def __init__(
-        self, folders: SweepPaths, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
+        self, paths: SweepPaths, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
         grace: float | None = None,
     ) -> None:  # fmt: skip
-        self.folders = SweepPaths(*(Path(getattr(folders, name)).resolve() for name in ("data", "store", "artifacts")))
+        self.paths = SweepPaths(*(Path(getattr(paths, name)).resolve() for name in ("data", "store", "artifacts")))
         self.workers = workers
         self.device = device
         self.address = address
         self.grace = GRACE_SECONDS if grace is None else grace
-        self.store = Store(folders.store)
+        self.store = Store(paths.store)
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
 
     def run(self, schedule: Schedule, report: Report) -> None:
@@ -93,9 +93,9 @@ class RayBackend:
         with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
             from ray import tune
 
-            places = {name: str(getattr(self.folders, name)) for name in ("data", "store", "artifacts")}
+            folders = {name: str(getattr(self.paths, name)) for name in ("data", "store", "artifacts")}
             jobs = {name: job.to_json() for name, job in driver.jobs.items()}
-            trainable = tune.with_parameters(_trainable(), jobs=jobs, places=places)
+            trainable = tune.with_parameters(_trainable(), jobs=jobs, folders=folders)
             searcher, callback = _searcher_and_callback(driver)
             config = tune.TuneConfig(
                 search_alg=searcher,
@@ -237,11 +237,11 @@ def _trainable() -> type:
     from ray import tune
 
     class JobTrial(tune.Trainable):
-        def setup(self, config: dict[str, Any], jobs: dict[str, str], places: dict[str, str]) -> None:
+        def setup(self, config: dict[str, Any], jobs: dict[str, str], folders: dict[str, str]) -> None:
             os.chdir(HOME)
             exit_with_parent(os.getppid())  # the raylet, which ends with the driver that started it
             self._jobs = jobs
-            self._folders = SweepPaths(**{name: Path(path) for name, path in places.items()})
+            self._paths = SweepPaths(**{name: Path(path) for name, path in folders.items()})
             self._trial_config = config
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -253,10 +253,10 @@ def _trainable() -> type:
             job = Job.from_json(self._jobs[config["job_id"]])
             job = replace(job, resources={"cpus": config["cpus"], "gpus": config["gpus"]})
             try:
-                stop = (self._folders.store / config["stop"]).exists
+                stop = (self._paths.store / config["stop"]).exists
                 result = asdict(
                     execute(
-                        job, self._folders, config["device"], stop, config["jobs_on_device"], TuneAsker, wait_seconds=LEASE_WAIT_SECONDS,
+                        job, self._paths, config["device"], stop, config["jobs_on_device"], TuneAsker, wait_seconds=LEASE_WAIT_SECONDS,
                         known_failures=config["known_failures"], oom_retries=config["oom_retries"],
                     )
                 )  # fmt: skip

@@ -66,12 +66,12 @@ def run(options: argparse.Namespace) -> int:
         UserError: no cluster answers, or results cannot be stored.
         KeyboardInterrupt: stopped by a signal.
     """
-    folders, store = SweepPaths(options.data, options.store, options.artifacts), Store(options.store)
+    paths, store = SweepPaths(options.data, options.store, options.artifacts), Store(options.store)
     jobs = list(read_jobs(options.plan))
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)
-    schedule = Schedule.of(jobs, finished, folders.artifacts, options.order)
+    schedule = Schedule.of(jobs, finished, paths.artifacts, options.order)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
     stored = total - sum(len(job.runs) for job in pending)
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
             _wait_until(lambda: is_reachable(options.address), options.wait)
             settings = backend_settings(options.store)
             backend = RayBackend(
-                folders, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace
+                paths, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace
             )  # fmt: skip
             backend.run(schedule, progress.report)
     return 1 if schedule.failed else 0

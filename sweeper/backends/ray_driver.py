@@ -184,7 +184,10 @@ class Driver:
 
     @contextlib.contextmanager
     def stoppable(self, grace: float = GRACE_SECONDS) -> Iterator[None]:
-        """Context manager: the first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second interrupts."""
+        """Context manager for a graceful stop.
+
+        The first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second one interrupts at once.
+        """
 
         def interrupt(*_: object) -> None:
             if self.stopping:

@@ -2,7 +2,7 @@
 
 A merged file is published and read back before the files that it replaces are deleted. A row is therefore never missing, but briefly
 duplicated, and readers keep one row per run. After a kill, the next call deletes the replaced files that remain. Files of failed jobs are
-not merged, because those jobs are retried.
+not merged, because those jobs are retried. Merged files list their jobs in their footers, so no index can get lost when a store is copied.
 """
 
 from __future__ import annotations

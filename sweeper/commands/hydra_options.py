@@ -22,18 +22,18 @@ _REFUSED = {
 }
 
 
-def is_shown_by_hydra(words: Sequence[str]) -> bool:
+def is_shown_by_hydra(arguments: Sequence[str]) -> bool:
     """Returns whether Hydra prints something instead of running a sweep.
 
     Raises:
         UserError: an option of Hydra that does not apply to sap-sweep, or an unknown option.
     """
-    flags = [word.split("=")[0] for word in words if word.startswith("-")]
+    flags = [argument.split("=")[0] for argument in arguments if argument.startswith("-")]
     for flag in flags:
         if flag in ("--multirun", "-m"):
-            from sweeper.config.multirun import rewritten
+            from sweeper.config.multirun import suggest_lists
 
-            raise UserError(f"{flag} is not needed: a single sap-sweep plans all combinations; {rewritten(words)}")
+            raise UserError(f"{flag} is not needed: a single sap-sweep plans all combinations; {suggest_lists(arguments)}")
         for refused, reason in _REFUSED.items():
             if flag in refused:
                 raise UserError(f"Hydra's option {flag} does not apply to sap-sweep: {reason}")
@@ -45,19 +45,19 @@ def is_shown_by_hydra(words: Sequence[str]) -> bool:
     return False
 
 
-def show(words: Sequence[str]) -> int:
+def show(arguments: Sequence[str]) -> int:
     """Calls Hydra. A configuration to be shown is checked first, because Hydra's own messages lack the allowed values."""
     import hydra
 
     from sweeper.config.compose import compose_all, split_config_dirs
     from sweeper.config.composition import register
 
-    folders, others = split_config_dirs(words)
-    if any(word.split("=")[0] in _COMPOSING for word in others):
-        overrides = [word for word in others if ("=" in word or word.startswith("~")) and not word.startswith("-")]
+    folders, others = split_config_dirs(arguments)
+    if any(argument.split("=")[0] in _COMPOSING for argument in others):
+        overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]
         compose_all([*(f"--config-dir={folder}" for folder in folders), *overrides])
     register(folders)
-    sys.argv = ["sap-sweep", *words]
+    sys.argv = ["sap-sweep", *arguments]
     os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"  # the name that Hydra's help shows
     hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()
     return 0

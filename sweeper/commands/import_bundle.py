@@ -191,8 +191,8 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return
-    with acquire_all(process_leases(), [target / ARTIFACT_LEASE]) as held:
-        if isinstance(held, str):
+    with acquire_all(process_leases(), [target / ARTIFACT_LEASE]) as owner:
+        if isinstance(owner, str):
             counts["artifacts in the making"] += 1
             return
         for each in names:

@@ -45,15 +45,15 @@ def run(options: argparse.Namespace) -> int:
     return 1 if lacking else 0
 
 
-def _releases(words: list[str]) -> dict[str, Path]:
+def _releases(arguments: list[str]) -> dict[str, Path]:
     from sap_core.data.prepare import SETS
 
     releases = {}
-    for word in words:
-        name, _, folder = word.partition("=")
+    for argument in arguments:
+        name, _, folder = argument.partition("=")
         if name not in SETS:
             raise unknown("data set", name, SETS, "--from NAME=DIR")
         if not folder:
-            raise UserError(f"--from {word} names no folder; write --from {name}=DIR, the folder of the extracted release")
+            raise UserError(f"--from {argument} has no folder; write --from {name}=DIR with the folder of the extracted release")
         releases[name] = Path(folder).absolute()
     return releases

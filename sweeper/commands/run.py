@@ -110,9 +110,9 @@ def _print_search_table(config: Config, store: Store) -> None:
 
 
 def _print_counts(plan: Plan) -> None:
-    from sweeper.plan.flops import searches
+    from sweeper.plan.flops import summarise_searches
 
-    counts = ", ".join(f"{search.name} {search.counts}" for search in searches(plan.rows))
+    counts = ", ".join(f"{search.name} {search.counts}" for search in summarise_searches(plan.rows))
     print(f"settings per baseline: {counts}", file=sys.stderr)
 
 
@@ -205,7 +205,7 @@ def _workers(settings: Any) -> int:
 
 
 def _dry_run(composed: Composed, only: JobFilter | None) -> int:
-    from sweeper.plan.flops import describe, flops_of
+    from sweeper.plan.flops import describe_plan, flops_of
     from sweeper.plan.plan import make_plan
     from sweeper.plan.runtime_forecast import describe_seconds
 
@@ -217,7 +217,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     backend = composed.config.backend
     print(f"{composed.config.name}: dry run, no job is started")
     rows = [row for row in plan.rows if row.run_id in chosen]
-    print(describe(jobs, rows, parameters, backend.flops_per_second, backend.device))
+    print(describe_plan(jobs, rows, parameters, backend.flops_per_second, backend.device))
     estimator, workers = _estimator(composed.config, cells, sweep_paths(composed.config))
     print(f"\n{describe_seconds(rows, estimator, workers)}")
     return 0

@@ -14,7 +14,7 @@ EPOCHS = 4
 SETTINGS_PER_SPACE = 5  # evenly from the first to the last
 FEWEST, FORGET = 24, 10  # verified and trusted samples
 TRAINING_BATCH, BATCH = 16, 8
-MOST = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}
+MAX_VALUES = {"k": 3, "steps": 14, "msteps": 6, "folds": 2, "epochs": 6}
 """Limits of other fields of correctors: the networks have three layers, and checks have to be fast."""
 
 T = TypeVar("T")
@@ -71,9 +71,9 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[index] for index in indices]
 
 
-def _choices(word: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+def _choices(domain: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
     """Values of one domain: all of a list, the ends of a range."""
-    ((kind, values),) = word.items()
+    ((kind, values),) = domain.items()
     return values if kind in {"grid", "choice"} else [values[0], values[1] - 1 if kind == "randint" else values[1]]
 
 
@@ -81,8 +81,8 @@ def _scaled(field: str, value: Any, counted: Counted | None) -> Any:
     """The value, limited if the field counts samples or is a batch size."""
     if _is_count(value) and counted:
         return min(value, FORGET if counted == "forget" else FEWEST)
-    if _is_count(value) and field in MOST:
-        return min(value, MOST[field])
+    if _is_count(value) and field in MAX_VALUES:
+        return min(value, MAX_VALUES[field])
     return min(value, BATCH) if _is_count(value) and field.endswith(("batch_size", "_batch")) else value
 
 

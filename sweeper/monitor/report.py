@@ -18,7 +18,7 @@ WIDTH = 140
 
 
 def report(store: Path, *arguments: str) -> str:
-    """Returns what `sap-report STORE ARGUMENTS ...` prints; "" where the store has no such numbers yet, or the command fails."""
+    """The output of `sap-report STORE ARGUMENTS ...`; "" if the store has no such numbers yet, or the command fails."""
     # From HOME the packages of a checkout are importable as well as those of an installed copy.
     command = [sys.executable, "-m", "analysis", str(store.resolve()), *arguments]
     environment = {**os.environ, "COLUMNS": str(WIDTH)}

@@ -46,7 +46,7 @@ class Schedule:
         Args:
             waiting: jobs to run, by id, parents before children.
             done: ids of the jobs that succeeded in earlier starts.
-            failed: job id -> reason, of the jobs that are not tried again.
+            failed: job id -> reason, of the jobs that are not retried.
             longest: use the order `longest` instead of `cells`.
             seeds: seed -> its index in the plan; None: by first occurrence in `waiting`.
             recomputed: ids of the jobs in `waiting` whose rows are stored but whose artifact is missing.
@@ -253,8 +253,8 @@ def _missing_artifacts(jobs: Mapping[str, Job], finished: Mapping[str, str], art
     lost: set[str] = set()
     needed: set[str] = set()
     for job in reversed(list(jobs.values())):  # children before parents: a recomputed job needs its own parents' artifacts, too
-        gone = finished.get(job.job_id) == "ok" and not artifact(artifacts, job.job_id).exists()
-        if job.job_id in needed and gone:
+        missing = finished.get(job.job_id) == "ok" and not artifact(artifacts, job.job_id).exists()
+        if job.job_id in needed and missing:
             lost.add(job.job_id)
         if job.job_id in lost or job.job_id not in finished:
             needed.update(job.parents)

@@ -23,7 +23,7 @@ class WorkQueue:
     Args:
         jobs: all jobs of the file.
         only: N/M, the shard of this worker.
-        folders: the sweep's paths.
+        paths: the sweep's paths.
         order: see `sweeper.scheduling.schedule`.
         steal: whether to run jobs of other shards.
 
@@ -31,10 +31,10 @@ class WorkQueue:
         UserError: `only` is not N/M.
     """
 
-    def __init__(self, jobs: Sequence[Job], only: str, folders: SweepPaths, order: str, steal: bool = True) -> None:
+    def __init__(self, jobs: Sequence[Job], only: str, paths: SweepPaths, order: str, steal: bool = True) -> None:
         number, count = _parse_shard(only)
         shards = _split(jobs, count)
-        self._store, self._artifacts = Store(folders.store), folders.artifacts
+        self._store, self._artifacts = Store(paths.store), paths.artifacts
         finished, self._problems = self._store.finished()
         self.tried = self._store.failed_attempts()
         own = shards[number - 1]

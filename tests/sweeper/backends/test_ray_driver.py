@@ -25,8 +25,8 @@ def bench(tmp_path, make_job):
         schedule = Schedule.of(jobs, {}, tmp_path)
         gpu_sharing = GpuSharing(store.packing, "cuda", cpu_jobs)
         driver = Driver(
-            schedule, store, lambda job, result: reported.append((job.job_id, result.status)), gpu_sharing, lambda: capacity_of(there), workers,
-            shared,
+            schedule, store, lambda job, result: reported.append((job.job_id, result.status)), gpu_sharing,
+            lambda: capacity_of(there), workers, shared,
         )  # fmt: skip
         return SimpleNamespace(driver=driver, reported=reported, nodes=there, store=store)
 

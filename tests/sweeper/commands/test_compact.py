@@ -70,7 +70,7 @@ def test_few_files_hold_what_many_held(filled):
     plan_for(store, jobs)
     before = {job.job_id: (store.read_rows(job.job_id), len(store.read_series(job.job_id))) for job in jobs}
     loaded = load([store.root])
-    assert compact(store, most=10) == []
+    assert compact(store, max_jobs=10) == []
     assert len(files(store.rows)) == len(files(store.series)) == len(files(store.logs)) == 3
     assert {job.job_id: (store.read_rows(job.job_id), len(store.read_series(job.job_id))) for job in jobs} == before
     again = load([store.root])
@@ -87,13 +87,13 @@ def test_few_files_hold_what_many_held(filled):
 
 def test_again_takes_what_came_since_and_leaves_full_files_alone(filled):
     store, _ = filled(25)
-    compact(store, most=10)
+    compact(store, max_jobs=10)
     stamps = {name: (store.rows / name).stat().st_ino for name in files(store.rows)}
-    compact(store, most=10)
+    compact(store, max_jobs=10)
     assert {name: (store.rows / name).stat().st_ino for name in files(store.rows)} == stamps, "nothing to do"
     full = {name for name in stamps if len(jobs_in(store.rows / name)) == 10}
     filled(7, store, 25)
-    compact(store, most=10)
+    compact(store, max_jobs=10)
     assert full < set(files(store.rows))
     assert all((store.rows / name).stat().st_ino == stamps[name] for name in full)
     assert sorted(len(jobs_in(path)) for path in store.rows.iterdir()) == [2, 10, 10, 10]
@@ -123,10 +123,10 @@ def test_a_resumed_sweep_on_a_compacted_store_runs_nothing(filled, tmp_path):
 
 def test_what_was_stored_twice_is_kept_once_the_later_one(filled):
     store, jobs = filled(4)
-    compact(store, most=4)
+    compact(store, max_jobs=4)
     late = [jobs[1].row(run, val_noisy_acc=0.9, started_at="2026-11-30") for run in jobs[1].runs]
     store.write_rows(late)
-    compact(store, most=4)
+    compact(store, max_jobs=4)
     assert set(raw(store).values()) == {1}
     assert store.read_rows(jobs[1].job_id) == late
     assert len(files(store.rows)) == 1
@@ -151,7 +151,7 @@ def test_a_damaged_merged_file_is_set_aside_and_its_jobs_run_again(filled):
     path.write_bytes(path.read_bytes()[:-9])
     done, problems = store.finished()
     assert done == {}
-    assert problems == [f"{path} is damaged; it was set aside and its jobs run again"]
+    assert problems == [f"{path} is damaged; it was set aside, and its jobs are rerun"]
     assert not store.is_done(jobs[0].job_id)
 
 
@@ -179,11 +179,11 @@ def test_a_kill_at_any_deletion_or_publication_loses_nothing_and_the_next_call_e
     monkeypatch.setattr(Path, "unlink", dying(Path.unlink))
     monkeypatch.setattr(Path, "replace", dying(Path.replace))
     with pytest.raises(Killed):
-        compact(store, most=4)
+        compact(store, max_jobs=4)
     monkeypatch.undo()
     assert set(raw(store)) == {run.run_id for job in jobs for run in job.runs}
     assert all(len(store.read_rows(job.job_id)) == 2 for job in jobs)
-    compact(store, most=4)
+    compact(store, max_jobs=4)
     assert raw(store) == Counter(run.run_id for job in jobs for run in job.runs)
     assert len(files(store.rows)) == len(files(store.series)) == 2
     assert not list(store.rows.glob(".*"))
@@ -229,7 +229,7 @@ def test_readers_see_each_row_once_at_every_moment(filled):
 
 def test_a_merged_file_that_goes_while_it_is_read_is_looked_for_again(filled, monkeypatch):
     store, jobs = filled(4)
-    compact(store, most=4)
+    compact(store, max_jobs=4)
     old = next(store.rows.glob("merged-*"))
     real, new = names.jobs_in, old.with_name("merged-later.parquet")
 
@@ -277,7 +277,7 @@ def test_jobs_are_counted_from_names_and_plan_and_only_failed_ones_are_read(fill
 
 
 def _compacts(root):
-    compact(Store(root), most=8)
+    compact(Store(root), max_jobs=8)
     os._exit(0)
 
 
@@ -295,6 +295,6 @@ def test_kill_9_at_random_moments(filled, monkeypatch):
         process.kill()
         process.join()
         assert set(raw(store)) == {run.run_id for job in jobs for run in job.runs}
-    compact(store, most=8)
+    compact(store, max_jobs=8)
     assert raw(store) == Counter(run.run_id for job in jobs for run in job.runs)
     assert len(files(store.rows)) == math.ceil(len(jobs) / 8)

@@ -1,4 +1,4 @@
-"""What an experiment needs: found, made or missing with the cure; and what submit asks."""
+"""What an experiment needs: found, created or missing with the remedy; and what submit asks."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_digits_need_nothing_and_folders_are_made(capsys, tmp_path):
     assert (code, err) == (0, "")
     assert [line.split(":")[0] for line in lines] == [
         "ok       data set digits",
-        "made     results folder",
-        "made     artifacts folder",
+        "created  results folder",
+        "created  artifacts folder",
         "demo",
     ]
     assert lines[-1] == "demo: all 3 things are there"
@@ -102,7 +102,7 @@ def test_allowed_downloads_are_made_and_verified(capsys, monkeypatch, tmp_path, 
     monkeypatch.setattr(CIFAR10, "published", published)
     words = words_of(tmp_path, "cifar10")
     code, lines, _ = run(capsys, *words, how)
-    assert (code, lines[0]) == (0, "made     data set cifar10: its checksums are the published ones")
+    assert (code, lines[0]) == (0, "created  data set cifar10: its checksums are the published ones")
     assert run(capsys, *words)[1][0].startswith("ok       data set cifar10")
     (tmp_path / "data/cifar-10-batches-py/data_batch_1").write_bytes(b"damaged")
     assert "differs from the published set" in prepare.missing(compose_all(words))[0]
@@ -127,7 +127,7 @@ def test_folders_are_built_from_a_release(capsys, tmp_path):
             images(tmp_path / "release" / part / f"n{synset}", count)
     words = words_of(tmp_path, "imagenette", "dataset.num_train=120", "dataset.num_test=50", "dataset.size=16", "dataset.verify=false")
     code, lines, _ = run(capsys, *words, f"--from=imagenette={tmp_path}/release")
-    assert (code, lines[0]) == (0, "made     folders of imagenette: images: train 120 (published: 9469), val 50 (published: 3925)")
+    assert (code, lines[0]) == (0, "created  folders of imagenette: images: train 120 (published: 9469), val 50 (published: 3925)")
     code, lines, _ = run(capsys, *words, "--from", f"imagenette={tmp_path}/none")
     assert code == 1
     assert lines[0].startswith("missing  folders of imagenette: there is no readable folder")
@@ -160,7 +160,7 @@ def test_weights_are_looked_for_verified_and_fetched(capsys, monkeypatch, tmp_pa
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda url, model_dir, **_: (asked.append(url), torch.save(state, published)))
     monkeypatch.setattr(prepare, "_sum_of_name", lambda file: None)
     code, lines, _ = run(capsys, *cell(published), "--download")
-    assert (code, lines[1].split()[0]) == (0, "made")
+    assert (code, lines[1].split()[0]) == (0, "created")
     assert asked[0].endswith(published.name)
     assert "torchvision publishes no weights of that name" in run(capsys, *cell(tmp_path / "other.pth"), "--download")[1][1]
 
@@ -181,7 +181,7 @@ def test_human_labels_are_a_thing_of_their_own(capsys, tmp_path):
     [
         (["--fetch"], "unrecognized arguments: --fetch; sap-sweep prepare --help lists its arguments"),
         (["--from", "webvison=/x"], "unknown data set 'webvison' in --from NAME=DIR (did you mean 'webvision'?)"),
-        (["--from", "imagenet"], "--from imagenet names no folder"),
+        (["--from", "imagenet"], "--from imagenet has no folder"),
         ([], "no experiment is chosen"),
         (["experiment=dmo"], "unknown experiment 'dmo'"),
     ],
