@@ -41,7 +41,7 @@ def task(toys):
 
 @pytest.fixture(scope="module")
 def case_of(task):
-    """case_of(method, space): settings from all over the space on a noisy network; run once for all checks."""
+    """case_of(method, space): settings spread over the space, on a noisy network; run once for all checks."""
     made = {}
 
     def make(name, space):
@@ -57,13 +57,13 @@ def test_there_are_method_files():
     assert {"retrain", "finetune", "scrub", "ssd", "cf_k", "eu_k", "relabel"} <= METHODS.keys()
 
 
-def test_files_name_themselves():
+def test_names_equal_file_names():
     assert [name for name, path in METHODS.items() if yaml.safe_load(path.read_text())["name"] != name] == []
 
 
 @pytest.mark.parametrize(("name", "space"), cases())
 @pytest.mark.parametrize("check", CORRECTOR_CHECKS, ids=str)
-def test_oneis_kept(case_of, name, space, check):
+def test_check_passes(case_of, name, space, check):
     check.run(case_of(name, space))
 
 
@@ -105,7 +105,7 @@ def test_shipped_spaces_have_their_sizes_and_no_setting_twice(name, space, count
 
 @pytest.mark.parametrize(("name", "space"), cases())
 def test_scored_samples_need_nothing_verified_and_are_paid_for(case_of, toys, name, space):
-    """One scoring pass, in phase select, beside what the same settings cost with verified samples; and the choice is said."""
+    """One scoring pass, in phase select, in addition to the cost with verified samples; and the selection is reported."""
     case = case_of(name, space)
     told = case.families[0]
     if "source" not in {field.name for field in dataclasses.fields(told[0])}:

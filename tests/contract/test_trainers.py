@@ -41,7 +41,7 @@ MADE_BY_THE_PLATFORM = ("name", "_target_", "defaults", "preprocess")
 
 
 def content(name):
-    """The file with what it takes over from the files that its defaults list names."""
+    """The file merged with the files of its defaults list."""
     file = yaml.safe_load(FILES[name].read_text())
     whole = {}
     for other in file.get("defaults", ["_self_"]):
@@ -57,7 +57,7 @@ def make(name, **changes):
 
 
 def task_for(toys, trainer, net="batch_norm", **options):
-    """A trainer that refuses batch norm gets the toy with group norm in its place."""
+    """A trainer that refuses batch norm gets the network with group norm."""
     nets = toys.nets_for(trainer)
     return toys.make_task(nets[0] if net == "batch_norm" else net, **options)
 
@@ -90,7 +90,7 @@ def test_files_name_themselves_and_their_trainers_keep_the_interface():
 
 
 def test_files_state_the_defaults_of_their_classes():
-    """So that an id does not depend on whether a key was written down."""
+    """An id must not depend on whether a key is written in the file."""
     assert [name for name in FILES if name not in VARIANTS and make(name) != type(make(name))()] == []
 
 
@@ -132,7 +132,7 @@ def test_stopped_mid_epoch_and_resumed_gives_the_same_bits(toys, name, net, reci
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", FILES)
-def test_forecast_is_what_the_meter_counts(toys, name, recipe):
+def test_forecast_equals_the_recorded_passes(toys, name, recipe):
     trainer = make(name, **RECIPES[recipe])
     run = PlainRun()
     trainer.fit(task_for(toys, trainer), run)
@@ -148,7 +148,7 @@ def test_forecast_is_what_the_meter_counts(toys, name, recipe):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_bits_depend_on_the_seed_and_global_randomness_is_left_alone(toys, name):
+def test_weights_depend_on_the_seed_and_global_randomness_is_untouched(toys, name):
     trainer = make(name, **SHORT)
     one = toys.weights(trainer.fit(toys.make_task("dropout"), PlainRun()).model)
     torch.manual_seed(11)

@@ -1,4 +1,4 @@
-"""The command line as a user types it, and what it leaves behind."""
+"""Runs the command line as a user types it, and reads the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARK = "SAP_SWEEP_TEST_STORE"
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, with the stand-ins on the path; compiled modules are kept, because every start imports thousands of them."""
+    """This process's environment with the stand-ins on the path; bytecode is cached, because every start imports thousands of modules."""
     values = {**os.environ, "PYTHONPATH": str(HERE / "plugins"), "SPT_NOENV": "1", **more}  # Ray's titles leave environments readable
     if values.pop("PYTHONDONTWRITEBYTECODE", None):
         values["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/sap-sweep-test-bytecode-{os.getuid()}"
@@ -34,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that ended."""
+    """A finished command."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Bench:
-    """SweepPaths of one or more sweeps, and the command that fills them."""
+    """The paths of one or more sweeps, and the command that runs them."""
 
     root: Path
 
@@ -87,7 +87,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Store:
-    """What a sweep left behind."""
+    """The results of a sweep."""
 
     root: Path
 
@@ -169,7 +169,7 @@ def pictures(folder: Path, train: int, test: int, images: Any) -> None:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, process: subprocess.Popen[str]) -> Any:
-    """Waits until `condition` holds while `process` runs."""
+    """Waits until `condition` is true while `process` runs."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert process.poll() is None, f"the sweep ended early: {process.communicate()}"

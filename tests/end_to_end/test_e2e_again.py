@@ -1,4 +1,4 @@
-"""The second start of a sweep, parts of one, and what sweeps share."""
+"""The second start of a sweep, sweeps with `only`, and shared baselines."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_a_second_start_runs_nothing_loads_nothing_and_changes_nothing(bench, fi
     assert bench.store("first").everything() == before
 
 
-def test_ray_is_not_needed_by_a_second_start_either(bench, first):
+def test_a_second_start_needs_no_ray(bench, first):
     before = bench.store("first").everything()
     end = bench.run("first", *WORDS, "backend=ray", program=("-c", LOOKING))
     assert (end.code, end.out.splitlines()[-1]) == (0, "loaded:")
     assert bench.store("first").everything() == before
 
 
-def test_a_deleted_and_a_damaged_row_file_are_made_anew_and_nothing_else(bench, first, e2e):
+def test_a_deleted_and_a_damaged_row_file_are_recomputed_and_nothing_else(bench, first, e2e):
     store = bench.store("first")
     rows, stamps, begun = store.rows(), store.stamps(), store.begun()
     deleted, damaged = store.files()[1], store.files()[3]
@@ -99,7 +99,7 @@ def test_a_smoke_run_has_a_folder_of_its_own(words, folder):
 
 
 @pytest.mark.slow
-def test_a_smoke_run_of_the_demo_is_whole_and_marked(bench):
+def test_a_smoke_run_of_the_demo_is_complete_and_marked(bench):
     end = bench.run("smoke", "experiment=demo", "debug=smoke", "backend.workers=2")
     assert end.code == 0, end.err
     store = bench.store("smoke")

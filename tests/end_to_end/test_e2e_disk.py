@@ -1,4 +1,4 @@
-"""Disks that are full or may not be written: one sentence, exit code 2, and what was done is kept."""
+"""Full or read-only disks: a one-line error, exit code 2, and finished jobs are kept."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def assert_one_sentence(end, *parts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["local", "ray"])
-def test_a_full_disk_keeps_what_was_done_and_the_next_start_goes_on(bench, backend):
+def test_a_full_disk_keeps_finished_jobs_and_the_next_start_continues(bench, backend):
     words = (*WORDS, f"backend={backend}", f"paths.artifacts={bench.root / f'artifacts_{backend}'}")
     with small_disk(bench.root / backend, "160k") as disk:
         assert_one_sentence(bench.run(backend, *words), str(disk), "No space left", "all jobs finished so far are stored")

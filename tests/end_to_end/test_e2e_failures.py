@@ -1,4 +1,4 @@
-"""Jobs that go wrong: each ends in its own row, and the sweep goes on."""
+"""Failing jobs: each becomes failed rows, and the sweep continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_first_start(store, end, failed=4):
 
 
 @pytest.mark.slow
-def test_failures_of_every_kind_end_in_rows_of_their_own_and_are_tried_three_times(bench):
+def test_every_failure_is_a_row_and_is_tried_three_times(bench):
     store = bench.store("wrong")
     check_first_start(store, bench.run("wrong", *WORDS, "methods=[goes_wrong@all,goes_wrong@raising]"), failed=5)
     assert {name: row["attempt"] for name, row in by_setting(store, "raising").items()} == {"raises": 1, "well": 1}
@@ -49,7 +49,7 @@ def test_failures_of_every_kind_end_in_rows_of_their_own_and_are_tried_three_tim
 
 
 @pytest.mark.slow
-def test_failures_of_every_kind_but_divergence_are_tried_again(bench):
+def test_every_failure_but_divergence_is_retried(bench):
     store = bench.store("again")
     for attempt in (1, 2):
         assert bench.run("again", *WORDS).code == 1
@@ -59,7 +59,7 @@ def test_failures_of_every_kind_but_divergence_are_tried_again(bench):
 
 
 @pytest.mark.slow
-def test_failures_of_every_kind_through_ray(bench):
+def test_every_failure_through_ray(bench):
     store = bench.store("ray")
     check_first_start(store, bench.run("ray", *WORDS, "backend=ray"))
     store.wait_until_gone()

@@ -1,4 +1,4 @@
-"""The driver is killed at moments drawn by chance; the next start ends the sweep with every row once and repeats nothing."""
+"""The driver is killed at random moments; the next start completes the sweep with every row once and repeats nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = (
 
 
 def moments(backend):
-    """Five moments: so many jobs are finished, and so many seconds have gone by since then. The first is in the start itself."""
+    """Five moments, as (number of finished jobs, seconds since then); the first is during the start itself."""
     generator = random.Random(f"{SEED} {backend}")
     spread = [(generator.randrange(1 + 3 * part, 4 + 3 * part), round(generator.uniform(0, 1), 2)) for part in range(4)]
     return [(0, round(generator.uniform(1, 9), 2)), *spread]

@@ -1,4 +1,4 @@
-"""A part of each of the six kinds from a user's own package and configuration folder."""
+"""Components of all six groups from a user's own package and configuration folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sweep(capsys, monkeypatch):
         del sys.modules[name]
 
 
-def test_own_parts_of_all_kinds_run_together(bench):
+def test_own_components_of_all_groups_run_together(bench):
     end = bench.run("six", "experiment=six", "methods=[goes_wrong@fine,goes_wrong@selecting]", "backend.workers=1")
     assert end.code == 0, end.err
     rows = bench.store("six").rows()
@@ -74,7 +74,7 @@ def test_none_is_imported_unless_its_package_is_listed(sweep, key, target):
         ("standins.data.UNIVERSE", [], "is no class"),
     ],
 )
-def test_networks_that_know_nothing_of_us_are_checked_all_the_same(sweep, target, more, said):
+def test_networks_of_other_libraries_are_checked(sweep, target, more, said):
     _, out = sweep("experiment=six", f"model._target_={target}", *more, "dry_run=true")
     assert said in out
 
@@ -93,7 +93,7 @@ def test_checks_of_own_components_pass(sweep, words):
         ("selecting", 1, "failed  it declares whether it selects samples: GoesWrong("),
     ],
 )
-def test_a_method_is_checked_by_what_it_really_does(sweep, space, code, line):
+def test_checks_test_the_behaviour_of_a_method(sweep, space, code, line):
     found, said = sweep(f"method=goes_wrong@{space}", "plugins=[standins]", command=["check"])
     assert found == code, said
     assert line in said

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster that somebody else started: joined by its address and token, packed, and left as it was."""
+"""A sweep on an existing Ray cluster: joined by address and token, with shared GPUs, and left running."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_for_head(port, head, seconds=60):
 
 @pytest.fixture(scope="module")
 def cluster(bench, e2e):
-    """A head with a CPU and a (declared) GPU, and a node with a CPU alone; ended by process number at the end."""
+    """A head with a CPU and a (declared) GPU, and a node with only a CPU; both are ended by process id."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     card = bench.root / "card"
     card.mkdir()
@@ -67,7 +67,7 @@ def cluster(bench, e2e):
 
 
 @pytest.mark.slow
-def test_a_sweep_on_an_existing_cluster_packs_its_card_and_leaves_the_cluster_running(bench, cluster):
+def test_a_sweep_shares_the_gpu_of_an_existing_cluster_and_leaves_it_running(bench, cluster):
     address, token, processes, card = cluster
     end = bench.run("swept", *WORDS, f"backend.address={address}", **token)
     store = bench.store("swept")
@@ -99,7 +99,7 @@ def test_a_cluster_is_not_joined_without_its_token(bench, cluster):
     assert [process.poll() for process in processes] == [None, None]
 
 
-def test_where_no_ray_answers_it_is_said_at_once(bench):
+def test_an_unreachable_cluster_is_reported_at_once(bench):
     end = bench.run("nobody", *WORDS, f"backend.address=127.0.0.1:{free_port()}")
     assert end.code == 2
     assert "no Ray cluster answers at backend.address=127.0.0.1:" in end.err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Sweeps over real images, below the folder that the environment variable SAP_SWEEP_DATA names."""
+"""Sweeps over real images in the folder of the environment variable SAP_SWEEP_DATA."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_unpublished_copy_is_refused(bench):
     assert not bench.store("refused").files()
 
 
-def test_an_unpublished_copy_is_accepted_on_request_and_said_in_every_row(bench):
+def test_an_unpublished_copy_is_accepted_on_request_and_recorded_in_every_row(bench):
     end = bench.run("accepted", *CIFAR, data_with("cifar-10-batches-py"), "dataset.verify=false")
     assert end.code == 0, end.err
     rows = bench.store("accepted").rows()

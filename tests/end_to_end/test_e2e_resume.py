@@ -1,4 +1,4 @@
-"""A training that is stopped in the middle of an epoch goes on and ends with the bits of the uninterrupted one."""
+"""A training that is stopped within an epoch resumes and ends with the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = (
 
 
 def places(path):
-    """(epoch, batch) of everything that the training began."""
+    """(epoch, batch) of all batches that the training started."""
     return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -33,7 +33,7 @@ def whole(bench):
 
 
 def stop_and_go(bench, e2e, name, number, at, backend="local"):
-    """Stops a run in the middle of an epoch with signal `number` and starts it again; what the training began in each start."""
+    """Stops a run within an epoch with signal `number` and restarts it; returns the batches of each start."""
     where = bench.root / f"{name}.where"
     words = (*WORDS, f"backend={backend}", f"paths.artifacts={bench.root / name / 'artifacts'}")
     variables = {"SAP_SWEEP_CHECKPOINT_SECONDS": "0", "STANDINS_WHERE": str(where)}
@@ -85,6 +85,6 @@ def test_kill_in_the_middle_of_an_epoch_repeats_that_epoch(bench, e2e, whole, ba
 
 
 def test_epochs_differ_so_that_a_resumed_run_could_go_wrong():
-    """The comparison above would say nothing if all epochs saw one order."""
+    """The comparison above would be meaningless if all epochs had the same order."""
     orders = [tuple(stream(1, "train", epoch).child("order").permutation(120).tolist()) for epoch in (1, 2, 3)]
     assert len(set(orders)) == 3

@@ -40,7 +40,7 @@ def test_the_command_ends_with_the_table_of_searches(ended):
         assert "chooses what the grid chooses" in end.out
 
 
-def test_a_second_start_runs_nothing_and_says_it_again(ended, bench):
+def test_a_second_start_runs_nothing_and_prints_the_table(ended, bench):
     before = bench.store("local").everything()
     again = bench.run("local", *WORDS, f"paths.artifacts={bench.root}/local-artifacts")
     assert again.code == 0

@@ -1,4 +1,4 @@
-"""Whole sweeps through the command line, with a user's own package and configuration folder, on both backends."""
+"""Complete sweeps through the command line, with a user's own package and configuration folder, on both backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sap_core.evaluation.evaluator import Evaluator
 
 @pytest.fixture(scope="module")
 def swept(bench, e2e):
-    """The same sweep by both backends, each with artifacts of its own."""
+    """The same sweep by both backends, with separate artifacts."""
     sys.path.insert(0, str(Path(__file__).parent / "plugins"))
     from standins.data import patterns
 
@@ -49,7 +49,7 @@ def test_both_backends_write_equal_rows(swept, bench, e2e):
         bench.store(name).assert_whole()
 
 
-def test_curves_are_equal_and_whole(swept, bench):
+def test_curves_are_equal_and_complete(swept, bench):
     for row in bench.store("local").rows():
         if row["job_type"] == "train":
             local, ray = (
@@ -74,7 +74,7 @@ def test_a_two_network_trainer_is_one_baseline_for_correction(swept, bench):
     assert all(0 < p["value"] <= 1 for p in kept)
 
 
-def test_a_chain_of_four_jobs_stands_on_what_the_warm_up_remembers(swept, bench):
+def test_a_chain_of_four_jobs_uses_the_tables_of_the_warmup(swept, bench):
     plan = {row["job_id"]: row for row in bench.store("local").plan() if row["trainer"] == "remembering"}
     tuned = next(row for row in plan.values() if row["method"] == "sap")
     trained = plan[tuned["parents"]]
@@ -97,7 +97,7 @@ def test_a_chain_of_four_jobs_stands_on_what_the_warm_up_remembers(swept, bench)
     assert set(torch.nonzero(again.isfinite()).flatten().tolist()) == set(kept.tolist())
 
 
-def test_a_setting_that_diverges_is_a_final_row_of_its_own(swept, bench):
+def test_a_diverged_setting_is_a_final_row(swept, bench):
     rows = [row for row in bench.store("local").rows() if row["method"] == "goes_wrong"]
     assert [row["status"] for row in sorted(rows, key=lambda row: row["position"])] == ["ok"] * 3 + ["failed"] * 3
     failed = [row for row in rows if row["status"] == "failed"]

@@ -1,4 +1,4 @@
-"""Several programs on one store at once, a training that changes hands, a store that was moved, and checkpoints that were purged."""
+"""Several processes on one store, a training that another worker takes over, a moved store, and deleted checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASE = "20"
 
 
 def worker(bench, e2e, name, only="1/1", **variables):
-    """One task of an array on the jobs that a driver has planned."""
+    """One array task on the jobs that a driver has planned."""
     folders = [f"--{kind}={bench.root / kind}" for kind in ("data", "artifacts")]
     plan, store = bench.root / name / "jobs.jsonl", bench.root / name
     command = [sys.executable, "-m", "sweeper.execute", plan, f"--store={store}", *folders, "--shard", only, "--lease", LEASE]
@@ -26,7 +26,7 @@ def worker(bench, e2e, name, only="1/1", **variables):
 
 
 def leases(store):
-    """Those on jobs; that of a driver which was killed stays until the next one comes."""
+    """The leases of jobs; that of a killed driver remains until the next driver starts."""
     found = [*store.root.rglob("*.lease"), *(store.root.parent / "artifacts").rglob("*.lease")]
     return [path for path in found if not path.name.startswith("driver.")]
 
@@ -37,7 +37,7 @@ def begun(store):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["local", "ray"])
-def test_a_driver_and_a_task_of_an_array_do_every_job_once(bench, e2e, backend):
+def test_a_driver_and_an_array_task_run_every_job_once(bench, e2e, backend):
     name = f"together_{backend}"
     store = bench.store(name)
     words = (*WORDS, f"backend={backend}", f"name={name}", "seeds=[5,6,7,8]" if backend == "ray" else "seeds=[1,2,3,4]")
@@ -55,7 +55,7 @@ def test_a_driver_and_a_task_of_an_array_do_every_job_once(bench, e2e, backend):
 
 
 @pytest.mark.slow
-def test_a_training_whose_worker_was_killed_goes_on_in_another(bench, e2e):
+def test_a_training_whose_worker_was_killed_continues_in_another(bench, e2e):
     store = bench.store("hands")
     words = (*WORDS, "seeds=[9]", "trainer.rest_seconds=0.15")
     with e2e.ended(bench.start("hands", *words)) as driver:
@@ -79,7 +79,7 @@ def test_a_training_whose_worker_was_killed_goes_on_in_another(bench, e2e):
 
 
 @pytest.mark.slow
-def test_a_moved_store_goes_on_and_purged_checkpoints_are_made_again_only_where_needed(bench, e2e):
+def test_a_moved_store_continues_and_deleted_checkpoints_are_recomputed_only_where_needed(bench, e2e):
     words = (*WORDS, "seeds=[1]", "trainer.rest_seconds=0", "name=moved")
     end = bench.run("old/moved", *words, f"paths.artifacts={bench.root / 'old' / 'artifacts'}")
     assert end.code == 0, end.err

@@ -1,4 +1,4 @@
-"""timing=exclusive: which jobs are measured again, and what is stored of it."""
+"""timing=exclusive: the choice of jobs, and the stored measurements."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def ids(found):
     return [job.job_id for job in found]
 
 
-def test_three_of_each_search_spread_evenly(make_job):
+def test_three_jobs_of_each_search_are_chosen_evenly(make_job):
     found = chosen(jobs(make_job, sap=[1.0] * 9, ssd=[1.0, 1.0], scrub=[1.0] * 60))
     assert ids(found) == ["sap0", "sap4", "sap8", "ssd0", "ssd1", "scrub0", "scrub29", "scrub59"]
     assert chosen([]) == []
 
 
-def test_one_of_each_however_dear_and_no_more_than_a_quarter_of_the_plan(make_job):
+def test_one_job_of_each_search_is_chosen_and_at_most_a_quarter_of_the_plan(make_job):
     found = chosen(jobs(make_job, retrain=[60.0, 60.0], sap=[1.0, 1.0, 1.0]))
     assert ids(found) == ["retrain0", "sap0"]
     found = chosen(jobs(make_job, retrain=[10.0, 10.0, 10.0], sap=[1.0] * 30))
@@ -39,7 +39,7 @@ def test_one_of_each_however_dear_and_no_more_than_a_quarter_of_the_plan(make_jo
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A complete store of two seeds, and the words that made it."""
+    """A complete store of two seeds, and the arguments of its command."""
     root = tmp_path_factory.mktemp("exclusive")
     words = [
         "experiment=demo", "methods=[sap,finetune]", "seeds=[1,2]", "trainer.epochs=2", "model.width=2", "backend=local",
@@ -58,7 +58,7 @@ def stamps(folder):
 
 
 @pytest.mark.slow
-def test_a_complete_store_is_measured_once_and_its_rows_stay(swept, capsys):
+def test_a_complete_store_is_measured_once_and_its_rows_are_unchanged(swept, capsys):
     root, words = swept
     store = Store(root / "store")
     rows, artifacts = stamps(store.rows), stamps(root / "artifacts")
@@ -87,7 +87,7 @@ def test_a_complete_store_is_measured_once_and_its_rows_stay(swept, capsys):
 
 
 @pytest.mark.slow
-def test_a_baseline_is_trained_anew_and_what_lacks_its_baseline_is_left_out(swept, capsys):
+def test_a_baseline_is_retrained_and_jobs_without_their_baseline_are_skipped(swept, capsys):
     root, words = swept
     store = Store(root / "store")
     for path in store.timing.glob("*.parquet"):

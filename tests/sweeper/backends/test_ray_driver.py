@@ -1,4 +1,4 @@
-"""What stands between Tune and the schedule, without Ray: lines, room, retries."""
+"""The driver between Tune and the schedule, without Ray: queues, resources, retries."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def answer(job_id, status="ok", **more):
     return {"job_id": job_id, "status": status, **more}
 
 
-def test_capacity_says_which_cpus_can_serve_a_gpu():
+def test_capacity_counts_the_cpus_of_nodes_with_gpus():
     assert capacity_of(TWO_NODES) == {"CPU": 4.0, "GPU": 1.0, CPUS_WITH_GPU: 2.0}
     assert capacity_of([]) == {"CPU": 0, "GPU": 0, CPUS_WITH_GPU: 0}
 
 
-def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make_job):
+def test_a_gpu_runs_the_jobs_that_fit_and_cpu_jobs_do_not_wait_for_it(bench, make_job):
     jobs = [*jobs_of(make_job, 4), *jobs_of(make_job, 4, method="ssd")]
     setup = bench(jobs, cpu_jobs=["ssd"])
     assert given(setup.driver) == ["sap0", "sap1", "ssd0", "ssd1"]  # two halves of the card; four CPUs in all
@@ -66,13 +66,21 @@ def test_a_card_takes_what_fits_and_jobs_for_cpus_do_not_wait_for_it(bench, make
     assert given(setup.driver) == ["ssd2"]
 
 
-def test_what_a_trial_is_told(bench, make_job):
-    told = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
-    assert told.pop("stop").startswith(".stop-")
-    assert told == {"job_id": "sap0", "cpus": 1.0, "gpus": 0.25, "device": "cuda", "known_failures": 0, "oom_retries": 0, "jobs_on_device": 2}
+def test_the_configuration_of_a_trial(bench, make_job):
+    config = bench(jobs_of(make_job, 1, share=0.25)).driver.suggest()
+    assert config.pop("stop").startswith(".stop-")
+    assert config == {
+        "job_id": "sap0",
+        "cpus": 1.0,
+        "gpus": 0.25,
+        "device": "cuda",
+        "known_failures": 0,
+        "oom_retries": 0,
+        "jobs_on_device": 2,
+    }
 
 
-def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it(bench, make_job):
+def test_a_job_out_of_memory_gets_a_larger_share_and_is_not_overtaken(bench, make_job):
     setup = bench([*jobs_of(make_job, 2), *jobs_of(make_job, 3, method="scrub", share=0.25)], nodes=[{"CPU": 8.0, "GPU": 1.0}])
     driver = setup.driver
     assert given(driver) == ["sap0", "sap1"]
@@ -90,12 +98,12 @@ def test_a_crowded_job_gets_more_room_and_is_not_overtaken_while_it_waits_for_it
     assert setup.reported == [(name, "ok") for name in ("sap1", "sap0", "scrub0", "scrub1", "scrub2")]
 
 
-def test_workers_limit_what_runs_at_a_time(bench, make_job):
+def test_workers_limit_concurrent_jobs(bench, make_job):
     driver = bench(jobs_of(make_job, 4, share=0.1), workers=2).driver
     assert given(driver) == ["sap0", "sap1"]
 
 
-def test_a_lost_node_costs_no_try_but_a_job_that_loses_them_is_a_failed_row(bench, make_job):
+def test_a_lost_node_is_no_attempt_but_a_job_that_loses_many_fails(bench, make_job):
     setup = bench(jobs_of(make_job, 1))
     for loss in range(ray_driver.MAX_NODE_LOSSES):
         assert setup.driver.suggest()["job_id"] == "sap0"
@@ -105,7 +113,7 @@ def test_a_lost_node_costs_no_try_but_a_job_that_loses_them_is_a_failed_row(benc
 
 
 @pytest.mark.parametrize(("shared", "starts"), [(True, MAX_ATTEMPTS), (False, 1)])
-def test_a_worker_that_died_on_a_cluster_is_tried_again_at_once(bench, make_job, shared, starts):
+def test_a_job_whose_worker_died_on_a_cluster_is_retried_at_once(bench, make_job, shared, starts):
     setup = bench(jobs_of(make_job, 1), shared=shared)
     for start in range(1, starts + 1):
         assert given(setup.driver) == ["sap0"]
@@ -117,7 +125,7 @@ def test_a_worker_that_died_on_a_cluster_is_tried_again_at_once(bench, make_job,
     assert (row.error_type, row.attempt, "end of file" in row.error) == ("killed", starts, True)
 
 
-def test_a_job_past_its_time_is_not_tried_again_at_once(bench, make_job):
+def test_a_job_beyond_its_time_limit_is_not_retried_at_once(bench, make_job):
     setup = bench(jobs_of(make_job, 1))
     assert given(setup.driver) == ["sap0"]
     store_failure(setup.driver.jobs["sap0"], setup.store, "killed", "ran past its time")  # as its watchdog does before it ends the process
@@ -126,7 +134,7 @@ def test_a_job_past_its_time_is_not_tried_again_at_once(bench, make_job):
     assert setup.store.attempts("sap0") == 1
 
 
-def test_nodes_come_and_go_and_a_cluster_without_room_ends_the_sweep_in_a_sentence(bench, make_job, monkeypatch):
+def test_a_cluster_without_room_for_any_job_ends_the_sweep(bench, make_job, monkeypatch):
     setup = bench(jobs_of(make_job, 2, share=1.0), nodes=[{"CPU": 2.0}])
     assert setup.driver.suggest() is None
     setup.nodes.append({"CPU": 2.0, "GPU": 1.0})

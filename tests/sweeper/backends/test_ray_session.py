@@ -1,4 +1,4 @@
-"""What a killed Ray sweep leaves is removed; what lives, belongs to others or cannot be judged is not."""
+"""Session folders of killed drivers are removed; those of running drivers, of other users or with unknown state are kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_killed_owners_folder_is_removed_and_a_living_ones_is_not(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_what_cannot_be_judged_stays(tmp_path):
+def test_folders_of_unknown_state_are_kept(tmp_path):
     (tmp_path / "sap-ray-without").mkdir()
     (tmp_path / "sap-ray-file").touch()
     elsewhere = tmp_path / "elsewhere"

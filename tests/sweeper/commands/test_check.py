@@ -97,7 +97,7 @@ def network(toys):
     return RECIPE.fit(task, PlainRun()).model, task
 
 
-def broken_of(checks, case):
+def failures_of(checks, case):
     """Description -> error of the checks that fail on the case; other errors count."""
     found = {}
     for check in checks:
@@ -109,9 +109,9 @@ def broken_of(checks, case):
 
 
 @pytest.mark.parametrize("how", ["well", "says it diverged", "without data", "selects"])
-def test_a_sound_corrector_keeps_all(network, how):
+def test_a_valid_corrector_passes_all(network, how):
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), *network)
-    assert broken_of(CORRECTOR_CHECKS, case) == {}
+    assert failures_of(CORRECTOR_CHECKS, case) == {}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_sound_corrector_keeps_all(network, how):
         ("declares too much", "it reads the verified samples", "does not read them"),
         ("needs differ in a family", "it declares whether it selects", "differ in needs"),
         ("selects without saying so", "it declares whether it selects", r"add the method selects_samples\(self\)"),
-        ("books nothing", "it records seconds and all passes", "no passes are recorded"),
+        ("records nothing", "it records seconds and all passes", "no passes are recorded"),
         (
             "passes that nobody counts",
             "it records seconds and all passes",
@@ -138,11 +138,11 @@ def test_a_sound_corrector_keeps_all(network, how):
         ("forecasts too little", "forecast() equals the recorded passes", "forecasts 80 forwards and 0 backwards, but 160 forwards"),
     ],
 )
-def test_what_a_corrector_breaks_is_found(network, how, check, said):
+def test_violations_of_a_corrector_are_found(network, how, check, said):
     model, task = network
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), copy.deepcopy(model), task)
     (text,) = [one.description for one in CORRECTOR_CHECKS if one.description.startswith(check)]
-    found = broken_of(CORRECTOR_CHECKS, case)
+    found = failures_of(CORRECTOR_CHECKS, case)
     assert isinstance(found[text], CheckFailed) or how == "drops one"
     with pytest.raises(CheckFailed, match=said):
         raise found[text]
@@ -165,7 +165,7 @@ class Trains:
             task = replace(task, train=task.verified(Need.TRUE_LABELS))
         if self.how == "does not resume":
             run.saved_state = lambda: None
-        fitted = RECIPE.fit(task, PlainRun() if self.how == "books nothing" else run)
+        fitted = RECIPE.fit(task, PlainRun() if self.how == "records nothing" else run)
         with torch.no_grad():
             if self.how == "other every time":
                 fitted.model.head.bias += len(self.calls)
@@ -186,20 +186,20 @@ class Trains:
         ("draws", "it does not modify the given labels", "global generator"),
         ("short table", "it trains the task's networks", r"per_sample\['memory'\] has 3 entries; the universe has 80"),
         ("other every time", "the same seed", "differ when it is rerun"),
-        ("books nothing", "it records seconds and passes", "no seconds or no passes"),
+        ("records nothing", "it records seconds and passes", "no seconds or no passes"),
         ("forecasts too little", "it records at most", "forecasts 2 forwards and 2 backwards, but 160 forwards"),
         ("does not resume", "it gives the same weights and curve when resumed", "after epoch 1 and resumed"),
     ],
 )
-def test_what_a_trainer_breaks_is_found(toys, how, check, said):
-    found = broken_of(TRAINER_CHECKS, TrainerCase(Trains(how), toys.make_task("dropout")))
+def test_violations_of_a_trainer_are_found(toys, how, check, said):
+    found = failures_of(TRAINER_CHECKS, TrainerCase(Trains(how), toys.make_task("dropout")))
     (text,) = [one.description for one in TRAINER_CHECKS if one.description.startswith(check)]
     with pytest.raises(CheckFailed, match=said):
         raise found[text]
 
 
-def test_a_sound_trainer_keeps_all(toys):
-    assert broken_of(TRAINER_CHECKS, TrainerCase(Trains(), toys.make_task("dropout"))) == {}
+def test_a_valid_trainer_passes_all(toys):
+    assert failures_of(TRAINER_CHECKS, TrainerCase(Trains(), toys.make_task("dropout"))) == {}
 
 
 @dataclass(frozen=True)
@@ -228,13 +228,13 @@ class Keeps:
         ("changes the model", "was modified"),
     ],
 )
-def test_what_a_pruner_breaks_is_found(network, how, said):
+def test_violations_of_a_pruner_are_found(network, how, said):
     model, task = network
-    found = broken_of(PRUNER_CHECKS, PrunerCase(Keeps(how), Fitted(copy.deepcopy(model)), task))
+    found = failures_of(PRUNER_CHECKS, PrunerCase(Keeps(how), Fitted(copy.deepcopy(model)), task))
     assert len(found) == 1
     with pytest.raises(CheckFailed, match=said):
         raise next(iter(found.values()))
-    assert broken_of(PRUNER_CHECKS, PrunerCase(Keeps(), Fitted(model), task)) == {}
+    assert failures_of(PRUNER_CHECKS, PrunerCase(Keeps(), Fitted(model), task)) == {}
 
 
 def test_settings_are_scaled_to_the_toys():

@@ -1,4 +1,4 @@
-"""Compaction: fewer files, the same rows, at every moment and after a kill at any."""
+"""Compaction: fewer files with the same rows, at every moment and after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def files(folder):
 
 
 def raw(store):
-    """run id -> how many rows all files hold."""
+    """run id -> number of rows in all files."""
     return Counter(row["run_id"] for path in store.rows.glob("[!.]*.parquet") for row in pq.read_table(path).to_pylist())
 
 
@@ -65,7 +65,7 @@ def planned(job, run):
     return Planned(**{name: value for name, value in {**known, **rest}.items() if name in names})
 
 
-def test_few_files_hold_what_many_held(filled):
+def test_few_files_contain_the_rows_of_many(filled):
     store, jobs = filled(25)
     plan_for(store, jobs)
     before = {job.job_id: (store.read_rows(job.job_id), len(store.read_series(job.job_id))) for job in jobs}
@@ -85,7 +85,7 @@ def test_few_files_hold_what_many_held(filled):
     assert all(f"=== {job.job_id}\nbegins\n{job.job_id} ends" in text for job in jobs)
 
 
-def test_again_takes_what_came_since_and_leaves_full_files_alone(filled):
+def test_a_second_call_merges_new_files_and_keeps_full_ones(filled):
     store, _ = filled(25)
     compact(store, max_jobs=10)
     stamps = {name: (store.rows / name).stat().st_ino for name in files(store.rows)}
@@ -121,7 +121,7 @@ def test_a_resumed_sweep_on_a_compacted_store_runs_nothing(filled, tmp_path):
     assert WorkQueue(jobs, "1/1", folders, "cells").all_ended
 
 
-def test_what_was_stored_twice_is_kept_once_the_later_one(filled):
+def test_of_duplicates_the_later_one_is_kept(filled):
     store, jobs = filled(4)
     compact(store, max_jobs=4)
     late = [jobs[1].row(run, val_noisy_acc=0.9, started_at="2026-11-30") for run in jobs[1].runs]
@@ -133,7 +133,7 @@ def test_what_was_stored_twice_is_kept_once_the_later_one(filled):
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-7], lambda raw: raw[:40] + bytes(60) + raw[100:]])
-def test_a_part_that_cannot_be_read_is_left_alone_and_said(filled, damage):
+def test_an_unreadable_file_is_skipped_and_reported(filled, damage):
     store, jobs = filled(3)
     path = store.rows / f"{jobs[0].job_id}.ok.parquet"
     path.write_bytes(damage(path.read_bytes()))
@@ -144,7 +144,7 @@ def test_a_part_that_cannot_be_read_is_left_alone_and_said(filled, damage):
     assert set(merged(store.rows)) == {job.job_id for job in jobs[1:]}
 
 
-def test_a_damaged_merged_file_is_set_aside_and_its_jobs_run_again(filled):
+def test_a_damaged_merged_file_is_set_aside_and_its_jobs_are_rerun(filled):
     store, jobs = filled(3)
     compact(store)
     (path,) = store.rows.iterdir()
@@ -227,7 +227,7 @@ def test_readers_see_each_row_once_at_every_moment(filled):
     assert len(files(store.rows)) == 1
 
 
-def test_a_merged_file_that_goes_while_it_is_read_is_looked_for_again(filled, monkeypatch):
+def test_readers_retry_when_a_merged_file_is_replaced(filled, monkeypatch):
     store, jobs = filled(4)
     compact(store, max_jobs=4)
     old = next(store.rows.glob("merged-*"))
@@ -248,7 +248,7 @@ def test_a_merged_file_that_goes_while_it_is_read_is_looked_for_again(filled, mo
     assert store.finished() == (dict.fromkeys((job.job_id for job in jobs), "ok"), [])
 
 
-def test_two_at_once_are_refused_and_a_store_is_needed(filled, tmp_path, capsys):
+def test_a_second_process_and_a_missing_store_are_refused(filled, tmp_path, capsys):
     store, jobs = filled(2)
     plan_for(store, jobs)
     with process_leases().acquire(store.leases / "compact"), pytest.raises(UserError, match=f"process {os.getpid()} on .* is compacting"):

@@ -1,4 +1,4 @@
-"""Every command explains itself, answers mistakes in one sentence, and loads only what it needs."""
+"""Help of every command, one-line errors, and imports of commands."""
 
 from __future__ import annotations
 

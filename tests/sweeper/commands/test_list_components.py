@@ -1,4 +1,4 @@
-"""`sap-sweep list`: one line for every choice, from the YAML that makes it."""
+"""`sap-sweep list`: one line for every choice, from its YAML file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_group_is_listed_alone(capsys):
     assert "\ndataset" not in out
 
 
-def test_own_folders_are_listed_and_what_is_shipped_wins(capsys, tmp_path):
+def test_own_folders_are_listed_and_shipped_files_take_precedence(capsys, tmp_path):
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text("# Mine.\nname: mine\n")
     (tmp_path / "method" / "sap.yaml").write_text("# Not the one that runs.\n")

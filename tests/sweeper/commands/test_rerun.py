@@ -1,4 +1,4 @@
-"""A row that is repeated comes out the same; one that was changed by hand, or is gone, is found."""
+"""`sap-sweep rerun`: rows are reproduced, and edited or missing rows are detected."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from sweeper.store.store import Store
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, plan_of):
-    """A store of one baseline and a search on it, with its jobs and artifacts beside it."""
+    """A store of one baseline and a search on it, with its jobs and artifacts."""
     home = tmp_path_factory.mktemp("rerun")
     folders = SweepPaths(home, home / "store", home / "artifacts")
     plan = plan_of("experiment=demo", "trainer.epochs=1", "model.width=2", "methods=[sap]", "seeds=[1]").plan
@@ -29,7 +29,7 @@ def said(capsys, *words):
     return code, capsys.readouterr()
 
 
-def test_every_kind_of_row_comes_out_the_same(place, capsys):
+def test_every_type_of_row_is_reproduced(place, capsys):
     folders, jobs = place
     run_id = jobs["sap"].runs[3].run_id
     code, printed = said(capsys, folders.store, run_id)
@@ -43,7 +43,7 @@ def test_every_kind_of_row_comes_out_the_same(place, capsys):
     assert Store(folders.store).read_rows(jobs["sap"].job_id)[3].attempt == 1
 
 
-def test_a_network_that_is_gone_is_trained_again(place, capsys, tmp_path):
+def test_a_missing_network_is_retrained(place, capsys, tmp_path):
     folders, jobs = place
     code, printed = said(capsys, folders.store, jobs["sap"].runs[0].run_id, f"paths.artifacts={tmp_path}")
     assert code == 0
@@ -51,7 +51,7 @@ def test_a_network_that_is_gone_is_trained_again(place, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
-def test_rows_that_were_changed_are_found(place, capsys, tmp_path):
+def test_edited_rows_are_detected(place, capsys, tmp_path):
     folders, jobs = place
     rows = Store(folders.store).read_rows(jobs["sap"].job_id)
     store = Store(tmp_path / "store")
@@ -64,7 +64,7 @@ def test_rows_that_were_changed_are_found(place, capsys, tmp_path):
     assert lines[1:3] == [f"  test_acc: stored 0.125, now {rows[0].test_acc}", "  the other 15 rows of its job: 1 DIFFERENT"]
 
 
-def test_what_counts_as_different(place):
+def test_columns_that_count_as_different(place):
     folders, jobs = place
     rows = Store(folders.store).read_rows(jobs["sap"].job_id)[:2]
     stored = {row.run_id: row for row in rows}
@@ -101,10 +101,10 @@ def test_finding_a_run(make_job, tmp_path):
         (["STORE", "x"], "has no run 'x'"),
     ],
 )
-def test_mistakes(tmp_path, capsys, words, format_report):
+def test_mistakes(tmp_path, capsys, words, message):
     (tmp_path / "jobs.jsonl").touch()
     code, printed = said(capsys, *(str(tmp_path) if word == "STORE" else word for word in words))
     assert code == 2
     assert printed.err.startswith("error: ")
-    assert format_report in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The command sap-sweep: exit codes, one sentence for a mistake, help and completion."""
+"""`sap-sweep KEY=VALUE`: exit codes, one-line errors, help and completion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.__main__ import main
 
 @pytest.fixture
 def places(tmp_path):
-    """Where results of this test would go."""
+    """The paths of this test's results."""
     return [f"paths.results={tmp_path}/demo", f"paths.artifacts={tmp_path}/artifacts", f"paths.data={tmp_path}/data", "backend=local"]
 
 
@@ -79,7 +79,7 @@ def test_mistakes_end_with_code_2_and_one_line_before_anything_starts(capsys, tm
         (["cells=[{dataset: cifar10, model: vgg11_bn}]"], "data"),
     ],
 )
-def test_a_missing_data_folder_is_said_before_anything_runs(capsys, tmp_path, places, arguments, said):
+def test_a_missing_data_folder_is_reported_before_any_job(capsys, tmp_path, places, arguments, said):
     code, _, err = run(capsys, "experiment=demo", "methods=[sap]", *arguments, *places)
     assert code == 2
     assert err.count("\n") == 1
@@ -87,7 +87,7 @@ def test_a_missing_data_folder_is_said_before_anything_runs(capsys, tmp_path, pl
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_data_file_is_said_before_anything_runs(capsys, tmp_path, places):
+def test_a_damaged_data_file_is_reported_before_any_job(capsys, tmp_path, places):
     folder = tmp_path / "data" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for part in ("train", "t10k"):
@@ -99,7 +99,7 @@ def test_a_damaged_data_file_is_said_before_anything_runs(capsys, tmp_path, plac
     assert "-ubyte" in err
 
 
-def test_a_results_folder_that_cannot_be_written_is_said(capsys, tmp_path):
+def test_an_unwritable_results_folder_is_reported(capsys, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = run(capsys, "experiment=demo", f"paths.results={tmp_path}/file/demo")
     assert code == 2
@@ -109,8 +109,8 @@ def test_a_results_folder_that_cannot_be_written_is_said(capsys, tmp_path):
     )
 
 
-def test_a_store_whose_plan_is_unreadable_is_planned_anew(capsys, tmp_path, places):
-    """plan.json is a shortcut: what it says is checked, and without it the plan is made again."""
+def test_an_unreadable_plan_is_written_again(capsys, tmp_path, places):
+    """plan.json is a shortcut: its content is checked, and without it the sweep is planned again."""
     (tmp_path / "demo").mkdir()
     for text in ("{", "[]", "{}", '{"key": 3}'):
         (tmp_path / "demo" / "plan.json").write_text(text)
@@ -118,7 +118,7 @@ def test_a_store_whose_plan_is_unreadable_is_planned_anew(capsys, tmp_path, plac
         assert (code, err.count("\n")) == (2, 1), "it went on to the data, which are missing"
 
 
-def test_a_dry_run_prints_the_plan_and_leaves_nothing(capsys, tmp_path, places):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, tmp_path, places):
     code, out, err = run(capsys, "experiment=demo", "dry_run=true", "only=method=sap,scrub seed=12484", *places)
     assert (code, err) == (0, "")
     assert out.startswith("demo: dry run, no job is started\n1 cells, 1 seeds: 48 jobs, 772 rows\n")
@@ -127,7 +127,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(capsys, tmp_path, places):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_words_and_for_help_alone_it_shows_how_it_is_used(capsys):
+def test_without_arguments_and_for_help_it_prints_the_usage(capsys):
     for words in ([], ["--help"], ["-h"]):
         code, out, err = run(capsys, *words)
         assert (code, err) == (0, "")
@@ -169,7 +169,7 @@ def test_the_composed_configuration_is_shown_by_hydra(shell, tmp_path):
     assert set(shown["method"]) >= {"sap", "scrub"}
 
 
-def test_help_beside_an_experiment_is_hydras(shell):
+def test_help_with_an_experiment_is_hydras(shell):
     done = shell("-m", "sweeper", "experiment=demo", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "experiment: ablation_alpha, ablation_alpha_small," in done.stdout

@@ -1,4 +1,4 @@
-"""Seconds of jobs from what similar jobs took, with intervals."""
+"""Estimated seconds of jobs, from the run times of similar jobs, with intervals."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_job_without_flops_or_seconds_is_not_recorded():
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20))
-def test_at_least_the_promised_share_of_the_similar_jobs_lies_inside(seconds):
+def test_at_least_the_nominal_share_of_the_similar_jobs_lies_inside(seconds):
     made = estimator(*((SAP, one) for one in seconds))
     found = made.estimate(SAP, 1e9)
     assert found.high / found.seconds >= BASES["same method"] * (1 - 1e-9)

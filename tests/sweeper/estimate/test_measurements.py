@@ -1,4 +1,4 @@
-"""What the jobs of earlier sweeps took, read from their stores."""
+"""Run times of jobs of earlier sweeps, read from their stores."""
 
 from __future__ import annotations
 

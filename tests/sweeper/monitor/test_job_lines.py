@@ -1,4 +1,4 @@
-"""The lines of a worker that has no display."""
+"""Log lines of a worker without a display."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sweeper.jobs.job import Result
 from sweeper.monitor.job_lines import WorkerLog, format_duration
 
 
-def test_a_line_says_which_of_how_many_the_best_so_far_and_the_time_left(make_job):
+def test_a_line_contains_counts_best_score_and_eta(make_job):
     jobs = [
         make_job("aa", job_type="train", method="vanilla", space=None, forecast_flops=30.0),
         make_job("bb", runs=4, forecast_flops=10.0),
@@ -29,5 +29,5 @@ def test_a_line_says_which_of_how_many_the_best_so_far_and_the_time_left(make_jo
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, "?"), (0.4, "0:00"), (61, "1:01"), (3661, "1:01:01")])
-def test_clock(seconds, text):
+def test_format_duration(seconds, text):
     assert format_duration(seconds) == text

@@ -1,4 +1,4 @@
-"""What a person sees of a running sweep."""
+"""The progress display."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweeper.monitor.progress import Progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Sets the time that has passed."""
+    """Sets the elapsed time."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -44,7 +44,7 @@ def test_the_line_counts_rows_and_forecasts_by_work(tmp_path, clock, jobs):
         assert progress.text() == "10/10 rows  failed 4  elapsed 1:06:40  ETA 0:00  |  best val_noisy: sap 0.7500  vanilla 0.5000"
 
 
-def test_a_forecast_and_the_number_of_workers_give_the_time_left_from_the_start(tmp_path, clock, jobs):
+def test_forecasts_and_the_number_of_workers_give_an_eta_from_the_start(tmp_path, clock, jobs):
     with Progress(jobs, 5, 0, tmp_path / "sweep.log", RuntimeEstimator(assumed=2.0), workers=2) as progress:
         assert progress.text().endswith("ETA 0:40")
         clock(60)
@@ -52,14 +52,14 @@ def test_a_forecast_and_the_number_of_workers_give_the_time_left_from_the_start(
         assert progress.text().endswith("ETA 0:40")
 
 
-def test_the_best_so_far_never_falls(tmp_path, jobs):
+def test_the_best_score_never_decreases(tmp_path, jobs):
     with Progress(jobs, 5, 0, tmp_path / "sweep.log") as progress:
         for score in (0.5, 0.75, 0.6):
             progress.report(jobs[1], Result("bb", "ok", rows=4, best={"sap": score}))
         assert progress.best == {"sap": 0.75}
 
 
-def test_fits_and_failures_are_told_and_every_event_is_logged(tmp_path, capfd, jobs):
+def test_fits_and_failures_are_printed_and_every_event_is_logged(tmp_path, capfd, jobs):
     log = tmp_path / "sweep.log"
     with Progress(jobs, 5, 0, log) as progress:
         progress.report(jobs[0], Result("aa", "ok", rows=1, seconds=2.5, train_acc=0.99725))
@@ -74,7 +74,7 @@ def test_fits_and_failures_are_told_and_every_event_is_logged(tmp_path, capfd, j
     assert lines[2].endswith("oom: [bold] boom")
 
 
-def test_without_a_terminal_it_speaks_seldom_and_at_the_end(tmp_path, capfd, clock, jobs):
+def test_without_a_terminal_it_prints_seldom_and_at_the_end(tmp_path, capfd, clock, jobs):
     with Progress(jobs, 5, 0, tmp_path / "sweep.log") as progress:
         for moment in (1, 2, module.QUIET_SECONDS + 1, module.QUIET_SECONDS + 2):
             clock(moment)
@@ -82,7 +82,7 @@ def test_without_a_terminal_it_speaks_seldom_and_at_the_end(tmp_path, capfd, clo
     assert capfd.readouterr().err.count(" rows  failed 0") == 2
 
 
-def test_an_error_that_ends_the_sweep_is_logged_and_passed_on(tmp_path):
+def test_an_error_that_ends_the_sweep_is_logged_and_reraised(tmp_path):
     log = tmp_path / "sweep.log"
     with pytest.raises(RuntimeError, match="disk"), Progress([], 5, 0, log):
         raise RuntimeError("disk")

@@ -1,4 +1,4 @@
-"""The W&B mirror: what it sends, each job once over restarts, no secret in a file, and a sweep that W&B cannot touch."""
+"""The W&B mirror: its content, each job once despite restarts, no secret in any file, and no effect of W&B on the sweep."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_store_is_mirrored_once_and_later_only_its_new_jobs(store, fake, make_
         ("crashes", [], ""),
     ],
 )
-def test_a_wandb_that_fails_ends_the_mirror_and_the_next_call_does_the_rest(store, fake, how, words, said):
+def test_a_failure_of_wandb_ends_the_mirror_and_the_next_call_mirrors_the_remaining_jobs(store, fake, how, words, said):
     fake(how)
     done = track(store, *words)
     assert done.returncode != 0
@@ -183,8 +183,8 @@ def test_a_job_that_ends_during_the_sweep_is_mirrored_and_a_second_mirror_waits(
 
 
 @pytest.mark.parametrize("how", ["hangs", "crashes", "raises"])
-def test_a_sweep_goes_on_whatever_wandb_does(store, fake, how, capfd):
-    """The block is not disturbed; the wait after it is bounded; the mirror and its children are gone."""
+def test_a_sweep_continues_whatever_wandb_does(store, fake, how, capfd):
+    """The block is not disturbed, the wait after it is bounded, and the mirror and its children have ended."""
     fake(how)
     with mirroring(TrackingConfig("wandb", timeout_seconds=5.0), store.root):
         pass
@@ -194,7 +194,7 @@ def test_a_sweep_goes_on_whatever_wandb_does(store, fake, how, capfd):
     assert_no_secret(store.root, folder_of(store.root))
 
 
-def test_an_interrupt_of_the_sweep_is_passed_on_at_once(store, fake):
+def test_an_interrupt_of_the_sweep_is_reraised_at_once(store, fake):
     fake("hangs")
     with pytest.raises(KeyboardInterrupt), mirroring(TrackingConfig("wandb", timeout_seconds=600.0), store.root):
         raise KeyboardInterrupt
@@ -207,7 +207,7 @@ def test_a_mirror_that_cannot_start_is_a_warning(store, capsys):
     assert "the mirror could not be started (" in capsys.readouterr().err
 
 
-def test_a_line_that_a_kill_has_cut_short_is_skipped(store):
+def test_a_truncated_line_is_skipped(store):
     folder_of(store.root).mkdir(parents=True)
     (folder_of(store.root) / "mirrored.jsonl").write_text('{"job": "aa", "status": "ok"}\n[]\n{"job": "bb", "sta')
     assert mirrored(store.root) == {"aa": "ok"}

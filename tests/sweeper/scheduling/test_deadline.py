@@ -1,4 +1,4 @@
-"""When to stop before a limit."""
+"""Stopping before a time limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_last_epoch_ends_before_the_limit(clock):
     assert deadline(), "one more like the longest would end at 100"
 
 
-def test_a_new_job_is_not_judged_by_the_last_ones_epochs(clock):
+def test_epoch_times_are_reset_for_a_new_job(clock):
     deadline = Deadline(100 + RESERVE_SECONDS, clock)
     clock.now = 60
     assert deadline()
@@ -51,7 +51,7 @@ def likely(seconds, basis="same method"):
     return Estimate(seconds, seconds / 2, seconds * 2, basis)
 
 
-def test_what_would_begin_again_another_time_is_not_begun(clock, make_job):
+def test_a_job_that_would_be_stopped_and_restarted_is_not_started(clock, make_job):
     deadline = Deadline(100 + RESERVE_SECONDS, clock)
     short, long = make_job("aa", forecast_flops=1e9), make_job("bb", forecast_flops=2e9)
     train, other = make_job("cc", job_type="train", forecast_flops=9e9), make_job("dd", forecast_flops=9e9, method="scrub")

@@ -1,4 +1,4 @@
-"""order=depth: a seed with all that stands on it, then the next seed, then the next cell."""
+"""order=depth: all jobs of a seed, then the next seed, then the next cell."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_cell_is_finished_before_the_next(make_job):
     assert job_names(Schedule.of(planned(make_job), {}, NOWHERE, "cells")) != wanted
 
 
-def test_what_is_held_is_passed_over(make_job, tmp_path):
+def test_stored_jobs_are_skipped(make_job, tmp_path):
     marker = artifact(tmp_path, "A7")
     marker.parent.mkdir()
     marker.touch()

@@ -1,4 +1,4 @@
-"""Shares of a GPU: asked for, learned by running out of memory, remembered; and jobs that run out of it."""
+"""GPU shares: requested, doubled after an out-of-memory error, stored; and jobs that run out of memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sweeper.store.store import Store
 QUARTER = {"cpus": 1.0, "gpus": 0.25}
 
 
-def test_a_kind_doubles_its_share_until_it_is_alone_and_remembers(tmp_path, make_job):
+def test_a_memory_class_doubles_its_share_up_to_a_full_gpu_and_stores_it(tmp_path, make_job):
     gpu_sharing = GpuSharing(tmp_path / "packing.json", "cuda")
     first, second = make_job("a", resources=QUARTER), make_job("b", resources=QUARTER)
     other = make_job("c", resources=QUARTER, method="ssd")
     assert gpu_sharing.raise_share(first, 0.25) == 0.5
-    assert gpu_sharing.raise_share(second, 0.25) == 0.5  # it ran beside the first: its kind was told already
+    assert gpu_sharing.raise_share(second, 0.25) == 0.5  # it ran concurrently with the first, which has already raised the share
     assert (gpu_sharing.share(first), gpu_sharing.share(other)) == (0.5, 0.25)
     assert gpu_sharing.raise_share(first, 0.5) == gpu_sharing.raise_share(first, 1.0) == 1.0
     again = GpuSharing(tmp_path / "packing.json", "cuda")
@@ -34,12 +34,12 @@ def test_a_kind_doubles_its_share_until_it_is_alone_and_remembers(tmp_path, make
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", '{"a": "much"}', "{"])
-def test_a_damaged_file_of_shares_is_as_good_as_none(tmp_path, make_job, text):
+def test_a_damaged_file_of_shares_is_ignored(tmp_path, make_job, text):
     (tmp_path / "packing.json").write_text(text)
     assert GpuSharing(tmp_path / "packing.json").share(make_job("a", resources=QUARTER)) == 0.25
 
 
-def test_shares_by_device_and_jobs_for_cpus(tmp_path, make_job):
+def test_shares_by_device_and_cpu_jobs(tmp_path, make_job):
     on_gpu = GpuSharing(tmp_path / "none", "cuda", ["select", "ssd"])
     plain, select, ssd = make_job("a"), make_job("b", job_type="select", pruner="el2n"), make_job("c", method="ssd")
     assert [on_gpu.share(job) for job in (plain, select, ssd)] == [1.0, 0.0, 0.0]
@@ -48,7 +48,7 @@ def test_shares_by_device_and_jobs_for_cpus(tmp_path, make_job):
     assert GpuSharing(tmp_path / "none", "cpu").share(plain) == 0.0
 
 
-def test_how_many_jobs_a_card_takes():
+def test_number_of_jobs_per_gpu():
     assert [jobs_per_device(share) for share in (0.0, 0.1, 0.25, 0.3, 1 / 3, 0.5, 1.0, 2.0)] == [1, 10, 4, 3, 3, 2, 1, 1]
 
 
@@ -71,7 +71,7 @@ def short_of_memory(monkeypatch):
         (0.0, 0, "failed", 1),
     ],
 )
-def test_out_of_memory_beside_others_stores_nothing_and_alone_it_is_a_failed_row(
+def test_out_of_memory_stores_nothing_on_a_shared_gpu_and_a_failed_row_on_a_full_one(
     tmp_path, make_job, short_of_memory, gpus, tries, status, attempt
 ):
     job = make_job("a", resources={"cpus": 1.0, "gpus": gpus}, runs=2)
@@ -82,7 +82,7 @@ def test_out_of_memory_beside_others_stores_nothing_and_alone_it_is_a_failed_row
 
 
 @pytest.mark.parametrize("text", ["CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
-def test_libraries_say_out_of_memory_in_their_own_words(text):
+def test_out_of_memory_errors_of_libraries_are_recognised(text):
     assert failure_of(RuntimeError(text)).error_type == "oom"
 
 
@@ -95,15 +95,15 @@ def test_libraries_say_out_of_memory_in_their_own_words(text):
         (["backend.address=auto"], "'auto' and its like are not taken"),
         (["backend.address=10.0.0.7"], "must be HOST:PORT"),
         (["backend.address='ray://head:10001'"], "must be HOST:PORT"),
-        (["backend=local", "backend.address=head:6379"], "say backend=ray"),
+        (["backend=local", "backend.address=head:6379"], "set backend=ray"),
     ],
 )
-def test_bad_shares_names_and_addresses_are_said(words, said):
+def test_invalid_shares_names_and_addresses_are_refused(words, said):
     with pytest.raises(UserError) as caught:
         compose_all(["experiment=demo", *words])
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["head:6379", "10.0.0.7:6379", "[fd00::1]:6379", "node-1.cluster_a:1"])
-def test_addresses_of_heads_are_taken(address):
+def test_addresses_of_heads_are_accepted(address):
     assert compose_all(["experiment=demo", f"backend.address='{address}'"]).config.backend.address == address

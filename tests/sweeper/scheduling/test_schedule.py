@@ -1,4 +1,4 @@
-"""Which job next, on random graphs of jobs."""
+"""The schedule, on random graphs of jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def graphs(draw):
 
 
 def below(graph, lost):
-    """The jobs that stand on one of `lost`, directly or not."""
+    """The descendants of the jobs in `lost`."""
     found = set(lost)
     for name, parents in graph:
         if set(parents) & found:
@@ -89,7 +89,7 @@ def test_finished_jobs_are_not_run_and_failed_ones_lose_their_children(make_job,
     assert schedule.next() is None
 
 
-def test_a_parent_that_is_nowhere_is_named(make_job):
+def test_a_missing_parent_is_named(make_job):
     schedule = Schedule.of([make_job("aa", ["zz"]), make_job("bb", ["aa"])], {}, NOWHERE)
     assert [(job.job_id, why) for job, why in schedule.orphans()] == [
         ("aa", "its parent zz is neither done nor among the jobs"), ("bb", "its parent aa failed: its parent zz is missing"),
@@ -97,7 +97,7 @@ def test_a_parent_that_is_nowhere_is_named(make_job):
     assert schedule.empty
 
 
-def test_a_stopped_job_is_first_in_line_again(make_job):
+def test_a_stopped_job_is_requeued_at_the_head(make_job):
     schedule = Schedule.of([make_job("aa"), make_job("bb")], {}, NOWHERE)
     schedule.next()
     schedule.requeue("aa")
@@ -105,8 +105,8 @@ def test_a_stopped_job_is_first_in_line_again(make_job):
     assert schedule.next().job_id == "aa"
 
 
-def test_a_held_job_whose_artifact_is_needed_and_gone_runs_again(make_job, tmp_path):
-    """Rows are held, checkpoints were deleted: the chain above a new job is made again, and nothing else is."""
+def test_a_stored_job_whose_artifact_is_needed_and_missing_is_recomputed(make_job, tmp_path):
+    """Rows are stored and checkpoints were deleted: only the ancestors of a new job are recomputed."""
     jobs = [
         make_job("warm"),
         make_job("old", ["warm"]),
@@ -206,7 +206,7 @@ def test_a_failed_first_seed_does_not_hold_up_the_second(make_job):
     assert [name for what, name in events if what == "start"] == ["A1", "A2", "A2.0", "A2.1", "A3", "A3.0", "A3.1"]
 
 
-def test_a_resumed_sweep_goes_on_with_the_seed_it_was_in(make_job, tmp_path):
+def test_a_resumed_sweep_continues_with_its_current_seed(make_job, tmp_path):
     make_artifact(tmp_path, "A1")
     finished = {"A1": "ok", "A1.0": "ok"}
     assert start(Schedule.of(sweep(make_job), finished, tmp_path), 9) == ["A1.1"]
@@ -247,7 +247,7 @@ def test_longest_starts_the_longest_chain_whatever_its_seed(make_job):
     assert start(schedule, 9) == ["A1.0"]
 
 
-def test_longest_counts_only_what_is_left_to_do(make_job):
+def test_longest_counts_only_remaining_jobs(make_job):
     jobs = [
         make_job("A", forecast_flops=1.0), make_job("A.0", ["A"], forecast_flops=50.0), make_job("B", forecast_flops=2.0),
     ]  # fmt: skip

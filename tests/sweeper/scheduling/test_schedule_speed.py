@@ -1,4 +1,4 @@
-"""The schedule, which books what changed, against the plain rule that looks at every job each time."""
+"""The incremental schedule, compared with a plain one that looks at every job in each call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOWHERE = Path("nowhere")
 
 
 class Plain:
-    """The rule as it reads: all waiting jobs are looked at for every answer."""
+    """A plain schedule that looks at all waiting jobs in each call."""
 
     def __init__(self, jobs, finished, order):
         mine = {job.job_id: job for job in jobs}
@@ -81,7 +81,7 @@ class Plain:
 
 @st.composite
 def sweeps(draw, make_job):
-    """Jobs in planned order: parents first, some parents nowhere; cells, seeds and forecasts as they come."""
+    """Jobs in planned order: parents first, some parents missing; random cells, seeds and forecasts."""
     jobs = []
     for number in range(draw(st.integers(1, 14))):
         before = [f"j{k}" for k in range(number)] + ["nowhere"] * (draw(st.integers(0, 9)) == 0)
@@ -94,7 +94,7 @@ def sweeps(draw, make_job):
 
 @pytest.mark.parametrize("order", ["cells", "longest"])
 @given(data=st.data())
-def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
+def test_same_jobs_in_the_same_order_as_a_plain_schedule(make_job, order, data):
     jobs = data.draw(sweeps(make_job))
     names = [job.job_id for job in jobs]
     held = data.draw(st.dictionaries(st.sampled_from(names), st.sampled_from(["ok", "ok", "failed"]), max_size=4))
@@ -128,8 +128,8 @@ def test_same_jobs_in_the_same_order_as_the_plain_rule(make_job, order, data):
 
 
 @pytest.mark.parametrize("order", ["cells", "longest"])
-def test_booking_a_job_costs_the_same_however_many_wait(make_job, order, monkeypatch):
-    """Counted, not timed: how often the schedule asks whether a job can start."""
+def test_the_cost_of_a_call_does_not_depend_on_the_number_of_waiting_jobs(make_job, order, monkeypatch):
+    """Counts how often the schedule checks whether a job can start."""
     asked = []
     offer = Schedule.offer
     monkeypatch.setattr(Schedule, "offer", lambda self, job_id: (asked.append(job_id), offer(self, job_id)))

@@ -1,4 +1,4 @@
-"""WorkQueue of a file of jobs, for machines that run it together."""
+"""Shards of a file of jobs, for machines that share it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def jobs_of(plan_of):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 8])
-def test_parts_are_disjoint_complete_ordered_and_chains_stay_whole(plan_of, parts):
+def test_shards_are_disjoint_complete_and_ordered_and_keep_chains_together(plan_of, parts):
     jobs = jobs_of(plan_of)
     dealt = [shard_of(jobs, f"{number}/{parts}") for number in range(1, parts + 1)]
     assert sorted(job.job_id for part in dealt for job in part) == sorted(job.job_id for job in jobs)
@@ -29,7 +29,7 @@ def test_parts_are_disjoint_complete_ordered_and_chains_stay_whole(plan_of, part
 
 
 @pytest.mark.parametrize("only", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
-def test_what_is_no_part_is_said(make_job, only):
+def test_an_invalid_shard_is_refused(make_job, only):
     with pytest.raises(UserError, match="is not a shard; give N/M with 1 <= N <= M, for example --shard 1/4"):
         shard_of([make_job()], only)
 

@@ -1,4 +1,4 @@
-"""Several workers on one file of jobs: every row exactly once, whatever becomes of the workers. The jobs are stubs in forked processes."""
+"""Several workers on one file of jobs: every row exactly once, even if workers are killed. The jobs are stubs in forked processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEED = 20_261_129
 
 
 class Stub:
-    """A sweep of stubs, its folders, and what was begun and ended in it."""
+    """A sweep of stubs, its paths, and the jobs that were started and finished."""
 
     def __init__(self, root, jobs):
         self.root, self.jobs = root, jobs
@@ -90,7 +90,7 @@ class Stub:
 
 @pytest.fixture(autouse=True, scope="module")
 def once(make_job, tmp_path_factory):
-    """Else every child asks git and imports pyarrow."""
+    """Without it every child process would call git and import pyarrow."""
     commit()
     store, job = Store(tmp_path_factory.mktemp("once")), make_job()
     store.write_rows([job.row(job.runs[0])])
@@ -132,14 +132,14 @@ def test_workers_share_a_sweep_and_nothing_runs_twice(make_job, tmp_path):
     assert len({pid for _, pid in begun}) == 3
 
 
-def test_the_same_whole_file_twice_does_every_job_once(make_job, tmp_path):
+def test_two_workers_on_the_complete_file_run_every_job_once(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 3, 8))
     ended(stub.start(brief), stub.start(brief))
     stub.assert_whole()
     assert max(Counter(name for name, _ in stub.noted("begins")).values()) == 1
 
 
-def test_own_part_first_then_the_rest_unless_told_not_to_steal(make_job, tmp_path):
+def test_the_own_shard_comes_first_then_stealing_unless_disabled(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 4, 1))
     ended(stub.start(brief, shard="2/4", no_steal=True))
     assert [name for name, _ in stub.noted("begins")] == ["t1", "t1-0"]
@@ -151,7 +151,7 @@ def test_own_part_first_then_the_rest_unless_told_not_to_steal(make_job, tmp_pat
 
 
 @pytest.mark.slow
-def test_workers_are_killed_at_random_moments_and_every_row_is_there_once(make_job, tmp_path):
+def test_workers_are_killed_at_random_moments_and_every_row_is_stored_once(make_job, tmp_path):
     generator = random.Random(SEED)
     stub = Stub(tmp_path, sweep(make_job, 10, 12))
     kills, gate = 0, tmp_path / "gate"
@@ -199,7 +199,7 @@ def test_killed_workers_on_other_machines_lose_their_claims_by_the_lease(make_jo
     assert len(stub.noted("begins")) - len(stub.jobs) <= kills
 
 
-def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_goes_on(make_job, tmp_path):
+def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_continues(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 2, 2))
     gate = tmp_path / "gate"
 
@@ -222,8 +222,8 @@ def test_a_stopped_worker_loses_its_job_wakes_stores_nothing_and_goes_on(make_jo
     assert row["num_trusted"] == quick.pid, "the one that gave signs of life"
 
 
-def test_a_loser_that_has_its_rows_in_hand_stores_none(make_job, tmp_path):
-    """It was stopped after its last look at `stop`, so that only the look before storing can find out."""
+def test_a_worker_that_lost_its_lease_before_storing_stores_nothing(make_job, tmp_path):
+    """It was stopped after its last check of `stop`, so that only the check before storing can detect it."""
     stub = Stub(tmp_path, [make_job("a")])
     gate = tmp_path / "gate"
 
@@ -244,7 +244,7 @@ def test_a_loser_that_has_its_rows_in_hand_stores_none(make_job, tmp_path):
     assert "another process has taken this job over" in (stub.store.logs / "a.log").read_text()
 
 
-def test_sigterm_gives_the_claim_back_and_the_next_worker_needs_no_lease(make_job, tmp_path):
+def test_sigterm_releases_the_lease(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 1, 2))
 
     def until_stopped(job, place):
@@ -287,7 +287,7 @@ def test_a_worker_waits_for_a_parent_that_another_runs_and_helps_with_its_childr
     assert len(stub.noted("begins")) == len(stub.jobs)
 
 
-def test_an_idle_worker_ends_when_it_was_told_to_while_others_run(make_job, tmp_path, capfd):
+def test_an_idle_worker_ends_after_its_idle_time_while_others_run(make_job, tmp_path, capfd):
     stub = Stub(tmp_path, sweep(make_job, 1, 1))
     gate = tmp_path / "gate"
     first = stub.start(lambda job, place: until(gate.exists) and None, lease=2.0)
@@ -299,7 +299,7 @@ def test_an_idle_worker_ends_when_it_was_told_to_while_others_run(make_job, tmp_
     stub.assert_whole()
 
 
-def test_what_failed_in_another_worker_is_not_tried_again_by_this_one(make_job, tmp_path):
+def test_a_job_that_failed_in_another_worker_is_not_retried(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 1, 1))
 
     def fails(job, place):
@@ -323,7 +323,7 @@ def racer(folder, order, found):
     time.sleep(60)  # a process that ends would be seen to have ended
 
 
-def test_processes_that_race_for_500_claims_get_none_twice(tmp_path):
+def test_concurrent_processes_acquire_each_of_500_leases_once(tmp_path):
     generator = random.Random(SEED)
     names = [f"job{number}" for number in range(500)]
     found = FORK.Queue()
