@@ -78,7 +78,7 @@ class EUk:
 
     @classmethod
     def correct(cls, settings: Sequence[EUk], model: nn.Module, task: Task, run: Run) -> Iterator[tuple[int, nn.Module]]:
-        """One trajectory from the reinitialised network, read off after each epoch that a setting asks for."""
+        """Trains one trajectory from the re-initialised network and yields each setting's network at its last epoch."""
         first = settings[0]
         frozen = all_but_last(model, first.k, "eu_k")
         retain = sample_sources.retain_samples(first, model, task, run)

@@ -1,4 +1,4 @@
-"""Fair timing on a machine that others use too: CPU seconds of one thread, the paths by turns, the median of several."""
+"""Timing on a machine shared with other processes: CPU seconds of one thread, variants alternate, median of several rounds."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
-    """Processor time of one call; what others do meanwhile does not count (but for caches and memory, which all share)."""
+    """Returns the CPU time of one call. Other processes affect it only through shared caches and memory bandwidth."""
     start = time.process_time()
     call()
     return time.process_time() - start
 
 
-def medians(paths: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """CPU seconds of each path: the median of `repeats` calls on one thread, path after path in each round."""
+def medians(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Returns the median CPU seconds of `repeats` calls of each variant on one thread; every round calls each variant once."""
     torch.set_num_threads(1)
-    taken: dict[str, list[float]] = {name: [] for name in paths}
+    measured: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats):
-        for name, call in paths.items():
-            taken[name].append(cpu_seconds(call))
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+        for name, call in variants.items():
+            measured[name].append(cpu_seconds(call))
+    return {name: statistics.median(seconds) for name, seconds in measured.items()}
 
 
 def show(title: str, seconds: Mapping[str, float], against: str) -> None:
-    """Prints each path's time and how many times less it is than that of `against`."""
-    print(f"{title}: " + " | ".join(f"{name} {taken * 1e3:.1f} ms (x{seconds[against] / taken:.2f})" for name, taken in seconds.items()))
+    """Prints each variant's time and its speed-up over the variant `against`."""
+    print(f"{title}: " + " | ".join(f"{name} {each * 1e3:.1f} ms (x{seconds[against] / each:.2f})" for name, each in seconds.items()))

@@ -1,8 +1,7 @@
-"""Norms of per-sample gradients: ghost norms against making every per-sample gradient (torch.func) and against one sample at a time.
+"""Norms of per-sample gradients: ghost norms against computing all per-sample gradients (torch.func) and against one sample at a time.
 
 `python -m benchmarks.ghost [--repeats 3] [--batch 128] [--quick]`; a minute. Networks: PRL's ResNet32 with group norm on 32 x 32 images,
-and a perceptron with four hidden layers. CPU seconds as everywhere here; memory is what a fresh process holds at most during a call, above
-what it held before (Linux).
+and a perceptron with four hidden layers. CPU seconds of one thread; memory is the increase of a fresh process's peak during a call (Linux).
 """
 
 from __future__ import annotations
@@ -47,35 +46,35 @@ def one_by_one(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def ordinary(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """A training step's passes, for comparison: no sample's gradient is known after it."""
+    """The passes of an ordinary training step, for comparison; it has no per-sample gradients."""
     loss = functional.cross_entropy(model(images), labels)
     return torch.autograd.grad(loss, list(model.parameters()))[0]
 
 
 def peak(call: Callable[[], object]) -> float:
-    """MiB held at most during a call, above what was held before, in a process of its own."""
+    """Returns the increase of peak memory during a call, in MiB, measured in a separate process."""
     context = multiprocessing.get_context("fork")
-    told = context.SimpleQueue()
+    queue = context.SimpleQueue()
 
     def measure() -> None:
         reset_peak_memory("cpu")
         before = peak_memory_bytes("cpu")
         call()
-        told.put((peak_memory_bytes("cpu") - before) / 2**20)
+        queue.put((peak_memory_bytes("cpu") - before) / 2**20)
 
     child = context.Process(target=measure)
     child.start()
-    amount: float = told.get()
+    amount: float = queue.get()
     child.join()
     return amount
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     batch, side, width, repeats = (4, 8, 16, 1) if options.quick else (options.batch, 32, 784, options.repeats)
     torch.set_num_threads(1)
     with torch.random.fork_rng():
@@ -85,8 +84,8 @@ def main(words: Sequence[str] | None = None) -> None:
             f"Linear5, width {width}": (Linear5(10, (width,), width, dropout=0.0), torch.randn(batch, width)),
         }
         labels = torch.randint(10, (batch,))
-    ways = {"all per-sample gradients": materialised, "one by one": one_by_one, "ghost (the product)": by_ghost, "a plain step": ordinary}
-    measured = {  # before anything is computed here: freed memory stays with a process
+    ways = {"all per-sample gradients": materialised, "one by one": one_by_one, "ghost (trainers)": by_ghost, "a training step": ordinary}
+    measured = {  # before anything is computed here, because a process keeps freed memory
         title: {name: peak(partial(way, *network, labels)) for name, way in ways.items()} for title, network in networks.items()
     }
     for title, (model, images) in networks.items():

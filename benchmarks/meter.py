@@ -1,8 +1,8 @@
-"""What metering costs: two of the demo's families with the real meter against one whose methods do nothing, and nanoseconds per booking.
+"""Cost of metering: two families of the demo with the real meter against one whose methods do nothing, and nanoseconds per record.
 
 `python -m benchmarks.meter [--repeats 7] [--quick]`; a minute. The families run as in a sweep (validation, test set and probes included),
-on a network that has not been trained: the arithmetic is the same. The bookings of a family times the time of one are an estimate that
-other work on the machine does not disturb; the difference of the two runs is mostly noise.
+on an untrained network: the arithmetic is the same. The number of a family's records times the time of one is an estimate that other
+processes do not disturb; the difference of the two runs is mostly noise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NOTHING = CostRecord("correct", (0,))
 
 
 class NoMeter(CostMeter):
-    """Books nothing."""
+    """Records nothing."""
 
     @contextmanager
     def __call__(self, phase: Phase, used_by: Sequence[int] | None = None) -> Iterator[CostRecord]:
@@ -46,7 +46,7 @@ class NoMeter(CostMeter):
 
 
 class CountingMeter(CostMeter):
-    """Says how often `count` was called."""
+    """Counts the calls of `count`."""
 
     counts = 0
 
@@ -56,7 +56,7 @@ class CountingMeter(CostMeter):
 
 
 def families(quick: bool) -> dict[str, Job]:
-    """The first job of each search in the demo's plan."""
+    """Returns the first job of each search in the demo's plan."""
     composed = compose_all(["experiment=demo", "methods=[scrub,sap]", *(["model.width=2"] if quick else [])])
     cells = [check_cell(cell, composed.config) for cell in composed.cells]
     found: dict[str, Job] = {}
@@ -102,14 +102,14 @@ def nanoseconds(times: int) -> tuple[float, float]:
     return cpu_seconds(pieces) / times * 1e9, cpu_seconds(counts) / times * 1e9
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     piece, count = nanoseconds(1000 if options.quick else 100_000)
-    print(f"one piece {piece:.0f} ns (used by 16 settings), one count {count:.0f} ns")
+    print(f"one record {piece:.0f} ns (used by 16 settings), one count {count:.0f} ns")
     for name, job in families(options.quick).items():
         run = runner(job, options.quick)
         counted = run(CountingMeter)
@@ -121,9 +121,9 @@ def main(words: Sequence[str] | None = None) -> None:
                 run(kind)
                 taken[kind].append(time.process_time() - start)
         real, none = statistics.median(taken[CostMeter]), statistics.median(taken[NoMeter])
-        booked = len(counted.records) * piece * 1e-9 + counted.counts * count * 1e-9
+        metered = len(counted.records) * piece * 1e-9 + counted.counts * count * 1e-9
         print(
-            f"{name}: {len(counted.records)} pieces and {counted.counts} counts, by these {booked / none:.3%} of {none:.3f} CPU s; "
+            f"{name}: {len(counted.records)} records and {counted.counts} counts, estimated {metered / none:.3%} of {none:.3f} CPU s; "
             f"measured {real / none - 1:+.2%} (medians of {len(taken[NoMeter])}, which spread by "
             f"{(max(taken[NoMeter]) - min(taken[NoMeter])) / none:.0%})"
         )

@@ -1,7 +1,7 @@
-"""SAP the plain way, as the released code goes about it: unfolded patches, float32 singular vectors, projectors formed, dense products.
+"""SAP as in the released code: unfolded patches, float32 singular vectors, explicit projectors, dense products.
 
-Only a yardstick for `sap_end_to_end`: nothing in the product uses it. Like the released code it keeps at most 50,000 columns per layer,
-drawn at random, and forms the projectors of two sample sets and both their products, of which the correction needs one projector.
+The reference of `sap_end_to_end` only; nothing else uses it. Like the released code it keeps at most 50,000 columns per layer, drawn at
+random, and forms the projectors of two sample sets and both their products, of which the correction needs one projector.
 
 Shapes: D inputs, N columns, Q = min(D, N), O outputs.
 """
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MAX_COLUMNS = 50_000
-Spectrum = tuple[Tensor, Tensor]  # (D, Q) left singular vectors, (Q,) shares of energy
+Spectrum = tuple[Tensor, Tensor]  # (D, Q) left singular vectors, (Q,) fractions of energy
 
 
 def collect(model: nn.Module, images: Tensor, batch_size: int) -> dict[str, Tensor]:
-    """(D, N) float32 inputs of every convolution and linear layer, as columns."""
+    """Returns the float32 inputs of every convolution and linear layer as columns (D, N)."""
     columns: dict[str, list[Tensor]] = {}
-    most = MAX_COLUMNS // -(-len(images) // batch_size)  # per batch
+    limit = MAX_COLUMNS // -(-len(images) // batch_size)  # columns per batch
 
     def keep(name: str, layer: nn.Module, x: Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
             x = functional.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # type: ignore[arg-type]
         rows = x.reshape(-1, x.shape[-1])
-        columns.setdefault(name, []).append(rows[torch.randperm(len(rows))[:most]] if len(rows) > most else rows)
+        columns.setdefault(name, []).append(rows[torch.randperm(len(rows))[:limit]] if len(rows) > limit else rows)
 
     hooks = [
         layer.register_forward_pre_hook(lambda layer, given, name=name: keep(name, layer, given[0]))
@@ -40,11 +40,11 @@ def collect(model: nn.Module, images: Tensor, batch_size: int) -> dict[str, Tens
             model(batch)
     for hook in hooks:
         hook.remove()
-    return {name: torch.cat(parts).T for name, parts in columns.items()}
+    return {name: torch.cat(rows).T for name, rows in columns.items()}
 
 
 def spectra(columns: Mapping[str, Tensor]) -> dict[str, Spectrum]:
-    """Directions and energies of every layer's inputs."""
+    """Returns directions and energies of every layer's inputs."""
     found = {}
     for name, columns_DN in columns.items():
         vectors_DQ, values_Q, _ = torch.linalg.svd(columns_DN, full_matrices=False)
@@ -53,7 +53,7 @@ def spectra(columns: Mapping[str, Tensor]) -> dict[str, Spectrum]:
 
 
 def corrected(model: nn.Module, retain: Mapping[str, Spectrum], forget: Mapping[str, Spectrum], alpha: float) -> nn.Module:
-    """A copy of `model` with W <- W M of the retain set; the other projectors and products are formed and left, as released."""
+    """Returns a copy of `model` with W <- W M of the retain set. The other products are computed and unused, as in the released code."""
     model = copy.deepcopy(model)
     with torch.no_grad():
         for name in retain:
@@ -66,13 +66,13 @@ def corrected(model: nn.Module, retain: Mapping[str, Spectrum], forget: Mapping[
 
 
 def _projector(spectrum: Spectrum, alpha: float) -> Tensor:
-    """(D, D) U diag(lambda) U^T."""
+    """Returns U diag(lambda) U^T, (D, D)."""
     vectors_DQ, energy_Q = spectrum
     return vectors_DQ @ torch.diag(alpha * energy_Q / ((alpha - 1) * energy_Q + 1)) @ vectors_DQ.T
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    """Share of images whose largest output is at the label."""
+    """Returns the accuracy on the labels."""
     with torch.no_grad():
         right = [(model(x).argmax(1) == y).sum() for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)]
     return float(sum(right)) / len(labels)

@@ -1,4 +1,4 @@
-"""One more alpha for one layer: the product's build against dense D x D float32 products, and the two ways to prepare it.
+"""Cost of one more alpha for one layer: sap_core's build against dense D x D float32 products, and the two ways to prepare it.
 
 `python -m benchmarks.projector [--inputs 2304] [--outputs 256] [--repeats 3] [--quick]`; a minute.
 """
@@ -18,18 +18,18 @@ ALPHA = 30000.0
 
 
 def dense(matrix_DD: Tensor, times: int) -> None:
-    """What forming projectors costs: U diag(lambda) and (U diag(lambda)) U^T for each of two sample sets, and the sets' two products."""
+    """The products that form projectors: U diag(lambda) and (U diag(lambda)) U^T of two sample sets, and the two products of the sets."""
     for _ in range(times):
         matrix_DD @ matrix_DD
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=2304)
     parser.add_argument("--outputs", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     inputs, outputs, repeats = (12, 4, 1) if options.quick else (options.inputs, options.outputs, options.repeats)
     generator = torch.Generator().manual_seed(0)
     decay = 10 ** -torch.linspace(0, 3, inputs, dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Prune4ReL's greedy selection on made-up features: the product against a step over all samples after every pick; how time grows with N.
+"""Prune4ReL's greedy selection on synthetic features: time by N, and against updating all samples after every pick.
 
 `python -m benchmarks.pruning [--samples 50000] [--features 512] [--keep 0.2] [--picks N] [--threads 1] [--plain] [--quick]`.
-`--picks` stops after so many picks (the time per pick stays the same, until classes run out); `--plain` runs the slow way, too.
+`--picks` stops after N picks (the time per pick is constant until classes are exhausted); `--plain` also runs the slow way.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CLASSES = 10
 TAU = 0.975
 
 
-def made_up(samples: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of length 1 around ten directions (most of a class's cosines lie between 0.9 and 1), confidences, classes with a tenth wrong."""
+def synthetic(samples: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns unit rows around ten directions (cosines in a class are mostly 0.9 to 1), confidences, labels with a tenth wrong."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.randint(CLASSES, (samples,), generator=draw)
     centres = functional.normalize(torch.rand(CLASSES, features, generator=draw), dim=1)
@@ -37,19 +37,19 @@ def made_up(samples: int, features: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plain(rows: Tensor, confidence: Tensor, given: Tensor, count: int) -> Tensor:
-    """Moves every neighbourhood after every pick. No class may run out."""
-    u, taken, picks = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.bool), []
+    """Updates every neighbourhood after every pick. No class may be exhausted."""
+    u, picked, picks = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.bool), []
     for turn in range(count):
-        gain = log_gain(u, confidence).masked_fill(taken | (given != turn % CLASSES), -torch.inf)
+        gain = log_gain(u, confidence).masked_fill(picked | (given != turn % CLASSES), -torch.inf)
         chosen = int(gain.argmax())
         sim = ((rows @ rows[chosen]) + 1) / 2
         u += torch.where(sim > TAU, sim, 0).double() * confidence[chosen].float()
-        taken[chosen] = True
+        picked[chosen] = True
         picks.append(chosen)
     return torch.tensor(picks)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--features", type=int, default=512)
@@ -57,11 +57,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--picks", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plain", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     samples, features = (600, 16) if options.quick else (options.samples, options.features)
     torch.set_num_threads(options.threads)
-    rows, confidence, given = made_up(samples, features)
+    rows, confidence, given = synthetic(samples, features)
     count = options.picks or round(options.keep * samples)
     before = peak()
     wall, start = time.perf_counter(), time.process_time()
@@ -77,11 +77,11 @@ def main(words: Sequence[str] | None = None) -> None:
         slow = plain(rows, confidence, given, count)
         plainly = time.process_time() - start
         same = "the same samples in the same order" if torch.equal(found, slow) else f"{int((found != slow).sum())} picks are DIFFERENT"
-        print(f"    a step over all samples after every pick: {plainly:.1f} CPU s (x{plainly / taken:.2f}), {same}")
+        print(f"    an update of all samples after every pick: {plainly:.1f} CPU s (x{plainly / taken:.2f}), {same}")
 
 
 def peak() -> float:
-    """MiB that this process has held at most."""
+    """Returns the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

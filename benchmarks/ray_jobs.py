@@ -1,8 +1,9 @@
-"""How fast jobs go through Ray when they have nothing to do: 675 jobs of one setting each, through the real backend, with their rows.
+"""Throughput of trivial jobs through the Ray backend: 675 jobs of one setting each, with their rows.
 
 `python -m benchmarks.ray_jobs [--jobs 675] [--workers 2] [--quick]`; a minute. A job loads its baseline (a network of 600 weights, trained
-before), gives it back as its correction, scores it on the digits and writes its row and its points. Start time is from the call of the
-backend to the end of the first job: Ray's own start, the workers' import of torch and their first look at the data are in it. Wall time.
+before), returns it unchanged as its correction, scores it on the digits and writes its row and its series. The start time runs from the
+call of the backend to the end of the first job, so it contains the start of Ray, the workers' import of torch and their first loading of
+the data. Wall time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ spaces: {{many: {{number: {{grid: [{numbers}]}}}}}}
 
 @dataclass(frozen=True)
 class Unchanged:
-    """Gives the network back as it is; every setting is a family of its own."""
+    """Returns the network unchanged; every setting is its own family."""
 
     name: ClassVar[str] = "unchanged"
     version: ClassVar[int] = 1
@@ -65,16 +66,16 @@ class Unchanged:
 
 
 def planned(count: int, folder: Path) -> Sequence[Job]:
-    """A baseline, and `count` jobs on it."""
+    """Returns the jobs of a baseline and of `count` corrections of it."""
     (folder / "method").mkdir()
     (folder / "method" / "unchanged.yaml").write_text(METHOD.format(numbers=", ".join(map(str, range(count)))))
-    words = ["experiment=demo", "methods=[unchanged]", "plugins=[benchmarks]", "seeds=[1]", "model.width=2", "trainer.epochs=1"]
-    composed = compose_all([*words, "--config-dir", str(folder)])
+    overrides = ["experiment=demo", "methods=[unchanged]", "plugins=[benchmarks]", "seeds=[1]", "model.width=2", "trainer.epochs=1"]
+    composed = compose_all([*overrides, "--config-dir", str(folder)])
     return make_plan(composed.config, [check_cell(cell, composed.config) for cell in composed.cells], {}).jobs
 
 
 def run_jobs(count: int, workers: int, folder: Path) -> list[float]:
-    """Seconds after the backend's start at which each job ended. Every row is there exactly once, or this fails."""
+    """Returns the seconds from the start of the backend to the end of each job, after checking that every row exists exactly once."""
     train, *jobs = planned(count, folder)
     folders = SweepPaths(folder / "data", folder / "store", folder / "artifacts")
     assert execute(train, folders).status == "ok"
@@ -92,17 +93,18 @@ def run_jobs(count: int, workers: int, folder: Path) -> list[float]:
     return ended
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=675)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="few jobs: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="few jobs, to check that it runs")
+    options = parser.parse_args(arguments)
     count = 6 if options.quick else options.jobs
     with tempfile.TemporaryDirectory() as folder:
         ended = run_jobs(count, options.workers, Path(folder))
     rate = (len(ended) - 1) / (ended[-1] - ended[0])
-    print(f"{count} jobs, {options.workers} workers: start {ended[0]:.1f} s, then {rate:.1f} jobs/s, {ended[-1]:.1f} s in all; rows whole")
+    times = f"start {ended[0]:.1f} s, then {rate:.1f} jobs/s, {ended[-1]:.1f} s in all"
+    print(f"{count} jobs, {options.workers} workers: {times}; all rows stored once")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Choosing SAP's alpha on VGG11_BN, end to end: seconds per stage, and against the plain way (`plain_sap`).
+"""SAP's search for alpha on VGG11_BN, end to end: seconds per stage, and against the released code's way (`plain_sap`).
 
-`python -m benchmarks.sap_end_to_end --data DIR` for the product alone at full size (1,000 trusted, 16 alphas, 5,000 validation images),
-`... --trusted 200 --val 1000 --plain` for the ratio. DIR holds `cifar-10-batches-py`; without it, scikit-learn's digits serve, enlarged
-to 32 x 32. The network learns for --steps steps on labels of which a quarter are wrong; `--network FILE` keeps it for the next time.
+`python -m benchmarks.sap_end_to_end --data DIR` runs sap_core only at full size (1,000 trusted, 16 alphas, 5,000 validation images),
+`... --trusted 200 --val 1000 --plain` measures the ratio. DIR contains `cifar-10-batches-py`; without it, scikit-learn's digits are used,
+enlarged to 32 x 32. The network is trained for --steps steps on labels of which a quarter are wrong; `--network FILE` stores it for reuse.
 
-CPU seconds of one thread. The choice of the trusted samples is left out on both sides. The plain way's cost of an alpha does not depend on
-the alpha, so it is measured at --plain-alphas of them and multiplied; one forget set stands in for the second one, which is counted apart.
+CPU seconds of one thread. The selection of the trusted samples is excluded on both sides. The plain way's cost of an alpha does not depend
+on the alpha, so it is measured for --plain-alphas of them and scaled; one forget set is used for the second one, counted separately.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ Measured = tuple[dict[str, float], list[nn.Module], Tensor]
 
 
 class CpuMeter(CostMeter):
-    """Books processor time instead of time on the wall."""
+    """Records CPU time instead of wall time."""
 
     def _now(self) -> float:
         return time.process_time()
 
 
 def real_images(folder: Path | None) -> tuple[str, SampleView, SampleView]:
-    """What they are, and training and test images, 32 x 32 in three channels."""
+    """Returns a name, and training and test images of 32 x 32 pixels in three channels."""
     if folder is not None:
         source, what = CIFAR10(verify=False).load(folder), "CIFAR-10"
         preprocess, channels, scale = Preprocess(CIFAR10.mean, CIFAR10.std), 3, 1
@@ -65,12 +65,12 @@ def real_images(folder: Path | None) -> tuple[str, SampleView, SampleView]:
 
 
 def some(samples: SampleView, start: int, count: int) -> SampleView:
-    """`count` of them from `start` on, from the beginning again where there are too few."""
+    """Returns `count` samples from `start`, wrapping around at the end."""
     return samples.subset(torch.arange(start, start + count) % len(samples))
 
 
 def tensors(samples: Samples) -> tuple[Tensor, Tensor]:
-    """Preprocessed inputs and labels."""
+    """Returns preprocessed inputs and labels."""
     batches = list(samples.batches(EVALUATION_BATCH))
     return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
 
@@ -89,7 +89,7 @@ def train(model: nn.Module, samples: SampleView, steps: int, generator: torch.Ge
 
 
 def product(model: nn.Module, task: Task, alphas: Sequence[float], count: int) -> Measured:
-    """CPU seconds by stage, the corrected networks, and which images were trusted."""
+    """Returns CPU seconds by stage, the corrected networks, and the trusted images."""
     images, labels = tensors(task.val)
     run = PlainRun(len(alphas))
     run.meter = CpuMeter(len(alphas))
@@ -107,7 +107,7 @@ def product(model: nn.Module, task: Task, alphas: Sequence[float], count: int) -
 
 
 def timed(taken: dict[str, float], stage: str, call: Callable[[], Result]) -> Result:
-    """What `call` returns; its CPU seconds are added to those of the stage."""
+    """Returns the result of `call` and adds its CPU seconds to the stage."""
     start = time.process_time()
     result = call()
     taken[stage] = taken.get(stage, 0.0) + time.process_time() - start
@@ -117,7 +117,7 @@ def timed(taken: dict[str, float], stage: str, call: Callable[[], Result]) -> Re
 def plain(
     model: nn.Module, trusted: Tensor, held_out: tuple[Tensor, Tensor], alphas: Sequence[float]
 ) -> tuple[dict[str, float], list[nn.Module]]:
-    """CPU seconds of one sample set's stages and of one alpha's, and the corrected networks."""
+    """Returns CPU seconds of the stages for one sample set and one alpha, and the corrected networks."""
     taken: dict[str, float] = {}
     columns = timed(taken, "collect", lambda: plain_sap.collect(model, trusted, BATCH))
     spectra = timed(taken, "factor", lambda: plain_sap.spectra(columns))
@@ -143,14 +143,12 @@ def compare(model: nn.Module, universe: SampleView, task: Task, test: SampleView
         f"plain way: collect {taken['collect']:.1f} s, factor {taken['factor']:.1f} s (one sample set), build {build:.1f} s and evaluate "
         f"{evaluate:.1f} s (validation and test, {len(held_out[0])} images) for {count} alphas"
     )
-    spectra, whole = taken["collect"] + taken["factor"], sum(seconds.values())
+    spectra, total = taken["collect"] + taken["factor"], sum(seconds.values())
     print(
         f"ratio of collection and spectra: {spectra / (seconds['collect'] + seconds['factor']):.1f} on one sample set, "
         f"{2 * spectra / (seconds['collect'] + seconds['factor']):.1f} against the released code's two"
     )
-    print(
-        f"ratio of the whole: {(2 * spectra + build + evaluate) / whole:.1f} ({(spectra + build + evaluate) / whole:.1f} on one sample set)"
-    )
+    print(f"ratio in total: {(2 * spectra + build + evaluate) / total:.1f} ({(spectra + build + evaluate) / total:.1f} on one sample set)")
     for k, network in zip(which, theirs, strict=True):
         alpha = options.alphas[k]
         distances = [
@@ -163,17 +161,17 @@ def compare(model: nn.Module, universe: SampleView, task: Task, test: SampleView
         print(f"    alpha {alpha:g}: weights differ by {min(distances):.0e} to {max(distances):.0e}, {same:.1%} of predictions agree")
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py")
+    parser.add_argument("--data", type=Path, help="folder that contains cifar-10-batches-py")
     parser.add_argument("--trusted", type=int, default=1000)
     parser.add_argument("--val", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--network", type=Path, help="file to keep the trained network in")
-    parser.add_argument("--plain", action="store_true", help="measure the plain way too (slow: use --trusted 200 --val 1000)")
+    parser.add_argument("--network", type=Path, help="file for the trained network")
+    parser.add_argument("--plain", action="store_true", help="also measure the plain way (slow: use --trusted 200 --val 1000)")
     parser.add_argument("--plain-alphas", type=int, default=2, choices=(1, 2))
-    parser.add_argument("--quick", action="store_true", help="a small network and tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="a small network and tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     options.alphas = ALPHAS
     if options.quick:
         options.alphas, options.trusted, options.val, options.steps, options.plain = ALPHAS[:3], 10, 30, 2, True
@@ -195,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> None:
         ours = product(model, task, options.alphas, options.trusted)
         print(f"{type(model).__name__} on {what}: {options.trusted} trusted, {len(options.alphas)} alphas, {options.val} validation images")
         print(
-            "product: " + ", ".join(f"{stage} {taken:.1f} s" for stage, taken in ours[0].items()) + f"; whole {sum(ours[0].values()):.1f} s"
+            "product: " + ", ".join(f"{stage} {taken:.1f} s" for stage, taken in ours[0].items()) + f"; total {sum(ours[0].values()):.1f} s"
         )
         if options.plain:
             compare(model, images, task, some(test, 0, 2 * options.val), options, ours)

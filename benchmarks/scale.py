@@ -1,8 +1,8 @@
-"""A sweep of 10,000 jobs, none of which does anything: how long planning, scheduling, status and compaction take.
+"""A sweep of 10,000 jobs that do nothing: time of planning, scheduling, status and compaction.
 
-`python -m benchmarks.scale [--jobs 10000] [--quick]`; a minute and a half. CPU time of one process and wall time beside it; planning is
-composing, checking, counting FLOPs, making the plan and writing it. The schedule's rate is of its books alone; stubs' is with claims and
-rows, one process, two fsyncs a file. Status is from names and the plan, once with a file per job, once compacted.
+`python -m benchmarks.scale [--jobs 10000] [--quick]`; a minute and a half. CPU time of one process, and wall time. Planning is composing,
+checking, counting FLOPs, making the plan and writing it. The schedule's rate excludes files; that of stub jobs includes leases and rows, in
+one process with two fsyncs per file. Status is read from file names and the plan, once with a file per job, once compacted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def timed(name: str, work: Callable[[], T], per: int = 0) -> T:
-    """Prints seconds, or with `per` the rate."""
+    """Prints the seconds of `work`, with `per` also its rate, and returns its result."""
     wall, processor = time.perf_counter(), time.process_time()
     result = work()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
@@ -44,9 +44,9 @@ def timed(name: str, work: Callable[[], T], per: int = 0) -> T:
 
 
 def planned(count: int, folder: Path) -> Plan:
-    """A baseline and `count` jobs on it, planned and written as `sap-sweep` does."""
-    words = ["experiment=demo", "methods=[unchanged]", "plugins=[benchmarks]", "seeds=[1]", "model.width=2", "trainer.epochs=1"]
-    composed = compose_all([*words, "--config-dir", str(folder)])
+    """Plans and writes a baseline and `count` jobs on it, as `sap-sweep` does."""
+    overrides = ["experiment=demo", "methods=[unchanged]", "plugins=[benchmarks]", "seeds=[1]", "model.width=2", "trainer.epochs=1"]
+    composed = compose_all([*overrides, "--config-dir", str(folder)])
     cells = [check_cell(cell, composed.config) for cell in composed.cells]
     for cell in cells:
         check_feasibility(cell)
@@ -65,9 +65,9 @@ def schedule_all(jobs: Sequence[Job], order: str, folder: Path) -> None:
 
 
 def run_stubs(jobs: Sequence[Job], folders: SweepPaths) -> None:
-    """Every job through `execute`, with a claim and its row, but with nothing in it."""
+    """Runs every job through `execute`, with its lease and its row, but without any work."""
 
-    def nothing(job: Job, place: JobContext, note: Callable[[str], None]) -> JobOutcome:
+    def nothing(job: Job, context: JobContext, note: Callable[[str], None]) -> JobOutcome:
         return JobOutcome([{"val_noisy_acc": 0.5} for _ in job.runs], [True] * len(job.runs))
 
     before, execution.run_job_type = execution.run_job_type, nothing
@@ -78,11 +78,11 @@ def run_stubs(jobs: Sequence[Job], folders: SweepPaths) -> None:
         execution.run_job_type = before
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--quick", action="store_true", help="few jobs: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="few jobs, to check that it runs")
+    options = parser.parse_args(arguments)
     count = 12 if options.quick else options.jobs
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for order in ORDERS:
             timed(f"schedule, order={order}", lambda order=order: schedule_all(jobs, order, folder), len(jobs))  # type: ignore[misc]
         folders = SweepPaths(folder / "data", folder / "store", folder / "artifacts")
-        timed("stubs with claims and rows", lambda: run_stubs(jobs[1:], folders), count)
+        timed("stub jobs with leases and rows", lambda: run_stubs(jobs[1:], folders), count)
         store = Store(folders.store)
         assert timed("status, a file per job", lambda: sweep_counts(store)).total.done == count
         timed("compaction", lambda: compact(store), count)

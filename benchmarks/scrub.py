@@ -1,7 +1,7 @@
-"""Families that share a prefix against their settings one by one: grid A's 15 settings of SCRUB, finetune's epochs, SSD's importances.
+"""Families with shared work against their settings one by one: 15 settings of SCRUB's grid A, finetune's epochs, SSD's importances.
 
-`python -m benchmarks.scrub [--repeats 3] [--quick]`; some minutes. CPU seconds of the training part alone: phase `correct` for SCRUB and
-finetune (the teacher's pass is outside on both sides, as if its logits were kept), `collect` and `correct` for SSD. On random images.
+`python -m benchmarks.scrub [--repeats 3] [--quick]`; some minutes. CPU seconds of training only: phase `correct` for SCRUB and finetune
+(the teacher's pass is excluded on both sides, as if its logits were stored), `collect` and `correct` for SSD. Random images.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ EPOCHS, MSTEPS = (3, 4, 5, 7, 10), (1, 2, 3)
 
 
 def task(build: Callable[[], nn.Module], shape: tuple[int, int, int], retain: int, forget: int) -> tuple[nn.Module, Task]:
-    """A fresh network, and random images with random labels of which some count as verified."""
+    """Returns a fresh network and a task of random images with random labels, some of which are verified."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model, count = build().eval(), retain + forget
         pixels, labels = torch.randint(256, (count, *shape), dtype=torch.uint8), torch.randint(10, (count,))
     preprocess = Preprocess((0.5,) * shape[0], (0.25,) * shape[0])
     samples = SampleView(TensorPixels(pixels), torch.arange(count), labels, preprocess, torch.device("cpu"))
-    parts = {Need.RETAIN: torch.arange(retain), Need.FORGET: torch.arange(retain, count)}
+    verified = {Need.RETAIN: torch.arange(retain), Need.FORGET: torch.arange(retain, count)}
 
     def source(need: Need, n: int | None) -> Samples:
-        return samples.subset(parts[need][:n])
+        return samples.subset(verified[need][:n])
 
-    whole = Task(samples, samples, lambda k: model, "classification", 10, 12484, torch.device("cpu"), verified_source=source)
-    return model, whole.allow(frozenset({Need.RETAIN, Need.FORGET}))
+    task = Task(samples, samples, lambda k: model, "classification", 10, 12484, torch.device("cpu"), verified_source=source)
+    return model, task.allow(frozenset({Need.RETAIN, Need.FORGET}))
 
 
 def corrected(settings: Sequence[Corrector], model: nn.Module, task: Task, phases: Sequence[str]) -> tuple[float, list[dict[str, Tensor]]]:
-    """CPU seconds of the phases, and every setting's weights."""
+    """Returns CPU seconds of the phases, and the weights of every setting."""
     run = PlainRun(len(settings))
     run.meter = CpuMeter(len(settings))
     states: list[dict[str, Tensor]] = [{} for _ in settings]
@@ -55,26 +55,26 @@ def corrected(settings: Sequence[Corrector], model: nn.Module, task: Task, phase
 
 
 def compare(name: str, settings: Sequence[Corrector], model: nn.Module, task: Task, phases: Sequence[str], repeats: int) -> None:
-    """The family against its settings one by one, by turns; prints medians."""
+    """Measures the family and its settings one by one, alternating; prints medians."""
     together, apart, same = [], [], True
     for _ in range(repeats):
         seconds, states = corrected(settings, model, task, phases)
-        alone = [corrected([setting], model, task, phases) for setting in settings]
+        singles = [corrected([setting], model, task, phases) for setting in settings]
         together.append(seconds)
-        apart.append(sum(taken for taken, _ in alone))
-        for one, (_, (other,)) in zip(states, alone, strict=True):
+        apart.append(sum(taken for taken, _ in singles))
+        for one, (_, (other,)) in zip(states, singles, strict=True):
             same &= all(torch.equal(value, other[key]) for key, value in one.items())
-    shared, whole = statistics.median(together), statistics.median(apart)
+    shared, separate = statistics.median(together), statistics.median(apart)
     bits = "bit-identical weights" if same else "DIFFERENT WEIGHTS"
-    ratio = f"family {shared:.2f} s, one by one {whole:.2f} s (x{whole / shared:.2f})"
+    ratio = f"family {shared:.2f} s, one by one {separate:.2f} s (x{separate / shared:.2f})"
     print(f"    {name}, {len(settings)} settings: {ratio}, {bits}", flush=True)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cases: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int, int, int]] = {
         "LeNet5, 28 x 28": (lambda: LeNet5(10, (1, 28, 28)), (1, 28, 28), 1000, 200, options.repeats),

@@ -1,4 +1,4 @@
-"""Scores of trust: curvature with its constant gradient taken once against taking it in every draw, and the loss, on VGG11_BN.
+"""Scores for the trusted samples on VGG11_BN: curvature with its constant gradient computed once against once per draw, and the loss.
 
 `python -m benchmarks.selection [--images 32] [--repeats 3] [--quick]`; a minute.
 """
@@ -25,7 +25,7 @@ BATCH = 16
 
 
 def plain_curvature(model: nn.Module, samples: SampleView, rng: Stream) -> Tensor:
-    """(N,) the estimator as it is written down: two gradients in every draw."""
+    """Returns the (N,) estimates with two gradients per draw, as the formula is written."""
 
     def gradient(x: Tensor, labels: Tensor) -> Tensor:
         x = x.clone().requires_grad_()
@@ -45,12 +45,12 @@ def plain_curvature(model: nn.Module, samples: SampleView, rng: Stream) -> Tenso
     return torch.cat(scores)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     side, count, repeats = (8, 4, 1) if options.quick else (32, options.images, options.repeats)
     torch.set_num_threads(1)
     with torch.random.fork_rng():
@@ -60,11 +60,11 @@ def main(words: Sequence[str] | None = None) -> None:
     samples = SampleView(TensorPixels(pixels), torch.arange(count), labels, Preprocess(), torch.device("cpu"))
     rng, meter = stream(0, "select", "curvature"), CostMeter()
     paths = {
-        "curvature, both gradients in every draw": lambda: plain_curvature(model, samples, rng),
-        "curvature (the product)": lambda: curvature(model, samples, "classification", BATCH, rng, meter),
-        "loss (the product)": lambda: fit_error(model, samples, "classification", BATCH, meter),
+        "curvature, both gradients per draw": lambda: plain_curvature(model, samples, rng),
+        "curvature (sap_core)": lambda: curvature(model, samples, "classification", BATCH, rng, meter),
+        "loss (sap_core)": lambda: fit_error(model, samples, "classification", BATCH, meter),
     }
-    show(f"{count} images", medians(paths, repeats), "curvature, both gradients in every draw")
+    show(f"{count} images", medians(paths, repeats), "curvature, both gradients per draw")
     same = torch.equal(plain_curvature(model, samples, rng), curvature(model, samples, "classification", BATCH, rng, meter))
     print(f"    the two curvatures have {'the same bits' if same else 'DIFFERENT BITS'}")
 

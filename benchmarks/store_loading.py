@@ -1,7 +1,7 @@
-"""Reading a store: a million rows in a few big files, and in as many files as a sweep leaves; some columns of them, and all.
+"""Loading a store: a million rows in a few large files, and in as many files as a sweep writes; some of their columns, and all.
 
-`python -m benchmarks.store_loading [--rows 1000000] [--files 10] [--quick]`. A made-up store lies in a temporary folder while it runs. CPU
-seconds of all threads, wall seconds beside them; the plan has as many lines as there are rows.
+`python -m benchmarks.store_loading [--rows 1000000] [--files 10] [--quick]`. A synthetic store is written to a temporary folder. CPU
+seconds of all threads, and wall seconds; the plan has as many lines as there are rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SCORES = ("method", "space", "position", "seed", "baseline_id", "val_noisy_acc",
 SETTINGS_PER_SEARCH = 675
 
 
-def made_up(folder: Path, rows: int, files: int) -> None:
-    """A store of `rows` rows in `files` files; searches of 675 settings, a baseline each; one row in a thousand has failed."""
+def write_store(folder: Path, rows: int, files: int) -> None:
+    """Writes `rows` rows in `files` files: searches of 675 settings with a baseline each; one row in a thousand is failed."""
     draw = np.random.default_rng(0)
     number = np.arange(rows)
     search = number // SETTINGS_PER_SEARCH
@@ -64,35 +64,37 @@ def made_up(folder: Path, rows: int, files: int) -> None:
         if name == "plan":
             pq.write_table(table, folder / "plan.parquet", compression="zstd")
             continue
-        each = -(-rows // files)
-        for part in range(files):
-            pq.write_table(table.slice(part * each, each), folder / "rows" / f"{part:016x}.ok.parquet", compression="zstd")
+        rows_per_file = -(-rows // files)
+        for number in range(files):
+            pq.write_table(
+                table.slice(number * rows_per_file, rows_per_file), folder / "rows" / f"{number:016x}.ok.parquet", compression="zstd"
+            )
 
 
 def timed(name: str, call: Callable[[], object]) -> None:
-    call()  # the file cache is warm, modules are imported
+    call()  # warm-up: file cache and imports
     wall, cpu = time.perf_counter(), time.process_time()
     call()
     print(f"  {name:<28} {time.process_time() - cpu:6.2f} CPU s, {time.perf_counter() - wall:6.2f} s of wall time")
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, nargs="*", default=[10, 10_000])
-    parser.add_argument("--whole", action="store_true", help="read every column, too")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
-    options = parser.parse_args(words)
+    parser.add_argument("--all-columns", action="store_true", help="also read all columns")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
+    options = parser.parse_args(arguments)
     rows, counts = (2_000, [2]) if options.quick else (options.rows, options.files)
     for files in counts:
-        with tempfile.TemporaryDirectory() as place:
-            store = Path(place) / "store"
-            made_up(store, rows, files)
+        with tempfile.TemporaryDirectory() as folder:
+            store = Path(folder) / "store"
+            write_store(store, rows, files)
             size = sum(path.stat().st_size for path in (store / "rows").iterdir()) / 2**20
             print(f"{rows:,} rows in {files:,} files of {size:,.0f} MiB:")
             timed("status", lambda store=store: status(load([store], COLUMNS)))
             timed(f"{len(SCORES)} columns", lambda store=store: load([store], SCORES))
-            if options.whole or options.quick:
+            if options.all_columns or options.quick:
                 timed("all columns", lambda store=store: load([store]))
 
 

@@ -1,15 +1,15 @@
-"""How fast training goes: images a second by network and option, the input pipeline's share, and a plain PyTorch loop beside it.
+"""Training speed: images per second by network and option, the input pipeline's share, and a plain PyTorch loop for comparison.
 
 `python -m benchmarks.training [--device cuda] [--networks vgg11_bn resnet18] [--batch 64] [--steps 4] [--rounds 3] [--quick]`
 
-- step: forward, backward and optimiser on a mini-batch that is there already, by option; one process, the options by turns.
-- pipeline: the product's batches (images as one tensor on the device, flip and crop in batches) against a DataLoader without workers
-  over PIL images with torchvision's RandomHorizontalFlip, RandomCrop(32, 4), ToTensor and Normalize, as the released training scripts
-  have it. Made-up images: their content does not matter here.
-- loop: pipeline and step together, each way with its own: the product with its options against the plain one in float32.
+- step: forward, backward and optimiser step on a mini-batch in memory, by option; one process, alternating between the options.
+- pipeline: sap_core's batches (images as one tensor on the device, flip and crop in batches) against a DataLoader without workers over PIL
+  images with torchvision's RandomHorizontalFlip, RandomCrop(32, 4), ToTensor and Normalize, as in the released training scripts. Images are
+  random: their content does not affect the time.
+- loop: pipeline and step together: sap_core's with its options against the plain one in float32.
 
-On a CPU: processor seconds of one thread. On a GPU: seconds by the clock, synchronised, after a warm-up, and the plain loader may have
-workers (`--workers`), as it would in use.
+On a CPU: CPU seconds of one thread. On a GPU: wall seconds, synchronised, after a warm-up; the plain loader may have workers (`--workers`),
+as in practice.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ GPU_OPTIONS = {
 
 
 class Clock:
-    """Processor seconds on a CPU, the clock's on a GPU."""
+    """Measures CPU seconds on a CPU and synchronised wall seconds on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -79,8 +79,8 @@ def learner_of(network: type[nn.Module], speed: Speed, device: torch.device, bat
     speed.set_memory_format(model, torch.zeros(1, 3, 32, 32, device=device))
     optimiser = optim.sgd(model.parameters(), 0.01, 0.9, 5e-4, True, speed.fused)
     kind = "classification"
-    call = make_forward(model, speed, batch)
-    return Learner(model, optimiser, loss_for(kind), True, CostMeter(device=device), losses_for(kind), None, call)
+    forward_pass = make_forward(model, speed, batch)
+    return Learner(model, optimiser, loss_for(kind), True, CostMeter(device=device), losses_for(kind), None, forward_pass)
 
 
 def descend(learner: Learner, speed: Speed, batches: Iterator[Batch]) -> None:
@@ -90,7 +90,7 @@ def descend(learner: Learner, speed: Speed, batches: Iterator[Batch]) -> None:
 
 
 def plain_loop(network: type[nn.Module], loader: Iterable[tuple[Tensor, Tensor]], steps: int, clock: Clock) -> float:
-    """Seconds of `steps` steps of the loop that everybody writes, after one to warm up."""
+    """Returns the seconds of `steps` steps of an ordinary PyTorch training loop, after one warm-up step."""
     device = clock.device
     model = network(num_outputs=10, input_shape=(3, 32, 32)).to(device).train()
     optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -107,7 +107,7 @@ def plain_loop(network: type[nn.Module], loader: Iterable[tuple[Tensor, Tensor]]
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
-    """As torchvision's CIFAR10: an array of images, each made a PIL image and transformed when it is asked for."""
+    """As torchvision's CIFAR10: an array of images, each converted to PIL and transformed when it is accessed."""
 
     def __init__(self, images: np.ndarray, labels: list[int]) -> None:
         from torchvision import transforms
@@ -132,7 +132,7 @@ def show(title: str, images: int, seconds: dict[str, float], against: str) -> No
         print(f"  {name:34s} {images / taken:10.0f} images/s   x{seconds[against] / taken:.2f}")
 
 
-def by_turns(calls: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, float]:
+def alternate(calls: dict[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -141,15 +141,15 @@ def by_turns(calls: dict[str, Callable[[], object]], rounds: int, clock: Clock) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description="Images a second, by option.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description="Images per second, by option.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=2, help="mini-batches in each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=5000, help="of the pipelines' measurement")
+    parser.add_argument("--images", type=int, default=5000, help="number of images for the pipelines")
     parser.add_argument("--workers", type=int, default=0, help="of the plain DataLoader (GPU)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only shows that it runs")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that it runs")
     options = parser.parse_args()
     if options.quick:
         options.batch, options.steps, options.rounds, options.images, options.networks = 8, 1, 1, 64, ["vgg11_bn"]
@@ -170,34 +170,34 @@ def main() -> None:
     def ours() -> Iterator[Batch]:
         return view.batches(batch, stream(0, "train", next(epochs)), ("augmented",))
 
-    def emptied(batches: Iterator[object]) -> None:
+    def exhaust(batches: Iterator[object]) -> None:
         for _ in batches:
             pass
 
-    pipelines = by_turns({"plain": lambda: emptied(iter(loader)), "ours": lambda: emptied(ours())}, options.rounds, clock)
+    pipelines = alternate({"plain": lambda: exhaust(iter(loader)), "ours": lambda: exhaust(ours())}, options.rounds, clock)
     show("input pipeline", len(images), pipelines, "plain")
 
     chosen = OPTIONS | (GPU_OPTIONS if device.type == "cuda" else {})
     fixed = list(itertools.islice(ours(), 1))
     for name in options.networks:
         learners = {option: learner_of(NETWORKS[name], speed, device, batch) for option, speed in chosen.items()}
-        for option, learner in learners.items():  # a warm-up: memory, algorithms, graphs
+        for option, learner in learners.items():  # warm-up: memory, algorithms, graphs
             descend(learner, chosen[option], iter(fixed))
         calls = {
             option: lambda learner=learner, option=option: descend(learner, chosen[option], iter(fixed * steps))
             for option, learner in learners.items()
         }
-        taken = by_turns(calls, options.rounds, clock)
+        taken = alternate(calls, options.rounds, clock)
         show(f"{name}, training step", batch * steps, taken, "float32")
         per_image = {option: seconds / (batch * steps) for option, seconds in taken.items()}
         ours_per_image, plain_per_image = pipelines["ours"] / len(images), pipelines["plain"] / len(images)
         for option in ("float32", "bf16 channels_last fused"):
-            whole = per_image[option] + ours_per_image
-            print(f"  pipeline's share of a loop in {option}: {100 * ours_per_image / whole:.1f} %")
+            total = per_image[option] + ours_per_image
+            print(f"  pipeline's share of a loop in {option}: {100 * ours_per_image / total:.1f} %")
         loop = plain_loop(NETWORKS[name], loader, steps, clock) / (batch * steps)
-        print(f"  whole loop, plain DataLoader and float32: {1 / loop:.0f} images/s (its pipeline alone {1 / plain_per_image:.0f})")
+        print(f"  complete loop, plain DataLoader and float32: {1 / loop:.0f} images/s (its pipeline only {1 / plain_per_image:.0f})")
         for option, each in per_image.items():
-            print(f"  whole loop, ours in {option}: {1 / (each + ours_per_image):.0f} images/s, x{loop / (each + ours_per_image):.2f}")
+            print(f"  complete loop, ours in {option}: {1 / (each + ours_per_image):.0f} images/s, x{loop / (each + ours_per_image):.2f}")
 
 
 if __name__ == "__main__":

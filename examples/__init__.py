@@ -1,1 +1,1 @@
-"""Runnable examples; each is run by a test."""
+"""Examples for users; a test runs each of them."""

@@ -1,8 +1,8 @@
-"""Corrects torchvision's ResNet18 with SAP: one call, nothing is trained.
+"""Corrects torchvision's ResNet18 with SAP in one call, without training.
 
     python -m examples.correct_resnet18 [WEIGHTS.pth]      (from the root of the checkout)
 
-Without a file the network has random weights and the images are noise: that shows the calls and their shapes, not an accuracy.
+Without a file the network has random weights and the images are noise, which shows the calls and shapes but no accuracy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLASSES, SIDE, TRUSTED = 10, 32, 16
 
 
 def network(path: str | None) -> nn.Module:
-    """A ResNet18 with the weights of `path`, a state dict that was saved by torch.save."""
+    """Returns a ResNet18 with the weights of `path`, a state dict saved by torch.save."""
     model = resnet18(num_classes=CLASSES)
     if path is not None:
         model.load_state_dict(torch.load(path, weights_only=True))
@@ -29,16 +29,19 @@ def network(path: str | None) -> nn.Module:
 
 @torch.no_grad()
 def most_trusted(model: nn.Module, images: Tensor, given: Tensor, count: int) -> Tensor:
-    """(count, 3, H, W) the images with the lowest cross-entropy on their given labels: the paper's choice."""
+    """Returns the (count, 3, H, W) images with the lowest cross-entropy on their given labels, as in the paper."""
     losses = functional.cross_entropy(model(images).double(), given, reduction="none")
     return images[losses.argsort(stable=True)[:count]]
 
 
 def main(path: str | None = None) -> None:
-    """Corrects one network and says what changed."""
+    """Corrects one network and prints the change of each weight."""
     torch.manual_seed(0)
     model = network(path)
-    images, given = torch.randn(64, 3, SIDE, SIDE), torch.randint(0, CLASSES, (64,))  # yours: normalised as in training, not augmented
+    images, given = (
+        torch.randn(64, 3, SIDE, SIDE),
+        torch.randint(0, CLASSES, (64,)),
+    )  # replace by your images: normalised as in training, not augmented
     corrected = sap_project(model, most_trusted(model, images, given, TRUSTED), alpha=30000.0)
 
     before, after = model.state_dict(), corrected.state_dict()
@@ -48,7 +51,7 @@ def main(path: str | None = None) -> None:
             print(f"{name:<32} {tuple(before[name].shape)!s:<20} changed by {change:.3f} of its norm")
     with torch.no_grad():
         agree = (model(images).argmax(1) == corrected(images).argmax(1)).double().mean()
-    print(f"predictions that stayed: {agree:.0%}")
+    print(f"unchanged predictions: {agree:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Refit the head: fits the last linear layer anew, by ridge regression on the samples that the network itself trusts.
+"""Refit the head: fits the last linear layer by ridge regression on the samples that the network itself trusts.
 
     1  T <- the `num_trusted` training samples with the lowest loss on their given labels
     2  H <- their features, the inputs of the last linear layer, and a column of ones
     3  W <- (H^T H + ridge N I)^-1 H^T Y,  Y one-hot given labels
 
-An example of a method of one's own (docs/adding.md), not a published one. Steps 1 and 2 are shared by all `ridge` values.
+An example of adding a method (docs/adding.md), not a published one. Steps 1 and 2 are shared by all values of `ridge`.
 
 Shapes: N trusted samples, D features (the column of ones included), C classes.
 """
@@ -27,10 +27,10 @@ from sap_core.sap.trusted import fit_error, lowest_first
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
-    """The last linear layer in the order of definition.
+    """Returns the last linear layer in the order of definition.
 
     Raises:
-        UserError: there is none, or it has no bias.
+        UserError: the network has none, or it has no bias.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers or layers[-1].bias is None:
@@ -39,21 +39,21 @@ def last_linear(model: nn.Module) -> nn.Linear:
 
 
 def features(model: nn.Module, samples: Samples, size: int) -> Tensor:
-    """H (N, D) float64: what the last linear layer sees, and a column of ones."""
-    seen: list[Tensor] = []
-    hook = last_linear(model).register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].double()))
+    """Returns H (N, D) float64: the inputs of the last linear layer, and a column of ones."""
+    captured: list[Tensor] = []
+    hook = last_linear(model).register_forward_pre_hook(lambda layer, inputs: captured.append(inputs[0].double()))
     try:
         with evaluating(model):
             for batch in samples.batches(size):
                 model(batch.inputs)
     finally:
         hook.remove()
-    h = torch.cat(seen)
+    h = torch.cat(captured)
     return torch.cat([h, h.new_ones(len(h), 1)], dim=1)
 
 
 def ridge_weights(h_ND: Tensor, y_NC: Tensor, ridge: float) -> Tensor:
-    """W (D, C) of step 3."""
+    """Returns W (D, C) of step 3."""
     system_DD = h_ND.mT @ h_ND
     system_DD.diagonal().add_(ridge * len(h_ND))
     return torch.linalg.solve(system_DD, h_ND.mT @ y_NC)
@@ -61,7 +61,7 @@ def ridge_weights(h_ND: Tensor, y_NC: Tensor, ridge: float) -> Tensor:
 
 @dataclass(frozen=True)
 class RefitHead:
-    """One setting. Settings with the same trusted set are one family."""
+    """A setting. Settings with the same trusted set are one family."""
 
     name: ClassVar[str] = "refit_head"
     version: ClassVar[int] = 1

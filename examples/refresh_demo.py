@@ -1,10 +1,10 @@
-"""Makes examples/demo, README's table and its figure from a finished store of `experiment=demo`.
+"""Makes examples/demo, and the table and figure of the README, from a finished store of `experiment=demo`.
 
     python -m examples.refresh_demo results/demo
-    python -m examples.refresh_demo examples/demo      # README's table and figure alone, where what they show has changed
+    python -m examples.refresh_demo examples/demo      # the README's table and figure only, after a change of their form
 
-The small store has the plan, the rows and the series, each as one file, and the configuration without its folders: all that reports read,
-and no checkpoint, log or path of a machine.
+The small store contains the plan, the rows and the series, each as one file, and the configuration without its paths: all that reports
+read, without checkpoints, logs or paths of a machine.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ FIGURE = HOME / "docs" / "tuning_cost.png"
 START, END = "<!-- demo table -->", "<!-- end of demo table -->"
 
 _JOBS = "sap_sweep_jobs"
-"""In a merged file's footer: the ids of its jobs, a line each."""
+"""Footer key of a merged file: the ids of its jobs, one per line."""
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    words = sys.argv[1:] if words is None else words
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if len(words) != 1:
-            raise UserError("give one store: python -m examples.refresh_demo results/demo")
-        refresh(Path(words[0]), HOME)
+        if len(arguments) != 1:
+            raise UserError("pass one store: python -m examples.refresh_demo results/demo")
+        refresh(Path(arguments[0]), HOME)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,10 +51,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def refresh(source: Path, home: Path) -> None:
-    """Writes the three of them below `home`.
+    """Writes the small store, the README's table and the figure below `home`.
 
     Raises:
-        UserError: the store is not whole, sound and of the demo.
+        UserError: the store is incomplete, damaged, or not of the demo.
     """
     _refuse(load([source]), source)
     small = home / STORE.relative_to(HOME)
@@ -68,7 +68,7 @@ def refresh(source: Path, home: Path) -> None:
     results = load([small])
     readme = home / "README.md"
     text = readme.read_text(encoding="utf-8")
-    save_text(readme, re.sub(f"{START}.*{END}", lambda _: f"{START}\n{shown(comparison(results))}{END}", text, flags=re.S))
+    save_text(readme, re.sub(f"{START}.*{END}", lambda _: f"{START}\n{folded_table(comparison(results))}{END}", text, flags=re.S))
     for path in write_plot(results, "tuning_cost", small / "report"):
         if path.suffix == ".png":
             with replacing(home / FIGURE.relative_to(HOME)) as temporary:
@@ -76,8 +76,8 @@ def refresh(source: Path, home: Path) -> None:
     shutil.rmtree(small / "report")
 
 
-def shown(tables: Sequence[Table]) -> str:
-    """The table as README shows it: its notes folded away."""
+def folded_table(tables: Sequence[Table]) -> str:
+    """Returns the table in the README's form, with its notes folded."""
     (table,) = tables
     head, _, notes = markdown(table).partition("\n\n- ")
     return f"{head}\n\n<details><summary>Notes of the table</summary>\n\n- {notes}\n</details>\n"
@@ -86,9 +86,9 @@ def shown(tables: Sequence[Table]) -> str:
 def _refuse(results: Results, source: Path) -> None:
     broken = (results.rows["status"] == "failed") & (results.rows["error_type"] != "diverged")
     problem = (
-        "is a smoke run's"
+        "is from a smoke run"
         if results.debug
-        else f"lacks {len(results.missing)} rows"
+        else f"has {len(results.missing)} missing rows"
         if len(results.missing)
         else "has failed rows"
         if broken.any()
@@ -99,7 +99,7 @@ def _refuse(results: Results, source: Path) -> None:
         else None
     )
     if problem:
-        raise UserError(f"the store '{source}' {problem}; run sap-sweep experiment=demo to its end first")
+        raise UserError(f"the store '{source}' {problem}; finish it first with sap-sweep experiment=demo")
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -29,7 +29,7 @@ def test_correct_resnet18_runs_and_changes_every_weight_matrix_and_nothing_else(
     assert names[0] == "conv1.weight"
     assert names[-1] == "fc.weight"
     assert not any(".bn" in name or name.endswith("bias") for name in names)
-    assert last.startswith("predictions that stayed: ")
+    assert last.startswith("unchanged predictions: ")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from analysis.__main__ import main as report
 from analysis.store.load import arrow_schema, load
 from analysis.tables.comparison import comparison
-from examples.refresh_demo import END, START, main, refresh, shown
+from examples.refresh_demo import END, START, folded_table, main, refresh
 from sap_core.errors import UserError
 from sap_core.records import Row
 
@@ -47,8 +47,8 @@ def test_no_path_or_host_of_a_machine_is_in_it():
 
 
 def test_readme_shows_its_table():
-    """After a change of the table's words: python -m examples.refresh_demo examples/demo."""
-    assert readme_table(ROOT) == shown(comparison(load([DEMO])))
+    """After a change of the table's wording, run python -m examples.refresh_demo examples/demo."""
+    assert readme_table(ROOT) == folded_table(comparison(load([DEMO])))
 
 
 def test_reports_of_it_do_not_touch_the_checkout(capsys, tmp_path):
@@ -85,9 +85,9 @@ def test_refreshing_gives_the_same_again(tmp_path):
     ("change", "told"),
     [
         ({"experiment": "other"}, "is of another experiment"),
-        ({"debug": "smoke"}, "is a smoke run's"),
+        ({"debug": "smoke"}, "is from a smoke run"),
         ({"status": "failed", "error_type": "oom"}, "has failed rows"),
-        (None, "lacks 1 rows"),
+        (None, "has 1 missing rows"),
     ],
     ids=["other", "smoke", "failed", "gap"],
 )
@@ -107,5 +107,5 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     assert main([]) == 2
     assert main([str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "error: give one store: python -m examples.refresh_demo results/demo"
+    assert said[0] == "error: pass one store: python -m examples.refresh_demo results/demo"
     assert "is not a store" in said[1]

@@ -13,7 +13,7 @@ import torch
 
 from sap_core.api import Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import UserError
-from sap_core.models.pretrained import load_whole
+from sap_core.models.pretrained import load_state_strictly
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pretrained:
                 the data set has classes.
         """
         model = task.build(0)
-        load_whole(model, self.checkpoint, "trainer.checkpoint")
+        load_state_strictly(model, self.checkpoint, "trainer.checkpoint")
         model = model.to(task.device).eval()
         (batch, *_) = task.val.subset(torch.arange(2)).batches(2)
         with torch.no_grad():

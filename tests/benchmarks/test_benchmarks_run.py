@@ -1,4 +1,4 @@
-"""Every benchmark runs at tiny sizes. How fast anything is, is shown by running them in earnest, never asserted here."""
+"""Runs every benchmark at tiny sizes. Speed is measured by running them at full size and not asserted here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_there_are_benchmarks():
     assert {"gram", "projector", "selection", "nested", "sap_end_to_end"} <= set(BENCHMARKS)
 
 
-QUICK = {"gram", "selection"}  # each starts Python anew
+QUICK = {"gram", "selection"}  # each starts a Python process
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in BENCHMARKS])
@@ -30,12 +30,12 @@ def test_runs_at_tiny_sizes(name):
 
 @pytest.mark.slow
 def test_trivial_jobs_go_through_ray_exactly_once():
-    """The program itself looks for every row; it fails if one is missing or there twice."""
+    """The benchmark itself checks that every row is stored exactly once."""
     command = [sys.executable, "-m", "benchmarks.ray_jobs", "--jobs", "60"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("60 jobs, 2 workers: start ")
-    assert done.stdout.endswith("rows whole\n")
+    assert done.stdout.endswith("all rows stored once\n")
 
 
 def test_the_table_names_every_benchmark():
