@@ -1,6 +1,7 @@
-"""From a job's specification to what a method may see (the Task) and what only evaluation may (truth and test set).
+"""Builds the task of a job: loads its data set, corrupts labels, splits, and separates the task from true labels and test set.
 
-This is where labels are corrupted and where the two halves part: no trainer and no corrector imports this module.
+No trainer and no corrector may import this module (import contract in pyproject.toml). Noise and splits are keyed by seed, data set and
+noise kind only, so that all networks, trainers and methods work on the same samples and labels.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Task
 from sap_core.construct import build_network, construct
-from sap_core.data.corruption import Affected, Corrupted, affected_part, corrupt, painted
+from sap_core.data.corruption import Affected, Corrupted, affected_samples, corrupt, with_changed_inputs
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source, images_used
 from sap_core.data.splits import sizes, split
@@ -29,7 +30,18 @@ from sap_core.seeding import stream
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A task and, apart from it, what only evaluation may see."""
+    """A task, and the data that only the evaluation may see.
+
+    Attributes:
+        task: the data that methods may see.
+        truth: true labels of the universe.
+        test: test set under its true labels.
+        train, val: the samples of the task.
+        dataset: the data set.
+        noise_rate_measured: fraction of wrong labels in the training split; None if true labels are unknown.
+        transitions: (C, C) counts of the training split, row true class, column given class; None for regression or unknown labels.
+        affected: test samples that the noise affects, if it distinguishes any.
+    """
 
     task: Task
     truth: Truth
@@ -37,15 +49,21 @@ class Prepared:
     train: SampleView
     val: SampleView
     dataset: DataSet
-    noise_rate_measured: float | None  # share of wrong labels in the training split
-    transitions: Tensor | None  # (C, C) counts of the training split: row true class, column given class
-    affected: Affected | None = None  # the part of the test set that the noise concerns
+    noise_rate_measured: float | None
+    transitions: Tensor | None
+    affected: Affected | None = None
 
 
 def prepare(spec: Mapping[str, Any], root: Path, device: torch.device) -> Prepared:
-    """Loads, corrupts and splits the data of one baseline; the last few are kept in memory.
+    """Load, corrupt and split the data of one baseline. The most recent results are cached.
 
-    `spec` has the keys dataset, noise, model, preprocess, seed, limit (see sweeper.plan.plan); `root` is the data folder.
+    Args:
+        spec: mapping with the keys dataset, noise, model, preprocess, seed and limit (see `sweeper.plan.plan`).
+        root: data folder.
+        device: device of networks and batches.
+
+    Raises:
+        UserError: files are missing or damaged, or the noise is not defined for the data set.
     """
     keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")
     return _prepare(canonical_json({key: spec[key] for key in keys}), root, device)
@@ -68,10 +86,10 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     test_index = torch.arange(len(source.test_labels))
     counts = sizes(len(given), len(test_index), len(val_index), spec["limit"] or images_used(dataset))
     train_index, val_index, test_index = (
-        _drawn(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)
+        _subsample(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)
     )
     preprocess = _preprocess(spec["preprocess"], dataset)
-    train_pixels = source.train if corrupted.painted is None else painted(source.train, corrupted.painted, noise)
+    train_pixels = source.train if corrupted.changed is None else with_changed_inputs(source.train, corrupted.changed, noise)
     pixels, test_pixels = _on_device(train_pixels, device), _on_device(source.test, device)
     train = SampleView(pixels, train_index, given[train_index], preprocess, device)
     val = SampleView(pixels, val_index, given[val_index], preprocess, device)
@@ -87,7 +105,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
         verified_source=verified_source(train, truth, stream(seed, "verified", key)),
     )  # fmt: skip
     rate, transitions = _measure(train, truth, dataset)
-    affected = affected_part(noise, test) if dataset.truth_known else None
+    affected = affected_samples(noise, test) if dataset.truth_known else None
     return Prepared(task, truth, test, train, val, dataset, rate, transitions, affected)
 
 
@@ -99,9 +117,9 @@ def _load(text: str, root: Path) -> Source:
 
 @lru_cache(maxsize=16)
 def _corrupted(text: str, root: Path) -> Corrupted:
-    """Given labels of the universe, kept in memory because some kinds of noise take a while.
+    """Given labels of the universe, cached because some kinds of noise take up to a minute.
 
-    Noise is keyed by seed, data set and kind: networks and trainers see the same labels.
+    Every process that needs them computes them itself, on the CPU in float64, so that processes and devices agree.
     """
     spec = json.loads(text)
     source = _load(canonical_json(spec["dataset"]), root)
@@ -139,8 +157,8 @@ def _on_device(pixels: Pixels, device: torch.device) -> Pixels:
     return TensorPixels(pixels.tensor.to(device)) if isinstance(pixels, TensorPixels) else pixels
 
 
-def _drawn(index: Tensor, count: int, seed: int) -> Tensor:
-    """All of `index`, or so many of it."""
+def _subsample(index: Tensor, count: int, seed: int) -> Tensor:
+    """Return `count` random positions of `index` in sorted order, or all of them."""
     if count >= len(index):
         return index
     return index[stream(seed, "split", "limit").permutation(len(index))[:count]].sort().values

@@ -1,7 +1,7 @@
-"""California housing: the median house value of 20,640 districts from eight measurements (Pace and Barry 1997, the census of 1990).
+"""California housing: regression of the median house value of 20,640 districts on eight features (Pace and Barry 1997, census of 1990).
 
-The archive is the one that scikit-learn fetches, with its checksum; eight features are made from its columns as there. Targets are capped
-at the top, where they form a heap.
+The archive and its checksum are those of scikit-learn's `fetch_california_housing`, and the features are computed from its columns in the
+same way. Targets are capped at the top, so that many districts share the largest value.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FILE, MEMBER = Path("california_housing") / "cal_housing.tgz", "CaliforniaHousin
 PUBLISHED = "aaa5c9a6afe2225cc2aed2723682ae403280c4a3695a2ddda4ffb5d8215ea681"
 """SHA-256 of the archive."""
 URL = "https://ndownloader.figshare.com/files/5976036"
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class CaliforniaHousing:
-    """A regression with a long tail; see the module. Inputs and targets are standardised."""
+    """California housing; see the module. Inputs and targets are standardised."""
 
     name: ClassVar[str] = "california_housing"
     version: ClassVar[int] = 1
@@ -59,7 +59,7 @@ class CaliforniaHousing:
         return replace(self, download=allowed)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`; fetches the archive first, if it is missing and that is allowed."""
+        """See `DataSet.inspect`. With `download=true` a missing archive is downloaded first."""
         if self.download and not (root / FILE).exists():
             _fetch(root / FILE)
         return self._content(root)[1]
@@ -77,7 +77,9 @@ class CaliforniaHousing:
                 f"california_housing: '{root / FILE}' is damaged ({error}); delete it and fetch it again with dataset.download=true"
             ) from error
         if table.shape != (NUM, COLUMNS):
-            raise UserError(f"california_housing: '{root / FILE}' does not hold {NUM} districts; fetch it again with dataset.download=true")
+            raise UserError(
+                f"california_housing: '{root / FILE}' does not contain {NUM} districts; fetch it again with dataset.download=true"
+            )
         return regression_source(features(table), table[:, 8], NUM_TEST, NUM, "california_housing")
 
     def _content(self, root: Path) -> tuple[bytes, Fingerprint]:
@@ -87,7 +89,7 @@ class CaliforniaHousing:
         except OSError as error:
             raise UserError(
                 f"california_housing: there is no readable file '{path}' ({error.strerror}); point paths.data (now '{root}') at the folder "
-                f"that holds '{FILE}', or set dataset.download=true to fetch it"
+                f"that contains '{FILE}', or set dataset.download=true to fetch it"
             ) from error
         digest = hashlib.sha256(content).hexdigest()
         if self.verify and digest != PUBLISHED:
@@ -99,7 +101,7 @@ class CaliforniaHousing:
 
 
 def features(table: Tensor) -> Tensor:
-    """(N, 8) income, age, rooms and bedrooms per household, population, people per household, latitude, longitude."""
+    """Return (N, 8): income, age, rooms and bedrooms per household, population, people per household, latitude, longitude."""
     longitude, latitude, age, rooms, bedrooms, population, households, income, _ = table.T
     return torch.stack(
         [income, age, rooms / households, bedrooms / households, population, population / households, latitude, longitude], 1
@@ -108,12 +110,12 @@ def features(table: Tensor) -> Tensor:
 
 def _fetch(path: Path) -> None:
     try:
-        with urllib.request.urlopen(URL, timeout=SECONDS) as answer:
-            content = answer.read()
+        with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
+            content = response.read()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
         raise UserError(
             f"california_housing: the download to '{path}' failed ({error}); copy the file there from a machine with network, or point "
-            f"paths.data at a folder that holds '{FILE}'"
+            f"paths.data at a folder that contains '{FILE}'"
         ) from error

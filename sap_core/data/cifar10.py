@@ -1,4 +1,7 @@
-"""CIFAR-10: 50,000 + 10,000 colour photographs of 32 x 32 pixels (Krizhevsky 2009), in `cifar-10-batches-py`."""
+"""CIFAR-10: 50,000 training and 10,000 test colour photographs of 32 x 32 pixels in ten classes (Krizhevsky 2009).
+
+Files: `cifar-10-batches-py`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from sap_core.data.source import Classes
 from sap_core.data.torchvision_files import Published
 
 CONFUSED = {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}
-"""bird -> airplane, cat <-> dog, deer -> horse, truck -> automobile; the others keep their label (Patrini et al. 2017; DivideMix)."""
+"""bird -> airplane, cat <-> dog, deer -> horse, truck -> automobile; other classes keep their labels (Patrini et al. 2017; DivideMix)."""
 
 SWAPPED = ((0, 2), (4, 7), (1, 9), (3, 5), (6, 8))
 """airplane and bird, deer and horse, automobile and truck, cat and dog, frog and ship (Prune4ReL)."""
 
 SUPERCLASS = (0, 0, 1, 1, 1, 1, 1, 1, 0, 0)
-"""0 vehicles (airplane, automobile, ship, truck), 1 animals: the usual grouping; SAP's own is not public."""
+"""0: vehicles (airplane, automobile, ship, truck), 1: animals. This is the usual grouping; that of the SAP paper is not public."""
 
 _CHECKSUMS = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -39,7 +42,7 @@ _FILES = CifarSet(
 
 @dataclass(frozen=True)
 class CIFAR10(PublishedSet):
-    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+    """CIFAR-10; see the module. `mean` and `std` are those of SAP's released code."""
 
     name: ClassVar[str] = "cifar10"
     shape: ClassVar[tuple[int, ...]] = (3, 32, 32)

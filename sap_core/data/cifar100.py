@@ -1,4 +1,7 @@
-"""CIFAR-100: 50,000 + 10,000 colour photographs of 32 x 32 pixels in 100 classes (Krizhevsky 2009), in `cifar-100-python`."""
+"""CIFAR-100: 50,000 training and 10,000 test colour photographs of 32 x 32 pixels in 100 classes (Krizhevsky 2009).
+
+Files: `cifar-100-python`.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ SUPERCLASS = (
     16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13,
 )
 # fmt: on
-"""The coarse label of each fine class, as the files give it: 20 superclasses of five classes."""
+"""Superclass (coarse label) of each class, as in the files: 20 superclasses of five classes."""
 
 
 def next_in_superclass(superclass: tuple[int, ...]) -> dict[int, int]:
-    """Each class -> the next one of its superclass, in the order of their numbers, the last one -> the first (Patrini et al. 2017)."""
+    """Return class -> the next class of its superclass in numerical order, cyclically (Patrini et al. 2017)."""
     members = {group: [label for label, own in enumerate(superclass) if own == group] for group in superclass}
-    return {label: group[(place + 1) % len(group)] for group in members.values() for place, label in enumerate(group)}
+    return {label: group[(at + 1) % len(group)] for group in members.values() for at, label in enumerate(group)}
 
 
 _CHECKSUMS = {
@@ -40,7 +43,7 @@ _FILES = CifarSet(
 
 @dataclass(frozen=True)
 class CIFAR100(PublishedSet):
-    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+    """CIFAR-100; see the module. `mean` and `std` are those of SAP's released code."""
 
     name: ClassVar[str] = "cifar100"
     shape: ClassVar[tuple[int, ...]] = (3, 32, 32)

@@ -1,6 +1,6 @@
-"""CIFAR's batch files, read by an unpickler that is restricted to arrays of numbers (`sap_core.data.unpickle`).
+"""CIFAR's batch files, read by an unpickler that is restricted to numeric arrays (`sap_core.data.unpickle`).
 
-They are read here and not by torchvision, so that a machine that works off a bundle of jobs needs no torchvision; a test compares the two.
+torchvision is not used for reading, so that machines that run a bundle of jobs do not need it; a test compares the two.
 
 Shapes: N images of 3 x 32 x 32 pixels.
 """
@@ -25,16 +25,16 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class CifarSet:
-    """A set in CIFAR's format. Its published files include one with the names of the classes, which torchvision asks for."""
+    """A data set in CIFAR's format. Its published files include one with class names, which torchvision requires."""
 
     published: Published
     train: tuple[str, ...]
     test: str
-    labels: str  # their key in a batch file
+    labels: str  # key of the labels in a batch file
     num_classes: int
 
     def inspect(self, root: Path, verify: bool, download: bool) -> Fingerprint:
-        """See `DataSet.inspect`. With `download` missing files are fetched first."""
+        """See `DataSet.inspect`. With `download` missing files are downloaded first."""
         folder = root / self.published.folder
         if download and not all((folder / name).is_file() for name in self.published.md5):
             fetch(self.published, root)
@@ -53,7 +53,7 @@ class CifarSet:
         return Fingerprint(verified, digest.hexdigest())
 
     def load(self, root: Path, verify: bool, download: bool) -> Source:
-        """Reads the batches, checked as by `inspect`: images (N, 3, 32, 32) uint8, labels (N,) int64."""
+        """Read the batches, with the checks of `inspect`: images (N, 3, 32, 32) uint8, labels (N,) int64."""
         self.inspect(root, verify, download)
         batches = [self._batch(root, name) for name in self.train]
         test_images, test_labels = self._batch(root, self.test)
@@ -71,17 +71,17 @@ class CifarSet:
             raise damaged(self.published, path, error) from error
         except ForbiddenGlobalError as error:
             raise UserError(
-                f"{self.published.name}: file '{path}' is a pickle that would run '{error}' when loaded, which no copy of this set "
-                f"needs; nothing of it was run; delete it and fetch the set again with dataset.download=true"
+                f"{self.published.name}: file '{path}' is a pickle that would run '{error}' when loaded, which the published file "
+                f"does not; nothing was run; delete the file and download the set again with dataset.download=true"
             ) from error
 
     def _batch(self, root: Path, name: str) -> tuple[Tensor, Tensor]:
-        """One file: a dict with rows of 3 x 32 x 32 bytes, channel by channel, and a list of labels."""
+        """Read one file: a dict of rows with 3 x 32 x 32 bytes, channel by channel, and a list of labels."""
         path = root / self.published.folder / name
         batch = self._unpickled(path, read_bytes(self.published, path))
         try:
             images_NCHW, labels = np.asarray(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[self.labels])
-        except Exception as error:  # whatever reshaping strange content may raise
+        except Exception as error:  # reshaping unexpected content may raise anything
             raise damaged(self.published, path, f"{type(error).__name__}: {error}") from error
         if images_NCHW.dtype != np.uint8 or labels.dtype != torch.int64 or len(images_NCHW) != len(labels) or len(labels) == 0:
             raise damaged(self.published, path, f"{len(images_NCHW)} images of type {images_NCHW.dtype} with {len(labels)} labels")

@@ -1,4 +1,7 @@
-"""Clothing1M: a million photographs of clothes labelled from the text around them, and some checked ones (Xiao et al. 2015)."""
+"""Clothing1M: one million photographs of clothes with labels from the surrounding text, i.e. with real noise (Xiao et al. 2015).
+
+Files: `clothing1m/{noisy_train,val,test}/qNNNN`.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ NAMES = (
     "T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker", "Jacket", "Downcoat", "Suit", "Shawl", "Dress", "Vest",
     "Underwear",
 )  # fmt: skip
-"""The classes, in the order of the release's numbers; folders are q0000 to q0013."""
+"""Classes in the numerical order of the release; their folders are q0000 to q0013."""
 
 NUM_VAL = 14_313
 
 
 @dataclass(frozen=True)
 class Clothing1M(PublishedImages):
-    """A published set with real noise, in `clothing1m/{noisy_train,val,test}/qNNNN`; validation and test labels were checked by people.
+    """Clothing1M; see the module. Validation and test labels were verified by people.
 
-    `num_train` counts noisy training and validation images: a million and 14,313 before noisy images that are also checked validation or
-    test images are dropped. `python -m sap_core.data.prepare clothing1m` drops them, says the number, and writes `clothing1m/verified.csv`,
-    the noisy training images whose label people checked: the audit that `dataset.verified` takes.
+    `num_train` counts noisy training images and validation images: 1,000,000 + 14,313 before removing noisy images that are also verified
+    validation or test images. `python -m sap_core.data.prepare clothing1m` removes them and prints the remaining number. It also writes
+    `clothing1m/verified.csv`, an audit of the noisy training images whose labels people verified, for the option `dataset.verified`.
     """
 
     name: ClassVar[str] = "clothing1m"

@@ -1,4 +1,4 @@
-"""Adds noise to a data set, and refuses what does not go together before anything runs."""
+"""Applies label noise to a data set, and refuses noise that is not defined for it before any job runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sap_core.seeding import Stream, stream
 
 
 def check_noise(noise: NoiseKind, name: str, dataset: DataSet, dataset_name: str) -> None:
-    """Checks one noise kind against one data set, without files.
+    """Check that a kind of noise can be applied to a data set, without reading files.
 
     Raises:
-        UserError: they do not go together.
+        UserError: it cannot.
     """
     if not dataset.truth_known:
         if expected_rate(noise, dataset.classes):
@@ -29,28 +29,33 @@ def check_noise(noise: NoiseKind, name: str, dataset: DataSet, dataset_name: str
         noise.check(dataset)
     elif isinstance(noise, Noise):
         labels = torch.arange(dataset.classes.num, dtype=torch.int64 if dataset.kind == "classification" else torch.float32)
-        noise.corrupt(labels, dataset.classes, stream(0, "noise"))  # refuses classes that lack what this noise needs
+        noise.corrupt(labels, dataset.classes, stream(0, "noise"))  # raises if the classes lack the structure that this noise needs
     else:
         raise UserError(
-            f"noise={name} has none of corrupt, corrupt_data and corrupt_inputs (docs/adding.md); name another class in its _target_"
+            f"noise={name} has none of the methods corrupt, corrupt_data and corrupt_inputs (see docs/adding.md); change its _target_"
         )
 
 
 def expected_rate(noise: NoiseKind, classes: Classes) -> float:
-    """The share of wrong labels to expect: for forecasts; rows hold the measured one."""
+    """Return the expected fraction of wrong labels, for forecasts; rows contain the measured one."""
     return noise.expected_rate(classes) if isinstance(noise, ForecastsRate) else noise.rate or 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Corrupted:
-    """What noise made of the whole training set."""
+    """Result of applying noise to the universe.
 
-    labels: Tensor  # (N,) given
-    painted: Tensor | None = None  # (M,) positions of the samples whose inputs are changed, too
+    Attributes:
+        labels: (N,) given labels.
+        changed: (M,) positions of the samples whose inputs are changed, if any.
+    """
+
+    labels: Tensor
+    changed: Tensor | None = None
 
 
 def corrupt(noise: NoiseKind, dataset: DataSet, source: Source, root: Path, rng: Stream) -> Corrupted:
-    """Given labels, and whose inputs are to be painted."""
+    """Apply noise to the training and validation samples of a data set."""
     if isinstance(noise, InputNoise):
         return Corrupted(*noise.corrupt_inputs(source.train_labels, dataset.classes, rng))
     if isinstance(noise, DataNoise):
@@ -63,8 +68,8 @@ def corrupt(noise: NoiseKind, dataset: DataSet, source: Source, root: Path, rng:
 
 
 @dataclass(frozen=True, eq=False)
-class PaintedPixels:
-    """Inputs that do not fit memory, some of them painted when they are fetched."""
+class ChangedPixels:
+    """Inputs on disk, some of which the noise changes when they are read."""
 
     inner: Pixels
     paint: Callable[[Tensor], Tensor] = field(repr=False)
@@ -79,30 +84,39 @@ class PaintedPixels:
         return torch.where(hit, self.paint(inputs), inputs)
 
 
-def painted(pixels: Pixels, which: Tensor, noise: NoiseKind) -> Pixels:
-    """`pixels` with the noise's changes at positions `which`; a set in memory is copied, and the copy tells nobody where."""
+def with_changed_inputs(pixels: Pixels, which: Tensor, noise: NoiseKind) -> Pixels:
+    """Return `pixels` with changed inputs at positions `which`.
+
+    Inputs in memory are copied, so that the result does not reveal which of them are changed.
+    """
     assert isinstance(noise, InputNoise)
     if isinstance(pixels, TensorPixels):
         copied = pixels.tensor.clone()
-        place = which.to(copied.device)
-        copied[place] = noise.paint(copied[place])
+        positions = which.to(copied.device)
+        copied[positions] = noise.paint(copied[positions])
         return TensorPixels(copied)
     hit = torch.zeros(len(pixels), dtype=torch.bool)
     hit[which] = True
-    return PaintedPixels(pixels, noise.paint, hit)
+    return ChangedPixels(pixels, noise.paint, hit)
 
 
 @dataclass(frozen=True, eq=False)
 class Affected:
-    """The part of the test set that the noise concerns, and the rest."""
+    """The test samples that the noise affects, and the others.
 
-    inside: Tensor  # (n,) positions in the test set
-    rest: Tensor  # (m,) likewise: the others; where inputs are changed, all
-    samples: SampleView | None  # those of `inside` painted; None: as they are in the test set
+    Attributes:
+        inside: (n,) positions of the affected samples in the test set.
+        rest: (m,) positions of the others; all positions if the noise changes inputs.
+        samples: affected samples with changed inputs; None if the noise changes labels only.
+    """
+
+    inside: Tensor
+    rest: Tensor
+    samples: SampleView | None
 
 
-def affected_part(noise: NoiseKind, test: SampleView) -> Affected | None:
-    """What is scored apart; None for noise that says nothing of a part."""
+def affected_samples(noise: NoiseKind, test: SampleView) -> Affected | None:
+    """Return the test samples with separate scores, or None if the noise distinguishes none."""
     if not isinstance(noise, AffectsSubset):
         return None
     mask = noise.affected(test.labels)
@@ -110,5 +124,5 @@ def affected_part(noise: NoiseKind, test: SampleView) -> Affected | None:
     if not isinstance(noise, InputNoise):
         return Affected(inside, torch.nonzero(~mask).flatten(), None)
     concerned = test.subset(inside)
-    changed = replace(concerned, pixels=painted(test.pixels, concerned.index, noise))
+    changed = replace(concerned, pixels=with_changed_inputs(test.pixels, concerned.index, noise))
     return Affected(inside, torch.arange(len(test)), changed)

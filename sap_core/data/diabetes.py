@@ -1,6 +1,6 @@
-"""Diabetes: ten measurements of 442 patients, and how far the disease had got a year later (Efron, Hastie, Johnstone and Tibshirani 2004).
+"""Diabetes: regression of disease progression after one year on ten measurements of 442 patients (Efron et al. 2004).
 
-scikit-learn ships it: no download, no folder. Its files are read directly (`sklearn_files`); a test compares with `load_diabetes`.
+The files are part of scikit-learn and read without importing it (`sklearn_files`); a test compares with `load_diabetes`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sap_core.errors import UserError
 NUM, NUM_TEST, FEATURES = 442, 92, 10
 FILES = ("diabetes_data_raw.csv.gz", "diabetes_target.csv.gz")
 PUBLISHED = "5445f854eeaa6db415a8b02c33e87c81e41ed1d57e2de61641e6e7bf43af4b15"
-"""SHA-256 of both extracted files, one after the other."""
+"""SHA-256 of the two decompressed files, concatenated."""
 
 
 def _folder() -> Path:
@@ -31,7 +31,7 @@ def _folder() -> Path:
 
 @dataclass(frozen=True)
 class Diabetes:
-    """A small real regression; see the module. Inputs and targets are standardised; R2 does not depend on it, learning rates do."""
+    """Diabetes; see the module. Inputs and targets are standardised: R2 does not depend on it, but good learning rates do."""
 
     name: ClassVar[str] = "diabetes"
     version: ClassVar[int] = 1
@@ -52,18 +52,18 @@ class Diabetes:
         validation_count(self.num_train, self.validation)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`; `root` is not looked at."""
+        """See `DataSet.inspect`; `root` is not used."""
         return self._content()[1]
 
     def load(self, root: Path) -> Source:
-        """Inputs (N, 10) float32, targets (N,) float32; `root` is not looked at."""
+        """Return inputs (N, 10) float32 and targets (N,) float32; `root` is not used."""
         contents, _ = self._content()
         try:
             inputs, targets = (torch.from_numpy(np.loadtxt(content.decode("ascii").splitlines(), ndmin=2)) for content in contents)
         except ValueError as error:
             raise UserError(f"diabetes: the files in '{_folder()}' are damaged ({error}); install scikit-learn again") from error
         if inputs.shape != (NUM, FEATURES) or targets.shape != (NUM, 1):
-            raise UserError(f"diabetes: the files in '{_folder()}' do not hold {NUM} patients; install scikit-learn again")
+            raise UserError(f"diabetes: the files in '{_folder()}' do not contain {NUM} patients; install scikit-learn again")
         return regression_source(inputs, targets[:, 0], NUM_TEST, NUM, "diabetes")
 
     def _content(self) -> tuple[tuple[bytes, ...], Fingerprint]:

@@ -1,7 +1,7 @@
-"""Digits: 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships (UCI, Alpaydin and Kaynak 1998): no download, no folder.
+"""Digits: 1,797 images of handwritten digits, 8 x 8 pixels (UCI; Alpaydin and Kaynak 1998).
 
-scikit-learn's file is read directly (`sklearn_files`); a test compares with `load_digits`.
-The set has no published test part, so 400 images were set aside once and for all; the other 1,397 are the universe.
+The file is part of scikit-learn and read without importing it (`sklearn_files`); a test compares with `load_digits`. No test set is
+published, so 400 fixed images are the test set, and the other 1,397 the universe.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from sap_core.seeding import stream
 
 NUM = 1_797
 NUM_TEST = 400
-TEST_SEED = 1_797  # fixes which images are the test set; never to be changed
-DARKEST = 16  # pixel values are whole numbers from 0 to this
+TEST_SEED = 1_797  # determines the test images; must never change
+DARKEST = 16  # largest pixel value
 PUBLISHED = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
-"""SHA-256 of the extracted file."""
+"""SHA-256 of the decompressed file."""
 
 
 def published_file() -> Path:
@@ -37,7 +37,7 @@ def published_file() -> Path:
 
 
 def fixed_parts(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted positions in scikit-learn's file of the universe and of the test images (equally many of each class)."""
+    """Return the sorted positions of (universe, test set) in scikit-learn's file; the test set has equally many images of each class."""
     order = stream(TEST_SEED, "split", "digits", "test").permutation(NUM)
     is_test = torch.zeros(NUM, dtype=torch.bool)
     for label in range(10):
@@ -47,9 +47,9 @@ def fixed_parts(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Digits:
-    """A small real data set; see the module. Its validation part is fixed, too, so that seeds differ in noise and training only.
+    """Digits; see the module. Its validation split is fixed, so that seeds differ in noise and training only.
 
-    `mean` and `std` are those of the universe. The map of confused classes is the one published for MNIST's digits.
+    `mean` and `std` are those of the universe. The confused classes are those published for MNIST.
     """
 
     name: ClassVar[str] = "digits"
@@ -71,11 +71,11 @@ class Digits:
         validation_count(self.num_train, self.validation)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`; `root` is not looked at."""
+        """See `DataSet.inspect`; `root` is not used."""
         return self._content()[1]
 
     def load(self, root: Path) -> Source:
-        """Images (N, 1, 8, 8) float32 in [0, 1], labels (N,) int64; `root` is not looked at."""
+        """Return images (N, 1, 8, 8) float32 in [0, 1] and labels (N,) int64; `root` is not used."""
         content, _ = self._content()
         try:
             table = np.loadtxt(content.decode("ascii").splitlines(), delimiter=",", dtype=np.int64)

@@ -1,6 +1,7 @@
-"""Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28 pixels (Xiao, Rasul, Vollgraf 2017), in `FashionMNIST/raw`.
+"""Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 x 28 pixels (Xiao, Rasul and Vollgraf 2017).
 
-No map of confused classes and no superclasses are published for it, so it takes symmetric noise only.
+Files: `FashionMNIST/raw`. Neither confused classes nor superclasses are published for it, so asymmetric and hierarchical noise are not
+defined.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _FILES = IdxSet(Published("FashionMNIST", "FashionMNIST/raw", dict(zip(ARCHIVES,
 
 @dataclass(frozen=True)
 class FashionMNIST(PublishedSet):
-    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+    """Fashion-MNIST; see the module. `mean` and `std` are those of SAP's released code."""
 
     name: ClassVar[str] = "fashion_mnist"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)

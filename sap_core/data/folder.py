@@ -1,4 +1,4 @@
-"""A folder of the user's own images that is never whole in memory: `train/CLASS/*.png`, `test/CLASS/*.png`, decoded batch by batch."""
+"""Image folders of the user: `train/CLASS/*.png` and `test/CLASS/*.png`, decoded batch by batch and never completely in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sap_core.errors import UserError
 class Folder:
     """Images in folders named by class, below `paths.data`.
 
-    Classes are numbered by the sorted names of the folders in `train`; other files than images are ignored. The numbers of classes and
-    images are told here, because a plan is made without the files; a wrong number is refused with the right one. With `num_val` there is a
-    folder `val_folder` beside them, too, and nothing is cut off the training images. Nothing is published to compare with: `digest` may
-    hold the fingerprint that an earlier run reported, and `verify=true` insists on it.
+    Classes are numbered by the sorted names of the folders in `train`. Files other than images are ignored. The numbers of classes and
+    images are options, because a sweep is planned without reading files; a wrong number is refused with a message that contains the right
+    one. If `num_val` is set, the validation images are those in `val_folder`, and no training images are used for validation. There is no
+    published digest: set `digest` to the one of an earlier run and `verify=true` to insist on it.
     """
 
     name: ClassVar[str] = "folder"
@@ -34,7 +34,7 @@ class Folder:
     num_test: int
     size: int
     channels: Literal[1, 3] = 3
-    mean: tuple[float, ...] = ()  # empty: pixels in [0, 1] as they are
+    mean: tuple[float, ...] = ()  # empty: no normalisation of pixels in [0, 1]
     std: tuple[float, ...] = ()
     truth_known: bool = False
     digest: str = ""
@@ -52,20 +52,20 @@ class Folder:
         validation_count(self.num_train, self.validation)
         if self.num_val and self.validation != self.num_val:
             raise UserError(
-                f"dataset.num_val={self.num_val} makes a validation part of its own, so dataset.validation must be {self.num_val}, too, "
-                f"not {self.validation!r}; dataset.num_train counts both parts"
+                f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
+                f"not {self.validation!r}; dataset.num_train counts training and validation samples"
             )
         if self.channels not in (1, 3):
-            raise UserError(f"dataset.channels={self.channels!r} is not 1 (grey) or 3 (colour)")
+            raise UserError(f"dataset.channels={self.channels!r} must be 1 (grey) or 3 (colour)")
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
             raise UserError(
                 "a folder data set needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
             )
         if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std need {self.channels} numbers each, one per channel, or none")
+            raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
         if self.verify and not self.digest:
             raise UserError(
-                "dataset.verify=true needs dataset.digest, the fingerprint to compare this folder with; give it or use dataset.verify=false"
+                "dataset.verify=true needs dataset.digest, the digest to compare this folder with; set it, or use dataset.verify=false"
             )
 
     @property
@@ -84,11 +84,11 @@ class Folder:
         return (self.folder, self.verified) if self.verified else (self.folder,)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`. With `check=content` every file is read and decoded once; the digest is of names and contents."""
+        """See `DataSet.inspect`. With `check=content` every file is read and decoded once, and the digest depends on names and contents."""
         return self._tree.inspect(root, self.verify, self.digest)
 
     def load(self, root: Path) -> Source:
-        """Lists the files; images are decoded when they are fetched."""
+        """List the files; images are decoded when they are read."""
         return self._tree.load(root)
 
     @property

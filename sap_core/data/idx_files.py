@@ -1,7 +1,8 @@
-"""MNIST's IDX files, as published: four `.gz` archives, read in memory without extracting anything beside them.
+"""IDX files of MNIST and Fashion-MNIST: four published `.gz` archives, decompressed in memory.
 
-The archives may lie in a read-only folder. A folder that holds only the extracted files is read as well, but has no published
-checksums, so it needs `verify=false`. Where both lie side by side the archives are read, because they can be verified.
+The archives may be in a read-only folder. A folder with only the extracted files is supported, too, but these have no published checksums,
+so it needs `verify=false`. If a folder has both, the archives are read, because they can be verified.
+
 Shapes: N images of H x W pixels.
 """
 
@@ -23,23 +24,23 @@ from sap_core.data.source import Fingerprint, Source
 from sap_core.data.torchvision_files import Published, damaged, differs, fetch, is_published, missing, read_bytes
 
 ARCHIVES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
-UNSIGNED_BYTE = 8  # the IDX format's code for the only element type in use here
+UNSIGNED_BYTE = 8  # code of the element type in the IDX format
 
 
 @dataclass(frozen=True)
 class IdxSet:
-    """A set in MNIST's format."""
+    """A data set in MNIST's format."""
 
     published: Published
     num_classes: int
     side: int  # pixels
 
     def inspect(self, root: Path, verify: bool, download: bool) -> Fingerprint:
-        """See `DataSet.inspect`. With `download` missing files are fetched first. The digest is of the extracted content."""
+        """See `DataSet.inspect`. With `download` missing files are downloaded first. The digest is of the decompressed content."""
         return self._read(root, verify, download)[1]
 
     def load(self, root: Path, verify: bool, download: bool) -> Source:
-        """Reads the four files, checked as by `inspect`: images (N, 1, H, W) uint8, labels (N,) int64."""
+        """Read the four files, with the checks of `inspect`: images (N, 1, H, W) uint8, labels (N,) int64."""
         train_NHW, train_labels, test_NHW, test_labels = self._read(root, verify, download)[0]
         return Source(
             TensorPixels(train_NHW.unsqueeze(1)),
@@ -61,12 +62,12 @@ class IdxSet:
             data = read_bytes(self.published, path)
             if path.suffix != ".gz":
                 verified = False
-                why = "only the .gz archives have published checksums"
+                reason = "only the .gz archives have published checksums"
             else:
-                why = "its MD5 is not the published one"
+                reason = "its MD5 is not the published one"
                 verified = is_published(self.published, archive, data) and verified
             if verify and not verified:
-                raise differs(self.published, path, why)
+                raise differs(self.published, path, reason)
             content = self._extract(path, data)
             digest.update(hashlib.sha256(content).digest())
             arrays.append(self._array(path, content, labels="labels" in archive))
@@ -75,7 +76,7 @@ class IdxSet:
         return arrays, Fingerprint(verified, digest.hexdigest())
 
     def _find(self, root: Path, archive: str) -> Path | None:
-        """The archive, or the file extracted from it."""
+        """Return the archive or the file extracted from it; None if neither exists."""
         path = root / self.published.folder / archive
         return next((candidate for candidate in (path, path.with_suffix("")) if candidate.is_file()), None)
 
@@ -88,17 +89,17 @@ class IdxSet:
             raise damaged(self.published, path, error) from error
 
     def _array(self, path: Path, content: bytes, labels: bool) -> Tensor:
-        """uint8 labels (N,) or images (N, H, W). An IDX file: two zeros, type, number of axes, their sizes (big-endian), the values."""
+        """Return uint8 labels (N,) or images (N, H, W). IDX format: two zeros, type, number of axes, big-endian sizes, values."""
         axes = 1 if labels else 3
         start = 4 + 4 * axes
         if len(content) < start or content[:4] != bytes((0, 0, UNSIGNED_BYTE, axes)):
             raise damaged(self.published, path, f"not an IDX file of bytes with {axes} axes")
         shape = struct.unpack(f">{axes}I", content[4:start])
         if math.prod(shape) != len(content) - start or shape[0] == 0:
-            raise damaged(self.published, path, f"its head promises shape {shape}, but {len(content) - start} values follow")
+            raise damaged(self.published, path, f"its header has shape {shape}, but {len(content) - start} values follow")
         values = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
         if labels and int(values.max()) >= self.num_classes:
-            raise damaged(self.published, path, f"label {int(values.max())} where the classes are 0 to {self.num_classes - 1}")
+            raise damaged(self.published, path, f"label {int(values.max())} but the classes are 0 to {self.num_classes - 1}")
         if not labels and shape[1:] != (self.side, self.side):
-            raise damaged(self.published, path, f"images of {shape[1]} x {shape[2]} pixels where {self.side} x {self.side} are expected")
+            raise damaged(self.published, path, f"images of {shape[1]} x {shape[2]} pixels instead of {self.side} x {self.side}")
         return values

@@ -1,4 +1,4 @@
-"""Images on disk that are never whole in memory: decoding, fingerprints, and what is wrong with them, counted.
+"""Image files that are decoded batch by batch: decoding, digests, and the detection of damaged files.
 
 Shapes: B images of C channels and S x S pixels, N files.
 """
@@ -24,12 +24,12 @@ from sap_core.errors import UserError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
 
 Check = Literal["content", "size"]
-"""How files are looked at before a run: read and decoded, or by name and size alone (for sets whose reading takes hours)."""
+"""Check of files before a run: read and decode each file, or compare name and size only (for data sets that take hours to read)."""
 
 
 @dataclass(frozen=True)
 class FilePixels:
-    """Images on disk, decoded when asked for and resized to a square (the aspect is not kept)."""
+    """Images on disk, decoded when they are read and resized to a square; the aspect ratio is not kept."""
 
     paths: tuple[Path, ...]
     size: int
@@ -39,7 +39,7 @@ class FilePixels:
         return len(self.paths)
 
     def fetch(self, index: Tensor) -> Tensor:
-        """(B, C, S, S) uint8 on the CPU.
+        """Return images (B, C, S, S) uint8 on the CPU.
 
         Raises:
             UserError: a file is damaged.
@@ -56,48 +56,56 @@ class FilePixels:
                     image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
                 pixels_SSC = np.array(image, dtype=np.uint8).reshape(self.size, self.size, self.channels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"image file '{path}' is damaged or no image ({error}); replace or delete it") from error
+            raise UserError(f"image file '{path}' is damaged or not an image ({error}); replace or delete it") from error
         return torch.from_numpy(pixels_SSC).permute(2, 0, 1)
 
 
 def fingerprint(files: Sequence[Path], base: Path, check: Check, wanted: str, verify: bool, extra: bytes = b"") -> Fingerprint:
-    """The fingerprint of files below `base`: of names and contents, or of names and sizes; `extra` is counted in.
+    """Compute the digest of files below `base`.
+
+    Args:
+        files: the files, in order.
+        base: folder of the data set.
+        check: digest of names and contents, or of names and sizes.
+        wanted: the expected digest, or "".
+        verify: refuse another digest than `wanted`.
+        extra: further content that the digest depends on.
 
     Raises:
-        UserError: files cannot be read or are no images (how many, and the first ones); `verify`, and it is not the `wanted` one.
+        UserError: files cannot be read or are not images (their number and the first ones), or `verify` is true and the digest differs.
     """
     digest = hashlib.sha256()
     bad: list[str] = []
-    look = _content if check == "content" else _size
-    with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter free
-        for path, (found, why) in zip(files, _in_order(pool, look, files), strict=True):
+    checker = _content if check == "content" else _size
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
+        for path, (found, problem) in zip(files, _in_order(pool, checker, files), strict=True):
             digest.update(path.relative_to(base).as_posix().encode() + b"\0")
             digest.update(found)
-            if why:
-                bad.append(f"'{path}' ({why})")
+            if problem:
+                bad.append(f"'{path}' ({problem})")
     if bad:
         shown = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
-        raise UserError(f"{len(bad)} of {len(files)} image files below '{base}' are damaged or no images: {shown}; replace or delete them")
+        raise UserError(f"{len(bad)} of {len(files)} image files below '{base}' are damaged or not images: {shown}; replace or delete them")
     if extra:
         digest.update(extra)
-    made = digest.hexdigest()
-    if verify and made != wanted:
+    found_digest = digest.hexdigest()
+    if verify and found_digest != wanted:
         raise UserError(
-            f"folder '{base}' has the fingerprint {made} where dataset.digest={wanted} is asked for; "
-            f"give the new one, or accept this copy with dataset.verify=false, which is recorded in every row"
+            f"folder '{base}' has the digest {found_digest}, but dataset.digest={wanted}; "
+            f"set the new digest, or accept this copy with dataset.verify=false, which is recorded in every row"
         )
-    return Fingerprint(made == wanted, made)
+    return Fingerprint(found_digest == wanted, found_digest)
 
 
-def _in_order(pool: ThreadPoolExecutor, look: Callable[[Path], tuple[bytes, str]], files: Sequence[Path]) -> Iterator[tuple[bytes, str]]:
-    """`look` at every file, a few hundred ahead, so that millions of results never wait in memory."""
-    waiting = iter(files)
-    while chunk := list(islice(waiting, 512)):
-        yield from pool.map(look, chunk)
+def _in_order(pool: ThreadPoolExecutor, checker: Callable[[Path], tuple[bytes, str]], files: Sequence[Path]) -> Iterator[tuple[bytes, str]]:
+    """Apply `checker` to the files in order, at most 512 ahead, so that millions of results are never in memory."""
+    remaining = iter(files)
+    while chunk := list(islice(remaining, 512)):
+        yield from pool.map(checker, chunk)
 
 
 def _content(path: Path) -> tuple[bytes, str]:
-    """(what the digest takes in, what is wrong with the file)."""
+    """Return (bytes for the digest, the problem with the file or "")."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""Images sorted into folders by part and class: `PART/CLASS/*.jpg`, as most large sets are kept."""
+"""Folder trees of images by part and class, `PART/CLASS/*.jpg`, the format of most large data sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class Part:
-    """One folder of a tree: its name, how many images it should hold, and the option that says so ("" if none does)."""
+    """One part of a tree.
+
+    Attributes:
+        name: name of the folder.
+        count: expected number of images.
+        option: option of the data set with this number, for messages; "" if it is fixed.
+    """
 
     name: str
     count: int
@@ -26,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ImageTree:
-    """Where a set lies and what it should hold. Classes are numbered by the sorted names of the folders in the training part."""
+    """Location and expected content of a tree. Classes are numbered by the sorted names of the folders in the training part."""
 
     folder: str  # below the data folder
     num_classes: int
@@ -34,19 +40,19 @@ class ImageTree:
     test: Part
     size: int
     channels: Literal[1, 3] = 3
-    val: Part | None = None  # a validation part of its own
+    val: Part | None = None  # the set's own validation part, if it has one
     check: Check = "content"
-    verified: str = ""  # the user's audit (see audit.py), below the data folder
+    verified: str = ""  # path of an audit file (see `audit`) below the data folder; "" for none
 
     def inspect(self, root: Path, verify: bool, digest: str) -> Fingerprint:
-        """See `DataSet.inspect`. The digest is of names and contents (or sizes), and of the audit."""
+        """See `DataSet.inspect`. The digest depends on names, contents (or sizes), and the audit file."""
         names, train, test = self._listed(root)
         audit = self._audit(root, train, names)[1] if self.verified else b""
         files = [path for path, _ in train + test]
         return fingerprint(files, root / self.folder, self.check, digest, verify, audit)
 
     def load(self, root: Path) -> Source:
-        """Lists the files; images are decoded when they are fetched."""
+        """List the files; images are decoded when they are read."""
         names, train, test = self._listed(root)
         return Source(
             FilePixels(tuple(path for path, _ in train), self.size, self.channels),
@@ -62,13 +68,14 @@ class ImageTree:
         return read_audit(root, self.verified, [path.relative_to(base).as_posix() for path, _ in train], names)
 
     def _listed(self, root: Path) -> tuple[list[str], list[tuple[Path, int]], list[tuple[Path, int]]]:
-        """Class names, (file, class) of the universe (training, then validation part) and of the test part."""
+        """Return the class names, and (file, class) of the universe (training part, then validation part) and of the test part."""
         base = root / self.folder
         names = sorted(path.name for path in _entries(base / self.train.name) if path.is_dir())
         if len(names) != self.num_classes:
-            remedy = f"set dataset.num_classes={len(names)} or mend the folder" if self.train.option else "mend the folder"
+            remedy = f"set dataset.num_classes={len(names)} or fix the folder" if self.train.option else "fix the folder"
             raise UserError(
-                f"folder '{base / self.train.name}' holds {len(names)} class folders where dataset.num_classes={self.num_classes}; {remedy}"
+                f"folder '{base / self.train.name}' contains {len(names)} class folders, but dataset.num_classes={self.num_classes}; "
+                f"{remedy}"
             )
         train = self._files(base, self.train, names)
         if self.val:
@@ -76,14 +83,14 @@ class ImageTree:
         return names, train, self._files(base, self.test, names)
 
     def _files(self, base: Path, part: Part, names: list[str]) -> list[tuple[Path, int]]:
-        """(file, class) sorted by class and file name."""
+        """Return (file, class) sorted by class and file name."""
         folder = base / part.name
         found = {path.name for path in _entries(folder) if path.is_dir()}
         for wrong, why in ((set(names) - found, "lacks"), (found - set(names), "has class folders that the training part lacks:")):
             if wrong:
                 shown = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
                 of = f" {len(wrong)} of {len(names)} class folders:" if why == "lacks" else f" {len(wrong)}:"
-                raise UserError(f"folder '{folder}' {why}{of} {shown}; mend the folder")
+                raise UserError(f"folder '{folder}' {why}{of} {shown}; fix the folder")
         files = [
             (path, label)
             for label, name in enumerate(names)
@@ -92,15 +99,15 @@ class ImageTree:
         ]
         if len(files) != part.count:
             right = len(files) + (self.val.count if self.val and part is self.train else 0)
-            remedy = f"set {part.option}={right} or mend the folder" if part.option else "mend the folder"
+            remedy = f"set {part.option}={right} or fix the folder" if part.option else "fix the folder"
             raise UserError(
-                f"folder '{folder}' holds {len(files)} images where {part.option or 'the published set'}={part.count}; {remedy}"
+                f"folder '{folder}' contains {len(files)} images, but {part.option or 'the published number'}={part.count}; {remedy}"
             )
         filled = {label for _, label in files}
         if len(filled) < len(names):
             empty = [name for label, name in enumerate(names) if label not in filled]
             shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
-            raise UserError(f"folder '{folder}' has {len(empty)} of {len(names)} class folders without an image: {shown}; mend the folder")
+            raise UserError(f"folder '{folder}' has {len(empty)} of {len(names)} class folders without an image: {shown}; fix the folder")
         return files
 
 
@@ -109,6 +116,6 @@ def _entries(folder: Path) -> Iterator[Path]:
         yield from folder.iterdir()
     except OSError as error:
         raise UserError(
-            f"there is no readable folder '{folder}' ({error.strerror}); point paths.data at the folder that holds the data set, "
-            f"or mend dataset.folder"
+            f"there is no readable folder '{folder}' ({error.strerror}); set paths.data to the folder that contains the data set, "
+            f"or fix dataset.folder"
         ) from error

@@ -1,4 +1,7 @@
-"""ImageNet (ILSVRC 2012): 1,281,167 + 50,000 photographs in 1,000 classes, in `imagenet/{train,val}/SYNSET`."""
+"""ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation photographs in 1,000 classes (Russakovsky et al. 2015).
+
+Files: `imagenet/{train,val}/SYNSET`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from sap_core.data.published_images import PublishedImages
 from sap_core.data.source import Classes
 
 SWAPPED = tuple((ten + first, ten + second) for ten in range(0, 1000, 10) for first, second in ((0, 2), (4, 7), (1, 9), (3, 5), (6, 8)))
-"""Pairs inside each block of ten consecutive classes, as Prune4ReL confuses them."""
+"""Confused pairs of classes within each block of ten consecutive ones, as in Prune4ReL."""
 
 
 @dataclass(frozen=True)
 class ImageNet(PublishedImages):
-    """A published set; see the module. Its `val` folder is the test set; validation images are drawn from the training ones."""
+    """ImageNet; see the module. Its `val` folder is the test set; validation images are drawn from the training images."""
 
     name: ClassVar[str] = "imagenet"
     folder: ClassVar[str] = "imagenet"

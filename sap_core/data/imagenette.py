@@ -1,4 +1,7 @@
-"""Imagenette: ten easy classes of ImageNet, 9,469 + 3,925 photographs (fast.ai, version 2), in `imagenette/{train,val}/SYNSET`."""
+"""Imagenette: 9,469 training and 3,925 validation photographs of ten easy classes of ImageNet (fast.ai, version 2).
+
+Files: `imagenette/{train,val}/SYNSET`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sap_core.data.source import Classes
 
 @dataclass(frozen=True)
 class Imagenette(PublishedImages):
-    """A published set; see the module. Its `val` folder is the test set; validation images are drawn from the training ones."""
+    """Imagenette; see the module. Its `val` folder is the test set; validation images are drawn from the training images."""
 
     name: ClassVar[str] = "imagenette"
     folder: ClassVar[str] = "imagenette"

@@ -1,4 +1,7 @@
-"""Mini-WebVision: the first 50 classes of WebVision 1.0, Google's part (Jiang et al. 2018), in `mini_webvision/{train,val}/SYNSET`."""
+"""Mini-WebVision: the images of the first 50 classes of WebVision 1.0 that were found by Google (Jiang et al. 2018).
+
+Files: `mini_webvision/{train,val}/SYNSET`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from sap_core.data.source import Classes
 
 @dataclass(frozen=True)
 class MiniWebVision(PublishedImages):
-    """A published set with real noise; the checked `val` images are the test set.
+    """Mini-WebVision, with real noise; see the module. The verified `val` images are the test set.
 
-    The number of training images depends on the preparation: 65,944 by DivideMix's list, 61,234 in SAP's README. Rows hold what was used.
+    The number of training images depends on the preparation: 65,944 in DivideMix's list, 61,234 in SAP's README. Rows contain
+    the number used.
     """
 
     name: ClassVar[str] = "mini_webvision"

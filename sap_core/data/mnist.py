@@ -1,4 +1,7 @@
-"""MNIST: 60,000 + 10,000 handwritten digits of 28 x 28 pixels (LeCun, Cortes, Burges), in `MNIST/raw` as torchvision stores them."""
+"""MNIST: 60,000 training and 10,000 test images of handwritten digits, 28 x 28 pixels (LeCun, Cortes and Burges).
+
+Files: `MNIST/raw`, as torchvision stores them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sap_core.data.source import Classes
 from sap_core.data.torchvision_files import Published
 
 DIGITS_CONFUSED = {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}
-"""Which handwritten digit is mistaken for which other one (Patrini et al., "Making deep neural networks robust to label noise", 2017)."""
+"""Digit -> digit that it is mistaken for (Patrini et al., "Making deep neural networks robust to label noise", 2017)."""
 
 _CHECKSUMS = (
     "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -24,7 +27,7 @@ _FILES = IdxSet(Published("MNIST", "MNIST/raw", dict(zip(ARCHIVES, _CHECKSUMS, s
 
 @dataclass(frozen=True)
 class MNIST(PublishedSet):
-    """A published data set; see the module. `mean` and `std` are those of SAP's released code."""
+    """MNIST; see the module. `mean` and `std` are those of SAP's released code."""
 
     name: ClassVar[str] = "mnist"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)

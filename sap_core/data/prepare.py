@@ -1,8 +1,7 @@
-"""python -m sap_core.data.prepare NAME --from DIR --to DIR: brings an extracted release into the folders that a data set reads.
+"""python -m sap_core.data.prepare NAME --from DIR --to DIR: sorts the files of an extracted release into the folders that a data set reads.
 
-Files are hard links where both folders are on one file system, and copies elsewhere; the release is not changed, and what is made already
-is left alone, so an interrupted preparation goes on. The counts of what was made, beside the published ones, are printed and kept in
-`prepared.json`.
+Files are hard-linked if both folders are on one file system, and copied otherwise. The release is not changed. Existing files are skipped,
+so an interrupted preparation can be continued. The numbers of images are printed and stored in `prepared.json`, with the published numbers.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 
 Pair = tuple[Path, str]
-"""A file, and where it belongs below the data set's folder."""
+"""A file of the release, and its path below the folder of the data set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 done, 2 a mistake of the user's."""
+    """Run the command; returns its exit code: 0, or 2 after a user error."""
     options = parser().parse_args(arguments)
     try:
         counts = prepare(options.name, options.source, options.target)
@@ -48,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m sap_core.data.prepare", description="Brings an extracted release into a data set's folders."
+        prog="python -m sap_core.data.prepare", description="Sorts the files of an extracted release into the folders of a data set."
     )
     made.add_argument("name", choices=sorted(SETS), help="data set")
     made.add_argument("--from", dest="source", type=Path, required=True, help="folder of the extracted release")
@@ -59,50 +58,61 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare(name: str, source: Path, target: Path) -> dict[str, int]:
-    """Makes the set's folders below `target`; returns the number of images of each part.
+    """Create the folders of a data set below `target`.
+
+    Args:
+        name: name of the data set, a key of `SETS`.
+        source: folder of the extracted release.
+        target: data folder.
+
+    Returns:
+        The number of images of each part.
 
     Raises:
-        UserError: a list or folder of the release is missing, or lists and images do not fit together.
+        UserError: a list or folder of the release is missing, or lists and images do not match.
     """
-    made, published = SETS[name]
-    base = target / made.folder
+    cls, published = SETS[name]
+    base = target / cls.folder
     missing: list[Path] = []
-    for file, place in _PREPARERS[name](source, base):
+    for file, relative in _PREPARERS[name](source, base):
         if file.is_file():
-            _place(file, base / place)
+            _link_or_copy(file, base / relative)
         else:
             missing.append(file)
     counts = {part: sum(1 for path in (base / part).rglob("*") if path.suffix.lower() in SUFFIXES) for part in published}
     empty = [part for part, count in counts.items() if count == 0]
     if empty:
-        raise UserError(f"no image for {', '.join(empty)} of {name} was found below '{source}' ({len(missing)} listed ones are missing)")
+        raise UserError(
+            f"no images for {', '.join(empty)} of {name} were found below '{source}' ({len(missing)} listed images are missing); "
+            f"set --from to the folder of the extracted release"
+        )
     if missing:
         print(f"{len(missing)} listed images are missing below '{source}', the first: '{missing[0]}'", file=sys.stderr)
     save_json(base / "prepared.json", {"images": counts, "published": dict(published), "listed_but_missing": len(missing)})
     return counts
 
 
-def _place(file: Path, place: Path) -> None:
-    if place.exists():
+def _link_or_copy(file: Path, target: Path) -> None:
+    if target.exists():
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(file, place)
-    except OSError:
+        os.link(file, target)
+    except OSError:  # another file system, or one without hard links
         try:
-            shutil.copy2(file, place)
+            shutil.copy2(file, target)
         except OSError as error:
-            raise UserError(f"'{place}' cannot be written ({error.strerror})") from error
+            raise UserError(f"'{target}' cannot be written ({error.strerror}); free disk space or set --to to another folder") from error
 
 
 def _folders(source: Path, base: Path) -> Iterator[Pair]:
-    """Imagenette and ImageNet: train/SYNSET and val/SYNSET, in `source` or in its only folder."""
+    """Imagenette and ImageNet: train/SYNSET and val/SYNSET, in `source` or in a folder below it."""
     inside = [source, *(path for path in sorted(_entries(source)) if path.is_dir())]
     root = next((folder for folder in inside if (folder / "train").is_dir() and (folder / "val").is_dir()), None)
     if root is None:
         raise UserError(
-            f"'{source}' holds no folders train and val; extract the release there "
-            f"(torchvision.datasets.ImageNet makes them from ILSVRC's archives)"
+            f"'{source}' contains no folders train and val; extract the release there "
+            f"(torchvision.datasets.ImageNet creates them from the archives of ILSVRC)"
         )
     for part in ("train", "val"):
         for folder in sorted(path for path in _entries(root / part) if path.is_dir()):
@@ -119,14 +129,14 @@ def _mini_webvision(source: Path, base: Path) -> Iterator[Pair]:
 
 
 def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pair]:
-    """WebVision by its lists: class order, query -> class (from 1), validation image -> class (from 0); the first classes only."""
+    """WebVision, by its lists: order of classes, query -> class (from 1), validation image -> class (from 0). First classes only."""
     info = source / "info"
     synsets = [line[0] for line in _table(info / "synsets.txt", 1)][:num_classes]
     of_query = {int(query.lstrip("q")): int(label) - 1 for query, label in _table(info / "queries_synsets_map.txt", 2)}
     for engine in engines:
         folder = next((source / name for name in (f"{engine}_resized_256", engine) if (source / name).is_dir()), None)
         if folder is None:
-            raise UserError(f"'{source}' holds no folder {engine}_resized_256 or {engine}; extract WebVision's archives there")
+            raise UserError(f"'{source}' contains no folder {engine}_resized_256 or {engine}; extract WebVision's archives there")
         for query, label in sorted(of_query.items()):
             if label < len(synsets) and (folder / f"q{query:04d}").is_dir():
                 for file in _images(folder / f"q{query:04d}"):
@@ -137,9 +147,9 @@ def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pai
 
 
 def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
-    """Clothing1M by its lists. Noisy images that are checked validation or test images are dropped.
+    """Clothing1M, by its lists. Noisy images that are also verified validation or test images are removed.
 
-    The noisy training images that people checked, too, go into verified.csv.
+    Noisy training images whose labels people verified are listed in verified.csv.
     """
     noisy, clean = (dict(_table(source / f"{kind}_label_kv.txt", 2)) for kind in ("noisy", "clean"))
     keys = {part: [line[0] for line in _table(source / f"{part}_key_list.txt", 1)] for part in ("noisy_train", "clean_val", "clean_test")}
@@ -147,10 +157,10 @@ def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
     audit = ["path,true_label"]
     for key in keys["noisy_train"]:
         if key not in checked:
-            place = f"noisy_train/{_query(noisy, key)}/{_flat(key)}"
+            relative = f"noisy_train/{_query(noisy, key)}/{_flat(key)}"
             if key in clean:
-                audit.append(f"{place},{_query(clean, key)}")
-            yield source / key, place
+                audit.append(f"{relative},{_query(clean, key)}")
+            yield source / key, relative
     for part, name in (("clean_val", "val"), ("clean_test", "test")):
         for key in keys[part]:
             yield source / key, f"{name}/{_query(clean, key)}/{_flat(key)}"
@@ -159,9 +169,9 @@ def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
 
 
 def _query(labels: Mapping[str, str], key: str) -> str:
-    """The folder of an image's class."""
+    """Return the folder of an image's class."""
     if key not in labels:
-        raise UserError(f"image '{key}' of a list of Clothing1M has no label in its table; extract the release again")
+        raise UserError(f"image '{key}' is in a list of Clothing1M but has no label; extract the release again")
     return f"q{int(labels[key]):04d}"
 
 
@@ -170,15 +180,15 @@ def _flat(key: str) -> str:
 
 
 def _table(path: Path, columns: int) -> Iterator[list[str]]:
-    """The first words of each line."""
+    """Yield the first `columns` words of each line that is not empty."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"list '{path}' cannot be read ({error}); --from must name the folder of the extracted release") from error
+        raise UserError(f"list '{path}' cannot be read ({error}); set --from to the folder of the extracted release") from error
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if words and len(words) < columns:
-            raise UserError(f"line {number} of list '{path}' has {len(words)} words where {columns} are expected")
+            raise UserError(f"line {number} of list '{path}' has {len(words)} words instead of {columns}; extract the release again")
         if words:
             yield words[:columns]
 
@@ -191,7 +201,9 @@ def _entries(folder: Path) -> Iterator[Path]:
     try:
         yield from folder.iterdir()
     except OSError as error:
-        raise UserError(f"there is no readable folder '{folder}' ({error.strerror})") from error
+        raise UserError(
+            f"there is no readable folder '{folder}' ({error.strerror}); set --from to the folder of the extracted release"
+        ) from error
 
 
 _PREPARERS: Mapping[str, Callable[[Path, Path], Iterator[Pair]]] = {
@@ -205,7 +217,7 @@ SETS: Mapping[str, tuple[type[PublishedImages], Mapping[str, int]]] = {
     "mini_webvision": (MiniWebVision, {"train": 65_944, "val": 2_500}),
     "clothing1m": (Clothing1M, {"noisy_train": 1_000_000, "val": NUM_VAL, "test": 10_526}),
 }
-"""Class and published number of images of each part."""
+"""Name -> class, and the published number of images of each part."""
 
 if __name__ == "__main__":
     sys.exit(main())

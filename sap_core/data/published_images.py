@@ -1,4 +1,4 @@
-"""What the large published photograph sets have in common: folders of classes, read batch by batch, ImageNet's normalisation."""
+"""Base class of the large published photograph data sets: class folders, decoded batch by batch, ImageNet's normalisation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet; SAP's released code takes them for all these sets."""
+"""Mean and standard deviation of ImageNet, which SAP's released code uses for all these data sets."""
 
 
 @dataclass(frozen=True)
 class PublishedImages:
-    """The base of a set: a subclass names its folders, classes and counts, and nothing else.
+    """Base class; a subclass defines folders, classes and counts, and nothing else.
 
-    `num_train` counts training and validation images together. The counts are the published ones; where a copy has others (damaged files
-    deleted, another preparation), they are told, and rows hold them. Images are resized to `size` x `size` pixels, the aspect is not kept,
-    as SAP's released code does for testing.
+    `num_train` counts training and validation images together. The defaults are the published counts; if a copy has others (damaged files
+    deleted, another preparation), set them, and rows contain them. Images are resized to `size` x `size` pixels without keeping the aspect
+    ratio, as SAP's released code does for testing.
     """
 
     version: ClassVar[int] = 1
@@ -32,7 +32,7 @@ class PublishedImages:
     std: ClassVar[tuple[float, ...]] = STD
     folder: ClassVar[str]
     parts: ClassVar[tuple[str, str]] = ("train", "val")  # folders of training and test images
-    own_validation: ClassVar[str | None] = None  # folder of the set's own validation part; `validation` then counts its images
+    own_validation: ClassVar[str | None] = None  # folder of the set's own validation part, if any
     classes: ClassVar[Classes]
     truth_known: ClassVar[bool] = True
     validation_is_clean: ClassVar[bool] = True
@@ -51,17 +51,15 @@ class PublishedImages:
         validation_count(self.num_train, self.validation)
         if self.own_validation and isinstance(self.validation, float):
             raise UserError(
-                f"this data set has a validation part of its own, so dataset.validation={self.validation!r} must be the number of its "
-                f"images"
+                f"this data set has its own validation images, so dataset.validation={self.validation!r} must be "
+                f"their number, not a fraction"
             )
         if self.size < 1 or self.num_test < 1:
             raise UserError("dataset.size and dataset.num_test must be at least 1")
         if self.truth_known and self.verified:
-            raise UserError("dataset.verified is for labels that may be wrong; this data set's count as true, so leave it out")
+            raise UserError("dataset.verified is for labels that may be wrong, but the labels of this data set are taken as true; omit it")
         if self.verify and not self.digest:
-            raise UserError(
-                "dataset.verify=true needs dataset.digest, the fingerprint to compare with; give it or use dataset.verify=false"
-            )
+            raise UserError("dataset.verify=true needs dataset.digest, the digest to compare with; set it, or use dataset.verify=false")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,11 +73,11 @@ class PublishedImages:
         return (self.folder, self.verified) if self.verified else (self.folder,)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`. With `check=size` names and sizes are looked at, and a damaged file is found when it is decoded."""
+        """See `DataSet.inspect`. With `check=size` only names and sizes are checked, and a damaged file is found when it is decoded."""
         return self._tree.inspect(root, self.verify, self.digest)
 
     def load(self, root: Path) -> Source:
-        """Lists the files; images are decoded when they are fetched."""
+        """List the files; images are decoded when they are read."""
         return self._tree.load(root)
 
     @property

@@ -1,4 +1,4 @@
-"""What MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 offer alike: options, and reading through the format their files are in."""
+"""Base class of MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100: their options, and reading by file format."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
 FEWEST = 50
-"""Images that a training and a validation part can be cut from, as in smoke runs."""
+"""Smallest number of images that can be split into training and validation samples; smoke runs use it, too."""
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The base of a set: a subclass names shapes, counts, classes and files, and nothing else.
+    """Base class; a subclass defines shape, counts, classes and files, and nothing else.
 
-    `images` leaves so many training and validation images, in the split's proportion, and at most as many test images, drawn by the seed
-    of the split. Labels are corrupted before, so that an image has the labels that it has in the whole set.
+    `images` limits the number of training and validation images together, in the proportion of the split, and the number of test images,
+    drawn by the seed of the split. Labels are corrupted before, so that an image has the same label as in the complete set.
     """
 
     version: ClassVar[int] = 1
@@ -46,7 +46,7 @@ class PublishedSet:
         validation_count(self.num_train, self.validation)
         if self.images is not None and not FEWEST <= self.images <= self.num_train:
             raise UserError(
-                f"dataset.images={self.images} counts the training and validation images that are used; allowed are {FEWEST} to "
+                f"dataset.images={self.images} is the number of training and validation images to use; allowed are {FEWEST} to "
                 f"{self.num_train}, or null for all"
             )
 

@@ -1,4 +1,4 @@
-"""What the regression sets have in common: standardised inputs and targets, and test samples that were set aside once and for all.
+"""Common code of the regression data sets: standardisation, and a fixed test set.
 
 Shapes: N samples, D features.
 """
@@ -14,9 +14,14 @@ from sap_core.seeding import stream
 
 
 def regression_source(inputs_ND: Tensor, targets_N: Tensor, tests: int, seed: int, name: str) -> Source:
-    """Inputs and targets less the mean and divided by the deviation of the universe (in float64; float32 in the end).
+    """Standardise inputs and targets by mean and standard deviation of the universe, in float64, and convert them to float32.
 
-    `seed` fixes which `tests` samples are the test set; it is the data set's own and never to be changed.
+    Args:
+        inputs_ND: inputs.
+        targets_N: targets.
+        tests: number of test samples.
+        seed: determines the test samples; a constant of the data set that must never change.
+        name: name of the data set.
     """
     order = stream(seed, "split", name, "test").permutation(len(targets_N))
     test, universe = order[:tests].sort().values, order[tests:].sort().values

@@ -1,4 +1,4 @@
-"""The one implementation of `Samples`: a view of pixels that live in memory or on disk, with batched preprocessing.
+"""The implementation of `Samples`: a view of inputs in memory or on disk, with preprocessing and augmentation per batch.
 
 Shapes: N samples in the view, B batch, C channels, H height, W width.
 """
@@ -20,19 +20,23 @@ from sap_core.seeding import Stream
 
 
 class Pixels(Protocol):
-    """Where inputs come from, by position in the universe."""
+    """A source of inputs by position in the universe."""
 
     def __len__(self) -> int: ...
 
     def fetch(self, index: Tensor) -> Tensor:
-        """(B, ...) uint8 images in [0, 255], or floats taken as they are; on the view's device, or moved there batch by batch."""
+        """Return inputs (B, ...): uint8 images in [0, 255], or floats that are not rescaled, on any device.
+
+        Args:
+            index: (B,) int64 positions.
+        """
 
 
 @dataclass(frozen=True)
 class TensorPixels:
-    """A whole set as one tensor on the device."""
+    """All inputs as one tensor (universe, ...) on the device."""
 
-    tensor: Tensor  # (universe, ...)
+    tensor: Tensor
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -43,18 +47,23 @@ class TensorPixels:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a training recipe does to inputs; part of a baseline's id, and followed by correction and evaluation alike.
+    """Preprocessing and augmentation of inputs: part of a baseline's id, and the same for training, correction and evaluation.
 
-    Augmentation is drawn per epoch and sample id, so it does not depend on batch size, order or subset.
+    Augmentation is drawn per epoch and sample, so it does not depend on batch size, order or subset.
+
+    Attributes:
+        mean, std: per channel, of pixels in [0, 1]; empty: no normalisation.
+        augment: random horizontal flips, random crops and flips, or none.
+        padding: zero padding before a crop, in pixels.
     """
 
-    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1]; empty: no normalisation
+    mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     augment: Literal["none", "flip", "crop_flip"] = "none"
     padding: int = 4
 
     def normalise(self, inputs: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) to standardised float32; floats are standardised as they are."""
+        """Return normalised inputs; uint8 inputs are first divided by 255 and converted to float32."""
         values = inputs.to(torch.float32).div_(255) if inputs.dtype == torch.uint8 else inputs
         if not self.mean:
             return values
@@ -65,12 +74,23 @@ class Preprocess:
 
 @lru_cache(maxsize=64)
 def _constants(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Kept on the device: made anew, they would make every batch wait for a copy."""
+    """Return a cached tensor on the device; creating it for every batch would make each one wait for a copy from the CPU."""
     return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """Mirrors the images where `flip`, pads with zeros and cuts each back to its size at (top, left): (B, C, H, W) as given."""
+    """Flip and crop images, in one batched operation.
+
+    Args:
+        images: (B, C, H, W).
+        flip: (B,) bool, whether an image is mirrored.
+        top: (B,) int64 first row of each crop in the padded image.
+        left: (B,) int64 first column of each crop.
+        padding: zero padding on each side, in pixels.
+
+    Returns:
+        (B, C, H, W) images of the same dtype.
+    """
     if padding == 0:
         return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
     count, channels, height, width = images.shape
@@ -78,18 +98,26 @@ def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, paddi
     across = width + 2 * padding
     rows = top.view(-1, 1) + torch.arange(height, device=images.device)
     columns = left.view(-1, 1) + torch.arange(width, device=images.device)
-    columns = torch.where(flip.view(-1, 1), across - 1 - columns, columns)  # the mirrored image's column, in the image as it is
+    columns = torch.where(flip.view(-1, 1), across - 1 - columns, columns)  # column of the mirrored image, counted in the original one
     pixel = (rows.view(count, height, 1) * across + columns.view(count, 1, width)).view(count, 1, -1)
     return padded.view(count, channels, -1).gather(2, pixel.expand(-1, channels, -1)).view(images.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class SampleView:
-    """A `Samples`: some positions of `pixels` with their given labels."""
+    """Implements `sap_core.api.Samples`.
+
+    Attributes:
+        pixels: inputs of the universe.
+        index: (N,) int64 positions in the universe, on the CPU.
+        labels: (N,) given labels, on the CPU.
+        preprocess: preprocessing and augmentation.
+        device: device of the batches.
+    """
 
     pixels: Pixels
-    index: Tensor  # (N,) int64 on the CPU
-    labels: Tensor  # (N,) on the CPU
+    index: Tensor
+    labels: Tensor
     preprocess: Preprocess
     device: torch.device
 
@@ -104,89 +132,91 @@ class SampleView:
         return replace(self, index=self.index[which], labels=self.labels[which])
 
     def relabel(self, labels: Tensor) -> SampleView:
-        """The same inputs under other labels."""
+        """Return this view with other labels (N,)."""
         return replace(self, labels=labels)
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         if size < 1:
-            raise ValueError(f"batch size {size} must be at least 1")
+            raise ValueError(f"batch size is {size}, but must be at least 1")
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
         tables = [_moved(_augmentation_table(self, rng, number), self.device) for number in range(views.count("augmented"))]
         resident = isinstance(self.pixels, TensorPixels)
-        where = (self.index.to(self.device) if resident else self.index)[order.to(self.device) if resident else order]  # once an epoch
+        # Moved to the device once per epoch: a transfer for every batch would make the GPU wait.
+        positions = (self.index.to(self.device) if resident else self.index)[order.to(self.device) if resident else order]
         labels = self.labels.to(self.device)[order.to(self.device)]
         start = 0
-        strongly = _strong(self, rng) if "strong" in views else None
-        for which in cut(order, size):
-            index, place = self.index[which], where[start : start + len(which)]
+        strong_augmentation = _strong(self, rng) if "strong" in views else None
+        for which in split_batches(order, size):
+            index, position = self.index[which], positions[start : start + len(which)]
             given = labels[start : start + len(which)]
             start += len(which)
-            pixels = self.pixels.fetch(place).to(self.device)
+            pixels = self.pixels.fetch(position).to(self.device)
             plain = self.preprocess.normalise(pixels)
             augmented = iter(
-                [plain if table is None else self.preprocess.normalise(_weakly(self, pixels, place, table)) for table in tables]
+                [plain if table is None else self.preprocess.normalise(_flip_and_crop(self, pixels, position, table)) for table in tables]
             )
-            strong_view = None if strongly is None else strongly(pixels, index)
-            made = [next(augmented) if view == "augmented" else strong_view if view == "strong" else plain for view in views]
-            yield Batch(tuple(view for view in made if view is not None), given, index)
+            strong_view = None if strong_augmentation is None else strong_augmentation(pixels, index)
+            shown = [next(augmented) if view == "augmented" else strong_view if view == "strong" else plain for view in views]
+            yield Batch(tuple(view for view in shown if view is not None), given, index)
 
 
-def resolve_count(n: SampleCount, there: int) -> int:
-    """The number that an amount of `there` samples comes to; a share is of at least one."""
+def resolve_count(n: SampleCount, available: int) -> int:
+    """Return the number that a `SampleCount` means, given the number of available samples; a fraction is at least one sample."""
     if n is None:
-        return there
-    return max(1, round(n * there)) if isinstance(n, float) else n
+        return available
+    return max(1, round(n * available)) if isinstance(n, float) else n
 
 
-def cut(order: Tensor, size: int) -> list[Tensor]:
-    """`order` in pieces of `size`; a last piece of one joins the piece before it, because batch norm cannot train on one sample."""
-    pieces = list(order.split(size))
-    if len(pieces) > 1 and len(pieces[-1]) == 1:
-        pieces[-2:] = [torch.cat(pieces[-2:])]
-    return pieces
+def split_batches(order: Tensor, size: int) -> list[Tensor]:
+    """Split `order` (N,) into batches; a last batch of one sample is merged with the one before, because batch norm cannot train on it."""
+    batches = list(order.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def batch_sizes(count: int, size: int) -> list[int]:
-    """How many samples each batch holds that `cut` makes of `count` samples."""
-    return [len(piece) for piece in cut(torch.empty(count), size)]
+    """Return the sizes of the batches into which `split_batches` splits `count` samples."""
+    return [len(batch) for batch in split_batches(torch.empty(count), size)]
 
 
 Table = tuple[Tensor, Tensor, Tensor]
+"""(flip, top, left) of every sample of the universe, each (universe,)."""
 
 
 def _moved(table: Table | None, device: torch.device) -> Table | None:
-    """To the device in one go, so that no batch has to wait for its part."""
+    """Move a table to the device at once, so that no batch has to wait for a transfer."""
     return None if table is None else (table[0].to(device), table[1].to(device), table[2].to(device))
 
 
-def _weakly(samples: SampleView, pixels: Tensor, index: Tensor, table: Table) -> Tensor:
-    """Flipped and cropped as the recipe says."""
+def _flip_and_crop(samples: SampleView, pixels: Tensor, index: Tensor, table: Table) -> Tensor:
+    """Augment a batch by the draws of its samples in `table`."""
     flip, top, left = (column[index.to(column.device)].to(pixels.device) for column in table)
     padding = samples.preprocess.padding if samples.preprocess.augment == "crop_flip" else 0
     return flip_and_crop(pixels, flip, top, left, padding)
 
 
 def _strong(samples: SampleView, rng: Stream | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """What makes strong views in this epoch: AutoAugment, flip and crop of its own as the recipe has them, normalisation, Cutout."""
+    """Return the strong augmentation of one epoch: AutoAugment, flip and crop with draws of its own, normalisation, Cutout."""
     if rng is None:
-        raise ValueError("strong batches need a random stream; pass rng, or ask for the 'plain' view")
+        raise ValueError("the 'strong' view needs a random stream; pass rng, or request the 'plain' view")
     draws = rng.child("strong")
     choices, table = strong.Choices.draw(samples.universe, draws), _augmentation_table(samples, draws)
 
-    def made(pixels: Tensor, index: Tensor) -> Tensor:
+    def augmented(pixels: Tensor, index: Tensor) -> Tensor:
         images = strong.auto_augment(pixels, index, choices)
-        moved = images if table is None else _weakly(samples, images, index, table)
+        moved = images if table is None else _flip_and_crop(samples, images, index, table)
         return strong.cut_out(samples.preprocess.normalise(moved), choices.centre[index])
 
-    return made
+    return augmented
 
 
 def _augmentation_table(samples: SampleView, rng: Stream | None, number: int = 0) -> Table | None:
-    """(flip, top, left) for every sample of the universe in this epoch, for view `number` of its kind; None when nothing is augmented."""
+    """Draw the table of one epoch, for the `number`-th view of its kind; None without augmentation."""
     if samples.preprocess.augment == "none":
         return None
     if rng is None:
-        raise ValueError("augmented batches need a random stream; pass rng, or ask for the 'plain' view")
+        raise ValueError("the 'augmented' view needs a random stream; pass rng, or request the 'plain' view")
     generator = rng.child("augment", *([number] if number else [])).generator()
     flip = torch.rand(samples.universe, generator=generator) < 0.5
     offsets = torch.randint(0, 2 * samples.preprocess.padding + 1, (2, samples.universe), generator=generator)

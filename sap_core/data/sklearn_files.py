@@ -1,6 +1,6 @@
-"""Files of the small data sets that scikit-learn ships: no download, no folder.
+"""Files of the small data sets that are part of scikit-learn.
 
-They are read directly, because importing scikit-learn takes longer than all the rest.
+They are read without importing scikit-learn, because the import takes longer than everything else that a small job does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sap_core.errors import UserError
 
 
 def folder(name: str) -> Path:
-    """Where scikit-learn's files lie; `name` is the data set's, for the sentence.
+    """Return the folder of scikit-learn's data files; `name` is the data set, for the message.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -29,7 +29,7 @@ def folder(name: str) -> Path:
 
 
 def contents(name: str, paths: Sequence[Path]) -> tuple[bytes, ...]:
-    """The extracted content of each gzip file.
+    """Return the decompressed content of each gzip file.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -44,16 +44,16 @@ def contents(name: str, paths: Sequence[Path]) -> tuple[bytes, ...]:
 
 
 def fingerprint(name: str, paths: Sequence[Path], extracted: Sequence[bytes], published: str, verify: bool) -> Fingerprint:
-    """The digest of the extracted files, one after the other, and whether it is the `published` one.
+    """Return the digest of the decompressed files, and whether it is the `published` one.
 
     Raises:
-        UserError: it is not, and `verify` asks that it be.
+        UserError: `verify` is true and the digest is not the published one.
     """
     digest = hashlib.sha256(b"".join(extracted)).hexdigest()
     if verify and digest != published:
         files = " and ".join(f"'{path}'" for path in paths)
         raise UserError(
-            f"{name}: {files} differ{'s' if len(paths) == 1 else ''} from what this project knows; install another scikit-learn, or "
-            f"accept that with dataset.verify=false, which is recorded in every row"
+            f"{name}: {files} differ{'s' if len(paths) == 1 else ''} from the known version; install another version of scikit-learn, or "
+            f"accept them with dataset.verify=false, which is recorded in every row"
         )
     return Fingerprint(digest == published, digest)

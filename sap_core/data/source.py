@@ -1,4 +1,4 @@
-"""What a data set and a noise kind must offer to the platform."""
+"""Protocols of data sets and label noise, and the types that they exchange with the platform."""
 
 from __future__ import annotations
 
@@ -16,41 +16,64 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Source:
-    """The files' content, on the CPU: labels as the files give them."""
+    """Content of a data set's files, on the CPU.
+
+    Attributes:
+        train: inputs of the N training and validation samples (the universe).
+        train_labels: (N,) labels in the files: int64 classes, or float targets.
+        test: inputs of the test set.
+        test_labels: (M,) labels of the test set.
+        own_validation: number of samples at the end of `train` that are the set's own validation part; 0 if it has none.
+        audited: (N,) int64 true labels that the user verified, -1 for all others; classification only.
+        true_labels: (N,) true labels, if the files contain them in addition to labels that may be wrong.
+    """
 
     train: Pixels
-    train_labels: Tensor  # (N,) int64, or float for regression
+    train_labels: Tensor
     test: Pixels
     test_labels: Tensor
-    own_validation: int = 0  # the last so many of `train` are the set's own validation part; 0: one is drawn
-    audited: Tensor | None = None  # (N,) true labels where somebody looked them up, -1 elsewhere; classes only
-    true_labels: Tensor | None = None  # (N,) where the files tell them beside labels that may be wrong
+    own_validation: int = 0
+    audited: Tensor | None = None
+    true_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Whether the files are the published ones, and what they are."""
+    """Identity of a data set's files.
+
+    Attributes:
+        verified: whether they are the published files.
+        digest: hexadecimal digest; equal for equal files.
+    """
 
     verified: bool
-    digest: str  # hex; equal for equal files
+    digest: str
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What structured noise needs to know of a data set's classes."""
+    """Classes of a data set and the structure that some kinds of noise need.
+
+    Attributes:
+        num: number of classes, or of targets for regression.
+        confused: class -> class it is mistaken for (asymmetric noise); classes that are not in it keep their labels.
+        superclass: superclass of each class (hierarchical noise).
+        swapped: pairs of classes mistaken for each other (bidirectional asymmetric noise).
+    """
 
     num: int
-    confused: Mapping[int, int] | None = None  # class -> the class it is mistaken for (asymmetric noise); others keep their label
-    superclass: tuple[int, ...] | None = None  # superclass of each class (hierarchical noise)
-    swapped: tuple[tuple[int, int], ...] | None = None  # pairs mistaken for each other (bidirectional asymmetric noise)
+    confused: Mapping[int, int] | None = None
+    superclass: tuple[int, ...] | None = None
+    swapped: tuple[tuple[int, int], ...] | None = None
 
 
 @runtime_checkable
 class DataSet(Protocol):
-    """A frozen dataclass; its fields are options. All that a plan needs to know is told without touching the files.
+    """A data set: a frozen dataclass whose fields are its options.
 
-    A published set knows it as class variables; a set of the user's own is told it by its fields. Optional protocols: `ReadsAudit`,
-    `ProvidesTrueLabels`, `DeclaresValidationLabels`, `UsesSubset`, `Downloads`, `ListsFiles`.
+    The properties must be known without reading files, because sweeps are planned without them. Published data sets define them as class
+    variables, data sets of the user as fields. Optional protocols: `ReadsAudit`, `ProvidesTrueLabels`, `DeclaresValidationLabels`,
+    `UsesSubset`, `Downloads`, `ListsFiles`.
     """
 
     name: ClassVar[str]
@@ -59,54 +82,61 @@ class DataSet(Protocol):
     @property
     def kind(self) -> TaskType: ...
     @property
-    def shape(self) -> tuple[int, ...]: ...  # of one input, channels first
+    def shape(self) -> tuple[int, ...]: ...  # of one input, channels first, without the batch axis
     @property
     def mean(self) -> tuple[float, ...]: ...  # per channel, of pixels in [0, 1]
     @property
     def std(self) -> tuple[float, ...]: ...
     @property
-    def num_train(self) -> int: ...  # universe: training and validation together
+    def num_train(self) -> int: ...  # training and validation samples together (the universe)
     @property
     def num_test(self) -> int: ...
     @property
-    def classes(self) -> Classes: ...  # num = outputs for regression
+    def classes(self) -> Classes: ...
     @property
-    def truth_known(self) -> bool: ...  # the files' training labels are true (so that noise can be added and measured)
+    def truth_known(self) -> bool: ...  # the training labels in the files are true, so that noise can be added and measured
     @property
-    def verify(self) -> bool: ...  # refuse files whose checksums are not the published ones
+    def verify(self) -> bool: ...  # refuse files whose digest is not the published one
     @property
-    def validation(self) -> float | int: ...  # share (below 1) or number of training samples set aside
+    def validation(self) -> float | int: ...  # validation samples: a fraction of the universe (float) or a number (int)
     @property
-    def split_seed(self) -> int | None: ...  # None: drawn from the run's seed; a number: one fixed split for all seeds
+    def split_seed(self) -> int | None: ...  # None: the split is drawn from the run's seed; a number: one split for all seeds
 
     def inspect(self, root: Path) -> Fingerprint:
-        """Checks that the files are there and sound, without loading them.
+        """Check that the files exist and are intact, without loading them.
+
+        Args:
+            root: data folder (`paths.data`).
 
         Raises:
-            UserError: a folder or file is missing or damaged: which, and where to get it.
+            UserError: a folder or file is missing or damaged; the message names it and its source.
         """
 
     def load(self, root: Path) -> Source:
-        """Reads the files (once per process: the platform caches)."""
+        """Read the files below the data folder `root`. Called once per process, because the platform caches the result.
+
+        Raises:
+            UserError: as `inspect`.
+        """
 
 
 @runtime_checkable
 class ReadsAudit(Protocol):
-    """A data set that reads verified labels from a file of the user (see audit.py).
+    """A data set that reads verified labels from a file of the user (see `sap_core.data.audit`).
 
     With such a file the planner allows methods that need verified samples, checks that it verifies enough of them, and records
     `information` as `verified_file`.
     """
 
     @property
-    def audit_file(self) -> str: ...  # below the data folder; "" for none
+    def audit_file(self) -> str: ...  # path below the data folder; "" for none
 
 
 @runtime_checkable
 class ProvidesTrueLabels(Protocol):
-    """A data set whose files may contain the true training labels beside given labels that may be wrong.
+    """A data set whose files may contain true training labels in addition to given labels that may be wrong.
 
-    Where they do, methods may ask for verified samples, and the noise rate is measured although `truth_known` is false.
+    If they do, methods may ask for verified samples, and the noise rate is measured although `truth_known` is false.
     """
 
     @property
@@ -115,9 +145,9 @@ class ProvidesTrueLabels(Protocol):
 
 @runtime_checkable
 class DeclaresValidationLabels(Protocol):
-    """A data set whose validation labels may be clean where its training labels are not; the column `val_labels` is taken from it.
+    """A data set whose validation labels may be clean although its training labels are not. It sets the column `val_labels`.
 
-    A data set without this protocol has clean validation labels where `truth_known` is true.
+    Validation labels of a data set without this protocol are clean if `truth_known` is true.
     """
 
     validation_is_clean: ClassVar[bool]
@@ -125,7 +155,7 @@ class DeclaresValidationLabels(Protocol):
 
 @runtime_checkable
 class UsesSubset(Protocol):
-    """A data set with an option to use a part of its samples. The planner computes sizes, forecasts and smoke runs from the number."""
+    """A data set with an option to use a subset of its samples, from whose size the planner computes split sizes and forecasts."""
 
     @property
     def images_used(self) -> int | None: ...  # training and validation samples together, and at most as many test samples; None: all
@@ -133,42 +163,42 @@ class UsesSubset(Protocol):
 
 @runtime_checkable
 class Downloads(Protocol):
-    """A data set with the option to download its files. `sap-sweep prepare` inspects it without a network first."""
+    """A data set with an option to download its files. `sap-sweep prepare` first inspects it with the option off."""
 
     @property
     def download(self) -> bool: ...
 
     def downloading(self, allowed: bool) -> DataSet:
-        """The same data set with the option set to `allowed`."""
+        """Return this data set with the option set to `allowed`."""
 
 
 @runtime_checkable
 class ListsFiles(Protocol):
-    """A data set whose files `sap-sweep prepare` need not read again while their names, sizes and times of change stay the same."""
+    """A data set whose files `sap-sweep prepare` reads again only if a name, size or modification time has changed."""
 
     def files_read(self) -> tuple[str, ...]:
-        """Paths of files and folders, below the data folder."""
+        """Return the paths of its files and folders, below the data folder."""
 
 
 def audit_file(dataset: DataSet) -> str:
-    """The user's file of verified labels, below the data folder; "" for none."""
+    """Return the path of the user's file of verified labels, below the data folder; "" if there is none."""
     return dataset.audit_file if isinstance(dataset, ReadsAudit) else ""
 
 
 def images_used(dataset: DataSet) -> int | None:
-    """How many training and validation samples are used; None for all."""
+    """Return the number of training and validation samples that are used; None for all."""
     return dataset.images_used if isinstance(dataset, UsesSubset) else None
 
 
 def can_verify(dataset: DataSet, need: Need) -> bool:
-    """Can this data set's own truth, or the user's audit of it, serve what a method asks for?"""
+    """Return whether the data set's true labels, or the user's audit of it, can serve a need of a method."""
     known = dataset.truth_known or (isinstance(dataset, ProvidesTrueLabels) and dataset.provides_true_labels)
     return known or (bool(audit_file(dataset)) and need is not Need.TRUE_LABELS)
 
 
 @runtime_checkable
 class NoiseKind(Protocol):
-    """A frozen dataclass that corrupts labels: a `Noise`; a `DataNoise` if it looks at more; an `InputNoise` if it changes more.
+    """Base of the protocols of label noise: a frozen dataclass that implements one of `Noise`, `DataNoise` and `InputNoise`.
 
     Optional protocols: `ForecastsRate`, `AffectsSubset`.
     """
@@ -177,31 +207,39 @@ class NoiseKind(Protocol):
     version: ClassVar[int]
 
     @property
-    def rate(self) -> float | None: ...  # as asked; None: it cannot be asked for
+    def rate(self) -> float | None: ...  # requested noise rate; None if the kind has a fixed one
 
 
 @runtime_checkable
 class ForecastsRate(Protocol):
-    """A kind of noise whose expected share of wrong labels is not its `rate`. Plans and forecasts use it; rows hold the measured share."""
+    """Noise whose expected fraction of wrong labels is not its `rate`. Plans and forecasts use it; rows contain the measured one."""
 
     def expected_rate(self, classes: Classes) -> float:
-        """The expected share of wrong labels, in [0, 1]."""
+        """Return the expected fraction of wrong labels, in [0, 1]."""
 
 
 @runtime_checkable
 class AffectsSubset(Protocol):
-    """A kind of noise that concerns a part of the data. Rows score that part of the test set and the rest apart."""
+    """Noise that affects a subset of the data. Rows have separate scores for the affected and the unaffected test samples."""
 
     def affected(self, labels: Tensor) -> Tensor:
-        """(N,) bool by true labels (N,): the samples that the noise concerns."""
+        """Return (N,) bool, whether the samples with true labels `labels` (N,) are affected."""
 
 
 @runtime_checkable
 class Noise(NoiseKind, Protocol):
-    """Noise that looks at labels alone."""
+    """Noise that depends on labels only."""
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
-        """(N,) given labels from (N,) true ones; draws from `rng` only; the input is left alone.
+        """Corrupt labels.
+
+        Args:
+            labels: (N,) true labels; must not be changed.
+            classes: classes of the data set.
+            rng: the only source of randomness.
+
+        Returns:
+            (N,) given labels.
 
         Raises:
             UserError: the data set lacks the structure that this noise needs.
@@ -210,39 +248,46 @@ class Noise(NoiseKind, Protocol):
 
 @runtime_checkable
 class DataNoise(NoiseKind, Protocol):
-    """Noise that looks at the images, or reads files of its own below the data folder."""
+    """Noise that depends on the inputs, or that reads files of its own below the data folder."""
 
     def check(self, dataset: DataSet) -> None:
-        """Called while planning, without files.
+        """Check the data set; called when the sweep is planned, without reading files.
 
         Raises:
-            UserError: this noise does not exist for this data set.
+            UserError: this noise is not defined for the data set.
         """
 
     def inspect(self, dataset: DataSet, root: Path) -> None:
-        """Called before anything runs.
+        """Check the files of the noise; called before any job runs.
 
         Raises:
-            UserError: a file of its own is missing or damaged.
+            UserError: a file is missing or damaged.
         """
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
-        """(N,) given labels. `samples` are all N of the universe under their true labels, on the CPU, normalised and not augmented."""
+        """Return (N,) given labels.
+
+        Args:
+            samples: all N samples of the universe with their true labels, on the CPU, normalised and not augmented.
+            dataset: the data set.
+            root: data folder.
+            rng: the only source of randomness.
+        """
 
 
 @runtime_checkable
 class InputNoise(NoiseKind, AffectsSubset, Protocol):
-    """Noise that changes inputs, too. It must say what is affected: that part of the test set is scored painted, all of it as it is."""
+    """Noise that changes inputs as well as labels. The affected test samples are scored with changed inputs, all test samples unchanged."""
 
     def check(self, dataset: DataSet) -> None:
-        """Called while planning, without files.
+        """Check the data set; called when the sweep is planned, without reading files.
 
         Raises:
-            UserError: this noise does not exist for this data set.
+            UserError: this noise is not defined for the data set.
         """
 
     def corrupt_inputs(self, labels: Tensor, classes: Classes, rng: Stream) -> tuple[Tensor, Tensor]:
-        """((N,) given labels, (M,) positions of the samples whose inputs are painted)."""
+        """Return ((N,) given labels, (M,) positions of the samples whose inputs are changed)."""
 
     def paint(self, inputs: Tensor) -> Tensor:
-        """(B, ...) changed copies of inputs as the files give them; the same whatever else is in the batch."""
+        """Return changed copies of inputs (B, ...), before preprocessing; the change must not depend on the rest of the batch."""

@@ -1,4 +1,4 @@
-"""Spiral: two classes of points in the plane, on the two arms of a spiral: the SAP paper's demonstration. Made, not read: no file."""
+"""Spiral: two classes of points on the two arms of a spiral in the plane, the demonstration of the SAP paper. Generated; reads no files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from sap_core.errors import UserError
 from sap_core.seeding import stream
 
 TRAIN, VALIDATION, TEST = 250, 1_000, 5_000
-"""Points of each class."""
+"""Number of points per class."""
 
 TURNS = 2
-SEED = 42  # fixes the points; never to be changed
+SEED = 42  # determines the points; must never change
 
 
 def arms(each: int, part: str, jitter: float) -> tuple[Tensor, Tensor]:
-    """(2 * each, 2) float32 points and their classes: radius (2 theta + pi) / 10 at angle theta, the second arm opposite the first.
+    """Return (2 each, 2) float32 points and their (2 each,) classes: radius (2 theta + pi) / 10 at angle theta, and the opposite arm.
 
-    theta = 2 pi * TURNS * sqrt(U(0, 1)); both arms have the same angles. `jitter` is the standard deviation of normal noise added to each.
+    Args:
+        each: number of points per arm; theta = 2 pi * TURNS * sqrt(U(0, 1)) is the same for both arms.
+        part: name of the random stream.
+        jitter: standard deviation of normal noise added to each coordinate.
     """
     rng = stream(SEED, "split", "spiral", part)
     theta = 2 * math.pi * TURNS * torch.rand(each, dtype=torch.float64, generator=rng.child("angle").generator()).sqrt()
@@ -41,11 +44,11 @@ def arms(each: int, part: str, jitter: float) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Spiral:
-    """The released demonstration's set: 250 training, 1,000 validation and 5,000 test points of each class, all |x| <= 2.83.
+    """Data of the released demonstration: 250 training, 1,000 validation and 5,000 test points per class, all |x| <= 2.83.
 
-    The points are the same for every seed (theirs come from one seed, too); the random numbers differ from the reference's. The validation
-    points are its own ones, not cut out of the training points, unless `split_seed` or `validation` says otherwise. Labels are corrupted
-    before the split here, so validation labels are as noisy as training ones; the reference keeps them clean.
+    The points are the same for all seeds, as in the reference, whose random numbers differ. The set has a validation part of its own, which
+    is used unless `split_seed` or `validation` is set. Labels are corrupted before the split, so that validation labels are as noisy as
+    training labels; the reference keeps them clean.
     """
 
     name: ClassVar[str] = "spiral"
@@ -67,14 +70,14 @@ class Spiral:
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
         if self.jitter < 0:
-            raise UserError(f"dataset.jitter={self.jitter!r} is a standard deviation; allowed are 0 and more")
+            raise UserError(f"dataset.jitter={self.jitter!r} is a standard deviation; it must be at least 0")
 
     def inspect(self, root: Path) -> Fingerprint:
-        """The points are made here, so they are always the known ones."""
+        """See `DataSet.inspect`. The points are generated, so they are always the published ones."""
         return Fingerprint(True, hashlib.sha256(arms(TRAIN, "train", self.jitter)[0].numpy().tobytes()).hexdigest())
 
     def load(self, root: Path) -> Source:
-        """Points (N, 2) float32, labels (N,) int64."""
+        """Return points (N, 2) float32 and labels (N,) int64."""
         parts = [arms(each, part, self.jitter) for each, part in ((TRAIN, "train"), (VALIDATION, "validation"))]
         test_points, test_labels = arms(TEST, "test", self.jitter)
         points, labels = torch.cat([one for one, _ in parts]), torch.cat([one for _, one in parts])

@@ -1,4 +1,4 @@
-"""Cuts a training set into a training and a validation part."""
+"""Splits of the universe into training and validation samples."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from sap_core.seeding import Stream
 
 
 def validation_count(num: int, validation: float | int) -> int:
-    """How many of `num` samples are set aside: int(share * num), as the reference does, or the number itself.
+    """Return the number of validation samples among `num`: int(fraction * num), as in SAP's released code, or the number itself.
 
     Raises:
-        UserError: a share outside (0, 1), a number outside 1..num-1, or one that leaves a part empty.
+        UserError: a fraction outside (0, 1), a number outside 1..num-1, or an empty split.
     """
-    is_share = isinstance(validation, float)
-    if isinstance(validation, bool) or not isinstance(validation, int | float) or (is_share and not 0 < validation < 1):
-        raise UserError(f"dataset.validation={validation!r} is neither a share between 0 and 1 (0.1) nor a whole number of samples (300)")
-    count = int(validation * num) if is_share else int(validation)
+    is_fraction = isinstance(validation, float)
+    if isinstance(validation, bool) or not isinstance(validation, int | float) or (is_fraction and not 0 < validation < 1):
+        raise UserError(f"dataset.validation={validation!r} is neither a fraction between 0 and 1 (0.1) nor a number of samples (300)")
+    count = int(validation * num) if is_fraction else int(validation)
     if not 1 <= count < num:
         raise UserError(
-            f"dataset.validation={validation!r} sets {count} of {num} training samples aside; "
-            f"allowed are 1 to {num - 1}, as a share or a number"
+            f"dataset.validation={validation!r} makes {count} of {num} training samples validation samples; "
+            f"allowed are 1 to {num - 1}, as a fraction or a number"
         )
     return count
 
 
 def sizes(num_train: int, num_test: int, validation: float | int, limit: int | None) -> tuple[int, int, int]:
-    """(training, validation, test) samples that are used. `limit` caps training and validation together, cut in proportion, and testing.
+    """Return the numbers of (training, validation, test) samples that are used.
+
+    Args:
+        num_train: size of the universe.
+        num_test: size of the test set.
+        validation: fraction or number of validation samples.
+        limit: maximum number of training and validation samples together, in proportion, and of test samples; None: no limit.
 
     Raises:
         UserError: as `validation_count`.
@@ -41,7 +47,7 @@ def sizes(num_train: int, num_test: int, validation: float | int, limit: int | N
 
 
 def split(num: int, validation: float | int, rng: Stream) -> tuple[Tensor, Tensor]:
-    """(train_index, val_index): sorted int64 positions that together are 0..num-1, drawn from `rng` alone.
+    """Return (training positions, validation positions), sorted int64, which together are 0..num-1; drawn from `rng` only.
 
     Raises:
         UserError: as `validation_count`.

@@ -1,7 +1,8 @@
-"""Keys of the random streams that split a data set, draw its noise and order its verified samples.
+"""Keys of the random streams of splits, label noise and verified samples. Do not change these strings.
 
-A key is made from the declared name of the data set or noise kind, so the numbers do not change when the class moves. The shipped ones
-listed here keep the keys under which the results in this repository were drawn; another key would be another split and other wrong labels.
+The tables are historical: they reproduce the import paths under which the results in this repository were drawn. A changed string gives
+other splits and other wrong labels, and so other results. They are not paths that anything is imported from: data sets and noise kinds that
+are not listed, and those of plug-ins, are keyed by their declared names, so that a class may move without a change of its random numbers.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ _NOISE_KINDS = {
 
 
 def stream_key(kind: Literal["dataset", "noise"], target: str) -> str:
-    """The key of the data set or noise kind at the dotted path `target`.
+    """Return the key of the data set or noise kind at the dotted path `target`.
 
     Raises:
-        ImportError, AttributeError: the path leads nowhere.
+        ImportError, AttributeError: the path does not exist.
     """
     name, package = name_of(target), package_of(target)
     if package is None and kind == "dataset" and name in _DATA_SETS:

@@ -1,12 +1,13 @@
-"""Strong augmentation, drawn for each image: AutoAugment's policy for CIFAR-10, and Cutout.
+"""Strong augmentation, drawn independently for each image: AutoAugment's policy for CIFAR-10, and Cutout.
 
-torchvision's AutoAugment makes one draw for a whole batch. Here each sample has its own: sub-policy (uniform over 25), whether each of its
-two operations is applied (with the policy's probability), their signs, and where the square is cut. Samples of a batch with equal draws go
-through torchvision together. Draws are keyed by epoch and sample, as those of weak augmentation, so they do not depend on batches.
+torchvision's AutoAugment draws once per batch. Here each sample has its own draws: the sub-policy (uniform over 25), whether each of its
+two operations is applied (with the probability of the policy), their signs, and the position of the Cutout square. Samples of a batch with
+equal draws are transformed by torchvision together. Draws are keyed by epoch and sample, like those of weak augmentation, so that they do
+not depend on batches.
 
-Source: Cubuk et al., "AutoAugment", CVPR 2019, policies and operations as torchvision has them; DeVries and Taylor, "Cutout", 2017: a
-square of half the image's side (16 pixels on CIFAR), cut at the border, zero after normalisation. SOP+ strings them together in this way,
-with flip and crop between them (Liu et al. 2022).
+Source: Cubuk et al., "AutoAugment", CVPR 2019, with the policies and operations of torchvision; DeVries and Taylor, "Cutout", 2017: a
+square of half the image's side (16 pixels on CIFAR), clipped at the border, zero after normalisation. SOP+ (Liu et al. 2022) combines them
+in this order, with flip and crop in between.
 
 Shapes: U samples of the universe, B images of C channels, H x W pixels.
 """
@@ -26,16 +27,23 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """What one epoch draws for every sample of the universe."""
+    """Draws of one epoch for every sample of the universe.
 
-    policy: Tensor  # (U,) which pair of operations
-    chance: Tensor  # (U, 2) an operation is applied where this is at most its probability
-    sign: Tensor  # (U, 2) 0: negative, where an operation has two directions
-    centre: Tensor  # (U, 2) row and column of the square's centre, as shares of the image
+    Attributes:
+        policy: (U,) index of the sub-policy, a pair of operations.
+        chance: (U, 2) uniform numbers; an operation is applied if its number is at most its probability.
+        sign: (U, 2) direction of each operation that has two: 0 is negative, 1 positive.
+        centre: (U, 2) row and column of the centre of the square, as fractions of the image.
+    """
+
+    policy: Tensor
+    chance: Tensor
+    sign: Tensor
+    centre: Tensor
 
     @classmethod
     def draw(cls, universe: int, rng: Stream) -> Choices:
-        """Draws from `rng` alone."""
+        """Draw one epoch; `rng` is the only source of randomness."""
         policies, _ = _library()
         return cls(
             torch.randint(len(policies.policies), (universe,), generator=rng.child("policy").generator()),
@@ -45,16 +53,24 @@ class Choices:
         )
 
     def applied(self) -> Tensor:
-        """(U, 2) bool: which operations of each sample's pair are applied."""
+        """Return (U, 2) bool, whether each operation of a sample's sub-policy is applied."""
         _, probability_P2 = _library()
         return self.chance <= probability_P2[self.policy]
 
 
 def auto_augment(images: Tensor, index: Tensor, choices: Choices) -> Tensor:
-    """(B, C, H, W) images, uint8 or floats in [0, 1], of the samples at universe positions `index`, each under its own draw.
+    """Apply AutoAugment to each image by its own draws.
+
+    Args:
+        images: (B, C, H, W) uint8, or floats in [0, 1].
+        index: (B,) universe positions of the samples.
+        choices: draws of the epoch.
+
+    Returns:
+        (B, C, H, W) images of the same dtype.
 
     Raises:
-        UserError: inputs that are no images of 1 or 3 channels with values in [0, 1].
+        UserError: the inputs are not images of 1 or 3 channels with values in [0, 1].
     """
     pixels = _as_bytes(images)
     applied_B2, sign_B2 = choices.applied()[index].long(), choices.sign[index]
@@ -69,7 +85,7 @@ def auto_augment(images: Tensor, index: Tensor, choices: Choices) -> Tensor:
 
 
 def cut_out(inputs: Tensor, centre_B2: Tensor) -> Tensor:
-    """(B, C, H, W) normalised images with a square of zeros around each centre, as far as it lies inside."""
+    """Return normalised images (B, C, H, W) with a square of zeros around each centre (B, 2), clipped at the border."""
     height, width = inputs.shape[2:]
     half = min(height, width) // 4
     rows, columns = (
@@ -79,24 +95,26 @@ def cut_out(inputs: Tensor, centre_B2: Tensor) -> Tensor:
     return inputs.masked_fill((rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), 0.0)
 
 
-def _near(places: Tensor, centre_B: Tensor, half: int) -> Tensor:
-    """(B, S) bool: does the place lie in the 2 x half pixels around the centre?"""
-    distance_BS = places.unsqueeze(0) - centre_B.unsqueeze(1)
+def _near(positions: Tensor, centre_B: Tensor, half: int) -> Tensor:
+    """(B, S) bool, whether a row or column is among the 2 half pixels around the centre."""
+    distance_BS = positions.unsqueeze(0) - centre_B.unsqueeze(1)
     return (distance_BS >= -half) & (distance_BS < half)
 
 
 def _as_bytes(images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise UserError(f"strong augmentation is of grey or colour images, and these inputs have the shape {tuple(images.shape[1:])}")
+        raise UserError(f"strong augmentation needs images of 1 or 3 channels, but the inputs have the shape {tuple(images.shape[1:])}")
     if images.dtype == torch.uint8:
         return images
     if len(images) and (float(images.min()) < 0 or float(images.max()) > 1):
-        raise UserError("strong augmentation needs pixel values in [0, 1], or bytes, and this data set has others; store its images so")
+        raise UserError(
+            "strong augmentation needs uint8 images, or floats in [0, 1], but this data set has other values; rescale its images"
+        )
     return (images * 255).round().to(torch.uint8)
 
 
 def _transformed(images: Tensor, policy: int, applied: list[int], sign: tuple[int, int]) -> Tensor:
-    """The library's transform under a given draw, for all images alike."""
+    """Apply torchvision's transform with given draws to all images."""
     library, _ = _library()
     chance = torch.tensor([0.0 if does else torch.inf for does in applied])
     library.get_params = lambda count: (policy, chance, torch.tensor(sign))
@@ -106,7 +124,7 @@ def _transformed(images: Tensor, policy: int, applied: list[int], sign: tuple[in
 
 @cache
 def _library() -> tuple[Any, Tensor]:
-    """The library's transform, and the probabilities of its (P, 2) operations."""
+    """Return torchvision's transform, and the probabilities (P, 2) of its operations; torchvision is imported on first use."""
     from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
     library = AutoAugment(AutoAugmentPolicy.CIFAR10)

@@ -1,4 +1,4 @@
-"""Images that a table lists, with any labels: no Python needed to bring a set of one's own."""
+"""Images listed in a CSV or Parquet table with labels and splits: a data set of the user without any Python code."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV or Parquet file of `path`, `label`, `split` (train, val, test) and, where it is known, `true_label`.
+    """A table with the columns `path`, `label`, `split` (train, val, test) and optionally `true_label`.
 
-    Paths are below the table's own folder. The universe is the training rows, then the validation rows, in the table's order; with rows
-    of split `val` nothing is cut off the training rows. A table without `true_label` is as good as its labels: `truth_known=true` says that
-    they are right, so that noise may be added. With `true_labels=true` the labels may be wrong and `true_label` says what is right: then
-    scores on true labels, the measured noise rate and verified samples exist, and noise cannot be added. Test rows count by `true_label`
-    where there is one. Counts are told here, because a plan is made without the files; a wrong one is refused with the right one.
+    Paths are relative to the folder of the table. The universe consists of the training rows, then the validation rows, in the order of the
+    table; if there are rows of split `val`, no training rows are used for validation. Set `truth_known=true` if the labels are true, so
+    that noise may be added. Set `true_labels=true` if the labels may be wrong and `true_label` contains the true ones: then scores on true
+    labels, the measured noise rate and verified samples are available, and noise cannot be added. Test rows are scored by `true_label` if
+    it exists. The counts are options, because a sweep is planned without reading files; a wrong one is refused with a message that contains
+    the right one.
     """
 
     name: ClassVar[str] = "table"
@@ -38,7 +39,7 @@ class Table:
     num_test: int
     size: int
     channels: Literal[1, 3] = 3
-    mean: tuple[float, ...] = ()  # empty: pixels in [0, 1] as they are
+    mean: tuple[float, ...] = ()  # empty: no normalisation of pixels in [0, 1]
     std: tuple[float, ...] = ()
     truth_known: bool = False
     true_labels: bool = False
@@ -54,26 +55,24 @@ class Table:
         validation_count(self.num_train, self.validation)
         if self.num_val and self.validation != self.num_val:
             raise UserError(
-                f"dataset.num_val={self.num_val} makes a validation part of its own, so dataset.validation must be {self.num_val}, too, "
-                f"not {self.validation!r}; dataset.num_train counts both parts"
+                f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
+                f"not {self.validation!r}; dataset.num_train counts training and validation samples"
             )
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
             raise UserError(
                 "a table needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
             )
         if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std need {self.channels} numbers each, one per channel, or none")
+            raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
         if self.truth_known and self.true_labels:
             raise UserError(
-                "dataset.truth_known=true says that the labels are right and dataset.true_labels=true that another column is; "
-                "choose one of them"
+                "dataset.truth_known=true means that the labels are true, and dataset.true_labels=true that true_label is; "
+                "set only one of them"
             )
         if self.true_labels and self.verified:
-            raise UserError("dataset.true_labels=true verifies every sample already; leave dataset.verified out")
+            raise UserError("dataset.true_labels=true verifies every sample already; omit dataset.verified")
         if self.verify and not self.digest:
-            raise UserError(
-                "dataset.verify=true needs dataset.digest, the fingerprint to compare with; give it or use dataset.verify=false"
-            )
+            raise UserError("dataset.verify=true needs dataset.digest, the digest to compare with; set it, or use dataset.verify=false")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,7 +95,7 @@ class Table:
         return (self.verified, folder) if self.verified else (folder,)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`; the digest is of the images, the table and the audit."""
+        """See `DataSet.inspect`; the digest depends on the images, the table and the audit file."""
         names, train, test = self._rows(root)
         base = self._file(root).parent
         extra = self._file(root).read_bytes()
@@ -105,7 +104,7 @@ class Table:
         return fingerprint([base / path for path in train.paths + test.paths], base, self.check, self.digest, self.verify, extra)
 
     def load(self, root: Path) -> Source:
-        """Lists the files; images are decoded when they are fetched."""
+        """List the files; images are decoded when they are read."""
         names, train, test = self._rows(root)
         base = self._file(root).parent
         return Source(
@@ -122,24 +121,26 @@ class Table:
         return root / self.table
 
     def _rows(self, root: Path) -> tuple[list[str], Rows, Rows]:
-        """Class names, the universe and the test rows."""
+        """Return the class names, the rows of the universe, and the test rows."""
         file = self._file(root)
         names, rows = read_table(file, self.num_classes)
         train, val, test = rows["train"], rows["val"], rows["test"]
         universe = Rows(train.paths + val.paths, train.labels + val.labels, train.true + val.true)
-        for option, asked, found in (
+        for option, expected, found in (
             ("num_val", self.num_val, len(val.paths)),
             ("num_train", self.num_train, len(universe.paths)),
             ("num_test", self.num_test, len(test.paths)),
         ):
-            if asked != found:
+            if expected != found:
                 raise UserError(
-                    f"table '{file}' gives {found} for dataset.{option}={asked}; set dataset.{option}={found} or mend the table"
+                    f"table '{file}' has {found} rows for dataset.{option}={expected}; set dataset.{option}={found} or fix the table"
                 )
         absent = sorted(set(range(self.num_classes)) - set(train.labels))
         if absent:
             shown = ", ".join(names[label] for label in absent[:3])
-            raise UserError(f"table '{file}' has no training row for {len(absent)} of {self.num_classes} classes ({shown}); mend the table")
+            raise UserError(f"table '{file}' has no training row for {len(absent)} of {self.num_classes} classes ({shown}); fix the table")
         if self.true_labels and len(universe.true) != len(universe.paths):
-            raise UserError(f"dataset.true_labels=true needs a column true_label, which table '{file}' lacks; add it or use false")
+            raise UserError(
+                f"dataset.true_labels=true needs a column true_label, which table '{file}' lacks; add it, or set dataset.true_labels=false"
+            )
         return names, universe, test

@@ -1,4 +1,4 @@
-"""A table of images, CSV or Parquet: `path`, `label`, `split`, and `true_label` where truth is known."""
+"""Reading of image tables, CSV or Parquet, with the columns `path`, `label`, `split` and optionally `true_label`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ REQUIRED = ("path", "label", "split")
 
 @dataclass(frozen=True)
 class Rows:
-    """One split: paths below the table's folder, given classes, and true classes where the table says them."""
+    """Rows of one split.
+
+    Attributes:
+        paths: paths relative to the folder of the table.
+        labels: given classes.
+        true: true classes; empty without a column `true_label`.
+    """
 
     paths: list[str]
     labels: list[int]
@@ -23,19 +29,19 @@ class Rows:
 
 
 def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]]:
-    """(names of the classes, rows of each split in the table's order).
+    """Return the names of the classes, and the rows of each split in the order of the table.
 
-    Labels are whole numbers from 0, or names, which are numbered in sorted order.
+    Labels are numbers from 0, or names, which are numbered in sorted order.
 
     Raises:
-        UserError: no such file, missing columns, or cells that say nothing sensible: how many, and the first lines.
+        UserError: the file or a column is missing, or rows have invalid values (their number and the first ones).
     """
     columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise UserError(
             f"table '{file}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-            f"needed are {', '.join(REQUIRED)}, allowed is true_label"
+            f"required are {', '.join(REQUIRED)}, optional is true_label"
         )
     labels, true = columns["label"], columns.get("true_label")
     names = _names(file, [*labels, *(true or [])], num_classes)
@@ -53,21 +59,21 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
             rows[split].true.append(numbers[truth])
     if wrong:
         raise UserError(
-            f"{len(wrong)} of {len(labels)} rows of table '{file}' cannot be used ({'; '.join(wrong[:3])}); splits are "
-            f"{', '.join(SPLITS)}, labels 0 to {num_classes - 1} or names"
+            f"{len(wrong)} of {len(labels)} rows of table '{file}' are invalid ({'; '.join(wrong[:3])}); allowed splits are "
+            f"{', '.join(SPLITS)}, allowed labels 0 to {num_classes - 1} or names"
         )
     return names, rows
 
 
 def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
-    """Names by number; numbers are their own names."""
+    """Return the class names by number; numeric labels are their own names."""
     found = {label for label in labels if label}
     if all(label.isdecimal() for label in found):
-        return [str(number) for number in range(num_classes)]  # a number beyond is told row by row
+        return [str(number) for number in range(num_classes)]  # larger numbers are reported row by row
     if len(found) != num_classes:
         raise UserError(
-            f"table '{file}' holds {len(found)} different labels where dataset.num_classes={num_classes}; "
-            f"set dataset.num_classes={len(found)} or mend the table"
+            f"table '{file}' contains {len(found)} different labels, but dataset.num_classes={num_classes}; "
+            f"set dataset.num_classes={len(found)} or fix the table"
         )
     return sorted(found)
 
@@ -95,4 +101,4 @@ def _parquet(file: Path) -> dict[str, list[str]]:
 
 def _unreadable(file: Path, error: Exception) -> UserError:
     why = " ".join(str(error).split())
-    return UserError(f"table '{file}' cannot be read ({why}); point paths.data and dataset.table at a CSV or Parquet file")
+    return UserError(f"table '{file}' cannot be read ({why}); set paths.data and dataset.table to a CSV or Parquet file")

@@ -1,4 +1,4 @@
-"""Images that lie in one file of tensors: safetensors or .npz with `images`, `labels` and, if you like, `split`.
+"""Images in one tensor file of the user: safetensors or .npz with `images`, `labels` and optionally `split`.
 
 Shapes: N images of C channels, H x W pixels.
 """
@@ -24,16 +24,16 @@ from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
 TRAIN, TEST = 0, 1
-"""What `split` says of an image; without it all images are for training and for testing alike."""
+"""Values of `split`; without it all images are used both for training and for testing."""
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """A file of tensors below `paths.data`: images (N, C, H, W) uint8 in [0, 255] or float32, labels (N,) whole numbers from 0.
+    """A tensor file below `paths.data`: images (N, C, H, W), uint8 in [0, 255] or float32, and labels (N,), integers from 0.
 
-    `split` (N,) holds 0 for training and validation, 1 for testing. Without it there is no test set of its own, and the test scores of the
-    rows are those of all images: read the validation scores alone. The numbers are told here because a plan is made without the file; a
-    wrong one is refused with the right one.
+    `split` (N,) is 0 for training and validation, 1 for testing. Without it there is no separate test set, and the test scores of the rows
+    are those of all images: use only the validation scores. The counts are options, because a sweep is planned without reading files; a
+    wrong one is refused with a message that contains the right one.
     """
 
     name: ClassVar[str] = "tensors"
@@ -45,7 +45,7 @@ class Tensors:
     num_train: int
     num_test: int
     shape: tuple[int, ...]
-    mean: tuple[float, ...] = ()  # empty: values as they are (uint8 divided by 255)
+    mean: tuple[float, ...] = ()  # empty: no normalisation (uint8 is divided by 255)
     std: tuple[float, ...] = ()
     truth_known: bool = False
     digest: str = ""
@@ -57,14 +57,14 @@ class Tensors:
         validation_count(self.num_train, self.validation)
         if self.num_classes < 2 or self.num_test < 1 or len(self.shape) < 1:
             raise UserError(
-                "a data set of tensors needs dataset.num_classes of at least 2, dataset.num_test of at least 1 and dataset.shape, "
+                "dataset=tensors needs dataset.num_classes of at least 2, dataset.num_test of at least 1 and dataset.shape, "
                 "such as [3,32,32]"
             )
         if len(self.mean) not in (0, self.shape[0]) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std need {self.shape[0]} numbers each, one per channel, or none")
+            raise UserError(f"dataset.mean and dataset.std must have {self.shape[0]} values each, one per channel, or be empty")
         if self.verify and not self.digest:
             raise UserError(
-                "dataset.verify=true needs dataset.digest, the fingerprint to compare this file with; give it or use dataset.verify=false"
+                "dataset.verify=true needs dataset.digest, the digest to compare this file with; set it, or use dataset.verify=false"
             )
 
     @property
@@ -75,14 +75,14 @@ class Tensors:
         return (self.file,)
 
     def inspect(self, root: Path) -> Fingerprint:
-        """See `DataSet.inspect`. Reads the file: the digest is of its bytes, and numbers that do not fit it are refused here."""
+        """See `DataSet.inspect`. Reads the file: the digest is that of its bytes, and options that do not match its content are refused."""
         self.load(root)
         with (root / self.file).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if self.verify and found != self.digest:
             raise UserError(
-                f"file '{root / self.file}' has the fingerprint {found} where dataset.digest={self.digest} is asked for; "
-                f"give the new one, or accept this file with dataset.verify=false, which is recorded in every row"
+                f"file '{root / self.file}' has the digest {found}, but dataset.digest={self.digest}; "
+                f"set the new digest, or accept this file with dataset.verify=false, which is recorded in every row"
             )
         return Fingerprint(found == self.digest, found)
 
@@ -94,30 +94,30 @@ class Tensors:
         images = images if images.dtype == torch.uint8 else images.to(torch.float32)
         if tuple(images.shape[1:]) != tuple(self.shape):
             raise UserError(
-                f"'{path}' holds images of shape {tuple(images.shape[1:])} where dataset.shape={list(self.shape)}; "
+                f"'{path}' contains images of shape {tuple(images.shape[1:])}, but dataset.shape={list(self.shape)}; "
                 f"set dataset.shape={_compact(images.shape[1:])}"
             )
         if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
             raise UserError(
-                f"'{path}' holds labels outside 0 to {self.num_classes - 1}, those of dataset.num_classes={self.num_classes}; "
-                f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or mend the labels"
+                f"'{path}' contains labels outside 0 to {self.num_classes - 1}, the range for dataset.num_classes={self.num_classes}; "
+                f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or fix the labels"
             )
         split = tensors.get("split")
         train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
         test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
-        for name, part, promised in (("train", train, self.num_train), ("test", test, self.num_test)):
-            if len(part) != promised:
+        for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
+            if len(part) != expected:
                 raise UserError(
-                    f"'{path}' holds {len(part)} images for dataset.num_{name} where {promised} is set; set dataset.num_{name}={len(part)}"
+                    f"'{path}' contains {len(part)} {name} images, but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
                 )
         return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test])
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The file's tensors; no code in it can run.
+    """Return the tensors of a file. Pickled content is refused, so that no code of the file can run.
 
     Raises:
-        UserError: it is missing, no such file, or lacks images or labels.
+        UserError: the file is missing or of another format, or lacks images or labels.
     """
     try:
         if path.suffix == ".npz":
@@ -128,12 +128,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (OSError, ValueError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
         raise UserError(
             f"'{path}' cannot be read as a file of tensors ({str(error).splitlines()[0]}); "
-            f"give a .safetensors or .npz file below paths.data"
+            f"set dataset.file to a .safetensors or .npz file below paths.data"
         ) from error
     lengths = {len(tensors[name]) for name in ("images", "labels", "split") if name in tensors}
     if not {"images", "labels"} <= tensors.keys() or len(lengths) != 1 or tensors["labels"].ndim != 1:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise UserError(f"'{path}' must hold images (N, ...), labels (N,) and at most split (N,), but it holds {shapes or 'nothing'}")
+        raise UserError(f"'{path}' must contain images (N, ...), labels (N,) and at most split (N,), but it contains {shapes or 'nothing'}")
     return tensors
 
 

@@ -1,6 +1,6 @@
-"""What MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 have in common: published files in the folder where torchvision keeps them.
+"""Published files in the folders and with the checksums of torchvision: errors, verification and download.
 
-Checksums are torchvision's; a test compares them. torchvision itself is imported only to download.
+A test compares the checksums with torchvision's. torchvision is imported only to download.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class Published:
-    """A set that torchvision offers."""
+    """A data set that torchvision can download."""
 
-    name: str  # its class in torchvision.datasets
+    name: str  # name of the class in torchvision.datasets
     folder: str  # below the data folder
-    md5: Mapping[str, str]  # published file -> checksum
+    md5: Mapping[str, str]  # name of a published file -> MD5
 
 
 def missing(published: Published, root: Path, path: Path) -> UserError:
-    """The error for a file that is not there."""
+    """Return the error for a file that does not exist."""
     return UserError(
-        f"{published.name}: there is no file '{path}'; point paths.data (now '{root}') at the folder that holds "
-        f"'{published.folder}', or set dataset.download=true to fetch the set into it"
+        f"{published.name}: there is no file '{path}'; set paths.data (now '{root}') to the folder that contains "
+        f"'{published.folder}', or set dataset.download=true to download the set into it"
     )
 
 
 def damaged(published: Published, path: Path, why: object) -> UserError:
-    """The error for a file that cannot be read as what it should be."""
-    return UserError(f"{published.name}: file '{path}' is damaged ({why}); delete it and fetch it again with dataset.download=true")
+    """Return the error for a file whose content is not of the expected format."""
+    return UserError(f"{published.name}: file '{path}' is damaged ({why}); delete it and download it again with dataset.download=true")
 
 
 def differs(published: Published, path: Path, why: str = "its MD5 is not the published one") -> UserError:
-    """The error for a file that is not the published one, while `verify` asks for that."""
+    """Return the error for a file that differs from the published one while `verify` is true."""
     return UserError(
-        f"{published.name}: file '{path}' differs from the published set ({why}); fetch it again with dataset.download=true after "
-        f"deleting it, or accept this copy with dataset.verify=false, which is recorded in every row"
+        f"{published.name}: file '{path}' differs from the published set ({why}); delete it and download it again with "
+        f"dataset.download=true, or accept this copy with dataset.verify=false, which is recorded in every row"
     )
 
 
 def read_bytes(published: Published, path: Path) -> bytes:
-    """The file's bytes.
+    """Return the bytes of a file.
 
     Raises:
         UserError: it exists but cannot be read.
@@ -56,15 +56,15 @@ def read_bytes(published: Published, path: Path) -> bytes:
 
 
 def is_published(published: Published, name: str, data: bytes) -> bool:
-    """Whether these are the bytes that the set's authors published under this name."""
+    """Return whether `data` is the published file of this name, by its MD5."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest() == published.md5[name]
 
 
 def fetch(published: Published, root: Path) -> None:
-    """Downloads the set into `root` through torchvision, which checks what it fetches.
+    """Download the data set into `root` by torchvision, which verifies the files.
 
     Raises:
-        UserError: no network, no space, a folder that cannot be written to.
+        UserError: there is no network or no disk space, or the folder is not writable.
     """
     from torchvision import datasets
 
@@ -74,5 +74,5 @@ def fetch(published: Published, root: Path) -> None:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{published.name}: the download into '{root}' failed ({reason}); copy '{published.folder}' there from a machine "
-            f"with network, or point paths.data at a folder that holds it"
+            f"with network access, or set paths.data to a folder that contains it"
         ) from error

@@ -1,8 +1,8 @@
-"""Unpickles dicts, lists, numbers, strings and numpy arrays of numbers, and refuses every other pickle.
+"""Restricted unpickling of dicts, lists, numbers, strings and numeric numpy arrays.
 
-A pickle may call any function that it can import. This is the restricted `find_class` that the documentation of `pickle` recommends: the
-few names that arrays of numbers need are looked up in a table, any other name ends the load before it is imported. The table has functions
-of this module in place of numpy's, which accept more than such arrays need: an object array's bytes would be taken for pointers.
+A pickle may call any function that it can import. This module restricts `find_class`, as the documentation of `pickle` recommends: the few
+names that numeric arrays need are looked up in a table, and any other name ends the load before it is imported. The table contains
+functions of this module instead of numpy's, which accept more: they would interpret the bytes of an object array as pointers.
 
 Source: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
@@ -18,15 +18,15 @@ import numpy as np
 
 
 class ForbiddenGlobalError(Exception):
-    """A pickle names a function or class that arrays of numbers do not need, or calls one otherwise; the message is its dotted name."""
+    """A pickle uses a function or class that numeric arrays do not need; the message is its dotted name."""
 
 
 def load_arrays(data: bytes) -> object:
-    """The content of a pickle; texts that Python 2 stored as bytes are decoded as Latin-1.
+    """Return the content of a pickle; strings that Python 2 stored as bytes are decoded as Latin-1.
 
     Raises:
-        ForbiddenGlobalError: the pickle names something else; nothing of it was imported or called.
-        ValueError: this is no complete pickle.
+        ForbiddenGlobalError: the pickle uses another function or class, which was neither imported nor called.
+        ValueError: `data` is not a complete pickle.
     """
     try:
         return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()

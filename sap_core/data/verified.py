@@ -1,6 +1,7 @@
-"""What an oracle knows: which given labels are true. Only this module and `sap_core.evaluation.evaluator` read it.
+"""True labels, and the verified samples that are served from them.
 
-A method reaches it through `Task.verified` alone, after declaring what it needs.
+True labels are read by this module and `sap_core.evaluation.evaluator` only. A method obtains verified samples through `Task.verified`,
+after declaring what it needs.
 """
 
 from __future__ import annotations
@@ -19,34 +20,42 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The true label of every sample of the universe; None where the data set does not know them.
+    """True labels of the universe.
 
-    Then somebody may have looked up some of them (see audit.py): these verify samples, and no score is made from them.
+    Attributes:
+        labels: (universe,) true labels; None if they are unknown.
+        audited: (universe,) int64 labels that the user verified, -1 for all others (see `audit`). They verify samples, but no score uses
+            them, because they are a selection.
     """
 
-    labels: Tensor | None = field(repr=False)  # (universe,)
-    audited: Tensor | None = field(default=None, repr=False)  # (universe,) -1 where nobody looked
+    labels: Tensor | None = field(repr=False)
+    audited: Tensor | None = field(default=None, repr=False)
 
     @property
     def known(self) -> bool:
+        """Whether the true label of every sample is known."""
         return self.labels is not None
 
     def right(self, index: Tensor, given: Tensor) -> Tensor:
-        """(N,) bool: is the given label of the sample at universe position `index` the true one?"""
+        """Return (N,) bool, whether the given labels of the samples at universe positions `index` (N,) are true."""
         return self.of(index) == given
 
     def of(self, index: Tensor) -> Tensor:
-        """(N,) true labels of the samples at universe positions `index`."""
+        """Return the (N,) true labels of the samples at universe positions `index` (N,).
+
+        Raises:
+            UserError: true labels are unknown.
+        """
         if self.labels is None:
             raise UserError(
-                "the true labels of this data set are unknown, so nothing can be verified; choose methods that need none (sap), "
-                "or name a file of labels that were looked up with dataset.verified"
+                "the true labels of this data set are unknown, so no sample can be verified; use methods that need no verified samples "
+                "(sap), or set dataset.verified to a file of verified labels"
             )
         return self.labels[index]
 
 
 def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[Need, SampleCount], SampleView]:
-    """Serves verified samples of the training split in one fixed random order per need, so that smaller sets are nested."""
+    """Return the source of `Task.verified`: samples of the training split in one fixed random order per need."""
 
     def serve(need: Need, n: SampleCount) -> SampleView:
         if need is Need.TRUE_LABELS:
@@ -59,7 +68,7 @@ def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[N
         count = resolve_count(n, len(pool))
         if count > len(pool):
             raise UserError(
-                f"{count} verified samples of kind '{need}' were asked for, but the training split has only {len(pool)}; ask for fewer"
+                f"{count} verified samples of kind '{need}' were requested, but the training split has only {len(pool)}; request fewer"
             )
         return train.subset(pool[rng.child(str(need)).permutation(len(pool))][:count])
 

@@ -1,4 +1,7 @@
-"""WebVision 1.0: about 2.4 million photographs found by Google and Flickr for 1,000 queries, and 50,000 checked ones (Li et al. 2017)."""
+"""WebVision 1.0: about 2.4 million photographs that Google and Flickr returned for queries of 1,000 classes (Li et al. 2017).
+
+Files: `webvision/{train,val}/SYNSET`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from sap_core.data.source import Classes
 
 @dataclass(frozen=True)
 class WebVision(PublishedImages):
-    """A published set with real noise, in `webvision/{train,val}/SYNSET`; the checked `val` images are the test set.
+    """WebVision, with real noise; see the module. The 50,000 verified `val` images are the test set.
 
-    `python -m sap_core.data.prepare webvision` makes the folders from the archives and says the number of training images.
+    `python -m sap_core.data.prepare webvision` creates the folders from the extracted archives and prints the number of training images.
     """
 
     name: ClassVar[str] = "webvision"

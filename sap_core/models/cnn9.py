@@ -1,6 +1,6 @@
-"""The nine-layer CNN of co-teaching (Han et al. 2018), also used by PRL: nine 3 x 3 convolutions with batch norm and a linear head.
+"""CNN9, the nine-layer network of co-teaching (Han et al. 2018) and PRL: nine 3 x 3 convolutions with batch norm and a linear head.
 
-4,434,570 parameters for ten classes of 32 x 32 colour images. The reference leaves dropout on in evaluation; here it is off there.
+4,434,570 parameters for ten classes of 32 x 32 colour images. The reference keeps dropout active in evaluation; here it is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several networks as one: what methods that train two networks hand back.
+"""Ensemble of networks, the result of trainers that train two networks.
 
 Shapes: B batch, C outputs, K networks.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of its networks' logits."""
+    """Computes the mean of the logits of its networks."""
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()

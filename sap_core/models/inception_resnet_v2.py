@@ -1,7 +1,7 @@
-"""InceptionResNetV2 (Szegedy et al. 2017): timm's, for images of 299 x 299 pixels, as the SAP repository uses it for WebVision.
+"""InceptionResNetV2 (Szegedy et al. 2017) of timm, for images of 299 x 299 pixels, as in the SAP repository for WebVision.
 
-Other sizes are resized and grey images repeated to three channels inside the network, on the images' own device (see `Fit`). 55,843,464
-parameters for 1,000 classes. timm is an extra: pip install 'sap-sweep[timm]'.
+The network resizes other images and repeats grey ones to three channels (see `FitImages`). 55,843,464 parameters for 1,000 classes. timm is
+an optional dependency: pip install 'sap-sweep[timm]'.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-from sap_core.models.inputs import Fit
+from sap_core.models.inputs import FitImages
 from sap_core.models.pretrained import load_pretrained
 
 SIDE = 299
@@ -23,7 +23,7 @@ class InceptionResNetV2(nn.Module):
     Args:
         num_outputs: classes.
         input_shape: (C, H, W).
-        dropout: share of features that training drops before the head.
+        dropout: dropout rate before the head.
         weights: file with a state dict of timm's network (see `pretrained`), or None: timm's initialisation.
 
     Raises:
@@ -40,9 +40,10 @@ class InceptionResNetV2(nn.Module):
             from timm.models.inception_resnet_v2 import InceptionResnetV2 as Network
         except ImportError as error:
             raise UserError(
-                f"model=inception_resnet_v2 needs the package timm, which is not there ({error}); install it: pip install 'sap-sweep[timm]'"
+                f"model=inception_resnet_v2 needs the package timm, which cannot be imported ({error}); "
+                "install it: pip install 'sap-sweep[timm]'"
             ) from error
-        self.fit = Fit("inception_resnet_v2", input_shape, SIDE)
+        self.fit = FitImages("inception_resnet_v2", input_shape, SIDE)
         self.net: nn.Module = Network(num_classes=num_outputs, drop_rate=dropout)
         if weights is not None:
             load_pretrained(self.net, weights, head="classif")

@@ -1,4 +1,4 @@
-"""What a network takes: images of enough pixels, and, for networks of a fixed size, images that are brought to it on the way in.
+"""Input requirements of networks: minimum image size, and resizing to a fixed size.
 
 Shapes: N batch, C channels, H x W pixels, S side.
 """
@@ -12,39 +12,51 @@ from sap_core.errors import UserError
 
 
 def image_shape(model: str, input_shape: tuple[int, ...], least: int = 1, instead: str = "") -> tuple[int, int, int]:
-    """(C, H, W) of inputs that must be images of at least `least` pixels a side; `instead` names a model for smaller ones.
+    """Return (C, H, W) of inputs that must be images.
+
+    Args:
+        model: name of the network, for messages.
+        input_shape: shape of one input.
+        least: minimum height and width in pixels.
+        instead: network to recommend for smaller images.
 
     Raises:
-        UserError: they are no images, or too small.
+        UserError: the inputs are not images, or too small.
     """
     if len(input_shape) != 3:
         raise UserError(
-            f"model={model} needs images (channels, height, width), but the inputs of this data set have the shape {tuple(input_shape)}; "
-            "choose a model for vectors, or a data set of images"
+            f"model={model} needs images (channels, height, width), but inputs of this data set have the shape {tuple(input_shape)}; "
+            "use a model for vectors, or a data set of images"
         )
     channels, height, width = input_shape
     if min(height, width) < least:
         other = f"; use model={instead}" if instead else ""
-        raise UserError(f"model={model} needs images of at least {least} x {least} pixels, but these have {height} x {width}{other}")
+        raise UserError(
+            f"model={model} needs images of at least {least} x {least} pixels, but those of this data set have {height} x {width}{other}"
+        )
     return channels, height, width
 
 
-class Fit(nn.Module):
-    """Maps (N, C, H, W) images to (N, 3, S, S): grey ones are repeated, others resized by bilinear interpolation on their own device.
+class FitImages(nn.Module):
+    """Maps images (N, C, H, W) to (N, 3, S, S): bilinear resizing on their device, and repetition of grey images to three channels.
 
-    Shrinking averages (antialias); enlarging interpolates between pixel centres. Interpolation is linear and its weights sum to one, so it
-    gives the same before and after normalisation. The aspect ratio is not kept, as in the SAP repository's test transform. Without a side
-    (`side=None`) images keep their size.
+    Reduction uses antialiasing. Interpolation is linear with weights that sum to one, so the order of resizing and normalisation does not
+    matter. The aspect ratio is not kept, as in the test transform of the SAP repository.
+
+    Args:
+        model: name of the network, for messages.
+        input_shape: (C, H, W).
+        side: S; None keeps the size of the images.
 
     Raises:
-        UserError: the inputs are no images, or have neither one nor three channels.
+        UserError: the inputs are not images of one or three channels, or `side` is below 1.
     """
 
     def __init__(self, model: str, input_shape: tuple[int, ...], side: int | None) -> None:
         super().__init__()
         channels, _, _ = image_shape(model, input_shape)
         if channels not in (1, 3):
-            raise UserError(f"model={model} takes grey images or three colours, but these have {channels} channels; choose another model")
+            raise UserError(f"model={model} needs images of 1 or 3 channels, but those of this data set have {channels}; use another model")
         if side is not None and side < 1:
             raise UserError(f"model={model} cannot resize images to {side} pixels; set model.image_size to 1 or more, or to null")
         self.side = side

@@ -1,6 +1,6 @@
-"""LeNet5 (LeCun et al. 1998, in today's form): two 5 x 5 convolutions without padding, three linear layers, ReLU, max pooling.
+"""LeNet5 (LeCun et al. 1998, in its modern form): two 5 x 5 convolutions without padding, three linear layers, ReLU, max pooling.
 
-44,426 parameters for ten classes of 28 x 28 grey images. SAP's released version puts a stray ReLU on the logits, which is left out here.
+44,426 parameters for ten classes of 28 x 28 grey images. SAP's released version applies a ReLU to the logits, which is omitted here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LeNet5(nn.Module):
 
 
 def _side(pixels: int) -> int:
-    """What two rounds of a 5 x 5 convolution and pooling by two leave of a side."""
+    """Side of the feature map after two rounds of a 5 x 5 convolution and pooling by two."""
     for _ in range(2):
         pixels = (pixels - 4) // 2
     return pixels

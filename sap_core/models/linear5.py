@@ -1,6 +1,7 @@
 """Linear5, the multilayer perceptron of the SAP repository: four hidden layers of 784 units with dropout, and a linear head.
 
-2,469,610 parameters for ten classes of 28 x 28 grey images. The released version leaves dropout on in evaluation; here it is off there.
+2,469,610 parameters for ten classes of 28 x 28 grey images. The released version keeps dropout active in evaluation; here it is
+not.
 """
 
 from __future__ import annotations

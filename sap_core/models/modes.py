@@ -1,4 +1,4 @@
-"""Looking at a network without leaving a trace."""
+"""Context manager for evaluation mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; each module's own training flag comes back afterwards."""
+    """Set evaluation mode and disable gradients within a block, then restore the training flag of each module.
+
+    A plain `model.train()` afterwards would also switch modules whose flag was false before, such as frozen batch norms.
+    """
     training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

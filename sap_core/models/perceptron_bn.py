@@ -1,4 +1,4 @@
-"""A deep multilayer perceptron with batch norm: the network of SAP's released demonstration on the spiral.
+"""PerceptronBN, a deep multilayer perceptron with batch norm: the network of SAP's released demonstration on the spiral.
 
 Nine hidden layers of 500 units, each Linear, BatchNorm, ReLU, and a linear head: 2,015,502 parameters for two inputs and two classes. The
 released network ends in log-softmax under a negative log-likelihood, which is the cross-entropy of these logits.

@@ -1,8 +1,8 @@
-"""Pre-activation ResNets (He et al. 2016, "Identity mappings") as DivideMix, SOP and Prune4ReL use them for CIFAR.
+"""Pre-activation ResNets (He et al. 2016, "Identity mappings") in the CIFAR form of DivideMix, SOP and Prune4ReL.
 
-Their form: a 3 x 3 convolution with batch norm and ReLU first, 1 x 1 shortcuts without batch norm that read the activated input, and no
-norm between the last block and the pooling. 11,171,274 parameters for ten classes with 18 layers, 21,279,434 with 34. What Prune4ReL calls
-PreActResNet34 has ordinary blocks; here it has pre-activation blocks, as its name says. Initialised by torch's defaults.
+They begin with a 3 x 3 convolution, batch norm and ReLU, have 1 x 1 shortcuts without batch norm that read the activated input, and no norm
+between the last block and the pooling. 11,171,274 parameters for ten classes with 18 layers, 21,279,434 with 34. The network that Prune4ReL
+calls PreActResNet34 has ordinary blocks; here it has pre-activation blocks. Initialised by torch's defaults.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sap_core.models.inputs import image_shape
 
 
 class PreActBlock(nn.Module):
-    """Norm, ReLU and convolution, twice, beside a shortcut."""
+    """Two sequences of norm, ReLU and convolution, and a shortcut."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Maps (N, C, H, W) of any size to (N, num_outputs); the subclasses say how many blocks each stage has."""
+    """Maps (N, C, H, W) of any size to (N, num_outputs); subclasses define the number of blocks per stage."""
 
     version: ClassVar[int] = 1
     blocks: ClassVar[tuple[int, int, int, int]]

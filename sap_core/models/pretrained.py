@@ -1,10 +1,9 @@
-"""Pretrained weights from a local file; nothing is ever downloaded.
+"""Loading of pretrained weights from a local file; nothing is downloaded.
 
-A file is a state dict as torchvision (or timm) publishes it: written by `torch.save` and read with `weights_only=True`, so that no code in
-it can run, or safetensors. Training scripts often put it under a key of a larger dict ("state_dict", "model", "net"), and DataParallel puts
-"module." before every name: a single such key is taken and the prefix dropped, which is said in a warning. A head for another number of
-classes stays freshly initialised, which is said in a warning, too; whatever else does not fit is refused by name. What identifies a network
-is the content of its file, not its path: see `sweeper.config.component`.
+A file is a state dict as published by torchvision or timm: written by `torch.save` and read with `weights_only=True`, so that no code of it
+can run, or safetensors. Training scripts often store it under a key of a larger dict ("state_dict", "model", "net"), and DataParallel puts
+"module." before every name: a single such key is used and the prefix is removed, with a warning. A head for another number of classes keeps
+its initialisation, with a warning; any other mismatch is refused by name. Ids contain the SHA-256 of the file, not its path.
 """
 
 from __future__ import annotations
@@ -22,31 +21,36 @@ from sap_core.errors import UserError
 from sap_core.location import HOME
 
 _WRAPPED = "module."
-"""What DataParallel puts before every name."""
+"""Prefix that DataParallel puts before every name."""
 
 
 def weights_file(path: str, key: str = "weights") -> Path:
-    """The file that the setting `key` names.
+    """Return the path of the file that the option `key` names.
 
     Raises:
-        UserError: there is none.
+        UserError: the file does not exist.
     """
     found = HOME / Path(path).expanduser()
     if not found.is_file():
-        raise UserError(f"{key}={path} is no file ({found} does not exist); give the path of a state dict that lies there")
+        raise UserError(f"{key}={path} is not a file ({found} does not exist); set it to the path of a state dict")
     return found
 
 
 def load_pretrained(model: nn.Module, path: str, head: str) -> None:
-    """Fills `model` with the state dict in the file `path`; `head` is the dotted name of its last linear layer.
+    """Load a state dict into `model`, except for a head with another number of classes.
 
-    On the meta device names and shapes are checked and nothing is filled.
+    On the meta device only names and shapes are checked.
+
+    Args:
+        model: the network.
+        path: path of the file.
+        head: dotted name of the last linear layer.
 
     Raises:
-        UserError: no such file, no state dict in it, or names or shapes that are not the network's.
+        UserError: the file does not exist, contains no state dict, or its names or shapes are not those of the network.
     """
     file = weights_file(path)
-    state = dict(_read(file, model))  # a plain one: torch then takes published files of earlier versions of its layers too
+    state = dict(_read(file, model))  # a plain dict without _metadata, so that torch also loads files of earlier versions of its layers
     own, given = model.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
     fresh = [f"{head}.weight", f"{head}.bias"] if given is not None and given.shape[1:] == own.shape[1:] and len(given) != len(own) else []
     for name in fresh:
@@ -54,54 +58,61 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
     try:
         with warnings.catch_warnings():
             if own.is_meta:
-                warnings.simplefilter("ignore")  # of having no effect there
+                warnings.simplefilter("ignore")  # that loading has no effect there
             keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # one line per shape that differs
         odd = [line.strip() for line in str(error).splitlines()[1:]]
-        raise UserError(f"{file} holds weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
+        raise UserError(f"{file} contains weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
     lacking = [name for name in keys.missing_keys if name not in fresh and not name.endswith("num_batches_tracked")]
     if lacking or keys.unexpected_keys:
         raise UserError(
-            f"{file} holds weights of another network than {type(model).__name__}: it lacks {_some(lacking)}, and has besides "
-            f"{_some(keys.unexpected_keys)}; give the state dict of the same network"
+            f"{file} contains weights of another network than {type(model).__name__}: it lacks {_some(lacking)}, and additionally has "
+            f"{_some(keys.unexpected_keys)}; use a state dict of this network"
         )
     if fresh and given is not None:
-        warnings.warn(f"{file} has a head for {len(given)} classes; the head for {len(own)} starts freshly initialised", stacklevel=2)
+        warnings.warn(f"{file} has a head for {len(given)} classes; the head for {len(own)} classes keeps its initialisation", stacklevel=2)
 
 
-def load_whole(model: nn.Module, path: str, key: str = "weights") -> None:
-    """Fills `model` with the state dict in the file `path`, which the setting `key` names; every name and shape must be the network's.
+def load_state_strictly(model: nn.Module, path: str, key: str = "weights") -> None:
+    """Load a complete state dict into `model`; all names and shapes must be those of the network.
+
+    Args:
+        model: the network.
+        path: path of the file.
+        key: option that names the file, for messages.
 
     Raises:
-        UserError: no such file, no state dict in it, or names or shapes that are not the network's.
+        UserError: the file does not exist, contains no state dict, or its names or shapes are not those of the network.
     """
     file = weights_file(path, key)
     try:
         model.load_state_dict(_read(file, model))
     except RuntimeError as error:  # one line per name or shape that differs
         odd = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:]]
-        raise UserError(f"{file} holds weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
+        raise UserError(f"{file} contains weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
 
 
 def _read(file: Path, model: nn.Module) -> Mapping[str, Tensor]:
-    """The state dict in a file, under the names of `model`."""
+    """Return the state dict of a file, with the names of `model`."""
     try:
         found: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a reader may say of bytes that it cannot make sense of
-        said = str(error).strip().split("\n", 1)[0]
-        raise UserError(f"{file} cannot be read as weights ({said}); give a file of tensors alone, by torch.save or safetensors") from error
+    except Exception as error:  # readers may raise anything on arbitrary bytes
+        reason = str(error).strip().split("\n", 1)[0]
+        raise UserError(
+            f"{file} cannot be read as weights ({reason}); use a file that contains tensors only, written by torch.save or safetensors"
+        ) from error
     state, key = _state_in(found, file)
     wrapped = all(name.startswith(_WRAPPED) for name in state) and not all(name.startswith(_WRAPPED) for name in model.state_dict())
     if wrapped:
         state = {name.removeprefix(_WRAPPED): value for name, value in state.items()}
-    taken = [f"under its key '{key}'"] * (key is not None) + [f"with '{_WRAPPED}' dropped from their names"] * wrapped
-    if taken:
-        warnings.warn(f"{file}: the weights are those {' and '.join(taken)}", stacklevel=2)
+    changes = [f"under its key '{key}'"] * (key is not None) + [f"with '{_WRAPPED}' removed from their names"] * wrapped
+    if changes:
+        warnings.warn(f"{file}: using the weights {' and '.join(changes)}", stacklevel=2)
     return state
 
 
 def _state_in(found: Any, file: Path) -> tuple[Mapping[str, Tensor], str | None]:
-    """The state dict that a file holds, and the key under which it lies; None where it is the whole file."""
+    """Return the state dict in the content of a file, and its key; None if the content itself is the state dict."""
     if _is_state(found):
         return found, None
     keys = [key for key, value in found.items() if _is_state(value)] if isinstance(found, Mapping) else []
@@ -109,14 +120,14 @@ def _state_in(found: Any, file: Path) -> tuple[Mapping[str, Tensor], str | None]
         return found[keys[0]], str(keys[0])
     if keys:
         raise UserError(
-            f"{file} holds {len(keys)} state dicts, under the keys {_some([repr(key) for key in keys])}, and which one is meant cannot be "
-            f"known; save that one by itself"
+            f"{file} contains {len(keys)} state dicts, under the keys {_some([repr(key) for key in keys])}; "
+            f"save the one to use as a separate file"
         )
-    raise UserError(f"{file} holds no state dict (names and tensors), neither whole nor under a key; save the state dict by itself")
+    raise UserError(f"{file} contains no state dict (names and tensors); save the state dict as a separate file")
 
 
 def _is_state(value: Any) -> bool:
-    """Names and tensors, and at least one."""
+    """Return whether a value is a dict of names and tensors with at least one entry."""
     return isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 

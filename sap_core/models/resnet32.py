@@ -1,7 +1,7 @@
-"""ResNet32 (He et al. 2016, section 4.2): the 6n + 2 family for CIFAR with n = 5, and PRL's version with group norm.
+"""ResNet32 (He et al. 2016, section 4.2) of the 6n + 2 family for CIFAR with n = 5, and the version of PRL with group norm.
 
-Three stages of 16, 32 and 64 channels; shortcuts have no weights (option A: every second pixel, new channels zero). 464,154 parameters for
-ten classes, with either norm. Convolutions and the linear layer start from Kaiming's normal distribution (fan in).
+Three stages of 16, 32 and 64 channels; shortcuts have no weights (option A: every second pixel, zeros in new channels). 464,154 parameters
+for ten classes, with either norm. Convolutions and the linear layer start from Kaiming's normal distribution (fan in).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch.nn import functional
 from sap_core.models.inputs import image_shape
 
 BLOCKS = 5
-"""Per stage."""
+"""Number of blocks per stage."""
 
 
 def norm_of(channels: int, grouped: bool) -> nn.Module:
-    """Batch norm, or PRL's group norm: at most 32 groups, so groups of one channel up to 32 channels, and of two at 64."""
+    """Return batch norm, or the group norm of PRL: at most 32 groups, so one channel per group up to 32 channels, and two at 64."""
     return nn.GroupNorm(min(32, channels), channels) if grouped else nn.BatchNorm2d(channels)
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut without weights."""
+    """Two 3 x 3 convolutions and a shortcut without weights."""
 
     def __init__(self, channels: int, width: int, stride: int, grouped: bool) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class ResNet32(nn.Module):
 
 
 class ResNet32_GN(ResNet32):  # noqa: N801 - PRL's name of the network
-    """With group norm, which couples no samples: what per-sample gradients need."""
+    """With group norm, which does not couple the samples of a batch, so that per-sample gradients exist."""
 
     name: ClassVar[str] = "resnet32_gn"
     grouped = True

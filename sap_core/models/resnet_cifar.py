@@ -1,7 +1,7 @@
-"""ResNets (He et al. 2016) in their form for CIFAR: a 3 x 3 first convolution with stride 1 and no pooling before the first stage.
+"""ResNets (He et al. 2016) for CIFAR: the first convolution is 3 x 3 with stride 1, and there is no pooling before the first stage.
 
-Parameter names are torchvision's, and so is the stride on a bottleneck's 3 x 3 convolution. Initialised by torch's defaults, as in the
-SAP repository. Parameters for ten classes:
+Parameter names, and the stride in the 3 x 3 convolution of a bottleneck, are those of torchvision. Initialised by torch's defaults, as in
+the SAP repository. Parameters for ten classes:
 
     ResNet18 11,173,962   ResNet34 21,282,122   ResNet50 23,520,842   ResNet101 42,512,970   ResNet152 58,156,618
 """
@@ -16,7 +16,7 @@ from sap_core.models.inputs import image_shape
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, which is a 1 x 1 convolution where the shape changes."""
+    """Two 3 x 3 convolutions and a shortcut, which is a 1 x 1 convolution where the shape changes."""
 
     expansion: ClassVar[int] = 1
 
@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3 x 3 convolution between two of 1 x 1, of which the last has four times as many channels, beside a shortcut."""
+    """A 3 x 3 convolution between two 1 x 1 convolutions, the last with four times as many channels, and a shortcut."""
 
     expansion: ClassVar[int] = 4
 
@@ -67,7 +67,7 @@ def _shortcut(channels: int, width: int, stride: int) -> nn.Module | None:
 
 
 class ResNetCIFAR(nn.Module):
-    """Maps (N, C, H, W) of any size to (N, num_outputs); the subclasses say which blocks, and how many in each stage."""
+    """Maps (N, C, H, W) of any size to (N, num_outputs); subclasses define the blocks and their number per stage."""
 
     version: ClassVar[int] = 1
     block: ClassVar[type[BasicBlock] | type[Bottleneck]]

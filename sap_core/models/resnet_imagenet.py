@@ -1,7 +1,7 @@
-"""ResNets (He et al. 2016) in their form for ImageNet: torchvision's, with a 7 x 7 first convolution of stride 2 and max pooling.
+"""ResNets (He et al. 2016) for ImageNet, of torchvision: the first convolution is 7 x 7 with stride 2, followed by max pooling.
 
-Any image size will do; without `image_size` images keep theirs, and 32 x 32 pixels are one by the last stage. Grey images are repeated to
-three channels. Parameters for 1,000 classes, as torchvision publishes them:
+Any image size is possible; without `image_size` images keep their size, and 32 x 32 pixels become one in the last stage. Grey images are
+repeated to three channels. Parameters for 1,000 classes, as torchvision publishes them:
 
     ResNet18 11,689,512   ResNet34 21,797,672   ResNet50 25,557,032   ResNet101 44,549,160   ResNet152 60,192,808
 """
@@ -12,17 +12,17 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sap_core.models.inputs import Fit
+from sap_core.models.inputs import FitImages
 from sap_core.models.pretrained import load_pretrained
 
 
 class ResNetImageNet(nn.Module):
-    """Maps (N, 1 or 3, H, W) to (N, num_outputs); the subclasses name torchvision's network.
+    """Maps (N, 1 or 3, H, W) to (N, num_outputs); subclasses name torchvision's network.
 
     Args:
         num_outputs: classes.
         input_shape: (C, H, W).
-        image_size: side that images are resized to (see `Fit`), or None: as they are. Published weights are for 224.
+        image_size: side that images are resized to (see `FitImages`), or None: not resized. Published weights are for 224.
         weights: file with a state dict of torchvision's network (see `pretrained`), or None: torchvision's initialisation.
     """
 
@@ -34,7 +34,7 @@ class ResNetImageNet(nn.Module):
         super().__init__()
         from torchvision.models import get_model
 
-        self.fit = Fit(f"{self.network}_imagenet", input_shape, image_size)
+        self.fit = FitImages(f"{self.network}_imagenet", input_shape, image_size)
         self.net: nn.Module = get_model(self.network, weights=None, num_classes=num_outputs)
         if weights is not None:
             load_pretrained(self.net, weights, head="fc")

@@ -1,4 +1,4 @@
-"""Any classification network of torchvision, as torchvision builds it: its state dicts fit, and so do corrected ones in your own code."""
+"""Any classification network of torchvision, unchanged, so that state dicts can be exchanged with other code."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sap_core.errors import UserError, unknown
 
 
 class Torchvision(nn.Module):
-    """Builds torchvision's `network` with random weights; what comes out is torchvision's own class, with its own names of weights.
+    """Builds a network of torchvision with random weights; the instance is of torchvision's class, with its parameter names.
 
     Args:
         num_outputs: classes.
-        input_shape: (C, H, W); most networks want three channels, some at least 63 pixels.
+        input_shape: (C, H, W); most networks need three channels, some at least 63 pixels.
         network: a name of `torchvision.models.list_models`, such as resnet18.
 
     Raises:
@@ -25,7 +25,7 @@ class Torchvision(nn.Module):
     version: ClassVar[int] = 1
 
     def __new__(cls, num_outputs: int, input_shape: tuple[int, ...], network: str = "resnet18") -> nn.Module:  # type: ignore[misc]
-        """The network itself and no wrapper around it, so that no name of a weight changes."""
+        """Return torchvision's network without a wrapper, so that parameter names do not change."""
         from torchvision import models
 
         known = models.list_models(module=models)
@@ -38,4 +38,4 @@ class Torchvision(nn.Module):
         return found
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], network: str = "resnet18") -> None:
-        """Never called: `__new__` gives another class. It tells the types of the options."""
+        """Never called, because `__new__` returns another class; the signature declares the types of the options."""

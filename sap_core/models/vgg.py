@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman 2015) in its form for CIFAR: 32 x 32 images, a head of 512 units instead of 4,096.
+"""VGG (Simonyan and Zisserman 2015) for CIFAR: 32 x 32 images, and hidden layers of 512 instead of 4,096 units in the head.
 
 Parameter names are torchvision's. Parameters for ten classes, without and with batch norm:
 
@@ -16,16 +16,16 @@ from sap_core.errors import UserError
 from sap_core.models.inputs import image_shape
 
 STAGES = (64, 128, 256, 512, 512)
-"""Channels of the 3 x 3 convolutions; each stage ends with pooling by two."""
+"""Channels of the 3 x 3 convolutions of each stage; a stage ends with pooling by two."""
 
 
 class VGG(nn.Module):
-    """Maps (N, C, H, W) to (N, num_outputs); H and W of 32 to 63, so that one pixel is left.
+    """Maps (N, C, H, W) to (N, num_outputs); H and W are 32 to 63, so that five poolings reduce them to one pixel.
 
-    `width` multiplies the channels of all layers (1/8: a sixty-fourth of the arithmetic).
+    `width` multiplies the channels of all layers; 1/8 needs a sixty-fourth of the FLOPs.
 
     Convolutions start from N(0, 2 / (9 * out_channels)) with zero bias, as in SAP's released code; linear layers from torch's default.
-    The subclasses say how many convolutions each stage has, and whether batch norm follows them.
+    Subclasses define the number of convolutions per stage, and whether batch norm follows them.
     """
 
     version: ClassVar[int] = 1
@@ -36,12 +36,11 @@ class VGG(nn.Module):
         super().__init__()
         name = type(self).__name__.lower()
         if not 0 < width <= 8:
-            raise UserError(f"model.width={width:g} must lie in (0, 8]; it multiplies the channels of {name}, 1 being its usual form")
+            raise UserError(f"model.width={width:g} must be in (0, 8]; it multiplies the channels of {name}, and 1 is its usual form")
         channels, height, across = image_shape(name, input_shape)
         if not (height // 32 == across // 32 == 1):
             raise UserError(
-                f"model={name} needs images of 32 to 63 pixels a side, so that five poolings leave one, but these have "
-                f"{height} x {across}; use a resnet"
+                f"model={name} needs images of 32 to 63 pixels a side, but those of this data set have {height} x {across}; use a resnet"
             )
         stages = tuple(max(1, round(width * stage)) for stage in STAGES)
         units = stages[-1]

@@ -1,12 +1,11 @@
-"""Vision transformers (Dosovitskiy et al. 2021): torchvision's, for images of 224 x 224 pixels.
+"""Vision transformers (Dosovitskiy et al. 2021) of torchvision, for images of 224 x 224 pixels.
 
-Other sizes are resized and grey images repeated to three channels inside the network, on the images' own device (see `Fit`). The SAP
-repository builds them with ImageNet's 1,000 outputs whatever the data set; here the head has one output per class. Parameters for 1,000
-classes, as torchvision publishes them:
+The network resizes other images and repeats grey ones to three channels (see `FitImages`). The SAP repository builds them with 1,000
+outputs for every data set; here the head has one output per class. Parameters for 1,000 classes, as torchvision publishes them:
 
     ViT-B/16 86,567,656   ViT-B/32 88,224,232   ViT-L/16 304,326,632   ViT-L/32 306,535,400   ViT-H/14 632,045,800
 
-torchvision's initialisation leaves the head at zero, so a fresh network gives all classes the same logit.
+torchvision initialises the head with zeros, so an untrained network gives all classes the same logit.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sap_core.models.inputs import Fit
+from sap_core.models.inputs import FitImages
 from sap_core.models.pretrained import load_pretrained
 
 SIDE = 224
 
 
 class ViT(nn.Module):
-    """Maps (N, 1 or 3, H, W) to (N, num_outputs); the subclasses name torchvision's network.
+    """Maps (N, 1 or 3, H, W) to (N, num_outputs); subclasses name torchvision's network.
 
     Args:
         num_outputs: classes.
         input_shape: (C, H, W).
-        dropout: share of activations that training drops after each sublayer.
+        dropout: dropout rate after each sublayer.
         weights: file with a state dict of torchvision's network (see `pretrained`), or None: torchvision's initialisation.
     """
 
@@ -39,7 +38,7 @@ class ViT(nn.Module):
         super().__init__()
         from torchvision.models import get_model
 
-        self.fit = Fit(self.network, input_shape, SIDE)
+        self.fit = FitImages(self.network, input_shape, SIDE)
         self.net: nn.Module = get_model(self.network, weights=None, num_classes=num_outputs, dropout=dropout)
         if weights is not None:
             load_pretrained(self.net, weights, head="heads.head")

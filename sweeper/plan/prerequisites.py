@@ -1,7 +1,8 @@
-"""Is everything there that an experiment reads? Verifies data sets, folder layouts and weights; builds and downloads where that is allowed.
+"""Checks the prerequisites of an experiment (data sets, weights, folders), and downloads or builds missing ones where that is allowed.
 
-`sap-sweep prepare` verifies as the sweep itself does, and notes sizes and times of the verified files below `paths.artifacts`. `missing`,
-which `sap-slurm submit` calls before it queues anything, then need not read a million images again.
+`sap-sweep prepare` verifies data as the sweep itself does, and records names, sizes and modification times of the verified files below
+`paths.artifacts`. `find_missing`, which `sap-slurm submit` calls before it queues anything, compares these records instead of reading a
+million images again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, Nois
 from sap_core.errors import UserError
 from sap_core.files import save_json
 from sap_core.identity import content_id
-from sap_core.models.pretrained import load_whole, weights_file
+from sap_core.models.pretrained import load_state_strictly, weights_file
 from sweeper.config.component import Component, parse_component
 from sweeper.config.compose import Composed
 from sweeper.config.target import resolve_class
@@ -36,54 +37,60 @@ from sweeper.plan.build import sweep_paths
 from sweeper.plan.flops import flops_of
 from sweeper.store.provenance import HOME
 
-NOTES = "prepared"
-"""Folder of the notes on what was verified, below paths.artifacts."""
+VERIFIED_FOLDER = "prepared"
+"""Folder of the records of verified files, below paths.artifacts."""
 
-_MOST_ENTRIES = 2000
-"""A folder with more entries is known by its own time of change alone."""
+_MAX_ENTRIES = 2000
+"""Of a folder with more entries only the modification time is compared: listing a million images takes minutes on a network file system."""
 
-_HASHED = re.compile(r"-([0-9a-f]{8})\.pth$")
-"""torchvision's names of weights carry the beginning of their SHA-256."""
+_SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
+"""torchvision's weights files have the first digits of their SHA-256 in their name."""
 
 
 @dataclass(frozen=True)
 class Prerequisite:
-    """One thing that the experiment needs, and what became of it."""
+    """One prerequisite of an experiment and the result of its check."""
 
     name: str
-    state: str  # ok | made | missing
-    says: str  # what was found, or the cure
+    state: str  # ok | created | missing
+    detail: str  # what was found, or the remedy
 
     @property
     def line(self) -> str:
-        return f"{self.state:<8} {self.name}: {self.says}"
+        return f"{self.state:<8} {self.name}: {self.detail}"
 
 
-def missing(composed: Composed) -> list[str]:
-    """One sentence per thing that the experiment needs and that is not there, with the cure; [] when it can run.
+def find_missing(composed: Composed) -> list[str]:
+    """One sentence with the remedy for each missing prerequisite; [] if the experiment can run.
 
-    Never downloads or writes. What `prepare` has verified, and what has not changed since, is not read again; the rest is.
+    Downloads and writes nothing. Files that `sap-sweep prepare` has verified and that have not changed since are not read again.
     """
     paths = sweep_paths(composed.config)
     data, artifacts = paths.data, paths.artifacts
-    found = [*_data_sets(composed, data, artifacts, False, writes=False), *_weights(composed, False, deep=False)]
-    return [f"{thing.name}: {thing.says}" for thing in found if thing.state == "missing"]
+    found = [*_check_data_sets(composed, data, artifacts, False, writes=False), *_check_all_weights(composed, False, deep=False)]
+    return [f"{each.name}: {each.detail}" for each in found if each.state == "missing"]
 
 
-def prepared(composed: Composed, download: bool = False, releases: Mapping[str, Path] | None = None) -> Iterator[Prerequisite]:
-    """Fetches, builds and verifies, thing by thing. `releases`: extracted releases by the data set whose folders are made of them."""
+def prepare_all(composed: Composed, download: bool = False, releases: Mapping[str, Path] | None = None) -> Iterator[Prerequisite]:
+    """Download (if allowed), build and verify all prerequisites, one by one.
+
+    Args:
+        composed: the experiment.
+        download: whether missing data and weights may be downloaded.
+        releases: data set -> folder of its extracted release, from which its folders are built.
+    """
     paths = sweep_paths(composed.config)
     data, artifacts = paths.data, paths.artifacts
     for name, source in (releases or {}).items():
-        yield _built(name, source, data)
-    yield from _data_sets(composed, data, artifacts, download, writes=True)
-    yield from _weights(composed, download, deep=True)
+        yield _build_folders(name, source, data)
+    yield from _check_data_sets(composed, data, artifacts, download, writes=True)
+    yield from _check_all_weights(composed, download, deep=True)
     for label, folder in (("results folder", paths.store.parent), ("artifacts folder", artifacts)):
-        yield _folder(label, folder)
+        yield _check_folder(label, folder)
 
 
-def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, writes: bool) -> Iterator[Prerequisite]:
-    """Each data set, and each kind of noise that reads files, once."""
+def _check_data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, writes: bool) -> Iterator[Prerequisite]:
+    """Check each data set, and each noise that reads files, once."""
     seen: set[str] = set()
     for cell in composed.cells:
         dataset = parse_component(cell["dataset"], "dataset", DataSet, composed.config.plugins)
@@ -91,7 +98,7 @@ def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, 
         key = content_id({"dataset": dataset.entry})
         if key not in seen:
             seen.add(key)
-            yield _data_set(dataset, data, artifacts / NOTES / f"{key}.json", download, writes)
+            yield _check_data_set(dataset, data, artifacts / VERIFIED_FOLDER / f"{key}.json", download, writes)
         pair = content_id({"dataset": dataset.target, "noise": noise.entry})
         if isinstance(noise.instance, DataNoise) and pair not in seen:
             seen.add(pair)
@@ -100,7 +107,7 @@ def _data_sets(composed: Composed, data: Path, artifacts: Path, download: bool, 
 
 def _noise(noise: Component, dataset: Component, data: Path) -> str:
     noise.instance.inspect(dataset.instance, data)
-    return "what it reads is sound"
+    return "its files are valid"
 
 
 def _checked(name: str, check: Any) -> Prerequisite:
@@ -110,10 +117,10 @@ def _checked(name: str, check: Any) -> Prerequisite:
         return Prerequisite(name, "missing", str(error))
 
 
-def _data_set(dataset: Component, data: Path, note: Path, download: bool, writes: bool) -> Prerequisite:
-    """Verified as the sweep does it, unless a note says so of these very files."""
-    name, files = f"data set {dataset.name}", _files_of(dataset.instance, data)
-    if not writes and files and _noted(note) == state_of(files):
+def _check_data_set(dataset: Component, data: Path, record: Path, download: bool, writes: bool) -> Prerequisite:
+    """Verify a data set as the sweep does, unless it is unchanged since then. Downloads and records only with `writes`."""
+    name, files = f"data set {dataset.name}", _listed_files(dataset.instance, data)
+    if not writes and files and _recorded_state(record) == state_of(files):
         return Prerequisite(name, "ok", "unchanged since it was verified")
     own = offline = dataset.instance
     online = None
@@ -122,31 +129,31 @@ def _data_set(dataset: Component, data: Path, note: Path, download: bool, writes
         online = own.downloading(True) if writes and (download or own.download) else None
     try:
         try:
-            found, made = offline.inspect(data), False
+            found, created = offline.inspect(data), False
         except UserError:
             if online is None:
                 raise
-            found, made = online.inspect(data), True
+            found, created = online.inspect(data), True
     except UserError as error:
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
-        cure = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
-        return Prerequisite(name, "missing", f"{error}{cure}")
+        remedy = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
+        return Prerequisite(name, "missing", f"{error}{remedy}")
     if writes and files:
-        with suppress(UserError):  # a folder that cannot be written has a line of its own
-            save_json(note, {"files": state_of(files)})
-    says = (
+        with suppress(UserError):  # `_check_folder` reports a folder that cannot be written
+            save_json(record, {"files": state_of(files)})
+    detail = (
         "its checksums are the published ones" if found.verified else f"read; not compared with published checksums ({found.digest[:12]})"
     )
-    return Prerequisite(name, "made" if made else "ok", says)
+    return Prerequisite(name, "created" if created else "ok", detail)
 
 
-def _files_of(dataset: DataSet, data: Path) -> list[Path]:
-    """The files and folders that a data set says it reads; [] where it says nothing (small sets, which are read every time)."""
+def _listed_files(dataset: DataSet, data: Path) -> list[Path]:
+    """The files and folders that a data set declares; [] for small data sets, which declare none and are always read."""
     return [data / name for name in dataset.files_read()] if isinstance(dataset, ListsFiles) else []
 
 
 def state_of(files: Sequence[Path]) -> str:
-    """A hash of names, sizes and times of change of files, and of what lies in folders, two levels deep."""
+    """A hash of the names, sizes and modification times of files and of the content of folders, two levels deep."""
     return content_id({"files": [_state(path, depth=2) for path in files]})
 
 
@@ -158,19 +165,19 @@ def _state(path: Path, depth: int) -> list[Any]:
         inside = sorted(entry.name for entry in path.iterdir()) if depth else []
     except OSError:
         return [path.name, None]
-    known = inside if len(inside) <= _MOST_ENTRIES else []
+    known = inside if len(inside) <= _MAX_ENTRIES else []
     return [path.name, len(inside), stat.st_mtime_ns, [_state(path / name, depth - 1) for name in known]]
 
 
-def _noted(note: Path) -> str | None:
+def _recorded_state(record: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        noted: str = json.loads(note.read_text())["files"]
-        return noted
+        state: str = json.loads(record.read_text())["files"]
+        return state
     return None
 
 
-def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Prerequisite]:
-    """Every file of weights that networks and trainers name; `deep`: its checksum, and whether it fits its network."""
+def _check_all_weights(composed: Composed, download: bool, deep: bool) -> Iterator[Prerequisite]:
+    """Check each weights file that networks and trainers name; with `deep` also its checksum and that it fits its network."""
     seen: set[str] = set()
     for cell in composed.cells:
         for group in ("model", "trainer", "_warmup"):
@@ -181,45 +188,47 @@ def _weights(composed: Composed, download: bool, deep: bool) -> Iterator[Prerequ
             names: tuple[str, ...] = cls.file_fields if isinstance(cls, ReadsWeights) else ()
             for key in names:
                 path = entry.get(key)
-                told = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})
-                if path and told not in seen:
-                    seen.add(told)
-                    yield _weight_file(composed, cell, where, key, str(path), download, deep)
+                checked = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})
+                if path and checked not in seen:
+                    seen.add(checked)
+                    yield _check_weights(composed, cell, where, key, str(path), download, deep)
 
 
-def _weight_file(composed: Composed, cell: Mapping[str, Any], where: str, key: str, path: str, download: bool, deep: bool) -> Prerequisite:
-    name, made = f"weights {path} ({where}.{key})", False
+def _check_weights(
+    composed: Composed, cell: Mapping[str, Any], where: str, key: str, path: str, download: bool, deep: bool
+) -> Prerequisite:
+    name, created = f"weights {path} ({where}.{key})", False
     try:
         try:
             file = weights_file(path, f"{where}.{key}")
         except UserError as error:
             if not download:
                 raise UserError(f"{error}, or let `sap-sweep prepare ... --download` fetch what torchvision publishes") from error
-            file, made = _fetched(HOME / Path(path).expanduser(), cell[where].get("network") or cell[where].get("name")), True
+            file, created = _download_weights(HOME / Path(path).expanduser(), cell[where].get("network") or cell[where].get("name")), True
         if deep:
-            _sum_of_name(file)
-            _fits(composed, cell, where, path)
+            _check_name_hash(file)
+            _check_network(composed, cell, where, path)
     except UserError as error:
         return Prerequisite(name, "missing", str(error))
-    return Prerequisite(name, "made" if made else "ok", "they fit the network" if deep else "there")
+    return Prerequisite(name, "created" if created else "ok", "they fit the network" if deep else "exist")
 
 
-def _sum_of_name(file: Path) -> None:
-    hashed = _HASHED.search(file.name)
+def _check_name_hash(file: Path) -> None:
+    hashed = _SHA256_IN_NAME.search(file.name)
     if hashed:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
         if not found.startswith(hashed[1]):
             raise UserError(
-                f"file '{file}' is damaged: its SHA-256 begins with {found[:8]}, not with {hashed[1]} as its name says; fetch it again"
+                f"file '{file}' is damaged: its SHA-256 begins with {found[:8]}, not with {hashed[1]} as in its name; download it again"
             )
 
 
-def _fetched(file: Path, network: Any) -> Path:
-    """A file of weights that torchvision publishes under this name.
+def _download_weights(file: Path, network: Any) -> Path:
+    """Download the weights that torchvision publishes under this file name.
 
     Raises:
-        UserError: it publishes no such file, or the download fails.
+        UserError: torchvision publishes no such file, or the download fails.
     """
     from torchvision import models
 
@@ -238,8 +247,8 @@ def _fetched(file: Path, network: Any) -> Path:
     return file
 
 
-def _fits(composed: Composed, cell: Mapping[str, Any], where: str, path: str) -> None:
-    """Refuses weights of another network. On the meta device, where nothing is filled."""
+def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path: str) -> None:
+    """Refuse weights of another network. Compares names and shapes on the meta device, which allocates no memory."""
     plugins = composed.config.plugins
     dataset, model = (
         parse_component(cell["dataset"], "dataset", DataSet, plugins),
@@ -247,28 +256,30 @@ def _fits(composed: Composed, cell: Mapping[str, Any], where: str, path: str) ->
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        flops_of(model, dataset)  # builds it, with its weights
+        flops_of(model, dataset)  # builds the network with its weights, and so compares them
         if where == "trainer":
             with torch.device("meta"):
                 network = build_network(model.entry, dataset.instance.classes.num, dataset.instance.shape)
-            load_whole(network, path, "trainer.checkpoint")
+            load_state_strictly(network, path, "trainer.checkpoint")
 
 
-def _built(name: str, source: Path, data: Path) -> Prerequisite:
-    """A data set's folders, made of an extracted release."""
+def _build_folders(name: str, source: Path, data: Path) -> Prerequisite:
+    """Build a data set's folders from an extracted release."""
     label = f"folders of {name}"
     try:
         counts = build_layout(name, source, data)
     except UserError as error:
         return Prerequisite(label, "missing", str(error))
     published = SETS[name][1]
-    told = [f"{part} {count}" + ("" if count == published[part] else f" (published: {published[part]})") for part, count in counts.items()]
-    return Prerequisite(label, "made", f"images: {', '.join(told)}")
+    numbers = [
+        f"{part} {count}" + ("" if count == published[part] else f" (published: {published[part]})") for part, count in counts.items()
+    ]
+    return Prerequisite(label, "created", f"images: {', '.join(numbers)}")
 
 
-def _folder(label: str, folder: Path) -> Prerequisite:
-    """Made, if it does not exist; can a file be written there and renamed?"""
-    made = not folder.is_dir()
+def _check_folder(label: str, folder: Path) -> Prerequisite:
+    """Create a folder if it does not exist, and check that files can be written and renamed there, as stores require."""
+    created = not folder.is_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}"
@@ -277,6 +288,6 @@ def _folder(label: str, folder: Path) -> Prerequisite:
         probe.with_suffix(".renamed").unlink()
     except OSError as error:
         return Prerequisite(
-            label, "missing", f"'{folder}' cannot be written ({error.strerror}); mend that, or set paths.results and paths.artifacts"
+            label, "missing", f"'{folder}' cannot be written ({error.strerror}); make it writable, or set paths.results and paths.artifacts"
         )
-    return Prerequisite(label, "made" if made else "ok", "can be written")
+    return Prerequisite(label, "created" if created else "ok", "can be written")

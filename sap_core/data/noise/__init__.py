@@ -1,4 +1,7 @@
-"""Label noise: frozen dataclasses that turn true labels into given ones, one kind per module. YAML names them under this package."""
+"""Label noise: frozen dataclasses that turn true labels into given labels, one kind per module.
+
+`_target_` in YAML names them as `sap_core.data.noise.CLASS`. No other module of the project may import this folder.
+"""
 
 from sap_core.data.noise.asymmetric import Asymmetric
 from sap_core.data.noise.classifier import Classifier

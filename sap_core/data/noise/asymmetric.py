@@ -1,4 +1,4 @@
-"""Asymmetric noise: each class is mistaken for one particular other class, as people mistake them."""
+"""Asymmetric noise: each class is mistaken for one other, similar class (Patrini et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Asymmetric:
-    """Labels that are mistaken for one particular other class.
+    """Labels are replaced by that of one other class.
 
-    By default int(rate * N) samples are picked among ALL and mapped by `Classes.confused`; those of classes that nothing is confused with
-    keep their label (Patrini's maps as DivideMix applies them). With CIFAR-10's map half of the classes change, so `rate` 0.4 makes about
-    20 % wrong labels: `rate` is the share within the confused classes, and rows hold the measured rate beside it.
-    `per_class=True` picks exactly int(rate * N_c) in each confused class c: the same expected rate, without chance between classes.
-    `exact=False` hits each sample independently, as ELR and SOP do.
-    `bidirectional=True` swaps the classes of each pair in `Classes.swapped`, as Prune4ReL does; there every class has a partner, so the
-    true rate is the asked one. SAP's own asymmetric generator is not public.
+    By default int(rate * N) of all samples are selected and mapped by `Classes.confused`; samples of classes that are not in the map keep
+    their labels (Patrini's maps as used by DivideMix). CIFAR-10's map has half of the classes, so `rate=0.4` makes about 20 % wrong labels:
+    `rate` is the fraction within the confused classes, and rows also contain the measured fraction. The asymmetric generator of the SAP
+    paper is not public.
+
+    Attributes:
+        rate: fraction of selected samples, in [0, 1).
+        per_class: select exactly int(rate * N_c) samples in each confused class c, which removes the variance between classes.
+        exact: select exactly int(rate * N) samples; if false, each sample independently, as ELR and SOP do.
+        bidirectional: swap the classes of each pair in `Classes.swapped`, as Prune4ReL does. Every class has a partner there, so the
+            fraction of wrong labels is `rate`.
     """
 
     name: ClassVar[str] = "asymmetric"
@@ -39,7 +43,7 @@ class Asymmetric:
         check_rate(self.rate)
         if self.per_class and not self.exact:
             raise UserError(
-                "noise.per_class=true counts exactly and noise.exact=false hits samples independently, whatever their class; "
+                "noise.per_class=true selects exact numbers per class, and noise.exact=false selects samples independently of their class; "
                 "choose one of them"
             )
 
@@ -63,12 +67,10 @@ class Asymmetric:
         if self.bidirectional:
             if not classes.swapped:
                 raise UserError(
-                    "noise.bidirectional=true needs pairs of classes that are confused both ways, and this data set names none; "
+                    "noise.bidirectional=true needs pairs of confused classes, but this data set defines none; "
                     "use noise.bidirectional=false or noise=symmetric"
                 )
             return {**dict(classes.swapped), **{second: first for first, second in classes.swapped}}
         if not classes.confused:
-            raise UserError(
-                "noise=asymmetric needs to know which classes are confused, and this data set does not say; use noise=symmetric"
-            )
+            raise UserError("noise=asymmetric needs a map of confused classes, but this data set defines none; use noise=symmetric")
         return classes.confused

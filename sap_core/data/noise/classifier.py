@@ -1,4 +1,4 @@
-"""Classifier noise: a few images were labelled by hand, a small network labelled the rest.
+"""Classifier noise: a small network, trained on a few true labels, labels all other samples.
 
 Shapes: N samples, D features, C classes.
 """
@@ -21,7 +21,7 @@ from sap_core.data.source import DataSet
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
-SIDE = 16  # images are averaged down until they are at most so many pixels wide
+SIDE = 16  # maximum side of the images after average pooling
 HIDDEN = 128
 BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 64, 20, 200, 2000
 LEARNING_RATE = 1.0e-3
@@ -29,18 +29,18 @@ LEARNING_RATE = 1.0e-3
 
 @dataclass(frozen=True)
 class Classifier:
-    """The labels of a small network that saw k true labels; those k samples keep theirs. Exactly int(rate * N) labels are wrong.
+    """Labels predicted by a small network that was trained on k true labels; exactly int(rate * N) labels are wrong.
 
-    k is chosen for the asked rate. Along one random order of the samples, networks are trained on the first C/4, C/2, C, 2C, ... true
-    labels, as long as more than the asked number of labels would be wrong. The last of them labels all samples but the first k, k being the
-    smallest number that leaves exactly the asked count wrong (less than twice what the network was trained on). So wrong labels are
-    plausible ones, dense where the classes are hard to tell apart, and a lower rate means a better annotator, not a thinned-out bad one.
-    A kind of this project's own; it has no paper.
+    k depends on the rate. In one random order of the samples, networks are trained on the first C/4, C/2, C, 2C, ... true labels, as long
+    as more than the requested number of labels would be wrong. The last network labels all samples except the first k, which keep their
+    true labels; k is the smallest number for which exactly the requested number is wrong (less than twice the number of training labels).
+    So the wrong labels are plausible and frequent where classes are similar, and a lower rate means a better annotator, not fewer errors of
+    a bad one. This kind of noise is specific to this project; it has no paper.
 
-    The network: one hidden layer of 128 ReLU units on the image averaged down to at most 16 x 16 pixels; Adam, rate 1.0e-3, batches of 64,
-    20 epochs but 200 to 2,000 steps. It runs in float64 on one CPU thread, so that every job of a sweep, on whatever device, gets the same
-    labels. Cost on one core: digits 1 s, Fashion-MNIST 15 s, CIFAR-10 70 s at most (rates 0.1 to 0.4); the features of all samples are held
-    in memory (at most 768 numbers each). It is part of making the data, as decoding is, and booked to no method.
+    The network has one hidden layer of 128 ReLU units and reads images that are average-pooled to at most 16 x 16 pixels. It is trained by
+    Adam with learning rate 1.0e-3 and batches of 64 for 20 epochs, but 200 to 2,000 steps, in float64 on one CPU thread, so that all jobs
+    of a sweep get the same labels on every device. Time on one core for rates 0.1 to 0.4: digits 1 s, Fashion-MNIST 15 s, CIFAR-10 at most
+    70 s; the features of all samples are in memory (at most 768 numbers each). Like decoding, it is not part of the cost of any method.
     """
 
     name: ClassVar[str] = "classifier"
@@ -52,10 +52,10 @@ class Classifier:
 
     def check(self, dataset: DataSet) -> None:
         if dataset.kind != "classification":
-            raise UserError("noise=classifier needs class labels, and this data set has none; use noise=none")
+            raise UserError("noise=classifier needs class labels, but this is a regression task; use noise=none")
 
     def inspect(self, dataset: DataSet, root: Path) -> None:
-        """Needs no files of its own."""
+        """See `DataNoise.inspect`; this noise reads no files."""
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         labels, classes = samples.labels, dataset.classes.num
@@ -67,25 +67,25 @@ class Classifier:
         with _one_thread():
             features_ND = _features(samples, batch_for(dataset.shape))
             for seen in _sizes(classes, len(labels)):
-                answers = _answers(_trained(features_ND, labels, order[:seen], classes, rng.child("train", seen)), features_ND)
-                left = _wrong_from(answers[order] != labels[order])
-                if left[seen] < wanted:
+                predicted = _predictions(_trained(features_ND, labels, order[:seen], classes, rng.child("train", seen)), features_ND)
+                remaining = _wrong_from(predicted[order] != labels[order])
+                if remaining[seen] < wanted:
                     break
-                best = answers, left
+                best = predicted, remaining
         if best is None:
             raise UserError(
-                f"noise=classifier cannot make noise.rate={self.rate:g} here: even a network that saw {seen} labels is wrong on no "
-                f"more than {int(left[seen]) / len(labels):.2f} of the samples; ask for less, or use noise=symmetric"
+                f"noise=classifier cannot make noise.rate={self.rate:g} here: a network trained on {seen} labels is wrong on "
+                f"only {int(remaining[seen]) / len(labels):.2f} of the samples; set a lower rate, or use noise=symmetric"
             )
-        answers, left = best
-        by_hand = order[: int((left > wanted).sum())]
-        given = answers.clone()
-        given[by_hand] = labels[by_hand]
+        predicted, remaining = best
+        labelled_by_hand = order[: int((remaining > wanted).sum())]
+        given = predicted.clone()
+        given[labelled_by_hand] = labels[labelled_by_hand]
         return given
 
 
 def _sizes(classes: int, num: int) -> list[int]:
-    """How many labels the networks see: at first one for every fourth class, then twice as many each time."""
+    """Return the numbers of training labels: one for every fourth class, then doubled each time."""
     sizes = [min(max(2, classes // 4), num)]
     while 2 * sizes[-1] < num:
         sizes.append(2 * sizes[-1])
@@ -93,12 +93,12 @@ def _sizes(classes: int, num: int) -> list[int]:
 
 
 def _wrong_from(wrong_N: Tensor) -> Tensor:
-    """(N + 1,) at k: how many of the samples from position k on are wrong."""
+    """(N + 1,) number of wrong samples at positions k and later, for each k."""
     return torch.cat([wrong_N.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=torch.int64)])
 
 
 def _features(samples: SampleView, size: int) -> Tensor:
-    """(N, D) float32: normalised inputs, images averaged down."""
+    """(N, D) float32 normalised inputs, images average-pooled."""
     rows = []
     for batch in samples.batches(size):
         inputs = batch.inputs
@@ -110,7 +110,7 @@ def _features(samples: SampleView, size: int) -> Tensor:
 
 
 def _trained(features_ND: Tensor, labels: Tensor, seen: Tensor, classes: int, rng: Stream) -> nn.Module:
-    """The network after training on the samples at positions `seen`."""
+    """Return the network trained on the samples at positions `seen`."""
     with rng.child("init").scope():
         network = nn.Sequential(nn.Linear(features_ND.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)).double()
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
@@ -125,15 +125,15 @@ def _trained(features_ND: Tensor, labels: Tensor, seen: Tensor, classes: int, rn
     return network
 
 
-def _answers(network: nn.Module, features_ND: Tensor) -> Tensor:
-    """(N,) the network's labels."""
+def _predictions(network: nn.Module, features_ND: Tensor) -> Tensor:
+    """(N,) predicted labels."""
     with torch.inference_mode():
         return torch.cat([network(rows.double()).argmax(1) for rows in features_ND.split(4096)]).clone()
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The number of threads changes last bits."""
+    """Run a block with one torch thread, because the number of threads changes the last bits of sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""No noise."""
+"""No noise: labels as in the files of the data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class NoNoise:
-    """Labels as the files give them."""
+    """Labels as in the files."""
 
     name: ClassVar[str] = "none"
     version: ClassVar[int] = 1
@@ -22,7 +22,7 @@ class NoNoise:
 
     def __post_init__(self) -> None:
         if self.rate != 0:
-            raise UserError(f"noise=none has no rate, but noise.rate={self.rate!r} was given; allowed is 0, or choose another noise")
+            raise UserError(f"noise=none has no rate, but noise.rate={self.rate!r}; set it to 0, or choose another noise")
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         return labels.clone()

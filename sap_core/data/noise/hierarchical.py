@@ -1,4 +1,4 @@
-"""Hierarchical noise: confusion inside a superclass."""
+"""Hierarchical noise: labels are confused within their superclass (Hendrycks et al. 2018)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Hierarchical:
-    """Exactly int(rate * N) labels become another class of the same superclass, uniformly (Hendrycks et al., "hierarchical corruption")."""
+    """Exactly int(rate * N) labels are replaced by another class of their superclass, chosen uniformly."""
 
     name: ClassVar[str] = "hierarchical"
     version: ClassVar[int] = 1
@@ -28,22 +28,22 @@ class Hierarchical:
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         check_labels(labels, classes, "hierarchical")
         if classes.superclass is None:
-            raise UserError("noise=hierarchical needs superclasses, and this data set has none; use noise=symmetric")
+            raise UserError("noise=hierarchical needs superclasses, but this data set defines none; use noise=symmetric")
         siblings = _siblings(classes.superclass)
         which = pick(len(labels), self.rate, rng)
         chance = torch.rand(len(labels), dtype=torch.float64, generator=rng.child("label").generator())
         given = labels.clone()
         for label, others in enumerate(siblings):
-            hit = which[labels[which] == label]
-            given[hit] = others[(chance[hit] * len(others)).long()]
+            selected = which[labels[which] == label]
+            given[selected] = others[(chance[selected] * len(others)).long()]
         return given
 
 
 def _siblings(superclass: tuple[int, ...]) -> list[Tensor]:
-    """For each class, the other classes of its superclass.
+    """Return the other classes of the superclass, for each class.
 
     Raises:
-        UserError: a class is alone in its superclass, so no label could stand for it.
+        UserError: a class is the only one of its superclass.
     """
     groups = torch.tensor(superclass)
     siblings = []

@@ -1,4 +1,4 @@
-"""Human noise: the mistakes that people made when they labelled CIFAR's training images (CIFAR-N)."""
+"""Human noise: the errors of human annotators of CIFAR's training images, CIFAR-N (Wei et al. 2022)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Human:
-    """Labels that people gave (Wei et al., "Learning with noisy labels revisited", ICLR 2022; CC BY-NC 4.0).
+    """Labels of human annotators (Wei et al., "Learning with noisy labels revisited", ICLR 2022; CC BY-NC 4.0).
 
-    CIFAR-10: `random1` to `random3` are the three annotators of each image (17.2, 18.1 and 17.6 % wrong), `aggregate` their majority
-    (9.0 %), `worst` a wrong one of the three wherever there is one (40.2 %). CIFAR-100: `cifar100` (40.2 %, fine classes). Nothing is
-    drawn, so all seeds see the same labels; the rate is measured and cannot be asked for. The true labels that the release holds must be
-    those of the data set, image by image. The files' place is in `human_files.FOLDERS`.
+    CIFAR-10: `random1` to `random3` are the three annotators of each image (17.2, 18.1 and 17.6 % wrong), `aggregate` is their majority
+    (9.0 %), `worst` a wrong label among the three wherever there is one (40.2 %). CIFAR-100: `cifar100` (40.2 %, fine classes). Nothing is
+    random, so all seeds have the same labels, and the rate cannot be set. The true labels in the release must equal those of the data set,
+    image by image. The folders of the files are in `human_files.FOLDERS`.
     """
 
     name: ClassVar[str] = "human"
@@ -38,12 +38,12 @@ class Human:
             raise UserError(f"unknown noise.labels={self.labels!r}; allowed: {', '.join(COLUMNS)}")
         if self.rate is not None:
             raise UserError(
-                f"noise.rate={self.rate!r} cannot be asked of noise=human: people made these mistakes, and rows hold the measured rate "
-                f"({COLUMNS[self.labels].rate * 100:.1f} % for {self.labels}); leave noise.rate out"
+                f"noise.rate={self.rate!r} cannot be set for noise=human, whose rate is fixed "
+                f"({COLUMNS[self.labels].rate * 100:.1f} % for {self.labels}); omit noise.rate"
             )
 
     def expected_rate(self, classes: Classes) -> float:
-        """The share of wrong labels, as published."""
+        """Return the published fraction of wrong labels."""
         return COLUMNS[self.labels].rate
 
     def check(self, dataset: DataSet) -> None:
@@ -51,13 +51,13 @@ class Human:
         if not isinstance(dataset, known):
             others = "cifar100" if isinstance(dataset, CIFAR100) else ", ".join(name for name in COLUMNS if name != "cifar100")
             remedy = f"use noise.labels={others}" if isinstance(dataset, CIFAR10 | CIFAR100) else f"choose dataset={known.__name__.lower()}"
-            raise UserError(f"noise=human with labels={self.labels} exists for {known.__name__} alone; {remedy}")
+            raise UserError(f"noise=human with labels={self.labels} exists for {known.__name__} only; {remedy}")
 
     def inspect(self, dataset: DataSet, root: Path) -> None:
-        """Checks the file.
+        """See `DataNoise.inspect`.
 
         Raises:
-            UserError: it is missing, damaged or not the published one.
+            UserError: the file is missing, damaged or not the published one.
         """
         read_column(root, COLUMNS[self.labels])
 
@@ -67,6 +67,6 @@ class Human:
             count = int((true != samples.labels).sum()) if len(true) == len(samples) else len(samples)
             raise UserError(
                 f"noise=human: {count} of {len(samples)} training labels of this copy of {type(dataset).__name__} are not those "
-                f"that CIFAR-N was made for, so its labels would go to the wrong images; fetch the published data set (dataset.verify=true)"
+                f"of CIFAR-N, so its labels would be assigned to wrong images; use the published data set (dataset.verify=true)"
             )
         return given

@@ -1,7 +1,7 @@
-"""The official label files of CIFAR-N, read without running code from them.
+"""Label files of CIFAR-N, read without running code from them.
 
-Each is a torch file (a zip archive with a pickle inside) of integer arrays in the order of CIFAR's training batches. The pickle is read by
-an unpickler that is restricted to such arrays (`sap_core.data.unpickle`).
+A file is a torch file (a zip archive that contains a pickle) of integer arrays in the order of CIFAR's training batches. The pickle is read
+by an unpickler that is restricted to such arrays (`sap_core.data.unpickle`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sap_core.data.unpickle import ForbiddenGlobalError, load_arrays
 from sap_core.errors import UserError
 
 FOLDERS = ("cifar-n", "cifar-10-100n/data")
-"""Below the data folder: the files by themselves, or a clone of the official repository (github.com/UCSC-REAL/cifar-10-100n)."""
+"""Folders below the data folder: the files alone, or a clone of the official repository (github.com/UCSC-REAL/cifar-10-100n)."""
 
 TRUE = "clean_label"
 NUM = 50_000
@@ -35,7 +35,7 @@ class Column:
 
     file: str
     key: str
-    rate: float  # share that differs from the true labels, as published; a test measures it
+    rate: float  # published fraction of wrong labels; a test measures it
     sha256: str  # of the labels as little-endian 64-bit integers
 
 
@@ -50,10 +50,10 @@ COLUMNS: Mapping[str, Column] = {
 
 
 def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
-    """(true, given) labels, (50,000,) int64 each, as the file holds them.
+    """Return (true, given) labels, (50,000,) int64 each.
 
     Raises:
-        UserError: the file is missing, damaged, would run code, or its labels are not the published ones.
+        UserError: the file is missing or damaged, would run code, or its labels are not the published ones.
     """
     path, content = _find(root, column.file), None
     try:
@@ -68,17 +68,17 @@ def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
 
 
 def fingerprint(labels: Tensor) -> str:
-    """SHA-256 of labels, whatever file they came in."""
+    """Return the SHA-256 of labels, independent of their file format."""
     return hashlib.sha256(labels.numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def _find(root: Path, name: str) -> Path:
-    places = [root / folder / name for folder in FOLDERS]
-    found = next((path for path in places if path.is_file()), None)
+    paths = [root / folder / name for folder in FOLDERS]
+    found = next((path for path in paths if path.is_file()), None)
     if found is None:
         raise UserError(
-            f"noise=human: there is no file '{places[0]}' or '{places[1]}'; put {name} of the CIFAR-N release "
-            f"(github.com/UCSC-REAL/cifar-10-100n, data folder) there, or point paths.data (now '{root}') at the folder that holds it"
+            f"noise=human: there is no file '{paths[0]}' or '{paths[1]}'; put {name} of the CIFAR-N release "
+            f"(github.com/UCSC-REAL/cifar-10-100n, data folder) there, or set paths.data (now '{root}') to the folder that contains it"
         )
     return found
 
@@ -90,13 +90,13 @@ def _table(path: Path, content: bytes) -> dict[str, Any]:
             table = load_arrays(archive.read(inner))
     except ForbiddenGlobalError as error:
         raise UserError(
-            f"noise=human: file '{path}' would run '{error}' when loaded, which the official file does not need; "
-            f"nothing of it was run; delete it and fetch it again"
+            f"noise=human: file '{path}' would run '{error}' when loaded, which the official file does not; "
+            f"nothing was run; delete it and fetch it again"
         ) from error
     except (zipfile.BadZipFile, zlib.error, StopIteration, ValueError, EOFError) as error:
-        raise UserError(f"noise=human: file '{path}' is damaged ({error or 'it holds no data.pkl'}); fetch it again") from error
+        raise UserError(f"noise=human: file '{path}' is damaged ({error or 'it contains no data.pkl'}); fetch it again") from error
     if not isinstance(table, dict):
-        raise UserError(f"noise=human: file '{path}' holds no named labels; fetch it again")
+        raise UserError(f"noise=human: file '{path}' contains no named labels; fetch it again")
     return table
 
 
@@ -105,5 +105,7 @@ def _labels(path: Path, table: Mapping[str, Any], key: str) -> Tensor:
         raise UserError(f"noise=human: file '{path}' has no '{key}', but {', '.join(sorted(map(str, table)))}; fetch the official file")
     values = np.asarray(table[key])
     if values.shape != (NUM,) or values.dtype.kind not in "iu":
-        raise UserError(f"noise=human: '{key}' in '{path}' holds {values.dtype} of shape {values.shape}, not {NUM} labels; fetch it again")
+        raise UserError(
+            f"noise=human: '{key}' in '{path}' contains {values.dtype} of shape {values.shape}, not {NUM} labels; fetch it again"
+        )
     return torch.from_numpy(values.astype(np.int64))

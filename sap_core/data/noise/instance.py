@@ -1,4 +1,4 @@
-"""Instance-dependent noise: which wrong label an image gets depends on its pixels (Xia et al. 2020).
+"""Instance-dependent noise: the wrong label of an image depends on its pixels (Xia et al. 2020).
 
 Shapes: N samples, M samples of one class, S pixel values of one sample, C classes.
 """
@@ -20,23 +20,23 @@ from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
 SPREAD = 0.1
-"""Standard deviation of the flip rates before they are cut to [0, 1], as in the reference."""
+"""Standard deviation of the flip rates before truncation to [0, 1], as in the reference."""
 
 _LOWEST_CENTRE = -3.0
 
 
 @dataclass(frozen=True)
 class InstanceDependent:
-    """Labels whose being wrong differs from image to image (Xia et al., "Part-dependent label noise", NeurIPS 2020, appendix).
+    """Labels are wrong with a probability that differs between images (Xia et al., "Part-dependent label noise", NeurIPS 2020, appendix).
 
-    The generator of the authors' code, used for "IDN" throughout the literature: sample i is mislabelled with probability q_i, drawn from a
-    normal distribution (mean `rate`, standard deviation 0.1) cut to [0, 1]. What its wrong label is, is drawn from softmax(x_i W_y) without
-    the true class y; x_i are its normalised pixels and W_y (S, C) are standard normal, one matrix per true class.
+    This is the generator of the authors' code, which the literature calls "IDN": sample i is mislabelled with probability q_i, drawn from a
+    normal distribution (mean `rate`, standard deviation 0.1) truncated to [0, 1]. Its wrong label is drawn from softmax(x_i W_y) without
+    the true class y, where x_i are its normalised pixels and W_y (S, C) is standard normal, one matrix per true class.
 
-    Cutting raises the mean: `rate` 0.1 makes 12.9 % wrong labels, 0.2 makes 20.6 %, and from 0.3 on the excess is below 0.05 points
-    (`expected` says it, rows hold the measured share). `calibrated=True` moves the normal's centre so that `rate` is the expected share.
-    Projections are taken in float64 and one class at a time (W_y alone is in memory: 1.2 GB for 1,000 classes of 224 x 224 pixels), so that
-    labels do not depend on threads or batches.
+    Truncation raises the mean: rate 0.1 makes 12.9 % wrong labels, 0.2 makes 20.6 %, and from 0.3 on the excess is below 0.05 points
+    (`expected_rate` is the exact value, rows contain the measured fraction). With `calibrated=True` the mean of the normal distribution is
+    shifted so that `rate` is the expected fraction. Products are computed in float64, one class at a time (W_y needs 1.2 GB for 1,000
+    classes of 224 x 224 pixels), so that labels do not depend on threads or batches.
     """
 
     name: ClassVar[str] = "instance"
@@ -47,8 +47,8 @@ class InstanceDependent:
     def __post_init__(self) -> None:
         check_rate(self.rate)
         if self.rate == 0:
-            raise UserError("noise.rate=0 makes no instance-dependent noise: flip rates scatter around it; use noise=none")
-        low, high = cut_mean(_LOWEST_CENTRE), cut_mean(1 - _LOWEST_CENTRE)
+            raise UserError("noise.rate=0 is not possible for noise=instance, whose flip rates vary around it; use noise=none")
+        low, high = truncated_mean(_LOWEST_CENTRE), truncated_mean(1 - _LOWEST_CENTRE)
         if self.calibrated and not low < self.rate < high:
             raise UserError(
                 f"noise.calibrated=true cannot reach noise.rate={self.rate!r}; allowed are rates between {low:.3f} and {high:.3f}"
@@ -56,74 +56,74 @@ class InstanceDependent:
 
     @property
     def centre(self) -> float:
-        """Mean of the normal distribution before it is cut."""
-        return centre_of(self.rate) if self.calibrated else self.rate
+        """Mean of the normal distribution before truncation."""
+        return centre_for(self.rate) if self.calibrated else self.rate
 
     def expected_rate(self, classes: Classes) -> float:
-        """The share of wrong labels that this generator makes in the mean."""
-        return cut_mean(self.centre)
+        """Return the expected fraction of wrong labels."""
+        return truncated_mean(self.centre)
 
     def check(self, dataset: DataSet) -> None:
         if dataset.kind != "classification":
-            raise UserError("noise=instance needs class labels, and this data set has none; use noise=none")
+            raise UserError("noise=instance needs class labels, but this data set has none; use noise=none")
 
     def inspect(self, dataset: DataSet, root: Path) -> None:
-        """Needs no files of its own."""
+        """See `DataNoise.inspect`; this noise reads no files."""
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         labels, num, size = samples.labels, len(samples), batch_for(dataset.shape)
         chance, flip, kind = (torch.rand(num, dtype=torch.float64, generator=rng.child(key).generator()) for key in ("q", "which", "label"))
-        which = flip < cut_normal(self.centre, chance)
+        which = flip < truncated_normal(self.centre, chance)
         given = labels.clone()
         for label in range(dataset.classes.num):
-            hit = torch.nonzero(which & (labels == label)).flatten()
-            if len(hit) == 0:
+            selected = torch.nonzero(which & (labels == label)).flatten()
+            if len(selected) == 0:
                 continue
             W_SC = torch.randn(
                 math.prod(dataset.shape), dataset.classes.num, dtype=torch.float64, generator=rng.child("parts", label).generator()
             )
-            scores_MC = _scores(samples.subset(hit), size, W_SC)
+            scores_MC = _scores(samples.subset(selected), size, W_SC)
             scores_MC[:, label] = -torch.inf
-            reached_MC = scores_MC.softmax(1).cumsum(1)
-            drawn = torch.searchsorted(reached_MC, (kind[hit] * reached_MC[:, -1]).unsqueeze(1), right=True).squeeze(1)
-            given[hit] = drawn.clamp(max=dataset.classes.num - 1)
+            cumulative_MC = scores_MC.softmax(1).cumsum(1)
+            drawn = torch.searchsorted(cumulative_MC, (kind[selected] * cumulative_MC[:, -1]).unsqueeze(1), right=True).squeeze(1)
+            given[selected] = drawn.clamp(max=dataset.classes.num - 1)
         return given
 
 
 def _scores(samples: SampleView, size: int, W_SC: Tensor) -> Tensor:
-    """(M, C): written into one tensor, since small results kept between large freed batches let the heap grow by every batch."""
+    """(M, C) scores, written into one tensor: small results between large freed batches would fragment the heap and let it grow."""
     scores_MC = torch.empty(len(samples), W_SC.shape[1], dtype=torch.float64)
     for rows_BC, batch in zip(scores_MC.split(batch_sizes(len(samples), size)), samples.batches(size), strict=True):
         torch.mm(batch.inputs.flatten(1).double(), W_SC, out=rows_BC)
     return scores_MC
 
 
-def cut_normal(centre: float, chance_N: Tensor) -> Tensor:
-    """(N,) float64 draws of a normal distribution around `centre` cut to [0, 1], from uniform ones by inversion."""
-    if centre > 0.5:  # by symmetry: tails keep their precision above the centre only
-        return 1 - cut_normal(1 - centre, 1 - chance_N)
+def truncated_normal(centre: float, chance_N: Tensor) -> Tensor:
+    """Return (N,) float64 draws of a normal distribution around `centre` truncated to [0, 1], by inversion of uniform draws (N,)."""
+    if centre > 0.5:  # by symmetry, because tail probabilities are precise above the centre only
+        return 1 - truncated_normal(1 - centre, 1 - chance_N)
     high, low = _upper((0 - centre) / SPREAD), _upper((1 - centre) / SPREAD)
     return (centre - SPREAD * torch.special.ndtri(high - chance_N * (high - low))).clamp(0, 1)
 
 
-def cut_mean(centre: float) -> float:
-    """The mean of that distribution."""
+def truncated_mean(centre: float) -> float:
+    """Return the mean of `truncated_normal`."""
     if centre > 0.5:
-        return 1 - cut_mean(1 - centre)
+        return 1 - truncated_mean(1 - centre)
     a, b = (0 - centre) / SPREAD, (1 - centre) / SPREAD
     density = (math.exp(-a * a / 2) - math.exp(-b * b / 2)) / math.sqrt(2 * math.pi)
     return centre + SPREAD * density / (_upper(a) - _upper(b))
 
 
-def centre_of(mean: float) -> float:
-    """The centre whose cut distribution has this mean, by bisection."""
+def centre_for(mean: float) -> float:
+    """Return the centre for which the truncated distribution has this mean, by bisection."""
     low, high = _LOWEST_CENTRE, 1 - _LOWEST_CENTRE
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if cut_mean(middle) < mean else (low, middle)
+        low, high = (middle, high) if truncated_mean(middle) < mean else (low, middle)
     return (low + high) / 2
 
 
 def _upper(z: float) -> float:
-    """Share of a standard normal distribution above z."""
+    """Return the probability that a standard normal variable exceeds z."""
     return math.erfc(z / math.sqrt(2)) / 2

@@ -1,4 +1,4 @@
-"""Interclass confusion: labels swapped between two classes, as corrective unlearning manipulates them."""
+"""Interclass confusion: labels swapped between two classes (Goel et al., "Corrective machine unlearning", 2024)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Interclass:
-    """Exactly int(rate * N_c) samples of each of two classes carry the other's label (Goel et al., "Corrective machine unlearning", 2024).
+    """Exactly int(rate * N_c) samples of each of two classes c have the label of the other class.
 
-    `rate` is the share within the two classes; rows hold the share of all labels beside it. The benchmark's 500, 2,500 and 5,000 samples of
-    CIFAR-10 (cat and dog) are rates 0.05, 0.25 and 0.5, and its 100, 250 and 500 of CIFAR-100 (classes 47 and 53) are 0.1, 0.25 and 0.5.
-    It takes the first ones of each class in the files' order; here they are drawn. The affected domain is the two classes.
+    `rate` is the fraction within the two classes; rows contain the fraction of all labels, too. The 500, 2,500 and 5,000 samples of
+    CIFAR-10 (cat and dog) of the benchmark are rates 0.05, 0.25 and 0.5, and its 100, 250 and 500 samples of CIFAR-100 (classes 47 and 53)
+    are 0.1, 0.25 and 0.5. The benchmark uses the first samples of each class in the order of the files; here they are drawn. Affected are
+    the test samples of the two classes.
     """
 
     name: ClassVar[str] = "interclass"
@@ -32,10 +33,10 @@ class Interclass:
         check_rate(self.rate)
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(set(self.classes)) != 2 or len(self.classes) != 2 or min(self.classes) < 0:
-            raise UserError(f"noise.classes={list(self.classes)} must be two different classes by number, such as [3,5]")
+            raise UserError(f"noise.classes={list(self.classes)} must be two different class numbers, such as [3,5]")
 
     def expected_rate(self, classes: Classes) -> float:
-        """The share of wrong labels to expect where classes are equally large."""
+        """Return the expected fraction of wrong labels for classes of equal size."""
         return 2 * self.rate / classes.num
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
@@ -50,5 +51,5 @@ class Interclass:
         return given
 
     def affected(self, labels: Tensor) -> Tensor:
-        """(N,) bool: is the true class one of the two?"""
+        """Return (N,) bool, whether the true class is one of the two."""
         return torch.isin(labels, torch.tensor(self.classes, device=labels.device))

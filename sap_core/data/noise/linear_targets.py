@@ -1,6 +1,6 @@
-"""Linear corruption: numbers that follow from the inputs by a wrong linear relation, the same for all that are hit.
+"""Linear noise for regression: wrong targets are a random linear function of the inputs. Specific to this project.
 
-Shapes: N samples, D numbers of an input.
+Shapes: N samples, D values per input.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class LinearTargets:
-    """Exactly int(rate * N) targets become w x, w drawn once from N(0, 1), with the mean and the deviation that all targets have.
+    """Exactly int(rate * N) targets are replaced by w x, with w drawn once from N(0, 1), rescaled to mean and deviation of all targets.
 
-    This project's own: the code of PRL (Liu et al., ICML 2021) releases no regression. A network can learn it: from a rate of 0.5 on
-    nothing tells which of the two relations is the true one.
+    The released code of PRL (Liu et al., ICML 2021) contains no regression noise. A network can learn this noise: from a rate of 0.5 on,
+    the data do not determine which of the two relations is the true one.
     """
 
     name: ClassVar[str] = "linear_targets"
@@ -35,12 +35,18 @@ class LinearTargets:
         check_rate(self.rate)
 
     def check(self, dataset: DataSet) -> None:
-        """Raises UserError for classes."""
+        """See `DataNoise.check`.
+
+        Raises:
+            UserError: the data set has classes.
+        """
         if dataset.kind != "regression":
-            raise UserError("noise=linear_targets corrupts numbers, and this data set has classes; use noise=symmetric or pairflip")
+            raise UserError(
+                "noise=linear_targets corrupts regression targets, but this data set has classes; use noise=symmetric or pairflip"
+            )
 
     def inspect(self, dataset: DataSet, root: Path) -> None:
-        """No files of its own."""
+        """See `DataNoise.inspect`; this noise reads no files."""
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         """See `DataNoise.corrupt_data`."""

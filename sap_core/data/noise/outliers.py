@@ -1,4 +1,4 @@
-"""Outliers: a number lies far off, above or below."""
+"""Outlier noise for regression: targets are shifted up or down by a large distance. Specific to this project."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Outliers:
-    """Exactly int(rate * N) targets are moved by `size` standard deviations of all targets, up or down with equal chance.
+    """Exactly int(rate * N) targets are shifted by `size` standard deviations of all targets, up or down with equal probability.
 
-    This project's own: the code of PRL (Liu et al., ICML 2021) releases no regression.
+    The released code of PRL (Liu et al., ICML 2021) contains no regression noise.
     """
 
     name: ClassVar[str] = "outliers"

@@ -1,4 +1,4 @@
-"""Pair flipping: every class is mistaken for the next one."""
+"""Pair flipping: every class is mistaken for the next one (Han et al., "Co-teaching", NeurIPS 2018)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class PairFlip:
-    """Each label becomes that of the next class, (c + 1) mod C, with probability `rate` (Han et al., "Co-teaching", NeurIPS 2018).
+    """Each label c is replaced by (c + 1) mod C with probability `rate`.
 
-    0.45 is the hard case of the literature; from 0.5 on the wrong class is the majority. `exact=True` changes exactly int(rate * N) labels.
+    0.45 is the difficult case of the literature; from 0.5 on the wrong class is the majority. `exact=True` changes exactly int(rate * N)
+    labels.
     """
 
     name: ClassVar[str] = "pairflip"

@@ -1,4 +1,4 @@
-"""Sign flips: a number becomes its mirror image."""
+"""Sign-flip noise for regression: targets are mirrored at their mean. Specific to this project."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class SignFlip:
-    """Exactly int(rate * N) targets are mirrored at the mean of all: high becomes low by as much.
+    """Exactly int(rate * N) targets y are replaced by 2 m - y, where m is the mean of all targets.
 
-    This project's own: the code of PRL (Liu et al., ICML 2021) releases no regression.
+    The released code of PRL (Liu et al., ICML 2021) contains no regression noise.
     """
 
     name: ClassVar[str] = "sign_flip"

@@ -1,4 +1,4 @@
-"""Symmetric noise: wrong uniformly at random."""
+"""Symmetric noise: wrong labels are uniform over the other classes, independent of the image."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from sap_core.seeding import Stream
 
 @dataclass(frozen=True)
 class Symmetric:
-    """Labels that are wrong uniformly at random, whatever the image.
+    """Labels are replaced by uniformly random ones.
 
-    With the defaults exactly int(rate * N) labels change, each to one of the other classes: the generator of SAP's released code, so the
-    true rate is the asked one. `exact=False` hits each sample independently (Co-teaching); `exclude_true=False` draws among all classes,
-    so that 1/C of the picked labels stay true (DivideMix, SOP).
+    The defaults are those of SAP's released code: exactly int(rate * N) labels are wrong.
+
+    Attributes:
+        rate: fraction of selected labels, in [0, 1).
+        exact: select exactly int(rate * N) labels; if false, each label independently (Co-teaching).
+        exclude_true: draw among the other classes; if false, among all classes, so that 1/C of the selected labels stay true (DivideMix,
+            SOP).
     """
 
     name: ClassVar[str] = "symmetric"

@@ -11,7 +11,7 @@ from sap_core.api import Need, UndeclaredNeed
 from sap_core.construct import construct
 from sap_core.data import assemble
 from sap_core.data.assemble import prepare
-from sap_core.data.corruption import painted
+from sap_core.data.corruption import with_changed_inputs
 from sap_core.data.fashion_mnist import FashionMNIST
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Source
@@ -266,5 +266,5 @@ def test_images_on_disk_are_painted_as_they_are_fetched():
         def fetch(self, index):
             return torch.zeros(len(index), 1, 4, 4, dtype=torch.uint8)
 
-    found = painted(OnDisk(), torch.tensor([1, 4]), construct(PATCH)).fetch(torch.tensor([4, 0, 1]))
+    found = with_changed_inputs(OnDisk(), torch.tensor([1, 4]), construct(PATCH)).fetch(torch.tensor([4, 0, 1]))
     assert found.flatten(1).sum(1).tolist() == [4 * 255, 0, 4 * 255]

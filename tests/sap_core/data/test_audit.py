@@ -65,7 +65,7 @@ def test_paths_and_names_say_the_same_as_positions_and_numbers(root):
 def test_lines_that_do_not_fit_are_counted(root):
     (root / "audit.csv").write_text("index,true_label\n0,0\n0,1\n99,0\n3,mouse\n")
     with pytest.raises(
-        UserError, match=r"3 of 4 lines .*line 3: a sample that stands twice; line 4: no such sample; line 5: no such class"
+        UserError, match=r"3 of 4 lines .*line 3: a sample of an earlier line; line 4: no such sample; line 5: no such class"
     ):
         Folder(**OPTIONS).load(root)
     for text in ("", "index,label\n1,0\n", "index,true_label\n"):

@@ -113,9 +113,9 @@ def test_a_damaged_image_is_named(root):
     ("change", "words"),
     [
         ({"folder": "birds"}, r"no readable folder '.*birds/train'.*paths\.data"),
-        ({"num_classes": 3}, r"holds 2 class folders.*set dataset\.num_classes=2"),
-        ({"num_train": 7}, r"holds 6 images.*set dataset\.num_train=6"),
-        ({"num_test": 1}, r"holds 2 images.*set dataset\.num_test=2"),
+        ({"num_classes": 3}, r"contains 2 class folders.*set dataset\.num_classes=2"),
+        ({"num_train": 7}, r"contains 6 images.*set dataset\.num_train=6"),
+        ({"num_test": 1}, r"contains 2 images.*set dataset\.num_test=2"),
     ],
 )
 def test_what_does_not_fit_the_folder_is_refused_with_the_right_value(root, change, words):
@@ -153,7 +153,7 @@ def test_a_validation_folder_of_its_own_follows_the_training_images(root):
     assert source.own_validation == 2
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
     assert (source.train.fetch(torch.tensor([7])).numpy()[0] == picture(51).transpose(2, 0, 1)).all()
-    with pytest.raises(UserError, match=r"holds 6 images where dataset\.num_train=7; set dataset\.num_train=8"):
+    with pytest.raises(UserError, match=r"contains 6 images, but dataset\.num_train=7; set dataset\.num_train=8"):
         Folder(**{**OPTIONS, "num_train": 9, "num_val": 2}).load(root)
     with pytest.raises(UserError, match=r"dataset\.validation must be 3"):
         Folder(**{**OPTIONS, "num_train": 9, "num_val": 3})
@@ -163,7 +163,7 @@ def test_damaged_images_are_counted_before_a_run(root):
     cat = root / "pets" / "train" / "cat"
     (cat / "0.png").write_bytes(b"")
     (cat / "2.png").write_bytes((cat / "2.png").read_bytes()[:-40])
-    with pytest.raises(UserError, match=r"2 of 8 image files below '.*pets' are damaged or no images: .*cat/0\.png.*cat/2\.png"):
+    with pytest.raises(UserError, match=r"2 of 8 image files below '.*pets' are damaged or not images: .*cat/0\.png.*cat/2\.png"):
         Folder(**OPTIONS).inspect(root)
     with pytest.raises(UserError, match=r"1 of 8 image files .*cat/0\.png' \(empty\)"):
         Folder(**OPTIONS, check="size").inspect(root)
@@ -197,8 +197,8 @@ def test_synthetic_noise_acts_on_a_folder(root):
         ({"channels": 2}, r"dataset\.channels=2"),
         ({"size": 0}, r"dataset\.size"),
         ({"num_classes": 1}, r"dataset\.num_classes"),
-        ({"mean": (0.5,)}, "3 numbers"),
-        ({"mean": (0.5, 0.5, 0.5)}, "3 numbers"),
+        ({"mean": (0.5,)}, "3 values"),
+        ({"mean": (0.5, 0.5, 0.5)}, "3 values"),
         ({"verify": True}, r"dataset\.digest"),
         ({"validation": 6}, r"dataset\.validation"),
     ],

@@ -145,11 +145,11 @@ DAMAGED = {
     "no header": (1, lambda good: gzip.compress(b"\0\0"), "not an IDX file"),
     "another type": (1, lambda good: gzip.compress(b"\0\0\x0d\1" + bytes(24)), "not an IDX file"),
     "images for labels": (1, lambda good: gzip.compress(idx(np.zeros((20, 28, 28), np.uint8))), "not an IDX file"),
-    "short content": (0, lambda good: gzip.compress(gzip.decompress(good)[:-1]), "promises shape"),
+    "short content": (0, lambda good: gzip.compress(gzip.decompress(good)[:-1]), "header has shape"),
     "another size": (2, lambda good: gzip.compress(idx(np.zeros((8, 14, 56), np.uint8))), "14 x 56"),
-    "label out of range": (3, lambda good: gzip.compress(idx(labels_of(8) + np.uint8(3))), "label 10 where"),
+    "label out of range": (3, lambda good: gzip.compress(idx(labels_of(8) + np.uint8(3))), "label 10 but"),
     "too few labels": (3, lambda good: gzip.compress(idx(labels_of(7))), "7 labels for 8 images"),
-    "no images": (0, lambda good: gzip.compress(idx(np.zeros((0, 28, 28), np.uint8))), "promises shape"),
+    "no images": (0, lambda good: gzip.compress(idx(np.zeros((0, 28, 28), np.uint8))), "header has shape"),
 }
 
 

@@ -81,14 +81,14 @@ def test_missing_changed_and_damaged_files_are_refused(made):
     with pytest.raises(UserError, match="differs from the published labels"):
         Human("worst").inspect(CIFAR10(), root)
     torch.save({"clean_label": given.numpy(), "worse_label": given.numpy()[:30].copy()}, path)
-    with pytest.raises(UserError, match=r"holds int64 of shape \(30,\), not 40 labels"):
+    with pytest.raises(UserError, match=r"contains int64 of shape \(30,\), not 40 labels"):
         Human("worst").inspect(CIFAR10(), root)
     for content in (whole[: len(whole) // 2], b"", b"no archive"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="damaged"):
             Human("worst").inspect(CIFAR10(), root)
     path.unlink()
-    with pytest.raises(UserError, match=r"there is no file .*cifar-n.*cifar-10-100n/data.*point paths.data"):
+    with pytest.raises(UserError, match=r"there is no file .*cifar-n.*cifar-10-100n/data.*set paths.data"):
         Human("worst").inspect(CIFAR10(), root)
 
 
@@ -107,18 +107,18 @@ def test_a_file_that_would_run_code_is_not_opened(made, tmp_path):
 def test_other_data_sets_and_other_label_sets_are_refused():
     Human("worst").check(CIFAR10())
     Human("cifar100").check(CIFAR100())
-    with pytest.raises(UserError, match=r"exists for CIFAR10 alone; choose dataset=cifar10$"):
+    with pytest.raises(UserError, match=r"exists for CIFAR10 only; choose dataset=cifar10$"):
         corruption.check_noise(Human("worst"), "human_worst", MNIST(), "mnist")
-    with pytest.raises(UserError, match=r"for CIFAR10 alone; use noise\.labels=cifar100"):
+    with pytest.raises(UserError, match=r"for CIFAR10 only; use noise\.labels=cifar100"):
         Human("worst").check(CIFAR100())
-    with pytest.raises(UserError, match=r"for CIFAR100 alone; use noise\.labels=aggregate, random1"):
+    with pytest.raises(UserError, match=r"for CIFAR100 only; use noise\.labels=aggregate, random1"):
         Human("cifar100").check(CIFAR10())
     with pytest.raises(UserError, match=r"noise\.labels='best'; allowed: aggregate"):
         Human("best")
 
 
 def test_a_rate_is_refused_because_it_is_measured():
-    with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be asked of noise=human.*40\.2 % for worst"):
+    with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be set for noise=human.*40\.2 % for worst"):
         Human("worst", 0.2)
 
 

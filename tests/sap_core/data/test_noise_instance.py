@@ -9,7 +9,7 @@ import torch
 from sap_core.data.corruption import check_noise, corrupt, expected_rate
 from sap_core.data.digits import Digits
 from sap_core.data.noise import InstanceDependent
-from sap_core.data.noise.instance import cut_mean, cut_normal
+from sap_core.data.noise.instance import truncated_mean, truncated_normal
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, DataNoise, Source
 from sap_core.errors import UserError
@@ -44,7 +44,7 @@ def test_labels_equal_a_plain_loop():
         a = x @ W
         a[y] = -math.inf
         p = torch.softmax(a, 0)
-        rate = float(cut_normal(0.4, torch.tensor([q[i]], dtype=torch.float64)))
+        rate = float(truncated_normal(0.4, torch.tensor([q[i]], dtype=torch.float64)))
         reached, drawn = 0.0, y
         if flip[i] < rate:
             for label in range(3):
@@ -76,10 +76,10 @@ def test_cutting_raises_low_rates():
 @pytest.mark.parametrize("centre", [-2.0, 0.1, 0.5, 0.95, 3.0])
 def test_draws_follow_the_cut_normal_distribution(centre):
     chance = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    draws = cut_normal(centre, chance)
+    draws = truncated_normal(centre, chance)
     assert 0 <= draws.min() <= draws.max() <= 1
     assert draws.diff().min() > 0
-    assert float(draws.mean()) == pytest.approx(cut_mean(centre), abs=2e-5)
+    assert float(draws.mean()) == pytest.approx(truncated_mean(centre), abs=2e-5)
     if centre == 0.5:
         assert float(draws.std()) == pytest.approx(0.1, abs=1e-4)
 

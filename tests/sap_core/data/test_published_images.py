@@ -66,7 +66,7 @@ def test_imagenette_is_taken_from_its_archives_folder(tmp_path, monkeypatch, cap
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert source.train.fetch(torch.tensor([0])).shape == (1, 3, 8, 8)
     assert not data.inspect(tmp_path / "data").verified
-    with pytest.raises(UserError, match=r"holds 6 images where dataset\.num_train=9469; set dataset\.num_train=6"):
+    with pytest.raises(UserError, match=r"contains 6 images, but dataset\.num_train=9469; set dataset\.num_train=6"):
         small(Imagenette, monkeypatch, 2).inspect(tmp_path / "data")
 
 
@@ -167,8 +167,8 @@ def test_lists_that_do_not_fit_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("kind", "change", "words"),
     [
-        (ImageNet, {"verified": "audit.csv"}, "count as true"),
-        (Clothing1M, {"validation": 0.1}, "must be the number of its images"),
+        (ImageNet, {"verified": "audit.csv"}, "are taken as true"),
+        (Clothing1M, {"validation": 0.1}, "must be their number"),
         (WebVision, {"validation": 0}, r"dataset\.validation"),
         (WebVision, {"verify": True}, r"dataset\.digest"),
         (Imagenette, {"size": 0}, r"dataset\.size"),

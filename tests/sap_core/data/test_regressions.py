@@ -66,7 +66,7 @@ def test_california_housing_is_read_from_the_archive(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"differs from the published one.*dataset\.verify=false"):
         CaliforniaHousing().inspect(tmp_path)
     archive(tmp_path, 5)
-    with pytest.raises(UserError, match="does not hold 20640 districts"):
+    with pytest.raises(UserError, match="does not contain 20640 districts"):
         data.load(tmp_path)
     (tmp_path / california_housing.FILE).write_bytes(b"no archive")
     with pytest.raises(UserError, match="is damaged"):

@@ -117,12 +117,12 @@ def test_floats_are_augmented_as_the_bytes_they_stand_for():
     assert torch.equal(of_floats, of_bytes.float() / 255)
 
 
-@pytest.mark.parametrize(("inputs", "said"), [(torch.rand(2, 7), "grey or colour"), (2 * torch.ones(2, 1, 4, 4), r"values in \[0, 1\]")])
+@pytest.mark.parametrize(("inputs", "said"), [(torch.rand(2, 7), "images of 1 or 3 channels"), (2 * torch.ones(2, 1, 4, 4), r"floats in \[0, 1\]")])
 def test_what_is_no_image_is_refused(inputs, said):
     with pytest.raises(UserError, match=said):
         auto_augment(inputs, torch.arange(2), Choices.draw(2, RNG))
 
 
 def test_strong_views_need_a_stream():
-    with pytest.raises(ValueError, match="strong batches need a random stream"):
+    with pytest.raises(ValueError, match="the 'strong' view needs a random stream"):
         next(view().batches(8, None, ("strong",)))

@@ -104,9 +104,9 @@ def test_the_fingerprint_tells_table_and_images(root):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"num_train": 9}, r"gives 8 for dataset\.num_train=9; set dataset\.num_train=8"),
-        ({"num_test": 1}, r"gives 2 for dataset\.num_test=1"),
-        ({"num_val": 3, "validation": 3}, r"gives 2 for dataset\.num_val=3"),
+        ({"num_train": 9}, r"has 8 rows for dataset\.num_train=9; set dataset\.num_train=8"),
+        ({"num_test": 1}, r"has 2 rows for dataset\.num_test=1"),
+        ({"num_val": 3, "validation": 3}, r"has 2 rows for dataset\.num_val=3"),
         ({"num_classes": 3}, "no training row for 1 of 3 classes"),
         ({"table": "mine/nothing.csv"}, "nothing.csv' cannot be read"),
         ({"table": "mine/pictures/1.png"}, "cannot be read|lacks the columns"),
@@ -122,7 +122,7 @@ def test_rows_that_say_nothing_sensible_are_counted(root):
     rows = lines()
     rows[0][2], rows[3][1], rows[4][0] = "training", "7", ""
     write(root / "mine", rows)
-    with pytest.raises(UserError, match=r"3 of 10 rows of table .* cannot be used \(row 1: .*split 'training'.*row 4: .*label '7'"):
+    with pytest.raises(UserError, match=r"3 of 10 rows of table .* are invalid \(row 1: .*split 'training'.*row 4: .*label '7'"):
         Table(**OPTIONS).load(root)
     write(root / "mine", lines(), HEAD[:2])
     with pytest.raises(UserError, match="lacks the column split; needed are path, label, split"):
@@ -133,7 +133,7 @@ def test_rows_that_say_nothing_sensible_are_counted(root):
     rows = lines()
     rows[0][1] = "cat"
     write(root / "mine", rows)
-    with pytest.raises(UserError, match=r"holds 3 different labels where dataset\.num_classes=2"):
+    with pytest.raises(UserError, match=r"contains 3 different labels, but dataset\.num_classes=2"):
         Table(**OPTIONS).load(root)
 
 
@@ -147,11 +147,11 @@ def test_missing_images_are_counted(root):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"truth_known": True, "true_labels": True}, "choose one of them"),
-        ({"true_labels": True, "verified": "a.csv"}, "leave dataset.verified out"),
+        ({"truth_known": True, "true_labels": True}, "set only one of them"),
+        ({"true_labels": True, "verified": "a.csv"}, "omit dataset.verified"),
         ({"verify": True}, r"dataset\.digest"),
         ({"num_val": 3}, r"dataset\.validation must be 3"),
-        ({"mean": (0.5,)}, "3 numbers"),
+        ({"mean": (0.5,)}, "3 values"),
         ({"size": 0}, r"dataset\.size"),
     ],
 )

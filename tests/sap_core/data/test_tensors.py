@@ -65,19 +65,19 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
     changed["labels"][0] = 2
     write(tmp_path / "one.npz", changed)
     assert Tensors(file="one.npz", **NUMBERS).inspect(tmp_path).digest != two.digest
-    with pytest.raises(UserError, match="has the fingerprint"):
+    with pytest.raises(UserError, match="has the digest"):
         Tensors(file="one.npz", digest=two.digest, verify=True, **NUMBERS).inspect(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_train": 9}, r"holds 8 images for dataset.num_train where 9 is set; set dataset.num_train=8"),
+        ({"num_train": 9}, r"contains 8 train images, but dataset.num_train=9; set dataset.num_train=8"),
         ({"num_test": 5}, r"set dataset.num_test=4"),
         ({"shape": (3, 2, 2)}, r"set dataset.shape=\[1,2,2\]"),
         ({"num_classes": 2}, r"labels outside 0 to 1, .*set dataset.num_classes=3"),
         ({"file": "other.npz"}, r"other.npz' cannot be read as a file of tensors"),
-        ({"mean": (0.5, 0.5)}, r"need 1 numbers each"),
+        ({"mean": (0.5, 0.5)}, r"must have 1 values each"),
         ({"verify": True}, r"needs dataset.digest"),
         ({"num_classes": 1}, r"num_classes of at least 2"),
     ],
@@ -90,7 +90,7 @@ def test_mistakes_are_named_with_the_right_value(tmp_path, changes, said):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "images.npz", images=np.zeros((3, 1, 2, 2)))
-    with pytest.raises(UserError, match=r"must hold images \(N, ...\), labels \(N,\)"):
+    with pytest.raises(UserError, match=r"must contain images \(N, ...\), labels \(N,\)"):
         Tensors(file="images.npz", **NUMBERS).inspect(tmp_path)
     np.savez(tmp_path / "images.npz", images=np.array([object()]), labels=np.zeros(1))
     with pytest.raises(UserError, match="cannot be read"):

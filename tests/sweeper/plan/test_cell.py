@@ -21,7 +21,7 @@ SMOKE = DebugConfig(name="smoke")
 
 @pytest.fixture
 def check(plan_of):
-    """check({"trainer.epochs": 3}, methods=[...], debug=DebugConfig(...)): the demo's cell with some of its values changed; ... takes one out."""
+    """check({"trainer.epochs": 3}, methods=[...], debug=DebugConfig(...)): the demo's cell with some values changed; ... removes one."""
 
     def checked(changes=None, **config_changes):
         composed = plan_of("experiment=demo").composed
@@ -61,10 +61,10 @@ def test_positions_fall_into_families_and_computations(check):
     scrub = check(methods=["scrub"]).searches[0]
     assert len(scrub.families) == 45
     assert sorted(position for family in scrub.families for position in family) == list(range(675))
-    assert len(set(scrub.distinct)) == 675
-    assert scrub.distinct[0] == 0
+    assert len(set(scrub.computation_ids)) == 675
+    assert scrub.computation_ids[0] == 0
     equal = check({"method.scrub.corrector.num_forget": 8}, methods=["scrub"]).searches[0]
-    assert len(set(equal.distinct)) == 225, "forget batches of 8, 16 and 32 are one when there are 8 samples"
+    assert len(set(equal.computation_ids)) == 225, "forget batches of 8, 16 and 32 are one when there are 8 samples"
     assert len(equal.families) == 15
 
 
@@ -146,7 +146,7 @@ def test_sizes_are_those_that_assembling_cuts(check):
         ({"trainer.preprocess.foo": 1}, "unknown key 'foo' in trainer.preprocess; allowed: normalise, augment, padding"),
         (
             {"trainer": {"_target_": "sap_core.data.digits.Digits"}},
-            "trainer._target_=sap_core.data.digits.Digits does not offer what a Trainer",
+            "trainer._target_=sap_core.data.digits.Digits does not implement the interface Trainer",
         ),
         ({"dataset.preprocess": 1}, "unknown key 'preprocess' in dataset"),
         ({"noise.rate": 1.0}, "noise.rate=1.0 is no share of the labels"),
@@ -228,7 +228,7 @@ def test_noise_that_people_made_has_a_share_but_no_rate(check):
     cell = check({"dataset": shipped("dataset", "cifar10"), "noise": human})
     assert (cell.name, cell.noise_rate, cell.mislabelled_fraction) == ("cifar10/human_worst/small_cnn/sgd", None, 0.40208)
     assert check().mislabelled_fraction == 0.25
-    with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be asked"):
+    with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be set"):
         check({"dataset": shipped("dataset", "cifar10"), "noise": human | {"rate": 0.2}})
     with pytest.raises(UserError, match="exists for CIFAR10 alone"):
         check({"noise": human})
