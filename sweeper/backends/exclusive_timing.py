@@ -46,6 +46,7 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
     by_id = {job.job_id: job for job in jobs}
     todo = {job.job_id: job for job in chosen(jobs) if store.is_done(job.job_id) and not store.has_timing(job.job_id)}
     ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
+    # Parents are not rerun for a measurement: training a baseline may cost more than everything that is measured.
     lost = {name for name in ancestors if not artifact(paths.artifacts, name).exists()}
     for job in list(todo.values()):
         missing = sorted(lost & set(_ancestors(job, by_id)))
@@ -73,6 +74,7 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
             exclusive, in_sweep = timings[0].exclusive_seconds, timings[0].seconds
             _log(f"{job.job_id} {_name(job)} seed {job.labels['seed']}: {exclusive:.2f} s exclusively, {in_sweep:.2f} s in the sweep")
 
+        # Parents count as done, and one worker runs the jobs one after another.
         schedule = Schedule.of(todo.values(), dict.fromkeys(ancestors, "ok"), scratch.artifacts)
         LocalBackend(scratch, 1, device).run(schedule, report)
 
@@ -126,6 +128,7 @@ def _timings(job: Job, store: Store, rerun: Store) -> list[Timing]:
 
 def _seconds_by_phase(job: Job, store: Store) -> dict[str, float]:
     """Seconds of a job by phase, and of all tuning phases together (`all`). Work shared by settings counts once."""
+    # Rows divide shared work among settings, so their sum counts it once; the series have it by phase.
     found = {"all": sum(row.tuning_seconds or 0.0 for row in store.read_rows(job.job_id))}
     for point in store.read_series(job.job_id):
         if point.name.startswith(COST_PREFIX) and point.name.endswith("/seconds"):

@@ -62,6 +62,7 @@ class LocalBackend:
                     pass
                 if not self._busy:
                     break
+                # Blocks until a worker answers or dies; a dead worker's pipe is readable and returns end of file.
                 for key, _ in self._selector.select():
                     self._collect(key.data, schedule, report)
         finally:
@@ -95,6 +96,8 @@ class LocalBackend:
         share, ooms = job.resources["gpus"], self._shared_gpu_ooms.get(job.job_id, 0)
         if ooms and share >= FULL_GPU:
             self._end_idle()  # idle workers keep GPU memory allocated, and this job needs all of it
+        # Workers are reused, because a start imports torch, which takes seconds. A worker is bound to its device, whose context stays
+        # allocated.
         worker = next((worker for worker in self._idle if worker.device == device), None)
         if worker is None:
             if len(self._idle) + len(self._busy) >= self.workers:
@@ -134,6 +137,7 @@ class LocalBackend:
         self._idle = []
 
     def _close(self) -> None:
+        # All workers are asked to stop before the first is waited for, so that they store their state in parallel.
         for worker in [*self._busy, *self._idle]:
             worker.stop()
         for worker in [*self._busy, *self._idle]:
@@ -206,6 +210,7 @@ class _Worker:
 
 def worker_environment() -> dict[str, str]:
     """The environment of a worker: one thread per library unless the job sets more; this copy's packages first on the path."""
+    # Ray's actors start in another working directory; they must not import another installed copy.
     path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
 

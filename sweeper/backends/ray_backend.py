@@ -94,6 +94,7 @@ class RayBackend:
             from ray import tune
 
             folders = {name: str(getattr(self.paths, name)) for name in ("data", "store", "artifacts")}
+            # Jobs reach the actors once, as an object of Ray; a trial's configuration contains only the job's id.
             jobs = {name: job.to_json() for name, job in driver.jobs.items()}
             trainable = tune.with_parameters(_trainable(), jobs=jobs, folders=folders)
             searcher, callback = _searcher_and_callback(driver)
@@ -129,6 +130,7 @@ class RayBackend:
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         import ray
 
+        # A Ray that is already running belongs to the caller: its resources and settings are unknown, and it must not be shut down.
         if ray.is_initialized():
             raise UserError("Ray is already running in this process; start the sweep from a fresh one")
         environment = {name: value for name, value in worker_environment().items() if name in _FORWARDED}
@@ -238,6 +240,7 @@ def _trainable() -> type:
 
     class JobTrial(tune.Trainable):
         def setup(self, config: dict[str, Any], jobs: dict[str, str], folders: dict[str, str]) -> None:
+            # Ray starts actors in a session folder, but relative paths of the configuration refer to the checkout.
             os.chdir(HOME)
             exit_with_parent(os.getppid())  # the raylet, which ends with the driver that started it
             self._jobs = jobs
@@ -262,6 +265,7 @@ def _trainable() -> type:
                 )  # fmt: skip
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
+            # `done` ends the trial after one step; the actor stays alive for the next trial.
             return {"result": result, "rows": result.get("rows", 0), "done": True}
 
     return JobTrial

@@ -28,6 +28,7 @@ from sweeper.store.store import Store
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining."""
     options = _parse(arguments)
+    # Slurm ends a step by SIGTERM; before the driver handles signals it has to end like Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return run(options)
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
         if not schedule.empty:
+            # The head may still be starting.
             _wait_until(lambda: is_reachable(options.address), options.wait)
             settings = backend_settings(options.store)
             backend = RayBackend(

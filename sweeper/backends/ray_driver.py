@@ -126,6 +126,7 @@ class Driver:
         cpus, share = job.resources["cpus"], self.gpu_sharing.share(job)
         return {"CPU": cpus, "GPU": share, CPUS_WITH_GPU: cpus if share else 0.0}
 
+    # Sums over the cluster, not per node: Ray places the trial, and one that fits no single node waits in Ray's queue.
     def _fits(self, job: Job, capacity: Mapping[str, float]) -> bool:
         needs = self._needs(job)
         used = {name: sum(amounts[name] for amounts in self._allocated.values()) for name in needs}

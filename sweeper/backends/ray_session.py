@@ -36,6 +36,7 @@ def remove_stale(parent: Path) -> None:
     """Removes this user's session folders whose owner has ended. Folders without the file or without permission to open it are kept."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
+            # /tmp is shared: a symbolic link or another user's folder must not be followed or removed.
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
             handle = os.open(folder / _OWNER, os.O_RDWR | os.O_NOFOLLOW)

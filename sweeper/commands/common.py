@@ -17,6 +17,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
+        # argparse would print the usage and exit; the program prints every error in one line instead.
         raise UserError(f"{message}; {self.prog} --help lists its arguments")
 
 

@@ -82,7 +82,9 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
     by_job = merged(folder)
     duplicated = {by_job[job_id] for job_id in singles if job_id in by_job}  # after a kill, or a rerun of lost artifacts
     sizes = {path: len(jobs_in(path)) for path in set(by_job.values())}
+    # Full files are not rewritten, so the cost of a call depends on the number of new files.
     open_ones = sorted(path for path, size in sizes.items() if size < max_jobs or path in duplicated)
+    # A single file gains nothing from being rewritten.
     if len(singles) + len(open_ones) < 2:
         return
     tables: dict[str, list[pa.Table]] = {}
@@ -104,10 +106,12 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
     targets: set[Path] = set()
     for start in range(0, len(names), max_jobs):
         batch = names[start : start + max_jobs]
+        # The name depends on the jobs alone, so a repeated call after a kill writes the same file.
         target = folder / f"{MERGED}{content_id({'jobs': batch})}.parquet"
         _publish(target, pa.concat_tables([_latest(tables[job_id]) for job_id in batch]), batch, record)
         published.update(batch)
         targets.add(target)
+        # A source is deleted as soon as all its jobs are published, so that little additional disk space is needed.
         for path, jobs in used.items():
             if jobs <= published and path not in targets:
                 with suppress(FileNotFoundError):

@@ -147,6 +147,7 @@ def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) ->
     if wrong:
         _refuse(f"{source.rows}/{job.job_id}.{status}.parquet {wrong}", counts)
         return
+    # A job counts as done as soon as its rows are stored, so its series come first.
     store.write_series(job.job_id, source.read_series(job.job_id))
     store.write_rows(rows)
     counts.update(jobs=1, rows=len(rows), failed=int(status == "failed"))
@@ -185,12 +186,14 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
         return
     names = (name, marker.name) if marker.exists() else (_LAST,)
     try:
+        # The file is read, because an interrupted copy is not visible in its name.
         load_state(folder / names[0])
         if marker.exists():
             json.loads(marker.read_text())["columns"]
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return
+    # A sweep may be training the same baseline at this moment.
     with acquire_all(process_leases(), [target / ARTIFACT_LEASE]) as owner:
         if isinstance(owner, str):
             counts["artifacts in the making"] += 1

@@ -110,6 +110,7 @@ def rerun_job(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: st
         scratch.artifacts.mkdir()
         for parent in job.parents:
             _provide(parent, jobs, folders, scratch, device)
+        # jobs_on_device is a circumstance, not part of the result; nothing else runs in this process.
         execute(job, scratch, device, jobs_on_device=1)
         weights = _same_weights(artifact(folders.artifacts, job.job_id).parent, artifact(scratch.artifacts, job.job_id).parent)
         return Store(scratch.store).read_rows(job.job_id), weights
@@ -156,6 +157,7 @@ def format_report(stored: Mapping[str, Row], rerun: Sequence[Row], run_id: str, 
 
 
 def _equal(one: object, other: object) -> bool:
+    # NaN is a stored value (the loss of a diverged training) and has to equal itself; other floats must be equal in all bits.
     if isinstance(one, float) and isinstance(other, float):
         return one == other or (math.isnan(one) and math.isnan(other))
     return one == other

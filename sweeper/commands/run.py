@@ -192,6 +192,7 @@ def _workers(settings: Any) -> int:
     """Number of concurrent jobs: `backend.workers`, or else one per core, limited by the GPU shares where all jobs need a GPU."""
     if settings.workers is not None:
         return int(settings.workers)
+    # The affinity mask, not the number of processors: Slurm and containers assign a part of them.
     cores = max(1, len(os.sched_getaffinity(0)) // max(1, settings.threads))
     if settings.device.startswith("cuda"):
         import torch
@@ -236,6 +237,7 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     rows = tuple(row for row in plan.rows if row.run_id in chosen)
     path = (HOME / Path(config.export or "").expanduser()).resolve()
     results = os.path.relpath(paths.store, HOME) if paths.store.is_relative_to(HOME) else str(paths.store)
+    # The stored configuration must not export once more when the bundle's store is resumed.
     text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))
     bundle = Bundle(config.name or "", results, config.order, "" if only else plan_key(composed), text, commit(), jobs, rows)
     write_bundle(path, bundle)

@@ -64,6 +64,7 @@ def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); start the sweep again to write it"
         ) from error
+    # Unknown keys of another version are ignored: tracking changes no result.
     tracking = TrackingConfig("wandb", **{key: value for key, value in stored.items() if key in _KEYS})
     text = {key: None if value == "null" else value for key, value in given.items()}
     if "timeout_seconds" in given:

@@ -41,11 +41,13 @@ def run_checks(arguments: Sequence[str]) -> int:
     Raises:
         UserError: no component is named, it does not exist, or its settings are invalid.
     """
+    # One and two threads give different bits, and the checks compare bits.
     torch.set_num_threads(1)
     named = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments}
     group = next((group for group in GROUPS if named.get(group)), None)
     if group is None:
         raise UserError(f"sap-sweep check needs a component; {_USAGE}")
+    # An empty cell composes the groups of the command line alone; a method is not a group but is composed in every cell.
     composed = compose_all([*(argument for argument in arguments if not argument.startswith("method=")), "cells=[{}]"])
     (cell,) = composed.cells
     plugins = composed.config.plugins

@@ -80,6 +80,7 @@ def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor], text: str)
 
 
 def _bits(values: Tensor) -> Tensor:
+    # Diverged trainings contain NaN, which is unequal to itself.
     return values.double().nan_to_num(nan=1e308) if values.is_floating_point() else values
 
 

@@ -61,6 +61,7 @@ class CorrectorCase:
             for index, net in type(settings[0]).correct(settings, self.model, self.task.allow(needs), run):
                 if index in found:
                     raise CheckFailed(f"setting {index} of {describe(settings[0])} is yielded twice")
+                # Copied at once: a corrector may modify the network for the next setting.
                 found[index] = toys.weights(net)
         except FloatingPointError:
             return None, run
@@ -106,6 +107,7 @@ def _same_names_and_shapes(case: CorrectorCase) -> None:
 
 def _finite_or_diverged(case: CorrectorCase) -> str | None:
     diverged = 0
+    # Outputs are checked, too: finite weights may overflow in the forward pass.
     inputs = next(iter(case.task.val.batches(len(case.task.val)))).inputs
     probe = copy.deepcopy(case.model)
     for settings, (found, _) in zip(case.families, case.first, strict=True):
@@ -128,6 +130,7 @@ def _is_deterministic(case: CorrectorCase) -> None:
 
 
 def _is_independent_of_its_family(case: CorrectorCase) -> None:
+    # The last family has several settings, see `families_to_try`.
     settings, (found, _) = case.families[-1], case.first[-1]
     for index, setting in enumerate(settings):
         alone, _ = case.run([setting])
@@ -204,6 +207,7 @@ def _forecast_matches(case: CorrectorCase) -> str | None:
             continue
         forecast = type(settings[0]).forecast(settings, sizes_of(case.task))
         recorded, bound = toys.passes(run), isinstance(settings[0], ForecastsUpperBound) and settings[0].forecast_is_bound
+        # A corrector that may stop early forecasts an upper bound.
         if bound and recorded[0] <= forecast.forwards and recorded[1] <= forecast.backwards:
             continue
         if recorded != (forecast.forwards, forecast.backwards):

@@ -31,6 +31,7 @@ class PrunerCase:
         """Selects once, without access to verified samples."""
         run = PlainRun()
         task = replace(self.task, declared=frozenset(), verified_source=refuse)
+        # The platform opens the phase around a pruner, so that pruners need not.
         with run.meter("select"):
             return self.pruner.select(task, self.warm, self.keep, run), run
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 def small_recipe(fields: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, Any]:
     """A trainer's fields with few epochs (other epoch counts scaled proportionally) and small batches; fields in `kept` are unchanged."""
     epochs = fields.get("epochs")
+    # Other epoch counts (warm-up, decay) keep their proportion to `epochs`.
     share = EPOCHS / epochs if _is_count(epochs) and epochs > EPOCHS and "epochs" not in kept else 1.0
     found = dict(fields)
     for name, value in fields.items():

@@ -109,6 +109,7 @@ def _resumes(case: TrainerCase) -> str | None:
     epochs = len(reference.curve)
     if not epochs:
         return "it has no epochs"
+    # After the first epoch, and in the middle, where schedules and warm-ups have changed.
     for after in sorted({1, max(1, epochs // 2)}):
         stored = state_when_stopped(case.fit, first := toys.StoringRun(after))
         if stored is None:

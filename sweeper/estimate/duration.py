@@ -82,6 +82,7 @@ class RuntimeEstimator:
     def record(self, workload: Workload, flops: float, seconds: float, conditions: Conditions = Conditions.THIS_RUN) -> None:
         """Adds a finished job. Jobs without FLOPs (a checkpoint was loaded) or without seconds have no rate and are ignored."""
         if flops > 0 and seconds > 0:
+            # Each rate enters all three pools: same method, same network, all jobs.
             for key in _pool_keys(workload).values():
                 self._pools[key].setdefault(conditions, deque(maxlen=_RECENT)).append(seconds / flops)
 
@@ -95,6 +96,7 @@ class RuntimeEstimator:
             return Estimate(0.0, 0.0, 0.0, "assumed")
         for basis, least in BASES.items():
             if rates := self._rates(basis, workload):
+                # The median: single jobs are slowed down by other programs, and first jobs by warm-up.
                 rate = statistics.median(rates)
                 factor = max(least, _factor_within(rates, rate))
                 return Estimate(flops * rate, flops * rate / factor, flops * rate * factor, basis)
@@ -108,6 +110,7 @@ class RuntimeEstimator:
 
     def _rates(self, basis: str, workload: Workload) -> Sequence[float]:
         """The known seconds per FLOP on this basis."""
+        # Calibration and assumption are single rates without spread; their interval is the minimum of `BASES`.
         if basis == "calibrated":
             rate = self.calibrated.get((workload.network, workload.dataset))
             return () if rate is None else (rate,)

@@ -72,6 +72,7 @@ def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
 
     workloads = workloads_by_job(read_file(store / "plan.parquet", Planned, _PLAN_COLUMNS).to_pylist())
     jobs_read: dict[Workload, int] = defaultdict(int)
+    # File names start with the job id, so a few jobs of each workload are chosen without opening files.
     names = sorted(path.name for path in (store / "rows").glob("[!.]*.parquet"))
     chosen = [name for name in names if name.split(".")[0] not in workloads][:_MAX_MERGED_FILES]
     for name in names:
@@ -94,5 +95,6 @@ def measurement_of(workload: Workload, flops: float, rows: Sequence[Mapping[str,
     seconds = sum(row["tuning_seconds"] + (row["report_seconds"] or 0.0) for row in rows)
     first = rows[0]
     on_cpu, jobs, threads = first["device"] == "cpu", first["jobs_on_device"], first["threads"]
+    # Missing values count as one job, and as one core.
     alone = (jobs or 1) * threads <= (first["cores"] or 1) if on_cpu else (jobs or 1) == 1 and first["device_share"] == 1.0
     return Measurement(workload, flops, seconds, on_cpu, alone, threads)

@@ -51,6 +51,7 @@ def sweep_counts(store: Store) -> SweepCounts:
         types[job_id] = job_type
         flops[job_id] += amount or 0.0
     statuses = {job_id: status for job_id, status in store.statuses().items() if job_id in types}
+    # Only files of failed jobs are opened; all counts come from file names.
     failed = [job_id for job_id in types if statuses.get(job_id) == "failed"]
     given_up = [job_id for job_id in failed if store.attempts(job_id) >= MAX_ATTEMPTS]
     return SweepCounts(

@@ -52,6 +52,7 @@ class WorkerLog:
         pending = list(remaining)
         update_best(self._best, result)
         best = "".join(f"; best {method} {self._best[method]:.4f}" for method in sorted(result.best))
+        # Other workers are unknown here, so the ETA assumes that this one runs all remaining jobs.
         eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in pending))
         ended = len(self._work) - len(pending)
         return f"[{ended}/{len(self._work)}] {result_line(job, result)}{best}{error_suffix(result)}; ETA {format_duration(eta)}"

@@ -79,6 +79,7 @@ class Progress:
         self._worker_seconds += result.seconds
         workload = Workload.of(job.job_type, job.labels)
         self._remaining_flops[workload] = max(0.0, self._remaining_flops[workload] - job.forecast_flops)
+        # Failed jobs end early and would make the estimates too short.
         if result.status == "ok":
             self._estimator.record(workload, job.forecast_flops, result.seconds)
         update_best(self.best, result)
@@ -91,6 +92,7 @@ class Progress:
     def text(self) -> str:
         """The progress line."""
         elapsed = time.monotonic() - self._start
+        # On a cluster the number of workers changes; the mean of busy workers follows it.
         workers = self._workers or (self._worker_seconds / elapsed if elapsed else 0.0)
         eta = self._estimator.remaining_seconds(self._remaining_flops, workers)
         best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))

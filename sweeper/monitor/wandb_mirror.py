@@ -82,6 +82,7 @@ def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     finally:
+        # The group includes W&B's service process, which would otherwise survive a hang.
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -118,6 +119,7 @@ def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool
             new = [(name, status) for name, status in store.statuses().items() if done.get(name) != status]
             if ended and (new or SUMMARY not in done):
                 new.append((SUMMARY, "ok"))
+            # One W&B run per job, not per search: a job ends once and is stored completely, so no run is appended to after a restart.
             for name, status in new:
                 faulthandler.dump_traceback_later(tracking.timeout_seconds, exit=True)  # works even if W&B never releases the GIL
                 try:
@@ -146,6 +148,7 @@ def _lock(file: TextIO, store: Store) -> None:
 def _send(tracking: TrackingConfig, folder: Path, content: Run) -> None:
     import wandb
 
+    # W&B must not record console output, code, git state or machine data, which may contain paths and secrets.
     settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True)
     mode: Any = tracking.mode
     run = wandb.init(

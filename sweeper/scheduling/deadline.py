@@ -40,6 +40,7 @@ class Deadline:
 
     def __call__(self) -> bool:
         now = self._clock()
+        # The longest interval, not the mean: an epoch may include an evaluation or a checkpoint that others do not.
         self._longest = max(self._longest, now - self._asked)
         self._asked = now
         return now + self._longest >= self._end
@@ -50,6 +51,7 @@ class Deadline:
         The first job of a process always is, so that every start makes progress. Later ones are, unless they would be stopped and restart
         from the beginning next time. Only estimates from jobs of the same method count; the others are too uncertain to refuse a job.
         """
+        # A training may be stopped at any epoch and resumed, so it is always worth starting.
         expected = estimate.seconds if estimate is not None and estimate.basis == "same method" else 0.0
         return self.remaining > 0 and (not self._began_any or job.job_type in RESUMABLE or expected < self.remaining)
 

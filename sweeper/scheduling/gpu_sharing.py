@@ -60,6 +60,7 @@ class GpuSharing:
             StorageError: the raised share cannot be stored.
         """
         key = memory_class(job)
+        # Jobs that started with the smaller share may fail after the share was raised; they must not raise it once more.
         if share >= self._raised.get(key, 0.0):
             self._raised[key] = min(FULL_GPU, 2 * share)
             with storing(self._path):
@@ -70,6 +71,7 @@ class GpuSharing:
 def memory_class(job: Job) -> str:
     """Key of jobs that are expected to need the same memory: one method, trainer or pruner on one network and data set."""
     labels = job.labels
+    # Settings of one method share a class: memory depends on the network and the batch size far more than on a setting.
     component = {"train": labels["trainer"], "select": labels["pruner"]}.get(job.job_type, labels["method"])
     return f"{job.job_type}/{labels['dataset']}/{labels['network']}/{component}"
 

@@ -72,6 +72,7 @@ class Schedule:
             self._missing[job.job_id] = len(parents - self.done)
             for parent in parents:
                 self._children[parent].append(job.job_id)
+            # A parent that is neither done nor planned, as in a filtered file of jobs: reported as an orphan.
             if any(parent not in self.done and parent not in self.waiting for parent in parents):
                 heapq.heappush(self._suspects, (self._rank[job.job_id], job.job_id))
         for job_id in self.waiting:
@@ -108,6 +109,7 @@ class Schedule:
         """
         while self._ready:
             _, rank, job_id = heapq.heappop(self._ready)
+            # A requeued job has a new entry of lower rank; its old entry is stale.
             if job_id in self.waiting and self._rank[job_id] == rank:
                 self.running[job_id] = self.waiting.pop(job_id)
                 return self.running[job_id]
@@ -125,6 +127,7 @@ class Schedule:
         else:
             self.failed[job_id] = error or "failed"
         for child in self._children.pop(job_id, ()):
+            # Only success makes a parent done; children of a failed job keep it missing and become orphans.
             self._missing[child] -= ok
             if not ok and child in self.waiting:
                 heapq.heappush(self._suspects, (self._rank[child], child))
@@ -215,6 +218,7 @@ class _SeedTurns:
             counts[index] -= 1
             if not counts[index]:
                 del counts[index]
+                # The smallest remaining index rather than the next one: all jobs of a later seed may be stored or orphaned.
                 turn = min(counts, default=self._turn[cell])
                 if turn != self._turn[cell]:
                     self._turn[cell] = turn

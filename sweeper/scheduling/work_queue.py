@@ -87,10 +87,12 @@ class WorkQueue:
 
     def refresh(self) -> None:
         """Marks jobs that other processes have finished, and allows the remaining deferred jobs to be tried again."""
+        # One listing of the folder, instead of a look at each job: stores may be on NFS, and many workers poll.
         statuses = self._store.statuses()
         for schedule in (self._own, self._others):
             for job in [*schedule.deferred.values(), *schedule.waiting.values()]:
                 status = statuses.get(job.job_id)
+                # The artifact is checked, too: a stored job may be recomputed by its owner because its checkpoint was deleted.
                 if status == "ok" and (job.job_type in ("tune", "search") or artifact(self._artifacts, job.job_id).exists()):
                     schedule.finish(job.job_id, True)
                 elif status == "failed" and self._store.attempts(job.job_id) > self.tried.get(job.job_id, 0):
@@ -152,6 +154,7 @@ def _parse_shard(only: str) -> tuple[int, int]:
 def _split(jobs: Sequence[Job], count: int) -> list[list[Job]]:
     """Deals the jobs out by the root of their chain, round robin."""
     root: dict[str, str] = {}
+    # Parents come before their children, so the first parent's root is already known.
     for job in jobs:
         root[job.job_id] = root.get(job.parents[0], job.parents[0]) if job.parents else job.job_id
     order = {job_id: index for index, job_id in enumerate(dict.fromkeys(root.values()))}

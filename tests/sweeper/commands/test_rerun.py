@@ -91,7 +91,7 @@ def test_finding_a_run(make_job, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "format_report"),
+    ("words", "message"),
     [
         ([], "the following arguments are required: STORE, RUN_ID"),
         (["STORE"], "the following arguments are required: RUN_ID"),
