@@ -34,9 +34,6 @@ from sweeper.store.store import Store
 SUMMARY = "summary"
 """Used in place of a job id for the W&B run that contains the tables."""
 
-_TABLES = ("comparison", "trainers", "cost")
-"""Tables of `sap-report` that the summary run contains, where the store has numbers for them."""
-
 _POLL_SECONDS = 2.0
 _CONFIG = (
     "experiment", "debug", "job_type", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "keep_fraction", "seed", "method",
@@ -225,7 +222,8 @@ def summary_run(store: Store) -> Run:
     group = _group(experiment, ",".join(results.debug) or None)
     counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
     tables = {}
-    for name in _TABLES:
+    is_tuned = bool((results.plan["job_type"] == "tune").any())
+    for name in ("comparison", "cost") if is_tuned else ("trainers",):
         if lines := list(csv.reader(io.StringIO(report(store.root, "table", name, "--format", "csv")))):
             tables[f"tables/{name}"] = lines[0], [[_number_or_text(entry) for entry in line] for line in lines[1:]]
     return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
