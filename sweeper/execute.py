@@ -25,7 +25,7 @@ from sweeper.jobs.job import Job, SweepPaths, read_jobs
 from sweeper.jobs.job_leases import remove_stale_leases
 from sweeper.jobs.run_job import check_device, execute
 from sweeper.monitor.job_lines import WorkerLog
-from sweeper.plan.bundle import is_bundle, keep_bundle, read_bundle
+from sweeper.plan.bundle import copy_bundle, is_bundle, read_bundle
 from sweeper.scheduling.deadline import Deadline
 from sweeper.scheduling.work_queue import WorkQueue
 from sweeper.store.leases import LEASE_SECONDS, Leases
@@ -150,7 +150,7 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
         deadline.start_job()
         result = execute(
             job, paths, options.device, lambda: stop() or deadline(), options.jobs_on_device, leases=leases,
-            known_failures=queue.tried.get(job.job_id, 0),
+            known_failures=queue.known_failures.get(job.job_id, 0),
         )  # fmt: skip
         queue.record(job, result)
         if result.status == "stopped":
@@ -174,7 +174,7 @@ def _read_jobs(options: argparse.Namespace, paths: SweepPaths) -> tuple[list[Job
     if not is_bundle(options.plan):
         return list(read_jobs(options.plan)), options.order or "cells"
     bundle = read_bundle(options.plan)
-    keep_bundle(options.plan, paths.store)
+    copy_bundle(options.plan, paths.store)
     return list(bundle.jobs), options.order or bundle.order
 
 

@@ -48,7 +48,7 @@ class LocalBackend:
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
         self._devices = tuple(devices or _detected_devices(device))
         self._selector = selectors.DefaultSelector()
-        self._tried = self.store.failed_attempts()
+        self._known_failures = self.store.failed_attempts()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._blocked: Job | None = None  # the next job, while no GPU has room for it; no other job overtakes it
@@ -108,7 +108,7 @@ class LocalBackend:
             self._idle.remove(worker)
         self._busy.append(worker)
         jobs_on_device = min(self.workers, jobs_per_device(share)) if share else self.workers
-        worker.send(job, self.store.attempts(job.job_id), self._tried.get(job.job_id, 0), ooms, jobs_on_device)
+        worker.send(job, self.store.attempts(job.job_id), self._known_failures.get(job.job_id, 0), ooms, jobs_on_device)
 
     def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
         line = worker.answers.readline()

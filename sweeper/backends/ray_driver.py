@@ -70,7 +70,7 @@ class Driver:
         """  # fmt: skip
         self.schedule, self.store, self.report, self.gpu_sharing, self.workers = schedule, store, report, gpu_sharing, workers
         self.jobs = dict(schedule.waiting)
-        self.tried = store.failed_attempts()
+        self.known_failures = store.failed_attempts()
         self.fatal: str | None = None
         self.stopping = False
         self._capacity, self._shared = capacity, shared
@@ -102,7 +102,7 @@ class Driver:
         jobs_on_device = min(jobs_on_device, jobs_per_device(share)) if share else jobs_on_device
         return {
             "job_id": job.job_id, "cpus": needs["CPU"], "gpus": share, "device": self.gpu_sharing.device(job),
-            "jobs_on_device": min(jobs_on_device, self.workers or jobs_on_device), "known_failures": self.tried.get(job.job_id, 0),
+            "jobs_on_device": min(jobs_on_device, self.workers or jobs_on_device), "known_failures": self.known_failures.get(job.job_id, 0),
             "oom_retries": self._shared_gpu_ooms.get(job.job_id, 0), "stop": self._stop_file.name,
         }  # fmt: skip
 
@@ -177,8 +177,8 @@ class Driver:
         timed_out = self.store.attempts(job_id) > before  # a worker beyond its time limit stores the failed rows itself
         result = fail_lost_worker(self.gpu_sharing.with_share(job), self.store, before, why)
         if self._shared and result.status == "failed" and not timed_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
-            # Failed rows newer than `tried` mean that another process tried the job; these are this driver's own.
-            self.tried[job_id] = self.store.attempts(job_id)
+            # Failed rows newer than `known_failures` mean that another process tried the job; these are this driver's own.
+            self.known_failures[job_id] = self.store.attempts(job_id)
             self._requeue(job_id)
             return
         settle_result(self.schedule, self.store, job, result, self.report)

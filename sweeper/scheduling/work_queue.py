@@ -22,21 +22,21 @@ class WorkQueue:
 
     Args:
         jobs: all jobs of the file.
-        only: N/M, the shard of this worker.
+        shard: N/M, the shard of this worker.
         paths: the sweep's paths.
         order: see `sweeper.scheduling.schedule`.
         steal: whether to run jobs of other shards.
 
     Raises:
-        UserError: `only` is not N/M.
+        UserError: `shard` is not N/M.
     """
 
-    def __init__(self, jobs: Sequence[Job], only: str, paths: SweepPaths, order: str, steal: bool = True) -> None:
-        number, count = _parse_shard(only)
+    def __init__(self, jobs: Sequence[Job], shard: str, paths: SweepPaths, order: str, steal: bool = True) -> None:
+        number, count = _parse_shard(shard)
         shards = _split(jobs, count)
         self._store, self._artifacts = Store(paths.store), paths.artifacts
         finished, self._problems = self._store.finished()
-        self.tried = self._store.failed_attempts()
+        self.known_failures = self._store.failed_attempts()
         own = shards[number - 1]
         # Every worker steals from its right neighbour first, so that idle workers spread over the shards.
         others = [job for index in range(number, number + count - 1) for job in shards[index % count]] if steal else []
@@ -95,7 +95,7 @@ class WorkQueue:
                 # The artifact is checked, too: a stored job may be recomputed by its owner because its checkpoint was deleted.
                 if status == "ok" and (job.job_type in ("tune", "search") or artifact(self._artifacts, job.job_id).exists()):
                     schedule.finish(job.job_id, True)
-                elif status == "failed" and self._store.attempts(job.job_id) > self.tried.get(job.job_id, 0):
+                elif status == "failed" and self._store.attempts(job.job_id) > self.known_failures.get(job.job_id, 0):
                     schedule.finish(job.job_id, False, "failed in another process")
         self._fail_orphans()
         self._retries = min(_MAX_RETRIES, len(self._own.deferred) + len(self._others.deferred))
@@ -121,13 +121,13 @@ class WorkQueue:
                 store_failure(orphan, self._store, "parent", why)
 
 
-def shard_of(jobs: Sequence[Job], only: str) -> list[Job]:
+def shard_of(jobs: Sequence[Job], shard: str) -> list[Job]:
     """The N-th of M shards of the jobs. A chain of jobs is never split, so that no shard waits for another.
 
     Raises:
-        UserError: `only` is not N/M.
+        UserError: `shard` is not N/M.
     """
-    number, count = _parse_shard(only)
+    number, count = _parse_shard(shard)
     return _split(jobs, count)[number - 1]
 
 
@@ -140,14 +140,14 @@ def retraining_message(job_ids: frozenset[str]) -> str | None:
     return f"{what} missing and will be recomputed first, because remaining jobs read {them} ({names}); stored rows are not changed"
 
 
-def _parse_shard(only: str) -> tuple[int, int]:
+def _parse_shard(shard: str) -> tuple[int, int]:
     """(number of the shard, number of shards)"""
     try:
-        number, count = (int(part) for part in only.split("/"))
+        number, count = (int(part) for part in shard.split("/"))
         if not 1 <= number <= count:
-            raise ValueError(only)
+            raise ValueError(shard)
     except ValueError as error:
-        raise UserError(f"--shard {only} is not a shard; give N/M with 1 <= N <= M, for example --shard 1/4") from error
+        raise UserError(f"--shard {shard} is invalid; give N/M with 1 <= N <= M, as in --shard 1/4") from error
     return number, count
 
 

@@ -30,7 +30,7 @@ def test_shards_are_disjoint_complete_and_ordered_and_keep_chains_together(plan_
 
 @pytest.mark.parametrize("only", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
 def test_an_invalid_shard_is_refused(make_job, only):
-    with pytest.raises(UserError, match="is not a shard; give N/M with 1 <= N <= M, for example --shard 1/4"):
+    with pytest.raises(UserError, match="is invalid; give N/M with 1 <= N <= M, as in --shard 1/4"):
         shard_of([make_job()], only)
 
 
