@@ -1,1 +1,1 @@
-"""Reports from a store alone: tables, plots and the cost of tuning. Needs neither torch nor Ray."""
+"""Reports from stores: tables, figures, statistics and the command `sap-report`. Needs neither torch nor Ray."""

@@ -1,13 +1,13 @@
-"""What `sap-report` can do: one module per command.
+"""The commands of `sap-report`, one module each. May import every folder of `analysis`.
 
-To add a command, write `analysis/commands/NAME.py` and one line below. The module has two functions:
+To add a command, write `analysis/commands/NAME.py` and add a line to `COMMANDS`. The module has two functions:
 
-    def add_arguments(parser: argparse.ArgumentParser) -> None    # its words and options, after its name on the command line
-    def run(results: Results, options: argparse.Namespace) -> Said  # the text to print, or (text, exit code)
+    def add_arguments(parser: argparse.ArgumentParser) -> None  # declares the arguments and options after the command's name
+    def run(results: Results, options: argparse.Namespace) -> CommandOutput  # returns the text to print, or (text, exit code)
 
-It may define `COLUMNS` (`ReadsColumns`): other columns are not read then, which counts in stores of a million rows.
+It may define `COLUMNS` (`ReadsColumns`); then only these columns are read, which matters in stores of a million rows.
 
-A module is imported when its command runs and not before, so that `status` loads no matplotlib.
+A module is imported only when its command runs, so that `status` does not load matplotlib.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from typing import Protocol, cast, runtime_checkable
 
 from analysis.store.load import Results
 
-Said = str | tuple[str, int]
-"""What a command gives back: the text to print, and the exit code where it is not 0."""
+CommandOutput = str | tuple[str, int]
+"""The text to print, with an exit code if it is not 0."""
 
 DEFAULT = "report"
-"""The command that is meant when none is named."""
+"""The command that runs if none is given."""
 
 COMMANDS = {
-    "report": "writes STORE/report/ (tables, plots) and prints the main table: what happens without a command, too",
-    "table": "prints one table",
-    "plot": "writes one plot to STORE/report/",
-    "cost": "prints what every search cost",
-    "headline": "prints one page in words: what tuning costs, and how sure that is",
-    "forecast": "prints how long jobs were said to take, and how long they took",
-    "status": "prints how far the sweep is, what failed and what is missing",
-    "cell": "lists the seeds, rows and chosen settings behind the cells of a table",
-    "macros": "prints the main numbers as LaTeX commands, for prose",
-    "lint": "compares generated LaTeX with the store; lint published: what does not agree in the published tables",
-    "published": "the published numbers: published tests, published table NAME",
-    "html": "writes STORE/report/report.html: everything as one page that needs no network (--watch while a sweep runs)",
-    "cite": "prints a .bib file of every method, data set and noise kind that was used",
-    "export": "writes every row to one file, CSV or Parquet",
+    "report": "write all tables and plots to STORE/report/ and print the main tables (the default command)",
+    "table": "print one table",
+    "plot": "write one plot to STORE/report/",
+    "cost": "print the tuning cost of every search by phase",
+    "headline": "print a one-page summary of tuning cost, with its uncertainty",
+    "forecast": "compare the forecast and the actual run times of jobs",
+    "status": "print the progress of the sweep, its failures and the missing rows",
+    "cell": "print the seeds, rows and selected settings that a cell of a table was computed from",
+    "macros": "print the main numbers as LaTeX commands for use in prose",
+    "lint": "check generated LaTeX against the store; 'lint published' checks the published tables for consistency",
+    "published": "print the published numbers ('published table NAME') and tests on them ('published tests')",
+    "html": "write the report as one HTML file, STORE/report/report.html; --watch updates it while the sweep runs",
+    "cite": "print BibTeX entries for all methods, data sets, noise types and networks in the store",
+    "export": "write all rows to one CSV or Parquet file",
 }
-"""Name -> what it does, in the order of the help."""
+"""Name -> description, in the order of the help."""
 
-STORELESS: frozenset[str] = frozenset({"lint", "published"})
-"""Those that can work without a store: `run` then gets None in place of results."""
+STORE_OPTIONAL: frozenset[str] = frozenset({"lint", "published"})
+"""Commands that also work without a store; `run` then receives None in place of results."""
 
 
 class Command(Protocol):
@@ -52,16 +52,16 @@ class Command(Protocol):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
-    def run(self, results: Results, options: argparse.Namespace) -> Said: ...
+    def run(self, results: Results, options: argparse.Namespace) -> CommandOutput: ...
 
 
 @runtime_checkable
 class ReadsColumns(Protocol):
-    """A command that reads some columns of rows and plan alone."""
+    """A command that reads only some columns of rows and plan."""
 
     COLUMNS: Sequence[str]
 
 
 def command(name: str) -> Command:
-    """The module of a registered command."""
+    """Imports the module of a command in `COMMANDS`."""
     return cast(Command, import_module(f"{__name__}.{name}"))

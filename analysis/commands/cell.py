@@ -1,12 +1,12 @@
-"""`sap-report STORE cell TABLE WORD ...`: the seeds, rows and chosen settings behind cells of a table."""
+"""`sap-report STORE cell TABLE MATCH ...`: prints the seeds, rows and selected settings that cells of a table were computed from."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import shown
-from analysis.commands.table import recipe_of
-from analysis.reports import generated_block as recipes
+from analysis.commands.common import format_tables
+from analysis.commands.table import add_selection_options, recipe_of
+from analysis.reports import generated_block
 from analysis.reports.trace import trace
 from analysis.store.load import Results
 from analysis.tables.spec import shipped
@@ -14,13 +14,14 @@ from sap_core.errors import unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="TABLE", help=f"{', '.join(shipped())}; or a YAML file of your own")
+    parser.add_argument("name", nargs="?", metavar="TABLE", help=f"one of {', '.join(shipped())}; or a YAML file that describes a table")
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="field=value (method=sap noise_rate=0.25), or a part of a row's or column's label"
+        "matches",
+        nargs="*",
+        metavar="MATCH",
+        help="field=value, as in method=sap noise_rate=0.25, or a part of the label of a row or column; a cell must match all",
     )
-    parser.add_argument("--select", choices=["seed", "pooled"], help="as in the command table")
-    parser.add_argument("--rule", help="as in the command table")
-    parser.add_argument("--fallback", help="as in the command table")
+    add_selection_options(parser)
     parser.set_defaults(show="ours", width="two")
 
 
@@ -28,6 +29,9 @@ def run(results: Results, options: argparse.Namespace) -> str:
     recipe = recipe_of(options)
     if recipe.spec is None and recipe.table not in shipped():
         raise unknown(
-            "described table", recipe.table, shipped(), "sap-report STORE cell (or a YAML file); 'table chosen' lists all that was chosen"
+            "table",
+            recipe.table,
+            shipped(),
+            "sap-report STORE cell (or a YAML file); 'sap-report STORE table chosen' lists all selected settings",
         )
-    return shown(trace(recipes.described(recipe), results, options.words, checked=recipe.spec is not None), "text")
+    return format_tables(trace(generated_block.resolve_spec(recipe), results, options.matches, checked=recipe.spec is not None), "text")

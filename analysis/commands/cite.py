@@ -1,4 +1,4 @@
-"""`sap-report STORE cite`: a .bib file of every method, data set, noise kind, network, trainer and selector that the store used."""
+"""`sap-report STORE cite`: prints or writes BibTeX entries for all methods, data sets, noise types, networks, trainers and pruners used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ COLUMNS = USED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="such as references.bib; printed on the screen unless given")
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="file to write, such as references.bib (default: standard output)"
+    )
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    """The entries, or where they were written and what has none."""
+    """Returns the entries, or the path written and the components without a reference."""
     text, lacking = bibliography(used(results))
     if options.file is None:
         return text.rstrip("\n")

@@ -1,4 +1,4 @@
-"""What commands share: where they write, how a name is looked up, how tables are printed."""
+"""Functions that several commands share: the output folder, lookup of names, formatting of tables."""
 
 from __future__ import annotations
 
@@ -8,40 +8,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.store.load import Results
-from analysis.tables.render import Table, latex, markdown, terminal, to_csv
+from analysis.tables.latex import latex
+from analysis.tables.render import Table, markdown, terminal, to_csv
 from sap_core.errors import UserError, unknown
 
 FORMATS = ("text", "markdown", "latex", "csv")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """The option that says where a command writes."""
-    parser.add_argument("--output", type=Path, metavar="DIR", help="the folder to write to; STORE/report (of the first store) unless given")
+    """Adds the option --output."""
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write to (default: report/ in the first store)")
+
+
+def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:
+    """Adds the option --format."""
+    parser.add_argument("--format", default="text", choices=formats, help="format of the output (default: text)")
 
 
 def output_folder(results: Results, options: argparse.Namespace) -> Path:
-    """The folder that a command writes to."""
+    """The folder to write to: --output, or report/ in the first store."""
     return options.output or results.stores[0] / "report"
 
 
-def named(name: str | None, what: str, known: Mapping[str, object]) -> str:
-    """The name that was asked for.
+def check_name(name: str | None, what: str, known: Mapping[str, object]) -> str:
+    """Returns `name` if it is known.
 
     Raises:
-        UserError: it is not known; the sentence lists those that are.
+        UserError: the name is missing or unknown; the message lists the known ones.
     """
     if name is None or name not in known:
         raise unknown(what, name or "", known, f"sap-report STORE {what} NAME")
     return name
 
 
-def nothing(results: Results, what: str, name: str) -> UserError:
-    """The error for a table or plot that the store has no numbers for."""
+def no_numbers(results: Results, what: str, name: str) -> UserError:
+    """The error for a table or plot for which the store has no numbers."""
     return UserError(f"the store '{results.stores[0]}' has no numbers for the {what} '{name}'")
 
 
-def shown(tables: Sequence[Table], form: str) -> str:
-    """The tables as text, in one of `FORMATS`."""
+def format_tables(tables: Sequence[Table], form: str) -> str:
+    """Formats tables as text in one of `FORMATS`."""
     if form == "csv":
         return to_csv(tables).rstrip("\n")
     width = max(80, shutil.get_terminal_size((120, 24)).columns)

@@ -1,17 +1,17 @@
-"""`sap-report STORE cost`: what every search cost, phase by phase."""
+"""`sap-report STORE cost`: prints the tuning cost of every search by phase."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import FORMATS, shown
+from analysis.commands.common import add_format, format_tables
 from analysis.store.load import Results
 from analysis.tables.registry import TABLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", default="text", choices=FORMATS, help="how the table is printed")
+    add_format(parser)
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    return shown(TABLES["cost"](results), options.format)
+    return format_tables(TABLES["cost"](results), options.format)

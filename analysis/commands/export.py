@@ -1,4 +1,4 @@
-"""`sap-report STORE export`: every row of the stores as one tidy file, CSV or Parquet."""
+"""`sap-report STORE export`: writes all rows of the stores to one CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from analysis.store.load import Results
 from sap_core.errors import UserError
 from sap_core.files import replacing
 
-FORMS = ("csv", "parquet")
+FILE_FORMATS = ("csv", "parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", type=Path, nargs="?", metavar="FILE", help="such as rows.csv or rows.parquet; STORE/report/rows.csv unless given"
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="a name that ends in .csv or .parquet (default: report/rows.csv in the first store)",
     )
-    parser.add_argument("--ok", action="store_true", help="rows that failed are left out")
-    parser.add_argument("--planned", action="store_true", help="rows that no plan names are left out")
+    parser.add_argument("--ok", action="store_true", help="leave out failed rows")
+    parser.add_argument("--planned", action="store_true", help="leave out rows that are in no plan")
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    """Writes the file and says what is in it.
+    """Writes the file; returns its path and size.
 
     Raises:
-        UserError: the file's ending is neither .csv nor .parquet.
+        UserError: the name of the file ends neither in .csv nor in .parquet.
     """
     path = options.file or results.stores[0] / "report" / "rows.csv"
     form = path.suffix.removeprefix(".").lower()
-    if form not in FORMS:
-        raise UserError(f"'{path}' ends neither in .csv nor in .parquet; name the file by what it shall be, as in rows.parquet")
+    if form not in FILE_FORMATS:
+        raise UserError(f"'{path}' ends neither in .csv nor in .parquet; the ending selects the format, as in rows.parquet")
     rows = tidy(results, ok=options.ok, planned=options.planned)
     with replacing(path) as temporary:
         if form == "csv":

@@ -1,10 +1,10 @@
-"""`sap-report STORE forecast`: how long jobs were said to take, and how long they took."""
+"""`sap-report STORE forecast`: compares the forecast and the actual run times of jobs."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import FORMATS, shown
+from analysis.commands.common import add_format, format_tables
 from analysis.reports.forecast_accuracy import COLUMNS, forecast
 from analysis.store.load import Results
 from sap_core.errors import UserError
@@ -13,13 +13,13 @@ __all__ = ["COLUMNS", "add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", default="text", choices=FORMATS, help="how the table is printed")
+    add_format(parser)
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
     tables = forecast(results)
     if not tables:
         raise UserError(
-            f"no job of '{results.stores[0]}' was forecast before it ran and has ended; sweeps that are started from now on have forecasts"
+            f"no finished job of '{results.stores[0]}' has a forecast; only sweeps started by this version or later have forecasts"
         )
-    return shown(tables, options.format)
+    return format_tables(tables, options.format)

@@ -1,4 +1,4 @@
-"""`sap-report STORE html`: the whole report as one HTML file; with --watch again and again while the sweep runs."""
+"""`sap-report STORE html`: writes the report as one HTML file; --watch updates it while the sweep runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.commands.common import add_output, output_folder
-from analysis.page.build import page
+from analysis.page.build import render_page
 from analysis.store.labels import counted
 from analysis.store.load import Results, load
 from sap_core.errors import UserError
 from sap_core.files import save_text
 
-EVERY = 15.0
-"""Seconds between two looks at the store, unless given."""
+DEFAULT_INTERVAL = 15.0
+"""Default seconds between two reads of the store with --watch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,40 +25,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=float,
         nargs="?",
-        const=EVERY,
+        const=DEFAULT_INTERVAL,
         metavar="SECONDS",
-        help="write it anew while rows are missing, every so many seconds (15)",
+        help="update the file every SECONDS (default: 15) until no row is missing",
     )
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    """Writes report.html.
+    """Writes report.html; returns its path.
 
     Raises:
-        UserError: the time between two looks is no positive number.
+        UserError: the interval is not a positive number.
     """
     path = output_folder(results, options) / "report.html"
     if options.watch is None:
-        save_text(path, page(results))
+        save_text(path, render_page(results))
         return str(path)
     if not 0 < options.watch < float("inf"):
-        raise UserError(f"--watch {options.watch:g} is no time between two looks; give seconds above 0, as in --watch 15")
+        raise UserError(f"--watch {options.watch:g} is not a positive number of seconds; use for example --watch 15")
     return watch(results, path, options.watch)
 
 
 def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float], None] = time.sleep) -> str:
-    """Writes the page whenever the store has changed, until no planned row is missing or the user interrupts."""
-    told = -1
+    """Rewrites the page whenever the number of rows has changed, until no planned row is missing or the user interrupts."""
+    written = -1
     try:
         while True:
-            there = len(results.rows)
-            if there != told:
-                save_text(path, page(results, refresh=seconds))
-                print(f"{path}: {there} of {counted(len(results.plan), 'planned row')}", file=sys.stderr)
-                told = there
+            stored = len(results.rows)
+            if stored != written:
+                save_text(path, render_page(results, refresh=seconds))
+                print(f"{path}: {stored} of {counted(len(results.plan), 'planned row')}", file=sys.stderr)
+                written = stored
             if results.missing.empty:
-                return f"{path}: nothing is missing any more"
+                return f"{path}: complete, no planned row is missing"
             sleep(seconds)
             results = load(results.stores)
     except KeyboardInterrupt:
-        return f"{path}: stands as it was written last"
+        return f"{path}: interrupted; the file shows the last update"

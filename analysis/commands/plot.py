@@ -1,25 +1,25 @@
-"""`sap-report STORE plot NAME`: one plot into the report folder."""
+"""`sap-report STORE plot NAME`: writes one plot to the report folder."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import add_output, named, nothing, output_folder
-from analysis.plots.figures import PAGES
+from analysis.commands.common import add_output, check_name, no_numbers, output_folder
+from analysis.plots.figures import PAGE_WIDTHS
 from analysis.reports import report
 from analysis.store.load import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(report.PLOTS))
-    parser.add_argument("--columns", choices=tuple(PAGES), help="as wide as one column of a page, or as two; letters have the same size")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(report.PLOTS)}")
+    parser.add_argument("--columns", choices=tuple(PAGE_WIDTHS), help="width of the figure in columns of a page (default: two)")
     add_output(parser)
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    """Writes the plot and names its files."""
-    name = named(options.name, "plot", report.PLOTS)
-    paths = report.write_plot(results, name, output_folder(results, options), PAGES.get(options.columns))
+    """Writes the plot; returns the paths."""
+    name = check_name(options.name, "plot", report.PLOTS)
+    paths = report.write_plot(results, name, output_folder(results, options), PAGE_WIDTHS.get(options.columns))
     if not paths:
-        raise nothing(results, "plot", name)
+        raise no_numbers(results, "plot", name)
     return "\n".join(str(path) for path in paths)

@@ -1,10 +1,10 @@
-"""`sap-report STORE`: every table and plot into the report folder; the main table on the screen."""
+"""`sap-report STORE`: writes all tables and plots to the report folder and prints the main tables."""
 
 from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import add_output, output_folder, shown
+from analysis.commands.common import add_output, format_tables, output_folder
 from analysis.reports import report
 from analysis.reports.status import status
 from analysis.store.load import Results
@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
-    """Writes the report; of a smoke run only the status is shown."""
+    """Writes the report; for a smoke run, returns only the status."""
     if results.debug:
         return status(results)
     paths = report.write_all(results, output_folder(results, options))
-    parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: every number, as Parquet"
-    return "\n".join([shown(report.main_tables(results), "text"), parquet, *(str(path) for path in paths)])
+    parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: all numbers as Parquet"
+    return "\n".join([format_tables(report.main_tables(results), "text"), parquet, *(str(path) for path in paths)])

@@ -1,4 +1,4 @@
-"""`sap-report STORE status`: how far the sweep is."""
+"""`sap-report STORE status`: prints the progress of the sweep, its failures and the missing rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["COLUMNS", "add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It has none."""
+    """Adds nothing: the command has no options."""
 
 
 def run(results: Results, options: argparse.Namespace) -> str:

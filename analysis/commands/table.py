@@ -1,12 +1,12 @@
-"""`sap-report STORE table NAME`: one table on the screen. NAME is a table of the program or a YAML file that describes one."""
+"""`sap-report STORE table NAME`: prints one table. NAME is a built-in table or a YAML file that describes one."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from analysis.commands.common import FORMATS, nothing, shown
-from analysis.reports import generated_block as recipes
+from analysis.commands.common import add_format, format_tables, no_numbers
+from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
@@ -17,39 +17,55 @@ from sap_core.errors import unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"{', '.join(names())}; or a YAML file of your own")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(names())}; or a YAML file that describes a table")
     add_options(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a table."""
-    parser.add_argument("--format", default="text", choices=FORMATS, help="how the table is printed")
+    """Adds the options of a table."""
+    add_format(parser)
     parser.add_argument(
-        "--show", default="ours", choices=SHOWS, help="the store's numbers, the published ones, or both with the difference"
+        "--show",
+        default="ours",
+        choices=SHOWS,
+        help="numbers of the store (ours), published numbers, or both with their difference (default: %(default)s)",
     )
-    parser.add_argument("--width", default="two", choices=["one", "two"], help="LaTeX: columns of text that the table spans")
-    parser.add_argument("--rule", choices=RULES, help="the rule of selection, in place of the table's own")
-    parser.add_argument("--select", choices=POOLING, help="settings chosen seed by seed, or pooled: one setting for all seeds")
-    parser.add_argument("--fallback", choices=FALLBACKS, help="strict: the unmodified model is a candidate; never: it is not")
+    parser.add_argument(
+        "--width", default="two", choices=["one", "two"], help="columns of a page that the LaTeX table spans (default: two)"
+    )
+    add_selection_options(parser)
+
+
+def add_selection_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that replace the selection policy of a table."""
+    parser.add_argument("--rule", choices=RULES, help="selection rule (default: the table's own)")
+    parser.add_argument(
+        "--select",
+        choices=POOLING,
+        help="seed: select a setting for each seed; pooled: one setting for all seeds (default: the table's own)",
+    )
+    parser.add_argument(
+        "--fallback", choices=FALLBACKS, help="strict: the unmodified model is a candidate; never: it is not (default: the table's own)"
+    )
 
 
 def run(results: Results | None, options: argparse.Namespace) -> str:
-    """Prints the table; as LaTeX between comments that say what it was made from, which `lint` reads."""
+    """Returns the table; LaTeX is enclosed in comment lines that `lint` reads."""
     recipe = recipe_of(options)
-    tables = recipes.tables(recipe, results)
+    tables = generated_block.tables(recipe, results)
     if not tables:
         assert results is not None
-        raise nothing(results, "table", recipe.table)
+        raise no_numbers(results, "table", recipe.table)
     if options.format == "latex":
-        return recipes.generated(recipe, results).rstrip("\n")
-    return shown(tables, options.format)
+        return generated_block.generated_latex(recipe, results).rstrip("\n")
+    return format_tables(tables, options.format)
 
 
-def recipe_of(options: argparse.Namespace) -> recipes.Recipe:
-    """What the words and options mean.
+def recipe_of(options: argparse.Namespace) -> generated_block.Recipe:
+    """The recipe that the arguments and options describe.
 
     Raises:
-        UserError: the name is neither a table of the program nor a readable YAML file.
+        UserError: the name is neither a built-in table nor a readable YAML file.
     """
     name, text = options.name, None
     if name is not None and spec.is_path(name):
@@ -57,4 +73,4 @@ def recipe_of(options: argparse.Namespace) -> recipes.Recipe:
         name, text = described.name, described.text
     elif name not in names():
         raise unknown("table", name or "", names(), "sap-report STORE table NAME (or a YAML file)")
-    return recipes.Recipe(name, options.show, options.width, options.rule, options.select, options.fallback, text)
+    return generated_block.Recipe(name, options.show, options.width, options.rule, options.select, options.fallback, text)

@@ -1,1 +1,4 @@
-"""The report as one HTML file that needs no network: numbers (`facts`), then ink (`build`, a template, style, script)."""
+"""The report of a store as one HTML file that needs no network: facts, template, style and script.
+
+May import every folder of `analysis` but `commands`.
+"""

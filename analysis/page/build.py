@@ -1,4 +1,4 @@
-"""Makes the page: gathers facts, tables and plots, and fills the template. Every text is escaped by the template engine."""
+"""Renders the HTML page from facts, tables and plots. The template engine escapes every text of the store."""
 
 from __future__ import annotations
 
@@ -17,61 +17,69 @@ from analysis.plots import figures
 from analysis.reports import report
 from analysis.store.labels import counted
 from analysis.store.load import Results
-from analysis.tables.render import Column, FormattedCell, Table, flat, latex, markdown
+from analysis.tables.latex import latex
+from analysis.tables.render import Column, FormattedCell, Table, flat, markdown
 from sap_core.errors import UserError
 
 _PLOT_DPI = 160
 
-_GAPS_SHOWN = 20
+_MAX_MISSING = 20
+"""Largest number of groups of missing rows that are listed."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One number at the top."""
+    """One number at the top of the page."""
 
     value: str
     label: str
 
 
 @dataclass(frozen=True)
-class Group:
-    """A header over several columns."""
+class HeaderGroup:
+    """A header above several columns."""
 
     name: str
     span: int
 
 
 @dataclass(frozen=True)
-class ShownTable:
-    """A table with what the page needs beside its cells."""
+class PageTable:
+    """A table with its HTML anchor, its grouped header, and its LaTeX and Markdown source."""
 
     anchor: str
     table: Table
-    groups: tuple[Group, ...]
+    groups: tuple[HeaderGroup, ...]
     latex: str
     markdown: str
 
     @property
     def ranked(self) -> bool:
+        """Whether the table marks the best and second-best values."""
         return any(cell.rank for row in self.table.rows for cell in row)
 
 
 @dataclass(frozen=True)
-class ShownPlot:
-    """A figure as a PNG inside the page."""
+class PagePlot:
+    """A figure as an embedded PNG."""
 
     anchor: str
     title: str
     data: str  # base64
 
 
-def page(results: Results, refresh: float | None = None) -> str:
-    """The whole HTML file. With `refresh`, the browser reads it again after so many seconds for as long as rows are missing."""
+def render_page(results: Results, refresh: float | None = None) -> str:
+    """Renders the HTML file.
+
+    Args:
+        results: the loaded stores.
+        refresh: the interval in seconds at which the browser reloads the page while rows are missing; None for never.
+    """
     found = facts(results)
     problems: list[str] = []
     tables = [] if results.debug else list(_tables(results, problems))
     plots = [] if results.debug else list(_plots(results, problems))
-    lead = {table.name for table in _caught(lambda: report.main_tables(results), [])} if tables else set()
+    lead = {table.name for table in _report_errors(lambda: report.main_tables(results), [])} if tables else set()
     return _template().render(
         facts=found,
         debug=results.debug,
@@ -83,7 +91,7 @@ def page(results: Results, refresh: float | None = None) -> str:
         other_tables=[table for table in tables if table.table.name not in lead],
         plots=plots,
         problems=[*dict.fromkeys([*results.problems, *results.damage, *problems])],
-        missing=_gaps(results),
+        missing=_missing_rows(results),
         refresh=refresh if refresh and found.missing else None,
         style=_asset("page.css"),
         script=_asset("page.js"),
@@ -91,30 +99,30 @@ def page(results: Results, refresh: float | None = None) -> str:
 
 
 def sort_key(column: Column, cell: FormattedCell) -> str:
-    """What a column is sorted by: the number behind a cell where there is one."""
+    """The sort key of a cell: its number in a numeric column, otherwise its text in lower case."""
     return repr(cell.value) if column.numeric and cell.value is not None else "" if column.numeric else cell.text.lower()
 
 
 def _state(found: Facts) -> tuple[str, str]:
-    """(class, words) of the badge at the top."""
+    """The CSS class and the text of the badge at the top."""
     if found.missing:
         return "running", f"{found.ok + found.failed:,} of {found.planned:,} rows"
     return ("failed", f"complete, {counted(found.failed, 'failed row')}") if found.failed else ("done", "complete")
 
 
 def _tiles(found: Facts) -> list[Tile]:
-    stages = {stage.name: stage for stage in found.stages}
-    tuned = sum(stage.done for name, stage in stages.items() if name in ("tune", "search"))
+    counts = {count.name: count for count in found.counts}
+    tuned = sum(count.done for name, count in counts.items() if name in ("tune", "search"))
     tiles = [
         Tile(f"{found.ok:,}", f"of {found.planned:,} planned rows"),
-        Tile(str(stages["train"].done if "train" in stages else 0), "baselines trained"),
+        Tile(str(counts["train"].done if "train" in counts else 0), "baselines trained"),
         Tile(f"{tuned:,}", "settings tried"),
         Tile(str(len(found.seeds)), "seeds" if len(found.seeds) != 1 else "seed"),
     ]
     if found.noises:
-        tiles.append(Tile(found.noises[0].measured, "labels really wrong" + (" (first data set)" if len(found.noises) > 1 else "")))
+        tiles.append(Tile(found.noises[0].measured, "wrong training labels" + (" (first data set)" if len(found.noises) > 1 else "")))
     if found.compute_seconds is not None:
-        tiles.append(Tile(_duration(found.compute_seconds), "of compute, all jobs added up"))
+        tiles.append(Tile(_duration(found.compute_seconds), "of compute, summed over jobs"))
     return tiles
 
 
@@ -125,28 +133,28 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _tables(results: Results, problems: list[str]) -> Iterator[ShownTable]:
+def _tables(results: Results, problems: list[str]) -> Iterator[PageTable]:
     for name in report.names_of(results):
-        for number, table in enumerate(map(flat, _caught(lambda name=name: report.tables_of(results, name), problems))):  # type: ignore[misc]
-            groups = tuple(Group(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
-            yield ShownTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))
+        for number, table in enumerate(map(flat, _report_errors(lambda name=name: report.make_tables(results, name), problems))):  # type: ignore[misc]
+            groups = tuple(HeaderGroup(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
+            yield PageTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))
 
 
-def _plots(results: Results, problems: list[str]) -> Iterator[ShownPlot]:
+def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:
     for name in report.PLOTS:
         with figures.rc_context():
-            figure = _caught(lambda name=name: report.PLOTS[name](results), problems)  # type: ignore[misc]
+            figure = _report_errors(lambda name=name: report.PLOTS[name](results), problems)  # type: ignore[misc]
             if not figure:
                 continue
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=_PLOT_DPI)
             title = figure.get_suptitle() or name.replace("_", " ")
             figures.close(figure)
-        yield ShownPlot(_anchor(f"plot-{name}"), title, base64.b64encode(buffer.getvalue()).decode())
+        yield PagePlot(_anchor(f"plot-{name}"), title, base64.b64encode(buffer.getvalue()).decode())
 
 
-def _caught(make: Callable[[], Any], problems: list[str] | Any) -> Any:
-    """What `make` gives; nothing, and a sentence, where the store has not what it needs (yet)."""
+def _report_errors(make: Callable[[], Any], problems: list[str] | Any) -> Any:
+    """Calls `make`; on a `UserError` (usually because rows are still missing), appends its message to `problems` and returns nothing."""
     try:
         return make()
     except UserError as error:
@@ -154,9 +162,9 @@ def _caught(make: Callable[[], Any], problems: list[str] | Any) -> Any:
         return ()
 
 
-def _gaps(results: Results) -> list[tuple[str, int]]:
+def _missing_rows(results: Results) -> list[tuple[str, int]]:
     groups = results.missing.groupby(["cell", "method"], sort=False).size().reset_index(name="rows")
-    return [(f"{method} on {cell}", int(count)) for cell, method, count in groups.itertuples(index=False)][:_GAPS_SHOWN]
+    return [(f"{method} on {cell}", int(count)) for cell, method, count in groups.itertuples(index=False)][:_MAX_MISSING]
 
 
 def _anchor(text: str) -> str:

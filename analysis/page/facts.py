@@ -1,4 +1,4 @@
-"""What a page says of a store beside its tables: progress, what was spent, where the numbers come from. Numbers, no figures."""
+"""Collects the facts that the HTML page shows in addition to tables: progress, compute, search spaces and provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sap_core.records import SCHEMA_VERSION, VANILLA
 
 @dataclass(frozen=True)
 class Space:
-    """One search space that was planned: its size, hash and what was tried of each number or word."""
+    """One planned search space: its size, its hash, and the range of each hyperparameter that varies."""
 
     label: str
     settings: int
@@ -27,25 +27,25 @@ class Space:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of one data set, asked and measured."""
+    """The label noise of one data set, as requested and as measured."""
 
     dataset: str
     noise: str
-    asked: str
+    requested: str
     measured: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A store in numbers and words."""
+    """The facts of one or several stores."""
 
     experiments: tuple[str, ...]
-    stages: tuple[Counts, ...]  # of rows
-    failures: tuple[tuple[int, str], ...]  # how often, what
+    counts: tuple[Counts, ...]  # of rows
+    failures: tuple[tuple[int, str], ...]  # (number of rows, description)
     seeds: tuple[int, ...]
     methods: tuple[str, ...]  # "SAP (alpha16), version 1"
     datasets: tuple[str, ...]
-    unverified: tuple[str, ...]  # data sets whose files were not the published ones
+    unverified: tuple[str, ...]  # data sets whose files did not match the published checksums
     networks: tuple[str, ...]
     trainers: tuple[str, ...]
     noises: tuple[Noise, ...]
@@ -56,67 +56,71 @@ class Facts:
     threads: tuple[int, ...]
     precisions: tuple[str, ...]
     peak_memory_bytes: float | None
-    compute_seconds: float | None  # of all jobs, added up
-    alone: bool  # whether every job had cores or a GPU of its own
-    first: str | None  # UTC
-    last: str | None
+    compute_seconds: float | None  # summed over all jobs
+    exclusive: bool  # whether every job had exclusive cores or an exclusive GPU
+    first: str | None  # start time (UTC) of the first stored row
+    last: str | None  # start time (UTC) of the last stored row
     schema_version: int = SCHEMA_VERSION
 
     @property
     def planned(self) -> int:
-        return total(self.stages).planned
+        """The number of planned rows."""
+        return total(self.counts).planned
 
     @property
     def ok(self) -> int:
-        return total(self.stages).done
+        """The number of rows with status ok."""
+        return total(self.counts).done
 
     @property
     def failed(self) -> int:
-        return total(self.stages).failed
+        """The number of rows with status failed."""
+        return total(self.counts).failed
 
     @property
     def missing(self) -> int:
-        return total(self.stages).missing
+        """The number of planned rows that are not stored."""
+        return total(self.counts).missing
 
     @property
     def clean(self) -> bool:
-        """Whether every row was written by a commit without changes beside it."""
+        """Whether every row was written by a known commit without uncommitted changes."""
         return bool(self.commits) and not any(commit.endswith("+") for commit in self.commits)
 
 
 def facts(results: Results) -> Facts:
-    """What the rows and the plan of the stores say."""
+    """Collects the facts from the rows and the plan."""
     rows, plan = results.rows, results.plan
-    there = rows.dropna(subset=["started_at"]).query("started_at != ''")
+    started = rows.dropna(subset=["started_at"]).query("started_at != ''")
     own = (rows["jobs_on_device"] * rows["threads"] <= rows["cores"]) | ((rows["device"] != "cpu") & (rows["jobs_on_device"] == 1))
     peak = rows["peak_memory_bytes"].max()
     return Facts(
-        experiments=_words(rows["experiment"]) or tuple(store.name for store in results.stores),
-        stages=counts_of(results),
+        experiments=_distinct(rows["experiment"]) or tuple(store.name for store in results.stores),
+        counts=counts_of(results),
         failures=_failures(rows),
         seeds=tuple(sorted(int(seed) for seed in plan["seed"].unique())),
         methods=_methods(rows),
-        datasets=_words(plan["dataset"]),
-        unverified=_words(rows.loc[~rows["dataset_verified"].astype(bool), "dataset"]),
-        networks=_words(plan["network"]),
-        trainers=_words(plan["trainer"]),
+        datasets=_distinct(plan["dataset"]),
+        unverified=_distinct(rows.loc[~rows["dataset_verified"].astype(bool), "dataset"]),
+        networks=_distinct(plan["network"]),
+        trainers=_distinct(plan["trainer"]),
         noises=_noises(rows),
         sizes=_sizes(rows),
         spaces=_spaces(plan),
-        commits=_words(rows["commit"]),
-        devices=_words(rows["device"]),
+        commits=_distinct(rows["commit"]),
+        devices=_distinct(rows["device"]),
         threads=tuple(sorted(int(count) for count in rows["threads"].unique())),
-        precisions=_words(rows["precision"]),
+        precisions=_distinct(rows["precision"]),
         peak_memory_bytes=None if pd.isna(peak) else float(peak),
         compute_seconds=_compute(rows),
-        alone=bool(len(rows)) and bool(own.all()),
-        first=None if there.empty else str(there["started_at"].min()),
-        last=None if there.empty else str(there["started_at"].max()),
+        exclusive=bool(len(rows)) and bool(own.all()),
+        first=None if started.empty else str(started["started_at"].min()),
+        last=None if started.empty else str(started["started_at"].max()),
     )
 
 
 def _failures(rows: pd.DataFrame) -> tuple[tuple[int, str], ...]:
-    """By method, kind and last line of the error, the most frequent first."""
+    """Failed rows grouped by method, type of error and last line of the message, the most frequent first."""
     failed = rows[rows["status"] == "failed"]
     if failed.empty:
         return ()
@@ -136,13 +140,13 @@ def _methods(rows: pd.DataFrame) -> tuple[str, ...]:
 def _noises(rows: pd.DataFrame) -> tuple[Noise, ...]:
     baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
     found = []
-    for (dataset, noise, asked), lines in baselines.groupby(["dataset", "noise", "noise_rate"], sort=False, dropna=False):
+    for (dataset, noise, requested), lines in baselines.groupby(["dataset", "noise", "noise_rate"], sort=False, dropna=False):
         measured = lines["noise_rate_measured"].dropna()
         found.append(
             Noise(
                 str(dataset),
                 str(noise),
-                MISSING if lines["noise_rate"].isna().all() else f"{float(str(asked)) * 100:g} %",
+                MISSING if lines["noise_rate"].isna().all() else f"{float(str(requested)) * 100:g} %",
                 MISSING if measured.empty else f"{span(measured * 100, 1)} %",
             )
         )
@@ -163,12 +167,12 @@ def _spaces(plan: pd.DataFrame) -> tuple[Space, ...]:
         first = lines[lines["baseline_id"] == lines["baseline_id"].iloc[0]]
         settings = [json.loads(text) for text in first["settings"]]
         ranges = tuple(text for field in settings[0] if (text := _range(field, [setting.get(field) for setting in settings])))
-        found.append(Space(_label(method, space), len(first), _words(lines["space_hash"]), ranges))
+        found.append(Space(_label(method, space), len(first), _distinct(lines["space_hash"]), ranges))
     return tuple(found)
 
 
 def _range(field: str, values: Sequence[object]) -> str:
-    """What was tried of one field, where there was a choice."""
+    """Describes the planned values of one hyperparameter; empty if it has a single value."""
     distinct = list(dict.fromkeys(json.dumps(value) for value in values))
     if len(distinct) < 2:
         return ""
@@ -183,7 +187,7 @@ def _compute(rows: pd.DataFrame) -> float | None:
     return None if spent.isna().all() else float(spent.fillna(0).sum())
 
 
-def _words(column: pd.Series) -> tuple[str, ...]:
+def _distinct(column: pd.Series) -> tuple[str, ...]:
     return tuple(str(value) for value in column.dropna().unique() if str(value))
 
 

@@ -1,7 +1,7 @@
-"""Recomputes what the published tables can be recomputed from, and says what does not agree; every sentence is made from the numbers.
+"""Checks the published tables for consistency: recomputes printed averages and improvements, and compares numbers printed twice.
 
-Printed numbers are rounded to two decimals. An improvement or an average that is computed from rounded numbers can differ from the one that
-its authors computed from unrounded ones by 0.01 at most (half a hundredth in the numbers, half in the result); more than that is a slip.
+Printed numbers are rounded to two decimals. An average or improvement recomputed from rounded numbers can differ from the one that the
+authors computed from unrounded numbers by at most 0.01 (0.005 in the inputs and 0.005 in the result). A larger difference is an error.
 """
 
 from __future__ import annotations
@@ -19,51 +19,58 @@ _EXACT = 1e-9
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that does not agree. A slip is more than rounding can explain."""
+class Inconsistency:
+    """One inconsistency; `is_error` if rounding cannot explain it."""
 
-    slip: bool
+    is_error: bool
     sentence: str
 
 
-def findings() -> tuple[Finding, ...]:
-    """All findings, slips first."""
+def findings() -> tuple[Inconsistency, ...]:
+    """All inconsistencies, errors first."""
     found = [*_derived(), *_tables_1_and_2(), *_ablations()]
-    return tuple(sorted(found, key=lambda finding: not finding.slip))
+    return tuple(sorted(found, key=lambda finding: not finding.is_error))
 
 
 def report() -> str:
-    """The findings in words, and what was compared."""
+    """The inconsistencies as text, with the number of values that were checked."""
     found = findings()
-    slips = [finding.sentence for finding in found if finding.slip]
-    rounding = [finding.sentence for finding in found if not finding.slip]
-    lines = [f"{counted(len(slips), 'slip')} in the published tables:", *(f"- {sentence}" for sentence in slips)]
+    errors = [finding.sentence for finding in found if finding.is_error]
+    rounding = [finding.sentence for finding in found if not finding.is_error]
+    lines = [f"{counted(len(errors), 'error')} in the published tables:", *(f"- {sentence}" for sentence in errors)]
     if rounding:
-        lines += ["", f"{len(rounding)} more within what rounding explains (0.01):", *(f"- {sentence}" for sentence in rounding)]
+        lines += ["", f"{len(rounding)} more differences that rounding (0.01) can explain:", *(f"- {sentence}" for sentence in rounding)]
     compared = len(derived())
-    lines += ["", f"Recomputed: {compared} printed averages and improvements; cells that stand in two tables; the figures' data.", *kept()]
+    lines += [
+        "",
+        f"Checked: {compared} printed averages and improvements, cells printed in two tables, and the data of the figures.",
+        *identical_to_unmodified(),
+    ]
     return "\n".join(lines)
 
 
-def kept() -> list[str]:
-    """How many cells of table 1 print exactly what the unmodified model has: their searches kept it, or changed nothing that shows."""
+def identical_to_unmodified() -> list[str]:
+    """One sentence per method on the cells of table 1 with exactly the numbers of the unmodified model.
+
+    In these cells the search kept the unmodified model, or the correction changed nothing in the printed digits.
+    """
     vanilla = {
         quote.key(("dataset", "network", "noise", "noise_rate")): quote for quote in quotes("table1") if quote.about["method"] == VANILLA
     }
     methods = dict.fromkeys(str(quote.about["method"]) for quote in quotes("table1"))
-    said = []
+    sentences = []
     for method in methods:
-        mine = [quote for quote in quotes("table1") if quote.about["method"] == method and method != VANILLA]
-        same = [quote for quote in mine if (before := vanilla[_cell(quote)]).mean == quote.mean and before.std == quote.std]
+        own = [quote for quote in quotes("table1") if quote.about["method"] == method and method != VANILLA]
+        same = [quote for quote in own if (before := vanilla[_cell(quote)]).mean == quote.mean and before.std == quote.std]
         if same:
-            said.append(
-                f"{method_label(method)} prints the unmodified model's very numbers in {len(same)} of {len(mine)} cells of table 1: "
-                f"{_listed(_place(quote.about) for quote in same)}."
+            sentences.append(
+                f"{method_label(method)} has exactly the unmodified model's numbers in {len(same)} of {len(own)} cells of table 1: "
+                f"{_join(_conditions(quote.about) for quote in same)}."
             )
-    return said
+    return sentences
 
 
-def _derived() -> list[Finding]:
+def _derived() -> list[Inconsistency]:
     found = []
     for line in derived():
         computed = _computed(line)
@@ -71,12 +78,12 @@ def _derived() -> list[Finding]:
         if off <= ROUNDING / 2 + _EXACT:
             continue
         rounded = f"{computed:.2f}"
-        what = {"average": "average", "gain": "improvement", "average_gain": "average improvement"}[line.what]
-        of = "" if line.what != "average" else f" of {method_label(str(line.about['method']))}"
+        quantity = {"average": "average", "gain": "improvement", "average_gain": "average improvement"}[line.quantity]
+        of = "" if line.quantity != "average" else f" of {method_label(str(line.about['method']))}"
         found.append(
-            Finding(
+            Inconsistency(
                 off > ROUNDING + _EXACT,
-                f"{_table(line.table)}{_where(line.about)}: the printed {what}{of} is {line.printed:.2f}, the rows give {rounded}.",
+                f"{_table(line.table)}{_where(line.about)}: the printed {quantity}{of} is {line.printed:.2f}, the rows give {rounded}.",
             )
         )
     return found
@@ -89,12 +96,12 @@ def _computed(line: Derived) -> float:
     def means(method: str) -> list[float]:
         return [quote.mean for quote in quotes(line.table) if quote.is_about(asked) and quote.about["method"] == method]
 
-    mine = fmean(means(str(line.about["method"])))
-    return mine if line.what == "average" else mine - fmean(means(VANILLA))
+    own = fmean(means(str(line.about["method"])))
+    return own if line.quantity == "average" else own - fmean(means(VANILLA))
 
 
-def _tables_1_and_2() -> list[Finding]:
-    """The trainer sgd of table 2 is a cell of table 1."""
+def _tables_1_and_2() -> list[Inconsistency]:
+    """Compares the rows of trainer sgd in table 2 with the same cells of table 1."""
     fields = ("dataset", "network", "noise", "noise_rate", "trainer", "method")
     first = {quote.key(fields): quote for quote in quotes("table1")}
     found = []
@@ -102,12 +109,12 @@ def _tables_1_and_2() -> list[Finding]:
         other = first.get(quote.key(fields))
         if other is not None and (other.mean, other.std) != (quote.mean, quote.std):
             who = method_label(str(quote.about["method"]))
-            found.append(_differ(f"{who}, {_place(quote.about)}", "table 1", other, "table 2", quote))
+            found.append(_differ(f"{who}, {_conditions(quote.about)}", "table 1", other, "table 2", quote))
     return found
 
 
-def _ablations() -> list[Finding]:
-    """Cells that stand in two figures: no skipping and alpha 30,000; 1,000 samples at the best alpha; the earlier version's table."""
+def _ablations() -> list[Inconsistency]:
+    """Compares cells printed in two figures: no skipping and alpha 30,000; 1,000 samples at the best alpha; the earlier version's table."""
     cell = ("dataset", "network")
     alphas = _by(quotes("ablation_alpha"), (*cell, "alpha"))
     best: dict[tuple[object, ...], Quote] = {}
@@ -122,15 +129,17 @@ def _ablations() -> list[Finding]:
     for key, quote in plain.items():
         fixed = alphas[(*key, 30000.0)]
         if not _same(quote, fixed):
-            found.append(_differ(_place(quote.about), "the figure of alpha at 30,000", fixed, "the figure of strategies at 0 %", quote))
+            found.append(
+                _differ(_conditions(quote.about), "the figure of alpha at 30,000", fixed, "the figure of strategies at 0 %", quote)
+            )
     for key, quote in sizes.items():
         where = "the figure of sizes (1,000 samples, best alpha)"
         if not _same(quote, best[key]):
             alpha = f"the best of the figure of alpha ({best[key].about['alpha']:,.0f})"
-            found.append(_differ(_place(quote.about), alpha, best[key], where, quote))
+            found.append(_differ(_conditions(quote.about), alpha, best[key], where, quote))
         if not _same(quote, earlier[key], 0.5 * ROUNDING):
             off = abs(round(quote.mean, 2) - earlier[key].mean) > ROUNDING + _EXACT
-            found.append(_differ(_place(quote.about), "the earlier version's table", earlier[key], where, quote, off))
+            found.append(_differ(_conditions(quote.about), "the earlier version's table", earlier[key], where, quote, off))
     return found
 
 
@@ -142,8 +151,8 @@ def _same(one: Quote, other: Quote, within: float = _EXACT) -> bool:
     return abs(one.mean - other.mean) <= within + _EXACT
 
 
-def _differ(what: str, here: str, one: Quote, there: str, other: Quote, slip: bool = True) -> Finding:
-    return Finding(slip, f"{what}: {here} has {_shown(one)}, {there} {_shown(other)}.")
+def _differ(quantity: str, here: str, one: Quote, there: str, other: Quote, is_error: bool = True) -> Inconsistency:
+    return Inconsistency(is_error, f"{quantity}: {here} has {_shown(one)}, {there} {_shown(other)}.")
 
 
 def _shown(quote: Quote) -> str:
@@ -167,11 +176,11 @@ def _where(about: Mapping[str, str | float]) -> str:
     return f", {', '.join(parts)}" if parts else ""
 
 
-def _place(about: Mapping[str, str | float]) -> str:
+def _conditions(about: Mapping[str, str | float]) -> str:
     """`CIFAR-10, ResNet18, symmetric 25 %`."""
     noise = f"{about['noise']} {about['noise_rate'] * 100:g} %" if "noise_rate" in about else str(about["noise"])
     return f"{dataset_label(str(about['dataset']))}, {network_label(str(about['network']))}, {noise.replace('_', ' ')}"
 
 
-def _listed(words: Iterable[str]) -> str:
+def _join(words: Iterable[str]) -> str:
     return "; ".join(words)

@@ -1,7 +1,7 @@
-"""The published numbers that our own are held against: `analysis/reference/*.csv`, whose README says where they come from.
+"""Reads the published numbers with which reports compare a store: `analysis/reference/*.csv`; their README names the sources.
 
-A published number carries the names of our rows (data set, network, noise, method, ...), so a table finds it by the conditions by which it
-finds its own. Accuracies are percent, as printed.
+A published number has the same fields as a row (data set, network, noise, method, ...), so a table looks it up by the same conditions as
+its own numbers. Accuracies are in percent, as printed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from sap_core.errors import UserError, unknown
 FOLDER = Path(__file__).parent
 
 TABLES = ("table1", "table2", "table3", "ablation_alpha", "ablation_trusted_size", "ablation_trusted_strategy", "earlier_version")
-"""Files with means and spreads."""
+"""Files with means and standard deviations."""
 
 COMPUTE = "compute"
-"""The published compute figure: not accuracies, but multiples of the correction's compute."""
+"""The published figure of compute; its values are multiples of the correction's compute, not accuracies."""
 
 SEEDS = 3
-"""Seeds behind every published mean."""
+"""Number of seeds of every published mean."""
 
 UNKNOWN_NOISE = ("nonsymmetric_a", "nonsymmetric_b")
-"""The published table 1 does not say which of them is asymmetric and which hierarchical."""
+"""Names of two noise types in the published table 1, which does not state which is asymmetric and which hierarchical."""
 
 UNKNOWN_OURS = ("asymmetric", "hierarchical")
+"""The two noise types of this project that they stand for, in unknown order."""
 
 UNKNOWN_MAPPING = (
     "Which of the two published kinds of non-symmetric noise (a and b, in the order of their columns) is asymmetric and which hierarchical "
@@ -40,37 +41,37 @@ _NUMBERS = frozenset({"noise_rate", "num_retain", "num_forget", "num_trusted", "
 
 @dataclass(frozen=True)
 class Quote:
-    """One published number, in percent, with what it is about; `std` is None where none is printed."""
+    """One published number in percent with the fields that identify it; `std` is None if none is printed."""
 
     about: Mapping[str, str | float]
     mean: float
     std: float | None
 
     def is_about(self, conditions: Mapping[str, object]) -> bool:
-        """Whether every condition holds; a field that the source says nothing of contradicts nothing."""
+        """Whether all conditions hold; fields that the source does not state are ignored."""
         return all(self.about[field] == value for field, value in conditions.items() if field in self.about)
 
     def key(self, fields: Iterable[str]) -> tuple[str | float | None, ...]:
-        """What it says of some fields."""
+        """The values of some fields, None for fields that the source does not state."""
         return tuple(self.about.get(field) for field in fields)
 
 
 @dataclass(frozen=True)
 class Derived:
-    """An average or an improvement as printed beside the numbers that it is computed from."""
+    """A printed average or improvement, which can be recomputed from other printed numbers."""
 
     table: str
-    what: str  # average | gain | average_gain
+    quantity: str  # average | gain | average_gain
     about: Mapping[str, str | float]
     printed: float
 
 
 @cache
 def quotes(table: str) -> tuple[Quote, ...]:
-    """The numbers of one published table, in the order of its file.
+    """Reads the numbers of one published table, in the order of its file.
 
     Raises:
-        UserError: there is no such table, or its file is damaged.
+        UserError: the table is unknown, or its file is damaged.
     """
     if table not in (*TABLES, COMPUTE):
         raise unknown("published table", table, (*TABLES, COMPUTE))
@@ -79,7 +80,7 @@ def quotes(table: str) -> tuple[Quote, ...]:
 
 @cache
 def derived() -> tuple[Derived, ...]:
-    """The averages and improvements that the tables print."""
+    """Reads the averages and improvements printed in the tables."""
     return tuple(
         Derived(line["table"], line["what"], _about(line, ("table", "what", "printed")), float(line["printed"]))
         for line in _lines("derived")
@@ -87,15 +88,15 @@ def derived() -> tuple[Derived, ...]:
 
 
 def alternatives(table: str, conditions: Mapping[str, object]) -> tuple[tuple[str, Mapping[str, object]], ...]:
-    """(suffix, conditions) of the published numbers that a place may stand for: two where the mapping of noises is not known."""
-    said = any(quote.about.get("noise") in UNKNOWN_NOISE for quote in quotes(table))
-    if not said or conditions.get("noise") not in UNKNOWN_OURS:
+    """The (suffix, conditions) of the published numbers that a cell may correspond to: two if the noise type is ambiguous."""
+    ambiguous = any(quote.about.get("noise") in UNKNOWN_NOISE for quote in quotes(table))
+    if not ambiguous or conditions.get("noise") not in UNKNOWN_OURS:
         return (("", conditions),)
     return tuple((f" {kind.rpartition('_')[2]}", {**conditions, "noise": kind}) for kind in UNKNOWN_NOISE)
 
 
 def find(table: str, conditions: Mapping[str, object]) -> Quote | None:
-    """The one published number that the conditions single out; None when there is none, or more than one."""
+    """The single published number that meets the conditions; None if there is none or more than one."""
     found = [quote for quote in quotes(table) if quote.is_about(conditions)]
     return found[0] if len(found) == 1 else None
 
@@ -105,7 +106,7 @@ def _quote(table: str, line: Mapping[str, str]) -> Quote:
         mean, std = float(line["mean"]), float(line["std"]) if line["std"] else None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"'{FOLDER / table}.csv' is damaged: a line has no numbers under mean and std; restore it from the release"
+            f"'{FOLDER / table}.csv' is damaged: a line lacks numbers in mean or std; restore the file from the release"
         ) from error
     return Quote(_about(line, ("mean", "std")), mean, std)
 

@@ -1,4 +1,7 @@
-"""The references of what a store used, from one file of BibTeX entries that say what they are for."""
+"""Collects the references of the methods, data sets, networks and tools that a store used, from `analysis/references.bib`.
+
+Each entry of the file is preceded by comment lines `% for: KIND/NAME ...` that name the components that cite it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from importlib.resources import files
 from analysis.store.load import Results
 
 USED = ("method", "dataset", "noise", "network", "trainer", "pruner")
-"""The columns whose values are cited."""
+"""Columns of rows and plan whose values are cited."""
 
 OWN = frozenset(
     {
@@ -19,14 +22,15 @@ OWN = frozenset(
         "network/linear5", "network/perceptron_bn", "network/torchvision", "trainer/sgd", "trainer/given", "pruner/uniform",
     }
 )  # fmt: skip
-"""What is shipped and has no paper of its own."""
+"""Components of this project that have no paper of their own."""
 
 ALWAYS = ("tool/sap-sweep",)
+"""Cited for every store."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One BibTeX entry and what it is cited for, as KIND/NAME."""
+    """One BibTeX entry and the components that cite it, as KIND/NAME."""
 
     key: str
     uses: frozenset[str]
@@ -46,7 +50,7 @@ def entries() -> tuple[Entry, ...]:
 
 
 def used(results: Results) -> tuple[str, ...]:
-    """What the plan and the rows name, as KIND/NAME, sorted within each kind."""
+    """The components that occur in the plan or the rows, as KIND/NAME, sorted within each kind."""
     found = []
     for kind in USED:
         frames = [frame[kind] for frame in (results.plan, results.rows) if kind in frame.columns]
@@ -55,17 +59,17 @@ def used(results: Results) -> tuple[str, ...]:
 
 
 def bibliography(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """(the .bib file's text, the names without a reference that are not this project's own)."""
+    """The text of the .bib file, and the names that lack a reference and are not this project's own."""
     wanted = [*names, *ALWAYS]
     known = entries()
     served = {use for entry in known for use in entry.uses}
     lacking = tuple(name for name in wanted if name not in served and name not in OWN)
-    lines = ["% What the store used: written by sap-report STORE cite. Fields that were not confirmed are left out."]
+    lines = ["% References of the components that the store used, written by sap-report STORE cite. Unconfirmed fields are left out."]
     lines += [f"% no reference is known for {_plain(name)}" for name in lacking]
     blocks = [f"% for: {' '.join(sorted(entry.uses & set(wanted)))}\n{entry.text}" for entry in known if entry.uses & set(wanted)]
     return "\n".join(lines) + "\n\n" + "\n\n".join(blocks) + "\n", lacking
 
 
 def _plain(name: str) -> str:
-    """A name that cannot end its comment line or begin an entry."""
+    """Replaces characters that would end the comment line or start an entry."""
     return re.sub(r"[\s@{}]+", " ", name)

@@ -1,6 +1,6 @@
-"""Forecast against actual: how long jobs were said to take before they ran, and how long they took.
+"""Compares the forecast run times of jobs with their actual run times.
 
-A job's actual seconds are those that its rows book, tuning and report, added up; its forecast is the sum of its planned rows' parts.
+The actual seconds of a job are the sum of the tuning and report seconds of its rows; its forecast is the sum over its planned rows.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from analysis.tables.render import Column, FormattedCell, Table
 COLUMNS = (
     "error_type", "tuning_seconds", "report_seconds", "forecast_seconds", "forecast_low_seconds", "forecast_high_seconds", "forecast_basis",
 )  # fmt: skip
-"""Columns of rows and plan that are needed."""
+"""Columns of rows and plan that are read in addition to those that are always read."""
 
 INTERVAL = 0.8
+"""Nominal coverage of the forecast intervals."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Some jobs that had a forecast and have ended."""
+class Accuracy:
+    """The accuracy of the forecasts of some jobs."""
 
     jobs: int
-    forecast: float  # seconds in all
-    actual: float
+    forecast: float  # total seconds
+    actual: float  # total seconds
     error: float  # median over jobs of |forecast - actual| / actual
     covered: float  # share of the jobs whose actual seconds lie in their interval
 
     @property
     def ratio(self) -> float:
-        """Actual over forecast seconds, of the sums."""
+        """Total actual seconds divided by total forecast seconds."""
         return self.actual / self.forecast
 
 
-def jobs_of(results: Results) -> pd.DataFrame:
+def compared_jobs(results: Results) -> pd.DataFrame:
     """One line per job with a forecast that has ended: job_type, method, space, basis, forecast, low, high, actual (seconds).
 
-    Jobs with a row that failed otherwise than by divergence took another time than they would have, and are left out.
+    Jobs with a row that failed for any reason but divergence are left out, because they ended early.
     """
     plan = results.plan[results.plan["forecast_seconds"].notna()]
     planned = plan.groupby("job_id", sort=False).agg(
@@ -53,38 +54,40 @@ def jobs_of(results: Results) -> pd.DataFrame:
     bad = rows["tuning_seconds"].isna() | ((rows["status"] == "failed") & (rows["error_type"] != "diverged"))
     sound = rows[~rows["job_id"].isin(rows.loc[bad, "job_id"])]
     seconds = sound["tuning_seconds"] + sound["report_seconds"].fillna(0.0)
-    actual = sound.assign(actual=seconds).groupby("job_id").agg(actual=("actual", "sum"), there=("actual", "size"))
+    actual = sound.assign(actual=seconds).groupby("job_id").agg(actual=("actual", "sum"), stored=("actual", "size"))
     joined = planned.join(actual, how="inner")
-    whole = (joined["there"] == joined["rows"]) & (joined["forecast"] > 0) & (joined["actual"] > 0)
-    return joined[whole].drop(columns=["rows", "there"]).reset_index()
+    whole = (joined["stored"] == joined["rows"]) & (joined["forecast"] > 0) & (joined["actual"] > 0)
+    return joined[whole].drop(columns=["rows", "stored"]).reset_index()
 
 
-def compared(jobs: pd.DataFrame) -> Compared:
-    """The numbers of some lines of `jobs_of`."""
+def accuracy(jobs: pd.DataFrame) -> Accuracy:
+    """The accuracy over some lines of `compared_jobs`."""
     error = (jobs["forecast"] - jobs["actual"]).abs() / jobs["actual"]
     inside = (jobs["low"] <= jobs["actual"]) & (jobs["actual"] <= jobs["high"])
-    return Compared(len(jobs), float(jobs["forecast"].sum()), float(jobs["actual"].sum()), float(np.median(error)), float(inside.mean()))
+    return Accuracy(len(jobs), float(jobs["forecast"].sum()), float(jobs["actual"].sum()), float(np.median(error)), float(inside.mean()))
 
 
 def forecast(results: Results) -> tuple[Table, ...]:
-    """Forecast against actual by kind of job and search; no table where no job of the store had a forecast."""
-    jobs = jobs_of(results)
+    """The table of forecast and actual run times by job type and search; no table if no finished job had a forecast."""
+    jobs = compared_jobs(results)
     if jobs.empty:
         return ()
     groups = jobs.groupby(["job_type", "method", "space"], sort=False, dropna=False)
     lines = [(str(job_type), str(method), space if isinstance(space, str) else None, lines) for (job_type, method, space), lines in groups]
-    rows = [_row(job_type, method_label(method, space), compared(mine)) for job_type, method, space, mine in lines]
-    rows.append(_row("all", "", compared(jobs)))
+    rows = [_row(job_type, method_label(method, space), accuracy(group)) for job_type, method, space, group in lines]
+    rows.append(_row("all", "", accuracy(jobs)))
     bases = ", ".join(f"{basis} {count}" for basis, count in jobs["basis"].value_counts().items())
     without = results.plan["job_id"].nunique() - len(jobs)
     notes = [
-        "Seconds of workers, over the jobs that had a forecast and have ended. Error: the median over jobs of |forecast - actual| / "
-        f"actual. Inside: jobs whose seconds lie in their {INTERVAL:.0%} interval.",
-        f"Made from: {bases} (jobs).",
+        "Compute seconds, over the finished jobs that had a forecast. Error: the median over jobs of |forecast - actual| / actual. "
+        f"Covered: jobs whose actual seconds are inside their {INTERVAL:.0%} interval.",
+        f"Basis of the forecasts (jobs): {bases}.",
     ]
     if without:
-        notes.append(f"{counted(without, 'job')} of the plan had no forecast, or ended otherwise or not yet.")
-    return (Table(name="forecast", cell="", caption="Forecast against actual.", columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes)),)
+        notes.append(f"{counted(without, 'job')} of the plan had no forecast, failed or have not finished.")
+    return (
+        Table(name="forecast", cell="", caption="Forecast and actual run times.", columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes)),
+    )
 
 
 _COLUMNS = (
@@ -95,11 +98,11 @@ _COLUMNS = (
     Column("actual", "Actual (s)"),
     Column("ratio", "Actual / forecast"),
     Column("error", "Error (%)"),
-    Column("covered", "Inside (%)"),
+    Column("covered", "Covered (%)"),
 )
 
 
-def _row(job_type: str, method: str, found: Compared) -> tuple[FormattedCell, ...]:
+def _row(job_type: str, method: str, found: Accuracy) -> tuple[FormattedCell, ...]:
     numbers = (found.forecast, found.actual, found.ratio)
     shares = (100 * found.error, 100 * found.covered)
     return (

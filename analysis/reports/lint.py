@@ -1,4 +1,4 @@
-"""Generated LaTeX against the store that it was made from: every number that was touched since, by row and column."""
+"""Compares generated LaTeX with the store that it was made from and names every number that was changed by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from analysis.reports import generated_block as recipes
+from analysis.reports import generated_block
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from sap_core.errors import UserError
@@ -16,96 +16,102 @@ from sap_core.errors import UserError
 
 @dataclass(frozen=True)
 class Block:
-    """A generated part of a file."""
+    """A generated block of a file."""
 
-    recipe: recipes.Recipe
-    rows: str  # what the head says of the store
-    first_line: int
+    recipe: generated_block.Recipe
+    rows: str  # the digest of the rows in its second line
+    first_line: int  # counted from 1
     body: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Place:
-    """One cell of a tabular (or one LaTeX command) as it stands in a text."""
+class Entry:
+    """One cell of a tabular, or one LaTeX command, in a text."""
 
-    what: str
+    location: str  # such as "tabular 1, row 'SAP', '25 %'"
     text: str
 
 
 def lint(path: Path, results: Results) -> tuple[str, int]:
-    """(what was found, in words; 1 when a number was touched, 0 otherwise).
+    """Checks a file; returns the findings as text, and 1 if a number was changed, otherwise 0.
 
     Raises:
-        UserError: the file cannot be read, or holds nothing that `sap-report` made.
+        UserError: the file cannot be read, or contains no generated block.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"'{path}' cannot be read ({reason}); give a .tex file that sap-report made") from error
+        raise UserError(f"'{path}' cannot be read ({reason}); give a .tex file that sap-report generated") from error
     found = list(blocks(text))
     if not found:
-        raise UserError(f"'{path}' holds nothing that sap-report made (no line '{recipes.OPENS.strip()} ...'); make it with --format latex")
-    said, touched = [], 0
+        raise UserError(
+            f"'{path}' contains no block that sap-report generated (no line '{generated_block.BLOCK_START.strip()} ...'); "
+            "generate it with sap-report STORE table NAME --format latex"
+        )
+    messages, changed = [], 0
     for block in found:
         sentences, count = _compare(block, results)
-        touched += count
-        said += [f"{path.name}, line {block.first_line}, {block.recipe.table}: {sentence}" for sentence in sentences]
-    said.append(f"{counted(len(found), 'generated block')}, {counted(touched, 'touched cell')}.")
-    return "\n".join(said), int(touched > 0)
+        changed += count
+        messages += [f"{path.name}, line {block.first_line}, {block.recipe.table}: {sentence}" for sentence in sentences]
+    messages.append(f"{counted(len(found), 'generated block')}, {counted(changed, 'changed cell')}.")
+    return "\n".join(messages), int(changed > 0)
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """The generated parts of a text.
+    """Yields the generated blocks of a text.
 
     Raises:
-        UserError: one has no end, or its head is damaged.
+        UserError: a block has no last line, or its first line is damaged.
     """
     lines = text.splitlines()
-    place = 0
-    while place < len(lines):
-        if not lines[place].startswith(recipes.OPENS):
-            place += 1
+    index = 0
+    while index < len(lines):
+        if not lines[index].startswith(generated_block.BLOCK_START):
+            index += 1
             continue
-        end = next((n for n in range(place + 1, len(lines)) if lines[n].startswith(recipes.CLOSES)), None)
+        end = next((n for n in range(index + 1, len(lines)) if lines[n].startswith(generated_block.BLOCK_END)), None)
         if end is None:
-            raise UserError(f"the generated block in line {place + 1} has no last line '{recipes.CLOSES}'; make the table again")
-        rows = lines[place + 1].removeprefix(recipes.ROWS)
-        yield Block(recipes.read(lines[place].removeprefix(recipes.OPENS)), rows, place + 1, tuple(lines[place + 2 : end]))
-        place = end + 1
+            raise UserError(
+                f"the generated block in line {index + 1} has no last line '{generated_block.BLOCK_END}'; generate the table again"
+            )
+        recipe = generated_block.parse_recipe(lines[index].removeprefix(generated_block.BLOCK_START))
+        rows = lines[index + 1].removeprefix(generated_block.BLOCK_ROWS)
+        yield Block(recipe, rows, index + 1, tuple(lines[index + 2 : end]))
+        index = end + 1
 
 
 def _compare(block: Block, results: Results) -> tuple[list[str], int]:
-    """(sentences, how many cells differ)."""
-    source = None if block.rows == recipes.rows_text(None) else results
-    fresh = next(blocks(recipes.generated(block.recipe, source)))
-    mine, theirs = places(block.body), places(fresh.body)
-    said = []
+    """Compares a block with a fresh one; returns sentences and the number of cells that differ."""
+    source = None if block.rows == generated_block.rows_digest(None) else results
+    fresh = next(blocks(generated_block.generated_latex(block.recipe, source)))
+    in_file, in_store = entries(block.body), entries(fresh.body)
+    messages = []
     if source is not None and block.rows != fresh.rows:
-        said.append(f"made from other rows ({block.rows}; now {fresh.rows}), which may be why numbers differ")
-    touched = 0
-    for here, there in zip_longest(mine, theirs):
+        messages.append(f"the rows of the store have changed since ({block.rows}; now {fresh.rows}), so numbers may differ")
+    changed = 0
+    for here, there in zip_longest(in_file, in_store):
         if here is None or there is None:
-            touched += 1
-            said.append(f"{there.what} is missing in the file" if here is None else f"{here.what} is not in the store's table")
+            changed += 1
+            messages.append(f"{there.location} is missing in the file" if here is None else f"{here.location} is not in the store's table")
         elif here.text != there.text:
-            touched += 1
-            said.append(f"{there.what} says {here.text or 'nothing'}, the store gives {there.text or 'nothing'}")
-    if not touched:
-        others = sum(one != other for one, other in zip_longest(_words(block.body), _words(fresh.body)))
-        said += [f"no number was touched; {counted(others, 'other line')} differ (caption, notes or layout)"] if others else []
-    return said, touched
+            changed += 1
+            messages.append(f"{there.location} is {here.text or 'empty'} in the file and {there.text or 'empty'} in the store")
+    if not changed:
+        others = sum(one != other for one, other in zip_longest(_other_lines(block.body), _other_lines(fresh.body)))
+        messages += [f"no number differs, but {counted(others, 'other line')} (caption, notes or layout)"] if others else []
+    return messages, changed
 
 
-def places(lines: Sequence[str]) -> list[Place]:
-    """Every cell of every tabular, by its row and column, and every LaTeX command that is defined."""
-    found: list[Place] = []
-    number, heads, inside, above = 0, [""], False, True
+def entries(lines: Sequence[str]) -> list[Entry]:
+    """Lists every cell of every tabular, located by row and column, and every LaTeX command that is defined."""
+    found: list[Entry] = []
+    number, heads, inside, above = 0, [""], False, True  # above: before the \midrule, that is, in the header
     for line in lines:
         stripped = line.strip()
         if stripped.startswith(r"\newcommand"):
             name, _, rest = stripped.partition("}{")
-            found.append(Place(name.removeprefix(r"\newcommand{"), rest.partition("}")[0]))
+            found.append(Entry(name.removeprefix(r"\newcommand{"), rest.partition("}")[0]))
         if stripped.startswith(r"\begin{tabular}"):
             number, heads, inside, above = number + 1, [""], True, True
         elif stripped.startswith(r"\end{tabular}"):
@@ -116,18 +122,18 @@ def places(lines: Sequence[str]) -> list[Place]:
             cells = [_plain(text) for text in re.split(r"(?<!\\)&", stripped.removesuffix(r"\\"))]
             if above:
                 heads = cells
-            row = cells[0] or "the head"
+            row = cells[0] or "header"
             for column, text in enumerate(cells):
                 head = heads[column] if column < len(heads) and heads[column] else f"column {column + 1}"
                 column_name = f"'{head}'"
-                found.append(Place(f"tabular {number}, row '{row}', {head if above else column_name}", text))
+                found.append(Entry(f"tabular {number}, row '{row}', {head if above else column_name}", text))
     return found
 
 
-def _words(lines: Sequence[str]) -> list[str]:
+def _other_lines(lines: Sequence[str]) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.strip().endswith(r"\\")]
 
 
 def _plain(text: str) -> str:
-    """A cell as a reader sees it: without bold, underline and the room that marks do not take."""
+    """Normalises white space, so that a reformatted cell compares equal."""
     return re.sub(r"\s+", " ", text.strip())

@@ -1,4 +1,4 @@
-r"""Numbers quoted in prose as LaTeX commands: `\SapDigitsSymmetricSmallCnnSgdTest`. A paper that uses them changes with its store."""
+r"""Defines the main numbers of a store as LaTeX commands, such as `\SapDigitsSymmetricSmallCnnSgdTest`, for use in a paper's prose."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from analysis.store.results import CellResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
+from analysis.tables.latex import escape_latex
 from analysis.tables.notes import cell_title
-from analysis.tables.render import escape_latex
 from sap_core.errors import UserError
 from sap_core.records import VANILLA
 
@@ -20,34 +20,34 @@ _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight
 
 
 def text(results: Results, policy: Policy = Policy()) -> str:  # noqa: B008  # frozen
-    r"""One `\newcommand` per number, with a comment that says what it is; mean, spread, gain, seeds and settings of every method.
+    r"""One `\newcommand` per number with an explaining comment: mean, standard deviation, gain, seeds and settings of every method.
 
     Raises:
-        UserError: two numbers would have one name.
+        UserError: two numbers would have the same name.
     """
     lines, seen = [f"% {policy.sentences()[0]}"], set()
     for cell in cells(results):
         for name, value, what in _numbers(cell, policy):
             command = camel(f"sap {cell.name} {name}")
             if command in seen:
-                raise UserError(f"two numbers of the store would have the name \\{command}; read the stores one by one")
+                raise UserError(f"two numbers would have the name \\{command}; run sap-report STORE macros for each store separately")
             seen.add(command)
             lines.append(f"\\newcommand{{\\{command}}}{{{escape_latex(value)}}} % {what}")
     return "\n".join(lines) + "\n"
 
 
 def camel(words: str) -> str:
-    """Letters alone, as names of LaTeX commands must be: digits are spelt, `%` of rates is not needed."""
+    """Joins words to a name of letters only, as LaTeX commands require; digits and decimal points are spelt out."""
     spelt = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit.group())]} ", re.sub(r"(?<=[0-9])\.(?=[0-9])", " Point ", words))
     return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z]+", spelt))
 
 
 def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]:
-    """(words of the name, the number as printed, what it is)."""
+    """Yields (words of the name, the printed number, explanation)."""
     measure, title = MEASURES[cell.measure], cell_title(cell)
     test = score_column("test_oracle", cell.measure)
 
-    def told(words: str, summary: Summary, what: str, sign: bool = False) -> Iterator[tuple[str, str, str]]:
+    def entries_for(words: str, summary: Summary, what: str, sign: bool = False) -> Iterator[tuple[str, str, str]]:
         shown = summary.times(measure.factor)
         if shown.mean is not None:
             yield words, number(shown.mean, measure.decimals, sign), f"{what}, mean over {summary.n} seeds, {title}"
@@ -55,7 +55,7 @@ def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]
             yield f"{words} std", number(shown.std, measure.decimals), f"{what}, sample standard deviation"
 
     before = summarise(None if baseline.row is None else float(baseline.row[test]) for baseline in cell.baselines)
-    yield from told("vanilla test", before, f"{method_label(VANILLA)}: test {measure.name}")
+    yield from entries_for("vanilla test", before, f"{method_label(VANILLA)}: test {measure.name}")
     yield "seeds", str(len(cell.seeds)), f"seeds, {title}"
     alone = {method for method, _ in cell.methods if sum(name == method for name, _ in cell.methods) == 1}
     for (method, space), searches in cell.methods.items():
@@ -67,6 +67,6 @@ def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]
             None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
             for search, choice in chosen
         )
-        yield from told(f"{words} test", scores, f"{label}: test {measure.name}")
-        yield from told(f"{words} gain", gains, f"{label}: gain over the unmodified model, paired by seed", sign=True)
+        yield from entries_for(f"{words} test", scores, f"{label}: test {measure.name}")
+        yield from entries_for(f"{words} gain", gains, f"{label}: gain over the unmodified model, paired by seed", sign=True)
         yield f"{words} settings", str(max(len(search.planned) for search in searches)), f"{label}: settings of one search"

@@ -1,4 +1,4 @@
-"""Writes a store's report folder: tables as LaTeX, Markdown and CSV, figures as PNG and PDF. Whole files or none."""
+"""Writes the report folder of a store: tables as LaTeX, Markdown and CSV, figures as PNG and PDF. Each file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from analysis.plots import (
     tuning_cost,
 )
 from analysis.plots import kept_label_precision as kept_label_precision
-from analysis.reports import generated_block as recipes
+from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.comparison import comparison
+from analysis.tables.latex import latex
 from analysis.tables.recommendation import recommendation_for_own_data
 from analysis.tables.registry import OF_EVERY_STORE
 from analysis.tables.registry import TABLES as TABLES  # by this name for those who make reports
-from analysis.tables.render import Table, latex, markdown, to_csv
+from analysis.tables.render import Table, markdown, to_csv
 from analysis.tables.search import search
 from analysis.tables.spec import with_published
 from sap_core.errors import UserError
@@ -40,36 +41,36 @@ PLOTS: dict[str, Callable[..., figures.Figure | None]] = {
     "memorised": memorised.draw, "boundaries": boundaries.draw,
 }  # fmt: skip
 _NUMBERS: dict[str, Callable[[Results], str]] = {
-    "tuning_cost": tuning_cost.numbers,
-    "tuning_trials": partial(tuning_cost.numbers, trials=True),
+    "tuning_cost": tuning_cost.curves_csv,
+    "tuning_trials": partial(tuning_cost.curves_csv, trials=True),
 }
 
 _FILES = {"comparison": "table"}
 
 
 def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
-    """Writes one table in its three forms; nothing when the store has no such table. Returns the paths."""
-    tables = tables_of(results, name)
+    """Writes one table in three formats and returns the paths; writes nothing if the store has no numbers for it."""
+    tables = make_tables(results, name)
     if not tables:
         return []
     stem = _FILES.get(name, name)
     forms = {
-        "tex": recipes.block(recipes.Recipe(name), results, "\n".join(latex(table) for table in tables)),
+        "tex": generated_block.wrap(generated_block.Recipe(name), results, "\n".join(latex(table) for table in tables)),
         "md": "\n".join(markdown(table) for table in tables),
         "csv": to_csv(tables),
     }
     return [_write(folder / f"{stem}.{form}", partial(Path.write_text, data=text, encoding="utf-8")) for form, text in forms.items()]
 
 
-def tables_of(results: Results, name: str) -> tuple[Table, ...]:
-    """One table by its name, written in Python or described in YAML; none when the store has no such table."""
-    return recipes.tables(recipes.Recipe(name), results)
+def make_tables(results: Results, name: str) -> tuple[Table, ...]:
+    """Makes the tables of one name, defined in Python or in YAML; none if the store has no numbers for them."""
+    return generated_block.tables(generated_block.Recipe(name), results)
 
 
 def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidth | None = None) -> list[Path]:
-    """Draws one plot as PNG and PDF; nothing when the store has no numbers for it. Returns the paths.
+    """Draws one plot as PNG and PDF and returns the paths; writes nothing if the store has no numbers for it.
 
-    With a `page`, the files' name says which; without one, the figure is as wide as a page of two columns.
+    With a `page`, its name is appended to the names of the files; without one, the figure is as wide as two columns.
     """
     stem = f"{name}_{page.name}" if page else name
     with figures.rc_context(page or figures.TWO_COLUMNS):
@@ -86,37 +87,37 @@ def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidt
 
 
 def main_tables(results: Results) -> list[Table]:
-    """The tables that are shown first."""
-    if not (results.plan["job_type"] == "tune").any():  # trainers and selections are what there is to see
-        trained = tables_of(results, "prune4rel") or (*tables_of(results, "trainers"), *tables_of(results, "prl"))
+    """The main tables of the store: those printed by `sap-report STORE` and shown first on the HTML page."""
+    if not (results.plan["job_type"] == "tune").any():  # a sweep without correctors: compare trainers and pruners
+        trained = make_tables(results, "prune4rel") or (*make_tables(results, "trainers"), *make_tables(results, "prl"))
         if trained:
             return [*trained, *search(results), *recommendation_for_own_data(results)]
-    described = [table for name in ("corrective", "robust") for table in tables_of(results, name)]
+    described = [table for name in ("corrective", "robust") for table in make_tables(results, name)]
     return [*comparison(results), *described, *search(results), *recommendation_for_own_data(results)]
 
 
-def papers_own(results: Results) -> list[str]:
-    """The described tables that the store's experiments are for: `table1` of `table1_small`, too. Others are made when asked for."""
+def experiment_tables(results: Results) -> list[str]:
+    """The names of the paper's tables that the store's experiments reproduce; `table1_small` counts as `table1`."""
     names = {str(name) for name in results.rows["experiment"].unique()}
     return [table for table in with_published() if any(name == table or name.startswith(f"{table}_") for name in names)]
 
 
 def names_of(results: Results) -> list[str]:
-    """The tables of a store's report, by name."""
-    return [*papers_own(results), *OF_EVERY_STORE]
+    """The names of all tables in the store's report."""
+    return [*experiment_tables(results), *OF_EVERY_STORE]
 
 
 def write_all(results: Results, folder: Path) -> list[Path]:
-    """The whole report: every table and every plot that the store has numbers for."""
+    """Writes every table and every plot that the store has numbers for; returns the paths."""
     tables = [path for name in names_of(results) for path in write_tables(results, name, folder)]
     return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 
 
 def _write(path: Path, fill: Callable[[Path], object]) -> Path:
-    """Fills a temporary file beside `path` and renames it.
+    """Writes a temporary file next to `path` and renames it, so that a failed write leaves no partial file.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be created or written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -125,7 +126,7 @@ def _write(path: Path, fill: Callable[[Path], object]) -> Path:
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"the report cannot be written to '{path.parent}' ({reason}); make room there or make it writable") from error
+        raise UserError(f"the report cannot be written to '{path.parent}' ({reason}); free space or make the folder writable") from error
     finally:
         with suppress(OSError):  # renamed away after success
             temporary.unlink()

@@ -1,4 +1,4 @@
-"""The progress of a sweep in rows: counts by type, failures grouped by their last line, missing rows, rows that no plan names."""
+"""The progress of a sweep in rows: counts by job type, failures grouped by message, missing rows and problems of the store."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from analysis.store.load import Results
 from analysis.tables.render import Column, FormattedCell, Table, terminal
 
 COLUMNS = ("error", "error_type")
-"""What it reads beside the columns that are always read."""
+"""Columns that are read in addition to those that are always read."""
 
-_SHOWN = 20
-"""So many groups of failures, and of gaps, are shown; the others are counted."""
+_MAX_GROUPS = 20
+"""Largest number of groups of failures, and of missing rows, that are printed; the others are counted."""
 
 _COLUMNS = (
     Column("job_type", "Job type", numeric=False),
@@ -25,31 +25,31 @@ _COLUMNS = (
 
 
 def status(results: Results) -> str:
-    """The whole text. Serves smoke runs too, under a banner."""
+    """The status as text; that of a smoke run starts with a banner."""
     by_kind = counts_of(results)
-    whole = total(by_kind)
-    failed = f", {counted(whole.failed, 'failed row')}" if whole.failed else ""
+    all_counts = total(by_kind)
+    failed = f", {counted(all_counts.failed, 'failed row')}" if all_counts.failed else ""
     name = ", ".join(str(store) for store in results.stores)
     table = Table(
         name="status",
         cell="",
-        caption=f"{name}: {whole.done} of {counted(whole.planned, 'planned row')} done{failed}.",
+        caption=f"{name}: {all_counts.done} of {counted(all_counts.planned, 'planned row')} done{failed}.",
         columns=_COLUMNS,
         rows=tuple(_row(one) for one in by_kind),
-        notes=(*_failures(results.rows), *_gaps(results), *results.problems),
+        notes=(*_failures(results.rows), *_missing_rows(results), *results.problems),
     )
     return smoke_banner(results) + terminal(table)
 
 
 def smoke_banner(results: Results) -> str:
-    """A loud line for stores of smoke runs; empty for others."""
+    """A banner for stores of smoke runs; empty for others."""
     if not results.debug:
         return ""
-    return f"*** SMOKE RUN (debug={', '.join(results.debug)}): its numbers mean nothing; no table or plot accepts its rows. ***\n\n"
+    return f"*** SMOKE RUN (debug={', '.join(results.debug)}): its numbers are meaningless; no table or plot accepts its rows. ***\n\n"
 
 
 def counts_of(results: Results) -> tuple[Counts, ...]:
-    """The planned rows by state, per type of job."""
+    """Counts the planned rows by job type and state."""
     return count(results.plan["job_type"], zip(results.rows["job_type"], results.rows["status"], strict=True))
 
 
@@ -58,31 +58,31 @@ def _row(one: Counts) -> tuple[FormattedCell, ...]:
 
 
 def _failures(rows: pd.DataFrame) -> list[str]:
-    """One line per method, kind of error and last line of its text, the most frequent first, with one job whose log says more."""
+    """One sentence per method, type of error and last line of the message, the most frequent first, with the log of one such job."""
     failed = rows[rows["status"] == "failed"]
     if failed.empty:
         return []
     last = failed["error"].fillna("").str.strip().str.rsplit("\n", n=1).str[-1].replace("", "no message")
     keyed = failed.assign(last=last, error_type=failed["error_type"].fillna("error"))
     groups = keyed.groupby(["method", "space", "error_type", "last"], sort=False, dropna=False)["job_id"].agg(["size", "first"])
-    said = [
+    found = [
         f"Failed: {size} x {_label(method, space)}, {kind}: {text} (logs/{job_id}.log)"
         for (method, space, kind, text), size, job_id in groups.sort_values("size", ascending=False, kind="stable").itertuples()
     ]
-    return _cut(said, "Failed: {} more kinds of failures.")
+    return _cut(found, "Failed: {} more kinds of failures.")
 
 
-def _gaps(results: Results) -> list[str]:
+def _missing_rows(results: Results) -> list[str]:
     groups = results.missing.groupby(["cell", "method", "space"], sort=False, dropna=False).size().reset_index(name="rows")
-    said = [
+    found = [
         f"Missing: {counted(count, 'row')} of {_label(method, space)} on {cell}."
         for cell, method, space, count in groups.itertuples(index=False)
     ]
-    return _cut(said, "Missing: rows of {} more searches.")
+    return _cut(found, "Missing: rows of {} more searches.")
 
 
-def _cut(said: list[str], more: str) -> list[str]:
-    return said if len(said) <= _SHOWN else [*said[:_SHOWN], more.format(len(said) - _SHOWN)]
+def _cut(found: list[str], more: str) -> list[str]:
+    return found if len(found) <= _MAX_GROUPS else [*found[:_MAX_GROUPS], more.format(len(found) - _MAX_GROUPS)]
 
 
 def _label(method: object, space: object) -> str:

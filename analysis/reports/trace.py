@@ -1,4 +1,4 @@
-"""Traces a cell of a table to its rows: the seeds, the setting chosen on each, and the rows it was chosen from. `sap-report STORE cell`."""
+"""Traces cells of a table to the rows of the store: the seeds, the selected settings and the rows that they were selected from."""
 
 from __future__ import annotations
 
@@ -17,32 +17,40 @@ from analysis.tables.spec import TableSpec
 from analysis.tables.values import ValueFormat, value_format
 from sap_core.errors import UserError
 
-MOST = 12
-"""Most cells that are printed in full."""
+MAX_CELLS = 12
+"""Largest number of cells that are printed."""
 
-_ASSIGNS = "="
+_ASSIGN = "="
 
 
-def trace(spec: TableSpec, results: Results, words: Sequence[str], checked: bool = False) -> tuple[Table, ...]:
-    """One table per cell that all the words describe: `field=value`, a value, or a part of the label of a row, a column or a row group.
+def trace(spec: TableSpec, results: Results, arguments: Sequence[str], checked: bool = False) -> tuple[Table, ...]:
+    """One table per cell that matches all arguments.
+
+    Args:
+        spec: the description of the table.
+        results: the loaded stores.
+        arguments: each is `field=value`, a value of any field, or a part of the label of a row, a column or a row group.
+        checked: whether to check the fields of the description against the store, for a user's own YAML file.
 
     Raises:
-        UserError: no cell is described, or too many.
+        UserError: no cell matches, or more than `MAX_CELLS`.
     """
     named = [(layout, _name(layout, at), cell) for layout in layouts(spec, results, checked) for at, cell in layout.cells.items()]
-    meant = [(layout, name, cell) for layout, name, cell in named if all(_meant(word, name, cell.conditions) for word in words)]
-    if not meant:
+    matching = [
+        (layout, name, cell) for layout, name, cell in named if all(_matches(argument, name, cell.conditions) for argument in arguments)
+    ]
+    if not matching:
         labels = list(dict.fromkeys(label for _, name, _ in named for label in name if label))
         raise UserError(
-            f"no cell of the table '{spec.name}' is described by {' '.join(words)}; "
-            f"words are field=value or parts of these labels: {', '.join(labels)}"
+            f"no cell of the table '{spec.name}' matches {' '.join(arguments)}; "
+            f"give field=value or parts of these labels: {', '.join(labels)}"
         )
-    if len(meant) > MOST:
+    if len(matching) > MAX_CELLS:
         raise UserError(
-            f"{len(meant)} cells of the table '{spec.name}' are described by {' '.join(words) or 'no words'}, at most {MOST} are shown; "
-            f"give more words, such as {' '.join(_words(meant[0][2].conditions))}"
+            f"{len(matching)} cells of the table '{spec.name}' match {' '.join(arguments) or 'no arguments'}, and at most {MAX_CELLS} are "
+            f"printed; give more arguments, such as {' '.join(_as_arguments(matching[0][2].conditions))}"
         )
-    return tuple(_told(layout, name, cell) for layout, name, cell in meant)
+    return tuple(_trace_table(layout, name, cell) for layout, name, cell in matching)
 
 
 def _name(layout: TableLayout, at: Position) -> tuple[str, ...]:
@@ -51,31 +59,29 @@ def _name(layout: TableLayout, at: Position) -> tuple[str, ...]:
     return layout.title, group.label, row.label, column.group, column.label
 
 
-def _meant(word: str, name: Sequence[str], conditions: Mapping[str, Any]) -> bool:
-    field, assigns, value = word.partition(_ASSIGNS)
+def _matches(argument: str, name: Sequence[str], conditions: Mapping[str, Any]) -> bool:
+    field, assigns, value = argument.partition(_ASSIGN)
     if not assigns:
         values = (str(value).casefold() for value in conditions.values())
-        return any(word.casefold() in label.casefold() for label in name) or word.casefold() in values
+        return any(argument.casefold() in label.casefold() for label in name) or argument.casefold() in values
     if field not in conditions:
         return False
-    there = conditions[field]
-    if isinstance(there, int | float) and not isinstance(there, bool):
+    stored = conditions[field]
+    if isinstance(stored, int | float) and not isinstance(stored, bool):
         try:
-            return abs(float(value) - there) <= 1e-9 * max(1.0, abs(there))
+            return abs(float(value) - stored) <= 1e-9 * max(1.0, abs(stored))
         except ValueError:
             return False
-    return str(there).casefold() == value.casefold()
+    return str(stored).casefold() == value.casefold()
 
 
-def _words(conditions: Mapping[str, Any]) -> list[str]:
+def _as_arguments(conditions: Mapping[str, Any]) -> list[str]:
     return [
-        f"{field}{_ASSIGNS}{plain(value) if isinstance(value, float) else value}"
-        for field, value in conditions.items()
-        if value is not None
+        f"{field}{_ASSIGN}{plain(value) if isinstance(value, float) else value}" for field, value in conditions.items() if value is not None
     ]
 
 
-def _told(layout: TableLayout, name: Sequence[str], cell: LayoutCell) -> Table:
+def _trace_table(layout: TableLayout, name: Sequence[str], cell: LayoutCell) -> Table:
     title = ", ".join(label for label in name if label)
     found = cell.found
     measure = found.cell.measure if found else "acc"
@@ -101,23 +107,23 @@ def _told(layout: TableLayout, name: Sequence[str], cell: LayoutCell) -> Table:
 
 def _row(seed: SeedValue, rule: str, unit: ValueFormat) -> tuple[FormattedCell, ...]:
     row = seed.choice.row
-    if unit.kind == "large":
-        unit = ValueFormat(unit.factor, 3, unit.suffix, unit.kind)
+    if unit.quantity == "large":
+        unit = ValueFormat(unit.factor, 3, unit.suffix, unit.quantity)
     value = None if seed.value is None else seed.value * unit.factor
     validation = None if row is None or row[rule] != row[rule] else float(row[rule]) * (100 if rule.endswith("_acc") else 1)
     return (
         FormattedCell(str(seed.seed), seed.seed),
         FormattedCell(number(value, unit.decimals), value),
         FormattedCell(number(validation, 2), validation),
-        FormattedCell(_chosen(seed)),
+        FormattedCell(_selected(seed)),
         FormattedCell(_rows(seed)),
         FormattedCell(MISSING if row is None else str(row["run_id"])),
         FormattedCell(MISSING if row is None else str(row["job_id"])),
     )
 
 
-def _chosen(seed: SeedValue) -> str:
-    """The fields in which the settings of the space differ, as chosen."""
+def _selected(seed: SeedValue) -> str:
+    """The selected values of the hyperparameters that vary in the space."""
     if seed.choice.problem:
         return seed.choice.problem
     if seed.search is None or seed.choice.kept or seed.choice.row is None:
@@ -131,24 +137,24 @@ def _rows(seed: SeedValue) -> str:
         return "1 row" if seed.choice.row is not None else "no row"
     rows = seed.search.rows
     failed = int((rows["status"] == "failed").sum())
-    told = counted(len(rows), "row") + (f" of {len(seed.search.planned)} planned" if seed.search.missing else "")
-    return told + (f", {failed} failed" if failed else "")
+    text = counted(len(rows), "row") + (f" of {len(seed.search.planned)} planned" if seed.search.missing else "")
+    return text + (f", {failed} failed" if failed else "")
 
 
 def _notes(layout: TableLayout, cell: LayoutCell, found: CellNumbers | None) -> tuple[str, ...]:
-    told = f"Conditions: {' '.join(_words(cell.conditions))}."
+    conditions = f"Conditions: {' '.join(_as_arguments(cell.conditions))}."
     if found is None:
-        return (told, "Nothing of the kind is in the plan.")
-    said = [told, f"Cell of the sweep: {found.cell.name}; {method_label(found.method, found.space)}."]
+        return (conditions, "The plan has no rows that meet them.")
+    notes = [conditions, f"Cell of the sweep: {found.cell.name}; {method_label(found.method, found.space)}."]
     if found.other_spaces:
-        said.append(f"The store has other spaces of it, too: {', '.join(found.other_spaces)}.")
+        notes.append(f"Other spaces of the method in this store: {', '.join(found.other_spaces)}.")
     if any(seed.search is not None for seed in found.values):
-        said += layout.spec.selection.sentences(found.cell.measure)
+        notes += layout.spec.selection.sentences(found.cell.measure)
     if cell.published:
         numbers = [
             f"{number(quote.mean, 2)}{'' if quote.std is None else f' ± {quote.std:.2f}'}{suffix}"
             for suffix, quote in cell.published
             if quote
         ]
-        said += [f"Published: {', '.join(numbers)}."] if numbers else []
-    return tuple(said)
+        notes += [f"Published: {', '.join(numbers)}."] if numbers else []
+    return tuple(notes)

@@ -1,4 +1,4 @@
-"""The HTML page: its facts, that nothing in it is read as markup, and what a real browser makes of it."""
+"""The HTML page: its facts, the escaping of texts, and its rendering by a browser."""
 
 import html
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.commands.html import watch
-from analysis.page.build import page
+from analysis.page.build import render_page
 from analysis.page.facts import facts
 from analysis.store.load import load
 
@@ -23,14 +23,14 @@ def test_the_facts_of_a_small_store(small):
     small.rows = [replace(row, peak_memory_bytes=2**20, report_seconds=0.25, dataset_verified=row.seed == 1) for row in small.rows]
     small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
     found = facts(load([small.write()]))
-    assert [(stage.name, stage.planned, stage.done, stage.failed, stage.missing) for stage in found.stages] == [
+    assert [(count.name, count.planned, count.done, count.failed, count.missing) for count in found.counts] == [
         ("train", 2, 2, 0, 0),
         ("tune", 12, 9, 2, 1),
     ]
     assert found.failures == ((2, "SCRUB (grid_a), diverged: loss is NaN"),)
     assert found.seeds == (1, 2)
     assert found.unverified == ("digits",)
-    assert [(noise.asked, noise.measured) for noise in found.noises] == [("25 %", "24.9 %")]
+    assert [(noise.requested, noise.measured) for noise in found.noises] == [("25 %", "24.9 %")]
     assert found.sizes == "1097 training, 300 validation and 400 test samples"
     assert [(space.label, space.settings, space.hashes, space.ranges) for space in found.spaces] == [
         ("SAP (alpha16)", 3, ("hash-alpha16",), ("alpha: 2000 to 30000 (3 values)",)),
@@ -38,9 +38,9 @@ def test_the_facts_of_a_small_store(small):
         ("Retrain", 1, (), ()),
     ]
     assert found.compute_seconds == pytest.approx(2 * 10 + 5 * 1 + 4 * 3 + 2 * 1 + 13 * 0.25)
-    assert (found.commits, found.clean, found.alone, found.peak_memory_bytes) == (("abc",), True, True, 2**20)
+    assert (found.commits, found.clean, found.exclusive, found.peak_memory_bytes) == (("abc",), True, True, 2**20)
     assert not facts(load([_changed(small, commit="abc+", jobs_on_device=3)])).clean
-    assert not facts(load([_changed(small, commit="abc+", jobs_on_device=3)])).alone
+    assert not facts(load([_changed(small, commit="abc+", jobs_on_device=3)])).exclusive
 
 
 def _changed(small, **columns):
@@ -59,7 +59,7 @@ def test_the_command_writes_one_file_that_needs_no_network(small, capsys, tmp_pa
     assert text.count("data:image/png;base64,") >= 1
     assert "81.00 ± 1.41" in text
     assert r"\begin{table*}" in text
-    assert text == page(load(load([small.path]).stores))  # the same store gives the same page
+    assert text == render_page(load(load([small.path]).stores))  # the same store gives the same page
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def hostile(small):
 
 
 def test_no_text_of_the_store_is_read_as_markup(hostile):
-    text = page(load([hostile]))
+    text = render_page(load([hostile]))
     assert text.count("<script") == 1
     assert "<img src=x" not in text
     assert "&lt;img src=x onerror=alert(1)&gt;.parquet was skipped" in text
@@ -86,12 +86,12 @@ def test_no_text_of_the_store_is_read_as_markup(hostile):
 def test_a_page_of_every_kind_of_store(small):
     rows = small.rows
     small.rows = []
-    empty = page(load([small.write()]), refresh=5)
+    empty = render_page(load([small.write()]), refresh=5)
     assert 'data-refresh="5"' in empty
     assert "0 of 14 rows" in empty
     small.rows = [replace(row, debug="smoke") for row in rows]
-    smoke = page(load([small.write()]), refresh=5)
-    assert "its numbers mean nothing" in smoke
+    smoke = render_page(load([small.write()]), refresh=5)
+    assert "its numbers are meaningless" in smoke
     assert "data:image" not in smoke
     assert "<figure class" not in smoke
     assert "data-refresh" not in smoke  # nothing is missing
@@ -107,7 +107,7 @@ def test_watching_ends_when_nothing_is_missing(small, tmp_path, capsys):
         if len(seen) == 2:
             small.write_rows("last.ok.parquet", [last])
 
-    assert watch(load([store]), path, 3.0, sleep).endswith("nothing is missing any more")
+    assert watch(load([store]), path, 3.0, sleep).endswith("complete, no planned row is missing")
     assert seen == [(3.0, True)] * 2
     assert "data-refresh" not in path.read_text()
     assert capsys.readouterr().err.splitlines() == [f"{path}: 13 of 14 planned rows", f"{path}: 14 of 14 planned rows"]
@@ -119,19 +119,19 @@ def test_watching_ends_when_the_user_interrupts(small, tmp_path):
     def interrupted(seconds):
         raise KeyboardInterrupt
 
-    assert watch(load([small.write()]), tmp_path / "report.html", 1.0, interrupted).endswith("stands as it was written last")
+    assert watch(load([small.write()]), tmp_path / "report.html", 1.0, interrupted).endswith("interrupted; the file shows the last update")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
-def test_a_time_that_is_none_is_a_mistake(small, capsys, seconds):
+def test_the_interval_must_be_positive(small, capsys, seconds):
     assert main([str(small.write()), "html", f"--watch={seconds}"]) == 2
-    assert "is no time between two looks" in capsys.readouterr().err
+    assert "is not a positive number of seconds" in capsys.readouterr().err
 
 
 def seen_by_chromium(path, expression, *flags):
     """The value of a JavaScript expression in the page, as a real browser has it."""
     if CHROMIUM is None:
-        pytest.skip("no chromium here: the page is not looked at by a browser")
+        pytest.skip("chromium is not installed")
     probe = path.with_name("probe.html")
     probe.write_text(path.read_text() + f"<script>document.documentElement.dataset.seen = JSON.stringify(({expression}))</script>")
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", *flags, "--dump-dom", probe.as_uri()]
@@ -159,7 +159,7 @@ LOOK = """{
 @pytest.mark.parametrize(("size", "dark"), [("1400,900", False), ("500,900", True)], ids=["wide-light", "narrow-dark"])
 def test_a_real_browser_shows_sorts_and_adapts(small, tmp_path, size, dark):
     path = tmp_path / "report.html"
-    path.write_text(page(load([small.write()])))
+    path.write_text(render_page(load([small.write()])))
     seen = seen_by_chromium(path, LOOK, f"--window-size={size}", *(["--force-dark-mode"] if dark else []))
     assert seen["title"] == "demo: sap-sweep report"
     assert seen["pictures"]
@@ -176,7 +176,7 @@ def test_a_real_browser_shows_sorts_and_adapts(small, tmp_path, size, dark):
 @pytest.mark.slow
 def test_a_real_browser_runs_nothing_of_the_store(hostile, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(page(load([hostile])))
+    path.write_text(render_page(load([hostile])))
     seen = seen_by_chromium(
         path, '{title: document.title, scripts: document.scripts.length, broken: document.querySelectorAll("img:not([alt])").length}'
     )

@@ -1,9 +1,9 @@
 import pytest
 
 from analysis.__main__ import main
-from analysis.reference import consistency as published_lint
+from analysis.reference import consistency
 from analysis.reference.published import TABLES, UNKNOWN_NOISE, alternatives, derived, find, quotes
-from analysis.tables.significance import published_contests, published_tests
+from analysis.tables.significance import published_comparisons, published_tests
 from sap_core.errors import UserError
 
 
@@ -22,9 +22,9 @@ def test_a_number_is_found_by_the_conditions_of_a_row():
     about = {"dataset": "cifar10", "network": "resnet18", "noise": "symmetric", "noise_rate": 0.25, "trainer": "sgd", "method": "sap"}
     found = find("table1", about)
     assert (found.mean, found.std, found.about["num_retain"]) == (85.49, 0.39, 0.0)
-    assert find("table1", {**about, "method": "ssd", "space": "grid"}).mean == 79.48  # what a table does not say contradicts nothing
+    assert find("table1", {**about, "method": "ssd", "space": "grid"}).mean == 79.48  # fields that a table does not state are ignored
     assert find("table1", {**about, "trainer": "sam"}) is None
-    assert find("table1", {"method": "sap"}) is None  # sixteen numbers are none
+    assert find("table1", {"method": "sap"}) is None  # sixteen numbers match
 
 
 def test_the_kinds_of_noise_that_are_not_named():
@@ -34,9 +34,9 @@ def test_the_kinds_of_noise_that_are_not_named():
     assert len(alternatives("table3", {"noise": "asymmetric"})) == 1
 
 
-def test_the_slips_are_found():
-    slips = [finding.sentence for finding in published_lint.findings() if finding.slip]
-    assert slips == [
+def test_the_errors_are_found():
+    errors = [finding.sentence for finding in consistency.findings() if finding.is_error]
+    assert errors == [
         "Table 2, CIFAR-100: the printed average improvement is 2.98, the rows give 2.96.",
         "The earlier version's table, WebVision, InceptionResNetV2, SGD: the printed improvement is 0.40, the rows give 0.94.",
         "SAP, CIFAR-10, ResNet18, symmetric 25 %: table 1 has 85.49 ± 0.39, table 2 85.46 ± 0.41.",
@@ -48,24 +48,24 @@ def test_the_slips_are_found():
     ]
 
 
-def test_what_rounding_explains_is_no_slip():
-    others = [finding.sentence for finding in published_lint.findings() if not finding.slip]
+def test_rounding_differences_are_no_errors():
+    others = [finding.sentence for finding in consistency.findings() if not finding.is_error]
     assert len(others) == 3
     assert any("the printed improvement is 0.43, the rows give 0.42" in sentence for sentence in others)
 
 
 def test_the_lint_follows_the_numbers(monkeypatch):
     mended = tuple(line for line in derived() if line.printed != 2.98)
-    monkeypatch.setattr(published_lint, "derived", lambda: mended)
-    assert "2.98" not in published_lint.report()
-    assert published_lint.report().startswith("5 slips")
+    monkeypatch.setattr(consistency, "derived", lambda: mended)
+    assert "2.98" not in consistency.report()
+    assert consistency.report().startswith("5 errors")
 
 
 def test_lint_and_tests_need_no_store(capsys):
     assert main(["lint", "published"]) == 0
     said = capsys.readouterr().out
     assert "the printed average improvement is 2.98, the rows give 2.96" in said
-    assert "SSD prints the unmodified model's very numbers in 2 of 16 cells" in said
+    assert "SSD has exactly the unmodified model's numbers in 2 of 16 cells" in said
     assert main(["published", "lint"]) == 0
     assert capsys.readouterr().out == said
     assert main(["published", "tests"]) == 0
@@ -78,7 +78,7 @@ def test_lint_and_tests_need_no_store(capsys):
 
 
 def test_sap_against_scrub_as_published():
-    found = {(contest.family, contest.other): contest for contest in published_contests()}
+    found = {(contest.family, contest.other): contest for contest in published_comparisons()}
     assert len(found) == 6
     ten, hundred = found["CIFAR-10", "SCRUB"], found["CIFAR-100", "SCRUB"]
     assert (ten.wilcoxon(), hundred.wilcoxon()) == (0.015625, 0.1953125)
@@ -95,8 +95,8 @@ def test_sap_against_scrub_as_published():
         (["published"], "allowed: tests, lint, table"),
         (["published", "table"], "allowed: table1, table2"),
         (["published", "table", "comparison"], "unknown published table 'comparison'"),
-        (["published", "table", "table1", "--show", "both"], "shows published numbers alone"),
-        (["lint", "a.tex"], "needs the store before it"),
+        (["published", "table", "table1", "--show", "both"], "has only published numbers"),
+        (["lint", "a.tex"], "needs a store before the command"),
         (["lint"], "required: FILE"),
     ],
 )

@@ -1,11 +1,11 @@
-"""Forecast against actual: numbers from hand-made stores."""
+"""Forecast and actual run times of hand-made stores."""
 
 from dataclasses import replace
 
 import pytest
 
 from analysis.__main__ import main
-from analysis.reports.forecast_accuracy import compared, forecast, jobs_of
+from analysis.reports.forecast_accuracy import accuracy, compared_jobs, forecast
 from analysis.store.load import load
 
 
@@ -31,7 +31,7 @@ def store(maker):
 
 
 def test_jobs_are_summed_over_their_rows(store):
-    jobs = jobs_of(load([store.write()])).set_index("job_type")
+    jobs = compared_jobs(load([store.write()])).set_index("job_type")
     assert jobs.loc["train", ["forecast", "low", "high", "actual"]].tolist() == [8.0, 6.0, 12.0, 10.0]
     assert jobs.loc["tune", ["forecast", "low", "high", "actual"]].tolist() == pytest.approx([2.0, 1.8, 2.4, 3.0]), (
         "a diverged setting counts"
@@ -40,7 +40,7 @@ def test_jobs_are_summed_over_their_rows(store):
 
 
 def test_the_numbers(store):
-    found = compared(jobs_of(load([store.write()])))
+    found = accuracy(compared_jobs(load([store.write()])))
     assert (found.jobs, found.forecast, found.actual) == (2, 10.0, 13.0)
     assert found.error == pytest.approx((0.2 + 1 / 3) / 2)
     assert found.covered == 0.5
@@ -61,7 +61,7 @@ def test_the_table_has_a_line_per_search_and_one_of_all(store):
 def test_failed_and_unfinished_jobs_are_left_out_and_counted(store):
     store.rows = [replace(row, status="failed", error="x", error_type="oom") if row.run_id == "base-1" else row for row in store.rows][:-1]
     results = load([store.write()])
-    assert jobs_of(results).empty
+    assert compared_jobs(results).empty
     assert forecast(results) == ()
 
 
@@ -73,7 +73,7 @@ def test_the_command(store, capsys):
     assert "forecast" in capsys.readouterr().out.splitlines()[0]
 
 
-def test_a_store_without_forecasts_is_said(maker, capsys):
+def test_a_store_without_forecasts_is_refused(maker, capsys):
     maker.baseline(1, 0.5, 0.6, 0.7)
     assert main([str(maker.write()), "forecast"]) == 2
-    assert "was forecast before it ran" in capsys.readouterr().err
+    assert "has a forecast" in capsys.readouterr().err
