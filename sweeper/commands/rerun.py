@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or its first characters (at least {_MIN_ID_LENGTH})")
     parser.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE",
-        help="paths.data=DIR, paths.artifacts=DIR: other folders; backend.device=cpu|cuda (default: the row's device)",
+        help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda (default: the row's device)",
     )  # fmt: skip
     parser.epilog = examples(
         "sap-sweep rerun results/demo 8695b5b39eaeba54",
@@ -73,12 +73,10 @@ def run(options: argparse.Namespace) -> int:
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}
     if run_id not in stored:
         raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; run its sweep first")
-    from sweeper.jobs.job import SweepPaths
-
-    folders = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
+    paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
     device = keys.get("backend.device") or ("cpu" if stored[run_id].device == "cpu" else "cuda")
-    print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows) is rerun on {device}", file=sys.stderr)
-    rerun, weights = rerun_job(job, jobs, folders, device)
+    print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows): rerun on {device}", file=sys.stderr)
+    rerun, weights = rerun_job(job, jobs, paths, device)
     print(format_report(stored, rerun, run_id, weights))
     return 1 if differences(stored, rerun) or weights == "different" else 0
 
@@ -101,18 +99,18 @@ def find(jobs: Mapping[str, Job], run_id: str, store: Path) -> tuple[Job, str]:
     raise UserError(f"{store} has no run '{run_id}'; `sap-report {store} export rows.csv` lists all run ids in the column run_id")
 
 
-def rerun_job(job: Job, jobs: Mapping[str, Job], folders: SweepPaths, device: str) -> tuple[list[Row], str]:
+def rerun_job(job: Job, jobs: Mapping[str, Job], paths: SweepPaths, device: str) -> tuple[list[Row], str]:
     """Runs a job again; returns (its rows, whether its network has the stored weights: equal | different | unknown)."""
-    from sweeper.jobs.run_job import execute
+    from sweeper.jobs.run_job import execute  # loads torch, which the usage errors above do not need
 
     with tempfile.TemporaryDirectory(prefix="sap-sweep-rerun-") as name, storing(Path(name)):
-        scratch = SweepPaths(folders.data, Path(name) / "store", Path(name) / "artifacts")
+        scratch = SweepPaths(paths.data, Path(name) / "store", Path(name) / "artifacts")
         scratch.artifacts.mkdir()
         for parent in job.parents:
-            _provide(parent, jobs, folders, scratch, device)
+            _provide(parent, jobs, paths, scratch, device)
         # jobs_on_device is a circumstance, not part of the result; nothing else runs in this process.
         execute(job, scratch, device, jobs_on_device=1)
-        weights = _same_weights(artifact(folders.artifacts, job.job_id).parent, artifact(scratch.artifacts, job.job_id).parent)
+        weights = _same_weights(artifact(paths.artifacts, job.job_id).parent, artifact(scratch.artifacts, job.job_id).parent)
         return Store(scratch.store).read_rows(job.job_id), weights
 
 
@@ -163,16 +161,16 @@ def _equal(one: object, other: object) -> bool:
     return one == other
 
 
-def _provide(parent: str, jobs: Mapping[str, Job], folders: SweepPaths, scratch: SweepPaths, device: str) -> None:
+def _provide(parent: str, jobs: Mapping[str, Job], paths: SweepPaths, scratch: SweepPaths, device: str) -> None:
     """Links the artifact of a parent job into the temporary folder, or recomputes it there if it is missing."""
     from sweeper.jobs.run_job import execute
 
-    if artifact(folders.artifacts, parent).exists():
-        (scratch.artifacts / parent).symlink_to(artifact(folders.artifacts, parent).parent.resolve())
+    if artifact(paths.artifacts, parent).exists():
+        (scratch.artifacts / parent).symlink_to(artifact(paths.artifacts, parent).parent.resolve())
     elif not artifact(scratch.artifacts, parent).exists():
-        print(f"the artifact of job {parent} is missing from {folders.artifacts} and is recomputed first", file=sys.stderr)
-        for above in jobs[parent].parents:
-            _provide(above, jobs, folders, scratch, device)
+        print(f"the artifact of job {parent} is missing from {paths.artifacts} and is recomputed first", file=sys.stderr)
+        for ancestor in jobs[parent].parents:
+            _provide(ancestor, jobs, paths, scratch, device)
         execute(jobs[parent], scratch, device, jobs_on_device=1)
 
 
