@@ -40,11 +40,11 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
     Jobs whose parents' artifacts are missing and jobs that fail are skipped with a message on standard error.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: a measurement cannot be stored.
     """
     store = Store(paths.store)
     by_id = {job.job_id: job for job in jobs}
-    todo = {job.job_id: job for job in chosen(jobs) if store.is_done(job.job_id) and not store.has_timing(job.job_id)}
+    todo = {job.job_id: job for job in choose_jobs(jobs) if store.is_done(job.job_id) and not store.has_timing(job.job_id)}
     ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
     # Parents are not rerun for a measurement: training a baseline may cost more than everything that is measured.
     lost = {name for name in ancestors if not artifact(paths.artifacts, name).exists()}
@@ -79,7 +79,7 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
         LocalBackend(scratch, 1, device).run(schedule, report)
 
 
-def chosen(jobs: Sequence[Job]) -> list[Job]:
+def choose_jobs(jobs: Sequence[Job]) -> list[Job]:
     """At most `JOBS_PER_SEARCH` jobs of each search, spread evenly over its jobs, in the plan's order."""
     searches: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:

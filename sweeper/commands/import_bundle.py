@@ -124,6 +124,7 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
         save_text(store.root / "config.yaml", bundle.config)
     write_jobs(store.jobs, jobs.values())
     write_records(store.plan, list(rows.values()), Planned)
+    # Without a key the next start plans again: the store contains more than this bundle's configuration.
     save_json(store.root / "plan.json", {"key": bundle.key if fresh else "", "rows": len(rows), "jobs": list(jobs)})
 
 
@@ -143,11 +144,10 @@ def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) ->
         counts["stored"] += 1
         return
     rows = source.read_rows(job.job_id)
-    wrong = _mismatch(job, rows)
-    if wrong:
-        _refuse(f"{source.rows}/{job.job_id}.{status}.parquet {wrong}", counts)
+    mismatch = _mismatch(job, rows)
+    if mismatch:
+        _refuse(f"{source.rows}/{job.job_id}.{status}.parquet {mismatch}", counts)
         return
-    # A job counts as done as soon as its rows are stored, so its series come first.
     store.write_series(job.job_id, source.read_series(job.job_id))
     store.write_rows(rows)
     counts.update(jobs=1, rows=len(rows), failed=int(status == "failed"))
@@ -193,10 +193,10 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return
-    # A sweep may be training the same baseline at this moment.
+    # The lease keeps out a sweep that is training the same baseline.
     with acquire_all(process_leases(), [target / ARTIFACT_LEASE]) as owner:
         if isinstance(owner, str):
-            counts["artifacts in the making"] += 1
+            counts["leased artifacts"] += 1
             return
         for each in names:
             with replacing(target / each) as temporary:

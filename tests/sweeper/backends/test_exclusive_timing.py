@@ -7,7 +7,7 @@ import pytest
 
 from sap_core.cost import TUNING
 from sweeper.__main__ import main
-from sweeper.backends.exclusive_timing import chosen
+from sweeper.backends.exclusive_timing import choose_jobs
 from sweeper.store.store import Store
 
 
@@ -25,15 +25,15 @@ def ids(found):
 
 
 def test_three_jobs_of_each_search_are_chosen_evenly(make_job):
-    found = chosen(jobs(make_job, sap=[1.0] * 9, ssd=[1.0, 1.0], scrub=[1.0] * 60))
+    found = choose_jobs(jobs(make_job, sap=[1.0] * 9, ssd=[1.0, 1.0], scrub=[1.0] * 60))
     assert ids(found) == ["sap0", "sap4", "sap8", "ssd0", "ssd1", "scrub0", "scrub29", "scrub59"]
-    assert chosen([]) == []
+    assert choose_jobs([]) == []
 
 
 def test_one_job_of_each_search_is_chosen_and_at_most_a_quarter_of_the_plan(make_job):
-    found = chosen(jobs(make_job, retrain=[60.0, 60.0], sap=[1.0, 1.0, 1.0]))
+    found = choose_jobs(jobs(make_job, retrain=[60.0, 60.0], sap=[1.0, 1.0, 1.0]))
     assert ids(found) == ["retrain0", "sap0"]
-    found = chosen(jobs(make_job, retrain=[10.0, 10.0, 10.0], sap=[1.0] * 30))
+    found = choose_jobs(jobs(make_job, retrain=[10.0, 10.0, 10.0], sap=[1.0] * 30))
     assert ids(found) == ["retrain0", "sap0", "sap14", "sap29"], "a second retraining would be 20 of 60; the small ones still fit"
 
 
