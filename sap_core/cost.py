@@ -185,6 +185,7 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.devic
         shape: shape of one sample, without the batch axis.
         device: device of the inputs.
     """
+    # In evaluation mode, because a batch norm in training mode would change its running statistics.
     training = {name: module.training for name, module in model.named_modules()}
     model.eval()
     try:

@@ -99,7 +99,7 @@ RETAIN_COUNT: Mapping[str, Any] = MappingProxyType({"samples": "retain"})
 FORGET_COUNT: Mapping[str, Any] = MappingProxyType({"samples": "forget"})
 """Metadata for a corrector's field that counts training samples: `count: int = field(default=200, metadata=TRUSTED_COUNT)`.
 
-Smoke runs scale whole numbers in these fields with the size of the data set, `sap-sweep check` fits them to its 80 images, and the planner
+Smoke runs scale integers in these fields with the size of the data set, `sap-sweep check` fits them to its 80 images, and the planner
 refuses more samples than the training split has.
 """
 

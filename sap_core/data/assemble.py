@@ -78,12 +78,14 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     corrupted = _corrupted(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
     given, noise = corrupted.labels, construct(spec["noise"])
     truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
+    # Labels are corrupted before the split, so that validation labels are as noisy as training labels, as in practice.
     split_seed = seed if dataset.split_seed is None else dataset.split_seed
     if source.own_validation:
         train_index, val_index = torch.arange(len(given)).split([len(given) - source.own_validation, source.own_validation])
     else:
         train_index, val_index = split(len(given), dataset.validation, stream(split_seed, "split", key))
     test_index = torch.arange(len(source.test_labels))
+    # Smoke runs and subsets draw from the finished split, so that a sample keeps its label and its side of the split.
     counts = sizes(len(given), len(test_index), len(val_index), spec["limit"] or images_used(dataset))
     train_index, val_index, test_index = (
         _subsample(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)

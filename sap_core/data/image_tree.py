@@ -47,6 +47,7 @@ class ImageTree:
     def inspect(self, root: Path, verify: bool, digest: str) -> Fingerprint:
         """See `DataSet.inspect`. The digest depends on names, contents (or sizes), and the audit file."""
         names, train, test = self._listed(root)
+        # The audit determines verified samples, so results depend on it as they do on the images.
         audit = self._audit(root, train, names)[1] if self.verified else b""
         files = [path for path, _ in train + test]
         return fingerprint(files, root / self.folder, self.check, digest, verify, audit)

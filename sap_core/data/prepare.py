@@ -35,26 +35,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    kind, published = SETS[options.name]
-    made: PublishedImages = kind()  # type: ignore[call-arg]  # each set has its counts as defaults
+    cls, published = SETS[options.name]
+    dataset: PublishedImages = cls()  # type: ignore[call-arg]  # every subclass has its counts as defaults
     for part, count in counts.items():
-        print(f"{made.folder}/{part}: {count} images{'' if count == published[part] else f' (published: {published[part]})'}")
-    own = counts.get(made.own_validation, 0) if made.own_validation else 0
-    train, test = counts[made.parts[0]] + own, counts[made.parts[1]]
-    if (train, test) != (made.num_train, made.num_test):
+        print(f"{dataset.folder}/{part}: {count} images{'' if count == published[part] else f' (published: {published[part]})'}")
+    own = counts.get(dataset.own_validation, 0) if dataset.own_validation else 0
+    train, test = counts[dataset.parts[0]] + own, counts[dataset.parts[1]]
+    if (train, test) != (dataset.num_train, dataset.num_test):
         print(f"this copy needs dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={own}" if own else ""))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(
+    built = argparse.ArgumentParser(
         prog="python -m sap_core.data.prepare", description="Sorts the files of an extracted release into the folders of a data set."
     )
-    made.add_argument("name", choices=sorted(SETS), help="data set")
-    made.add_argument("--from", dest="source", type=Path, required=True, help="folder of the extracted release")
-    made.add_argument("--to", dest="target", type=Path, required=True, help="data folder (paths.data)")
-    return made
+    built.add_argument("name", choices=sorted(SETS), help="data set")
+    built.add_argument("--from", dest="source", type=Path, required=True, help="folder of the extracted release")
+    built.add_argument("--to", dest="target", type=Path, required=True, help="data folder (paths.data)")
+    return built
 
 
 def prepare(name: str, source: Path, target: Path) -> dict[str, int]:

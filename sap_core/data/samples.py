@@ -94,6 +94,7 @@ def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, paddi
     if padding == 0:
         return torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
     count, channels, height, width = images.shape
+    # One gather with computed indices: a loop over images would launch a kernel for each of them.
     padded = functional.pad(images, (padding,) * 4)
     across = width + 2 * padding
     rows = top.view(-1, 1) + torch.arange(height, device=images.device)
@@ -217,6 +218,7 @@ def _augmentation_table(samples: SampleView, rng: Stream | None, number: int = 0
         return None
     if rng is None:
         raise ValueError("the 'augmented' view needs a random stream; pass rng, or request the 'plain' view")
+    # One draw for the whole universe, whatever the view: a sample's augmentation must not depend on subset, order or batch size.
     generator = rng.child("augment", *([number] if number else [])).generator()
     flip = torch.rand(samples.universe, generator=generator) < 0.5
     offsets = torch.randint(0, 2 * samples.preprocess.padding + 1, (2, samples.universe), generator=generator)

@@ -75,6 +75,7 @@ def auto_augment(images: Tensor, index: Tensor, choices: Choices) -> Tensor:
     pixels = _as_bytes(images)
     applied_B2, sign_B2 = choices.applied()[index].long(), choices.sign[index]
     drawn_B5 = torch.cat([choices.policy[index, None], applied_B2, sign_B2 * applied_B2], 1)
+    # Samples with equal draws are transformed together; signs of operations that are not applied are ignored to merge more of them.
     different, which = drawn_B5.unique(dim=0, return_inverse=True)
     done = pixels.clone()
     for number, (policy, *applied, first, second) in enumerate(different.tolist()):
@@ -117,6 +118,7 @@ def _transformed(images: Tensor, policy: int, applied: list[int], sign: tuple[in
     """Apply torchvision's transform with given draws to all images."""
     library, _ = _library()
     chance = torch.tensor([0.0 if does else torch.inf for does in applied])
+    # torchvision draws inside forward() by get_params; replacing it is the only way to pass given draws.
     library.get_params = lambda count: (policy, chance, torch.tensor(sign))
     done: Tensor = library(images)
     return done

@@ -144,6 +144,7 @@ class Evaluator:
         scores: Scores = {"test_acc": accuracy(outputs, test.labels)}
         if affected:
             painted = affected.samples
+            # Without changed inputs the affected samples are among those that were just scored.
             inside = outputs[affected.inside] if painted is None else self._outputs("affected", painted, fused, meter)
             scores["test_affected_acc"] = accuracy(inside, test.labels[affected.inside])
             scores["test_unaffected_acc"] = accuracy(outputs[affected.rest], test.labels[affected.rest])
@@ -186,6 +187,7 @@ def predict_outputs(network: nn.Module, inputs_B: Tensor, meter: CostMeter) -> T
         meter: counts B forward passes.
     """
     count = len(inputs_B)
+    # Padding repeats the last sample; samples do not interact in evaluation mode, so the outputs of the others do not change.
     if count < MIN_BATCH:
         inputs_B = torch.cat([inputs_B, inputs_B[-1:].expand(MIN_BATCH - count, *inputs_B.shape[1:])])
     with torch.inference_mode():

@@ -41,6 +41,7 @@ def run_family(
     """
     needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
     allowed = task.allow(needs)
+    # Closing the generator ends its shared work (and its `run.meter` blocks) even when scoring raises.
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]
         for which, candidate in corrected:
             problem = _not_finite(candidate)

@@ -109,6 +109,7 @@ def _folds(graph: Graph, network: nn.Module) -> Iterator[tuple[str, str]]:
     names = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
     owners = Counter(id(tensor) for module in modules.values() for tensor in _own_tensors(module))
 
+    # A layer that is called twice, shared, hooked or read directly would compute something else after folding.
     def used_once(name: str) -> bool:
         module = modules[name]
         hooked = bool(module._forward_hooks or module._forward_pre_hooks)
@@ -137,6 +138,7 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
 def _randomise(network: nn.Module, inputs: Tensor) -> Tensor:
     """Set random weights and running statistics in place, and return three random inputs."""
     generator = torch.Generator().manual_seed(0)
+    # Scales that keep activations of the order of one, so that a wrong fold is visible and nothing overflows.
     for parameter in network.parameters():
         if parameter.is_floating_point():
             values = torch.randn(parameter.shape, generator=generator)

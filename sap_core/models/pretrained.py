@@ -52,6 +52,7 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
     file = weights_file(path)
     state = dict(_read(file, model))  # a plain dict without _metadata, so that torch also loads files of earlier versions of its layers
     own, given = model.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
+    # Fine-tuning for other classes: only the number of outputs may differ, not the number of features.
     fresh = [f"{head}.weight", f"{head}.bias"] if given is not None and given.shape[1:] == own.shape[1:] and len(given) != len(own) else []
     for name in fresh:
         state.pop(name, None)

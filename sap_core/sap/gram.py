@@ -50,6 +50,7 @@ class Moments:
         count = self.count + self.layout.count_columns(x)
         if count < self.layout.inputs:
             return replace(self, stored=(*self.stored, x.detach().clone()), count=count)  # cloned: an in-place layer may overwrite x
+        # N has reached D: from here on the Gram matrix (D x D) is smaller than the columns (D x N).
         sums = self.layout.partial_gram(x)
         if self.sums is not None:
             sums += self.sums

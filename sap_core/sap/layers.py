@@ -182,6 +182,7 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
     """
     found: dict[str, WeightSite] = {}
     known: set[str] = set()  # full names of parameters that are corrected or need no correction
+    # Parameters, not modules, are counted: a layer without an entry must not lose a weight silently.
     for name, module in model.named_modules():
         known |= {_join(name, each) for each in ADDITIVE_PARAMETERS.get(f"{type(module).__module__}.{type(module).__qualname__}", ())}
         layer_type = LAYERS.get(type(module))

@@ -51,6 +51,7 @@ def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype 
         build: dtype of the product that is computed for each alpha; everything before it is float64.
     """
     weights = {name: site.weight for name, site in weight_sites(model).items()}
+    # By identity: layers that read the same tensor share one Moments object, so each is decomposed once.
     bases = {key: decompose(each) for key, each in {id(each): each for each in moments.values()}.items()}
     rounded = {key: basis.rounded(build) for key, basis in bases.items()}
     return {

@@ -118,6 +118,7 @@ class SAP:
         block, strategy = settings[0].batch_size, settings[0].trusted
         scores = {"uniform": 0, "expert": 0, "loss": 1}.get(strategy, 1 + trusted.DRAWS) * sizes.train
         collected = 0
+        # Full blocks are passed once for all nested sizes; the remainder of each size is passed for that size alone.
         for chosen in _selections(settings):
             largest = max(chosen)
             collected += largest - largest % block + sum(size % block for size in chosen)
@@ -148,7 +149,7 @@ class SAP:
 
     def rank(self, pool: Samples, model: nn.Module, task: Task, run: Run) -> Tensor:
         """Return the positions in `pool` in order of trust; the same for all settings of a family (line 1)."""
-        if self.trusted == "expert":
+        if self.trusted == "expert":  # verified samples are already in a fixed random order
             return torch.arange(len(pool))
         if self.trusted == "uniform":
             return stream(task.seed, "select", "trusted").permutation(len(pool))
@@ -189,7 +190,9 @@ def _corrected(
     block, moments, observed = settings[0].batch_size, empty, 0
     for size, users in sizes.items():
         run.report_trusted(ranked.index[:size], users)
-        in_blocks = size - size % block  # only full blocks are shared with larger sizes, whose own blocks begin at multiples of `block`
+        # Only full blocks are shared with larger sizes: their blocks begin at multiples of `block`, and sums of float64 depend on the
+        # batches, so that sharing a remainder would change the bits of larger sizes.
+        in_blocks = size - size % block
         with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
             moments = _observe(model, moments, ranked, range(observed, in_blocks, block), block, run)
         with run.meter("collect", users):  # line 2
@@ -199,6 +202,7 @@ def _corrected(
         with run.meter("factor", users):  # line 3
             factored = project.factor(model, at_size, getattr(torch, settings[0].build))
             run.meter.count(flops=project.factorisation_flops(factored))
+        # For figures only, hence recorded as phase `report`, which is no tuning cost.
         with run.meter("report", users):
             for layer, each in factored.items():
                 run.report_series(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)

@@ -68,6 +68,7 @@ def summary(energy_KQ: Tensor) -> dict[int, float]:
     At most MAX_SUMMARY_RANKS ranks, evenly spaced on a logarithmic scale; the last one is the number of directions. For layers with groups
     the mean over the groups.
     """
+    # A logarithmic axis shows the few large energies and the long tail alike.
     ordered_Q = energy_KQ.sort(dim=1, descending=True).values.mean(0)
     ranks = torch.logspace(0, math.log10(len(ordered_Q)), MAX_SUMMARY_RANKS, dtype=torch.float64).round().long().unique()
     return dict(zip(ranks.tolist(), ordered_Q[ranks.to(ordered_Q.device) - 1].tolist(), strict=True))

@@ -1,6 +1,6 @@
-"""Every test here runs on a CUDA device (mark gpu), and its body on the CPU, too, so that nothing here rots where there is no GPU.
+"""Tests that run on a CUDA device (mark gpu) and also on the CPU, so that they are exercised on machines without a GPU.
 
-On a machine with torch, numpy, safetensors and pytest alone, from the checkout: `python -m pytest tests/gpu -m gpu`.
+They need torch, numpy, safetensors and pytest only. From the checkout: `python -m pytest tests/gpu -m gpu`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gram matrices, projectors and SAP's family on the device, against float64 on the CPU."""
+"""Gram matrices, projectors and SAP's families on the GPU, against float64 on the CPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_gram_of_a_convolution_is_that_of_its_patches(device, size):
     generator = torch.Generator().manual_seed(size)
     images = torch.randn(24, 8, size, size, generator=generator)
     network = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, bias=False)).to(device)
-    moments = gram.observe(network, gram.validate(network), images.to(device))
+    moments = gram.observe(network, gram.init_moments(network), images.to(device))
     found = next(iter(moments.values())).gram
     patches = functional.unfold(images.double(), 3, padding=1).movedim(1, 2).flatten(0, 1)
     wanted = patches.T @ patches
@@ -50,7 +50,7 @@ def test_a_corrected_network_is_that_of_the_cpu(device, on):
         torch.testing.assert_close(found.state_dict()[name].cpu(), value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_setting_alone_is_what_it_is_in_its_family(device, on, same_bits):
+def test_a_setting_has_the_same_bits_alone_and_in_its_family(device, on, same_bits):
     task = on.task(device)
     model = on.noisy(task).to(device)
     settings = [SAP(alpha=alpha, num_trusted=40) for alpha in (3e5, 3e4, 3e3)]

@@ -1,4 +1,4 @@
-"""Trainers and SCRUB on the device: determinism, resuming, memory, and what the options of speed change."""
+"""Trainers and SCRUB on the GPU: determinism, resuming, memory, and the effect of the speed options."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_scrubs_family_is_its_settings_one_by_one(device, on, same_bits):
     [({"channels_last": True}, 1e-3), ({"fused": True}, 1e-4), ({"precision": "bf16"}, 5e-2), ({"precision": "bf16", "fused": True}, 5e-2)],
     ids=["channels_last", "fused", "bf16", "bf16 fused"],
 )
-def test_options_change_rounding_alone(device, on, distance, options, most):
+def test_options_change_rounding_only(device, on, distance, options, most):
     task = on.task(device, augment="crop_flip")
     assert distance(on.weights(fitted(replace(RECIPE, **options), task)), on.weights(fitted(RECIPE, task))) < most
 

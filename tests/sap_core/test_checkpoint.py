@@ -1,4 +1,4 @@
-"""States on disk: what goes in comes out; nothing is pickled."""
+"""Storing and loading of states; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_nested_states_come_back_as_they_were(tmp_path):
     assert same(STATE, load_state(tmp_path / "a.safetensors"))
 
 
-def test_tensors_that_share_memory_or_are_not_contiguous_come_back_apart(tmp_path):
+def test_tensors_that_share_memory_or_are_not_contiguous_are_loaded_separately(tmp_path):
     whole = torch.arange(12.0).reshape(3, 4)
     save_state(
         tmp_path / "a.safetensors", {"whole": whole, "same": whole, "turned": whole.t(), "row": whole[1], "grad": whole.requires_grad_()}
@@ -53,7 +53,7 @@ def test_tensors_that_share_memory_or_are_not_contiguous_come_back_apart(tmp_pat
     assert back["same"][0, 0] == 0
 
 
-def test_what_a_state_cannot_hold_is_refused_and_leaves_no_file(tmp_path):
+def test_unsupported_values_are_refused_and_leave_no_file(tmp_path):
     for bad in ({"a": object()}, {"a": {1: 2}}, {"a": {"b\x1fc": 1}}, {"a": [torch.zeros(1)]}):
         with pytest.raises(TypeError):
             save_state(tmp_path / "a.safetensors", bad)
@@ -63,7 +63,7 @@ def test_what_a_state_cannot_hold_is_refused_and_leaves_no_file(tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"\x80\x04N." + raw, lambda raw: raw[8:]]
 )
-def test_a_damaged_file_is_the_users_to_mend(tmp_path, damage):
+def test_a_damaged_file_is_a_user_error(tmp_path, damage):
     path = tmp_path / "a.safetensors"
     save_state(path, STATE)
     path.write_bytes(damage(path.read_bytes()))
@@ -71,12 +71,12 @@ def test_a_damaged_file_is_the_users_to_mend(tmp_path, damage):
         load_state(path)
 
 
-def test_a_missing_file_is_said(tmp_path):
+def test_a_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="none"):
         load_state(tmp_path / "none.safetensors")
 
 
-def test_files_hold_no_pickle_and_pickles_are_not_read(tmp_path):
+def test_files_contain_no_pickle_and_pickles_are_not_read(tmp_path):
     path = tmp_path / "a.safetensors"
     save_state(path, STATE)
     assert not zipfile.is_zipfile(path)

@@ -1,4 +1,4 @@
-"""What a component's class declares, and the keys of its random streams."""
+"""Identity of components, and the keys of their random streams."""
 
 from __future__ import annotations
 

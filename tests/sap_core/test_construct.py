@@ -1,4 +1,4 @@
-"""Objects from dotted paths and plain settings."""
+"""Construction of objects from dotted paths and settings."""
 
 from __future__ import annotations
 

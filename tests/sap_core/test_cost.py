@@ -1,4 +1,4 @@
-"""The books of what was spent."""
+"""Cost records and the costs of settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PIECES = st.builds(
 
 
 @given(st.lists(PIECES, max_size=12))
-def test_shares_add_up_to_what_was_spent_and_alone_counts_whole_pieces(pieces):
+def test_shared_costs_add_up_to_the_total_and_standalone_costs_count_records_in_full(pieces):
     meter = CostMeter(SETTINGS)
     meter.records = pieces
     costs = meter.costs(flops_forward=3.0, flops_backward=5.0)
@@ -73,7 +73,7 @@ def test_a_nested_piece_takes_its_time_and_counts_out_of_the_outer_one():
     assert (inner.forwards, inner.backwards, inner.flops, inner.used_by) == (10, 2, 7.0, (1,))
 
 
-def test_a_piece_is_booked_when_its_work_fails():
+def test_failed_work_is_recorded():
     meter = CostMeter()
 
     def work():
@@ -99,7 +99,7 @@ def test_flops_of_a_known_network_counted_by_hand():
     assert flops_per_sample(model, (8,)) == (2 * (8 * 3 + 3 * 2), 2 * (8 * 3 + 2 * 3 * 2))
 
 
-def test_counting_leaves_modes_gradients_and_running_statistics_alone(toys):
+def test_counting_changes_neither_modes_nor_gradients_nor_running_statistics(toys):
     model = toys.BatchNormNet(4).train()
     model.norm.eval()
     before = toys.weights(model)
@@ -124,7 +124,7 @@ def test_peak_memory_of_this_process():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process begin anew")
-def test_peak_memory_counts_what_was_held_since_the_last_job():
+def test_peak_memory_is_that_since_the_last_job():
     block = torch.ones(2**28)  # 1 GiB: kernels that count pages per core can be wrong by 100 MiB and more
     high = peak_memory_bytes("cpu")
     del block
@@ -132,7 +132,7 @@ def test_peak_memory_counts_what_was_held_since_the_last_job():
     assert peak_memory_bytes("cpu") < high - 2**29
 
 
-def test_peak_memory_without_a_kernel_that_says(monkeypatch, tmp_path):
+def test_peak_memory_without_procfs(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_PROCESS", tmp_path / "none")
     reset_peak_memory("cpu")
     assert peak_memory_bytes("cpu") > 50e6

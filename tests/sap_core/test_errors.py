@@ -1,4 +1,4 @@
-"""Sentences about the user's mistakes."""
+"""Messages of user errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def half_way(path):
         raise RuntimeError("half way")
 
 
-def test_block_that_ends_well_leaves_the_file_alone_in_its_folder(tmp_path):
+def test_a_successful_block_leaves_only_the_file_in_its_folder(tmp_path):
     path = tmp_path / "new" / "folder" / "a.txt"
     with replacing(path) as temporary:
         temporary.write_text("whole")
@@ -32,7 +32,7 @@ def test_block_that_ends_well_leaves_the_file_alone_in_its_folder(tmp_path):
     assert names(path.parent) == ["a.txt"]
 
 
-def test_temporary_name_starts_with_a_dot_and_says_host_and_process(tmp_path):
+def test_the_temporary_name_starts_with_a_dot_and_contains_host_and_process(tmp_path):
     with replacing(tmp_path / "rows.parquet") as temporary:
         temporary.touch()
         assert temporary.parent == tmp_path
@@ -67,7 +67,7 @@ def test_json_reads_back(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
 
 
-def test_a_place_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+def test_a_path_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write .*file/a.txt"):
         save_text(tmp_path / "file" / "a.txt", "x")

@@ -1,4 +1,4 @@
-"""A foreign package of one of our names is refused, whichever comes first."""
+"""Foreign packages with one of our names are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids are hashes of one canonical text per value."""
+"""Content ids: hashes of canonical JSON."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def test_an_id_is_the_first_16_digits_of_the_hash():
     assert content_id(value) == hashlib.sha256(b'{"kind":"train","seed":12484,"settings":{"rate":0.25}}').hexdigest()[:16]
 
 
-def test_whole_numbers_and_floats_have_different_ids():
+def test_integers_and_floats_have_different_ids():
     assert content_id({"rate": 1}) != content_id({"rate": 1.0})

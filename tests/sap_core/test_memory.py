@@ -1,4 +1,4 @@
-"""A folder that does not fit the memory of its process is read all the same."""
+"""Reading of an image folder that does not fit the memory of its process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Named random streams: a key, not a state."""
+"""Named random streams."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_numbers_do_not_depend_on_what_was_drawn_before():
     assert draws(stream(7, "train", 3)) == first
 
 
-def test_drawing_leaves_the_global_generator_alone():
+def test_drawing_does_not_change_the_global_generator():
     before = torch.get_rng_state()
     stream(7, "noise").permutation(10)
     draws(stream(7, "split"))
@@ -44,7 +44,7 @@ def test_a_child_is_the_longer_key():
     assert stream(7, "train").child(3, "order") == stream(7, "train", 3, "order")
 
 
-def test_a_permutation_holds_every_position_once():
+def test_a_permutation_contains_every_position_once():
     order = stream(7, "split").permutation(101)
     assert sorted(order.tolist()) == list(range(101))
     assert order.tolist() != list(range(101))

@@ -1,3 +1,5 @@
+"""Seeding of torch's global generators."""
+
 from __future__ import annotations
 
 import pytest
@@ -23,7 +25,7 @@ def test_scope_seeds_the_global_generator_by_its_key_and_restores_it():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_scope_on_a_gpu_restores_it_and_a_scope_on_the_cpu_leaves_it_alone():
+def test_scope_on_a_gpu_restores_its_generator_and_a_scope_on_the_cpu_does_not_change_it():
     rng = stream(3, "train", 1)
     before = torch.cuda.get_rng_state()
     with rng.scope():

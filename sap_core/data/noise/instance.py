@@ -83,7 +83,7 @@ class InstanceDependent:
                 math.prod(dataset.shape), dataset.classes.num, dtype=torch.float64, generator=rng.child("parts", label).generator()
             )
             scores_MC = _scores(samples.subset(selected), size, W_SC)
-            scores_MC[:, label] = -torch.inf
+            scores_MC[:, label] = -torch.inf  # the wrong label must not be the true one
             cumulative_MC = scores_MC.softmax(1).cumsum(1)
             drawn = torch.searchsorted(cumulative_MC, (kind[selected] * cumulative_MC[:, -1]).unsqueeze(1), right=True).squeeze(1)
             given[selected] = drawn.clamp(max=dataset.classes.num - 1)

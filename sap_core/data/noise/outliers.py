@@ -36,6 +36,7 @@ class Outliers:
         which = pick(len(labels), self.rate, rng)
         _, spread = centre_and_spread(labels)
         given = labels.clone()
+        # Drawn for every sample, so that the direction does not depend on the rate.
         up = torch.rand(len(labels), generator=rng.child("label").generator()) < 0.5
         step = torch.where(up[which], self.size, -self.size).to(labels.dtype)
         given[which] = labels[which] + step.reshape(-1, *[1] * (labels.ndim - 1)) * spread

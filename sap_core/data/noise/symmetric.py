@@ -38,6 +38,7 @@ class Symmetric:
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         check_labels(labels, classes, "symmetric")
         which = (pick if self.exact else hit)(len(labels), self.rate, rng)
+        # A shift is drawn for every sample, also for those that are not selected, so that the wrong labels do not depend on the rate.
         lowest = 1 if self.exclude_true else 0
         shift = torch.randint(lowest, classes.num, (len(labels),), generator=rng.child("label").generator())
         given = labels.clone()

@@ -1,4 +1,4 @@
-"""From a specification to what a method may see, on the real digits."""
+"""Building a task from a specification, on the real digits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def labels(of):
     return torch.cat([of.train.labels, of.val.labels]).tolist()
 
 
-def test_the_parts_are_apart_and_whole():
+def test_the_splits_are_disjoint_and_complete():
     one = made()
     assert (len(one.train), len(one.val), len(one.test)) == (1097, 300, 400)
     assert sorted([*one.train.index.tolist(), *one.val.index.tolist()]) == list(range(1397))
@@ -54,7 +54,7 @@ def test_the_parts_are_apart_and_whole():
     assert not hasattr(one.task, "test")
 
 
-def test_labels_depend_on_seed_data_set_and_noise_kind_alone():
+def test_labels_depend_on_seed_data_set_and_noise_kind_only():
     """Networks, recipes and pruners are compared on the same wrong labels."""
     first = made()
     network = {"target": "sap_core.models.resnet_cifar.ResNet18", "settings": {}}
@@ -75,7 +75,7 @@ def test_a_networks_own_normalisation_goes_before_the_data_sets():
 
 
 def test_noise_is_drawn_before_the_split():
-    """The whole universe is corrupted once; training and validation are cut out of it, wherever the cut lies."""
+    """The complete universe is corrupted once, before the split, so labels do not depend on the split."""
     split = [made(dataset={"target": "sap_core.data.digits.Digits", "settings": {"split_seed": number}}) for number in (0, 1)]
     given = [dict(zip([*one.train.index.tolist(), *one.val.index.tolist()], labels(one), strict=True)) for one in split]
     assert split[0].val.index.tolist() != split[1].val.index.tolist()
@@ -218,7 +218,7 @@ def images(view):
     return torch.cat([batch.inputs for batch in view.batches(512)])
 
 
-def test_confused_classes_are_scored_apart_from_the_others():
+def test_confused_classes_have_separate_scores():
     one = made(noise={"target": "sap_core.data.noise.Interclass", "settings": {"rate": 0.5}})
     assert sorted(set(one.test.labels[one.affected.inside].tolist())) == [3, 5]
     assert sorted([*one.affected.inside.tolist(), *one.affected.rest.tolist()]) == list(range(400))

@@ -1,4 +1,4 @@
-"""Samples that the user looked up serve methods on data whose truth nobody else knows."""
+"""Audit files: verified samples on data whose true labels are unknown."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def spec(**settings):
     }  # fmt: skip
 
 
-def test_right_and_wrong_samples_come_from_the_file_alone(root):
+def test_verified_samples_are_those_of_the_file(root):
     audit = {0: 0, 2: 1, 5: 0, 11: 1, 12: 0, 13: 1, 19: 1}
     (root / "audit.csv").write_text("index,true_label\n" + "".join(f"{place},{label}\n" for place, label in audit.items()))
     made = prepare(spec(), root, torch.device("cpu"))

@@ -1,3 +1,5 @@
+"""CIFAR's batch files."""
+
 import os
 import pickle
 import struct
@@ -192,7 +194,7 @@ def test_a_pickle_of_something_else_is_named(case, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FOLDER)
-def test_the_class_says_what_a_plan_needs(kind):
+def test_the_class_defines_what_planning_needs(kind):
     assert isinstance(kind(), DataSet)
     assert (kind.num_train, kind.num_test, kind.shape) == (50_000, 10_000, (3, 32, 32))
     assert len(kind.classes.superclass) == kind.classes.num

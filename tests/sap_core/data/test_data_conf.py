@@ -1,4 +1,4 @@
-"""The YAML files of data sets, noise and networks: they name real classes, list every option, and explain each key."""
+"""YAML files of data sets, noise and networks: they name existing classes, list every option, and explain each key."""
 
 import inspect
 from importlib import import_module

@@ -1,3 +1,5 @@
+"""Digits, against scikit-learn."""
+
 import gzip
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Batched flips and crops: each image is what torchvision makes of it, and the draws are those of its random transforms."""
+"""Batched flips and crops, against torchvision's transforms."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_draws_have_the_distribution_of_the_random_transforms():
     assert chi_squared < 40.8, "the 0.1 % point of chi squared with 17 degrees of freedom"
 
 
-def test_normalising_leaves_its_input_alone():
+def test_normalising_does_not_change_its_input():
     preprocess = Preprocess((0.5,), (0.25,))
     for inputs in (torch.full((2, 1, 3, 3), 51, dtype=torch.uint8), torch.full((2, 1, 3, 3), 0.2)):
         before = inputs.clone()

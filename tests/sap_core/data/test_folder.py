@@ -1,3 +1,5 @@
+"""Image folders of the user."""
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_images_are_resized_and_made_grey(root):
     assert np.abs(grey[0, 0].numpy() - picture(1) @ weights).max() < 1
 
 
-def test_the_fingerprint_tells_names_and_contents(root):
+def test_the_digest_depends_on_names_and_contents(root):
     first = Folder(**OPTIONS).inspect(root)
     assert not first.verified
     assert Folder(**OPTIONS).inspect(root) == first
@@ -169,7 +171,7 @@ def test_damaged_images_are_counted_before_a_run(root):
         Folder(**OPTIONS, check="size").inspect(root)
 
 
-def test_names_and_sizes_alone_make_a_fingerprint(root):
+def test_the_digest_may_depend_on_names_and_sizes_only(root):
     data = Folder(**OPTIONS, check="size")
     first = data.inspect(root)
     path = root / "pets" / "train" / "dog" / "1.png"

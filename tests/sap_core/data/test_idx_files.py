@@ -1,3 +1,5 @@
+"""IDX files of MNIST and Fashion-MNIST."""
+
 import gzip
 import hashlib
 import struct
@@ -63,7 +65,7 @@ def test_a_miniature_copy_loads_as_torchvision_loads_it(kind, extracted, tmp_pat
         assert labels.dtype == torch.int64
 
 
-def test_a_read_only_folder_with_archives_alone_is_enough(tmp_path):
+def test_a_read_only_folder_with_archives_only_suffices(tmp_path):
     folder = write(tmp_path, MNIST)
     before = sorted(folder.iterdir())
     folder.chmod(0o555)
@@ -74,7 +76,7 @@ def test_a_read_only_folder_with_archives_alone_is_enough(tmp_path):
     assert sorted(folder.iterdir()) == before
 
 
-def test_the_digest_tells_content_and_not_packing(tmp_path):
+def test_the_digest_depends_on_content_and_not_on_compression(tmp_path):
     write(tmp_path / "a", MNIST)
     folder = write(tmp_path / "b", MNIST, extracted=True)
     packed, loose = (MNIST(verify=False).inspect(tmp_path / which) for which in "ab")
@@ -118,7 +120,7 @@ def test_another_checksum_is_refused_with_the_remedy(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_extracted_files_alone_cannot_be_verified(tmp_path):
+def test_extracted_files_cannot_be_verified(tmp_path):
     write(tmp_path, MNIST, extracted=True)
     with pytest.raises(UserError, match=r"only the \.gz archives have published checksums.*dataset\.verify=false"):
         MNIST().inspect(tmp_path)
@@ -182,7 +184,7 @@ def test_download_fetches_what_is_missing_through_torchvision(monkeypatch, tmp_p
     assert len(fetched) == 4
 
 
-def test_a_failing_download_is_said(monkeypatch, tmp_path):
+def test_a_failed_download_is_a_user_error(monkeypatch, tmp_path):
     def fail(*_, **__):
         raise URLError("no network")
 
@@ -193,7 +195,7 @@ def test_a_failing_download_is_said(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("kind", SETS)
-def test_the_class_says_what_a_plan_needs(kind):
+def test_the_class_defines_what_planning_needs(kind):
     assert isinstance(kind(), DataSet)
     assert (kind.num_train, kind.num_test, kind.shape, kind.classes.num) == (60_000, 10_000, (1, 28, 28), 10)
     with pytest.raises(UserError, match=r"dataset\.validation"):

@@ -1,3 +1,5 @@
+"""Label noise: counts, structure, nesting of rates, and errors."""
+
 import hashlib
 import math
 
@@ -75,7 +77,7 @@ def test_a_higher_rate_corrupts_more_and_changes_nothing_else(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_corruption_is_keyed_by_the_stream_and_leaves_its_input_alone(kind):
+def test_corruption_is_keyed_by_the_stream_and_does_not_change_its_input(kind):
     labels = balanced(10, 50)
     before = labels.clone()
     first, again, other = (kind(0.3).corrupt(labels, CIFAR10.classes, stream(seed, "noise")) for seed in (7, 7, 8))
@@ -255,7 +257,7 @@ def test_interclass_confusion_swaps_two_classes_and_leaves_the_others():
 
 @pytest.mark.parametrize("classes", [(3,), (3, 3), (3, 5, 7), (-1, 5)])
 def test_what_is_no_pair_of_classes_is_refused(classes):
-    with pytest.raises(UserError, match="two different classes"):
+    with pytest.raises(UserError, match="two different class numbers"):
         Interclass(0.1, classes)
 
 
@@ -270,8 +272,8 @@ def test_classes_that_a_data_set_lacks_are_refused():
     ("noise", "shape", "said"),
     [
         (Patch(0.1, size=9), (1, 8, 8), "larger than an image"),
-        (Patch(0.8), (1, 8, 8), r"share of the other classes \(0\.75\)"),
-        (Patch(0.1), (2,), "paints on images"),
+        (Patch(0.8), (1, 8, 8), r"fraction of the other classes \(0\.75\)"),
+        (Patch(0.1), (2,), "needs images with class labels"),
     ],
 )
 def test_patches_that_cannot_be_are_refused(noise, shape, said):
@@ -297,7 +299,7 @@ def test_a_patch_takes_the_asked_number_of_other_classes_images_and_labels_them_
 
 
 @pytest.mark.parametrize(("white", "dtype"), [(255, torch.uint8), (1.0, torch.float32)])
-def test_the_square_is_painted_at_the_bottom_right_alone(white, dtype):
+def test_the_square_is_in_the_bottom_right_corner_only(white, dtype):
     images = torch.zeros(3, 2, 6, 5, dtype=dtype)
     done = Patch(0.1, size=2).paint(images)
     assert (done[:, :, 4:, 3:] == white).all()

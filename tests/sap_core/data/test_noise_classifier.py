@@ -1,4 +1,4 @@
-"""Labels by a small network: exact counts, plausible mistakes, the same on any number of threads."""
+"""Classifier noise: exact counts, plausible errors, the same labels for any number of threads."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CIFAR-N: a file of the release's form is read without running it, and everything that does not fit is refused."""
+"""CIFAR-N: files in the format of the release are read without running code, and all others are refused."""
 
 import os
 import zipfile
@@ -123,7 +123,7 @@ def test_a_rate_is_refused_because_it_is_measured():
 
 
 @pytest.mark.parametrize("labels", COLUMNS)
-def test_the_real_files_hold_what_was_published(labels):
+def test_the_real_files_contain_the_published_labels(labels):
     root = Path(os.environ.get("SAP_SWEEP_DATA", "data"))
     column = COLUMNS[labels]
     if not any((root / folder / column.file).is_file() for folder in FOLDERS):

@@ -1,4 +1,4 @@
-"""Instance-dependent noise against a plain version, and its rates."""
+"""Instance-dependent noise against a plain implementation, and its rates."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The large published sets: their layouts in miniature, made from releases in miniature."""
+"""The large published data sets, with miniature releases."""
 
 import json
 from dataclasses import fields
@@ -148,7 +148,7 @@ def test_a_second_preparation_changes_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", sorted(prepare.SETS))
-def test_a_folder_that_holds_no_release_is_one_sentence(name, tmp_path, capsys):
+def test_a_folder_without_a_release_is_a_user_error(name, tmp_path, capsys):
     (tmp_path / "release").mkdir()
     assert prepare.main([name, "--from", str(tmp_path / "release"), "--to", str(tmp_path / "data")]) == 2
     said = capsys.readouterr().err

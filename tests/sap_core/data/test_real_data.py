@@ -1,4 +1,4 @@
-"""Real copies of the published sets, below the folder that the environment variable SAP_SWEEP_DATA names."""
+"""Real copies of the published data sets, below the folder in the environment variable SAP_SWEEP_DATA."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The regression sets, and what corrupts their targets."""
+"""Regression data sets and the noise of their targets."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_linear_targets_follow_from_the_inputs():
 @pytest.mark.parametrize("noise", [SignFlip(0.2), Outliers(0.2), LinearTargets(0.2)], ids=lambda noise: type(noise).__name__)
 def test_numbers_and_classes_are_not_mixed_up(noise):
     check_noise(noise, "it", Diabetes(), "diabetes")
-    with pytest.raises(UserError, match="corrupts numbers, and this data set has classes"):
+    with pytest.raises(UserError, match="corrupts regression targets, but this data set has classes"):
         check_noise(noise, "it", Digits(), "digits")
     with pytest.raises(UserError, match="needs class labels"):
         check_noise(Symmetric(0.2), "symmetric", Diabetes(), "diabetes")

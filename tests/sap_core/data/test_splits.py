@@ -1,3 +1,5 @@
+"""Splits into training and validation samples."""
+
 import math
 
 import pytest
@@ -28,7 +30,7 @@ def test_the_published_splits_have_their_sizes():
     assert validation_count(1_397, 300) == 300
 
 
-def test_the_split_depends_on_the_stream_alone():
+def test_the_split_depends_on_the_stream_only():
     first, again, other = (split(100, 0.2, stream(seed, "split", "digits"))[1].tolist() for seed in (1, 1, 2))
     assert first == again != other
     assert first[:5] == [0, 1, 3, 4, 10]

@@ -1,4 +1,4 @@
-"""Strong views: each image has its own draw, draws have the published law, and the same stream gives the same bits."""
+"""Strong augmentation: independent draws per image with the published probabilities, and equal bits for equal streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_equal_images_of_a_batch_get_different_draws():
 
 
 def test_sub_policies_are_drawn_uniformly_and_operations_with_their_probability():
-    """Counts within four standard errors; two equal operations of a pair are told apart by their place."""
+    """Counts within four standard errors; two equal operations of a pair are distinguished by their position."""
     count = 50_000
     drawn = Choices.draw(count, RNG)
     share = 1 / len(POLICIES)
@@ -65,7 +65,7 @@ def test_the_same_stream_gives_the_same_bits_and_another_epoch_others():
     assert torch.equal(state, torch.get_rng_state()), "torch's global generator is left alone"
 
 
-def test_a_sample_looks_the_same_in_whatever_batch_it_stands():
+def test_augmentation_does_not_depend_on_the_batch():
     whole = strong(view())
     assert torch.equal(whole, strong(view(), size=3))
     part = view().subset(torch.tensor([4, 9, 17]))
@@ -117,7 +117,9 @@ def test_floats_are_augmented_as_the_bytes_they_stand_for():
     assert torch.equal(of_floats, of_bytes.float() / 255)
 
 
-@pytest.mark.parametrize(("inputs", "said"), [(torch.rand(2, 7), "images of 1 or 3 channels"), (2 * torch.ones(2, 1, 4, 4), r"floats in \[0, 1\]")])
+@pytest.mark.parametrize(
+    ("inputs", "said"), [(torch.rand(2, 7), "images of 1 or 3 channels"), (2 * torch.ones(2, 1, 4, 4), r"floats in \[0, 1\]")]
+)
 def test_what_is_no_image_is_refused(inputs, said):
     with pytest.raises(UserError, match=said):
         auto_augment(inputs, torch.arange(2), Choices.draw(2, RNG))

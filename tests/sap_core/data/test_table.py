@@ -1,4 +1,4 @@
-"""Images by a table: what it says is what methods see, and what it says wrongly is refused with its number."""
+"""Images listed in a table; wrong options are refused with the right value."""
 
 import csv
 
@@ -91,7 +91,7 @@ def test_without_validation_rows_they_are_drawn(root):
     assert (len(source.train), source.own_validation) == (6, 0)
 
 
-def test_the_fingerprint_tells_table_and_images(root):
+def test_the_digest_depends_on_table_and_images(root):
     first = Table(**OPTIONS).inspect(root)
     write(root / "mine", [[*row[:3], row[1]] for row in lines()])
     second = Table(**OPTIONS).inspect(root)
@@ -125,7 +125,7 @@ def test_rows_that_say_nothing_sensible_are_counted(root):
     with pytest.raises(UserError, match=r"3 of 10 rows of table .* are invalid \(row 1: .*split 'training'.*row 4: .*label '7'"):
         Table(**OPTIONS).load(root)
     write(root / "mine", lines(), HEAD[:2])
-    with pytest.raises(UserError, match="lacks the column split; needed are path, label, split"):
+    with pytest.raises(UserError, match="lacks the column split; required are path, label, split"):
         Table(**OPTIONS).load(root)
     write(root / "mine", lines(), HEAD[:3])
     with pytest.raises(UserError, match="needs a column true_label"):

@@ -1,4 +1,4 @@
-"""Images in one file of tensors."""
+"""Images in one tensor file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The restricted unpickler: arrays of numbers come out as they went in, nothing else is imported or called."""
+"""The restricted unpickler: numeric arrays are read, and nothing else is imported or called."""
 
 import collections
 import os

@@ -1,4 +1,4 @@
-"""Scores, each counted by hand: inputs are the outputs, so what the network predicts stands in the data."""
+"""Scores against hand counts: the networks return their inputs, so the data contain the predictions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_scores_of_a_corrected_model_by_hand():
     assert [(piece.phase, piece.used_by, piece.forwards) for piece in meter.records] == [("evaluate", (1,), 4), ("report", (1,), 3 + 3 + 3)]
 
 
-def test_the_affected_part_and_the_rest_are_scored_apart():
+def test_affected_and_other_test_samples_have_separate_scores():
     one = prepared()  # the test set says 0, 2, 2 where 0, 1, 2 is right
     parted = replace(one, affected=Affected(torch.tensor([1, 2]), torch.tensor([0]), None))
     scores = Evaluator(parted).score_corrected(Echo(), CostMeter(), 0)
@@ -143,7 +143,7 @@ def test_a_kept_set_scores_as_one_read_anew(monkeypatch):
     assert len(reads) > read
 
 
-def test_scoring_runs_in_evaluation_mode_and_leaves_the_model_alone():
+def test_scoring_runs_in_evaluation_mode_and_does_not_change_the_model():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), Echo()).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     Echo.modes.clear()
@@ -154,7 +154,7 @@ def test_scoring_runs_in_evaluation_mode_and_leaves_the_model_alone():
     assert isinstance(model[1], nn.BatchNorm1d)
 
 
-def test_every_model_is_scored_in_its_quick_form(monkeypatch):
+def test_every_model_is_scored_as_its_fused_copy(monkeypatch):
     """... and making it is part of what an evaluation costs."""
     made, open_pieces = [], []
     evaluator, meter = Evaluator(prepared()), CostMeter()
@@ -170,7 +170,7 @@ def test_every_model_is_scored_in_its_quick_form(monkeypatch):
     assert open_pieces == ["evaluate", "report"]
 
 
-def test_small_batches_are_filled_up_and_only_what_was_asked_for_comes_back_and_is_booked():
+def test_small_batches_are_padded_and_padding_is_neither_returned_nor_counted():
     sizes, meter = [], CostMeter()
 
     class Doubles(nn.Module):

@@ -113,7 +113,7 @@ class NormCalledTwice(Net):
 
 
 class TwoNames(Net):
-    """The convolution stands under a second name, without its norm."""
+    """The convolution has a second name, under which it is used without its norm."""
 
     def __init__(self):
         super().__init__()
@@ -239,7 +239,7 @@ def test_the_form_does_not_depend_on_a_candidates_numbers():
     assert plan.channels_last
 
 
-def test_a_network_whose_quick_form_would_err_is_evaluated_as_it_is():
+def test_a_network_whose_fused_copy_would_deviate_is_not_fused():
     assert fusion_plan_for(LooksAtItsNorm(), torch.randn(1, 4, 6, 6)) == FusionPlan()
 
 

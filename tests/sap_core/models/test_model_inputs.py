@@ -1,4 +1,4 @@
-"""Images on their way into networks of a fixed size, and weights out of files."""
+"""Resizing of images in networks of a fixed size, and loading of weights."""
 
 import warnings
 
@@ -83,7 +83,7 @@ def published(tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_weights_are_read_whole(published, suffix):
+def test_all_weights_are_loaded(published, suffix):
     path, state = published
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -91,7 +91,7 @@ def test_weights_are_read_whole(published, suffix):
     assert all(torch.equal(value, state[name]) for name, value in model.net.state_dict().items())
 
 
-def test_a_head_of_another_size_stays_fresh_and_is_said(published):
+def test_a_head_of_another_size_keeps_its_initialisation_with_a_warning(published):
     path, state = published
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match="a head for 6 classes; the head for 10 starts freshly initialised"):

@@ -1,3 +1,5 @@
+"""Shapes, parameter counts and initialisation of the networks."""
+
 import math
 import sys
 
@@ -166,7 +168,7 @@ def test_resnet32_has_shortcuts_without_weights():
     assert not out[:, 24:].any()
 
 
-def test_group_norm_stands_where_batch_norm_did():
+def test_group_norm_replaces_batch_norm():
     kinds = {norm.num_channels: norm.num_groups for norm in ResNet32_GN(10, (3, 8, 8)).modules() if isinstance(norm, torch.nn.GroupNorm)}
     assert kinds == {16: 16, 32: 32, 64: 32}
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in ResNet32_GN(10, (3, 8, 8)).modules())
@@ -215,7 +217,7 @@ def test_inputs_that_are_no_images_are_refused(network):
         network(10, (4,))
 
 
-def test_a_missing_timm_is_said_with_the_remedy(monkeypatch):
+def test_a_missing_timm_is_reported_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.models.inception_resnet_v2", None)
     with pytest.raises(UserError, match=r"needs the package timm, .*pip install 'sap-sweep\[timm\]'"):
         InceptionResNetV2(10, (3, 32, 32))

@@ -1,4 +1,4 @@
-"""torch's attention: what its weights meet, held against attention written out."""
+"""Inputs of the weights of torch's attention, against attention written out."""
 
 import math
 
@@ -86,14 +86,14 @@ def test_the_heads_are_those_written_out(bias, heads, args, kwargs, mask):
 
 
 @pytest.mark.parametrize("options", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"kdim": 5, "vdim": 4}])
-def test_the_output_is_made_of_the_heads_whatever_stands_among_the_keys(options):
+def test_out_proj_inputs_give_the_output_for_every_kind_of_keys(options):
     module = attention(**options)
     args = (X, tokens(4, 7, module.kdim), tokens(4, 7, module.vdim))
     with torch.no_grad():
         torch.testing.assert_close(module.out_proj(out_proj_inputs(module, args, {})), module(*args)[0], rtol=1e-12, atol=1e-12)
 
 
-def test_the_second_call_leaves_module_and_hooks_alone():
+def test_the_repeated_call_changes_neither_module_nor_hooks():
     module, seen = attention(), []
     module.register_forward_pre_hook(lambda *_: seen.append(1))
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -129,7 +129,7 @@ def test_attention_across_two_sequences_has_a_gram_for_each():
 
 
 @pytest.mark.parametrize("options", [{}, {"kdim": 5, "vdim": 4}])
-def test_parts_are_the_rows_and_parameters_they_name(options):
+def test_weights_are_the_rows_and_parameters_they_name(options):
     model = Net(attention(**options), None)
     found = weight_sites(model)
     assert [site.layer for site in found.values()] == ["attention"] * 4 + ["head"]
@@ -167,7 +167,7 @@ def test_projected_weights_do_what_projected_inputs_do(arguments):
     assert (corrected - vanilla).abs().max() > 1e-3
 
 
-def test_an_encoder_layer_is_seen_through():
+def test_an_encoder_layer_is_supported():
     """torch's own `TransformerEncoderLayer` leaves its fused path when hooks are attached."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), nn.Linear(6, 2)).double()

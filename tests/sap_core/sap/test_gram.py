@@ -1,4 +1,4 @@
-"""Second moments against unfolded patches, and what a pass refuses."""
+"""Second moments against unfolded patches, and the networks that are refused."""
 
 import copy
 
@@ -96,7 +96,7 @@ def test_other_geometries_go_through_patches(change):
     assert not ConvInputs.from_module(nn.Conv2d(4, 4, 3, **({"padding": 1} | change))).by_correlations
 
 
-def test_pieces_do_not_change_the_sum(monkeypatch):
+def test_chunks_do_not_change_the_sum(monkeypatch):
     x = torch.randn(7, 4, 6, 6)
     for conv in (nn.Conv2d(4, 2, 3, padding=1), nn.Conv2d(4, 2, 3, stride=2)):
         whole = ConvInputs.from_module(conv).partial_gram(x)
@@ -232,7 +232,7 @@ def test_tensors_without_a_version_are_not_shared(monkeypatch):
 
 
 def test_inputs_are_kept_as_the_layer_saw_them():
-    """While a layer has seen fewer columns than inputs, and a later layer works in place."""
+    """A layer with fewer columns than inputs, followed by an in-place layer."""
     model = Net(lambda self, x: self.head(x) + 0 * x.mul_(5).sum(), head=nn.Linear(6, 2))
     x = torch.randn(4, 6)
     seen = gram.observe(model, gram.init_moments(model), x.clone())["head"]

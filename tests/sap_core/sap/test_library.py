@@ -1,4 +1,4 @@
-"""The library calls on plain torch networks."""
+"""The library functions on plain torch networks."""
 
 import copy
 
@@ -106,7 +106,7 @@ def test_bad_batch_size_is_refused():
         sap_project(small(), images(), 1.0, batch_size=0)
 
 
-def test_diverged_network_is_said():
+def test_a_diverged_network_is_reported():
     model = small()
     with torch.no_grad():
         model[0].bias[0] = float("nan")

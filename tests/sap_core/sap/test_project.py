@@ -1,4 +1,4 @@
-"""Layers that share their inputs share their decomposition, and get what each would get alone."""
+"""Layers with common inputs share their decomposition, with the same result as alone."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The corrector: equal to a naive SAP, the same bits alone and in a family, honest about its cost."""
+"""The corrector against a naive SAP: equal results, equal bits alone and in a family, correct costs."""
 
 import copy
 import dataclasses
@@ -236,7 +236,7 @@ def test_skipping_and_balancing_take_from_the_same_order():
         assert len(mine) in (6, 7)
 
 
-def test_curvature_uses_given_labels_and_true_ones_only_when_told():
+def test_curvature_uses_given_labels_and_true_ones_only_on_request():
     data = task()
     truth = (data.train.labels + 1) % 3
     data = dataclasses.replace(data, verified_source=lambda need, n: data.train.relabel(truth))
@@ -252,7 +252,7 @@ def test_curvature_uses_given_labels_and_true_ones_only_when_told():
     assert torch.bincount(truth[fair], minlength=3).tolist() == [2, 2, 2]
 
 
-def test_pieces_name_their_users():
+def test_cost_records_name_their_settings():
     family = [SAP(2000.0, 10, batch_size=8), SAP(2000.0, 20, batch_size=8), SAP(5000.0, 20, batch_size=8)]
     run = PlainRun(3)
     list(SAP.correct(family, network(), task(), run))

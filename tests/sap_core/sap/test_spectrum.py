@@ -1,4 +1,4 @@
-"""Importance and projectors against a float64 singular value decomposition, and the identities that SAP's page implies."""
+"""Importance and projectors against a float64 singular value decomposition, and their algebraic properties."""
 
 import math
 
@@ -116,7 +116,7 @@ def test_large_alpha_keeps_the_range():
         assert distance(found, q @ q.T) < 1e-6
 
 
-def test_nothing_seen_projects_to_nothing():
+def test_a_dead_layer_is_projected_to_zero():
     gram_KDD = torch.zeros(2, 3, 3, dtype=torch.float64)
     gram_KDD[1] = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
     columns_KDN = torch.zeros(2, 3, 2, dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_nothing_seen_projects_to_nothing():
         assert projector[1].abs().max() > 0.5
 
 
-def test_products_leave_their_arguments_alone():
+def test_products_do_not_change_their_arguments():
     columns = decaying(4, 6, 0).unsqueeze(0)
     gram_KDD, eye = columns @ columns.mT, torch.eye(4, dtype=torch.float64).unsqueeze(0)
     copies = [each.clone() for each in (columns, gram_KDD, eye)]

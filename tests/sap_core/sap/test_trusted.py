@@ -47,7 +47,7 @@ def test_squared_residual_for_regression(outputs):
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_diverged_network_is_said():
+def test_a_diverged_network_is_reported():
     model = nn.Linear(2, 2)
     with torch.no_grad():
         model.weight.fill_(math.nan)
@@ -150,7 +150,7 @@ def test_curvature_of_a_square_is_known():
         assert found[k].item() == pytest.approx((2 * w.norm() * (1e-3 * signs @ w).abs().mean()).item(), rel=1e-6)
 
 
-def test_curvature_of_a_diverged_network_is_said():
+def test_curvature_of_a_diverged_network_is_reported():
     model = network()
     with torch.no_grad():
         model[5].weight.fill_(math.nan)

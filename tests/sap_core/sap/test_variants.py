@@ -1,4 +1,4 @@
-"""SAP's relatives against dense projectors made by hand, on both sides."""
+"""SAP's variants against dense projectors, on both sides."""
 
 import copy
 
@@ -168,7 +168,7 @@ def test_defaults_are_sap(model, data):
         assert torch.linalg.norm(variant.state_dict()[name] - value) <= 1e-6 * torch.linalg.norm(value), name
 
 
-def test_a_family_shares_scores_and_looks_and_changes_no_bit(model, data):
+def test_a_family_shares_scores_and_activations_and_changes_no_bit(model, data):
     settings = [small(alpha=alpha, projection=name) for name in ("retain", "not_forget") for alpha in (2000.0, 30000.0)]
     settings += [small(rounds=2), small(side="both")]
     assert len({setting.family() for setting in settings}) == 1
@@ -184,7 +184,7 @@ def test_a_family_shares_scores_and_looks_and_changes_no_bit(model, data):
     assert collects == [(0, 1, 4), (4,), (2, 3), (2, 3), (5,)]
 
 
-def test_rows_say_what_was_told(model, data):
+def test_information_declared_by_each_setting(model, data):
     assert isinstance(SAPVariant(), Corrector)
     assert small().needs() == small(projection="not_forget").needs() == frozenset()
     assert small(forget="verified").needs() == frozenset(), "nothing is forgotten"
