@@ -1,10 +1,10 @@
-"""Test accuracy against SAP's alpha, and the range in which it is good (`analysis.tuning.alpha`)."""
+"""Figure `alpha`: test accuracy by SAP's alpha, with the range of near-optimal values (`analysis.tuning.alpha`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.store.labels import MEASURES, counted, method_label
 from analysis.store.load import Results
 from analysis.store.results import cells
@@ -16,7 +16,7 @@ from analysis.tuning.alpha import TOLERANCE, AlphaCurve, GoodRange, alpha_curves
 
 @dataclass(frozen=True)
 class AlphaPanel:
-    """One cell: the curves of spaces where alpha alone varies, or where there is none those of every other field's values."""
+    """The curves of one cell: of spaces that vary alpha alone, if there are any; otherwise one per combination of the other values."""
 
     title: str
     measure: str
@@ -27,7 +27,7 @@ class AlphaPanel:
 
 
 def numbers(results: Results) -> tuple[AlphaPanel, ...]:
-    """One panel per cell with at least three alphas."""
+    """Computes one panel per cell with at least three values of alpha."""
     found = []
     for cell in cells(results):
         curves = alpha_curves(cell)
@@ -40,32 +40,39 @@ def numbers(results: Results) -> tuple[AlphaPanel, ...]:
     return tuple(found)
 
 
-def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """The figure; None when no space of the store varies alpha."""
+def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws the figure; None if no space of the store varies alpha."""
     found = numbers(results)
     if not found:
         return None
-    figure, axes = ink.panels(len(found), page)
+    figure, axes = figures.panels(len(found), page)
     for axis, panel in zip(axes, found, strict=True):
         factor = MEASURES[panel.measure].factor
         plain = [curve.method for curve in panel.curves]
-        styles = ink.series(len(plain)) if any(curve.others for curve in panel.curves) else ink.styles(plain)
+        styles = figures.ordered_styles(len(plain)) if any(curve.others for curve in panel.curves) else figures.method_styles(plain)
         for curve, good, style in zip(panel.curves, panel.good, styles, strict=True):
             label = method_label(curve.method, curve.space) + (f", {curve.others}" if curve.others else "")
             means = [float("nan") if point.mean is None else point.mean * factor for point in curve.test]
             spread = [(point.std or 0.0) * factor for point in curve.test]
             axis.errorbar(curve.alphas, means, yerr=spread, capsize=2, elinewidth=0.8, label=label, **style.curve)
             if good and len(panel.curves) == 1:
-                axis.axvspan(
-                    good.low, good.high, color=style.color, alpha=0.12, linewidth=0, label=f"within {100 * TOLERANCE:g} point of the best"
+                axis.axvspan(  # with several curves the ranges would overlap
+                    good.low,
+                    good.high,
+                    color=style.color,
+                    alpha=0.12,
+                    linewidth=0,
+                    label=f"within {100 * TOLERANCE:g} point of the maximum",
                 )
         if panel.vanilla.mean is not None:
-            ink.level(axis, panel.vanilla.mean * factor, f"Vanilla\n{panel.vanilla.mean * factor:.1f}", (0, (1, 1.5)))
-        ink.log_axis(axis)
+            figures.reference_line(axis, panel.vanilla.mean * factor, f"Vanilla\n{panel.vanilla.mean * factor:.1f}", (0, (1, 1.5)))
+        figures.log_axis(axis)
     measure = MEASURES[found[0].measure]
-    ink.headings(
-        figure, f"Test {measure.name} against alpha", [f"{panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found], page
+    figures.set_titles(
+        figure, f"Test {measure.name} by alpha", [f"{panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found], page
     )
-    ink.labels(axes, "alpha (larger is milder)", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.legend_below(figure, "Every alpha's own score, none of them chosen; mean and ± 1 std over the seeds", page)
+    figures.label_axes(
+        axes, "alpha (larger values change the network less)", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else "")
+    )
+    figures.legend_below(figure, "Score at each alpha, without selection; mean ± 1 standard deviation over the seeds", page)
     return figure

@@ -1,4 +1,4 @@
-"""Decision boundaries in the plane before and after correction, with the training samples (the spiral has two coordinates)."""
+"""Figure `boundaries`: decision boundaries of two-dimensional data (the spiral) before and after correction, with the training samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.store.labels import MEASURES, method_label
 from analysis.store.load import Results, series_by_prefix
 from analysis.store.results import cells
@@ -21,8 +21,8 @@ MARKERS = "o^sDvP"
 
 
 @dataclass(frozen=True)
-class Map:
-    """One model's predicted classes on a grid."""
+class DecisionMap:
+    """The predicted classes of one model on a grid of points."""
 
     name: str
     test: float
@@ -32,18 +32,18 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Plane:
-    """One cell; its first seed that has maps."""
+class BoundaryPanel:
+    """The decision maps of one cell, for the first seed that has them."""
 
     title: str
     seed: int
     measure: str
-    samples: pd.DataFrame  # x, y, given and, where it is known, true
-    maps: tuple[Map, ...]  # the unmodified model first
+    samples: pd.DataFrame  # columns x, y, given and, if the true labels are known, true
+    maps: tuple[DecisionMap, ...]  # the unmodified model first
 
 
-def numbers(results: Results) -> tuple[Plane, ...]:
-    """One plane per cell that has maps of the unmodified model and of a chosen setting."""
+def numbers(results: Results) -> tuple[BoundaryPanel, ...]:
+    """Computes one panel per cell with maps of the unmodified model and of at least one selected setting."""
     points = series_by_prefix(results, MAPS)
     if points.empty:
         return ()
@@ -60,67 +60,65 @@ def numbers(results: Results) -> tuple[Plane, ...]:
                     choice = search.choose(RULE)
                     if search.seed == baseline.seed and choice.row is not None and not choice.kept:
                         maps.append(_map(method_label(method, space), choice.row, test, points))
-            known = tuple(one for one in maps if one is not None)
-            mine = samples[samples["run_id"] == baseline.baseline_id]
-            if len(known) > 1:
-                table = mine.pivot(index="step", columns="name", values="value").rename(
-                    columns=lambda name: str(name).removeprefix(SAMPLES)
-                )
-                found.append(Plane(cell_title(cell), baseline.seed, cell.measure, table, known))
+            complete = tuple(one for one in maps if one is not None)
+            own = samples[samples["run_id"] == baseline.baseline_id]
+            if len(complete) > 1:
+                table = own.pivot(index="step", columns="name", values="value").rename(columns=lambda name: str(name).removeprefix(SAMPLES))
+                found.append(BoundaryPanel(cell_title(cell), baseline.seed, cell.measure, table, complete))
                 break
     return tuple(found)
 
 
-def _map(name: str, row: pd.Series, test: str, points: pd.DataFrame) -> Map | None:
-    mine = points[points["run_id"] == row["run_id"]]
-    parts = {what: part.sort_values("step")["value"].to_numpy(dtype=float) for what, part in mine.groupby("name")}
-    if set(parts) != {f"{MAPS}x", f"{MAPS}y", f"{MAPS}class"}:
+def _map(name: str, row: pd.Series, test: str, points: pd.DataFrame) -> DecisionMap | None:
+    own = points[points["run_id"] == row["run_id"]]
+    arrays = {name: part.sort_values("step")["value"].to_numpy(dtype=float) for name, part in own.groupby("name")}
+    if set(arrays) != {f"{MAPS}x", f"{MAPS}y", f"{MAPS}class"}:
         return None
-    x, y = parts[f"{MAPS}x"], parts[f"{MAPS}y"]
-    return Map(name, float(row[test]), x, y, parts[f"{MAPS}class"].reshape(len(y), len(x)))
+    x, y = arrays[f"{MAPS}x"], arrays[f"{MAPS}y"]
+    return DecisionMap(name, float(row[test]), x, y, arrays[f"{MAPS}class"].reshape(len(y), len(x)))
 
 
-def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """The figure; None when the store has no maps."""
-    planes = numbers(results)
-    if not planes:
+def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws the figure; None if the store has no decision maps."""
+    found = numbers(results)
+    if not found:
         return None
     from matplotlib.colors import ListedColormap
 
-    panels = [(plane, one) for plane in planes for one in plane.maps]
-    across = 2 if page.across == 1 else 3
-    figure, axes = ink.panels(len(panels), page, height=0.9, across=across, below=0.5)
-    for axis, (plane, one) in zip(axes, panels, strict=True):
-        count = int(max(one.classes.max(), plane.samples["given"].max() if len(plane.samples) else 0)) + 1
+    maps = [(panel, one) for panel in found for one in panel.maps]
+    across = 2 if page.max_panels == 1 else 3
+    figure, axes = figures.panels(len(maps), page, height=0.9, across=across, below=0.5)
+    for axis, (panel, one) in zip(axes, maps, strict=True):
+        count = int(max(one.classes.max(), panel.samples["given"].max() if len(panel.samples) else 0)) + 1
         shades = ListedColormap(["#BBD5EA", "#F6DDB0", "#BFE3D5", "#E9CFE0", "#DDDDDD", "#F2C6AE"][:count])
         axis.pcolormesh(one.x, one.y, one.classes, cmap=shades, vmin=-0.5, vmax=count - 0.5, shading="nearest", rasterized=True)
         axis.contour(one.x, one.y, one.classes, levels=np.arange(count - 1) + 0.5, colors="0.25", linewidths=0.8)
-        _samples(axis, plane)
+        _draw_samples(axis, panel)
         axis.set_aspect("equal")
         axis.grid(visible=False)
         axis.set_xticks([])
         axis.set_yticks([])
-    measure = MEASURES[planes[0].measure]
-    subtitles = [f"{one.name}\ntest {one.test * measure.factor:.1f} {measure.unit}" for _, one in panels]
-    where = "; ".join(f"{plane.title}, seed {plane.seed}" for plane in planes)
-    ink.headings(figure, "Decision boundaries before and after correction", subtitles, page)
-    ink.legend_below(figure, f"{where}. Ground: predicted class; setting chosen by {RULE}", page, columns=2)
+    measure = MEASURES[found[0].measure]
+    subtitles = [f"{one.name}\ntest {one.test * measure.factor:.1f} {measure.unit}" for _, one in maps]
+    cells_shown = "; ".join(f"{panel.title}, seed {panel.seed}" for panel in found)
+    figures.set_titles(figure, "Decision boundaries before and after correction", subtitles, page)
+    figures.legend_below(figure, f"{cells_shown}. Background: predicted class; setting selected by {RULE}", page, columns=2)
     return figure
 
 
-def _samples(axis: ink.Axes, plane: Plane) -> None:
-    """Training samples by given label; wrong labels in red with a black rim."""
-    table = plane.samples
+def _draw_samples(axis: figures.Axes, panel: BoundaryPanel) -> None:
+    """Draws the training samples by given label; mislabelled ones larger, with a black edge."""
+    table = panel.samples
     if table.empty:
         return
     wrong = table["given"] != table["true"] if "true" in table else pd.Series(False, index=table.index)
     for given in sorted(table["given"].unique()):
-        fill, marker = ink.FILLS[int(given) % len(ink.FILLS)], MARKERS[int(given) % len(MARKERS)]
-        for is_wrong, look in (
+        fill, marker = figures.FILLS[int(given) % len(figures.FILLS)], MARKERS[int(given) % len(MARKERS)]
+        for is_wrong, marker_style in (
             (False, {"s": 5, "color": fill, "linewidths": 0}),
             (True, {"s": 16, "color": fill, "edgecolors": "black", "linewidths": 0.9}),
         ):
             part = table[(table["given"] == given) & (wrong == is_wrong)]
-            label = f"given class {int(given)}" + (", wrong label" if is_wrong else "")
+            label = f"given class {int(given)}" + (", mislabelled" if is_wrong else "")
             if len(part):
-                axis.scatter(part["x"], part["y"], marker=marker, label=label, zorder=4 if is_wrong else 3, **look)
+                axis.scatter(part["x"], part["y"], marker=marker, label=label, zorder=4 if is_wrong else 3, **marker_style)

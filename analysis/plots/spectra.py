@@ -1,7 +1,7 @@
-"""Energies of each layer's inputs by rank, and SAP's importances of them: which directions a correction keeps.
+"""Figures `spectra` and `importance`: the spectrum of each layer's inputs, and the importance that SAP assigns to its directions.
 
-SAP stores at most 64 energies of each layer (series `spectrum/LAYER`), largest first; they sum to one over all ranks. The importance of a
-direction with energy r is alpha r / ((alpha - 1) r + 1).
+SAP stores at most 64 normalised eigenvalues r of each layer's Gram matrix (series `spectrum/LAYER`), largest first; those of a layer sum to
+one. SAP scales a direction by its importance, alpha r / ((alpha - 1) r + 1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.store.labels import method_label
 from analysis.store.load import Results, series_by_prefix
 from analysis.store.results import CellResult, cells
@@ -23,37 +23,37 @@ from analysis.tuning.headline import RULE
 
 PREFIX = "spectrum/"
 LAYERS = 8
-"""At most so many layers are drawn, evenly spaced by depth."""
+"""The most layers drawn, evenly spaced by depth."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """One layer."""
+    """The largest eigenvalues of one layer."""
 
     layer: str
-    rank: np.ndarray  # from 1
-    energy: np.ndarray
+    rank: np.ndarray  # [k], from 1
+    energy: np.ndarray  # [k] share of the sum of all eigenvalues
 
     def importance(self, alpha: float) -> np.ndarray:
-        """Of each of these directions, between 0 and 1."""
+        """The importance of each direction, [k], between 0 and 1."""
         return alpha * self.energy / ((alpha - 1) * self.energy + 1)
 
 
 @dataclass(frozen=True)
 class SpectraPanel:
-    """One cell: the first seed's first SAP search that stored its spectra."""
+    """The spectra of one cell, from the first SAP search of the first seed that stored them."""
 
     title: str
     name: str
     seed: int
-    trusted: int | None  # samples that the energies are of
-    alpha: float  # the one that was chosen, or (the unmodified model was kept) the mildest tried
+    trusted: int | None  # number of samples behind the Gram matrices
+    alpha: float  # the selected value; the largest of the space if the unmodified model was kept
     layers: tuple[Spectrum, ...]
-    count: int  # layers in all
+    num_layers: int  # of the network
 
 
 def numbers(results: Results) -> tuple[SpectraPanel, ...]:
-    """One panel per cell that has spectra."""
+    """Computes one panel per cell that has spectra."""
     points = series_by_prefix(results, PREFIX)
     if points.empty:
         return ()
@@ -64,15 +64,17 @@ def numbers(results: Results) -> tuple[SpectraPanel, ...]:
 def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
     for (method, space), searches in cell.methods.items():
         for search in searches:
-            told = search.rows[search.rows["run_id"].isin(points["run_id"])]
+            with_spectra = search.rows[search.rows["run_id"].isin(points["run_id"])]
             chosen = search.choose(RULE)
-            if told.empty or chosen.row is None:
+            if with_spectra.empty or chosen.row is None:
                 continue
-            taken = None if chosen.kept else chosen.row
-            same = told if taken is None or pd.isna(taken["num_trusted"]) else told[told["num_trusted"] == taken["num_trusted"]]
-            row = (same if len(same) else told).iloc[0]
+            selected = None if chosen.kept else chosen.row
+            same = with_spectra  # those of the selected number of trusted samples
+            if selected is not None and not pd.isna(selected["num_trusted"]):
+                same = with_spectra[with_spectra["num_trusted"] == selected["num_trusted"]]
+            row = (same if len(same) else with_spectra).iloc[0]
             alphas = [json.loads(text).get(ALPHA) for text in search.rows["settings"]]
-            alpha = json.loads(taken["settings"])[ALPHA] if taken is not None else max(float(value) for value in alphas)
+            alpha = json.loads(selected["settings"])[ALPHA] if selected is not None else max(float(value) for value in alphas)
             layers = _layers(points[points["run_id"] == row["run_id"]])
             trusted = None if pd.isna(row["num_trusted"]) else int(row["num_trusted"])
             return SpectraPanel(
@@ -82,7 +84,7 @@ def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
 
 
 def _layers(points: pd.DataFrame) -> list[Spectrum]:
-    """In the order of the network, which is the order of the file."""
+    """The layers in the order of the network, in which the series are stored."""
     return [
         Spectrum(str(name).removeprefix(PREFIX), part["step"].to_numpy(dtype=float), part["value"].to_numpy(dtype=float))
         for name, part in points.groupby("name", sort=False)
@@ -90,44 +92,44 @@ def _layers(points: pd.DataFrame) -> list[Spectrum]:
 
 
 def spaced_layers(layers: Sequence[Spectrum]) -> tuple[Spectrum, ...]:
-    """At most LAYERS of them at equal distances, the first and the last among them."""
-    places = np.unique(np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int))
-    return tuple(layers[place] for place in places)
+    """At most LAYERS evenly spaced layers, including the first and the last."""
+    indices = np.unique(np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int))
+    return tuple(layers[index] for index in indices)
 
 
-def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """Energies by rank; None when the store has no spectra."""
+def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws eigenvalues by rank; None if the store has no spectra."""
     return _draw(results, page, importances=False)
 
 
-def draw_importance(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """Importances by rank at the chosen alpha; None when the store has no spectra."""
+def draw_importance(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws importances by rank at the selected alpha; None if the store has no spectra."""
     return _draw(results, page, importances=True)
 
 
-def _draw(results: Results, page: ink.Page, importances: bool) -> ink.Figure | None:
+def _draw(results: Results, page: figures.PageWidth, importances: bool) -> figures.Figure | None:
     found = numbers(results)
     if not found:
         return None
-    figure, axes = ink.panels(len(found), page)
+    figure, axes = figures.panels(len(found), page)
     subtitles = []
     for axis, panel in zip(axes, found, strict=True):
-        for spectrum, style in zip(panel.layers, ink.series(len(panel.layers)), strict=True):
+        for spectrum, style in zip(panel.layers, figures.ordered_styles(len(panel.layers)), strict=True):
             values = spectrum.importance(panel.alpha) if importances else np.maximum(spectrum.energy, 1e-16)
             axis.plot(spectrum.rank, values, label=spectrum.layer, markevery=0.2, **style.curve | {"markersize": 3.5})
-        ink.log_axis(axis)
+        figures.log_axis(axis)
         if importances:
             axis.set_ylim(-0.03, 1.03)
         else:
             axis.set_yscale("log")
             axis.set_ylim(bottom=max(1e-12, min(0.5 * float(spectrum.energy.min()) for spectrum in panel.layers)))
-        of = "" if panel.trusted is None else f"{panel.trusted} trusted samples; "
-        some = "" if len(panel.layers) == panel.count else f"; {len(panel.layers)} of {panel.count} layers"
-        at = f"alpha {panel.alpha:g}; " if importances else ""
-        subtitles.append(f"{panel.title}; {panel.name}, {of}{at}seed {panel.seed}{some}")
-    title = "Importance of each layer's directions" if importances else "Energy of each layer's directions"
-    ink.headings(figure, title, subtitles, page)
-    ink.labels(axes, "Rank of the direction", "Importance" if importances else "Share of the energy")
-    how = "Layers in the order of the network, from dark to light" + (f", at the alpha that {RULE} chooses" if importances else "")
-    ink.legend_below(figure, how, page, columns=4)
+        samples = "" if panel.trusted is None else f"{panel.trusted} trusted samples; "
+        shown = "" if len(panel.layers) == panel.num_layers else f"; {len(panel.layers)} of {panel.num_layers} layers"
+        alpha = f"alpha {panel.alpha:g}; " if importances else ""
+        subtitles.append(f"{panel.title}; {panel.name}, {samples}{alpha}seed {panel.seed}{shown}")
+    title = "SAP's importance of each layer's input directions" if importances else "Spectrum of each layer's inputs"
+    figures.set_titles(figure, title, subtitles, page)
+    figures.label_axes(axes, "Rank of the direction", "Importance" if importances else "Share of the total energy")
+    note = "Layers in the order of the network, from dark to light" + (f"; alpha selected by {RULE}" if importances else "")
+    figures.legend_below(figure, note, page, columns=4)
     return figure

@@ -1,4 +1,4 @@
-"""Test accuracy by how the trusted samples are chosen: lowest loss, at random, verified, lowest curvature, and what is skipped."""
+"""Figure `strategies`: test accuracy by the strategy that selects SAP's trusted samples (loss, curvature, at random, verified)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.store.labels import MEASURES, counted, method_label
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
@@ -17,22 +17,22 @@ from analysis.tables.notes import cell_title
 from analysis.tuning.headline import RULE
 
 FIELDS = ("trusted", "skip", "class_balanced")
-"""The fields of SAP that say how samples are chosen."""
+"""The hyperparameters of SAP that make up a strategy."""
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to choose: the best of its settings under the rule, over the seeds."""
+    """One strategy: its selected setting, summarised over the seeds."""
 
     name: str  # "loss", "curvature, skip 25 %"
     test: Summary
-    precision: Summary  # share of the trusted samples whose label is true
-    tuned: int  # settings among which it was chosen
+    precision: Summary  # share of correct labels among the trusted samples
+    num_settings: int  # among which it was selected
 
 
 @dataclass(frozen=True)
 class StrategyPanel:
-    """One space of one cell, or several that are a way each."""
+    """The strategies of one space of one cell, or of several spaces with one strategy each."""
 
     title: str
     space: str
@@ -43,26 +43,26 @@ class StrategyPanel:
 
 
 def numbers(results: Results) -> tuple[StrategyPanel, ...]:
-    """One panel per cell and space in which the way of choosing varies, and one for spaces of a method that are a way each.
+    """Computes one panel per cell and space that varies the strategy, and one per method whose spaces have one strategy each.
 
-    The latter are compared with those that have as many settings: tuned ones with tuned ones.
+    The latter compares spaces of equal size only, since more settings give a higher selected score.
     """
     return tuple(panel for cell in cells(results) for panel in _panels(cell))
 
 
 def _panels(cell: CellResult) -> Iterator[StrategyPanel]:
-    ways: dict[tuple[str, int], list[tuple[str, Strategy]]] = {}
+    single: dict[tuple[str, int], list[tuple[str, Strategy]]] = {}
     for (method, space), searches in cell.methods.items():
         bars = _bars(searches)
         if len(bars) > 1:
             yield _panel(cell, method_label(method, space), bars)
         elif bars:
-            ways.setdefault((method, bars[0].tuned), []).append((space or "", bars[0]))
-    for (method, tuned), found in ways.items():
-        times = Counter(bar.name for _, bar in found)
-        if len(times) > 1:
-            named = tuple(bar if times[bar.name] == 1 else replace(bar, name=f"{bar.name}, {space}") for space, bar in found)
-            yield _panel(cell, f"{method_label(method, None)}, {counted(tuned, 'setting')} each", named)
+            single.setdefault((method, bars[0].num_settings), []).append((space or "", bars[0]))
+    for (method, num_settings), found in single.items():
+        occurrences = Counter(bar.name for _, bar in found)
+        if len(occurrences) > 1:
+            named = tuple(bar if occurrences[bar.name] == 1 else replace(bar, name=f"{bar.name}, {space}") for space, bar in found)
+            yield _panel(cell, f"{method_label(method, None)}, {counted(num_settings, 'setting')} each", named)
 
 
 def _panel(cell: CellResult, space: str, bars: tuple[Strategy, ...]) -> StrategyPanel:
@@ -75,16 +75,16 @@ def _vanilla(cell: CellResult) -> Summary:
 
 
 def _bars(searches: Sequence[SearchResult]) -> tuple[Strategy, ...]:
-    ways: dict[str, list[tuple[SearchResult, list[int]]]] = {}
+    by_strategy: dict[str, list[tuple[SearchResult, list[int]]]] = {}
     for search in searches:
         groups: dict[str, list[int]] = {}
-        for place, text in enumerate(search.rows["settings"]):
+        for index, text in enumerate(search.rows["settings"]):
             settings = json.loads(text)
             if "trusted" in settings:
-                groups.setdefault(_name(settings), []).append(place)
-        for name, places in groups.items():
-            ways.setdefault(name, []).append((search, places))
-    return tuple(_strategy(name, many) for name, many in ways.items())
+                groups.setdefault(_name(settings), []).append(index)
+        for name, indices in groups.items():
+            by_strategy.setdefault(name, []).append((search, indices))
+    return tuple(_strategy(name, groups_of_seeds) for name, groups_of_seeds in by_strategy.items())
 
 
 def _name(settings: dict[str, object]) -> str:
@@ -95,53 +95,61 @@ def _name(settings: dict[str, object]) -> str:
     return ", ".join(parts)
 
 
-def _strategy(name: str, many: Sequence[tuple[SearchResult, list[int]]]) -> Strategy:
-    tests, right = [], []
-    for search, places in many:
-        rows = search.rows.iloc[places].reset_index(drop=True)
+def _strategy(name: str, groups: Sequence[tuple[SearchResult, list[int]]]) -> Strategy:
+    tests, precisions = [], []
+    for search, indices in groups:
+        rows = search.rows.iloc[indices].reset_index(drop=True)
         row = replace(search, rows=rows).choose(RULE).row
         tests.append(None if row is None else float(row[score_column("test_oracle", search.measure)]))
-        right.append(summarise(rows["trusted_label_precision"].astype(float)).mean)
-    return Strategy(name, summarise(tests), summarise(right), max(len(places) for _, places in many))
+        precisions.append(summarise(rows["trusted_label_precision"].astype(float)).mean)
+    return Strategy(name, summarise(tests), summarise(precisions), max(len(indices) for _, indices in groups))
 
 
-def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """The figure; None when the store has no two ways of choosing to compare."""
+def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws the figure; None if the store has fewer than two comparable strategies."""
     found = numbers(results)
     if not found:
         return None
     most = max(len(panel.bars) for panel in found)
-    height = max(0.3, (0.045 if page.across > 1 else 0.1) * most)
-    figure, axes = ink.panels(len(found), page, height=height, across=1)  # names of ways are long
+    height = max(0.3, (0.045 if page.max_panels > 1 else 0.1) * most)
+    figure, axes = figures.panels(len(found), page, height=height, across=1)  # names of strategies are long
     for axis, panel in zip(axes, found, strict=True):
         _draw_panel(axis, panel)
     measure = MEASURES[found[0].measure]
     subtitles = [f"{panel.space}, {panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found]
-    ink.headings(figure, f"Test {measure.name} by how trusted samples are chosen", subtitles, page, room=1.9)
+    figures.set_titles(figure, f"Test {measure.name} by selection strategy", subtitles, page, room=1.9)
     for axis in axes:
         axis.set_xlabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    how = (
-        f"Best setting of each way under {RULE} (the unmodified model competes); mean ± 1 std over the seeds. "
-        "In brackets: right labels among the trusted samples. Dotted: vanilla. The axis does not begin at zero."
+    note = (
+        f"Setting selected by {RULE}, the unmodified model included; mean ± 1 standard deviation over the seeds. "
+        "In parentheses: correct labels among the trusted samples. Dotted line: Vanilla. The axis does not start at zero."
     )
-    ink.note_below(figure, how, page)
+    figures.note_below(figure, note, page)
     return figure
 
 
-def _draw_panel(axis: ink.Axes, panel: StrategyPanel) -> None:
+def _draw_panel(axis: figures.Axes, panel: StrategyPanel) -> None:
     factor = MEASURES[panel.measure].factor
     means = [(bar.test.mean or 0.0) * factor for bar in panel.bars]
     spread = [(bar.test.std or 0.0) * factor for bar in panel.bars]
-    everything = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
-    low = min(everything) - 0.15 * (max(means) - min(everything) + 1e-3)
-    for place, (mean, std) in enumerate(zip(means, spread, strict=True)):
-        axis.barh(place, mean - low, left=low, xerr=std or None, color=ink.FILLS[0], height=0.66, error_kw={"elinewidth": 1, "capsize": 2})
+    lowest = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
+    left = min(lowest) - 0.15 * (max(means) - min(lowest) + 1e-3)
+    for position, (mean, std) in enumerate(zip(means, spread, strict=True)):
+        axis.barh(
+            position,
+            mean - left,
+            left=left,
+            xerr=std or None,
+            color=figures.FILLS[0],
+            height=0.66,
+            error_kw={"elinewidth": 1, "capsize": 2},
+        )
     if panel.vanilla.mean is not None:
-        axis.axvline(panel.vanilla.mean * factor, color=ink.TEXT_GREY, linestyle=(0, (1, 1.5)), linewidth=1)
+        axis.axvline(panel.vanilla.mean * factor, color=figures.TEXT_GREY, linestyle=(0, (1, 1.5)), linewidth=1)
     axis.set_yticks(range(len(panel.bars)), [_tick(bar) for bar in panel.bars])
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.set_xlim(left=low)
+    axis.set_xlim(left=left)
 
 
 def _tick(bar: Strategy) -> str:

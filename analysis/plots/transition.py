@@ -1,4 +1,4 @@
-"""The noise as it fell: which label the training samples of each true class were given."""
+"""Figure `transition`: the empirical transition matrix of the label noise, from true class to given label."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.store.load import Results, series_by_prefix
 from analysis.store.results import cells
-from analysis.tables.notes import noise_words
+from analysis.tables.notes import noise_title
 
 PREFIX = "transition/"
-WRITTEN = 12
-"""Matrices with at most so many classes have their numbers written in."""
+MAX_ANNOTATED = 12
+"""The largest number of classes for which the entries are printed as numbers."""
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """One noise on one data set; the first seed's training split."""
+class TransitionMatrix:
+    """The noise on the training split of one data set, for the first seed."""
 
     title: str
     seed: int
@@ -26,56 +26,62 @@ class Matrix:
 
     @property
     def shares(self) -> np.ndarray:
-        """Rows that sum to one (to zero, where a class has no sample)."""
+        """The counts with rows normalised to one; the row of a class without samples is zero."""
         sums: np.ndarray = self.counts.sum(axis=1, keepdims=True)
         return np.divide(self.counts, sums, out=np.zeros_like(self.counts), where=sums > 0)
 
 
-def numbers(results: Results) -> tuple[Matrix, ...]:
-    """One matrix per data set, kind and rate of noise whose transitions are known."""
+def numbers(results: Results) -> tuple[TransitionMatrix, ...]:
+    """Computes one matrix per data set, noise and noise rate whose true labels are known."""
     points = series_by_prefix(results, PREFIX)
     if points.empty:
         return ()
-    found: dict[str, Matrix] = {}
+    found: dict[str, TransitionMatrix] = {}
     for cell in cells(results):
         for baseline in cell.baselines:
-            mine = points[points["run_id"] == baseline.baseline_id]
-            if baseline.row is None or mine.empty:
+            own = points[points["run_id"] == baseline.baseline_id]
+            if baseline.row is None or own.empty:
                 continue
-            title = f"{baseline.row['dataset']}, {noise_words(baseline.row)}"
+            title = f"{baseline.row['dataset']}, {noise_title(baseline.row)}"
             if title not in found:
-                true = mine["name"].str.removeprefix(PREFIX).astype(int).to_numpy()
-                given = mine["step"].to_numpy(dtype=int)
+                true = own["name"].str.removeprefix(PREFIX).astype(int).to_numpy()
+                given = own["step"].to_numpy(dtype=int)
                 counts = np.zeros((max(true.max(), given.max()) + 1,) * 2)
-                counts[true, given] = mine["value"].to_numpy(dtype=float)
-                found[title] = Matrix(title, baseline.seed, counts)
+                counts[true, given] = own["value"].to_numpy(dtype=float)
+                found[title] = TransitionMatrix(title, baseline.seed, counts)
     return tuple(found.values())
 
 
-def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """The figure; None when the store knows no transitions."""
+def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws the figure; None if the store has no transition counts."""
     found = numbers(results)
     if not found:
         return None
-    figure, axes = ink.panels(len(found), page, height=0.92, across=page.across)
+    figure, axes = figures.panels(len(found), page, height=0.92, across=page.max_panels)
     for axis, matrix in zip(axes, found, strict=True):
         shares = 100 * matrix.shares
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         axis.grid(visible=False)
-        if len(shares) <= WRITTEN:
+        if len(shares) <= MAX_ANNOTATED:
             for (true, given), share in np.ndenumerate(shares):
                 if share > 0:
                     shade = "white" if share > 55 else "black"
                     axis.text(
-                        given, true, f"{share:.0f}" if share >= 0.5 else "<1", ha="center", va="center", fontsize=page.size - 2, color=shade
+                        given,
+                        true,
+                        f"{share:.0f}" if share >= 0.5 else "<1",
+                        ha="center",
+                        va="center",
+                        fontsize=page.font_size - 2,
+                        color=shade,
                     )
             axis.set_xticks(range(len(shares)))
             axis.set_yticks(range(len(shares)))
         axis.set_xlabel("Given label")
         axis.set_ylabel("True class")
-    ink.headings(figure, "Given labels of each true class", [f"{matrix.title}; seed {matrix.seed}" for matrix in found], page)
-    if max(len(matrix.counts) for matrix in found) > WRITTEN:
+    figures.set_titles(figure, "Label noise: given labels by true class", [f"{matrix.title}; seed {matrix.seed}" for matrix in found], page)
+    if max(len(matrix.counts) for matrix in found) > MAX_ANNOTATED:
         figure.colorbar(image, ax=axes, label="Share of the class (%)", fraction=0.03)
     else:
-        ink.note_below(figure, "Share of each true class in percent; nothing is written where no sample is", page)
+        figures.note_below(figure, "Percent of each true class; empty entries have no sample", page)
     return figure

@@ -1,10 +1,10 @@
-"""Test accuracy against the size of the trusted set: how many samples SAP needs before it helps."""
+"""Figure `trusted_size`: test accuracy by the number of trusted samples. Its numbers are those of the table `trusted_size`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.plots import style as ink
+from analysis.plots import figures
 from analysis.store.labels import MEASURES, counted
 from analysis.store.load import Results
 from analysis.store.results import CellResult
@@ -17,7 +17,7 @@ from analysis.tables.spec import shipped_spec
 
 @dataclass(frozen=True)
 class SizeCurve:
-    """One space of a method: the test score by size, smallest size first."""
+    """The test scores of one method over one space, by ascending size."""
 
     cell: CellResult
     method: str
@@ -25,18 +25,18 @@ class SizeCurve:
     points: tuple[tuple[int, Summary], ...]
 
 
-def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
-    """The figure; None when no space of the store varies the size of the trusted set. Its numbers are those of the table."""
+def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
+    """Draws the figure; None if no space of the store varies the size of the trusted set."""
     spec = shipped_spec("trusted_size")
     found = [curves for layout in layouts(spec, results) if (curves := size_curves(layout))]
     if not found:
         return None
-    figure, axes = ink.panels(len(found), page)
+    figure, axes = figures.panels(len(found), page)
     subtitles = []
     for axis, curves in zip(axes, found, strict=True):
         cell = curves[0].cell
         measure = MEASURES[cell.measure]
-        for curve, style in zip(curves, ink.styles([curve.method for curve in curves]), strict=True):
+        for curve, style in zip(curves, figures.method_styles([curve.method for curve in curves]), strict=True):
             points = [(size, test.times(measure.factor)) for size, test in curve.points]
             sizes, means = [size for size, _ in points], [test.mean or 0.0 for _, test in points]
             bars = [test.std or 0.0 for _, test in points]
@@ -44,24 +44,28 @@ def draw(results: Results, page: ink.Page = ink.TWO) -> ink.Figure | None:
         column = score_column("test_oracle", cell.measure)
         vanilla = summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
         if vanilla.mean is not None:
-            ink.level(axis, vanilla.mean * measure.factor, f"Vanilla\n{vanilla.mean * measure.factor:.1f}", (0, (1, 1.5)))
-        ink.log_axis(axis, ticks=sorted({size for curve in curves for size, _ in curve.points}))
+            figures.reference_line(axis, vanilla.mean * measure.factor, f"Vanilla\n{vanilla.mean * measure.factor:.1f}", (0, (1, 1.5)))
+        figures.log_axis(axis, ticks=sorted({size for curve in curves for size, _ in curve.points}))
         subtitles.append(f"{cell_title(cell)}; n = {counted(len(cell.seeds), 'seed')}")
     measure = MEASURES[found[0][0].cell.measure]
-    ink.headings(figure, f"Test {measure.name} by the size of the trusted set", subtitles, page)
-    ink.labels(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    ink.legend_below(figure, f"Best setting of each size, chosen by {spec.selection.rule}; mean and ± 1 std over the seeds", page)
+    figures.set_titles(figure, f"Test {measure.name} by number of trusted samples", subtitles, page)
+    figures.label_axes(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
+    figures.legend_below(
+        figure, f"Setting selected by {spec.selection.rule} at each size; mean ± 1 standard deviation over the seeds", page
+    )
     return figure
 
 
 def size_curves(layout: TableLayout) -> tuple[SizeCurve, ...]:
-    """The curves of one table `trusted_size`: each row group is one, each row a size."""
+    """The curves of one table `trusted_size`: one per row group, with one point per row."""
     (column,) = [c for c, axis in enumerate(layout.columns) if axis.value == "test"]
     curves = []
     for g, group in enumerate(layout.row_groups):
         rows = [(row, layout.cells[g, r, column].found) for r, row in enumerate(layout.rows[g])]
-        there = [(int(str(row.where["num_trusted"])), found) for row, found in rows if found is not None and found.summary.mean is not None]
-        points = tuple((size, found.summary) for size, found in there)
-        if there:
-            curves.append(SizeCurve(there[0][1].cell, there[0][1].method, group.label, points))
+        with_numbers = [
+            (int(str(row.where["num_trusted"])), found) for row, found in rows if found is not None and found.summary.mean is not None
+        ]
+        points = tuple((size, found.summary) for size, found in with_numbers)
+        if with_numbers:
+            curves.append(SizeCurve(with_numbers[0][1].cell, with_numbers[0][1].method, group.label, points))
     return tuple(curves)

@@ -1,4 +1,4 @@
-"""The labels of a described table's rows, columns and row groups: values of fields as readers know them."""
+"""Labels of the rows, columns and row groups of described tables."""
 
 from __future__ import annotations
 
@@ -11,26 +11,37 @@ from analysis.tables.spec import TableSpec
 
 
 def label(spec: TableSpec, where: Mapping[str, Any], names: Sequence[str], between: str) -> str:
-    """The values as text; a method's space goes with its name, and a field that does not apply (no pruner) is left out among others."""
-    together = {"method", "space"} <= set(names)
-    parts = [name for name in names if (name != "space" or not together) and (where[name] is not None or len(names) == 1)]
-    return between.join(_method(spec, where) if name == "method" and together else shown(spec, name, where[name], where) for name in parts)
+    """Formats the values of several fields as one label.
+
+    A method is followed by its search space. A field that does not apply (no pruner) is left out, unless it is the only one.
+
+    Args:
+        spec: the description, whose `names` replace values.
+        where: the values by field.
+        names: the fields to include, in order.
+        between: the separator.
+    """
+    with_space = {"method", "space"} <= set(names)
+    included = [name for name in names if (name != "space" or not with_space) and (where[name] is not None or len(names) == 1)]
+    return between.join(
+        _method(spec, where) if name == "method" and with_space else value_label(spec, name, where[name], where) for name in included
+    )
 
 
 def _method(spec: TableSpec, where: Mapping[str, Any]) -> str:
-    """`SAP (alpha16)`; a reference has its space where it is more than one there can be."""
+    """`SAP (alpha16)`; the space of a reference is included only if it is not its usual single one."""
     method, space = str(where["method"]), where["space"]
-    named = method_label(method, space)
+    default = method_label(method, space)
     renamed = spec.names.get("method", {}).get(method)
     if renamed is not None:
         return renamed if space is None else f"{renamed} ({space})"
-    return f"{named} ({space})" if method in REFERENCES and space not in (None, "only", "default") else named
+    return f"{default} ({space})" if method in REFERENCES and space not in (None, "only", "default") else default
 
 
-def shown(spec: TableSpec, name: str, value: Any, where: Mapping[str, Any] | None = None) -> str:
-    """A value of a field as the table shows it."""
-    for given, text in spec.names.get(name, {}).items():
-        if given == value:
+def value_label(spec: TableSpec, name: str, value: Any, where: Mapping[str, Any] | None = None) -> str:
+    """Formats one value of a field."""
+    for own_value, text in spec.names.get(name, {}).items():
+        if own_value == value:
             return text
     if name in ("dataset", "network", "trainer"):
         return {"dataset": dataset_label, "network": network_label, "trainer": trainer_label}[name](str(value))
@@ -43,5 +54,5 @@ def shown(spec: TableSpec, name: str, value: Any, where: Mapping[str, Any] | Non
     if name in ("noise_rate", "keep_fraction") and isinstance(value, int | float):
         return f"{value * 100:g} %{' kept' if name == 'keep_fraction' else ''}"
     if value is None:
-        return "as measured" if name == "noise_rate" else "none"  # noise that people made has no rate that was asked for
+        return "as measured" if name == "noise_rate" else "none"  # annotators' noise has no nominal rate
     return plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

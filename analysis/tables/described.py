@@ -1,4 +1,4 @@
-"""Builds the tables that YAML files describe: from a store, from the published numbers, or from both side by side with the difference."""
+"""Builds the tables that are described in YAML: from a store, from the published numbers, or from both with their difference."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 from analysis.reference.published import UNKNOWN_NOISE, UNKNOWN_OURS
 from analysis.store.labels import MISSING, REFERENCES, mean_std, seconds, span
 from analysis.store.load import Results
-from analysis.tables.captions import caption, notes, scored
-from analysis.tables.layout import Position, TableCell, TableLayout, layouts
-from analysis.tables.notes import GAP, SHARED
+from analysis.tables.captions import caption, notes, with_score_name
+from analysis.tables.layout import LayoutCell, Position, TableLayout, layouts
+from analysis.tables.notes import INCOMPLETE_MARK, NO_SECONDS_MARK
 from analysis.tables.rank import rank_column
-from analysis.tables.render import Cell, Column, Table
+from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tables.spec import AxisSpec, TableSpec
-from analysis.tables.values import Unit, unit_of_value
+from analysis.tables.values import ValueFormat, value_format
 from sap_core.errors import UserError, unknown
 
-SHOWS = {"ours": "this store's numbers", "published": "the published numbers", "both": "both, with the difference"}
+SHOWS = {"ours": "the store's numbers", "published": "the published numbers", "both": "both, with their difference"}
+"""Value of the option --show -> description."""
 
-
-_MOST_ROWS = 35
-"""Rows of one table, so that it fits a page; further row groups go into another table."""
+_MAX_ROWS = 35
+"""The most rows of one table, so that it fits a page; further row groups go into another table."""
 
 
 @dataclass(frozen=True)
 class PrintedColumn:
-    """One printed column: a column of the layout, and which of its numbers are printed."""
+    """One printed column: a column of the layout, and the numbers of it that are printed."""
 
     column: int
-    kind: str  # ours | published | difference | span
-    suffix: str = ""  # of published numbers of unknown noise: " a" or " b"
+    source: str  # ours | published | difference | span
+    suffix: str = ""  # of published numbers under unidentified noise: " a" or " b"
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,27 @@ class PrintedNumber:
     mean: float | None
     std: float | None = None
     marks: str = ""
-    of: int = 0  # counts: the number of seeds
+    total: int = 0  # of a count: the number of seeds
 
 
 def described_tables(spec: TableSpec, results: Results | None, show: str = "ours", checked: bool = False) -> tuple[Table, ...]:
-    """The tables of a description; none where there is nothing to show.
+    """Builds the tables of a description; none if there are no numbers.
 
-    Side by side with published numbers every row group is a table of its own, because it is wide; many row groups make several tables.
+    A table with published numbers is wide, so each of its row groups becomes a table. Others are split where they would exceed a page.
 
     Args:
         spec: the description.
-        results: the store; None shows published numbers alone.
+        results: the store; None for the published numbers alone.
         show: a key of `SHOWS`.
-        checked: whether unknown fields are refused, see `layouts`.
+        checked: whether unknown fields are an error, see `layouts`.
 
     Raises:
-        UserError: see `layouts`; or published numbers are asked for, and the description names no published table.
+        UserError: see `layouts`; or published numbers are requested and the description names no published table.
     """
     if show not in SHOWS:
         raise unknown("numbers to show", show, SHOWS, "--show")
     if show != "ours" and not spec.published:
-        raise UserError(
-            f"the table '{spec.name}' has no published numbers beside it; leave --show out, or name a published table in its file"
-        )
+        raise UserError(f"the table '{spec.name}' has no published numbers to compare with; omit --show, or set 'published' in its file")
     found = layouts(spec, None if show == "published" else results, checked)
     return tuple(table for layout in found for table in _tables(layout, show, results))
 
@@ -73,13 +71,13 @@ def described_tables(spec: TableSpec, results: Results | None, show: str = "ours
 def _tables(layout: TableLayout, show: str, results: Results | None) -> Iterator[Table]:
     builder = _Builder(layout, show)
     groups = [g for g in range(len(layout.row_groups)) if any(builder.has_numbers(g, r) for r in range(len(layout.rows[g])))]
-    each = 1 if show == "both" else max(1, _MOST_ROWS // max([1, *(len(rows) for rows in layout.rows)]))
-    for start in range(0, len(groups), each):
-        yield builder.table(groups[start : start + each], results)
+    groups_per_table = 1 if show == "both" else max(1, _MAX_ROWS // max([1, *(len(rows) for rows in layout.rows)]))
+    for start in range(0, len(groups), groups_per_table):
+        yield builder.table(groups[start : start + groups_per_table], results)
 
 
 class _Builder:
-    """Formats the cells of a layout."""
+    """Formats the entries of one layout."""
 
     def __init__(self, layout: TableLayout, show: str) -> None:
         self.layout = layout
@@ -87,7 +85,7 @@ class _Builder:
         self.printed = list(_printed_columns(layout, show))
 
     def has_numbers(self, g: int, r: int) -> bool:
-        """Whether a row has anything to show; averages have nothing of their own."""
+        """Whether a row has a number of its own; averages have none."""
         for cell in self.layout.of_row(g, r):
             if self.show != "published" and cell.found is not None:
                 return True
@@ -96,21 +94,24 @@ class _Builder:
         return False
 
     def rows(self, g: int) -> list[int]:
-        """The rows of a row group that are printed: all in our own table, elsewhere those with a number; averages of at least two rows."""
+        """The printed rows of a row group: all in a table of the store, otherwise those with a number; averages over at least two rows."""
         kept = [r for r, row in enumerate(self.layout.rows[g]) if not row.average and (self.show == "ours" or self.has_numbers(g, r))]
         return kept + [r for r, row in enumerate(self.layout.rows[g]) if row.average and len(kept) > 1]
 
     def table(self, groups: Sequence[int], results: Results | None) -> Table:
-        body: list[list[Cell]] = []
+        """Formats some row groups as one table."""
+        body: list[list[FormattedCell]] = []
         titles: dict[int, str] = {}
         rules: set[int] = set()
         for g in groups:
             if self._titled() and self.layout.row_groups[g].label:
                 titles[len(body)] = self._title(g)
             rows = self.rows(g)
-            cells = {r: [Cell(self.layout.rows[g][r].label), *(self._cell(g, r, printed) for printed in self.printed)] for r in rows}
-            for place, printed in enumerate(self.printed, start=1):
-                self._rank(g, place, printed, cells)
+            cells = {
+                r: [FormattedCell(self.layout.rows[g][r].label), *(self._cell(g, r, printed) for printed in self.printed)] for r in rows
+            }
+            for index, printed in enumerate(self.printed, start=1):
+                self._rank(g, index, printed, cells)
             for r in rows:
                 if r != rows[0] and (
                     self._reference(g, rows[rows.index(r) - 1]) != self._reference(g, r) or self.layout.rows[g][r].average
@@ -118,8 +119,8 @@ class _Builder:
                     rules.add(len(body))
                 body.append(cells[r])
         spec = self.layout.spec
-        alone = "" if len(groups) > 1 or not self._titled() or spec.tables else self._title(groups[0])
-        title = self.layout.title or alone
+        single = "" if len(groups) > 1 or not self._titled() or spec.tables else self._title(groups[0])
+        title = self.layout.title or single
         return Table(
             name=spec.name,
             cell=title,
@@ -128,11 +129,11 @@ class _Builder:
             rows=tuple(map(tuple, body)),
             notes=notes(self.layout, self.show, groups, results),
             rules=frozenset(rules),
-            titles={} if alone else titles,
+            titles={} if single else titles,
         )
 
     def _titled(self) -> bool:
-        """Whether row groups have titles; a description without `tables` needs none for its only one."""
+        """Whether row groups have titles; the only one of a description without `tables` needs none."""
         return len(self.layout.row_groups) > 1 or bool(self.layout.spec.tables)
 
     def _title(self, g: int) -> str:
@@ -142,17 +143,17 @@ class _Builder:
         row = self.layout.rows[g][r]
         return row.reference or row.where.get("method") in REFERENCES
 
-    def _unit(self, c: int) -> Unit:
+    def _format(self, c: int) -> ValueFormat:
         column = self.layout.columns[c]
-        unit = unit_of_value(column.value or self.layout.spec.value, self.layout.measure)
+        unit = value_format(column.value or self.layout.spec.value, self.layout.measure)
         if column.relative_to:
-            unit = Unit(1.0, 2, "", "times")
+            unit = ValueFormat(1.0, 2, "", "times")
         return unit if column.decimals is None else replace(unit, decimals=column.decimals)
 
     def number(self, g: int, r: int, printed: PrintedColumn) -> PrintedNumber:
-        """The number of one printed cell."""
-        if printed.kind == "difference":
-            ours, published = (self.number(g, r, replace(printed, kind=kind)) for kind in ("ours", "published"))
+        """The number of one entry, in the printed unit."""
+        if printed.source == "difference":
+            ours, published = (self.number(g, r, replace(printed, source=source)) for source in ("ours", "published"))
             known = ours.mean is not None and published.mean is not None
             return PrintedNumber(ours.mean - published.mean if known else None)  # type: ignore[operator]
         row, column = self.layout.rows[g][r], self.layout.columns[printed.column]
@@ -161,88 +162,93 @@ class _Builder:
         if column.average:
             return _average([self.number(g, r, other) for other in self._averaged(printed)])
         at = (g, r, printed.column)
-        return _published(self.layout.cells[at], printed.suffix) if printed.kind == "published" else self._ours(at)
+        return _published(self.layout.cells[at], printed.suffix) if printed.source == "published" else self._ours(at)
 
     def _averaged(self, printed: PrintedColumn) -> Iterator[PrintedColumn]:
-        """The printed columns that an average column stands for."""
+        """The printed columns that an average column averages: those that print the same value."""
         for c, column in enumerate(self.layout.columns):
             if column.average or column.span or column.relative_to or (column.value or self.layout.spec.value) != self.layout.spec.value:
                 continue
-            # both kinds of noise whose mapping is unknown are in the average, so it does not depend on the mapping
+            # the average contains both kinds of unidentified noise, so it does not depend on which is which
             noise = column.where.get("noise")
-            two = printed.kind == "published" and any(len(cell.published) > 1 for (_, _, at), cell in self.layout.cells.items() if at == c)
-            suffix = f" {UNKNOWN_NOISE[UNKNOWN_OURS.index(str(noise))][-1]}" if two else ""
-            yield PrintedColumn(c, printed.kind, suffix)
+            ambiguous = printed.source == "published" and any(
+                len(cell.published) > 1 for (_, _, at), cell in self.layout.cells.items() if at == c
+            )
+            suffix = f" {UNKNOWN_NOISE[UNKNOWN_OURS.index(str(noise))][-1]}" if ambiguous else ""
+            yield PrintedColumn(c, printed.source, suffix)
 
     def _ours(self, at: Position) -> PrintedNumber:
-        cell, column, unit = self.layout.cells[at], self.layout.columns[at[2]], self._unit(at[2])
+        cell, column, unit = self.layout.cells[at], self.layout.columns[at[2]], self._format(at[2])
         if cell.found is None:
             return PrintedNumber(None)
         summary = cell.found.summary.times(unit.factor)
-        mean, std = summary.mean, summary.std if unit.kind not in ("number", "count") else None
+        mean, std = summary.mean, summary.std if unit.quantity not in ("number", "count") else None
         if column.relative_to:
             base = None if cell.base is None else cell.base.summary.mean
             mean, std = (summary.mean / base if base and summary.mean is not None else None), None
-        if unit.kind == "count" and mean is not None:
+        if unit.quantity == "count" and mean is not None:
             mean = round(mean * summary.n)
-        shared = mean is None and cell.value.endswith("_seconds")
-        return PrintedNumber(mean, std, SHARED if shared else GAP if self.layout.has_gap(at) else "", summary.n)
+        no_seconds = mean is None and cell.value.endswith("_seconds")
+        return PrintedNumber(
+            mean, std, NO_SECONDS_MARK if no_seconds else INCOMPLETE_MARK if self.layout.is_incomplete(at) else "", summary.n
+        )
 
-    def _cell(self, g: int, r: int, printed: PrintedColumn) -> Cell:
-        if printed.kind == "span":
+    def _cell(self, g: int, r: int, printed: PrintedColumn) -> FormattedCell:
+        if printed.source == "span":
             ours, published = self.layout.spans.get((g, r, printed.column), ([], []))
             values = published if self.show == "published" else ours
-            return Cell(span(values) if values else MISSING, values[-1] if values else None)
-        number_, unit = self.number(g, r, printed), self._unit(printed.column)
-        sign = unit.sign or printed.kind == "difference"
-        if unit.kind == "count":
-            text = MISSING if number_.mean is None else f"{number_.mean:.0f} of {number_.of}"
-        elif unit.kind == "large" and self.layout.columns[printed.column].decimals is None:
+            return FormattedCell(span(values) if values else MISSING, values[-1] if values else None)
+        number_, unit = self.number(g, r, printed), self._format(printed.column)
+        sign = unit.sign or printed.source == "difference"
+        if unit.quantity == "count":
+            text = MISSING if number_.mean is None else f"{number_.mean:.0f} of {number_.total}"
+        elif unit.quantity == "large" and self.layout.columns[printed.column].decimals is None:
             text = seconds(number_.mean)
         else:
             text = mean_std(number_.mean, number_.std if self.layout.columns[printed.column].spread else None, unit.decimals, sign)
-        return Cell(text, number_.mean, number_.std, number_.marks)
+        return FormattedCell(text, number_.mean, number_.std, number_.marks)
 
-    def _rank(self, g: int, place: int, printed: PrintedColumn, cells: Mapping[int, list[Cell]]) -> None:
-        """Ranks a column's contenders: neither references nor averages, and nothing that was chosen by the test score."""
-        column, unit = self.layout.columns[printed.column], self._unit(printed.column)
-        oracle = printed.kind == "ours" and (column.rule or self.layout.spec.selection.rule) == "test_oracle"
-        if printed.kind not in ("ours", "published") or not column.rank or oracle or not unit.higher_is_better:
+    def _rank(self, g: int, index: int, printed: PrintedColumn, cells: Mapping[int, list[FormattedCell]]) -> None:
+        """Ranks the contenders of a column: neither references nor averages, and no setting that was selected by its test score."""
+        column, unit = self.layout.columns[printed.column], self._format(printed.column)
+        oracle = printed.source == "ours" and (column.rule or self.layout.spec.selection.rule) == "test_oracle"
+        if printed.source not in ("ours", "published") or not column.rank or oracle or not unit.higher_is_better:
             return
         contenders = [number_ for number_, r in enumerate(cells) if not self._reference(g, r) and not self.layout.rows[g][r].average]
-        rank_column(list(cells.values()), place, contenders, unit.decimals)
+        rank_column(list(cells.values()), index, contenders, unit.decimals)
 
     def _column(self, printed: PrintedColumn) -> Column:
         column = self.layout.columns[printed.column]
         group, label = column.group, column.label
         if self.show == "published" and printed.suffix:
-            group, label = (_unnamed(text, printed.suffix) for text in (group, label))
-        words = [
+            group, label = (_anonymous(text, printed.suffix) for text in (group, label))
+        parts = [
             *(str(value) for value in column.where.values() if value is not None),
             column.label if not column.where else "",
             printed.suffix.strip(),
         ]
-        base = re.sub(r"[^a-z0-9.]+", "_", "_".join(word for word in words if word).lower()).strip("_")
-        unit = "" if printed.kind == "span" else self._unit(printed.column).suffix
+        base = re.sub(r"[^a-z0-9.]+", "_", "_".join(part for part in parts if part).lower()).strip("_")
+        suffix = "" if printed.source == "span" else self._format(printed.column).suffix
         value = column.value or column.span or ("average" if column.average else self.layout.spec.value)
-        kind = "" if printed.kind in ("ours", "span") else printed.kind
-        made = (column.key,) if column.key else (value, column.rule, "relative" if column.relative_to else "", base)
-        key = "_".join(part for part in (*made, kind, unit) if part)
-        if self.show != "both" or printed.kind == "span" or not self._has_published(printed.column):
-            return Column(key, scored(label, self.layout.measure), scored(group, self.layout.measure))
-        head = {"ours": "ours", "published": f"published{printed.suffix}", "difference": f"difference{printed.suffix}"}[printed.kind]
+        source = "" if printed.source in ("ours", "span") else printed.source
+        names = (column.key,) if column.key else (value, column.rule, "relative" if column.relative_to else "", base)
+        key = "_".join(part for part in (*names, source, suffix) if part)
+        if self.show != "both" or printed.source == "span" or not self._has_published(printed.column):
+            return Column(key, with_score_name(label, self.layout.measure), with_score_name(group, self.layout.measure))
+        head = {"ours": "ours", "published": f"published{printed.suffix}", "difference": f"difference{printed.suffix}"}[printed.source]
         return Column(key, head, ", ".join(part for part in (group, label) if part))
 
     def _has_published(self, c: int) -> bool:
         return self.layout.columns[c].published is not False
 
 
-def _unnamed(text: str, suffix: str) -> str:
+def _anonymous(text: str, suffix: str) -> str:
+    """Replaces our names of the noise by the published one, which does not say which of ours it is."""
     return re.sub("|".join(UNKNOWN_OURS), f"non-symmetric{suffix}", text)
 
 
 def _printed_columns(layout: TableLayout, show: str) -> Iterator[PrintedColumn]:
-    """The printed columns, in order."""
+    """The printed columns of a layout, in order."""
     seen: set[tuple[Any, ...]] = set()
     run: list[int] = []
     for c, column in enumerate(layout.columns):
@@ -255,36 +261,35 @@ def _printed_columns(layout: TableLayout, show: str) -> Iterator[PrintedColumn]:
             yield PrintedColumn(c, "ours")
             for suffix in suffixes or ([""] if column.average else []):
                 yield from (PrintedColumn(c, "published", suffix), PrintedColumn(c, "difference", suffix))
-        elif len(suffixes) > 1:  # two columns of ours, two published kinds: each published number once
+        elif len(suffixes) > 1:  # adjacent columns of ours share the published kinds, so each published number is printed once
             run.append(c)
             following = layout.columns[c + 1] if c + 1 < len(layout.columns) else AxisSpec()
             if following.where.get("noise") in UNKNOWN_OURS:
                 continue
             for suffix in suffixes:
                 for member in run:
-                    about = (suffix, *((name, value) for name, value in layout.columns[member].where.items() if name != "noise"))
-                    if about not in seen:
-                        seen.add(about)
+                    identity = (suffix, *((name, value) for name, value in layout.columns[member].where.items() if name != "noise"))
+                    if identity not in seen:
+                        seen.add(identity)
                         yield PrintedColumn(member, "published", suffix)
             run = []
         elif suffixes or column.average:
             yield PrintedColumn(c, "published", "".join(suffixes))
 
 
-def _published(cell: TableCell, suffix: str) -> PrintedNumber:
-    for number_, (name, quote) in enumerate(cell.published):
+def _published(cell: LayoutCell, suffix: str) -> PrintedNumber:
+    for index, (name, quote) in enumerate(cell.published):
         if name != suffix or quote is None:
             continue
         if not cell.published_base:
             return PrintedNumber(quote.mean, quote.std)
-        before = cell.published_base[number_]
-        return PrintedNumber(None if before is None else quote.mean - before.mean)
+        vanilla = cell.published_base[index]
+        return PrintedNumber(None if vanilla is None else quote.mean - vanilla.mean)
     return PrintedNumber(None)
 
 
 def _average(numbers: Sequence[PrintedNumber]) -> PrintedNumber:
-    """The mean of means; none where one of them is missing."""
-    means = [shown.mean for shown in numbers]
-    there = [mean for mean in means if mean is not None]
-    gap = any(shown.marks for shown in numbers) or 0 < len(there) < len(means)
-    return PrintedNumber(fmean(there) if there and len(there) == len(means) else None, None, GAP if gap else "")
+    """The mean of the means; None if one of them is missing."""
+    known = [printed.mean for printed in numbers if printed.mean is not None]
+    incomplete = any(printed.marks for printed in numbers) or 0 < len(known) < len(numbers)
+    return PrintedNumber(fmean(known) if known and len(known) == len(numbers) else None, None, INCOMPLETE_MARK if incomplete else "")

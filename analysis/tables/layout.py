@@ -1,4 +1,4 @@
-"""The layout of a described table over a store and the published numbers: every cell with its conditions and its numbers, unformatted."""
+"""Resolves a description to a layout: every entry of the table with its conditions, its numbers and the published ones, unformatted."""
 
 from __future__ import annotations
 
@@ -16,66 +16,74 @@ from analysis.tables.values import check_value
 from sap_core.records import VANILLA
 
 Position = tuple[int, int, int]
-"""(row group, row, column)"""
+"""Indices (row group, row, column)."""
 
 
 @dataclass(frozen=True)
-class TableCell:
-    """One cell: its conditions, its numbers, and the published ones by suffix ("", or " a" and " b" of unknown ones)."""
+class LayoutCell:
+    """One entry of a table, unformatted.
+
+    Published numbers have a suffix: empty, or " a" and " b" for the two kinds of noise that the paper does not identify.
+    """
 
     conditions: Mapping[str, Any]
     value: str
     found: CellNumbers | None
-    base: CellNumbers | None = None  # what it is relative to
+    base: CellNumbers | None = None  # the numbers of the entry that it is divided by
     published: tuple[tuple[str, Quote | None], ...] = ()
-    published_base: tuple[Quote | None, ...] = ()  # what a published gain is over
+    published_base: tuple[Quote | None, ...] = ()  # the unmodified model, for a published gain
 
 
 @dataclass(frozen=True)
 class TableLayout:
-    """The cells of one table: row groups -> rows -> columns; there is none under averages and spans."""
+    """The entries of one table. Averages and spans have none; they are computed when the table is formatted."""
 
     spec: TableSpec
-    title: str  # the values of `tables` that this one is of
+    title: str  # the values of the fields in `tables`
     row_groups: tuple[AxisSpec, ...]
     rows: tuple[tuple[AxisSpec, ...], ...]  # of each row group
     columns: tuple[AxisSpec, ...]
-    cells: Mapping[Position, TableCell]
-    spans: Mapping[Position, tuple[list[float], list[float]]]  # (ours, published): smallest and largest
-    most_seeds: Mapping[tuple[int, int], int] = field(default_factory=dict)  # (row group, column) -> the most seeds of a cell
+    cells: Mapping[Position, LayoutCell]
+    spans: Mapping[Position, tuple[list[float], list[float]]]  # (ours, published), each [smallest, largest] or empty
+    most_seeds: Mapping[tuple[int, int], int] = field(
+        default_factory=dict
+    )  # (row group, column) -> the largest number of seeds of an entry
 
-    def of_row(self, group: int, row: int) -> list[TableCell]:
+    def of_row(self, group: int, row: int) -> list[LayoutCell]:
+        """The entries of one row."""
         return [cell for (g, r, _), cell in self.cells.items() if (g, r) == (group, row)]
 
     @property
     def found(self) -> list[CellNumbers]:
+        """The numbers of all entries that the plan contains."""
         return [cell.found for cell in self.cells.values() if cell.found is not None]
 
     @property
     def measure(self) -> str:
-        """The measure of the cells of the sweep, acc or r2."""
+        """The measure of the store, acc or r2."""
         return next((found.cell.measure for found in self.found), "acc")
 
-    def has_gap(self, at: Position) -> bool:
-        """Whether the cell's sweep is unfinished, or it has fewer seeds than others of its column, so that its mean does not compare."""
+    def is_incomplete(self, at: Position) -> bool:
+        """Whether runs are missing, or there are fewer seeds than in other entries of the column, so that means are not comparable."""
         found = self.cells[at].found
-        return found is not None and (found.has_gaps or len(found.values) < self.most_seeds[at[0], at[2]])
+        return found is not None and (found.incomplete or len(found.values) < self.most_seeds[at[0], at[2]])
 
     def has_number(self, at: Position) -> bool:
+        """Whether the store has a number for an entry."""
         cell = self.cells.get(at)
         return cell is not None and cell.found is not None and cell.found.summary.mean is not None
 
 
 def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> tuple[TableLayout, ...]:
-    """The tables of a description: one, or one for each combination of the values in `tables`; those without what they need are left out.
+    """Resolves a description to one layout, or to one per combination of the values in `tables`; tables without numbers are left out.
 
     Args:
         spec: the description.
-        results: the store or stores; None lays out the published numbers alone.
-        checked: whether fields that no row of the store has are refused (a user's own table), or simply hold nowhere (a shipped one).
+        results: the store or stores; None for the published numbers alone.
+        checked: whether unknown fields are an error (a user's own table) or match nothing (a shipped one, which is tried on every store).
 
     Raises:
-        UserError: a value or a field is not known, or a cell of the table means several cells of the sweep.
+        UserError: a value or a field is unknown, or an entry matches several cells of the sweep.
     """
     lookup = None if results is None else StoreLookup(results, spec.selection)
     where = f"the table '{spec.name}'"
@@ -83,12 +91,12 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
         check_value(axis.value or spec.value, where)
         if checked and lookup is not None:
             lookup.check((*axis.where, *axis.each, *axis.relative_to, *spec.filter, *spec.tables), where)
-    each = AxisSpec(each=spec.tables)
-    combinations = _combinations(spec, each, list(spec.tables), lookup, {}) if spec.tables else [{}]
+    axis = AxisSpec(each=spec.tables)
+    combinations = _combinations(spec, axis, list(spec.tables), lookup, {}) if spec.tables else [{}]
     found = (
-        _layout(replace(spec, filter={**spec.filter, **made}), label(spec, made, list(made), ", "), lookup)
-        for made in combinations
-        if not spec.needs or lookup is None or lookup.has({**spec.filter, **made}, spec.needs)
+        _layout(replace(spec, filter={**spec.filter, **values}), label(spec, values, list(values), ", "), lookup)
+        for values in combinations
+        if not spec.needs or lookup is None or lookup.has({**spec.filter, **values}, spec.needs)
     )
     return tuple(layout for layout in found if layout is not None)
 
@@ -97,7 +105,7 @@ def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLay
     groups = list(_expanded(spec, spec.row_groups, lookup, {}))
     columns = tuple(_expanded(spec, spec.columns, lookup, {}, headers=True))
     rows = [tuple(_expanded(spec, spec.rows, lookup, group.where)) for group in groups]
-    cells: dict[Position, TableCell] = {}
+    cells: dict[Position, LayoutCell] = {}
     spans: dict[Position, tuple[list[float], list[float]]] = {}
     for g, group in enumerate(groups):
         for r, row in enumerate(rows[g]):
@@ -108,22 +116,22 @@ def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLay
                     spans[g, r, c] = _span(spec, lookup, group, row, column)
                 else:
                     cells[g, r, c] = _cell(spec, lookup, group, row, column)
-    most: dict[tuple[int, int], int] = {}
+    most_seeds: dict[tuple[int, int], int] = {}
     for (g, _, c), cell in cells.items():
-        most[g, c] = max(most.get((g, c), 0), len(cell.found.values) if cell.found is not None else 0)
-    layout = TableLayout(spec, title, tuple(groups), tuple(rows), columns, cells, spans, most)
-    return layout if lookup is None else _shown_alone(layout)
+        most_seeds[g, c] = max(most_seeds.get((g, c), 0), len(cell.found.values) if cell.found is not None else 0)
+    layout = TableLayout(spec, title, tuple(groups), tuple(rows), columns, cells, spans, most_seeds)
+    return layout if lookup is None else _without_empty(layout)
 
 
-def _shown_alone(layout: TableLayout) -> TableLayout | None:
-    """The layout without optional rows and columns that have no number, and without row groups that are smaller than `at_least`."""
+def _without_empty(layout: TableLayout) -> TableLayout | None:
+    """Removes optional rows and columns without numbers, and row groups smaller than `at_least`; None if no row group remains."""
     filled = {at for at in layout.cells if layout.has_number(at)}
     columns = [c for c, axis in enumerate(layout.columns) if not axis.optional or any(at[2] == c for at in filled)]
-    groups = [g for g in range(len(layout.row_groups)) if _is_large(layout, [at for at in filled if at[0] == g])]
+    groups = [g for g in range(len(layout.row_groups)) if _is_large_enough(layout, [at for at in filled if at[0] == g])]
     if not groups:
         return None
     rows = {g: [r for r, axis in enumerate(layout.rows[g]) if not axis.optional or any(at[:2] == (g, r) for at in filled)] for g in groups}
-    moved = {
+    new_positions = {
         (g, r, c): (new_g, new_r, new_c)
         for new_g, g in enumerate(groups)
         for new_r, r in enumerate(rows[g])
@@ -134,19 +142,21 @@ def _shown_alone(layout: TableLayout) -> TableLayout | None:
         row_groups=tuple(layout.row_groups[g] for g in groups),
         rows=tuple(tuple(layout.rows[g][r] for r in rows[g]) for g in groups),
         columns=tuple(layout.columns[c] for c in columns),
-        cells={moved[at]: cell for at, cell in layout.cells.items() if at in moved},
-        spans={moved[at]: span for at, span in layout.spans.items() if at in moved},
-        most_seeds={(new[0], new[2]): layout.most_seeds[at[0], at[2]] for at, new in moved.items() if (at[0], at[2]) in layout.most_seeds},
+        cells={new_positions[at]: cell for at, cell in layout.cells.items() if at in new_positions},
+        spans={new_positions[at]: span for at, span in layout.spans.items() if at in new_positions},
+        most_seeds={
+            (new[0], new[2]): layout.most_seeds[at[0], at[2]] for at, new in new_positions.items() if (at[0], at[2]) in layout.most_seeds
+        },
     )
 
 
-def _is_large(layout: TableLayout, filled: Sequence[Position]) -> bool:
-    """Whether a row group with numbers at these positions has as many rows and columns as `at_least` asks for."""
-    wanted = layout.spec.at_least
-    return all(len({at[axis] for at in filled}) >= wanted.get(name, 0) for name, axis in (("rows", 1), ("columns", 2)))
+def _is_large_enough(layout: TableLayout, filled: Sequence[Position]) -> bool:
+    """Whether a row group with numbers at the given positions has at least `at_least` rows and columns."""
+    at_least = layout.spec.at_least
+    return all(len({at[axis] for at in filled}) >= at_least.get(name, 0) for name, axis in (("rows", 1), ("columns", 2)))
 
 
-def _cell(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: AxisSpec, column: AxisSpec) -> TableCell:
+def _cell(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: AxisSpec, column: AxisSpec) -> LayoutCell:
     conditions = {**spec.filter, **group.where, **row.where, **column.where}
     value = column.value or spec.value
     found = base = None
@@ -154,12 +164,11 @@ def _cell(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: Axi
         found = lookup.find(conditions, value, column.rule)
         base = lookup.find({**conditions, **column.relative_to}, value, column.rule) if column.relative_to else None
     if not spec.published or row.published is False or column.published is False:
-        return TableCell(conditions, value, found, base)
-    asked = {**conditions, **_extra(row), **_extra(column)}
-    kinds = alternatives(spec.published, asked)
-    quoted = tuple((suffix, find(spec.published, about)) for suffix, about in kinds)
-    before = tuple(find(spec.published, {**about, "method": VANILLA}) for _, about in kinds) if value == "gain" else ()
-    return TableCell(conditions, value, found, base, quoted, before)
+        return LayoutCell(conditions, value, found, base)
+    candidates = alternatives(spec.published, {**conditions, **_published_conditions(row), **_published_conditions(column)})
+    quoted = tuple((suffix, find(spec.published, about)) for suffix, about in candidates)
+    vanilla = tuple(find(spec.published, {**about, "method": VANILLA}) for _, about in candidates) if value == "gain" else ()
+    return LayoutCell(conditions, value, found, base, quoted, vanilla)
 
 
 def _span(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: AxisSpec, column: AxisSpec) -> tuple[list[float], list[float]]:
@@ -173,24 +182,28 @@ def _span(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: Axi
     return ours, [min(quoted), max(quoted)] if quoted else []
 
 
-def _extra(axis: AxisSpec) -> Mapping[str, Any]:
+def _published_conditions(axis: AxisSpec) -> Mapping[str, Any]:
     return axis.published if isinstance(axis.published, Mapping) else {}
 
 
 def _expanded(
     spec: TableSpec, axes: Sequence[AxisSpec], lookup: StoreLookup | None, within: Mapping[str, Any], headers: bool = False
 ) -> Iterator[AxisSpec]:
-    """The entries with `each` multiplied out. Labels have the fields that differ; `headers` have the last, the others are their group."""
+    """Expands `each` into one axis entry per combination of values.
+
+    A row is labelled by all fields of `each`. A column (`headers`) is labelled by the last one, and the others name its column group; a
+    method and its space stay together.
+    """
     for axis in axes:
         names = list(axis.each)
         if not names:
             yield replace(axis, label=axis.label or label(spec, axis.where, list(axis.where)[-1:], ""))
             continue
-        for made in _combinations(spec, axis, names, lookup, within):
-            shown = list(made)
-            whole = not headers or {"method", "space"} == set(shown)
-            head, rest = (shown, []) if whole else (shown[-1:], shown[:-1])
-            where = {**axis.where, **made}
+        for values in _combinations(spec, axis, names, lookup, within):
+            varied = list(values)
+            together = not headers or {"method", "space"} == set(varied)
+            head, rest = (varied, []) if together else (varied[-1:], varied[:-1])
+            where = {**axis.where, **values}
             yield replace(
                 axis,
                 where=where,
@@ -203,24 +216,26 @@ def _expanded(
 def _combinations(
     spec: TableSpec, axis: AxisSpec, names: Sequence[str], lookup: StoreLookup | None, within: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Every combination of the values; of `all` those that the store has (without a store, the published table)."""
+    """All combinations of the values of `each`; `all` stands for the values in the plan (without a store, in the published table)."""
     if ALL not in axis.each.values():
         return [dict(zip(names, values, strict=True)) for values in product(*(axis.each[name] for name in names))]
     partial: list[dict[str, Any]] = [{}]
     for name in names:
-        grown = []
-        for made in partial:
-            fixed = {**spec.filter, **within, **axis.where, **made}
-            given = axis.each[name]
-            values = _all(spec, name, fixed, lookup) if given == ALL else given
-            grown += [{**made, name: value} for value in values]
-            if lookup is None and not values:  # the published table does not say
-                grown.append(made)
-        partial = grown
+        extended = []
+        for combination in partial:
+            # values of later fields depend on those of earlier ones: not every data set has every noise
+            fixed = {**spec.filter, **within, **axis.where, **combination}
+            values = axis.each[name]
+            if values == ALL:
+                values = _all_values(spec, name, fixed, lookup)
+            extended += [{**combination, name: value} for value in values]
+            if lookup is None and not values:  # a field that the published table does not have
+                extended.append(combination)
+        partial = extended
     return partial
 
 
-def _all(spec: TableSpec, name: str, fixed: Mapping[str, Any], lookup: StoreLookup | None) -> list[Any]:
+def _all_values(spec: TableSpec, name: str, fixed: Mapping[str, Any], lookup: StoreLookup | None) -> list[Any]:
     if lookup is not None:
         found = lookup.values(name, fixed)
     elif spec.published:
@@ -230,5 +245,5 @@ def _all(spec: TableSpec, name: str, fixed: Mapping[str, Any], lookup: StoreLook
     order = spec.order.get(name, ())
     if order == ASCENDING:
         return sorted(found, key=lambda value: (value is None, value))
-    known = list(order)
+    known = list(order)  # values that `order` does not name follow in the order of the plan
     return sorted(found, key=lambda value: known.index(value) if value in known else len(known))

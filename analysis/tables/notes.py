@@ -1,4 +1,4 @@
-"""What stands under a table: the rule of selection, what ± is, the information used, the noise, the cost's definition, what is missing."""
+"""The sentences printed under tables. All tables take them from here, so that one thing is described in the same words everywhere."""
 
 from __future__ import annotations
 
@@ -12,158 +12,173 @@ from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import RULES, TIES
 from analysis.store.stats import summarise
-from analysis.tables.entries import Entry
+from analysis.tables.method_rows import MethodRow
 from analysis.tuning.cost import circumstances, exclusive_device
 
-EDGE, GAP, SHARED = "†", "‡", ""
+BOUNDARY_MARK, INCOMPLETE_MARK, NO_SECONDS_MARK = "†", "‡", "§"
+
+INCOMPLETE = f"{INCOMPLETE_MARK} Incomplete: planned seeds or settings without a result, or no setting could be selected; not ranked."
 
 COST = (
-    "Tuning cost: compute of one seed's whole search, failed settings included, added up over workers; shared is what was spent, "
-    "with work common to several settings done once; alone is what the settings would cost if each ran by itself. "
-    "The training of the baseline and the platform's own test scores are in neither."
+    "Tuning cost: compute of the complete search on one seed, summed over workers, failed settings included. Amortised: as spent, work "
+    "shared by several settings counted once. Standalone: the sum over the settings of what each would cost if run alone. Training of the "
+    "baseline and evaluation on the test set are not included."
 )
 
 OWN_CORES = (
-    "Seconds are of jobs that had cores (or a GPU) of their own while others of the sweep ran beside them; caches and memory bandwidth "
-    "were shared, and what other programs did is not known."
+    "Seconds were measured with exclusive cores (or an exclusive GPU) per job while other jobs of the sweep ran on the machine; caches and "
+    "memory bandwidth were shared, and the load by other programs is not recorded."
 )
 NO_SECONDS = (
-    f"{SHARED} No seconds: jobs shared their cores or their GPU, or the rows do not say. FLOPs and sample passes do not depend on that."
+    f"{NO_SECONDS_MARK} No seconds: jobs shared cores or a GPU, or the rows do not record whether they did. FLOPs and sample passes are "
+    "not affected."
 )
+
+_INFORMATION = {
+    "scored": "scored: selected by a score computed from the given labels, without verification",
+    "oracle": "oracle: selected with the true labels of the data set",
+    "verified_file": "verified file: samples whose labels were verified by hand",
+}
 
 
 def cell_title(cell: CellResult) -> str:
-    """`digits, symmetric noise 25 %, small_cnn trained by sgd`; the cell's name when it has no rows."""
+    """`digits, symmetric noise 25 %, small_cnn trained by sgd`; the cell's name if it has no rows."""
     if cell.rows.empty:
         return cell.name
     row = cell.rows.iloc[0]
-    return f"{row['dataset']}, {noise_words(row)}, {row['network']} trained by {row['trainer']}"
+    return f"{row['dataset']}, {noise_title(row)}, {row['network']} trained by {row['trainer']}"
 
 
-def noise_words(row: pd.Series) -> str:
-    """`symmetric noise 25 %`; noise that people made has no rate that was asked for."""
+def noise_title(row: pd.Series) -> str:
+    """`symmetric noise 25 %`; annotators' noise has no nominal rate."""
     if pd.isna(row["noise_rate"]):
         return f"{row['noise']} noise"
     return f"{row['noise']} noise {row['noise_rate'] * 100:g} %" if row["noise_rate"] > 0 else "no added noise"
 
 
-def notes(results: Results, cell: CellResult, listed: Sequence[Entry], rules: Sequence[str]) -> tuple[str, ...]:
-    """The sentences under the comparison, in reading order."""
-    kept = sum(choice.kept for entry in listed for choice in entry.chosen[rules[0]])
-    searches = sum(len(entry.searches) for entry in listed)
-    said = [
-        *(f"{rule}: {RULES[rule].format(score=MEASURES[cell.measure].name)}." for rule in rules),
+def rule_note(rule: str, measure: str) -> str:
+    """`val_noisy: highest accuracy on the validation set with its given labels.`"""
+    return f"{rule}: {RULES[rule].format(score=MEASURES[measure].name)}."
+
+
+def comparison_notes(results: Results, cell: CellResult, listed: Sequence[MethodRow], rules: Sequence[str]) -> tuple[str, ...]:
+    """The notes of the table `comparison`, in reading order."""
+    kept = sum(choice.kept for row in listed for choice in row.chosen[rules[0]])
+    searches = sum(len(row.searches) for row in listed)
+    return (
+        *(rule_note(rule, cell.measure) for rule in rules),
         f"{TIES} Under {rules[0]} it was kept in {kept} of {counted(searches, 'search', 'searches')}.",
-        f"n = {counted(len(cell.seeds), 'seed')} ({', '.join(str(seed) for seed in cell.seeds)}); ± is their sample standard deviation "
-        f"(n - 1). Gain, trusted set and wrong labels are under {rules[0]}; gains are paired by seed.",
+        f"n = {counted(len(cell.seeds), 'seed')} ({', '.join(str(seed) for seed in cell.seeds)}); ± is the sample standard deviation "
+        f"(n - 1). Gains are paired by seed. Gain, trusted samples and mislabelled samples are those of {rules[0]}.",
         *_data(cell.rows),
         COST,
-        *seconds_notes(cell, [search for entry in listed for search in entry.searches]),
+        *seconds_notes(cell, [search for row in listed for search in row.searches]),
         *_columns(listed, rules),
-        *_edges(listed, rules),
-        *_gaps(cell, listed, rules),
+        *_boundary_values(listed, rules),
+        *_incomplete(cell, listed, rules),
         *_spaces(listed),
         *circumstances(cell.rows),
         *results.problems,
-    ]
-    return tuple(said)
+    )
 
 
-def _data(rows: pd.DataFrame) -> list[str]:
-    """Sizes, noise asked and true, how well the baselines fit the given labels."""
-    baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
-    if baselines.empty:
-        return []
-    said = []
-    sizes = [
-        f"{span(baselines[f'num_{split}'])} {word}" for split, word in (("train", "training"), ("val", "validation"), ("test", "test"))
-    ]
-    said.append(f"{', '.join(sizes[:2])} and {sizes[2]} samples.")
-    if baselines["noise_rate_measured"].notna().any():
-        asked = (
-            f"Noise rate {span(baselines['noise_rate'] * 100, 1)} % asked"
-            if baselines["noise_rate"].notna().any()
-            else "No noise rate asked"
-        )
-        said.append(f"{asked}, {span(baselines['noise_rate_measured'] * 100, 1)} % of the training labels really wrong.")
-    if baselines["train_acc"].notna().any():
-        took = summarise(baselines["train_seconds"])
-        time = "" if took.mean is None or not exclusive_device(baselines) else f"; training one took {seconds(took.mean)} s"
-        said.append(f"The baselines fit their given training labels to {span(baselines['train_acc'] * 100, 1)} %{time}.")
-    if not baselines["dataset_verified"].all():
-        said.append("The data set's files were not checked against the published checksums.")
-    if (rows["val_labels"] == "clean").any():
-        said.append("The given labels of the validation set are clean.")
-    return said
+def space_hashes_note(hashes: Sequence[str]) -> str:
+    """Names the hash of every search space, by which two stores can be checked for equal spaces."""
+    return f"Hashes of the search spaces: {', '.join(hashes)}."
 
 
 def seconds_notes(cell: CellResult, searches: Sequence[SearchResult]) -> list[str]:
-    """What the seconds of the searches mean, and where there are none."""
-    own = [exclusive_device(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
-    beside = (cell.rows["jobs_on_device"] > 1).any()
-    return [*([OWN_CORES] if any(own) and beside else []), *([] if all(own) else [NO_SECONDS])]
+    """States under which conditions seconds were measured, and why some are absent."""
+    exclusive = [exclusive_device(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
+    concurrent = (cell.rows["jobs_on_device"] > 1).any()
+    return [*([OWN_CORES] if any(exclusive) and concurrent else []), *([] if all(exclusive) else [NO_SECONDS])]
 
 
-def _columns(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
-    said = []
-    sources = {str(row["information"]) for entry in listed for search in entry.searches for _, row in search.rows.head(1).iterrows()}
-    meanings = {
-        "scored": "scored: picked by a score from the given labels, nothing verified",
-        "oracle": "oracle: the data set's true labels were looked up",
-        "verified_file": "verified file: samples that somebody has verified",
-    }
-    if sources & set(meanings):
-        said.append("Information: " + "; ".join(text for name, text in meanings.items() if name in sources) + ".")
-    if any(
-        choice.row is not None and pd.notna(choice.row["mislabelled_given_acc"]) for entry in listed for choice in entry.chosen[rules[0]]
-    ):
-        said.append(
-            "Wrong labels: of the wrongly labelled training samples, the share predicted as their given and as their true label; before "
-            "correction in the row of Vanilla, after it in the others. Trusted right: share of the trusted samples whose label is true."
+def _data(rows: pd.DataFrame) -> list[str]:
+    """The sizes of the splits, the noise rate, and how well the baselines fit the given labels."""
+    baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
+    if baselines.empty:
+        return []
+    sizes = [
+        f"{span(baselines[f'num_{split}'])} {word}" for split, word in (("train", "training"), ("val", "validation"), ("test", "test"))
+    ]
+    found = [f"{', '.join(sizes[:2])} and {sizes[2]} samples."]
+    if baselines["noise_rate_measured"].notna().any():
+        nominal = (
+            f"Nominal noise rate {span(baselines['noise_rate'] * 100, 1)} %"
+            if baselines["noise_rate"].notna().any()
+            else "No nominal noise rate"
         )
-    return said
+        found.append(f"{nominal}; {span(baselines['noise_rate_measured'] * 100, 1)} % of the training labels are wrong.")
+    if baselines["train_acc"].notna().any():
+        mean = summarise(baselines["train_seconds"]).mean
+        time = "" if mean is None or not exclusive_device(baselines) else f"; training one took {seconds(mean)} s"
+        found.append(f"Accuracy of the baselines on their given training labels: {span(baselines['train_acc'] * 100, 1)} %{time}.")
+    if not baselines["dataset_verified"].all():
+        found.append("The files of the data set were not compared with the published checksums.")
+    if (rows["val_labels"] == "clean").any():
+        found.append("The given labels of the validation set are clean.")
+    return found
 
 
-def _edges(listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
-    said = []
+def _columns(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[str]:
+    """Defines the columns that are not self-explanatory."""
+    found = []
+    sources = {str(line["information"]) for row in listed for search in row.searches for _, line in search.rows.head(1).iterrows()}
+    if sources & set(_INFORMATION):
+        found.append("Information: " + "; ".join(text for name, text in _INFORMATION.items() if name in sources) + ".")
+    chosen = [choice.row for row in listed for choice in row.chosen[rules[0]] if choice.row is not None]
+    if any(pd.notna(line["mislabelled_given_acc"]) for line in chosen):
+        found.append(
+            "Mislabelled: share of the mislabelled training samples predicted as their given label and as their true label; before "
+            "correction in the row of Vanilla, after correction in the others. Trusted correct: share of the trusted samples with a "
+            "correct label."
+        )
+    return found
+
+
+def _boundary_values(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[str]:
+    found = []
     for rule in rules:
-        found = []
-        for entry in listed:
-            counted = Counter((edge.field, edge.side, edge.value) for choice in entry.chosen[rule] for edge in choice.boundary_values)
-            parts = [
-                f"{field} = {plain(value)} ({side}, {count} of {len(entry.searches)} seeds)"
-                for (field, side, value), count in counted.items()
+        methods = []
+        for row in listed:
+            counts = Counter((value.field, value.side, value.value) for choice in row.chosen[rule] for value in choice.boundary_values)
+            values = [
+                f"{field} = {plain(value)} ({side}, {count} of {len(row.searches)} seeds)" for (field, side, value), count in counts.items()
             ]
-            if parts:
-                found.append(f"{method_label(entry.method, entry.space)} {', '.join(parts)}")
-        if found:
-            said.append(f"{EDGE} The value chosen by {rule} is at an edge of its range: {'; '.join(found)}.")
-    return said
+            if values:
+                methods.append(f"{method_label(row.method, row.space)} {', '.join(values)}")
+        if methods:
+            found.append(f"{BOUNDARY_MARK} Value selected by {rule} at the boundary of its range: {'; '.join(methods)}.")
+    return found
 
 
-def _gaps(cell: CellResult, listed: Sequence[Entry], rules: Sequence[str]) -> list[str]:
-    said = []
-    lost = [str(baseline.seed) for baseline in cell.baselines if baseline.row is None]
-    if lost:
-        said.append(f"{GAP} No row for the uncorrected baseline of seed {', '.join(lost)}.")
-    for entry in listed:
-        label = method_label(entry.method, entry.space)
-        missing, planned = sum(search.missing for search in entry.searches), sum(len(search.planned) for search in entry.searches)
+def _incomplete(cell: CellResult, listed: Sequence[MethodRow], rules: Sequence[str]) -> list[str]:
+    found = []
+    missing_seeds = [str(baseline.seed) for baseline in cell.baselines if baseline.row is None]
+    if missing_seeds:
+        found.append(f"{INCOMPLETE_MARK} Vanilla: no row for seed {', '.join(missing_seeds)}.")
+    for row in listed:
+        label = method_label(row.method, row.space)
+        missing, planned = sum(search.missing for search in row.searches), sum(len(search.planned) for search in row.searches)
         if missing:
-            said.append(f"{GAP} {label}: {missing} of {planned} planned settings have no row; not ranked.")
+            found.append(f"{INCOMPLETE_MARK} {label}: {missing} of {planned} planned settings have no row; not ranked.")
         for rule in rules:
-            reasons: dict[str, list[str]] = {}
-            for search, choice in zip(entry.searches, entry.chosen[rule], strict=True):
+            seeds_by_reason: dict[str, list[str]] = {}
+            for search, choice in zip(row.searches, row.chosen[rule], strict=True):
                 if choice.problem:
-                    reasons.setdefault(choice.problem, []).append(str(search.seed))
-            said += [f"{GAP} {label}, {rule}: nothing chosen for seed {', '.join(seeds)}: {reason}." for reason, seeds in reasons.items()]
-    return said
+                    seeds_by_reason.setdefault(choice.problem, []).append(str(search.seed))
+            found += [
+                f"{INCOMPLETE_MARK} {label}, {rule}: no setting selected for seed {', '.join(seeds)}: {reason}."
+                for reason, seeds in seeds_by_reason.items()
+            ]
+    return found
 
 
-def _spaces(listed: Sequence[Entry]) -> list[str]:
-    hashes: dict[str, str] = {}
-    for entry in listed:
-        known = [str(name) for search in entry.searches for name in search.planned["space_hash"].dropna().unique()]
-        if known:
-            hashes[method_label(entry.method, entry.space)] = "/".join(dict.fromkeys(known))
-    return [f"Search spaces, by their hashes: {', '.join(f'{label} {value}' for label, value in hashes.items())}."] if hashes else []
+def _spaces(listed: Sequence[MethodRow]) -> list[str]:
+    found = []
+    for row in listed:
+        hashes = [str(name) for search in row.searches for name in search.planned["space_hash"].dropna().unique()]
+        if hashes:
+            found.append(f"{method_label(row.method, row.space)} {'/'.join(dict.fromkeys(hashes))}")
+    return [space_hashes_note(list(dict.fromkeys(found)))] if found else []

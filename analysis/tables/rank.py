@@ -1,8 +1,8 @@
-"""The ranking rule of every table: which cells of a column are printed as best (bold) and as second (underlined).
+"""The ranking rule of all tables: which cells of a column are printed as best (bold) and as second best (underlined).
 
-Values that are equal as printed are equal and share a rank. A cell marked as a gap and a cell without a number have no rank, and a single
-contender has none either, because it was compared with nothing. What is printed with a spread or an interval ranks by its printed mean.
-Which rows contend is for the table to decide: never references (the unmodified model, retraining), never scores under `test_oracle`.
+Values are compared as printed, so values with equal text share a rank. A value printed with a standard deviation or an interval is ranked
+by its mean. Cells that are marked incomplete or have no number are not ranked, and neither is a single contender. The table decides which
+rows are contenders; references (the unmodified model, retraining) and scores selected by `test_oracle` never are.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import replace
 
-from analysis.tables.notes import GAP
-from analysis.tables.render import Cell
+from analysis.tables.notes import INCOMPLETE_MARK
+from analysis.tables.render import FormattedCell
 
 BEST, SECOND, UNRANKED = 1, 2, 0
 
 
 def ranks(values: Sequence[float | None], decimals: int) -> list[int]:
-    """The rank of each value, where higher is better: 1 for the best, 2 for the second best, 0 for all others.
+    """Ranks values of which higher is better: 1 for the best, 2 for the second best, 0 for all others.
 
     Args:
-        values: the numbers in the printed unit; None for cells that do not contend.
-        decimals: how many decimals are printed.
+        values: the numbers in the printed unit; None for a cell that is not ranked.
+        decimals: the number of printed decimals.
     """
-    # the formula of `labels.number`, so that two values rank apart exactly when their texts differ
+    # rounded as by `labels.number`, so that two values differ in rank only if their texts differ
     printed = [None if value is None else round(value, decimals) or 0.0 for value in values]
     contenders = [value for value in printed if value is not None]
     if len(contenders) < 2:
@@ -32,16 +32,16 @@ def ranks(values: Sequence[float | None], decimals: int) -> list[int]:
     return [order.index(value) + BEST if value in order else UNRANKED for value in printed]
 
 
-def rank_column(body: Sequence[MutableSequence[Cell]], column: int, contenders: Iterable[int], decimals: int) -> None:
-    """Sets the ranks of one column, in place.
+def rank_column(body: Sequence[MutableSequence[FormattedCell]], column: int, contenders: Iterable[int], decimals: int) -> None:
+    """Sets the ranks of one column in place.
 
     Args:
         body: the rows of the table.
         column: the column's index.
-        contenders: indices of the rows that are compared; gaps among them are left out.
-        decimals: how many decimals the column prints.
+        contenders: the indices of the rows to compare; incomplete cells among them are skipped.
+        decimals: the number of printed decimals of the column.
     """
     rows = list(contenders)
-    values = [None if GAP in body[row][column].marks else body[row][column].value for row in rows]
+    values = [None if INCOMPLETE_MARK in body[row][column].marks else body[row][column].value for row in rows]
     for row, rank in zip(rows, ranks(values, decimals), strict=True):
         body[row][column] = replace(body[row][column], rank=rank)

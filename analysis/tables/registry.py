@@ -1,4 +1,4 @@
-"""The tables by name: those written in Python, and the order of all tables that a report of any store has."""
+"""Tables by name: those computed in Python, and the order of the tables in a report."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "cost": cost, "search": search, "chosen": chosen, "recommendation": recommendation, "optimism": optimism,
     "tests": significance,
 }  # fmt: skip
-"""Tables that are more than rows x columns of values. All others are YAML files, see `analysis.tables.spec`."""
+"""Tables computed in Python, because they contain text or statistics. All others are described in YAML, see `analysis.tables.spec`."""
 
 OF_EVERY_STORE = (
     "comparison", "trusted_size", "cost", "search", "chosen", "recommendation", "corrective", "robust", "trainers", "prl", "prune4rel",
     "optimism", "tests",
 )  # fmt: skip
-"""The tables of a report, each left out where the store has no numbers for it."""
+"""The tables of a report, in order; those without numbers in the store are left out."""
 
 
 def names() -> list[str]:
-    """Every table of the program, those of every store first."""
+    """The names of all tables, those of a report first."""
     return list(dict.fromkeys([*OF_EVERY_STORE, *TABLES, *shipped()]))

@@ -1,4 +1,4 @@
-"""Searches other than the grid, beside it: what the setting that each of them chooses scores, and what it cost to find."""
+"""Table `search`: sampled searches compared with the grid over the same space, by test score of the selected setting and by cost."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import RULES, TIES, score_column
 from analysis.store.stats import summarise
-from analysis.tables.notes import COST, GAP, SHARED, cell_title, seconds_notes
-from analysis.tables.render import Cell, Column, Table
+from analysis.tables.notes import COST, INCOMPLETE, INCOMPLETE_MARK, NO_SECONDS_MARK, cell_title, seconds_notes
+from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tuning.cost import circumstances, per_seed, unit_of
 
 RULE = "val_noisy"
-BAND = (0.1, 0.9)
+QUANTILES = (0.1, 0.9)
 
 GRID = "grid"
+"""Printed as the sampler of a complete grid."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row before ink: a method in one space, found in one way; one search per baseline and search seed."""
+class SearchRow:
+    """One row: a method searched over one space by one sampler (or the grid); one search per baseline and search seed."""
 
     method: str
     space: str | None
     search: str
-    budget: float  # mean number of settings, for a grid
+    budget: float  # trials; for a grid, the mean number of settings
     searches: tuple[SearchResult, ...]
 
-    def chosen(self) -> dict[int, list[float]]:
-        """By the baseline's seed, the test scores of what the searches chose; gaps are left out."""
+    def selected_scores(self) -> dict[int, list[float]]:
+        """The test scores of the selected settings by the baseline's seed; searches without a selection are left out."""
         found: dict[int, list[float]] = {}
         for search in self.searches:
             row = search.choose(RULE).row
@@ -44,34 +45,34 @@ class Line:
 
 
 def search(results: Results) -> tuple[Table, ...]:
-    """One table per cell that has such searches; none when a store has none.
+    """Computes one table per cell with sampled searches.
 
     Raises:
-        UserError: the store is a smoke run's.
+        UserError: the store belongs to a smoke run.
     """
     planned = results.plan[results.plan["job_type"] == "search"]
     if planned.empty:
         return ()
-    return tuple(_table(results, cell, lines) for cell in cells(results) if len(lines := planned[planned["cell"] == cell.name]))
+    return tuple(_table(results, cell, own) for cell in cells(results) if len(own := planned[planned["cell"] == cell.name]))
 
 
-def lines_of(results: Results, cell: CellResult, planned: pd.DataFrame) -> list[Line]:
-    """The grids of the cell, each followed by the other searches of the same space."""
+def search_rows(results: Results, cell: CellResult, planned: pd.DataFrame) -> list[SearchRow]:
+    """The grids of the cell, each followed by the sampled searches of the same space."""
     by_run = results.rows.set_index("run_id", drop=False)
-    found: dict[tuple[str, str | None], list[Line]] = {}
+    found: dict[tuple[str, str | None], list[SearchRow]] = {}
     for (method, space), searches in cell.methods.items():
         if method not in REFERENCES:
             settings = float(np.mean([len(search.planned) for search in searches]))
-            found.setdefault((method, space), []).append(Line(method, space, GRID, settings, searches))
+            found.setdefault((method, space), []).append(SearchRow(method, space, GRID, settings, searches))
     for (key, within, name, budget), lines in planned.groupby(["method", "space", "search", "search_budget"], sort=False, dropna=False):
         members = [_search(cell, part, by_run) for _, part in lines.groupby(["baseline_id", "search_seed"], sort=False)]
-        line = Line(str(key), str(within), str(name), float(str(budget)), tuple(members))
-        found.setdefault((line.method, line.space), []).append(line)
-    return [line for group in found.values() for line in group]
+        row = SearchRow(str(key), str(within), str(name), float(str(budget)), tuple(members))
+        found.setdefault((row.method, row.space), []).append(row)
+    return [row for group in found.values() for row in group]
 
 
 def _search(cell: CellResult, planned: pd.DataFrame, by_run: pd.DataFrame) -> SearchResult:
-    """One search as the selection rule takes it: a tie goes to the setting that stands earlier in its space, as in the grid."""
+    """One sampled search in the form that the selection rule expects: ties go to the setting with the earlier position in the grid."""
     rows = by_run[by_run.index.isin(planned["run_id"])].reset_index(drop=True)
     rows = rows.assign(position=rows["grid_position"].fillna(rows["position"]))
     first = planned.iloc[0]
@@ -81,20 +82,20 @@ def _search(cell: CellResult, planned: pd.DataFrame, by_run: pd.DataFrame) -> Se
 
 
 def _table(results: Results, cell: CellResult, planned: pd.DataFrame) -> Table:
-    lines, measure = lines_of(results, cell, planned), MEASURES[cell.measure]
-    grids = {(line.method, line.space): line for line in lines if line.search == GRID}
-    spaces = [(line.method, line.space) for line in lines]
-    blocks = [number for number in range(1, len(lines)) if spaces[number] != spaces[number - 1]]
-    seeds = max(len(line.searches) for line in lines)
-    rows = pd.concat([search.rows for line in lines for search in line.searches])
+    listed, measure = search_rows(results, cell, planned), MEASURES[cell.measure]
+    grids = {(row.method, row.space): row for row in listed if row.search == GRID}
+    spaces = [(row.method, row.space) for row in listed]
+    blocks = [number for number in range(1, len(listed)) if spaces[number] != spaces[number - 1]]
+    seeds = max(len(row.searches) for row in listed)
+    stored = pd.concat([search.rows for row in listed for search in row.searches])
     return Table(
         name="search",
         cell=cell.name,
-        caption=f"Searches on {cell_title(cell)}: test {measure.name} of the setting that {RULE} chooses, over "
+        caption=f"Searches on {cell_title(cell)}: test {measure.name} of the setting selected by {RULE}, over "
         f"{counted(len(cell.seeds), 'baseline')} and up to {counted(seeds // max(1, len(cell.seeds)), 'search seed')} each.",
         columns=_columns(measure),
-        rows=tuple(_row(line, grids.get((line.method, line.space)), measure) for line in lines),
-        notes=_notes(results, cell, lines, measure, rows),
+        rows=tuple(_row(row, grids.get((row.method, row.space)), measure) for row in listed),
+        notes=_notes(results, cell, listed, measure, stored),
         rules=frozenset(blocks),
     )
 
@@ -109,67 +110,71 @@ def _columns(measure: Measure) -> tuple[Column, ...]:
         Column(f"test{suffix}", "mean", test),
         Column(f"test_10{suffix}", "10 %", test),
         Column(f"test_90{suffix}", "90 %", test),
-        Column("behind_grid_points", "Behind grid"),
+        Column("below_grid_points", "Below grid"),
         Column("searches", "n"),
         Column("trials", "run", "Trials"),
-        Column("distinct", "distinct", "Trials"),
-        Column("tuning_seconds", "shared", "Seconds of one search"),
-        Column("alone_seconds", "alone", "Seconds of one search"),
+        Column("distinct_trials", "distinct", "Trials"),
+        Column("tuning_seconds", "amortised", "Seconds per search"),
+        Column("standalone_seconds", "standalone", "Seconds per search"),
         Column("sample_forwards", "forwards", "Sample passes"),
         Column("sample_backwards", "backwards", "Sample passes"),
     )
 
 
-def _row(line: Line, grid: Line | None, measure: Measure) -> tuple[Cell, ...]:
-    chosen = line.chosen()
-    scores = [score * measure.factor for found in chosen.values() for score in found]
-    whole = {} if grid is None or grid is line else grid.chosen()
-    behind = summarise(
-        (float(np.mean(whole[seed])) - score) * measure.factor for seed, found in chosen.items() if seed in whole for score in found
+def _row(row: SearchRow, grid: SearchRow | None, measure: Measure) -> tuple[FormattedCell, ...]:
+    scores_by_seed = row.selected_scores()
+    scores = [score * measure.factor for found in scores_by_seed.values() for score in found]
+    of_grid = {} if grid is None or grid is row else grid.selected_scores()
+    below_grid = summarise(
+        (float(np.mean(of_grid[seed])) - score) * measure.factor
+        for seed, found in scores_by_seed.items()
+        if seed in of_grid
+        for score in found
     )
-    shared, alone = per_seed(line.searches)
-    trials = summarise(float(len(search.rows)) for search in line.searches)
-    distinct = summarise(float(search.rows["settings"].nunique()) for search in line.searches)
-    told = "" if unit_of(line.searches) == "seconds" else SHARED
-    lacking = GAP if any(search.missing or search.choose(RULE).row is None for search in line.searches) else ""
-    mean, *band = [None] * 3 if not scores else [float(np.mean(scores)), *map(float, np.quantile(scores, BAND))]
-    label = method_label(line.method, line.space)
+    amortised, standalone = per_seed(row.searches)
+    trials = summarise(float(len(search.rows)) for search in row.searches)
+    distinct = summarise(float(search.rows["settings"].nunique()) for search in row.searches)
+    no_seconds = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
+    incomplete = INCOMPLETE_MARK if any(search.missing or search.choose(RULE).row is None for search in row.searches) else ""
+    mean, *band = [None] * 3 if not scores else [float(np.mean(scores)), *map(float, np.quantile(scores, QUANTILES))]
+    label = method_label(row.method, row.space)
     return (
-        Cell(label if line.search == GRID else f"{label}, {line.search} {line.budget:g}", marks=lacking),
-        Cell(line.search),
-        Cell(number(line.budget, 0), line.budget),
-        *(Cell(number(value, measure.decimals), value) for value in (mean, *band)),
-        Cell(number(behind.mean, measure.decimals, sign=True), behind.mean, behind.std),
-        Cell(str(len(line.searches)), len(line.searches)),
-        *(Cell(number(count.mean, 0), count.mean) for count in (trials, distinct)),
-        *(Cell(seconds(cost.mean), cost.mean, cost.std, marks=told) for cost in (shared, alone)),
-        *(_passes(line.searches, column) for column in ("sample_forwards", "sample_backwards")),
+        FormattedCell(label if row.search == GRID else f"{label}, {row.search} {row.budget:g}", marks=incomplete),
+        FormattedCell(row.search),
+        FormattedCell(number(row.budget, 0), row.budget),
+        *(FormattedCell(number(value, measure.decimals), value) for value in (mean, *band)),
+        FormattedCell(number(below_grid.mean, measure.decimals, sign=True), below_grid.mean, below_grid.std),
+        FormattedCell(str(len(row.searches)), len(row.searches)),
+        *(FormattedCell(number(count.mean, 0), count.mean) for count in (trials, distinct)),
+        *(FormattedCell(seconds(cost.mean), cost.mean, cost.std, marks=no_seconds) for cost in (amortised, standalone)),
+        *(_passes(row.searches, column) for column in ("sample_forwards", "sample_backwards")),
     )
 
 
-def _passes(searches: Sequence[SearchResult], column: str) -> Cell:
+def _passes(searches: Sequence[SearchResult], column: str) -> FormattedCell:
     summary = summarise(float(search.rows[column].sum(min_count=1)) for search in searches)
-    return Cell(MISSING if summary.mean is None else f"{summary.mean:,.0f}", summary.mean)
+    return FormattedCell(MISSING if summary.mean is None else f"{summary.mean:,.0f}", summary.mean)
 
 
-def _notes(results: Results, cell: CellResult, lines: Sequence[Line], measure: Measure, rows: pd.DataFrame) -> tuple[str, ...]:
+def _notes(results: Results, cell: CellResult, listed: Sequence[SearchRow], measure: Measure, stored: pd.DataFrame) -> tuple[str, ...]:
     vanilla = summarise(
         None if baseline.row is None else float(baseline.row[score_column("test_oracle", cell.measure)]) for baseline in cell.baselines
     ).times(measure.factor)
-    missing = sum(search.missing for line in lines for search in line.searches)
+    incomplete = any(search.missing or search.choose(RULE).row is None for row in listed for search in row.searches)
     rule = RULES[RULE].format(score=measure.name)
-    said = [
-        f"{RULE}: {rule}, over one search's trials. {TIES}",
+    return (
+        f"{RULE}: {rule}, among the trials of one search. {TIES}",
         "Mean, 10th and 90th percentile over baselines and search seeds; the unmodified models score "
-        f"{number(vanilla.mean, measure.decimals)} on average. Behind grid: how much more the grid's choice on the same baseline scores.",
-        "Budget: trials that a search may make (settings, for a grid); a trial of successive halving is one configuration at one value of "
-        "its resource. Samplers see the validation score on the given labels and nothing else.",
-        "A search that tries every setting of its space chooses what the grid chooses.",
+        f"{number(vanilla.mean, measure.decimals)} on average. Below grid: test score of the grid's selected setting on the same "
+        "baseline minus the score of this search.",
+        "Budget: number of trials (of settings, for a grid); a trial of successive halving is one configuration at one value of its "
+        "resource. Samplers receive only the validation score on the given labels.",
+        "A search that tries every setting of its space selects the same setting as the grid.",
         COST,
-        *seconds_notes(cell, [search for line in lines for search in line.searches]),
-        "Trials run one by one, each alone (in successive halving: the pieces of one trajectory once); a grid's settings share work.",
-        *([f"{GAP} {counted(missing, 'planned trial')} without a row, or nothing chosen."] if missing else []),
-        *circumstances(rows),
+        *seconds_notes(cell, [search for row in listed for search in row.searches]),
+        "Trials run one at a time and share no work, except for the segments of one trajectory in successive halving; the settings of a "
+        "grid share work.",
+        *([INCOMPLETE] if incomplete else []),
+        *circumstances(stored),
         *results.problems,
-    ]
-    return tuple(said)
+    )

@@ -1,4 +1,4 @@
-"""The table `tests`: SAP against every other corrector over seeds and over cells; and the same of the published table 1."""
+"""Table `tests`: significance tests of SAP against every other corrector, over seeds and over cells; also for the published table 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analysis.store.results import CellResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
-from analysis.tables.render import Cell, Column, Table
+from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tuning.significance import CONFIDENCE, CellComparison, MethodComparison, holm, sentence
 
 _COLUMNS = (
@@ -29,47 +29,48 @@ _COLUMNS = (
 )
 
 NOTES = (
-    "Two-sided. Welch: t-test of two samples with unequal variances. Paired: t-test on the differences by seed. Holm: corrected for the "
-    "cells of the block. Wilcoxon: signed-rank test on the cells' mean differences.",
-    f"Interval: {CONFIDENCE * 100:g} % percentile bootstrap of the mean difference, over the cells (over the seeds where there is one "
-    "cell).",
-    "A p-value above .05 does not say that two methods are equal; it says that these seeds do not tell them apart.",
+    "All tests are two-sided. Welch: t-test for unequal variances. Paired: t-test on the differences by seed. Holm: corrected for the "
+    "number of cells in the block. Wilcoxon: signed-rank test on the mean differences of the cells.",
+    f"Interval: {CONFIDENCE * 100:g} % percentile bootstrap of the mean difference over the cells (over the seeds if there is one cell).",
+    "A p-value above .05 does not imply that two methods are equal, only that these seeds do not distinguish them.",
 )
 
 POLICY = Policy()
 
-_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+_NUMERALS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 
 
-def published_contests(table: str = "table1") -> tuple[MethodComparison, ...]:
-    """SAP against every corrector of a published table, by data set."""
-    place = ("network", "noise", "noise_rate")
+def published_comparisons(table: str = "table1") -> tuple[MethodComparison, ...]:
+    """Compares SAP with every other corrector of a published table, by data set."""
+    fields = ("network", "noise", "noise_rate")
     found = []
-    said = quotes(table)
-    for dataset in dict.fromkeys(str(quote.about["dataset"]) for quote in said):
-        mine = [quote for quote in said if quote.about["dataset"] == dataset]
-        sap = {quote.key(place): quote for quote in mine if quote.about["method"] == "sap"}
-        for method in dict.fromkeys(str(quote.about["method"]) for quote in mine):
+    published = quotes(table)
+    for dataset in dict.fromkeys(str(quote.about["dataset"]) for quote in published):
+        own = [quote for quote in published if quote.about["dataset"] == dataset]
+        sap = {quote.key(fields): quote for quote in own if quote.about["method"] == "sap"}
+        for method in dict.fromkeys(str(quote.about["method"]) for quote in own):
             if method != "sap" and method not in REFERENCES:
-                others = {quote.key(place): quote for quote in mine if quote.about["method"] == method}
+                others = {quote.key(fields): quote for quote in own if quote.about["method"] == method}
                 pairs = tuple(CellComparison(_name(sap[key]), _summary(sap[key]), _summary(others[key])) for key in sap if key in others)
                 found.append(MethodComparison(dataset_label(dataset), method_label("sap"), method_label(method), pairs))
     return tuple(found)
 
 
 def published_tests() -> tuple[Table, ...]:
-    """The published table 1, tested; from its means and spreads, so nothing is paired by seed."""
-    return _tables(published_contests(), _seeds([SEEDS]), "the published table 1", "Published means and standard deviations over 3 seeds.")
+    """Tests the published table 1. It prints means and standard deviations only, so no test is paired by seed."""
+    return _tables(
+        published_comparisons(), _seeds([SEEDS]), "the published table 1", "Published means and standard deviations over 3 seeds."
+    )
 
 
-def contests(results: Results) -> tuple[MethodComparison, ...]:
-    """SAP (else the first corrector) against every other one, by data set; each in its first space of the cell."""
-    families: dict[str, list[CellResult]] = {}
+def store_comparisons(results: Results) -> tuple[MethodComparison, ...]:
+    """Compares SAP (or the first corrector, without SAP) with every other corrector, by data set, each in its first space of the cell."""
+    by_dataset: dict[str, list[CellResult]] = {}
     for cell in cells(results):
         if cell.measure == "acc" and cell.methods:
-            families.setdefault(str(cell.rows.iloc[0]["dataset"]) if len(cell.rows) else cell.name, []).append(cell)
+            by_dataset.setdefault(str(cell.rows.iloc[0]["dataset"]) if len(cell.rows) else cell.name, []).append(cell)
     found = []
-    for family, members in families.items():
+    for dataset, members in by_dataset.items():
         methods = list(dict.fromkeys(method for cell in members for method, _ in cell.methods if method not in REFERENCES))
         first = "sap" if "sap" in methods else methods[0] if methods else None
         for other in methods:
@@ -78,25 +79,25 @@ def contests(results: Results) -> tuple[MethodComparison, ...]:
             scores = [(cell, _scores(cell, first), _scores(cell, other)) for cell in members]
             pairs = tuple(_pair(cell, one, two) for cell, one, two in scores if one and two)
             if pairs:
-                found.append(MethodComparison(dataset_label(family), method_label(first), method_label(other), pairs))
+                found.append(MethodComparison(dataset_label(dataset), method_label(first), method_label(other), pairs))
     return tuple(found)
 
 
 def significance(results: Results) -> tuple[Table, ...]:
-    """One table per data set, one block per pair of methods; none where a store has no two correctors."""
-    found = contests(results)
+    """Computes one table per data set with one block per pair of methods; none if the store has fewer than two correctors."""
+    found = store_comparisons(results)
     counts = [pair.one.n for comparison in found for pair in comparison.pairs]
-    extra = f"{POLICY.sentences()[0]} Each method in its first space of the cell."
+    extra = f"{POLICY.sentences()[0]} Each method is compared in the first search space that the plan has for the cell."
     return _tables(found, _seeds(counts), "the store", extra, results.problems)
 
 
 def _tables(found: Sequence[MethodComparison], seeds: str, source: str, extra: str, problems: Iterable[str] = ()) -> tuple[Table, ...]:
     tables = []
     for family in dict.fromkeys(comparison.family for comparison in found):
-        mine = [comparison for comparison in found if comparison.family == family]
-        rows: list[tuple[Cell, ...]] = []
+        own = [comparison for comparison in found if comparison.family == family]
+        rows: list[tuple[FormattedCell, ...]] = []
         titles, rules = {}, set()
-        for comparison in mine:
+        for comparison in own:
             titles[len(rows)] = f"{comparison.one} against {comparison.other}"
             rows += _rows(comparison)
             if len(comparison.pairs) > 1:
@@ -106,12 +107,12 @@ def _tables(found: Sequence[MethodComparison], seeds: str, source: str, extra: s
             Table(
                 name="tests",
                 cell=family,
-                caption=f"Differences between methods on {family}, tested over seeds and cells ({source}).",
+                caption=f"Significance tests of the differences between methods on {family}, over seeds and cells ({source}).",
                 columns=tuple(_COLUMNS[n] for n in shown),
                 rows=tuple(tuple(row[n] for n in shown) for row in rows),
                 notes=(
-                    *(sentence(comparison, seeds) for comparison in mine),
-                    *(_after_holm(comparison) for comparison in mine),
+                    *(sentence(comparison, seeds) for comparison in own),
+                    *(_after_holm(comparison) for comparison in own),
                     *NOTES,
                     extra,
                     *problems,
@@ -123,42 +124,52 @@ def _tables(found: Sequence[MethodComparison], seeds: str, source: str, extra: s
     return tuple(tables)
 
 
-def _rows(comparison: MethodComparison) -> list[tuple[Cell, ...]]:
+def _rows(comparison: MethodComparison) -> list[tuple[FormattedCell, ...]]:
     welch, paired = comparison.welch(), comparison.paired()
     rows = []
     for pair, *p_values in zip(comparison.pairs, welch, holm(welch), paired, holm(paired), strict=True):
-        scores = [Cell(mean_std(side.mean, side.std, 2), side.mean, side.std) for side in (pair.one, pair.other)]
-        difference = Cell(number(pair.difference, 2, sign=True), pair.difference)
+        scores = [FormattedCell(mean_std(side.mean, side.std, 2), side.mean, side.std) for side in (pair.one, pair.other)]
+        difference = FormattedCell(number(pair.difference, 2, sign=True), pair.difference)
         rows.append(
-            (Cell(pair.cell), Cell(str(pair.one.n), pair.one.n), *scores, difference, *map(_p_cell, p_values), Cell(MISSING), Cell(MISSING))
+            (
+                FormattedCell(pair.cell),
+                FormattedCell(str(pair.one.n), pair.one.n),
+                *scores,
+                difference,
+                *map(_p_cell, p_values),
+                FormattedCell(MISSING),
+                FormattedCell(MISSING),
+            )
         )
     band = comparison.interval()
-    interval = Cell(MISSING) if band is None else Cell(f"{number(band[0], 2, sign=True)} to {number(band[1], 2, sign=True)}")
+    interval = (
+        FormattedCell(MISSING) if band is None else FormattedCell(f"{number(band[0], 2, sign=True)} to {number(band[1], 2, sign=True)}")
+    )
     if len(comparison.pairs) < 2:
         return [(*row[:-1], interval) for row in rows]
-    blank = Cell(MISSING)
-    over = Cell(f"{len(comparison.mean_differences)} cells, ahead in {comparison.wins}")
-    difference = Cell(number(comparison.mean_difference, 2, sign=True), comparison.mean_difference)
-    return [*rows, (over, blank, blank, blank, difference, blank, blank, blank, blank, _p_cell(comparison.wilcoxon()), interval)]
+    blank = FormattedCell(MISSING)
+    all_cells = FormattedCell(f"{len(comparison.mean_differences)} cells, first better in {comparison.wins}")
+    difference = FormattedCell(number(comparison.mean_difference, 2, sign=True), comparison.mean_difference)
+    return [*rows, (all_cells, blank, blank, blank, difference, blank, blank, blank, blank, _p_cell(comparison.wilcoxon()), interval)]
 
 
 def _after_holm(comparison: MethodComparison) -> str:
-    raw = comparison.welch()
-    known = [p for p in raw if p is not None]
-    corrected = [p for p in holm(raw) if p is not None]
+    uncorrected = comparison.welch()
+    known = [p for p in uncorrected if p is not None]
+    corrected = [p for p in holm(uncorrected) if p is not None]
     below = [sum(p <= 0.05 for p in some) for some in (known, corrected)]
     return (
         f"{comparison.one} against {comparison.other}: Welch's p is at most .05 in {below[0]} of {counted(len(known), 'cell')}, "
-        f"after Holm's correction in {below[1]}."
+        f"and after Holm's correction in {below[1]}."
     )
 
 
-def _p_cell(p: float | None) -> Cell:
-    return Cell(MISSING if p is None else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0"), p)
+def _p_cell(p: float | None) -> FormattedCell:
+    return FormattedCell(MISSING if p is None else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0"), p)
 
 
 def _scores(cell: CellResult, method: str) -> dict[int, float]:
-    """Seed -> test accuracy in percent of what the method's first space chose."""
+    """Seed -> test accuracy in percent of the setting selected in the method's first space."""
     searches = next((searches for (name, _), searches in cell.methods.items() if name == method), ())
     chosen = zip(searches, select(searches, POLICY), strict=True)
     column, factor = score_column("test_oracle", cell.measure), MEASURES[cell.measure].factor
@@ -185,8 +196,8 @@ def _name(quote: Quote) -> str:
 
 
 def _seeds(counts: Sequence[int]) -> str:
-    """`three seeds`; `2–3 seeds` where cells differ."""
+    """`three seeds`; `2–3 seeds` if the cells differ."""
     low, high = (min(counts), max(counts)) if counts else (0, 0)
     if low == high:
-        return "one seed" if low == 1 else f"{_WORDS.get(low, str(low))} seeds"
+        return "one seed" if low == 1 else f"{_NUMERALS.get(low, str(low))} seeds"
     return f"{low}{DASH}{high} seeds"

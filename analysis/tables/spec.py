@@ -1,6 +1,6 @@
-"""A table as a YAML file: its rows and columns as conditions on the fields of a store's rows. `docs/tables.md` documents every key.
+"""Parses the YAML description of a table: its rows and columns as conditions on the fields of a store.
 
-The tables of rows x columns of values are written this way (`specs/*.yaml`), and so are a user's own: no Python is needed.
+`docs/tables.md` documents every key. Most tables of the program (`specs/*.yaml`) and those of users are described this way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sap_core.errors import UserError, unknown
 FOLDER = Path(__file__).with_name("specs")
 
 ALL = "all"
-"""In `each`: every value that the store's plan has, in its order."""
+"""In `each`: all values in the plan of the store, in its order."""
 
 ASCENDING = "ascending"
 """In `order`: smallest value first."""
@@ -31,47 +31,47 @@ Condition = str | float | bool | None
 
 @dataclass(frozen=True)
 class AxisSpec:
-    """One entry of rows, columns or row groups; `each` makes several of it."""
+    """One row, column or row group; with `each`, one per combination of values."""
 
     where: Mapping[str, Condition] = field(default_factory=dict)
     each: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)
     label: str = ""
-    group: str = ""  # columns: the common header above them
-    key: str = ""  # columns: the name in CSV, in place of one made from the conditions
-    value: str = ""  # columns: the value shown; the table's own where empty
-    rule: str = ""  # columns: the rule of selection; the table's own where empty
-    span: str = ""  # columns: smallest and largest of this column over all searches of the row
-    relative_to: Mapping[str, Condition] = field(default_factory=dict)  # columns: as a multiple of the cell with these conditions
+    group: str = ""  # columns: the header above a group of columns
+    key: str = ""  # columns: the name in CSV; derived from the conditions if empty
+    value: str = ""  # columns: the value; that of the table if empty
+    rule: str = ""  # columns: the selection rule; that of the table if empty
+    span: str = ""  # columns: range of this column of the rows over all searches of the table row
+    relative_to: Mapping[str, Condition] = field(default_factory=dict)  # columns: divide by the entry under these conditions
     decimals: int | None = None  # columns
-    spread: bool = True  # columns: the standard deviation is printed
-    optional: bool = False  # rows and columns: left out where they have no number
-    average: bool = False  # the mean of the cells before it
-    reference: bool = False  # rows: never bold
-    rank: bool = True  # columns: best and second are marked
-    published: Mapping[str, Condition] | bool = True  # conditions on the published numbers beside those of `where`; false: there are none
+    spread: bool = True  # columns: whether the standard deviation is printed
+    optional: bool = False  # rows and columns: left out if empty
+    average: bool = False  # rows and columns: the mean of the preceding ones
+    reference: bool = False  # rows: never ranked
+    rank: bool = True  # columns: whether best and second best are marked
+    published: Mapping[str, Condition] | bool = True  # additional conditions on the published numbers; false if there are none
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One described table."""
+    """The description of one table."""
 
     name: str
     title: str
     rows: tuple[AxisSpec, ...]
     columns: tuple[AxisSpec, ...]
     row_groups: tuple[AxisSpec, ...] = (AxisSpec(),)
-    tables: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # one table for each combination of these values
-    row_label: str = ""  # header of the rows' labels
+    tables: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # one table per combination of these values
+    row_label: str = ""  # header of the row labels
     value: str = "test_acc"
     filter: Mapping[str, Condition] = field(default_factory=dict)
-    order: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # of values where `each` is `all`
-    names: Mapping[str, Mapping[Condition, str]] = field(default_factory=dict)  # field -> value -> shown
-    at_least: Mapping[str, int] = field(default_factory=dict)  # rows, columns: with fewer of them a row group is left out
-    needs: str = ""  # a column of rows: tables without a number in it are left out
+    order: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # of the values that `all` stands for
+    names: Mapping[str, Mapping[Condition, str]] = field(default_factory=dict)  # field -> value -> printed name
+    at_least: Mapping[str, int] = field(default_factory=dict)  # rows, columns: smaller row groups are left out
+    needs: str = ""  # a column of the rows: tables in which it is empty are left out
     selection: Policy = field(default_factory=Policy)
-    published: str = ""  # the published table that it is compared with
+    published: str = ""  # the published table to compare with
     notes: tuple[str, ...] = ()
-    text: str = field(default="", compare=False)  # the file as it was read
+    text: str = field(default="", compare=False)  # the unparsed file
 
 
 _KEYS_OF_AXIS: Mapping[str, tuple[str, ...]] = {
@@ -95,44 +95,44 @@ _ORDER = (
 
 @cache
 def shipped() -> tuple[str, ...]:
-    """The names of the tables that come with the program."""
+    """The names of the described tables of the program."""
     found = {path.stem for path in FOLDER.glob("*.yaml")}
     return (*(name for name in _ORDER if name in found), *sorted(found - set(_ORDER)))
 
 
 @cache
 def with_published() -> tuple[str, ...]:
-    """Those of `shipped()` that are compared with a published table."""
+    """The names in `shipped()` that are compared with a published table."""
     return tuple(name for name in shipped() if shipped_spec(name).published)
 
 
 def is_path(name: str) -> bool:
-    """Whether a table's name means a file of the user's."""
+    """Whether the name of a table is the path of a user's file."""
     return name.endswith((".yaml", ".yml"))
 
 
 @cache
 def shipped_spec(name: str) -> TableSpec:
-    """One of `shipped()`."""
+    """The description of one of `shipped()`."""
     return read(FOLDER / f"{name}.yaml")
 
 
 def read(path: Path) -> TableSpec:
-    """The table that a file describes.
+    """Reads a description.
 
     Raises:
-        UserError: the file cannot be read, is no YAML, or says something that is not known; one sentence says what and where.
+        UserError: the file cannot be read, is not YAML, or has an unknown key or an invalid value.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"the table '{path}' cannot be read ({reason}); give a YAML file that describes one, see docs/tables.md") from error
+        raise UserError(f"the table '{path}' cannot be read ({reason}); docs/tables.md explains how to write one") from error
     return parse(text, str(path))
 
 
 def parse(text: str, where: str) -> TableSpec:
-    """The table that a text describes; `where` is named in errors.
+    """Parses a description; `where` names its origin in error messages.
 
     Raises:
         UserError: see `read`.
@@ -141,10 +141,10 @@ def parse(text: str, where: str) -> TableSpec:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"the table '{where}' is not YAML{place}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
     given = _mapping(data, f"the table '{where}'")
-    _known(given, _KEYS, "key", where)
+    _check_keys(given, _KEYS, where)
     for needed in ("name", "title", "rows", "columns"):
         if not given.get(needed):
             raise UserError(f"the table '{where}' has no '{needed}'; it needs name, title, rows and columns")
@@ -152,11 +152,11 @@ def parse(text: str, where: str) -> TableSpec:
     if published and published not in (*TABLES, COMPUTE):
         raise unknown("published table", published, (*TABLES, COMPUTE), f"'published' of {where}")
     return TableSpec(
-        name=_word(given["name"], where),
+        name=_file_name(given["name"], where),
         title=str(given["title"]).strip(),
-        rows=_axis(given["rows"], "row", where),
-        columns=_axis(given["columns"], "column", where),
-        row_groups=_axis(given["row_groups"], "row_group", where) if given.get("row_groups") else (AxisSpec(),),
+        rows=_axes(given["rows"], "row", where),
+        columns=_axes(given["columns"], "column", where),
+        row_groups=_axes(given["row_groups"], "row_group", where) if given.get("row_groups") else (AxisSpec(),),
         tables=_each(_mapping_of(given, "tables", where), f"tables of {where}"),
         row_label=str(given.get("row_label") or ""),
         value=str(given.get("value") or "test_acc"),
@@ -178,51 +178,51 @@ def parse(text: str, where: str) -> TableSpec:
     )
 
 
-def _axis(data: Any, part: str, where: str) -> tuple[AxisSpec, ...]:
-    """Rows, columns or row groups; a mapping of fields to values is short for one entry with `each`."""
+def _axes(data: Any, role: str, where: str) -> tuple[AxisSpec, ...]:
+    """Parses rows, columns or row groups; a mapping of fields to values is short for one entry with `each`."""
     if isinstance(data, Mapping):
-        data = [data if set(data) & set(_KEYS_OF_AXIS[part]) else {"each": data}]
-    entries = _list(data, f"'{part}s' of {where}")
-    return tuple(_axis_spec(entry, part, f"{part} {number} of {where}") for number, entry in enumerate(entries, 1))
+        data = [data if set(data) & set(_KEYS_OF_AXIS[role]) else {"each": data}]
+    entries = _list(data, f"'{role}s' of {where}")
+    return tuple(_axis_spec(entry, role, f"{role} {number} of {where}") for number, entry in enumerate(entries, 1))
 
 
-def _axis_spec(data: Any, part: str, where: str) -> AxisSpec:
+def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
     given = _mapping(data, where)
-    _known(given, _KEYS_OF_AXIS[part], "key", where)
-    made: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
-    if made.get("rule", "val_noisy") not in RULES:
-        raise unknown("rule", made["rule"], RULES, where)
+    _check_keys(given, _KEYS_OF_AXIS[role], where)
+    arguments: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
+    if arguments.get("rule", "val_noisy") not in RULES:
+        raise unknown("rule", arguments["rule"], RULES, where)
     for name in _FLAGS:
         if name in given and not isinstance(given[name], bool):
             raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
-        made |= {name: given[name]} if name in given else {}
+        arguments |= {name: given[name]} if name in given else {}
     if given.get("decimals") is not None:
-        made["decimals"] = _whole(given["decimals"], f"'decimals' in {where}")
+        arguments["decimals"] = _digit(given["decimals"], f"'decimals' in {where}")
     for name in ("where", "relative_to"):
-        made[name] = _conditions(given.get(name), f"'{name}' in {where}")
-    made["each"] = _each(_mapping(given.get("each") or {}, f"'each' in {where}"), f"each in {where}")
+        arguments[name] = _conditions(given.get(name), f"'{name}' in {where}")
+    arguments["each"] = _each(_mapping(given.get("each") or {}, f"'each' in {where}"), f"each in {where}")
     published = given.get("published", True)
-    made["published"] = published if isinstance(published, bool) else _conditions(published, f"'published' in {where}")
-    return AxisSpec(**made)
+    arguments["published"] = published if isinstance(published, bool) else _conditions(published, f"'published' in {where}")
+    return AxisSpec(**arguments)
 
 
-def _each(given: Mapping[str, Any], what: str) -> Mapping[str, Sequence[Condition] | str]:
-    return {name: ALL if values == ALL else _values(values, f"{name} of {what}") for name, values in given.items()}
+def _each(given: Mapping[str, Any], where: str) -> Mapping[str, Sequence[Condition] | str]:
+    return {name: ALL if values == ALL else _values(values, f"{name} of {where}") for name, values in given.items()}
 
 
 def _at_least(given: Mapping[str, Any], where: str) -> Mapping[str, int]:
-    _known(given, _AT_LEAST, "key", f"'at_least' of {where}")
-    return {name: _whole(value, f"at_least.{name} of {where}") for name, value in given.items()}
+    _check_keys(given, _AT_LEAST, f"'at_least' of {where}")
+    return {name: _digit(value, f"at_least.{name} of {where}") for name, value in given.items()}
 
 
-def _whole(value: Any, what: str) -> int:
+def _digit(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
-        raise UserError(f"{what} is {value!r}; it must be a whole number from 0 to 9")
+        raise UserError(f"{what} is {value!r}; it must be an integer from 0 to 9")
     return value
 
 
 def _selection(given: Mapping[str, Any], where: str) -> Policy:
-    _known(given, _SELECTION, "key", f"'selection' of {where}")
+    _check_keys(given, _SELECTION, f"'selection' of {where}")
     policy = Policy(**{name: str(value) for name, value in given.items()})
     for name, value, allowed in (("rule", policy.rule, RULES), ("over", policy.over, POOLING), ("fallback", policy.fallback, FALLBACKS)):
         if value not in allowed:
@@ -236,13 +236,13 @@ def _mapping_of(given: Mapping[str, Any], key: str, where: str) -> Mapping[str, 
 
 def _mapping(data: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
-        raise UserError(f"{what} must be a mapping of keys to values, and is {_kind(data)}")
+        raise UserError(f"{what} is {_type_name(data)}; it must be a mapping of keys to values")
     return data
 
 
 def _list(data: Any, what: str) -> Sequence[Any]:
     if not isinstance(data, list):
-        raise UserError(f"{what} must be a list, and is {_kind(data)}")
+        raise UserError(f"{what} is {_type_name(data)}; it must be a list")
     return data
 
 
@@ -257,23 +257,23 @@ def _conditions(data: Any, what: str) -> Mapping[str, Condition]:
 def _condition(value: Any, what: str) -> Condition:
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise UserError(f"{what} must be one value, and holds {_kind(value)}")
+    raise UserError(f"{what} is {_type_name(value)}; it must be a single value")
 
 
-def _kind(data: Any) -> str:
+def _type_name(data: Any) -> str:
     if data is None:
         return "empty"
     return {"dict": "a mapping", "list": "a list", "str": "a text"}.get(type(data).__name__, f"a {type(data).__name__}")
 
 
-def _known(given: Iterable[str], allowed: Sequence[str], what: str, where: str) -> None:
+def _check_keys(given: Iterable[str], allowed: Sequence[str], where: str) -> None:
     for key in given:
         if key not in allowed:
-            raise unknown(what, key, allowed, where)
+            raise unknown("key", key, allowed, where)
 
 
-def _word(value: Any, where: str) -> str:
+def _file_name(value: Any, where: str) -> str:
     name = str(value)
     if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
-        raise UserError(f"name '{name}' of the table '{where}' must be a word of letters, digits, - and _")
+        raise UserError(f"name '{name}' of the table '{where}' may contain only letters, digits, - and _")
     return name

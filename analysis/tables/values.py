@@ -1,4 +1,4 @@
-"""The values that a described table can show: how one seed's is computed, and in which unit and with how many decimals it is printed."""
+"""The values that a described table can contain: how the value of one seed is computed, and its printed unit and decimals."""
 
 from __future__ import annotations
 
@@ -20,57 +20,59 @@ from sap_core.records import Row
 ROW_FIELDS = tuple(item.name for item in fields(Row))
 
 SCORES = {"test": "test_oracle", "val_noisy": "val_noisy", "val_clean": "val_clean_part"}
-"""Scores in the measure of the task (accuracy, or R² of a regression) -> the rule that looks at the same column."""
+"""Score in the measure of the task (accuracy, or R² of a regression) -> the selection rule that uses the same column."""
 
 COMPUTED = ("gain", "kept", "settings", "optimism", "trained_noise_rate", "forget_known_rate")
+"""Values that are computed from several columns or rows."""
 
 SUMMED, AVERAGED, CHOSEN, LAST = "search_", "mean_", "chosen.", "last."
-"""`search_flops`: summed over the settings of the search. `mean_trusted_precision`: averaged over them. `chosen.alpha`: a hyperparameter of
-the chosen setting. `last.kept_label_precision`: the last point of a series of the run."""
+"""Prefixes of values: `search_flops` is the sum over the settings of the search, `mean_trusted_label_precision` the mean over them,
+`chosen.alpha` a hyperparameter of the selected setting, `last.kept_label_precision` the last point of a series of the run."""
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Stored value x factor = printed value."""
+class ValueFormat:
+    """How a value is printed: stored value x factor, rounded to `decimals`."""
 
     factor: float
     decimals: int
-    suffix: str  # of the column's name in CSV
-    kind: str  # share | points | score | large | number | count | times
+    suffix: str  # of the column's name in CSV, the unit
+    quantity: str  # share | points | score | large | number | count | times
     sign: bool = False
 
     @property
     def higher_is_better(self) -> bool:
-        return self.kind in ("share", "points", "score")
+        """Whether the column is ranked."""
+        return self.quantity in ("share", "points", "score")
 
 
-def unit_of_value(value: str, measure: str = "acc") -> Unit:
-    """The unit of a column of rows, or of a computed value; `measure` is that of the task, acc or r2."""
+def value_format(value: str, measure: str = "acc") -> ValueFormat:
+    """The format of a column of the rows or of a computed value; `measure` is that of the task, acc or r2."""
     score = MEASURES[measure]
     if value in ("gain", "optimism"):
-        return Unit(score.factor, score.decimals, "points", "points" if value == "gain" else "number", sign=True)
+        return ValueFormat(score.factor, score.decimals, "points", "points" if value == "gain" else "number", sign=True)
     if value in SCORES:
-        return Unit(score.factor, score.decimals, "percent" if score.unit else "", "share" if score.unit else "score")
+        return ValueFormat(score.factor, score.decimals, "percent" if score.unit else "", "share" if score.unit else "score")
     if value == "kept":
-        return Unit(1, 0, "", "count")
-    if value.endswith(("_acc", "_precision", "_rate", "_rate_true")):
-        return Unit(100, 2, "percent", "share")
+        return ValueFormat(1, 0, "", "count")
+    if value.endswith(("_acc", "_precision", "_rate", "_rate_measured")):
+        return ValueFormat(100, 2, "percent", "share")
     if value.endswith("_r2"):
-        return Unit(1, 4, "", "score")
+        return ValueFormat(1, 4, "", "score")
     if "flops" in value:
-        return Unit(1e-9, 0, "giga", "large")
-    if value.endswith(("_seconds", "_forwards", "_backwards", "_alone")):
-        return Unit(1, 0, "", "large")
+        return ValueFormat(1e-9, 0, "giga", "large")
+    if value.endswith(("_seconds", "_forwards", "_backwards")):
+        return ValueFormat(1, 0, "", "large")
     if value.endswith("_bytes"):
-        return Unit(2**-20, 0, "megabytes", "large")
-    return Unit(1, 0, "", "number")
+        return ValueFormat(2**-20, 0, "megabytes", "large")
+    return ValueFormat(1, 0, "", "number")
 
 
 def check_value(value: str, where: str) -> None:
-    """Refuses values that no cell can show.
+    """Checks the name of a value.
 
     Raises:
-        UserError: `value` is not known.
+        UserError: `value` is unknown.
     """
     if value in (*COMPUTED, *SCORES, *ROW_FIELDS) or value.startswith((CHOSEN, LAST)):
         return
@@ -79,30 +81,31 @@ def check_value(value: str, where: str) -> None:
     numeric = [
         name
         for name in ROW_FIELDS
-        if name.endswith(("_acc", "_r2", "_seconds", "_precision", "_bytes")) or name.startswith(("num_", "flops", "sample_"))
+        if name.endswith(("_acc", "_r2", "_seconds", "_precision", "_bytes"))
+        or name.startswith(("num_", "flops", "sample_", "standalone_"))
     ]
     prefixed = ("search_COLUMN", "mean_COLUMN", "chosen.HYPERPARAMETER", "last.SERIES")
     raise unknown("value", value, [*COMPUTED, *SCORES, *numeric, *prefixed], where)
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a value is computed from: one seed's chosen row; `search` is None for the unmodified model."""
+class ChosenRun:
+    """The selected row of one seed; `search` is None for the unmodified model itself."""
 
     search: SearchResult | None
     row: pd.Series | None
-    kept: bool  # the unmodified model was kept
+    kept: bool  # whether the unmodified model was kept
     measure: str
     rule: str
 
 
-def value_of(value: str, chosen: Chosen, last_point: Callable[[str, str], float | None]) -> float | None:
-    """The value as stored, None when there is none.
+def value_of(value: str, chosen: ChosenRun, last_point: Callable[[str, str], float | None]) -> float | None:
+    """Computes the value of one seed in stored units; None if it does not exist.
 
     Args:
-        value: its name.
-        chosen: the seed's search and chosen row.
-        last_point: gives the last point of a run's series, by the series' name and the run id.
+        value: the name of the value.
+        chosen: the search and the selected row of the seed.
+        last_point: returns the last point of a series, given the names of the series and of the run.
     """
     search, row = chosen.search, chosen.row
     if value == "settings":
@@ -123,10 +126,11 @@ def value_of(value: str, chosen: Chosen, last_point: Callable[[str, str], float 
 
 
 def _of_column(value: str, row: pd.Series, search: SearchResult | None) -> float | None:
-    """A column of the chosen row, or summed or averaged over the rows of the search."""
+    """A column of the selected row, or its sum or mean over the rows of the search."""
     prefix = next((name for name in (SUMMED, AVERAGED) if value.startswith(name)), "")
     column = value.removeprefix(prefix)
     rows = row.to_frame().T if search is None else search.rows
+    # seconds measured on a shared device do not measure the method
     if column.endswith("_seconds") and not exclusive_device(rows):
         return None
     if prefix == SUMMED and search is not None:
@@ -136,36 +140,36 @@ def _of_column(value: str, row: pd.Series, search: SearchResult | None) -> float
     return number_of(row[column])
 
 
-def _computed(value: str, chosen: Chosen, row: pd.Series) -> float | None:
+def _computed(value: str, chosen: ChosenRun, row: pd.Series) -> float | None:
     test = score_column("test_oracle", chosen.measure)
     if value == "kept":
         return None if chosen.search is None else float(chosen.kept)
     if value == "optimism":
-        return _minus(row[score_column(chosen.rule, chosen.measure)], row[test])
+        return _difference(row[score_column(chosen.rule, chosen.measure)], row[test])
     if value == "gain":
         before = row if chosen.search is None else chosen.search.vanilla
-        return None if before is None else _minus(row[test], before[test])
-    if value == "trained_noise_rate":  # of all training samples where no pruner selected some of them
+        return None if before is None else _difference(row[test], before[test])
+    if value == "trained_noise_rate":  # without a pruner, of all training samples
         kept = number_of(row["kept_noise_rate"])
         return number_of(row["noise_rate_measured"]) if kept is None else kept
-    return _forget_known(chosen.search)
+    return _forget_known_rate(chosen.search)
 
 
-def _forget_known(search: SearchResult | None) -> float | None:
-    """Verified forget samples as a share of the wrongly labelled training samples; samples doubted by a score are not known to be wrong."""
+def _forget_known_rate(search: SearchResult | None) -> float | None:
+    """Verified forget samples as a share of the mislabelled training samples; samples suspected by a score alone do not count."""
     if search is None:
         return None
     rows = search.rows[search.rows["num_forget"].gt(0) & search.rows["information"].isin(["oracle", "verified_file"])]
     return number_of((rows["num_forget"] / (rows["noise_rate_measured"] * rows["num_train"])).mean())
 
 
-def _minus(one: Any, other: Any) -> float | None:
+def _difference(one: Any, other: Any) -> float | None:
     first, second = number_of(one), number_of(other)
     return None if first is None or second is None else first - second
 
 
 def number_of(value: Any) -> float | None:
-    """A stored value as a number; None where it is missing, NaN or no number."""
+    """Converts a stored value to a float; None if it is missing, NaN or not numeric."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Numbers of every figure by hand; that each is drawn, at the width of one and of two columns, whole and with its fonts inside."""
+"""Tests of the figures: their numbers against hand-computed values, and that each is drawn completely at both widths, with embedded fonts."""
 
 import json
 from dataclasses import replace
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.__main__ import main
-from analysis.plots import alpha, boundaries, compute, memorised, precision_gain, spectra, strategies, transition, tuning_cost
-from analysis.plots import style as ink
+from analysis.plots import alpha, boundaries, compute, figures, memorised, precision_gain, spectra, strategies, transition, tuning_cost
 from analysis.reports import report
 from analysis.store.load import load
 
@@ -17,13 +16,13 @@ SIDE = 5
 
 @pytest.fixture
 def full(small):
-    """The small store, and all that a figure may be made of."""
+    """The small store with everything that a figure may show."""
     cost = {"sap": 2e9, "scrub": 4e9, "retrain": 30e9, "vanilla": 50e9}
     small.rows = [replace(row, flops=cost[row.method], standalone_flops=2 * cost[row.method]) for row in small.rows]
     for position, (trusted, skip, test) in enumerate((("loss", 0.0, 0.80), ("curvature", 0.25, 0.78), ("uniform", 0.0, 0.70))):
         for seed in (1, 2):
             small.add(
-                f"ways-{seed}-{position}", job_type="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space="strategies",
+                f"strategy-{seed}-{position}", job_type="tune", method="sap", seed=seed, baseline_id=f"base-{seed}", space="strategies",
                 position=position, settings={"alpha": 30000.0, "trusted": trusted, "skip": skip}, val_noisy_acc=0.65, test_acc=test,
                 num_trusted=200, trusted_label_precision=0.9 - position / 10,
             )  # fmt: skip
@@ -58,16 +57,16 @@ def test_strategy_bars(full):
     assert [bar.precision.mean for bar in panel.bars] == pytest.approx([0.9, 0.8, 0.7])
 
 
-def test_spaces_that_are_a_way_each_are_compared_with_those_of_as_many_settings(small):
-    """As in experiment=ablation_trusted_strategy: a space for each way, tuned and at one alpha."""
-    ways = [
+def test_spaces_of_one_strategy_are_compared_with_spaces_of_equal_size(small):
+    """As in experiment=ablation_trusted_strategy: one space per strategy, tuned and at a fixed alpha."""
+    spaces = [
         ("loss", "loss", 2),
         ("uniform", "uniform", 2),
         ("loss_fixed", "loss", 1),
         ("uniform_fixed", "uniform", 1),
-        ("again", "loss", 1),
+        ("loss_repeated", "loss", 1),
     ]
-    for space, trusted, count in ways:
+    for space, trusted, count in spaces:
         for seed in (1, 2):
             for position in range(count):
                 small.add(
@@ -78,12 +77,15 @@ def test_spaces_that_are_a_way_each_are_compared_with_those_of_as_many_settings(
     tuned, fixed = strategies.numbers(results_of(small))
     assert (tuned.space, [bar.name for bar in tuned.bars]) == ("SAP, 2 settings each", ["loss", "uniform"])
     assert [bar.test.mean for bar in tuned.bars] == pytest.approx([0.81, 0.71])
-    assert (fixed.space, [bar.name for bar in fixed.bars]) == ("SAP, 1 setting each", ["loss, loss_fixed", "uniform", "loss, again"])
+    assert (fixed.space, [bar.name for bar in fixed.bars]) == (
+        "SAP, 1 setting each",
+        ["loss, loss_fixed", "uniform", "loss, loss_repeated"],
+    )
 
 
 def test_compute_bars(full):
     (panel,) = compute.numbers(results_of(full))
-    found = {bar.name: (bar.one, bar.shared, bar.alone) for bar in panel.bars}
+    found = {bar.name: (bar.setting, bar.amortised, bar.standalone) for bar in panel.bars}
     assert found["Training of the baseline"] == (50.0, None, None)
     assert found["SAP (alpha16)"] == pytest.approx((4.0, 6.0, 12.0))  # 3 settings
     assert found["SCRUB (grid_a)"] == pytest.approx((8.0, 8.0, 16.0))
@@ -123,17 +125,17 @@ def test_precision_against_gain(full):
 def test_memorised_labels(full):
     (panel,) = memorised.numbers(results_of(full))
     before, sap = panel.bars[0], panel.bars[1]
-    assert (before.name, before.as_given, before.as_true) == ("Vanilla (before)", 0.96, 0.02)
-    assert (sap.as_given, sap.as_true, sap.otherwise) == pytest.approx((0.30, 0.60, 0.10))
+    assert (before.name, before.given, before.true) == ("Vanilla (before)", 0.96, 0.02)
+    assert (sap.given, sap.true, sap.other) == pytest.approx((0.30, 0.60, 0.10))
 
 
 def test_boundaries(full):
-    (plane,) = boundaries.numbers(results_of(full))
-    assert [one.name for one in plane.maps] == ["Vanilla (before)", "SAP (alpha16)"]  # others were not mapped
-    assert plane.maps[1].test == pytest.approx(0.80)
-    np.testing.assert_array_equal(plane.maps[0].classes, np.repeat([[0], [0], [1], [1], [1]], SIDE, axis=1))
-    assert plane.maps[0].x.tolist() == [0, 0.5, 1, 1.5, 2]
-    assert plane.samples[["given", "true"]].loc[[0, 1]].to_numpy().tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    (panel,) = boundaries.numbers(results_of(full))
+    assert [one.name for one in panel.maps] == ["Vanilla (before)", "SAP (alpha16)"]  # the others have no map
+    assert panel.maps[1].test == pytest.approx(0.80)
+    np.testing.assert_array_equal(panel.maps[0].classes, np.repeat([[0], [0], [1], [1], [1]], SIDE, axis=1))
+    assert panel.maps[0].x.tolist() == [0, 0.5, 1, 1.5, 2]
+    assert panel.samples[["given", "true"]].loc[[0, 1]].to_numpy().tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
 def test_tuning_curves_in_trials_are_the_exact_ones(full):
@@ -142,7 +144,9 @@ def test_tuning_curves_in_trials_are_the_exact_ones(full):
     np.testing.assert_allclose(sap.mean, [0.81, 0.81 + 0.02 / 3, 0.81])
     assert (sap.cost.tolist(), sap.settings, sap.seeds) == ([1, 2, 3], 3, 2)
     assert (sap.low[0], sap.high[0]) == (0.78, 0.84)
-    assert tuning_cost.numbers(results_of(full), trials=True).startswith("cell,method,space,settings,trials,expected_test,low_10,high_90\n")
+    assert tuning_cost.curves_csv(results_of(full), trials=True).startswith(
+        "cell,method,space,settings,trials,expected_test,low_10,high_90\n"
+    )
 
 
 DRAWN = sorted(set(report.PLOTS) - {"trusted_size", "kept_label_precision"})
@@ -151,24 +155,24 @@ DRAWN = sorted(set(report.PLOTS) - {"trusted_size", "kept_label_precision"})
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", ["one", "two"])
 @pytest.mark.parametrize("name", DRAWN)
-def test_every_figure_is_whole_at_its_width_and_readable(full, name, columns):
-    page = ink.PAGES[columns]
-    with ink.look(page):
+def test_every_figure_fits_its_width(full, name, columns):
+    page = figures.PAGE_WIDTHS[columns]
+    with figures.rc_context(page):
         figure = report.PLOTS[name](results_of(full), page)
         assert figure is not None
         figure.draw_without_rendering()
         width, height = figure.get_size_inches()
         assert width == page.width
-        assert height < 9  # a page
+        assert height < 9  # the height of a page
         edge = figure.bbox.padded(2)
-        for part in [*figure.texts, *figure.legends, *figure.axes]:
-            if part.get_visible():
-                box = part.get_tightbbox()
-                assert edge.x0 <= box.x0, (part, box)
-                assert box.x1 <= edge.x1, (part, box)
-                assert edge.y0 <= box.y0, (part, box)
-                assert box.y1 <= edge.y1, (part, box)
-        ink.close(figure)
+        for artist in [*figure.texts, *figure.legends, *figure.axes]:
+            if artist.get_visible():
+                box = artist.get_tightbbox()
+                assert edge.x0 <= box.x0, (artist, box)
+                assert box.x1 <= edge.x1, (artist, box)
+                assert edge.y0 <= box.y0, (artist, box)
+                assert box.y1 <= edge.y1, (artist, box)
+        figures.close(figure)
 
 
 def test_the_command_names_files_by_their_width_and_embeds_fonts(full, capsys):
@@ -184,14 +188,14 @@ def test_the_command_names_files_by_their_width_and_embeds_fonts(full, capsys):
 
 
 @pytest.mark.parametrize("name", sorted(set(report.PLOTS) - {"tuning_cost", "tuning_trials", "alpha", "memorised", "precision_gain"}))
-def test_a_store_without_its_numbers_has_no_such_figure(small, name, capsys):
+def test_a_store_without_the_numbers_has_no_figure(small, name, capsys):
     assert main([str(small.write()), "plot", name]) == 2
     assert f"has no numbers for the plot '{name}'" in capsys.readouterr().err
 
 
-def test_styles_differ_in_grey():
-    spaces = ink.styles(["sap"] * 4 + ["scrub"] * 2)
-    assert len({(json.dumps(style.line), style.marker) for style in spaces}) == 6
-    layers = ink.series(8)
-    assert len({(json.dumps(style.line), style.marker) for style in layers}) == 8
-    assert len(set(ink.HATCHES)) == len(ink.HATCHES) == len(ink.FILLS)
+def test_styles_are_distinguishable_in_grey():
+    spaces = figures.method_styles(["sap"] * 4 + ["scrub"] * 2)
+    assert len({(json.dumps(style.linestyle), style.marker) for style in spaces}) == 6
+    layers = figures.ordered_styles(8)
+    assert len({(json.dumps(style.linestyle), style.marker) for style in layers}) == 8
+    assert len(set(figures.HATCHES)) == len(figures.HATCHES) == len(figures.FILLS)

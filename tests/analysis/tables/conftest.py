@@ -1,4 +1,4 @@
-"""Stores shaped like the paper's experiments, made by hand: a few settings per search, around the published numbers."""
+"""Synthetic stores with the cells of the paper's experiments: few settings per search, scores near the published numbers."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _setting(name, about):
 
 @pytest.fixture
 def papers() -> SimpleNamespace:
-    """Functions that fill a maker."""
+    """Functions that fill a store maker with the cells of one experiment."""
     return SimpleNamespace(add_cell=add_cell, table1=table1, table2=table2, table3=table3, ablation=ablation, seeds=SEEDS)
 
 
@@ -146,7 +146,7 @@ _MADE = {}
 
 @pytest.fixture
 def made(maker, tmp_path_factory):
-    """The folder of a store by its name, made once and not to be written to: table1, table2, table3, partial or an ablation."""
+    """Returns the folder of a store by name, created once and read-only: table1, table2, table3, partial or an ablation."""
 
     def make(name):
         if name not in _MADE:

@@ -1,4 +1,4 @@
-"""The table of choices: one row per search and seed."""
+"""Tests of the table `chosen`: one row per search and seed."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.reports.report import tables_of
+from analysis.reports.report import make_tables
 from analysis.store.labels import MISSING
 from analysis.store.load import load
 from analysis.tables.comparison import comparison
@@ -24,7 +24,7 @@ def cell(made, method, key):
     return next(row[column] for row in made.rows if row[0].text == method)
 
 
-def test_the_table_is_the_recorded_one(small):
+def test_the_table_equals_the_golden_file(small):
     assert markdown(table(small)) == (GOLDEN / "table.md").read_text(encoding="utf-8")
 
 
@@ -41,9 +41,9 @@ def test_numbers_by_hand(small):
     assert cell(made, "SCRUB (grid_a)", "failed").text == "2 diverged"
     assert cell(made, "SCRUB (grid_a)", "information").text == "200 retain + 40 forget (oracle)"
     assert cell(made, "Vanilla", "test_val_noisy_percent").text == "75.00 ± 1.41"
-    assert cell(made, "Vanilla", "wrong_given_percent").text == "96.0"
-    assert cell(made, "SAP (alpha16)", "wrong_true_percent").text == "60.0"
-    assert cell(made, "SAP (alpha16)", "trusted_precision_percent").text == "95.0"
+    assert cell(made, "Vanilla", "mislabelled_given_percent").text == "96.0"
+    assert cell(made, "SAP (alpha16)", "mislabelled_true_percent").text == "60.0"
+    assert cell(made, "SAP (alpha16)", "trusted_label_precision_percent").text == "95.0"
 
 
 def test_references_and_the_oracle_are_never_best(small):
@@ -54,7 +54,7 @@ def test_references_and_the_oracle_are_never_best(small):
 
 def test_settings_that_are_one_computation_are_counted(small):
     small.plan = [replace(line, computation_id=0) if line.method == "sap" and line.position == 1 else line for line in small.plan]
-    assert cell(table(small), "SAP (alpha16)", "tried").text == "3 (2 distinct)"
+    assert cell(table(small), "SAP (alpha16)", "settings").text == "3 (2 distinct)"
 
 
 def test_a_kept_unmodified_model_is_counted(small):
@@ -65,15 +65,15 @@ def test_a_kept_unmodified_model_is_counted(small):
     assert "kept in 3 of 6 searches" in " ".join(made.notes)
 
 
-def test_gaps_are_marked_counted_and_never_ranked(small):
+def test_incomplete_values_are_marked_counted_and_not_ranked(small):
     small.rows = [row for row in small.rows if not (row.method == "sap" and row.seed == 2) and row.run_id != "sap-alpha16-1-0"]
     made = table(small)
     sap = cell(made, "SAP (alpha16)", "test_val_noisy_percent")
     assert (sap.text, sap.marks, sap.rank) == ("80.00", "‡", 0)
-    assert cell(made, "SCRUB (grid_a)", "test_val_noisy_percent").rank == 0, "a lone contender is compared with nothing"
-    assert "2 values are missing and marked ‡." in made.caption
+    assert cell(made, "SCRUB (grid_a)", "test_val_noisy_percent").rank == 0, "a single contender is not ranked"
+    assert "2 missing values, marked ‡." in made.caption
     assert "‡ SAP (alpha16): 4 of 6 planned settings have no row; not ranked." in made.notes
-    assert "‡ SAP (alpha16), val_noisy: nothing chosen for seed 2: no setting has run." in made.notes
+    assert "‡ SAP (alpha16), val_noisy: no setting selected for seed 2: no setting has run." in made.notes
 
 
 def test_one_table_per_cell(small):
@@ -86,7 +86,7 @@ def test_one_table_per_cell(small):
     assert cell(tables[1], "SSD", "test_val_noisy_percent").text == "70.00"
 
 
-def test_a_regression_store_is_told_in_r2(maker):
+def test_a_regression_store_is_printed_in_r2(maker):
     maker.baseline(1, None, None, None, val_noisy_r2=0.5, val_clean_r2=0.5, test_r2=0.55)
     scores = {"val_noisy_r2": 0.6, "val_clean_r2": 0.6, "test_r2": 0.65}
     maker.search("sap", "alpha16", 1, [{"alpha": 1.0}], [(None, None, None)], **scores)
@@ -97,18 +97,18 @@ def test_a_regression_store_is_told_in_r2(maker):
 
 def test_rows_of_a_smoke_run_are_refused(small):
     small.rows[0] = replace(small.rows[0], debug="smoke")
-    with pytest.raises(UserError, match="debug=smoke and no table or plot accepts them"):
+    with pytest.raises(UserError, match="debug=smoke, and no table or plot accepts them"):
         table(small)
 
 
 def test_trusted_sizes(maker):
     maker.baseline(1, 0.60, 0.7, 0.70)
-    for place, (size, val, test) in enumerate([(20, 0.5, 0.6), (20, 0.55, 0.6), (200, 0.65, 0.80), (200, 0.66, 0.78)]):
+    for position, (size, val, test) in enumerate([(20, 0.5, 0.6), (20, 0.55, 0.6), (200, 0.65, 0.80), (200, 0.66, 0.78)]):
         maker.add(
-            f"s{place}", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=place, settings={"n": size},
+            f"s{position}", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=position, settings={"n": size},
             val_noisy_acc=val, val_clean_acc=val, test_acc=test, num_trusted=size, trusted_label_precision=1 - size / 1000,
         )  # fmt: skip
-    (made,) = tables_of(load([maker.write()]), "trusted_size")
+    (made,) = make_tables(load([maker.write()]), "trusted_size")
     assert [[one.text for one in row] for row in made.rows] == [
         ["20", "98.0", "70.00", "+0.00", "1 of 1"],
         ["200", "80.0", "78.00", "+8.00", "0 of 1"],
@@ -117,65 +117,65 @@ def test_trusted_sizes(maker):
 
 
 def test_a_store_without_sizes_has_no_size_table(small):
-    assert tables_of(load([small.write()]), "trusted_size") == ()
+    assert make_tables(load([small.write()]), "trusted_size") == ()
 
 
 def test_cost_table(small):
     (made,) = cost(load([small.write()]))
     assert [one.text for one in made.rows[0][:5]] == ["SAP (alpha16)", "3", "3.00", "12.0", "4.0"]
-    assert "Shared seconds as a multiple of SAP (alpha16): SCRUB (grid_a) 2 (settings 0.667)." in made.notes
-    assert "Measured again" not in made.caption
+    assert "Amortised seconds as a multiple of SAP (alpha16): SCRUB (grid_a) 2 (settings 0.667)." in made.notes
+    assert "Rerun" not in made.caption
 
 
-def test_the_cost_table_has_passes_and_flops_both_ways(small):
+def test_the_cost_table_has_amortised_and_standalone_passes_and_flops(small):
     amounts = {"sample_forwards": 10.0, "standalone_sample_forwards": 40.0, "sample_backwards": 1.0, "standalone_sample_backwards": 2.0}
     small.rows = [replace(row, flops=1e9, standalone_flops=4e9, **amounts) for row in small.rows]
     (made,) = cost(load([small.write()]))
     shown = {column.key: one.text for column, one in zip(made.columns, made.rows[0], strict=True)}
-    assert {key: shown[key] for key in (*amounts, "giga_flops", "giga_flops_alone")} == {
+    assert {key: shown[key] for key in (*amounts, "giga_flops", "standalone_giga_flops")} == {
         "sample_forwards": "30", "standalone_sample_forwards": "120", "sample_backwards": "3", "standalone_sample_backwards": "6",
-        "giga_flops": "3.00", "giga_flops_alone": "12.0",
+        "giga_flops": "3.00", "standalone_giga_flops": "12.0",
     }  # fmt: skip
 
 
-def test_where_jobs_shared_their_cores_flops_stand_instead_of_seconds(small):
+def test_flops_replace_seconds_if_jobs_shared_their_cores(small):
     small.rows = [replace(row, flops=2e9, standalone_flops=4e9, jobs_on_device=3 if row.method == "sap" else 2) for row in small.rows]
     results = load([small.write()])
     (made,) = comparison(results)
-    for key in ("tuning_seconds", "alone_seconds"):
+    for key in ("tuning_seconds", "standalone_seconds"):
         sap = cell(made, "SAP (alpha16)", key)
-        assert (sap.text, sap.value, sap.marks) == (MISSING, None, "")
+        assert (sap.text, sap.value, sap.marks) == (MISSING, None, "§")
         assert cell(made, "SCRUB (grid_a)", key).marks == ""
-    assert cell(made, "SAP (alpha16)", "shared_giga_flops").text == "6.00"
-    assert cell(made, "SCRUB (grid_a)", "alone_giga_flops").text == "8.00"
-    said = " ".join(made.notes)
-    assert " No seconds: jobs shared their cores or their GPU" in said
-    assert "Seconds are of jobs that had cores (or a GPU) of their own" in said
-    assert "training one took" in said, "the baselines had cores of their own"
+    assert cell(made, "SAP (alpha16)", "giga_flops").text == "6.00"
+    assert cell(made, "SCRUB (grid_a)", "standalone_giga_flops").text == "8.00"
+    notes = " ".join(made.notes)
+    assert "§ No seconds: jobs shared cores or a GPU" in notes
+    assert "Seconds were measured with exclusive cores" in notes
+    assert "training one took" in notes, "the baselines had exclusive cores"
     (costs,) = cost(results)
     assert [one.text for one in costs.rows[0][2:10]] == [MISSING] * 8
-    assert "Shared FLOPs as a multiple of SAP (alpha16): SCRUB (grid_a) 0.667 (settings 0.667)." in costs.notes
+    assert "Amortised FLOPs as a multiple of SAP (alpha16): SCRUB (grid_a) 0.667 (settings 0.667)." in costs.notes
 
 
-def test_rows_that_do_not_say_who_shared_count_as_shared(small):
+def test_rows_without_a_record_of_sharing_count_as_shared(small):
     small.rows = [replace(row, jobs_on_device=None, cores=None) for row in small.rows]
     made = table(small)
-    assert cell(made, "SCRUB (grid_a)", "tuning_seconds").marks == ""
+    assert cell(made, "SCRUB (grid_a)", "tuning_seconds").marks == "§"
     assert "training one took" not in " ".join(made.notes)
 
 
-def test_the_cost_table_says_how_long_jobs_take_alone(small):
+def test_the_cost_table_reports_reruns_on_an_exclusive_device(small):
     for job, factor in (("sap-alpha16-1-0", 0.5), ("sap-alpha16-1-1", 0.75), ("sap-alpha16-2-0", 1.0), ("base-1", 0.9)):
         small.measured_again(f"job-{job}", 2.0, 2.0 * factor)
     (made,) = cost(load([small.write()]))
     assert made.caption.endswith(
-        "Measured again alone, as a multiple of the sweep's seconds, median (range): Vanilla 0.90 (0.90; 1 job), "
+        "Rerun on an exclusive device, as a multiple of the sweep's seconds, median (range): Vanilla 0.90 (0.90; 1 job), "
         "SAP (alpha16) 0.75 (0.50\u20131.00; 3 jobs)."
     )
 
 
-def test_noise_without_an_asked_rate_is_said_to_be_measured(small):
+def test_noise_without_a_nominal_rate_is_reported_as_measured(small):
     small.rows = [replace(row, noise="human_worst", noise_rate=None, noise_rate_measured=0.402) for row in small.rows]
     made = table(small)
     assert "digits, human_worst noise, small_cnn trained by" in made.caption
-    assert "No noise rate asked, 40.2 % of the training labels really wrong." in markdown(made)
+    assert "No nominal noise rate; 40.2 % of the training labels are wrong." in markdown(made)

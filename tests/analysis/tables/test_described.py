@@ -5,7 +5,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.reference.published import quotes
-from analysis.reports.report import papers_own
+from analysis.reports.report import experiment_tables
 from analysis.store.labels import MISSING
 from analysis.store.load import load
 from analysis.tables.described import described_tables
@@ -29,7 +29,7 @@ notes: ["50% & #1_a"]
 
 
 def cells_of(table):
-    """(block, row, group, head) -> cell."""
+    """(row group, row, column group, head) -> cell."""
     whole = flat(table)
     start = 1 if table.titles else 0
     keys = [(column.group, column.head) for column in table.columns[1:]]
@@ -91,10 +91,10 @@ def test_an_oracle_is_never_bold(made):
     assert "an upper bound, never a result" in table.caption
 
 
-def test_gaps_are_marked_and_counted(made):
+def test_incomplete_entries_are_marked_and_counted(made):
     (table,) = described_tables(shipped_spec("table1"), load([made("partial")]))
     cells = cells_of(table)
-    assert table.cell == "CIFAR-10"  # one block needs no title
+    assert table.cell == "CIFAR-10"  # a single row group needs no title
     lost_setting = cells["SCRUB", "VGG11-BN, symmetric", "10 %"]
     lost_baseline = cells["SAP", "VGG11-BN, symmetric", "25 %"]
     assert (lost_setting.marks, lost_setting.rank) == ("‡", 0)
@@ -102,8 +102,8 @@ def test_gaps_are_marked_and_counted(made):
     assert (lost_baseline.marks, round(lost_baseline.value, 2)) == ("‡", 82.47)  # two of three seeds
     assert cells["SAP", "ResNet18, hierarchical", "25 %"].text == MISSING
     assert cells["SAP", "", "Average"].text == MISSING
-    assert "7 of 48 cells rest on an unfinished sweep" in table.caption
-    assert "6 of 48 cells are not in the plan" in table.caption
+    assert "‡ Incomplete, not ranked: 7 of 48 entries, because runs are missing or failed." in table.caption
+    assert "6 of 48 entries are not in the plan" in table.caption
 
 
 def test_side_by_side_with_the_published_numbers(made):
@@ -116,7 +116,7 @@ def test_side_by_side_with_the_published_numbers(made):
     assert heads == ["ours", "published a", "difference a", "published b", "difference b"]
     assert [cells["SAP", unknown, head].text for head in heads] == ["87.92 ± 0.40", "86.32 ± 0.66", "+1.60", "87.92 ± 0.69", "+0.00"]
     assert cells["SAP", "Average", "published"].value == pytest.approx(87.65875)
-    assert all("is asymmetric and which hierarchical is not known, so both stand beside both" in table.caption for table in tables)
+    assert all("is asymmetric and which hierarchical is not known, so each of ours is compared with both" in table.caption for table in tables)
     lines = list(csv.DictReader(io.StringIO(to_csv(tables))))
     assert len(lines) == 12
     assert len(set(lines[0])) == len(lines[0])
@@ -147,7 +147,7 @@ def test_published_numbers_alone():
 )
 def test_the_other_tables(made, name, place, text):
     results = load([made(name)])
-    assert papers_own(results) == [name]
+    assert experiment_tables(results) == [name]
     (table,) = described_tables(shipped_spec(name), results)
     assert cells_of(table)[place].text == text
     if name.startswith("ablation"):  # what harms is shown, not replaced by the unmodified model (60 %)
@@ -159,9 +159,9 @@ def test_the_compute_comparison(made):
     assert len(tables) == 4  # 16 cells of the sweep, at most 35 rows in one table
     cells = cells_of(tables[0])
     place = "CIFAR-10, ResNet18, symmetric, 25 %"
-    assert cells[place, "Training", "Chosen setting alone", "SAP = 1"].value == pytest.approx(20.0)  # 4e15 against 2e14
-    assert cells[place, "Training", "Whole search", "SAP = 1"].value == pytest.approx(20.0)  # against two settings of 1e14
-    assert cells[place, "SCRUB, one setting", "Whole search", "settings"].text == "2"
+    assert cells[place, "Training", "Selected setting, standalone", "SAP = 1"].value == pytest.approx(20.0)  # 4e15 against 2e14
+    assert cells[place, "Training", "Complete search", "SAP = 1"].value == pytest.approx(20.0)  # against two settings of 1e14
+    assert cells[place, "SCRUB, one setting", "Complete search", "settings"].text == "2"
     (said,) = described_tables(shipped_spec("compute"), None, "published")
     assert [row[1].text for row in said.rows] == ["1.00", "26.00", "34.70", "69.40"]
 
@@ -187,8 +187,8 @@ def test_a_users_own_file(made, tmp_path, capsys):
             "unknown field 'netwrok' in the table 'mine' (did you mean 'network'?)",
         ),
         (MINE.replace("value: gain", "value: gian"), [], "unknown value 'gian' in the table 'mine' (did you mean 'gain'?)"),
-        (MINE.replace("network: resnet18, noise_rate: 0.25", "noise_rate: 0.25"), [], "means 2 cells of the store"),
-        (MINE, ["--show", "both"], "has no published numbers beside it"),
+        (MINE.replace("network: resnet18, noise_rate: 0.25", "noise_rate: 0.25"), [], "matches 2 cells of the store"),
+        (MINE, ["--show", "both"], "has no published numbers to compare with"),
     ],
     ids=["field", "value", "cells", "published"],
 )
@@ -225,7 +225,7 @@ def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_pa
     assert main([*stores, "table", "table1"]) == 1  # neither of the two counts
     told = capsys.readouterr()
     assert f"Run {other.rows[place].run_id} (sap, alpha16, seed 12484) is stored with different scores" in told.err
-    assert "cells rest on an unfinished sweep" in told.out
+    assert "because runs are missing or failed" in told.out
     third = type(maker)(tmp_path / "third")
     papers.table1(third, datasets=("cifar10",))
     third.plan = [

@@ -1,4 +1,4 @@
-"""The recommendation: exact tests by hand, and the sentence that a user reads."""
+"""Tests of the table `recommendation`: exact p-values by hand, and the printed advice."""
 
 from __future__ import annotations
 

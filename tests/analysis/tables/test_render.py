@@ -5,7 +5,8 @@ import re
 import pytest
 
 from analysis.store.labels import DASH, mean_std, method_label, number, seconds, span
-from analysis.tables.render import Cell, Column, Table, escape_latex, latex, markdown, terminal, to_csv
+from analysis.tables.latex import escape_latex, latex
+from analysis.tables.render import Column, FormattedCell, Table, markdown, terminal, to_csv
 
 NASTY = r"50% & #1_a {b} $x$ ~ ^ \ <|>"
 
@@ -19,8 +20,13 @@ def table():
         Column("cost_seconds", "Cost"),
     )
     rows = (
-        (Cell("Vanilla"), Cell("70.00", 70.0), Cell(DASH), Cell(DASH)),
-        (Cell(NASTY), Cell("81.00 ± 1.41", 81.0, 1.41, "†", 1), Cell("80.00", 80.0, rank=2), Cell("3.00", 3.0)),
+        (FormattedCell("Vanilla"), FormattedCell("70.00", 70.0), FormattedCell(DASH), FormattedCell(DASH)),
+        (
+            FormattedCell(NASTY),
+            FormattedCell("81.00 ± 1.41", 81.0, 1.41, "†", 1),
+            FormattedCell("80.00", 80.0, rank=2),
+            FormattedCell("3.00", 3.0),
+        ),
     )
     return Table("comparison", "a/b-0.25", NASTY, columns, rows, notes=(NASTY, "second note"), rules=frozenset({1}))
 

@@ -1,10 +1,10 @@
-"""Described tables of trainers, of pruning, and of what correction adds to each way of training."""
+"""Tests of the described tables `prl`, `prune4rel` and `robust`."""
 
 from __future__ import annotations
 
 import pytest
 
-from analysis.reports.report import main_tables, tables_of, write_all
+from analysis.reports.report import main_tables, make_tables, write_all
 from analysis.store.labels import MISSING
 from analysis.store.load import load
 from sap_core.errors import UserError
@@ -32,7 +32,7 @@ def trained(maker):
 
 
 def test_trainers_by_noise(trained):
-    (table,) = tables_of(load([trained.write()]), "prl")
+    (table,) = make_tables(load([trained.write()]), "prl")
     assert [(column.group, column.head) for column in table.columns] == [("", "Trainer"), ("pairflip", "45 %"), ("symmetric", "30 %")]
     assert texts(table) == [
         ["SGD", "53.00 ± 1.41", "70.00 ± 0.00"],
@@ -40,17 +40,17 @@ def test_trainers_by_noise(trained):
         ["co_prl_l", "58.00 ± 1.41", "90.00"],
     ]
     assert [row[1].rank for row in table.rows] == [0, 1, 2]
-    assert [row[2].rank for row in table.rows] == [1, 2, 0], "what lacks a seed is not ranked"
-    assert "1 of 6 cells have fewer seeds than others of their column" in table.caption
+    assert [row[2].rank for row in table.rows] == [1, 2, 0], "an entry with fewer seeds is not ranked"
+    assert "‡ Incomplete, not ranked: 1 of 6 entries, with fewer seeds than others of their column." in table.caption
 
 
-def test_networks_that_nobody_corrected_are_shown_beside_corrected_ones(trained):
-    (alone,) = tables_of(load([trained.write()]), "prl")
+def test_uncorrected_networks_are_shown_in_a_store_with_corrected_ones(trained):
+    (before,) = make_tables(load([trained.write()]), "prl")
     cell = "other/symmetric-0.25/small_cnn/sgd"
     trained.baseline(7, 0.6, 0.7, 0.7, run_id="base-7", cell=cell, dataset="other")
     trained.search("sap", "alpha16", 7, [{"alpha": 1.0}], [(0.7, 0.8, 0.8)], cell=cell, dataset="other")
-    (beside,) = tables_of(load([trained.write()]), "prl")
-    assert texts(beside) == texts(alone)
+    (after,) = make_tables(load([trained.write()]), "prl")
+    assert texts(after) == texts(before)
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def pruned(maker):
 
 def test_selections_by_share_and_trainer(pruned):
     results = load([pruned.write()])
-    (table,) = tables_of(results, "prune4rel")
+    (table,) = make_tables(results, "prune4rel")
     assert [(column.group, column.head) for column in table.columns[1:]] == [
-        ("Test accuracy (%)", "SGD"), ("Test accuracy (%)", "SOP+"), ("Wrong labels (%)", "SGD"), ("Wrong labels (%)", "SOP+"),
+        ("Test accuracy (%)", "SGD"), ("Test accuracy (%)", "SOP+"), ("Mislabelled (%)", "SGD"), ("Mislabelled (%)", "SOP+"),
     ]  # fmt: skip
     assert table.titles == {0: "20 % kept", 3: "50 % kept"}
     assert texts(table) == [
@@ -83,7 +83,7 @@ def test_selections_by_share_and_trainer(pruned):
     ]  # fmt: skip
     assert [row[1].rank for row in table.rows] == [0, 2, 1, 0, 2, 1]
     assert "selected by SOP+" in table.caption
-    assert tables_of(results, "prl") == (), "one trainer on everything is no comparison; a warm-up is no trainer"
+    assert make_tables(results, "prl") == (), "a single trainer on all samples is no comparison, and warm-up networks are left out"
     assert [shown.name for shown in main_tables(results)] == ["prune4rel"]
 
 
@@ -92,19 +92,19 @@ def test_the_report_has_every_form(pruned, tmp_path):
     assert {"prune4rel.tex", "prune4rel.md", "prune4rel.csv"} <= names
 
 
-def test_ways_of_training_and_correction_after_each(small):
-    """The conftest's store has one way of training; a second one comes beside it."""
+def test_trainers_before_and_after_correction(small):
+    """The store of conftest has one trainer; the test adds a second one."""
     results = load([small.write()])
-    assert tables_of(results, "robust") == ()
+    assert make_tables(results, "robust") == ()
     cell = "digits/symmetric-0.25/small_cnn/sop"
     for seed in (1, 2):
         base = small.baseline(seed, 0.6, 0.7, 0.84, run_id=f"sop-{seed}", cell=cell, trainer="sop")
-        for place, test in enumerate((0.85, 0.86)):
+        for position, test in enumerate((0.85, 0.86)):
             small.add(
-                f"sop-sap-{seed}-{place}", job_type="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=place,
-                settings={"alpha": float(place)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * place, test_acc=test,
+                f"sop-sap-{seed}-{position}", job_type="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=position,
+                settings={"alpha": float(position)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * position, test_acc=test,
             )  # fmt: skip
-    (table,) = tables_of(load([small.write()]), "robust")
+    (table,) = make_tables(load([small.write()]), "robust")
     assert table.cell == "digits, symmetric, 25 %, small_cnn"
     keys = [column.key for column in table.columns]
     found = {row[0].text: dict(zip(keys, (cell.text for cell in row), strict=True)) for row in table.rows}
@@ -119,4 +119,4 @@ def test_smoke_runs_are_refused(maker):
     results = load([maker.write()])
     for name in ("prl", "prune4rel"):
         with pytest.raises(UserError, match="debug=smoke"):
-            tables_of(results, name)
+            make_tables(results, name)

@@ -1,13 +1,13 @@
-"""Trainers side by side, and the label precision of what they keep."""
+"""Tests of the table `trainers` and of the figure `kept_label_precision`."""
 
 from __future__ import annotations
 
 import pytest
 
+from analysis.plots import figures
 from analysis.plots import kept_label_precision as kept_label_precision
-from analysis.plots import style as ink
 from analysis.plots.kept_label_precision import groups, kept_by_epoch
-from analysis.reports.report import main_tables, tables_of
+from analysis.reports.report import main_tables, make_tables
 from analysis.store.load import load, series
 
 
@@ -27,14 +27,14 @@ def two(maker):
 
 
 def test_the_table_by_hand(two):
-    (table,) = tables_of(two, "trainers")
+    (table,) = make_tables(two, "trainers")
     plain, kept = ({column.key: cell for column, cell in zip(table.columns, row, strict=True)} for row in table.rows)
     assert (plain["row"].text, kept["row"].text) == ("SGD", "prl_l")
     assert plain["test_percent"].value == pytest.approx(63.0)
     assert kept["test_percent"].value == pytest.approx(73.0)
     assert (plain["test_percent"].rank, kept["test_percent"].rank) == (2, 1)
-    assert kept["kept_right_percent"].value == pytest.approx(93.0)  # of the last epoch
-    assert plain["kept_right_percent"].value is None
+    assert kept["kept_label_precision_percent"].value == pytest.approx(93.0)  # of the last epoch
+    assert plain["kept_label_precision_percent"].value is None
     assert plain["training_flops_giga"].value == pytest.approx(3.0)
     assert main_tables(two)[0].name == "trainers"
 
@@ -48,17 +48,17 @@ def test_series_by_epoch(two):
 
 
 def test_the_figure_has_a_line_for_each_trainer_that_keeps_samples(two):
-    with ink.look():
+    with figures.rc_context():
         figure = kept_label_precision.draw(two)
         (axis,) = figure.axes
         (line,) = [line for line in axis.get_lines() if line.get_label() == "prl_l"]
         assert line.get_xydata().tolist() == [pytest.approx([1, 75.0]), pytest.approx([2, 93.0])]
-        level = [line for line in axis.get_lines() if line.get_label() != "prl_l"]
-        assert level[0].get_ydata()[0] == pytest.approx(75.0)
-        ink.close(figure)
+        reference = [line for line in axis.get_lines() if line.get_label() != "prl_l"]
+        assert reference[0].get_ydata()[0] == pytest.approx(75.0)
+        figures.close(figure)
 
 
 def test_one_trainer_makes_neither(small):
     results = load([small.write()])
-    assert tables_of(results, "trainers") == ()
+    assert make_tables(results, "trainers") == ()
     assert kept_label_precision.draw(results) is None

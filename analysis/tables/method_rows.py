@@ -1,4 +1,4 @@
-"""The rows of tables of methods: one method in one space with its searches over the seeds, and the words in its cells."""
+"""The rows of tables by method: one method over one space with its searches, and the text of its descriptive columns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SOURCES = {"verified_file": "verified file"}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One row: a method in one space, its searches over the seeds, and what each rule chose for each of them."""
+class MethodRow:
+    """One method over one space: its searches, one per seed, and the setting that each rule selects in each of them."""
 
     method: str
     space: str | None
     searches: tuple[SearchResult, ...]
-    chosen: dict[str, tuple[Choice, ...]]  # by rule, one per search
+    chosen: dict[str, tuple[Choice, ...]]  # rule -> one choice per search
 
     @property
     def incomplete(self) -> bool:
@@ -30,37 +30,40 @@ class Entry:
         return any(search.missing for search in self.searches)
 
     def scores(self, rule: str, column: str) -> list[float | None]:
-        """The value of `column` in each chosen row."""
+        """The value of `column` in each selected row; None where no setting could be selected."""
         return [None if choice.row is None else float(choice.row[column]) for choice in self.chosen[rule]]
 
 
-def entries(cell: CellResult, rules: Sequence[str]) -> list[Entry]:
-    """The methods in the order of the plan, references last."""
+def method_rows(cell: CellResult, rules: Sequence[str]) -> list[MethodRow]:
+    """The methods of a cell in the order of the plan, references last."""
     found = [
-        Entry(method, space, searches, {rule: tuple(search.choose(rule) for search in searches) for rule in rules})
+        MethodRow(method, space, searches, {rule: tuple(search.choose(rule) for search in searches) for rule in rules})
         for (method, space), searches in cell.methods.items()
     ]
-    return sorted(found, key=lambda entry: entry.method == RETRAIN)
+    return sorted(found, key=lambda row: row.method == RETRAIN)
 
 
-def tried(entry: Entry) -> str:
-    """`675 (675 distinct)`; `1` for a method without a search."""
-    sizes = [len(search.planned) for search in entry.searches]
+def settings_text(row: MethodRow) -> str:
+    """`675 (675 distinct)`; `1` for a method without a search.
+
+    Settings that differ only in fields without effect are one computation, and are distinct only once.
+    """
+    sizes = [len(search.planned) for search in row.searches]
     if max(sizes) == 1:
         return "1"
-    return f"{span(map(float, sizes))} ({span(float(search.planned['computation_id'].nunique()) for search in entry.searches)} distinct)"
+    return f"{span(map(float, sizes))} ({span(float(search.planned['computation_id'].nunique()) for search in row.searches)} distinct)"
 
 
-def failed(entry: Entry) -> str:
-    """`5 diverged, 1 error`, over all seeds."""
-    rows = pd.concat([search.rows for search in entry.searches])
-    kinds = rows.loc[rows["status"] == "failed", "error_type"].fillna("error").value_counts()
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "0"
+def failures_text(row: MethodRow) -> str:
+    """`5 diverged, 1 error`, summed over the seeds; `0` if no setting failed."""
+    rows = pd.concat([search.rows for search in row.searches])
+    counts = rows.loc[rows["status"] == "failed", "error_type"].fillna("error").value_counts()
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "0"
 
 
-def information(entry: Entry) -> str:
+def information_text(row: MethodRow) -> str:
     """`200 trusted (scored)`, `200 retain + 40 forget (oracle)`, `none`."""
-    rows = pd.concat([search.rows for search in entry.searches])
+    rows = pd.concat([search.rows for search in row.searches])
     if rows.empty:
         return MISSING
     sources = "/".join(dict.fromkeys(_SOURCES.get(source, source) for source in rows["information"] if source != "none"))
@@ -73,7 +76,7 @@ def information(entry: Entry) -> str:
 
 
 def setting_text(setting: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> str:
-    """The fields in which the settings of the space differ, as chosen: `alpha=10000, num_trusted=200`."""
+    """The hyperparameters that vary in the space, with their values in `setting`: `alpha=10000, num_trusted=200`."""
     varied = [name for name in setting if len({repr(other.get(name)) for other in space}) > 1]
     return ", ".join(f"{name}={_value(setting[name])}" for name in varied) or "the only setting"
 

@@ -1,0 +1,239 @@
+"""Shared appearance of all figures: page widths, line styles, subplots, axes, titles and legends.
+
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish; line styles and markers differ as well, for grey print.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Matplotlib takes half a second to import, so every function imports it itself: tables and text reports do without.
+Figure = Any
+Axes = Any
+
+TEXT_GREY = "0.25"
+
+_RC_PARAMS = {
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "0.4", "axes.linewidth": 0.8, "axes.grid": True,
+    "grid.color": "0.92", "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False, "legend.handlelength": 2.6,
+    # Type 42 embeds TrueType fonts; conferences reject Matplotlib's default, Type 3.
+    "figure.dpi": 100, "savefig.dpi": 200, "pdf.fonttype": 42, "ps.fonttype": 42, "figure.constrained_layout.use": True,
+    "hatch.linewidth": 0.7,
+}  # fmt: skip
+
+_CHARACTER_WIDTH = 0.52
+"""Mean width of a character as a multiple of the font size, for folding text before it is drawn."""
+
+
+@dataclass(frozen=True)
+class PageWidth:
+    """The printed width of a figure. Figures are made at the size they are printed, so that text has the stated font size on paper."""
+
+    name: str  # one | two
+    width: float  # inches
+    font_size: float  # points
+    max_panels: int  # in one row
+
+    @property
+    def line_height(self) -> float:
+        """The height of a line of text in inches."""
+        return 1.35 * self.font_size / 72
+
+    def wrap(self, text: str, panels: float = 1) -> str:
+        """Breaks a text into lines that fit one of `panels` panels in a row; existing line breaks stay."""
+        characters = max(20, int(self.width / panels * 72 / (_CHARACTER_WIDTH * self.font_size)))
+        return "\n".join(textwrap.fill(line, characters) for line in text.split("\n"))
+
+
+ONE_COLUMN = PageWidth("one", 3.3, 7.0, 1)
+TWO_COLUMNS = PageWidth("two", 7.0, 8.5, 3)
+PAGE_WIDTHS = {page.name: page for page in (ONE_COLUMN, TWO_COLUMNS)}
+"""One column and the full width of a page of two columns (AAAI: 3.3 and 7 inches)."""
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """The colour, dashes and marker of one curve."""
+
+    color: str
+    linestyle: Any
+    marker: str
+    width: float = 1.3
+    band_alpha: float = 0.10  # opacity of the band of the spread
+    zorder: int = 3
+
+    @property
+    def curve(self) -> dict[str, Any]:
+        """The arguments of `Axes.plot` for a line with markers."""
+        return {
+            "color": self.color, "linestyle": self.linestyle, "linewidth": self.width, "zorder": self.zorder, "marker": self.marker,
+            "markersize": 4 + self.width,
+        }  # fmt: skip
+
+
+_MAIN_METHODS = {
+    "sap": [LineStyle("#0072B2", "-", "o", 2.2, 0.18, 7), LineStyle("#56B4E9", (0, (5, 1.5)), "s", 1.7, 0.12, 6),
+            LineStyle("#004466", (0, (2, 1)), "v", 1.7, 0.10, 6), LineStyle("#7F9FBF", (0, (6, 1.5, 1, 1.5)), "P", 1.5, 0.10, 6)],
+    "scrub": [LineStyle("#D55E00", "-", "D", 2.2, 0.18, 5), LineStyle("#E69F00", (0, (5, 1.5)), "^", 1.7, 0.12, 5)],
+}  # fmt: skip
+_OTHER_METHODS = [
+    LineStyle("#009E73", (0, (4, 1.5, 1, 1.5)), "v"), LineStyle("#CC79A7", (0, (2, 1.2)), "P"), LineStyle("#8C8C8C", (0, (1, 1)), "X"),
+    LineStyle("#B8A200", (0, (6, 1.5, 1, 1.5, 1, 1.5)), "<"),
+]  # fmt: skip
+
+
+HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "++", "oo")
+"""Hatches of bars, distinguishable in grey print."""
+
+FILLS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#F0E442")
+"""Fill colours of bars and markers."""
+
+
+def ordered_styles(count: int) -> list[LineStyle]:
+    """Styles of curves with a natural order (layers by depth, sizes): colours from dark to light, dashes and markers in turn."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    dashes, markers = ("-", (0, (5, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (1, 1))), "osD^vPX<"
+    # viridis ends in a yellow that is invisible on white paper
+    shades = [colormaps["viridis"](0.92 * index / max(1, count - 1)) for index in range(count)]
+    return [LineStyle(to_hex(shade), dashes[index % 4], markers[index % 8], 1.2) for index, shade in enumerate(shades)]
+
+
+def method_styles(methods: Sequence[str]) -> list[LineStyle]:
+    """One style per entry of `methods`, which names a method once per search space: bold lines for SAP and SCRUB, thin ones for others."""
+    found: list[LineStyle] = []
+    others = [method for method in methods if method not in _MAIN_METHODS]
+    for index, method in enumerate(methods):
+        if method in _MAIN_METHODS:
+            family, turn = _MAIN_METHODS[method], methods[:index].count(method)
+        else:
+            family, turn = _OTHER_METHODS, len([other for other in methods[:index] if other in others])
+        found.append(family[turn % len(family)])
+    return found
+
+
+def rc_context(page: PageWidth = TWO_COLUMNS) -> AbstractContextManager[None]:
+    """A context in which Matplotlib draws without a display, with the project's settings and the font size of the page width."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    text = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), page.font_size)
+    small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize", "legend.title_fontsize"), page.font_size - 0.5)
+    return matplotlib.rc_context({**_RC_PARAMS, **text, **small})
+
+
+def panels(
+    count: int, page: PageWidth = TWO_COLUMNS, height: float = 0.62, across: int | None = None, below: float = 3.5
+) -> tuple[Figure, list[Axes]]:
+    """Creates a figure with `count` panels.
+
+    Args:
+        count: the number of panels.
+        page: the width of the figure.
+        height: the height of a panel as a multiple of its width.
+        across: the most panels in a row; that of the page width if None.
+        below: the space below each panel in lines of text.
+    """
+    from matplotlib import pyplot
+
+    most = across or (2 if count == 4 and page.max_panels > 2 else page.max_panels)  # two by two rather than three and one
+    columns = min(count, most)
+    rows = -(-count // columns)
+    panel_width = page.width / columns
+    # titles and legends add their own height when they are drawn, see `_add_lines`
+    size = (page.width, rows * (height * panel_width + below * page.line_height) + page.line_height)
+    figure, grid = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
+    axes = list(grid.flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def reference_line(axis: Axes, value: float, text: str, linestyle: Any) -> None:
+    """Draws a horizontal line with its name in the right margin."""
+    axis.axhline(value, color=TEXT_GREY, linestyle=linestyle, linewidth=1, zorder=2)
+    position = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    axis.annotate(text, (1, value), color=TEXT_GREY, fontsize="small", **position)
+
+
+def log_axis(axis: Axes, ticks: Sequence[float] | None = None) -> None:
+    """Makes the x axis logarithmic, with plain numbers at the given ticks or at the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    if ticks is not None:
+        axis.set_xticks(ticks)
+        axis.xaxis.set_minor_locator(NullLocator())
+
+
+def set_titles(figure: Figure, title: str, subtitles: Sequence[str], page: PageWidth = TWO_COLUMNS, room: float = 1.25) -> None:
+    """Sets one bold title for the figure and a grey one above each panel.
+
+    Args:
+        figure: the figure.
+        title: the title of the figure.
+        subtitles: one per panel; wrapped to the panel's width.
+        page: the width of the figure.
+        room: divides the width that a subtitle may fill; larger where long tick labels take part of a panel's width.
+    """
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    grid = axes[0].get_subplotspec().get_gridspec()
+    texts = [page.wrap(subtitle, grid.ncols * room) for subtitle in subtitles]
+    figure.suptitle(page.wrap(title), x=0.012, ha="left", fontsize=page.font_size + 1, fontweight="bold")
+    for axis, text in zip(axes, texts, strict=True):
+        axis.set_title(text, loc="left", color=TEXT_GREY, fontsize=page.font_size - 0.5)
+    _add_lines(figure, page, 1 + page.wrap(title).count("\n") + grid.nrows * (1 + max(text.count("\n") for text in texts)))
+
+
+def _add_lines(figure: Figure, page: PageWidth, lines: float) -> None:
+    """Increases the figure's height by a number of lines of text, so that panels keep theirs."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + lines * page.line_height)
+
+
+def label_axes(axes: Sequence[Axes], x_label: str, y_label: str) -> None:
+    """Labels the y axes of the first column and the x axes of the lowest panel of each column."""
+    for index, axis in enumerate(axes):
+        spec = axis.get_subplotspec()
+        if spec.is_first_col():
+            axis.set_ylabel(y_label)
+        if index + spec.get_gridspec().ncols >= len(axes):
+            axis.set_xlabel(x_label)
+
+
+def legend_below(figure: Figure, note: str, page: PageWidth = TWO_COLUMNS, columns: int = 2) -> None:
+    """Draws one legend for all panels below them, each name once, with a note on how to read the figure as its title."""
+    entries = {name: handle for axis in figure.axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    longest = max((len(name) for name in entries), default=0)
+    fitting = max(1, int(page.width * 72 / ((_CHARACTER_WIDTH * longest + 5) * page.font_size)))
+    legend = figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, fitting), title=page.wrap(note, 1.05)
+    )
+    legend.get_title().set(color=TEXT_GREY, multialignment="center")
+    _add_lines(figure, page, 1.5 + page.wrap(note, 1.05).count("\n") + 1.15 * -(-len(entries) // min(columns, fitting)))
+
+
+def note_below(figure: Figure, note: str, page: PageWidth = TWO_COLUMNS) -> None:
+    """Draws a note on how to read the figure below a figure without a legend."""
+    figure.supxlabel(page.wrap(note, 1.05), fontsize=page.font_size - 0.5, color=TEXT_GREY, multialignment="center")
+    _add_lines(figure, page, 1 + page.wrap(note, 1.05).count("\n"))
+
+
+def save(figure: Figure, form: str, path: Path) -> None:
+    """Writes the figure as png or pdf. The file contains no date, so that the same store gives the same bytes."""
+    figure.savefig(path, format=form, metadata={"CreationDate": None} if form == "pdf" else None)
+
+
+def close(figure: Figure) -> None:
+    """Releases the figure's memory."""
+    from matplotlib import pyplot
+
+    pyplot.close(figure)
