@@ -1,4 +1,8 @@
-"""Checks that configuration names a class of ours (or of a declared plug-in) and gives its fields values of their types."""
+"""Parses configured components: checks that `_target_` names an allowed class and that each field has a value of its type.
+
+A component (data set, noise, network, trainer, pruner, corrector) is identified by its kind, name, version and the settings that differ
+from their declared defaults. Its import path is not part of its identity, so a class may move without changing any id.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +28,25 @@ from sap_core.models.pretrained import weights_file
 from sap_core.roles import flattened_fields
 from sweeper.config.target import resolve_class
 
-KINDS: dict[Any, str] = {
+COMPONENT_KINDS: dict[Any, str] = {
     DataSet: "dataset", NoiseKind: "noise", nn.Module: "model", Trainer: "trainer", Pruner: "pruner", Corrector: "method",
 }  # fmt: skip
-"""Interface -> the kind of component, which is part of every id."""
+"""Interface -> kind of component. The kind is part of every id."""
 
-_GIVEN_BY_THE_PLATFORM = {"self", "num_outputs", "input_shape"}
+_SUPPLIED_ARGUMENTS = {"self", "num_outputs", "input_shape"}
 _PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
 @dataclass(frozen=True)
 class Component:
-    """A checked choice: what constructs it, and what identifies it."""
+    """A checked component of the configuration."""
 
-    name: str  # as the configuration calls it; part of no id
-    target: str
+    name: str  # its name in the configuration, for tables; part of no id
+    target: str  # dotted path of its class
     settings: dict[str, Any]  # complete, canonical (floats are floats, tuples are lists)
     defaults: dict[str, Any]
-    where: str = ""  # the key it stands under
-    kind: str = "component"  # a value of KINDS
+    where: str = ""  # its key in the configuration
+    kind: str = "component"  # a value of COMPONENT_KINDS
 
     @property
     def version(self) -> int:
@@ -50,24 +54,26 @@ class Component:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What `construct` takes."""
+        """The argument of `sap_core.construct.construct`."""
         return {"target": self.target, "settings": self.settings}
 
     def identity(self, outside: Sequence[str] = ()) -> dict[str, Any]:
-        """Kind, name, version and the settings that differ from their declared defaults; a plug-in's package, too.
+        """The part of an id that stands for this component.
 
-        Fields named in `outside` never count. A field that names a file (listed in the class's `file_fields`) counts by its content.
+        It contains the kind, the name, the version, the settings that differ from their declared defaults and, for a plug-in, its package.
+        Fields named in `outside` are left out. A field that names a file (listed in the class's `file_fields`) is replaced by the file's
+        SHA-256.
         """
         return _identity(self.kind, self.target, {key: value for key, value in self.settings.items() if key not in outside}, self.where)
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The settings as rows show them: a nested component by its name."""
-        return shown(self.settings)
+        """The settings as rows store them: a nested component by its name."""
+        return display_settings(self.settings)
 
     @property
     def components(self) -> list[tuple[str, str]]:
-        """(kind, dotted path) of this component and of those nested in it."""
+        """(kind, dotted path) of this component and of the components nested in it."""
         return _components(self.kind, self.target, self.settings)
 
     @cached_property
@@ -76,17 +82,22 @@ class Component:
 
 
 def parse_component(
-    given: Mapping[str, Any], where: str, offers: type, plugins: Sequence[str] = (), extra: Mapping[str, Any] | None = None
+    given: Mapping[str, Any], where: str, interface: type, plugins: Sequence[str] = (), extra: Mapping[str, Any] | None = None
 ) -> Component:
-    """Checks one configured object: {name, _target_, fields...} (plus `extra` fields that the platform fills in).
+    """Parse one component: {name, _target_, fields...}.
 
-    `offers` is the interface that the named class must offer: a protocol of `sap_core.api`, or the base class of networks.
+    Args:
+        given: the component as configured.
+        where: its configuration key, for error messages.
+        interface: what the class must implement: a protocol of `sap_core.api`, or `torch.nn.Module`.
+        plugins: further packages that `_target_` may name.
+        extra: fields that the planner fills in.
 
     Raises:
-        UserError: an unknown target, field, type or value; the sentence names the allowed ones.
+        UserError: an unknown target, field, type or value; the message names the allowed ones.
     """
     target = given.get("_target_")
-    cls = resolve_class(target, where, plugins, offers)
+    cls = resolve_class(target, where, plugins, interface)
     offered = _fields(cls)
     settings: dict[str, Any] = {}
     for key, value in {**given, **(extra or {})}.items():
@@ -96,41 +107,49 @@ def parse_component(
             raise unknown("key", key, offered, where)
         if is_entry(value):
             resolve_class(value["target"], f"{where}.{key}", plugins)
-        settings[key] = _typed(value, offered[key][0], f"{where}.{key}")
+        settings[key] = _check_type(value, offered[key][0], f"{where}.{key}")
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:
-        raise UserError(f"{where} lacks a value for {', '.join(missing)}; set {where}.{missing[0]}=...")
+        raise UserError(f"{where} has no value for {', '.join(missing)}; set {where}.{missing[0]}=...")
     defaults = _defaults(cls)
-    kind = KINDS.get(offers, "component")
-    declared = Component(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
+    kind = COMPONENT_KINDS.get(interface, "component")
+    component = Component(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
+    # Components are constructed here, so that a value that the class itself rejects is reported before any job runs.
     try:
-        fits = (not isinstance(cls, type) or issubclass(cls, nn.Module)) if offers is nn.Module else isinstance(declared.instance, offers)
+        implements = (
+            (not isinstance(cls, type) or issubclass(cls, nn.Module))
+            if interface is nn.Module
+            else isinstance(component.instance, interface)
+        )
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {error}") from error
-    if not fits:
-        raise UserError(f"{where}._target_={target} does not offer what a {offers.__name__} must (docs/adding.md); name another class")
-    return declared
+    if not implements:
+        raise UserError(
+            f"{where}._target_={target} does not implement the interface {interface.__name__} (docs/adding.md); name another class"
+        )
+    return component
 
 
 @cache
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
-    """Name -> (type, default or MISSING) of a dataclass's fields (those of flat parts beside them) or a network's keyword arguments."""
+    """Name -> (type, default or MISSING) of a dataclass's fields, those of its flat parts included, or of a network's keyword arguments."""
     if dataclasses.is_dataclass(cls):
         hints, parts = get_type_hints(cls), flattened_fields(cls)
         own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
         inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
         return own | inner
+    # get_type_hints needs the function itself: an inherited constructor, or a function that builds a network
     builder = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)) if isinstance(cls, type) else cls
-    hints = get_type_hints(builder)  # of a constructor that may be inherited, or of a function that builds a network
+    hints = get_type_hints(builder)
     return {
         name: (hints.get(name, Any), dataclasses.MISSING if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(cls).parameters.items()
-        if name not in _GIVEN_BY_THE_PLATFORM and _is_option(parameter)
+        if name not in _SUPPLIED_ARGUMENTS and _is_option(parameter)
     }
 
 
 def _is_option(parameter: inspect.Parameter) -> bool:
-    """Can configuration give it? Not *args and **kwargs, and not what has a default that YAML cannot write (a class, a function)."""
+    """Whether YAML can set it: no *args or **kwargs, and no parameter whose default is a class or a function."""
     named = parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return named and (parameter.default is inspect.Parameter.empty or isinstance(parameter.default, _PLAIN))
 
@@ -138,21 +157,27 @@ def _is_option(parameter: inspect.Parameter) -> bool:
 @cache
 def _defaults(cls: type) -> dict[str, Any]:
     """The declared defaults of a class in canonical form."""
-    return {key: _typed(default, hint, key) for key, (hint, default) in _fields(cls).items() if default is not dataclasses.MISSING}
+    return {key: _check_type(default, hint, key) for key, (hint, default) in _fields(cls).items() if default is not dataclasses.MISSING}
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """`value` in canonical form if it is of type `hint`."""
+def _check_type(value: Any, hint: Any, where: str) -> Any:
+    """`value` in canonical form.
+
+    Raises:
+        UserError: it is not of type `hint`.
+    """
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for option in sorted(options, key=lambda option: option is not type(value)):  # 300 stays whole where both kinds of number are allowed
-        fits, canonical = _fit(value, option)
-        if fits:
+    # An exact match comes first, so that 300 stays an int where both int and float are allowed.
+    for option in sorted(options, key=lambda option: option is not type(value)):
+        matches, canonical = _coerce(value, option)
+        if matches:
             return canonical
-    allowed = " or ".join(_words(option) for option in options)
+    allowed = " or ".join(_type_name(option) for option in options)
     raise UserError(f"{where}={value!r} is of the wrong type or value; allowed: {allowed}")
 
 
-def _fit(value: Any, option: Any) -> tuple[bool, Any]:
+def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
+    """(whether `value` is of type `option`, its canonical form)."""
     origin = get_origin(option)
     if origin is Literal:
         return any(value == allowed and type(value) is type(allowed) for allowed in get_args(option)), value
@@ -160,8 +185,8 @@ def _fit(value: Any, option: Any) -> tuple[bool, Any]:
         inner = get_args(option)[0] if get_args(option) else Any
         if not isinstance(value, list | tuple):
             return False, value
-        parts = [_fit(item, inner) for item in value]
-        return all(fits for fits, _ in parts), [part for _, part in parts]
+        items = [_coerce(item, inner) for item in value]
+        return all(matches for matches, _ in items), [item for _, item in items]
     if option is float:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return number, float(value) if number else value
@@ -174,24 +199,24 @@ def _fit(value: Any, option: Any) -> tuple[bool, Any]:
     return option is Any or is_entry(value), value
 
 
-def _words(option: Any) -> str:
+def _type_name(option: Any) -> str:
     if get_origin(option) is Literal:
         return ", ".join(str(value) for value in get_args(option))
-    plain = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    plain = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
     return plain.get(option, "a list" if get_origin(option) else getattr(option, "__name__", str(option)))
 
 
-def canonical(target: str, field: str, value: Any, where: str) -> Any:
-    """`value` of a field in canonical form: 30000 is 30000.0 where the field is a float.
+def canonical_value(target: str, field: str, value: Any, where: str) -> Any:
+    """Convert a field's value to canonical form, such as 30000 to 30000.0 for a float field.
 
     Raises:
-        UserError: it is of another type.
+        UserError: the value is of another type.
     """
-    return _typed(value, _fields(locate(target))[field][0], f"{where}.{field}")
+    return _check_type(value, _fields(locate(target))[field][0], f"{where}.{field}")
 
 
-def shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as rows show them: a nested component by its name, wherever its class lies."""
+def display_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as rows store them: a nested component by its name, which does not depend on its import path."""
     return {key: name_of(value["target"]) if is_entry(value) else value for key, value in settings.items()}
 
 
@@ -199,22 +224,24 @@ def _identity(kind: str, target: str, settings: Mapping[str, Any], where: str = 
     cls: Any = locate(target)
     files, defaults = cls.file_fields if isinstance(cls, ReadsWeights) else (), _defaults(cls)
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
-    counted = {
-        key: _content(value, f"{where}.{key}".lstrip(".")) if key in files else _identity_of(cls, key, value)
+    identified = {
+        key: _file_identity(value, f"{where}.{key}".lstrip(".")) if key in files else _nested_identity(cls, key, value)
         for key, value in changed.items()
     }
-    return component_id(kind, target) | {"settings": counted}
+    return component_id(kind, target) | {"settings": identified}
 
 
-def _identity_of(cls: type, key: str, value: Any) -> Any:
-    """A nested entry is identified as a component of its own."""
+def _nested_identity(cls: type, key: str, value: Any) -> Any:
+    """The identity of a nested component; any other value unchanged."""
     return _identity(_nested_kind(cls, key), value["target"], value["settings"]) if is_entry(value) else value
 
 
 def _nested_kind(cls: type, key: str) -> str:
-    """The kind that the field's annotation names; where it names none, the field's name."""
+    """The kind of the interface in the field's annotation; the field's name if there is none."""
     hint = _fields(cls)[key][0] if key in _fields(cls) else None
-    return next((KINDS[option] for option in (hint, *get_args(hint)) if isinstance(option, type) and option in KINDS), key)
+    return next(
+        (COMPONENT_KINDS[option] for option in (hint, *get_args(hint)) if isinstance(option, type) and option in COMPONENT_KINDS), key
+    )
 
 
 def _components(kind: str, target: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -228,19 +255,19 @@ def _components(kind: str, target: str, settings: Mapping[str, Any]) -> list[tup
     return [(kind, target), *nested]
 
 
-def _content(path: str, key: str) -> str:
-    """The SHA-256 of a file of weights that the setting `key` names.
+def _file_identity(path: str, key: str) -> str:
+    """The SHA-256 of the weights file that the setting `key` names.
 
     Raises:
-        UserError: there is none.
+        UserError: the file does not exist.
     """
     found = weights_file(path, key)
     stat = found.stat()
-    return _digest(found, stat.st_mtime_ns, stat.st_size)
+    return _sha256(found, stat.st_mtime_ns, stat.st_size)
 
 
 @cache
-def _digest(path: Path, changed: int, size: int) -> str:
-    """Read once per process and state of the file."""
+def _sha256(path: Path, changed: int, size: int) -> str:
+    """Cached by modification time and size, because the weights of large networks take seconds to hash."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,7 +1,7 @@
-"""From the command line to checked configurations, one per cell.
+"""Composes and checks the configuration of every cell of an experiment from the command line.
 
-Everything is checked before anything starts, and whatever is wrong becomes one sentence (UserError): Hydra by itself ends with exit code 1
-and several lines.
+Every mistake is reported before any job starts, as one sentence (UserError) with the allowed values; Hydra alone would print several lines
+without them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sap_core.errors import UserError, unknown
 from sweeper.config.composition import compose_config, hydra_ready, options
-from sweeper.config.multirun import rewritten
+from sweeper.config.multirun import suggest_lists
 from sweeper.config.schema import (
     CELL_GROUPS,
     EXTRA_CELL_KEYS,
@@ -30,42 +30,42 @@ from sweeper.config.schema import (
     SearchConfig,
     SearchEntry,
     check_values,
-    expand,
+    expand_cells,
     expand_searches,
 )
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A checked command line."""
+    """The checked configuration of a command line."""
 
-    config: Config  # the whole, as composed without any cell
-    cells: tuple[dict[str, Any], ...]  # the plain content of each cell's composition
-    raw: dict[str, Any]  # resolved, for config.yaml
-    method_overrides: tuple[tuple[str, Any], ...] = ()  # (key, value) of those of the command line below `method`
+    config: Config  # typed; composed without the choices of any cell
+    cells: tuple[dict[str, Any], ...]  # composed configuration of each cell, as plain data
+    raw: dict[str, Any]  # the resolved configuration, as written to config.yaml
+    method_overrides: tuple[tuple[str, Any], ...] = ()  # (key, value) of each override below `method`
 
 
 def compose_all(arguments: Sequence[str]) -> Composed:
-    """Composes the configuration of every cell.
+    """Compose and check the configuration of every cell.
 
     Raises:
-        UserError: an unknown group, option, key, or a value of the wrong type.
+        UserError: an unknown group, option or key, or a value of the wrong type.
     """
-    places, words = split_config_dirs(arguments)
-    with hydra_ready(places):
-        overrides = _parse(map(_quoted_only, words))
-        _check_groups(overrides, places)
+    config_dirs, given = split_config_dirs(arguments)
+    with hydra_ready(config_dirs):
+        overrides = _parse(map(_quote_only, given))
+        _check_groups(overrides, config_dirs)
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
-        _check_keys(general, _compose([*filter(_is_group, general)], places))
-        whole = _compose(general, places)
-        methods = _same_everywhere(whole)
-        entries: Any = OmegaConf.to_container(whole.cells)  # ${noise.rate} there is the cell's own, so it is resolved with the cell
-        whole.cells = []
-        raw = _plain(whole)
-        searches = _searches(raw["searches"], places)
+        _check_keys(general, _compose([*filter(_is_group, general)], config_dirs))
+        base = _compose(general, config_dirs)
+        methods = _methods_use_no_cell_keys(base)
+        entries: Any = OmegaConf.to_container(base.cells)  # resolved with each cell: ${noise.rate} there means the cell's own
+        base.cells = []
+        raw = _to_plain(base)
+        searches = _searches(raw["searches"], config_dirs)
         raw["searches"] = [asdict(entry) for entry in searches]
-        made = _Cache(raw["method"] if methods else None)
-        cells = [_compose_cell(cell, overrides, places, made) for cell in expand(entries)]
+        cache = _Cache(raw["method"] if methods else None)
+        cells = [_compose_cell(cell, overrides, config_dirs, cache) for cell in expand_cells(entries)]
     raw["cells"] = [
         {
             "keep_fraction": cell["_cell"].get("keep_fraction"),
@@ -76,103 +76,109 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     ]
     of_methods = tuple((override.key_or_group, override.value()) for override in overrides if _root(override.key_or_group) == "method")
     kept = {key: value for key, value in raw.items() if key not in CELL_GROUPS}
-    return Composed(_typed(whole, searches), tuple(cells), kept, of_methods)
+    return Composed(_to_config(base, searches), tuple(cells), kept, of_methods)
 
 
 @dataclass
 class _Cache:
-    """What cells have in common."""
+    """Compositions that several cells share."""
 
-    methods: dict[str, Any] | None  # the content of `method`, where no cell can change it
-    cells: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # by overrides: some cells differ in the share to keep alone
+    methods: dict[str, Any] | None  # the composed `method`, if it is the same in all cells; None: it differs
+    cells: dict[tuple[str, ...], dict[str, Any]] = field(
+        default_factory=dict
+    )  # by overrides; cells that differ only in keep_fraction share one
 
 
-def _same_everywhere(whole: DictConfig) -> bool:
-    """Does nothing below `method` refer to what cells choose?"""
-    return not re.search(rf"\$\{{({'|'.join(CELL_GROUPS)})\b", OmegaConf.to_yaml(whole.method))
+def _methods_use_no_cell_keys(base: DictConfig) -> bool:
+    """Whether nothing below `method` interpolates a key that cells choose, so that all cells share one composition of it."""
+    return not re.search(rf"\$\{{({'|'.join(CELL_GROUPS)})\b", OmegaConf.to_yaml(base.method))
 
 
 def _root(key: str) -> str:
     return key.split(".")[0]
 
 
-def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Cache) -> dict[str, Any]:
-    """One cell's plain content. The command line acts on every cell, and wins over the cell's own choice of the same key."""
+def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], config_dirs: Sequence[Path], cache: _Cache) -> dict[str, Any]:
+    """One cell as plain data. The command line applies to every cell and overrides the cell's own choice of the same key."""
     fixed = {override.key_or_group for override in overrides}
     own = _parse(_cell_lines(cell, fixed))
-    _check_groups(own, places)
-    found = _composed([*own, *overrides], places, made) | {"_cell": dict(cell)}
-    return found | {"_warmup": _warmup_trainer(cell, overrides, places, made)} if any(_root(key) == "warmup" for key in cell) else found
+    _check_groups(own, config_dirs)
+    found = _compose_cached([*own, *overrides], config_dirs, cache) | {"_cell": dict(cell)}
+    return (
+        found | {"_warmup": _warmup_trainer(cell, overrides, config_dirs, cache)} if any(_root(key) == "warmup" for key in cell) else found
+    )
 
 
-def _composed(lines: Sequence[Override], places: Sequence[Path], made: _Cache) -> dict[str, Any]:
+def _compose_cached(lines: Sequence[Override], config_dirs: Sequence[Path], cache: _Cache) -> dict[str, Any]:
     key = tuple(_lines(lines))
     try:
-        if key not in made.cells:
-            made.cells[key] = _with_methods_of_the_whole(lines, places, made.methods) or _plain(_compose(lines, places))
-        return made.cells[key]
+        if key not in cache.cells:
+            cache.cells[key] = _compose_without_methods(lines, config_dirs, cache.methods) or _to_plain(_compose(lines, config_dirs))
+        return cache.cells[key]
     except UserError:
-        _check_keys(lines, _compose([*filter(_is_group, lines)], places))  # names the bad key, where that is what is wrong
+        _check_keys(lines, _compose([*filter(_is_group, lines)], config_dirs))  # raises a better message if a key is unknown
         raise
 
 
-def _with_methods_of_the_whole(lines: Sequence[Override], places: Sequence[Path], methods: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A cell composed without reading any method's file, a quarter of the work; None where that is no way, or goes wrong."""
+def _compose_without_methods(
+    lines: Sequence[Override], config_dirs: Sequence[Path], methods: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """Compose a cell without the files of the methods, a quarter of the work; None if that is impossible or fails."""
     if methods is None:
         return None
     try:
-        cell = _compose([line for line in lines if _root(line.key_or_group) != "method"], places, methods=False)
+        cell = _compose([line for line in lines if _root(line.key_or_group) != "method"], config_dirs, methods=False)
         cell.method = {}
-        return _plain(cell) | {"method": methods}
+        return _to_plain(cell) | {"method": methods}
     except UserError:
         return None
 
 
-def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], places: Sequence[Path], made: _Cache) -> dict[str, Any]:
-    """The trainer of the network that a pruner looks at: the cell's own (or the one that `warmup` names), with what `warmup.FIELD` says.
+def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], config_dirs: Sequence[Path], cache: _Cache) -> dict[str, Any]:
+    """The trainer of the warmup network: the one that `warmup` names or else the cell's, with the fields of `warmup.FIELD`.
 
-    Fields that the experiment or the command line give the trainer hold for it, too; the command line's choice of a trainer does not.
+    Fields of `trainer` set by the experiment or the command line apply to it too; the command line's choice of a trainer does not.
     """
     chosen = {} if cell.get("warmup") is None else {"trainer": cell["warmup"]}
     named = {key: value for key, value in cell.items() if _root(key) == "trainer"} | chosen
     fields = {f"trainer.{key.removeprefix('warmup.')}": value for key, value in cell.items() if key.startswith("warmup.")}
     general = [override for override in overrides if not (chosen and override.key_or_group == "trainer")]
     own, last = _parse(_cell_lines(named, {override.key_or_group for override in general})), _parse(_cell_lines(fields, set()))
-    _check_groups(own, places)
-    trainer: dict[str, Any] = _composed([*own, *general, *last], places, made)["trainer"]
+    _check_groups(own, config_dirs)
+    trainer: dict[str, Any] = _compose_cached([*own, *general, *last], config_dirs, cache)["trainer"]
     return trainer
 
 
 def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """(folders named by --config-dir, the other words).
+    """(folders named by --config-dir, the other arguments).
 
     Raises:
         UserError: such a folder does not exist.
     """
-    places: list[Path] = []
+    config_dirs: list[Path] = []
     others: list[str] = []
-    words = iter(arguments)
-    for word in words:
+    remaining = iter(arguments)
+    for word in remaining:
         name, sign, value = word.partition("=")
         if name not in ("--config-dir", "-cd"):
             others.append(word)
             continue
-        places.append(Path(value if sign else next(words, "")).absolute())
-        if not places[-1].is_dir():
+        config_dirs.append(Path(value if sign else next(remaining, "")).absolute())
+        if not config_dirs[-1].is_dir():
             raise UserError(
-                f"--config-dir {places[-1]} is no folder; give one that holds method/, experiment/ or other groups of YAML files"
+                f"--config-dir {config_dirs[-1]} is not a folder; give one that contains method/, experiment/ or other groups of YAML files"
             )
-    return places, others
+    return config_dirs, others
 
 
-def _quoted_only(word: str) -> str:
-    """The value of only= holds spaces and signs of Hydra's grammar, so it is quoted for it."""
+def _quote_only(word: str) -> str:
+    """Quote the value of only=, which contains spaces and characters of Hydra's override grammar."""
     key, _, value = word.partition("=")
     return f"only='{value}'" if key == "only" and value != "null" and not value.startswith(("'", '"')) else word
 
 
 def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:
-    """A cell as overrides; the command line's own choice of the same key wins."""
+    """A cell as override lines, without the keys in `fixed`, which the command line sets."""
     lines = [(key, value) for key, value in cell.items() if key not in fixed and _root(key) not in EXTRA_CELL_KEYS]
     return [f"{key}={value if key in CELL_GROUPS else json.dumps(value)}" for key, value in lines]
 
@@ -189,7 +195,7 @@ def _parse(lines: Iterator[str] | Sequence[str]) -> list[Override]:
         except HydraException as error:
             raise UserError(f"cannot read the argument '{line}'; write key=value, and quote values with spaces: key='a b'") from error
         if override.is_sweep_override():
-            raise UserError(f"'{line}' gives several values, and sap-sweep has no --multirun; {rewritten(lines)}")
+            raise UserError(f"'{line}' gives several values, and sap-sweep has no --multirun; {suggest_lists(lines)}")
         if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
             raise UserError(
                 f"'{line}' has no effect: Hydra only composes the configuration here; jobs run on backend=ray or backend=local, and "
@@ -203,9 +209,9 @@ def _is_group(override: Override) -> bool:
     return override.key_or_group in GROUPS
 
 
-def _check_groups(overrides: Sequence[Override], places: Sequence[Path]) -> None:
+def _check_groups(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
     for override in filter(_is_group, overrides):
-        group, allowed = override.key_or_group, options(override.key_or_group, places)
+        group, allowed = override.key_or_group, options(override.key_or_group, config_dirs)
         if override.is_delete() or override.value() is None:
             raise UserError(f"'{override.input_line}' leaves {group} without a choice; allowed: {', '.join(allowed)}")
         if str(override.value()) not in allowed:
@@ -213,7 +219,7 @@ def _check_groups(overrides: Sequence[Override], places: Sequence[Path]) -> None
 
 
 def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
-    """Names the bad key and the allowed ones before Hydra says it in its own words."""
+    """Check keys before Hydra does, whose message does not name the allowed ones."""
     for override in overrides:
         key = override.key_or_group
         parts = key.split(".")
@@ -222,55 +228,57 @@ def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
         node: Any = base
         for depth, part in enumerate(parts):
             if not isinstance(node, DictConfig):
-                raise UserError(f"'{key}' has no part '{part}': it is the single value {node!r}; write {'.'.join(parts[:depth])}=VALUE")
+                raise UserError(
+                    f"'{key}' is not a key: '{'.'.join(parts[:depth])}' is the single value {node!r}; write {'.'.join(parts[:depth])}=VALUE"
+                )
             adds = override.is_add() or override.is_force_add()
-            known = list(node.keys())  # `in` is false for a value that is still to be given (???)
+            known = list(node.keys())  # not `part in node`, which is false for a mandatory value (???)
             if part not in known and not (adds and _is_open(parts[:depth])):
                 raise unknown("key", part, dict.fromkeys([*GROUPS, *known]) if node is base else known, ".".join(parts[:depth]))
             node = node.get(part) if part in known else OmegaConf.create({})
 
 
 def _is_open(parents: Sequence[str]) -> bool:
-    """May `+` add a key here? Below a group's entry or a method: the class it names then says whether there is such a field."""
+    """Whether `+` may add a key here: below a component, whose class is asked for the field later, or a sampler's settings."""
     return bool(parents) and (
         parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1) or list(parents) == ["search", "settings"]
     )
 
 
-def _compose(overrides: Sequence[Override], places: Sequence[Path], methods: bool = True) -> DictConfig:
+def _compose(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool = True) -> DictConfig:
     try:
-        return compose_config(overrides, places, methods)
+        return compose_config(overrides, config_dirs, methods)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_sentence(error)) from error
+        raise UserError(_message(error)) from error
 
 
-def _searches(entries: Sequence[Any], places: Sequence[Path]) -> list[SearchEntry]:
-    """The entries of `searches`, each on top of the file of conf/search that it names."""
+def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[SearchEntry]:
+    """The entries of `searches`, each merged into the file of conf/search that it names."""
     found = []
     for methods, name, given in expand_searches(entries):
-        if name not in options("search", places):
-            raise unknown("search", name, options("search", places), "searches")
-        chosen = _compose(_parse([f"search={name}"]), places, methods=False).search
+        if name not in options("search", config_dirs):
+            raise unknown("search", name, options("search", config_dirs), "searches")
+        chosen = _compose(_parse([f"search={name}"]), config_dirs, methods=False).search
         try:
             search: SearchConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SearchConfig), chosen, given))  # type: ignore[assignment]
         except OmegaConfBaseException as error:
-            raise UserError(f"searches: {_sentence(error)}") from error
+            raise UserError(f"searches: {_message(error)}") from error
         found.append(SearchEntry(methods, search))
     return found
 
 
-def _typed(whole: DictConfig, searches: list[SearchEntry]) -> Config:
+def _to_config(base: DictConfig, searches: list[SearchEntry]) -> Config:
     try:
-        config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), whole))  # type: ignore[assignment]
+        config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), base))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(_sentence(error)) from error
+        raise UserError(_message(error)) from error
     config.searches = list(searches)
     check_values(config)
     return config
 
 
-def _sentence(error: Exception) -> str:
-    """The last cause's first line, with the key it is about."""
+def _message(error: Exception) -> str:
+    """One line of the innermost exception, with its key."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -283,9 +291,9 @@ def _sentence(error: Exception) -> str:
     return f"{key}: {text}" if key else text
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def _to_plain(config: DictConfig) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(_sentence(error)) from error
+        raise UserError(_message(error)) from error
     return plain

@@ -24,92 +24,92 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper.config.schema import Config
 
-_KEPT: dict[tuple[str, ...], DictConfig] = {}
+_CACHE: dict[tuple[str, ...], DictConfig] = {}
 """Cached compositions by (digest of all YAML files, with methods or without, overrides that choose files), all of one digest."""
 
 
 @contextmanager
-def hydra_ready(places: Sequence[Path]) -> Iterator[None]:
-    """Hydra initialised with the shipped files and the folders of --config-dir."""
+def hydra_ready(config_dirs: Sequence[Path]) -> Iterator[None]:
+    """Initialise Hydra with the shipped files and the folders of --config-dir."""
     GlobalHydra.instance().clear()
-    for read in (_looked_up, _digest, _folders):
+    for read in (_cached_options, _digest, _folders):
         read.cache_clear()
-    digest = _digest(tuple(places))
-    for key in [key for key in _KEPT if key[0] != digest]:
-        del _KEPT[key]
+    digest = _digest(tuple(config_dirs))
+    for key in [key for key in _CACHE if key[0] != digest]:
+        del _CACHE[key]
     with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
-        register(places)
+        register(config_dirs)
         yield
 
 
-def register(places: Sequence[Path] = (), methods: bool = True) -> None:
-    """Tells Hydra the types of our keys, and puts every file of conf/method under method.NAME (or none of them)."""
+def register(config_dirs: Sequence[Path] = (), methods: bool = True) -> None:
+    """Register the schema with Hydra, and place every file of conf/method at method.NAME (or, with `methods=False`, none)."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="all_methods", node={"defaults": []})
-    names = [] if not methods else options("method", places) if GlobalHydra.instance().is_initialized() else _shipped_methods()
+    names = [] if not methods else options("method", config_dirs) if GlobalHydra.instance().is_initialized() else _shipped_methods()
     store.store(name="all_methods", node={"defaults": [{f"/method@method.{name}": name} for name in names]})
 
 
-def options(group: str, places: Sequence[Path] = ()) -> list[str]:
-    """The choices of a group: those shipped, and those below the user's own folders."""
-    return list(_looked_up(group, tuple(places)))
+def options(group: str, config_dirs: Sequence[Path] = ()) -> list[str]:
+    """The options of a group: the shipped files and those in folders of --config-dir."""
+    return list(_cached_options(group, tuple(config_dirs)))
 
 
-def compose_config(overrides: Sequence[Override], places: Sequence[Path], methods: bool = True) -> DictConfig:
-    """The configuration as Hydra composes it; without any method's file on request.
+def compose_config(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool = True) -> DictConfig:
+    """The configuration as Hydra composes it; with `methods=False` without the files of conf/method.
 
     Raises:
         HydraException, OmegaConfBaseException: a key, a value or a file is wrong.
     """
-    values = [override for override in overrides if _changes_one_value(override, places)]
+    values = [override for override in overrides if _changes_one_value(override, config_dirs)]
     others = [override for override in overrides if override not in values]
-    config = copy.deepcopy(_files(others, places, methods))
+    config = copy.deepcopy(_compose_files(others, config_dirs, methods))
     try:
         for override in values:
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except OmegaConfBaseException:
-        return _by_hydra(overrides, places, methods)  # which says what is wrong
+        return _compose_with_hydra(overrides, config_dirs, methods)  # for Hydra's error message
     return config
 
 
-def _files(overrides: Sequence[Override], places: Sequence[Path], methods: bool) -> DictConfig:
-    key = (_digest(tuple(places)), str(methods), *_lines(overrides))
-    if key not in _KEPT:
-        _KEPT[key] = _by_hydra(overrides, places, methods)
-    return _KEPT[key]
+def _compose_files(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool) -> DictConfig:
+    key = (_digest(tuple(config_dirs)), str(methods), *_lines(overrides))
+    if key not in _CACHE:
+        _CACHE[key] = _compose_with_hydra(overrides, config_dirs, methods)
+    return _CACHE[key]
 
 
-def _by_hydra(overrides: Sequence[Override], places: Sequence[Path], methods: bool) -> DictConfig:
+def _compose_with_hydra(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool) -> DictConfig:
     if methods:
-        return compose("config", overrides=[*_lines(overrides), *_searchpath(places)])
-    register(places, methods=False)
+        return compose("config", overrides=[*_lines(overrides), *_searchpath(config_dirs)])
+    register(config_dirs, methods=False)
     try:
-        return compose("config", overrides=[*_lines(overrides), *_searchpath(places)])
+        return compose("config", overrides=[*_lines(overrides), *_searchpath(config_dirs)])
     finally:
-        register(places)
+        register(config_dirs)
 
 
-def _changes_one_value(override: Override, places: Sequence[Path]) -> bool:
-    """Whether it changes an existing key, rather than choose a file, add, delete or set up Hydra."""
+def _changes_one_value(override: Override, config_dirs: Sequence[Path]) -> bool:
+    """Whether an override changes the value of an existing key, rather than choose a file, add, delete or configure Hydra."""
     key = override.key_or_group
-    ours = key.split(".")[0] in Config.__dataclass_fields__ and key not in _folders(tuple(places))
-    return ours and override.type is OverrideType.CHANGE and override.package is None
+    is_known = key.split(".")[0] in Config.__dataclass_fields__ and key not in _folders(tuple(config_dirs))
+    return is_known and override.type is OverrideType.CHANGE and override.package is None
 
 
 @cache
-def _digest(places: tuple[Path, ...]) -> str:
-    """Of all YAML files; read once per command line."""
+def _digest(config_dirs: tuple[Path, ...]) -> str:
+    """SHA-256 of all YAML files, so that an edited file is read again; computed once per command line."""
     state = sha256()
-    for root in (files("conf"), *places):
+    for root in (files("conf"), *config_dirs):
         for path in sorted(Path(str(root)).rglob("*.yaml")):
             state.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
     return state.hexdigest()
 
 
 @cache
-def _folders(places: tuple[Path, ...]) -> frozenset[str]:
-    return frozenset(path.name for root in (files("conf"), *places) for path in Path(str(root)).iterdir() if path.is_dir())
+def _folders(config_dirs: tuple[Path, ...]) -> frozenset[str]:
+    return frozenset(path.name for root in (files("conf"), *config_dirs) for path in Path(str(root)).iterdir() if path.is_dir())
 
 
 def _shipped_methods() -> list[str]:
@@ -117,14 +117,14 @@ def _shipped_methods() -> list[str]:
 
 
 @cache
-def _looked_up(group: str, places: tuple[Path, ...]) -> tuple[str, ...]:
+def _cached_options(group: str, config_dirs: tuple[Path, ...]) -> tuple[str, ...]:
     """As `options`; folders are read once per command line."""
     shipped = GlobalHydra.instance().config_loader().get_group_options(group)
-    return tuple(sorted({*shipped, *(path.stem for place in places for path in (place / group).glob("*.yaml"))}))
+    return tuple(sorted({*shipped, *(path.stem for place in config_dirs for path in (place / group).glob("*.yaml"))}))
 
 
-def _searchpath(places: Sequence[Path]) -> list[str]:
-    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{place}') for place in places)}]"] if places else []
+def _searchpath(config_dirs: Sequence[Path]) -> list[str]:
+    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{place}') for place in config_dirs)}]"] if config_dirs else []
 
 
 def _lines(overrides: Sequence[Override]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Finds overrides of a method's fields that have no effect, because every space that is searched replaces the field's value."""
+"""Finds overrides of a method's fields that have no effect because every searched space replaces the field's value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def ineffective_overrides(composed: Composed) -> Iterator[str]:
-    """One sentence for each `method.NAME.corrector.FIELD=VALUE` of the command line that changes no setting."""
+    """Yield a warning for each `method.NAME.corrector.FIELD=VALUE` on the command line that changes no setting."""
     methods: Mapping[str, Any] = composed.raw["method"]
     searched = [*composed.config.methods, *(name for entry in composed.config.searches for name in entry.methods)]
     for key, value in composed.method_overrides:
@@ -25,13 +25,13 @@ def ineffective_overrides(composed: Composed) -> Iterator[str]:
         if spaces and all(isinstance(space, Mapping) and field in space for space in spaces.values()):
             name, space = next(iter(spaces.items()))
             yield (
-                f"{key}={json.dumps(value, default=str)} has no effect, because space '{name}' of method '{method}' sweeps {field}; "
+                f"{key}={json.dumps(value, default=str)} has no effect, because space '{name}' of method '{method}' searches {field}; "
                 f"to fix its value, add {_remedy(method, name, field, space[field], value)}"
             )
 
 
 def _searched_spaces(method: str, content: Any, searched: Sequence[str]) -> dict[str, Any]:
-    """The spaces of `method` that are searched; the first one where none is named."""
+    """The spaces of `method` that are searched; its first space if none is named."""
     spaces = content.get("spaces") if isinstance(content, Mapping) else None
     if not isinstance(spaces, Mapping):
         return {}
@@ -40,7 +40,9 @@ def _searched_spaces(method: str, content: Any, searched: Sequence[str]) -> dict
 
 
 def _remedy(method: str, space: str, field: str, domain: Any, value: Any) -> str:
-    """The words that make the space hold the one value."""
+    """The overrides that reduce the field's domain to the one value."""
     key, text = f"method.{method}.spaces.{space}.{field}", json.dumps(value, default=str)
-    word = next(iter(domain), "grid") if isinstance(domain, Mapping) else "grid"
-    return f"'{key}.{word}=[{text}]'" if word in LIST_TYPES else f"'~{key}.{word}' '+{key}.choice=[{text}]'"
+    domain_type = next(iter(domain), "grid") if isinstance(domain, Mapping) else "grid"
+    if domain_type in LIST_TYPES:
+        return f"'{key}.{domain_type}=[{text}]'"
+    return f"'~{key}.{domain_type}' '+{key}.choice=[{text}]'"  # a range cannot contain a single value

@@ -1,4 +1,4 @@
-"""Rewrites Hydra's --multirun syntax (`key=a,b`) as lists, which one sweep plans all combinations of."""
+"""Suggests lists in place of Hydra's --multirun syntax (`key=a,b`); one sweep plans all their combinations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from hydra.errors import HydraException
 
 from sweeper.config.schema import CELL_GROUPS
 
-_LISTS = ("methods", "seeds", "plugins", "backend.cpu_jobs", "search.seeds")
+_LIST_KEYS = ("methods", "seeds", "plugins", "backend.cpu_jobs", "search.seeds")
 _PLAIN = re.compile(r"[A-Za-z_][\w./@-]*")
 
 
-def rewritten(words: Sequence[str]) -> str:
-    """`write: sap-sweep ...`, the whole command line with lists in place of `a,b`; or where lists go, if no value is one."""
-    overrides = [override for word in words if (override := _parsed(word)) is not None]
+def suggest_lists(arguments: Sequence[str]) -> str:
+    """`write: sap-sweep ...`, the command line with lists in place of `a,b`; general advice if no argument could be parsed.
+
+    Keys that cannot be a list (such as `backend.threads`) become a shell loop.
+    """
+    overrides = [override for word in arguments if (override := _parsed(word)) is not None]
     several = {override.key_or_group: _values(override) for override in overrides if override.is_sweep_override()}
     kept = [override.input_line or "" for override in overrides if override.key_or_group not in several]
     chosen = {override.key_or_group: override.value() for override in overrides if override.key_or_group not in several}
@@ -30,22 +33,22 @@ def rewritten(words: Sequence[str]) -> str:
     lists, cells, loops = [], {}, []
     for key, values in several.items():
         root, *path = key.split(".")
-        if key in _LISTS:
-            lists.append(f"{key}={_word(values)}")
+        if key in _LIST_KEYS:
+            lists.append(f"{key}={_override_text(values)}")
         elif root in CELL_GROUPS:
             cells[key] = values
         elif key == "search":
-            lists.append(f"searches='[{{methods: {_word(methods)}, search: {_word(values)}, budget: 64}}]'")
+            lists.append(f"searches='[{{methods: {_override_text(methods)}, search: {_override_text(values)}, budget: 64}}]'")
         elif root == "method" and len(path) == 3 and path[1] == "corrector" and (spaces := _yaml("method", path[0]).get("spaces")):
-            lists.append(f"++method.{path[0]}.spaces.{next(iter(spaces))}.{path[2]}.grid={_word(values)}")
+            lists.append(f"++method.{path[0]}.spaces.{next(iter(spaces))}.{path[2]}.grid={_override_text(values)}")
         else:
             loops.append((key, values))
     if cells:
         entries = [entry | cells for entry in experiment.get("cells") or [{}]]
-        lists.append(f"cells='[{', '.join(_word(entry) for entry in entries)}]'")
+        lists.append(f"cells='[{', '.join(_override_text(entry) for entry in entries)}]'")
     line = " ".join(["sap-sweep", *kept, *lists, *(f'{key}="${key.split(".")[-1]}"' for key, _ in loops)])
     for key, values in loops:
-        line = f"for {key.split('.')[-1]} in {' '.join(map(_word, values))}; do {line}; done"
+        line = f"for {key.split('.')[-1]} in {' '.join(map(_override_text, values))}; do {line}; done"
     return f"write: {line}" if several else "give lists, as in methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18]}]'"
 
 
@@ -54,12 +57,12 @@ def _parsed(word: str) -> Override | None:
         return None
     try:
         return OverridesParser.create().parse_override(word)
-    except HydraException:  # reported when the command line is written without this mistake
+    except HydraException:  # reported once the command line is free of the first mistake
         return None
 
 
 def _values(override: Override) -> list[Any]:
-    """The values of a choice or range sweep; of a glob its text alone, because it matches files."""
+    """The values of a choice or range sweep; of a glob its text, because it matches file names."""
     try:
         return [value.text if isinstance(value, QuotedString) else value for value in override.sweep_iterator()]
     except HydraException:
@@ -67,16 +70,16 @@ def _values(override: Override) -> list[Any]:
 
 
 def _yaml(group: str, name: object) -> dict[str, Any]:
-    """A shipped configuration file; {} if there is none of that name."""
+    """The content of a shipped configuration file; {} if it does not exist."""
     path = files("conf") / group / f"{name}.yaml"
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
-def _word(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides."""
+def _override_text(value: Any) -> str:
+    """A value in Hydra's override grammar."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_word(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {_override_text(item)}' for key, item in value.items())}}}"
     if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
+        return f"[{','.join(map(_override_text, value))}]"
     return value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value)

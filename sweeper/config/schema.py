@@ -1,4 +1,4 @@
-"""The typed keys of conf/config.yaml, and the values that they may have."""
+"""Defines the typed keys of conf/config.yaml and checks their values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from sap_core.errors import UserError, at_least, unknown
 GROUPS = ("dataset", "noise", "model", "trainer", "pruner", "search", "backend", "tracking", "debug", "experiment")
 CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 EXTRA_CELL_KEYS = ("keep_fraction", "warmup")
-"""Further keys of a cell: the share that a pruner keeps, and the trainer (`warmup`), or fields of it (`warmup.epochs`), of what it looks at."""
+"""Keys of a cell that are not groups: the fraction of samples that the pruner keeps, and the trainer of its warmup network (`warmup`,
+with fields such as `warmup.epochs`)."""
 TRACKERS = ("none", "wandb")
 TRACKING_MODES = ("offline", "online")
 BACKENDS = ("ray", "local")
 SAVE_CORRECTED = ("none", "best")
-"""Which corrected networks are kept as files."""
-KINDS = ("train", "select", "tune", "search")
-"""Kinds of jobs."""
+"""Which corrected networks are saved as files."""
+JOB_TYPES = ("train", "select", "tune", "search")
+"""Types of jobs, as in the column `job_type`."""
 ORDERS = ("cells", "longest", "depth")
 TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -30,7 +31,7 @@ _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 @dataclass
 class BackendConfig:
-    """conf/backend."""
+    """conf/backend: where jobs run, and with which resources."""
 
     name: str = "ray"
     address: str | None = None
@@ -45,7 +46,7 @@ class BackendConfig:
 
 @dataclass
 class PathsConfig:
-    """Where data come from and results go."""
+    """Folders of data, results and artifacts."""
 
     data: str = "data"
     results: str | None = None
@@ -54,7 +55,7 @@ class PathsConfig:
 
 @dataclass
 class TrackingConfig:
-    """conf/tracking: whether the store is mirrored, and where to."""
+    """conf/tracking: whether the store is mirrored to W&B, and to which project."""
 
     name: str = "none"
     project: str = "sap-sweep"
@@ -63,20 +64,24 @@ class TrackingConfig:
     timeout_seconds: float = 60.0
 
     def check(self) -> None:
-        """Raises UserError for the first value that is out of its range."""
+        """Check the values.
+
+        Raises:
+            UserError: the first value that is not allowed.
+        """
         for key, value, allowed in (("name", self.name, TRACKERS), ("mode", self.mode, TRACKING_MODES)):
             if value not in allowed:
                 raise unknown(key, value, allowed, "tracking")
         for key, text in (("project", self.project), ("entity", self.entity)):
             if text is not None and not _NAME.fullmatch(text):
-                raise UserError(f"tracking.{key}={text!r} must be a name of letters, digits and _.- only")
+                raise UserError(f"tracking.{key}={text!r} must consist of letters, digits and _.- only")
         if not self.timeout_seconds > 0:
             raise UserError(f"tracking.timeout_seconds={self.timeout_seconds:g} must be above 0")
 
 
 @dataclass
 class DebugConfig:
-    """How a smoke run shrinks an experiment; no name, no shrinking."""
+    """conf/debug: limits of a smoke run; without a name the experiment runs at full size."""
 
     name: str | None = None
     epochs: int = 2
@@ -87,7 +92,7 @@ class DebugConfig:
 
 @dataclass
 class SearchConfig:
-    """conf/search: how settings are found. The grid tries all; the others have a budget of trials and run once per seed."""
+    """conf/search: the grid evaluates every setting; other searches have a budget of trials and run once per search seed."""
 
     name: str = "grid"
     budget: int | None = None
@@ -104,7 +109,7 @@ class SearchConfig:
 
 @dataclass
 class SearchEntry:
-    """One entry of `searches`, resolved: a search for some methods."""
+    """One entry of `searches`, with its file of conf/search merged in: a search for some methods."""
 
     methods: list[str]
     search: SearchConfig
@@ -112,7 +117,7 @@ class SearchEntry:
 
 @dataclass
 class Config:
-    """The keys of conf/config.yaml; contents of group entries are checked against the class they name."""
+    """The keys of conf/config.yaml. Contents of component groups are checked later, against the class that they name."""
 
     name: str | None = None
     cells: list[Any] = field(default_factory=list)
@@ -140,19 +145,21 @@ class Config:
 
 
 def check_values(config: Config) -> None:
-    """Checks what types do not say.
+    """Check ranges, formats and combinations of values.
 
     Raises:
-        UserError: the first value that is out of its range.
+        UserError: the first value that is not allowed.
     """
     backend, debug = config.backend, config.debug
     if config.name is not None and not _NAME.fullmatch(config.name):
-        raise UserError(f"name={config.name!r} names a folder below results; use letters, digits and _.- only, as in name=mine")
+        raise UserError(
+            f"name={config.name!r} is also the name of a folder below results; use letters, digits and _.- only, as in name=mine"
+        )
     for key, values in (("seeds", config.seeds), ("methods", config.methods)):
         if len(set(values)) != len(values):
-            raise UserError(f"{key}={list(values)} names one twice; name each once")
+            raise UserError(f"{key}={list(values)} contains a value twice; list each once")
     if not config.seeds:
-        raise UserError("seeds=[] must name at least one seed, each once")
+        raise UserError("seeds=[] is empty; list at least one seed")
     for search in (config.search, *(entry.search for entry in config.searches)):
         _check_search(search)
     if backend.name not in BACKENDS:
@@ -165,8 +172,8 @@ def check_values(config: Config) -> None:
     config.tracking.check()
     if config.timing == "exclusive" and backend.address:
         raise UserError(
-            f"timing=exclusive measures on this machine, and backend.address={backend.address} may have run the jobs on others; "
-            "leave one of the two out"
+            f"timing=exclusive measures on this machine, but jobs of backend.address={backend.address} may have run on others; "
+            "drop one of the two"
         )
     _check_backend(backend)
     _check_cpu_jobs(config)
@@ -179,9 +186,9 @@ def check_values(config: Config) -> None:
 
 
 def _check_backend(backend: BackendConfig) -> None:
-    """Devices, shares of them, and whose Ray it is."""
+    """Check devices, shares of devices and the address of a Ray cluster."""
     if not _DEVICE.fullmatch(backend.device):
-        raise UserError(f"backend.device={backend.device!r} is no device; allowed: cpu, cuda, cuda:N")
+        raise UserError(f"backend.device={backend.device!r} is not a device; allowed: cpu, cuda, cuda:N")
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)
     at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
     if backend.gpus_per_job > 1 and backend.gpus_per_job != int(backend.gpus_per_job):
@@ -189,18 +196,20 @@ def _check_backend(backend: BackendConfig) -> None:
     if backend.address is None:
         return
     if backend.name != "ray":
-        raise UserError(f"backend.address={backend.address} is a Ray cluster's, and backend={backend.name} uses none; say backend=ray")
+        raise UserError(
+            f"backend.address={backend.address} is the address of a Ray cluster, which backend={backend.name} does not use; set backend=ray"
+        )
     if not _ADDRESS.fullmatch(backend.address):
         raise UserError(
-            f"backend.address={backend.address!r} must be HOST:PORT of the cluster's head, such as 10.0.0.7:6379; 'auto' and its like are "
-            "not taken, because they may join somebody else's Ray"
+            f"backend.address={backend.address!r} must be HOST:PORT of the cluster's head, such as 10.0.0.7:6379; 'auto' and the "
+            "like are refused, because they may connect to another user's cluster"
         )
 
 
 def _check_cpu_jobs(config: Config) -> None:
-    """Every name must be a kind of job, or a method of the experiment."""
+    """Every name must be a job type or a method of the experiment."""
     methods = [*config.methods, *(method for entry in config.searches for method in entry.methods)]
-    known = dict.fromkeys([*KINDS, *(method.split("@")[0] for method in methods)])
+    known = dict.fromkeys([*JOB_TYPES, *(method.split("@")[0] for method in methods)])
     for name in config.backend.cpu_jobs:
         if name not in known:
             raise unknown("job", name, known, "backend.cpu_jobs")
@@ -208,14 +217,14 @@ def _check_cpu_jobs(config: Config) -> None:
 
 def _check_search(search: SearchConfig) -> None:
     if not _NAME.fullmatch(search.name):
-        raise UserError(f"search.name={search.name!r} stands in tables and ids of files; use letters, digits and _.- only")
+        raise UserError(f"search.name={search.name!r} appears in tables and file names; use letters, digits and _.- only")
     if not search.seeds or len(set(search.seeds)) != len(search.seeds):
         raise UserError(f"search.seeds={list(search.seeds)} must name at least one seed, each once")
     at_least("search", 1, budget=search.budget)
     at_least("search", 2, eta=search.eta)
     if search.is_grid and (search.budget is not None or search.sampler or search.resource):
         raise UserError(
-            "search=grid tries every setting and takes no budget, sampler or resource; choose search=random, tpe or successive_halving"
+            "search=grid evaluates every setting and takes no budget, sampler or resource; choose search=random, tpe or successive_halving"
         )
 
 
@@ -223,16 +232,16 @@ SEARCH_ENTRY_KEYS = ("methods", "search", *(item.name for item in fields(SearchC
 
 
 def expand_searches(entries: Sequence[Any]) -> list[tuple[list[str], str, dict[str, Any]]]:
-    """(methods, name of a search, keys that it sets) of each entry of `searches`; lists of searches and of budgets are crossed.
+    """(methods, name of a search, its other keys) of each entry of `searches`; lists of searches and of budgets are crossed.
 
     Raises:
-        UserError: an entry that is no mapping, lacks methods or a search, or has an unknown key.
+        UserError: an entry that is not a mapping, lacks methods or a search, or has an unknown key.
     """
     found = []
     for entry in entries:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("methods"), list) or not entry.get("search"):
             raise UserError(
-                f"searches holds {entry!r}; each entry names methods and a search, as in {{methods: [scrub], search: tpe, budget: 64}}"
+                f"searches contains {entry!r}; each entry names methods and a search, as in {{methods: [scrub], search: tpe, budget: 64}}"
             )
         for key in entry:
             if key not in SEARCH_ENTRY_KEYS:
@@ -245,16 +254,18 @@ def expand_searches(entries: Sequence[Any]) -> list[tuple[list[str], str, dict[s
     return found
 
 
-def expand(cells: Sequence[Any]) -> list[dict[str, Any]]:
-    """Lists inside an entry are crossed, entries are added.
+def expand_cells(cells: Sequence[Any]) -> list[dict[str, Any]]:
+    """Cross the lists inside each entry of `cells`; entries are concatenated.
 
     Raises:
-        UserError: an entry that is no mapping, or a key that is neither a group nor a field of one.
+        UserError: an entry that is not a mapping, or a key that is neither a group, a field of one, nor in `EXTRA_CELL_KEYS`.
     """
     found = []
     for entry in cells:
         if not isinstance(entry, Mapping):
-            raise UserError(f"cells holds {entry!r}; each entry maps groups to choices, as in {{dataset: digits, noise.rate: [0.1, 0.25]}}")
+            raise UserError(
+                f"cells contains {entry!r}; each entry maps groups to choices, as in {{dataset: digits, noise.rate: [0.1, 0.25]}}"
+            )
         for key in entry:
             if str(key).split(".")[0] not in (*CELL_GROUPS, *EXTRA_CELL_KEYS):
                 raise unknown("key", key, (*CELL_GROUPS, *EXTRA_CELL_KEYS, "noise.rate"), "cells")

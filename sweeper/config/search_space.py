@@ -1,7 +1,7 @@
-"""Search spaces in five words: grid, choice, uniform, loguniform, randint. They check themselves and can be counted.
+"""Search spaces: a product of domains, each of type grid, choice, uniform, loguniform or randint.
 
 spaces:
-  alpha16: {alpha: {grid: [300000.0, ..., 2000.0]}}     # the first field varies slowest; values are written mildest first
+  alpha16: {alpha: {grid: [300000.0, ..., 2000.0]}}     # the first field varies slowest; by convention the mildest value comes first
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIST_TYPES = ("grid", "choice")
 
 @dataclass(frozen=True)
 class Domain:
-    """The values of one field."""
+    """The values of one field: a list (`grid`, `choice`) or the two ends of a range (`uniform`, `loguniform`, `randint`)."""
 
     field: str
     type: str
@@ -28,7 +28,7 @@ class Domain:
     def __post_init__(self) -> None:
         where = f"the space of '{self.field}'"
         if self.type not in DOMAIN_TYPES:
-            raise unknown("word", self.type, DOMAIN_TYPES, where)
+            raise unknown("domain type", self.type, DOMAIN_TYPES, where)
         if self.type in LIST_TYPES:
             if not self.values:
                 raise UserError(f"{where} is empty; give '{self.type}' at least one value")
@@ -51,26 +51,27 @@ class SearchSpace:
 
     @classmethod
     def parse(cls, name: str, given: Mapping[str, Any]) -> SearchSpace:
-        """From YAML: {field: {word: values}}.
+        """Parse a space from YAML: {field: {type: values}}.
 
         Raises:
-            UserError: a field without exactly one word, an unknown word, or bad values.
+            UserError: a field without exactly one domain type, an unknown type, or invalid values.
         """
         domains = []
-        for field, words in given.items():
-            if not isinstance(words, Mapping) or len(words) != 1:
+        for field, content in given.items():
+            if not isinstance(content, Mapping) or len(content) != 1:
                 raise UserError(
-                    f"field '{field}' of space '{name}' needs exactly one of {', '.join(DOMAIN_TYPES)}, as in {{grid: [1, 2]}}, not {words!r}"
+                    f"field '{field}' of space '{name}' needs exactly one of {', '.join(DOMAIN_TYPES)}, as in {{grid: [1, 2]}}, not "
+                    f"{content!r}"
                 )
-            word, values = next(iter(words.items()))
-            domains.append(Domain(str(field), str(word), tuple(values) if isinstance(values, list | tuple) else (values,)))
+            domain_type, values = next(iter(content.items()))
+            domains.append(Domain(str(field), str(domain_type), tuple(values) if isinstance(values, list | tuple) else (values,)))
         return cls(name, tuple(domains))
 
     def grid(self) -> list[dict[str, Any]]:
-        """All settings in order, the first field slowest.
+        """All settings in order; the first field varies slowest.
 
         Raises:
-            UserError: a field is a range, which has no list of values.
+            UserError: a domain is a range, which has no list of values.
         """
         for domain in self.domains:
             if domain.type not in LIST_TYPES:
@@ -82,10 +83,10 @@ class SearchSpace:
         return [dict(zip(names, values, strict=True)) for values in itertools.product(*(domain.values for domain in self.domains))]
 
 
-def spread(items: list[Any], count: int) -> list[Any]:
-    """`count` items evenly spread over the list, first and last included, in order."""
+def evenly_spaced(items: list[Any], count: int) -> list[Any]:
+    """`count` items at even distances over the list, in order, the first and the last included."""
     if count >= len(items):
         return items
     if count == 1:
         return items[:1]
-    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
+    return [items[round(step * (len(items) - 1) / (count - 1))] for step in range(count)]

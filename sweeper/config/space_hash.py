@@ -1,4 +1,4 @@
-"""The hash of a search space: equal for equal searches, however their numbers are written."""
+"""Computes the hash of a search space, which does not depend on how numbers are written (1 or 1.0)."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 
 from sap_core.api import Corrector
 from sap_core.identity import content_id
-from sweeper.config.component import canonical, parse_component
+from sweeper.config.component import canonical_value, parse_component
 from sweeper.config.search_space import SearchSpace
 
 
 def space_hash(space: SearchSpace, given: Mapping[str, Any], where: str, plugins: Sequence[str], extra: Mapping[str, Any]) -> str:
-    """The id of a space over a method's fixed settings.
+    """The hash of a space's domains and of the method's fixed settings.
 
-    It holds the domains and the identity of the method without the swept fields, so a value that the space replaces does not count.
+    Fields that the space searches are left out of the method's identity, so an override that the space replaces does not change the hash.
 
     Args:
-        space: as parsed, at its full size also in a smoke run.
+        space: as configured, not shrunk in a smoke run.
         given: the method's fixed settings as configured.
-        where: the key that errors name.
-        plugins: further packages that may be named.
-        extra: fields that the platform fills in; no part of the hash.
+        where: the configuration key that errors name.
+        plugins: further packages that `_target_` may name.
+        extra: fields that the planner fills in; not part of the hash.
 
     Raises:
-        UserError: a value that its field or its class refuses.
+        UserError: a value that its field or its class rejects.
     """
     fields = [domain.field for domain in space.domains]
     first = {domain.field: domain.values[0] for domain in space.domains}
     method = parse_component({**given, **first}, where, Corrector, plugins, extra)
     domains = [
-        [domain.field, domain.type, [canonical(method.target, domain.field, value, where) for value in domain.values]]
+        [domain.field, domain.type, [canonical_value(method.target, domain.field, value, where) for value in domain.values]]
         for domain in space.domains
     ]
     return content_id({"method": method.identity([*fields, *extra]), "domains": domains})

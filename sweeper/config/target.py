@@ -1,4 +1,4 @@
-"""Checks what a `_target_` of the configuration leads to: an allowed package, a class, its `name` and `version`."""
+"""Resolves a `_target_` of the configuration to a class of an allowed package that declares its `name` and `version`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sap_core.roles import Versioned
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def resolve_class(target: Any, where: str, plugins: Sequence[str], offers: type | None = None) -> type:
-    """The class that a `_target_` names, inside our packages or declared plug-ins.
+def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: type | None = None) -> type:
+    """The class that a `_target_` names, in this project's packages or in a plug-in.
 
-    A network of a plug-in may be any class, or a function that builds one, which declares nothing: its identity is then its `__name__`
-    and version 1.
+    A network of a plug-in may be any class, or a function that builds one, without `name` and `version`: its identity is then its
+    `__name__` and version 1.
 
     Raises:
-        UserError: the path is not allowed or leads nowhere, or the class lacks a `version` or a `name` of its own.
+        UserError: the path is not allowed or cannot be imported, or the class does not declare `version` or `name` in its own body.
     """
     allowed = (*PACKAGES, *plugins)
     if target is None:
@@ -37,21 +37,24 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], offers: type 
     try:
         found = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}._target_={target} names nothing that exists ({error}); give the dotted path of a class") from error
-    if offers is nn.Module and target.split(".")[0] in plugins and callable(found):
+        raise UserError(f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class") from error
+    if interface is nn.Module and target.split(".")[0] in plugins and callable(found):
         return found
     if not isinstance(found, type) or not (isinstance(found, Versioned) and isinstance(found.version, int)):
-        raise UserError(f"{where}._target_={target} is no class with a whole number `version`, which is part of every id; give it one")
+        raise UserError(
+            f"{where}._target_={target} is not a class with an integer `version`, which is part of every id; declare "
+            f"version: ClassVar[int] = 1"
+        )
     _check_name(found, target, where)
     return found
 
 
 def _check_name(cls: type, target: str, where: str) -> None:
-    """Refuses a class without a `name` in its own body."""
+    """Refuse a class without a `name` in its own body: with an inherited name, ids could not tell it from its parent."""
     name, line = declared_name(cls), f'name: ClassVar[str] = "{_snake_case(cls.__name__)}"'
     if dataclasses.is_dataclass(cls) and "name" in {item.name for item in dataclasses.fields(cls)}:
         raise UserError(
-            f"{where}._target_={target} has a field `name`, but `name` is what ids call the class; rename the field, and declare {line}"
+            f"{where}._target_={target} has a field `name`, but ids use `name` for the class itself; rename the field, and declare {line}"
         )
     parent = next((base for base in cls.__mro__[1:] if declared_name(base)), None)
     if name is None and parent is not None:
@@ -60,10 +63,7 @@ def _check_name(cls: type, target: str, where: str) -> None:
             f"could not tell the two apart; declare one in the body of {cls.__name__}: {line}"
         )
     if name is None:
-        raise UserError(
-            f"{where}._target_={target} declares no name, which is part of every id beside `version`; add to the body of "
-            f"{cls.__name__}: {line}"
-        )
+        raise UserError(f"{where}._target_={target} declares no name, which is part of every id; add to the body of {cls.__name__}: {line}")
     if not _NAME.fullmatch(name):
         raise UserError(f"{where}._target_={target} declares the name {name!r}; use letters, digits and _.- only, as in {line}")
 

@@ -1,4 +1,4 @@
-"""A command line composed, checked and planned, and the plan as it lies in a store. Nothing runs here."""
+"""Builds the plan of a command line: composes and checks the configuration, inspects the data, makes the jobs, and stores them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Any
 from sap_core.errors import UserError
 from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
-from sweeper.jobs.job import SweepPaths
+from sap_core.records import Planned
+from sweeper.jobs.job import SweepPaths, write_jobs
 from sweeper.plan.job_filter import parse_filter
 from sweeper.store.provenance import HOME, code_fingerprint, file_state
+from sweeper.store.store import Store, write_records
 
+# Hydra is loaded by `compose` and torch by `check_cells`, so that a start with nothing to do composes the configuration without torch, and
+# commands that do not compose load neither.
 if TYPE_CHECKING:
     from sweeper.config.compose import Composed
     from sweeper.config.schema import Config
     from sweeper.plan.cell import Cell
     from sweeper.plan.plan import Plan
-    from sweeper.store.store import Store
 
 
 def compose(arguments: Sequence[str]) -> Composed:
-    """The configuration of the whole and of every cell; overrides without effect are named on standard error.
+    """Compose a sweep's configuration, and warn on standard error of overrides without effect.
 
     Raises:
-        UserError: a mistake in the words, or no experiment among them.
+        UserError: a mistake in the arguments, or no experiment among them.
     """
     from sweeper.config.compose import compose_all
     from sweeper.config.ineffective_overrides import ineffective_overrides
@@ -40,14 +43,18 @@ def compose(arguments: Sequence[str]) -> Composed:
 
 
 def sweep_paths(config: Config) -> SweepPaths:
-    """The sweep's folders; the store's is results/NAME unless `paths.results` says otherwise."""
+    """The sweep's folders; by default the store is results/NAME."""
     suffix = f"-{config.debug.name}" if config.debug.name else ""
     results = config.paths.results or f"results/{config.name}{suffix}"
     return SweepPaths(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
 
 
-def check(composed: Composed) -> tuple[Cell, ...]:
-    """All cells, each checked; a cell that stands twice is one."""
+def check_cells(composed: Composed) -> tuple[Cell, ...]:
+    """Check every cell, without reading any data.
+
+    Raises:
+        UserError: the first mistake.
+    """
     from sweeper.plan.cell import check_cell
     from sweeper.plan.feasibility import check_feasibility
     from sweeper.plan.name_clashes import components_of, refuse_name_clashes
@@ -60,18 +67,22 @@ def check(composed: Composed) -> tuple[Cell, ...]:
 
 
 def check_command(arguments: Sequence[str]) -> None:
-    """Composes and checks a command line, and runs nothing.
+    """Compose and check a command line without running it.
 
     Raises:
-        UserError: any mistake that a sweep reports before it starts.
+        UserError: any mistake that a sweep reports before it reads data.
     """
     composed = compose(arguments)
     parse_filter(composed.config.only)
-    check(composed)
+    check_cells(composed)
 
 
-def planned(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
-    """The plan, after the data sets were inspected."""
+def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
+    """Inspect the data sets and plan the jobs. Makes no folder, so a mistake that shows only in the data leaves nothing behind.
+
+    Raises:
+        UserError: data are missing or damaged, or the device or the verified labels do not suffice.
+    """
     from sap_core.data.source import DataNoise
     from sweeper.plan.feasibility import check_audit, check_device
     from sweeper.plan.plan import dataset_key, make_plan, seeds_of
@@ -82,18 +93,21 @@ def planned(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Pla
             fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
-        if not composed.config.export:  # a bundle's device is told to the program that runs it
+        if not composed.config.export:  # the device of a bundle is chosen by the machine that runs it
             check_device(cell, composed.config.backend.device)
         check_audit(cell, seeds_of(composed.config), paths.data)
     return make_plan(composed.config, cells, fingerprints)
 
 
 def plan_key(composed: Composed) -> str:
-    """What a stored plan depends on: the configuration of every cell, the files of weights and of audits it names, and the code."""
+    """A hash of everything that the plan depends on: the cells' configuration, the weights and audit files that they name, and the code.
+
+    A start compares it with the key of the stored plan to find out, without loading torch, whether anything is left to do.
+    """
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        outside = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
-        return {name: value for name, value in config.items() if name not in outside}
+        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
+        return {name: value for name, value in config.items() if name not in irrelevant}
 
     named = (("model", "weights"), ("trainer", "checkpoint"))
     weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
@@ -104,12 +118,11 @@ def plan_key(composed: Composed) -> str:
 
 
 def write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
-    """plan.parquet, jobs.jsonl, config.yaml, and the key that says what they were made from."""
-    from omegaconf import OmegaConf
+    """Write config.yaml, jobs.jsonl and plan.parquet, and last plan.json with the plan's key.
 
-    from sap_core.records import Planned
-    from sweeper.jobs.job import write_jobs
-    from sweeper.store.store import write_records
+    The key comes last because it vouches for the other three: after a kill in between the next start plans again.
+    """
+    from omegaconf import OmegaConf
 
     save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
     write_jobs(store.jobs, plan.jobs)

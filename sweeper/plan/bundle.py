@@ -1,8 +1,8 @@
-"""Job bundles: a sweep's jobs and its plan as one file, for machines that have neither Ray nor Hydra nor a network.
+"""Reads and writes job bundles: a sweep's jobs and plan in one file, for machines without Ray, Hydra or a network.
 
-sap-sweep experiment=NAME export=FILE                        writes FILE: a header, then a line per job and a line per planned row
-python -m sweeper.execute FILE --data DIR --store DIR        runs it (sweeper.execute), and keeps a copy in DIR/bundles
-sap-sweep import DIR                                         takes rows and checkpoints into a store (sweeper.commands.import_bundle)
+sap-sweep experiment=NAME export=FILE                        writes FILE: a header, one line per job, one per planned row
+python -m sweeper.execute FILE --data DIR --store DIR        runs it, and copies it to DIR/bundles
+sap-sweep import DIR                                         imports rows and checkpoints into a store
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from sap_core.files import replacing, save_text
 from sap_core.records import Planned
 from sweeper.jobs.job import Job
 
-VERSION = 2
-"""Raised with the schema version of the stores."""
+FORMAT_VERSION = 2
+"""Raise it together with `sap_core.records.SCHEMA_VERSION`, which the rows of a bundle follow."""
 FOLDER = "bundles"
-"""Where a store that was filled from bundles keeps them."""
+"""Folder of a store with the bundles that filled it."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle's file holds."""
+    """The content of a bundle file."""
 
     name: str  # of the experiment
-    results: str  # the store that the sweep would have filled, from the checkout
+    results: str  # the store that the sweep would fill, relative to the checkout
     order: str  # of the jobs
-    key: str  # of the whole plan (sweeper.plan.build); empty where `only` left some of it out
+    key: str  # of the complete plan (`sweeper.plan.build.plan_key`); empty if `only` left out some of it
     config: str  # YAML
     commit: str
     jobs: tuple[Job, ...]
@@ -40,13 +40,13 @@ class Bundle:
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
-    """Whole or not at all.
+    """Write a bundle atomically.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the disk is full or read-only.
     """
     header = {name: value for name, value in vars(bundle).items() if name not in ("jobs", "rows")}
-    counts = {"bundle": VERSION, "num_jobs": len(bundle.jobs), "num_rows": len(bundle.rows)}
+    counts = {"bundle": FORMAT_VERSION, "num_jobs": len(bundle.jobs), "num_rows": len(bundle.rows)}
     with replacing(path) as temporary, temporary.open("w") as file:
         file.write(json.dumps(counts | header, sort_keys=True) + "\n")
         file.writelines(f"{job.to_json()}\n" for job in bundle.jobs)
@@ -54,7 +54,7 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
 
 
 def is_bundle(path: Path) -> bool:
-    """Does the file begin as a bundle does (and not as a store's jobs.jsonl)? False for what cannot be read."""
+    """Whether a file begins like a bundle (and not like a store's jobs.jsonl); False if it cannot be read."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return file.readline(64).startswith('{"bundle":')
@@ -63,10 +63,10 @@ def is_bundle(path: Path) -> bool:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """What `write_bundle` wrote.
+    """Read a bundle.
 
     Raises:
-        UserError: there is no such file, it is no bundle, of another version, or not whole.
+        UserError: the file does not exist, is not a bundle, has another format version, or is incomplete.
     """
     remedy = "write it again with sap-sweep experiment=NAME export=FILE"
     try:
@@ -79,35 +79,35 @@ def read_bundle(path: Path) -> Bundle:
         values = [json.loads(line) for line in lines[1:]]
         jobs = tuple(Job.from_plain(value) for value in values if "planned" not in value)
         rows = tuple(Planned(**value["planned"]) for value in values if "planned" in value)
-        if version != VERSION:
-            raise UserError(f"{path} is a bundle of version {version}, and this program reads version {VERSION}; {remedy}")
+        if version != FORMAT_VERSION:
+            raise UserError(f"{path} is a bundle of version {version}, and this program reads version {FORMAT_VERSION}; {remedy}")
         bundle = Bundle(jobs=jobs, rows=rows, **header)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is no whole bundle ({' '.join(str(error).split())}); copy it again, or {remedy}") from error
+        raise UserError(f"{path} is not a complete bundle ({' '.join(str(error).split())}); copy it again, or {remedy}") from error
     if (len(jobs), len(rows)) != (num_jobs, num_rows):
         raise UserError(
-            f"{path} holds {len(jobs)} of its {num_jobs} jobs and {len(rows)} of its {num_rows} planned rows; copy it again, or {remedy}"
+            f"{path} contains {len(jobs)} of its {num_jobs} jobs and {len(rows)} of its {num_rows} planned rows; copy it again, or {remedy}"
         )
     return bundle
 
 
-def keep_bundle(path: Path, store: Path) -> None:
-    """Puts a copy beside the rows that it leads to, from which they can be imported."""
+def copy_bundle(path: Path, store: Path) -> None:
+    """Copy a bundle to the store that it fills; the import reads the plan from there."""
     text = path.read_text(encoding="utf-8")
     kept = store / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not kept.exists():
         save_text(kept, text)
 
 
-def kept_bundles(store: Path) -> Sequence[Bundle]:
-    """Those of a store, in a fixed order.
+def stored_bundles(store: Path) -> Sequence[Bundle]:
+    """The bundles of a store, ordered by file name.
 
     Raises:
-        UserError: it keeps none, or a damaged one.
+        UserError: there is none, or one is damaged.
     """
     paths = sorted((store / FOLDER).glob("*.jsonl"))
     if not paths:
         raise UserError(
-            f"{store} holds no {FOLDER}/*.jsonl, so nobody knows what its rows are; give the --store of python -m sweeper.execute BUNDLE"
+            f"{store} contains no {FOLDER}/*.jsonl, so its rows cannot be identified; give the --store of python -m sweeper.execute BUNDLE"
         )
     return [read_bundle(path) for path in paths]

@@ -1,4 +1,4 @@
-"""Times a few training steps here, for networks that no stored job has measured."""
+"""Times a few training steps on this machine, for networks that no stored job has measured."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from sweeper.plan.cell import Cell
 from sweeper.plan.flops import flops_of
 
 _SECONDS_PER_NETWORK = 0.25
-_MAX_FLOPS_PER_STEP = 2.0e9
-_MAX_NETWORKS = 8
+_MAX_FLOPS_PER_STEP = 2.0e9  # about one second of a slow core
+_MAX_NETWORKS = 8  # bounds a dry run's calibration to two seconds
 
 
 def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[str, str], float]:
-    """(network, data set) -> seconds per FLOP of a few training steps here; {} without the device. Two seconds at most."""
+    """Time training steps of each (network, data set) of the cells.
+
+    Returns:
+        (network, data set) -> seconds per FLOP; {} if this machine lacks the device. Takes about two seconds at most.
+    """
     if device.startswith("cuda") and not torch.cuda.is_available():
         return {}
     found: dict[tuple[str, str], float] = {}
@@ -32,15 +36,18 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
         try:
             with _thread_count(threads):
                 found[key] = _seconds_per_flop(cell, torch.device(device))
-        except Exception as error:  # whatever a network may raise; its jobs report it in full
+        except Exception as error:  # a network may raise anything; its jobs report the error in full
             why = " ".join(str(error).split())[:200] or type(error).__name__
-            print(f"a training step of {key[0]} on {key[1]} could not be timed here ({why}); its time is forecast without", file=sys.stderr)
+            print(
+                f"a training step of {key[0]} on {key[1]} could not be timed here ({why}); its jobs are forecast without a measurement",
+                file=sys.stderr,
+            )
     return found
 
 
 @contextmanager
 def _thread_count(threads: int) -> Iterator[None]:
-    """Sets torch's thread count, and restores it and the random state afterwards."""
+    """Set torch's thread count; restore it and the random state on exit."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -51,10 +58,11 @@ def _thread_count(threads: int) -> Iterator[None]:
 
 
 def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
-    """Of forward and backward passes and SGD steps on random inputs."""
+    """Seconds per FLOP of SGD steps (forward, backward, update) on random inputs."""
     data, flops = cell.dataset.instance, flops_of(cell.model, cell.dataset)
     per_sample = flops.forward + flops.backward
-    most = max(2, int(_MAX_FLOPS_PER_STEP / max(per_sample, 1.0)))  # one second per step at most
+    most = max(2, int(_MAX_FLOPS_PER_STEP / max(per_sample, 1.0)))
+    # A GPU needs the full batch to be busy; on a CPU seconds per FLOP hardly depend on the batch size.
     asked = cell.trainer.settings.get("batch_size")
     size = asked if isinstance(asked, int) and device.type != "cpu" else min(asked if isinstance(asked, int) else 64, most)
     settings = {key: None if key == "weights" else value for key, value in cell.model.settings.items()}
@@ -62,19 +70,18 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     inputs = torch.randn(max(2, size), *data.shape, device=device)
     step = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
 
-    def once() -> None:
+    def train_step() -> None:
         step.zero_grad()
         network(inputs).square().mean().backward()
         step.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    once()
-    clock = (
-        time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    )  # CPU time: the load of other programs does not count
+    train_step()  # warmup: allocations and the choice of kernels
+    # CPU time where possible: it does not depend on the load of other programs.
+    clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     begun, start, steps = time.perf_counter(), clock(), 0
     while steps < 3 or time.perf_counter() - begun < _SECONDS_PER_NETWORK:
-        once()
+        train_step()
         steps += 1
     return (clock() - start) / (steps * len(inputs) * per_sample)

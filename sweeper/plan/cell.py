@@ -1,4 +1,7 @@
-"""A cell: one checked combination of data set, noise, network and trainer, with the methods to tune on it."""
+"""Checks cells: combinations of data set, noise, network and trainer (and pruner), with the searches to run on them.
+
+In a smoke run (`debug=smoke`) everything shrinks here: images, epochs, numbers of samples, settings of each space and budgets of searches.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +21,24 @@ from sap_core.identity import canonical_json
 from sap_core.roles import sample_counts, trainer_fields
 from sweeper.config.component import Component, parse_component
 from sweeper.config.schema import Config, DebugConfig, SearchConfig, SearchEntry
-from sweeper.config.search_space import SearchSpace, spread
+from sweeper.config.search_space import SearchSpace, evenly_spaced
 from sweeper.config.space_hash import space_hash
 from sweeper.config.target import resolve_class
 from sweeper.search.trial_search import SearchTarget, TrialSearch, check_target, check_trial_searches, refuse_duplicate_searches
 
 PREPROCESS: dict[str, Any] = {"normalise": True, "augment": "none", "padding": 4}
-"""The defaults of trainer.preprocess. `mean` and `std` may stand beside them: a network's own, in place of the data set's."""
+"""Defaults of trainer.preprocess. The optional keys `mean` and `std` replace the data set's constants by a network's own."""
 
 WARMUP = "warmup"
-"""The stage of rows and cells of networks that are trained for a pruner to look at."""
+"""Stage of the cells and rows that train the network from which a pruner selects samples."""
 
 _MIN_SAMPLES = 8
-"""A smoke run scales numbers of samples down with its images, but not below this."""
+"""Lower bound to which a smoke run scales numbers of samples down: with fewer, some methods cannot compute anything."""
 
 
 @dataclass(frozen=True)
 class GridSearch:
-    """One method over one of its spaces, all settings checked."""
+    """One method over the grid of one of its spaces, every setting checked."""
 
     method: str
     space: str
@@ -47,14 +50,14 @@ class GridSearch:
         return f"{self.method}@{self.space}"
 
     @cached_property
-    def distinct(self) -> list[int]:
-        """For each setting the number of its computation: settings that are provably one share it."""
+    def computation_ids(self) -> list[int]:
+        """For each setting the number of its computation. Settings that provably compute the same share a number."""
         numbers: dict[Any, int] = {}
         return [numbers.setdefault(setting.instance.computation(), len(numbers)) for setting in self.settings]
 
     @cached_property
     def families(self) -> list[list[int]]:
-        """The positions of the settings, by the job that they make together."""
+        """The positions of the settings of each family. A family is one job."""
         families: dict[Any, list[int]] = {}
         for position, setting in enumerate(self.settings):
             families.setdefault(setting.instance.family(), []).append(position)
@@ -63,7 +66,7 @@ class GridSearch:
 
 @dataclass(frozen=True)
 class Warmup:
-    """How the network is trained that a pruner looks at."""
+    """How the network is trained from which a pruner selects samples."""
 
     trainer: Component
     preprocess: dict[str, Any]
@@ -71,7 +74,7 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one baseline per seed is made from, and what is tuned on it."""
+    """The components of one baseline per seed, and the searches on it."""
 
     dataset: Component
     noise: Component
@@ -81,16 +84,17 @@ class Cell:
     pruner: Component | None
     keep_fraction: float | None
     searches: tuple[GridSearch, ...]
-    limit: int | None
-    trial_searches: tuple[TrialSearch, ...] = ()  # searches other than the grid
-    warmup: Warmup | None = None  # of the network that the pruner looks at; None: it is trained as the cell is
-    stage: str | None = None  # "warmup": this cell is another one's warm-up
+    limit: int | None  # images of a smoke run; None: all
+    trial_searches: tuple[TrialSearch, ...] = ()  # random search, TPE, ...
+    warmup: Warmup | None = None  # of the warmup network; None: it is trained like the cell's baseline
+    stage: str | None = None  # "warmup": this cell trains the warmup network of another cell
 
     def warmup_cell(self) -> Cell:
-        """The cell that trains the network which this cell's pruner looks at."""
+        """The cell that trains the warmup network of this cell's pruner."""
         alone = replace(self, pruner=None, keep_fraction=None, searches=(), trial_searches=(), warmup=None)
         if self.warmup is None or (self.warmup.trainer.identity(), self.warmup.preprocess) == (self.trainer.identity(), self.preprocess):
             return alone
+        # Trained differently from the baseline on all samples, it is no member of the unpruned cell, so its stage tells them apart.
         return replace(alone, trainer=self.warmup.trainer, preprocess=self.warmup.preprocess, stage=WARMUP)
 
     @property
@@ -108,41 +112,43 @@ class Cell:
 
     @property
     def mislabelled_fraction(self) -> float:
-        """The share of wrong given labels to expect."""
+        """The expected fraction of wrong given labels."""
         return expected_rate(self.noise.instance, self.dataset.instance.classes)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """(training, validation, test) samples, as `assemble` cuts them."""
+        """Numbers of (training, validation, test) samples, as `sap_core.data.assemble` splits them."""
         data = self.dataset.instance
         return sizes(data.num_train, data.num_test, data.validation, self.limit or images_used(data))
 
 
 def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
-    """Checks every choice of a composed cell against the class it names.
+    """Check every component of a composed cell against the class that it names.
 
     Raises:
-        UserError: the first thing that is wrong, with where it stands and what is allowed.
+        UserError: the first mistake, with its key and the allowed values.
     """
     plugins, debug = config.plugins, config.debug
     dataset = parse_component(composed["dataset"], "dataset", DataSet, plugins)
-    trainer, preprocess = _trainer(composed["trainer"], dataset, config)
+    trainer, preprocess = _parse_trainer(composed["trainer"], dataset, config)
     pruned = composed["pruner"].get("name") is not None
     keep = composed["_cell"].get("keep_fraction")
     if pruned and not (isinstance(keep, float) and 0 < keep < 1):
         raise UserError(
-            f"a cell with a pruner needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not {keep!r}; add keep_fraction: 0.2 to the cell"
+            f"a cell with a pruner needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not {keep!r}; add "
+            "keep_fraction: 0.2 to the cell"
         )
     noise = parse_component(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
-    whole = images_used(dataset.instance) or dataset.instance.num_train
-    limit = min(debug.images, whole) if debug.name else None
-    scale = limit / whole if limit else None
-    searches = tuple(_search(name, composed["method"], trainer, plugins, debug, scale) for name in _methods(config, grid=True))
-    _refuse_twins(searches)
-    sampled = tuple(_sampled(config, composed["method"], trainer, scale))
-    refuse_duplicate_searches(sampled)
-    _check_needs(dataset, {search.name: search.settings for search in searches} | {each.method: (each.target.base,) for each in sampled})
+    available = images_used(dataset.instance) or dataset.instance.num_train
+    limit = min(debug.images, available) if debug.name else None
+    scale = limit / available if limit else None
+    searches = tuple(_grid_search(name, composed["method"], trainer, plugins, debug, scale) for name in _method_names(config, grid=True))
+    _refuse_duplicate_settings(searches)
+    trial_searches = tuple(_trial_searches(config, composed["method"], trainer, scale))
+    refuse_duplicate_searches(trial_searches)
+    settings_by_search = {search.name: search.settings for search in searches}
+    _check_needs(dataset, settings_by_search | {search.method: (search.target.base,) for search in trial_searches})
     return Cell(
         dataset,
         noise,
@@ -153,13 +159,13 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
         keep if pruned else None,
         searches,
         limit,
-        sampled,
-        Warmup(*_trainer(composed["_warmup"], dataset, config)) if pruned and "_warmup" in composed else None,
+        trial_searches,
+        Warmup(*_parse_trainer(composed["_warmup"], dataset, config)) if pruned and "_warmup" in composed else None,
     )
 
 
-def _trainer(composed: Mapping[str, Any], dataset: Component, config: Config) -> tuple[Component, dict[str, Any]]:
-    """(trainer, its recipe for inputs)"""
+def _parse_trainer(composed: Mapping[str, Any], dataset: Component, config: Config) -> tuple[Component, dict[str, Any]]:
+    """(trainer, its complete preprocessing)"""
     given = dict(composed)
     preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if config.debug.name and "epochs" in given:
@@ -167,51 +173,52 @@ def _trainer(composed: Mapping[str, Any], dataset: Component, config: Config) ->
     return parse_component(given, "trainer", Trainer, config.plugins), preprocess
 
 
-def _choices(config: Config) -> list[tuple[str, SearchConfig]]:
-    """(method, how it is searched), `methods` first."""
+def _search_configs(config: Config) -> list[tuple[str, SearchConfig]]:
+    """(method, its search) of `methods` and then of each entry of `searches`."""
     entries = [SearchEntry(config.methods, config.search), *config.searches]
     return [(name, entry.search) for entry in entries for name in entry.methods]
 
 
-def _methods(config: Config, grid: bool) -> list[str]:
-    """The methods that are searched by the grid, or otherwise; each once."""
-    return list(dict.fromkeys(name for name, choice in _choices(config) if choice.is_grid == grid))
+def _method_names(config: Config, grid: bool) -> list[str]:
+    """The methods of grid searches, or those of all other searches; each once."""
+    return list(dict.fromkeys(name for name, search_config in _search_configs(config) if search_config.is_grid == grid))
 
 
-def _sampled(config: Config, methods: Mapping[str, Any], trainer: Component, scale: float | None) -> Iterator[TrialSearch]:
-    """The searches other than the grid, one per budget and seed."""
-    debug, grounds = config.debug, {name: _ground(name, methods, trainer, config, scale) for name in _methods(config, grid=False)}
-    for name, choice in _choices(config):
-        if not choice.is_grid:
-            if debug.name and choice.budget is not None:
-                choice = replace(choice, budget=min(debug.settings, choice.budget), seeds=choice.seeds[: debug.seeds])
-            yield from check_trial_searches(choice, grounds[name], config.plugins, smoke=debug.name is not None)
+def _trial_searches(config: Config, methods: Mapping[str, Any], trainer: Component, scale: float | None) -> Iterator[TrialSearch]:
+    """The searches other than the grid, one per budget and search seed."""
+    debug, targets = config.debug, {name: _target(name, methods, trainer, config, scale) for name in _method_names(config, grid=False)}
+    for name, search_config in _search_configs(config):
+        if not search_config.is_grid:
+            if debug.name and search_config.budget is not None:
+                budget, seeds = min(debug.settings, search_config.budget), search_config.seeds[: debug.seeds]
+                search_config = replace(search_config, budget=budget, seeds=seeds)
+            yield from check_trial_searches(search_config, targets[name], config.plugins, smoke=debug.name is not None)
 
 
-def _ground(name: str, methods: Mapping[str, Any], trainer: Component, config: Config, scale: float | None) -> SearchTarget:
-    method, space, base, where = _parsed(name, methods)
+def _target(name: str, methods: Mapping[str, Any], trainer: Component, config: Config, scale: float | None) -> SearchTarget:
+    method, space, base, where = _parse_method(name, methods)
     cls = resolve_class(base.get("_target_"), where, config.plugins)
 
     def shrink(settings: dict[str, Any]) -> dict[str, Any]:
-        return settings if scale is None else _shrunken(settings, sample_counts(cls), scale, config.debug.epochs)
+        return settings if scale is None else _shrink(settings, sample_counts(cls), scale, config.debug.epochs)
 
     return check_target(method, space, base, where, config.plugins, dict.fromkeys(trainer_fields(cls), trainer.entry), shrink)
 
 
 def _check_needs(dataset: Component, searches: Mapping[str, Sequence[Component]]) -> None:
-    """Refuses methods that must be told what nobody knows of this data set."""
+    """Refuse methods that need verified samples where the true labels are unknown and no file verifies any."""
     for name, settings in searches.items():
         for setting in settings:
             for need in sorted(setting.instance.needs()):
                 if not can_verify(dataset.instance, need):
                     raise UserError(
                         f"method {name} needs verified samples ({need}), and the true labels of {dataset.name} are unknown; "
-                        f"name a file of labels that were looked up with dataset.verified, or leave the method out"
+                        f"name a file of verified labels with dataset.verified=FILE, or leave the method out"
                     )
 
 
 def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
-    """The trainer's recipe for inputs, complete."""
+    """The trainer's preprocessing with defaults filled in."""
     values = dict(PREPROCESS)
     constants = {key: value for key, value in given.items() if key in ("mean", "std") and value is not None}
     for key, value in given.items():
@@ -225,62 +232,62 @@ def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
         if values[key] not in options:
             raise unknown(f"trainer.preprocess.{key}", values[key], options)
     if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
-        raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
-    if constants and not (values["normalise"] and len(constants) == 2 and all(_numbers(value, channels) for value in constants.values())):
+        raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a available number of pixels, 0 or more")
+    complete = len(constants) == 2 and all(_are_numbers(value, channels) for value in constants.values())
+    if constants and not (values["normalise"] and complete):
         raise UserError(
             f"trainer.preprocess.mean and std need {channels} numbers each, one per channel, deviations above 0, and normalise=true"
         )
     if constants and min(constants["std"]) <= 0:
-        raise UserError(f"trainer.preprocess.std={constants['std']} must hold numbers above 0")
+        raise UserError(f"trainer.preprocess.std={constants['std']} must contain only numbers above 0")
     return values | {key: [float(number) for number in value] for key, value in constants.items()}
 
 
-def _numbers(value: Any, count: int) -> bool:
+def _are_numbers(value: Any, count: int) -> bool:
     numeric = isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
     return numeric and len(value) == count
 
 
-def _search(
+def _grid_search(
     name: str, methods: Mapping[str, Any], trainer: Component, plugins: list[str], debug: DebugConfig, scale: float | None
 ) -> GridSearch:
-    method, space, base, where = _parsed(name, methods)
+    method, space, base, where = _parse_method(name, methods)
     cls = resolve_class(base.get("_target_"), where, plugins)
     extra = dict.fromkeys(trainer_fields(cls), trainer.entry)
     if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
         raise UserError(
-            f"method '{method}' trains by the cell's recipe, but trainer={trainer.name} trains nothing; leave the method out of methods"
+            f"method '{method}' trains with the cell's trainer, but trainer={trainer.name} does not train; leave the method out of methods"
         )
     grid = space.grid()
     if debug.name:
-        grid = spread(grid, debug.settings)
+        grid = evenly_spaced(grid, debug.settings)
     settings = []
     for chosen in grid:
         merged = {**base, **chosen}
         if scale is not None:
-            merged = _shrunken(merged, sample_counts(cls), scale, debug.epochs)
+            merged = _shrink(merged, sample_counts(cls), scale, debug.epochs)
         settings.append(parse_component(merged, where, Corrector, plugins, extra))
     different = {canonical_json(setting.settings): setting for setting in settings}
-    if len(different) != len(settings) and not debug.name:  # a smoke run caps epochs, which may make two settings one
-        raise UserError(
-            f"space '{space.name}' of method '{method}' gives the same setting twice (1 and 1.0 are one number); name each once"
-        )
+    # In a smoke run two settings may become equal, because epochs are capped; then one of them is dropped.
+    if len(different) != len(settings) and not debug.name:
+        raise UserError(f"space '{space.name}' of method '{method}' lists the same setting twice (1 and 1.0 are equal); list each once")
     return GridSearch(method, space.name, space_hash(space, base, where, plugins, extra), tuple(different.values()))
 
 
-def _parsed(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpace, dict[str, Any], str]:
-    """(method, space, fixed settings, the key that errors name) of `method@space`."""
+def _parse_method(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpace, dict[str, Any], str]:
+    """(method, space, fixed settings, configuration key) of `method@space`; without `@space`, the first space."""
     method, _, space_name = name.partition("@")
     if method not in methods:
         raise unknown("method", method, methods, "methods")
-    spaces, base = _parts(methods[method], method)
+    spaces, base = _check_method_file(methods[method], method)
     space_name = space_name or next(iter(spaces))
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
     return method, SearchSpace.parse(space_name, spaces[space_name] or {}), base, f"method.{method}.corrector"
 
 
-def _refuse_twins(searches: Sequence[GridSearch]) -> None:
-    """Two methods of one class with a setting and a space's name in common would write one row under two names."""
+def _refuse_duplicate_settings(searches: Sequence[GridSearch]) -> None:
+    """Refuse two methods of one class that share a setting and the name of a space: both rows would have one id."""
     owners: dict[str, str] = {}
     for search in searches:
         for setting in search.settings:
@@ -288,15 +295,15 @@ def _refuse_twins(searches: Sequence[GridSearch]) -> None:
             if owner != search.method:
                 raise UserError(
                     f"methods '{owner}' and '{search.method}' are the same computation in spaces of the same name ('{search.space}'), "
-                    f"so their rows could not be told apart; name one of them only, or rename the space of one"
+                    f"so their rows could not be told apart; name only one of them, or rename the space of one"
                 )
 
 
-def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+def _check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """(spaces, corrector) of a method's file."""
     keys = ("name", "corrector", "spaces")
     if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
-        raise UserError(f"method.{method} lacks its corrector; give it corrector: {{_target_: package.module.Class, ...}}")
+        raise UserError(f"method.{method} has no corrector; give it corrector: {{_target_: package.module.Class, ...}}")
     for key in given:
         if key not in keys:
             raise unknown("key", key, keys, f"method.{method}")
@@ -306,8 +313,8 @@ def _parts(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return spaces, dict(given["corrector"])
 
 
-def _shrunken(settings: dict[str, Any], counted: Iterable[str], scale: float, epochs: int) -> dict[str, Any]:
-    """A setting for a smoke run: numbers of samples (the fields `counted`) in proportion, no more epochs than training has."""
+def _shrink(settings: dict[str, Any], counted: Iterable[str], scale: float, epochs: int) -> dict[str, Any]:
+    """A setting for a smoke run: numbers of samples (the fields `counted`) scaled down, epochs capped."""
     counts = {key: max(_MIN_SAMPLES, round(settings[key] * scale)) for key in counted if isinstance(settings.get(key), int)}
     capped = {"epochs": min(epochs, settings["epochs"])} if isinstance(settings.get("epochs"), int) else {}
     return {**settings, **counts, **capped}

@@ -1,4 +1,4 @@
-"""Do a cell's trainer and methods fit its data and its network? What can be refused before any work begins is refused here."""
+"""Preflight checks: whether a cell's trainer and methods can work with its data, network and device. They run before any job."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from trainers.speed import training_speed
 
 
 def check_feasibility(cell: Cell) -> None:
-    """Asks the components that implement `RefusesTasks` or `RefusesTrainers`, and compares numbers of samples with the training split.
+    """Ask components that implement `RefusesTasks` or `RefusesTrainers`, and compare numbers of samples with the training split.
 
     Raises:
-        UserError: the first part that cannot work in this cell, with the reason.
+        UserError: the first component that cannot work in this cell, with the reason.
     """
     if cell.pruner is not None and isinstance(cell.pruner.instance, RefusesTrainers):
         cell.pruner.instance.refuse_trainer(cell.warmup_cell().trainer.instance)
@@ -33,11 +33,13 @@ def check_feasibility(cell: Cell) -> None:
     for search, method, setting in settings:
         counted = sample_counts(type(setting.instance))
         counts = {name: setting.settings[name] for name in counted if setting.settings.get(name) is not None}
-        asked_of = {name: count for name, count in counts.items() if counted[name] != "trusted"}
-        if sum(count for count in asked_of.values() if isinstance(count, int)) > train >= max(counts.values(), default=0):
-            words = " and ".join(f"{name}={count}" for name, count in asked_of.items())
+        # Retain and forget samples are disjoint, so their numbers add up; trusted samples may overlap with them.
+        disjoint = {name: count for name, count in counts.items() if counted[name] != "trusted"}
+        if sum(count for count in disjoint.values() if isinstance(count, int)) > train >= max(counts.values(), default=0):
+            requested = " and ".join(f"{name}={count}" for name, count in disjoint.items())
             raise UserError(
-                f"{search} asks for {words}, which are different samples, but {cell.dataset.name} has {train} training samples here; ask "
+                f"{search} asks for {requested}, which are different samples, but {cell.dataset.name} has {train} training samples here; "
+                f"ask "
                 f"for at most that many together (method.{method}.corrector...)"
             )
         for name, count in counts.items():
@@ -46,8 +48,8 @@ def check_feasibility(cell: Cell) -> None:
                     f"{search} asks for {name}={count}, but {cell.dataset.name} has {train} training samples here; ask for at most "
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
-    parts = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
-    asked = [part for part in parts if isinstance(part, RefusesTasks)]
+    components = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
+    asked = [component for component in components if isinstance(component, RefusesTasks)]
     if asked:
         network = _network(cell)
         for instance in asked:
@@ -55,18 +57,22 @@ def check_feasibility(cell: Cell) -> None:
 
 
 def check_device(cell: Cell, device: str) -> None:
-    """Raises UserError where training asks for arithmetic that the device does not have."""
+    """Check that the device supports the trainer's precision and other speed options.
+
+    Raises:
+        UserError: it does not.
+    """
     speed = training_speed(cell.trainer.instance)
     if speed is not None:
         speed.check_device(torch.device(device))
 
 
 def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
-    """Where the user's file says which labels are right (`dataset.verified`): does it verify as many as each setting asks for?
+    """Check that the file of verified labels (`dataset.verified`) verifies as many samples as each setting asks for.
 
     Args:
         cell: the checked cell.
-        seeds: under which it will run; the training split may be another for each.
+        seeds: of the cell; the training split may depend on the seed.
         root: the data folder.
 
     Raises:
@@ -78,25 +84,25 @@ def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
         return
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.target.base) for search in cell.trial_searches]
-    telling = [(search, method, setting) for search, method, setting in settings if setting.instance.needs()]
-    for seed in seeds if telling else ():
+    with_needs = [(search, method, setting) for search, method, setting in settings if setting.instance.needs()]
+    for seed in seeds if with_needs else ():
         found = _verified(cell, seed, root)
-        for search, method, setting in telling:
+        for search, method, setting in with_needs:
             fields = {of: name for name, of in sample_counts(type(setting.instance)).items()}
             for need in sorted(setting.instance.needs() & found.keys()):
                 field = fields.get(need.value, f"num_{need}")
                 asked = setting.settings.get(field)
                 if found[need] < (asked if isinstance(asked, int) else 1):
-                    words = "all there are" if asked is None else f"{field}={asked}"
+                    requested = "all there are" if asked is None else f"{field}={asked}"
                     raise UserError(
-                        f"{search} asks for {words} of verified samples ({need}), but under seed {seed} '{file}' verifies "
+                        f"{search} asks for {requested} of verified samples ({need}), but under seed {seed} '{file}' verifies "
                         f"{found[Need.RETAIN]} right and {found[Need.FORGET]} wrong labels in the training split of {cell.dataset.name}; "
-                        f"ask for at most that many (method.{method}.corrector.{field}=...), or look up more"
+                        f"ask for at most that many (method.{method}.corrector.{field}=...), or verify more labels"
                     )
 
 
 def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
-    """How many samples of the training split the file verifies, by need."""
+    """Numbers of samples of the training split that the file verifies, by need."""
     spec = {
         "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "preprocess": cell.preprocess, "seed": seed,
         "limit": cell.limit,
@@ -108,7 +114,7 @@ def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
 
 def _network(cell: Cell) -> nn.Module:
     """The cell's network on torch's meta device: names and shapes without memory."""
-    flops_of(cell.model, cell.dataset)  # says in one sentence why a network cannot be built
+    flops_of(cell.model, cell.dataset)  # raises a UserError if the network cannot be built
     data = cell.dataset.instance
     with torch.device("meta"):
         network: nn.Module = construct(cell.model.entry, num_outputs=data.classes.num, input_shape=data.shape)

@@ -1,4 +1,4 @@
-"""What a plan will cost before it runs: FLOPs from pass counts, hours from an assumed speed, disk from parameter counts."""
+"""Forecasts the cost of a plan: FLOPs from pass counts, hours from an assumed speed, disk space from parameter counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeper.config.component import Component
 from sweeper.jobs.job import Job
 
 _GPU_FLOPS = 1.5e13
-"""What a data-centre GPU is assumed to reach on such networks in float32; an assumption, not a measurement."""
+"""Assumed float32 FLOP/s of a data-centre GPU on such networks; not measured."""
 
 _ROW_FILE_BYTES = 14_000
 """Measured: one Parquet file of a family's rows (mostly schema)."""
@@ -26,84 +26,91 @@ _ROW_FILE_BYTES = 14_000
 
 @dataclass(frozen=True)
 class Flops:
-    """A network's arithmetic per sample and direction, and its size."""
+    """A network's FLOPs per sample and direction, and its number of parameters."""
 
     forward: float
     backward: float
     parameters: int
 
     def total(self, passes: Passes) -> float:
+        """FLOPs of these sample passes."""
         return passes.forwards * self.forward + passes.backwards * self.backward
 
 
-_COUNTED: dict[str, Flops] = {}
+_CACHE: dict[str, Flops] = {}
 
 
 def flops_of(model: Component, dataset: Component) -> Flops:
-    """Counted once per network and data set, on torch's meta device: no memory, no arithmetic."""
+    """Count a network's FLOPs, once per network and data set, on torch's meta device, which allocates and computes nothing.
+
+    Raises:
+        UserError: the network cannot be built for the data set's inputs.
+    """
     key = canonical_json([model.entry, dataset.entry])
-    if key not in _COUNTED:
+    if key not in _CACHE:
         data = dataset.instance
         try:
             with torch.device("meta"):
                 network = build_network(model.entry, data.classes.num, data.shape)
             if not isinstance(network, torch.nn.Module):
                 raise UserError(
-                    f"model._target_={model.target} builds a {type(network).__name__}, no torch.nn.Module; name what builds one"
+                    f"model._target_={model.target} builds a {type(network).__name__}, which is not a torch.nn.Module; name a class or "
+                    "function that builds one"
                 )
             forward, backward = flops_per_sample(network, data.shape, "meta")
         except UserError:
             raise
-        except Exception as error:  # whatever a network may say about sizes it cannot work with
+        except Exception as error:  # networks raise exceptions of any type for unsupported sizes
             raise UserError(
                 f"model={model.name} cannot be built for inputs of shape {tuple(data.shape)} of dataset={dataset.name} "
-                f"({' '.join(str(error).split())}); choose another model, or mend its options"
+                f"({' '.join(str(error).split())}); choose another model, or correct its options"
             ) from error
-        _COUNTED[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
-    return _COUNTED[key]
+        _CACHE[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
+    return _CACHE[key]
 
 
 @dataclass(frozen=True)
-class Counted:
-    """One search of a plan: a method over one of its spaces, on all its baselines."""
+class SearchSummary:
+    """One search of a plan, on all its baselines."""
 
     name: str
-    counts: str  # "675 (675 distinct)": settings per baseline, and how many of them are computations of their own; or trials and seeds
+    counts: str  # per baseline: settings (distinct computations), such as "675 (675 distinct)"; or trials and search seeds
     baselines: int
     rows: int
     jobs: int
     flops: float
 
 
-def searches(rows: Sequence[Planned]) -> list[Counted]:
-    """The searches of a plan, in its order; the baselines themselves come as `vanilla`."""
+def summarise_searches(rows: Sequence[Planned]) -> list[SearchSummary]:
+    """The searches of a plan, in its order; the baselines are listed as `vanilla`."""
     members: dict[str, list[Planned]] = {}
     for row in rows:
         how = f" {row.search} {row.search_budget}" if row.search else ""
         members.setdefault(row.method + (f"@{row.space}" if row.space else "") + how, []).append(row)
     found = []
-    for name, mine in members.items():
-        baselines = len({row.baseline_id for row in mine})
-        distinct = len({row.computation_id for row in mine if row.baseline_id == mine[0].baseline_id})
-        counts = f"{len(mine) // baselines} ({distinct} distinct)"
-        if mine[0].search:
-            counts = f"{distinct} trials, seeds: {len({row.search_seed for row in mine})}"
-        flops = sum(row.forecast_flops or 0.0 for row in mine)
-        found.append(Counted(name, counts, baselines, len(mine), len({row.job_id for row in mine}), flops))
+    for name, group in members.items():
+        baselines = len({row.baseline_id for row in group})
+        distinct = len({row.computation_id for row in group if row.baseline_id == group[0].baseline_id})
+        counts = f"{len(group) // baselines} ({distinct} distinct)"
+        if group[0].search:
+            counts = f"{distinct} trials, seeds: {len({row.search_seed for row in group})}"
+        flops = sum(row.forecast_flops or 0.0 for row in group)
+        found.append(SearchSummary(name, counts, baselines, len(group), len({row.job_id for row in group}), flops))
     return found
 
 
-def describe(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flops_per_second: float, device: str) -> str:
-    """The dry run's text: cells, jobs, settings per search, forecast of hours and disk."""
+def describe_plan(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int, flops_per_second: float, device: str) -> str:
+    """The text of a dry run: cells, jobs, settings per search, forecast of FLOPs, hours and disk space."""
     cells = Counter(row.cell for row in rows if row.method == "vanilla")
-    kinds = Counter(job.job_type for job in jobs)
+    types = Counter(job.job_type for job in jobs)
     flops = sum(job.forecast_flops for job in jobs)
     lines = [f"{len(cells)} cells, {len({row.seed for row in rows})} seeds: {len(jobs)} jobs, {len(rows)} rows"]
-    lines += [f"  {kind:<7} {count:>7} jobs" for kind, count in kinds.items()]
+    lines += [f"  {job_type:<7} {count:>7} jobs" for job_type, count in types.items()]
     lines += ["", f"{'search':<24} {'per baseline':<28} {'baselines':>9} {'rows':>8} {'jobs':>7} {'share of FLOPs':>15}"]
-    for search in searches(rows):
+    for search in summarise_searches(rows):
         share = search.flops / flops if flops else 0.0
         lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>14.1%}")
+    # float32 checkpoints of the baselines, and one file of rows per job
     disk = sum(1 for job in jobs if job.job_type == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
     on_gpu = device.startswith("cuda")
     hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"

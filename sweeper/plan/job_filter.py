@@ -1,4 +1,4 @@
-"""`only=`: narrows an experiment to some of its jobs without changing an id.
+"""Filters the jobs of a plan by `only=`. Ids do not depend on the filter.
 
 only='network=resnet18 noise.rate=0.25 method=sap,scrub'
 """
@@ -19,49 +19,50 @@ _COLUMNS = {
 }  # fmt: skip
 
 JobFilter = Mapping[str, tuple[str, ...]]
+"""Column -> accepted values."""
 
 
 def parse_filter(text: str | None) -> JobFilter | None:
-    """Column -> wanted values.
+    """Parse the value of `only=`; None without one.
 
     Raises:
-        UserError: a word that is not KEY=VALUE[,VALUE], or an unknown key.
+        UserError: a term that is not KEY=VALUE[,VALUE], or an unknown key.
     """
     if not text:
         return None
-    wanted: dict[str, tuple[str, ...]] = {}
-    for word in text.split():
-        key, sign, values = word.partition("=")
+    accepted: dict[str, tuple[str, ...]] = {}
+    for term in text.split():
+        key, sign, values = term.partition("=")
         if not sign or not values:
-            raise UserError(f"only={text!r}: '{word}' is not KEY=VALUE[,VALUE]; keys: {', '.join(_COLUMNS)}")
+            raise UserError(f"only={text!r}: '{term}' is not KEY=VALUE[,VALUE]; keys: {', '.join(_COLUMNS)}")
         if key not in _COLUMNS:
             raise unknown("key", key, _COLUMNS, "only")
-        wanted[_COLUMNS[key]] = tuple(values.split(","))
-    return wanted
+        accepted[_COLUMNS[key]] = tuple(values.split(","))
+    return accepted
 
 
-def filter_jobs(jobs: Sequence[Job], wanted: JobFilter) -> tuple[Job, ...]:
-    """The jobs that match, and the jobs they stand on.
+def filter_jobs(jobs: Sequence[Job], accepted: JobFilter) -> tuple[Job, ...]:
+    """The matching jobs and all jobs that they depend on, in the plan's order.
 
     Raises:
-        UserError: a value that no job has, or nothing matches.
+        UserError: a value that no job has, or no job matches.
     """
-    for column, values in wanted.items():
+    for column, values in accepted.items():
         present = {_text(job.labels[column]) for job in jobs} - {"None", "vanilla"}
         for value in values:
-            if _number(value) not in present:
+            if _normalise(value) not in present:
                 raise unknown(f"value of only={column}", value, sorted(present))
     by_id = {job.job_id: job for job in jobs}
     kept: set[str] = set()
     for job in jobs:
-        if all(_text(job.labels[column]) in map(_number, values) for column, values in wanted.items()):
+        if all(_text(job.labels[column]) in map(_normalise, values) for column, values in accepted.items()):
             queue = [job.job_id]
             while queue:
                 name = queue.pop()
                 kept.add(name)
                 queue += by_id[name].parents
     if not kept:
-        raise UserError("only= leaves nothing to run; loosen it (sap-sweep ... dry_run=true shows what there is)")
+        raise UserError("only= matches no job; remove a condition (sap-sweep ... dry_run=true lists the jobs without only=)")
     return tuple(job for job in jobs if job.job_id in kept)
 
 
@@ -69,8 +70,8 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _number(value: str) -> str:
-    """0.10 and 0.1 are one value."""
+def _normalise(value: str) -> str:
+    """Write numbers as labels do, so that 0.10 matches 0.1."""
     try:
         return value if value.isdigit() else f"{float(value):g}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Refuses two classes of one kind that ids could not tell apart."""
+"""Refuses two component classes with the same kind, package and name, which ids could not tell apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.plan.cell import Cell
 
 
 def refuse_name_clashes(components: Iterable[tuple[str, str]]) -> None:
-    """Compares all components, given as (kind, dotted path).
+    """Compare all components, given as (kind, dotted path).
 
     Raises:
         UserError: two different classes have the same kind, package and name.
@@ -22,16 +22,16 @@ def refuse_name_clashes(components: Iterable[tuple[str, str]]) -> None:
         owner = owners.setdefault((kind, package, name), target)
         if locate(owner) is not locate(target):
             raise UserError(
-                f"{owner} and {target} are two components of kind '{kind}' with one name, '{name}', so ids could not tell them apart; "
-                f'give one of them another: name: ClassVar[str] = "..." in the body of the class'
+                f"{owner} and {target} are two components of kind '{kind}' with the name '{name}', so ids could not tell them apart; "
+                f'rename one of them, as in name: ClassVar[str] = "..." in the body of the class'
             )
 
 
 def components_of(cells: Iterable[Cell]) -> Iterator[tuple[str, str]]:
-    """(kind, dotted path) of every component of the cells, nested ones and samplers included."""
+    """(kind, dotted path) of every component of the cells, with nested components and samplers."""
     for cell in cells:
         chosen = [cell.dataset, cell.noise, cell.model, cell.trainer, cell.pruner, cell.warmup and cell.warmup.trainer]
         methods = [*(search.settings[0] for search in cell.searches), *(search.target.base for search in cell.trial_searches)]
-        for declared in (*chosen, *methods):
-            yield from declared.components if declared else ()
+        for component in (*chosen, *methods):
+            yield from component.components if component else ()
         yield from (("sampler", search.sampler["target"]) for search in cell.trial_searches if search.sampler)

@@ -1,7 +1,8 @@
-"""From checked cells to jobs: pure, content-addressed, parents first.
+"""Plans the jobs of checked cells. A pure function of the configuration: no data are read, and parents precede their children.
 
-Ids are hashes of what a run *is* (docs/design.md, "Ids"). Inside: kind, data set, noise, network, trainer or method with its declared name
-and version, its search space's name, seed, and the ids of parents. Outside: import paths, commit, backend, device, threads, experiment.
+The id of a job or row is the hash of what determines its result (docs/design.md, "Ids"): job type, components by kind, name and version,
+the name of the search space, the seed, and the ids of parents. Import paths, commits, backends, devices, threads and experiments are not
+part of it, so that sweeps share baselines and a moved class changes no id.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from sweeper.search.trial_search import TrialSearch
 from trainers.speed import training_speed
 
 NOT_IN_IDS = ("verify", "download")
-"""Fields of data sets that change no number of a verified copy."""
+"""Fields of data sets that change no result, given a verified copy of the data."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in the order in which they should start, and one line per row they will write."""
+    """The jobs in the order in which they should start, and one record per row that they will write."""
 
     jobs: tuple[Job, ...]
     rows: tuple[Planned, ...]
 
 
 def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, Fingerprint]) -> Plan:
-    """Plans every cell; each cell's first seed stands before any second seed.
+    """Plan every cell. The first seed of every cell comes before the second seed of any, so that tables fill evenly.
 
     Args:
         config: the checked configuration.
         cells: the checked cells.
-        fingerprints: fingerprint of each data set by `dataset_key`; missing ones (a dry run without data) count as verified.
+        fingerprints: fingerprint of each data set by `dataset_key`; a missing one (in a dry run, which reads no data) counts as verified.
     """
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
@@ -50,7 +51,7 @@ def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, 
         for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, fingerprints.get(dataset_key(cell), Fingerprint(True, ""))):
                 known = jobs.get(job.job_id, job)
-                if known.labels["stage"] and not job.labels["stage"]:  # some cell's warm-up is also a cell of its own
+                if known.labels["stage"] and not job.labels["stage"]:  # another cell's warmup network that is also a baseline of its own
                     known = replace(job, cells=known.cells)
                     rows.update({row.run_id: row for row in planned})
                 jobs[job.job_id] = replace(known, cells=(*known.cells, number))
@@ -60,50 +61,50 @@ def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, 
 
 
 def seeds_of(config: Config) -> list[int]:
-    """The seeds that run; a smoke run takes the first."""
+    """The seeds to run; a smoke run takes the first ones."""
     return config.seeds[: config.debug.seeds] if config.debug.name else config.seeds
 
 
 def dataset_key(cell: Cell) -> str:
-    """One text per data set and options."""
+    """A string that identifies a data set with its options."""
     return canonical_json(cell.dataset.entry)
 
 
-def _cell_jobs(config: Config, cell: Cell, seed: int, found: Fingerprint) -> Iterator[tuple[Job, list[Planned]]]:
-    """The chain of one cell and seed: [train as a warm-up -> select ->] train -> tune."""
-    common = _Common(config, cell, seed, found, flops_of(cell.model, cell.dataset))
+def _cell_jobs(config: Config, cell: Cell, seed: int, fingerprint: Fingerprint) -> Iterator[tuple[Job, list[Planned]]]:
+    """The chain of one cell and seed: [train the warmup network -> select ->] train -> tune or search."""
+    planner = _CellPlanner(config, cell, seed, fingerprint, flops_of(cell.model, cell.dataset))
     select = None
     if cell.pruner:
-        warmup = replace(common, cell=cell.warmup_cell()).train(None)
-        select = common.select(warmup[0])
+        warmup = replace(planner, cell=cell.warmup_cell()).train(None)
+        select = planner.select(warmup[0])
         yield warmup
         yield select
-    train = common.train(select[0] if select else None)
+    train = planner.train(select[0] if select else None)
     yield train
     for search in cell.searches:
-        yield from common.tune(train[0], search)
+        yield from planner.tune(train[0], search)
     for sampled in cell.trial_searches:
-        yield common.search(train[0], sampled)
+        yield planner.search(train[0], sampled)
 
 
 @dataclass(frozen=True)
-class _Common:
-    """What the jobs of one cell and seed share."""
+class _CellPlanner:
+    """Makes the jobs of one cell and seed."""
 
     config: Config
     cell: Cell
     seed: int
-    found: Fingerprint
+    fingerprint: Fingerprint
     flops: Flops
 
-    def _told(self, method: Corrector, baseline: Job) -> dict[str, Any]:
-        """What a method is told, and the pruning of the baseline it stands on."""
+    def _baseline_columns(self, method: Corrector, baseline: Job) -> dict[str, Any]:
+        """Columns of the information that a method uses, and of the pruning of its baseline."""
         by_file = bool(audit_file(self.cell.dataset.instance))
         pruned = {key: baseline.labels[key] for key in ("pruner", "keep_fraction", "warmup_trainer")}
         return {"information": information_of(method, by_file), **pruned}
 
     def train(self, select: Job | None) -> tuple[Job, list[Planned]]:
-        """The baseline, on all training samples or on those a select job kept."""
+        """The job that trains the baseline, on all training samples or on those that a select job kept."""
         cell, spec = self.cell, self._spec(select)
         job_id = content_id(self._baseline_identity(select))
         kept = None if select is None else cell.keep_fraction
@@ -117,9 +118,10 @@ class _Common:
         return self._job(job_id, "train", spec, (run,), labels, (select.job_id,) if select else (), passes, [0])
 
     def select(self, warmup: Job) -> tuple[Job, list[Planned]]:
-        """Which training samples to keep, by a network trained on all of them."""
+        """The job that selects training samples by the warmup network, which was trained on all of them."""
         cell = self.cell
         assert cell.pruner is not None
+        # The keys of identities are part of every id: renaming one would retrain all stored results.
         identity = {"kind": "select", "baseline": warmup.job_id, "pruner": cell.pruner.identity(), "keep": cell.keep_fraction}
         job_id = content_id(identity)
         spec = {"baseline": warmup.spec, "pruner": cell.pruner.entry, "keep_fraction": cell.keep_fraction}
@@ -130,7 +132,7 @@ class _Common:
         return self._job(job_id, "select", spec, (run,), labels, (warmup.job_id,), Passes(cell.sizes[0]), [0])
 
     def tune(self, baseline: Job, search: GridSearch) -> Iterator[tuple[Job, list[Planned]]]:
-        """One job per family of settings."""
+        """The jobs of a grid search, one per family of settings."""
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
@@ -141,20 +143,20 @@ class _Common:
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
             labels = self._labels(search.method, search, baseline.job_id, chosen[0].version)
-            labels |= self._told(instances[0], baseline)
+            labels |= self._baseline_columns(instances[0], baseline)
             spec = {"baseline": baseline.spec}
-            numbers = [search.distinct[position] for position in positions]
+            numbers = [search.computation_ids[position] for position in positions]
             yield self._job(job_id, "tune", spec, runs, labels, (baseline.job_id,), passes, numbers)
 
     def search(self, baseline: Job, search: TrialSearch) -> tuple[Job, list[Planned]]:
-        """A search that chooses its settings as it goes: its rows are known by the numbers of their trials."""
+        """The job of a sampled search. Its settings are not known in advance, so its rows are identified by the numbers of their trials."""
         job_id = content_id({"kind": "search", "baseline": baseline.job_id, **search.identity})
         runs = tuple(
             PlannedRun(content_id({"kind": "search", "job": job_id, "trial": number}), number, {}) for number in range(search.trials)
         )
         base = search.target.base
         labels = self._labels(search.method, search, baseline.job_id, base.version) | {
-            **self._told(base.instance, baseline),
+            **self._baseline_columns(base.instance, baseline),
             "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
         }  # fmt: skip
         passes = upper_bound_passes(search, self._sizes()) + self._scoring(len(runs))
@@ -163,7 +165,7 @@ class _Common:
 
     def _job(
         self, job_id: str, job_type: str, spec: dict[str, Any], runs: tuple[PlannedRun, ...], labels: dict[str, Any],
-        parents: tuple[str, ...], passes: Passes, distinct: Sequence[int],
+        parents: tuple[str, ...], passes: Passes, computations: Sequence[int],
     ) -> tuple[Job, list[Planned]]:  # fmt: skip
         backend = self.config.backend
         flops = self.flops.total(passes)
@@ -175,15 +177,15 @@ class _Common:
                 dataset=labels["dataset"], noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"],
                 trainer=labels["trainer"], method=labels["method"], space=labels["space"], space_hash=labels["space_hash"],
                 position=run.position, settings=canonical_json(run.settings), computation_id=number, seed=self.seed,
-                baseline_id=labels["baseline_id"], forecast_flops=flops / len(runs), search=labels["search"], search_budget=labels["search_budget"],
-                search_seed=labels["search_seed"],
+                baseline_id=labels["baseline_id"], forecast_flops=flops / len(runs), search=labels["search"],
+                search_budget=labels["search_budget"], search_seed=labels["search_seed"],
             )
-            for run, number in zip(runs, distinct, strict=True)
+            for run, number in zip(runs, computations, strict=True)
         ]  # fmt: skip
         return job, planned
 
     def _spec(self, select: Job | None) -> dict[str, Any]:
-        """What builds the baseline's data and network on any machine."""
+        """Plain data from which any machine can build the baseline's data and network."""
         cell = self.cell
         return {
             "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "trainer": cell.trainer.entry,
@@ -197,8 +199,9 @@ class _Common:
             "kind": "train", "dataset": cell.dataset.identity(NOT_IN_IDS), "noise": cell.noise.identity(), "model": cell.model.identity(),
             "trainer": cell.trainer.identity(), "preprocess": preprocess, "seed": self.seed,
         }  # fmt: skip
-        if not self.found.verified:
-            identity["fingerprint"] = self.found.digest
+        # An unverified copy of the data counts by its content, so that two different copies never share a baseline.
+        if not self.fingerprint.verified:
+            identity["fingerprint"] = self.fingerprint.digest
         if cell.limit:
             identity["limit"] = cell.limit
         if select:
@@ -212,8 +215,9 @@ class _Common:
         cell = self.cell
         return {
             "experiment": self.config.name, "debug": self.config.debug.name, "dataset": cell.dataset.name,
-            "dataset_verified": self.found.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate, "network": cell.model.name,
-            "trainer": cell.trainer.name, "pruner": None, "keep_fraction": None, "warmup_trainer": None, "stage": cell.stage,
+            "dataset_verified": self.fingerprint.verified, "noise": cell.noise.name, "noise_rate": cell.noise_rate,
+            "network": cell.model.name, "trainer": cell.trainer.name, "pruner": None, "keep_fraction": None, "warmup_trainer": None,
+            "stage": cell.stage,
             "baseline_id": baseline_id, "seed": self.seed, "method": method,
             "space": search.space if search else None, "space_hash": search.space_hash if search else None,
             "val_labels": _val_labels(cell),
@@ -226,21 +230,22 @@ class _Common:
         return Sizes(train, val, self.cell.dataset.instance.classes.num, round(train * self.cell.mislabelled_fraction))
 
     def _scoring(self, settings: int) -> Passes:
-        """Forward passes of scoring so many models: validation, test (painted, too, by noise that paints) and the probe of wrong labels."""
+        """Forward passes that score `settings` models: on validation, test and a probe of mislabelled samples."""
         _, val, test = self.cell.sizes
+        # Noise that changes inputs (a trigger patch) scores the test set twice: as it is, and with the change applied.
         test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
         wrong = min(PROBE_SIZE, round(self.cell.sizes[0] * self.cell.mislabelled_fraction))
         return Passes(forwards=settings * (val + test + wrong))
 
 
 def speed_columns(trainer: object) -> dict[str, Any]:
-    """The columns that say how fast a trainer's arithmetic is done, and how."""
+    """The columns of a trainer's speed options (precision, compile, ...)."""
     speed = training_speed(trainer)
     return asdict(speed) if speed else {"precision": "float32"}
 
 
 def _val_labels(cell: Cell) -> str:
-    """Whether the given labels of the validation set are all true."""
+    """The column `val_labels`: clean if all given labels of the validation set are true, else noisy."""
     dataset = cell.dataset.instance
     own = dataset.validation_is_clean if isinstance(dataset, DeclaresValidationLabels) else dataset.truth_known
     clean = own and not cell.mislabelled_fraction

@@ -1,7 +1,7 @@
-"""The seconds of a plan: the estimator on this machine, the plan's forecast columns and the text of a dry run.
+"""Forecasts the run time of a plan: the estimator for this machine, the plan's forecast columns, and the text of a dry run.
 
-A job's seconds are those of its rows: tuning (`tuning_seconds`) and scoring (`report_seconds`). Starting workers and loading data are in
-neither; per worker that is about ten seconds.
+A job's seconds are those of its rows: tuning (`tuning_seconds`) and scoring (`report_seconds`). The start of a worker and the loading of
+data are not included; they take about ten seconds per worker.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _NO_FORECAST: Forecast = (None, None, None, None)
 
 
 def make_estimator(config: Any, cells: Sequence[Cell], stores: Iterable[Path], workers: int, cores: int) -> RuntimeEstimator:
-    """The estimator on this machine under a sweep's backend settings, from the measurements in `stores`, and calibration for the rest.
+    """The estimator for this machine and a sweep's backend settings.
 
-    Jobs on another type of device do not count; those with other threads or load count only where there are no better ones.
+    Uses the measurements in `stores`, and calibration for networks without any. Jobs on another type of device are ignored; those with
+    another number of threads or co-located jobs are used only where there are no better measurements.
     """
     from sweeper.plan.calibration import calibrate
 
@@ -50,13 +51,13 @@ def make_estimator(config: Any, cells: Sequence[Cell], stores: Iterable[Path], w
 def with_forecasts(
     rows: Sequence[Planned], estimator: RuntimeEstimator, earlier: Mapping[str, Forecast], ended: Collection[str]
 ) -> list[Planned]:
-    """The plan's rows with their part of the jobs' forecasts. A forecast that was made before its job ran is kept.
+    """The plan's rows with forecast columns. A forecast that was stored before its job ran is kept.
 
     Args:
-        rows: the plan.
-        estimator: what is known now.
+        rows: of the plan.
+        estimator: for this machine.
         earlier: the forecasts in the stored plan, by run id.
-        ended: jobs that have ended and get no new forecast: it would know their result.
+        ended: jobs that have ended. They get no new forecast, because it would be made from their own measurement.
     """
     counts = Counter(row.job_id for row in rows)
     new: dict[str, Forecast] = {}
@@ -72,7 +73,7 @@ def with_forecasts(
 
 
 def earlier_forecasts(plan: Path) -> dict[str, Forecast]:
-    """Run id -> its forecast in the plan at this path; {} where there is none or it cannot be read (it is written anew)."""
+    """Run id -> forecast in the plan at this path; {} if it does not exist or cannot be read, because it is about to be rewritten."""
     from pyarrow import ArrowException
 
     from analysis.store.parquet import read_file
@@ -85,7 +86,7 @@ def earlier_forecasts(plan: Path) -> dict[str, Forecast]:
 
 
 def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, workers: int) -> str:
-    """The dry run's lines: seconds by type of job and search, the sum, and how long the workers take."""
+    """The dry run's table: worker seconds by job type and search, their sum, and the wall time."""
     first = {row.job_id: row for row in reversed(rows)}
     estimates = {
         job_id: one
@@ -101,7 +102,7 @@ def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, worke
     lines.append(_line("all", list(estimates.values())))
     seconds = {job_id: one.seconds for job_id, one in estimates.items()}
     wall = max(sum(seconds.values()) / workers, longest_chain(rows, seconds))
-    lines.append(f"about {duration_text(wall)} on {workers} worker{'s' if workers > 1 else ''}, and a start of some ten seconds")
+    lines.append(f"about {duration_text(wall)} on {workers} worker{'s' if workers > 1 else ''}, plus about ten seconds to start")
     return "\n".join(lines)
 
 
@@ -112,7 +113,7 @@ def _line(name: str, estimates: Sequence[Estimate]) -> str:
 
 
 def longest_chain(rows: Iterable[Planned], seconds: Mapping[str, float]) -> float:
-    """Seconds of the longest chain of a job and its parents; parents come first in a plan."""
+    """Seconds of the critical path. Requires that parents precede their children, as in a plan."""
     ends: dict[str, float] = {}
     for row in rows:
         if row.job_id not in ends:
@@ -122,7 +123,7 @@ def longest_chain(rows: Iterable[Planned], seconds: Mapping[str, float]) -> floa
 
 
 def duration_text(seconds: float) -> str:
-    """A duration in the unit that suits it."""
+    """A duration with its unit, such as 2.5 hours."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}"

@@ -1,4 +1,7 @@
-"""A sweep that is composed, checked, planned and stored, to be run elsewhere; and one that was, read back from its store."""
+"""Snapshots of planned sweeps for batch systems: composed, checked, planned and stored now, run later on other machines.
+
+A snapshot freezes the configuration: jobs that wait in a queue do not change when a YAML file is edited.
+"""
 
 from __future__ import annotations
 
@@ -11,182 +14,183 @@ from typing import TYPE_CHECKING, Any
 from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
-from sweeper.jobs.job import SweepPaths
-from sweeper.plan.build import check, compose, plan_key, planned, sweep_paths, write_plan
+from sweeper.jobs.job import Job, SweepPaths, read_jobs, write_jobs
+from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
+from sweeper.scheduling.schedule import Schedule
 from sweeper.store.credentials import secrets
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
+# Hydra (OmegaConf) and torch are loaded inside the functions that need them: `sap-slurm` must answer quickly on login nodes.
 if TYPE_CHECKING:
     from sweeper.config.compose import Composed
-    from sweeper.jobs.job import Job
 
 CONFIG_DIR = "--config-dir"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A planned sweep and how far it is. SweepPaths are absolute; the store holds none of them."""
+    """A planned sweep and its progress. Paths are absolute here; the store contains none."""
 
     name: str
     paths: SweepPaths
-    plan: Path  # one JSON line per job, never changed once it is there
+    plan: Path  # job file, one JSON line per job; never changed once it exists
     order: str
-    words: tuple[str, ...]  # of the command line that froze it, without its folders
-    counts: Counts  # of jobs
-    again: int  # whose rows are held, and whose artifact is gone and needed
+    arguments: tuple[str, ...]  # of the command line that it was taken from, without folders
+    counts: Counts  # of jobs, by state
+    retrain: int  # finished jobs whose artifact is missing and needed by a job that is still to run
     flops_done: float
 
     @property
     def todo(self) -> int:
-        return self.counts.to_do + self.again
+        """Number of jobs to run."""
+        return self.counts.to_do + self.retrain
 
 
 def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
-    """Composes, checks and plans a command line, and stores configuration and plan; runs nothing.
+    """Compose, check and plan a command line, and store its configuration and plan. Runs no job.
 
-    `write=False` checks alone: data sets are not looked at, nothing is written, and the counts are 0.
+    With `write=False` it only checks the configuration: no data are read, nothing is written, and the counts are 0.
 
     Raises:
-        UserError: see `sap_core.errors`; also data, weights or folders that the sweep needs and that are not there.
+        UserError: a mistake in the configuration; data, weights or folders that the sweep needs are missing.
     """
     composed = compose(arguments)
     only = parse_filter(composed.config.only)
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
-    paths, words = sweep_paths(composed.config), _without_folders(arguments)
+    name, order = str(composed.config.name), composed.config.order
+    paths, kept = sweep_paths(composed.config), _without_folders(arguments)
     if not write:
-        check(composed)
-        return Snapshot(
-            str(composed.config.name), paths, paths.store / "jobs.jsonl", composed.config.order, words, Counts("all"), 0, 0.0
-        )  # fmt: skip
+        check_cells(composed)
+        return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0)
     refuse_missing(composed)
-    plan = planned(composed, check(composed), paths)
+    plan = inspect_and_plan(composed, check_cells(composed), paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     store = Store(paths.store)
     with store.locked():
         write_plan(store, plan, composed, plan_key(composed))
-        path = _own_plan(store, jobs)
-    return _counted(str(composed.config.name), paths, path, composed.config.order, words, jobs)
+        path = _write_jobs_once(store, jobs)
+    return _with_progress(name, paths, path, order, kept, jobs)
 
 
-def load_snapshot(store: Path, arguments: Sequence[str], plan: str | None, words: Sequence[str]) -> Snapshot:
-    """The sweep that a store holds, as it was frozen. `plan` and `words` are what was noted when it was last submitted.
+def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, arguments: Sequence[str]) -> Snapshot:
+    """Load the snapshot in a store.
 
     Args:
-        store: the results folder, wherever it lies now.
-        arguments: `paths.data=` and `paths.artifacts=` for folders that lie elsewhere now.
-        plan: the name of its job file in the store; None: jobs.jsonl.
-        words: see `Snapshot`.
+        store: the results folder, wherever it is now.
+        overrides: `paths.data=` and `paths.artifacts=`, for folders that have moved.
+        plan: name of the job file in the store, as recorded at the last submission; None: jobs.jsonl.
+        arguments: see `Snapshot`; as recorded at the last submission.
 
     Raises:
-        UserError: it holds no plan, other keys are given, or data that it needs is not there.
+        UserError: the store contains no plan, or other keys are overridden.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from sweeper.jobs.job import read_jobs
-
     store = store.resolve()
     if not (store / "config.yaml").is_file() or not (store / "jobs.jsonl").is_file():
-        raise UserError(f"{store} holds no planned sweep (config.yaml and jobs.jsonl); name an experiment, as in experiment=demo")
+        raise UserError(f"{store} contains no planned sweep (config.yaml and jobs.jsonl); name an experiment, as in experiment=demo")
     Store(store).check_version()
-    others = [word for word in arguments if not word.startswith(("paths.data=", "paths.artifacts="))]
+    others = [override for override in overrides if not override.startswith(("paths.data=", "paths.artifacts="))]
     if others:
         raise UserError(
-            f"'{others[0]}': {store} goes on with the configuration that is frozen there, "
-            "so only paths.data= and paths.artifacts= may be given"
+            f"'{others[0]}' cannot be given: {store} continues with its stored configuration; only paths.data= and paths.artifacts= are "
+            "allowed"
         )
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
-        configured = dict(config.get("paths") or {}) | dict(word.removeprefix("paths.").split("=", 1) for word in arguments)
+        configured = dict(config.get("paths") or {}) | dict(override.removeprefix("paths.").split("=", 1) for override in overrides)
         name, order = str(config["name"]), str(config.get("order", "cells"))
     except (OmegaConfBaseException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); freeze the sweep again from its experiment"
+            f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); submit the experiment again to write it"
         ) from error
     data = configured.get("data") or os.environ.get("SAP_SWEEP_DATA", "data")
     paths = SweepPaths((HOME / data).resolve(), store, (HOME / (configured.get("artifacts") or "results/artifacts")).resolve())
     path = store / (plan or "jobs.jsonl")
     jobs = list(read_jobs(path if path.exists() else store / "jobs.jsonl"))
-    path = _own_plan(Store(store), jobs)
-    return _counted(name, paths, path, order, tuple(words), jobs)
+    path = _write_jobs_once(Store(store), jobs)
+    return _with_progress(name, paths, path, order, tuple(arguments), jobs)
 
 
-def differences(store: Path, words: Sequence[str]) -> list[str]:
-    """What the same words would configure otherwise today than what is frozen: `KEY: then -> now`, or why that cannot be told."""
+def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
+    """Compare the stored configuration with what the same arguments compose to today.
+
+    Returns:
+        `KEY: stored -> today` for each difference, or one sentence if they cannot be compared.
+    """
     from omegaconf import OmegaConf
 
-    if CONFIG_DIR in words:
-        return ["it was frozen with a --config-dir, which the store does not name: freeze it from its experiment to see"]
+    if CONFIG_DIR in arguments:
+        return ["not compared with today's configuration: it was submitted with a --config-dir, whose path the store does not contain"]
     try:
-        now = _flat(compose(words).raw)
+        now = _flat(compose(arguments).raw)
     except UserError as error:
-        return [f"the words that it was submitted with are refused today: {error}"]
+        return [f"the arguments of its first submission are no longer valid: {error}"]
     then = _flat(OmegaConf.to_container(OmegaConf.load(store / "config.yaml")))
-    outside = ("paths.", "backend.", "dry_run")
-    keys = sorted(key for key in {*now, *then} if not key.startswith(outside) and now.get(key) != then.get(key))
+    ignored = ("paths.", "backend.", "dry_run")
+    keys = sorted(key for key in {*now, *then} if not key.startswith(ignored) and now.get(key) != then.get(key))
     return [f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in keys]
 
 
-def folders(arguments: Sequence[str], name: str) -> SweepPaths:
-    """The folders that `paths.*` words mean, without any experiment; the store's is results/`name`.
+def folders_from(arguments: Sequence[str], name: str) -> SweepPaths:
+    """The folders given by `paths.*`, without any experiment; the store defaults to results/`name`.
 
     Raises:
-        UserError: another word.
+        UserError: another key below `paths`, or one without a value.
     """
     paths = {"data": os.environ.get("SAP_SWEEP_DATA", "data"), "results": f"results/{name}", "artifacts": "results/artifacts"}
-    for word in arguments:
-        key, sign, value = word.partition("=")
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
         if key.startswith("paths."):
             if key.removeprefix("paths.") not in paths or not sign or not value:
-                raise UserError(f"'{word}' names no folder; allowed: {', '.join(f'paths.{known}=DIR' for known in paths)}")
+                raise UserError(f"'{argument}' names no folder; allowed: {', '.join(f'paths.{known}=DIR' for known in paths)}")
             paths[key.removeprefix("paths.")] = value
     return SweepPaths(*((HOME / paths[key]).resolve() for key in ("data", "results", "artifacts")))
 
 
 def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The words without `paths.*`, and `--config-dir` without its folder: a store is moved, and holds no path of any machine."""
-    words: list[str] = []
-    for word in arguments:
-        if words and words[-1] == CONFIG_DIR and "=" not in word and not word.startswith("-"):
+    """The arguments without `paths.*`, and `--config-dir` without its folder: a store may be moved, so it contains no path."""
+    kept: list[str] = []
+    for argument in arguments:
+        if kept and kept[-1] == CONFIG_DIR and "=" not in argument and not argument.startswith("-"):
             continue
-        if not word.startswith("paths."):
-            words.append(CONFIG_DIR if word.startswith(("--config-dir", "-cd")) else word)
-    return tuple(words)
+        if not argument.startswith("paths."):
+            kept.append(CONFIG_DIR if argument.startswith(("--config-dir", "-cd")) else argument)
+    return tuple(kept)
 
 
 def refuse_missing(composed: Composed) -> None:
-    """Data, weights and folders that the experiment reads must be there before anything is queued.
+    """Check before anything is queued that the experiment's data, weights and folders exist.
 
     Raises:
-        UserError: all that is missing, in one sentence.
+        UserError: names everything that is missing.
     """
-    from sweeper.plan.prerequisites import missing
+    from sweeper.plan.prerequisites import find_missing
 
-    gone = missing(composed)
-    if gone:
-        raise UserError(f"nothing was queued, because this is missing: {'; '.join(gone)}; sap-sweep prepare experiment=... gets it")
+    missing = find_missing(composed)
+    if missing:
+        raise UserError(f"nothing was queued, because this is missing: {'; '.join(missing)}; sap-sweep prepare experiment=... gets it")
 
 
 def refuse_secrets(texts: Mapping[str, str]) -> None:
-    """Keys and passwords of the environment must not end up in files.
+    """Check that no key or password of the environment would be written to a file.
 
     Raises:
-        UserError: a text holds the value of such a variable; the sentence names the variable, not its value.
+        UserError: a text contains the value of such a variable; the message names the variable, not its value.
     """
     for name, value in secrets().items():
         for where, text in texts.items():
             if value in text:
                 raise UserError(
-                    f"{where} holds the content of the environment variable {name}, which would be written to files; leave it out"
+                    f"{where} contains the value of the environment variable {name}, which would be written to files; remove it"
                 )
 
 
-def _own_plan(store: Store, jobs: Sequence[Job]) -> Path:
-    """The jobs in a file of their own, named by content: what waits in a queue is not touched by a later plan."""
-    from sweeper.jobs.job import write_jobs
-
+def _write_jobs_once(store: Store, jobs: Sequence[Job]) -> Path:
+    """Write the jobs to a file named by their content, so that a later plan does not change what is waiting in a queue."""
     key = content_id({"jobs": [job.to_json() for job in jobs]})
     path = store.root / "slurm" / f"plan-{key}.jsonl"
     if not path.exists():
@@ -194,23 +198,24 @@ def _own_plan(store: Store, jobs: Sequence[Job]) -> Path:
     return path
 
 
-def _counted(name: str, paths: SweepPaths, path: Path, order: str, words: tuple[str, ...], jobs: Sequence[Job]) -> Snapshot:
-    from sweeper.scheduling.schedule import Schedule
-
+def _with_progress(name: str, paths: SweepPaths, plan: Path, order: str, arguments: tuple[str, ...], jobs: Sequence[Job]) -> Snapshot:
+    """A snapshot with the numbers of jobs by state, from the rows in the store."""
     store = Store(paths.store)
     statuses = store.statuses()
     finished, _ = store.finished()
-    waiting = Schedule.of(jobs, finished, paths.artifacts).waiting
     given_up = [job_id for job_id, status in finished.items() if status == "failed"]
+    # A finished job that the schedule contains is one whose artifact must be made again.
+    waiting = Schedule.of(jobs, finished, paths.artifacts).waiting
     return Snapshot(
-        name=name, paths=paths, plan=path, order=order, words=words,
+        name=name, paths=paths, plan=plan, order=order, arguments=arguments,
         counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
-        again=sum(finished.get(job_id) == "ok" for job_id in waiting),
+        retrain=sum(finished.get(job_id) == "ok" for job_id in waiting),
         flops_done=sum(job.forecast_flops for job in jobs if statuses.get(job.job_id) == "ok"),
     )  # fmt: skip
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """Nested mappings and lists of mappings as {dotted key: repr of the value}."""
     if isinstance(value, Mapping):
         items = [(str(key), item) for key, item in value.items()]
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):

@@ -23,7 +23,7 @@ RECIPE = {"target": "trainers.sgd.SGD", "settings": {}}
 
 
 @runtime_checkable
-class Prerequisite(Protocol):
+class Thing(Protocol):
     def act(self) -> None: ...
 
 
@@ -76,7 +76,7 @@ def module(monkeypatch):
 
 
 def toy(**fields):
-    return parse_component({"_target_": "toy_plugin.Toy", "count": 1, **fields}, "thing", Prerequisite, ["toy_plugin"])
+    return parse_component({"_target_": "toy_plugin.Toy", "count": 1, **fields}, "thing", Thing, ["toy_plugin"])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_values_of_the_right_type_become_canonical(field, value, canonical):
         ("rate", "0.1", "a number"), ("rate", True, "a number"), ("rate", float("nan"), "a number"), ("rate", float("inf"), "a number"),
         ("share", "a", "a number or a whole number"), ("mode", "quick", "fast, slow, 1"), ("mode", True, "fast, slow, 1"),
         ("limit", "no", "a whole number or null"), ("sizes", 3, "a list"), ("sizes", [1, 2.5], "a list"), ("sizes", ["a"], "a list"),
-        ("on", 1, "true or false"), ("on", "true", "true or false"), ("label", 3, "a text"),
+        ("on", 1, "true or false"), ("on", "true", "true or false"), ("label", 3, "a string"),
     ],
 )  # fmt: skip
 def test_values_of_the_wrong_type_are_named_with_what_is_allowed(field, value, allowed):
@@ -118,8 +118,8 @@ def test_unknown_fields_name_the_nearest_and_all():
 
 
 def test_missing_values_are_named_with_the_remedy():
-    with pytest.raises(UserError, match=r"thing lacks a value for count; set thing\.count=\.\.\."):
-        parse_component({"_target_": "toy_plugin.Toy"}, "thing", Prerequisite, ["toy_plugin"])
+    with pytest.raises(UserError, match=r"thing has no value for count; set thing\.count=\.\.\."):
+        parse_component({"_target_": "toy_plugin.Toy"}, "thing", Thing, ["toy_plugin"])
 
 
 def test_what_the_class_refuses_is_said():
@@ -127,7 +127,7 @@ def test_what_the_class_refuses_is_said():
         toy(count=-1)
 
 
-@pytest.mark.parametrize("target", ["os.system", "toy_plugin.Toy", "sap_core_evil.Prerequisite", 3, ""])
+@pytest.mark.parametrize("target", ["os.system", "toy_plugin.Toy", "sap_core_evil.Thing", 3, ""])
 def test_targets_outside_the_packages_are_refused_unimported(target):
     with pytest.raises(UserError, match=r"is outside the packages that may be named \(sap_core, trainers, baselines\).*plugins=\[\.\.\.\]"):
         resolve_class(target, "thing", [])
@@ -140,26 +140,26 @@ def test_a_nested_target_is_held_to_the_same_rule():
 
 @pytest.mark.parametrize("target", ["trainers.none.SGD", "trainers.sgd.SDG", "trainers", "trainers."])
 def test_targets_that_do_not_exist_are_said(target):
-    with pytest.raises(UserError, match=r"thing\._target_=.* names nothing that exists"):
+    with pytest.raises(UserError, match=r"thing\._target_=.* cannot be imported"):
         resolve_class(target, "thing", [])
 
 
 @pytest.mark.parametrize("target", ["toy_plugin.function", "toy_plugin.Unversioned", "sap_core.identity.content_id"])
 def test_targets_that_are_no_versioned_class_are_refused(target):
-    with pytest.raises(UserError, match="is no class with a whole number `version`"):
+    with pytest.raises(UserError, match="is not a class with an integer `version`"):
         resolve_class(target, "thing", ["toy_plugin"])
 
 
 def test_a_class_that_does_not_offer_the_interface_is_refused():
-    with pytest.raises(UserError, match=r"thing\._target_=toy_plugin\.Idle does not offer what a Prerequisite must"):
-        parse_component({"_target_": "toy_plugin.Idle"}, "thing", Prerequisite, ["toy_plugin"])
-    with pytest.raises(UserError, match="does not offer what a Module must"):
+    with pytest.raises(UserError, match=r"thing\._target_=toy_plugin\.Idle does not implement the interface Thing"):
+        parse_component({"_target_": "toy_plugin.Idle"}, "thing", Thing, ["toy_plugin"])
+    with pytest.raises(UserError, match="does not implement the interface Module"):
         parse_component({"_target_": "toy_plugin.Toy", "count": 1}, "model", nn.Module, ["toy_plugin"])
 
 
 def test_no_target_at_all():
     with pytest.raises(UserError, match="thing names no class"):
-        parse_component({}, "thing", Prerequisite)
+        parse_component({}, "thing", Thing)
 
 
 def test_networks_are_checked_by_their_keyword_arguments():

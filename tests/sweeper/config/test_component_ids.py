@@ -17,7 +17,7 @@ from sap_core.components import name_of, package_of
 from sap_core.errors import UserError
 from sweeper.config.component import parse_component
 from sweeper.config.compose import compose_all
-from sweeper.plan.build import check
+from sweeper.plan.build import check_cells
 from sweeper.plan.name_clashes import refuse_name_clashes
 from sweeper.plan.plan import make_plan
 from trainers.sgd import SGD
@@ -34,7 +34,7 @@ SHORT = ("experiment=demo", "seeds=[12484]", "trainer.epochs=3")
 
 def ids(*words):
     composed = compose_all([*SHORT, *words])
-    plan = make_plan(composed.config, check(composed), {})
+    plan = make_plan(composed.config, check_cells(composed), {})
     return [(job.job_id, [run.run_id for run in job.runs], job.labels["space_hash"]) for job in plan.jobs]
 
 
@@ -148,7 +148,7 @@ def test_a_configuration_with_two_classes_of_one_name_is_refused(tmp_path):
         (tmp_path / "trainer" / f"{cls.lower()}.yaml").write_text(f"defaults: [sgd, _self_]\nname: {cls.lower()}\n_target_: plug.{cls}\n")
     cells = "cells=[{dataset: digits, noise: symmetric, noise.rate: 0.25, model: small_cnn, trainer: [other, clipped]}]"
     with pytest.raises(UserError, match="two components of kind 'trainer'"):
-        check(compose_all(["experiment=demo", "methods=[sap]", cells, "plugins=[plug]", "--config-dir", str(tmp_path)]))
+        check_cells(compose_all(["experiment=demo", "methods=[sap]", cells, "plugins=[plug]", "--config-dir", str(tmp_path)]))
 
 
 def test_rows_show_a_nested_component_by_its_name(plan_of):

@@ -9,7 +9,7 @@ import pytest
 from sap_core.errors import UserError
 from sweeper.config import compose as config
 from sweeper.config.compose import compose_all
-from sweeper.config.schema import expand
+from sweeper.config.schema import expand_cells
 
 
 def refused(*arguments):
@@ -36,8 +36,8 @@ def refused(*arguments):
         ("++paths.date=x", "unknown key 'date' in paths (did you mean 'data'?); allowed: data, results, artifacts"),
         ("methds=[sap]", "unknown key 'methds' (did you mean 'methods'?); allowed: dataset, noise,"),
         ("+methds=[sap]", "unknown key 'methds' (did you mean 'methods'?)"),
-        ("seeds.first=1", "'seeds.first' has no part 'first'"),
-        ("trainer.epochs.x=1", "'trainer.epochs.x' has no part 'x': it is the single value"),
+        ("seeds.first=1", "'seeds.first' is not a key: 'seeds' is the single value"),
+        ("trainer.epochs.x=1", "'trainer.epochs.x' is not a key: 'trainer.epochs' is the single value"),
         ("seeds=abc", "seeds: "),
         ("seeds=[1.5]", "seeds[0]: Value '1.5'"),
         ("backend.workers=x", "backend.workers: Value 'x'"),
@@ -45,7 +45,7 @@ def refused(*arguments):
         ("dry_run=perhaps", "dry_run: "),
         ("paths=null", "paths: "),
         ("dataset=folder", "dataset.folder has no value; set dataset.folder=..."),
-        ("cells=[3]", "cells holds 3; each entry maps groups to choices"),
+        ("cells=[3]", "cells contains 3; each entry maps groups to choices"),
         ("cells=[{modle: small_cnn}]", "unknown key 'modle' in cells (did you mean 'model'?)"),
         ("cells=[{model: small_cn}]", "unknown model 'small_cn' (did you mean 'small_cnn'?)"),
         ("cells=[{model: null}]", "unknown model 'None'; allowed: cnn9"),
@@ -67,7 +67,7 @@ def test_sweep_syntax_is_refused_with_the_list_form(argument):
 
 
 def test_lists_inside_an_entry_are_crossed_and_entries_are_added():
-    cells = expand([{"dataset": ["a", "b"], "noise": "n", "noise.rate": [0.1, 0.2]}, {"model": "m", "keep_fraction": 0.5}])
+    cells = expand_cells([{"dataset": ["a", "b"], "noise": "n", "noise.rate": [0.1, 0.2]}, {"model": "m", "keep_fraction": 0.5}])
     assert cells == [
         {"dataset": "a", "noise": "n", "noise.rate": 0.1},
         {"dataset": "a", "noise": "n", "noise.rate": 0.2},

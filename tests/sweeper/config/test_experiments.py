@@ -19,7 +19,7 @@ from sap_core.construct import build_network, construct
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.run import PlainRun
 from sweeper.plan.feasibility import check_feasibility
-from sweeper.plan.flops import describe, flops_of
+from sweeper.plan.flops import describe_plan, flops_of
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[3] / "conf" / "experiment").glob("*.yaml"))}
 QUICK = ("demo", "demo_search", "spiral", "cleaning", "correctors", "prl_regression", "table1_small", "table2_small", "table2_digits")
@@ -61,19 +61,19 @@ def test_its_dry_run_says_what_it_will_be_and_every_method_fits(name, shipped):
         if name != "cleaning":  # which needs a library: tests/sweeper/plan/test_feasibility.py
             check_feasibility(cell)
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in one.cells)
-    said = describe(one.plan.jobs, one.plan.rows, parameters, 1.0e10, "cpu")
+    said = describe_plan(one.plan.jobs, one.plan.rows, parameters, 1.0e10, "cpu")
     assert f" cells, {len(one.config.seeds)} seeds: {len(one.plan.jobs)} jobs, {len(one.plan.rows)} rows" in said
     assert {cell.name for cell in one.cells} <= {row.cell for row in one.plan.rows}
     for cell in one.cells:
         for search in cell.searches:
-            assert re.search(rf"^{search.name} +{len(search.settings)} \({len(set(search.distinct))} distinct\)", said, re.M), search.name
+            assert re.search(rf"^{search.name} +{len(search.settings)} \({len(set(search.computation_ids))} distinct\)", said, re.M), search.name
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_searches_of_shipped_experiments_are_distinct(name, shipped):
     for cell in shipped(name).cells:
         for search in cell.searches:
-            assert len(set(search.distinct)) == len(search.settings), f"{search.name} on {cell.name}"
+            assert len(set(search.computation_ids)) == len(search.settings), f"{search.name} on {cell.name}"
             assert len(search.settings) == COUNTS.get(search.name, len(search.settings))
 
 

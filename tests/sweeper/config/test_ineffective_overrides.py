@@ -16,7 +16,7 @@ def sentences(*words):
 def test_an_override_of_a_swept_field_is_named():
     (sentence,) = sentences("methods=[sap]", "method.sap.corrector.alpha=1000")
     assert sentence == (
-        "method.sap.corrector.alpha=1000 has no effect, because space 'alpha16' of method 'sap' sweeps alpha; "
+        "method.sap.corrector.alpha=1000 has no effect, because space 'alpha16' of method 'sap' searches alpha; "
         "to fix its value, add 'method.sap.spaces.alpha16.alpha.grid=[1000]'"
     )
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sap_core.errors import UserError
-from sweeper.config.search_space import DOMAIN_TYPES, Domain, SearchSpace, spread
+from sweeper.config.search_space import DOMAIN_TYPES, Domain, SearchSpace, evenly_spaced
 
 VALUES = st.lists(st.floats(0, 9, allow_nan=False) | st.integers(10, 99), min_size=1, max_size=4, unique_by=repr)
 
@@ -43,7 +43,7 @@ def test_ranges_are_read_but_cannot_be_listed(word, values):
     [
         (
             {"gird": [1]},
-            "unknown word 'gird' in the space of 'x' (did you mean 'grid'?); allowed: grid, choice, uniform, loguniform, randint",
+            "unknown domain type 'gird' in the space of 'x' (did you mean 'grid'?); allowed: grid, choice, uniform, loguniform, randint",
         ),
         ({"grid": []}, "is empty"),
         ({"grid": [1, 2, 1]}, "names a value twice: [1, 2, 1]"),
@@ -72,7 +72,7 @@ def test_a_single_value_is_a_list_of_one():
 
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_spread_keeps_the_ends_the_order_and_even_gaps(length, count):
-    chosen = spread(list(range(length)), count)
+    chosen = evenly_spaced(list(range(length)), count)
     assert len(chosen) == min(length, count)
     assert len(set(chosen)) == len(chosen)
     assert chosen == sorted(chosen)

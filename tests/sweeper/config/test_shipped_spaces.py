@@ -19,7 +19,7 @@ def test_every_shipped_space_is_distinct_with_the_budgets_of(plan_of, experiment
     (cell,) = plan_of(f"experiment={experiment}", f"methods=[{','.join(EVERY)}]").cells
     assert [search.name for search in cell.searches] == EVERY
     for search in cell.searches:
-        assert len(set(search.distinct)) == FEWER.get(search.name, len(search.settings)), search.name
+        assert len(set(search.computation_ids)) == FEWER.get(search.name, len(search.settings)), search.name
 
 
 def test_settings_that_coincide_are_counted(plan_of):
@@ -27,4 +27,4 @@ def test_settings_that_coincide_are_counted(plan_of):
     override = "method.scrub.spaces.grid_a.forget_batch.grid=[512,256,200]"
     (cell,) = plan_of("experiment=fashion", override, "methods=[scrub]").cells
     assert len(cell.searches[0].settings) == 675
-    assert len(set(cell.searches[0].distinct)) == 225
+    assert len(set(cell.searches[0].computation_ids)) == 225

@@ -269,7 +269,7 @@ def test_complete_rows_take_the_place_of_failed_ones(executed, tmp_path):
     [
         ([], "needs a folder"),
         (["nowhere"], "'nowhere' is not a folder"),
-        (["."], "holds no bundles/*.jsonl"),
+        (["."], "contains no bundles/*.jsonl"),
         ([".", "paths.result=x"], "unknown key 'paths.result' in sap-sweep import (did you mean 'paths.results'"),
     ],
 )

@@ -26,7 +26,9 @@ def test_a_network_that_fails_is_reported_once(plan_of, monkeypatch, capsys):
     cells = plan_of("experiment=demo", "methods=[sap]").cells
     assert calibrate([*cells, *cells], "cpu", 1) == {}
     said = capsys.readouterr().err
-    assert said == "a training step of small_cnn on digits could not be timed here (no backward here); its time is forecast without\n"
+    assert said == (
+        "a training step of small_cnn on digits could not be timed here (no backward here); its jobs are forecast without a measurement\n"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

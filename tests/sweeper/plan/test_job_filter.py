@@ -59,7 +59,7 @@ def test_chains_stay_whole(plan_of):
         ("method=spa", "unknown value of only=method 'spa' (did you mean 'sap'?); allowed: finetune, retrain, sap, scrub, ssd"),
         ("noise.rate=0.2", "unknown value of only=noise_rate '0.2' (did you mean '0.25'?); allowed: 0.1, 0.25"),
         ("seed=12485", "unknown value of only=seed '12485' (did you mean '12484'?)"),
-        ("network=vgg11_bn noise=asymmetric", "only= leaves nothing to run"),
+        ("network=vgg11_bn noise=asymmetric", "only= matches no job"),
     ],
 )
 def test_what_no_job_has_is_said(table1, text, said):

@@ -16,7 +16,7 @@ from sap_core.identity import content_id
 from sweeper.config.compose import compose_all
 from sweeper.config.schema import BackendConfig, PathsConfig
 from sweeper.plan.cell import check_cell
-from sweeper.plan.flops import describe, flops_of
+from sweeper.plan.flops import describe_plan, flops_of
 from sweeper.plan.plan import dataset_key, make_plan
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -219,11 +219,11 @@ def test_the_papers_table(table1):
 
 def test_the_papers_table_as_a_dry_run_prints_it(table1):
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in table1.cells)
-    text = describe(table1.plan.jobs, table1.plan.rows, parameters, 1.0e10, "cpu")
+    text = describe_plan(table1.plan.jobs, table1.plan.rows, parameters, 1.0e10, "cpu")
     assert text + "\n" == (GOLDEN / "table1.txt").read_text()
     assert re.search(r"scrub@grid_a +675 \(675 distinct\) +48 +32400 +2160", text)
     assert re.search(r"sap@alpha16 +16 \(16 distinct\) +48 +768 +48", text)
-    assert "GPU-hours at 1.5e+13" in describe(table1.plan.jobs, table1.plan.rows, parameters, 1.5e13, "cuda")
+    assert "GPU-hours at 1.5e+13" in describe_plan(table1.plan.jobs, table1.plan.rows, parameters, 1.5e13, "cuda")
 
 
 def test_wrong_labels_cost_the_information_they_are(plan_of):

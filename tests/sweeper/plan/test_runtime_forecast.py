@@ -36,7 +36,7 @@ def test_a_dry_run_shows_seconds_by_search_and_the_time_of_the_workers(planned_r
     assert lines[1].split() == ["train", "vanilla", "1", "1", "0.2", "to", "5", "assumed"]
     assert lines[2].split() == ["tune", "sap@alpha16", "1", "2", "0.4", "to", "10", "assumed"]
     assert lines[3].split()[:3] == ["all", "2", "3"]
-    assert lines[4] == "about 3 seconds on 2 workers, and a start of some ten seconds"
+    assert lines[4] == "about 3 seconds on 2 workers, plus about ten seconds to start"
 
 
 def test_durations_have_the_unit_that_suits_them():

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from sweeper.config.compose import compose_all
 from sweeper.plan.cell import check_cell
-from sweeper.plan.flops import describe, flops_of
+from sweeper.plan.flops import describe_plan, flops_of
 from sweeper.plan.plan import make_plan
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,4 +27,4 @@ if __name__ == "__main__":
     (GOLDEN / "demo_jobs.txt").write_text("\n".join(lines) + "\n")
     cells, table1 = plan_of("table1")
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
-    (GOLDEN / "table1.txt").write_text(describe(table1.jobs, table1.rows, parameters, 1.0e10, "cpu") + "\n")
+    (GOLDEN / "table1.txt").write_text(describe_plan(table1.jobs, table1.rows, parameters, 1.0e10, "cpu") + "\n")

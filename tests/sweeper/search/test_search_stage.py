@@ -90,7 +90,7 @@ def test_a_search_that_is_stopped_begins_again_and_gives_the_same(searched, tmp_
 
     folders = replace(searched.folders, store=tmp_path)
     assert execute(job, folders, stop=stop).status == "stopped"
-    assert not Store(tmp_path).holds(job.job_id)
+    assert not Store(tmp_path).is_done(job.job_id)
     assert execute(job, folders).status == "ok"
     again = Store(tmp_path).read_rows(job.job_id)
     assert [(row.run_id, row.settings, row.test_acc) for row in again] == [

@@ -6,7 +6,7 @@ import pytest
 
 from sap_core.api import Sizes
 from sweeper.__main__ import main
-from sweeper.plan.flops import describe
+from sweeper.plan.flops import describe_plan
 from sweeper.search.cost_bound import upper_bound_passes
 
 SHORT = ("experiment=demo", "seeds=[1]")
@@ -108,7 +108,7 @@ def test_a_forecast_is_an_upper_bound(plan_of):
 
 def test_a_dry_run_counts_searches(plan_of):
     found = plan_of("experiment=demo_search")
-    text = describe(found.plan.jobs, found.plan.rows, 1, 1.0e10, "cpu")
+    text = describe_plan(found.plan.jobs, found.plan.rows, 1, 1.0e10, "cpu")
     assert "  search       93 jobs" in text
     assert "scrub@grid_a successive_halving 675    259 trials, seeds: 1" in text
 
@@ -121,7 +121,7 @@ def test_a_dry_run_counts_searches(plan_of):
         (["methods=[scrub]", HALVING, "search.budget=4"], "search.budget=4 is less than the 5 values of 'epochs'"),
         (["methods=[scrub]", HALVING, "search.resource=retain_batch"], "computes the values of 'retain_batch' independently"),
         (["search=tpa"], "unknown search 'tpa' (did you mean 'tpe'?); allowed: grid, random, successive_halving, tpe"),
-        (["search.budget=3"], "search=grid tries every setting and takes no budget, sampler or resource"),
+        (["search.budget=3"], "search=grid evaluates every setting and takes no budget, sampler or resource"),
         (["search=tpe", "search.budget=0"], "search.budget=0 is too small; it must be at least 1"),
         (["search=tpe", "search.budget=null"], "search=tpe needs a number of trials; set search.budget=64"),
         (["search=tpe", "search.seeds=[1,1]"], "search.seeds=[1, 1] must name at least one seed, each once"),
