@@ -56,7 +56,7 @@ def refresh(source: Path, home: Path) -> None:
     Raises:
         UserError: the store is incomplete, damaged, or not of the demo.
     """
-    _refuse(load([source]), source)
+    _check(load([source]), source)
     small = home / STORE.relative_to(HOME)
     if source.resolve() != small.resolve():
         _write(small / "plan.parquet", read_file(source / "plan.parquet", Planned))
@@ -83,18 +83,18 @@ def folded_table(tables: Sequence[Table]) -> str:
     return f"{head}\n\n<details><summary>Notes of the table</summary>\n\n- {notes}\n</details>\n"
 
 
-def _refuse(results: Results, source: Path) -> None:
-    broken = (results.rows["status"] == "failed") & (results.rows["error_type"] != "diverged")
+def _check(results: Results, source: Path) -> None:
+    failed = (results.rows["status"] == "failed") & (results.rows["error_type"] != "diverged")
     problem = (
         "is from a smoke run"
         if results.debug
         else f"has {len(results.missing)} missing rows"
         if len(results.missing)
         else "has failed rows"
-        if broken.any()
-        else "is damaged"
+        if failed.any()
+        else "has damaged files"
         if results.damage
-        else "is of another experiment"
+        else "belongs to another experiment"
         if set(results.rows["experiment"]) != {"demo"}
         else None
     )

@@ -84,7 +84,7 @@ def test_refreshing_gives_the_same_again(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"experiment": "other"}, "is of another experiment"),
+        ({"experiment": "other"}, "belongs to another experiment"),
         ({"debug": "smoke"}, "is from a smoke run"),
         ({"status": "failed", "error_type": "oom"}, "has failed rows"),
         (None, "has 1 missing rows"),

@@ -194,7 +194,7 @@ class StoreLookup:
         return self._selections[key_of_selection]
 
     def _last_point(self, name: str, run_id: str) -> float | None:
-        if name not in self._last_points_points:
+        if name not in self._last_points:
             points = series(self.results, name)  # sorted by run and step, so that the last point of a run wins
             self._last_points[name] = dict(zip(points["run_id"], points["value"], strict=True))
         return self._last_points[name].get(run_id)

@@ -1,4 +1,4 @@
-"""Tests of the figures: their numbers against hand-computed values, and that each is drawn completely at both widths, with embedded fonts."""
+"""Tests of the figures: numbers against hand-computed values, and that each figure fits both widths and embeds its fonts."""
 
 import json
 from dataclasses import replace

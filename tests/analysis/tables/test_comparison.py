@@ -103,9 +103,9 @@ def test_rows_of_a_smoke_run_are_refused(small):
 
 def test_trusted_sizes(maker):
     maker.baseline(1, 0.60, 0.7, 0.70)
-    for position, (size, val, test) in enumerate([(20, 0.5, 0.6), (20, 0.55, 0.6), (200, 0.65, 0.80), (200, 0.66, 0.78)]):
+    for n, (size, val, test) in enumerate([(20, 0.5, 0.6), (20, 0.55, 0.6), (200, 0.65, 0.80), (200, 0.66, 0.78)]):
         maker.add(
-            f"s{position}", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=position, settings={"n": size},
+            f"s{n}", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="sizes", position=n, settings={"n": size},
             val_noisy_acc=val, val_clean_acc=val, test_acc=test, num_trusted=size, trusted_label_precision=1 - size / 1000,
         )  # fmt: skip
     (made,) = make_tables(load([maker.write()]), "trusted_size")

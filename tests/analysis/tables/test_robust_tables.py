@@ -99,10 +99,10 @@ def test_trainers_before_and_after_correction(small):
     cell = "digits/symmetric-0.25/small_cnn/sop"
     for seed in (1, 2):
         base = small.baseline(seed, 0.6, 0.7, 0.84, run_id=f"sop-{seed}", cell=cell, trainer="sop")
-        for position, test in enumerate((0.85, 0.86)):
+        for n, test in enumerate((0.85, 0.86)):
             small.add(
-                f"sop-sap-{seed}-{position}", job_type="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=position,
-                settings={"alpha": float(position)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * position, test_acc=test,
+                f"sop-sap-{seed}-{n}", job_type="tune", method="sap", space="alpha16", seed=seed, baseline_id=base, position=n,
+                settings={"alpha": float(n)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * n, test_acc=test,
             )  # fmt: skip
     (table,) = make_tables(load([small.write()]), "robust")
     assert table.cell == "digits, symmetric, 25 %, small_cnn"
