@@ -30,12 +30,12 @@ notes: ["50% & #1_a"]
 
 def cells_of(table):
     """(row group, row, column group, head) -> cell."""
-    whole = flat(table)
+    flattened = flat(table)
     start = 1 if table.titles else 0
     keys = [(column.group, column.head) for column in table.columns[1:]]
     return {
         ((row[0].text,) if start else ()) + (row[start].text, *key): cell
-        for row in whole.rows
+        for row in flattened.rows
         for key, cell in zip(keys, row[start + 1 :], strict=True)
     }
 
@@ -60,13 +60,13 @@ def test_table1_has_the_papers_layout(made):
     assert cells["CIFAR-10", "SCRUB", "Verified samples", "forget"].text == "200"
     means = [quote.mean for quote in quotes("table1") if quote.is_about({"dataset": "cifar100", "method": "sap"})]
     assert cells["CIFAR-100", "SAP", "", "Average"].value == pytest.approx(sum(means) / 8)
-    for said in (
+    for sentence in (
         "n = 3 seeds (12484, 32087, 35416)",
         "sample standard deviation",
         "val_noisy per seed",
         "SCRUB 1000 retain + 200 forget (oracle)",
     ):
-        assert said in table.caption
+        assert sentence in table.caption
     assert "0 of 240 searches" in " ".join(table.notes)
 
 
@@ -129,8 +129,8 @@ def test_published_numbers_alone():
     assert cells["CIFAR-100", "SAP", "ResNet18, non-symmetric b", "25 %"].text == "60.76 ± 0.50"
     assert [column.group for column in table.columns[-5:]] == ["ResNet18, non-symmetric a"] * 2 + ["ResNet18, non-symmetric b"] * 2 + [""]
     (second,) = described_tables(shipped_spec("table2"), None, "published")
-    said = cells_of(second)
-    assert said["CIFAR-100, ResNet18, symmetric, 25 %", "Average", "", "Improvement"].text == "+2.96"  # recomputed, not as printed
+    published = cells_of(second)
+    assert published["CIFAR-100, ResNet18, symmetric, 25 %", "Average", "", "Improvement"].text == "+2.96"  # recomputed, not as printed
     (third,) = described_tables(shipped_spec("table3"), None, "published")
     assert cells_of(third)["Clothing1M, ViT-B/16", "", "SAP"].text == "71.43 ± 0.60"
 
@@ -162,24 +162,24 @@ def test_the_compute_comparison(made):
     assert cells[place, "Training", "Selected setting, standalone", "SAP = 1"].value == pytest.approx(20.0)  # 4e15 against 2e14
     assert cells[place, "Training", "Complete search", "SAP = 1"].value == pytest.approx(20.0)  # against two settings of 1e14
     assert cells[place, "SCRUB, one setting", "Complete search", "settings"].text == "2"
-    (said,) = described_tables(shipped_spec("compute"), None, "published")
-    assert [row[1].text for row in said.rows] == ["1.00", "26.00", "34.70", "69.40"]
+    (published,) = described_tables(shipped_spec("compute"), None, "published")
+    assert [row[1].text for row in published.rows] == ["1.00", "26.00", "34.70", "69.40"]
 
 
 def test_a_users_own_file(made, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text(MINE)
     assert main([str(made("table1")), "table", str(path)]) == 0
-    said = capsys.readouterr().out
-    assert said.index("\nSAP 100% & more_") < said.index("\nVanilla") < said.index("\nRetrain")
-    assert "a quarter" in said
-    assert "+6.02 ± 0.00" in said  # SAP's gain on CIFAR-10
+    output = capsys.readouterr().out
+    assert output.index("\nSAP 100% & more_") < output.index("\nVanilla") < output.index("\nRetrain")
+    assert "a quarter" in output
+    assert "+6.02 ± 0.00" in output  # SAP's gain on CIFAR-10
     assert main([str(made("table1")), "table", str(path), "--format", "latex"]) == 0
     assert r"SAP 100\% \& more\_" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "told"),
+    ("text", "words", "message"),
     [
         (
             MINE.replace("{network: resnet18}", "{netwrok: resnet18}"),
@@ -192,20 +192,20 @@ def test_a_users_own_file(made, tmp_path, capsys):
     ],
     ids=["field", "value", "cells", "published"],
 )
-def test_mistakes_in_a_users_file(made, tmp_path, capsys, text, words, told):
+def test_mistakes_in_a_users_file(made, tmp_path, capsys, text, words, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     assert main([str(made("table1")), "table", str(path), *words]) == 2
-    said = capsys.readouterr().err
-    assert told in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_a_table_that_a_store_is_not_for(small, capsys):
     assert main([str(small.write()), "table", "table1"]) == 2
     assert "has no numbers for the table 'table1'" in capsys.readouterr().err
     assert main([str(small.path), "table", "comparison", "--select", "pooled"]) == 2
-    assert "takes no option --select; those that a YAML file describes do: table1" in capsys.readouterr().err
+    assert "has no option --select; these tables have it: table1" in capsys.readouterr().err
 
 
 def test_several_stores_are_one_table(made, maker, papers, tmp_path):
@@ -223,9 +223,9 @@ def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_pa
     other.rows[place] = type(other.rows[place])(**{**vars(other.rows[place]), "test_acc": 0.5})
     stores = [str(one.write()), str(other.write())]
     assert main([*stores, "table", "table1"]) == 1  # neither of the two counts
-    told = capsys.readouterr()
-    assert f"Run {other.rows[place].run_id} (sap, alpha16, seed 12484) is stored with different scores" in told.err
-    assert "because runs are missing or failed" in told.out
+    captured = capsys.readouterr()
+    assert f"Run {other.rows[place].run_id} (sap, alpha16, seed 12484) is stored with different scores" in captured.err
+    assert "because runs are missing or failed" in captured.out
     third = type(maker)(tmp_path / "third")
     papers.table1(third, datasets=("cifar10",))
     third.plan = [
@@ -233,4 +233,4 @@ def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_pa
         for line in third.plan
     ]
     assert main([stores[0], str(third.write()), "table", "table1"]) == 2
-    assert "mean different settings by the space 'alpha16' of sap" in capsys.readouterr().err
+    assert "define the space 'alpha16' of sap on cifar10/symmetric-0.1/vgg11_bn/sgd differently" in capsys.readouterr().err

@@ -64,10 +64,16 @@ def words(results):
 
 
 def test_a_clear_gain_is_recommended(own):
-    said = words(own(won=12, lost=0))
-    assert said["recommendation"] == "use the corrected model"
-    assert said["chosen"] == "alpha=2000"
-    assert (said["settings_tried"], said["val_samples"], said["val_newly_right"], said["val_newly_wrong"], said["p_value"]) == (
+    printed = words(own(won=12, lost=0))
+    assert printed["recommendation"] == "use the corrected model"
+    assert printed["chosen"] == "alpha=2000"
+    assert (
+        printed["settings_tried"],
+        printed["val_samples"],
+        printed["val_newly_right"],
+        printed["val_newly_wrong"],
+        printed["p_value"],
+    ) == (
         "2",
         "50",
         "12",
@@ -77,9 +83,9 @@ def test_a_clear_gain_is_recommended(own):
 
 
 def test_a_gain_that_chance_could_give_is_not(own):
-    said = words(own(won=5, lost=1))
+    printed = words(own(won=5, lost=1))
     needed = McNemarTest(1, 5, 50, 2).samples_needed
-    assert said["recommendation"] == f"keep the unmodified model; about {needed} validation samples would decide"
+    assert printed["recommendation"] == f"keep the unmodified model; about {needed} validation samples would decide"
 
 
 def test_where_no_setting_is_better_the_model_is_kept(own):

@@ -28,7 +28,7 @@ def test_the_papers_tables_are_shipped_and_sound():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (GOOD + "valeu: x", "unknown key 'valeu' in t.yaml (did you mean 'value'?)"),
         (GOOD.replace("label: A", "lable: A"), "unknown key 'lable' in column 1 of t.yaml (did you mean 'label'?)"),
@@ -56,10 +56,10 @@ def test_the_papers_tables_are_shipped_and_sound():
     ],
     ids=range(23),
 )
-def test_mistakes_are_one_sentence(text, told):
+def test_mistakes_are_one_sentence(text, message):
     with pytest.raises(UserError) as caught:
         spec.parse(text, "t.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
