@@ -1,6 +1,7 @@
-"""One dataclass = one row of a store. Standard library only: the analysis reads it without torch.
+"""Record classes of a store's tables: one field per column, one instance per row. docs/store.md defines every column.
 
-Units are in the names; accuracies are fractions in [0, 1]; None means "not evaluated" or "does not apply".
+Imports only the standard library, so that the analysis can read stores without torch. Units are part of the names; accuracies are fractions
+in [0, 1]; None means that a value was not measured or does not apply.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 SCHEMA_VERSION = 2
-"""Of the store's tables. 2: ids hold the names of components instead of import paths, and plans hold their version."""
+"""Version of the store's tables and ids. 2: ids contain names of components instead of import paths; plans contain the schema version."""
 
 VANILLA = "vanilla"
-"""The method name of rows of uncorrected baselines."""
+"""Value of the column `method` in rows of uncorrected baselines."""
 
 
 @dataclass(frozen=True)
@@ -21,105 +22,105 @@ class Row:
     """One setting on one baseline, or (method=vanilla) the baseline itself."""
 
     # identity
-    run_id: str
-    job_id: str
+    run_id: str  # id of the setting on this baseline; equals baseline_id for a baseline
+    job_id: str  # id of the job that wrote the row
     job_type: str  # train | select | tune | search
     experiment: str
-    debug: str | None  # name of the debug group that shrank this run; tables refuse such rows
-    # what became of it
+    debug: str | None  # name of the debug group of a smoke run; tables refuse such rows
+    # result of the job
     status: str  # ok | failed
     error: str | None
     error_type: str | None  # diverged | error | oom | killed | parent
-    attempt: int
+    attempt: int  # number of this attempt at the job, from 1
     # the baseline
     dataset: str
     dataset_verified: bool  # the files' checksums are the published ones
     noise: str
-    noise_rate: float | None  # asked
+    noise_rate: float | None  # as configured
     noise_rate_measured: float | None  # measured on the training split
     network: str
     trainer: str
-    pruner: str | None
-    keep_fraction: float | None
-    baseline_id: str
+    pruner: str | None  # null: trained on all samples
+    keep_fraction: float | None  # fraction of training samples that the pruner kept
+    baseline_id: str  # run_id of the uncorrected baseline
     seed: int
     # the method
     method: str
-    space: str | None
-    space_hash: str | None
-    position: int  # place of the setting in its space; number of the trial of a search
-    settings: str  # canonical JSON of the hyperparameters
-    # information used
+    space: str | None  # name of the search space
+    space_hash: str | None  # hash of the domains and of the method's fixed settings
+    position: int  # index of the setting in its space; number of the trial in a sampled search
+    settings: str  # hyperparameters as canonical JSON
+    # information that the method used
     information: str  # oracle | verified_file | scored | none
-    num_trusted: int | None
-    num_retain: int | None
-    num_forget: int | None
+    num_trusted: int | None  # samples trusted without verification
+    num_retain: int | None  # verified samples with correct labels
+    num_forget: int | None  # samples with wrong labels that the method worked against
     num_train: int | None
     num_val: int | None
     num_test: int | None
     val_labels: str  # noisy | clean
     # scores
-    val_noisy_acc: float | None = None
-    val_clean_acc: float | None = None
-    val_newly_wrong: int | None = None
-    val_newly_right: int | None = None
+    val_noisy_acc: float | None = None  # on the given labels of the validation set
+    val_clean_acc: float | None = None  # on validation samples whose given label is true
+    val_newly_wrong: int | None = None  # validation samples right before the correction and wrong after it
+    val_newly_right: int | None = None  # the converse
     test_acc: float | None = None
-    test_affected_acc: float | None = None  # on the part of the test set that the noise concerns, with its changes of inputs
-    test_unaffected_acc: float | None = None
-    train_acc: float | None = None
-    retain_acc: float | None = None
-    forget_acc: float | None = None
-    mislabelled_given_acc: float | None = None
-    mislabelled_true_acc: float | None = None
-    trusted_label_precision: float | None = None
-    trusted_class_min: int | None = None
-    trusted_class_max: int | None = None
-    val_noisy_r2: float | None = None
+    test_affected_acc: float | None = None  # on test samples of the classes that the noise confuses, or with its trigger
+    test_unaffected_acc: float | None = None  # on the other test samples, without the trigger
+    train_acc: float | None = None  # on the given labels of the training set (baselines only)
+    retain_acc: float | None = None  # on verified retain samples
+    forget_acc: float | None = None  # on forget samples, given labels
+    mislabelled_given_acc: float | None = None  # on mislabelled training samples, given labels (memorisation)
+    mislabelled_true_acc: float | None = None  # on the same samples, true labels
+    trusted_label_precision: float | None = None  # fraction of correct labels among the trusted samples
+    trusted_class_min: int | None = None  # trusted samples of the smallest class
+    trusted_class_max: int | None = None  # trusted samples of the largest class
+    val_noisy_r2: float | None = None  # regression: coefficient of determination in place of accuracy
     val_clean_r2: float | None = None
     test_r2: float | None = None
     # cost
     train_seconds: float | None = None
     select_seconds: float | None = None
-    prepare_seconds: float | None = None
+    prepare_seconds: float | None = None  # phases collect and factor
     correct_seconds: float | None = None
     evaluate_seconds: float | None = None
-    report_seconds: float | None = None
-    tuning_seconds: float | None = None
+    report_seconds: float | None = None  # test set and probes; not part of tuning
+    tuning_seconds: float | None = None  # share of the seconds spent on tuning; the shares of a job add up to its total
     sample_forwards: float | None = None
     sample_backwards: float | None = None
     flops: float | None = None
-    standalone_sample_forwards: float | None = None
+    standalone_sample_forwards: float | None = None  # of this setting computed on its own, shared work counted in full
     standalone_sample_backwards: float | None = None
     standalone_flops: float | None = None
     peak_memory_bytes: int | None = None
-    # the search, where it is not the grid
-    search: str | None = None
-    search_budget: int | None = None
+    # sampled search; null in grid searches
+    search: str | None = None  # name of the search
+    search_budget: int | None = None  # trials
     search_seed: int | None = None
-    grid_position: int | None = None  # the place that the setting has in its space
+    grid_position: int | None = None  # index of a trial's setting in its space
     # data pruning
-    warmup_trainer: str | None = None  # the trainer of the network that the pruner looked at
-    stage: str | None = None  # warmup | null
-    kept_noise_rate: float | None = None  # measured on the samples that the pruner kept
-    # circumstances
-    precision: str = "float32"  # in which the baseline was trained; corrections and scores are always float32
-    compile: str | None = None  # none | compile | graphs: of the baseline's training; null where nobody knows
+    warmup_trainer: str | None = None  # trainer of the network from which the pruner selected
+    stage: str | None = None  # warmup: this network was trained for a pruner; null: any other row
+    kept_noise_rate: float | None = None  # fraction of wrong labels among the kept samples
+    # circumstances of the run
+    precision: str = "float32"  # of the baseline's training; corrections and scores are always float32
+    compile: str | None = None  # none | compile | graphs, of the baseline's training; null: unknown
     channels_last: bool | None = None  # of the baseline's training
     fused: bool | None = None  # of the baseline's optimiser
     threads: int = 1
     device: str = "cpu"
     device_share: float = 1.0
-    jobs_on_device: int | None = None  # jobs that the backend ran at a time on this device
-    cores: int | None = None  # CPU cores that the job's process might use
+    jobs_on_device: int | None = None  # number of jobs that ran concurrently on this device
+    cores: int | None = None  # CPU cores available to the job's process
     started_at: str = ""  # UTC, ISO 8601
-    commit: str = ""
+    commit: str = ""  # of the code
     component_version: int = 1  # of the trainer, pruner or corrector
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one curve (a line of a series file)."""
+    """One value of a curve: a row of a series file."""
 
     job_id: str
     run_id: str
@@ -130,17 +131,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Timing:
-    """One phase of one job that was measured again with nothing else of its sweep running (a line of a timing file)."""
+    """One phase of a job that was measured again in isolation, with no other job of its sweep running: a row of a timing file."""
 
     job_id: str
     job_type: str  # train | select | tune
     method: str
     space: str | None
     seed: int
-    phase: str  # all (that tuning needs), or one of them, or report
-    seconds: float  # as the sweep ran it; over the job's settings, common work once
-    exclusive_seconds: float  # alone on the machine
-    jobs_on_device: int | None  # in the sweep
+    phase: str  # all (the sum of the tuning phases), one of them, or report
+    seconds: float  # in the sweep, over all settings of the job; shared work counts once
+    exclusive_seconds: float  # in isolation
+    jobs_on_device: int | None  # number of jobs that ran concurrently, in the sweep
     device: str
     threads: int
     started_at: str  # UTC, ISO 8601
@@ -149,7 +150,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Planned:
-    """One planned row (a line of plan.parquet)."""
+    """One planned row: a row of plan.parquet."""
 
     run_id: str
     job_id: str
@@ -173,15 +174,15 @@ class Planned:
     search: str | None = None
     search_budget: int | None = None
     search_seed: int | None = None
-    forecast_seconds: float | None = None  # the row's part of its job's, made before the job ran
-    forecast_low_seconds: float | None = None  # 80 % interval of the job, likewise
+    forecast_seconds: float | None = None  # the job's forecast divided by its rows, made before the job ran
+    forecast_low_seconds: float | None = None  # 80 % interval of the job, divided likewise
     forecast_high_seconds: float | None = None
-    forecast_basis: str | None = None  # what the forecast was made from
+    forecast_basis: str | None = None  # source of the forecast: measured, calibrated, ...
     schema_version: int = SCHEMA_VERSION
 
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:
-    """(name, type, may it be None) of each column of a record class: the one source of every store's schema."""
+    """Yield (name, type, nullable) of each column of a record class. Every Parquet schema is derived from this."""
     hints = get_type_hints(record)
     for item in fields(record):
         options = getattr(hints[item.name], "__args__", (hints[item.name],))
@@ -192,4 +193,4 @@ TIMING_COLUMNS = (
     "train_seconds", "select_seconds", "prepare_seconds", "correct_seconds", "evaluate_seconds", "report_seconds", "tuning_seconds",
     "peak_memory_bytes", "jobs_on_device", "cores", "started_at",
 )  # fmt: skip
-"""The columns in which two runs of one job may differ."""
+"""The columns that may differ between two runs of one job."""

@@ -232,7 +232,7 @@ def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
         if values[key] not in options:
             raise unknown(f"trainer.preprocess.{key}", values[key], options)
     if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
-        raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a available number of pixels, 0 or more")
+        raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
     complete = len(constants) == 2 and all(_are_numbers(value, channels) for value in constants.values())
     if constants and not (values["normalise"] and complete):
         raise UserError(

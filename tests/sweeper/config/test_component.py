@@ -206,7 +206,7 @@ def test_a_field_that_names_a_file_counts_by_what_the_file_holds(tmp_path, modul
     assert identity(first) == identity(second) == {"depth": f"sha256:{hashlib.sha256(b'weights').hexdigest()}"}
     second.write_bytes(b"others!")
     assert identity(first) != identity(second)
-    with pytest.raises(UserError, match=r"gone\.pth is no file"):
+    with pytest.raises(UserError, match=r"gone\.pth is not a file"):
         identity(tmp_path / "gone.pth")
     assert parse_component({"_target_": "toy_plugin.Loaded"}, "model", nn.Module, ["toy_plugin"]).identity()["settings"] == {}
 

@@ -149,15 +149,15 @@ def test_sizes_are_those_that_assembling_cuts(check):
             "trainer._target_=sap_core.data.digits.Digits does not implement the interface Trainer",
         ),
         ({"dataset.preprocess": 1}, "unknown key 'preprocess' in dataset"),
-        ({"noise.rate": 1.0}, "noise.rate=1.0 is no share of the labels"),
+        ({"noise.rate": 1.0}, "noise.rate=1.0 is not a fraction of the labels"),
         ({"noise.rate": float("nan")}, "noise.rate=nan is of the wrong type or value"),
         (
             {"noise": shipped("noise", "hierarchical")},
-            "noise=hierarchical needs superclasses, and this data set has none; use noise=symmetric",
+            "noise=hierarchical needs superclasses, but this data set defines none; use noise=symmetric",
         ),
         ({"noise": {}}, "noise names no class"),
         ({"dataset._target_": "os.system"}, "is outside the packages that may be named (sap_core, trainers, baselines)"),
-        ({"dataset.validation": 5000}, "dataset.validation=5000 sets 5000 of 1397 training samples aside"),
+        ({"dataset.validation": 5000}, "dataset.validation=5000 makes 5000 of 1397 training samples validation samples"),
     ],
 )
 def test_mistakes_are_one_sentence(check, changes, said):
@@ -206,7 +206,7 @@ def test_a_networks_own_normalisation_stands_in_the_recipe_and_its_id(check, pla
 
 def test_a_method_that_trains_by_the_recipe_needs_one_that_trains(check):
     given = {"trainer": {"name": "given", "_target_": "trainers.pretrained.Pretrained", "checkpoint": "net.pt"}}
-    with pytest.raises(UserError, match=r"method 'retrain' trains by the cell's recipe, but trainer=given trains nothing"):
+    with pytest.raises(UserError, match=r"method 'retrain' trains with the cell's trainer, but trainer=given does not train"):
         check(given, methods=["sap", "retrain"])
     assert [search.method for search in check(given, methods=["sap", "finetune"]).searches] == ["sap", "finetune"]
 
@@ -230,7 +230,7 @@ def test_noise_that_people_made_has_a_share_but_no_rate(check):
     assert check().mislabelled_fraction == 0.25
     with pytest.raises(UserError, match=r"noise\.rate=0\.2 cannot be set"):
         check({"dataset": shipped("dataset", "cifar10"), "noise": human | {"rate": 0.2}})
-    with pytest.raises(UserError, match="exists for CIFAR10 alone"):
+    with pytest.raises(UserError, match="exists for CIFAR10 only"):
         check({"noise": human})
 
 

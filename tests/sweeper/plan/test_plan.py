@@ -259,10 +259,10 @@ def test_a_network_that_cannot_take_the_images_is_said_before_anything_runs(plan
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("vgg16", "32 to 63 pixels a side, so that five poolings leave one, but these have 8 x 8"),
-        ("cnn9", "at least 28 x 28 pixels, but these have 8 x 8; use model=small_cnn"),
+        ("vgg16", "32 to 63 pixels a side, but those of this data set have 8 x 8"),
+        ("cnn9", "at least 28 x 28 pixels, but those of this data set have 8 x 8; use model=small_cnn"),
         ("lenet5", "at least 16 x 16 pixels"),
-        ("vit_b_32, model.weights: nowhere.pth", r"weights=nowhere.pth is no file"),
+        ("vit_b_32, model.weights: nowhere.pth", r"weights=nowhere.pth is not a file"),
         ("resnet18_imagenet, model.image_size: 0", "cannot resize images to 0 pixels"),
         (
             "resnet18_imagenet, model.image_size: large",

@@ -147,7 +147,7 @@ def test_weights_are_looked_for_verified_and_fetched(capsys, monkeypatch, tmp_pa
 
     code, lines, _ = run(capsys, *cell(named))
     assert code == 1
-    assert "is no file" in lines[1]
+    assert "is not a file" in lines[1]
     assert "--download" in lines[1]
     assert len(prepare.missing(compose_all(cell(named)))) == 1
     plain.rename(named)
