@@ -44,18 +44,18 @@ def test_it_passes_the_checks_of_a_trainer(toys, checkpoint, check):
 def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_path):
     path, model = checkpoint
     task = toys.make_task()
-    with pytest.raises(UserError, match=r"trainer\.checkpoint=.*none\.pt is no file"):
+    with pytest.raises(UserError, match=r"trainer\.checkpoint=.*none\.pt is not a file"):
         Pretrained(str(tmp_path / "none.pt")).fit(task, PlainRun())
     with pytest.raises(UserError, match=r"weights of another network than DropoutNet: .*head.weight"):
         Pretrained(str(path)).fit(toys.make_task("dropout"), PlainRun())
     for content, said in (
-        ({"epoch": 3, "losses": [1.0]}, "holds no state dict .*save the state dict by itself"),
+        ({"epoch": 3, "losses": [1.0]}, "contains no state dict .*save the state dict as a separate file"),
         (
             {"model": model.state_dict(), "ema": model.state_dict()},
-            "2 state dicts, under the keys 'model', 'ema', .*save that one by itself",
+            "2 state dicts, under the keys 'model', 'ema', .*save the one to use as a separate file",
         ),
-        ({}, "holds no state dict"),
-        ([1, 2], "holds no state dict"),
+        ({}, "contains no state dict"),
+        ([1, 2], "contains no state dict"),
     ):
         torch.save(content, tmp_path / "whole.pt")
         with pytest.raises(UserError, match=said):
@@ -75,12 +75,12 @@ def test_weights_under_one_key_or_with_a_prefix_are_taken_and_it_is_said(toys, c
     toys.assert_same_bits(toys.weights(model), toys.weights(fitted.model))
     said = " ".join(str(warning.message) for warning in caught)
     assert (f"under its key '{key}'" in said) == (key is not None)
-    assert ("'module.' dropped" in said) == bool(prefix)
+    assert ("'module.' removed" in said) == bool(prefix)
 
 
 def test_a_missing_file_is_named_by_the_key_the_user_wrote():
     declared = parse_component({"_target_": "trainers.pretrained.Pretrained", "checkpoint": "nowhere.pt"}, "trainer", Trainer)
-    with pytest.raises(UserError, match=r"^trainer\.checkpoint=nowhere\.pt is no file"):
+    with pytest.raises(UserError, match=r"^trainer\.checkpoint=nowhere\.pt is not a file"):
         declared.identity()
 
 

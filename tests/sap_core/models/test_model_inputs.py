@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import resize
 
 from sap_core.errors import UserError
 from sap_core.models import resnet_imagenet, vit
-from sap_core.models.inputs import Fit
+from sap_core.models.inputs import FitImages
 from sap_core.models.pretrained import load_pretrained
 
 torch.set_num_threads(1)
@@ -21,44 +21,44 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize(("size", "side"), [((32, 32), 224), ((8, 8), 299), ((28, 20), 32), ((64, 64), 24), ((300, 200), 96)])
 def test_images_are_resized_as_torchvision_resizes_tensors(size, side):
     images = torch.randn(2, 3, *size)
-    torch.testing.assert_close(Fit("net", (3, *size), side)(images), resize(images, [side, side], antialias=True))
+    torch.testing.assert_close(FitImages("net", (3, *size), side)(images), resize(images, [side, side], antialias=True))
 
 
 def test_resizing_and_normalising_can_change_places():
-    images, fit = torch.rand(2, 3, 8, 8), Fit("net", (3, 8, 8), 20)
+    images, fit = torch.rand(2, 3, 8, 8), FitImages("net", (3, 8, 8), 20)
     torch.testing.assert_close(fit((images - 0.4) / 0.2), (fit(images) - 0.4) / 0.2)
 
 
 def test_images_of_the_right_size_pass_unchanged():
     images = torch.randn(2, 3, 16, 16)
-    assert torch.equal(Fit("net", (3, 16, 16), 16)(images), images)
-    assert torch.equal(Fit("net", (3, 16, 16), None)(images), images)
+    assert torch.equal(FitImages("net", (3, 16, 16), 16)(images), images)
+    assert torch.equal(FitImages("net", (3, 16, 16), None)(images), images)
 
 
 def test_grey_images_become_three_equal_channels():
     images = torch.randn(2, 1, 8, 8)
-    fitted = Fit("net", (1, 8, 8), None)(images)
+    fitted = FitImages("net", (1, 8, 8), None)(images)
     assert fitted.shape == (2, 3, 8, 8)
     assert all(torch.equal(fitted[:, [channel]], images) for channel in range(3))
 
 
 def test_gradients_reach_the_images():
     images = torch.randn(1, 1, 8, 8, requires_grad=True)
-    Fit("net", (1, 8, 8), 12)(images).sum().backward()
+    FitImages("net", (1, 8, 8), 12)(images).sum().backward()
     torch.testing.assert_close(images.grad.sum(), torch.tensor(3.0 * 12 * 12))
 
 
 @pytest.mark.parametrize(
     ("shape", "side", "said"),
     [
-        ((2, 8, 8), 8, "grey images or three colours, but these have 2 channels"),
+        ((2, 8, 8), 8, "images of 1 or 3 channels, but those of this data set have 2"),
         ((7,), 8, r"the shape \(7,\)"),
         ((3, 8, 8), 0, "to 0 pixels"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(shape, side, said):
     with pytest.raises(UserError, match=f"model=net .*{said}"):
-        Fit("net", shape, side)
+        FitImages("net", shape, side)
 
 
 def test_an_imagenet_resnet_resizes_where_asked():
@@ -94,7 +94,7 @@ def test_all_weights_are_loaded(published, suffix):
 def test_a_head_of_another_size_keeps_its_initialisation_with_a_warning(published):
     path, state = published
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="a head for 6 classes; the head for 10 starts freshly initialised"):
+    with pytest.warns(UserWarning, match="a head for 6 classes; the head for 10 classes keeps its initialisation"):
         model = resnet_imagenet.ResNet18(10, (3, 32, 32), weights=str(path))
     found = model.net.state_dict()
     assert all(torch.equal(found[name], value) for name, value in state.items() if not name.startswith("fc."))
@@ -106,7 +106,7 @@ def test_names_and_shapes_are_checked_without_memory(published):
     path, _ = published
     with torch.device("meta"):
         resnet_imagenet.ResNet18(6, (3, 32, 32), weights=str(path))
-        with pytest.raises(UserError, match=r"another network than ResNet: it lacks layer1\.2\.conv1\.weight.*has besides nothing"):
+        with pytest.raises(UserError, match=r"another network than ResNet: it lacks layer1\.2\.conv1\.weight.*additionally has nothing"):
             resnet_imagenet.ResNet34(6, (3, 32, 32), weights=str(path))
         with pytest.raises(UserError, match=r"size mismatch for layer1\.0\.conv1\.weight.* and \d+ more"):
             resnet_imagenet.ResNet50(6, (3, 32, 32), weights=str(path))
@@ -140,14 +140,14 @@ class Trap:
         return (pytest.fail, ("code in a weights file ran",))
 
 
-@pytest.mark.filterwarnings("ignore:.*the weights are those under its key 'net'")
+@pytest.mark.filterwarnings("ignore:.*using the weights under its key 'net'")
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (Trap(), "cannot be read as weights"),
         ({"epoch": 3, "net": {"a": torch.ones(1)}}, "weights of another network"),
         (b"no weights at all", "cannot be read as weights"),
-        (None, r"is no file .* give the path of a state dict"),
+        (None, r"is not a file .* set it to the path of a state dict"),
     ],
 )
 def test_what_is_no_state_dict_is_refused_with_its_place(tmp_path, content, said):

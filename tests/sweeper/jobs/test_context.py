@@ -65,7 +65,7 @@ def test_information_is_what_a_setting_declares_or_more_where_it_uses_more(setti
 def test_a_warning_stands_in_the_jobs_log_and_is_shown_as_ever(caplog, recwarn):
     log, before = logging.getLogger("job.test"), warnings.showwarning
     with caplog.at_level(logging.WARNING), log_warnings(log):
-        warnings.warn("the weights are those under its key 'net'", stacklevel=1)
+        warnings.warn("using the weights under its key 'net'", stacklevel=1)
     assert "under its key 'net'" in caplog.text
     assert "under its key 'net'" in str(recwarn.list[0].message)
     assert warnings.showwarning is before
