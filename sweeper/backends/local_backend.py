@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from sap_core.errors import UserError
 from sap_core.files import storing
@@ -163,9 +162,7 @@ class _Worker:
     def __init__(self, paths: SweepPaths, device: str) -> None:
         self.device = device
         log = paths.store / "logs" / "workers.log"
-        command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device]
-        for name in ("data", "store", "artifacts"):
-            command += [f"--{name}", str(Path(getattr(paths, name)).resolve())]
+        command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device, *paths.arguments()]
         with storing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             errors = log.open("a")

@@ -75,7 +75,7 @@ class RayBackend:
         self, paths: SweepPaths, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
         grace: float | None = None,
     ) -> None:  # fmt: skip
-        self.paths = SweepPaths(*(Path(getattr(paths, name)).resolve() for name in ("data", "store", "artifacts")))
+        self.paths = paths.resolved()
         self.workers = workers
         self.device = device
         self.address = address

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     store = store_folder(options.store).resolve()
     arguments = [argument.removeprefix("tracking.") for argument in options.settings]
     tracking = settings_for(store, key_values(arguments, _KEYS, "sap-sweep track"))
+    Store(store).check_version()
     complete = mirror(tracking, Store(store), options.follow)
     jobs = set(mirrored(store)) - {SUMMARY}
     folder = os.path.relpath(folder_of(store))

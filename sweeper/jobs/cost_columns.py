@@ -16,7 +16,7 @@ import torch
 from sap_core.cost import AMOUNTS, Costs, Phase, peak_memory_bytes, tuning
 
 COST_PREFIX = "cost/"
-"""Prefix of the names of cost points: cost/PHASE/AMOUNT (divided among users) and cost/PHASE/AMOUNT_alone (in full)."""
+"""Prefix of the names of cost points: cost/PHASE/AMOUNT (divided among users) and cost/PHASE/standalone_AMOUNT (in full)."""
 
 
 def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict
 def cost_points(cost: Costs) -> list[tuple[str, int, float]]:
     """(name, step, value) of every amount of every phase; zeros are omitted."""
     return [
-        (f"{COST_PREFIX}{phase}/{name}{suffix}", 0, float(value))
-        for by_phase, suffix in ((cost.shared, ""), (cost.standalone, "_alone"))
+        (f"{COST_PREFIX}{phase}/{account}{name}", 0, float(value))
+        for by_phase, account in ((cost.shared, ""), (cost.standalone, "standalone_"))
         for phase, amounts in by_phase.items()
         for name in AMOUNTS
         if (value := getattr(amounts, name))

@@ -64,7 +64,7 @@ def test_a_deleted_and_a_damaged_row_file_are_recomputed_and_nothing_else(bench,
     end = bench.run("first", *WORDS)
     assert end.code == 0
     assert end.err.count("set aside") == 1
-    assert f"{damaged} is damaged; it was set aside and its job runs again" in end.err
+    assert f"{damaged} is damaged; it was set aside, and its job is rerun" in end.err
     assert (damaged.parent / f".{damaged.name}.damaged").exists()
     assert e2e.comparable(store.rows()) == e2e.comparable(rows)
     anew = [deleted.name, damaged.name]

@@ -75,7 +75,7 @@ def phases(store, method="sap"):
     for row in store.rows:
         if row.method == method:
             store.curve(row.run_id, [("cost/collect/seconds", 0, 0.3), ("cost/factor/seconds", 0, 0.1), ("cost/build/seconds", 0, 0.6),
-                                     ("cost/collect/seconds_alone", 0, 0.9)])  # fmt: skip
+                                     ("cost/collect/standalone_seconds", 0, 0.9)])  # fmt: skip
 
 
 def search_of(store, method="sap"):

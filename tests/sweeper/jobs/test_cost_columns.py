@@ -37,9 +37,9 @@ def test_columns_and_points_by_hand():
     assert set(columns) <= set(Row.__dataclass_fields__)
     assert {name: value for name, _, value in cost_points(first)} == {
         "cost/collect/seconds": 2.0, "cost/collect/forwards": 5.0, "cost/collect/flops": 55.0,
-        "cost/collect/seconds_alone": 4.0, "cost/collect/forwards_alone": 10.0, "cost/collect/standalone_flops": 110.0,
+        "cost/collect/standalone_seconds": 4.0, "cost/collect/standalone_forwards": 10.0, "cost/collect/standalone_flops": 110.0,
     }  # fmt: skip
-    assert ("cost/report/forwards_alone", 0, 7.0) in cost_points(second)
+    assert ("cost/report/standalone_forwards", 0, 7.0) in cost_points(second)
 
 
 def test_a_stores_points_add_up_to_its_rows(plan_of, tmp_path):
@@ -59,6 +59,6 @@ def test_a_stores_points_add_up_to_its_rows(plan_of, tmp_path):
             for what in AMOUNTS:
                 assert sums[row.run_id, what] == pytest.approx(getattr(row, names[what]))
             for what in AMOUNTS[1:]:
-                assert sums[row.run_id, f"{what}_alone"] == pytest.approx(getattr(row, f"{names[what]}_alone"))
+                assert sums[row.run_id, f"standalone_{what}"] == pytest.approx(getattr(row, f"standalone_{names[what]}"))
             parts = (row.train_seconds, row.select_seconds, row.prepare_seconds, row.correct_seconds, row.evaluate_seconds)
-            assert sums[row.run_id, "seconds_alone"] == pytest.approx(sum(part or 0.0 for part in parts))
+            assert sums[row.run_id, "standalone_seconds"] == pytest.approx(sum(part or 0.0 for part in parts))

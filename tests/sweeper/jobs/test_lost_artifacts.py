@@ -26,4 +26,4 @@ def test_a_deleted_checkpoint_is_made_again_and_its_row_stays(plan_of, tmp_path)
     shutil.rmtree(folders.artifacts / train.job_id)
     lost = execute(tune, folders)
     assert (lost.status, lost.failed) == ("failed", 16)
-    assert f"delete its folder {model.parent} and the job runs again" in lost.error
+    assert f"delete its folder {model.parent} and start the sweep again" in lost.error

@@ -133,7 +133,7 @@ def test_costs_of_shared_work_come_back_with_their_users(toys, tmp_path):
     with pytest.raises(Stopped):
         run.end_epoch(1, toys.make_task().build(0), dict)
     again = JobRun(CostMeter(3), path)
-    again.saved()
+    again.saved_state()
     assert forwards(again) == forwards(run) == [10, 10, 10]
     assert [tuning(cost.shared).flops for cost in again.meter.costs(1, 1)] == [tuning(cost.shared).flops for cost in run.meter.costs(1, 1)]
     assert tuning(again.meter.costs()[0].shared).seconds == pytest.approx(tuning(run.meter.costs()[0].shared).seconds)

@@ -67,9 +67,9 @@ def test_a_store_whose_rows_are_held_gets_its_networks(sweep, capsys):
     capsys.readouterr()
     assert sweep("save_corrected=best") == 0
     said = capsys.readouterr().err
-    assert said.count("is run once more for its network") == 1
+    assert said.count("recomputing the chosen setting for its network") == 1
     assert "sap@alpha16 on" in said
-    assert "nothing is better than the unmodified model" in said
+    assert "no setting is better than the unmodified model" in said
     assert stamps == {path: path.stat().st_mtime_ns for path in (root / "demo" / "rows").iterdir()}
     (vanilla,) = [row for row in rows if row["job_type"] == "train"]
     found = networks(root)
@@ -105,7 +105,7 @@ def test_another_start_leaves_what_is_there_and_makes_what_was_deleted(sweep, ca
     content, stamp = path.read_bytes(), path.stat().st_mtime_ns
     capsys.readouterr()
     assert sweep("save_corrected=best") == 0
-    assert "is run once more" not in capsys.readouterr().err
+    assert "recomputing the chosen setting" not in capsys.readouterr().err
     assert path.stat().st_mtime_ns == stamp
     path.unlink()
     assert sweep("save_corrected=best") == 0

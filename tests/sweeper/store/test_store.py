@@ -91,7 +91,7 @@ def test_damaged_files_are_set_aside_and_their_jobs_run_again(store, make_job, d
     path.write_bytes(damage(path.read_bytes()))
     done, problems = store.finished()
     assert done == {"bb": "ok"}
-    assert problems == [f"{path} is damaged; it was set aside and its job runs again"]
+    assert problems == [f"{path} is damaged; it was set aside, and its job is rerun"]
     assert names(store.rows) == [".aa.ok.parquet.damaged", "bb.ok.parquet"]
     assert store.finished() == ({"bb": "ok"}, [])
 
