@@ -268,6 +268,6 @@ def _file_identity(path: str, key: str) -> str:
 
 @cache
 def _sha256(path: Path, changed: int, size: int) -> str:
-    """Cached by modification time and size, because the weights of large networks take seconds to hash."""
+    """Cached by modification time and size, because the weights of large networks take long to hash."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

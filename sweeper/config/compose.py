@@ -1,5 +1,9 @@
 """Composes and checks the configuration of every cell of an experiment from the command line.
 
+A Hydra group has one choice while an experiment crosses many, so an experiment lists `cells`, and each cell is composed on its own: its
+keys become overrides that precede those of the command line, which therefore win. Lists inside an entry of `cells` are crossed, entries are
+concatenated. Every file of conf/method is composed at method.NAME; `methods` and `searches` name those that are used.
+
 Every mistake is reported before any job starts, as one sentence (UserError) with the allowed values; Hydra alone would print several lines
 without them.
 """
@@ -56,10 +60,12 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         overrides = _parse(map(_quote_only, given))
         _check_groups(overrides, config_dirs)
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
+        # Keys are checked on a composition of the groups alone, which an unknown key cannot break.
         _check_keys(general, _compose([*filter(_is_group, general)], config_dirs))
         base = _compose(general, config_dirs)
         methods = _methods_use_no_cell_keys(base)
-        entries: Any = OmegaConf.to_container(base.cells)  # resolved with each cell: ${noise.rate} there means the cell's own
+        # Not resolved here: an interpolation in an entry, such as ${noise.rate}, refers to the cell's own noise.
+        entries: Any = OmegaConf.to_container(base.cells)
         base.cells = []
         raw = _to_plain(base)
         searches = _searches(raw["searches"], config_dirs)
@@ -142,6 +148,7 @@ def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], conf
     chosen = {} if cell.get("warmup") is None else {"trainer": cell["warmup"]}
     named = {key: value for key, value in cell.items() if _root(key) == "trainer"} | chosen
     fields = {f"trainer.{key.removeprefix('warmup.')}": value for key, value in cell.items() if key.startswith("warmup.")}
+    # trainer=NAME on the command line chooses the trainer to compare, not the one that prepares the selection.
     general = [override for override in overrides if not (chosen and override.key_or_group == "trainer")]
     own, last = _parse(_cell_lines(named, {override.key_or_group for override in general})), _parse(_cell_lines(fields, set()))
     _check_groups(own, config_dirs)

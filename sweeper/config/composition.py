@@ -35,6 +35,7 @@ def hydra_ready(config_dirs: Sequence[Path]) -> Iterator[None]:
     for read in (_cached_options, _digest, _folders):
         read.cache_clear()
     digest = _digest(tuple(config_dirs))
+    # Compositions of files that have changed since are of no further use.
     for key in [key for key in _CACHE if key[0] != digest]:
         del _CACHE[key]
     with initialize_config_module("conf", version_base="1.3", job_name="sap-sweep"):
@@ -64,6 +65,7 @@ def compose_config(overrides: Sequence[Override], config_dirs: Sequence[Path], m
     """
     values = [override for override in overrides if _changes_one_value(override, config_dirs)]
     others = [override for override in overrides if override not in values]
+    # The cached composition must not change, so values are set on a copy.
     config = copy.deepcopy(_compose_files(others, config_dirs, methods))
     try:
         for override in values:

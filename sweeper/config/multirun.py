@@ -30,6 +30,7 @@ def suggest_lists(arguments: Sequence[str]) -> str:
     chosen = {override.key_or_group: override.value() for override in overrides if override.key_or_group not in several}
     experiment = _yaml("experiment", chosen.get("experiment"))
     methods = [*chosen["methods"]] if isinstance(chosen.get("methods"), list) else experiment.get("methods", ["sap"])
+    # Keys of components go to the cells, a field of a method to its space; any other key needs one sweep per value.
     lists, cells, loops = [], {}, []
     for key, values in several.items():
         root, *path = key.split(".")

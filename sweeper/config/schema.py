@@ -15,6 +15,7 @@ CELL_GROUPS = ("dataset", "noise", "model", "trainer", "pruner")
 EXTRA_CELL_KEYS = ("keep_fraction", "warmup")
 """Keys of a cell that are not groups: the fraction of samples that the pruner keeps, and the trainer of its warmup network (`warmup`,
 with fields such as `warmup.epochs`)."""
+# Allowed values of keys whose type is str; OmegaConf has no Literal.
 TRACKERS = ("none", "wandb")
 TRACKING_MODES = ("offline", "online")
 BACKENDS = ("ray", "local")
@@ -191,6 +192,7 @@ def _check_backend(backend: BackendConfig) -> None:
         raise UserError(f"backend.device={backend.device!r} is not a device; allowed: cpu, cuda, cuda:N")
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)
     at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
+    # Ray and the GPU sharing accept fractions below one and whole GPUs, nothing between.
     if backend.gpus_per_job > 1 and backend.gpus_per_job != int(backend.gpus_per_job):
         raise UserError(f"backend.gpus_per_job={backend.gpus_per_job:g} must be a share of one GPU (such as 0.25) or whole GPUs")
     if backend.address is None:

@@ -32,6 +32,7 @@ class Domain:
         if self.type in LIST_TYPES:
             if not self.values:
                 raise UserError(f"{where} is empty; give '{self.type}' at least one value")
+            # By repr, so that lists can be values and 1 and 1.0 differ here; a grid compares them again after conversion.
             if len(set(map(repr, self.values))) != len(self.values):
                 raise UserError(f"{where} names a value twice: {list(self.values)}; name each once")
             return

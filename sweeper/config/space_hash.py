@@ -28,6 +28,7 @@ def space_hash(space: SearchSpace, given: Mapping[str, Any], where: str, plugins
     """
     fields = [domain.field for domain in space.domains]
     first = {domain.field: domain.values[0] for domain in space.domains}
+    # Any value of each searched field will do: it completes the component and is left out of its identity.
     method = parse_component({**given, **first}, where, Corrector, plugins, extra)
     domains = [
         [domain.field, domain.type, [canonical_value(method.target, domain.field, value, where) for value in domain.values]]

@@ -38,6 +38,7 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
         found = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class") from error
+    # A plug-in may name a network of another library, such as torchvision, which declares no `name` or `version`.
     if interface is nn.Module and target.split(".")[0] in plugins and callable(found):
         return found
     if not isinstance(found, type) or not (isinstance(found, Versioned) and isinstance(found.version, int)):

@@ -45,6 +45,7 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     Raises:
         StorageError: the disk is full or read-only.
     """
+    # The header counts jobs and rows, so that a truncated copy is recognised.
     header = {name: value for name, value in vars(bundle).items() if name not in ("jobs", "rows")}
     counts = {"bundle": FORMAT_VERSION, "num_jobs": len(bundle.jobs), "num_rows": len(bundle.rows)}
     with replacing(path) as temporary, temporary.open("w") as file:
@@ -93,6 +94,7 @@ def read_bundle(path: Path) -> Bundle:
 
 def copy_bundle(path: Path, store: Path) -> None:
     """Copy a bundle to the store that it fills; the import reads the plan from there."""
+    # Named by content: a store may be filled from several bundles, and from one bundle by several machines.
     text = path.read_text(encoding="utf-8")
     kept = store / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not kept.exists():

@@ -62,7 +62,7 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     data, flops = cell.dataset.instance, flops_of(cell.model, cell.dataset)
     per_sample = flops.forward + flops.backward
     most = max(2, int(_MAX_FLOPS_PER_STEP / max(per_sample, 1.0)))
-    # A GPU needs the full batch to be busy; on a CPU seconds per FLOP hardly depend on the batch size.
+    # The trainer's batch size on a GPU, whose speed depends on it; on a CPU at most what takes a second.
     asked = cell.trainer.settings.get("batch_size")
     size = asked if isinstance(asked, int) and device.type != "cpu" else min(asked if isinstance(asked, int) else 64, most)
     settings = {key: None if key == "weights" else value for key, value in cell.model.settings.items()}

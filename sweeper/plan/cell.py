@@ -141,6 +141,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     noise = parse_component(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
     available = images_used(dataset.instance) or dataset.instance.num_train
+    # In a smoke run numbers of samples shrink with the images, so that methods use the same fraction of the data.
     limit = min(debug.images, available) if debug.name else None
     scale = limit / available if limit else None
     searches = tuple(_grid_search(name, composed["method"], trainer, plugins, debug, scale) for name in _method_names(config, grid=True))

@@ -85,6 +85,7 @@ def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.target.base) for search in cell.trial_searches]
     with_needs = [(search, method, setting) for search, method, setting in settings if setting.instance.needs()]
+    # Checked per seed: which verified samples fall into the training split depends on the split.
     for seed in seeds if with_needs else ():
         found = _verified(cell, seed, root)
         for search, method, setting in with_needs:

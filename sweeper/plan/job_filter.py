@@ -56,6 +56,7 @@ def filter_jobs(jobs: Sequence[Job], accepted: JobFilter) -> tuple[Job, ...]:
     kept: set[str] = set()
     for job in jobs:
         if all(_text(job.labels[column]) in map(_normalise, values) for column, values in accepted.items()):
+            # Parents are included, or the matching jobs could not start.
             queue = [job.job_id]
             while queue:
                 name = queue.pop()

@@ -20,6 +20,7 @@ def refuse_name_clashes(components: Iterable[tuple[str, str]]) -> None:
     for kind, target in dict.fromkeys(components):
         package, name = package_of(target), name_of(target)
         owner = owners.setdefault((kind, package, name), target)
+        # One class may have two dotted paths (re-exported by its package), which is no clash.
         if locate(owner) is not locate(target):
             raise UserError(
                 f"{owner} and {target} are two components of kind '{kind}' with the name '{name}', so ids could not tell them apart; "

@@ -51,7 +51,8 @@ def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, 
         for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, fingerprints.get(dataset_key(cell), Fingerprint(True, ""))):
                 known = jobs.get(job.job_id, job)
-                if known.labels["stage"] and not job.labels["stage"]:  # another cell's warmup network that is also a baseline of its own
+                # A warmup network of one cell may also be the baseline of another; then it is labelled as a baseline.
+                if known.labels["stage"] and not job.labels["stage"]:
                     known = replace(job, cells=known.cells)
                     rows.update({row.run_id: row for row in planned})
                 jobs[job.job_id] = replace(known, cells=(*known.cells, number))
@@ -74,6 +75,7 @@ def _cell_jobs(config: Config, cell: Cell, seed: int, fingerprint: Fingerprint) 
     """The chain of one cell and seed: [train the warmup network -> select ->] train -> tune or search."""
     planner = _CellPlanner(config, cell, seed, fingerprint, flops_of(cell.model, cell.dataset))
     select = None
+    # Each stage is a job with an id of its own: all selections share a warmup network, and all trainers a selection.
     if cell.pruner:
         warmup = replace(planner, cell=cell.warmup_cell()).train(None)
         select = planner.select(warmup[0])
@@ -209,6 +211,8 @@ class _CellPlanner:
         return identity
 
     def _run_id(self, baseline: Job, search: GridSearch, setting: Mapping[str, Any]) -> str:
+        # The name of the space is part of the id because a setting's cost depends on the settings it shares work with, so the same setting
+        # in two spaces is two rows. Its hash is not part of it: a widened space keeps the rows that it has.
         return content_id({"kind": "tune", "baseline": baseline.job_id, "method": setting, "space": search.space})
 
     def _labels(self, method: str, search: GridSearch | TrialSearch | None, baseline_id: str, version: int) -> dict[str, Any]:

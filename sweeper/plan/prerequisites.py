@@ -41,7 +41,7 @@ VERIFIED_FOLDER = "prepared"
 """Folder of the records of verified files, below paths.artifacts."""
 
 _MAX_ENTRIES = 2000
-"""Of a folder with more entries only the modification time is compared: listing a million images takes minutes on a network file system."""
+"""Of a folder with more entries only the modification time is compared: listing them all would take too long."""
 
 _SHA256_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
 """torchvision's weights files have the first digits of their SHA-256 in their name."""
@@ -125,6 +125,7 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
     own = offline = dataset.instance
     online = None
     if isinstance(own, Downloads):
+        # First without downloading, so that data which are present are reported as such and not as created.
         offline = own.downloading(False)
         online = own.downloading(True) if writes and (download or own.download) else None
     try:
@@ -230,7 +231,7 @@ def _download_weights(file: Path, network: Any) -> Path:
     Raises:
         UserError: torchvision publishes no such file, or the download fails.
     """
-    from torchvision import models
+    from torchvision import models  # only downloads need it
 
     published = [weight for name in models.list_models() for weight in models.get_model_weights(name)]
     url = next((weight.url for weight in published if weight.url.rsplit("/", 1)[-1] == file.name), None)
@@ -282,6 +283,7 @@ def _check_folder(label: str, folder: Path) -> Prerequisite:
     created = not folder.is_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Stores rename temporary files, which some network file systems refuse although they can be written.
         probe = folder / f".probe.{os.getpid()}"
         probe.write_text("")
         probe.replace(probe.with_suffix(".renamed"))

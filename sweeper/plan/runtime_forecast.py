@@ -13,10 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyarrow import ArrowException
+
+from analysis.store.parquet import read_file
 from sap_core.records import Planned
 from sweeper.estimate.duration import COVERAGE, Conditions, Estimate, RuntimeEstimator
 from sweeper.estimate.measurements import read_measurements, workloads_by_job
 
+# `calibrate` loads torch and is imported where it is called, so that this module also serves programs without torch.
 if TYPE_CHECKING:
     from sweeper.plan.cell import Cell
 
@@ -59,6 +63,7 @@ def with_forecasts(
         earlier: the forecasts in the stored plan, by run id.
         ended: jobs that have ended. They get no new forecast, because it would be made from their own measurement.
     """
+    # A stored forecast is kept, so that `sap-report STORE forecast` compares run times with what was forecast before the run.
     counts = Counter(row.job_id for row in rows)
     new: dict[str, Forecast] = {}
     for job_id, (workload, flops) in workloads_by_job(rows).items():
@@ -74,10 +79,6 @@ def with_forecasts(
 
 def earlier_forecasts(plan: Path) -> dict[str, Forecast]:
     """Run id -> forecast in the plan at this path; {} if it does not exist or cannot be read, because it is about to be rewritten."""
-    from pyarrow import ArrowException
-
-    from analysis.store.parquet import read_file
-
     with suppress(OSError, ArrowException, ValueError):
         rows = read_file(plan, Planned, frozenset({"run_id", *_COLUMNS})).to_pylist()
         seconds, low, high, basis = _COLUMNS
@@ -101,6 +102,7 @@ def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, worke
     lines += [_line(name, members) for name, members in groups.items()]
     lines.append(_line("all", list(estimates.values())))
     seconds = {job_id: one.seconds for job_id, one in estimates.items()}
+    # Workers are never idle except along the critical path: a lower bound that real schedules come close to.
     wall = max(sum(seconds.values()) / workers, longest_chain(rows, seconds))
     lines.append(f"about {duration_text(wall)} on {workers} worker{'s' if workers > 1 else ''}, plus about ten seconds to start")
     return "\n".join(lines)

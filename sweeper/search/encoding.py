@@ -95,6 +95,6 @@ def _draw(domain: Domain, generator: torch.Generator) -> float:
         low, count = (0, len(domain.values)) if domain.type in LIST_TYPES else (int(domain.values[0]), _count(domain) or 1)
         return low + int(torch.randint(count, (), generator=generator))
     low_end, high_end = (math.log(value) if domain.type == "loguniform" else float(value) for value in domain.values)
-    # float64: in float32 the draws of a wide range would fall on a visible lattice
+    # float64, so that a draw is as fine as the float that it becomes
     value = low_end + (high_end - low_end) * float(torch.rand((), generator=generator, dtype=torch.float64))
     return math.exp(value) if domain.type == "loguniform" else value

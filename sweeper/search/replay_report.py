@@ -137,6 +137,7 @@ def _replay_lines(
         total = None if config.sampler is None and config.resource is None else repeats  # random search yields chunks of many seeds
         tracked = track(chunks, f"seed {grid.seed}", total, console=console, disable=not console.is_terminal, transient=True)
         found.append(np.concatenate(list(tracked)))
+    # Regret is computed per replay, against the grid of its own baseline.
     lines = []
     for seed, tests, best in [
         *((grid.seed, tests, np.full(repeats, grid.best)) for grid, tests in zip(grids, found, strict=True)),

@@ -134,7 +134,7 @@ def check_target(
         replace(domain, values=tuple(parse({**first, domain.field: value}).settings[domain.field] for value in domain.values))
         for domain in domains
     )
-    # A class may reject combinations of values, so all are tried while that takes no more than a second or two.
+    # A class may reject combinations of values, so all are tried where the space is small enough.
     if math.prod(len(domain.values) for domain in canonical) <= _MAX_CHECKED:
         for setting in corner_settings(canonical):
             parse(setting)

@@ -29,7 +29,10 @@ def test_shipped_experiments_fit(plan_of, experiment):
             "scrub@grid_a asks for num_retain=1000 and num_forget=98, which are different samples, but digits has 1097 training samples",
         ),
         (["methods=[sap]", "method.sap.corrector.num_trusted=2000"], "num_trusted=2000"),
-        (["methods=[cf_k]", "+method.cf_k.spaces.deep={k: {grid: [4, 5]}}", "methods=[cf_k@deep]"], r"cf_k\.k=5 exceeds the number of layers of the network, 4"),
+        (
+            ["methods=[cf_k]", "+method.cf_k.spaces.deep={k: {grid: [4, 5]}}", "methods=[cf_k@deep]"],
+            r"cf_k\.k=5 exceeds the number of layers of the network, 4",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(plan_of, overrides, said):
