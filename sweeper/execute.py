@@ -205,6 +205,7 @@ def serve(paths: SweepPaths, device: str, driver: int) -> int:
     os.dup2(2, 1)  # the output of libraries must not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but stopping is the driver's decision
     stop = Stop(signal.SIGTERM)
+    # A pipe is closed only when all processes that inherited it have ended, so end of file alone would miss a killed driver.
     exit_with_parent(driver)
     for line in sys.stdin:
         if stop():

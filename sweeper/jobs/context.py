@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Corrector, Need, SampleCount, Samples, SelectsSamples, Task
 from sap_core.cost import flops_per_sample
-from sap_core.data.assemble import Prepared, prepare
+from sap_core.data.assemble import AssembledTask, assemble_task
 from sap_core.data.source import DataSet, audit_file
 from sap_core.errors import UserError
 from sap_core.evaluation.evaluator import Evaluator
@@ -68,19 +68,19 @@ class JobOutcome:
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def prepared_data(spec: Mapping[str, Any], context: JobContext) -> tuple[Prepared, Evaluator]:
+def prepared_data(spec: Mapping[str, Any], context: JobContext) -> tuple[AssembledTask, Evaluator]:
     """The data of a baseline's spec and the evaluator on them. Cached, because consecutive jobs often need the same data."""
     keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")  # what data and initial network depend on
     return _prepared_data(canonical_json({key: spec[key] for key in keys}), context.data, context.device)
 
 
 @lru_cache(maxsize=2)
-def _prepared_data(text: str, root: Path, device: torch.device) -> tuple[Prepared, Evaluator]:
-    prepared = prepare(json.loads(text), root, device)
+def _prepared_data(text: str, root: Path, device: torch.device) -> tuple[AssembledTask, Evaluator]:
+    prepared = assemble_task(json.loads(text), root, device)
     return prepared, Evaluator(prepared)
 
 
-def size_columns(prepared: Prepared, num_train: int) -> Columns:
+def size_columns(prepared: AssembledTask, num_train: int) -> Columns:
     """The columns of sample counts, and the measured noise rate."""
     sizes = {"num_train": num_train, "num_val": len(prepared.val), "num_test": len(prepared.test)}
     return {"noise_rate_measured": prepared.noise_rate_measured, **sizes}
@@ -88,7 +88,7 @@ def size_columns(prepared: Prepared, num_train: int) -> Columns:
 
 def label_precision(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
     """A function of kept samples that returns the share with a correct given label, for training curves; None where truth is unknown."""
-    return lambda index: evaluator.trusted(index).get("trusted_label_precision")
+    return lambda index: evaluator.score_trusted(index).get("trusted_label_precision")
 
 
 def information_of(setting: Corrector, by_file: bool, served: Iterable[Need] = (), selected: bool = False) -> str:
@@ -140,7 +140,7 @@ def selection_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:
     columns: Columns = {}
     if which in run.trusted_sets:
         index = run.trusted_sets[which]
-        columns |= {"num_trusted": len(index), **evaluator.trusted(index)}
+        columns |= {"num_trusted": len(index), **evaluator.score_trusted(index)}
     if which in run.forgotten_sets:
         columns["num_forget"] = len(run.forgotten_sets[which])
     return columns
@@ -149,7 +149,7 @@ def selection_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:
 _FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
 
 
-def flops_of(model: nn.Module, prepared: Prepared) -> tuple[float, float]:
+def flops_of(model: nn.Module, prepared: AssembledTask) -> tuple[float, float]:
     """FLOPs of the forward and of the backward pass of one sample, counted once per network and input shape."""
     key = (str(model), tuple(prepared.dataset.shape))
     if key not in _FLOPS:

@@ -13,7 +13,7 @@ from sap_core.api import Need, Pruner, Stopped, Trainer
 from sap_core.checkpoint import save_state
 from sap_core.construct import construct
 from sap_core.cost import CostMeter
-from sap_core.data.assemble import Prepared
+from sap_core.data.assemble import AssembledTask
 from sap_core.errors import StorageError, UserError
 from sap_core.evaluation import decision_boundary
 from sap_core.evaluation.evaluator import Evaluator, Scores
@@ -77,14 +77,16 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
         (cost,) = run.meter.costs(*flops_of(single_network(fitted.model), prepared))
         facts = size_columns(prepared, len(task.train))
         facts |= _kept_noise_rate(evaluator, task.train.index) if spec.get("selection") else {}
-        context.stop()  # raises if another process has taken the job over in the meantime
+        # Raises if another process has taken the job over in the meantime: the artifact is then the other's to write.
+        context.stop()
         save_model(folder, fitted)
         meta = {
             "columns": {**facts, **scores, **cost_columns(cost, context.device, context.jobs_on_device)},
             "started_at": started_at,
             "curve": [*run.curve(), *_transitions(prepared), *boundary, *cost_points(cost)],
         }
-        save_json(folder / "meta.json", meta)  # last: its presence means that the artifact is complete
+        # meta.json last: its presence means that the artifact is complete, so the checkpoint is needed until then.
+        save_json(folder / "meta.json", meta)
         run.delete_checkpoint()
     meta = json.loads((folder / "meta.json").read_text())
     outcome.columns[0], outcome.scored[0], outcome.started_at = meta["columns"], True, meta["started_at"]
@@ -101,12 +103,12 @@ def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> Non
         warmup = load_model(context.artifacts / job.parents[0], prepared.task)
         with run.meter("select"):
             selection = pruner.select(prepared.task, warmup, spec["keep_fraction"], run)
-        context.stop()  # raises if the lease is lost
+        context.stop()
         save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
         (cost,) = run.meter.costs(*flops_of(warmup.model, prepared))
         columns = {
             **size_columns(prepared, len(selection.index)),
-            **evaluator.trusted(selection.index),
+            **evaluator.score_trusted(selection.index),
             **_kept_noise_rate(evaluator, selection.index),
             **cost_columns(cost, context.device, context.jobs_on_device),
         }
@@ -144,7 +146,8 @@ def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
             outcome.columns[result.which] |= result.scores
             if result.diverged:
                 outcome.columns[result.which] |= {"status": "failed", "error_type": "diverged", "error": result.diverged}
-    finally:  # a family that fails has spent its cost, too, and the settings scored before the failure are kept
+    finally:
+        # Also after a failure: the settings scored before it are kept, and the cost was spent.
         outcome.points = run.series(job.job_id, job.runs[0].run_id)
         for which, cost in enumerate(meter.costs(*flops_of(model, prepared))):
             outcome.columns[which] |= cost_columns(cost, context.device, context.jobs_on_device)
@@ -156,7 +159,8 @@ def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
             Point(job.job_id, job.runs[which].run_id, name, step, value) for which, name, step, value in (*run.observations, *boundary)
         ]
         outcome.facts |= served_columns(served)
-    context.stop()  # raises if the lease is lost: the checkpoint is the new owner's
+    # Raises if the lease is lost: the checkpoint then belongs to the new owner.
+    context.stop()
     run.delete_checkpoint()
 
 
@@ -176,6 +180,7 @@ def recompute_setting(job: Job, context: JobContext, checkpoint: Path) -> tuple[
     run = JobRun(meter, checkpoint, context.stop)
     weights: dict[str, Tensor] = {}
 
+    # The network is valid only while it is scored: a method may reuse its memory for the next setting.
     def score(candidate: nn.Module, which: int) -> dict[str, float | None]:
         weights.update({name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()})
         return evaluator.score_corrected(candidate, meter, which)
@@ -191,7 +196,8 @@ def recompute_setting(job: Job, context: JobContext, checkpoint: Path) -> tuple[
 
 def _search(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
     """Run a sampled search on one baseline: one row per trial."""
-    from sweeper.jobs.search_job import run_search  # the only job type that needs Optuna, which machines of bundles may lack
+    # Imported here, because only this job type needs Optuna, and every worker would pay for it at start-up.
+    from sweeper.jobs.search_job import run_search
 
     run_search(job, context, outcome, log)
 
@@ -208,11 +214,11 @@ def _own_points(job: Job, curve: list[tuple[str, int, float]]) -> list[Point]:
 
 def _kept_noise_rate(evaluator: Evaluator, index: Tensor) -> Columns:
     """The share of wrong labels among the samples that a pruner kept, if the truth is known."""
-    precision = evaluator.trusted(index).get("trusted_label_precision")
+    precision = evaluator.score_trusted(index).get("trusted_label_precision")
     return {} if precision is None else {"kept_noise_rate": 1 - precision}
 
 
-def _transitions(prepared: Prepared) -> list[tuple[str, int, float]]:
+def _transitions(prepared: AssembledTask) -> list[tuple[str, int, float]]:
     """The number of training samples per true and given class, as points named transition/TRUE whose step is the given class."""
     if prepared.transitions is None:
         return []

@@ -1,4 +1,4 @@
-"""The platform's implementation of `Run`: learning curves, checkpoints, stop requests, and what methods report."""
+"""The platform's implementation of `Run`: learning curves, checkpoints, stop requests, and the reports of methods."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class JobRun:
         if self._checkpoint is None or not self._checkpoint.exists():
             return None
         stored = load_state(self._checkpoint)
+        # Curve and cost continue where they were, so that a resumed run reports the same as an uninterrupted one.
         self.points = [(name, step, value) for name, step, value in json.loads(stored["curve"])]
         self.meter.records += [CostRecord(phase, tuple(users), *amounts) for phase, users, *amounts in json.loads(stored["spent"])]
         self._log(f"resumes at epoch {int(stored['number']) + 1}")
@@ -80,7 +81,8 @@ class JobRun:
         self.points += [(name, number, float(value)) for name, value in values.items()]
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._log(f"epoch {number}{': ' if text else ''}{text}")
-        stop = self._stop()  # raises if the lease is lost, before the checkpoint of the new owner could be overwritten
+        # Raises if the lease is lost, before the checkpoint of the new owner could be overwritten.
+        stop = self._stop()
         if self._checkpoint is not None and (stop or time.monotonic() - self._stored_at >= self._interval):
             self._store(self._checkpoint, number, state())
         if stop:

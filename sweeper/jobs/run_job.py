@@ -87,6 +87,7 @@ def execute(
     leases = leases or process_leases()
     until = time.monotonic() + wait_seconds
     while True:
+        # Before leasing: reading names costs less, and most jobs of a resumed sweep are done.
         if (known := _known_result(job, paths, known_failures)) is not None:
             return known
         with acquire_all(leases, lease_paths(job, paths)) as acquired:
@@ -162,17 +163,21 @@ def _run(
             return Result(job.job_id, "leased_elsewhere", error=_LEASE_LOST)
         if outcome.failure:
             log.error("%s: %s", outcome.failure.error_type, outcome.failure.error)
-            for line in outcome.failure.traceback.rstrip().splitlines():  # one record per line, so that every line has its time
+            # One record per line, so that every line of the file begins with a time.
+            for line in outcome.failure.traceback.rstrip().splitlines():
                 log.error("  %s", line)
         out_of_memory = next((row for row in rows if row.error_type == "oom"), None)
         if out_of_memory is not None:
+            # Other jobs on the device need the memory before this one is tried again.
             free_memory(context.device)
             if oom_retries is not None and 0 < job.resources["gpus"] < 1:
                 log.info("out of memory with %g of the device next to other jobs", job.resources["gpus"])
                 return Result(job.job_id, "oom_on_shared_gpu", error=out_of_memory.error, error_type="oom")
+        # A job that was done and only restored its artifact keeps its rows. The file of rows is written last: it is the record that the job
+        # is done.
         if not done or outcome.failure:
             store.write_series(job.job_id, outcome.points)
-            store.write_rows(rows)  # last: their file is the record that the job is done
+            store.write_rows(rows)
         result = summarise(job, rows, time.monotonic() - start)
         log.info("%s: %d rows, %d failed, %.1f s", result.status, result.rows, result.failed, result.seconds)
     return result
@@ -204,9 +209,10 @@ def check_device(name: str) -> None:
 
 def configure_torch(threads: int) -> None:
     """Make arithmetic repeatable: a fixed number of threads, deterministic kernels, no TF32."""
-    torch.set_num_threads(threads)  # sums over two threads have other bits than over one
+    # Sums over two threads have other bits than sums over one, and cuDNN's benchmark chooses kernels by the load of the machine.
+    torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False  # the fastest kernel depends on the load of the machine
+    torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -253,6 +259,7 @@ def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
     if job.timeout_seconds is None:
         yield
         return
+    # Whichever takes the lock first, the end of the job or the expiry, decides what is stored.
     deciding, ended = threading.Lock(), False
 
     def expire() -> None:
@@ -263,6 +270,7 @@ def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
                 reason = f"exceeded its time limit of {job.timeout_seconds:g} s (backend.timeout_seconds)"
                 store_failure(job, store, "killed", reason, attempt)
             finally:
+                # sys.exit would only end this thread, and the job cannot be interrupted from here.
                 os._exit(TIMED_OUT)
 
     timer = threading.Timer(job.timeout_seconds, expire)

@@ -155,11 +155,10 @@ def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], p
     assert search.best is not None
     job, row = search.best
     (run,) = [run for run in job.runs if run.run_id == row.run_id]
-    if job.job_type == "search":  # the settings of trials are in the rows, not in the plan
+    # The settings of trials are in the rows, not in the plan; rows contain only the names of nested components.
+    if job.job_type == "search":
         base = job.spec["search"]["method"]
-        nested = {
-            key: value for key, value in base["settings"].items() if is_entry(value)
-        }  # rows contain only the names of nested components
+        nested = {key: value for key, value in base["settings"].items() if is_entry(value)}
         run = replace(run, entry={"target": base["target"], "settings": json.loads(row.settings) | nested})
     name = f"{search.key[1]}@{search.key[2]} on {search.key[0]}"
     print(f"{name}: recomputing the chosen setting for its network, {folder}", file=sys.stderr)

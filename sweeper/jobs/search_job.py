@@ -18,7 +18,7 @@ from torch import nn
 from sap_core.api import Corrector, Need, Stopped, Task
 from sap_core.construct import construct
 from sap_core.cost import CostMeter
-from sap_core.data.assemble import Prepared
+from sap_core.data.assemble import AssembledTask
 from sap_core.errors import StorageError, UserError
 from sap_core.evaluation.evaluator import Evaluator, Scores
 from sap_core.evaluation.family import SettingResult, run_family
@@ -86,7 +86,7 @@ class _SharedState:
     outcome: JobOutcome
     log: Log
     space: SettingSpace
-    prepared: Prepared
+    prepared: AssembledTask
     evaluator: Evaluator
     task: Task
     model: nn.Module
@@ -113,6 +113,7 @@ class _Trajectory:
         self.levels = levels
         self.entries = [{"target": base["target"], "settings": {**base["settings"], **level}} for level in levels]
         self.meter = CostMeter(len(levels), shared.context.device)
+        # Without a checkpoint: the state of a sampler and of several networks is not stored, so a search starts over.
         self.run = JobRun(self.meter, None, shared.context.stop, shared.log, label_precision(shared.evaluator))
         self.served: dict[Need, int] = {}
         self.settings: list[Corrector] = []

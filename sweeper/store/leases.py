@@ -2,7 +2,7 @@
 
 A lease on PATH is a file PATH.N.lease. Creating number N with O_EXCL is the only way to acquire it, so exactly one of several contenders
 succeeds. Nothing is locked, and only O_EXCL and rename are required of the file system, both of which NFS provides. The file names its
-owner and holds a counter. A thread of the owner increments the counter as long as the process lives, each time by renaming a new file over
+owner and contains a counter, which a thread of the owner increments as long as the process lives, each time by renaming a new file over
 its own number N. A process that wants the resource observes the counter on its own monotonic clock: if the file has not changed for the
 duration written in it, the owner is considered dead, and the lease is taken over by creating N + 1. Wall clocks are never compared, so
 machines whose clocks differ cannot disturb each other. On the same machine an owner whose process has ended is recognised at once.
@@ -96,6 +96,7 @@ class Leases:
 
     def _has_expired(self, path: Path, text: str) -> bool:
         """Whether the owner has ended, or has not renewed for the duration. The first call only starts the observation."""
+        # Elapsed time on this process's own clock: modification times on NFS come from a server whose clock may differ.
         now = time.monotonic()
         before, since = self._seen.get(path, ("", now))
         if before != text or path not in self._seen:
@@ -104,7 +105,8 @@ class Leases:
         content = _parsed(text)
         if self._check_processes and _runs_here(content) is False:
             return True
-        duration = content.get("lease")  # the owner's, not the observer's
+        # The owner's duration, not the observer's: only the owner knows how often it renews.
+        duration = content.get("lease")
         return now - since >= (duration if isinstance(duration, int | float) else self.duration)
 
     def _keep(self, lease: Lease) -> None:
@@ -140,7 +142,8 @@ class Lease:
         """Whether this process still owns the lease, read from the disk. Once False, it stays False."""
         if not self._lost:
             self._checked_at = time.monotonic()
-            with suppress(OSError):  # a disk that does not answer says nothing about the owner
+            # A disk that does not answer is no evidence that the lease is lost.
+            with suppress(OSError):
                 owned = _parsed(_read(_file(self.path, self.number))).get("owner") == self._leases.token
                 self._lost = not owned or _file(self.path, self.number + 1).exists()
         return not self._lost
@@ -186,7 +189,8 @@ class Lease:
 
     def _renew(self) -> None:
         """Rename a new file over this lease's own number. A process that has taken the lease over has another number."""
-        with self._leases._lock, suppress(OSError):  # a full disk may have room again at the next renewal
+        # Errors are ignored: a full disk may have room again at the next renewal.
+        with self._leases._lock, suppress(OSError):
             if self not in self._leases._active or not self.is_valid():
                 return
             self._count += 1
@@ -199,7 +203,7 @@ class Lease:
 
     def _remove(self) -> None:
         """Remove the file of this lease, unless it belongs to another process by now."""
-        # The number of a slow owner may have been released and acquired anew since.
+        # By the time a slow owner gets here, its number may have been released and acquired by another process.
         own = _file(self.path, self.number)
         with suppress(OSError):
             if _parsed(_read(own)).get("owner") == self._leases.token:
@@ -254,6 +258,7 @@ def acquire_all(leases: Leases, paths: list[Path]) -> Iterator[list[Lease] | str
         for path in paths:
             lease = leases.acquire(path)
             if lease is None:
+                # Released before the caller waits: holding some while waiting for others could deadlock two sweeps.
                 while acquired:
                     acquired.pop().release()
                 yield leases.owner(path) or "another process"
@@ -284,6 +289,7 @@ def acquire_or_owner(leases: Leases, path: Path, log: Callable[[str], None]) -> 
     first, logged = _newest(path), False
     while (lease := leases.acquire(path)) is None:
         owner = leases.owner(path)
+        # On another machine only a counter that changes proves that the owner is alive.
         if owner and (leases.owner_runs_here(path) or (first[1] and _newest(path) != first)):
             return owner
         if owner and not logged:

@@ -1,4 +1,7 @@
-"""Where numbers come from: the commit, and a fingerprint of the code that planned them."""
+"""The origin of results: the commit that computed them, and a fingerprint of the code that planned them.
+
+The commit is stored in every row and enters no id, so a store may contain rows of several commits; tables name the commits that they mix.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "conf")
 
 @cache
 def commit() -> str:
-    """The checkout's commit, with "+" when files differ from it; the package version outside a checkout."""
+    """The commit of the checkout, followed by "+" if files differ from it; the package version outside a checkout."""
     try:
         if Path(_git("rev-parse", "--show-toplevel")).resolve() != CODE:  # installed inside a checkout of something else
             return f"version {_version()}"
@@ -26,8 +29,8 @@ def commit() -> str:
         return f"version {_version()}"
 
 
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", "-C", str(CODE), *words], capture_output=True, text=True, check=True, timeout=20)
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True, timeout=20)
     return done.stdout.strip()
 
 
@@ -41,7 +44,7 @@ def _version() -> str:
 
 
 def code_fingerprint() -> str:
-    """A hash of all code and configuration that a plan depends on: a stored plan is trusted only under the same one."""
+    """SHA-256 of all code and configuration that a plan depends on. A stored plan is reused only if its fingerprint is the same."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         for path in sorted((CODE / package).rglob("*")):
@@ -52,9 +55,9 @@ def code_fingerprint() -> str:
 
 
 def file_state(path: object, below: Path = Path()) -> list[int] | None:
-    """[size, time of change in ns] of a file that a configuration names: another one under its name shows here.
+    """[size in bytes, modification time in ns] of a file that a configuration names, to detect that it was replaced; None if it is missing.
 
-    `path` is read from the folder `below`, which is read from `HOME`; both may be absolute.
+    `path` is relative to the folder `below`, which is relative to `HOME`; both may be absolute.
     """
     found = HOME / below / Path(path).expanduser() if isinstance(path, str) else None
     if found is None or not found.is_file():

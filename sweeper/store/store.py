@@ -129,6 +129,7 @@ class Store:
         """
         done: dict[str, str] = {}
         problems: list[str] = []
+        # Merged files first: a job in a damaged one must not count as done below.
         for path in self.rows.glob(f"{index.MERGED}*.parquet"):
             if not index.jobs_in(path) and _set_aside(path):
                 problems.append(f"{path} is damaged; it was set aside, and its jobs are rerun")
@@ -198,6 +199,7 @@ def _is_intact(path: Path) -> bool:
 
 def _read(path: Path, record: type[Record], job_id: str) -> list[Record]:
     """The records of one job. A merged file also contains those of other jobs."""
+    # pyarrow is imported inside functions, because it is slow to load and many commands only list names.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

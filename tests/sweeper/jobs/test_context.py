@@ -1,4 +1,4 @@
-"""What jobs of all kinds share: columns of what a method chose, and warnings in the job's log."""
+"""Columns that all job types share: selected samples and information; warnings in the log of a job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeper.jobs.run_job import log_warnings
 EVALUATOR = SimpleNamespace(trusted=lambda index: {"trusted_label_precision": len(index) / 10})
 
 
-def test_what_a_method_trusted_and_forgot_without_being_told_is_counted():
+def test_samples_that_a_method_itself_selects_are_counted():
     run = JobRun(CostMeter(3), None)
     run.report_trusted(torch.arange(4), [0, 1])
     run.report_forgotten(torch.arange(7), [1])
@@ -53,7 +53,7 @@ class Setting:
     ],
 )
 @pytest.mark.parametrize("report", ["report_trusted", "report_forgotten"])
-def test_information_is_what_a_setting_declares_or_more_where_it_uses_more(setting, reports, served, found, found_by_file, report):
+def test_information_is_declared_or_used_whichever_is_more(setting, reports, served, found, found_by_file, report):
     run = JobRun(CostMeter(2), None)
     if reports:
         getattr(run, report)(torch.arange(4), [1])
@@ -62,7 +62,7 @@ def test_information_is_what_a_setting_declares_or_more_where_it_uses_more(setti
         assert used_information(setting, run, 1, dataset, served) == {"information": said}
 
 
-def test_a_warning_stands_in_the_jobs_log_and_is_shown_as_ever(caplog, recwarn):
+def test_a_warning_is_copied_to_the_log_of_the_job(caplog, recwarn):
     log, before = logging.getLogger("job.test"), warnings.showwarning
     with caplog.at_level(logging.WARNING), log_warnings(log):
         warnings.warn("using the weights under its key 'net'", stacklevel=1)

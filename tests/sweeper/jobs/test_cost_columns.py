@@ -1,4 +1,4 @@
-"""A meter's books as columns and points: every number by phase, shared and alone, and the sums in the rows."""
+"""Cost records as columns and points: every amount by phase, divided and standalone, and the sums in the rows."""
 
 from __future__ import annotations
 

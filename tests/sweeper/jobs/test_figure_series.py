@@ -1,4 +1,4 @@
-"""What jobs store for figures alone: spectra of layers, and what a classifier says in the plane. No score and no cost comes of it."""
+"""Series for figures: spectra of layers, and decisions of classifiers in the plane. They influence no score and no tuning cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_summary_is_of_sorted_energies_at_ranks_spaced_by_their_logarithm():
     assert spectrum.summary(torch.ones(1, 1)) == {1: 1.0}
 
 
-def test_sap_says_the_spectrum_of_every_layer_once_per_size_and_books_it_as_report():
+def test_sap_reports_the_spectrum_of_every_layer_once_per_size_in_phase_report():
     task = toys.make_task()
     model = task.build(0).eval()
     settings = [SAP(alpha=alpha, num_trusted=size, batch_size=8) for size in (8, 16) for alpha in (10.0, 1000.0)]
@@ -87,7 +87,7 @@ def test_a_baseline_in_the_plane_stores_its_samples_and_its_map(spiral):
 
 
 @pytest.mark.slow
-def test_a_family_maps_the_setting_that_the_selection_rule_takes(spiral):
+def test_a_family_maps_the_setting_that_the_selection_rule_chooses(spiral):
     plan, _, store = spiral
     tune = plan.jobs[1]
     rows = sorted(store.read_rows(tune.job_id), key=lambda row: row.position)

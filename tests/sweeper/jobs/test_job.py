@@ -12,7 +12,7 @@ from sap_core.records import Row
 from sweeper.jobs.job import Job, read_jobs, write_jobs
 
 
-def test_every_planned_job_comes_back_as_it_was(plan_of):
+def test_every_planned_job_survives_json(plan_of):
     for arguments in (
         ["experiment=demo"],
         ["experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]"],
@@ -30,7 +30,7 @@ def test_a_file_of_jobs(tmp_path, plan_of):
 
 
 @pytest.mark.parametrize("line", [b"{", b"3", b"{}", b'{"job_id": "a", "runs": [], "parents": [], "colour": 1}', b"\xff\xfe\x00", b""])
-def test_a_line_that_is_no_job_is_named(tmp_path, make_job, line):
+def test_an_invalid_line_is_named(tmp_path, make_job, line):
     path = tmp_path / "jobs.jsonl"
     path.write_bytes(make_job().to_json().encode() + b"\n" + line + b"\n")
     with pytest.raises(UserError) as caught:
@@ -43,7 +43,7 @@ def test_a_missing_file_is_named(tmp_path):
         list(read_jobs(tmp_path / "none.jsonl"))
 
 
-def test_a_row_has_what_the_plan_knows(plan_of):
+def test_a_row_contains_the_columns_of_the_plan(plan_of):
     for job in plan_of("experiment=demo").plan.jobs:
         for run in job.runs:
             row = job.row(run, val_noisy_acc=0.5)

@@ -1,4 +1,4 @@
-"""The platform's side of a running job: a stop loses no epoch, no point of a curve and no cost."""
+"""`JobRun`: an interruption loses no epoch, no point of a curve and no cost."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_work_without_epochs_can_be_stopped(tmp_path):
         JobRun(CostMeter(), tmp_path / "x", lambda: True).check_stop()
 
 
-def test_costs_of_shared_work_come_back_with_their_users(toys, tmp_path):
+def test_costs_of_shared_work_are_restored_with_their_users(toys, tmp_path):
     path = tmp_path / "last.safetensors"
     run = JobRun(CostMeter(3), path, lambda: True)
     for users in ([0, 1], [2], [0, 1]):

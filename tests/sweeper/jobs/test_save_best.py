@@ -1,4 +1,4 @@
-"""save_corrected=best: which network is kept, and that it is the row's own."""
+"""save_corrected=best: the stored network is that of the best row."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def networks(root):
     return {path.parent.name: path for path in (root / "demo" / "corrected").glob("*/*/model.safetensors")}
 
 
-def test_a_store_whose_rows_are_held_gets_its_networks(sweep, capsys):
+def test_a_finished_store_gets_its_networks(sweep, capsys):
     root = sweep.root
     assert networks(root) == {}
     rows = [row for path in (root / "demo" / "rows").glob("*.ok.parquet") for row in pq.read_table(path).to_pylist()]
@@ -87,12 +87,12 @@ def test_the_network_is_that_of_the_row(sweep):
     """Evaluated by hand on the validation images it has the row's accuracy."""
     from pathlib import Path
 
-    from sap_core.data.assemble import prepare
+    from sap_core.data.assemble import assemble_task
 
     path = networks(sweep.root)["finetune@grid"]
     meta = json.loads(path.with_name("meta.json").read_text())
     (line,) = [json.loads(line) for line in (sweep.root / "demo" / "jobs.jsonl").read_text().splitlines() if '"job_type": "train"' in line]
-    prepared = prepare(line["spec"], Path("data"), torch.device("cpu"))
+    prepared = assemble_task(line["spec"], Path("data"), torch.device("cpu"))
     model = prepared.task.build(0)
     model.load_state_dict(load_state(path))
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_the_network_is_that_of_the_row(sweep):
     assert float(torch.cat(right).double().mean()) == meta["val_noisy_acc"]
 
 
-def test_another_start_leaves_what_is_there_and_makes_what_was_deleted(sweep, capsys):
+def test_another_start_restores_only_what_was_deleted(sweep, capsys):
     path = networks(sweep.root)["finetune@grid"]
     content, stamp = path.read_bytes(), path.stat().st_mtime_ns
     capsys.readouterr()
@@ -112,7 +112,7 @@ def test_another_start_leaves_what_is_there_and_makes_what_was_deleted(sweep, ca
     assert path.read_bytes() == content
 
 
-def test_a_baseline_whose_artifact_is_gone_is_made_again(sweep):
+def test_a_missing_baseline_is_recomputed(sweep):
     path = networks(sweep.root)["finetune@grid"]
     before = path.read_bytes()
     path.with_name("meta.json").unlink()
@@ -131,7 +131,7 @@ OTHERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", OTHERS, ids=" ".join)
-def test_other_searches_leave_the_network_that_they_chose(sweep, tmp_path, words):
+def test_sampled_searches_store_the_network_that_they_chose(sweep, tmp_path, words):
     """On the artifacts of the grid's baseline: the network kept is that of the row with the best score that counts."""
     more = ["methods=[]", *words, "save_corrected=best", f"paths.results={tmp_path}/other"]
     assert sweep(*more) == 0

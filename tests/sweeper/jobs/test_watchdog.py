@@ -1,4 +1,4 @@
-"""A job that runs past its time: the watchdog and the job never both write its rows."""
+"""Time limits of jobs: the watchdog and the job never both write its rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeper.jobs import run_job as execute
 
 @pytest.fixture
 def ended(monkeypatch):
-    """What the watchdog did, instead of doing it."""
+    """The actions of the watchdog, recorded instead of performed."""
     done = []
     monkeypatch.setattr(execute, "store_failure", lambda job, store, kind, why, attempt: done.append((kind, why, attempt)))
     monkeypatch.setattr(execute.os, "_exit", lambda code: done.append(code))
@@ -26,13 +26,13 @@ def job(seconds):
     return SimpleNamespace(timeout_seconds=seconds)
 
 
-def test_a_job_past_its_time_becomes_failed_rows_and_its_process_ends(ended):
+def test_a_job_beyond_its_time_limit_stores_failed_rows_and_its_process_ends(ended):
     with execute.watchdog(job(0.02), None, 2):
         time.sleep(0.2)
     assert ended == [("killed", "exceeded its time limit of 0.02 s (backend.timeout_seconds)", 2), execute.TIMED_OUT]
 
 
-def test_a_job_that_comes_to_its_end_too_late_waits_for_the_watchdog(ended, monkeypatch):
+def test_a_job_that_ends_too_late_waits_for_the_watchdog(ended, monkeypatch):
     begun = threading.Event()
 
     def slow(*_):
@@ -80,7 +80,7 @@ print("the job ended", flush=True)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library by Linux's ways")
-def test_a_job_that_keeps_the_interpreters_lock_is_ended_all_the_same():
+def test_a_job_that_holds_the_interpreters_lock_is_ended():
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=55)
     assert done.returncode == 1, "faulthandler's exit code; the first watchdog's is another"

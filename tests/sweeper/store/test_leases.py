@@ -1,4 +1,4 @@
-"""Leases: one live owner at a time, whatever clocks say, and slow owners do no harm."""
+"""Leases: at most one live owner at a time, independently of wall clocks; slow owners do no harm."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ def stated(folder, name="job", number=1):
 
 
 def two():
-    """Two owners that see only each other's counters, as on two machines."""
+    """Two processes that observe only each other's counters, as on two machines."""
     return Leases(LEASE, check_processes=False), Leases(LEASE, check_processes=False)
 
 
-def patiently(leases, path, seconds=10.0):
-    """The lease, as soon as it can be had."""
+def acquire_waiting(leases, path, seconds=10.0):
+    """The lease, as soon as it can be acquired."""
     end = time.monotonic() + seconds
     while (lease := leases.acquire(path)) is None:
-        assert time.monotonic() < end, "not to be had"
+        assert time.monotonic() < end, "not acquired in time"
         time.sleep(0.02)
     return lease
 
 
-def silence(leases):
-    """What a stopped process does: its counter stands still, though it goes on owning."""
+def suspend(leases):
+    """Suspend a process: its counter stops, although it still believes that it owns its leases."""
     with leases._lock:  # noqa: SLF001 - a stopped process without another process
         held, leases._active = leases._active, set()  # noqa: SLF001
     return held
 
 
-def wake(leases, held):
-    """It goes on as if nothing had been: the thread raises its counter at once."""
+def resume(leases, held):
+    """Resume a suspended process: its thread renews at once."""
     with leases._lock:  # noqa: SLF001
         leases._active = held  # noqa: SLF001
     for lease in held:
         lease._renew()  # noqa: SLF001
 
 
-def test_a_live_owner_keeps_its_claim_and_gives_it_back(tmp_path):
+def test_a_live_owner_keeps_its_lease_and_releases_it(tmp_path):
     one, other = two()
     with one.acquire(tmp_path / "job") as lease:
         until = time.monotonic() + 3 * LEASE
@@ -73,32 +73,32 @@ def test_a_live_owner_keeps_its_claim_and_gives_it_back(tmp_path):
         assert one.acquire(tmp_path / "job") is None
 
 
-def test_an_owner_that_gives_no_sign_loses_its_claim_and_cannot_take_it_back(tmp_path):
+def test_an_owner_that_does_not_renew_loses_its_lease_for_good(tmp_path):
     slow, other = two()
     lease = slow.acquire(tmp_path / "job")
-    held = silence(slow)
+    held = suspend(slow)
     start = time.monotonic()
-    assert other.acquire(tmp_path / "job") is None, "the first look only begins the watch"
-    taken = patiently(other, tmp_path / "job")
+    assert other.acquire(tmp_path / "job") is None, "the first attempt only starts the observation"
+    taken = acquire_waiting(other, tmp_path / "job")
     assert time.monotonic() - start >= LEASE
     assert taken.number == 2
-    wake(slow, held)
+    resume(slow, held)
     assert not lease.is_valid()
     assert lease.is_lost()
     assert taken.is_valid()
     assert stated(tmp_path, number=2)["owner"] == other.token
     lease.release()
-    assert taken.is_valid(), "a loser that gives back gives back what is its own"
+    assert taken.is_valid(), "a former owner releases only its own file"
     taken.release()
     assert names(tmp_path) == []
 
 
-def test_a_loser_does_not_release_what_came_after_it_under_its_number(tmp_path):
+def test_a_former_owner_does_not_release_a_later_lease_of_the_same_number(tmp_path):
     slow, other = two()
     lease = slow.acquire(tmp_path / "job")
-    silence(slow)
+    suspend(slow)
     other.acquire(tmp_path / "job")
-    patiently(other, tmp_path / "job").release()
+    acquire_waiting(other, tmp_path / "job").release()
     again = other.acquire(tmp_path / "job")
     assert again.number == lease.number == 1
     lease.release()
@@ -106,17 +106,17 @@ def test_a_loser_does_not_release_what_came_after_it_under_its_number(tmp_path):
     assert not lease.is_valid()
 
 
-def test_who_is_taken_over_while_only_slow_is_noticed(tmp_path, monkeypatch):
-    """The owner raises its counter between the other's look and its taking over: the other withdraws."""
+def test_a_takeover_is_withdrawn_if_the_owner_renews_in_between(tmp_path, monkeypatch):
+    """The owner renews between the other's observation and its takeover: the other withdraws."""
     slow, other = two()
     lease = slow.acquire(tmp_path / "job")
-    held = silence(slow)
+    held = suspend(slow)
     other.acquire(tmp_path / "job")
     time.sleep(1.2 * LEASE)
     create = type(lease)._create  # noqa: SLF001 - the moment between two steps of taking over
 
     def late(self):
-        wake(slow, held)
+        resume(slow, held)
         return create(self)
 
     monkeypatch.setattr(type(lease), "_create", late)
@@ -127,10 +127,10 @@ def test_who_is_taken_over_while_only_slow_is_noticed(tmp_path, monkeypatch):
     lease.release()
 
 
-def test_only_one_of_many_takes_over(tmp_path):
+def test_only_one_of_many_contenders_takes_over(tmp_path):
     dead = Leases(LEASE, check_processes=False)
     dead.acquire(tmp_path / "job")
-    silence(dead)
+    suspend(dead)
     heirs = [Leases(LEASE, check_processes=False) for _ in range(20)]
     assert [heir.acquire(tmp_path / "job") for heir in heirs] == [None] * 20
     time.sleep(1.2 * LEASE)
@@ -150,23 +150,23 @@ def test_wall_clocks_that_differ_by_an_hour_do_no_harm(tmp_path, monkeypatch, ho
         assert other.acquire(tmp_path / "job") is None
         time.sleep(0.02)
     assert lease.is_valid()
-    silence(owner)
-    assert patiently(other, tmp_path / "job").number == 2
+    suspend(owner)
+    assert acquire_waiting(other, tmp_path / "job").number == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"owner": 3}', "\x00\xff"])
-def test_a_claim_that_was_not_written_to_its_end_is_taken_over_after_a_lease(tmp_path, text):
+def test_an_incomplete_lease_file_is_taken_over_after_its_duration(tmp_path, text):
     (tmp_path / "job.1.lease").write_bytes(text.encode("latin-1"))
     leases = Leases(LEASE)
     start = time.monotonic()
     assert leases.acquire(tmp_path / "job") is None
     assert leases.owner(tmp_path / "job") == "an unknown process"
-    patiently(leases, tmp_path / "job").release()
+    acquire_waiting(leases, tmp_path / "job").release()
     assert time.monotonic() - start >= LEASE
     assert names(tmp_path) == []
 
 
-def test_a_watcher_goes_by_the_lease_that_the_owner_states(tmp_path):
+def test_the_owners_duration_counts_not_the_observers(tmp_path):
     owner, hasty = Leases(60.0, check_processes=False), Leases(0.05, check_processes=False)
     with owner.acquire(tmp_path / "job"):
         hasty.acquire(tmp_path / "job")
@@ -194,7 +194,7 @@ def holding(path, lease):
     return process
 
 
-def test_a_process_of_this_machine_that_was_killed_is_seen_at_once(tmp_path):
+def test_a_killed_process_of_this_machine_is_recognised_at_once(tmp_path):
     with holding(tmp_path / "job", 3600) as process:
         leases = Leases(3600)
         assert leases.acquire(tmp_path / "job") is None
@@ -207,11 +207,11 @@ def test_a_process_of_this_machine_that_was_killed_is_seen_at_once(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_stopped_process_loses_its_claim_wakes_and_does_no_harm(tmp_path):
+def test_a_suspended_process_loses_its_lease_and_does_no_harm_when_it_resumes(tmp_path):
     with holding(tmp_path / "job", LEASE) as process:
         process.send_signal(signal.SIGSTOP)
         other = Leases(LEASE)
-        lease = patiently(other, tmp_path / "job")
+        lease = acquire_waiting(other, tmp_path / "job")
         process.send_signal(signal.SIGCONT)
         time.sleep(LEASE)
         assert lease.is_valid()
@@ -223,7 +223,7 @@ def test_a_stopped_process_loses_its_claim_wakes_and_does_no_harm(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_all_or_none(tmp_path):
+def test_acquire_all_acquires_all_or_none(tmp_path):
     one, other = two()
     with one.acquire(tmp_path / "b"):
         with acquire_all(other, [tmp_path / "a", tmp_path / "b"]) as held:
@@ -235,7 +235,7 @@ def test_all_or_none(tmp_path):
         assert leased_names(tmp_path) == {"b"}
 
 
-def test_a_live_owner_elsewhere_is_told_after_a_beat_and_a_dead_one_taken_over_after_a_lease(tmp_path, monkeypatch):
+def test_a_live_owner_on_another_machine_is_reported_and_a_dead_one_replaced(tmp_path, monkeypatch):
     owner, other = two()
     monkeypatch.setattr("sweeper.store.leases._CHECK_SECONDS", 0.02)
     monkeypatch.setattr("sweeper.store.leases._machine", lambda: "")  # owners are on machines of their own
@@ -244,12 +244,12 @@ def test_a_live_owner_elsewhere_is_told_after_a_beat_and_a_dead_one_taken_over_a
     assert acquire_or_owner(other, tmp_path / "driver", said.append).startswith(f"process {os.getpid()} on ")
     assert len(said) == 1
     assert lease.is_valid()
-    silence(owner)
+    suspend(owner)
     taken = acquire_or_owner(other, tmp_path / "driver", said.append)
     assert taken.number == lease.number + 1
 
 
-def test_a_counter_that_cannot_be_raised_for_a_while_goes_on_when_it_can(tmp_path, monkeypatch):
+def test_renewals_continue_after_a_full_disk_has_room_again(tmp_path, monkeypatch):
     leases = Leases(LEASE, check_processes=False)
     with leases.acquire(tmp_path / "job") as lease:
 
@@ -265,7 +265,7 @@ def test_a_counter_that_cannot_be_raised_for_a_while_goes_on_when_it_can(tmp_pat
         assert lease.is_valid()
 
 
-def test_names_that_begin_alike_are_different_things(tmp_path):
+def test_names_with_a_common_prefix_are_different_resources(tmp_path):
     leases = Leases(60.0)
     with leases.acquire(tmp_path / "aa"), leases.acquire(tmp_path / "aa-0"), leases.acquire(tmp_path / "aa.b"):
         assert leased_names(tmp_path) == {"aa", "aa-0", "aa.b"}
@@ -276,14 +276,14 @@ def test_names_that_begin_alike_are_different_things(tmp_path):
     assert leased_names(tmp_path / "none") == set()
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         Leases(60.0).acquire(tmp_path / "file" / "job")
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "soon", "nan", "inf"])
-def test_a_lease_that_is_none_is_said(monkeypatch, text):
+def test_an_invalid_duration_is_refused(monkeypatch, text):
     monkeypatch.setenv("SAP_SWEEP_LEASE_SECONDS", text)
     with pytest.raises(UserError, match=f"SAP_SWEEP_LEASE_SECONDS={text} is not a duration"):
         lease_duration()

@@ -1,4 +1,4 @@
-"""Where numbers come from."""
+"""The origin of results: commits, versions and fingerprints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store of another schema version is answered by every command that would use it: one sentence, exit code 2, nothing written."""
+"""Every command refuses a store of another schema version with one sentence and exit code 2, and writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Parquet file per job, whole or not at all."""
+"""The store: one Parquet file per job, complete or absent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_is_written_is_read(store, make_job):
         ({}, "aa.ok.parquet"),
     ],
 )
-def test_file_names_say_whether_the_job_is_to_be_tried_again(store, make_job, columns, name):
+def test_file_names_contain_the_status(store, make_job, columns, name):
     job = make_job("aa", runs=2)
     store.write_rows([job.row(job.runs[0]), job.row(job.runs[1], **columns)])
     assert names(store.rows) == [name]
@@ -68,7 +68,7 @@ def test_success_replaces_failure(store, make_job):
     assert names(store.rows) == ["aa.ok.parquet"]
 
 
-def test_a_job_that_fails_by_itself_is_tried_so_often_and_no_more(store, make_job):
+def test_a_failing_job_is_tried_a_limited_number_of_times(store, make_job):
     job = make_job("aa")
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert store.attempts("aa") == attempt - 1
@@ -84,7 +84,7 @@ def test_failures_of_parents_and_divergence_do_not_count(store, make_job):
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-7], lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"XXXX" + raw[4:]])
-def test_damaged_files_are_set_aside_and_their_jobs_run_again(store, make_job, damage):
+def test_damaged_files_are_set_aside_and_their_jobs_rerun(store, make_job, damage):
     store.write_rows(rows(make_job("aa")))
     store.write_rows(rows(make_job("bb")))
     path = store.rows / "aa.ok.parquet"
@@ -114,7 +114,7 @@ def test_foreign_and_unfinished_files_are_left_alone(store, make_job):
     assert names(store.rows) == sorted([*foreign, "aa.ok.parquet"])
 
 
-def test_an_empty_or_missing_folder_holds_nothing(tmp_path):
+def test_an_empty_or_missing_folder_contains_no_rows(tmp_path):
     assert Store(tmp_path / "none").finished() == ({}, [])
 
 
@@ -186,21 +186,21 @@ def test_a_second_process_is_refused_with_a_sentence_until_the_first_ends(tmp_pa
     assert names(store.leases) == []
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/demo cannot be written .*paths\.results="), Store(tmp_path / "file" / "demo").locked():
         pass
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_said(tmp_path):
+def test_a_read_only_folder_is_reported(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(UserError, match="cannot be written"), Store(tmp_path / "demo").locked():
         pass
 
 
 @given(st.data())
-def test_tables_are_what_arrow_makes_of_the_same_records(data):
+def test_tables_equal_those_of_arrow(data):
     texts = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=8))
     numbers = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))
     floats = st.one_of(st.none(), st.floats(allow_nan=False), st.integers(0, 9))
