@@ -122,11 +122,11 @@ def _shipped_methods() -> list[str]:
 def _cached_options(group: str, config_dirs: tuple[Path, ...]) -> tuple[str, ...]:
     """As `options`; folders are read once per command line."""
     shipped = GlobalHydra.instance().config_loader().get_group_options(group)
-    return tuple(sorted({*shipped, *(path.stem for place in config_dirs for path in (place / group).glob("*.yaml"))}))
+    return tuple(sorted({*shipped, *(path.stem for folder in config_dirs for path in (folder / group).glob("*.yaml"))}))
 
 
 def _searchpath(config_dirs: Sequence[Path]) -> list[str]:
-    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{place}') for place in config_dirs)}]"] if config_dirs else []
+    return [f"hydra.searchpath=[{','.join(json.dumps(f'file://{folder}') for folder in config_dirs)}]"] if config_dirs else []
 
 
 def _lines(overrides: Sequence[Override]) -> list[str]:

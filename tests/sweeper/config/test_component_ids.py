@@ -137,7 +137,7 @@ def test_a_class_declares_its_own_name(cls, said):
 
 def test_two_classes_with_one_name_are_refused():
     both = [("trainer", "plug.Other"), ("trainer", "plug.Clipped")]
-    with pytest.raises(UserError, match=r"plug\.Other and plug\.Clipped are two components of kind 'trainer' with one name, 'clipped'"):
+    with pytest.raises(UserError, match=r"plug\.Other and plug\.Clipped are two components of kind 'trainer' with the name 'clipped'"):
         refuse_name_clashes(both)
     refuse_name_clashes([both[0], ("pruner", "plug.Clipped")])
 

@@ -62,8 +62,8 @@ def test_mistakes_are_one_sentence_that_names_the_bad_value_and_the_allowed_ones
 @pytest.mark.parametrize("argument", ["trainer.epochs=1,2", "trainer=sgd,other", "seeds=range(3)", "noise.rate=choice(0.1,0.2)"])
 def test_sweep_syntax_is_refused_with_the_list_form(argument):
     said = refused("experiment=demo", argument)
-    assert f"'{argument}' asks for several values at once" in said
-    assert "methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18]}]'" in said
+    assert f"'{argument}' gives several values" in said
+    assert "; write: sap-sweep experiment=demo " in said
 
 
 def test_lists_inside_an_entry_are_crossed_and_entries_are_added():
@@ -160,7 +160,7 @@ def test_mistakes_beside_a_folder_of_ones_own_name_its_choices_too(own):
     assert "unknown experiment 'oars' (did you mean 'ours'?); allowed: " in said
     assert {"demo", "ours", "table1"} <= set(said.partition("allowed: ")[2].split(", "))
     assert "unknown experiment 'ours'" in refused("experiment=ours")
-    assert "is no folder" in refused("experiment=ours", f"--config-dir={own}/none")
+    assert "is not a folder" in refused("experiment=ours", f"--config-dir={own}/none")
     assert "unknown key 'widht' in model" in refused("experiment=ours", f"--config-dir={own}", "model=thin", "model.widht=3")
 
 
@@ -183,7 +183,7 @@ def test_what_a_cell_refers_to_is_its_own():
 )
 def test_cells_are_the_same_whether_or_not_each_reads_the_methods_anew(words, reads_methods_once, monkeypatch):
     read = []
-    monkeypatch.setattr(config, "_with_methods_of_the_whole", lambda lines, places, methods: read.append(methods))
+    monkeypatch.setattr(config, "_compose_without_methods", lambda lines, places, methods: read.append(methods))
     anew = compose_all(words)
     assert [methods is not None for methods in read] == [reads_methods_once] * len(read)
     monkeypatch.undo()
