@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from analysis.reference.published import UNKNOWN_NOISE, UNKNOWN_OURS
 from analysis.store.labels import MISSING, REFERENCES, mean_std, seconds, span
@@ -14,9 +13,10 @@ from analysis.store.load import Results
 from analysis.tables.captions import caption, notes, with_score_name
 from analysis.tables.layout import LayoutCell, Position, TableLayout, layouts
 from analysis.tables.notes import INCOMPLETE_MARK, NO_SECONDS_MARK
+from analysis.tables.printed_columns import PrintedColumn, printed_columns
 from analysis.tables.rank import rank_column
 from analysis.tables.render import Column, FormattedCell, Table
-from analysis.tables.spec import AxisSpec, TableSpec
+from analysis.tables.spec import TableSpec
 from analysis.tables.values import ValueFormat, value_format
 from sap_core.errors import UserError, unknown
 
@@ -25,15 +25,6 @@ SHOWS = {"ours": "the store's numbers", "published": "the published numbers", "b
 
 _MAX_ROWS = 35
 """The most rows of one table, so that it fits a page; further row groups go into another table."""
-
-
-@dataclass(frozen=True)
-class PrintedColumn:
-    """One printed column: a column of the layout, and the numbers of it that are printed."""
-
-    column: int
-    source: str  # ours | published | difference | span
-    suffix: str = ""  # of published numbers under unidentified noise: " a" or " b"
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class _Builder:
     def __init__(self, layout: TableLayout, show: str) -> None:
         self.layout = layout
         self.show = show
-        self.printed = list(_printed_columns(layout, show))
+        self.printed = list(printed_columns(layout, show))
 
     def has_numbers(self, g: int, r: int) -> bool:
         """Whether a row has a number of its own; averages have none."""
@@ -145,10 +136,10 @@ class _Builder:
 
     def _format(self, c: int) -> ValueFormat:
         column = self.layout.columns[c]
-        unit = value_format(column.value or self.layout.spec.value, self.layout.measure)
+        form = value_format(column.value or self.layout.spec.value, self.layout.measure)
         if column.relative_to:
-            unit = ValueFormat(1.0, 2, "", "times")
-        return unit if column.decimals is None else replace(unit, decimals=column.decimals)
+            form = ValueFormat(1.0, 2, "", "times")
+        return form if column.decimals is None else replace(form, decimals=column.decimals)
 
     def number(self, g: int, r: int, printed: PrintedColumn) -> PrintedNumber:
         """The number of one entry, in the printed unit."""
@@ -178,15 +169,15 @@ class _Builder:
             yield PrintedColumn(c, printed.source, suffix)
 
     def _ours(self, at: Position) -> PrintedNumber:
-        cell, column, unit = self.layout.cells[at], self.layout.columns[at[2]], self._format(at[2])
+        cell, column, form = self.layout.cells[at], self.layout.columns[at[2]], self._format(at[2])
         if cell.found is None:
             return PrintedNumber(None)
-        summary = cell.found.summary.times(unit.factor)
-        mean, std = summary.mean, summary.std if unit.quantity not in ("number", "count") else None
+        summary = cell.found.summary.times(form.factor)
+        mean, std = summary.mean, summary.std if form.quantity not in ("number", "count") else None
         if column.relative_to:
             base = None if cell.base is None else cell.base.summary.mean
             mean, std = (summary.mean / base if base and summary.mean is not None else None), None
-        if unit.quantity == "count" and mean is not None:
+        if form.quantity == "count" and mean is not None:
             mean = round(mean * summary.n)
         no_seconds = mean is None and cell.value.endswith("_seconds")
         return PrintedNumber(
@@ -198,24 +189,24 @@ class _Builder:
             ours, published = self.layout.spans.get((g, r, printed.column), ([], []))
             values = published if self.show == "published" else ours
             return FormattedCell(span(values) if values else MISSING, values[-1] if values else None)
-        number_, unit = self.number(g, r, printed), self._format(printed.column)
-        sign = unit.sign or printed.source == "difference"
-        if unit.quantity == "count":
-            text = MISSING if number_.mean is None else f"{number_.mean:.0f} of {number_.total}"
-        elif unit.quantity == "large" and self.layout.columns[printed.column].decimals is None:
-            text = seconds(number_.mean)
+        entry, form = self.number(g, r, printed), self._format(printed.column)
+        sign = form.sign or printed.source == "difference"
+        if form.quantity == "count":
+            text = MISSING if entry.mean is None else f"{entry.mean:.0f} of {entry.total}"
+        elif form.quantity == "large" and self.layout.columns[printed.column].decimals is None:
+            text = seconds(entry.mean)
         else:
-            text = mean_std(number_.mean, number_.std if self.layout.columns[printed.column].spread else None, unit.decimals, sign)
-        return FormattedCell(text, number_.mean, number_.std, number_.marks)
+            text = mean_std(entry.mean, entry.std if self.layout.columns[printed.column].spread else None, form.decimals, sign)
+        return FormattedCell(text, entry.mean, entry.std, entry.marks)
 
     def _rank(self, g: int, index: int, printed: PrintedColumn, cells: Mapping[int, list[FormattedCell]]) -> None:
         """Ranks the contenders of a column: neither references nor averages, and no setting that was selected by its test score."""
-        column, unit = self.layout.columns[printed.column], self._format(printed.column)
+        column, form = self.layout.columns[printed.column], self._format(printed.column)
         oracle = printed.source == "ours" and (column.rule or self.layout.spec.selection.rule) == "test_oracle"
-        if printed.source not in ("ours", "published") or not column.rank or oracle or not unit.higher_is_better:
+        if printed.source not in ("ours", "published") or not column.rank or oracle or not form.higher_is_better:
             return
-        contenders = [number_ for number_, r in enumerate(cells) if not self._reference(g, r) and not self.layout.rows[g][r].average]
-        rank_column(list(cells.values()), index, contenders, unit.decimals)
+        contenders = [position for position, r in enumerate(cells) if not self._reference(g, r) and not self.layout.rows[g][r].average]
+        rank_column(list(cells.values()), index, contenders, form.decimals)
 
     def _column(self, printed: PrintedColumn) -> Column:
         column = self.layout.columns[printed.column]
@@ -245,36 +236,6 @@ class _Builder:
 def _anonymous(text: str, suffix: str) -> str:
     """Replaces our names of the noise by the published one, which does not say which of ours it is."""
     return re.sub("|".join(UNKNOWN_OURS), f"non-symmetric{suffix}", text)
-
-
-def _printed_columns(layout: TableLayout, show: str) -> Iterator[PrintedColumn]:
-    """The printed columns of a layout, in order."""
-    seen: set[tuple[Any, ...]] = set()
-    run: list[int] = []
-    for c, column in enumerate(layout.columns):
-        suffixes = list(dict.fromkeys(suffix for (_, _, at), cell in layout.cells.items() if at == c for suffix, _ in cell.published))
-        if column.span:
-            yield PrintedColumn(c, "span")
-        elif show == "ours":
-            yield PrintedColumn(c, "ours")
-        elif show == "both":
-            yield PrintedColumn(c, "ours")
-            for suffix in suffixes or ([""] if column.average else []):
-                yield from (PrintedColumn(c, "published", suffix), PrintedColumn(c, "difference", suffix))
-        elif len(suffixes) > 1:  # adjacent columns of ours share the published kinds, so each published number is printed once
-            run.append(c)
-            following = layout.columns[c + 1] if c + 1 < len(layout.columns) else AxisSpec()
-            if following.where.get("noise") in UNKNOWN_OURS:
-                continue
-            for suffix in suffixes:
-                for member in run:
-                    identity = (suffix, *((name, value) for name, value in layout.columns[member].where.items() if name != "noise"))
-                    if identity not in seen:
-                        seen.add(identity)
-                        yield PrintedColumn(member, "published", suffix)
-            run = []
-        elif suffixes or column.average:
-            yield PrintedColumn(c, "published", "".join(suffixes))
 
 
 def _published(cell: LayoutCell, suffix: str) -> PrintedNumber:

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from analysis.store.load import Results, series
 from analysis.store.results import CellResult, SearchResult, baseline_cells, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice
 from analysis.store.stats import Summary, summarise
+from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS, cell_fields, field_values, restrict, satisfies
 from analysis.tables.values import ROW_FIELDS, ChosenRun, value_of
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA
-
-CELL_FIELDS = (
-    "dataset",
-    "noise",
-    "noise_rate",
-    "network",
-    "trainer",
-    "pruner",
-    "keep_fraction",
-    "warmup_trainer",
-    "stage",
-    "tuned",
-    "pruned",
-    "cell",
-)
-"""Fields that identify a cell of the sweep."""
-
-SEARCH_FIELDS = ("method", "space", "search", "search_budget", "search_seed")
-"""Fields that identify a search within a cell."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ class StoreLookup:
         # a store may contain cells in which nothing was tuned, such as networks trained for comparison
         self.cells = (*tuned, *baseline_cells(results, without=[cell.name for cell in tuned]))
         lines = results.plan.drop_duplicates("cell").set_index("cell")
-        self._fields = {cell.name: _cell_fields(cell, lines.loc[[cell.name]].iloc[0]) for cell in self.cells}
+        self._fields = {cell.name: cell_fields(cell, lines.loc[[cell.name]].iloc[0]) for cell in self.cells}
         self._selections: dict[tuple[Any, ...], tuple[tuple[SearchResult, ...], tuple[Choice, ...]] | None] = {}
         self._last_points: dict[str, dict[str, float]] = {}
 
@@ -118,8 +96,8 @@ class StoreLookup:
             if field == "method":
                 found[VANILLA] = None
             for (method, space), searches in cell.methods.items():
-                if _satisfies({"method": method, "space": space}, conditions, SEARCH_FIELDS, without=field):
-                    found |= dict.fromkeys(_of_searches(field, method, space, searches))
+                if satisfies({"method": method, "space": space}, conditions, SEARCH_FIELDS, without=field):
+                    found |= dict.fromkeys(field_values(field, method, space, searches))
         return list(found)
 
     def find(self, conditions: Mapping[str, object], value: str, rule: str = "") -> CellNumbers | None:
@@ -154,7 +132,7 @@ class StoreLookup:
             unmodified = tuple(seed_value(one.seed, None, Choice(one.row, kept=True)) for one in cell.baselines)
             return CellNumbers(cell, VANILLA, None, unmodified)
         spaces = [
-            key for key in cell.methods if _satisfies(dict(zip(("method", "space"), key, strict=True)), conditions, ("method", "space"))
+            key for key in cell.methods if satisfies(dict(zip(("method", "space"), key, strict=True)), conditions, ("method", "space"))
         ]
         selected = [(key, found) for key in spaces if (found := self._select(cell, key, conditions, policy)) is not None]
         if not selected:
@@ -168,7 +146,7 @@ class StoreLookup:
         values: list[float] = []
         for cell in self._cells(conditions):
             for (method, space), searches in cell.methods.items():
-                if _satisfies({"method": method, "space": space}, conditions, ("method", "space")):
+                if satisfies({"method": method, "space": space}, conditions, ("method", "space")):
                     values += [float(value) for search in searches for value in search.rows[column].dropna()]
         return [min(values), max(values)] if values else []
 
@@ -179,7 +157,7 @@ class StoreLookup:
     def _cells(self, conditions: Mapping[str, object], without: str = "") -> list[CellResult]:
         # warm-up networks of pruners (stage=warmup) are no results, and are included only by a condition on `stage`
         full = conditions if "stage" in conditions else {**conditions, "stage": None}
-        return [cell for cell in self.cells if _satisfies(self._fields[cell.name], full, CELL_FIELDS, without)]
+        return [cell for cell in self.cells if satisfies(self._fields[cell.name], full, CELL_FIELDS, without)]
 
     def _select(
         self, cell: CellResult, key: tuple[str, str | None], conditions: Mapping[str, object], policy: Policy
@@ -188,7 +166,7 @@ class StoreLookup:
         own = {name: value for name, value in conditions.items() if name not in (*CELL_FIELDS, "method", "space")}
         key_of_selection = (cell.name, *key, tuple(own.items()), policy)
         if key_of_selection not in self._selections:
-            searches = tuple(_restrict(search, own) for search in cell.methods[key]) if own else cell.methods[key]
+            searches = tuple(restrict(search, own) for search in cell.methods[key]) if own else cell.methods[key]
             searches = tuple(search for search in searches if len(search.planned))
             self._selections[key_of_selection] = (searches, select(searches, policy)) if searches else None
         return self._selections[key_of_selection]
@@ -198,79 +176,3 @@ class StoreLookup:
             points = series(self.results, name)  # sorted by run and step, so that the last point of a run wins
             self._last_points[name] = dict(zip(points["run_id"], points["value"], strict=True))
         return self._last_points[name].get(run_id)
-
-
-def _cell_fields(cell: CellResult, line: pd.Series) -> dict[str, Any]:
-    """The fields of a cell. Those that the plan lacks are taken from its first row, or parsed from its name while it has none."""
-    found = {name: _plain(line[name]) for name in ("dataset", "noise", "noise_rate", "network", "trainer")}
-    found |= {"tuned": bool(cell.methods), "cell": cell.name}
-    if len(cell.rows):
-        baselines = cell.rows[cell.rows["job_type"] == "train"]
-        row = (baselines if len(baselines) else cell.rows).iloc[0]
-        found |= {name: _plain(row[name]) for name in ("pruner", "keep_fraction", "warmup_trainer", "stage")}
-    else:
-        found |= _from_name(cell.name, found["trainer"])
-    return {**found, "pruned": found["pruner"] is not None}
-
-
-def _from_name(name: str, trainer: Any) -> dict[str, Any]:
-    """Parses `dataset/noise/network/trainer[/PRUNER-FRACTION][/warmup-TRAINER][/STAGE]`; the trainer warms up unless another is named."""
-    found: dict[str, Any] = dict.fromkeys(("pruner", "keep_fraction", "warmup_trainer", "stage"))
-    for part in name.split("/")[4:]:
-        pruner, _, keep = part.rpartition("-")
-        if part.startswith("warmup-") and found["pruner"]:
-            found["warmup_trainer"] = part.removeprefix("warmup-")
-        elif pruner and keep.replace(".", "", 1).isdigit():
-            found |= {"pruner": pruner, "keep_fraction": float(keep), "warmup_trainer": trainer}
-        else:
-            found["stage"] = part
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA else value
-
-
-def _satisfies(fields: Mapping[str, Any], conditions: Mapping[str, object], of: Sequence[str], without: str = "") -> bool:
-    return all(_equal(fields.get(name), value) for name, value in conditions.items() if name in of and name in fields and name != without)
-
-
-def _equal(one: object, other: object) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-9)
-    return one == other
-
-
-def _of_searches(field: str, method: str, space: str | None, searches: Sequence[SearchResult]) -> list[Any]:
-    """The values of a field in the searches of one method: from the planned settings if it is a hyperparameter, otherwise from the rows."""
-    if field == "method":
-        return [method]
-    if field == "space":
-        return [space]
-    in_settings = [setting[field] for setting in searches[0].settings if field in setting]
-    if in_settings or field not in searches[0].rows:
-        return [value for value in in_settings if isinstance(value, str | int | float | bool)]
-    found = [_plain(value) for search in searches for value in search.rows[field].unique()]
-    return [value for value in found if value is not None] or found
-
-
-def _restrict(search: SearchResult, conditions: Mapping[str, object]) -> SearchResult:
-    """Restricts a search to the settings that satisfy the conditions on hyperparameters and on columns of the rows."""
-    hyper = {name for setting in search.settings for name in setting}
-    planned = search.planned[
-        [all(_equal(setting.get(name), value) for name, value in conditions.items() if name in hyper) for setting in search.settings]
-    ]
-    rows = search.rows[search.rows["run_id"].isin(planned["run_id"])]
-    for name, value in conditions.items():
-        if name in hyper:
-            continue
-        if name not in search.planned and name not in search.rows:
-            return replace(search, planned=planned[:0], rows=rows[:0])
-        source = planned if name in planned else rows
-        # dtype=bool also for an empty source, where a list would select columns
-        kept = source[np.array([_equal(_plain(stored), value) for stored in source[name]], dtype=bool)]["run_id"]
-        rows = rows[rows["run_id"].isin(kept)]
-        planned = planned[planned["run_id"].isin(kept)]
-    return replace(search, planned=planned, rows=rows.reset_index(drop=True))
