@@ -19,7 +19,7 @@ import torch
 from benchmarks._timing import cpu_seconds
 from sap_core.construct import construct
 from sap_core.cost import CostMeter, CostRecord, Costs, Phase
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.evaluation.evaluator import Evaluator
 from sap_core.evaluation.family import run_family
 from sap_core.run import PlainRun
@@ -69,7 +69,7 @@ def families(quick: bool) -> dict[str, Job]:
 def runner(job: Job, quick: bool) -> Callable[[type[CostMeter]], CostMeter]:
     """Runs the family once with a meter of the given class, and returns it."""
     spec = {key: job.spec["baseline"][key] for key in ("dataset", "noise", "model", "preprocess", "seed", "limit")}
-    prepared = prepare(spec, Path(), torch.device("cpu"))
+    prepared = assemble_task(spec, Path(), torch.device("cpu"))
     evaluator, model = Evaluator(prepared), prepared.task.build(0).eval()
     settings = [construct(run.entry) for run in job.runs if run.entry is not None][: 2 if quick else None]
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sap_core.api import State
 from sap_core.cost import CostMeter
-from sap_core.data.assemble import Prepared, prepare
+from sap_core.data.assemble import AssembledTask, assemble_task
 from sap_core.evaluation.evaluator import Evaluator
 from sap_core.evaluation.family import run_family
 from sap_core.run import PlainRun
@@ -72,7 +72,7 @@ class EvaluatingRun(PlainRun):
             self._look(number, model, scalars["loss"])  # sets evaluation mode; the loop sets train mode at each epoch's start
 
 
-def evaluated(prepared: Prepared, evaluator: Evaluator, model: nn.Module, num_trusted: int, seed: int, epoch: int, loss: float) -> Scores:
+def evaluated(prepared: AssembledTask, evaluator: Evaluator, model: nn.Module, num_trusted: int, seed: int, epoch: int, loss: float) -> Scores:
     model.eval()
     scores = evaluator.score_baseline(model, CostMeter())
     settings = [SAP(alpha=alpha, num_trusted=num_trusted) for alpha in ALPHAS]
@@ -104,7 +104,7 @@ def one_seed(options: argparse.Namespace, seed: int) -> list[Scores]:
         "preprocess": {"normalise": True, "augment": options.augment, "padding": 4},
         "seed": seed, "limit": None,
     }  # fmt: skip
-    prepared = prepare(spec, options.data, torch.device(options.device))
+    prepared = assemble_task(spec, options.data, torch.device(options.device))
     evaluator, found = Evaluator(prepared), []
 
     def look(epoch: int, model: nn.Module, loss: float) -> None:

@@ -25,7 +25,7 @@ from trainers.loop import EpochContext
 from trainers.sgd import FLAT, SGD
 
 TINY = 1.0e-7
-"""Added to norms so that zero logits do not divide by zero; the reference's value."""
+"""Added to norms, so that zero logits do not divide by zero."""
 
 
 @dataclass(frozen=True)
