@@ -1,4 +1,4 @@
-"""Jobs by hand, plans of shipped experiments, and commands in a fresh interpreter."""
+"""Fixtures: jobs made by hand, plans of shipped experiments, and commands in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOME = Path(__file__).parents[2]
 
 
 def job(job_id="aa", parents=(), job_type="tune", runs=1, **changes):
-    """A job that nothing has to run, with one row per run."""
+    """A job that is not meant to run, with one row per run."""
     labels = {
         "experiment": "demo", "debug": None, "dataset": "digits", "dataset_verified": True, "noise": "symmetric", "noise_rate": 0.25,
         "network": "small_cnn", "trainer": "sgd", "pruner": None, "keep_fraction": None, "baseline_id": "bb", "seed": 1, "method": "sap",

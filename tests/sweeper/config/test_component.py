@@ -1,4 +1,4 @@
-"""Configured objects: a class of ours, its fields, their types."""
+"""Parsing components: allowed classes, fields and types."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_missing_values_are_named_with_the_remedy():
         parse_component({"_target_": "toy_plugin.Toy"}, "thing", Thing, ["toy_plugin"])
 
 
-def test_what_the_class_refuses_is_said():
+def test_values_that_the_class_rejects_are_reported():
     with pytest.raises(UserError, match="thing: count is below 0"):
         toy(count=-1)
 
@@ -133,13 +133,13 @@ def test_targets_outside_the_packages_are_refused_unimported(target):
         resolve_class(target, "thing", [])
 
 
-def test_a_nested_target_is_held_to_the_same_rule():
+def test_nested_targets_follow_the_same_rule():
     with pytest.raises(UserError, match=r"thing\.recipe\._target_='os\.system' is outside"):
         toy(recipe={"target": "os.system", "settings": {}})
 
 
 @pytest.mark.parametrize("target", ["trainers.none.SGD", "trainers.sgd.SDG", "trainers", "trainers."])
-def test_targets_that_do_not_exist_are_said(target):
+def test_targets_that_cannot_be_imported_are_reported(target):
     with pytest.raises(UserError, match=r"thing\._target_=.* cannot be imported"):
         resolve_class(target, "thing", [])
 

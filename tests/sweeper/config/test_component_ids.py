@@ -1,4 +1,4 @@
-"""Ids hold the names that components declare, so a class may move; names must tell components apart."""
+"""Ids contain the declared names of components, so a class may move; names must tell components apart."""
 
 from __future__ import annotations
 

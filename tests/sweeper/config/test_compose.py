@@ -1,4 +1,4 @@
-"""From the command line to composed cells, and one sentence for whatever is wrong."""
+"""Composing cells from the command line, with one sentence for each mistake."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_folder_of_ones_own_joins_the_shipped_one(own, written):
     assert composed.config.methods == ["mild", "sap"]
 
 
-def test_mistakes_beside_a_folder_of_ones_own_name_its_choices_too(own):
+def test_messages_include_the_options_of_user_folders(own):
     said = refused("experiment=oars", "-cd", str(own))
     assert "unknown experiment 'oars' (did you mean 'ours'?); allowed: " in said
     assert {"demo", "ours", "table1"} <= set(said.partition("allowed: ")[2].split(", "))

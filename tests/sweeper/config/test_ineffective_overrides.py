@@ -1,4 +1,4 @@
-"""Overrides that every searched space replaces are named, with what to write instead."""
+"""Warnings of overrides that every searched space replaces."""
 
 from __future__ import annotations
 

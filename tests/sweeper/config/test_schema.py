@@ -1,4 +1,4 @@
-"""Values that types let through and a sweep cannot use."""
+"""Values of the right type that a sweep cannot use."""
 
 from __future__ import annotations
 

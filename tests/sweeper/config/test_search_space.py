@@ -1,4 +1,4 @@
-"""Search spaces: five words that check themselves."""
+"""Search spaces: parsing, checking and listing settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No shipped search loses a setting unsaid: each counts its settings, and all of them are different computations."""
+"""Shipped spaces list no setting twice, and all their settings are distinct computations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equal searches have equal hashes, however their numbers are written."""
+"""Equal spaces have equal hashes, however their numbers are written."""
 
 from __future__ import annotations
 

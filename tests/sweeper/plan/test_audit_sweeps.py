@@ -1,4 +1,4 @@
-"""Methods that must be told verified samples, on images of which the user looked up some: from the command to the rows."""
+"""Methods that need verified samples, on images of which a file verifies some: from the command to the rows."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_methods_run_on_what_was_looked_up(root):
 
 
 @pytest.mark.slow
-def test_a_share_of_what_the_file_says_is_wrong_may_be_asked_for(root):
+def test_a_fraction_of_the_verified_wrong_labels_may_be_requested(root):
     more = ["methods=[ssd]", "name=share", "method.ssd.corrector.num_forget=0.5", "method.ssd.corrector.source=identified"]
     assert sap_sweep(words(root, *more, "method.ssd.corrector.num_retain=60")) == 0
     rows = [row for path in (root / "results" / "rows").glob("*.ok.parquet") for row in pq.read_table(path).to_pylist()]

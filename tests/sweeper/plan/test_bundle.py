@@ -1,4 +1,4 @@
-"""Bundles: a sweep's jobs out, their rows and checkpoints back; on machines that have four packages."""
+"""Bundles: exporting jobs, running them on machines with four packages only, importing rows and checkpoints."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_complete_rows_are_never_replaced(executed, copied, tmp_path):
     assert not (tmp_path / "store" / "rows" / failed.name).exists()
 
 
-def test_complete_rows_take_the_place_of_failed_ones(executed, tmp_path):
+def test_complete_rows_replace_failed_ones(executed, tmp_path):
     main(["import", *words(executed, tmp_path)])
     rows = tmp_path / "store" / "rows"
     path = tuned(executed)
@@ -279,7 +279,7 @@ def test_mistakes_are_one_sentence(arguments, sentence, tmp_path, monkeypatch, c
     assert sentence in capsys.readouterr().err
 
 
-def test_another_experiments_store_is_left_alone(executed, tmp_path, capsys):
+def test_a_store_of_another_experiment_is_unchanged(executed, tmp_path, capsys):
     main(["import", *words(executed, tmp_path)])
     jobs = tmp_path / "store" / "jobs.jsonl"
     jobs.write_text(jobs.read_text().replace('"experiment": "bundled"', '"experiment": "mine"'))
@@ -312,7 +312,7 @@ def test_it_stops_before_its_time_and_goes_on(place, tmp_path, capsys, monkeypat
     assert len(list((tmp_path / "store").glob("rows/*.ok.parquet"))) == 3
 
 
-def test_what_goes_wrong_there_is_said_there(place, tmp_path, capsys):
+def test_errors_are_reported_on_the_machine_that_runs_the_bundle(place, tmp_path, capsys):
     command = [
         str(place / "bundle.jsonl"),
         "--data",

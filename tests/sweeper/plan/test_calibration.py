@@ -1,4 +1,4 @@
-"""Training steps are timed here for networks without measurements."""
+"""Timing of training steps for networks without measurements."""
 
 from __future__ import annotations
 

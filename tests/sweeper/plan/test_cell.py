@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.errors import UserError
 from sweeper.config.schema import DebugConfig
 from sweeper.plan.cell import check_cell
@@ -111,7 +111,7 @@ def test_sizes_are_those_that_assembling_cuts(check):
             "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "preprocess": cell.preprocess,
             "seed": 1, "limit": cell.limit,
         }  # fmt: skip
-        made = prepare(spec, Path("nowhere"), torch.device("cpu"))
+        made = assemble_task(spec, Path("nowhere"), torch.device("cpu"))
         assert cell.sizes == (len(made.train), len(made.val), len(made.test))
 
 
@@ -189,7 +189,7 @@ def test_noise_cannot_be_added_where_truth_is_unknown(check):
     assert cell.sizes == (90, 10, 10)
 
 
-def test_a_networks_own_normalisation_stands_in_the_recipe_and_its_id(check, plan_of):
+def test_a_networks_own_normalisation_is_part_of_the_preprocessing_and_the_id(check, plan_of):
     own = {"trainer.preprocess.mean": [0.5], "trainer.preprocess.std": [1]}
     assert check(own).preprocess == {**check().preprocess, "mean": [0.5], "std": [1.0]}
     assert check({"trainer.preprocess.mean": None}).preprocess == check().preprocess
@@ -249,7 +249,7 @@ def test_a_class_without_corruption_is_no_noise(check):
 FOLDER = {"folder": "x", "num_classes": 2, "num_train": 100, "num_test": 10, "size": 8}
 
 
-def test_methods_that_must_be_told_are_refused_where_nobody_knows(check):
+def test_methods_that_need_verified_samples_are_refused_where_truth_is_unknown(check):
     folder = shipped("dataset", "folder") | FOLDER
     none = shipped("noise", "none")
     for method in ("scrub", "ssd", "finetune", "retrain"):

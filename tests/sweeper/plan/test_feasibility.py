@@ -1,4 +1,4 @@
-"""What can be refused before any work begins: numbers of samples, networks with too few layers, missing libraries."""
+"""Preflight checks: numbers of samples, networks with too few layers, missing libraries."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_per_sample_gradients_and_batch_norm_do_not_go_together(plan_of, trainer
     check_feasibility(cell)
 
 
-def test_a_missing_library_is_said_before_any_training(plan_of):
+def test_a_missing_library_is_reported_before_any_training(plan_of):
     (cell,) = plan_of("experiment=cleaning").cells
     if find_spec("cleanlab") is None:
         with pytest.raises(UserError, match="cleanlab"):

@@ -1,4 +1,4 @@
-"""only=: some of the jobs, the same ids."""
+"""Filtering jobs with only=, without a change of ids."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_jobs_that_match_and_their_parents_stay(table1):
     assert all(set(job.parents) <= here for job in kept)
 
 
-def test_chains_stay_whole(plan_of):
+def test_parents_of_matching_jobs_are_included(plan_of):
     plan = plan_of("experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]").plan
     kept = filter_jobs(plan.jobs, parse_filter("pruner=uniform method=sap seed=2"))
     assert [job.job_type for job in kept] == ["train", "select", "train", "tune"]
@@ -62,7 +62,7 @@ def test_chains_stay_whole(plan_of):
         ("network=vgg11_bn noise=asymmetric", "only= matches no job"),
     ],
 )
-def test_what_no_job_has_is_said(table1, text, said):
+def test_values_that_no_job_has_are_reported(table1, text, said):
     with pytest.raises(UserError) as caught:
         filter_jobs(table1.plan.jobs, parse_filter(text))
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""The plan: pure, content-addressed, parents first. Ids are pinned, because a changed id throws away everybody's finished work."""
+"""Plans: content ids and the order of jobs. Ids are pinned, because a changed id would discard all stored results."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_copy_that_is_not_the_published_one_has_ids_of_its_own(plan_of):
     assert ids(verified) == ids(base.plan), "whether checksums were compared changes no number"
 
 
-def test_jobs_stand_after_their_parents_once_each(plan_of):
+def test_each_job_occurs_once_and_after_its_parents(plan_of):
     for arguments in (
         ["experiment=demo"],
         ["experiment=demo", "cells=[{pruner: [none, uniform], keep_fraction: 0.3}]", "seeds=[1,2]", "methods=[sap]"],
@@ -187,7 +187,7 @@ def test_the_command_lines_trainer_is_for_the_selection_not_for_the_warm_up(plan
     }  # fmt: skip
 
 
-def test_each_cells_first_seed_stands_before_any_second_seed(table1):
+def test_the_first_seed_of_every_cell_precedes_any_second_seed(table1):
     places = {}
     for place, row in enumerate(table1.plan.rows):
         places.setdefault((row.cell, row.seed), []).append(place)
@@ -245,12 +245,12 @@ def test_validation_labels_are_called_what_they_are(plan_of):
     assert {job.labels["val_labels"] for job in plan.jobs} == {"clean"}
 
 
-def test_cells_that_stand_twice_are_planned_once(plan_of):
+def test_repeated_cells_are_planned_once(plan_of):
     base = plan_of("experiment=demo")
     assert ids(make_plan(base.config, [*base.cells, *base.cells], {})) == ids(base.plan)
 
 
-def test_a_network_that_cannot_take_the_images_is_said_before_anything_runs(plan_of):
+def test_a_network_that_cannot_process_the_images_is_reported_before_any_job(plan_of):
     base = plan_of("experiment=demo")
     with pytest.raises(UserError, match=r"model=small_cnn cannot be built for inputs of shape \(1, 8, 8\) of dataset=digits"):
         make_plan(base.config, [altered(cell, "model", width=-3) for cell in base.cells], {})
@@ -270,12 +270,12 @@ def test_a_network_that_cannot_take_the_images_is_said_before_anything_runs(plan
         ),
     ],
 )
-def test_pairs_of_network_and_images_that_cannot_work_are_said_before_anything_runs(plan_of, model, said):
+def test_incompatible_networks_and_images_are_reported_before_any_job(plan_of, model, said):
     with pytest.raises(UserError, match=said):
         plan_of("experiment=demo", "methods=[sap]", f"cells=[{{dataset: digits, noise: symmetric, noise.rate: 0.25, model: {model}}}]")
 
 
-def test_every_other_network_takes_the_smallest_images(plan_of):
+def test_every_other_network_accepts_the_smallest_images(plan_of):
     """... at least so far that it can be planned; a large vision transformer too."""
     names = "[linear5, resnet34, resnet18_imagenet, resnet32, resnet32_gn, preact_resnet18, vit_l_32]"
     planned = plan_of(

@@ -1,4 +1,4 @@
-"""What an experiment needs: found, created or missing with the remedy; and what submit asks."""
+"""Prerequisites of an experiment: found, created or missing with the remedy; and the check before submission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan's seconds are forecast before its jobs run, and kept."""
+"""Forecast columns of a plan, which are kept once jobs have run."""
 
 from __future__ import annotations
 

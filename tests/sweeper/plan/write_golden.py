@@ -1,4 +1,4 @@
-"""Writes the pinned plans anew: python tests/sweeper/plan/write_golden.py, from the checkout's root, after a `version` was raised."""
+"""Rewrites the pinned plans after a `version` was raised: python tests/sweeper/plan/write_golden.py, in the checkout's root."""
 
 from __future__ import annotations
 

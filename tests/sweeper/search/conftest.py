@@ -1,4 +1,4 @@
-"""A store with a whole small grid and searches beside it, made in this process."""
+"""A store with a complete small grid and several searches, computed in this process."""
 
 from __future__ import annotations
 

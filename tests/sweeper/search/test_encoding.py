@@ -1,4 +1,4 @@
-"""Settings by place, by a sampler's numbers, and at random."""
+"""Settings by index, by a sampler's parameters, and at random."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ RANGES = SettingSpace(
 )
 
 
-def test_places_are_those_of_the_grid():
+def test_indices_follow_the_order_of_the_grid():
     space = SearchSpace("s", LISTED.domains)
     assert [LISTED.at(place) for place in range(LISTED.size)] == space.grid()
     assert [LISTED.index(point) for point in space.grid()] == list(range(12))

@@ -1,4 +1,4 @@
-"""Optuna's side: both askers are one sampler, random is without replacement, own samplers are checked."""
+"""Optuna: both ask-and-tell implementations agree, random search draws without replacement, user samplers are checked."""
 
 import pytest
 from optuna.samplers import RandomSampler, TPESampler
@@ -79,7 +79,7 @@ def test_grids_of_numbers_are_ordered_other_lists_are_not():
         ("optuna.samplers.TPESampler", {"seed": 3}, "set search.seeds=[...] instead"),
     ],
 )
-def test_a_sampler_that_cannot_be_used_is_said(target, settings, said):
+def test_invalid_samplers_are_reported(target, settings, said):
     with pytest.raises(UserError) as caught:
         check_sampler(target, settings, [])
     assert said in str(caught.value)

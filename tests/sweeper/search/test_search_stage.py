@@ -80,7 +80,7 @@ def test_halving_trains_nothing_twice(searched):
         assert alone.sample_backwards == pytest.approx(60 * (1 / 3 + 1 / 2 + 2))
 
 
-def test_a_search_that_is_stopped_begins_again_and_gives_the_same(searched, tmp_path):
+def test_a_stopped_search_starts_over_with_the_same_results(searched, tmp_path):
     job = jobs_of(searched, search="tpe", search_budget=9, search_seed=0)[0]
     asked = []
 

@@ -1,4 +1,4 @@
-"""The loops, against samplers and scores made by hand."""
+"""The loops of sequential search and successive halving, with scripted samplers and scores."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def proposals(asker, seed=0):
     return Proposals(POINTS, asker, torch.Generator().manual_seed(seed))
 
 
-def test_a_repeated_setting_is_told_again_and_is_no_trial():
+def test_a_repeated_proposal_is_reported_with_its_known_score_and_is_no_trial():
     asker, tried = Scripted(1, 1, 0, 1, 2), []
 
     def evaluate(number, point):
