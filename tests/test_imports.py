@@ -37,7 +37,7 @@ TORCH_FREE = (
     "sap_core.construct",
 )
 
-SUBSTRATE = ("api", "errors", "seeding", "cost", "run", "models", "im2col", "data.samples")
+SUBSTRATE = ("api", "errors", "seeding", "cost", "roles", "run", "models", "im2col", "data.samples")
 """What SAP, trainers and correctors may import of sap_core, in addition to sap_core.sap."""
 
 FORBIDDEN_TEXTS = ("sap_core.data.verified", "sap_core.data.assemble", "sap_core.evaluation.evaluator")
