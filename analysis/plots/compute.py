@@ -51,6 +51,7 @@ def _bars(cell: CellResult) -> tuple[ComputeBars, ...]:
         setting = summarise(summarise(search.rows["standalone_flops"].astype(float)).mean for search in searches).times(GIGA).mean
         amortised = summarise(float(search.rows["flops"].sum(min_count=1)) for search in searches).times(GIGA).mean
         standalone = summarise(float(search.rows["standalone_flops"].sum(min_count=1)) for search in searches).times(GIGA).mean
+        # for a single setting the three bars would be equal
         several = max(len(search.planned) for search in searches) > 1
         bars.append(ComputeBars(method_label(method, space), setting, *((amortised, standalone) if several else (None, None))))
     return tuple(bars)
@@ -70,7 +71,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             positions = [position + 0.27 * (index - 1) for position in range(len(panel.bars))]
             values = [(bar.setting, bar.amortised, bar.standalone)[index] or 0.0 for bar in panel.bars]
             axis.barh(positions, values, height=0.25, color=fill, hatch=hatch, edgecolor="white", linewidth=0, label=label)
-        axis.set_xscale("log")
+        axis.set_xscale("log")  # one setting and a complete search differ by orders of magnitude
         axis.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)

@@ -65,6 +65,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             lower, upper = ([mean + sign * std for mean, std in zip(means, spread, strict=True)] for sign in (-1, 1))
             axis.plot(epochs, means, label=name, **style.curve)
             axis.fill_between(epochs, lower, upper, color=style.color, alpha=style.band_alpha, linewidth=0)
+        # without selection the label precision is one minus the noise rate
         rates = [
             float(baseline.row["noise_rate_measured"])
             for cell in group.trainers.values()

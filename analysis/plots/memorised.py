@@ -51,6 +51,7 @@ def numbers(results: Results) -> tuple[MemorisedPanel, ...]:
             for (method, space), searches in cell.methods.items()
         ]
         bars = tuple(shares for name, rows in named if (shares := _shares(name, rows)) is not None)
+        # without the unmodified model there is no comparison
         if len(bars) > 1 and bars[0].name.startswith(method_label(VANILLA)):
             found.append(MemorisedPanel(cell_title(cell), len(cell.seeds), bars))
     return tuple(found)

@@ -58,6 +58,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
 
 def size_curves(layout: TableLayout) -> tuple[SizeCurve, ...]:
     """The curves of one table `trusted_size`: one per row group, with one point per row."""
+    # the table has further columns, such as the gain
     (column,) = [c for c, axis in enumerate(layout.columns) if axis.value == "test"]
     curves = []
     for g, group in enumerate(layout.row_groups):

@@ -62,6 +62,7 @@ def _found(layout: TableLayout, groups: Sequence[int]) -> list[CellNumbers]:
 
 
 def _spread(found: Sequence[CellNumbers]) -> str:
+    # entries of an unfinished sweep may have different seeds; only a common set is listed
     seeds = list(dict.fromkeys(one.seeds for one in found))
     if len(seeds) == 1:
         n = f"{counted(len(seeds[0]), 'seed')} ({', '.join(map(str, seeds[0]))})"
@@ -83,6 +84,7 @@ def _selection(layout: TableLayout, found: Sequence[CellNumbers]) -> str:
 
 def _rules(layout: TableLayout) -> list[str]:
     """The selection rules of the columns, in order."""
+    # spans and averages select nothing
     columns = [column for column in layout.columns if not (column.span or column.average)]
     return list(dict.fromkeys(column.rule or layout.spec.selection.rule for column in columns)) or [layout.spec.selection.rule]
 
@@ -92,6 +94,7 @@ def _information(found: Sequence[CellNumbers]) -> str:
     done = set()
     for one in found:
         searches = tuple(seed.search for seed in one.values if seed.search is not None)
+        # the columns of one method and cell share their searches
         if searches and (one.cell.name, one.method, one.space) not in done:
             done.add((one.cell.name, one.method, one.space))
             text = information_text(MethodRow(one.method, one.space, searches, {}))
@@ -125,6 +128,7 @@ def _kept(layout: TableLayout, found: Sequence[CellNumbers]) -> list[str]:
     for one in found:
         for seed in one.values:
             if seed.search is not None and seed.choice.row is not None:
+                # keyed by the settings too, because conditions on hyperparameters split a search
                 kept_by_search[(one.cell.name, one.method, one.space, seed.seed, tuple(seed.search.planned["run_id"]))] = seed.choice.kept
     if not kept_by_search or layout.spec.selection.fallback != "strict" or len(_rules(layout)) > 1:
         return []

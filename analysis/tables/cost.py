@@ -87,7 +87,7 @@ def _ratios(cell: CellResult) -> list[str]:
     contenders = {key: searches for key, searches in cell.methods.items() if key[0] not in REFERENCES}
     unit = unit_of(search for searches in contenders.values() for search in searches)
     costs = {key: per_seed(searches, unit)[0].mean for key, searches in contenders.items()}
-    known = {key: value for key, value in costs.items() if value}
+    known = {key: value for key, value in costs.items() if value}  # neither missing nor zero, by which a ratio is undefined
     if len(known) < 2:
         return []
     sap = [key for key in known if key[0] == "sap"]
@@ -105,6 +105,7 @@ def _exclusive(results: Results, cell: CellResult) -> str:
     """States how the seconds of jobs rerun on an exclusive device compare with those of the sweep, by method."""
     timings = results.timings[results.timings["job_id"].isin(cell.rows["job_id"]) & (results.timings["phase"] == "all")]
     timings = timings[timings["seconds"] > 0].assign(factor=lambda lines: lines["exclusive_seconds"] / lines["seconds"])
+    # the caption names methods in the order of the plan
     order = {job_id: index for index, job_id in enumerate(results.plan["job_id"])}
     timings = timings.sort_values("job_id", key=lambda names: names.map(order))
     ratios = []

@@ -89,6 +89,7 @@ def space_hashes_note(hashes: Sequence[str]) -> str:
 
 def seconds_notes(cell: CellResult, searches: Sequence[SearchResult]) -> list[str]:
     """States under which conditions seconds were measured, and why some are absent."""
+    # searches without any seconds say nothing about how they were measured
     exclusive = [exclusive_device(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
     concurrent = (cell.rows["jobs_on_device"] > 1).any()
     return [*([OWN_CORES] if any(exclusive) and concurrent else []), *([] if all(exclusive) else [NO_SECONDS])]
@@ -124,6 +125,7 @@ def _data(rows: pd.DataFrame) -> list[str]:
 def _columns(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[str]:
     """Defines the columns that are not self-explanatory."""
     found = []
+    # all rows of a search have the same source of information
     sources = {str(line["information"]) for row in listed for search in row.searches for _, line in search.rows.head(1).iterrows()}
     if sources & set(_INFORMATION):
         found.append("Information: " + "; ".join(text for name, text in _INFORMATION.items() if name in sources) + ".")

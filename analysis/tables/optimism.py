@@ -69,6 +69,7 @@ def _table(results: Results, cell: CellResult) -> Table:
 def _row(method: str, space: str | None, searches: Sequence[SearchResult], policy: Policy, measure: Measure) -> tuple[FormattedCell, ...]:
     column, test = score_column(policy.rule, searches[0].measure), score_column("test_oracle", searches[0].measure)
     chosen = list(zip(searches, select(searches, policy), strict=True))
+    # the differences are paired by seed, so a seed without a baseline or a choice drops out of all of them
     complete = [(search, choice) for search, choice in chosen if choice.row is not None and search.vanilla is not None]
     validation, tested = ([float(choice.row[name]) for _, choice in complete] for name in (column, test))  # type: ignore[index]
     unmodified = [float(search.vanilla[column]) - float(search.vanilla[test]) for search, _ in complete]  # type: ignore[index]

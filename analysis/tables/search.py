@@ -74,6 +74,7 @@ def search_rows(results: Results, cell: CellResult, planned: pd.DataFrame) -> li
 def _search(cell: CellResult, planned: pd.DataFrame, by_run: pd.DataFrame) -> SearchResult:
     """One sampled search in the form that the selection rule expects: ties go to the setting with the earlier position in the grid."""
     rows = by_run[by_run.index.isin(planned["run_id"])].reset_index(drop=True)
+    # trials of continuous spaces have no position in the grid
     rows = rows.assign(position=rows["grid_position"].fillna(rows["position"]))
     first = planned.iloc[0]
     baseline = by_run[by_run.index == first["baseline_id"]]

@@ -102,6 +102,7 @@ def _tables(found: Sequence[MethodComparison], seeds: str, source: str, extra: s
             rows += _rows(comparison)
             if len(comparison.pairs) > 1:
                 rules.add(len(rows) - 1)
+        # published numbers have no paired tests, and one cell no tests over cells
         shown = [n for n, column in enumerate(_COLUMNS) if n == 0 or any(row[n].text != MISSING for row in rows)]
         tables.append(
             Table(
@@ -141,6 +142,7 @@ def _rows(comparison: MethodComparison) -> list[tuple[FormattedCell, ...]]:
                 FormattedCell(MISSING),
             )
         )
+    # with one cell there is no test over cells, and the interval belongs to its own row
     band = comparison.interval()
     interval = (
         FormattedCell(MISSING) if band is None else FormattedCell(f"{number(band[0], 2, sign=True)} to {number(band[1], 2, sign=True)}")
@@ -177,7 +179,7 @@ def _scores(cell: CellResult, method: str) -> dict[int, float]:
 
 
 def _pair(cell: CellResult, one: dict[int, float], other: dict[int, float]) -> CellComparison:
-    common = [seed for seed in one if seed in other]
+    common = [seed for seed in one if seed in other]  # paired tests need both methods on the same seed
     differences = tuple(one[seed] - other[seed] for seed in common)
     row = cell.rows.iloc[0]
     rate = "" if row["noise_rate"] != row["noise_rate"] else f" {row['noise_rate'] * 100:g} %"

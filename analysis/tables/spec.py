@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,17 @@ import yaml
 from analysis.reference.published import COMPUTE, TABLES
 from analysis.store.selection_policy import FALLBACKS, POOLING, Policy
 from analysis.store.selection_rule import RULES
+from analysis.tables.yaml_checks import (
+    Condition,
+    check_conditions,
+    check_digit,
+    check_keys,
+    check_list,
+    check_mapping,
+    check_name,
+    check_values,
+    mapping_at,
+)
 from sap_core.errors import UserError, unknown
 
 FOLDER = Path(__file__).with_name("specs")
@@ -25,8 +36,6 @@ ALL = "all"
 
 ASCENDING = "ascending"
 """In `order`: smallest value first."""
-
-Condition = str | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,8 @@ def parse(text: str, where: str) -> TableSpec:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
         raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
-    given = _mapping(data, f"the table '{where}'")
-    _check_keys(given, _KEYS, where)
+    given = check_mapping(data, f"the table '{where}'")
+    check_keys(given, _KEYS, where)
     for needed in ("name", "title", "rows", "columns"):
         if not given.get(needed):
             raise UserError(f"the table '{where}' has no '{needed}'; it needs name, title, rows and columns")
@@ -152,28 +161,28 @@ def parse(text: str, where: str) -> TableSpec:
     if published and published not in (*TABLES, COMPUTE):
         raise unknown("published table", published, (*TABLES, COMPUTE), f"'published' of {where}")
     return TableSpec(
-        name=_file_name(given["name"], where),
+        name=check_name(given["name"], where),
         title=str(given["title"]).strip(),
         rows=_axes(given["rows"], "row", where),
         columns=_axes(given["columns"], "column", where),
         row_groups=_axes(given["row_groups"], "row_group", where) if given.get("row_groups") else (AxisSpec(),),
-        tables=_each(_mapping_of(given, "tables", where), f"tables of {where}"),
+        tables=_each(mapping_at(given, "tables", where), f"tables of {where}"),
         row_label=str(given.get("row_label") or ""),
         value=str(given.get("value") or "test_acc"),
-        filter=_conditions(given.get("filter"), f"'filter' of {where}"),
+        filter=check_conditions(given.get("filter"), f"'filter' of {where}"),
         order={
-            name: ASCENDING if values == ASCENDING else _values(values, f"order.{name} of {where}")
-            for name, values in _mapping_of(given, "order", where).items()
+            name: ASCENDING if values == ASCENDING else check_values(values, f"order.{name} of {where}")
+            for name, values in mapping_at(given, "order", where).items()
         },
         names={
-            name: {key: str(value) for key, value in _mapping(shown, f"names.{name} of {where}").items()}
-            for name, shown in _mapping_of(given, "names", where).items()
+            name: {key: str(value) for key, value in check_mapping(shown, f"names.{name} of {where}").items()}
+            for name, shown in mapping_at(given, "names", where).items()
         },
-        at_least=_at_least(_mapping_of(given, "at_least", where), where),
+        at_least=_at_least(mapping_at(given, "at_least", where), where),
         needs=str(given.get("needs") or ""),
-        selection=_selection(_mapping_of(given, "selection", where), where),
+        selection=_selection(mapping_at(given, "selection", where), where),
         published=published,
-        notes=tuple(str(note) for note in _list(given.get("notes") or [], f"'notes' of {where}")),
+        notes=tuple(str(note) for note in check_list(given.get("notes") or [], f"'notes' of {where}")),
         text=text,
     )
 
@@ -182,13 +191,13 @@ def _axes(data: Any, role: str, where: str) -> tuple[AxisSpec, ...]:
     """Parses rows, columns or row groups; a mapping of fields to values is short for one entry with `each`."""
     if isinstance(data, Mapping):
         data = [data if set(data) & set(_KEYS_OF_AXIS[role]) else {"each": data}]
-    entries = _list(data, f"'{role}s' of {where}")
+    entries = check_list(data, f"'{role}s' of {where}")
     return tuple(_axis_spec(entry, role, f"{role} {number} of {where}") for number, entry in enumerate(entries, 1))
 
 
 def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
-    given = _mapping(data, where)
-    _check_keys(given, _KEYS_OF_AXIS[role], where)
+    given = check_mapping(data, where)
+    check_keys(given, _KEYS_OF_AXIS[role], where)
     arguments: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
     if arguments.get("rule", "val_noisy") not in RULES:
         raise unknown("rule", arguments["rule"], RULES, where)
@@ -197,83 +206,28 @@ def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
             raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
         arguments |= {name: given[name]} if name in given else {}
     if given.get("decimals") is not None:
-        arguments["decimals"] = _digit(given["decimals"], f"'decimals' in {where}")
+        arguments["decimals"] = check_digit(given["decimals"], f"'decimals' in {where}")
     for name in ("where", "relative_to"):
-        arguments[name] = _conditions(given.get(name), f"'{name}' in {where}")
-    arguments["each"] = _each(_mapping(given.get("each") or {}, f"'each' in {where}"), f"each in {where}")
+        arguments[name] = check_conditions(given.get(name), f"'{name}' in {where}")
+    arguments["each"] = _each(check_mapping(given.get("each") or {}, f"'each' in {where}"), f"each in {where}")
     published = given.get("published", True)
-    arguments["published"] = published if isinstance(published, bool) else _conditions(published, f"'published' in {where}")
+    arguments["published"] = published if isinstance(published, bool) else check_conditions(published, f"'published' in {where}")
     return AxisSpec(**arguments)
 
 
 def _each(given: Mapping[str, Any], where: str) -> Mapping[str, Sequence[Condition] | str]:
-    return {name: ALL if values == ALL else _values(values, f"{name} of {where}") for name, values in given.items()}
+    return {name: ALL if values == ALL else check_values(values, f"{name} of {where}") for name, values in given.items()}
 
 
 def _at_least(given: Mapping[str, Any], where: str) -> Mapping[str, int]:
-    _check_keys(given, _AT_LEAST, f"'at_least' of {where}")
-    return {name: _digit(value, f"at_least.{name} of {where}") for name, value in given.items()}
-
-
-def _digit(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
-        raise UserError(f"{what} is {value!r}; it must be an integer from 0 to 9")
-    return value
+    check_keys(given, _AT_LEAST, f"'at_least' of {where}")
+    return {name: check_digit(value, f"at_least.{name} of {where}") for name, value in given.items()}
 
 
 def _selection(given: Mapping[str, Any], where: str) -> Policy:
-    _check_keys(given, _SELECTION, f"'selection' of {where}")
+    check_keys(given, _SELECTION, f"'selection' of {where}")
     policy = Policy(**{name: str(value) for name, value in given.items()})
     for name, value, allowed in (("rule", policy.rule, RULES), ("over", policy.over, POOLING), ("fallback", policy.fallback, FALLBACKS)):
         if value not in allowed:
             raise unknown(f"selection.{name}", value, allowed, where)
     return policy
-
-
-def _mapping_of(given: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    return _mapping(given.get(key) or {}, f"'{key}' of {where}")
-
-
-def _mapping(data: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise UserError(f"{what} is {_type_name(data)}; it must be a mapping of keys to values")
-    return data
-
-
-def _list(data: Any, what: str) -> Sequence[Any]:
-    if not isinstance(data, list):
-        raise UserError(f"{what} is {_type_name(data)}; it must be a list")
-    return data
-
-
-def _values(data: Any, what: str) -> tuple[Condition, ...]:
-    return tuple(_condition(value, what) for value in _list(data, what))
-
-
-def _conditions(data: Any, what: str) -> Mapping[str, Condition]:
-    return {str(name): _condition(value, f"{name} in {what}") for name, value in _mapping(data or {}, what).items()}
-
-
-def _condition(value: Any, what: str) -> Condition:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise UserError(f"{what} is {_type_name(value)}; it must be a single value")
-
-
-def _type_name(data: Any) -> str:
-    if data is None:
-        return "empty"
-    return {"dict": "a mapping", "list": "a list", "str": "a text"}.get(type(data).__name__, f"a {type(data).__name__}")
-
-
-def _check_keys(given: Iterable[str], allowed: Sequence[str], where: str) -> None:
-    for key in given:
-        if key not in allowed:
-            raise unknown("key", key, allowed, where)
-
-
-def _file_name(value: Any, where: str) -> str:
-    name = str(value)
-    if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
-        raise UserError(f"name '{name}' of the table '{where}' may contain only letters, digits, - and _")
-    return name

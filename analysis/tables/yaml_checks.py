@@ -1,0 +1,74 @@
+"""Type checks of the values in a YAML description, with the errors that they raise. Every check raises a UserError that names the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sap_core.errors import UserError, unknown
+
+Condition = str | float | bool | None
+"""A value that a field can be compared with."""
+
+
+def check_digit(value: Any, what: str) -> int:
+    """Returns the value if it is an integer from 0 to 9."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+        raise UserError(f"{what} is {value!r}; it must be an integer from 0 to 9")
+    return value
+
+
+def mapping_at(given: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """Returns the mapping under a key; empty if the key is absent."""
+    return check_mapping(given.get(key) or {}, f"'{key}' of {where}")
+
+
+def check_mapping(data: Any, what: str) -> Mapping[str, Any]:
+    """Returns the data if it is a mapping."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{what} is {_type_name(data)}; it must be a mapping of keys to values")
+    return data
+
+
+def check_list(data: Any, what: str) -> Sequence[Any]:
+    """Returns the data if it is a list."""
+    if not isinstance(data, list):
+        raise UserError(f"{what} is {_type_name(data)}; it must be a list")
+    return data
+
+
+def check_values(data: Any, what: str) -> tuple[Condition, ...]:
+    """Returns the data if it is a list of scalars."""
+    return tuple(_check_condition(value, what) for value in check_list(data, what))
+
+
+def check_conditions(data: Any, what: str) -> Mapping[str, Condition]:
+    """Returns the data if it is empty or a mapping of fields to scalars."""
+    return {str(name): _check_condition(value, f"{name} in {what}") for name, value in check_mapping(data or {}, what).items()}
+
+
+def _check_condition(value: Any, what: str) -> Condition:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise UserError(f"{what} is {_type_name(value)}; it must be a single value")
+
+
+def _type_name(data: Any) -> str:
+    if data is None:
+        return "empty"
+    return {"dict": "a mapping", "list": "a list", "str": "a string"}.get(type(data).__name__, f"a {type(data).__name__}")
+
+
+def check_keys(given: Iterable[str], allowed: Sequence[str], where: str) -> None:
+    """Raises if a key is unknown."""
+    for key in given:
+        if key not in allowed:
+            raise unknown("key", key, allowed, where)
+
+
+def check_name(value: Any, where: str) -> str:
+    """Returns the name of a table if it can be part of a file name."""
+    name = str(value)
+    if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
+        raise UserError(f"name '{name}' of the table '{where}' may contain only letters, digits, - and _")
+    return name
