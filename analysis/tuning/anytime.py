@@ -11,7 +11,7 @@ The cost of a search has three items, which may be counted or not (`CostItems`):
                   moments, a teacher's predictions. It is spent in full before the first setting is available
     baseline      training the network that is corrected
 
-Amounts are shares of what was spent, so own and preparation of a complete search add up to its shared tuning cost.
+Amounts are shares of what was spent, so own and preparation of a complete search add up to its amortised tuning cost.
 
 Shapes: N settings, R random orders, B budgets.
 """
@@ -42,10 +42,10 @@ PREPARATION = ("select", "collect", "factor")
 """Phases of the cost meter that count as preparation."""
 
 _POINTS: dict[Unit, tuple[str, ...]] = {"seconds": ("seconds",), "flops": ("flops",), "passes": ("forwards", "backwards")}
-_SHARED: dict[Unit, list[str]] = {
+_AMORTISED: dict[Unit, list[str]] = {
     "seconds": ["tuning_seconds"], "flops": ["flops"], "passes": ["sample_forwards", "sample_backwards"],
 }  # fmt: skip
-_BY_ITSELF: dict[Unit, list[str]] = {
+_STANDALONE: dict[Unit, list[str]] = {
     "seconds": list(STANDALONE_PHASES), "flops": ["standalone_flops"],
     "passes": ["standalone_sample_forwards", "standalone_sample_backwards"],
 }  # fmt: skip
@@ -110,21 +110,21 @@ def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecor
     rows = search.rows.sort_values("position", kind="stable")
     if unit == "trials":
         return CostRecord(np.ones(len(rows)), 0.0, 0.0)
-    baseline = float("nan") if search.vanilla is None else float(search.vanilla[_SHARED[unit]].astype(float).sum(min_count=1))
-    shared_N = rows[_SHARED[unit]].sum(axis=1, min_count=1).to_numpy(dtype=float)
-    if np.isnan(shared_N).all():
+    baseline = float("nan") if search.vanilla is None else float(search.vanilla[_AMORTISED[unit]].astype(float).sum(min_count=1))
+    amortised_N = rows[_AMORTISED[unit]].sum(axis=1, min_count=1).to_numpy(dtype=float)
+    if np.isnan(amortised_N).all():
         return None
-    shared_N = np.nan_to_num(shared_N)
+    amortised_N = np.nan_to_num(amortised_N)
     prepared = _preparation_by_run(results, unit)
     if prepared is None or not rows["run_id"].isin(_runs_with_phase_costs(results)).any():
-        return CostRecord(shared_N, 0.0, baseline, by_phase=False)
+        return CostRecord(amortised_N, 0.0, baseline, by_phase=False)
     share_N = rows["run_id"].map(prepared).fillna(0.0).to_numpy(dtype=float)
-    return CostRecord(np.maximum(shared_N - share_N, 0.0), float(share_N.sum()), baseline)
+    return CostRecord(np.maximum(amortised_N - share_N, 0.0), float(share_N.sum()), baseline)
 
 
 def standalone_cost(row: pd.Series, unit: Unit) -> float:
     """The cost of one setting run alone, with the full cost of all shared work that it uses; NaN if not recorded."""
-    return 1.0 if unit == "trials" else float(row[_BY_ITSELF[unit]].astype(float).sum(min_count=1))
+    return 1.0 if unit == "trials" else float(row[_STANDALONE[unit]].astype(float).sum(min_count=1))
 
 
 def seconds_comparable(searches: Sequence[SearchResult], items: CostItems) -> bool:

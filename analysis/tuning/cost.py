@@ -1,6 +1,6 @@
-"""The tuning cost of a complete search, shared and standalone. (Performance by cost: `analysis.tuning.anytime`.)
+"""The tuning cost of a complete search, amortised and standalone. (Performance by cost: `analysis.tuning.anytime`.)
 
-Seconds are compute seconds, summed over workers. The *shared* cost is what was spent: work that several settings use counts once. The
+Seconds are compute seconds, summed over workers. The *amortised* cost is what was spent: work that several settings use counts once. The
 *standalone* cost is the sum of what each setting would cost if it ran alone. Failed settings are included. The evaluation that only
 reports need (test set, probes of the training set) is in neither.
 
@@ -23,7 +23,7 @@ STANDALONE_PHASES = ("train_seconds", "select_seconds", "prepare_seconds", "corr
 
 Unit = Literal["seconds", "flops"]
 
-_SHARED: dict[Unit, str] = {"seconds": "tuning_seconds", "flops": "flops"}
+_AMORTISED: dict[Unit, str] = {"seconds": "tuning_seconds", "flops": "flops"}
 _STANDALONE: dict[Unit, Sequence[str]] = {"seconds": STANDALONE_PHASES, "flops": ("standalone_flops",)}
 
 
@@ -31,7 +31,7 @@ _STANDALONE: dict[Unit, Sequence[str]] = {"seconds": STANDALONE_PHASES, "flops":
 class SearchCost:
     """The cost of one search in one unit; NaN if no row records it."""
 
-    shared: float
+    amortised: float
     standalone: float
 
 
@@ -54,17 +54,17 @@ def unit_of(searches: Iterable[SearchResult]) -> Unit:
 def search_cost(rows: pd.DataFrame, unit: Unit = "seconds") -> SearchCost:
     """Sums the cost of the rows of one search."""
     return SearchCost(
-        shared=float(rows[_SHARED[unit]].sum(min_count=1)),
+        amortised=float(rows[_AMORTISED[unit]].sum(min_count=1)),
         standalone=float(rows[list(_STANDALONE[unit])].sum(axis=1, min_count=1).sum(min_count=1)),
     )
 
 
 def per_seed(searches: Sequence[SearchResult], unit: Unit = "seconds") -> tuple[Summary, Summary]:
-    """The shared and standalone cost of one search, each summarised over the seeds; empty for seconds on shared devices."""
+    """The amortised and standalone cost of one search, each summarised over the seeds; empty for seconds on shared devices."""
     if unit == "seconds" and unit_of(searches) != unit:
         return summarise(()), summarise(())
     costs = [search_cost(search.rows, unit) for search in searches if len(search.rows)]
-    return summarise(cost.shared for cost in costs), summarise(cost.standalone for cost in costs)
+    return summarise(cost.amortised for cost in costs), summarise(cost.standalone for cost in costs)
 
 
 def circumstances(rows: pd.DataFrame) -> list[str]:

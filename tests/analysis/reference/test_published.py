@@ -85,8 +85,8 @@ def test_sap_against_scrub_as_published():
     assert (ten.wins, hundred.wins) == (7, 6)
     assert (round(ten.mean_difference, 2), round(hundred.mean_difference, 2)) == (1.31, 0.39)
     notes = [note for table in published_tests() for note in table.notes]
-    assert "SAP against SCRUB: Welch's p is at most .05 in 5 of 8 cells, after Holm's correction in 1." in notes
-    assert "SAP against SCRUB: Welch's p is at most .05 in 1 of 8 cells, after Holm's correction in 0." in notes
+    assert "SAP against SCRUB: Welch's p is at most .05 in 5 of 8 cells, and after Holm's correction in 1." in notes
+    assert "SAP against SCRUB: Welch's p is at most .05 in 1 of 8 cells, and after Holm's correction in 0." in notes
 
 
 @pytest.mark.parametrize(

@@ -66,13 +66,13 @@ def test_optimism_is_validation_less_test(small):
     (table,) = optimism(load([small.write()]))
     keys = [column.key for column in table.columns]
     first = dict(zip(keys, table.rows[0], strict=True))
-    assert table.titles[0] == "val_noisy, seed by seed"
+    assert table.titles[0] == "val_noisy, selected per seed"
     assert first["method"].text == "SAP (alpha16)"
     assert first["validation_percent"].value == pytest.approx(64.0)
     assert first["test_percent"].value == pytest.approx(81.0)
     assert first["optimism_points"].value == pytest.approx(-17.0)
     assert first["unmodified_points"].value == pytest.approx(-15.0)  # 0.60 on validation, 0.75 on test
     assert list(table.titles.values()) == [
-        "val_noisy, seed by seed", "val_noisy, pooled over the seeds", "val_clean_part, seed by seed",
+        "val_noisy, selected per seed", "val_noisy, pooled over the seeds", "val_clean_part, selected per seed",
         "val_clean_part, pooled over the seeds",
     ]  # fmt: skip

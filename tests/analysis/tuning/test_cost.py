@@ -21,11 +21,11 @@ def test_summary_uses_the_sample_standard_deviation():
 
 
 def test_costs_of_one_seed_by_hand(small):
-    shared, standalone = per_seed(searches(small, "sap"))
-    assert (shared.mean, shared.std, shared.n) == (3.0, 0.0, 2)  # 3 settings x 1 s
+    amortised, standalone = per_seed(searches(small, "sap"))
+    assert (amortised.mean, amortised.std, amortised.n) == (3.0, 0.0, 2)  # 3 settings x 1 s
     assert standalone.mean == 12.0  # 3 x (0.5 select + 1 prepare + 2 correct + 0.5 evaluate)
-    shared, standalone = per_seed(searches(small, "scrub"))
-    assert (shared.mean, standalone.mean) == (6.0, 5.0)  # the diverged setting costs too
+    amortised, standalone = per_seed(searches(small, "scrub"))
+    assert (amortised.mean, standalone.mean) == (6.0, 5.0)  # the diverged setting costs too
     assert per_seed(searches(small, "retrain"))[1].mean == 10.5  # 8 training + 2 + 0.5
 
 
