@@ -7,10 +7,8 @@ only reads the store: if W&B fails, hangs or crashes, the sweep ends at most `tr
 from __future__ import annotations
 
 import contextlib
-import csv
 import faulthandler
 import fcntl
-import io
 import json
 import os
 import select
@@ -21,15 +19,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Point, Row
 from sweeper.config.schema import TrackingConfig
-from sweeper.monitor.report import report
 from sweeper.store.credentials import redact
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
+
+if TYPE_CHECKING:
+    from analysis.store.results import CellResult, SearchResult
 
 SUMMARY = "summary"
 """Used in place of a job id for the W&B run that contains the tables."""
@@ -214,26 +215,36 @@ def _scores(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def summary_run(store: Store) -> Run:
-    """The current comparison of methods and cost of searches as a W&B run; without tables for a smoke run."""
+    """A W&B run with the selected setting of every search and its cost; without a table for a smoke run."""
+    # pandas is imported here, when the sweep has ended: the mirror follows a sweep without it
     from analysis.store.load import load
+    from analysis.store.results import cells
 
     results = load([store.root])
     experiment = str(results.rows["experiment"].iloc[0]) if len(results.rows) else store.root.name
     group = _group(experiment, ",".join(results.debug) or None)
     counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
-    tables = {}
-    is_tuned = bool((results.plan["job_type"] == "tune").any())
-    for name in ("comparison", "cost") if is_tuned else ("trainers",):
-        if lines := list(csv.reader(io.StringIO(report(store.root, "table", name, "--format", "csv")))):
-            tables[f"tables/{name}"] = lines[0], [[_number_or_text(entry) for entry in line] for line in lines[1:]]
+    lines: list[list[Any]] = []
+    with contextlib.suppress(UserError):  # smoke runs, and a plan without baselines
+        lines = [_selected(cell, search) for cell in cells(results) for searches in cell.methods.values() for search in searches]
+    tables = {"tables/selected": (list(_SELECTED_COLUMNS), lines)} if lines else {}
     return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
 
 
-def _number_or_text(entry: str) -> float | str:
-    try:
-        return float(entry)
-    except ValueError:
-        return entry
+_SELECTED_COLUMNS = (
+    "cell", "method", "space", "seed", "num_settings", "num_missing", "settings", "val_noisy", "test", "flops", "tuning_seconds",
+)  # fmt: skip
+
+
+def _selected(cell: CellResult, search: SearchResult) -> list[Any]:
+    """The line of one search: the setting that `val_noisy` selects, its scores, and the cost of all its settings."""
+    row = search.choose("val_noisy").row
+    scores = [None, None, None]
+    if row is not None:
+        measure = cell.measure
+        scores = [str(row["settings"]), float(row[f"val_noisy_{measure}"]), float(row[f"test_{measure}"])]
+    costs = [float(search.rows[column].sum()) for column in ("flops", "tuning_seconds")]
+    return [cell.name, search.method, search.space, search.seed, len(search.planned), search.missing, *scores, *costs]
 
 
 def _group(experiment: str, debug: str | None) -> str:
