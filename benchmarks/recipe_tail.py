@@ -72,7 +72,9 @@ class EvaluatingRun(PlainRun):
             self._look(number, model, scalars["loss"])  # sets evaluation mode; the loop sets train mode at each epoch's start
 
 
-def evaluated(prepared: AssembledTask, evaluator: Evaluator, model: nn.Module, num_trusted: int, seed: int, epoch: int, loss: float) -> Scores:
+def evaluated(
+    prepared: AssembledTask, evaluator: Evaluator, model: nn.Module, num_trusted: int, seed: int, epoch: int, loss: float
+) -> Scores:
     model.eval()
     scores = evaluator.score_baseline(model, CostMeter())
     settings = [SAP(alpha=alpha, num_trusted=num_trusted) for alpha in ALPHAS]

@@ -29,7 +29,7 @@ from sap_core.seeding import stream
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class AssembledTask:
     """A task, and the data that only the evaluation may see.
 
     Attributes:
@@ -54,7 +54,7 @@ class Prepared:
     affected: Affected | None = None
 
 
-def prepare(spec: Mapping[str, Any], root: Path, device: torch.device) -> Prepared:
+def assemble_task(spec: Mapping[str, Any], root: Path, device: torch.device) -> AssembledTask:
     """Load, corrupt and split the data of one baseline. The most recent results are cached.
 
     Args:
@@ -66,11 +66,11 @@ def prepare(spec: Mapping[str, Any], root: Path, device: torch.device) -> Prepar
         UserError: files are missing or damaged, or the noise is not defined for the data set.
     """
     keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")
-    return _prepare(canonical_json({key: spec[key] for key in keys}), root, device)
+    return _assemble_task(canonical_json({key: spec[key] for key in keys}), root, device)
 
 
 @lru_cache(maxsize=2)
-def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
+def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask:
     spec = json.loads(text)
     dataset: DataSet = construct(spec["dataset"])
     source = _load(canonical_json(spec["dataset"]), root)
@@ -108,7 +108,7 @@ def _prepare(text: str, root: Path, device: torch.device) -> Prepared:
     )  # fmt: skip
     rate, transitions = _measure(train, truth, dataset)
     affected = affected_samples(noise, test) if dataset.truth_known else None
-    return Prepared(task, truth, test, train, val, dataset, rate, transitions, affected)
+    return AssembledTask(task, truth, test, train, val, dataset, rate, transitions, affected)
 
 
 @lru_cache(maxsize=2)
@@ -135,7 +135,7 @@ def _corrupted(text: str, root: Path) -> Corrupted:
 
 def clear_caches() -> None:
     """Drops the data sets, labels and splits that are kept in memory."""
-    for cached in (_prepare, _load, _corrupted):
+    for cached in (_assemble_task, _load, _corrupted):
         cached.cache_clear()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Batch, Need, Samples
 from sap_core.cost import CostMeter
-from sap_core.data.assemble import Prepared
+from sap_core.data.assemble import AssembledTask
 from sap_core.evaluation.fused_inference import fused_copy
 
 PROBE_SIZE = 1000
@@ -37,7 +37,7 @@ class Evaluator:
         batch_size: samples per forward pass.
     """
 
-    def __init__(self, prepared: Prepared, batch_size: int = 512) -> None:
+    def __init__(self, prepared: AssembledTask, batch_size: int = 512) -> None:
         self.prepared = prepared
         self.batch_size = batch_size
         self._cached: dict[str, list[Batch]] = {}
@@ -108,7 +108,7 @@ class Evaluator:
             self._sample = next(iter(self.prepared.train.subset(torch.arange(1)).batches(1))).inputs
         return fused_copy(model, self._sample)
 
-    def trusted(self, index: Tensor) -> Scores:
+    def score_trusted(self, index: Tensor) -> Scores:
         """Return scores of a trusted set: the fraction of correct given labels, and the sizes of its smallest and largest class.
 
         Args:

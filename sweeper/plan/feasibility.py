@@ -10,7 +10,7 @@ from torch import nn
 
 from sap_core.api import Need, RefusesTasks, RefusesTrainers
 from sap_core.construct import construct
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
 from sap_core.roles import sample_counts, with_flattened
@@ -109,7 +109,7 @@ def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
         "limit": cell.limit,
     }  # fmt: skip
     needs = (Need.RETAIN, Need.FORGET)
-    task = prepare(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
+    task = assemble_task(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
     return {need: len(task.verified(need)) for need in needs}
 
 

@@ -14,7 +14,7 @@ PROGRAM = f"""
 import re, resource, sys
 from pathlib import Path
 import torch
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.seeding import stream
 torch.set_num_threads(1)
 spec = {{
@@ -27,12 +27,12 @@ spec = {{
 def used():
     return int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) * 1024
 clean = {{"target": "sap_core.data.noise.NoNoise", "settings": {{}}}}
-warm = prepare({{**spec, "limit": 64, "noise": clean}}, Path(sys.argv[1]), torch.device("cpu"))
+warm = assemble_task({{**spec, "limit": 64, "noise": clean}}, Path(sys.argv[1]), torch.device("cpu"))
 for batch in warm.train.batches(16, stream(1, "train", 1), ("augmented",)):
     pass
 cap = used() + {NUM} * {SIDE} ** 2 * 3 * 2 // 3
 resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
-made = prepare(spec, Path(sys.argv[1]), torch.device("cpu"))
+made = assemble_task(spec, Path(sys.argv[1]), torch.device("cpu"))
 seen = sum(len(batch.labels) for batch in made.train.batches(16, stream(1, "train", 1), ("augmented",)))
 print(seen, round(made.noise_rate_measured, 1))
 try:

@@ -1,4 +1,4 @@
-"""A checkpoint in a trainer's place."""
+"""The trainer that loads a checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_p
         Pretrained(str(tmp_path / "none.pt")).fit(task, PlainRun())
     with pytest.raises(UserError, match=r"weights of another network than DropoutNet: .*head.weight"):
         Pretrained(str(path)).fit(toys.make_task("dropout"), PlainRun())
-    for content, said in (
+    for content, message in (
         ({"epoch": 3, "losses": [1.0]}, "contains no state dict .*save the state dict as a separate file"),
         (
             {"model": model.state_dict(), "ema": model.state_dict()},
@@ -58,13 +58,13 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_p
         ([1, 2], "contains no state dict"),
     ):
         torch.save(content, tmp_path / "whole.pt")
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             Pretrained(str(tmp_path / "whole.pt")).fit(task, PlainRun())
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "net", None])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_weights_under_one_key_or_with_a_prefix_are_taken_and_it_is_said(toys, checkpoint, tmp_path, key, prefix):
+def test_weights_under_one_key_or_with_a_prefix_are_read_and_logged(toys, checkpoint, tmp_path, key, prefix):
     _, model = checkpoint
     state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
     optimiser = torch.optim.SGD(model.parameters(), 0.1).state_dict()
@@ -73,9 +73,9 @@ def test_weights_under_one_key_or_with_a_prefix_are_taken_and_it_is_said(toys, c
         warnings.simplefilter("always")
         fitted = Pretrained(str(tmp_path / "whole.pt")).fit(toys.make_task(), PlainRun())
     toys.assert_same_bits(toys.weights(model), toys.weights(fitted.model))
-    said = " ".join(str(warning.message) for warning in caught)
-    assert (f"under its key '{key}'" in said) == (key is not None)
-    assert ("'module.' removed" in said) == bool(prefix)
+    logged = " ".join(str(warning.message) for warning in caught)
+    assert (f"under its key '{key}'" in logged) == (key is not None)
+    assert ("'module.' removed" in logged) == bool(prefix)
 
 
 def test_a_missing_file_is_named_by_the_key_the_user_wrote():

@@ -10,7 +10,7 @@ import torch
 from sap_core.api import Need, UndeclaredNeed
 from sap_core.construct import construct
 from sap_core.data import assemble
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.data.corruption import with_changed_inputs
 from sap_core.data.fashion_mnist import FashionMNIST
 from sap_core.data.samples import TensorPixels
@@ -38,7 +38,7 @@ def spec(**changes):
 
 
 def made(**changes):
-    return prepare(spec(**changes), Path("nowhere"), CPU)
+    return assemble_task(spec(**changes), Path("nowhere"), CPU)
 
 
 def labels(of):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from sap_core.api import Need
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.data.audit import read_audit
 from sap_core.data.folder import Folder
 from sap_core.data.source import can_verify
@@ -39,7 +39,7 @@ def spec(**settings):
 def test_verified_samples_are_those_of_the_file(root):
     audit = {0: 0, 2: 1, 5: 0, 11: 1, 12: 0, 13: 1, 19: 1}
     (root / "audit.csv").write_text("index,true_label\n" + "".join(f"{place},{label}\n" for place, label in audit.items()))
-    made = prepare(spec(), root, torch.device("cpu"))
+    made = assemble_task(spec(), root, torch.device("cpu"))
     task = made.task.allow(frozenset(Need))
     inside = set(made.train.index.tolist())
     right = {place for place, label in audit.items() if label == (place >= 10)} & inside

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.data.folder import Folder
 from sap_core.data.image_files import FilePixels
 from sap_core.data.samples import Preprocess, SampleView
@@ -187,7 +187,7 @@ def test_synthetic_noise_acts_on_a_folder(root):
         "model": {"target": "sap_core.models.small_cnn.SmallCNN", "settings": {"width": 4}},
         "preprocess": {"normalise": True, "augment": "none", "padding": 4}, "seed": 3, "limit": None,
     }  # fmt: skip
-    made = prepare(spec, root, torch.device("cpu"))
+    made = assemble_task(spec, root, torch.device("cpu"))
     served = [label for part in (made.train, made.val) for batch in part.batches(2) for label in batch.labels.tolist()]
     true = [made.truth.of(batch.index)[place].item() for part in (made.train, made.val) for batch in part.batches(2) for place in range(2)]
     assert sum(a != b for a, b in zip(served, true, strict=True)) == 3

@@ -10,7 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from sap_core.api import Need
-from sap_core.data.assemble import prepare
+from sap_core.data.assemble import assemble_task
 from sap_core.data.source import DataSet, can_verify
 from sap_core.data.table import Table
 from sap_core.errors import UserError
@@ -74,7 +74,7 @@ def test_true_labels_beside_wrong_ones_are_measured_and_verify_samples(root):
         "model": {"target": "sap_core.models.small_cnn.SmallCNN", "settings": {"width": 4}},
         "preprocess": {"normalise": True, "augment": "none", "padding": 4}, "seed": 3, "limit": None,
     }  # fmt: skip
-    made = prepare(spec, root, torch.device("cpu"))
+    made = assemble_task(spec, root, torch.device("cpu"))
     assert made.train.index.tolist() == [0, 1, 2, 3, 4, 5]
     assert made.val.index.tolist() == [6, 7]
     assert made.noise_rate_measured == pytest.approx(1 / 6)

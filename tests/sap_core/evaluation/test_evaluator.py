@@ -12,7 +12,7 @@ from torch import nn
 
 from sap_core.api import Task
 from sap_core.cost import CostMeter
-from sap_core.data.assemble import Prepared
+from sap_core.data.assemble import AssembledTask
 from sap_core.data.corruption import Affected
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
 from sap_core.data.verified import Truth, verified_source
@@ -50,7 +50,7 @@ def prepared(truth=TRUE, kind="classification", pixels=None, given=GIVEN, test_l
     source = verified_source(train, known, stream(1, "verified"))
     task = Task(train, val, lambda k: Echo(), kind, pixels.shape[1], 1, CPU, verified_source=source)
     dataset = SimpleNamespace(classes=SimpleNamespace(num=3), shape=(3,))
-    return Prepared(task, known, test, train, val, dataset, 0.5, None)
+    return AssembledTask(task, known, test, train, val, dataset, 0.5, None)
 
 
 def test_scores_of_a_corrected_model_by_hand():
@@ -156,18 +156,18 @@ def test_scoring_runs_in_evaluation_mode_and_does_not_change_the_model():
 
 def test_every_model_is_scored_as_its_fused_copy(monkeypatch):
     """... and making it is part of what an evaluation costs."""
-    made, open_pieces = [], []
+    made, open_records = [], []
     evaluator, meter = Evaluator(prepared()), CostMeter()
 
     def fused_copy(model, inputs):
         made.append(nn.Identity())
-        open_pieces.append(meter.pieces[-1].phase)
+        open_records.append(meter.records[-1].phase)
         return made[-1]
 
     monkeypatch.setattr(evaluate, "fused_copy", fused_copy)
     wrong = nn.Linear(3, 3)
     assert evaluator.score_baseline(wrong, meter)["val_noisy_acc"] == 2 / 4
-    assert open_pieces == ["evaluate", "report"]
+    assert open_records == ["evaluate", "report"]
 
 
 def test_small_batches_are_padded_and_padding_is_neither_returned_nor_counted():
@@ -187,9 +187,9 @@ def test_small_batches_are_padded_and_padding_is_neither_returned_nor_counted():
 
 
 def test_a_trusted_set_is_judged():
-    scores = Evaluator(prepared()).trusted(torch.tensor([0, 2, 3, 5]))  # given 0, 0, 0, 1; right: 0 and 3
+    scores = Evaluator(prepared()).score_trusted(torch.tensor([0, 2, 3, 5]))  # given 0, 0, 0, 1; right: 0 and 3
     assert scores == {"trusted_label_precision": 2 / 4, "trusted_class_min": 0, "trusted_class_max": 3}
-    assert Evaluator(prepared(truth=None)).trusted(torch.tensor([0, 5])) == {"trusted_class_min": 0, "trusted_class_max": 1}
+    assert Evaluator(prepared(truth=None)).score_trusted(torch.tensor([0, 5])) == {"trusted_class_min": 0, "trusted_class_max": 1}
 
 
 def test_edges_of_the_two_scores():

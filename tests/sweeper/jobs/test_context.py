@@ -16,7 +16,7 @@ from sweeper.jobs.context import selection_columns, used_information
 from sweeper.jobs.run_context import JobRun
 from sweeper.jobs.run_job import log_warnings
 
-EVALUATOR = SimpleNamespace(trusted=lambda index: {"trusted_label_precision": len(index) / 10})
+EVALUATOR = SimpleNamespace(score_trusted=lambda index: {"trusted_label_precision": len(index) / 10})
 
 
 def test_samples_that_a_method_itself_selects_are_counted():
