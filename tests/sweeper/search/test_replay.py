@@ -86,9 +86,9 @@ def test_the_table_of_searches(searched):
     whole = lines[0]
     for line in (lines[2], lines[4]):
         assert line["test_percent"].value == line["test_10_percent"].value == pytest.approx(whole["test_percent"].value)
-        assert line["behind_grid_points"].value == pytest.approx(0)
-    assert (lines[5]["trials"].value, lines[5]["distinct"].value) == (5, 5)
-    assert any("chooses what the grid chooses" in note for note in table.notes)
+        assert line["below_grid_points"].value == pytest.approx(0)
+    assert (lines[5]["trials"].value, lines[5]["distinct_trials"].value) == (5, 5)
+    assert any("selects the same setting as the grid" in note for note in table.notes)
     (main_table,) = comparison(results)
     assert [row[0].text for row in main_table.rows] == ["Vanilla", "Finetune (grid)", "SAP (alpha16)"]
 
