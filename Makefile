@@ -1,9 +1,9 @@
-# make demo | test | test-all | lint | clean
-#   PKG=sweeper       tests of one package only: make test PKG=sweeper, make test-all PKG=analysis
-#   VENV=DIR          where the environment goes (a quota'd home: VENV=/scratch/$$USER/sap-venv)
-#   PYTHON=python3.12 which Python makes it (3.11 or newer)
-#   WORKERS=2         how many processes run the tests side by side
-#   SYSTEM_TORCH=1    use the torch and torchvision that PYTHON already has (conda, a cluster's module) instead of installing them
+# Targets: demo, test, test-all, lint, clean. Variables:
+#   PKG=sweeper       run the tests of one package: make test PKG=sweeper, make test-all PKG=analysis
+#   VENV=DIR          folder of the environment, as in VENV=/scratch/$$USER/sap-venv if homes have quotas
+#   PYTHON=python3.12 Python of the environment (3.11 or newer)
+#   WORKERS=2         number of test processes
+#   SYSTEM_TORCH=1    use the torch and torchvision installed for PYTHON (conda, a cluster's module)
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 TESTS := tests$(if $(PKG),/$(PKG))
-# Many tests start Python anew: without compiled modules each start costs 1.5 s more, so they are kept, whatever the environment says.
+# Many tests start new Python processes. Without compiled modules each start takes 1.5 s more, so they are kept even if the environment
+# disables them.
 PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/pycache $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test test-all lint clean install check-python check-package
@@ -47,7 +48,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Before anything is installed or linted.
+# Runs first, so that a wrong PKG fails before anything is installed or linted.
 check-package:
 	@test -d $(TESTS) || { \
 	    echo "error: there are no tests of a package '$(PKG)'; allowed: $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/)))), as in" \
@@ -56,7 +57,7 @@ check-package:
 test: check-package lint
 	$(PYTEST) -m "not slow and not slurm and not gpu" $(TESTS)
 
-# Also slow tests, those that need a Slurm controller, and many more examples of each property.
+# Includes slow tests, tests with a Slurm controller, and more examples of each property.
 test-all: check-package lint
 	$(PYTEST) -m "not gpu" --hypothesis-profile=deep $(TESTS)
 
