@@ -57,7 +57,7 @@ def test_digits_need_nothing_and_folders_are_made(capsys, tmp_path):
     ]
     assert lines[-1] == "demo: all 3 things are there"
     assert [line.split()[0] for line in run(capsys, *words)[1][1:3]] == ["ok", "ok"]
-    assert prepare.missing(compose_all(words)) == []
+    assert prepare.find_missing(compose_all(words)) == []
 
 
 def test_what_is_missing_is_named_with_the_cure_and_exit_code_1(capsys, tmp_path):
@@ -67,7 +67,7 @@ def test_what_is_missing_is_named_with_the_cure_and_exit_code_1(capsys, tmp_path
     assert lines[0].startswith("missing  data set cifar10: CIFAR10: there is no file")
     assert "dataset.download=true" in lines[0]
     assert lines[-1] == "demo: 1 of 3 things are missing"
-    (said,) = prepare.missing(compose_all(words))
+    (said,) = prepare.find_missing(compose_all(words))
     assert said == lines[0].removeprefix("missing  ")
 
 
@@ -77,7 +77,7 @@ def test_missing_never_downloads(monkeypatch, tmp_path):
 
     monkeypatch.setattr("sap_core.data.cifar_files.fetch", fetch)
     composed = compose_all(words_of(tmp_path, "cifar10", "dataset.download=true"))
-    assert len(prepare.missing(composed)) == 1
+    assert len(prepare.find_missing(composed)) == 1
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -97,7 +97,7 @@ def test_allowed_downloads_are_made_and_verified(capsys, monkeypatch, tmp_path, 
             (root / published.folder / name).write_bytes(content)
 
     monkeypatch.setattr("sap_core.data.cifar_files.fetch", fetch)
-    monkeypatch.setattr("sap_core.data.cifar_files.CifarSet._refuse_code", lambda *_: None)
+    monkeypatch.setattr("sap_core.data.cifar_files.load_arrays", lambda data: None)
     published = type(CIFAR10.published)(Published("CIFAR10", "cifar-10-batches-py", sums), whole.train, whole.test, whole.labels, 10)
     monkeypatch.setattr(CIFAR10, "published", published)
     words = words_of(tmp_path, "cifar10")
@@ -105,19 +105,19 @@ def test_allowed_downloads_are_made_and_verified(capsys, monkeypatch, tmp_path, 
     assert (code, lines[0]) == (0, "created  data set cifar10: its checksums are the published ones")
     assert run(capsys, *words)[1][0].startswith("ok       data set cifar10")
     (tmp_path / "data/cifar-10-batches-py/data_batch_1").write_bytes(b"damaged")
-    assert "differs from the published set" in prepare.missing(compose_all(words))[0]
+    assert "differs from the published set" in prepare.find_missing(compose_all(words))[0]
 
 
 @pytest.mark.slow
 def test_what_was_verified_is_not_read_again_until_it_changes(capsys, monkeypatch, tmp_path, folder):
     composed = compose_all(folder)
-    assert prepare.missing(composed) == []
+    assert prepare.find_missing(composed) == []
     assert run(capsys, *folder)[0] == 0
     monkeypatch.setattr("sap_core.data.folder.Folder.inspect", lambda *_: pytest.fail("it reads the images again"))
-    assert prepare.missing(composed) == []
+    assert prepare.find_missing(composed) == []
     monkeypatch.undo()
     (tmp_path / "data/mine/train/a/7.png").unlink()
-    assert "contains 59 images" in prepare.missing(composed)[0]
+    assert "contains 59 images" in prepare.find_missing(composed)[0]
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_weights_are_looked_for_verified_and_fetched(capsys, monkeypatch, tmp_pa
     assert code == 1
     assert "is not a file" in lines[1]
     assert "--download" in lines[1]
-    assert len(prepare.missing(compose_all(cell(named)))) == 1
+    assert len(prepare.find_missing(compose_all(cell(named)))) == 1
     plain.rename(named)
     code, lines, _ = run(capsys, *cell(named))
     assert (code, lines[1]) == (0, f"ok       weights {named} (model.weights): they fit the network")
