@@ -1,4 +1,4 @@
-"""Optimisers and losses written out, for plain implementations to hold the methods against."""
+"""Plain optimisers and losses for the reference implementations of methods."""
 
 from __future__ import annotations
 

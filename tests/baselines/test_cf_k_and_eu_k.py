@@ -1,4 +1,4 @@
-"""CF-k and EU-k against plain loops, and what the last k layers are."""
+"""CF-k and EU-k against plain loops, and the definition of the last k layers."""
 
 from __future__ import annotations
 

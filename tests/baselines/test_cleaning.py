@@ -1,4 +1,4 @@
-"""Data cleaning against plain versions: whose predictions, what is left out or relabelled, what follows, what it costs."""
+"""Data cleaning against plain versions: predictions, samples left out or relabelled, training, cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZES = Sizes(80, 20)
 
 @pytest.fixture
 def cleanlab(monkeypatch):
-    """The real library where it is installed; else a stand-in with its function: the paper's counting, pruned by noise rate."""
+    """The library if it is installed, else a stand-in with its function: the paper's counting, pruned by noise rate."""
     if find_spec("cleanlab") is not None:
         return
     package, module = ModuleType("cleanlab"), ModuleType("cleanlab.filter")
@@ -76,7 +76,7 @@ def plain_losses(outputs, labels):
 
 
 def refit(task, samples):
-    """What the recipe makes of `samples`."""
+    """Network of the recipe trained on `samples`."""
     return RECIPE.fit(replace(task, train=samples), PlainRun()).model
 
 
@@ -147,7 +147,7 @@ def test_out_of_sample_predictions_are_of_networks_that_never_saw_the_sample(toy
     assert toys.passes(run) == (3 * 160 + 80, 3 * 160)
 
 
-def test_confident_learning_leaves_out_what_it_takes_for_wrong(toys, plain, cleanlab):
+def test_confident_learning_leaves_out_the_samples_it_finds(toys, plain, cleanlab):
     task = toys.make_task()
     run = PlainRun()
     setting = replace(LEARN, predictions="in_sample")
@@ -165,7 +165,7 @@ def test_confident_learning_leaves_out_what_it_takes_for_wrong(toys, plain, clea
 
 
 @pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs cleanlab: pip install 'sap-sweep[cleaning]'")
-def test_the_plain_version_is_what_cleanlab_does():
+def test_the_plain_version_equals_cleanlab():
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(4, (400,), generator=generator)
     given = torch.where(torch.rand(400, generator=generator) < 0.25, (truth + 1) % 4, truth)
@@ -201,7 +201,7 @@ def test_fine_tuned_settings_share_predictions_and_epochs(toys, plain, setting, 
     assert nested[0].computation() != nested[1].computation()
 
 
-def test_what_a_setting_does_not_use_makes_no_new_computation():
+def test_unused_fields_do_not_change_the_computation():
     retrained = [replace(FILTER, epochs=epochs, learning_rate=rate, folds=folds) for epochs, rate, folds in ((1, 0.1, 2), (9, 0.2, 7))]
     assert retrained[0].computation() == retrained[1].computation()
     assert replace(FILTER, drop=0.1).family() != FILTER.family()
@@ -222,7 +222,7 @@ def test_a_retraining_resumes_through_the_run(toys, plain):
     assert [point["epoch"] for point in second.curve] == [3]
 
 
-def test_a_diverged_network_is_said_to_be(toys):
+def test_a_diverged_network_is_reported(toys):
     task = toys.make_task()
     model = task.build(0)
     torch.nn.init.constant_(model.head.weight, torch.nan)
@@ -231,7 +231,7 @@ def test_a_diverged_network_is_said_to_be(toys):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: replace(FILTER, drop=1.0), "loss_filter.drop=1"),
         (lambda: replace(LABEL, change=0.0), "relabel.change=0"),
@@ -243,8 +243,8 @@ def test_a_diverged_network_is_said_to_be(toys):
         (lambda: LEARN.refuse("regression", None), "regression"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_settings_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 

@@ -99,7 +99,7 @@ def test_retrain_equals_the_plain_loop_on_correct_labels_from_the_first_initiali
     toys.assert_close(ours, toys.weights(expected), rtol=1e-4, atol=1e-5)
 
 
-def test_retrain_takes_all_correct_samples_unless_told_otherwise(toys):
+def test_retrain_takes_all_correct_samples_by_default(toys):
     task = toys.make_task()
     run = PlainRun()
     corrected(toys, [Retrain(RECIPE)], task.build(0), task, run)

@@ -75,7 +75,7 @@ def test_the_last_layer_of_each_network_of_an_ensemble_is_a_head(toys):
     assert all(found[f"nets.{n}.head.bias"].max() == 1000 for n in range(2))
 
 
-def test_noise_has_the_standard_deviation_that_the_formula_says(toys, plain):
+def test_noise_has_the_standard_deviation_of_the_formula(toys, plain):
     task = toys.make_task("batch_norm")
     model = plain.noisy_model(task)
     retain = task.allow(SMALL.needs()).verified(Need.RETAIN, 24)

@@ -28,12 +28,12 @@ ALL = [AMNESIAC, SALUN, BAD, NEG]
 
 
 def samples_of(task):
-    told = task.allow(frozenset({Need.RETAIN, Need.FORGET}))
-    return told.verified(Need.RETAIN, 24), told.verified(Need.FORGET, 10)
+    allowed = task.allow(frozenset({Need.RETAIN, Need.FORGET}))
+    return allowed.verified(Need.RETAIN, 24), allowed.verified(Need.FORGET, 10)
 
 
 def check(toys, plain, setting, net, plain_version, augment=False):
-    """Ours against the plain version's weights."""
+    """Compares the corrected weights with those of the plain version."""
     task = toys.make_task(net, augment="crop_flip" if augment else "none")
     model = plain.noisy_model(task)
     before = toys.weights(model)
@@ -146,7 +146,7 @@ def test_saliency_is_of_the_whole_network_and_counts_exactly():
     assert [m.sum() for m in largest_share([torch.ones(4)], 0.6)] == [2], "of equals the earlier"
 
 
-def test_saliency_books_its_pass(toys):
+def test_saliency_counts_its_pass(toys):
     task = toys.make_task()
     run = PlainRun()
     with run.meter("collect"):
@@ -258,7 +258,7 @@ def test_regressions_are_refused(toys, setting):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: NegGrad(alpha=1.5), "neggrad.alpha=1.5"),
         (lambda: SalUn(salient=0.0), "salun.salient=0"),
@@ -268,6 +268,6 @@ def test_regressions_are_refused(toys, setting):
         (lambda: BadTeacher(num_forget=0), "num_forget"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(make, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_values_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Where retain and forget samples come from, and sets made of others."""
+"""Sources of retain and forget samples, relabelled and concatenated sets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_scored_samples_are_those_of_lowest_and_highest_loss(toys, plain):
     assert fewer.index.tolist() == rising[:4], "nested"
 
 
-def test_oracle_samples_come_through_the_task(toys):
+def test_oracle_samples_are_returned_by_the_task(toys):
     task = toys.make_task().allow(frozenset({Need.RETAIN, Need.FORGET}))
     run = PlainRun()
     retain, forget = retain_and_forget_samples(Wants("oracle"), task.build(0), task, run)
@@ -68,8 +68,8 @@ def test_oracle_samples_come_through_the_task(toys):
     assert not run.trusted_sets
 
 
-def test_what_was_not_identified_is_kept_wrong_or_not(toys):
-    """Half of the toys' 20 wrong samples are known: the others stay among the retain samples, in one order whatever is known."""
+def test_samples_not_identified_are_retained_wrong_or_not(toys):
+    """Half of the toys' 20 wrong samples are known. The others remain retain samples, in an order independent of the known ones."""
     task = toys.make_task().allow(frozenset({Need.FORGET}))
     run = PlainRun()
     retain, forget = retain_and_forget_samples(Wants("identified", None, 0.5), task.build(0), task, run)
@@ -91,7 +91,7 @@ def test_what_was_not_identified_is_kept_wrong_or_not(toys):
         retain_samples(Wants("identified", 71, 0.5), task.build(0), task, PlainRun())
 
 
-def test_what_was_forgotten_by_score_is_said(toys):
+def test_samples_forgotten_by_score_are_reported(toys):
     task, run = toys.make_task(), PlainRun(2)
     _, forget = retain_and_forget_samples(Wants(), task.build(0), task, run)
     assert {which: index.tolist() for which, index in run.forgotten_sets.items()} == {0: forget.index.tolist(), 1: forget.index.tolist()}
@@ -109,7 +109,7 @@ REST = [(Finetune, {"epochs": 2}), (CFk, {"epochs": 1, "k": 1}), (EUk, {"epochs"
 
 @pytest.mark.parametrize(("kind", "options"), [*SHARED, *REST], ids=lambda value: getattr(value, "__name__", ""))
 @pytest.mark.parametrize("known", [0.25, None])
-def test_a_share_of_the_wrong_samples_is_forecast_as_it_is_booked(toys, kind, options, known):
+def test_a_share_of_the_wrong_samples_is_forecast_as_it_is_counted(toys, kind, options, known):
     setting = kind(num_retain=24, num_forget=known, source="identified", **options)
     assert setting.needs() == {Need.FORGET}
     task, run = toys.make_task(), PlainRun()
@@ -120,7 +120,7 @@ def test_a_share_of_the_wrong_samples_is_forecast_as_it_is_booked(toys, kind, op
     assert setting.family() != replace(setting, num_forget=0.5).family()
 
 
-def test_retraining_without_what_was_identified(toys):
+def test_retraining_without_identified_samples(toys):
     setting = Retrain(SGD(epochs=1), source="identified", num_forget=0.25)
     task, run = toys.make_task(), PlainRun()
     list(Retrain.correct([setting], task.build(0), task.allow(setting.needs()), run))
@@ -129,7 +129,7 @@ def test_retraining_without_what_was_identified(toys):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: SCRUB(num_forget=1.5), "a fraction of the wrong ones between 0 and 1"),
         (lambda: SCRUB(num_forget=0.0), "a fraction of the wrong ones between 0 and 1"),
@@ -140,8 +140,8 @@ def test_retraining_without_what_was_identified(toys):
         (lambda: SCRUB(num_forget=0), "at least 1"),
     ],
 )
-def test_amounts_that_make_no_sense_are_refused(make, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_sample_counts_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
         make()
 
 

@@ -1,4 +1,4 @@
-"""SCRUB against its equations, written out plainly, and the sharing of its trajectories."""
+"""SCRUB against a plain implementation of its equations, and the sharing of its trajectories."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_tree_of_grid_a_has_27_epochs_instead_of_87():
 
 
 @pytest.mark.parametrize("net", ["batch_norm", "dropout"])
-def test_every_setting_of_the_family_has_the_bits_of_a_run_alone(toys, net):
+def test_every_setting_of_the_family_has_the_bits_of_a_run_on_its_own(toys, net):
     task = toys.make_task(net)
     model = noisy_model(task)
     shared = corrected(toys, GRID, model, task)
@@ -122,7 +122,7 @@ def test_every_setting_of_the_family_has_the_bits_of_a_run_alone(toys, net):
     assert len(distinct) == 15
 
 
-def test_settings_come_cheapest_first(toys):
+def test_settings_are_yielded_cheapest_first(toys):
     task = toys.make_task()
     order = [(GRID[position].epochs, GRID[position].msteps) for position in corrected(toys, GRID, noisy_model(task), task)]
     assert order == sorted(order)
@@ -161,7 +161,7 @@ def test_batches_larger_than_their_set_are_one_family_and_one_computation(toys):
 
 
 @pytest.mark.parametrize("settings", [GRID, GRID[:1], [replace(SMALL, msteps=0)], [replace(s, augment=True) for s in GRID[3:9]]])
-def test_forecast_is_what_the_meter_counts(toys, settings):
+def test_the_forecast_equals_the_meter(toys, settings):
     task = toys.make_task(augment="flip")
     run = PlainRun(len(settings))
     corrected(toys, settings, noisy_model(task), task, run)
@@ -169,8 +169,8 @@ def test_forecast_is_what_the_meter_counts(toys, settings):
     assert toys.passes(run) == (forecast.forwards, forecast.backwards)
 
 
-def test_costs_alone_and_shared(toys):
-    """A setting alone pays its own epochs; the shares of all add up to what was spent."""
+def test_standalone_and_shared_costs(toys):
+    """A setting on its own costs its own epochs; the shares of all settings add up to the total."""
     task = toys.make_task()
     run = PlainRun(15)
     corrected(toys, GRID, noisy_model(task), task, run)
@@ -226,8 +226,8 @@ def test_a_diverging_trajectory_yields_non_finite_models_and_trains_no_further(t
     assert toys.passes(run)[1] < SCRUB.forecast(wild, SIZES).backwards / 10
 
 
-def test_a_branch_may_diverge_alone(toys):
-    """With no weight on either part of the min loss only the max passes move anything, here far too much."""
+def test_one_branch_may_diverge(toys):
+    """With zero weights of the min loss only the max passes change the network, here far too much."""
     task = toys.make_task("dropout")
     model = noisy_model(task)
     still = replace(SMALL, learning_rate=1e18, alpha=0.0, gamma=0.0, weight_decay=0.0)

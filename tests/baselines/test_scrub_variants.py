@@ -21,14 +21,14 @@ STEPS = SCRUBSteps(learning_rate=0.02, steps=13, msteps=5, alpha=0.2, batch_size
 REWIND = SCRUB(learning_rate=0.03, epochs=4, msteps=2, forget_batch=4, retain_batch=8, num_retain=24, num_forget=10, rewind=True)
 
 
-def told(task):
+def verified(task):
     task = task.allow(frozenset({Need.RETAIN, Need.FORGET}))
     return task.verified(Need.RETAIN, 24), task.verified(Need.FORGET, 10)
 
 
 def plain_steps(setting, model, task, plain, view):
-    """Two loaders in turn, a step counter, and the benchmark's linear schedule."""
-    retain, forget = told(task)
+    """Two loaders, a step counter, and the benchmark's linear schedule."""
+    retain, forget = verified(task)
     teacher, student = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
     descent = plain.Momentum(student)
     step, number = 0, 0
@@ -97,7 +97,7 @@ def test_msteps_between_two_passes_are_one_computation(toys, plain):
 
 
 def error(net, samples, classes=None):
-    """The share of given labels not predicted; of one class, if asked."""
+    """Fraction of given labels not predicted, optionally of one class."""
     (batch,) = samples.batches(len(samples))
     wrong = (net(batch.inputs).argmax(1) != batch.labels).double()
     return wrong if classes is None else wrong[batch.labels == classes]
@@ -115,7 +115,7 @@ def test_scrub_rewinds_to_the_epoch_nearest_to_the_error_of_validation(toys, pla
         net = task.build(0)
         net.load_state_dict(plain.corrected(toys, [replace(setting, rewind=False, epochs=epochs)], model, task, PlainRun())[0])
         checkpoints.append(net.eval())
-    _, forget = told(task)
+    _, forget = verified(task)
     present = [c for c in range(4) if len(error(checkpoints[-1], task.val, c))]
     weights = {c: int((forget.labels == c).sum()) for c in present}
     aim = sum(n * float(error(checkpoints[-1], task.val, c).mean()) for c, n in weights.items()) / sum(weights.values())
@@ -126,7 +126,7 @@ def test_scrub_rewinds_to_the_epoch_nearest_to_the_error_of_validation(toys, pla
 
 
 def test_rewinding_really_goes_back_somewhere(toys, plain):
-    """Else the test above could not tell rewinding from its absence."""
+    """Otherwise the test above would pass without rewinding."""
     task = toys.make_task()
     model = plain.noisy_model(task)
     differs = []
@@ -139,7 +139,7 @@ def test_rewinding_really_goes_back_somewhere(toys, plain):
     assert any(differs)
 
 
-def test_a_family_that_rewinds_has_the_bits_of_its_settings_alone(toys, plain):
+def test_a_family_that_rewinds_has_the_bits_of_its_settings_on_their_own(toys, plain):
     task = toys.make_task()
     model = plain.noisy_model(task)
     settings = [replace(REWIND, epochs=epochs, msteps=msteps) for epochs, msteps in itertools.product((2, 4), (1, 2))]
@@ -151,11 +151,11 @@ def test_a_family_that_rewinds_has_the_bits_of_its_settings_alone(toys, plain):
     assert wild["head.weight"].isnan().all()
 
 
-def test_ssd_against_retain_samples_alone(toys, plain):
+def test_ssd_against_retain_samples_only(toys, plain):
     task = toys.make_task()
     model = plain.noisy_model(task)
     setting = SSD(selection=1.0, dampening=0.5, num_retain=24, num_forget=10, batch_size=8, against="retain")
-    retain, forget = told(task)
+    retain, forget = verified(task)
 
     def importance(samples):
         net, total, count = copy.deepcopy(model).eval(), 0, 0

@@ -38,8 +38,8 @@ def plain_importance(model, positions, task, size):
 def test_equals_the_plain_formula(toys, net, setting):
     task = toys.make_task(net)
     model = task.build(0)
-    told = task.allow(SMALL.needs())
-    retain, forget = told.verified(Need.RETAIN, 24).index.tolist(), told.verified(Need.FORGET, 10).index.tolist()
+    allowed = task.allow(SMALL.needs())
+    retain, forget = allowed.verified(Need.RETAIN, 24).index.tolist(), allowed.verified(Need.FORGET, 10).index.tolist()
     of_all = plain_importance(model, sorted(retain + forget), task, 8)
     of_forget = plain_importance(model, forget, task, 8)
     ours = corrected(toys, [setting], model, task)[0]

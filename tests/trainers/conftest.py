@@ -1,4 +1,4 @@
-"""Plain implementations to hold trainers against, through the fixture `plain`."""
+"""Plain reference implementations of trainers, in the fixture `plain`."""
 
 from __future__ import annotations
 

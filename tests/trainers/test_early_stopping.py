@@ -56,7 +56,7 @@ def test_a_training_follows_its_plateau(toys):
 
 
 def watch(toys, losses, patience, delta, keep_best=True):
-    """Runs EarlyStopping on made-up losses; returns the epoch at which it stops (or None) and the weight it restores."""
+    """Runs EarlyStopping on synthetic losses; returns the epoch at which it stops (or None) and the weight it restores."""
     model = torch.nn.Linear(1, 1)
     now = {"loss": 0.0}
     watcher = EarlyStopping.start(
@@ -127,7 +127,7 @@ def test_a_training_stops_and_hands_out_its_best_epoch(toys):
     assert again.curve == []
 
 
-def test_looks_are_paid_for(toys):
+def test_validation_passes_are_counted(toys):
     recipe = replace(QUICK, epochs=4, stop_patience=9, until_train_acc=2.0, check_every=2)
     run = PlainRun()
     recipe.fit(toys.make_task(), run)
@@ -145,7 +145,7 @@ def test_early_stopping_without_validation_samples_is_refused(toys):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"stop_patience": 0}, "stop_patience=0 is too small"),
         ({"stop_patience": 3, "stop_delta": -0.1}, "stop_delta=-0.1 is too small"),
@@ -159,6 +159,6 @@ def test_early_stopping_without_validation_samples_is_refused(toys):
         ({"until_train_acc": -0.5}, "until_train_acc=-0.5 is too small"),
     ],
 )
-def test_values_that_make_no_sense_are_named(given, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_values_are_named(given, message):
+    with pytest.raises(UserError, match=message):
         SGD(**given)

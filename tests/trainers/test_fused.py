@@ -1,4 +1,4 @@
-"""The fused step against torch's plain one, whatever the layouts, and after a state has been on disk."""
+"""FusedSGD against torch's SGD, for all memory layouts and after loading a checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def assert_near(one, other):
 
 
 @given(layouts, layouts, layouts, st.sampled_from([0.0, 0.9]), st.booleans(), st.sampled_from([0.0, 0.01]))
-def test_it_is_torchs_step_whatever_lies_how(weights, gradients, momenta, momentum, nesterov, weight_decay):
+def test_equals_torchs_step_for_all_layouts(weights, gradients, momenta, momentum, nesterov, weight_decay):
     plain, fused = network(torch.contiguous_format), network(weights)
     settings = (0.1, momentum, weight_decay, nesterov and momentum > 0)
     one, other = optim.sgd(plain.parameters(), *settings), optim.sgd(fused.parameters(), *settings, fused=True)

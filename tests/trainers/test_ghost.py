@@ -16,7 +16,7 @@ from trainers import ghost
 
 
 def expected(model, inputs, labels):
-    """(B,) squared norms of gradients that are all made and kept."""
+    """(B,) squared norms, computed from all per-sample gradients."""
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
     def loss(weights, x, y):
@@ -78,7 +78,7 @@ def test_group_norm(groups, affine):
 
 
 def test_linear_layers_over_positions_and_frozen_weights():
-    """A linear layer that is applied at several positions sums over them; what is not trained counts for nothing."""
+    """A linear layer applied at several positions sums over them; frozen parameters do not count."""
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 7, bias=False), nn.Tanh(), nn.Flatten(), nn.Linear(28, 3)).double()
     model[2].weight.requires_grad_(False)
@@ -89,7 +89,7 @@ def test_linear_layers_over_positions_and_frozen_weights():
 
 @pytest.mark.parametrize("shapes", [(3, 2, 50), (40, 30, 4)])
 def test_both_forms_of_a_product_are_the_norm(shapes):
-    """Many positions take the product itself, few the two Gram matrices."""
+    """Many positions use the product, few the two Gram matrices."""
     outputs, inputs, positions = shapes
     back, read = (torch.randn(6, rows, positions, dtype=torch.float64) for rows in (outputs, inputs))
     plain = torch.stack([(b @ r.T).square().sum() for b, r in zip(back, read, strict=True)])

@@ -30,7 +30,7 @@ def plain_similarity(metric, one, other):
 
 
 def plain_greedy(features, confidence, count, metric, tau, eta, labels=None):
-    """Every neighbourhood from its definition before every pick: sums over what is kept, nothing carried along."""
+    """Computes every neighbourhood from its definition before every pick."""
     kept: list[int] = []
     turns = None if labels is None else sorted(set(labels.tolist()))
     sizes = None if labels is None else {label: labels.tolist().count(label) for label in turns}
@@ -64,7 +64,7 @@ def plain_greedy(features, confidence, count, metric, tau, eta, labels=None):
 @pytest.mark.parametrize(("metric", "tau"), [("cosine", 0.9), ("euclidean", 0.6)])
 @pytest.mark.parametrize("eta", [1.0, 4.0])
 def test_equals_the_definition(monkeypatch, metric, tau, eta, balanced):
-    """All of them are kept in the end, so classes run out and turns end; small blocks, so that there are several of each kind."""
+    """All samples are kept in the end, so classes are exhausted and turns end; small blocks, so that there are several of each kind."""
     monkeypatch.setattr(module, "ROWS", 7)
     monkeypatch.setattr(module, "PICKS", 2)
     features, confidence, labels = clustered()
@@ -94,7 +94,7 @@ def test_a_smaller_selection_is_the_beginning_of_a_larger_one_and_blocks_change_
     assert torch.equal(greedy(ready, confidence, 120, cosine, 0.9, 1.0, labels), whole)
 
 
-def test_gains_are_told_apart_where_tanh_has_saturated():
+def test_gains_differ_where_tanh_has_saturated():
     u, c = torch.tensor([0.1, 2.0, 5.0], dtype=torch.float64), torch.tensor([0.9, 0.5, 0.3], dtype=torch.float64)
     torch.testing.assert_close(log_gain(u, c).exp(), (u + c).tanh() - u.tanh(), rtol=1e-10, atol=0)
     far = log_gain(torch.tensor([400.0, 400.0, 401.0], dtype=torch.float64), torch.tensor([0.5, 0.6, 0.6], dtype=torch.float64))
@@ -111,7 +111,7 @@ def test_samples_without_confidence_come_last_in_their_order():
 
 
 def test_it_serves_the_objective_better_than_chance():
-    """The sum over all samples of tanh of their neighbourhood confidence, which the greedy rule stands for."""
+    """The sum over all samples of tanh of their neighbourhood confidence, which the greedy rule maximises."""
     features, confidence, _ = clustered(150)
     unit = functional.normalize(features, dim=1)
     sim = cosine(unit, unit)

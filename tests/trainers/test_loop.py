@@ -1,4 +1,4 @@
-"""The loop carries methods it was not written for: two networks that teach each other, per-sample state, double backward."""
+"""The epoch loop with methods of other kinds: two networks that teach each other, per-sample state, double backward."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPOCHS = 4
 
 
 def fit_two_networks(task, run):
-    """Each network learns from the samples that the other finds easy; the share grows smaller with the epochs."""
+    """Each network learns from the samples that the other finds easy; the fraction decreases with the epochs."""
     nets = {"first": task.build(0), "second": task.build(1)}
     optimisers = {name: optim.sgd(net.parameters(), 0.05, 0.9, 1e-4) for name, net in nets.items()}
 
@@ -110,7 +110,7 @@ def test_stopped_and_continued_gives_the_same_bits(toys, method, net):
     assert first.curve + broken.curve + last.curve == reference.curve
 
 
-def test_the_stand_ins_really_train(toys):
+def test_the_stand_ins_learn(toys):
     for fit in METHODS.values():
         run = PlainRun()
         fit(toys.make_task(), run)
@@ -150,7 +150,7 @@ def test_every_step_has_its_own_stream_and_global_draws_are_keyed_and_restored()
     assert drawn[:3] == drawn[3:]
 
 
-def test_a_run_that_had_stopped_by_itself_does_not_train_on(toys):
+def test_a_training_that_ended_early_is_not_continued(toys):
     task = toys.make_task()
     net = task.build(0)
     steps = []

@@ -41,7 +41,7 @@ class PlainMentor:
 
 
 def scoring_losses(net, batch):
-    """Without leaving a trace in running statistics: on a copy."""
+    """On a copy, so that running statistics do not change."""
     return cross_entropies(copy.deepcopy(net)(batch.inputs), batch.labels).detach()
 
 
@@ -66,7 +66,7 @@ def test_mentornet_equals_the_plain_loop(toys, plain, net, percentile, ema, burn
     mentor = PlainMentor(percentile, ema, min(burn_in, 0.2 * EPOCHS))
     expected = plain.training(task, EPOCHS, RATE, plain_mentornet(mentor, kept))
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
-    assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
+    assert [sorted(indices.tolist()) for indices in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
     assert float(run.stored["state"]["tables"]["threshold"]) == pytest.approx(mentor.threshold, rel=1e-4)
 
 
@@ -106,7 +106,7 @@ def test_mentormix_equals_the_plain_loop(toys, plain, net, second):
     gradients_of = plain_mentormix(mentors[0], mentors[1] if second else None, 0.4, kept)
     expected = plain.training(task, EPOCHS, RATE, gradients_of)
     toys.assert_close(toys.weights(fitted.model), toys.weights(expected), rtol=1e-3, atol=2e-5)
-    assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
+    assert [sorted(indices.tolist()) for indices in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
     stored = run.stored["state"]["tables"]["thresholds"].tolist()
     assert stored == pytest.approx([mentor.threshold for mentor in mentors], rel=1e-4)
 
@@ -117,7 +117,7 @@ def test_one_pass_has_the_same_numbers_without_dropout(toys):
     toys.assert_same_bits(toys.weights(one.model), toys.weights(two.model))
 
 
-def test_the_scoring_pass_leaves_running_statistics_alone(toys):
+def test_the_scoring_pass_keeps_running_statistics(toys):
     for trainer in (MentorNet(recipe=RECIPE), MentorMix(recipe=RECIPE)):
         model = trainer.fit(toys.make_task("batch_norm"), PlainRun()).model
         assert int(model.norm.num_batches_tracked) == EPOCHS * 5
@@ -142,7 +142,7 @@ def test_a_batch_in_which_nothing_is_trusted_moves_nothing_but_momentum_and_deca
 
 @pytest.mark.parametrize("trainer", [MentorNet, MentorMix])
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"percentile": 0.0}, r"percentile=0 is out of range; it must lie in \(0, 1\]"),
         ({"percentile": 1.1}, "percentile=1.1 is out of range"),
@@ -150,8 +150,8 @@ def test_a_batch_in_which_nothing_is_trusted_moves_nothing_but_momentum_and_deca
         ({"burn_in": -1}, "burn_in=-1 is too small"),
     ],
 )
-def test_values_out_of_range_are_named(trainer, given, said):
-    with pytest.raises(UserError, match=said):
+def test_values_out_of_range_are_named(trainer, given, message):
+    with pytest.raises(UserError, match=message):
         trainer(**given)
 
 

@@ -9,7 +9,7 @@ from trainers import optim
 
 
 def torch_rates(make_scheduler, epochs, metric=False):
-    """The rates that torch's own scheduler gives to epochs 1, 2, ..."""
+    """Rates of torch's scheduler for epochs 1, 2, ..."""
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     scheduler = make_scheduler(optimiser)
     rates = []
@@ -54,13 +54,13 @@ def test_plateau_is_no_function_of_the_epoch():
         optim.rate_at("plateau", 0.3, 1, 10, (), 0.5)
 
 
-def test_every_so_many_epochs_is_torchs():
+def test_decay_every_equals_torchs_step_lr():
     expected = torch_rates(lambda o: StepLR(o, 4, 0.5), 14)
     assert [optim.rate_at("step", 0.1, epoch, 14, (), 0.5, 4) for epoch in range(1, 15)] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"schedule": "step"}, r"schedule=step needs either decay_epochs .* or decay_every"),
         ({"schedule": "step", "decay_epochs": (3,), "decay_every": 2}, r"needs either decay_epochs .* or decay_every"),
@@ -76,8 +76,8 @@ def test_every_so_many_epochs_is_torchs():
         ({"schedule": "step", "decay_epochs": (4, 0)}, r"decay_epochs=0 is too small"),
     ],
 )
-def test_a_schedule_has_its_own_options_and_no_other(given, said):
-    with pytest.raises(UserError, match=said):
+def test_a_schedule_has_its_own_options_and_no_other(given, message):
+    with pytest.raises(UserError, match=message):
         optim.check_schedule(where="trainer", **given)
 
 

@@ -1,4 +1,4 @@
-"""Each selector against loops over its published rule, on networks whose outputs and features are known."""
+"""Each pruner against loops over its published rule, on networks whose outputs and features are known."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_prune4rel_reads_confidences_and_neighbours_from_the_network(warm):
     assert kept(Prune4ReL(tau=tau, view="plain"), task, fitted) == sorted(int(task.train.index[i]) for i in picks)
 
 
-def test_prune4rels_options_change_what_is_kept(warm):
+def test_prune4rels_options_change_the_selection(warm):
     task, fitted, _, _ = warm
     options = [
         {"tau": 0.9}, {"tau": 0.99}, {"tau": 0.9, "balance": False}, {"tau": 0.9, "confidence": "margin", "balance": False},
@@ -183,7 +183,7 @@ def test_herding_follows_the_class_means(warm):
     assert kept(Herding(), task, fitted) == sorted(int(task.train.index[i]) for i in found)
 
 
-def test_ssp_keeps_what_lies_far_from_its_centre(warm):
+def test_ssp_keeps_samples_far_from_their_centre(warm):
     """Features so clear that there is one clustering: four blobs, and a few samples between them."""
     task, fitted, _, _ = warm
     fitted = Fitted(fitted.model)
@@ -211,7 +211,7 @@ def test_forgetting_events_are_counted_batch_by_batch(toys):
 
 
 def test_training_counts_forgetting_as_a_plain_loop_does(toys):
-    """Read off the running accuracy's own predictions: those of the network in train mode, before the step."""
+    """From the predictions of the running accuracy: those of the network in train mode, before the step."""
     task, seen = toys.make_task("dropout"), []
 
     def step(learner, batch, context):
@@ -275,7 +275,7 @@ def test_regressions_and_fractions_outside_the_range_are_refused(toys, pruner):
         kept(pruner, toys.make_task(), Fitted(toys.make_task().build(0)), 1.5)
 
 
-def test_a_network_that_diverged_is_said_to_have():
+def test_a_diverged_network_is_reported():
     from sweeper.contracts import toys as made
 
     task = made.make_task()

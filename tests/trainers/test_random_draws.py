@@ -9,7 +9,7 @@ from trainers import random_draws
 RNG = stream(1, "train", 4, "step", 2)
 
 
-def test_draws_belong_to_their_stream_and_leave_the_global_generator_alone():
+def test_draws_belong_to_their_stream_and_keep_the_global_generator():
     before = torch.random.get_rng_state()
     weights = torch.tensor([1.0, 2.0, 0.0, 5.0])
     for draw in (

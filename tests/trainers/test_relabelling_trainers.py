@@ -1,4 +1,4 @@
-"""SOP, SOP+, ELR+ and DivideMix against plain loops over their published updates, written sample by sample where that is bearable."""
+"""SOP, SOP+, ELR+ and DivideMix against plain loops over their published updates, sample by sample where that is fast enough."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ def test_elr_plus_equals_the_plain_loop(toys, net, sharpen):
                 for k in range(2):
                     here = rng.child("step", number).child(k)
                     with torch.no_grad():
-                        said = probabilities(averages[1 - k](batch.inputs)).clamp(1e-4, 1 - 1e-4)
+                        predicted = probabilities(averages[1 - k](batch.inputs)).clamp(1e-4, 1 - 1e-4)
                     for b, i in enumerate(batch.index.tolist()):
-                        targets[k, i] = 0.6 * targets[k, i] + 0.4 * said[b] / said[b].sum()
+                        targets[k, i] = 0.6 * targets[k, i] + 0.4 * predicted[b] / predicted[b].sum()
                     share = float(random_draws.beta(here.child("mix"), 1.0, 1))
                     share = max(share, 1 - share)
                     partner = here.child("partner").permutation(len(batch.labels))
@@ -161,7 +161,7 @@ def test_elr_plus_equals_the_plain_loop(toys, net, sharpen):
 
 
 def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember):
-    """DivideMix, its draws taken from the streams that the product draws from."""
+    """DivideMix, with draws from the same streams as the trainer's."""
     nets = [task.build(k).train() for k in range(2)]
     optimisers = [Nesterov(net) for net in nets]
     history = []
@@ -210,11 +210,11 @@ def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember)
                         for b, i in enumerate(x.index.tolist()):
                             t = w[i].float() * torch.eye(C)[x.labels[b]] + (1 - w[i].float()) * own[b]
                             tx.append(t**2 / (t**2).sum())
-                        said = [probabilities(frozen_norms(nets[k], view)) for view in u.views]
+                        predicted = [probabilities(frozen_norms(nets[k], view)) for view in u.views]
                         nets[1 - k].eval()
-                        said += [probabilities(nets[1 - k](view)) for view in u.views]
+                        predicted += [probabilities(nets[1 - k](view)) for view in u.views]
                         nets[1 - k].train()
-                        tu = [t**2 / (t**2).sum() for t in sum(said) / 4]
+                        tu = [t**2 / (t**2).sum() for t in sum(predicted) / 4]
                     inputs = torch.cat([*x.views, *u.views])
                     goals = torch.stack([*tx, *tx, *tu, *tu])
                     share = float(random_draws.beta(step.child("mix"), alpha, 1))
@@ -238,7 +238,7 @@ def plain_dividemix(task, net_count, warmup, alpha, lambda_u, penalty, remember)
 @pytest.mark.parametrize("net", ["batch_norm", "no dropout"])
 @pytest.mark.parametrize(("lambda_u", "penalty", "remember"), [(25.0, False, 1), (0.0, True, 2)])
 def test_dividemix_equals_the_plain_loop(toys, net, lambda_u, penalty, remember):
-    """Dropout would draw in another order where passes are made in another order, so it is left out of the second network."""
+    """Dropout would draw in the order of the passes, which differs here, so the second network has none."""
     task = toys.make_task("batch_norm" if net == "batch_norm" else "dropout", augment="crop_flip")
     if net != "batch_norm":
         task = without_dropout(task)
@@ -302,7 +302,7 @@ def test_sharpening_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("trainer", "said"),
+    ("trainer", "message"),
     [
         (lambda: SOP(rate_u=0.0), "trainer.rate_u=0 is out of range"),
         (lambda: SOP(consistency=-1.0), "trainer.consistency=-1 is too small"),
@@ -312,6 +312,6 @@ def test_sharpening_by_hand():
         (lambda: DivideMix(recipe=SGD(trim=0.1)), "trim"),
     ],
 )
-def test_bad_settings_are_refused(trainer, said):
-    with pytest.raises(UserError, match=said):
+def test_bad_settings_are_refused(trainer, message):
+    with pytest.raises(UserError, match=message):
         trainer()

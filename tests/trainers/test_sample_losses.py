@@ -1,4 +1,4 @@
-"""The trainers that are a loss of a sample: each loss against its formula written out, and each training against a plain loop."""
+"""Trainers defined by a loss per sample: each loss against its formula, and each training against a plain loop."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def some_logits(scale=1.0):
 
 
 class Labelled:
-    """As much of a mini-batch as a loss reads."""
+    """The fields of a mini-batch that a loss reads."""
 
     def __init__(self, labels):
         self.labels = labels
 
 
 class AtEpoch:
-    """As much of a context as a loss reads."""
+    """The fields of a context that a loss reads."""
 
     epoch = 1
 
@@ -172,8 +172,8 @@ def test_elr_equals_the_plain_loop_and_hands_out_its_targets(toys, plain, net):
         found = []
         for z, y, position in zip(logits, batch.labels, batch.index.tolist(), strict=True):
             p = (z.exp() / z.exp().sum()).clamp(1e-4, 1 - 1e-4)
-            said = p.detach() / p.detach().sum()
-            targets[position] = 0.6 * targets[position] + 0.4 * said
+            predicted = p.detach() / p.detach().sum()
+            targets[position] = 0.6 * targets[position] + 0.4 * predicted
             found.append(-(z - z.exp().sum().log())[y] + 2.0 * torch.log(1 - (targets[position] * p).sum()))
         return torch.stack(found)
 
@@ -194,7 +194,7 @@ def test_elr_knows_samples_by_their_place_in_the_universe(toys):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: GLS(rate=1.0), r"trainer.rate=1 is out of range; it must lie in \(-inf, 1\)"),
         (lambda: GLS(warmup_epochs=-1), "warmup_epochs=-1 is too small"),
@@ -207,6 +207,6 @@ def test_elr_knows_samples_by_their_place_in_the_universe(toys):
         (lambda: ELR(strength=-1.0), "strength=-1 is out of range"),
     ],
 )
-def test_values_out_of_range_are_named(make, said):
-    with pytest.raises(UserError, match=said):
+def test_values_out_of_range_are_named(make, message):
+    with pytest.raises(UserError, match=message):
         make()

@@ -112,8 +112,8 @@ def test_equals_the_published_update(toys, name, reforward):
     fitted = trainer(replace(KEEP, reforward=reforward), RECIPE).fit(task, run)
     kept = {}
     nets = plain(task, networks, score, reforward, kept_of=kept)
-    assert [sorted(told.tolist()) for told in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
-    assert [len(told) for told in run.kept] == [80, 5 * 12, 5 * 9, 5 * 9]
+    assert [sorted(indices.tolist()) for indices in run.kept] == [sorted(kept[epoch]) for epoch in range(1, EPOCHS + 1)]
+    assert [len(indices) for indices in run.kept] == [80, 5 * 12, 5 * 9, 5 * 9]
     toys.assert_close(toys.weights(fitted.model), toys.weights(nets[0]), rtol=1e-4, atol=1e-5)
     stored = run.stored["state"]["models"]
     assert list(stored) == ["net", "net1"][:networks]
@@ -167,7 +167,7 @@ def test_wrong_labels_are_left_out(toys):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"rate": 1.0}, r"rate=1 is out of range; it must lie in \[0, 1\)"),
         ({"rate": 0.6, "factor": 1.7}, r"rate=0\.6 times trainer\.factor=1\.7 leaves out every sample"),
@@ -176,6 +176,6 @@ def test_wrong_labels_are_left_out(toys):
         ({"mixup": 0.2, "reforward": False}, r"set trainer\.reforward=true or mixup=0"),
     ],
 )
-def test_values_that_make_no_sense_are_named(given, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_values_are_named(given, message):
+    with pytest.raises(UserError, match=message):
         BatchSelection(**given)

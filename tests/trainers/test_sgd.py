@@ -87,7 +87,7 @@ def adam_by_hand(task, epochs, rate, beta1_of):
 
 
 def test_adam_with_co_teachings_plan_equals_the_algorithm(toys):
-    """Late in training the rate falls linearly and beta1 is 0.1, as its released code sets it."""
+    """The rate falls linearly late in training, with beta1 0.1, as in its released code."""
     task = toys.make_task(augment="crop_flip")
     recipe = SGD(
         epochs=5, optimiser="adam", nesterov=False, learning_rate=2e-3, weight_decay=0.0, batch_size=16, schedule="linear", decay_after=2,
@@ -103,7 +103,7 @@ def test_adam_with_co_teachings_plan_equals_the_algorithm(toys):
 
 
 def test_two_networks_learn_side_by_side_and_the_first_is_handed_out(toys):
-    """Each takes a plain step: so the first must equal plain training, and the second, which is in the checkpoint, another start's."""
+    """Each makes a plain step, so the first must equal plain training, and the second plain training from another initialisation."""
     task = toys.make_task("batch_norm", augment="crop_flip")
 
     def step(learners, batch, context):
@@ -154,7 +154,7 @@ def test_training_ends_at_the_first_check_that_fits_the_labels(toys):
 
 
 @pytest.mark.parametrize("recipe", [SHORT, SGD(epochs=7, batch_size=16, until_train_acc=1.0, check_every=2, learning_rate=1e-6)])
-def test_forecast_is_what_the_meter_counts(toys, recipe):
+def test_the_forecast_equals_the_meter(toys, recipe):
     run = PlainRun()
     recipe.fit(toys.make_task(), run)
     forecast = recipe.forecast(Sizes(train=80, val=20))

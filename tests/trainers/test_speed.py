@@ -1,4 +1,4 @@
-"""Precision, layout, optimiser and compilation of training: what they change is rounding, and nothing is left behind."""
+"""Precision, layout, optimiser and compilation of training change rounding only, and are reverted afterwards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def distance(one, other):
 
 
 @pytest.mark.parametrize("options", FASTER, ids=["channels_last", "fused", "both"])
-def test_layout_and_fused_optimiser_change_rounding_alone(task, options):
+def test_layout_and_fused_optimiser_change_rounding_only(task, options):
     plain, curve = weights(SHORT, task)
     faster, other = weights(replace(SHORT, **options), task)
     assert distance(faster, plain) < 1e-5
@@ -61,7 +61,7 @@ def test_bf16_learns_the_same_within_its_rounding(task):
     assert other[-1]["loss"] == pytest.approx(curve[-1]["loss"], rel=5e-2)
 
 
-def test_what_is_handed_out_is_laid_out_as_ever(task):
+def test_the_returned_network_has_the_standard_layout(task):
     model = replace(SHORT, channels_last=True).fit(task, PlainRun()).model
     assert all(parameter.is_contiguous() for parameter in model.parameters())
 
@@ -112,7 +112,7 @@ def test_outputs_of_a_bf16_pass_are_float32(task):
     assert (outputs - model(inputs)).abs().max() > 0
 
 
-def test_tf32_is_switched_off_again_even_after_an_error():
+def test_tf32_switches_are_restored_after_an_error():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     inside = []
 
@@ -149,7 +149,7 @@ def test_other_trainers_take_them_through_their_recipe(task, trainer, options):
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-def test_what_was_stopped_goes_on_bit_for_bit(task, toys, optimiser, tmp_path):
+def test_a_stopped_training_resumes_bit_for_bit(task, toys, optimiser, tmp_path):
     trainer = replace(SHORT, precision="bf16", channels_last=True, fused=True, optimiser=optimiser, nesterov=optimiser == "sgd")
     whole, _ = weights(trainer, task)
 
@@ -198,7 +198,7 @@ def test_a_compiled_network_learns_the_same(task):
 
 
 def test_recording_leaves_no_trace_and_short_batches_run_as_they_are(task, monkeypatch):
-    """What surrounds a CUDA graph, with recording stood in for by running the pass, as recording does."""
+    """The code around a CUDA graph; recording is replaced by running the pass, which recording does, too."""
     recorded, states = [], []
 
     def record(callable_, sample):

@@ -1,4 +1,4 @@
-"""Regression by squared error and by Huber's loss, with the tail of the targets cut off."""
+"""Regression by squared error and by Huber's loss, with trimmed targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_samples_farthest_from_the_median_go(toys):
     assert trimmed(samples, 0.0) is samples
 
 
-def test_trimming_is_training_without_them_and_is_said(toys):
+def test_trimming_equals_training_without_the_trimmed_samples_and_is_reported(toys):
     task = toys.make_task(kind="regression")
     labels = task.train.labels.clone()
     labels[:8] = 100.0
@@ -40,7 +40,7 @@ def test_trimming_is_training_without_them_and_is_said(toys):
 
 
 @pytest.mark.parametrize("make", [lambda recipe: recipe, lambda recipe: PRL_L(BatchSelection(rate=0.3), recipe)], ids=["sgd", "prl_l"])
-def test_forecasts_know_what_is_left(toys, make):
+def test_forecasts_use_the_remaining_samples(toys, make):
     trainer = make(replace(RECIPE, trim=0.13, huber=0.5))
     trainer.fit(toys.make_task(kind="regression"), run := PlainRun())
     forecast = trainer.forecast(Sizes(train=80, val=20))

@@ -36,7 +36,7 @@ def test_gives_universe_positions_of_a_subset(toys):
     assert chosen.max() < 30
 
 
-def test_depends_on_the_seed_alone(toys):
+def test_depends_on_the_seed_only(toys):
     assert torch.equal(select(toys.make_task(seed=1), 0.3).index, select(toys.make_task("dropout", seed=1), 0.3).index)
     assert not torch.equal(select(toys.make_task(seed=1), 0.3).index, select(toys.make_task(seed=2), 0.3).index)
 
