@@ -10,11 +10,13 @@ import pytest
 from analysis.store.load import load
 from analysis.store.results import cells
 from analysis.tables.comparison import comparison
+from analysis.tables.render import terminal
 from analysis.tables.search import search
 from analysis.tuning.best_of_k import expected_test_scores, rank_settings
 from sweeper.__main__ import main
 from sweeper.config.schema import SearchConfig
 from sweeper.config.search_space import SearchSpace
+from sweeper.monitor.report import WIDTH, report
 from sweeper.search.encoding import SettingSpace
 from sweeper.search.replay import FinishedGrid, finished_grids, replay, replay_budgets, trial_indices
 
@@ -91,6 +93,12 @@ def test_the_table_of_searches(searched):
     assert any("selects the same setting as the grid" in note for note in table.notes)
     (main_table,) = comparison(results)
     assert [row[0].text for row in main_table.rows] == ["Vanilla", "Finetune (grid)", "SAP (alpha16)"]
+
+
+def test_sweeps_print_the_table_by_sap_report(searched, tmp_path):
+    (table,) = search(load([searched.store.root]))
+    assert report(searched.store.root, "table", "search") == terminal(table, WIDTH) + "\n"
+    assert report(tmp_path, "table", "search") == "", "not a store"
 
 
 def test_the_command_prints_and_writes(searched, tmp_path, capsys):
