@@ -24,7 +24,7 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 def why_not() -> str | None:
-    """Why no Slurm can be started here; None if it can."""
+    """Return the reason why no Slurm can be started on this machine; None if it can."""
     missing = [name for name in NEEDED if shutil.which(name, path=PATH) is None]
     if missing:
         return f"Slurm is not installed ({', '.join(missing)} missing): apt-get install slurmctld slurmd slurm-client munge"
@@ -78,12 +78,12 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs to talk to this Slurm and no other."""
+        """The environment in which commands use this Slurm and no other."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SQUEUE", "SINFO"))}
         return {**mine, "SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": PATH}
 
     def call(self, *words: str, check: bool = True, env: Mapping[str, str] | None = None, stdin: str | None = None) -> str:
-        """Runs a command against this cluster; returns its standard output."""
+        """Run a command against this cluster; return its standard output."""
         done = subprocess.run(
             words, capture_output=True, text=True, check=False, timeout=60, env={**self.environment, **(env or {})}, input=stdin
         )
@@ -91,7 +91,7 @@ class Cluster:
         return done.stdout
 
     def sbatch(self, script: str, *options: str) -> str:
-        """Submits a script; returns the job's id."""
+        """Submit a script; return the job id."""
         return self.call("sbatch", "--parsable", f"--output={self.folder}/%A_%a.out", *options, stdin=script).strip().split(";")[0]
 
     def states(self, job: str) -> dict[str, str]:
@@ -105,7 +105,7 @@ class Cluster:
         self.wait(lambda: set(self.states(job).values()) <= set(wanted), seconds, f"job {job} to be {wanted}: {self.states(job)}")
 
     def wait(self, ready: Callable[[], object], seconds: float, what: str, fail: bool = True) -> None:
-        """Polls until `ready()` is true."""
+        """Wait until `ready()` is true."""
         end = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > end:
@@ -114,7 +114,7 @@ class Cluster:
             time.sleep(0.1)
 
     def processes(self, *words: str) -> list[int]:
-        """Processes that belong to this cluster (its daemons, steps and jobs) and whose command line has all the words."""
+        """Return the processes of this cluster (daemons, steps, jobs) whose command line contains all the words."""
         mark, found = f"SLURM_CONF={self.folder}/slurm.conf".encode(), []
         for entry in Path("/proc").iterdir():
             with suppress(OSError):
@@ -213,7 +213,7 @@ SlurmdParameters=config_overrides""".splitlines()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Return unused ports."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -226,7 +226,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def make_slurm() -> type[Cluster]:
-    """The class, for tests that need a Slurm of their own."""
+    """The class, for tests with a cluster of their own."""
     reason = why_not()
     if reason:
         pytest.skip(reason)

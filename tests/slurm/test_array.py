@@ -103,7 +103,7 @@ class Desk:
                 assert len(epochs) >= text.count(" begins") - 2, text  # a start may be told to end before its first epoch
 
     def assert_no_secrets(self):
-        """No file of the sweep, the user's configuration or Slurm's logs holds a secret of the environment; no note of ours a path."""
+        """No file of the sweep, the user's configuration or Slurm's logs contains a secret of the environment, and no record a path."""
         seen = 0
         for root in (self.store, self.folder / "artifacts", self.folder / "config", self.slurm.folder / "log"):
             for path in filter(Path.is_file, root.rglob("*")):
@@ -130,18 +130,18 @@ def test_requeued_three_times_in_the_middle(desk, slurm):
         slurm.call("scontrol", "requeue", job)
         desk.wait_for_log("asking the workers to store", 2 * (turn + 1))
         if turn == 0:
-            said = desk.run("status", str(desk.store))[0]
-            assert re.search(r"pending: .*BeginTime \(it was requeued recently|running: ", said), said
+            output = desk.run("status", str(desk.store))[0]
+            assert re.search(r"pending: .*BeginTime \(it was requeued recently|running: ", output), output
     slurm.wait_for(job, seconds=150)
     assert set(slurm.states(job).values()) == {"COMPLETED"}, desk.logs()
     desk.assert_whole()
     desk.assert_nothing_lost()
     assert not slurm.processes("sweeper.execute")
-    said = desk.run("status", str(desk.store))[0]
-    assert "0 to do" in said
-    assert "restarts: 6 of 8 starts" in said
-    spent = re.search(r"spent so far: 0\.00 GPU-hours, (\d+\.\d\d) core-hours", said)
-    assert spent is not None, said
+    output = desk.run("status", str(desk.store))[0]
+    assert "0 to do" in output
+    assert "restarts: 6 of 8 starts" in output
+    spent = re.search(r"spent so far: 0\.00 GPU-hours, (\d+\.\d\d) core-hours", output)
+    assert spent is not None, output
     assert float(spent[1]) > 0
     desk.assert_no_secrets()
 
@@ -165,9 +165,9 @@ def test_the_warning_comes_twice_and_then_the_limit(desk, slurm):
 def test_a_worker_is_killed_and_a_task_cancelled_while_two_submissions_run(desk, slurm):
     words = ("cluster.tasks=1", "trainer.epochs=80")
     (one,) = desk.submit(*words)
-    out, said = desk.run("submit", *desk.words(), "cluster=two", *words)
+    out, output = desk.run("submit", *desk.words(), "cluster=two", *words)
     other = out.strip()
-    assert f"1 batch jobs or array tasks of this sweep are queued already ({one}_0 ...)" in said
+    assert f"1 batch jobs or array tasks of this sweep are queued already ({one}_0 ...)" in output
     slurm.wait(lambda: len(slurm.processes("sweeper.execute", f"{desk.store}")) == 2, 60, f"two workers; {desk.logs()}")
     desk.wait_for_epochs(one, count=1)
     os.kill(slurm.processes("sweeper.execute", f"{desk.store}")[0], signal.SIGKILL)

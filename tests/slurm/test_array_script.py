@@ -30,7 +30,7 @@ def sweep(folder: Path, python: str = "/home/me/venv/bin/python") -> Sweep:
     return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl")
 
 
-def test_the_whole_text():
+def test_the_text_matches_the_golden_file():
     cluster = Cluster(
         "mine", partition="long", account="lab", qos="high", constraint="a100|h100", gpus=2, gpu_type="a100", cpus=8, memory="64G",
         time="1-00:00:00", tasks=8, concurrent=4, processes=4, container="apptainer exec --nv /images/sap.sif", scratch="/scratch/$USER",
@@ -111,7 +111,7 @@ def test_folders_that_sbatch_misreads_are_refused(tmp_path, character):
         text(Cluster(), sweep(tmp_path / f"a{character}b"), ArrayChunk(0, 1, 1))
 
 
-def test_a_killed_program_is_started_again_until_attempts_say_no(tmp_path):
+def test_killed_workers_are_restarted_until_the_limit(tmp_path):
     count = tmp_path / "node" / "starts"
     does = f"""
 case "$*" in
@@ -168,7 +168,7 @@ while :; do sleep 0.05; done"""
     assert f"received {sent}; asking the workers to store their state and exit" in out
 
 
-def test_what_cancel_noted_keeps_a_job_from_asking(tmp_path):
+def test_a_cancelled_job_requests_no_requeue(tmp_path):
     """Slurm may still say RUNNING of a job that was cancelled a moment ago."""
     does = """
 case "$*" in *attempt\\ begin*) exit 0 ;; *attempt\\ end*) exit 1 ;; esac

@@ -1,4 +1,4 @@
-"""Cluster files: every key, every mistake, and what may stand in a batch script."""
+"""Cluster files: keys, error messages, and safe values for batch scripts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NASTY = ["a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b'
 
 
 @pytest.fixture(autouse=True)
-def no_files_of_mine(tmp_path, monkeypatch):
+def config_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "sap-sweep" / "cluster"
 
 
-def test_the_example_explains_every_key_and_no_other():
+def test_the_example_documents_every_key_and_no_other():
     values = read_yaml(EXAMPLE)
     assert set(values) == {item.name for item in fields(Cluster)} - {"name"}
     cluster = parse(values, "example", "example.yaml")
@@ -34,15 +34,15 @@ def test_the_example_explains_every_key_and_no_other():
         assert line, key
 
 
-def test_the_users_own_file_wins(no_files_of_mine):
-    no_files_of_mine.mkdir(parents=True)
-    (no_files_of_mine / "example.yaml").write_text("gpus: 2\nprocesses: 2\ntime: 1-00:00:00\nsetup:\n  - module load cuda\n")
+def test_the_users_own_file_takes_precedence(config_folder):
+    config_folder.mkdir(parents=True)
+    (config_folder / "example.yaml").write_text("gpus: 2\nprocesses: 2\ntime: 1-00:00:00\nsetup:\n  - module load cuda\n")
     cluster = load_cluster("example", HOME, ["time=30", "partition=long"])
     assert (cluster.gpus, cluster.time, cluster.partition, cluster.setup) == (2, "30", "long", ("module load cuda",))
 
 
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint", "memory", "time", "gpu_type", "scratch"])
-def test_characters_that_a_script_could_misread_are_refused(key):
+def test_unsafe_characters_are_refused(key):
     for value in NASTY:
         with pytest.raises(UserError, match=f"{key}=.* has characters that are not allowed in a batch script"):
             Cluster(gpus=1, **{key: value})
@@ -61,7 +61,7 @@ def test_sbatch_lines_do_not_override_the_mode(line):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"gpu": "1"}, "unknown key 'gpu' in here (did you mean 'gpus'?)"),
         ({"gpus": "two"}, "gpus='two' must be a whole number"),
@@ -83,25 +83,25 @@ def test_sbatch_lines_do_not_override_the_mode(line):
         ({"name": "x"}, "unknown key 'name'"),
     ],
 )
-def test_mistakes_are_one_sentence(values, said):
+def test_mistakes_are_one_sentence(values, message):
     with pytest.raises(UserError) as caught:
         parse(values, "mine", "here")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_words_on_the_command_line():
+def test_overrides_on_the_command_line():
     assert override(Cluster(), ["gpus=1", "sbatch=--exclude=n1"]).sbatch == ("--exclude=n1",)
-    for word, said in (("gpus", "has no value"), ("setup=rm", "cannot be set on the command line"), ("tme=1", "did you mean 'time'?")):
-        with pytest.raises(UserError, match=re.escape(said)):
+    for word, message in (("gpus", "has no value"), ("setup=rm", "cannot be set on the command line"), ("tme=1", "did you mean 'time'?")):
+        with pytest.raises(UserError, match=re.escape(message)):
             override(Cluster(), [word])
 
 
-def test_files_that_cannot_be_read(no_files_of_mine):
-    no_files_of_mine.mkdir(parents=True)
-    for text, said in (("- a", "contains no KEY: VALUE lines"), ("a: [", "cannot be read"), ("\0", "cannot be read")):
-        (no_files_of_mine / "bad.yaml").write_text(text)
-        with pytest.raises(UserError, match=said):
+def test_files_that_cannot_be_read(config_folder):
+    config_folder.mkdir(parents=True)
+    for text, message in (("- a", "contains no KEY: VALUE lines"), ("a: [", "cannot be read"), ("\0", "cannot be read")):
+        (config_folder / "bad.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
             load_cluster("bad", HOME)
     for name in ("exampel", "../example", ""):
         with pytest.raises(UserError, match=r"unknown cluster .*sap-slurm init NAME writes"):

@@ -64,11 +64,11 @@ def test_from_nothing_to_a_queued_sweep_and_back(run, slurm, tmp_path):
         assert "2 jobs planned, 0 done, 2 to do, 0 failed" in err
         results = tmp_path / "results"
         slurm.wait(lambda: "ReqNodeNotAvail" in run("status", str(results))[0], 30, "the reason")
-        said = run("status", str(results))[0]
-        assert re.search(r"pending: 3 tasks or jobs \(\d+_\d .*ReqNodeNotAvail.*requested nodes are down, drained or reserved", said)
+        output = run("status", str(results))[0]
+        assert re.search(r"pending: 3 tasks or jobs \(\d+_\d .*ReqNodeNotAvail.*requested nodes are down, drained or reserved", output)
         assert re.search(
             r"hint: reservation upkeep \(maint.*\) of n\[1-2\] begins in 1:2\d:\d\d; a job with a time limit of at most 01:2\d:00",
-            said,
+            output,
         )
         again = run("submit", str(results), "cluster=mine", f"paths.artifacts={tmp_path / 'artifacts'}", "cluster.time=2:00:00")
         assert "3 batch jobs or array tasks of this sweep are queued already" in again[1]
@@ -86,12 +86,12 @@ def test_from_nothing_to_a_queued_sweep_and_back(run, slurm, tmp_path):
 def test_what_would_be_written_to_files_or_is_missing_is_refused_before_anything_is_queued(run, slurm, tmp_path, monkeypatch):
     folders = [f"paths.{name}={tmp_path / name}" for name in ("results", "artifacts", "data")]
     words = ["methods=[sap]", "seeds=[1]", "cluster=example", "cluster.gpus=0", *folders]
-    said = run("submit", "experiment=fashion", *words, code=2)[1]
-    assert "fashion_mnist" in said or "FashionMNIST" in said
+    output = run("submit", "experiment=fashion", *words, code=2)[1]
+    assert "fashion_mnist" in output or "FashionMNIST" in output
     monkeypatch.setenv("WANDB_API_KEY", "planted0123456789")
-    said = run("submit", "experiment=demo", "name=planted0123456789", *words, code=2)[1]
-    assert "contains the value of the environment variable WANDB_API_KEY" in said
-    assert "planted" not in said
+    output = run("submit", "experiment=demo", "name=planted0123456789", *words, code=2)[1]
+    assert "contains the value of the environment variable WANDB_API_KEY" in output
+    assert "planted" not in output
     assert "contains no planned sweep" in run("submit", str(tmp_path), "cluster=example", code=2)[1]
     assert "name one cluster, as in cluster=mine" in run("submit", "experiment=demo", code=2)[1]
     assert (
@@ -125,7 +125,7 @@ def test_check_names_a_remedy_for_each_failure(run, tmp_path):
 
 
 def test_tasks_beyond_the_partitions_time_are_explained(run, slurm, tmp_path, monkeypatch):
-    """The partition's limit is said when a job waits for it."""
+    """The partition's limit is output when a job waits for it."""
     slurm.call("scontrol", "update", "PartitionName=main", "MaxTime=30")
     try:
         store = tmp_path / "results"

@@ -23,26 +23,26 @@ EPOCHS = 40
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
-    """sweep(name, seeds): a frozen sweep of slow trainings, two settings on each, and what is needed to watch it."""
+    """sweep(name, seeds): a planned sweep of slow trainings with two settings each, and the paths to observe it."""
     from sweeper.plan.snapshot import take_snapshot
 
     monkeypatch.syspath_prepend(str(END_TO_END / "plugins"))
 
     def make(name, seeds, *words):
-        frozen = take_snapshot(
+        snapshot = take_snapshot(
             [
                 f"--config-dir={END_TO_END / 'yaml'}", f"paths.results={tmp_path / name}", f"paths.artifacts={tmp_path / 'artifacts'}",
                 f"paths.data={tmp_path / 'data'}", "experiment=going_wrong", "methods=[goes_wrong@diverging]", "trainer=slow",
                 f"trainer.epochs={EPOCHS}", f"seeds={seeds}", "order=longest", "backend=ray", f"name={name}", *words,
             ]
         )  # fmt: skip
-        store, where = frozen.paths.store, tmp_path / f"{name}.where"
+        store, where = snapshot.paths.store, tmp_path / f"{name}.where"
         (store / "logs").mkdir(parents=True, exist_ok=True)
-        of = Sweep(name, frozen.paths, HOME, sys.executable, frozen.plan, order=frozen.order)
+        of = Sweep(name, snapshot.paths, HOME, sys.executable, snapshot.plan, order=snapshot.order)
         setup = (
             f"export PYTHONPATH={END_TO_END / 'plugins'} SAP_SWEEP_CHECKPOINT_SECONDS=0 STANDINS_WHERE={where} SPT_NOENV=1 NAMED={name}",
         )
-        return SimpleNamespace(sweep=of, store=store, setup=setup, where=where, planned=frozen.counts.planned)
+        return SimpleNamespace(sweep=of, store=store, setup=setup, where=where, planned=snapshot.counts.planned)
 
     return make
 
@@ -91,7 +91,7 @@ def test_a_ray_sweep_survives_everything_and_disturbs_nobody(make_slurm, sweep):
         interruptions = 0
 
         def goes_on(after=3):
-            """Until some more epochs have begun, which says that the cluster is up again."""
+            """Wait until further epochs have begun, which shows that the cluster is up."""
             before = begun_epochs(run)
             slurm.wait(lambda: begun_epochs(run) >= before + after, 240, f"epochs after {before}: {log_of(run)}")
 

@@ -20,7 +20,7 @@ PATHS = SweepPaths(data=Path("/data"), store=Path("/disk/my store"), artifacts=P
 SWEEP = Sweep("mine", PATHS, Path("/home/me/a b"), "/venv/bin/python", Path("/disk/p.jsonl"))
 
 
-def test_an_address_is_taken_as_slurm_says_it():
+def test_addresses_of_slurm_are_used_unchanged():
     assert ray_node.node_address("10.77.0.3") == "10.77.0.3"
     assert ray_node.node_address("fd00::3") == "fd00::3"
 

@@ -1,4 +1,4 @@
-"""The batch script: its text, what may stand in it, and the command that prints it."""
+"""The plain batch script: its text, safe values, and the command that prints it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def shell_of(*command: str) -> str:
     return script(Request(), command, "/home/me/sap sweep", "/home/me/venv/bin/python")
 
 
-def test_the_whole_text():
+def test_the_text_matches_the_golden_file():
     request = Request("table1", "long", "lab-7", "high", "a100", gpus=2, cpus=16, memory="64G", time="1-00:00:00")
     command = ["experiment=table1", "only=network=resnet18 method=sap,scrub"]
     assert script(request, command, "/home/me/sap sweep", "/home/me/venv/bin/python") == GOLDEN.read_text()
 
 
-def test_what_is_not_asked_for_is_not_there():
+def test_unset_options_are_omitted():
     text = shell_of("experiment=demo")
     assert "--partition" not in text
     assert "--gpus" not in text
@@ -32,7 +32,7 @@ def test_what_is_not_asked_for_is_not_there():
     assert "#SBATCH --cpus-per-task=4" in text
 
 
-def test_shell_words_in_overrides_are_words_of_the_sweep(tmp_path):
+def test_overrides_reach_the_sweep_unchanged(tmp_path):
     """The script, run by bash, hands every override over as it was, whatever it looks like."""
     nasty = ["a b", "$(touch {})".format(tmp_path / "owned"), "`id`", "x;y", "'quoted'", '"double"', "a\nb", "$HOME", "&", "*", "\\"]
     spy = tmp_path / "python"
@@ -58,7 +58,7 @@ def test_the_sweeps_exit_code_is_the_jobs(tmp_path):
     )
 
 
-def test_a_term_to_the_script_reaches_the_sweep(tmp_path):
+def test_term_is_forwarded_to_the_sweep(tmp_path):
     spy = tmp_path / "python"
     spy.write_text(
         f"#!/usr/bin/env bash\ntrap 'echo stored > {tmp_path}/state; exit 130' TERM\ntouch {tmp_path}/up\nwhile :; do sleep 0.05; done\n"
@@ -77,20 +77,20 @@ def test_a_term_to_the_script_reaches_the_sweep(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["job_name", "partition", "account", "qos", "constraint", "memory", "time"])
-def test_characters_that_a_script_could_misread_are_refused(field):
+def test_unsafe_characters_are_refused(field):
     for value in ("a b", "a\n#SBATCH --x", "$(id)", "a;b", "`id`", "é", "", "a'b", 'a"b', "a|b", "a>b"):
         with pytest.raises(UserError, match=f"{field}=.* has characters that are not allowed in a batch script"):
             Request(**{field: value})
 
 
-def test_words_of_the_scheduler_are_told_from_those_of_the_sweep():
+def test_slurm_keys_are_separated_from_overrides_of_the_sweep():
     request, rest = parse_request(["experiment=demo", "slurm.gpus=2", "slurm.time=1:00:00", "trainer.epochs=2", "slurm.job_name=a=b"])
     assert request == Request(job_name="a=b", gpus=2, time="1:00:00")
     assert rest == ["experiment=demo", "trainer.epochs=2"]
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("slurm.gpu=1", "unknown key 'gpu' in slurm (did you mean 'gpus'?); allowed: job_name, partition,"),
         ("slurm.gpus=two", "slurm.gpus='two' must be a whole number"),
@@ -100,14 +100,14 @@ def test_words_of_the_scheduler_are_told_from_those_of_the_sweep():
         ("slurm.time=", "'slurm.time=' has no value"),
     ],
 )
-def test_mistakes_are_one_sentence(word, said):
+def test_mistakes_are_one_sentence(word, message):
     with pytest.raises(UserError) as caught:
         parse_request([word])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["submitt"], "unknown command 'submitt' in sap-slurm"),
         (["script", "experiment=dmo"], "unknown experiment 'dmo' (did you mean 'demo'?)"),
@@ -116,13 +116,13 @@ def test_mistakes_are_one_sentence(word, said):
         (["script", "experiment=demo", "only=method"], "only='method'"),
     ],
 )
-def test_the_command_refuses_before_it_prints(capsys, words, said):
+def test_the_command_refuses_before_it_prints(capsys, words, message):
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 def test_the_command_prints_a_script_for_this_checkout(capsys):

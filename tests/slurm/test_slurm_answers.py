@@ -71,7 +71,7 @@ def test_reservations_and_the_longest_time():
     assert next_reservation(found, start + 1) is None
 
 
-def test_sinfo_lines_and_the_file_made_of_them():
+def test_sinfo_lines_and_the_cluster_file():
     partitions = parse_sinfo(SINFO)
     assert [(one.name, one.gpus, one.gpu_type, one.cpus, one.memory) for one in partitions] == [
         ("debug", 0, None, 16, 64000), ("long", 4, "a100", 64, 512000), ("mixed", 2, None, 32, 128000),
@@ -144,7 +144,7 @@ def test_the_attempts_command(tmp_path, monkeypatch, capsys):
     assert len(attempt.read_all(tmp_path)) == 1
 
 
-def test_status_says_everything():
+def test_status_output():
     counts = Counts("train", 4, done=2), Counts("tune", 8, done=1, failed=2, given_up=1)
     sweep = SweepCounts(counts, 100.0, 40.0, (("abc tune sap seed 1", "error", "boom"),))
     queued = parse_squeue(
@@ -157,8 +157,8 @@ def test_status_says_everything():
         Attempts("7_0", "c", gpus=1, cpus=4, starts=3, spans=first),
         Attempts("7_3", "c", gpus=1, cpus=4, starts=1, stopped="3 starts in a row", spans=other),
     ]
-    said = text("results/x", sweep, [submission(flops_before=4.0)], queued, attempts, ["hint: wait"], 10000.0)
-    assert said.splitlines()[0] == "results/x: 3 of 12 jobs done, 2 failed, 8 to do"
+    output = text("results/x", sweep, [submission(flops_before=4.0)], queued, attempts, ["hint: wait"], 10000.0)
+    assert output.splitlines()[0] == "results/x: 3 of 12 jobs done, 2 failed, 8 to do"
     for line in (
         "  train         4      2       0",
         "running: 7_0 on n3 for 0:10:00 of 1:00:00",
@@ -172,7 +172,7 @@ def test_status_says_everything():
         f"ETA: {format_duration(int(60 * 7200 / 36))} with 1 running tasks, from the speed so far",
         "spent so far: 2.00 GPU-hours, 8.00 core-hours",
     ):
-        assert line in said.splitlines(), line
+        assert line in output.splitlines(), line
 
 
 def test_status_without_anything():
@@ -191,7 +191,7 @@ class FakeSlurm:
         program = folder / "bin" / "sbatch"
         program.write_text(f"""#!/usr/bin/env bash
 script=$(cat); n=$(cat {folder}/count 2> /dev/null || echo 0)
-if [ -n "{first_says}" ] && [ ! -e {folder}/said ]; then touch {folder}/said; echo "sbatch: error: {first_says}" >&2; exit 1; fi
+if [ -n "{first_says}" ] && [ ! -e {folder}/output ]; then touch {folder}/output; echo "sbatch: error: {first_says}" >&2; exit 1; fi
 last=$(printf '%s' "$script" | sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p')
 if [ "$((last + 1))" -gt {most} ] || [ "$n" -ge {submissions} ]; then
     echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)" >&2; exit 1; fi
@@ -216,19 +216,19 @@ echo $((n + 1)) > {folder}/count; echo "$((last + 1))" >> {folder}/arrays; echo 
         ({"first_says": "Socket timed out on send/recv operation"}, {"tasks": 2}, [2]),
     ],
 )
-def test_limits_on_jobs_make_fewer_tasks_that_do_the_same(tmp_path, monkeypatch, limits, cluster, arrays):
+def test_limits_on_jobs_reduce_the_number_of_tasks(tmp_path, monkeypatch, limits, cluster, arrays):
     slurm = FakeSlurm(tmp_path, monkeypatch, **limits)
     store = tmp_path / "results"
     sweep = Sweep("x", SweepPaths(store, store, store), tmp_path, "python", store / "slurm/plan-1.jsonl", ("experiment=x",))
-    said = []
-    jobs = submit(Cluster(**cluster), sweep, "abc", 1.0, {"ClusterName": "big"}, said.append)
+    output = []
+    jobs = submit(Cluster(**cluster), sweep, "abc", 1.0, {"ClusterName": "big"}, output.append)
     assert slurm.arrays() == arrays
     assert jobs == [str(100 + number) for number in range(len(arrays))]
     noted = submissions(store, "big")
     assert [(one.job, one.tasks, one.plan, one.arguments) for one in noted] == [
         (job, count, "slurm/plan-1.jsonl", ["experiment=x"]) for job, count in zip(jobs, arrays, strict=True)
     ]
-    assert bool(said) == (sum(arrays) < min(7, cluster["tasks"], cluster.get("max_submit", 7)))
+    assert bool(output) == (sum(arrays) < min(7, cluster["tasks"], cluster.get("max_submit", 7)))
     assert submissions(store, "small") == []
 
 
@@ -242,7 +242,7 @@ def test_refusals_are_repeated(tmp_path, monkeypatch):
         run_command("squeue")
 
 
-def test_which_store_and_which_log(tmp_path):
+def test_finding_the_store_and_the_log(tmp_path):
     with pytest.raises(UserError, match=r"no sweep in .* was submitted"):
         split_store([], tmp_path)
     with pytest.raises(UserError, match="there is no folder results/x"):
