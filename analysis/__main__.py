@@ -66,7 +66,7 @@ def _run(arguments: list[str]) -> int:
 def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
     """Splits the command line into the stores, the command (None if there is none), and the rest.
 
-    The first argument that is the name of a command is taken for the command; a store of that name is written `./table`.
+    The first argument that is the name of a command is the command; a store with such a name is given as `./table`.
 
     Raises:
         UserError: an option precedes the command, or an argument is neither a store nor a command.

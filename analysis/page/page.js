@@ -20,7 +20,7 @@ for (const table of document.querySelectorAll("figure.table table")) {
     const key = (row) => row.cells[column].dataset.sort;
     body.append(...[...rows].sort((one, other) => {
       const [a, b] = [key(one), key(other)];
-      if (a === "" || b === "") return (a === "") - (b === ""); // what has no value stands last
+      if (a === "" || b === "") return (a === "") - (b === ""); // cells without a value are sorted last
       return sign * (numeric ? Number(a) - Number(b) : a.localeCompare(b, "en", { numeric: true }));
     }));
   }));

@@ -182,5 +182,5 @@ def _conditions(about: Mapping[str, str | float]) -> str:
     return f"{dataset_label(str(about['dataset']))}, {network_label(str(about['network']))}, {noise.replace('_', ' ')}"
 
 
-def _join(words: Iterable[str]) -> str:
-    return "; ".join(words)
+def _join(parts: Iterable[str]) -> str:
+    return "; ".join(parts)

@@ -29,7 +29,7 @@ UNKNOWN_NOISE = ("nonsymmetric_a", "nonsymmetric_b")
 """Names of two noise types in the published table 1, which does not state which is asymmetric and which hierarchical."""
 
 UNKNOWN_OURS = ("asymmetric", "hierarchical")
-"""The two noise types of this project that they stand for, in unknown order."""
+"""The corresponding noise types of this project, in unknown order."""
 
 UNKNOWN_MAPPING = (
     "Which of the two published kinds of non-symmetric noise (a and b, in the order of their columns) is asymmetric and which hierarchical "

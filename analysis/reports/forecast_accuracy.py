@@ -56,8 +56,8 @@ def compared_jobs(results: Results) -> pd.DataFrame:
     seconds = sound["tuning_seconds"] + sound["report_seconds"].fillna(0.0)
     actual = sound.assign(actual=seconds).groupby("job_id").agg(actual=("actual", "sum"), stored=("actual", "size"))
     joined = planned.join(actual, how="inner")
-    whole = (joined["stored"] == joined["rows"]) & (joined["forecast"] > 0) & (joined["actual"] > 0)
-    return joined[whole].drop(columns=["rows", "stored"]).reset_index()
+    complete = (joined["stored"] == joined["rows"]) & (joined["forecast"] > 0) & (joined["actual"] > 0)
+    return joined[complete].drop(columns=["rows", "stored"]).reset_index()
 
 
 def accuracy(jobs: pd.DataFrame) -> Accuracy:

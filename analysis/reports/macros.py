@@ -27,39 +27,39 @@ def text(results: Results, policy: Policy = Policy()) -> str:  # noqa: B008  # f
     """
     lines, seen = [f"% {policy.sentences()[0]}"], set()
     for cell in cells(results):
-        for name, value, what in _numbers(cell, policy):
+        for name, value, explanation in _numbers(cell, policy):
             command = camel(f"sap {cell.name} {name}")
             if command in seen:
                 raise UserError(f"two numbers would have the name \\{command}; run sap-report STORE macros for each store separately")
             seen.add(command)
-            lines.append(f"\\newcommand{{\\{command}}}{{{escape_latex(value)}}} % {what}")
+            lines.append(f"\\newcommand{{\\{command}}}{{{escape_latex(value)}}} % {explanation}")
     return "\n".join(lines) + "\n"
 
 
-def camel(words: str) -> str:
+def camel(name: str) -> str:
     """Joins words to a name of letters only, as LaTeX commands require; digits and decimal points are spelt out."""
-    spelt = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit.group())]} ", re.sub(r"(?<=[0-9])\.(?=[0-9])", " Point ", words))
+    spelt = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit.group())]} ", re.sub(r"(?<=[0-9])\.(?=[0-9])", " Point ", name))
     return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z]+", spelt))
 
 
 def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]:
-    """Yields (words of the name, the printed number, explanation)."""
+    """Yields (name, printed number, explanation) for each number; `camel` turns the name into that of a LaTeX command."""
     measure, title = MEASURES[cell.measure], cell_title(cell)
     test = score_column("test_oracle", cell.measure)
 
-    def entries_for(words: str, summary: Summary, what: str, sign: bool = False) -> Iterator[tuple[str, str, str]]:
+    def entries_for(name: str, summary: Summary, explanation: str, sign: bool = False) -> Iterator[tuple[str, str, str]]:
         shown = summary.times(measure.factor)
         if shown.mean is not None:
-            yield words, number(shown.mean, measure.decimals, sign), f"{what}, mean over {summary.n} seeds, {title}"
+            yield name, number(shown.mean, measure.decimals, sign), f"{explanation}, mean over {summary.n} seeds, {title}"
         if shown.std is not None:
-            yield f"{words} std", number(shown.std, measure.decimals), f"{what}, sample standard deviation"
+            yield f"{name} std", number(shown.std, measure.decimals), f"{explanation}, sample standard deviation"
 
     before = summarise(None if baseline.row is None else float(baseline.row[test]) for baseline in cell.baselines)
     yield from entries_for("vanilla test", before, f"{method_label(VANILLA)}: test {measure.name}")
     yield "seeds", str(len(cell.seeds)), f"seeds, {title}"
-    alone = {method for method, _ in cell.methods if sum(name == method for name, _ in cell.methods) == 1}
+    unambiguous = {method for method, _ in cell.methods if sum(name == method for name, _ in cell.methods) == 1}
     for (method, space), searches in cell.methods.items():
-        words = method if method in alone or method == RETRAIN else f"{method} {space}"
+        name = method if method in unambiguous or method == RETRAIN else f"{method} {space}"
         label = method_label(method, space)
         chosen = list(zip(searches, select(searches, policy), strict=True))
         scores = summarise(None if choice.row is None else float(choice.row[test]) for _, choice in chosen)
@@ -67,6 +67,6 @@ def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]
             None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
             for search, choice in chosen
         )
-        yield from entries_for(f"{words} test", scores, f"{label}: test {measure.name}")
-        yield from entries_for(f"{words} gain", gains, f"{label}: gain over the unmodified model, paired by seed", sign=True)
-        yield f"{words} settings", str(max(len(search.planned) for search in searches)), f"{label}: settings of one search"
+        yield from entries_for(f"{name} test", scores, f"{label}: test {measure.name}")
+        yield from entries_for(f"{name} gain", gains, f"{label}: gain over the unmodified model, paired by seed", sign=True)
+        yield f"{name} settings", str(max(len(search.planned) for search in searches)), f"{label}: settings of one search"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # the sweeper imports `best`, and its workers need no pandas
 
 RULES = {
     "val_noisy": "highest {score} on the validation set with its given labels",
-    "val_clean_part": "highest {score} on the validation samples whose given label is true (which takes an oracle)",
+    "val_clean_part": "highest {score} on the validation samples whose given label is correct (requires the true labels)",
     "test_oracle": "highest {score} on the test set (an upper bound, never a result)",
 }
 """Rule -> description printed below tables, with {score} in place of the name of the score."""

@@ -1,4 +1,4 @@
-"""A store made by hand: planned lines and rows as plain records, written as Parquet the way a sweep lays them out."""
+"""Builds small stores from records, written as Parquet in the layout of a sweep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CELL = "digits/symmetric-0.25/small_cnn/sgd"
 
 
 class StoreMaker:
-    """Collects planned lines and rows; `write` makes the folder. Fields not given take dull values."""
+    """Collects planned lines and rows; `write` writes them to the folder. Fields that are not given have arbitrary fixed values."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,7 +25,7 @@ class StoreMaker:
         self.rows: list[Row] = []
 
     def add(self, run_id, *, job_type, method, seed, baseline_id, space=None, position=0, settings=None, planned=True, run=True, **fields):
-        """One planned line (unless `planned` is false) and its row (unless `run` is false)."""
+        """Adds one planned line (unless `planned` is false) and its row (unless `run` is false)."""
         settings_text = json.dumps(settings or {})
         job_id = fields.pop("job_id", f"job-{run_id}")
         common = {
@@ -39,7 +39,8 @@ class StoreMaker:
             self.plan.append(Planned(parents="", cell=cell, computation_id=computation_id, forecast_flops=None, **common))
         row = Row(
             experiment="demo", debug=None, status="ok", error=None, error_type=None, attempt=1, dataset_verified=True,
-            noise_rate_measured=0.249, pruner=None, keep_fraction=None, information="none", num_trusted=None, num_retain=None, num_forget=None,
+            noise_rate_measured=0.249, pruner=None, keep_fraction=None, information="none", num_trusted=None,
+            num_retain=None, num_forget=None,
             num_train=1097, num_val=300, num_test=400, val_labels="noisy", commit="abc", started_at="2026-01-01T00:00:00",
             jobs_on_device=1, cores=2, **common,
         )  # fmt: skip
@@ -48,7 +49,7 @@ class StoreMaker:
         return row
 
     def baseline(self, seed, val, clean, test, **fields):
-        """An uncorrected baseline; its run id is `base-SEED`."""
+        """Adds an unmodified baseline; its run id is `base-SEED`."""
         run_id = fields.pop("run_id", f"base-{seed}")
         self.add(
             run_id, job_type="train", method="vanilla", seed=seed, baseline_id=run_id,
@@ -60,7 +61,7 @@ class StoreMaker:
         return run_id
 
     def search(self, method, space, seed, settings, scores, **fields):
-        """One row per setting; `scores` holds (val_noisy, val_clean, test) or None for a setting that diverged."""
+        """Adds one row per setting; `scores` contains (val_noisy, val_clean, test), or None for a setting that diverged."""
         for position, (setting, score) in enumerate(zip(settings, scores, strict=True)):
             keys = ("val_noisy_acc", "val_clean_acc", "test_acc")
             outcome = (
@@ -86,7 +87,7 @@ class StoreMaker:
         return self.path
 
     def measured_again(self, job_id, seconds, exclusive_seconds, phase="all") -> None:
-        """A file that says how long a job takes alone."""
+        """Writes a file with the run time of a job on an exclusive device."""
         row = next(row for row in self.rows if row.job_id == job_id)
         (self.path / "timing").mkdir(parents=True, exist_ok=True)
         timing = Timing(
@@ -107,13 +108,13 @@ class StoreMaker:
         write_records(self.path / "timing" / f"{job_id}.parquet", Timing, [timing])
 
     def curve(self, run_id, points) -> None:
-        """A file of series; points are (name, step, value)."""
+        """Writes a file of series; points are (name, step, value)."""
         (self.path / "series").mkdir(parents=True, exist_ok=True)
         job_id = f"job-{run_id}"
         write_records(self.path / "series" / f"{job_id}.parquet", Point, [Point(job_id, run_id, *point) for point in points])
 
     def write_rows(self, file_name: str, rows: list[Row]) -> None:
-        """One more file of rows, beside those of `write`."""
+        """Writes one more file of rows in addition to those of `write`."""
         write_records(self.path / "rows" / file_name, Row, rows)
 
 
@@ -128,7 +129,7 @@ def maker(tmp_path) -> StoreMaker:
 
 @pytest.fixture
 def small(maker) -> StoreMaker:
-    """Two seeds, SAP with three alphas, SCRUB with two settings (one diverges), Retrain. Numbers chosen to be followed by hand."""
+    """Two seeds; SAP with three alphas, SCRUB with two settings (one diverges), Retrain. The numbers are easy to verify by hand."""
     alphas = [{"alpha": 30000.0}, {"alpha": 10000.0}, {"alpha": 2000.0}]
     trusted = {"information": "scored", "num_trusted": 200, "trusted_label_precision": 0.95}
     verified = {"information": "oracle", "num_retain": 200, "num_forget": 40}

@@ -52,7 +52,7 @@ def test_table_forms(small, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["tabel"], "unknown command 'tabel' in sap-report STORE COMMAND (did you mean 'table'?); allowed: report, table, plot, cost"),
         (["table", "comparison", "--format", "html"], "argument --format: invalid choice: 'html'"),
@@ -64,12 +64,12 @@ def test_table_forms(small, capsys):
         (["table", "trusted_size"], "has no numbers for the table 'trusted_size'"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(small, capsys, words, told):
-    assert main([str(small.write()), *words]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert told in said
-    assert said.count("\n") == 1
+def test_usage_errors_are_one_line_with_exit_code_2(small, capsys, arguments, message):
+    assert main([str(small.write()), *arguments]) == 2
+    output = capsys.readouterr().err
+    assert output.startswith("error: ")
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_several_stores_are_read_as_one(small, capsys):
@@ -81,8 +81,8 @@ def test_several_stores_are_read_as_one(small, capsys):
 @pytest.mark.parametrize("words", [[], ["--help"], ["results/none", "--help"]], ids=["nothing", "help", "store-help"])
 def test_the_help_names_every_command(words, capsys):
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert all(f"\n  {name}" in said for name in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(f"\n  {name}" in output for name in COMMANDS)
 
 
 def test_every_registered_command_is_a_module_with_both_functions():
@@ -91,7 +91,7 @@ def test_every_registered_command_is_a_module_with_both_functions():
         assert callable(command(name).run)
 
 
-def test_a_command_without_a_store_is_a_mistake(capsys):
+def test_a_command_without_a_store_is_refused(capsys):
     assert main(["table", "comparison"]) == 2
     assert "sap-report table needs a store before the command" in capsys.readouterr().err
 
@@ -146,18 +146,18 @@ def test_failures_are_grouped_and_many_groups_are_cut(small):
     assert "Missing: rows of 10 more searches." in text
 
 
-def test_a_damaged_store_is_served_with_a_warning_and_exit_code_1(small, capsys):
+def test_a_damaged_store_gives_a_warning_and_exit_code_1(small, capsys):
     store = small.write()
     (store / "rows" / "job-base-1.ok.parquet").write_bytes(b"PAR1 no more")
     for words in ([], ["status"], ["table", "comparison"], ["export"]):
         assert main([str(store), *words]) == 1
-        said = capsys.readouterr()
-        assert said.err.startswith(f"warning: The file {store}/rows/job-base-1.ok.parquet was skipped: ")
-        assert said.err.count("\n") == 1
-        assert said.out.strip()
+        output = capsys.readouterr()
+        assert output.err.startswith(f"warning: The file {store}/rows/job-base-1.ok.parquet was skipped: ")
+        assert output.err.count("\n") == 1
+        assert output.out.strip()
 
 
-def test_rows_outside_the_plan_are_no_damage(small, capsys):
+def test_unplanned_rows_are_not_damage(small, capsys):
     small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
     assert main([str(small.write()), "status"]) == 0
     assert "1 rows are in no plan" in capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_export(small, tmp_path, capsys, name, read):
     assert len(read(path)) == 12
 
 
-def test_export_to_another_form_is_a_mistake(small, capsys):
+def test_export_to_another_format_is_refused(small, capsys):
     assert main([str(small.write()), "export", "rows.xlsx"]) == 2
     assert "ends neither in .csv nor in .parquet" in capsys.readouterr().err
 
@@ -207,7 +207,7 @@ def test_the_numbers_of_the_cost_figure(small):
     assert (sap.low[0], sap.high[0], sap.low[-1], sap.high[-1]) == pytest.approx((0.78, 0.84, 0.80, 0.82))
 
 
-def test_the_cost_figure_is_in_flops_when_one_search_has_no_honest_seconds(small):
+def test_the_cost_figure_is_in_flops_if_one_search_ran_on_shared_devices(small):
     small.rows = [replace(row, flops=3e9, jobs_on_device=3 if row.method == "scrub" else 1) for row in small.rows]
     results = load([small.write()])
     (panel,) = cost_panels(results)

@@ -29,8 +29,8 @@ from analysis.tuning.head_to_head import (
 )
 
 
-def steps(tests, unmodified=0.5):
-    """A ladder whose validation scores are its test scores."""
+def ranking(tests, unmodified=0.5):
+    """A ranking whose validation scores equal its test scores."""
     return rank_settings(unmodified, unmodified, np.array(tests), np.array(tests))
 
 
@@ -38,11 +38,11 @@ def one(rankings, costs, unit="seconds", method="sap"):
     return MethodSearches(method, "space", tuple(range(len(rankings))), (None,) * len(rankings), tuple(rankings), tuple(costs), unit)
 
 
-def test_play_equals_walking_every_order():
+def test_simulation_equals_enumeration_of_all_orders():
     rng = np.random.default_rng(3)
     tests, costs = rng.random(4), rng.random(4)
     every = np.array(list(itertools.permutations(range(4))))
-    trajectories = simulate_orders(steps(tests), CostRecord(costs, 0.7, 5.0), CostItems(preparation=True, baseline=True), every)
+    trajectories = simulate_orders(ranking(tests), CostRecord(costs, 0.7, 5.0), CostItems(preparation=True, baseline=True), every)
     for order, cost_N, test_N in zip(every, trajectories.cost, trajectories.test, strict=True):
         spent, best = 5.7, 0.5
         for place, cost, test in zip(order, cost_N, test_N, strict=True):
@@ -58,8 +58,8 @@ def test_play_equals_walking_every_order():
 
 def test_with_equal_costs_random_orders_agree_with_the_exact_curve():
     tests = np.random.default_rng(1).random(20)
-    trajectories = simulate_orders(steps(tests), CostRecord(np.ones(20), 0.0, 0.0), CostItems(), random_orders(20, repeats=4000))
-    np.testing.assert_allclose(trajectories.test.mean(axis=0), expected_test_scores(steps(tests)), atol=0.01)
+    trajectories = simulate_orders(ranking(tests), CostRecord(np.ones(20), 0.0, 0.0), CostItems(), random_orders(20, repeats=4000))
+    np.testing.assert_allclose(trajectories.test.mean(axis=0), expected_test_scores(ranking(tests)), atol=0.01)
 
 
 def test_orders_are_permutations_and_the_same_at_every_call():
@@ -83,28 +83,28 @@ def search_of(store, method="sap"):
     return results, next(many for key, many in cells(results)[0].methods.items() if key[0] == method)[0]
 
 
-def test_a_bill_by_hand(small):
+def test_a_cost_record_by_hand(small):
     phases(small)
     results, sap = search_of(small)
-    bill = cost_record(results, sap, "seconds")
-    np.testing.assert_allclose(bill.own, [0.6, 0.6, 0.6])
-    assert (bill.preparation, bill.baseline, bill.by_phase) == (pytest.approx(1.2), 10.0, True)
-    assert bill.total(CostItems()) == pytest.approx(3.0)  # what the comparison calls shared
-    assert bill.total(CostItems(preparation=False)) == pytest.approx(1.8)
-    assert bill.total(CostItems(baseline=True)) == pytest.approx(13.0)
+    cost = cost_record(results, sap, "seconds")
+    np.testing.assert_allclose(cost.own, [0.6, 0.6, 0.6])
+    assert (cost.preparation, cost.baseline, cost.by_phase) == (pytest.approx(1.2), 10.0, True)
+    assert cost.total(CostItems()) == pytest.approx(3.0)  # what the comparison calls shared
+    assert cost.total(CostItems(preparation=False)) == pytest.approx(1.8)
+    assert cost.total(CostItems(baseline=True)) == pytest.approx(13.0)
     assert cost_record(results, sap, "trials").total(CostItems(baseline=True)) == 3
     assert cost_record(results, sap, "passes") is None  # the rows do not say
     assert standalone_cost(sap.rows.iloc[0], "seconds") == 4.0
 
 
-def test_without_costs_by_phase_preparation_is_spread_and_that_is_said(small):
+def test_without_costs_by_phase_preparation_is_part_of_own(small):
     results, sap = search_of(small)
-    bill = cost_record(results, sap, "seconds")
-    np.testing.assert_allclose(bill.own, [1, 1, 1])
-    assert (bill.preparation, bill.by_phase) == (0.0, False)
+    cost = cost_record(results, sap, "seconds")
+    np.testing.assert_allclose(cost.own, [1, 1, 1])
+    assert (cost.preparation, cost.by_phase) == (0.0, False)
 
 
-def test_seconds_need_a_device_of_ones_own(small):
+def test_seconds_need_an_exclusive_device(small):
     _, sap = search_of(small)
     assert seconds_comparable([sap], CostItems(baseline=True))
     small.rows = [replace(row, jobs_on_device=3) if row.method == "vanilla" else row for row in small.rows]
@@ -113,7 +113,7 @@ def test_seconds_need_a_device_of_ones_own(small):
     assert not seconds_comparable([sap], CostItems(baseline=True))
 
 
-def test_the_ladder_ends_at_the_tables_choice(small):
+def test_the_ranking_ends_at_the_selected_setting(small):
     for method in ("sap", "scrub"):
         _, search = search_of(small, method)
         assert rank_search(search, "val_noisy").final == float(search.choose("val_noisy").row["test_acc"])
@@ -138,8 +138,8 @@ def test_ratio_of_costs_to_the_common_target():
 
 
 def test_probability_of_being_ahead_counts_pairs_of_orders_and_half_of_ties():
-    first = simulate_orders(steps([0.6, 0.8]), CostRecord(np.ones(2), 0.0, 0.0), CostItems(), np.array([[0, 1], [1, 0]]))
-    second = simulate_orders(steps([0.6, 0.7]), CostRecord(np.ones(2), 0.0, 0.0), CostItems(), np.array([[0, 1], [1, 0]]))
+    first = simulate_orders(ranking([0.6, 0.8]), CostRecord(np.ones(2), 0.0, 0.0), CostItems(), np.array([[0, 1], [1, 0]]))
+    second = simulate_orders(ranking([0.6, 0.7]), CostRecord(np.ones(2), 0.0, 0.0), CostItems(), np.array([[0, 1], [1, 0]]))
     # after one trial: (.6, .6) tie, (.6, .7) lost, (.8, .6) and (.8, .7) won
     assert probability_ahead([first], [second], 1.0) == 2.5 / 4
     assert probability_ahead([first], [second], 0.5) == 0.5  # neither has a setting yet
@@ -148,7 +148,7 @@ def test_probability_of_being_ahead_counts_pairs_of_orders_and_half_of_ties():
 
 def test_the_band_is_exact_in_trials_and_of_random_orders_otherwise():
     rng = np.random.default_rng(5)
-    rankings = [steps(rng.random(12)) for _ in range(2)]
+    rankings = [ranking(rng.random(12)) for _ in range(2)]
     costs = [CostRecord(np.ones(12), 0.0, 0.0)] * 2
     exact = band(one(rankings, costs, "trials"), CostItems(), np.arange(1.0, 13))
     played = band(one(rankings, costs), CostItems(), np.arange(1.0, 13))
@@ -158,7 +158,7 @@ def test_the_band_is_exact_in_trials_and_of_random_orders_otherwise():
     assert BAND == (0.1, 0.9)
 
 
-def test_contenders_on_common_seeds(small):
+def test_method_searches_on_common_seeds(small):
     results = load([small.write()])
     cell = cells(results)[0]
     sap = method_searches(results, "sap", "alpha16", cell.methods["sap", "alpha16"], "val_noisy", "trials")

@@ -14,8 +14,8 @@ score = st.one_of(st.just(math.nan), st.integers(0, 3).map(float))
 search = st.lists(st.tuples(score, st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9])), min_size=1, max_size=6)
 
 
-def taken(unmodified, entries, places):
-    """The test score after the settings at `places`, by the platform's own selection rule."""
+def selected(unmodified, entries, places):
+    """The test score of the model that the selection rule selects among the settings at `places`."""
     rows = pd.DataFrame(
         [
             {
@@ -32,10 +32,10 @@ def taken(unmodified, entries, places):
 
 @settings(max_examples=25)
 @given(st.integers(0, 3), search)
-def test_expectation_is_what_enumerating_every_subset_with_the_selection_rule_gives(unmodified, entries):
+def test_expectation_equals_enumeration_of_all_subsets(unmodified, entries):
     ranking = rank_settings(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
     exact = [
-        np.mean([taken(unmodified, entries, places) for places in itertools.combinations(range(len(entries)), k)])
+        np.mean([selected(unmodified, entries, places) for places in itertools.combinations(range(len(entries)), k)])
         for k in range(1, len(entries) + 1)
     ]
     np.testing.assert_allclose(expected_test_scores(ranking), exact, atol=1e-12)
@@ -43,7 +43,7 @@ def test_expectation_is_what_enumerating_every_subset_with_the_selection_rule_gi
 
 @settings(max_examples=25)
 @given(st.integers(0, 3), search, search)
-def test_quantiles_are_those_of_all_outcomes_over_subsets_and_seeds(unmodified, first, second):
+def test_quantiles_equal_enumeration_over_subsets_and_seeds(unmodified, first, second):
     rankings, worlds = [], []
     for entries in (first, second):
         ranking = rank_settings(unmodified, 0.25, np.array([one for one, _ in entries]), np.array([test for _, test in entries]))
@@ -54,14 +54,14 @@ def test_quantiles_are_those_of_all_outcomes_over_subsets_and_seeds(unmodified, 
         trajectories, weights = [], []
         for entries in worlds:
             subsets = list(itertools.combinations(range(len(entries)), k))
-            trajectories += [taken(unmodified, entries, places) for places in subsets]
+            trajectories += [selected(unmodified, entries, places) for places in subsets]
             weights += [1 / len(subsets)] * len(subsets)
         order = np.argsort(trajectories)
         exact = weighted_quantiles(np.array(trajectories)[order], np.array(weights)[order], (0.1, 0.5, 0.9))
         np.testing.assert_array_equal(found[:, k - 1], exact)
 
 
-def test_chances_are_binomial_coefficients_and_sum_to_one_at_675_settings():
+def test_rank_probabilities_are_binomial_coefficients_and_sum_to_one_at_675_settings():
     for k, chance_N in enumerate(best_rank_probabilities(675), start=1):
         assert chance_N.sum() == pytest.approx(1, abs=1e-12)
         if k in (1, 16, 400, 675):
@@ -69,7 +69,7 @@ def test_chances_are_binomial_coefficients_and_sum_to_one_at_675_settings():
             np.testing.assert_allclose(chance_N, exact, rtol=1e-12, atol=0)
 
 
-def test_without_a_rule_to_beat_it_is_tangs_estimator():
+def test_without_the_unmodified_model_it_is_the_estimator_of_tang():
     scores = np.array([0.3, 0.9, 0.5, 0.7])
     found = expected_test_scores(rank_settings(-math.inf, 0.0, scores, scores))
     exact = [np.mean([max(some) for some in itertools.combinations(scores, k)]) for k in range(1, 5)]

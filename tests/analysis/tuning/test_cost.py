@@ -29,7 +29,7 @@ def test_costs_of_one_seed_by_hand(small):
     assert per_seed(searches(small, "retrain"))[1].mean == 10.5  # 8 training + 2 + 0.5
 
 
-def test_circumstances_are_said_only_when_mixed(small):
+def test_circumstances_are_reported_only_when_mixed(small):
     rows = load([small.write()]).rows
     assert circumstances(rows) == []
     small.rows = [
@@ -37,7 +37,7 @@ def test_circumstances_are_said_only_when_mixed(small):
         *small.rows[1:-1],
         replace(small.rows[-1], component_version=2),
     ]  # fmt: skip
-    said = " ".join(circumstances(load([small.write()]).rows))
+    text = " ".join(circumstances(load([small.write()]).rows))
     for words in (
         "1 of 14 rows were measured on a shared GPU",
         "0.25",
@@ -46,7 +46,7 @@ def test_circumstances_are_said_only_when_mixed(small):
         "commits: abc, def",
         "retrain mix versions: 1, 2",
     ):
-        assert words in said
+        assert words in text
 
 
 def changed(store, **fields):
@@ -69,15 +69,15 @@ def changed(store, **fields):
         ({"device": "a GPU", "jobs_on_device": 1, "device_share": 0.5}, False),
     ],
 )
-def test_a_job_has_its_device_to_itself_or_not(small, fields, own):
+def test_exclusive_device(small, fields, own):
     assert exclusive_device(changed(small, **fields)) is own
 
 
-def test_a_search_with_one_shared_row_has_no_seconds_but_flops(small):
+def test_one_row_on_a_shared_device_turns_seconds_into_flops(small):
     small.rows = [replace(row, flops=2e9, standalone_flops=5e9) if row.method == "sap" else row for row in small.rows]
     small.rows = [replace(row, jobs_on_device=3) if row.run_id == "sap-alpha16-2-1" else row for row in small.rows]
-    mine = searches(small, "sap")
-    assert unit_of(mine[:1]) == "seconds"
-    assert unit_of(mine) == "flops"
-    assert [cost.mean for cost in per_seed(mine)] == [None, None]
-    assert [cost.mean for cost in per_seed(mine, "flops")] == [6e9, 15e9]
+    sap = searches(small, "sap")
+    assert unit_of(sap[:1]) == "seconds"
+    assert unit_of(sap) == "flops"
+    assert [cost.mean for cost in per_seed(sap)] == [None, None]
+    assert [cost.mean for cost in per_seed(sap, "flops")] == [6e9, 15e9]

@@ -21,7 +21,7 @@ def test_power_agrees_with_simulation(paired, test):
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_a_gap_that_is_just_detectable_needs_just_so_many_seeds(paired):
+def test_a_just_detectable_difference_needs_that_number_of_seeds(paired):
     for n in (2, 3, 5, 20):
         difference = detectable_difference(0.5, n, paired)
         assert power(difference, 0.5, n, paired) == pytest.approx(POWER, abs=1e-6)
@@ -30,7 +30,7 @@ def test_a_gap_that_is_just_detectable_needs_just_so_many_seeds(paired):
 
 
 def test_known_numbers():
-    # the published gap on CIFAR-100, .39, at its cells' standard deviations of .4 to .6, three seeds
+    # the published difference on CIFAR-100, .39, at its cells' standard deviations of .4 to .6, three seeds
     assert (seeds_needed(0.39, 0.4, paired=False), seeds_needed(0.39, 0.6, paired=False)) == (18, 39)
     assert detectable_difference(0.5, 1) == math.inf
     assert detectable_difference(0.0, 3) == 0
