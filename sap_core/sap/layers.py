@@ -182,7 +182,6 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
     """
     found: dict[str, WeightSite] = {}
     known: set[str] = set()  # full names of parameters that are corrected or need no correction
-    # Parameters, not modules, are counted: a layer without an entry must not lose a weight silently.
     for name, module in model.named_modules():
         known |= {_join(name, each) for each in ADDITIVE_PARAMETERS.get(f"{type(module).__module__}.{type(module).__qualname__}", ())}
         layer_type = LAYERS.get(type(module))
@@ -212,6 +211,7 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
 
 def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
     """Raise UserError for weights of unsupported layers and for weights that two modules share."""
+    # By parameter, not by layer type: a weight that no entry lists must not stay uncorrected silently.
     owners: dict[int, str] = {}
     unknown: dict[tuple[type[nn.Module], str], str] = {}  # the first weight of each kind, for the message
     for name, module in model.named_modules():

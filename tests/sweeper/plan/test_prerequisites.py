@@ -158,7 +158,7 @@ def test_weights_are_looked_for_verified_and_fetched(capsys, monkeypatch, tmp_pa
     published = tmp_path / "hub" / "resnet18-f37072fd.pth"
     asked = []
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda url, model_dir, **_: (asked.append(url), torch.save(state, published)))
-    monkeypatch.setattr(prepare, "_sum_of_name", lambda file: None)
+    monkeypatch.setattr(prepare, "_check_name_hash", lambda file: None)
     code, lines, _ = run(capsys, *cell(published), "--download")
     assert (code, lines[1].split()[0]) == (0, "created")
     assert asked[0].endswith(published.name)
