@@ -239,7 +239,7 @@ _SELECTED_COLUMNS = (
 def _selected(cell: CellResult, search: SearchResult) -> list[Any]:
     """The line of one search: the setting that `val_noisy` selects, its scores, and the cost of all its settings."""
     row = search.choose("val_noisy").row
-    scores = [None, None, None]
+    scores: list[Any] = [None, None, None]
     if row is not None:
         measure = cell.measure
         scores = [str(row["settings"]), float(row[f"val_noisy_{measure}"]), float(row[f"test_{measure}"])]

@@ -78,7 +78,7 @@ class Shrink:
                     corrected.extra = torch.nn.Linear(2, 2)
                 if how == "passes that nobody counts":
                     corrected(next(iter(task.train.batches(8))).inputs)
-                if how != "books nothing" and how not in DATA_FREE:
+                if how != "records nothing" and how not in DATA_FREE:
                     run.meter.count(forwards=len(task.train))
             if how in ("selects", "selects without saying so"):
                 run.report_trusted(task.train.index[:4], [which])

@@ -29,7 +29,7 @@ def test_a_memory_class_doubles_its_share_up_to_a_full_gpu_and_stores_it(tmp_pat
     assert gpu_sharing.raise_share(first, 0.5) == gpu_sharing.raise_share(first, 1.0) == 1.0
     again = GpuSharing(tmp_path / "packing.json", "cuda")
     assert (again.share(second), again.share(other)) == (1.0, 0.25)
-    assert again.given(second).resources == {"cpus": 1.0, "gpus": 1.0}
+    assert again.with_share(second).resources == {"cpus": 1.0, "gpus": 1.0}
     assert json.loads((tmp_path / "packing.json").read_text()) == {memory_class(first): 1.0}
 
 
@@ -92,7 +92,7 @@ def test_out_of_memory_errors_of_libraries_are_recognised(text):
         (["backend.gpus_per_job=1.5"], "must be a share of one GPU (such as 0.25) or whole GPUs"),
         (["backend.gpus_per_job=-1"], "too small"),
         (["backend.cpu_jobs=[sapp]"], "did you mean 'sap'?"),
-        (["backend.address=auto"], "'auto' and its like are not taken"),
+        (["backend.address=auto"], "'auto' and the like are refused"),
         (["backend.address=10.0.0.7"], "must be HOST:PORT"),
         (["backend.address='ray://head:10001'"], "must be HOST:PORT"),
         (["backend=local", "backend.address=head:6379"], "set backend=ray"),
