@@ -325,7 +325,7 @@ def test_errors_are_reported_on_the_machine_that_runs_the_bundle(place, tmp_path
     ]
     assert execute_main(command) == 1
     out, err = capsys.readouterr()
-    assert f"--data {tmp_path}/nowhere is no folder" in err
+    assert f"--data {tmp_path}/nowhere is not a folder" in err
     (line,) = out.splitlines()
     assert line.startswith("[3/3] ")
     assert "vanilla seed 1: failed, 1 rows, " in line
@@ -346,5 +346,5 @@ def test_a_device_that_is_not_there_is_one_sentence(place, tmp_path, capsys):
         pytest.skip("this machine has a GPU")
     command = [str(place / "bundle.jsonl"), "--data", str(place / "data"), "--store", str(tmp_path / "store")]
     assert execute_main([*command, "--device", "cuda"]) == 2
-    assert "sees 0 CUDA devices here" in capsys.readouterr().err
+    assert "finds 0 CUDA devices" in capsys.readouterr().err
     assert execute_main([*command, "--device", "gpu"]) == 2
