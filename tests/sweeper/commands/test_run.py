@@ -56,7 +56,7 @@ def run(capsys, *words):
             ["experiment=demo", "--config-name=x"],
             "Hydra's option --config-name does not apply to sap-sweep: conf/config.yaml is the root of every sweep",
         ),
-        (["experiment=demo", "--config-dir", "/none"], "--config-dir /none is no folder"),
+        (["experiment=demo", "--config-dir", "/none"], "--config-dir /none is not a folder"),
         (["demo"], "unknown command 'demo' in sap-sweep; allowed: list, check, prepare"),
         (["experiment=demo", "demo"], "cannot read the argument 'demo'; write key=value"),
         (["experiment=demo", "trainer.epoch=3", "--cfg", "job"], "unknown key 'epoch' in trainer"),
@@ -105,7 +105,7 @@ def test_an_unwritable_results_folder_is_reported(capsys, tmp_path):
     assert code == 2
     assert err == (
         f"error: the results folder {tmp_path}/file/demo cannot be written (Not a directory); "
-        f"mend that or choose another with paths.results=...\n"
+        f"make it writable, or choose another with paths.results=DIR\n"
     )
 
 
