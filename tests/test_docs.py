@@ -138,7 +138,7 @@ def test_sweep_commands_compose(words, monkeypatch, capsys):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["sap-sweep"])
             assert sap_sweep(words) == 0
-        assert {"list": "  sap  ", "check": "ok  ", "prepare": "things are there"}.get(words[0], "demo") in capsys.readouterr().out
+        assert {"list": "  sap  ", "check": "passed  ", "prepare": "things are there"}.get(words[0], "demo") in capsys.readouterr().out
     else:
         quick = [] if any(word.startswith("methods=") for word in words) else ["methods=[sap]"]  # 675 settings in 16 cells take their time
         check_command([*words, *quick])
@@ -165,7 +165,7 @@ def test_report_commands_run(words, home, monkeypatch, capsys):
 def test_replay_commands_run(words, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     assert sap_sweep(["replay", *words]) == 0
-    assert "replayed on the whole grid of SAP" in capsys.readouterr().out
+    assert "replayed on the complete grid of SAP" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", of("sap-slurm"), ids=named)
