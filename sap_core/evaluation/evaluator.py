@@ -94,7 +94,7 @@ class Evaluator:
 
     def score_baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
         """Return the scores of a baseline: those of `score_corrected`, and the accuracy on the given labels of the training split."""
-        self._reference = None
+        self._reference = None  # a baseline is compared with no other network
         scores = self.score_corrected(model, meter, 0)
         if not self.regression:
             with meter("report"):
