@@ -17,6 +17,8 @@ from sap_core.models.ensemble import Ensemble
 
 def save_model(folder: Path, fitted: Fitted) -> None:
     """Store a network, or all networks of an ensemble, with the values that its trainer recorded per training sample."""
+    # The number of networks is stored, because an ensemble and one network are built differently when the artifact is read. 0: not an
+    # ensemble.
     networks = len(fitted.model.nets) if isinstance(fitted.model, Ensemble) else 0
     state = {"model": fitted.model.state_dict(), "per_sample": dict(fitted.per_sample), "networks": networks}
     save_state(folder / "model.safetensors", state)
@@ -24,9 +26,12 @@ def save_model(folder: Path, fitted: Fitted) -> None:
 
 def load_model(folder: Path, task: Task) -> Fitted:
     """Load what `save_model` stored, to the task's device and in evaluation mode."""
+    # safetensors rather than a pickle: artifacts travel between machines, and reading one must not run code.
     state = load_state(folder / "model.safetensors")
+    # The task builds the network, so that the architecture follows from the job's spec and the file need only contain weights.
     model = Ensemble([task.build(k) for k in range(state["networks"])]) if state["networks"] else task.build(0)
     model.load_state_dict(state["model"])
+    # Evaluation mode, because corrections and scores use the running statistics of batch norms.
     return Fitted(model.to(task.device).eval(), state.get("per_sample", {}))
 
 
@@ -39,5 +44,6 @@ def with_selection(task: Task, spec: Mapping[str, Any], artifacts: Path) -> Task
     """The task restricted to the training samples that the select job of `spec` kept; unchanged without a selection."""
     if not spec.get("selection"):
         return task
+    # An index of the training universe names the same sample in every split; a position within `task.train` does not.
     kept = load_state(artifacts / spec["selection"]["job"] / "selection.safetensors")["index"]
     return replace(task, train=task.train.subset(torch.nonzero(torch.isin(task.train.index, kept)).flatten()))

@@ -70,10 +70,13 @@ class JobOutcome:
 
 def prepared_data(spec: Mapping[str, Any], context: JobContext) -> tuple[AssembledTask, Evaluator]:
     """The data of a baseline's spec and the evaluator on them. Cached, because consecutive jobs often need the same data."""
-    keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")  # what data and initial network depend on
+    # What data and initial network depend on.
+    keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")
+    # Canonical JSON of only these keys is the cache's key: specs that differ in trainer, pruner or method share their data.
     return _prepared_data(canonical_json({key: spec[key] for key in keys}), context.data, context.device)
 
 
+# Few entries, because each keeps a data set's images in memory as tensors.
 @lru_cache(maxsize=2)
 def _prepared_data(text: str, root: Path, device: torch.device) -> tuple[AssembledTask, Evaluator]:
     prepared = assemble_task(json.loads(text), root, device)
@@ -88,6 +91,7 @@ def size_columns(prepared: AssembledTask, num_train: int) -> Columns:
 
 def label_precision(evaluator: Evaluator) -> Callable[[Tensor], float | None]:
     """A function of kept samples that returns the share with a correct given label, for training curves; None where truth is unknown."""
+    # The evaluator knows the true labels and the trainer does not: a trainer reports indices and gets no answer.
     return lambda index: evaluator.score_trusted(index).get("trusted_label_precision")
 
 
@@ -103,14 +107,18 @@ def information_of(setting: Corrector, by_file: bool, served: Iterable[Need] = (
     Returns:
         `oracle`, `verified_file`, `scored` or `none`.
     """
+    # A family is served once for all its settings, so a setting may profit from verified samples that it does not declare itself.
     needs = setting.needs() or frozenset(served)
     if needs:
+        # True labels of the whole training set cannot come from a user's file, so a setting that needs them counts as an oracle in any
+        # case.
         return "verified_file" if by_file and Need.TRUE_LABELS not in needs else "oracle"
     return "scored" if selected or (isinstance(setting, SelectsSamples) and setting.selects_samples()) else "none"
 
 
 def counting_served(task: Task) -> tuple[Task, dict[Need, int]]:
     """The task, and a dictionary that counts the verified samples it serves for each need as the job runs."""
+    # Counted here rather than declared by the method: the row reports the verified samples that were used.
     served: dict[Need, int] = {}
     source = task.verified_source
 
@@ -118,6 +126,7 @@ def counting_served(task: Task) -> tuple[Task, dict[Need, int]]:
         if source is None:
             raise UserError(f"this data set has no verified samples, so '{need}' cannot be served")
         samples = source(need, n)
+        # The maximum, not the sum: a method that asks twice for the same need receives the same samples.
         served[need] = max(served.get(need, 0), len(samples))
         return samples
 
@@ -126,6 +135,7 @@ def counting_served(task: Task) -> tuple[Task, dict[Need, int]]:
 
 def served_columns(served: Mapping[Need, int]) -> Columns:
     """The columns `num_retain` and `num_forget` of verified samples that were served."""
+    # True labels are not a number of samples to label; the column `information` reports them.
     return {f"num_{need}": count for need, count in served.items() if need is not Need.TRUE_LABELS}
 
 
@@ -146,11 +156,13 @@ def selection_columns(run: JobRun, which: int, evaluator: Evaluator) -> Columns:
     return columns
 
 
+# Counting passes a batch through the network, so a family of settings on one network must not repeat it.
 _FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
 
 
 def flops_of(model: nn.Module, prepared: AssembledTask) -> tuple[float, float]:
     """FLOPs of the forward and of the backward pass of one sample, counted once per network and input shape."""
+    # The printed structure of the network names all layers and their sizes; weights do not influence FLOPs.
     key = (str(model), tuple(prepared.dataset.shape))
     if key not in _FLOPS:
         _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
@@ -159,6 +171,7 @@ def flops_of(model: nn.Module, prepared: AssembledTask) -> tuple[float, float]:
 
 def free_memory(device: torch.device) -> None:
     """Release cached data and, on a GPU, the unused memory of torch's allocator, for other jobs."""
+    # The cache first: tensors that it refers to would survive the collection, and blocks in use are not returned to the device.
     _prepared_data.cache_clear()
     gc.collect()
     if device.type == "cuda":
@@ -171,11 +184,15 @@ _OUT_OF_MEMORY = ("out of memory", "status_alloc_failed")
 
 def failure_of(error: Exception) -> Failure:
     """The error as one line that ends with its source location. Methods raise `FloatingPointError` for values that are not finite."""
+    # Only torch's own class is reliable. Libraries below it raise RuntimeError for the same cause, which only the message tells apart.
     text = str(error)
     out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(known in text.lower() for known in _OUT_OF_MEMORY)
     frames = traceback.extract_tb(error.__traceback__)
+    # A user's error names its remedy itself; for any other the last frame is where a reader would look first.
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames and not isinstance(error, UserError) else ""
     name = type(error).__name__ if not isinstance(error, UserError) else ""
+    # One line without runs of spaces, because it becomes a column of the row; the traceback goes to the job's log.
     line = " ".join(f"{name}: {text}".strip(": ").split())
+    # Divergence is a result of the setting and is final; the other types are retried at the next start (`Store.MAX_ATTEMPTS`).
     error_type = "oom" if out_of_memory else "diverged" if isinstance(error, FloatingPointError) else "error"
     return Failure(error_type, f"{line}{where}", "".join(traceback.format_exception(error)))

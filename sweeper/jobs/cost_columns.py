@@ -29,9 +29,11 @@ def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict
     """
 
     def seconds(*phases: Phase) -> float | None:
+        # None rather than 0 where no phase was recorded: 0 would claim a measurement.
         found = [cost.standalone[phase].seconds for phase in phases if phase in cost.standalone]
         return sum(found) if found else None
 
+    # Both accounts, because tables report the cost of a search (shared) and of a setting by itself (standalone).
     shared, standalone = tuning(cost.shared), tuning(cost.standalone)
     return {
         "train_seconds": seconds("train"), "select_seconds": seconds("select"), "prepare_seconds": seconds("collect", "factor"),
@@ -39,12 +41,14 @@ def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict
         "tuning_seconds": shared.seconds, "sample_forwards": shared.forwards, "sample_backwards": shared.backwards, "flops": shared.flops,
         "standalone_sample_forwards": standalone.forwards, "standalone_sample_backwards": standalone.backwards,
         "standalone_flops": standalone.flops, "peak_memory_bytes": peak_memory_bytes(device), "jobs_on_device": jobs_on_device,
+        # The cores that this process may use, not those of the machine: Slurm and containers restrict a job to a part of them.
         "cores": len(os.sched_getaffinity(0)),
     }  # fmt: skip
 
 
 def cost_points(cost: Costs) -> list[tuple[str, int, float]]:
     """(name, step, value) of every amount of every phase; zeros are omitted."""
+    # Points rather than columns: phases times amounts times accounts would be dozens of columns, most of them empty in most rows.
     return [
         (f"{COST_PREFIX}{phase}/{account}{name}", 0, float(value))
         for by_phase, account in ((cost.shared, ""), (cost.standalone, "standalone_"))

@@ -21,6 +21,7 @@ class SweepPaths:
     store: Path
     artifacts: Path
 
+    # Workers and Ray's actors start in other working directories, where a relative path would name another folder.
     def resolved(self) -> SweepPaths:
         """The same folders as absolute paths."""
         return SweepPaths(self.data.resolve(), self.store.resolve(), self.artifacts.resolve())
@@ -59,6 +60,7 @@ class Job:
 
     def row(self, run: PlannedRun, **columns: Any) -> Row:
         """The row of `run`, from the columns that the plan determines and the given ones."""
+        # Later entries win: what a running job found out overrides the plan's labels, and those the initial values.
         known = {"run_id": run.run_id, "job_id": self.job_id, "job_type": self.job_type, "position": run.position}
         values = {**_EMPTY, **self.labels, **known, "settings": json.dumps(run.settings, sort_keys=True), **columns}
         return Row(**values)
@@ -81,6 +83,7 @@ class Job:
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Job:
         """The job from the parsed JSON of `to_json`."""
+        # JSON has no tuples; without the conversion a job that was read would differ from the one that was written.
         runs = tuple(PlannedRun(**run) for run in value["runs"])
         return cls(**{**value, "runs": runs, "parents": tuple(value["parents"]), "cells": tuple(value.get("cells", ()))})
 
@@ -101,6 +104,7 @@ _EMPTY: dict[str, Any] = {
 """Initial values of columns without a default in Row that are filled in while a job runs."""
 
 
+# Told apart by their beginning, so that a file of 100,000 jobs is not parsed twice.
 _OTHER_LINES = ('{"bundle":', '{"planned":')
 """Beginnings of the lines of a bundle that are not jobs."""
 
@@ -108,6 +112,7 @@ _OTHER_LINES = ('{"bundle":', '{"planned":')
 def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
     """Write one JSON line per job, parents first."""
     with replacing(path) as temporary, temporary.open("w") as file:
+        # A generator: the text of all jobs is never in memory at once.
         file.writelines(f"{job.to_json()}\n" for job in jobs)
 
 
@@ -118,8 +123,10 @@ def read_jobs(path: Path) -> Iterator[Job]:
         UserError: the file cannot be read, or a line is not a job.
     """
     try:
+        # Undecodable bytes are replaced, so that a binary file is reported as an invalid line and not as a UnicodeDecodeError.
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
+                # A bundle contains the plan's rows behind the jobs; a worker needs only the jobs.
                 if line.startswith(_OTHER_LINES):
                     continue
                 try:

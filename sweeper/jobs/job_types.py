@@ -42,6 +42,7 @@ from sweeper.jobs.run_context import JobRun
 Log = Callable[[str], None]
 
 
+# Every type fills in the same `JobOutcome`, so that what was reached before a failure is stored together with the failure.
 def run_job_type(job: Job, context: JobContext, log: Log) -> JobOutcome:
     """Run a job of any type. Errors of methods become `JobOutcome.failure`.
 
@@ -52,6 +53,7 @@ def run_job_type(job: Job, context: JobContext, log: Log) -> JobOutcome:
     outcome = JobOutcome([{} for _ in job.runs], [False] * len(job.runs))
     try:
         _JOB_TYPES[job.job_type](job, context, outcome, log)
+    # Neither is the method's failure: a stopped job continues at the next start, and a full disk is the user's to mend.
     except (Stopped, StorageError):
         raise
     except Exception as error:
@@ -70,10 +72,13 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
         trainer: Trainer = construct(spec["trainer"])
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         fitted = trainer.fit(task, run)
+        # The unmodified network's scores are computed once, here; every search of the baseline compares with this row.
         scores = evaluator.score_baseline(fitted.model, run.meter)
         planar = decision_boundary.is_planar(evaluator)
+        # Only data sets in the plane can be drawn.
         boundary = decision_boundary.samples(evaluator) if planar else []
         boundary += decision_boundary.decisions(fitted.model, evaluator, run.meter) if planar else []
+        # FLOPs of one network: trainers of several record the passes of each, so an ensemble's FLOPs would count them twice.
         (cost,) = run.meter.costs(*flops_of(single_network(fitted.model), prepared))
         facts = size_columns(prepared, len(task.train))
         facts |= _kept_noise_rate(evaluator, task.train.index) if spec.get("selection") else {}
@@ -100,10 +105,13 @@ def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> Non
         prepared, evaluator = prepared_data(spec["baseline"], context)
         run = JobRun(CostMeter(device=context.device), folder / "last.safetensors", context.stop, log, label_precision(evaluator))
         pruner: Pruner = construct(spec["pruner"])
+        # The network that the selection reads is another job's artifact, so all pruners of a cell share one warm-up.
         warmup = load_model(context.artifacts / job.parents[0], prepared.task)
+        # The loading of data and network is outside: the column `select_seconds` is the cost of the method.
         with run.meter("select"):
             selection = pruner.select(prepared.task, warmup, spec["keep_fraction"], run)
         context.stop()
+        # Before meta.json, whose presence declares the artifact complete.
         save_state(folder / "selection.safetensors", {"index": selection.index, "score": selection.score})
         (cost,) = run.meter.costs(*flops_of(warmup.model, prepared))
         columns = {
@@ -125,12 +133,15 @@ def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
     task = with_selection(prepared.task, spec, context.artifacts)
     model = load_model(context.artifacts / job.parents[0], task).model
     settings = [construct(run.entry) for run in job.runs if run.entry is not None]
+    # One meter for the family: work that several settings use is recorded once, with its users, and divided among them later.
     meter = CostMeter(len(settings), context.device)
     run = JobRun(meter, context.artifacts / job.job_id / "last.safetensors", context.stop, log, label_precision(evaluator))
     task, served = counting_served(task)
+    # The baseline's answers are kept by its id, so that consecutive jobs on one baseline do not evaluate it anew.
     evaluator.set_reference(model, job.parents[0])
     outcome.facts = size_columns(prepared, len(task.train))
 
+    # Of a family only the best setting's decisions are drawn, and a network is valid only while it is scored: so they are read on the way.
     best = decision_boundary.Best(evaluator, meter)
 
     def score(candidate: nn.Module, which: int) -> Scores:
@@ -141,6 +152,7 @@ def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
         return scores
 
     try:
+        # A generator of results: a setting is scored before the next one is computed, so the family needs memory for one corrected network.
         for result in run_family(settings, model, task, run, score):
             outcome.scored[result.which] = True
             outcome.columns[result.which] |= result.scores
@@ -185,6 +197,7 @@ def recompute_setting(job: Job, context: JobContext, checkpoint: Path) -> tuple[
         weights.update({name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()})
         return evaluator.score_corrected(candidate, meter, which)
 
+    # Without the columns and points of a row: the row of the setting is stored already and must not change.
     (result,) = run_family([construct(job.runs[0].entry or {})], model, task, run, score)
     run.delete_checkpoint()
     if result.diverged:
@@ -209,12 +222,14 @@ _JOB_TYPES: Mapping[str, Callable[[Job, JobContext, JobOutcome, Log], None]] = {
 
 def _own_points(job: Job, curve: list[tuple[str, int, float]]) -> list[Point]:
     """The points of a job with one row, whose run has the job's id."""
+    # Train and select jobs write one row each, whose run id is the job's id.
     return [Point(job.job_id, job.job_id, name, int(step), float(value)) for name, step, value in curve]
 
 
 def _kept_noise_rate(evaluator: Evaluator, index: Tensor) -> Columns:
     """The share of wrong labels among the samples that a pruner kept, if the truth is known."""
     precision = evaluator.score_trusted(index).get("trusted_label_precision")
+    # Null rather than 0 where nobody knows the truth: human labels without an audit have an unknown share of wrong ones.
     return {} if precision is None else {"kept_noise_rate": 1 - precision}
 
 

@@ -16,6 +16,7 @@ from sap_core.checkpoint import load_state, save_state
 from sap_core.cost import CostMeter, CostRecord
 from sap_core.records import Point
 
+# Short epochs would otherwise spend their time on writing checkpoints. A longer interval would lose more work to a kill.
 CHECKPOINT_SECONDS = 30.0
 """Default of the shortest time between two checkpoints (SAP_SWEEP_CHECKPOINT_SECONDS); a kill loses about as much work."""
 
@@ -51,6 +52,7 @@ class JobRun:
         self._stop = stop
         self._log = log
         self._precision = precision
+        # A monotonic clock, because a correction of the wall clock must neither delay nor repeat checkpoints.
         self._stored_at = time.monotonic()
         self._interval = float(os.environ.get("SAP_SWEEP_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
 
@@ -78,12 +80,15 @@ class JobRun:
             precision = self._precision(kept) if self._precision else None
             if precision is not None:
                 values["kept_label_precision"] = precision
+        # The curve is part of the checkpoint, so it is extended before the checkpoint is stored.
         self.points += [(name, number, float(value)) for name, value in values.items()]
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._log(f"epoch {number}{': ' if text else ''}{text}")
         # Raises if the lease is lost, before the checkpoint of the new owner could be overwritten.
         stop = self._stop()
+        # A stop stores in any case: the interval since the last checkpoint would be lost otherwise.
         if self._checkpoint is not None and (stop or time.monotonic() - self._stored_at >= self._interval):
+            # `state` is a function, because copying weights and optimiser state is wasted in epochs that store nothing.
             self._store(self._checkpoint, number, state())
         if stop:
             continuation = "resumes from there" if self._checkpoint is not None else "reruns this job"
@@ -101,6 +106,7 @@ class JobRun:
 
     def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
         """Record the series `name`, step -> value, for the first of the settings `used_by`."""
+        # A series of a family is stored once, in the row of its first setting, and not as many copies as there are settings.
         which = 0 if used_by is None else used_by[0]
         self.observations += [(which, name, step, float(value)) for step, value in values.items()]
 
@@ -116,11 +122,13 @@ class JobRun:
     def delete_checkpoint(self) -> None:
         """Delete the checkpoint, once the artifact is complete."""
         if self._checkpoint is not None:
+            # A job shorter than the interval never stored one.
             with suppress(FileNotFoundError):
                 self._checkpoint.unlink()
 
     def curve(self) -> list[tuple[str, int, float]]:
         """(name, step, value), sorted, so that a resumed run writes the same as an uninterrupted one."""
+        # Sorted rather than in order of arrival: after a resume, an epoch's points may come in another order than without it.
         return sorted(self.points)
 
     def series(self, job_id: str, run_id: str) -> list[Point]:
@@ -128,6 +136,7 @@ class JobRun:
         return [Point(job_id, run_id, name, step, value) for name, step, value in self.curve()]
 
     def _store(self, path: Path, number: int, state: State) -> None:
+        # As JSON text: safetensors stores tensors, and these are lists of names and numbers that must be read without running code.
         records = {"curve": json.dumps(self.points), "spent": json.dumps(self._spent())}
         save_state(path, {"number": number, "state": state, **records})
         self._log(f"checkpoint stored after epoch {number}")
@@ -137,6 +146,7 @@ class JobRun:
         """The recorded cost, summed by phase and users, so that a resumed run costs the same as an uninterrupted one."""
         sums: dict[tuple[str, tuple[int, ...]], list[float]] = {}
         for record in self.meter.records:
+            # Summed, because the list of records grows with every mini-batch while the number of phases does not.
             amounts = sums.setdefault((record.phase, record.used_by), [0.0, 0, 0, 0.0])
             for slot, amount in enumerate((record.seconds, record.forwards, record.backwards, record.flops)):
                 amounts[slot] += amount

@@ -36,6 +36,7 @@ from sweeper.store.leases import Lease, Leases, acquire_all, process_leases
 from sweeper.store.provenance import commit
 from sweeper.store.store import Store
 
+# 75 is EX_TEMPFAIL of sysexits.h: the attempt failed and may be repeated.
 TIMED_OUT = 75
 """Exit code of a worker whose job exceeded its time limit."""
 
@@ -85,16 +86,19 @@ def execute(
         StorageError: nothing can be stored, for example because the disk is full or read-only.
     """
     leases = leases or process_leases()
+    # The wait serves jobs that two sweeps need at the same moment: a short one has ended before another job would have been found.
     until = time.monotonic() + wait_seconds
     while True:
         # Before leasing: reading names costs less, and most jobs of a resumed sweep are done.
         if (known := _known_result(job, paths, known_failures)) is not None:
             return known
+        # Held until the rows are stored: releasing earlier would let another process start the same job in between.
         with acquire_all(leases, lease_paths(job, paths)) as acquired:
             if not isinstance(acquired, str):
                 # Another process may have finished the job between the first check and the lease.
                 known = _known_result(job, paths, known_failures)
                 return known or _run(job, paths, device, _StopCheck(acquired, stop), jobs_on_device, ask_tell, oom_retries)
+        # The caller decides what follows; a backend defers the job and runs another one meanwhile.
         if time.monotonic() >= until or stop():
             return Result(job.job_id, "leased_elsewhere", error=f"{acquired} is running it")
         time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
@@ -104,7 +108,9 @@ def _known_result(job: Job, paths: SweepPaths, known_failures: int | None) -> Re
     """The stored result of a job that need not be run; None if it is to be run."""
     store = Store(paths.store)
     done = store.is_done(job.job_id)
+    # Rows alone do not suffice for a job that others read: its checkpoint may have been deleted since.
     complete = done and (job.job_type in ("tune", "search") or artifact(paths.artifacts, job.job_id).exists())
+    # Several workers share a plan: a job that failed in one of them is not tried by each of the others in the same start.
     failed_since = not done and known_failures is not None and store.attempts(job.job_id) > known_failures
     return summarise(job, store.read_rows(job.job_id), 0.0) if complete or failed_since else None
 
@@ -121,12 +127,14 @@ class _StopCheck:
     requested: Callable[[], bool]
 
     def __call__(self) -> bool:
+        # `is_lost` looks at the disk at most once a second, so that methods may call this after every mini-batch.
         if any(lease.is_lost() for lease in self.leases):
             raise _LeaseLost(_LEASE_LOST)
         return self.requested()
 
     def owns_job(self) -> bool:
         """Whether this process still owns all leases, read from the disk."""
+        # Read anew, unlike in `__call__`: this is the last look before the rows are written.
         return all(lease.is_valid() for lease in self.leases)
 
 
@@ -138,22 +146,29 @@ def _run(
     oom_retries: int | None,
 ) -> Result:  # fmt: skip
     store = Store(paths.store)
+    # Read before the run, because rows that exist are never rewritten when only a missing artifact is restored.
     done = store.is_done(job.job_id)
+    # Reruns with a larger share of the GPU stored nothing, so the store does not know of them.
     attempt = store.attempts(job.job_id) + (oom_retries or 0) + 1
     start = time.monotonic()
+    # At every job: a worker process is reused, and the previous job may have had another number of threads.
     configure_torch(job.threads)
     context = JobContext(paths.data, paths.artifacts, torch.device(device), stop, jobs_on_device, ask_tell)
+    # The peak is the job's own, not that of an earlier job in the same worker.
     reset_peak_memory(context.device)
     with storing(store.root), job_log(store.logs / f"{job.job_id}.log") as log:
         log.info("%s starts, attempt %d: %s", job.job_type, attempt, _description(job, context.device))
         try:
+            # Writing rows is outside the watchdog: a job that has finished its work in time must not be killed while it stores it.
             with watchdog(job, store, attempt), log_warnings(log):
                 outcome = run_job_type(job, context, log.info)
+        # Not a failure: the checkpoint is stored, and failed rows would count as an attempt.
         except Stopped as stopped:
             log.info("%s", stopped)
             return Result(job.job_id, "leased_elsewhere" if isinstance(stopped, _LeaseLost) else "stopped", error=str(stopped))
         circumstances = {
             "attempt": attempt, "threads": job.threads, "device": _device_name(context.device),
+            # On a CPU the share is 1: jobs there have cores of their own, and `jobs_on_device` reports the others.
             "device_share": job.resources["gpus"] or 1.0, "commit": commit(), "started_at": outcome.started_at,
         }  # fmt: skip
         rows = _rows(job, outcome, circumstances)
@@ -176,6 +191,7 @@ def _run(
         # A job that was done and only restored its artifact keeps its rows. The file of rows is written last: it is the record that the job
         # is done.
         if not done or outcome.failure:
+            # The rows come after the series for the same reason: a kill in between leaves a job that is not done and is run again.
             store.write_series(job.job_id, outcome.points)
             store.write_rows(rows)
         result = summarise(job, rows, time.monotonic() - start)
@@ -197,6 +213,7 @@ def check_device(name: str) -> None:
     Raises:
         UserError: the name is not a device, or the machine does not have it.
     """
+    # torch's own message for a wrong device would appear inside the first job, as a failure of its method.
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"'{name}' is not a device; allowed: cpu, cuda, cuda:N")
     available = torch.cuda.device_count()
@@ -213,6 +230,7 @@ def configure_torch(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    # TF32 rounds factors to 10 bits of mantissa. Only a trainer that asks for it (`trainer.precision=tf32`) may use it.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -221,6 +239,7 @@ def _rows(job: Job, outcome: JobOutcome, circumstances: dict[str, Any]) -> list[
     rows = []
     for index, run in enumerate(job.runs):
         columns = {**outcome.facts, **outcome.columns[index], **circumstances}
+        # A setting that was scored before its family failed keeps its scores; the failure belongs to the settings after it.
         if columns.get("status") != "failed" and not outcome.scored[index]:
             failure = outcome.failure or Failure("error", "the method ended without yielding this setting", "")
             columns |= {"status": "failed", "error_type": failure.error_type, "error": failure.error}
@@ -238,6 +257,7 @@ def log_warnings(log: logging.Logger) -> Iterator[None]:
     shown = warnings.showwarning
 
     def show(message: Warning | str, *others: Any, **more: Any) -> None:
+        # Python's own filter stays in charge, so a warning that is shown once is logged once.
         log.warning("%s", message)
         shown(message, *others, **more)
 
@@ -256,6 +276,7 @@ def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
     interpreter's lock also keeps the watchdog thread from running. A second watchdog, faulthandler, needs no lock: after
     `GRACE_SECONDS` it writes all stacks to standard error and ends the process, and the backend records the job as killed.
     """
+    # Without a limit no timer: a job may hang, but nothing can kill it by mistake.
     if job.timeout_seconds is None:
         yield
         return
@@ -273,8 +294,11 @@ def watchdog(job: Job, store: Store, attempt: int) -> Iterator[None]:
                 # sys.exit would only end this thread, and the job cannot be interrupted from here.
                 os._exit(TIMED_OUT)
 
+    # A thread, not SIGALRM: a signal handler waits for the main thread, which may be inside a long operation of torch.
     timer = threading.Timer(job.timeout_seconds, expire)
+    # Else a pending timer would keep the worker alive after its driver has closed the pipe.
     timer.daemon = True
+    # The descriptor 2 itself rather than sys.stderr, which a library may have replaced by an object without a descriptor.
     faulthandler.dump_traceback_later(job.timeout_seconds + GRACE_SECONDS, exit=True, file=_STANDARD_ERROR)
     timer.start()
     try:

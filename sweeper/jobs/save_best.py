@@ -36,6 +36,7 @@ from sweeper.store.store import Store
 SearchKey = tuple[str, str, str]
 """(baseline, method, space)"""
 
+# Accuracies differ by at least one sample over the size of the validation set; anything above rounding is another network.
 _TOLERANCE = 1e-9
 """Largest accepted difference between the recomputed score and the one in the row."""
 
@@ -66,6 +67,7 @@ def save_best(jobs: Sequence[Job], paths: SweepPaths, device: str) -> int:
         Stopped: the sweep was asked to stop.
     """
     store, failed, waiting = Store(paths.store), 0, 0
+    # Parents by id, for artifacts that have to be restored before the recomputation.
     by_id = {job.job_id: job for job in jobs}
     for search in _searches(jobs, store):
         if search is None:
@@ -78,6 +80,7 @@ def save_best(jobs: Sequence[Job], paths: SweepPaths, device: str) -> int:
                 f"{'@'.join(search.key[1:])} on {search.key[0]}: no setting is better than the unmodified model, which is kept",
                 file=sys.stderr,
             )
+        # Compared by the run's id, so a network is recomputed only when the choice has changed, for example because the space was widened.
         elif _stored_run(folder) != search.best[1].run_id:
             failed += not _store_network(search, folder, by_id, paths, device)
     if waiting:
@@ -96,9 +99,11 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[FinishedSearch | No
         vanilla = store.read_rows(key[0])
         column = _column(members[0].labels, vanilla[0]) if vanilla else ""
         unmodified = _score(vanilla[0], column) if vanilla else None
+        # The best of a part of the settings may not be the best of all, so an incomplete search has no network yet.
         if unmodified is None or not all(job.job_id in ended for job in members):
             yield None
             continue
+        # Rows that a former plan left in the store are no members of this search.
         planned = {run.run_id for job in members for run in job.runs}
         rows = [(job, row) for job in members for row in store.read_rows(job.job_id) if row.run_id in planned]
         yield FinishedSearch(key, column, unmodified, best_of(rows, column, unmodified))
@@ -107,14 +112,17 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[FinishedSearch | No
 def _key(labels: Mapping[str, Any]) -> SearchKey:
     """The key of a job's search. Sampled searches of one space are told apart by sampler, budget and seed."""
     sampled = [str(labels[name]) for name in ("search", "search_budget", "search_seed") if labels.get(name) is not None]
+    # Joined into the folder's name, where two searches of one space would otherwise overwrite each other's network.
     space = "-".join([str(labels["space"]), *sampled])
     return labels["baseline_id"], labels["method"], space
 
 
 def best_of(rows: Sequence[tuple[Job, Row]], column: str, unmodified: float) -> tuple[Job, Row] | None:
     """The row that the selection rule of the reports (`analysis.store.selection_rule`) chooses; None if it keeps the unmodified model."""
+    # Ties go to the setting that is earlier in its space. Rows arrive in the order of the jobs, so they are sorted first.
     ordered = sorted(rows, key=lambda entry: _grid_index(entry[1]))
     scores = [_score(row, column) for _, row in ordered]
+    # The rule itself is the reports' own, so that the network stored here is the one that the tables name.
     winner = best(unmodified, [math.nan if score is None else score for score in scores])
     return None if winner is None else ordered[winner]
 
@@ -137,6 +145,7 @@ def _score(row: Row, column: str) -> float | None:
 def _stored_run(folder: Path) -> str | None:
     """The id of the run whose complete network is stored in `folder`."""
     with suppress(OSError, ValueError, KeyError, TypeError):
+        # Both files: one of them alone is the remainder of an interrupted deletion or of a failed copy.
         if (folder / "model.safetensors").exists():
             return str(json.loads((folder / "meta.json").read_text())["run_id"])
     return None
@@ -162,17 +171,21 @@ def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], p
         run = replace(run, entry={"target": base["target"], "settings": json.loads(row.settings) | nested})
     name = f"{search.key[1]}@{search.key[2]} on {search.key[0]}"
     print(f"{name}: recomputing the chosen setting for its network, {folder}", file=sys.stderr)
+    # The sweep's number of threads, because another number gives other bits and the score would then differ from the row.
     configure_torch(job.threads)
+    # Without stop requests: an interrupt ends the driver itself, and the network is computed at the next start.
     context = JobContext(paths.data, paths.artifacts, torch.device(device), lambda: False)
     try:
         _restore_artifacts(job, jobs, paths, device)
         weights, scores = recompute_setting(replace(job, runs=(run,)), context, folder / "last.safetensors")
+    # One network that cannot be computed must not prevent the others; a full disk and a stop concern them all.
     except (StorageError, Stopped):
         raise
     except Exception as error:
         print(f"{name}: its network cannot be computed ({type(error).__name__}: {error})", file=sys.stderr)
         return False
     found, wanted = scores.get(search.column), _score(row, search.column)
+    # A network whose score is not the row's would be published under numbers that it does not have.
     if found is None or wanted is None or abs(found - wanted) > _TOLERANCE:
         print(
             f"{name}: recomputed, the chosen setting scores {found} instead of the {wanted} in its row, so its network is not stored; "
@@ -190,6 +203,7 @@ def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], p
 def _restore_artifacts(job: Job, jobs: dict[str, Job], paths: SweepPaths, device: str) -> None:
     """Recompute the artifacts that the job reads and that have been deleted since; stored rows are not changed."""
     for parent in job.parents:
+        # Recursive, because the network that a selection was made by may have been deleted together with the baseline.
         if not artifact(paths.artifacts, parent).exists():
             _restore_artifacts(jobs[parent], jobs, paths, device)
             execute(jobs[parent], paths, device)

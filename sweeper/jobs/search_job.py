@@ -57,9 +57,11 @@ def run_search(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> 
     task = with_selection(prepared.task, baseline, context.artifacts)
     model = load_model(context.artifacts / job.parents[0], task).model
     evaluator.set_reference(model, job.parents[0])
+    # The facts come before the first trial, so that rows of a search that fails early are complete as well.
     outcome.facts = size_columns(prepared, len(task.train))
     space = SettingSpace(tuple(Domain(field, domain_type, tuple(values)) for field, domain_type, values in spec["domains"]))
     shared = _SharedState(job, context, outcome, log, space, prepared, evaluator, task, model)
+    # Open configurations by number. Successive halving returns to them later, so their networks stay in memory until they are closed.
     trajectories: dict[int, _Trajectory] = {}
 
     def run_trial(trial: int, configuration: int, setting: Setting) -> Score:
@@ -68,11 +70,13 @@ def run_search(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> 
         return trajectories[configuration].run_trial(trial)
 
     def close(configuration: int) -> None:
+        # Popped before it is closed, so that the `finally` below does not close it a second time.
         trajectories.pop(configuration).close()
 
     try:
         run_trials(space, spec, job.labels["baseline_id"], run_trial, close, context.ask_tell or OptunaAskTell)
     finally:
+        # After a failure or a stop, too: the cost of the open configurations was spent and belongs in their rows.
         for trajectory in trajectories.values():
             trajectory.close()
 
@@ -108,15 +112,18 @@ class _Trajectory:
 
     def __post_init__(self) -> None:
         shared, resource = self.shared, self.shared.resource
+        # Levels of one configuration form a family, so that the method shares the work up to each level (a trajectory read off on the way).
         levels = [{**self.setting, resource: level} for level in resource_levels(shared.space, resource)] if resource else [self.setting]
         base = shared.job.spec["search"]["method"]
         self.levels = levels
         self.entries = [{"target": base["target"], "settings": {**base["settings"], **level}} for level in levels]
+        # A meter of its own for each configuration, because configurations share no work with each other.
         self.meter = CostMeter(len(levels), shared.context.device)
         # Without a checkpoint: the state of a sampler and of several networks is not stored, so a search starts over.
         self.run = JobRun(self.meter, None, shared.context.stop, shared.log, label_precision(shared.evaluator))
         self.served: dict[Need, int] = {}
         self.settings: list[Corrector] = []
+        # A generator is not started before its first `next`, so an invalid setting fails in its own trial and not in the constructor.
         self.results = self._results()
 
     def run_trial(self, trial: int) -> Score:
@@ -124,11 +131,15 @@ class _Trajectory:
         level, columns = len(self.trials), self.shared.outcome.columns[trial]
         self.trials.append(trial)
         settings = self.entries[level]["settings"]
+        # Filled in before the trial runs: the plan does not know which setting a trial gets, and a failed row needs it as well.
         columns["settings"] = json.dumps(display_settings(settings), sort_keys=True)
+        # The index in the space decides ties as in a grid search; the number of the trial would depend on the sampler.
         columns["grid_position"] = self.shared.space.index(self.levels[level])
+        # A configuration that failed at a lower level fails at the higher ones without being computed.
         if self.failed is None:
             try:
                 result = next(self.results)
+                # Scores of another level would be reported to the sampler as this one's, which no later check could notice.
                 if result.which != level:
                     raise UserError(
                         f"the method yielded its setting {result.which} where setting {level} was due: it does not follow the resource"
@@ -136,6 +147,7 @@ class _Trajectory:
                 if result.diverged:
                     self.failed = {"status": "failed", "error_type": "diverged", "error": result.diverged}
                 columns |= result.scores
+            # These end the job; any other error ends this configuration alone, because the sampler can go on with others.
             except (Stopped, StorageError):
                 raise
             except StopIteration:
@@ -148,11 +160,13 @@ class _Trajectory:
             columns |= self.failed
             return None
         self.shared.outcome.scored[trial] = True
+        # The sampler sees the validation score on the given labels, never a score that needs true labels or the test set.
         score: Score = columns.get("val_noisy_acc", columns.get("val_noisy_r2"))
         return score if score is not None and math.isfinite(score) else None
 
     def close(self) -> None:
         """Discard the levels that were not reached and fill in the cost of each level; work that several of them use is divided."""
+        # Closing the generator ends the method at its last `yield`, so the levels above are never computed.
         self.results.close()
         reached = range(len(self.trials))
         for record in self.meter.records:
@@ -183,4 +197,5 @@ class _Trajectory:
                 candidate, self.meter, which, self.served.get(Need.RETAIN), self.served.get(Need.FORGET)
             )
 
+        # The baseline is passed unchanged to every configuration; correctors work on copies.
         yield from run_family(self.settings, self.shared.model, task, self.run, score)
