@@ -33,7 +33,9 @@ COMPONENT_KINDS: dict[Any, str] = {
 }  # fmt: skip
 """Interface -> kind of component. The kind is part of every id."""
 
+# Arguments that the data set determines (`build_network` passes them), so that no YAML file repeats a number of classes or an input shape.
 _SUPPLIED_ARGUMENTS = {"self", "num_outputs", "input_shape"}
+# Types that YAML can write; a default of any other type (a norm layer, a function) is not an option of the configuration.
 _PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
@@ -76,6 +78,7 @@ class Component:
         """(kind, dotted path) of this component and of the components nested in it."""
         return _components(self.kind, self.target, self.settings)
 
+    # Classes do not change while the program runs, and the 675 settings of a SCRUB grid ask for the same fields.
     @cached_property
     def instance(self) -> Any:
         return construct(self.entry)
@@ -111,6 +114,7 @@ def parse_component(
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:
         raise UserError(f"{where} has no value for {', '.join(missing)}; set {where}.{missing[0]}=...")
+    # Settings are stored complete, defaults included, so that a row says what ran; only ids leave the defaults out.
     defaults = _defaults(cls)
     kind = COMPONENT_KINDS.get(interface, "component")
     component = Component(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
@@ -134,6 +138,8 @@ def parse_component(
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
     """Name -> (type, default or MISSING) of a dataclass's fields, those of its flat parts included, or of a network's keyword arguments."""
     if dataclasses.is_dataclass(cls):
+        # A trainer nests the common recipe in one field, whose own fields appear flat beside the trainer's in YAML (trainer.rho,
+        # trainer.epochs).
         hints, parts = get_type_hints(cls), flattened_fields(cls)
         own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
         inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
@@ -179,6 +185,7 @@ def _check_type(value: Any, hint: Any, where: str) -> Any:
 def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
     """(whether `value` is of type `option`, its canonical form)."""
     origin = get_origin(option)
+    # The types must agree as well, because 1 == 1.0 == True in Python.
     if origin is Literal:
         return any(value == allowed and type(value) is type(allowed) for allowed in get_args(option)), value
     if origin in (tuple, list, Sequence) or (isinstance(origin, type) and issubclass(origin, Sequence)):
@@ -188,6 +195,8 @@ def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
         items = [_coerce(item, inner) for item in value]
         return all(matches for matches, _ in items), [item for _, item in items]
     if option is float:
+        # bool is a subclass of int, and .nan or .inf is valid YAML: neither is a hyperparameter value. Ids depend on the repr of a float,
+        # so a configured 1 becomes 1.0 and has the same id.
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return number, float(value) if number else value
     if option is int:
@@ -221,9 +230,11 @@ def display_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(kind: str, target: str, settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    # Only what differs from the defaults enters an id: an option that is added later with its default changes no stored id.
     cls: Any = locate(target)
     files, defaults = cls.file_fields if isinstance(cls, ReadsWeights) else (), _defaults(cls)
     changed = {key: value for key, value in settings.items() if not (key in defaults and defaults[key] == value)}
+    # A weights file counts by its content, wherever it is stored.
     identified = {
         key: _file_identity(value, f"{where}.{key}".lstrip(".")) if key in files else _nested_identity(cls, key, value)
         for key, value in changed.items()

@@ -59,10 +59,12 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     with hydra_ready(config_dirs):
         overrides = _parse(map(_quote_only, given))
         _check_groups(overrides, config_dirs)
+        # Keys of a cell's groups are left to `_compose_cell`, because each cell may choose another data set or network.
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
         # Keys are checked on a composition of the groups alone, which an unknown key cannot break.
         _check_keys(general, _compose([*filter(_is_group, general)], config_dirs))
         base = _compose(general, config_dirs)
+        # Composing all methods is a quarter of a cell's work, so it is done once if no method depends on the cell.
         methods = _methods_use_no_cell_keys(base)
         # Not resolved here: an interpolation in an entry, such as ${noise.rate}, refers to the cell's own noise.
         entries: Any = OmegaConf.to_container(base.cells)
@@ -71,7 +73,9 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         searches = _searches(raw["searches"], config_dirs)
         raw["searches"] = [asdict(entry) for entry in searches]
         cache = _Cache(raw["method"] if methods else None)
+        # The override lines of a cell come before those of the command line, and Hydra applies the last one.
         cells = [_compose_cell(cell, overrides, config_dirs, cache) for cell in expand_cells(entries)]
+    # config.yaml keeps what each cell composed to; the groups at the top level would show the choice of no cell.
     raw["cells"] = [
         {
             "keep_fraction": cell["_cell"].get("keep_fraction"),
@@ -109,6 +113,7 @@ def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], config
     fixed = {override.key_or_group for override in overrides}
     own = _parse(_cell_lines(cell, fixed))
     _check_groups(own, config_dirs)
+    # The fraction to keep and the warmup trainer are no keys of Hydra's configuration; they travel beside it.
     found = _compose_cached([*own, *overrides], config_dirs, cache) | {"_cell": dict(cell)}
     return (
         found | {"_warmup": _warmup_trainer(cell, overrides, config_dirs, cache)} if any(_root(key) == "warmup" for key in cell) else found
@@ -116,6 +121,7 @@ def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], config
 
 
 def _compose_cached(lines: Sequence[Override], config_dirs: Sequence[Path], cache: _Cache) -> dict[str, Any]:
+    # Cells that differ only in keep_fraction have the same override lines, and are composed once.
     key = tuple(_lines(lines))
     try:
         if key not in cache.cells:
@@ -133,10 +139,12 @@ def _compose_without_methods(
     if methods is None:
         return None
     try:
+        # Overrides below `method` are already contained in the shared composition.
         cell = _compose([line for line in lines if _root(line.key_or_group) != "method"], config_dirs, methods=False)
         cell.method = {}
         return _to_plain(cell) | {"method": methods}
     except UserError:
+        # The complete composition is tried next, whose error names the key.
         return None
 
 
@@ -147,6 +155,7 @@ def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], conf
     """
     chosen = {} if cell.get("warmup") is None else {"trainer": cell["warmup"]}
     named = {key: value for key, value in cell.items() if _root(key) == "trainer"} | chosen
+    # `warmup.epochs` becomes `trainer.epochs` of a composition of its own, in which `trainer` is the warmup's.
     fields = {f"trainer.{key.removeprefix('warmup.')}": value for key, value in cell.items() if key.startswith("warmup.")}
     # trainer=NAME on the command line chooses the trainer to compare, not the one that prepares the selection.
     general = [override for override in overrides if not (chosen and override.key_or_group == "trainer")]
@@ -201,8 +210,10 @@ def _parse(lines: Iterator[str] | Sequence[str]) -> list[Override]:
             override = OverridesParser.create().parse_override(line)
         except HydraException as error:
             raise UserError(f"cannot read the argument '{line}'; write key=value, and quote values with spaces: key='a b'") from error
+        # Hydra would read `key=a,b` as a multirun. One sweep plans all combinations instead, so that they share baselines and a store.
         if override.is_sweep_override():
             raise UserError(f"'{line}' gives several values, and sap-sweep has no --multirun; {suggest_lists(lines)}")
+        # Hydra's launchers, sweepers and output folders are not used: only its Compose API is.
         if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
             raise UserError(
                 f"'{line}' has no effect: Hydra only composes the configuration here; jobs run on backend=ray or backend=local, and "
@@ -290,6 +301,7 @@ def _message(error: Exception) -> str:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     key = getattr(cause, "full_key", None)
+    # OmegaConf appends several lines of context (full_key, object_type) to its messages; only the first sentence is of use here.
     if isinstance(cause, MissingMandatoryValue):
         return f"{key} has no value; set {key}=..."
     text = " ".join(str(cause).split("full_key:")[0].split())
@@ -300,6 +312,7 @@ def _message(error: Exception) -> str:
 
 def _to_plain(config: DictConfig) -> dict[str, Any]:
     try:
+        # Resolved here, after all overrides, so that ${noise.rate} sees the value that the command line sets.
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_message(error)) from error

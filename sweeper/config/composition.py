@@ -31,7 +31,9 @@ _CACHE: dict[tuple[str, ...], DictConfig] = {}
 @contextmanager
 def hydra_ready(config_dirs: Sequence[Path]) -> Iterator[None]:
     """Initialise Hydra with the shipped files and the folders of --config-dir."""
+    # Hydra's state is global to the process, and Hydra refuses to be initialised twice; a process may compose several command lines.
     GlobalHydra.instance().clear()
+    # Files may have changed since the last command line of this process.
     for read in (_cached_options, _digest, _folders):
         read.cache_clear()
     digest = _digest(tuple(config_dirs))
@@ -63,12 +65,14 @@ def compose_config(overrides: Sequence[Override], config_dirs: Sequence[Path], m
     Raises:
         HydraException, OmegaConfBaseException: a key, a value or a file is wrong.
     """
+    # Only plain changes of existing keys commute with the merging of files; choices of files, additions and deletions are left to Hydra.
     values = [override for override in overrides if _changes_one_value(override, config_dirs)]
     others = [override for override in overrides if override not in values]
     # The cached composition must not change, so values are set on a copy.
     config = copy.deepcopy(_compose_files(others, config_dirs, methods))
     try:
         for override in values:
+            # The schema stays attached to the copy, so that the type of the value is still checked.
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except OmegaConfBaseException:
         return _compose_with_hydra(overrides, config_dirs, methods)  # for Hydra's error message
@@ -85,6 +89,7 @@ def _compose_files(overrides: Sequence[Override], config_dirs: Sequence[Path], m
 def _compose_with_hydra(overrides: Sequence[Override], config_dirs: Sequence[Path], methods: bool) -> DictConfig:
     if methods:
         return compose("config", overrides=[*_lines(overrides), *_searchpath(config_dirs)])
+    # The store is global too, so the entry without methods is replaced again whatever happens.
     register(config_dirs, methods=False)
     try:
         return compose("config", overrides=[*_lines(overrides), *_searchpath(config_dirs)])
@@ -105,6 +110,7 @@ def _digest(config_dirs: tuple[Path, ...]) -> str:
     state = sha256()
     for root in (files("conf"), *config_dirs):
         for path in sorted(Path(str(root)).rglob("*.yaml")):
+            # NUL bytes keep a path and the text of its file apart.
             state.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
     return state.hexdigest()
 

@@ -18,10 +18,12 @@ def ineffective_overrides(composed: Composed) -> Iterator[str]:
     searched = [*composed.config.methods, *(name for entry in composed.config.searches for name in entry.methods)]
     for key, value in composed.method_overrides:
         parts = key.split(".")
+        # Deeper keys set a part of a nested component, which no space searches.
         if len(parts) != 4 or parts[2] != "corrector" or parts[1] not in methods:
             continue
         _, method, _, field = parts
         spaces = _searched_spaces(method, methods[method], searched)
+        # If one of the searched spaces leaves the field alone, the override does have an effect there.
         if spaces and all(isinstance(space, Mapping) and field in space for space in spaces.values()):
             name, space = next(iter(spaces.items()))
             yield (

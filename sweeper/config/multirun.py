@@ -26,6 +26,7 @@ def suggest_lists(arguments: Sequence[str]) -> str:
     """
     overrides = [override for word in arguments if (override := _parsed(word)) is not None]
     several = {override.key_or_group: _values(override) for override in overrides if override.is_sweep_override()}
+    # The suggestion repeats the rest of the command line, so that it works as typed.
     kept = [override.input_line or "" for override in overrides if override.key_or_group not in several]
     chosen = {override.key_or_group: override.value() for override in overrides if override.key_or_group not in several}
     experiment = _yaml("experiment", chosen.get("experiment"))
@@ -37,12 +38,15 @@ def suggest_lists(arguments: Sequence[str]) -> str:
         if key in _LIST_KEYS:
             lists.append(f"{key}={_override_text(values)}")
         elif root in CELL_GROUPS:
+            # The experiment's own cells are kept, and the lists are crossed with each of them: `cells` on the command line replaces the
+            # whole list.
             cells[key] = values
         elif key == "search":
             lists.append(f"searches='[{{methods: {_override_text(methods)}, search: {_override_text(values)}, budget: 64}}]'")
         elif root == "method" and len(path) == 3 and path[1] == "corrector" and (spaces := _yaml("method", path[0]).get("spaces")):
             lists.append(f"++method.{path[0]}.spaces.{next(iter(spaces))}.{path[2]}.grid={_override_text(values)}")
         else:
+            # Backend, paths and the like belong to a whole sweep.
             loops.append((key, values))
     if cells:
         entries = [entry | cells for entry in experiment.get("cells") or [{}]]

@@ -25,7 +25,9 @@ JOB_TYPES = ("train", "select", "tune", "search")
 """Types of jobs, as in the column `job_type`."""
 ORDERS = ("cells", "longest", "depth")
 TIMINGS = ("as_run", "exclusive")
+# Names become folders and parts of file names, also on other machines, so they exclude separators, spaces and a leading dot.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# HOST:PORT, or [IPv6]:PORT.
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -171,6 +173,7 @@ def check_values(config: Config) -> None:
         if value not in allowed:
             raise unknown(key, value, allowed)
     config.tracking.check()
+    # The repeated measurement compares two times of one job, so both must come from the same machine.
     if config.timing == "exclusive" and backend.address:
         raise UserError(
             f"timing=exclusive measures on this machine, but jobs of backend.address={backend.address} may have run on others; "
@@ -211,6 +214,7 @@ def _check_backend(backend: BackendConfig) -> None:
 def _check_cpu_jobs(config: Config) -> None:
     """Every name must be a job type or a method of the experiment."""
     methods = [*config.methods, *(method for entry in config.searches for method in entry.methods)]
+    # A method may be named with a space (scrub@grid_a), but jobs are assigned to CPUs by method.
     known = dict.fromkeys([*JOB_TYPES, *(method.split("@")[0] for method in methods)])
     for name in config.backend.cpu_jobs:
         if name not in known:
@@ -224,6 +228,7 @@ def _check_search(search: SearchConfig) -> None:
         raise UserError(f"search.seeds={list(search.seeds)} must name at least one seed, each once")
     at_least("search", 1, budget=search.budget)
     at_least("search", 2, eta=search.eta)
+    # A key without an effect is an error: it would suggest that the grid was cut.
     if search.is_grid and (search.budget is not None or search.sampler or search.resource):
         raise UserError(
             "search=grid evaluates every setting and takes no budget, sampler or resource; choose search=random, tpe or successive_halving"
@@ -248,6 +253,7 @@ def expand_searches(entries: Sequence[Any]) -> list[tuple[list[str], str, dict[s
         for key in entry:
             if key not in SEARCH_ENTRY_KEYS:
                 raise unknown("key", key, SEARCH_ENTRY_KEYS, "searches")
+        # One list per key is enough to compare searches at several budgets.
         names = entry["search"] if isinstance(entry["search"], list) else [entry["search"]]
         budgets = entry.get("budget") if isinstance(entry.get("budget"), list) else [entry.get("budget")]
         given = {key: value for key, value in entry.items() if key not in ("methods", "search", "budget")}
@@ -271,6 +277,7 @@ def expand_cells(cells: Sequence[Any]) -> list[dict[str, Any]]:
         for key in entry:
             if str(key).split(".")[0] not in (*CELL_GROUPS, *EXTRA_CELL_KEYS):
                 raise unknown("key", key, (*CELL_GROUPS, *EXTRA_CELL_KEYS, "noise.rate"), "cells")
+        # The last key varies fastest, as in nested loops written in the order of the entry.
         values = [value if isinstance(value, list) else [value] for value in entry.values()]
         found += [dict(zip(map(str, entry), chosen, strict=True)) for chosen in itertools.product(*values)]
     return found

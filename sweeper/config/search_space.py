@@ -36,6 +36,7 @@ class Domain:
             if len(set(map(repr, self.values))) != len(self.values):
                 raise UserError(f"{where} names a value twice: {list(self.values)}; name each once")
             return
+        # bool is a subclass of int; [false, true] is no range.
         bounds = [value for value in self.values if isinstance(value, int | float) and not isinstance(value, bool)]
         if len(self.values) != 2 or len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise UserError(f"{where} needs [low, high] with low < high for '{self.type}', not {list(self.values)}")
@@ -80,6 +81,8 @@ class SearchSpace:
                     f"field '{domain.field}' of space '{self.name}' is a '{domain.type}' range, which a grid cannot list; "
                     f"give its values with grid: [...]"
                 )
+        # The order is part of the results: among equal scores the setting that comes first in the grid wins, so the mildest value is listed
+        # first.
         names = [domain.field for domain in self.domains]
         return [dict(zip(names, values, strict=True)) for values in itertools.product(*(domain.values for domain in self.domains))]
 
@@ -90,4 +93,5 @@ def evenly_spaced(items: list[Any], count: int) -> list[Any]:
         return items
     if count == 1:
         return items[:1]
+    # Both ends are kept, so that a smoke run also executes the extreme settings of a space.
     return [items[round(step * (len(items) - 1) / (count - 1))] for step in range(count)]

@@ -30,6 +30,7 @@ def space_hash(space: SearchSpace, given: Mapping[str, Any], where: str, plugins
     first = {domain.field: domain.values[0] for domain in space.domains}
     # Any value of each searched field will do: it completes the component and is left out of its identity.
     method = parse_component({**given, **first}, where, Corrector, plugins, extra)
+    # Rows store the hash beside the space's name, so that a report notices rows of an earlier definition of the same space.
     domains = [
         [domain.field, domain.type, [canonical_value(method.target, domain.field, value, where) for value in domain.values]]
         for domain in space.domains

@@ -26,6 +26,7 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
     Raises:
         UserError: the path is not allowed or cannot be imported, or the class does not declare `version` or `name` in its own body.
     """
+    # A configuration can name any importable object, and importing executes code, so only packages that the user has named are accepted.
     allowed = (*PACKAGES, *plugins)
     if target is None:
         raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
@@ -57,6 +58,7 @@ def _check_name(cls: type, target: str, where: str) -> None:
         raise UserError(
             f"{where}._target_={target} has a field `name`, but ids use `name` for the class itself; rename the field, and declare {line}"
         )
+    # A subclass would otherwise share the ids of its parent's rows, and stored results of one would be taken for the other's.
     parent = next((base for base in cls.__mro__[1:] if declared_name(base)), None)
     if name is None and parent is not None:
         raise UserError(

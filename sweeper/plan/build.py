@@ -59,6 +59,7 @@ def check_cells(composed: Composed) -> tuple[Cell, ...]:
     from sweeper.plan.feasibility import check_feasibility
     from sweeper.plan.name_clashes import components_of, refuse_name_clashes
 
+    # Names are compared across all cells, and before any network is built.
     cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
     refuse_name_clashes(components_of(cells))
     for cell in cells:
@@ -91,6 +92,7 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
     for cell in cells:
         if dataset_key(cell) not in fingerprints:
             fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+        # Such noise reads files of human labels, which must belong to this data set.
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
         if not composed.config.export:  # the device of a bundle is chosen by the machine that runs it
@@ -106,9 +108,11 @@ def plan_key(composed: Composed) -> str:
     """
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+        # These keys say what to run, where, and what to do with the results; they change no planned row.
         irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
         return {name: value for name, value in config.items() if name not in irrelevant}
 
+    # Files are compared by name, size and time, because hashing the weights of large networks would cost more than planning.
     named = (("model", "weights"), ("trainer", "checkpoint"))
     weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
     audits = [file_state(cell["dataset"].get("verified") or None, Path(composed.config.paths.data)) for cell in composed.cells]

@@ -75,6 +75,8 @@ def read_bundle(path: Path) -> Bundle:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the bundle {path} cannot be read ({error}); {remedy}") from error
     try:
+        # The header is parsed before the jobs, but its version is compared after them: a bundle of another version may fail to parse at
+        # all, and both errors have the same remedy.
         header: dict[str, Any] = json.loads(lines[0]) if lines else {}
         version, num_jobs, num_rows = (header.pop(name) for name in ("bundle", "num_jobs", "num_rows"))
         values = [json.loads(line) for line in lines[1:]]
@@ -83,6 +85,7 @@ def read_bundle(path: Path) -> Bundle:
         if version != FORMAT_VERSION:
             raise UserError(f"{path} is a bundle of version {version}, and this program reads version {FORMAT_VERSION}; {remedy}")
         bundle = Bundle(jobs=jobs, rows=rows, **header)
+    # A file from another machine may be cut or edited in any way, so all errors of parsing mean the same.
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not a complete bundle ({' '.join(str(error).split())}); copy it again, or {remedy}") from error
     if (len(jobs), len(rows)) != (num_jobs, num_rows):

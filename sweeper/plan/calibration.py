@@ -24,6 +24,7 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
     Returns:
         (network, data set) -> seconds per FLOP; {} if this machine lacks the device. Takes about two seconds at most.
     """
+    # A login node has no GPU; its forecasts use backend.flops_per_second.
     if device.startswith("cuda") and not torch.cuda.is_available():
         return {}
     found: dict[tuple[str, str], float] = {}
@@ -51,6 +52,7 @@ def _thread_count(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
+        # Building a network and its inputs draws random numbers; planning must not change the random state of the process.
         with torch.random.fork_rng():
             yield
     finally:
@@ -65,6 +67,7 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     # The trainer's batch size on a GPU, whose speed depends on it; on a CPU at most what takes a second.
     asked = cell.trainer.settings.get("batch_size")
     size = asked if isinstance(asked, int) and device.type != "cpu" else min(asked if isinstance(asked, int) else 64, most)
+    # The speed does not depend on the values of the weights, so their file is not read.
     settings = {key: None if key == "weights" else value for key, value in cell.model.settings.items()}
     network = build_network(cell.model.entry | {"settings": settings}, data.classes.num, data.shape).to(device).train()
     inputs = torch.randn(max(2, size), *data.shape, device=device)
@@ -75,12 +78,14 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
         network(inputs).square().mean().backward()
         step.step()
         if device.type == "cuda":
+            # Kernels are launched asynchronously: without it the clock would measure the launches.
             torch.cuda.synchronize(device)
 
     train_step()  # warmup: allocations and the choice of kernels
     # CPU time where possible: it does not depend on the load of other programs.
     clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     begun, start, steps = time.perf_counter(), clock(), 0
+    # A quarter of a second of wall time per network, and at least three steps where one takes longer than that.
     while steps < 3 or time.perf_counter() - begun < _SECONDS_PER_NETWORK:
         train_step()
         steps += 1

@@ -91,6 +91,8 @@ class Cell:
 
     def warmup_cell(self) -> Cell:
         """The cell that trains the warmup network of this cell's pruner."""
+        # Without a pruner and searches this is the plain baseline, so a warmup network is shared with the unpruned cell of the same
+        # trainer.
         alone = replace(self, pruner=None, keep_fraction=None, searches=(), trial_searches=(), warmup=None)
         if self.warmup is None or (self.warmup.trainer.identity(), self.warmup.preprocess) == (self.trainer.identity(), self.preprocess):
             return alone
@@ -131,6 +133,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     plugins, debug = config.plugins, config.debug
     dataset = parse_component(composed["dataset"], "dataset", DataSet, plugins)
     trainer, preprocess = _parse_trainer(composed["trainer"], dataset, config)
+    # The choice `none` of the group has no name.
     pruned = composed["pruner"].get("name") is not None
     keep = composed["_cell"].get("keep_fraction")
     if pruned and not (isinstance(keep, float) and 0 < keep < 1):
@@ -138,6 +141,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
             f"a cell with a pruner needs keep_fraction, the fraction of training samples to keep, between 0 and 1, not {keep!r}; add "
             "keep_fraction: 0.2 to the cell"
         )
+    # Noise comes after the data set, because its classes decide which noise is possible (pairs, superclasses, human labels).
     noise = parse_component(composed["noise"], "noise", NoiseKind, plugins)
     check_noise(noise.instance, noise.name, dataset.instance, dataset.name)
     available = images_used(dataset.instance) or dataset.instance.num_train
@@ -146,6 +150,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     scale = limit / available if limit else None
     searches = tuple(_grid_search(name, composed["method"], trainer, plugins, debug, scale) for name in _method_names(config, grid=True))
     _refuse_duplicate_settings(searches)
+    # A method may appear in a grid and in sampled searches; each has its own ids, so they are checked apart.
     trial_searches = tuple(_trial_searches(config, composed["method"], trainer, scale))
     refuse_duplicate_searches(trial_searches)
     settings_by_search = {search.name: search.settings for search in searches}
@@ -170,6 +175,7 @@ def _parse_trainer(composed: Mapping[str, Any], dataset: Component, config: Conf
     given = dict(composed)
     preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if config.debug.name and "epochs" in given:
+        # Capped before the component is parsed, so that the id of a smoke run differs from that of the full training.
         given["epochs"] = min(config.debug.epochs, given["epochs"])
     return parse_component(given, "trainer", Trainer, config.plugins), preprocess
 
@@ -182,6 +188,7 @@ def _search_configs(config: Config) -> list[tuple[str, SearchConfig]]:
 
 def _method_names(config: Config, grid: bool) -> list[str]:
     """The methods of grid searches, or those of all other searches; each once."""
+    # Several entries of `searches` may name one method; its grid or target is built once.
     return list(dict.fromkeys(name for name, search_config in _search_configs(config) if search_config.is_grid == grid))
 
 
@@ -232,6 +239,7 @@ def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
     for key, options in allowed.items():
         if values[key] not in options:
             raise unknown(f"trainer.preprocess.{key}", values[key], options)
+    # YAML's true is an int in Python.
     if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
         raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
     complete = len(constants) == 2 and all(_are_numbers(value, channels) for value in constants.values())
@@ -254,6 +262,7 @@ def _grid_search(
 ) -> GridSearch:
     method, space, base, where = _parse_method(name, methods)
     cls = resolve_class(base.get("_target_"), where, plugins)
+    # Methods that retrain receive the cell's own trainer as a nested component, so that its recipe enters their ids.
     extra = dict.fromkeys(trainer_fields(cls), trainer.entry)
     if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
         raise UserError(
@@ -261,6 +270,7 @@ def _grid_search(
         )
     grid = space.grid()
     if debug.name:
+        # Both ends of the grid are kept.
         grid = evenly_spaced(grid, debug.settings)
     settings = []
     for chosen in grid:
@@ -308,6 +318,7 @@ def _check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict
     for key in given:
         if key not in keys:
             raise unknown("key", key, keys, f"method.{method}")
+    # A method without hyperparameters is a space of one setting.
     spaces = given.get("spaces") or {"only": {}}
     if not isinstance(spaces, Mapping) or not all(isinstance(space, Mapping | None) for space in spaces.values()):
         raise UserError(f"method.{method}.spaces must map names to spaces, as in {{mine: {{alpha: {{grid: [1.0, 2.0]}}}}}}, not {spaces!r}")

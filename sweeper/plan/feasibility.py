@@ -27,6 +27,7 @@ def check_feasibility(cell: Cell) -> None:
     """
     if cell.pruner is not None and isinstance(cell.pruner.instance, RefusesTrainers):
         cell.pruner.instance.refuse_trainer(cell.warmup_cell().trainer.instance)
+    # Sizes follow from the split, so none of this reads data: a mistake costs a second, not a training.
     train = cell.sizes[0]
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.target.base) for search in cell.trial_searches]
@@ -49,6 +50,7 @@ def check_feasibility(cell: Cell) -> None:
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
     components = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
+    # The network is built on the meta device only if some component wants to see it (PRL-G, for example, refuses batch norm).
     asked = [component for component in components if isinstance(component, RefusesTasks)]
     if asked:
         network = _network(cell)
@@ -108,6 +110,7 @@ def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
         "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "preprocess": cell.preprocess, "seed": seed,
         "limit": cell.limit,
     }  # fmt: skip
+    # The real split and labels are assembled, because the file counts only for the training split of this seed.
     needs = (Need.RETAIN, Need.FORGET)
     task = assemble_task(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
     return {need: len(task.verified(need)) for need in needs}

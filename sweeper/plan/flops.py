@@ -37,6 +37,7 @@ class Flops:
         return passes.forwards * self.forward + passes.backwards * self.backward
 
 
+# Counting runs one forward and backward pass on the meta device; all cells and seeds of a plan ask for the same few networks.
 _CACHE: dict[str, Flops] = {}
 
 
@@ -83,6 +84,7 @@ class SearchSummary:
 
 def summarise_searches(rows: Sequence[Planned]) -> list[SearchSummary]:
     """The searches of a plan, in its order; the baselines are listed as `vanilla`."""
+    # The budget is part of the key, because one search may run at several budgets.
     members: dict[str, list[Planned]] = {}
     for row in rows:
         how = f" {row.search} {row.search_budget}" if row.search else ""
@@ -90,6 +92,7 @@ def summarise_searches(rows: Sequence[Planned]) -> list[SearchSummary]:
     found = []
     for name, group in members.items():
         baselines = len({row.baseline_id for row in group})
+        # Counted on one baseline, because the others run the same settings.
         distinct = len({row.computation_id for row in group if row.baseline_id == group[0].baseline_id})
         counts = f"{len(group) // baselines} ({distinct} distinct)"
         if group[0].search:

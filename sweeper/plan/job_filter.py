@@ -48,6 +48,7 @@ def filter_jobs(jobs: Sequence[Job], accepted: JobFilter) -> tuple[Job, ...]:
         UserError: a value that no job has, or no job matches.
     """
     for column, values in accepted.items():
+        # A misspelt value would otherwise select nothing, or silently half of what was meant.
         present = {_text(job.labels[column]) for job in jobs} - {"None", "vanilla"}
         for value in values:
             if _normalise(value) not in present:
@@ -74,6 +75,7 @@ def _text(value: object) -> str:
 def _normalise(value: str) -> str:
     """Write numbers as labels do, so that 0.10 matches 0.1."""
     try:
+        # Integers are left alone: as floats, long seeds would lose digits in :g.
         return value if value.isdigit() else f"{float(value):g}"
     except ValueError:
         return value

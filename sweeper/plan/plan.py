@@ -47,6 +47,7 @@ def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, 
     """
     jobs: dict[str, Job] = {}
     rows: dict[str, Planned] = {}
+    # Seed by seed: after the first pass every cell has one complete result.
     for seed in seeds_of(config):
         for number, cell in enumerate(cells):
             for job, planned in _cell_jobs(config, cell, seed, fingerprints.get(dataset_key(cell), Fingerprint(True, ""))):
@@ -55,8 +56,11 @@ def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, 
                 if known.labels["stage"] and not job.labels["stage"]:
                     known = replace(job, cells=known.cells)
                     rows.update({row.run_id: row for row in planned})
+                # A baseline that several cells or sweeps need has one id and is trained once; it lists every cell, so that orders by cell
+                # can find it.
                 jobs[job.job_id] = replace(known, cells=(*known.cells, number))
                 for row in planned:
+                    # The first cell labels a shared row; reports find it from the other cells by its baseline id.
                     rows.setdefault(row.run_id, row)
     return Plan(tuple(jobs.values()), tuple(rows.values()))
 
@@ -73,6 +77,7 @@ def dataset_key(cell: Cell) -> str:
 
 def _cell_jobs(config: Config, cell: Cell, seed: int, fingerprint: Fingerprint) -> Iterator[tuple[Job, list[Planned]]]:
     """The chain of one cell and seed: [train the warmup network -> select ->] train -> tune or search."""
+    # The FLOPs of a pass depend on network and input shape only, so every job of the cell is forecast from counts of passes.
     planner = _CellPlanner(config, cell, seed, fingerprint, flops_of(cell.model, cell.dataset))
     select = None
     # Each stage is a job with an id of its own: all selections share a warmup network, and all trainers a selection.
@@ -110,6 +115,7 @@ class _CellPlanner:
         cell, spec = self.cell, self._spec(select)
         job_id = content_id(self._baseline_identity(select))
         kept = None if select is None else cell.keep_fraction
+        # A baseline trains on what the pruner kept. The last term is the pass that measures the accuracy on the given training labels.
         num_train = round(cell.sizes[0] * (kept or 1.0))
         passes = cell.trainer.instance.forecast(Sizes(num_train, cell.sizes[1])) + self._scoring(1) + Passes(num_train)
         labels = self._labels(VANILLA, None, job_id, cell.trainer.version) | {
@@ -141,6 +147,8 @@ class _CellPlanner:
                 PlannedRun(self._run_id(baseline, search, setting.identity()), position, setting.columns, setting.entry)
                 for position, setting in zip(positions, chosen, strict=True)
             )
+            # The id follows from the settings of the family, so a family that grew is a new job and runs completely, while the others keep
+            # theirs. A job split into old and new settings could not say which work they shared.
             job_id = content_id({"kind": "tune", "runs": [run.run_id for run in runs]})
             instances = [setting.instance for setting in chosen]
             passes = type(instances[0]).forecast(instances, self._sizes()) + self._scoring(len(runs))
@@ -153,6 +161,8 @@ class _CellPlanner:
     def search(self, baseline: Job, search: TrialSearch) -> tuple[Job, list[Planned]]:
         """The job of a sampled search. Its settings are not known in advance, so its rows are identified by the numbers of their trials."""
         job_id = content_id({"kind": "search", "baseline": baseline.job_id, **search.identity})
+        # A setting is not known in advance, but the number of trials is: no trial is left out later, so the plan has no gaps but those that
+        # are.
         runs = tuple(
             PlannedRun(content_id({"kind": "search", "job": job_id, "trial": number}), number, {}) for number in range(search.trials)
         )
@@ -161,6 +171,7 @@ class _CellPlanner:
             **self._baseline_columns(base.instance, baseline),
             "search": search.name, "search_budget": search.budget, "search_seed": search.seed,
         }  # fmt: skip
+        # The forecast of a sampled search is an upper bound, because its settings are unknown.
         passes = upper_bound_passes(search, self._sizes()) + self._scoring(len(runs))
         spec = {"baseline": baseline.spec, "search": search.spec}
         return self._job(job_id, "search", spec, runs, labels, (baseline.job_id,), passes, range(len(runs)))
@@ -196,6 +207,7 @@ class _CellPlanner:
 
     def _baseline_identity(self, select: Job | None) -> dict[str, Any]:
         cell = self.cell
+        # As for components, only what differs from the defaults enters the id.
         preprocess = {key: value for key, value in cell.preprocess.items() if value != PREPROCESS.get(key)}
         identity = {
             "kind": "train", "dataset": cell.dataset.identity(NOT_IN_IDS), "noise": cell.noise.identity(), "model": cell.model.identity(),

@@ -99,6 +99,7 @@ def _check_data_sets(composed: Composed, data: Path, artifacts: Path, download: 
         if key not in seen:
             seen.add(key)
             yield _check_data_set(dataset, data, artifacts / VERIFIED_FOLDER / f"{key}.json", download, writes)
+        # Options of the data set do not matter to the noise's files, its class does.
         pair = content_id({"dataset": dataset.target, "noise": noise.entry})
         if isinstance(noise.instance, DataNoise) and pair not in seen:
             seen.add(pair)
@@ -136,6 +137,7 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
                 raise
             found, created = online.inspect(data), True
     except UserError as error:
+        # Data sets that are stored as folders of images can be built from the release that the authors publish.
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
         remedy = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
         return Prerequisite(name, "missing", f"{error}{remedy}")
@@ -163,9 +165,11 @@ def _state(path: Path, depth: int) -> list[Any]:
         stat = path.stat()
         if not path.is_dir():
             return [path.name, stat.st_size, stat.st_mtime_ns]
+        # Sorted, because the order of a directory listing depends on the file system.
         inside = sorted(entry.name for entry in path.iterdir()) if depth else []
     except OSError:
         return [path.name, None]
+    # Number of entries and the folder's time are still compared: adding or removing a file changes both.
     known = inside if len(inside) <= _MAX_ENTRIES else []
     return [path.name, len(inside), stat.st_mtime_ns, [_state(path / name, depth - 1) for name in known]]
 
@@ -204,6 +208,7 @@ def _check_weights(
             file = weights_file(path, f"{where}.{key}")
         except UserError as error:
             if not download:
+                # Weights are large, so they are downloaded only on request, and never by a sweep: compute nodes often have no network.
                 raise UserError(f"{error}, or let `sap-sweep prepare ... --download` fetch what torchvision publishes") from error
             file, created = _download_weights(HOME / Path(path).expanduser(), cell[where].get("network") or cell[where].get("name")), True
         if deep:
@@ -239,6 +244,7 @@ def _download_weights(file: Path, network: Any) -> Path:
         raise UserError(f"'{file}' does not exist, and torchvision publishes no weights of that name (for {network}); put the file there")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # check_hash compares the digits in the file's name.
         torch.hub.load_state_dict_from_url(url, model_dir=str(file.parent), map_location="cpu", progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -256,6 +262,7 @@ def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path
         parse_component(cell["model"], "model", nn.Module, plugins),
     )
     with warnings.catch_warnings():
+        # torch warns when weights are copied to meta parameters; only names and shapes are of interest.
         warnings.simplefilter("ignore")
         flops_of(model, dataset)  # builds the network with its weights, and so compares them
         if where == "trainer":

@@ -41,7 +41,9 @@ def make_estimator(config: Any, cells: Sequence[Cell], stores: Iterable[Path], w
 
     backend = config.backend
     on_cpu = backend.device == "cpu"
+    # Jobs that share cores or a GPU slow one another down, so only measurements under the same load are comparable.
     alone = workers * backend.threads <= cores if on_cpu else backend.gpus_per_job in (0.0, 1.0)
+    # The last resort, for networks that were neither measured nor timed here.
     estimator = RuntimeEstimator(assumed=1 / backend.flops_per_second)
     for one in read_measurements(stores):
         if one.on_cpu == on_cpu:
@@ -68,6 +70,7 @@ def with_forecasts(
     new: dict[str, Forecast] = {}
     for job_id, (workload, flops) in workloads_by_job(rows).items():
         if job_id not in ended and (one := estimator.estimate(workload, flops)) is not None:
+            # A job is one computation, so its forecast is divided among its rows and sums over rows stay right.
             new[job_id] = one.seconds / counts[job_id], one.low / counts[job_id], one.high / counts[job_id], one.basis
     filled = []
     for row in rows:

@@ -58,6 +58,7 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     """
     composed = compose(arguments)
     only = parse_filter(composed.config.only)
+    # Both are written to files that others may read: the store, and the notes of submissions.
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
     name, order = str(composed.config.name), composed.config.order
     paths, kept = sweep_paths(composed.config), _without_folders(arguments)
@@ -68,6 +69,7 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     plan = inspect_and_plan(composed, check_cells(composed), paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     store = Store(paths.store)
+    # Another start on the same store would plan at the same time.
     with store.locked():
         write_plan(store, plan, composed, plan_key(composed))
         path = _write_jobs_once(store, jobs)
@@ -92,6 +94,7 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
     store = store.resolve()
     if not (store / "config.yaml").is_file() or not (store / "jobs.jsonl").is_file():
         raise UserError(f"{store} contains no planned sweep (config.yaml and jobs.jsonl); name an experiment, as in experiment=demo")
+    # Rows of another schema version could not be read together with new ones.
     Store(store).check_version()
     others = [override for override in overrides if not override.startswith(("paths.data=", "paths.artifacts="))]
     if others:
@@ -109,6 +112,7 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
         ) from error
     data = configured.get("data") or os.environ.get("SAP_SWEEP_DATA", "data")
     paths = SweepPaths((HOME / data).resolve(), store, (HOME / (configured.get("artifacts") or "results/artifacts")).resolve())
+    # A resubmission continues the plan of its last submission, even if the experiment has been planned anew since.
     path = store / (plan or "jobs.jsonl")
     jobs = list(read_jobs(path if path.exists() else store / "jobs.jsonl"))
     path = _write_jobs_once(Store(store), jobs)
@@ -130,6 +134,7 @@ def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
     except UserError as error:
         return [f"the arguments of its first submission are no longer valid: {error}"]
     then = _flat(OmegaConf.to_container(OmegaConf.load(store / "config.yaml")))
+    # Folders and resources change no result, and may differ between machines.
     ignored = ("paths.", "backend.", "dry_run")
     keys = sorted(key for key in {*now, *then} if not key.startswith(ignored) and now.get(key) != then.get(key))
     return [f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in keys]
@@ -183,6 +188,7 @@ def refuse_secrets(texts: Mapping[str, str]) -> None:
     """
     for name, value in secrets().items():
         for where, text in texts.items():
+            # Only the variable's name is printed, because the message may end in a log.
             if value in text:
                 raise UserError(
                     f"{where} contains the value of the environment variable {name}, which would be written to files; remove it"
@@ -201,6 +207,7 @@ def _write_jobs_once(store: Store, jobs: Sequence[Job]) -> Path:
 def _with_progress(name: str, paths: SweepPaths, plan: Path, order: str, arguments: tuple[str, ...], jobs: Sequence[Job]) -> Snapshot:
     """A snapshot with the numbers of jobs by state, from the rows in the store."""
     store = Store(paths.store)
+    # From file names alone; `finished` also leaves out failed jobs that have attempts remaining.
     statuses = store.statuses()
     finished, _ = store.finished()
     given_up = [job_id for job_id, status in finished.items() if status == "failed"]
