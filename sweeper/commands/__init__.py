@@ -45,4 +45,5 @@ class Command(Protocol):
 
 def command(name: str) -> Command:
     """Imports the module of a registered command."""
+    # Imported by name, so that one command does not pay for the imports of the others.
     return cast(Command, import_module(f"{__name__}.{COMMANDS[name].module}"))

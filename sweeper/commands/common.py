@@ -14,6 +14,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
+        # Abbreviated options are refused, because a later option could change their meaning; the epilog keeps its lines.
         super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:

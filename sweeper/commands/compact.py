@@ -62,11 +62,13 @@ def compact(store: Store, max_jobs: int = MAX_JOBS) -> list[str]:
         UserError: another process is compacting the store, or a file was written by a newer version.
         StorageError: a file cannot be written; nothing is lost.
     """
+    # Two compactions would merge and delete the same files. Sweeps need no lease: they only add files, under other names.
     lease = acquire_or_owner(process_leases(), store.leases / "compact", lambda line: print(line, file=sys.stderr))
     if isinstance(lease, str):
         raise UserError(f"{lease} is compacting {store.root}; wait until it has finished")
     with lease:
         problems: list[str] = []
+        # The statuses are read once, under the lease; a job that ends later keeps its single file until the next call.
         done = {job_id for job_id, status in store.statuses().items() if status == "ok"}
         for folder, record, ending in ((store.rows, Row, ".ok.parquet"), (store.series, Point, ".parquet")):
             for stale in folder.glob(f".{MERGED}*.tmp"):  # left by a killed process, because this one owns the lease
@@ -100,6 +102,7 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
         for job_id, part in parts:
             tables.setdefault(job_id, []).append(part)
             sources.setdefault(job_id, []).append(path)
+    # Sorted, so that the content of merged files does not depend on the order in which jobs ended.
     names = sorted(tables)
     used = {path: {job_id for job_id in names if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
     published: set[str] = set()
@@ -147,9 +150,11 @@ def _publish(target: Path, table: pa.Table, jobs: Sequence[str], record: type) -
     Raises:
         StorageError: the file cannot be written, or reads back differently.
     """
+    # The footer lists the jobs, so that a resumed sweep opens one footer per 1,000 jobs in place of 1,000 files.
     schema = arrow_schema(record).with_metadata({JOBS_KEY: "\n".join(jobs).encode()})
     with replacing(target) as temporary:
         pq.write_table(table.cast(schema), temporary, compression="zstd")
+        # The sources are deleted afterwards, so nothing is trusted that was not read back.
         if not _same(pq.ParquetFile(temporary).read(), table):
             raise OSError(f"{target.name} does not read as it was written")
 
@@ -161,6 +166,7 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
     for name in one.column_names:
         left, right = one[name].combine_chunks(), other[name].combine_chunks()
         if pa.types.is_floating(left.type):
+            # Arrow, like IEEE 754, holds NaN unequal to itself.
             left, right = (pc.if_else(pc.is_nan(column), None, column) for column in (left, right))
         if not left.equals(right):
             return False
@@ -185,6 +191,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
     olds = set(folder.glob(f"{MERGED}*.log")) - full
     for path in singles:
         text = path.read_text(errors="replace").strip("\n")
+        # A log that an interrupted call has already merged is not appended twice.
         if text not in texts.setdefault(path.stem, []):
             texts[path.stem].append(text)
     names = sorted(texts)
@@ -193,6 +200,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
         batch = names[start : start + max_jobs]
         target = folder / f"{MERGED}{content_id({'jobs': batch})}.log"
         save_text(target, "".join(f"\n{_SEPARATOR}{name}\n{text}" for name in batch for text in texts[name]))
+        # As with rows: the merged file exists before the single ones are deleted.
         written.add(target)
     for path in {*singles, *olds} - written:
         with suppress(FileNotFoundError):

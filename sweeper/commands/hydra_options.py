@@ -28,6 +28,7 @@ def is_shown_by_hydra(arguments: Sequence[str]) -> bool:
     Raises:
         UserError: an option of Hydra that does not apply to sap-sweep, or an unknown option.
     """
+    # Overrides that delete a key start with `~`, so a leading `-` is always an option.
     flags = [argument.split("=")[0] for argument in arguments if argument.startswith("-")]
     for flag in flags:
         if flag in ("--multirun", "-m"):
@@ -54,9 +55,12 @@ def show(arguments: Sequence[str]) -> int:
 
     folders, others = split_config_dirs(arguments)
     if any(argument.split("=")[0] in _COMPOSING for argument in others):
+        # An override that Hydra is to show must pass the checks of a sweep; Hydra's own flags and their values are left out of them.
         overrides = [one for one in others if ("=" in one or one.startswith("~")) and not one.startswith("-")]
         compose_all([*(f"--config-dir={folder}" for folder in folders), *overrides])
+    # Hydra composes once more below, from the same global registry of schema and methods.
     register(folders)
+    # hydra.main reads sys.argv.
     sys.argv = ["sap-sweep", *arguments]
     os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"  # the name that Hydra's help shows
     hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()

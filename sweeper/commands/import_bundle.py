@@ -53,12 +53,14 @@ def run(options: argparse.Namespace) -> int:
     store = Store((HOME / chosen.get("paths.results", targets.pop())).resolve())
     artifacts = (HOME / chosen.get("paths.artifacts", "results/artifacts")).resolve()
     counts: Counter[str] = Counter()
+    # No sweep may plan or run in the store while its plan is extended.
     with store.locked():
         for folder, kept in bundles.items():
             for bundle in kept:
                 _check_ids(bundle, folder)
                 _import_plan(bundle, store)
                 for job in bundle.jobs:
+                    # Artifacts first: a stored row whose checkpoint is missing would make the next start train again.
                     _import_artifact(job, folder / "artifacts", artifacts, counts)
                     _import_rows(job, Store(folder), store, counts)
     print(f"{store.root}: {_summary(counts)}")
@@ -91,6 +93,8 @@ def _check_ids(bundle: Bundle, folder: Path) -> None:
     """
     for job in bundle.jobs:
         ids = [run.run_id for run in job.runs]
+        # Ids that follow from other ids in the bundle are computed again. That of a train or select job is the hash of its components, so
+        # it is only compared with the id of its single run.
         right = {
             "tune": lambda job=job, ids=ids: content_id({"kind": "tune", "runs": ids}) == job.job_id,
             "search": lambda job=job, ids=ids: (
@@ -120,6 +124,7 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
     fresh = not jobs
     jobs = jobs | {job.job_id: job for job in bundle.jobs if job.job_id not in jobs}
     rows |= {row.run_id: row for row in bundle.rows if row.run_id not in rows}
+    # An existing configuration is kept: the store continues with it.
     if fresh:
         save_text(store.root / "config.yaml", bundle.config)
     write_jobs(store.jobs, jobs.values())
@@ -140,6 +145,7 @@ def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) ->
     if status is None:
         counts["open"] += 1
         return
+    # A failed job is imported once: its rows count as attempts of the store.
     if store.is_done(job.job_id) or (status == "failed" and store.attempts(job.job_id)):
         counts["stored"] += 1
         return
@@ -184,6 +190,7 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
     if artifact(artifacts, job.job_id).exists() or (not marker.exists() and (target / _LAST).exists()):
         counts["artifacts stored"] += 1
         return
+    # The marker is copied last, because it declares the artifact complete.
     names = (name, marker.name) if marker.exists() else (_LAST,)
     try:
         # The file is read, because an interrupted copy is not visible in its name.
@@ -199,6 +206,7 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
             counts["leased artifacts"] += 1
             return
         for each in names:
+            # Copied under a temporary name and renamed, so that no sweep reads half a checkpoint.
             with replacing(target / each) as temporary:
                 shutil.copyfile(folder / each, temporary)
     counts["artifacts"] += 1

@@ -42,6 +42,7 @@ def choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     roots: tuple[Traversable, ...] = (files("conf"), *folders)
     for group, path in chain.from_iterable(map(_entries, roots)):
+        # The first root wins, as in Hydra's search path.
         found.setdefault(group, {}).setdefault(path.name.removesuffix(".yaml"), first_line(path.read_text(encoding="utf-8")))
     groups = [*(group for group in MAIN_GROUPS if group in found), *sorted(set(found) - set(MAIN_GROUPS))]
     return {group: dict(sorted(found[group].items())) for group in groups}
@@ -67,6 +68,7 @@ def listing(folders: Sequence[Path], selected: str | None = None) -> str:
     groups = choices(folders)
     if selected is not None and selected not in groups:
         raise unknown("group", selected, groups, "sap-sweep list GROUP")
+    # One width for all groups, so that the list of one group looks like its part of the complete list.
     width = max(len(name) for names in groups.values() for name in names)
     blocks = []
     for group, names in groups.items():

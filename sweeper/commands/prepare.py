@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     composed = compose(hydra_arguments(options))
     things = []
     for thing in prepare_all(composed, options.download, releases):
+        # Downloads and checksums take minutes, so each line is shown as soon as it is known.
         print(thing.line, flush=True)
         things.append(thing)
     lacking = sum(thing.state == "missing" for thing in things)

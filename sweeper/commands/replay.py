@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: an unknown key, a store without a complete grid, or a search that cannot be replayed.
     """
+    # repeats=, method= and out= look like overrides but are no keys of the configuration, so they are taken out before Hydra sees them.
     own = dict(argument.split("=", 1) for argument in options.overrides if "=" in argument and argument.split("=")[0] in _OWN)
     options.overrides = [argument for argument in options.overrides if argument.split("=")[0] not in own]
     for argument in options.overrides:

@@ -70,10 +70,12 @@ def run(options: argparse.Namespace) -> int:
     Store(store).check_version()
     jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
     job, run_id = find(jobs, run_id, store)
+    # Compared with all rows of the job, because a setting's cost depends on the work that it shares.
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}
     if run_id not in stored:
         raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; run its sweep first")
     paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
+    # A row names the model of its GPU, not its number, so any GPU of this machine will do.
     device = keys.get("backend.device") or ("cpu" if stored[run_id].device == "cpu" else "cuda")
     print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows): rerun on {device}", file=sys.stderr)
     rerun, weights = rerun_job(job, jobs, paths, device)
@@ -105,6 +107,7 @@ def rerun_job(job: Job, jobs: Mapping[str, Job], paths: SweepPaths, device: str)
 
     with tempfile.TemporaryDirectory(prefix="sap-sweep-rerun-") as name, storing(Path(name)):
         scratch = SweepPaths(paths.data, Path(name) / "store", Path(name) / "artifacts")
+        # The job must run and not be found finished, so both its store and its own artifact are elsewhere.
         scratch.artifacts.mkdir()
         for parent in job.parents:
             _provide(parent, jobs, paths, scratch, device)
@@ -126,6 +129,7 @@ def differences(stored: Mapping[str, Row], rerun: Sequence[Row]) -> list[Differe
         found += [
             Difference(run_id, name, value, after[name])
             for name, value in before.items()
+            # Costs in seconds are measurements; FLOPs, passes and scores must be equal in all bits.
             if name not in _CIRCUMSTANCES and not name.endswith("_seconds") and not _equal(value, after[name])
         ]
     return found
@@ -166,6 +170,7 @@ def _provide(parent: str, jobs: Mapping[str, Job], paths: SweepPaths, scratch: S
     from sweeper.jobs.run_job import execute
 
     if artifact(paths.artifacts, parent).exists():
+        # Linked, not copied: checkpoints may be large, and the store's artifacts are only read.
         (scratch.artifacts / parent).symlink_to(artifact(paths.artifacts, parent).parent.resolve())
     elif not artifact(scratch.artifacts, parent).exists():
         print(f"the artifact of job {parent} is missing from {paths.artifacts} and is recomputed first", file=sys.stderr)

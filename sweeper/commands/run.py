@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the configuration is invalid, a prerequisite is missing, or results cannot be stored.
     """
+    # Composition needs no torch, so everything that can be answered from it comes first.
     composed = compose(hydra_arguments(options))
     config = composed.config
     only = parse_filter(config.only)
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
         return _export(composed, only, paths)
     store, key = Store(paths.store), plan_key(composed)
     store.check_version()
+    # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
     complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" else None
     if complete is not None:
         rows, given_up = complete
@@ -77,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
         estimator, _ = _estimator(config, cells, paths)
+        # Under the lock: the forecasts of an earlier start are read from the plan that is about to be replaced.
         plan = _forecast(plan, estimator, store)
         write_plan(store, plan, composed, key)
         _print_counts(plan)
@@ -85,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
         if config.timing == "exclusive":
             _measure_exclusively(jobs, config, paths)
         _print_search_table(config, store)
+        # After all jobs, because the families of a search are separate jobs and only now is its best setting known.
         return code | _save_corrected(plan, config, paths)
 
 
@@ -144,9 +148,11 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     workers = None if _is_limited_by_cluster(config.backend) else max(1, min(_workers(config.backend), len(pending)))
     progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
     with _sigterm_as_interrupt(), progress:
+        # Jobs below a job that has been given up become failed rows that name it, so that no planned row is silently absent.
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
         _backend(config, paths, len(pending)).run(schedule, progress.report)
+    # A worker that died between storing its rows and releasing its lease leaves one on a finished job.
     remove_stale_leases(jobs, paths, process_leases())
     failed = len(schedule.failed)
     if failed:
@@ -199,8 +205,10 @@ def _workers(settings: Any) -> int:
 
         from sweeper.scheduling.gpu_sharing import jobs_per_device
 
+        # Fractions: several jobs per GPU; whole numbers: several GPUs per job.
         share, gpus = settings.gpus_per_job or 1.0, torch.cuda.device_count()
         gpu_jobs = gpus * jobs_per_device(share) if share < 1 else int(gpus / share)
+        # Jobs that need no GPU run beside those that do, so then the cores are the limit.
         return cores if settings.cpu_jobs else max(1, min(cores, gpu_jobs))
     return cores
 
@@ -211,9 +219,11 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check_cells(composed)
+    # A dry run reads no data, so it works before they are downloaded; without fingerprints all data sets count as verified.
     plan = make_plan(composed.config, cells, {})
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
+    # The largest network, for an upper bound of the disk space of checkpoints.
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
     print(f"{composed.config.name}: dry run, no job is started")
@@ -239,6 +249,7 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     results = os.path.relpath(paths.store, HOME) if paths.store.is_relative_to(HOME) else str(paths.store)
     # The stored configuration must not export once more when the bundle's store is resumed.
     text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))
+    # A bundle of a part of the plan has no key, so that the next start of its store plans the rest.
     bundle = Bundle(config.name or "", results, config.order, "" if only else plan_key(composed), text, commit(), jobs, rows)
     write_bundle(path, bundle)
     if any(job.job_type == "search" for job in jobs):
@@ -252,6 +263,7 @@ def _estimator(config: Config, cells: Sequence[Cell], paths: SweepPaths) -> tupl
     from sweeper.plan.runtime_forecast import make_estimator
 
     parent = paths.store.parent
+    # Finished jobs of the stores beside this one are measurements, too.
     stores = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     workers = _workers(config.backend)
     return make_estimator(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
@@ -278,6 +290,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # Slurm and container managers send SIGTERM before SIGKILL, so it must lead through the same orderly end as Ctrl-C.
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield

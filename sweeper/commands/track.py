@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: the folder is not a store, a key is unknown, or a value is out of range.
     """
     store = store_folder(options.store).resolve()
+    # Both forms are accepted, because the sweep's configuration writes tracking.project=.
     arguments = [argument.removeprefix("tracking.") for argument in options.settings]
     tracking = settings_for(store, key_values(arguments, _KEYS, "sap-sweep track"))
     Store(store).check_version()

@@ -18,14 +18,19 @@ _MAX_SETTINGS = 5000
 def upper_bound_passes(search: TrialSearch, sizes: Sizes) -> Passes:
     """Passes of the corrections, without scoring. Of a range only the two ends are examined."""
     if search.resource is None:
+        # A sampler may propose the costliest settings first; if the listed corners run out, the costliest one stands for the rest of a
+        # range.
         costs = _costs(search.target, sizes)
         return _sum([*costs[: search.budget], *[costs[0]] * max(0, search.budget - len(costs))])
+    # A configuration of a higher rung has run through all levels below as one trajectory, and the forecast of a family counts shared epochs
+    # once.
     longest = [_longest(search.target, sizes, search.resource, level) for level in range(len(search.rungs))]
     # A configuration that is dropped at a rung has paid for the trajectory up to there, so it is counted once, at its last rung.
     dropped = [here - above for here, above in zip(search.rungs, [*search.rungs[1:], 0], strict=True)]
     return _sum([cost for cost, count in zip(longest, dropped, strict=True) for _ in range(count)])
 
 
+# All seeds, budgets and search seeds of a cell ask for one target (targets compare by identity).
 @lru_cache(maxsize=64)
 def _costs(target: SearchTarget, sizes: Sizes) -> list[Passes]:
     """The passes of each corner setting on its own, costliest first."""

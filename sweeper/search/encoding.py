@@ -18,6 +18,7 @@ Setting = dict[str, Any]
 
 def setting_key(setting: Mapping[str, Any]) -> str:
     """A string that is the same for equal settings."""
+    # Canonical JSON sorts keys and writes floats by repr, so a float that a sampler proposes twice has one key.
     return canonical_json(setting)
 
 
@@ -44,6 +45,7 @@ class SettingSpace:
     def at(self, index: int) -> Setting:
         """The setting at an index of the grid, whose first field varies slowest."""
         found = {}
+        # Mixed radix: the last field is the lowest digit.
         for domain in reversed(self.domains):
             index, position = divmod(index, len(domain.values))
             found[domain.field] = domain.values[position]
@@ -92,8 +94,10 @@ def _count(domain: Domain) -> int | None:
 def _draw(domain: Domain, generator: torch.Generator) -> float:
     """One encoded value. Both ends of a `randint` range are included, as in Optuna's IntDistribution."""
     if domain.type in LIST_TYPES or domain.type == "randint":
+        # A listed domain is drawn by index, so both cases are integers below a count.
         low, count = (0, len(domain.values)) if domain.type in LIST_TYPES else (int(domain.values[0]), _count(domain) or 1)
         return low + int(torch.randint(count, (), generator=generator))
+    # Log-uniform: uniform in the logarithm, as in Optuna's FloatDistribution(log=True).
     low_end, high_end = (math.log(value) if domain.type == "loguniform" else float(value) for value in domain.values)
     # float64, so that a draw is as fine as the float that it becomes
     value = low_end + (high_end - low_end) * float(torch.rand((), generator=generator, dtype=torch.float64))

@@ -88,7 +88,10 @@ def finished_grids(cell: CellResult, method: str, space: str | None, domains: Ma
 def _finished_grid(search: SearchResult, label: str, domains: tuple[Domain, ...]) -> FinishedGrid:
     column, test = score_column(RULE, search.measure), score_column("test_oracle", search.measure)
     rows = search.rows.sort_values("position")
+    # The configuration may write 1 where rows store 1.0. Ids and orders depend on the canonical values, so the space is rebuilt from the
+    # rows.
     raw = SettingSpace(domains)
+    # Grid indices are positions in the space, so a gap or another size would assign scores to the wrong settings.
     if raw.size != len(rows) or rows["position"].tolist() != list(range(len(rows))):
         raise UserError(f"the {len(rows)} rows of {label} do not match the space in the store's config.yaml; run the experiment again")
     settings = [json.loads(text) for text in rows["settings"]]
@@ -105,6 +108,7 @@ def _finished_grid(search: SearchResult, label: str, domains: tuple[Domain, ...]
 def _canonical(space: SettingSpace, domain: Domain, settings: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     """A domain's values as rows store them (1.0 for a configured 1), found in the rows that vary this field alone."""
     first = {other.field: other.values[0] for other in space.domains}
+    # All other fields at their first value: the row at this index differs from the first row in this field alone.
     indices = [space.index({**first, domain.field: value}) for value in domain.values]
     return tuple(settings[index or 0][domain.field] for index in indices)
 
@@ -118,10 +122,12 @@ def trial_indices(grid: FinishedGrid, spec: Mapping[str, Any]) -> list[int]:
     def advance(trial: int, configuration: int, setting: Setting) -> Score:
         level = next_level.get(configuration, 0)
         next_level[configuration] = level + 1
+        # A replay never trains: a trial is the row of its setting at the level that its configuration has reached.
         index = grid.space.index({**setting, spec["resource"]: levels[level]} if spec["resource"] else setting)
         assert index is not None
         indices.append(index)
         score = float(grid.scores[index])
+        # A failed setting is reported to the sampler as in a live search.
         return None if np.isnan(score) else score
 
     run_trials(grid.space, spec, grid.baseline_id, advance)
@@ -134,6 +140,7 @@ def replay_budgets(config: SearchConfig, grid: FinishedGrid) -> list[int]:
     largest = min(config.budget or size, size)
     smallest = len(resource_levels(grid.space, config.resource)) if config.resource else 1
     is_random = config.sampler is None and config.resource is None
+    # Random orders are complete permutations, so they give every budget up to the size of the grid.
     powers = [2**power for power in range(32) if smallest <= 2**power < (size if is_random else largest)]
     return sorted({*powers, largest, *([size] if is_random else [])})
 
@@ -149,22 +156,27 @@ def replay(
     rank_N, test_R = grid.ranks()
     if entry is None and config.resource is None:
         for start in range(repeats.start, repeats.stop, _SEEDS_PER_CHUNK):
+            # The order is the one that a live search with this seed and baseline draws.
             orders = np.array(
                 [
                     random_order(grid.space, stream(seed, "search", grid.baseline_id))
                     for seed in range(start, min(start + _SEEDS_PER_CHUNK, repeats.stop))
                 ]
             )
+            # The rank of the incumbent after each trial. Ranks contain the selection rule's ties and its preference for the unmodified
+            # model (rank 0).
             best = np.maximum.accumulate(rank_N[orders], axis=1)
             yield test_R[best[:, np.array(budgets) - 1]]
         return
     for seed in repeats:
         if config.resource is None:
             indices = trial_indices(grid, {"seed": seed, "sampler": entry, "resource": None, "rungs": [budgets[-1]]})
+            # Smaller budgets are prefixes of the longest sequence, because a sampler does not know its budget.
             best = np.maximum.accumulate(rank_N[indices])
             yield test_R[best[np.array(budgets) - 1]][None]
         else:
             configurations, levels = grid.space.without(config.resource).size, len(resource_levels(grid.space, config.resource))
+            # The rungs depend on the budget, so every budget is a replay of its own.
             specs = [
                 {
                     "seed": seed,

@@ -93,6 +93,7 @@ def report(store: Path, config: Config, repeats: int, method: str | None, out: P
                 f"search={search_config.name} uses '{resource}' as its resource (search.resource), of which the grid of {label} does not "
                 f"list two values; choose another method or search"
             )
+        # All cells are replayed before the first table is printed, so that an error leaves no half of a report.
         lines = _replay_lines(cell, label, grids, search_config, entry, repeats)
         tables.append(_table(results, cell, label, grids, search_config, lines))
         all_lines += lines
@@ -118,6 +119,7 @@ def _choose_method(cell: CellResult, method: str | None) -> tuple[str, str | Non
 def _stored_domains(store: Path, method: str, space: str | None) -> dict[str, Any]:
     """The domains of a space in the store's configuration."""
     try:
+        # The order of the domains determines the grid indices, and only the configuration has it.
         plain: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
         domains: dict[str, Any] = plain["method"][method]["spaces"][space]
     except (OSError, KeyError, TypeError) as error:
@@ -135,12 +137,14 @@ def _replay_lines(
     for grid in grids:
         chunks = replay(grid, config, entry, range(repeats), budgets)
         total = None if config.sampler is None and config.resource is None else repeats  # random search yields chunks of many seeds
+        # On standard error and only on a terminal, so that the tables can be redirected.
         tracked = track(chunks, f"seed {grid.seed}", total, console=console, disable=not console.is_terminal, transient=True)
         found.append(np.concatenate(list(tracked)))
     # Regret is computed per replay, against the grid of its own baseline.
     lines = []
     for seed, tests, best in [
         *((grid.seed, tests, np.full(repeats, grid.best)) for grid, tests in zip(grids, found, strict=True)),
+        # Baselines are pooled replay by replay, so the quantiles over all contain the spread between baselines.
         (None, np.concatenate(found), np.repeat([grid.best for grid in grids], repeats)),
     ]:
         for column, budget in enumerate(budgets):

@@ -25,6 +25,8 @@ _SEEDS = 2**32
 """Exclusive upper bound of seeds: Optuna's samplers draw from NumPy generators, which take 32-bit seeds."""
 
 
+# Optuna's RandomSampler draws with replacement: on a grid it would propose settings again, which are no trials. A shuffled order also lets
+# a replay compute a thousand searches at once.
 class ShuffledSampler(BaseSampler):
     """Random search without replacement: all settings of a listed space in a random order."""
 
@@ -37,6 +39,7 @@ class ShuffledSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        # The number of the trial is the whole state, so the sequence is the same behind Optuna's study and behind Ray Tune's searcher.
         return self._space.encode(self._space.at(self._order[trial.number]))
 
     def sample_independent(self, study: optuna.Study, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
@@ -56,6 +59,7 @@ def distributions(space: SettingSpace) -> dict[str, BaseDistribution]:
 def _distribution(domain: Domain) -> BaseDistribution:
     if domain.type in LIST_TYPES:
         ordered = domain.type == "grid" and all(isinstance(value, int | float) and not isinstance(value, bool) for value in domain.values)
+        # Samplers see indices, not values: a grid such as 1e3, 3e3, 1e4 is evenly spaced for them, and values of any type are possible.
         indices = range(len(domain.values))
         return IntDistribution(0, len(indices) - 1) if ordered else CategoricalDistribution(list(indices))
     low, high = domain.values
@@ -79,6 +83,7 @@ def build_sampler(entry: Mapping[str, Any] | None, space: SettingSpace, rng: Str
             else optuna.samplers.RandomSampler(rng.child("order").number() % _SEEDS)
         )
     cls, settings = locate(entry["target"]), dict(entry["settings"])
+    # Not every sampler has a seed.
     if "seed" in inspect.signature(cls).parameters:
         settings["seed"] = rng.child("sampler").number() % _SEEDS
     sampler: BaseSampler = cls(**settings)
@@ -104,10 +109,12 @@ def check_sampler(target: str, settings: Mapping[str, Any], plugins: Sequence[st
         raise UserError(
             f"{where}={target} is not a subclass of optuna.samplers.BaseSampler; name one that is, such as optuna.samplers.TPESampler"
         )
+    # The seed of a search comes from its own stream and the baseline, so that repeated searches differ and replays repeat them.
     if "seed" in settings:
         raise UserError("search.settings.seed would give all searches one seed; set search.seeds=[...] instead")
     entry = {"target": target, "settings": dict(settings)}
     try:
+        # Built once while planning, so that a wrong setting is found before anything is trained.
         build_sampler(entry, SettingSpace(()), Stream(0, ("search",)))
     except Exception as error:  # samplers raise exceptions of any type for bad settings
         raise UserError(
@@ -124,6 +131,7 @@ class OptunaAskTell:
 
     def __init__(self, space: dict[str, BaseDistribution], sampler: BaseSampler) -> None:
         self._space = space
+        # Pruning of trials is left to successive halving (`successive_halving`), whose rungs are part of the plan.
         self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=optuna.pruners.NopPruner())
 
     def ask(self) -> dict[str, Any]:
@@ -160,7 +168,9 @@ def run_trials(
     resource = spec["resource"]
     searched = space.without(resource) if resource else space
     rng = stream(spec["seed"], "search", baseline_id)
+    # Optuna cannot ask for a trial of an empty space, which remains if the resource is the only field.
     sampler = make_sampler(distributions(searched), build_sampler(spec["sampler"], searched, rng)) if searched.domains else None
+    # Repeated proposals are replaced from a stream of their own, so that they do not shift the sampler's draws.
     proposals = Proposals(searched, sampler, rng.child("unseen").generator())
     if resource:
         successive_halving(proposals, spec["rungs"], advance, close, searched.index)

@@ -100,6 +100,7 @@ class TrialSearch:
     @property
     def identity(self) -> dict[str, Any]:
         """Everything but the baseline that determines the sequence of settings. The search's name is not part of it."""
+        # eta matters only where there are rungs; elsewhere it would split equal searches into two ids.
         halving = {"resource": self.resource, "eta": self.eta} if self.resource else {}
         sampler = self.sampler and component_id("sampler", self.sampler["target"]) | {"settings": self.sampler["settings"]}
         search = {"version": VERSION, "budget": self.budget, "seed": self.seed, "sampler": sampler, **halving}
@@ -129,6 +130,7 @@ def check_target(
     def parse(setting: Mapping[str, Any]) -> Component:
         return parse_component({**shrink(dict(given)), **setting}, where, Corrector, plugins, extra)
 
+    # A space replaces the method's own value of a searched field, so every check uses values of the space.
     first = {domain.field: domain.values[0] for domain in domains}
     canonical = tuple(
         replace(domain, values=tuple(parse({**first, domain.field: value}).settings[domain.field] for value in domain.values))
@@ -167,6 +169,7 @@ def check_trial_searches(config: SearchConfig, target: SearchTarget, plugins: Se
     if config.resource is not None:
         _check_resource(config, target, smoke)
     size = target.space.size
+    # Cut to the space here, so that the plan knows the number of rows: every trial is a distinct setting.
     budget = config.budget if size is None else min(config.budget, size)
     return [TrialSearch(config.name, target, budget, seed, entry, config.resource, config.eta) for seed in config.seeds]
 
@@ -180,6 +183,7 @@ def refuse_duplicate_searches(searches: Sequence[TrialSearch]) -> None:
     owners: dict[str, str] = {}
     for search in searches:
         own = f"{search.name} of {search.method}"
+        # The name of a search is not in its identity, so two names for the same sampler and budget would share one id.
         owner = owners.setdefault(canonical_json(search.identity), own)
         if owner != own:
             raise UserError(f"searches '{owner}' and '{own}' are identical, so their rows could not be told apart; name only one of them")
@@ -215,16 +219,19 @@ def _check_resource(config: SearchConfig, target: SearchTarget, smoke: bool) -> 
 
 def resource_levels(space: SettingSpace, resource: str) -> list[Any]:
     """The listed values of the resource in ascending order."""
+    # Ascending, however the space lists them: a trajectory can only be continued to more epochs.
     return sorted(value for domain in space.domains if domain.field == resource and domain.type in LIST_TYPES for value in domain.values)
 
 
 def _shrink_domain(domain: Domain, shrink: Callable[[dict[str, Any]], dict[str, Any]]) -> Domain:
     """A domain for a smoke run, without repeated values. Ends of ranges become floats, except those of `randint`."""
+    # A smoke run caps epochs and counts of samples, after which several values of a grid may be equal.
     values = [shrink({domain.field: value})[domain.field] for value in domain.values]
     if domain.type in LIST_TYPES:
         return replace(domain, values=tuple(value for number, value in enumerate(values) if value not in values[:number]))
     if domain.type == "randint" and not all(isinstance(value, int) for value in values):
         raise UserError(f"the space of '{domain.field}' needs two integers [low, high] for 'randint', both included, not {values}")
+    # A range that a smoke run has shrunk to a point.
     if values[0] == values[1]:
         return Domain(domain.field, "choice", (values[0],))
     return replace(domain, values=tuple(values if domain.type == "randint" else map(float, values)))

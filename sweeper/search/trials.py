@@ -55,8 +55,10 @@ class Proposals:
                 if setting_key(setting) not in self._scores:
                     self._last = setting, True
                     return setting
+                # Every proposal must be answered, or the sampler would keep it as a running trial.
                 self._sampler.tell(self._scores[setting_key(setting)])
         setting = self.space.draw(self._generator)
+        # Ends, because a budget is cut to the size of the space and so an untried setting exists.
         while setting_key(setting) in self._scores:
             setting = self.space.draw(self._generator)
         self._last = setting, False
@@ -71,6 +73,7 @@ class Proposals:
         if proposed_by_sampler:
             self._sampler.tell(score)
         else:
+            # The sampler did not propose this setting, but may learn from it.
             self._sampler.add(self.space.encode(setting), score)
 
 
@@ -97,6 +100,7 @@ def rung_sizes(budget: int, configurations: int | None, levels: int, eta: int) -
         return counts
 
     first = 1
+    # Grown one by one, because the sum of the rungs is not linear in the first one: each rung is rounded down, and never below one.
     while (configurations is None or first < configurations) and sum(ladder(first + 1)) <= budget:
         first += 1
     return ladder(first)
@@ -122,6 +126,7 @@ def successive_halving(
     for number in range(rungs[0]):
         settings.append(proposals.next())
         scores[number] = advance(trial, number, settings[number])
+        # Only the first level is reported: a sampler would take scores at different levels for scores of the same thing.
         proposals.tell(scores[number])
         trial += 1
     active = list(range(rungs[0]))
@@ -131,6 +136,7 @@ def successive_halving(
         for number in active:
             if number not in best:
                 close(number)
+        # In the order of their proposal, so that trial numbers do not depend on the scores of this rung.
         active = sorted(best)
         for number in active:
             scores[number] = advance(trial, number, settings[number])
@@ -141,4 +147,5 @@ def successive_halving(
 
 def _rank(score: Score, index: int | None, number: int) -> tuple[bool, float, int]:
     """Sort key, best first: failed configurations last, then by score, then by index."""
+    # Ties go to the earlier setting of the space, as in the selection rule.
     return score is None, -(score or 0.0), number if index is None else index
