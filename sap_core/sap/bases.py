@@ -55,11 +55,13 @@ def collect_bases(
 
 
 def _bases(side: Side, batch_size: int, model: nn.Module, samples: Samples, run: Run, users: Sequence[int]) -> Bases:
+    # One pass per set of samples serves both sides: pre-hooks see the inputs, hooks the outputs.
     with run.meter("collect", users):
         ins = gram.init_moments(model) if side != "output" else {}
         outs = outputs.init_moments(model) if side != "input" else {}
         for batch in samples.batches(batch_size):
             with outputs.recording_outputs(model, outs) as updated:
+                # `observe` makes the forward pass; the surrounding block records its outputs on the way.
                 ins = gram.observe(model, ins, batch.inputs)
             outs = updated
             run.meter.count(forwards=len(batch.labels))
@@ -67,6 +69,7 @@ def _bases(side: Side, batch_size: int, model: nn.Module, samples: Samples, run:
             gram.check_finite(moments)
             run.meter.count(flops=gram.total_flops(moments))
     with run.meter("factor", users):
+        # By identity: layers with a common input share one decomposition.
         bases = {id(each): project.decompose(each) for each in {id(each): each for each in (*ins.values(), *outs.values())}.values()}
         run.meter.count(flops=sum(map(project.decomposition_flops, bases.values())))
     return {

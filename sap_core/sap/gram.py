@@ -48,15 +48,19 @@ class Moments:
     def updated(self, x: Tensor) -> Moments:
         """Return the moments with one more input tensor, of at least one image."""
         count = self.count + self.layout.count_columns(x)
+        # While N < D the columns take less memory than the Gram matrix, and the N x N system of equation (4) is cheaper.
         if count < self.layout.inputs:
             return replace(self, stored=(*self.stored, x.detach().clone()), count=count)  # cloned: an in-place layer may overwrite x
         # N has reached D: from here on the Gram matrix (D x D) is smaller than the columns (D x N).
         sums = self.layout.partial_gram(x)
+        # Algorithm 1, line 2: R R^T is a sum of x x^T over columns, so batches and nested trusted sets add up.
         if self.sums is not None:
             sums += self.sums
         for earlier in self.stored:
             sums += self.layout.partial_gram(earlier)
+        # At the change from columns to sums, the stored columns are multiplied, too, and their FLOPs are booked then.
         counted = count if self.sums is None else count - self.count
+        # A new object each time: a smaller trusted set keeps the old one as its final sums.
         return Moments(self.layout, (), sums, count, self.flops + counted * self.layout.flops_per_column)
 
     @property
@@ -72,11 +76,13 @@ class Moments:
     @property
     def finite(self) -> Tensor:
         """() bool: whether all inputs were finite."""
+        # NaN and infinity survive summation, so a look at the sums replaces one at every input; the result stays on the device.
         return torch.stack([each.isfinite().all() for each in (self.stored if self.sums is None else (self.sums,))]).all()
 
 
 def total_flops(moments: Mapping[str, Moments]) -> float:
     """Return the FLOPs spent on all moments; shared ones count once."""
+    # By identity: the readers of one tensor share one object, whose work was done once.
     return sum(each.flops for each in {id(each): each for each in moments.values()}.values())
 
 
@@ -104,11 +110,13 @@ def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) ->
     Raises:
         UserError: a layer gets no input, or is called more than once.
     """
+    # Phase 1: which hooks are needed, and which weights each of them serves.
     updated = dict(moments)
     modules, of_model = dict(model.named_modules()), weight_sites(model)
     names: dict[str, dict[str, str]] = {}  # layer -> name of the weight within it -> name of the weight
     for name in moments:
         names.setdefault(of_model[name].layer, {})[of_model[name].name] = name
+    # Counted, because a layer that is called twice, or never, has no single matrix of inputs R.
     calls = dict.fromkeys(names, 0)
     cache = _UpdateCache()
 
@@ -117,19 +125,23 @@ def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) ->
             calls[layer] += 1
             if calls[layer] > 1:
                 raise UserError(f"{described(layer, module)} is called more than once in a forward pass; SAP needs one input per weight")
+            # By exact type, as `weight_sites` found the layer.
             tensors = LAYERS[type(module)].inputs(module, args, kwargs)
             for weight_name, name in names[layer].items():
                 updated[name] = cache.updated(moments[name], tensors[weight_name])
 
         return hook
 
+    # Phase 2: one forward pass of the unmodified network gives R of every layer; nothing is collected again behind a projected layer.
     hooks = [modules[layer].register_forward_pre_hook(observer(layer), with_kwargs=True) for layer in names]
     try:
         with evaluating(model):
             model(inputs)
     finally:
+        # Also after an error: a hook that stayed would observe every later pass and keep the moments alive.
         for hook in hooks:
             hook.remove()
+    # Phase 3: a layer that the pass skipped has no R from which a projector could be computed.
     for layer, count in calls.items():
         if count == 0:
             raise UserError(
@@ -146,12 +158,14 @@ class _UpdateCache:
     """
 
     def __init__(self) -> None:
+        # Weak references: the cache must not keep activations of the whole pass in memory.
         self._updates: dict[tuple[int, int, int], tuple[weakref.ref[Tensor], Moments]] = {}
 
     def updated(self, moments: Moments, x: Tensor) -> Moments:
         """Return `moments.updated(x)`, computed once."""
         if x.is_inference():  # such tensors have no version counter, so an in-place change could not be noticed
             return moments.updated(x)
+        # The version counter changes when an in-place layer overwrites the tensor, which then is another input.
         key = id(x), x._version, id(moments)
         entry = self._updates.get(key)
         if entry is None or entry[0]() is not x:  # a new tensor may have the id of one that was freed

@@ -28,7 +28,9 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
         UserError: there are no images, they are not finite floats, alpha is not positive and finite, or a layer is not supported.
         FloatingPointError: an activation is not finite.
     """
+    # Before the pass over the images, which takes far longer than the check.
     spectrum.check_alpha(alpha)
+    # For one alpha a Cholesky solve is cheaper than a decomposition.
     layers = _layers(model, images, batch_size, alphas=1)
     return project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
 
@@ -80,10 +82,13 @@ def sap_tune(
         raise UserError(
             f"sap_tune was given {len(val_images)} validation images and {len(val_labels)} labels; it needs one label per image"
         )
+    # Lines 2 and 3 of Algorithm 1 once; each alpha repeats line 4 and a validation pass only.
     layers = _layers(model, trusted, batch_size, len(set(alphas)))
     unmodified = _accuracy(model, val_images, val_labels, batch_size)
+    # Starts with the unmodified network, which a setting must beat strictly: without a gain nothing is changed.
     best_alpha, best_model, best_score = None, model, unmodified
     scores: dict[float, float] = {}
+    # Largest first, and only a strictly better score replaces the best: ties go to the larger alpha, which changes the weights less.
     for alpha in sorted(set(alphas), reverse=True):
         corrected = project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
         scores[alpha] = _accuracy(corrected, val_images, val_labels, batch_size)
@@ -96,9 +101,11 @@ def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> M
     """Return every weight that SAP corrects, prepared for a number of alphas."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
+    # Refuses an unsupported network before any image is read.
     moments = gram.init_moments(model)
     for batch in _batches(images, batch_size):
         moments = gram.observe(model, moments, _for(model, batch))
+    # An iterable may turn out empty only after it was consumed.
     if all(each.count == 0 for each in moments.values()):
         raise UserError("there are no trusted images, but SAP needs at least one")
     gram.check_finite(moments)
@@ -106,6 +113,7 @@ def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> M
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
+    # Batches are checked as they come, since an iterable may be longer than memory.
     for given in [images] if isinstance(images, Tensor) else images:
         if not isinstance(given, Tensor):
             raise UserError(f"trusted images must be a tensor (N, ...) or an iterable of such, not {type(given).__name__}")
@@ -117,6 +125,7 @@ def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
 
 
 def _for(model: nn.Module, batch: Tensor) -> Tensor:
+    # Device and dtype of the network, not of the images: callers keep images on the CPU.
     weight = next(model.parameters())
     return batch.to(weight.device, weight.dtype)
 
@@ -125,6 +134,7 @@ def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int)
     correct = 0
     with evaluating(model):
         for batch, given in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+            # Compared on the network's device; only the count is transferred.
             predicted = model(_for(model, batch)).argmax(1)
             correct += int((predicted == given.to(predicted.device)).sum())
     return correct / len(labels)

@@ -31,6 +31,7 @@ from sap_core.seeding import stream
 
 Strategy = Literal["loss", "uniform", "expert", "curvature", "curvature_true_labels"]
 Build = Literal["float64", "float32"]
+# Only a ranking by a score has "most trusted" samples that `skip` could leave out.
 SCORED: tuple[Strategy, ...] = ("loss", "curvature", "curvature_true_labels")
 """Strategies that rank samples by a score."""
 
@@ -63,6 +64,7 @@ class SAP:
     build: Build = "float64"
 
     def __post_init__(self) -> None:
+        # Checked at construction, so that a plan with a bad setting is refused before any job runs.
         spectrum.check_alpha(self.alpha)
         if self.trusted not in get_args(Strategy):
             raise unknown("strategy", self.trusted, get_args(Strategy), "SAP.trusted")
@@ -77,6 +79,7 @@ class SAP:
             raise UserError(f"SAP.skip={self.skip} cannot be used with SAP.trusted={self.trusted}, which ranks by no score; set skip=0")
 
     def needs(self) -> frozenset[Need]:
+        # The paper's selection reads given labels only, and so does curvature under given labels; the other two declare what they read.
         needed = {"expert": Need.RETAIN, "curvature_true_labels": Need.TRUE_LABELS}
         return frozenset({needed[self.trusted]} if self.trusted in needed else ())
 
@@ -84,7 +87,9 @@ class SAP:
         return True
 
     def family(self) -> Hashable:
+        # Settings share a job if they share the scoring pass; alpha, size, skip and class balance are applied to that one ranking.
         reads_all = self.trusted == "expert" and self.class_balanced  # balancing needs all verified samples, not the first num_trusted
+        # The batch size is part of the key, because float64 sums depend on how the samples are split into blocks.
         return self.trusted, self.batch_size, reads_all, self.build
 
     def computation(self) -> Hashable:
@@ -100,6 +105,7 @@ class SAP:
             FloatingPointError: the network has diverged.
             ValueError: the settings are of different families.
         """
+        # A wrong grouping is an error of the caller, not of the user, hence no UserError.
         if len({setting.family() for setting in settings}) != 1:
             raise ValueError("the settings are of different families")
         empty = gram.init_moments(model)  # before any pass, so that an unsupported network is refused at once
@@ -107,15 +113,19 @@ class SAP:
         for setting in settings:
             setting.check(pool, task.kind)
         with run.meter("select"):
+            # Algorithm 1, line 1: one pass of the noisy network over the training split serves every setting.
             order = settings[0].rank(pool, model, task, run)  # line 1, for every setting
+        # Lines 2 to 4: one pass over the largest trusted set per group of nested sets.
         for sizes in _selections(settings):
             first = settings[next(iter(sizes.values()))[0]]
+            # Only the largest set is read; every smaller one of the group is a prefix of it.
             ranked = pool.subset(first.select(order, pool.labels)[: max(sizes)])
             yield from _corrected(settings, sizes, ranked, empty, model, run)
 
     @classmethod
     def forecast(cls, settings: Sequence[SAP], sizes: Sizes) -> Passes:
         block, strategy = settings[0].batch_size, settings[0].trusted
+        # A curvature score takes one gradient at the input itself and one at each of its random steps.
         scores = {"uniform": 0, "expert": 0, "loss": 1}.get(strategy, 1 + trusted.DRAWS) * sizes.train
         collected = 0
         # Full blocks are passed once for all nested sizes; the remainder of each size is passed for that size alone.
@@ -127,6 +137,7 @@ class SAP:
     def pool(self, task: Task, count: int) -> Samples:
         """Return the samples to select from; of verified samples `count`, or all if classes are balanced."""
         if self.trusted == "expert":
+            # Verified samples come in one fixed order, so that a smaller request is a prefix of a larger one.
             return task.verified(Need.RETAIN, None if self.class_balanced else count)
         return task.verified(Need.TRUE_LABELS) if self.trusted == "curvature_true_labels" else task.train
 
@@ -138,6 +149,7 @@ class SAP:
         """
         if self.class_balanced and kind == "regression":
             raise UserError("SAP.class_balanced needs classes, but this is a regression task; set class_balanced=false")
+        # Mirrors `skip_first`: what is skipped is no longer available to be trusted.
         skipped = int(self.skip * len(pool))
         if self.num_trusted > len(pool) - skipped:
             what = "verified samples" if self.trusted == "expert" else "samples"
@@ -152,11 +164,14 @@ class SAP:
         if self.trusted == "expert":  # verified samples are already in a fixed random order
             return torch.arange(len(pool))
         if self.trusted == "uniform":
+            # Keyed by the run's seed alone: all networks and settings of one seed trust the same samples, and smaller sets are nested.
             return stream(task.seed, "select", "trusted").permutation(len(pool))
+        # The paper's criterion: the noisy network's cross-entropy on the given labels.
         if self.trusted == "loss":
             score = trusted.fit_error(model, pool, task.kind, self.batch_size, run.meter)
         else:
             steps = stream(task.seed, "select", "curvature")
+            # The released code's criterion, off by default (see the deviations in `trusted`).
             score = trusted.curvature(model, pool, task.kind, self.batch_size, steps, run.meter)
         return trusted.lowest_first(score, pool.index)
 
@@ -171,12 +186,14 @@ SettingsBySize = dict[int, list[int]]
 
 def _selections(settings: Sequence[SAP]) -> list[SettingsBySize]:
     """Group the settings whose trusted sets are nested: those with equal `skip` and `class_balanced`."""
+    # Both options rearrange the ranking, so trusted sets of different options are not prefixes of one order.
     groups: dict[tuple[float, bool], list[int]] = {}
     for which, setting in enumerate(settings):
         groups.setdefault((setting.skip, setting.class_balanced), []).append(which)
     return [
         {
             size: [which for which in group if settings[which].num_trusted == size]
+            # In increasing order, as the Gram matrices of a smaller set are the beginning of the larger set's sums.
             for size in sorted({settings[k].num_trusted for k in group})
         }
         for group in groups.values()
@@ -187,18 +204,23 @@ def _corrected(
     settings: Sequence[SAP], sizes: SettingsBySize, ranked: Samples, empty: Mapping[str, gram.Moments], model: nn.Module, run: Run
 ) -> Iterator[tuple[int, nn.Module]]:
     """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, in increasing order of size."""
+    # `moments` holds the sums over full blocks so far; the remainder of a size goes into a copy (`at_size`) that no larger size reads.
     block, moments, observed = settings[0].batch_size, empty, 0
     for size, users in sizes.items():
         run.report_trusted(ranked.index[:size], users)
         # Only full blocks are shared with larger sizes: their blocks begin at multiples of `block`, and sums of float64 depend on the
         # batches, so that sharing a remainder would change the bits of larger sizes.
         in_blocks = size - size % block
+        # Algorithm 1, line 2, full blocks: paid by every setting of this size or a larger one.
         with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
             moments = _observe(model, moments, ranked, range(observed, in_blocks, block), block, run)
+        # The remainder below one block, and with it the check, are this size's own.
         with run.meter("collect", users):  # line 2
             at_size = _observe(model, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
             gram.check_finite(at_size)
+        # The next size continues behind the last full block of this one.
         observed = in_blocks
+        # Algorithm 1, line 3: energies r and directions V of R R^T, once per size and layer for every alpha.
         with run.meter("factor", users):  # line 3
             factored = project.factor(model, at_size, getattr(torch, settings[0].build))
             run.meter.count(flops=project.factorisation_flops(factored))
@@ -208,9 +230,11 @@ def _corrected(
                 run.report_series(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)
         del at_size  # frees the Gram matrices before the first corrected copy is made
         for which in users:
+            # Algorithm 1, line 4: scale V's columns by lambda(r) and project, W <- W V diag(lambda) V^T, into a copy of the network.
             with run.meter("build", [which]):  # line 4
                 corrected = project.with_weights(model, {name: each.at(settings[which].alpha) for name, each in factored.items()})
                 run.meter.count(flops=sum(each.build_flops for each in factored.values()))
+            # Only one corrected copy is alive at a time: the caller scores it before it asks for the next one.
             yield which, corrected
 
 
@@ -218,6 +242,7 @@ def _observe(
     model: nn.Module, moments: Mapping[str, gram.Moments], ranked: Samples, starts: range, size: int, run: Run
 ) -> Mapping[str, gram.Moments]:
     """Add the blocks of `size` samples that begin at `starts` to the moments, with one forward pass per block."""
+    # FLOPs are booked as differences, because the moments carry their own running total through nested sizes.
     before = gram.total_flops(moments)
     for start in starts:
         (batch,) = ranked.subset(torch.arange(start, start + size)).batches(size)

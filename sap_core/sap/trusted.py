@@ -40,9 +40,11 @@ def fit_error(model: nn.Module, samples: Samples, kind: TaskType, batch_size: in
     Raises:
         FloatingPointError: a score is not finite, so the network has diverged.
     """
+    # In evaluation mode and on plain inputs: the score is a property of the sample, not of its batch or of a random view.
     scores = []
     with evaluating(model):
         for batch in samples.batches(batch_size):
+            # A network that memorised its labels has losses that underflow to zero in float32; in float64 they remain distinct for longer.
             outputs_BC = model(batch.inputs).to(torch.float64)
             scores.append(_score(outputs_BC, batch.labels, kind).cpu())
             meter.count(forwards=len(batch.labels))
@@ -57,14 +59,17 @@ def curvature(model: nn.Module, samples: Samples, kind: TaskType, batch_size: in
     Raises:
         FloatingPointError: a score is not finite, so the network has diverged.
     """
+    # g(x) is computed once and reused for every step, since it does not change between them (the released code recomputes it).
     scores = []
     with evaluating(model):
         for batch in samples.batches(batch_size):
             x, labels = batch.inputs, batch.labels
             gradient = _input_gradient(model, x, labels, kind)
             total_B = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            # Equal steps of +-STEP in every input value, the Rademacher directions of the released code.
             for signs in _signs(rng, batch.index, x.shape[1:]).to(x).unbind(1):
                 change = _input_gradient(model, x + STEP * signs, labels, kind) - gradient
+                # The norm of the difference, not divided by STEP: a constant factor does not change the ranking.
                 total_B += change.to(torch.float64).flatten(1).norm(dim=1)
             scores.append((total_B / DRAWS).cpu())
             meter.count(forwards=(DRAWS + 1) * len(x), backwards=(DRAWS + 1) * len(x))
@@ -73,6 +78,7 @@ def curvature(model: nn.Module, samples: Samples, kind: TaskType, batch_size: in
 
 def lowest_first(score_N: Tensor, index_N: Tensor) -> Tensor:
     """Return (N,) positions in order of increasing score, ties in order of increasing `index`."""
+    # Two stable sorts: positions in the training set break ties, so that the ranking does not depend on the order of the view.
     by_index = index_N.argsort(stable=True)
     return by_index[score_N[by_index].argsort(stable=True)]
 
@@ -88,23 +94,28 @@ def balanced(order_N: Tensor, labels_N: Tensor, skip: float = 0.0) -> Tensor:
     The order within a round is that of `order`. The first n samples contain n // C or n // C + 1 samples of each class, as long as each
     class has that many. The first fraction `skip` of each class is left out.
     """
+    # A sample's round is its rank within its own class; a negative round marks the skipped fraction.
     round_N = torch.empty_like(order_N)
     for label in labels_N.unique():
         of_class = labels_N[order_N] == label
         count = int(of_class.sum())
         round_N[of_class] = torch.arange(count) - int(skip * count)
+    # Stable, so that within a round the order of trust decides which class comes first. Skipped samples sort to the front and are cut.
     rounds = round_N.argsort(stable=True)
     return order_N[rounds[int((round_N < 0).sum()) :]]
 
 
 def _score(outputs_BC: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
     if kind == "regression":
+        # The regression counterpart of the paper's cross-entropy; the paper itself is about classification.
         return (outputs_BC.flatten(1) - labels.to(torch.float64).reshape(len(labels), -1)).square().sum(1)
+    # Log-softmax and not the logarithm of a softmax: a wrong label with a probability of zero must keep a finite, comparable loss.
     return -outputs_BC.log_softmax(1).gather(1, labels.view(-1, 1)).squeeze(1)
 
 
 def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
     """(B, ...) gradient of each sample's score at its input; samples do not interact in evaluation mode, so one sum gives all."""
+    # The caller's block runs without gradients; only the input's gradient is needed here, hence none is taken of the weights.
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(_score(model(x).to(torch.float64), labels, kind).sum(), x)
@@ -113,6 +124,7 @@ def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType)
 
 def _signs(rng: Stream, index_B: Tensor, shape: torch.Size) -> Tensor:
     """(B, DRAWS, ...) int8 random signs, one stream per sample."""
+    # int8 until it is used: DRAWS images of signs per sample would take four times the memory as float32.
     drawn = [torch.randint(2, (DRAWS, *shape), generator=rng.child(index).generator(), dtype=torch.int8) for index in index_B.tolist()]
     return 2 * torch.stack(drawn) - 1
 
