@@ -35,15 +35,18 @@ class _Unhooked(nn.Module):
 
 def qkv_inputs(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Return (query, key, value) of the call `attention(*args, **kwargs)`."""
+    # Bound by torch's own signature, so that positional and keyword arguments are both found.
     arguments = _SIGNATURE.bind(attention, *args, **kwargs).arguments
     return arguments["query"], arguments["key"], arguments["value"]
 
 
 def out_proj_inputs(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """Return (..., E) the input of `out_proj` in the call `attention(*args, **kwargs)`."""
+    # Identity and a zero bias make the module return its own `out_proj` input.
     weight, bias = attention.out_proj.weight, attention.out_proj.bias
     identity = {"module.out_proj.weight": torch.eye(attention.embed_dim, dtype=weight.dtype, device=weight.device)}
     if bias is not None:
         identity["module.out_proj.bias"] = torch.zeros_like(bias)
+    # `functional_call` replaces the parameters for this one call and leaves the module as it is.
     heads: Tensor = functional_call(_Unhooked(attention), identity, args, dict(kwargs))[0]
     return heads

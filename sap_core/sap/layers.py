@@ -29,6 +29,7 @@ class LayerInputs(Protocol):
     """
 
     @property
+    # Groups of a convolution read different channels, so each has a Gram matrix and a projector of its own.
     def groups(self) -> int:
         """K: groups of input channels."""
 
@@ -68,12 +69,15 @@ class LinearInputs:
 
     @property
     def flops_per_column(self) -> float:
+        # One multiply-add for each entry of the (D, D) Gram matrix; symmetry is not used by the product.
         return 2 * self.inputs**2
 
     def count_columns(self, x: Tensor) -> int:
+        # Tokens count like samples: a vision transformer's layer has one column per token and image.
         return x.numel() // self.inputs
 
     def column_chunks(self, x: Tensor) -> Iterator[Tensor]:
+        # float64 doubles the size of the input, so it is converted in chunks.
         for vectors_ND in x.reshape(-1, self.inputs).split(max(1, CHUNK_BYTES // (8 * self.inputs))):
             yield vectors_ND.to(torch.float64).mT.unsqueeze(0)
 
@@ -81,6 +85,7 @@ class LinearInputs:
         return sum_in_place(columns_KDN @ columns_KDN.mT for columns_KDN in self.column_chunks(x))
 
     def gram(self, sums: Tensor) -> Tensor:
+        # Nothing to assemble here; convolutions assemble theirs from correlations (`im2col`).
         return sums
 
 
@@ -118,6 +123,7 @@ class SingleWeightLayer:
         return {"": LayerWeight(self.layout_of(module))}
 
     def inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        # The layer may be called with its input by keyword, as torch's signature names it.
         return {"": args[0] if args else kwargs["input"]}
 
 
@@ -135,6 +141,7 @@ class AttentionLayer:
         assert isinstance(module, nn.MultiheadAttention)
         width = module.embed_dim
         weights = {}
+        # torch keeps q, k and v in one parameter if their widths are equal, else in three.
         for block, (letter, inputs) in enumerate(zip("qkv", (width, module.kdim, module.vdim), strict=True)):
             if module._qkv_same_embed_dim:
                 weights[f"{letter}_proj"] = LayerWeight(LinearInputs(inputs), "in_proj_weight", (block * width, (block + 1) * width))
@@ -148,6 +155,7 @@ class AttentionLayer:
         return {"q_proj": query, "k_proj": key, "v_proj": value, "out_proj": out_proj_inputs(module, args, kwargs)}
 
 
+# SAP's released code adds projection methods to each network; here an entry serves the layer type in every network.
 LAYERS: dict[type[nn.Module], LayerType] = {
     nn.Linear: SingleWeightLayer(LinearInputs.from_module),
     nn.Conv2d: SingleWeightLayer(ConvInputs.from_module),
@@ -184,11 +192,14 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
     known: set[str] = set()  # full names of parameters that are corrected or need no correction
     for name, module in model.named_modules():
         known |= {_join(name, each) for each in ADDITIVE_PARAMETERS.get(f"{type(module).__module__}.{type(module).__qualname__}", ())}
+        # No `isinstance`: a subclass may transform its weight before it multiplies with it.
         layer_type = LAYERS.get(type(module))
         if layer_type is None:
             continue
         parameters = dict(module.named_parameters())
         for weight_name, each in layer_type.weights(module).items():
+            # Under a reparametrisation (weight or spectral norm) the module's weight is recomputed from other parameters at each call, so
+            # that a projected value would be overwritten.
             if each.parameter not in parameters:
                 raise UserError(
                     f"the {each.parameter} of {described(name, module)} is computed by a reparametrisation; SAP needs a plain parameter: "
@@ -196,8 +207,10 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
                 )
             weight = parameters[each.parameter].detach()
             found[_join(name, weight_name)] = WeightSite(
+                # Slicing keeps the view: writing to the rows of `in_proj_weight` writes to the network.
                 name, weight_name, weight if each.rows is None else weight[slice(*each.rows)], each.layout
             )
+            # The parameter's full name, for the check below that no weight of two or more dimensions is left over.
             known.add(_join(name, each.parameter))
         known |= {_join(name, each) for each in layer_type.added}
     _refuse_unsupported(model, known)
@@ -215,11 +228,14 @@ def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
     owners: dict[int, str] = {}
     unknown: dict[tuple[type[nn.Module], str], str] = {}  # the first weight of each kind, for the message
     for name, module in model.named_modules():
+        # Each module's own parameters, so that a shared weight is met once per owner.
         for weight_name, weight in module.named_parameters(recurse=False):
+            # Norms, biases and scales are not projected, as in the released code.
             if weight.ndim < 2:
                 continue
             if _join(name, weight_name) not in known:
                 unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {described(name, module)}")
+            # Two layers with one weight have two matrices R, and the projection onto one range is not the other's.
             if id(weight) in owners:
                 raise UserError(
                     f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: "

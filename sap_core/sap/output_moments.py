@@ -29,6 +29,7 @@ class LayerOutputs:
 
     @property
     def flops_per_column(self) -> float:
+        # One multiply-add per entry of the (O, O) Gram matrix and group.
         return 2 * self.groups * self.inputs**2
 
     def count_columns(self, x: Tensor) -> int:
@@ -36,6 +37,7 @@ class LayerOutputs:
 
     def column_chunks(self, x: Tensor) -> Iterator[Tensor]:
         width = self.inputs * self.groups
+        # Chunks bound the float64 copy of a large feature map.
         for vectors in x.reshape(-1, width).split(max(1, CHUNK_BYTES // (8 * width))):
             yield vectors.to(torch.float64).view(-1, self.groups, self.inputs).permute(1, 2, 0)
 
@@ -56,6 +58,7 @@ def init_moments(model: nn.Module) -> dict[str, Moments]:
     moments = {}
     for name, site in weight_sites(model).items():
         module = modules[site.layer]
+        # P^T applied to an output is P^T W and P^T b only where the output is W x + b; attention's output is not.
         if not isinstance(module, nn.Linear | nn.Conv2d):
             raise UserError(f"the output side of {described(site.layer, module)} cannot be projected; set side=input for this network")
         groups = module.groups if isinstance(module, nn.Conv2d) else 1
@@ -70,6 +73,7 @@ def recording_outputs(model: nn.Module, moments: Mapping[str, Moments]) -> Itera
 
     def observer(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, args: object, output: Tensor) -> None:
+            # Every position of a feature map is one output vector.
             channels_last = output.movedim(1, -1) if isinstance(module, nn.Conv2d) else output
             updated[name] = updated[name].updated(channels_last)
 

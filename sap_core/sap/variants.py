@@ -45,6 +45,7 @@ Importance = Literal["sap", "sgp", "gpm"]
 Projection = Literal["retain", "not_forget", "retain_not_forget", "not_forget_alone"]
 Forget = Literal["scored", "verified"]
 
+# Without the threshold `sgp` and the division for dual bases would act on directions that no sample has.
 _ZERO_ENERGY = 1e-14
 """Energies below this fraction of the largest one are rounding errors of zero in float64 Gram matrices."""
 
@@ -89,6 +90,7 @@ class SAPVariant:
     growth: float = 10.0
 
     def __post_init__(self) -> None:
+        # A method inherits from nothing, so the common rules are those of SAP's own constructor.
         self.base()  # checks the fields that SAP has, too
         for name, options in (("importance", Importance), ("projection", Projection), ("forget", Forget), ("side", Side)):
             if getattr(self, name) not in get_args(options):
@@ -143,7 +145,9 @@ class SAPVariant:
         for setting in settings:
             setting.check(model, pool, task)
         with run.meter("select"):
+            # Algorithm 1, line 1, as for SAP: one ranking from which every setting takes its trusted and its forget samples.
             order = base.rank(pool, model, task, run)
+        # Settings with the same samples and sides share one pass and one decomposition of the first round.
         groups: dict[Hashable, list[int]] = {}
         for which, setting in enumerate(settings):
             groups.setdefault(setting.activations_key(), []).append(which)
@@ -151,11 +155,14 @@ class SAPVariant:
             first = settings[users[0]]
             trusted, forget = first.samples(order, pool, task)
             run.report_trusted(trusted.index, users)
+            # Verified forget samples are known to be wrong; only a choice by score has a precision worth reporting.
             if forget is not None and first.forget == "scored":
                 run.report_forgotten(forget.index, users)
             bases = collect_bases(first.side, first.batch_size, model, trusted, forget, run, users)
             for which in users:
                 corrected = settings[which].projected_model(model, bases, 0, run, which)
+                # A later round depends on the alpha of its setting, so its activations are not shared. Each projection is applied once; the
+                # released recursion applies earlier ones twice from the third network on.
                 for number in range(1, settings[which].rounds):
                     recomputed = collect_bases(first.side, first.batch_size, corrected, trusted, forget, run, [which])
                     corrected = settings[which].projected_model(corrected, recomputed, number, run, which)
@@ -163,6 +170,7 @@ class SAPVariant:
 
     @classmethod
     def forecast(cls, settings: Sequence[SAPVariant], sizes: Sizes) -> Passes:
+        # SAP's forecast is that of the scores and of one pass over the trusted samples, which is counted below per key instead.
         scores = SAP.forecast([settings[0].base()], sizes)
         passes = Passes(scores.forwards - settings[0].num_trusted, scores.backwards)
         first_rounds = {setting.activations_key(): setting for setting in settings}.values()
@@ -176,6 +184,7 @@ class SAPVariant:
             UserError: they do not.
         """
         self.base().check(pool, task.kind)
+        # The network is refused here, before any job, if a layer is not supported on the requested side.
         layers = len(gram.init_moments(model))
         if self.side != "input":
             outputs.init_moments(model)
@@ -184,6 +193,7 @@ class SAPVariant:
                 f"SAPVariant.keep_first={self.keep_first} and keep_last={self.keep_last} leave none of the network's {layers} layers "
                 f"to project; set smaller values"
             )
+        # Both ends of one ranking: beyond this sum a sample would be trusted and forgotten at once.
         if self.forgets and self.forget == "scored" and self.num_trusted + self.num_forget > len(pool):
             raise UserError(
                 f"SAPVariant.num_trusted={self.num_trusted} and num_forget={self.num_forget} together exceed the {len(pool)} samples of "
@@ -198,15 +208,18 @@ class SAPVariant:
             return trusted, None
         if self.forget == "verified":
             return trusted, task.verified(Need.FORGET, self.num_forget)
+        # The least trusted first, so that fewer forget samples are a prefix of more.
         return trusted, pool.subset(chosen.flip(0)[: self.num_forget])
 
     def projected_model(self, model: nn.Module, bases: ActivationBases, number: int, run: Run, which: int) -> nn.Module:
         """Return a corrected copy of `model` for round `number` (from 0)."""
+        # The released code multiplies alpha by ten from round to round.
         alphas = _Alphas(self.alpha, self.alpha_forget).times(self.growth**number)
         names = list(gram.init_moments(model))
         weights: dict[str, Tensor] = {}
         biases: dict[str, Tensor] = {}
         with run.meter("build", [which]):
+            # `keep_last` leaves out that many layers, as its name says; `end=k` of the released code leaves out k - 1.
             for name in names[self.keep_first : len(names) - self.keep_last]:
                 site = weight_sites(model)[name]
                 weights[name] = project.as_matrix(site.weight, site.layout)
@@ -214,10 +227,14 @@ class SAPVariant:
                     weights[name] = self.projected(weights[name], bases.of(name, "input"), alphas, transposed=True)
                 if self.side != "input":  # P^T W and P^T b, as rows times P
                     of_outputs = bases.of(name, "output")
+                    # P^T W is the transpose of W^T P, so the rows of W^T are projected as they are for inputs.
                     weights[name] = self.projected(weights[name].mT, of_outputs, alphas, transposed=False).mT
+                    # The layer's output W x + b is projected as a whole, so its bias must be, too.
                     if (bias := getattr(model.get_submodule(site.layer), "bias", None)) is not None:
+                        # float64 like the weights: W and b of a layer are rounded once each, at the end.
                         rows_K1O = bias.detach().to(torch.float64).reshape(len(weights[name]), 1, -1)
                         biases[name] = self.projected(rows_K1O, of_outputs, alphas, transposed=False)
+            # Two products per weight, with the directions and back (2 FLOPs per multiply-add each).
             run.meter.count(flops=sum(4.0 * each.numel() * each.shape[-1] for each in weights.values()))
             return _with_biases(project.with_weights(model, weights), biases)
 
@@ -231,17 +248,22 @@ class SAPVariant:
             assert bases.forget is not None
             return self.times(rows_KMD, bases.forget, alphas.forget)
 
+        # M is symmetric, so transposing P swaps the factors of a product and leaves single matrices as they are.
         if self.projection == "retain":
             return mr(rows_KMD)
         if self.projection == "not_forget":
             return rows_KMD - mf(rows_KMD)
         if self.projection == "retain_not_forget":
+            # P^T = Mr - Mf Mr; rows times a product apply its left factor first.
             return mr(rows_KMD) - (mr(mf(rows_KMD)) if transposed else mf(mr(rows_KMD)))
+        # P^T = I - Mf + Mr Mf.
         return rows_KMD - mf(rows_KMD) + (mf(mr(rows_KMD)) if transposed else mr(mf(rows_KMD)))
 
     def times(self, rows_KMD: Tensor, basis: spectrum.Basis, alpha: float) -> Tensor:
         """Return `rows` M without forming M."""
+        # Q directions instead of the D x D matrix M: M = V diag(w) V^T is applied factor by factor.
         w_KQ = self.weights(basis.energy, alpha)
+        # V = X U diag(r)^-1/2 for a dual basis (equation (5) of `spectrum`): both factors of V appear, hence r and not its root.
         if basis.dual:  # directions of a dual basis have length sqrt(r)
             w_KQ = w_KQ / basis.energy.where(w_KQ > 0, 1.0)
         return (rows_KMD @ basis.directions.mT * w_KQ.unsqueeze(-2)) @ basis.directions
@@ -251,11 +273,15 @@ class SAPVariant:
         largest_K1 = energy_KQ.amax(-1, keepdim=True)
         if self.importance == "gpm":
             sorted_KQ, order = energy_KQ.sort(-1, descending=True)
+            # The fewest directions that exceed the fraction: a direction is kept while those before it have less. At least one is kept.
             before_KQ = sorted_KQ.cumsum(-1) - sorted_KQ  # energy of the larger directions
             w_KQ = torch.zeros_like(energy_KQ).scatter(-1, order, (before_KQ < self.energy * energy_KQ.sum(-1, keepdim=True)).double())
         else:
+            # The clamp lets a dead layer give 0 / tiny = 0 instead of NaN.
             scaled = (energy_KQ / largest_K1.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
+            # `sap` normalises energies s^2 by their sum, `sgp` singular values s by the largest; the formula of the importance is the same.
             w_KQ = spectrum.importance(energy_KQ if self.importance == "sap" else scaled, alpha)
+        # Eigenvalues of absent directions are rounding errors, which `sgp`'s square root would raise to 1e-7 of the largest.
         return w_KQ * (energy_KQ > _ZERO_ENERGY * largest_K1)
 
 
@@ -278,6 +304,7 @@ def _with_biases(model: nn.Module, biases: Mapping[str, Tensor]) -> nn.Module:
     """Set the named biases of `model` in place and return it."""
     with torch.no_grad():
         for name, bias in biases.items():
+            # In place in the copy that `with_weights` has just made.
             target = model.get_parameter(f"{name}.bias" if name else "bias")
             target.copy_(bias.reshape(target.shape))
     return model
