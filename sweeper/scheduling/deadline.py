@@ -28,6 +28,7 @@ class Deadline:
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        # The reserve is taken off once, here, so that no later comparison can forget it.
         self._end = clock() + seconds - RESERVE_SECONDS
         self._asked = clock()
         self._longest = 0.0
@@ -42,7 +43,9 @@ class Deadline:
         now = self._clock()
         # The longest interval, not the mean: an epoch may include an evaluation or a checkpoint that others do not.
         self._longest = max(self._longest, now - self._asked)
+        # Before the comparison: the next interval begins now, whatever the answer.
         self._asked = now
+        # The job ends one interval early rather than in the middle of an epoch, whose work a kill would lose.
         return now + self._longest >= self._end
 
     def fits(self, job: Job, estimate: Estimate | None) -> bool:
@@ -53,6 +56,7 @@ class Deadline:
         """
         # A training may be stopped at any epoch and resumed, so it is always worth starting.
         expected = estimate.seconds if estimate is not None and estimate.basis == "same method" else 0.0
+        # The first job is not judged by its estimate, so that a start makes progress even if every job is expected to exceed the limit.
         return self.remaining > 0 and (not self._began_any or job.job_type in RESUMABLE or expected < self.remaining)
 
     def start_job(self) -> None:

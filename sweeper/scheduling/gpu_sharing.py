@@ -35,6 +35,7 @@ class GpuSharing:
 
     def on_cpu(self, job: Job) -> bool:
         """Returns whether `cpu_jobs` names the job's type or method."""
+        # Only these types run a method, whose name `cpu_jobs` may contain; the other types are named themselves.
         return job.job_type in self._cpu_jobs or (job.job_type in ("tune", "search") and job.labels["method"] in self._cpu_jobs)
 
     def device(self, job: Job) -> str:
@@ -45,10 +46,12 @@ class GpuSharing:
         if self.on_cpu(job):
             return 0.0
         requested = job.resources["gpus"] or (FULL_GPU if self._device.startswith("cuda") else 0.0)
+        # The larger of both: a user may raise the share above the stored one, but a lower request would run out of memory as before.
         return max(requested, self._raised.get(memory_class(job), 0.0)) if requested else 0.0
 
     def with_share(self, job: Job) -> Job:
         """The job with its current share, which its rows record."""
+        # A copy: jobs are immutable, and the plan keeps the requested share.
         return replace(job, resources={**job.resources, "gpus": self.share(job)})
 
     def raise_share(self, job: Job, share: float) -> float:
@@ -62,8 +65,10 @@ class GpuSharing:
         key = memory_class(job)
         # Jobs that started with the smaller share may fail after the share was raised; they must not raise it once more.
         if share >= self._raised.get(key, 0.0):
+            # Doubling reaches a full GPU after few failures: from a share of 1/8 after three.
             self._raised[key] = min(FULL_GPU, 2 * share)
             with storing(self._path):
+                # Stored at once, because a sweep that is killed later should not run out of memory again to learn the share.
                 save_json(self._path, self._raised)
         return self._raised[key]
 

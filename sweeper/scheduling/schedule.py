@@ -51,6 +51,7 @@ class Schedule:
             seeds: seed -> its index in the plan; None: by first occurrence in `waiting`.
             recomputed: ids of the jobs in `waiting` whose rows are stored but whose artifact is missing.
         """
+        # Copies, because entries move between these collections as jobs start and end.
         self.waiting = dict(waiting)
         self.done = set(done)
         self.failed = dict(failed or {})
@@ -58,7 +59,8 @@ class Schedule:
         self.deferred: dict[str, Job] = {}  # leased by another process; tried after all others
         self.recomputed = frozenset(recomputed)
         self._rank = {job_id: index for index, job_id in enumerate(self.waiting)}
-        self._first = 0  # the lowest rank; requeued jobs get lower ones
+        # The lowest rank; requeued jobs get lower ones.
+        self._first = 0
         self._seeds = dict(seeds) if seeds is not None else _seed_indices(self.waiting.values())
         self._chains = _longest_chains(self.waiting.values()) if longest else None
         self._children: dict[str, list[str]] = defaultdict(list)
@@ -69,6 +71,7 @@ class Schedule:
         self._turns = _SeedTurns(self.waiting.values(), self._seed_index) if not longest else None
         for job in self.waiting.values():
             parents = set(job.parents)
+            # A count, decremented when a parent is done, so that no call has to look at all parents of all jobs.
             self._missing[job.job_id] = len(parents - self.done)
             for parent in parents:
                 self._children[parent].append(job.job_id)
@@ -89,14 +92,19 @@ class Schedule:
             artifacts: folder of the artifacts.
             order: `cells`, `depth` or `longest`.
         """
-        planned = {job.job_id: job for job in jobs}  # the store may contain other jobs, too
+        # The store may contain other jobs, too.
+        planned = {job.job_id: job for job in jobs}
         lost = _missing_artifacts(planned, finished, artifacts)
+        # A stored job whose checkpoint is needed again is planned like a new one; `execute` restores the artifact and leaves the rows
+        # alone.
         finished = {job_id: status for job_id, status in finished.items() if job_id not in lost}
         waiting = {job_id: job for job_id, job in planned.items() if job_id not in finished}
         if order == "depth":
             waiting = _depth_first(waiting, planned.values())
         done = {job_id for job_id, status in finished.items() if status == "ok"}
+        # Only planned jobs: a failed job of another plan must not turn into a failure of this one.
         failed = {job_id: "failed in earlier starts" for job_id, status in finished.items() if status != "ok" and job_id in planned}
+        # The turns of seeds follow the whole plan, not the remaining jobs, so that a resumed sweep keeps its order.
         return cls(waiting, done, failed, order == "longest", _seed_indices(planned.values()), lost)
 
     def next(self, deferred: bool = True) -> Job | None:
@@ -121,6 +129,7 @@ class Schedule:
 
     def finish(self, job_id: str, ok: bool, error: str | None = None) -> None:
         """Records that a job has ended, in this process or another one."""
+        # From all three, because a job may have been finished by another process while it waited here.
         job = self.running.pop(job_id, None) or self.deferred.pop(job_id, None) or self.waiting.pop(job_id, None)
         if ok:
             self.done.add(job_id)
@@ -140,6 +149,7 @@ class Schedule:
         if job_id in self.running:
             self._first -= 1
             self._rank[job_id] = self._first
+            # At the head of the mapping as well, so that its order agrees with the ranks.
             self.waiting = {job_id: self.running.pop(job_id), **self.waiting}
             self.offer(job_id)
 
@@ -151,6 +161,7 @@ class Schedule:
     def orphans(self) -> list[tuple[Job, str]]:
         """Removes the jobs that can never start; returns each with a sentence that names the failed or missing parent."""
         lost: list[tuple[Job, str]] = []
+        # Only descendants of jobs that failed are looked at; they are collected when the failure is recorded.
         while self._suspects:
             _, job_id = heapq.heappop(self._suspects)
             why = self._why_orphaned(self.waiting[job_id]) if job_id in self.waiting else None
@@ -158,6 +169,7 @@ class Schedule:
                 continue
             job = self.waiting.pop(job_id)
             lost.append((job, why[0]))
+            # The short reason: a chain of orphans would otherwise repeat the first error in every link.
             self.failed[job_id] = why[1]
             for child in self._children.pop(job_id, ()):
                 if child in self.waiting:
@@ -182,6 +194,8 @@ class Schedule:
         """Adds a job to the ready heap if it can start. A ready job stays ready, because the turns of seeds only advance."""
         if job_id in self.waiting and not self._missing[job_id] and (self._turns is None or self._turns.has(self.waiting[job_id])):
             length = self._chains[job_id] if self._chains is not None else 0.0
+            # The heap returns the smallest entry: the longest chain first, and among equal ones (all, in the order `cells`) the plan's
+            # order.
             heapq.heappush(self._ready, (-length, self._rank[job_id], job_id))
 
     def _leave(self, job: Job) -> None:
@@ -204,10 +218,12 @@ class _SeedTurns:
             for cell in job.cells:
                 self._remaining[cell][seed_index(job)] += 1
                 self._members[cell, seed_index(job)].append(job.job_id)
+        # By index, not by value: seeds run in the order in which the experiment lists them.
         self._turn = {cell: min(counts) for cell, counts in self._remaining.items()}
 
     def has(self, job: Job) -> bool:
         """Whether the job belongs to the current seed of all its cells."""
+        # A job that several cells share waits for its turn in all of them; a cell that is ahead must not start another's later seed.
         return all(self._turn[cell] == self._seed_index(job) for cell in job.cells)
 
     def end(self, job: Job) -> list[str]:
@@ -217,6 +233,7 @@ class _SeedTurns:
             counts, index = self._remaining[cell], self._seed_index(job)
             counts[index] -= 1
             if not counts[index]:
+                # Deleted, so that `min` below sees only seeds with remaining jobs.
                 del counts[index]
                 # The smallest remaining index rather than the next one: all jobs of a later seed may be stored or orphaned.
                 turn = min(counts, default=self._turn[cell])
@@ -237,6 +254,7 @@ def _seed_indices(jobs: Iterable[Job]) -> dict[int, int]:
 def _depth_first(waiting: Mapping[str, Job], jobs: Iterable[Job]) -> dict[str, Job]:
     """The jobs ordered by cell, then by seed. A parent's cells include its children's, so it stays before them."""
     seeds = _seed_indices(jobs)
+    # `sorted` is stable, so within a cell's seed the order of the plan decides.
     first = sorted(waiting.values(), key=lambda job: (min(job.cells, default=0), seeds[job.labels["seed"]]))
     return {job.job_id: job for job in first}
 
@@ -245,6 +263,7 @@ def _longest_chains(jobs: Iterable[Job]) -> dict[str, float]:
     """Job id -> forecast FLOPs of the job and its longest chain of descendants. Parents come before children in `jobs`."""
     below: dict[str, float] = {}
     chains: dict[str, float] = {}
+    # From the leaves upwards: a chain is known when those of all children are, so one pass is enough.
     for job in reversed(list(jobs)):
         chains[job.job_id] = job.forecast_flops + below.get(job.job_id, 0.0)
         for parent in job.parents:
@@ -256,7 +275,8 @@ def _missing_artifacts(jobs: Mapping[str, Job], finished: Mapping[str, str], art
     """Stored jobs whose artifact is missing (deleted, or on another disk) although a remaining job reads it."""
     lost: set[str] = set()
     needed: set[str] = set()
-    for job in reversed(list(jobs.values())):  # children before parents: a recomputed job needs its own parents' artifacts, too
+    # Children before parents: a recomputed job needs its own parents' artifacts, too.
+    for job in reversed(list(jobs.values())):
         missing = finished.get(job.job_id) == "ok" and not artifact(artifacts, job.job_id).exists()
         if job.job_id in needed and missing:
             lost.add(job.job_id)

@@ -36,14 +36,18 @@ class WorkQueue:
         shards = _split(jobs, count)
         self._store, self._artifacts = Store(paths.store), paths.artifacts
         finished, self._problems = self._store.finished()
+        # Read once, at the start: a failure that another worker adds later is newer than this plan, and its job is left alone until the
+        # next start.
         self.known_failures = self._store.failed_attempts()
         own = shards[number - 1]
         # Every worker steals from its right neighbour first, so that idle workers spread over the shards.
         others = [job for index in range(number, number + count - 1) for job in shards[index % count]] if steal else []
         self.jobs = [*own, *others]
+        # Two schedules: the own shard keeps its order, and stolen jobs are only asked for when it has none to start.
         self._own, self._others = (Schedule.of(some, finished, self._artifacts, order) for some in (own, others))
         self._stolen: set[str] = set()
         self._retries = 0
+        # At once, because a parent may have failed for good in an earlier start.
         self._fail_orphans()
 
     def report_problems(self, log: Callable[[str], None]) -> None:
@@ -81,6 +85,7 @@ class WorkQueue:
             schedule.defer(job.job_id)
         else:
             if schedule is self._others:
+                # Remembered for the exit code: a worker reports the failures of jobs that it ran, not those of other workers.
                 self._stolen.add(job.job_id)
             schedule.finish(job.job_id, result.status == "ok", result.error)
             self._fail_orphans()
@@ -102,6 +107,8 @@ class WorkQueue:
 
     def poll_interval(self, waited: float, lease: float) -> float:
         """Seconds until the next refresh: grows with the time `waited` without work, up to an eighth of a lease."""
+        # Short at first, because a parent may be about to end; then ever longer, so that idle workers on a network file system do not poll
+        # it. An eighth of a lease is the rate at which owners renew.
         return max(0.1, min(waited, lease / 8))
 
     def remaining_ids(self) -> list[str]:
@@ -156,7 +163,9 @@ def _split(jobs: Sequence[Job], count: int) -> list[list[Job]]:
     root: dict[str, str] = {}
     # Parents come before their children, so the first parent's root is already known.
     for job in jobs:
+        # A job belongs to the chain of its first parent.
         root[job.job_id] = root.get(job.parents[0], job.parents[0]) if job.parents else job.job_id
+    # Round robin in the plan's order, so that neighbours, which are the chains of one seed or cell, go to different shards.
     order = {job_id: index for index, job_id in enumerate(dict.fromkeys(root.values()))}
     shards: list[list[Job]] = [[] for _ in range(count)]
     for job in jobs:

@@ -15,11 +15,13 @@ _SHORTEST = 8
 
 def secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Name -> value of the environment variables whose name marks them as secret, such as WANDB_API_KEY."""
+    # By name, not by value: keys of different services have no form in common.
     return {name: value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
 
 
 def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """The text with every secret's value replaced by `***`."""
+    # Messages of other libraries may repeat a key that they were given, for example within a URL.
     for value in secrets(environment).values():
         text = text.replace(value, "***")
     return text

@@ -56,6 +56,7 @@ class Leases:
         check_processes: recognise ended processes of this machine at once; False: judge all owners by their counters alone.
         """  # fmt: skip
         self.duration = lease_duration() if duration is None else duration
+        # A random token identifies the owner: process numbers repeat between machines, and host names between containers.
         self.token = secrets.token_hex(8)
         self._check_processes = check_processes
         self._seen: dict[Path, tuple[str, float]] = {}  # text of the newest file, and when it was first seen
@@ -74,6 +75,7 @@ class Leases:
             if number and not self._has_expired(path, text):
                 return None
             lease = Lease(self, path, number + 1)
+            # Several contenders may find the same number; O_EXCL lets one of them create the next.
             if not lease._create():
                 return None
             # The previous owner may have been slow and renewed in the meantime, or a third process may have acquired and released the
@@ -81,6 +83,7 @@ class Leases:
             if (number and _read(_file(path, number)) != text) or _newest(path)[0] != lease.number:
                 lease._remove()
                 return None
+            # Else the observation of the previous owner would be applied to the next one.
             self._seen.pop(path, None)
             self._keep(lease)
             return lease
@@ -98,6 +101,7 @@ class Leases:
         """Whether the owner has ended, or has not renewed for the duration. The first call only starts the observation."""
         # Elapsed time on this process's own clock: modification times on NFS come from a server whose clock may differ.
         now = time.monotonic()
+        # The text contains the counter, so an unchanged text means that the owner has not renewed since.
         before, since = self._seen.get(path, ("", now))
         if before != text or path not in self._seen:
             self._seen[path] = (text, now)
@@ -113,6 +117,7 @@ class Leases:
         with self._lock:
             self._active.add(lease)
             if self._renewer is None or not self._renewer.is_alive():
+                # A daemon thread, so that it ends with its process: then nothing is renewed any more, and the lease expires.
                 self._renewer = threading.Thread(target=self._renew_all, name="leases", daemon=True)
                 self._renewer.start()
 
@@ -121,9 +126,12 @@ class Leases:
             time.sleep(self.duration / RENEWALS)
             with self._lock:
                 if not self._active:
+                    # The thread ends when nothing is left to renew. Under the lock, so that `_keep` cannot add a lease to a thread that is
+                    # about to end.
                     self._renewer = None
                     return
                 active = list(self._active)
+            # A copy of the set: each renewal takes the lock by itself, so that other threads can acquire and release leases in between.
             for lease in active:
                 lease._renew()
 
@@ -158,6 +166,7 @@ class Lease:
         """Release the lease. Has no effect on other processes' leases if it was lost."""
         with self._leases._lock:
             self._leases._active.discard(self)
+            # The files of earlier numbers are removed first: if the newest went first, an older one would count as the newest for a moment.
             still = self.is_valid()
             if still and self.number > 1:
                 self._remove_older()
@@ -196,6 +205,8 @@ class Lease:
             self._count += 1
             temporary = self.path.with_name(f".{self.path.name}.{self.number}.{self._leases.token}.tmp")
             temporary.write_text(self._text())
+            # By rename, so that an observer never reads a half-written counter, and under this number only, so that a new owner is not
+            # disturbed.
             temporary.replace(_file(self.path, self.number))
 
     def _text(self) -> str:
@@ -230,6 +241,7 @@ def lease_duration() -> float:
         seconds = float(text) if text else LEASE_SECONDS
     except ValueError:
         seconds = 0.0
+    # Also refuses NaN, with which every comparison would be False and no lease would ever expire.
     if not 0 < seconds < float("inf"):
         raise UserError(
             f"SAP_SWEEP_LEASE_SECONDS={text} is not a duration; give a number of seconds above 0, such as {LEASE_SECONDS:g}, or unset it"
@@ -266,6 +278,7 @@ def acquire_all(leases: Leases, paths: list[Path]) -> Iterator[list[Lease] | str
             acquired.append(lease)
         yield acquired
     finally:
+        # In reverse order, as nested `with` statements would.
         for lease in reversed(acquired):
             lease.release()
 
@@ -273,6 +286,7 @@ def acquire_all(leases: Leases, paths: list[Path]) -> Iterator[list[Lease] | str
 def remove_abandoned(leases: Leases, paths: Iterable[Path]) -> None:
     """Remove leases on finished work whose owners died between storing and releasing."""
     for path in paths:
+        # Only an expired lease can be acquired, so an owner that is still releasing its own is left alone.
         lease = leases.acquire(path) if path.name in leased_names(path.parent) else None
         if lease is not None:
             lease.release()
@@ -340,7 +354,8 @@ def _parsed(text: str) -> dict[str, Any]:
         value = json.loads(text)
         if isinstance(value, dict):
             return value
-    return {}  # it is being written, or its owner died while writing it
+    # It is being written, or its owner died while writing it.
+    return {}
 
 
 @cache
@@ -357,6 +372,7 @@ def _start_time(pid: int) -> str | None:
     """When a process of this machine started, in ticks since boot; None if it does not exist or has ended (also as a zombie)."""
     try:
         # The second field, the program's name in parentheses, may contain spaces and parentheses.
+        # A zombie still has its number, but it renews nothing: its parent has merely not collected its exit code.
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -370,6 +386,7 @@ def _this_process() -> dict[str, Any]:
 
 def _runs_here(content: dict[str, Any]) -> bool | None:
     """Whether the process named in a lease runs on this machine; None if it is of another machine or this cannot be determined."""
+    # Processes can be looked up only in the namespace and the boot that gave them their numbers; elsewhere the counter decides.
     if not _machine() or content.get("machine") != _machine() or not content.get("born") or not isinstance(content.get("pid"), int):
         return None
     # Process numbers are reused; a number together with its start time is not.

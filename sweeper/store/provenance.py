@@ -21,8 +21,10 @@ _PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "conf")
 def commit() -> str:
     """The commit of the checkout, followed by "+" if files differ from it; the package version outside a checkout."""
     try:
-        if Path(_git("rev-parse", "--show-toplevel")).resolve() != CODE:  # installed inside a checkout of something else
+        # Installed inside a checkout of something else.
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != CODE:
             return f"version {_version()}"
+        # Untracked files do not count: results and logs below the checkout are not code.
         head = _git("rev-parse", "HEAD")
         return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
@@ -30,11 +32,13 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
+    # With a time limit, because git may wait for a lock or a network file system, and every worker asks for the commit.
     done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True, timeout=20)
     return done.stdout.strip()
 
 
 def _version() -> str:
+    # Imported only outside a checkout, where there is no commit to report.
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -47,6 +51,7 @@ def code_fingerprint() -> str:
     """SHA-256 of all code and configuration that a plan depends on. A stored plan is reused only if its fingerprint is the same."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
+        # Sorted, because the order of a directory listing differs between file systems. The separator keeps a path and a content apart.
         for path in sorted((CODE / package).rglob("*")):
             if path.suffix in {".py", ".yaml"}:
                 digest.update(f"{path.relative_to(CODE)}\0".encode())
@@ -62,4 +67,5 @@ def file_state(path: object, below: Path = Path()) -> list[int] | None:
     found = HOME / below / Path(path).expanduser() if isinstance(path, str) else None
     if found is None or not found.is_file():
         return None
+    # Size and time instead of a hash: weights and data sets may be gigabytes, and this runs at every start.
     return [found.stat().st_size, found.stat().st_mtime_ns]

@@ -29,6 +29,8 @@ from sweeper.store.leases import acquire_or_owner, process_leases
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Several attempts, because `killed` and `oom` are often the machine's fault; not without limit, because a defect would be rerun at every
+# start.
 MAX_ATTEMPTS = 3
 """Number of attempts at a job that fails, other than by divergence; further starts leave it alone until its failed file is deleted."""
 
@@ -66,6 +68,7 @@ class Store:
 
     def is_done(self, job_id: str) -> bool:
         """Whether the complete rows of the job are stored."""
+        # The job's own file first: asking for it costs less than the footers of merged files.
         return (self.rows / f"{job_id}.ok.parquet").exists() or job_id in index.merged(self.rows)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
@@ -75,7 +78,9 @@ class Store:
             OSError: they cannot be written.
         """
         job_id = rows[0].job_id
+        # Divergence is a result. A family in which a setting diverged is complete and must not be computed a second time.
         failed = any(row.status == "failed" and row.error_type != "diverged" for row in rows)
+        # The ok file is in place before the failed one is removed: a kill in between leaves both, and ok takes precedence.
         write_records(self.rows / f"{job_id}.{'failed' if failed else 'ok'}.parquet", rows, Row)
         if not failed:
             with suppress(FileNotFoundError):
@@ -88,12 +93,15 @@ class Store:
 
     def read_rows(self, job_id: str) -> list[Row]:
         """The rows of one job; [] if it has none or its file is damaged (the job then counts as not run)."""
+        # In the order of precedence; compaction writes the merged file before it deletes the single ones.
         for path in (self.rows / f"{job_id}.ok.parquet", index.merged(self.rows).get(job_id), self.rows / f"{job_id}.failed.parquet"):
             if path is not None and path.exists():
                 found = _read(path, Row, job_id)
+                # The file is there and cannot be read: it is damaged, and the job counts as not run.
                 if found or path.exists():
                     return found
-                return self.read_rows(job_id)  # `sap-sweep compact` merged it in the meantime
+                # `sap-sweep compact` merged it in the meantime.
+                return self.read_rows(job_id)
         return []
 
     def read_series(self, job_id: str) -> list[Point]:
@@ -114,6 +122,7 @@ class Store:
 
     def attempts(self, job_id: str) -> int:
         """Number of failed attempts at the job; failures of its parents do not count."""
+        # All rows of a file were written by one attempt, so any of them carries its number.
         rows = [row for row in self.read_rows(job_id) if row.error_type != "parent"]
         return max((row.attempt for row in rows), default=0)
 
@@ -139,7 +148,8 @@ class Store:
             if job_id in merged:
                 done[job_id] = "ok"
             elif not _is_intact(path):
-                if not path.exists() and self.is_done(job_id):  # `sap-sweep compact` merged it in the meantime
+                # `sap-sweep compact` merged it in the meantime.
+                if not path.exists() and self.is_done(job_id):
                     done[job_id] = "ok"
                     continue
                 if _set_aside(path):
@@ -162,6 +172,7 @@ class Store:
         try:
             for folder in (self.root, self.rows, self.series, self.logs, self.leases):
                 folder.mkdir(parents=True, exist_ok=True)
+            # A lease rather than a lock of the kernel: only O_EXCL and rename are required of a network file system.
             lease = acquire_or_owner(process_leases(), self.leases / DRIVER, lambda line: print(line, file=sys.stderr, flush=True))
         except (OSError, StorageError) as error:
             cause = error.__cause__ or error
@@ -180,6 +191,7 @@ class Store:
 def _set_aside(path: Path) -> bool:
     """Hide a damaged file from all readers by renaming it. Returns False if it no longer exists (`sap-sweep compact` merged it)."""
     try:
+        # Renamed, not deleted: the user may want to look at it. All readers skip names that begin with a dot.
         path.replace(path.with_name(f".{path.name}.damaged"))
     except FileNotFoundError:
         return False
@@ -191,6 +203,7 @@ def _is_intact(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(4)
+            # Parquet ends with its magic number, so a truncated file is recognised by eight bytes without parsing it.
             file.seek(-4, os.SEEK_END)
             return head == b"PAR1" == file.read(4)
     except OSError:
@@ -204,6 +217,7 @@ def _read(path: Path, record: type[Record], job_id: str) -> list[Record]:
     import pyarrow.parquet as pq
 
     try:
+        # The filter lets pyarrow skip the row groups of other jobs in a merged file.
         only = [("job_id", "=", job_id)] if path.name.startswith(index.MERGED) else None
         lines = pq.read_table(path, schema=schema(record), filters=only).to_pylist()
     except (pa.ArrowException, OSError):
@@ -219,6 +233,7 @@ def write_records(path: Path, records: Iterable[Record], record: type[Record]) -
     """
     import pyarrow.parquet as pq
 
+    # Before the file is opened, so that a record that violates the schema leaves nothing behind.
     table = to_table(list(records), record)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -238,6 +253,7 @@ def to_table(records: Sequence[Any], record: type[Any]) -> pa.Table:
     columns = []
     for field in schema(record):
         values = [getattr(item, field.name) for item in records]
+        # Arrow's own layout: a validity bitmap with the least significant bit first, then offsets or values.
         missing = np.array([value is None for value in values], dtype=bool)
         if missing.any() and not field.nullable:
             raise pa.ArrowInvalid(f"{field.name} is missing in a {record.__name__}")
@@ -253,6 +269,7 @@ def _buffers(values: Sequence[Any], column_type: pa.DataType) -> list[pa.Buffer]
 
     if pa.types.is_string(column_type):
         texts = [b"" if value is None else str(value).encode() for value in values]
+        # Offsets of Arrow's string type are 32-bit; they are summed in 64 bits, so that an overflow is noticed instead of wrapping around.
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
         if ends[-1] > np.iinfo(np.int32).max:
             raise pa.ArrowInvalid("more than 2 GB of text in one column")
@@ -263,6 +280,7 @@ def _buffers(values: Sequence[Any], column_type: pa.DataType) -> list[pa.Buffer]
     return [pa.py_buffer(np.array([0 if value is None else value for value in values], dtype=dtype).tobytes())]
 
 
+# Built once per class: a worker that built them for every job spent a measurable part of short jobs on it (docs/log.md).
 _SCHEMAS: dict[type[Any], pa.Schema] = {}
 
 
