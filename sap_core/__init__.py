@@ -11,6 +11,7 @@ _PUBLIC = {"sap_project": "sap_core.sap.library", "sap_tune": "sap_core.sap.libr
 __all__ = sorted(_PUBLIC)
 
 
+# PEP 562: the attribute is looked up when it is first used.
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sap_core' has no attribute '{name}'; its public names are {', '.join(__all__)}")

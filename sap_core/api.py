@@ -165,6 +165,7 @@ class Task:
             ValueError: the data set has no source of verified samples.
             UserError: fewer than `n` verified samples exist, or true labels are unknown.
         """
+        # Checked at the call as well as at planning, so that the column `information` cannot claim less than a method has read.
         if need not in self.declared:
             raise UndeclaredNeed(
                 f"verified samples of kind '{need}' were requested without being declared; add Need.{need.name} to needs()"
@@ -175,6 +176,7 @@ class Task:
 
     def allow(self, needs: frozenset[Need]) -> Task:
         """Return this task for a method that declared `needs`."""
+        # A copy: the same task serves methods with other needs.
         return replace(self, declared=needs)
 
 

@@ -15,6 +15,7 @@ from sap_core.api import State
 from sap_core.errors import UserError
 from sap_core.files import replacing
 
+# safetensors has one flat table of names, so nested keys are joined by a control character that no key contains.
 _SEPARATOR = "\x1f"
 
 
@@ -29,11 +30,14 @@ def save_state(path: Path, state: State) -> None:
     plain: dict[str, Any] = {}
     for key, value in _leaves(state):
         if isinstance(value, Tensor):
+            # Contiguous, because the format stores no strides, and cloned, because it refuses tensors that share memory.
             tensors[key] = value.detach().cpu().clone(memory_format=contiguous_format)
+        # An empty dict has no leaves and would vanish, so it is stored as a value.
         elif value is None or value == {} or isinstance(value, bool | int | float | str | list | tuple):
             plain[key] = value
         else:
             raise TypeError(f"a state contains tensors, numbers, strings and dicts of these, not {type(value).__name__} (at {key!r})")
+    # A process may be killed while it writes; the checkpoint before remains valid until the new one is complete.
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"plain": json.dumps(plain)})
@@ -52,9 +56,11 @@ def load_state(path: Path) -> State:
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
                 _put(state, key, file.get_tensor(key))
+            # Numbers and texts are in the header: floats survive JSON exactly, since it writes them by repr.
             for key, value in json.loads((file.metadata() or {}).get("plain", "{}")).items():
                 _put(state, key, value)
     except (SafetensorError, OSError, ValueError) as error:
+        # Deleting is a safe remedy: artifacts are computed again from the plan.
         raise UserError(
             f"{path} is damaged ({error}); delete its folder {path.parent} and start the sweep again to recompute it"
         ) from error
@@ -63,6 +69,7 @@ def load_state(path: Path) -> State:
 
 def _leaves(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in state.items():
+        # Refused at saving: such a state would be restored with other keys.
         if not isinstance(key, str) or _SEPARATOR in key:
             raise TypeError(f"keys of a state are strings, not {key!r}")
         if isinstance(value, Mapping) and value:

@@ -17,6 +17,7 @@ PACKAGES = ("sap_core", "trainers", "baselines")
 
 def declared_name(cls: Any) -> str | None:
     """Return the `name` in the class's own body, or None; an inherited name identifies the parent class."""
+    # `vars` and not `getattr`: a subclass that forgot its name would silently share its parent's ids and random numbers.
     name = vars(cls).get("name") if hasattr(cls, "__dict__") else None
     return name if isinstance(name, str) else None
 
@@ -37,6 +38,7 @@ def package_of(target: str) -> str | None:
     Raises:
         ImportError, AttributeError: the path does not exist.
     """
+    # A plug-in may re-export a class of this project; its home decides, so that its ids stay the same.
     home = str(getattr(locate(target), "__module__", "")).split(".")[0]
     named = target.split(".")[0]
     return None if {home, named} & set(PACKAGES) else named
@@ -49,10 +51,12 @@ def version_of(target: str) -> int:
         ImportError, AttributeError: the path does not exist.
     """
     cls: Any = locate(target)
+    # A network of another package need not declare a version.
     return cls.version if isinstance(cls, Versioned) and isinstance(cls.version, int) else 1
 
 
 def component_id(kind: str, target: str) -> dict[str, Any]:
     """Return the part of an id that does not depend on settings: kind, name, version, and the package of a plug-in."""
     package = package_of(target)
+    # The import path is absent on purpose, so that a class may move. The package keeps plug-ins of one name apart.
     return {"kind": kind, "name": name_of(target), "version": version_of(target)} | ({"package": package} if package else {})

@@ -25,6 +25,7 @@ def locate(target: str) -> type:
         ImportError: the module does not exist or does not import.
         AttributeError: the module has no such class.
     """
+    # Imported here and not at the top, so that a job loads only the components that its entry names.
     module, _, name = target.rpartition(".")
     found: type = getattr(import_module(module), name)
     return found
@@ -39,8 +40,10 @@ def construct(entry: Entry, **settings: Any) -> Any:
     """Build the object that an entry describes. Lists become tuples and nested entries objects; `settings` are further arguments."""
     arguments = {key: construct(value) if is_entry(value) else _as_tuples(value) for key, value in entry["settings"].items()}
     cls = locate(entry["target"])
+    # YAML lists a trainer's recipe next to the trainer's own fields, so that all of them are overridden by one flat name.
     for name, default in flattened_fields(cls).items():
         own = {item.name: arguments.pop(item.name) for item in fields(default) if item.name in arguments}
+        # Starts from the class's default instance: a trainer may have other defaults for its recipe than the recipe's class has.
         arguments[name] = replace(default, **own)
     return cls(**arguments, **settings)
 
@@ -54,6 +57,7 @@ def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) 
         input_shape: shape of one input, channels first, without the batch axis.
     """
     offered = {"num_outputs": num_outputs, "input_shape": input_shape}
+    # A network of another package may be any class or function that builds one; it gets the arguments that it names.
     accepted = signature(locate(entry["target"])).parameters
     return construct(entry, **{name: value for name, value in offered.items() if name in accepted})
 

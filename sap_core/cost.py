@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 Phase = Literal["train", "select", "collect", "factor", "build", "correct", "evaluate", "report"]
 """Phase of a computation. `report` scores the test set and probes of the training set, which no selection rule reads."""
 
+# Scores of the test set and probes describe a result; someone who tunes does not need them, so they cost nothing here.
 TUNING: tuple[Phase, ...] = ("train", "select", "collect", "factor", "build", "correct", "evaluate")
 """Phases that count as the cost of tuning: all but `report`."""
 
@@ -96,25 +97,31 @@ class CostMeter:
         Raises:
             ValueError: `used_by` is empty.
         """
+        # A record keeps its users: the standalone cost needs the whole amount, the shared cost its n-th part.
         users = tuple(range(self.settings)) if used_by is None else tuple(used_by)
         if not users:
+            # Work without a user would be in no setting's cost, and the shares of a family would not add up to its total.
             raise ValueError(f"work of phase '{phase}' must be used by at least one setting")
         record = CostRecord(phase, users)
         self.records.append(record)
         self._open.append(record)
+        # The clock starts after the bookkeeping above.
         start = self._now()
         try:
             yield record
         finally:
+            # In `finally`: a block that ends by an exception, or by closing the generator around it, has been paid for, too.
             elapsed = self._now() - start
             self._open.pop()
             record.seconds += elapsed
             if self._open:
+                # Seconds are exclusive of nested blocks, so that a family's phases add up to the time it took.
                 self._open[-1].seconds -= elapsed
 
     def count(self, forwards: int = 0, backwards: int = 0, flops: float = 0.0) -> None:
         """Add sample passes and extra FLOPs to the innermost open record; without an open record the call has no effect."""
         if self._open:
+            # The innermost block only, so that no pass is counted twice.
             record = self._open[-1]
             record.forwards += forwards
             record.backwards += backwards
@@ -123,6 +130,7 @@ class CostMeter:
     def costs(self, flops_forward: float = 0.0, flops_backward: float = 0.0) -> list[Costs]:
         """Return the costs of each setting, given the network's FLOPs per sample and direction (see `flops_per_sample`)."""
         totals: list[tuple[_Totals, _Totals]] = [({}, {}) for _ in range(self.settings)]  # (shared, standalone) of each setting
+        # Summed per (phase, users) first: a family has thousands of records but few such pairs.
         for (phase, users), full in self._sums(flops_forward, flops_backward).items():
             share = [amount / len(users) for amount in full]
             for which in users:
@@ -138,6 +146,7 @@ class CostMeter:
             amounts[0] += record.seconds
             amounts[1] += record.forwards
             amounts[2] += record.backwards
+            # FLOPs of passes follow from the network and the input shape; only factorisations and products are counted by hand.
             amounts[3] += record.forwards * flops_forward + record.backwards * flops_backward + record.flops
         return sums
 
@@ -154,8 +163,10 @@ def reset_peak_memory(device: torch.device | str) -> None:
     """Reset the counter of `peak_memory_bytes`, so that a job is not charged with the memory of an earlier one (on CPU: Linux only)."""
     device = torch.device(device)
     if device.type == "cuda":
+        # A worker process serves many jobs, and the counter would keep the largest of them.
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
+        # The file may be missing or write-protected (another system, a container); the peak then includes earlier jobs.
         (_PROCESS / "clear_refs").write_text("5")  # resets VmHWM (man proc_pid_clear_refs)
 
 
@@ -170,6 +181,7 @@ def peak_memory_bytes(device: torch.device | str) -> int:
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError):
         for line in (_PROCESS / "status").read_text().splitlines():
+            # Preferred to getrusage, whose peak cannot be reset.
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # in KiB on Linux
@@ -190,10 +202,13 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.devic
     model.eval()
     try:
         inputs = torch.zeros(2, *shape, device=device)
+        # With gradients even if the caller disabled them, since the graph is needed for the backward count.
         with FlopCounterMode(display=False) as forward, torch.enable_grad():
             output = model(inputs)
+        # Frozen parameters need no gradient, so a backward pass does not compute theirs.
         parameters = [p for p in model.parameters() if p.requires_grad]
         with FlopCounterMode(display=False) as backward:
+            # Not `backward()`, which would add to the gradients of the caller's network. Unused parameters are legitimate (two heads).
             torch.autograd.grad(output.sum(), parameters, allow_unused=True)
     finally:
         for name, module in model.named_modules():

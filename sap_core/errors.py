@@ -27,6 +27,7 @@ def unknown(what: str, value: object, allowed: Iterable[object], where: str = ""
         where: file or option that contains the value.
     """
     names = [str(name) for name in allowed]
+    # A similarity of at least one half, so that a typing error gets a hint and an unrelated word does not.
     near = get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     location = f" in {where}" if where else ""
@@ -40,5 +41,6 @@ def at_least(where: str, lowest: float, **values: float | None) -> None:
         UserError: a value is below `lowest` or NaN.
     """
     for name, value in values.items():
+        # Written with `not`, because every comparison with NaN is false.
         if value is not None and not value >= lowest:
             raise UserError(f"{where}.{name}={value:g} is too small; it must be at least {lowest:g}")

@@ -39,6 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the operating system refused to write.
     """
+    # In the folder of the target, because a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             _sync(path.parent)  # makes the rename itself durable
         finally:
+            # After a successful rename there is nothing to remove; after an error the temporary file must not be taken for a result.
             with suppress(OSError):
                 temporary.unlink()
 
@@ -60,10 +62,12 @@ def save_text(path: Path, text: str) -> None:
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
+    # Sorted keys, so that equal content has equal bytes.
     save_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def _sync(path: Path) -> None:
+    # A descriptor for reading suffices for fsync, and it is the only kind that a folder can have.
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -22,9 +22,11 @@ def check_origins() -> None:
         UserError: another package of that name comes first on the import path; the message names both locations and a remedy.
     """
     remedy = f"run the command from {CODE}" if IN_CHECKOUT else f"run the command from another folder than {Path.cwd()}"
+    # `find_spec` finds a package without importing it, so that a foreign one runs no code before it is refused.
     for name in NAMES:
         spec = find_spec(name)
         locations = [Path(path).resolve() for path in (spec.submodule_search_locations or [])] if spec else []
+        # A package that is absent is no conflict.
         if locations and CODE / name not in locations:
             raise UserError(
                 f"the package '{name}' would be imported from {locations[0]}, but this sap-sweep is in {CODE}; "

@@ -183,8 +183,10 @@ class Planned:
 
 def column_types(record: type) -> Iterator[tuple[str, type, bool]]:
     """Yield (name, type, nullable) of each column of a record class. Every Parquet schema is derived from this."""
+    # Annotations are strings under `from __future__ import annotations`, so they are resolved first.
     hints = get_type_hints(record)
     for item in fields(record):
+        # `X | None` has the arguments (X, NoneType); a plain type has none.
         options = getattr(hints[item.name], "__args__", (hints[item.name],))
         yield item.name, options[0], type(None) in options
 

@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+# Only for annotations, so that the module imports nothing but the standard library.
 if TYPE_CHECKING:
     from torch import nn
 
@@ -94,6 +95,8 @@ class Versioned(Protocol):
     version: ClassVar[int]
 
 
+# Metadata instead of names of fields, so that the platform scales and checks counts without guessing from a name. Read-only,
+# because the mapping is shared by all classes.
 TRUSTED_COUNT: Mapping[str, Any] = MappingProxyType({"samples": "trusted"})
 RETAIN_COUNT: Mapping[str, Any] = MappingProxyType({"samples": "retain"})
 FORGET_COUNT: Mapping[str, Any] = MappingProxyType({"samples": "forget"})

@@ -30,6 +30,7 @@ class PlainRun:
         return self._resume
 
     def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
+        # `state` is not called: it may copy all weights, and nothing would store them.
         self.curve.append({"epoch": number, **({} if kept is None else {"num_kept": len(kept)}), **scalars})
 
     def report_trusted(self, index: Tensor, used_by: Sequence[int] | None = None) -> None:
@@ -41,4 +42,5 @@ class PlainRun:
             self.forgotten_sets[which] = index
 
     def report_series(self, name: str, values: Mapping[int, float], used_by: Sequence[int] | None = None) -> None:
+        # A series of shared work is stored with its first user, as by the platform.
         self.observations[name, 0 if used_by is None else used_by[0]] = dict(values)

@@ -36,7 +36,9 @@ class Stream:
 
     def number(self) -> int:
         """Return a 63-bit seed for this key, by SHA-256, so that similar keys give unrelated seeds."""
+        # A separator that names do not contain, and the type of each key: ("a", "b") differs from ("ab",), and 1 from "1".
         text = "\x1f".join([str(self.seed), *(f"{type(key).__name__}:{key}" for key in self.path)])
+        # Shifted to 63 bits, so that the seed is non-negative as a signed 64-bit integer.
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self) -> torch.Generator:
@@ -45,11 +47,13 @@ class Stream:
 
     def permutation(self, n: int) -> torch.Tensor:
         """Return a random permutation (n,) of 0 to n-1."""
+        # A whole permutation, even where a prefix is used: prefixes of one permutation are nested.
         return torch.randperm(n, generator=self.generator())
 
     @contextmanager
     def scope(self, device: torch.device | str = "cpu") -> Iterator[None]:
         """Seed torch's global generator within a block, for layers that accept no generator (dropout, initialisers), then restore it."""
+        # Masks of dropout on a GPU come from the GPU's own generator, so it is seeded and restored as well.
         device = torch.device(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.default_generator.manual_seed(self.number())  # torch.manual_seed would also seed GPUs that are not restored

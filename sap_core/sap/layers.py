@@ -206,8 +206,8 @@ def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
                     "remove the reparametrisation"
                 )
             weight = parameters[each.parameter].detach()
+            # Slicing keeps the view: writing to the rows of `in_proj_weight` writes to the network.
             found[_join(name, weight_name)] = WeightSite(
-                # Slicing keeps the view: writing to the rows of `in_proj_weight` writes to the network.
                 name, weight_name, weight if each.rows is None else weight[slice(*each.rows)], each.layout
             )
             # The parameter's full name, for the check below that no weight of two or more dimensions is left over.
