@@ -41,8 +41,10 @@ def samples(evaluator: Evaluator) -> Points:
 
 def decisions(model: nn.Module, evaluator: Evaluator, meter: CostMeter, which: int = 0) -> Points:
     """Return the predicted class at every point of a grid around the training samples; recorded as phase `report`."""
+    # A figure only, hence no tuning cost.
     with meter("report", used_by=[which]):
         x_S, y_S = (_axis(column) for column in _inputs(evaluator).T)
+        # Row-major, as the steps of `decision/class` are numbered.
         grid = torch.stack([x_S.repeat(SIDE), y_S.repeat_interleave(SIDE)], 1)
         classes = predict_outputs(evaluator.fused(model), grid.to(evaluator.prepared.task.device), meter).argmax(1)
     axes = [(f"decision/{name}", step, value) for name, axis in (("x", x_S), ("y", y_S)) for step, value in enumerate(axis.tolist())]
@@ -62,8 +64,10 @@ class Best:
     def watch(self, model: nn.Module, which: int, scores: Scores) -> None:
         """Compare a scored setting with the best so far; `model` is valid during the call only."""
         score = scores.get("val_noisy_acc")
+        # The report's selection rule: higher score first, and of equal scores the earlier setting.
         if score is not None and (score, -which) > self._best:
             self._best, self.which = (score, -which), which
+            # Computed now, because the corrected network may be overwritten when the next one is requested.
             self.points = decisions(model, self._evaluator, self._meter, which)
 
 

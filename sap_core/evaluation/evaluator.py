@@ -42,10 +42,12 @@ class Evaluator:
         self.batch_size = batch_size
         self._cached: dict[str, list[Batch]] = {}
         self._sample: Tensor | None = None
+        # The evaluation may read every kind of verified sample; the method's own task stays as restricted as it declared.
         task = prepared.task.allow(frozenset(Need))
         self._verified = task.verified
         self.regression = task.kind == "regression"
         truth = prepared.truth
+        # Once per task: which validation labels are true does not depend on the network.
         self._val_right = truth.right(prepared.val.index, prepared.val.labels) if truth.known else None
         self._references: dict[str, Tensor] = {}
         self._reference: Tensor | None = None
@@ -63,6 +65,7 @@ class Evaluator:
             num_forget: number of verified forget samples that the method used; `forget_acc` is their accuracy.
         """
         with meter("evaluate", used_by=[which]):
+            # Folding and copying are part of what an evaluation costs, so they happen inside the block.
             fused = self.fused(model)
             outputs = self._outputs("val", self.prepared.val, fused, meter)
         return self._validation(outputs) | self._reported(fused, meter, which, num_retain, num_forget)
@@ -73,6 +76,7 @@ class Evaluator:
             scores = self._test(fused, meter)
             if not self.regression and self.prepared.truth.known:
                 scores |= self._wrong(fused, meter, num_forget)
+                # The probe is a prefix of the samples that the method used, because verified samples come in one fixed order.
                 if num_retain:
                     retain = self._verified(Need.RETAIN, min(num_retain, PROBE_SIZE))
                     scores["retain_acc"] = accuracy(self._outputs(f"retain{len(retain)}", retain, fused, meter), retain.labels)
@@ -87,8 +91,10 @@ class Evaluator:
         if self.regression:
             return
         if name not in self._references:
+            # A worker meets few baselines at a time, so the simplest eviction suffices.
             if len(self._references) == _MAX_REFERENCES:
                 self._references.clear()
+            # A meter of its own that nobody reads: the unmodified network's answers are in the cost of its own row.
             self._references[name] = self._outputs("val", self.prepared.val, self.fused(model), CostMeter(1, self.prepared.task.device))
         self._reference = self._references[name]
 
@@ -99,12 +105,14 @@ class Evaluator:
         if not self.regression:
             with meter("report"):
                 train = self.prepared.train
+                # Memorisation of the given labels; a description of the baseline, hence phase `report`.
                 scores["train_acc"] = accuracy(self._outputs("train", train, self.fused(model), meter), train.labels)
         return scores
 
     def fused(self, model: nn.Module) -> nn.Module:
         """Return the fused inference copy in which a network is scored (see `fused_inference`)."""
         if self._sample is None:
+            # Any sample does: the plan depends on shape, dtype and device only.
             self._sample = next(iter(self.prepared.train.subset(torch.arange(1)).batches(1))).inputs
         return fused_copy(model, self._sample)
 
@@ -115,6 +123,7 @@ class Evaluator:
             index: (M,) universe positions of the trusted samples.
         """
         train, truth = self.prepared.train, self.prepared.truth
+        # Trusted samples are named by their position in the universe; the split holds a subset of it.
         position = torch.full((train.universe,), -1)
         position[train.index] = torch.arange(len(train))
         given = train.labels[position[index]]
@@ -127,6 +136,7 @@ class Evaluator:
         return scores
 
     def _validation(self, outputs: Tensor) -> Scores:
+        # One pass serves both rules: the clean part is a subset of the validation samples.
         labels, right = self.prepared.val.labels, self._val_right
         if self.regression:
             return {"val_noisy_r2": r2(outputs, labels), "val_clean_r2": None if right is None else r2(outputs[right], labels[right])}
@@ -152,6 +162,7 @@ class Evaluator:
 
     def _wrong(self, fused: nn.Module, meter: CostMeter, num_forget: int | None) -> Scores:
         """Accuracy on mislabelled training samples with respect to their given and their true labels."""
+        # At most PROBE_SIZE mislabelled samples, in the order in which a method gets them, so that the first ones are its forget samples.
         wrong = self._wrong_probe()
         if len(wrong) == 0:
             return {}
@@ -171,6 +182,7 @@ class Evaluator:
 
     def _outputs(self, name: str, samples: Samples, fused: nn.Module, meter: CostMeter) -> Tensor:
         """(N, C) outputs, on the CPU."""
+        # Decoded and normalised once for all settings of a search. Larger sets are read again from their source.
         if name not in self._cached and _fits_in_memory(samples):
             self._cached[name] = list(samples.batches(self.batch_size))
         return torch.cat(
@@ -190,6 +202,7 @@ def predict_outputs(network: nn.Module, inputs_B: Tensor, meter: CostMeter) -> T
     # Padding repeats the last sample; samples do not interact in evaluation mode, so the outputs of the others do not change.
     if count < MIN_BATCH:
         inputs_B = torch.cat([inputs_B, inputs_B[-1:].expand(MIN_BATCH - count, *inputs_B.shape[1:])])
+    # Cheaper than `no_grad`; the outputs are read only.
     with torch.inference_mode():
         outputs: Tensor = network(inputs_B)[:count].cpu()
     meter.count(forwards=count)
@@ -201,6 +214,7 @@ def _fits_in_memory(samples: Samples) -> bool:
     if len(samples) == 0:
         return True
     first = next(iter(samples.subset(torch.arange(1)).batches(1)))
+    # Counted from the preprocessed input, which may be larger than the stored one (uint8 becomes float32).
     return first.inputs.numel() * len(samples) <= CACHED_VALUES
 
 
@@ -223,8 +237,10 @@ def accuracy(outputs_NC: Tensor, labels_N: Tensor) -> float | None:
 
 def r2(outputs_N1: Tensor, targets_N: Tensor) -> float | None:
     """Return the coefficient of determination; None for fewer than two samples or constant targets."""
+    # The residual sum of squares is a small difference of large numbers, so float64.
     targets = targets_N.double()
     spread = ((targets - targets.mean()) ** 2).sum() if len(targets) > 1 else torch.zeros(())
+    # R2 is undefined where the targets have no variance.
     if spread == 0:
         return None
     return float(1 - ((outputs_N1.double().flatten() - targets) ** 2).sum() / spread)

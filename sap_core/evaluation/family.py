@@ -39,17 +39,20 @@ def run_family(
         run: records costs and selected samples.
         score: returns columns of the row for (corrected network, position of the setting).
     """
+    # Of all settings together: a family shares its work, so it shares what it may read.
     needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
     allowed = task.allow(needs)
     # Closing the generator ends its shared work (and its `run.meter` blocks) even when scoring raises.
     with closing(type(settings[0]).correct(settings, model, allowed, run)) as corrected:  # type: ignore[type-var]
         for which, candidate in corrected:
+            # A diverged setting is a result of the search (a failed row), and the other settings of the family go on.
             problem = _not_finite(candidate)
             yield SettingResult(which, {}, problem) if problem else SettingResult(which, score(candidate, which))
 
 
 def _not_finite(model: nn.Module) -> str | None:
     """Return a message that names the first tensor with a value that is not finite, or None."""
+    # Of the state dict, because running statistics can overflow while all weights are finite.
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return f"the corrected weights are not finite (first in '{name}')"

@@ -58,13 +58,16 @@ def fused_copy(model: nn.Module, inputs: Tensor) -> nn.Module:
         model: any network; it is not changed.
         inputs: (B, ...) example inputs; only their shape, dtype and device are used.
     """
+    # A copy: the corrector may continue to train the network that it yielded.
     return apply_fusion(copy.deepcopy(model).eval(), fusion_plan_for(model, inputs))
 
 
 def fusion_plan_for(model: nn.Module, inputs: Tensor) -> FusionPlan:
     """Return the plan for networks of this structure, computed once and then cached."""
+    # Keyed by structure, not by object: all settings of a search and all seeds of a cell share one plan.
     structure = _structure(model, inputs)
     if structure not in PLANS:
+        # A plan is found again in a moment, so no order of use is kept.
         if len(PLANS) == _MAX_PLANS:
             PLANS.clear()
         PLANS[structure] = find_plan(model, inputs)
@@ -78,6 +81,7 @@ def apply_fusion(network: nn.Module, plan: FusionPlan) -> nn.Module:
         layer, norm = network.get_submodule(layer_name), network.get_submodule(norm_name)
         statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         layer.weight, layer.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics)  # type: ignore[arg-type]  # linear layers work, too
+        # The norm's place is kept, so that a Sequential's numbering and the forward code stay valid.
         network.set_submodule(norm_name, nn.Identity())
     return network.to(memory_format=torch.channels_last) if plan.channels_last else network
 
@@ -87,10 +91,13 @@ def find_plan(model: nn.Module, inputs: Tensor) -> FusionPlan:
     network = copy.deepcopy(model).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # a forward pass that draws numbers must not move the global generator
         try:
+            # Only CPUs were measured (`benchmarks/evaluation.py`), so other devices keep the usual layout.
             channels_last = inputs.device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in network.modules())
+            # Tracing executes the forward code on proxies, so a copy is traced: the code may store what it sees.
             plan = FusionPlan(tuple(_folds(_Tracer().trace(network), network)), channels_last)
             example = _randomise(network, inputs)
             found, expected = apply_fusion(copy.deepcopy(network), plan)(example), network(example)
+            # NaN compares false, so a plan that gives NaN is not used.
             same = bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
         except Exception:  # a forward pass may raise anything on fx proxies or on random weights
             return FusionPlan()
@@ -104,9 +111,12 @@ class _Tracer(Tracer):
 def _folds(graph: Graph, network: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield (layer, norm) where only the norm reads the layer's output, and nothing else uses the two modules or their tensors."""
     modules = dict(network.named_modules())
+    # How often a module is called, by name; a fold is valid for exactly one call.
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    # Without removing duplicates: a module that is registered under two names is counted twice.
     names = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+    # Two modules may share one parameter; folding would change both.
     owners = Counter(id(tensor) for module in modules.values() for tensor in _own_tensors(module))
 
     # A layer that is called twice, shared, hooked or read directly would compute something else after folding.
@@ -118,9 +128,11 @@ def _folds(graph: Graph, network: nn.Module) -> Iterator[tuple[str, str]]:
 
     for node in graph.nodes:
         source = node.args[0] if node.op == "call_module" and len(node.args) == 1 and not node.kwargs else None
+        # Only the norm may read the layer's output: another reader would get the folded values.
         if not (isinstance(source, Node) and source.op == "call_module" and len(source.users) == 1):
             continue
         layer, norm = modules[str(source.target)], modules[str(node.target)]
+        # The number of channels is compared, too, since a norm may act on another axis than the layer's outputs.
         foldable = type(norm) is _NORM_OF.get(type(layer)) and _fixed(norm) and layer.get_parameter("weight").shape[0] == norm.num_features
         if foldable and used_once(str(source.target)) and used_once(str(node.target)):
             yield str(source.target), str(node.target)
@@ -137,6 +149,7 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
 
 def _randomise(network: nn.Module, inputs: Tensor) -> Tensor:
     """Set random weights and running statistics in place, and return three random inputs."""
+    # A fixed seed, so that every process finds the same plan.
     generator = torch.Generator().manual_seed(0)
     # Scales that keep activations of the order of one, so that a wrong fold is visible and nothing overflows.
     for parameter in network.parameters():
@@ -146,6 +159,7 @@ def _randomise(network: nn.Module, inputs: Tensor) -> Tensor:
     for module in network.modules():
         if _fixed(module) and module.running_mean is not None and module.running_var is not None:
             module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=generator))
+            # Away from zero, as a small variance would amplify rounding beyond the tolerance.
             module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=generator))
     return torch.randn((3, *inputs.shape[1:]), generator=generator).to(inputs)
 
@@ -161,10 +175,12 @@ def _structure(model: nn.Module, inputs: Tensor) -> Hashable:
     def tensor_key(name: str, tensor: Tensor | None) -> Hashable:
         if tensor is None:
             return name
+        # The order of first appearance stands for the identity of a tensor, so that shared tensors show without their addresses.
         return name, seen.setdefault(id(tensor), len(seen)), tuple(tensor.shape), tensor.dtype, tensor.device.type
 
     def module_key(name: str, module: nn.Module) -> Hashable:
         tensors = tuple(tensor_key(*item) for item in (*module._parameters.items(), *module._buffers.items()))
+        # Plain attributes such as a stride or an eps decide what the forward pass computes.
         settings = tuple((key, repr(value)) for key, value in vars(module).items() if key not in _COMMON and isinstance(value, _PLAIN))
         return name, type(module), bool(module._forward_hooks or module._forward_pre_hooks), tensors, settings
 
