@@ -25,6 +25,7 @@ from sweeper.jobs.job import Job, Result, SweepPaths, artifact
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
+# A few jobs per search suffice for the ratio of the two run times; all of them would double the sweep.
 JOBS_PER_SEARCH = 3
 """Maximum number of measured jobs of each search, and of baselines; at least one of each is measured."""
 
@@ -45,6 +46,7 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
     store = Store(paths.store)
     by_id = {job.job_id: job for job in jobs}
     todo = {job.job_id: job for job in choose_jobs(jobs) if store.is_done(job.job_id) and not store.has_timing(job.job_id)}
+    # A parent that is itself measured is rerun and writes its own artifact in the temporary folder, so it must not be linked.
     ancestors = {name for job in todo.values() for name in _ancestors(job, by_id)} - set(todo)
     # Parents are not rerun for a measurement: training a baseline may cost more than everything that is measured.
     lost = {name for name in ancestors if not artifact(paths.artifacts, name).exists()}
@@ -57,15 +59,19 @@ def measure(jobs: Sequence[Job], paths: SweepPaths, device: str) -> None:
         _log(f"{store.root}: all chosen jobs have been measured exclusively")
         return
     _log(f"measuring {len(todo)} jobs exclusively")
-    for stale in store.root.glob(f"{_SCRATCH}*"):  # left by a killed process, because this one owns the store's lock
+    # Left by a killed process, because this one owns the store's lock.
+    for stale in store.root.glob(f"{_SCRATCH}*"):
         shutil.rmtree(stale, ignore_errors=True)
+    # Below the store, whose file system has to be writable anyway; the dot keeps the folder out of every listing of the store.
     with storing(store.root), tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=store.root) as name:
         scratch = SweepPaths(paths.data, Path(name) / "store", Path(name) / "artifacts")
         scratch.artifacts.mkdir()
         for parent in ancestors - lost:
+            # Links, because checkpoints are large and a measured job only reads them.
             (scratch.artifacts / parent).symlink_to(paths.artifacts / parent)
 
         def report(job: Job, result: Result) -> None:
+            # A failure here says nothing about the stored result, so it is a message and no row.
             if result.status != "ok":
                 _log(f"{job.job_id} failed during its exclusive measurement, {result.error_type}: {result.error}")
                 return
@@ -92,7 +98,10 @@ def choose_jobs(jobs: Sequence[Job]) -> list[Job]:
             count = min(JOBS_PER_SEARCH, len(members))
             if turn >= count:
                 continue
+            # Evenly spread, including the first and the last job: settings of a space are ordered, and run times may grow along it.
+            # them.
             job = members[turn * (len(members) - 1) // max(1, count - 1)]
+            # The first job of each search is exempt from the limit, because a search without a measurement has no ratio at all.
             if turn == 0 or flops + job.forecast_flops <= limit:
                 flops += job.forecast_flops
                 selected.add(job.job_id)
@@ -105,6 +114,7 @@ def _name(job: Job) -> str:
 
 def _ancestors(job: Job, jobs: Mapping[str, Job]) -> list[str]:
     """The jobs that `job` depends on, directly or indirectly."""
+    # The list grows while it is read, which visits ancestors level by level.
     found = list(job.parents)
     for name in found:
         found += [parent for parent in jobs[name].parents if parent not in found] if name in jobs else []
@@ -114,6 +124,7 @@ def _ancestors(job: Job, jobs: Mapping[str, Job]) -> list[str]:
 def _timings(job: Job, store: Store, rerun: Store) -> list[Timing]:
     """Both run times of a job: of all tuning phases together, then of each phase that both stores contain."""
     row = rerun.read_rows(job.job_id)[0]
+    # Circumstances of the sweep come from the stored row, those of the measurement from the new one.
     then = next(iter(store.read_rows(job.job_id)))
     seconds, exclusive = _seconds_by_phase(job, store), _seconds_by_phase(job, rerun)
     return [

@@ -22,6 +22,7 @@ from sweeper.scheduling.schedule import Report, Schedule
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
+# Workers stop at the end of an epoch or of a setting; a longer one is lost, because Ctrl-C must end the sweep within a known time.
 GRACE_SECONDS = 20.0
 """Seconds that a worker has for storing its state after SIGTERM; then it is killed."""
 
@@ -46,6 +47,7 @@ class LocalBackend:
         self.store = Store(paths.store)
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
         self._devices = tuple(devices or _detected_devices(device))
+        # One thread waits for all workers, so schedule and store need no locks.
         self._selector = selectors.DefaultSelector()
         self._known_failures = self.store.failed_attempts()
         self._idle: list[_Worker] = []
@@ -65,6 +67,7 @@ class LocalBackend:
                 for key, _ in self._selector.select():
                     self._collect(key.data, schedule, report)
         finally:
+            # In every case, also after an error: workers that survived their driver would go on writing to the store.
             self._close()
 
     def _start_next(self, schedule: Schedule) -> bool:
@@ -73,6 +76,7 @@ class LocalBackend:
         job, self._blocked = self._blocked or schedule.next(), None
         if job is None:
             return False
+        # Only now, because an out-of-memory error of a running job may have raised the share since the job was planned.
         job = self.gpu_sharing.with_share(job)
         share = job.resources["gpus"]
         device = self._device_for(share) if share else self.gpu_sharing.device(job)
@@ -88,17 +92,20 @@ class LocalBackend:
         A job that requests more than one GPU gets an unused one.
         """
         used = {device: sum(worker.job.resources["gpus"] for worker in self._busy if worker.device == device) for device in self._devices}
+        # 1e-6, because shares such as three times 0.33 and a third do not add up exactly.
         free = [device for device in self._devices if used[device] + min(share, FULL_GPU) <= FULL_GPU + 1e-6]
         return max(free, key=lambda device: used[device], default=None)
 
     def _start(self, job: Job, device: str) -> None:
         share, ooms = job.resources["gpus"], self._shared_gpu_ooms.get(job.job_id, 0)
         if ooms and share >= FULL_GPU:
-            self._end_idle()  # idle workers keep GPU memory allocated, and this job needs all of it
+            # Idle workers keep GPU memory allocated, and this job needs all of it.
+            self._end_idle()
         # Workers are reused, because a start imports torch, which takes seconds. A worker is bound to its device, whose context stays
         # allocated.
         worker = next((worker for worker in self._idle if worker.device == device), None)
         if worker is None:
+            # All idle workers belong to other devices here; they make room for the new one.
             if len(self._idle) + len(self._busy) >= self.workers:
                 self._end_idle()
             worker = _Worker(self.paths, device)
@@ -107,6 +114,7 @@ class LocalBackend:
             self._idle.remove(worker)
         self._busy.append(worker)
         jobs_on_device = min(self.workers, jobs_per_device(share)) if share else self.workers
+        # The number of attempts before this one tells a worker that stored failed rows itself from one that died without a trace.
         worker.send(job, self.store.attempts(job.job_id), self._known_failures.get(job.job_id, 0), ooms, jobs_on_device)
 
     def _collect(self, worker: _Worker, schedule: Schedule, report: Report) -> None:
@@ -116,6 +124,7 @@ class LocalBackend:
         if line:
             answer = json.loads(line)
             if "fatal" in answer:
+                # The disk refuses to store results: no further job could succeed.
                 raise UserError(answer["fatal"])
             result = Result(**answer)
             self._idle.append(worker)
@@ -148,7 +157,8 @@ def _detected_devices(device: str) -> tuple[str, ...]:
     """All GPUs for `cuda`; any other device by itself."""
     if device != "cuda":
         return (device,)
-    import torch  # only here: sweeps on CPUs start without it
+    # Imported here, so that drivers of sweeps on CPUs start without torch.
+    import torch
 
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or (device,)
 
@@ -162,9 +172,12 @@ class _Worker:
     def __init__(self, paths: SweepPaths, device: str) -> None:
         self.device = device
         log = paths.store / "logs" / "workers.log"
+        # The driver's process number is an argument: a worker that is still importing torch when its driver is killed would see another
+        # parent.
         command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device, *paths.arguments()]
         with storing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
+            # A file rather than a pipe: nobody would read a pipe while the driver waits for answers, and a full one blocks its writer.
             errors = log.open("a")
         with errors:
             self.process = subprocess.Popen(
@@ -176,14 +189,17 @@ class _Worker:
 
     def send(self, job: Job, attempts: int, known_failures: int, oom_retries: int, jobs_on_device: int) -> None:
         self.job, self.attempts, self._since = job, attempts, time.monotonic()
-        with contextlib.suppress(BrokenPipeError):  # the worker died; end of file on its answers reports it
+        # A broken pipe: the worker died, and the end of file on its answers reports it.
+        with contextlib.suppress(BrokenPipeError):
             message = {"job": job.to_json(), "known_failures": known_failures, "oom_retries": oom_retries, "jobs_on_device": jobs_on_device}
+            # One line per message, because the worker reads line by line; without the flush the line would wait in the buffer.
             self._jobs.write(json.dumps(message) + "\n")
             self._jobs.flush()
 
     def timeout_text(self) -> str:
         """The reason why a worker ended itself, if its job exceeded its time limit and did not respond; else ""."""
         limit = self.job.timeout_seconds
+        # A worker that stored its own failed rows is recognised by them; this text concerns one that could not.
         if limit is None or time.monotonic() - self._since < limit:
             return ""
         return f"; the job hung beyond its limit of {limit:g} s (backend.timeout_seconds), stack traces are in logs/workers.log"
@@ -192,6 +208,7 @@ class _Worker:
         """Asks the worker to store the state of its job and to end."""
         with contextlib.suppress(BrokenPipeError):
             self._jobs.close()
+        # A process that has ended may have passed its number on to another one.
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
@@ -200,6 +217,7 @@ class _Worker:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
+            # SIGKILL, because a worker that hangs in C code does not react to anything else; its lease ends with the process.
             self.process.kill()
             self.process.wait()
         self.answers.close()
@@ -222,12 +240,14 @@ def fail_lost_worker(job: Job, store: Store, attempts: int, how: str) -> Result:
             when the time limit is exceeded), and they are kept.
         how: description of the process's end.
     """
+    # A second failure for the same attempt would use up one of the job's attempts.
     if store.attempts(job.job_id) > attempts:
         return summarise(job, store.read_rows(job.job_id), 0.0)
     return store_failure(job, store, "killed", f"the worker process died while running the job ({how})")
 
 
 def _exit_text(code: int) -> str:
+    # A negative code is the number of the signal that ended the process (subprocess).
     if code >= 0:
         return f"exit code {code}"
     return f"signal {-code}" + (", probably from the kernel's out-of-memory killer" if code == -signal.SIGKILL else "")
@@ -235,6 +255,7 @@ def _exit_text(code: int) -> str:
 
 def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, report: Report) -> None:
     """Records an ended job in the schedule; descendants of a failed job get failed rows that name it."""
+    # Neither is a result: the job keeps its place at the head of the queue.
     if result.status in ("stopped", "oom_on_shared_gpu"):
         schedule.requeue(job.job_id)
         return
@@ -242,6 +263,7 @@ def settle_result(schedule: Schedule, store: Store, job: Job, result: Result, re
         schedule.defer(job.job_id)
         return
     schedule.finish(job.job_id, result.status == "ok", result.error)
+    # The job before its orphans, so that the log shows the cause above its consequences.
     report(job, result)
     for orphan, why in schedule.orphans():
         report(orphan, store_failure(orphan, store, "parent", why))

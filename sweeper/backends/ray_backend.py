@@ -37,12 +37,17 @@ from sweeper.store.store import Store
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV, JSON and TensorBoard files per trial
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots for a restore that is not used
+    # CSV, JSON and TensorBoard files per trial.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Snapshots for a restore that is not used.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # Ray's newer console output is off: the progress display and logs/ray.log replace it.
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Else Ray hides all GPUs from trials that request none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Driver.stoppable` handles signals
+    # `Driver.stoppable` handles signals.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 """Defaults of Ray's and Tune's environment variables."""
 
@@ -75,6 +80,7 @@ class RayBackend:
         self, paths: SweepPaths, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
         grace: float | None = None,
     ) -> None:  # fmt: skip
+        # Absolute, because actors start in another working directory.
         self.paths = paths.resolved()
         self.workers = workers
         self.device = device
@@ -87,8 +93,10 @@ class RayBackend:
         """See `sweeper.scheduling.schedule.Backend`."""
         if schedule.empty:
             return
+        # Only defaults: a variable that the user has set keeps its value.
         os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
         driver = Driver(schedule, self.store, report, self.gpu_sharing, _capacity(), self.workers, bool(self.address))
+        # A local Ray offers room for `workers` jobs of the largest size, so the number of workers alone limits concurrency.
         cpus = max(job.resources["cpus"] for job in driver.jobs.values())
         with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
             from ray import tune
@@ -100,9 +108,11 @@ class RayBackend:
             searcher, callback = _searcher_and_callback(driver)
             config = tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=-1,  # until the searcher returns FINISHED: a job may take several trials
+                # Until the searcher returns FINISHED: a job may take several trials.
+                num_samples=-1,
                 max_concurrent_trials=self.workers or _MAX_TRIALS,
-                reuse_actors=True,  # 37 trials per second instead of 0.4
+                # 37 trials per second instead of 0.4.
+                reuse_actors=True,
                 metric="rows",
                 mode="max",
             )
@@ -111,10 +121,14 @@ class RayBackend:
                 name="sweep",
                 callbacks=[callback],
                 verbose=0,
+                # Tune must not retry: the driver counts attempts in the store, where they survive a restart.
                 failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # else the actor is busy when the next trial needs it
+                # With a checkpoint at the end, the actor is still busy saving when the next trial needs it, and Tune starts one actor too
+                # many.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             )
             tune.Tuner(tune.with_resources(trainable, _resources), tune_config=config, run_config=run_config).fit()
+        # Raised after Tune has ended, so that the trials that were running have stored their state.
         if driver.fatal:
             raise UserError(driver.fatal)
         if driver.stopping:
@@ -136,13 +150,16 @@ class RayBackend:
         environment = {name: value for name, value in worker_environment().items() if name in _FORWARDED}
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
         before = signal.getsignal(signal.SIGTERM)
+        # The stack ends Ray before it removes its session folder, in which Ray's processes still write.
         with contextlib.ExitStack() as stack:
             try:
                 if self.address:
+                    # Two nodes of a cluster may share a machine; the driver must join the one whose address was given.
                     here = _own_address(self.address)
                     ray.init(address=self.address, _node_ip_address=here, runtime_env={"env_vars": environment}, **common)
                 else:
-                    os.environ.update(environment)  # inherited by the workers; a runtime_env would take two seconds more
+                    # Inherited by the workers; a runtime_env would take two seconds more.
+                    os.environ.update(environment)
                     remove_stale(SESSION_PARENT)
                     session = stack.enter_context(session_folder(SESSION_PARENT))
                     num_cpus = round((self.workers or 1) * cpus)
@@ -152,7 +169,9 @@ class RayBackend:
             except SystemExit as ended:  # Ray's reaction to SIGTERM while it starts
                 raise KeyboardInterrupt from ended
             finally:
-                signal.signal(signal.SIGTERM, before)  # ray.init replaces the handler
+                # ray.init replaces the handler.
+                signal.signal(signal.SIGTERM, before)
+            # Registered only after `ray.init` has succeeded: a Ray that this process did not start is not shut down.
             stack.callback(ray.shutdown)
             yield
 
@@ -171,6 +190,7 @@ def is_reachable(address: str) -> bool:
 
 def _connect(address: str) -> None:
     host, _, port = address.rpartition(":")
+    # Brackets surround an IPv6 address in HOST:PORT.
     socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
 
 
@@ -190,6 +210,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _init_error(address: str | None, error: Exception) -> str:
+    # Ray's messages span many lines and repeat its logs; the beginning names the cause.
     text = " ".join(str(error).split())[:300]
     if address:
         return (
@@ -205,7 +226,8 @@ def _own_address(address: str) -> str | None:
     with contextlib.suppress(OSError):
         family, kind, _, _, endpoint = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.bind(endpoint)  # fails unless the address is this machine's
+            # Fails unless the address is this machine's.
+            probe.bind(endpoint)
         return str(endpoint[0])
     return None
 
@@ -219,6 +241,8 @@ def _capacity() -> Capacity:
 
         nonlocal cached
         if cached is None or time.monotonic() - cached[0] > CAPACITY_SECONDS:
+            # Asked anew after `CAPACITY_SECONDS`, because nodes join and leave; not at every suggestion, because each is a call to the
+            # head.
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             cached = (time.monotonic(), capacity_of(nodes))
         return cached[1]
@@ -242,20 +266,24 @@ def _trainable() -> type:
         def setup(self, config: dict[str, Any], jobs: dict[str, str], folders: dict[str, str]) -> None:
             # Ray starts actors in a session folder, but relative paths of the configuration refer to the checkout.
             os.chdir(HOME)
-            exit_with_parent(os.getppid())  # the raylet, which ends with the driver that started it
+            # The raylet, which ends with the driver that started it.
+            exit_with_parent(os.getppid())
             self._jobs = jobs
             self._paths = SweepPaths(**{name: Path(path) for name, path in folders.items()})
             self._trial_config = config
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self._trial_config = new_config
-            return True  # the actor can be reused
+            # The actor can be reused.
+            return True
 
         def step(self) -> dict[str, Any]:
             config = self._trial_config
             job = Job.from_json(self._jobs[config["job_id"]])
+            # The share at the time of the trial, which the rows record; the job's JSON has the planned one.
             job = replace(job, resources={"cpus": config["cpus"], "gpus": config["gpus"]})
             try:
+                # A file in the store, because actors on other nodes share nothing but the folders with the driver.
                 stop = (self._paths.store / config["stop"]).exists
                 result = asdict(
                     execute(
@@ -263,6 +291,7 @@ def _trainable() -> type:
                         known_failures=config["known_failures"], oom_retries=config["oom_retries"],
                     )
                 )  # fmt: skip
+            # Returned, not raised: an exception would reach the driver as a dead actor, without its message.
             except UserError as error:
                 result = {"job_id": job.job_id, "fatal": str(error)}
             # `done` ends the trial after one step; the actor stays alive for the next trial.
@@ -282,6 +311,7 @@ class TuneAsker:
 
     def ask(self) -> dict[str, Any]:
         self._count += 1
+        # OptunaSearch identifies a trial by a name of the caller's choice; a counter suffices.
         found: dict[str, Any] = self._search.suggest(str(self._count))
         return found
 
@@ -299,11 +329,13 @@ def _searcher_and_callback(driver: Driver) -> tuple[Any, Any]:
 
     class JobSearcher(Searcher):
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+            # None makes Tune ask again later, FINISHED ends the run; the driver's "" stands for the latter, so that it need not import Ray.
             found = driver.suggest()
             return str(Searcher.FINISHED) if found == "" else found
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            pass  # results arrive through the callback, which Tune calls before it asks for the next trial
+            # Results arrive through the callback, which Tune calls before it asks for the next trial.
+            pass
 
         def save(self, checkpoint_path: str) -> None:
             pass
@@ -322,6 +354,7 @@ def _searcher_and_callback(driver: Driver) -> tuple[Any, Any]:
     return JobSearcher(metric="rows", mode="max"), ResultCallback()
 
 
+# "temporarily unavailable" is the ActorUnavailableError by which a lost node shows first, a second before "node has died" (docs/log.md).
 _NODE_LOST = ("node has died", "node was terminated", "node died", "NodeDiedError", "NODE_DIED", "temporarily unavailable")
 """Phrases in Ray's error messages that mean a lost or unreachable node, which is not the job's fault."""
 

@@ -75,15 +75,19 @@ def run(options: argparse.Namespace) -> int:
     schedule = Schedule.of(jobs, finished, paths.artifacts, options.order)
     pending = list(schedule.waiting.values())
     total = sum(len(job.runs) for job in jobs)
+    # Rows of jobs that are not pending, failed ones included: they need no further work.
     stored = total - sum(len(job.runs) for job in pending)
     print(f"{total} rows planned in {len(jobs)} jobs, {stored} rows stored", file=sys.stderr, flush=True)
+    # A store that was copied without its logs has no such folder.
     store.logs.mkdir(parents=True, exist_ok=True)
     with Progress(pending, total, stored, store.logs / "sweep.log") as progress:
+        # Before anything starts: parents that failed in earlier starts leave jobs that no worker will ever report.
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
         if not schedule.empty:
             # The head may still be starting.
             _wait_until(lambda: is_reachable(options.address), options.wait)
+            # From the stored configuration rather than from options, so that a batch script and the plan cannot disagree.
             settings = backend_settings(options.store)
             backend = RayBackend(
                 paths, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace
@@ -98,12 +102,14 @@ def backend_settings(store: Path) -> BackendConfig:
     Raises:
         UserError: the configuration cannot be read.
     """
+    # Imported here, because only this function reads YAML.
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     path = store / "config.yaml"
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+        # A store may have been planned by a version with other keys; unknown ones do not concern this program.
         known = {item.name for item in fields(BackendConfig)}
         return BackendConfig(**{name: value for name, value in (stored.get("backend") or {}).items() if name in known})
     except (OmegaConfBaseException, OSError, ValueError, AttributeError, TypeError) as error:

@@ -70,6 +70,7 @@ class Driver:
         """  # fmt: skip
         self.schedule, self.store, self.report, self.gpu_sharing, self.workers = schedule, store, report, gpu_sharing, workers
         self.jobs = dict(schedule.waiting)
+        # Read once, so that failures of other processes after this moment are recognised as newer than the plan.
         self.known_failures = store.failed_attempts()
         self.fatal: str | None = None
         self.stopping = False
@@ -79,7 +80,9 @@ class Driver:
         self._shared_gpu_ooms: dict[str, int] = {}  # number of times that a job ran out of memory on a shared GPU
         self._node_losses: dict[str, int] = {}  # number of times that a job's node was lost
         self._queues: dict[bool, deque[Job]] = {bool(gpu_sharing.share(job)): deque() for job in self.jobs.values()}  # by "needs a GPU"
-        self._last_fit = time.monotonic()  # last time that a job was running or could be started
+        # Last time that a job was running or could be started.
+        self._last_fit = time.monotonic()
+        # A name of its own, because several drivers may work on one store and one must not stop the others' jobs.
         self._stop_file = store.root / f"{STOP_PREFIX}-{secrets.token_hex(4)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,14 +93,18 @@ class Driver:
         """The configuration of the next trial; None while no job fits or is ready, "" when no further job will start."""
         ending = self.fatal or self.stopping
         capacity = {} if ending else dict(self._capacity())
+        # No new jobs after a fatal error or a stop request; running ones are still waited for.
         job = None if ending else self._next(capacity)
         if job is None:
             # `self.fatal` is read again: `_next` sets it when the cluster had no room for too long
             return None if not (self.fatal or self.stopping) and (self.schedule.running or self._has_queued()) else ""
         self._last_fit = time.monotonic()
+        # Before the trial, to tell afterwards whether the worker stored failed rows before it died.
         self._attempts[job.job_id] = self.store.attempts(job.job_id)
         self._allocated[job.job_id] = needs = self._needs(job)
         share = needs["GPU"]
+        # An upper bound from the cluster's resources: where Ray places the other jobs is not known. Rows record it, so that tables can tell
+        # which seconds were measured on a shared device.
         jobs_on_device = max(1, int(capacity.get(CPUS_WITH_GPU if share else "CPU", 1.0) / max(needs["CPU"], 1e-9)))
         jobs_on_device = min(jobs_on_device, jobs_per_device(share)) if share else jobs_on_device
         return {
@@ -108,8 +115,10 @@ class Driver:
 
     def _next(self, capacity: Mapping[str, float]) -> Job | None:
         """The first job, over all queues, that fits the free resources."""
+        # Checked before a job is taken from the schedule, because a taken job would have to wait in a queue.
         if self.workers is not None and len(self._allocated) >= self.workers:
             return None
+        # Waiting heads first: they have been passed over for lack of room.
         for queue in self._queues.values():
             if queue and self._fits(queue[0], capacity):
                 return queue.popleft()
@@ -130,6 +139,8 @@ class Driver:
     def _fits(self, job: Job, capacity: Mapping[str, float]) -> bool:
         needs = self._needs(job)
         used = {name: sum(amounts[name] for amounts in self._allocated.values()) for name in needs}
+        # 1e-6, because shares of a GPU such as 1/3 do not add up to 1 exactly. A resource that the job does not need is not compared: it
+        # may be overbooked by a node that was lost.
         return all(not need or used[name] + need <= capacity.get(name, 0.0) + 1e-6 for name, need in needs.items())
 
     def _has_queued(self) -> bool:
@@ -154,6 +165,7 @@ class Driver:
 
     def result(self, job_id: str, answer: dict[str, Any]) -> None:
         """Records the answer of a trial."""
+        # Released first, so that the resources are free for the next suggestion whatever the answer was.
         share = self._allocated.pop(job_id, {}).get("GPU", 0.0)
         if "fatal" in answer:
             self.fatal = answer["fatal"]
@@ -170,12 +182,16 @@ class Driver:
         self._allocated.pop(job_id, None)
         job = self.jobs[job_id]
         self._node_losses[job_id] = self._node_losses.get(job_id, 0) + node_lost
+        # A lost node is not the job's fault, unless it happens to the same job several times.
         if node_lost and self._node_losses[job_id] < MAX_NODE_LOSSES:
             self._requeue(job_id)
             return
         before = self._attempts[job_id]
-        timed_out = self.store.attempts(job_id) > before  # a worker beyond its time limit stores the failed rows itself
+        # A worker beyond its time limit stores the failed rows itself.
+        timed_out = self.store.attempts(job_id) > before
         result = fail_lost_worker(self.gpu_sharing.with_share(job), self.store, before, why)
+        # A job that timed out has shown that it does not end; on a local Ray a dead worker waits for the next start, as in the local
+        # backend.
         if self._shared and result.status == "failed" and not timed_out and self.store.attempts(job_id) < MAX_ATTEMPTS:
             # Failed rows newer than `known_failures` mean that another process tried the job; these are this driver's own.
             self.known_failures[job_id] = self.store.attempts(job_id)
@@ -195,9 +211,12 @@ class Driver:
                 raise KeyboardInterrupt
             self.stopping = True
             self._request_stop()
+            # The alarm arrives as a second request and interrupts Tune, which otherwise waits for its trials without limit. A timer of 0
+            # would be none.
             signal.setitimer(signal.ITIMER_REAL, max(grace, 0.1))
 
         self._stop_file.unlink(missing_ok=True)
+        # Tune's own SIGINT handler is disabled by TUNE_DISABLE_SIGINT_HANDLER.
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
         try:
             yield
