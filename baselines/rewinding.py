@@ -33,11 +33,13 @@ class Rewinding:
 
     def __init__(self, forget: Samples, task: Task, run: Run) -> None:
         self.forget, self.task, self.run = forget, task, run
+        # Every node's network: which epoch is nearest turns out only when a setting has ended.
         self.kept: dict[Hashable, tuple[nn.Module, float]] = {}
 
     def keep(self, node: Hashable, trajectory: Trajectory, used_by: Sequence[int]) -> None:
         """Stores a copy of the network at `node` and its forget error."""
         with self.run.meter("correct", used_by=used_by):
+            # A copy, because the trajectory trains on from here.
             network = deepcopy(trajectory.model).eval()
             wrong_C, count_C = errors(network, self.forget, self.task.num_outputs, self.run)
             self.kept[node] = network, float(wrong_C.sum() / count_C.sum())
@@ -47,10 +49,14 @@ class Rewinding:
         with self.run.meter("correct", used_by=used_by):
             network = trajectory.model.eval()
             wrong_C, count_C = errors(network, self.task.val, self.task.num_outputs, self.run)
+            # A diverged network has no error to compare with; its NaN weights tell the caller.
             if trajectory.diverged:
                 return network
+            # V's error under the class distribution of F: classes are weighted by their number in F, with weight 0 for those that V lacks.
             share_C = torch.bincount(self.forget.labels, minlength=self.task.num_outputs) * (count_C > 0)
+            # The clamps avoid divisions by zero only: a class without validation samples has weight 0.
             target = float((share_C * wrong_C / count_C.clamp(min=1)).sum() / share_C.sum().clamp(min=1))
+            # Of ties min returns the first, the earliest epoch.
             return self.kept[min(path, key=lambda node: abs(self.kept[node][1] - target))][0]
 
 

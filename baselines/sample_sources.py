@@ -71,6 +71,7 @@ def check_counts(method: str, source: Source, num_retain: int | None, num_forget
 
 def effective_batch_size(size: int, *counts: SampleCount) -> int:
     """Returns `size`, or the size of the sets where that is smaller and known in advance: larger batches are the same computation."""
+    # A fraction or null becomes a number only when the labels are known, too late for the plan to see two batch sizes as one.
     return min(size, sum(count for count in counts if isinstance(count, int))) if all(isinstance(n, int) for n in counts) else size
 
 
@@ -78,6 +79,7 @@ def expected_counts(setting: UsesSamples, sizes: Sizes, forgets: bool = True) ->
     """Returns the expected numbers of (retain, forget) samples for forecasts. Exact unless `num_forget` is a fraction."""
     forget = setting.num_forget if isinstance(setting.num_forget, int) else resolve_count(setting.num_forget, sizes.wrong)
     known = forget if forgets or setting.source == "identified" else 0
+    # Only `identified` draws retain samples from what the forget samples leave over.
     rest = sizes.train - known if setting.source == "identified" else sizes.train
     return (rest if setting.num_retain is None else setting.num_retain), known
 
@@ -128,6 +130,7 @@ def _not_identified(num_retain: int | None, forget: Samples, task: Task, run: Ru
             f"wrong; use a smaller num_retain"
         )
     retain = task.train.subset(rest_N[:num_retain])
+    # Wrong labels may be among them, as in corrective unlearning; the platform measures how many.
     run.report_trusted(retain.index)
     return retain
 
@@ -139,8 +142,10 @@ def _extreme_losses(num_retain: int, num_forget: int, model: nn.Module, task: Ta
         asked = f"num_retain={num_retain} and num_forget={num_forget} together exceed" if num_forget else f"num_retain={num_retain} exceeds"
         raise UserError(f"source=scored: {asked} the {count} samples of the training split; use smaller numbers")
     with run.meter("select"):
+        # The criterion by which SAP chooses its trusted samples, so that methods can be compared on equal information.
         score_N = trusted.fit_error(model, task.train, task.kind, SCORING_BATCH, run.meter)
         order_N = trusted.lowest_first(score_N, task.train.index)
+        # Two ends of one order: disjoint, as checked above, and smaller sets are nested in larger ones.
         retain, forget = task.train.subset(order_N[:num_retain]), task.train.subset(order_N.flip(0)[:num_forget])
     run.report_trusted(retain.index)
     if num_forget:
@@ -170,6 +175,7 @@ class Relabelled:
         return Relabelled(self.inner.subset(which), self.labels[which])
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
+        # Batches come in any order, so labels are looked up by position in the universe.
         label_of = torch.zeros(self.universe, dtype=self.labels.dtype)
         label_of[self.index] = self.labels
         for batch in self.inner.batches(size, rng, views):
@@ -202,9 +208,13 @@ class Concatenated:
         return Concatenated(tuple(source.subset(inside) for source, inside in self._by_source(which)))
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
+        # The key that an ordinary set uses, so that the whole is shuffled as one set.
         order = torch.arange(len(self)) if rng is None else rng.child("order").permutation(len(self))
-        drawn = rng if set(views) != {"plain"} else None  # augmentation depends on the sample and the stream, not on the batch
+        # Augmentation depends on the sample and the stream, not on the batch, so each part may draw for itself.
+        drawn = rng if set(views) != {"plain"} else None
         for which in split_batches(order, size):
+            # Each source gives its samples as one batch. Within the joined batch they are ordered by source, together with labels and
+            # positions.
             pieces = [
                 next(source.subset(inside).batches(len(inside), drawn, views)) for source, inside in self._by_source(which) if len(inside)
             ]

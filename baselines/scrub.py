@@ -56,6 +56,8 @@ def path(epochs: int, msteps: int) -> list[Node]:
 
 def parent(node: Node) -> Node:
     """Returns the node one epoch earlier."""
+    # Max passes come first: a node with a max pass in its own epoch (maxed = epoch) follows the one with a max pass in each epoch before;
+    # any other node has its parent's max passes.
     epoch, maxed = node
     return epoch - 1, min(epoch - 1, maxed)
 
@@ -66,6 +68,7 @@ def tree(settings: Sequence[SCRUB]) -> dict[Node, list[int]]:
     for position, setting in enumerate(settings):
         for node in path(setting.epochs, setting.msteps):
             users.setdefault(node, []).append(position)
+    # By epochs first, so that a parent comes before its children and shorter settings are yielded before longer ones.
     return dict(sorted(users.items()))
 
 
@@ -98,7 +101,8 @@ class SCRUB:
         sample_sources.check_counts("scrub", self.source, self.num_retain, self.num_forget)
         at_least("scrub", 1, epochs=self.epochs, forget_batch=self.forget_batch, retain_batch=self.retain_batch)
         at_least("scrub", 0, msteps=self.msteps)
-        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
+        # A YAML list cannot be hashed, and families are compared by hash.
+        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
 
     def needs(self) -> frozenset[Need]:
         return sample_sources.needs_of(self.source, Need.RETAIN, Need.FORGET)
@@ -133,15 +137,20 @@ class SCRUB:
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         rewinding = Rewinding(forget, task, run) if first.rewind else None
+        # The teacher is the noisy network itself and never changes, so its logits serve the whole family.
         with run.meter("collect"):
             passes = _Passes.prepare(first, model, retain, forget, task, run, any(maxed for _, maxed in users))
+        # Trajectories at nodes whose children are still to come. A node is given up with its last child, so memory is bounded by the width
+        # of the tree, not by its size.
         reached = {(0, 0): Trajectory.start(model, first.momentum, first.weight_decay)}
         waiting = Counter(parent(node) for node in users)
         for node, positions in users.items():
+            # Booked for the settings that pass through the node.
             previous = parent(node)
             waiting[previous] -= 1
             with run.meter("correct", used_by=positions):
-                trajectory = reached[previous].fork() if waiting[previous] else reached.pop(previous)  # the last child needs no copy
+                # The last child needs no copy.
+                trajectory = reached[previous].fork() if waiting[previous] else reached.pop(previous)
                 passes.epoch(trajectory, node)
             if waiting[node]:
                 reached[node] = trajectory
@@ -149,6 +158,7 @@ class SCRUB:
                 rewinding.keep(node, trajectory, positions)
             for position in positions:
                 epochs, msteps = settings[position].epochs, settings[position].msteps
+                # Each of these settings passes through this node, so it ends here if it has no further epoch.
                 if epochs == node[0]:
                     yield position, rewinding.select(path(epochs, msteps), trajectory, [position]) if rewinding else trajectory.model.eval()
 
@@ -157,6 +167,7 @@ class SCRUB:
         """The passes of the teacher and of every node of the tree."""
         first, users = settings[0], tree(settings)
         retain, forget = sample_sources.expected_counts(first, sizes)
+        # A node was entered by a max pass where it has made one in every epoch.
         maxes = sum(epoch == maxed for epoch, maxed in users)
         student = len(users) * retain + maxes * forget
         teacher = student if first.augment else retain + (forget if maxes else 0)
@@ -180,6 +191,7 @@ class _Passes:
     def prepare(cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool) -> _Passes:
         """Computes the teacher's logits; those of the forget samples only if a setting makes max passes (`ascends`)."""
         network = deepcopy(model).eval()
+        # With augmentation every view is new, so the teacher runs at each step.
         retain_teacher = forget_teacher = online_teacher(network, run)
         if not setting.augment:
             retain_teacher = cached_teacher([(network, retain)], run)
@@ -189,12 +201,14 @@ class _Passes:
     def epoch(self, trajectory: Trajectory, node: Node) -> None:
         """Trains `trajectory` from the parent of `node` to `node`."""
         epoch, maxed = node
+        # Max before min, as in the official code, with one optimiser and its momentum through both.
         if maxed == epoch:
             self._one_pass(trajectory, "max", epoch, self.forget, self.setting.forget_batch, self.max_loss)
         self._one_pass(trajectory, "min", epoch, self.retain, self.setting.retain_batch, self.min_loss)
 
     def max_loss(self, student: nn.Module, batch: Batch) -> Tensor:
         """The loss on forget samples: -K."""
+        # No cross-entropy here: only the benchmark's form (`scrub_steps`) ascends it, too.
         return -divergence(self.forget_teacher(batch), student(batch.inputs), self.setting.temperature)
 
     def min_loss(self, student: nn.Module, batch: Batch) -> Tensor:
@@ -206,7 +220,9 @@ class _Passes:
 
     def _one_pass(self, trajectory: Trajectory, phase: str, epoch: int, samples: Samples, size: int, loss_of: Loss[Batch]) -> None:
         setting = self.setting
+        # Keyed by epoch and phase, not by what was drawn before, so that settings share an epoch whatever max passes they make.
         context = EpochContext(epoch, stream(self.task.seed, "correct", epoch, phase))
+        # By the absolute epoch, not by a setting's length: a decay that depended on it would leave nothing to share.
         rate = optim.step(setting.learning_rate, epoch, setting.decay_epochs, setting.decay_rate)
         batches = samples.batches(size, context.rng, ("augmented",) if setting.augment else ("plain",))
         trajectory.descend(batches, loss_of, rate, context, self.run, self.task.device)

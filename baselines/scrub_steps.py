@@ -94,6 +94,7 @@ class SCRUBSteps:
 
     def computation(self) -> Hashable:
         """All fields that change the result. `msteps` acts through the passes; a batch size above the size of its set equals that size."""
+        # The passes stand for `msteps`: values that end within the same pass give the same computation.
         sizes = min(self.batch_size, self.num_retain), min(self.batch_size, self.num_forget)
         return ("scrub_steps", self.passes(), sizes, *astuple(replace(self, msteps=0, batch_size=1)))
 
@@ -102,9 +103,11 @@ class SCRUBSteps:
         found: list[Pass] = []
         done = 0
         while done < self.steps:
+            # Asked at the start of each round only: a max pass that has begun is finished, even beyond `msteps`.
             phases: tuple[Phase, ...] = ("max", "min") if done < self.msteps else ("min",)
             for phase in phases:
                 full = len(batch_sizes(self.num_forget if phase == "max" else self.num_retain, self.batch_size))
+                # The last pass is cut to the steps that remain, and left out where none do.
                 steps = min(full, self.steps - done)
                 found += [Pass(phase, done, steps)] if steps else []
                 done += steps
@@ -112,6 +115,7 @@ class SCRUBSteps:
 
     def rate(self, step: int) -> float:
         """Returns the learning rate of a step, counted from 0."""
+        # The benchmark's schedule. With 1.25 in the denominator the rate ends at about a fifth of its peak, not at 0.
         warmup = self.steps // 100
         factor = (step + 1) / (warmup + 1) if step < warmup else 1 - (step - warmup) / (1.25 * self.steps)
         return self.learning_rate * factor
@@ -123,6 +127,7 @@ class SCRUBSteps:
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         with run.meter("collect"):
+            # Teacher logits of both sets in one table: a batch finds its rows by universe position, in either phase.
             network = deepcopy(model).eval()
             teacher = online_teacher(network, run) if first.augment else cached_teacher([(network, Concatenated((retain, forget)))], run)
         with run.meter("correct"):
@@ -135,9 +140,11 @@ class SCRUBSteps:
         trajectory = Trajectory.start(model, self.momentum, self.weight_decay)
         views: tuple[View, ...] = ("augmented",) if self.augment else ("plain",)
         for number, one in enumerate(self.passes(), start=1):
+            # Passes are counted where other methods count epochs: `number` keys the order of the samples.
             context = EpochContext(number, stream(task.seed, "correct", number, one.phase))
             samples, sign = (forget, -1) if one.phase == "max" else (retain, 1)
 
+            # Loop variables are bound as defaults, because a closure would read them only when it is called.
             def loss_of(student: nn.Module, batch: Batch, sign: int = sign) -> Tensor:
                 logits_BC = student(batch.inputs)
                 close = divergence(teacher(batch), logits_BC, self.temperature)
@@ -146,6 +153,7 @@ class SCRUBSteps:
             def rate(step: int, begin: int = one.begin) -> float:
                 return self.rate(begin + step)
 
+            # The rate goes on from the steps of earlier passes.
             batches = islice(samples.batches(self.batch_size, context.rng, views), one.steps)
             trajectory.descend(batches, loss_of, rate, context, run, task.device)
         return trajectory

@@ -47,8 +47,11 @@ def stored_batches(samples: Samples, size: int) -> Iterator[LabelledBatch]:
 
 def mixed_batches(one: Samples, other: Samples, size: int) -> Iterator[LabelledBatch]:
     """Yields batches of the union of both sets, ordered by universe position; within a batch the samples of `one` come first."""
+    # Mixed by position in the training set, not at random: the method stays deterministic, and a batch has forget samples in their
+    # proportion (see the deviations above).
     order = torch.cat([one.index, other.index]).argsort(stable=True)
     for which in split_batches(order, size):
+        # Where a sample stands within its batch does not matter, because the gradient is that of the batch's mean.
         parts = [(one, which[which < len(one)]), (other, which[which >= len(one)] - len(one))]
         batches = [next(samples.subset(part).batches(len(part))) for samples, part in parts if len(part)]
         yield torch.cat([batch.inputs for batch in batches]), torch.cat([batch.labels for batch in batches])
@@ -60,6 +63,8 @@ def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Los
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
     count = 0
     for inputs, labels in batches:
+        # The gradient of the batch's mean is squared, not that of each sample: so in the reference, and so the result depends on the batch
+        # size.
         gradients_K = torch.autograd.grad(loss_of(model(inputs), labels), parameters, materialize_grads=True)
         for total, gradient in zip(total_K, gradients_K, strict=True):
             total += gradient.double() ** 2
@@ -71,7 +76,9 @@ def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Los
 def dampen(model: nn.Module, all_K: Sequence[Tensor], forget_K: Sequence[Tensor], selection: float, dampening: float) -> None:
     """Multiplies the selected weights of `model` by min(dampening * selection * I_D / I_F, 1) in place."""
     for parameter, in_all, in_forget in zip(model.parameters(), all_K, forget_K, strict=True):
-        selected = in_forget > selection * in_all  # strict inequality, so that I_F > 0 wherever it divides
+        # A strict inequality, so that I_F > 0 wherever it divides. Elsewhere the quotient may be infinite or NaN, and is not used.
+        selected = in_forget > selection * in_all
+        # At most 1: a weight is shrunk or left alone, never enlarged.
         factor = (dampening * selection * in_all / in_forget).clamp(max=1)
         parameter.mul_(torch.where(selected, factor, 1.0).to(parameter.dtype))
 
@@ -106,6 +113,7 @@ class SSD:
     def family(self) -> Hashable:
         """All fields that the importances depend on."""
         compared = (self.num_retain, self.num_forget) if self.against == "all" else (self.num_retain,)
+        # A size above that of every set means one full batch each: the same computation.
         batch = max(
             sample_sources.effective_batch_size(self.batch_size, *compared),
             sample_sources.effective_batch_size(self.batch_size, self.num_forget),
@@ -123,11 +131,13 @@ class SSD:
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         loss_of = loss_for(task.kind)
         with run.meter("collect"):
+            # Importances are those of the noisy network in evaluation mode; the given network itself is not touched.
             frozen = deepcopy(model).eval()
             mixed = first.against == "all"
             of_all = mixed_batches(retain, forget, first.batch_size) if mixed else stored_batches(retain, first.batch_size)
             all_K = importances(frozen, of_all, loss_of)
             forget_K = importances(frozen, stored_batches(forget, first.batch_size), loss_of)
+            # If D is mixed the forget samples are seen twice, once in D and once by themselves.
             passes = len(retain) + (2 if mixed else 1) * len(forget)
             run.meter.count(forwards=passes, backwards=passes)
         for position, setting in enumerate(settings):
