@@ -77,11 +77,13 @@ class Amnesiac:
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
+        # Drawn once for all epochs, as in the reference; SalUn draws new ones in each.
         if first.labels == "random":
             labels_N = relabelling.random_other_labels(forget.labels, task.num_outputs, stream(task.seed, "correct", "labels"))
         else:
             with run.meter("collect"):
                 labels_N = relabelling.runner_up_labels(model, forget, run)
+        # One mixed and shuffled set, as in the reference.
         both = Concatenated((retain, Relabelled(forget, labels_N)))
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start_adam(model)

@@ -87,13 +87,16 @@ class BadTeacher:
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
+        # Without augmentation a sample's target never changes, so the teachers run once, before training, for all settings of the family.
         with run.meter("collect"):
             teacher = _teacher(first, model, retain, forget, task, run)
+        # One shuffled set, so that a batch mixes retain and forget samples.
         both = Concatenated((retain, forget))
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start_adam(model)
 
         def loss_of(student: nn.Module, batch: Batch) -> Tensor:
+            # Without the factor T^2 of `teachers.divergence`: Adam is invariant to a constant factor.
             target_log = functional.log_softmax(teacher(batch) / first.temperature, dim=1)
             student_log = functional.log_softmax(student(batch.inputs) / first.temperature, dim=1)
             return functional.kl_div(student_log, target_log, reduction="batchmean", log_target=True)
@@ -117,10 +120,12 @@ class BadTeacher:
 
 def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run) -> Teacher:
     """Returns logits of the incompetent teacher for forget samples and of the competent one for retain samples."""
-    used = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are those of the baseline
+    # The first networks of a run are those of the baseline, so the next one is an initialisation that the baseline never had.
+    used = len(model.nets) if isinstance(model, Ensemble) else 1
     competent, incompetent = deepcopy(model).eval(), task.build(used).to(task.device).eval()
     if not setting.augment:
         return cached_teacher([(competent, retain), (incompetent, forget)], run)
+    # With augmentation every view is new: both teachers run on each batch, and each sample takes the logits of its own.
     forgotten = torch.zeros(retain.universe, dtype=torch.bool)
     forgotten[forget.index] = True
     good, bad = online_teacher(competent, run), online_teacher(incompetent, run)

@@ -68,6 +68,7 @@ def check(method: str, setting: CleaningSetting) -> None:
 
 def family(method: str, setting: CleaningSetting, *own: Hashable) -> Hashable:
     """All fields that change the result but the epochs of fine-tuning; `own` are the method's own fields."""
+    # Fields that the chosen predictions or training do not use are blanked, so that they do not split one computation into several.
     folds = setting.folds if setting.predictions == "out_of_sample" else 0
     descent = (setting.learning_rate, setting.batch_size, setting.momentum, setting.weight_decay, setting.augment)
     return (method, setting.recipe, folds, setting.then, descent if setting.then == "finetune" else (), *own)
@@ -89,6 +90,7 @@ def predict(setting: CleaningSetting, model: nn.Module, task: Task, run: Run) ->
             outputs_NC = _outputs(model, task.train, run)
         else:
             outputs_NC = _cross_validated(setting, task, run)
+    # Ranks of NaN would pick arbitrary samples; the error makes the whole family diverged.
     if not outputs_NC.isfinite().all():
         raise FloatingPointError("the network's outputs are not finite on some training samples, so it has diverged")
     return outputs_NC
@@ -103,6 +105,7 @@ def errors(outputs_NC: Tensor, labels_N: Tensor, kind: TaskType) -> Tensor:
 
 def largest_errors(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
     """Marks (N,) the int(share * N) samples of largest error. Of ties those later in the training set are marked."""
+    # Two stable sorts: by error, and among equal errors by position in the training set, whatever order the samples come in.
     by_index = index_N.argsort(stable=True)
     rising = by_index[errors_N[by_index].argsort(stable=True)]
     found = torch.zeros(len(errors_N), dtype=torch.bool)
@@ -118,6 +121,7 @@ def train_cleaned(
     if first.then == "finetune":
         yield from finetune_on(settings, Trajectory.start(model, first.momentum, first.weight_decay), cleaned, task, run)
         return
+    # Nothing is declared to the recipe: a training gets labels and images, and may not ask for verified samples.
     fitted = first.recipe.fit(replace(task, train=cleaned, declared=frozenset()), run).model.eval()
     for position in range(len(settings)):
         yield position, fitted
@@ -126,6 +130,7 @@ def train_cleaned(
 def forecast(settings: Sequence[CleaningSetting], sizes: Sizes, kept: int) -> Passes:
     """Returns the passes of the predictions and of training on `kept` samples."""
     first = settings[0]
+    # Each sample is predicted once, by the given network or by that of its fold.
     passes = Passes(forwards=sizes.train)
     if first.predictions == "out_of_sample":
         for left_out in _fold_sizes(sizes.train, first.folds):
@@ -138,15 +143,18 @@ def forecast(settings: Sequence[CleaningSetting], sizes: Sizes, kept: int) -> Pa
 
 def _cross_validated(setting: CleaningSetting, task: Task, run: Run) -> Tensor:
     """Returns the outputs of every sample by a network that was not trained on it."""
+    # Keyed by purpose, not by method: all cleaning methods of a seed divide the samples into the same folds.
     order_N = stream(task.seed, "select", "folds").permutation(len(task.train))
     outputs_NC = torch.zeros(len(task.train), task.num_outputs, dtype=torch.float64)
     for fold in order_N.split(_fold_sizes(len(order_N), setting.folds)):
         inside = torch.zeros(len(order_N), dtype=torch.bool)
         inside[fold] = True
-        inner = PlainRun()  # trainings of folds are not resumed, and their cost belongs to phase select
+        # Trainings of folds are not resumed, and their cost belongs to phase select.
+        inner = PlainRun()
         inner.meter = CostMeter(device=task.device)
         others = replace(task, train=task.train.subset(torch.nonzero(~inside).flatten()), declared=frozenset())
         fitted = setting.recipe.fit(others, inner).model
+        # Counted in the caller's phase; the phases that the recipe booked are dropped.
         for piece in inner.meter.records:
             run.meter.count(piece.forwards, piece.backwards, piece.flops)
         outputs_NC[fold] = _outputs(fitted, task.train.subset(fold), run)
@@ -163,6 +171,7 @@ def _outputs(model: nn.Module, samples: Samples, run: Run) -> Tensor:
     found = []
     with evaluating(model):
         for batch in samples.batches(SCORING_BATCH):
+            # In float64, where the losses of well fitted samples do not round to 0 and tie.
             found.append(model(batch.inputs).to(torch.float64).flatten(1).cpu())
             run.meter.count(forwards=len(batch.labels))
     return torch.cat(found)

@@ -27,6 +27,7 @@ FilterBy = Literal["prune_by_class", "prune_by_noise_rate", "both", "confident_l
 
 def check_installed() -> None:
     """Raises UserError if cleanlab is not installed."""
+    # Looks for the package without importing it: the question is also asked when a sweep is planned.
     if find_spec("cleanlab") is None:
         raise UserError("method 'confident_learning' needs cleanlab, which is not installed; run pip install 'sap-sweep[cleaning]'")
 
@@ -41,6 +42,7 @@ def label_issues(probabilities_NC: Tensor, given_N: Tensor, filter_by: FilterBy)
     # An optional dependency, so it is imported where it is used.
     from cleanlab.filter import find_label_issues
 
+    # One process: a job has the cores that the sweep gave it, and cleanlab would by default take all of the machine.
     found = find_label_issues(given_N.numpy(), probabilities_NC.numpy(), filter_by=filter_by, n_jobs=1)
     return torch.as_tensor(found, dtype=torch.bool)
 
@@ -93,9 +95,11 @@ class ConfidentLearning:
         first = settings[0]
         first.refuse(task.kind, model)
         outputs_NC, given_N = cleaning.predict(first, model, task, run), task.train.labels
+        # Phase select, as the predictions: both are the price of finding the samples.
         with run.meter("select"):
             wrong = label_issues(outputs_NC.softmax(1), given_N, first.filter_by)
         kept = task.train.subset(torch.nonzero(~wrong).flatten())
+        # Only the method knows which samples it kept, and only the platform may know how right their labels are.
         run.report_trusted(kept.index)
         yield from cleaning.train_cleaned(settings, kept, model, task, run)
 

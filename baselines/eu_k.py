@@ -28,11 +28,14 @@ from sap_core.models.ensemble import Ensemble
 
 def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
     """Returns a copy of `model` whose parameters and buffers that are not `frozen` are those of an untrained network."""
-    used = len(model.nets) if isinstance(model, Ensemble) else 1  # the first networks of a run are those of the baseline
+    # The first networks of a run are those of the baseline, whose initialisation would not be a fresh one.
+    used = len(model.nets) if isinstance(model, Ensemble) else 1
     fresh = Ensemble([task.build(used + k) for k in range(used)]) if isinstance(model, Ensemble) else task.build(used)
     copy = deepcopy(model)
     kept = {name for name, _ in model.named_parameters() if name in frozen.parameters}
+    # Running statistics of frozen norms stay with their weights; those of the fresh layers start over, as resetting does in the benchmark.
     kept |= {name for name, _ in model.named_buffers() if name.rpartition(".")[0] in frozen.modules}
+    # Not strict, because the names that are kept are left out on purpose.
     copy.load_state_dict({name: value for name, value in fresh.state_dict().items() if name not in kept}, strict=False)
     return copy
 

@@ -47,6 +47,7 @@ def finetune_on(
         return given_loss(net(batch.inputs), batch.labels)
 
     def advance(epoch: int) -> None:
+        # Keyed by the epoch, so that a setting of fewer epochs is a prefix of a longer one to the bit.
         context = EpochContext(epoch, stream(task.seed, "correct", epoch, "retain"))
         batches = retain.batches(first.batch_size, context.rng, views)
         trajectory.descend(batches, loss_of, first.learning_rate, context, run, task.device)

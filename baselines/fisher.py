@@ -36,7 +36,8 @@ from sap_core.errors import at_least
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
 
-BATCH = 64  # samples loaded at once; gradients are computed one sample at a time
+# Samples loaded at once; gradients are computed one sample at a time, because the square of a mean gradient is not the mean of the squares.
+BATCH = 64
 
 
 def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
@@ -46,21 +47,29 @@ def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Ten
     for batch in samples.batches(BATCH):
         for x in batch.inputs.split(1):
             log_C = model(x).log_softmax(1)[0]
+            # The expectation is over the network's own predictions, so the given label, which may be wrong, does not enter.
             for log in log_C:
+                # The graph is kept for the sample's other classes. A parameter that no class depends on counts as zero and gets the capped
+                # variance.
                 gradients_K = torch.autograd.grad(log, parameters, retain_graph=True, materialize_grads=True)
                 for total, gradient in zip(total_K, gradients_K, strict=True):
-                    total += log.detach().exp() * gradient.double() ** 2  # float64: squares of small gradients vanish in float32
+                    # In float64: squares of small gradients vanish in float32.
+                    total += log.detach().exp() * gradient.double() ** 2
             run.meter.count(forwards=1, backwards=len(log_C))
     return [total / len(samples) for total in total_K]
 
 
 def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]:
     """Returns the variances v at noise 1 for each of the K parameters."""
+    # With the dot, so that a layer `fc1` does not match the parameters of `fc10`.
     last = tuple(f"{name}." for name in _heads(model))
     found = []
     for (name, parameter), fisher in zip(model.named_parameters(), information_K, strict=True):
         head = name.startswith(last)
+        # The constants are those of the reference code: 1e-8 avoids a division by zero, and the cap bounds the noise of weights that F says
+        # nothing about.
         v = (1 / (fisher + 1e-8)).clamp(max=100 if head else 1000)
+        # All inputs of an output share one variance.
         if parameter.ndim > 1:
             v = v.mean(dim=1, keepdim=True).expand_as(parameter)
         found.append(10 * v if head or parameter.ndim == 1 else v)
@@ -114,14 +123,17 @@ class Fisher:
         first.refuse(task.kind, model)
         retain = sample_sources.retain_samples(first, model, task, run)
         with run.meter("collect"):
+            # On a copy in evaluation mode: the given network stays as it is, and its running statistics do not move.
             frozen = deepcopy(model).eval()
             variance_K = variances(frozen, fisher_information(frozen, retain, run))
             generator = stream(task.seed, "correct", "noise").generator()
+            # One set of draws for all values of `noise`, so that these differ by a factor only. Drawn on the CPU, so that devices agree.
             draws_K = [torch.randn(parameter.shape, generator=generator).to(task.device) for parameter in frozen.parameters()]
         for position, setting in enumerate(settings):
             with run.meter("correct", used_by=[position]), torch.no_grad():
                 corrected = deepcopy(frozen)
                 for parameter, variance, draws in zip(corrected.parameters(), variance_K, draws_K, strict=True):
+                    # The variances are float64; the noise is rounded once, to the type of the weights.
                     parameter.add_(((setting.noise * variance).sqrt() * draws).to(parameter.dtype))
             yield position, corrected
 

@@ -33,7 +33,9 @@ class Frozen:
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Inside, frozen modules of `model` are in evaluation mode and frozen parameters do not require gradients."""
+        # Only parameters that ask for gradients now: others were frozen by somebody else and stay so afterwards.
         frozen = [parameter for name, parameter in model.named_parameters() if name in self.parameters and parameter.requires_grad]
+        # Running statistics of frozen norms must not move either. Modes are not restored: each pass begins with `model.train()`.
         for name, module in model.named_modules():
             if name in self.modules:
                 module.training = False
@@ -74,8 +76,10 @@ def _before(model: nn.Module, k: int, method: str) -> Frozen:
             f"{method}.k={k} exceeds the number of layers of the network, {len(found)}; use a smaller {method}.k, "
             f"or finetune or retrain, which train all layers"
         )
+    # Whatever is registered before the first trained layer is frozen, so a norm between two layers goes with the earlier one.
     first = found[-k]
     names = [name for name, _ in model.named_modules()]
+    # Containers of the first trained layer come before it in this order, but hold trained layers as well: they stay in train mode.
     earlier = names[: names.index(first)]
     ancestors = {first[:position] for position, letter in enumerate(first) if letter == "."} | {
         ""

@@ -62,6 +62,7 @@ class LossFilter:
         outputs_NC = cleaning.predict(first, model, task, run)
         errors_N = cleaning.errors(outputs_NC, task.train.labels, task.kind)
         kept = task.train.subset(torch.nonzero(~cleaning.largest_errors(errors_N, task.train.index, first.drop)).flatten())
+        # What is left counts as trusted: the platform, where it knows, says how many of these labels are right.
         run.report_trusted(kept.index)
         yield from cleaning.train_cleaned(settings, kept, model, task, run)
 

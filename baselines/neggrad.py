@@ -85,13 +85,17 @@ class NegGrad:
 
         def loss_of(net: nn.Module, pair: tuple[Batch, ...]) -> Tensor:
             retain_batch, forget_batch = pair
+            # Two passes, not one over both batches: batch norm normalises each batch by its own statistics.
             retain_loss = given_loss(net(retain_batch.inputs), retain_batch.labels)
             forget_loss = given_loss(net(forget_batch.inputs), forget_batch.labels)
+            # One gradient for both terms, so alpha weighs descent against ascent within a step.
             return first.alpha * retain_loss - (1 - first.alpha) * forget_loss
 
         def advance(epoch: int) -> None:
             rng = stream(task.seed, "correct", epoch, "neggrad")
             retain_batches = retain.batches(first.retain_batch, rng.child("retain"), views)
+            # The batches of one pass over the forget samples are repeated in the same order until the retain samples of the epoch are used
+            # up.
             forget_batches = cycle(forget.batches(first.forget_batch, rng.child("forget"), views))
             pairs: Iterator[tuple[Batch, ...]] = zip(retain_batches, forget_batches)  # noqa: B905 (the second never ends)
             trajectory.descend(pairs, loss_of, first.learning_rate, EpochContext(epoch, rng), run, task.device)
@@ -104,6 +108,7 @@ class NegGrad:
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
         retain_sizes, forget_sizes = batch_sizes(retain, first.retain_batch), batch_sizes(forget, first.forget_batch)
+        # Batches, not samples, are paired: where the forget samples are the fewer, they are seen several times in an epoch.
         per_epoch = sum(retain_sizes) + sum(islice(cycle(forget_sizes), len(retain_sizes)))
         passes = per_epoch * max(setting.epochs for setting in settings)
         return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes, backwards=passes)

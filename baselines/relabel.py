@@ -69,6 +69,7 @@ class Relabel:
         first.refuse(task.kind, model)
         outputs_NC, given_N = cleaning.predict(first, model, task, run), task.train.labels
         errors_N = cleaning.errors(outputs_NC, given_N, task.kind)
+        # All samples remain in the training set. A doubtful one whose predicted class is the given one keeps its label.
         doubtful = cleaning.largest_errors(errors_N, task.train.index, first.change)
         labels_N = torch.where(doubtful, outputs_NC.argmax(1), given_N)
         yield from cleaning.train_cleaned(settings, Relabelled(task.train, labels_N), model, task, run)

@@ -23,6 +23,7 @@ Labels = Literal["random", "runner_up"]
 
 def random_other_labels(given_N: Tensor, num_classes: int, rng: Stream) -> Tensor:
     """Returns (N,) classes drawn uniformly from all but the given one."""
+    # Shifting by 1 to C - 1 classes, modulo C, never returns to the given class and reaches each other one with equal probability.
     steps_N = torch.randint(1, num_classes, given_N.shape, generator=rng.generator())
     return (given_N + steps_N) % num_classes
 
@@ -32,8 +33,10 @@ def runner_up_labels(model: nn.Module, samples: Samples, run: Run) -> Tensor:
     found = []
     with evaluating(model):
         for batch in samples.batches(TEACHER_BATCH):
+            # The given class is ruled out before the argmax, on a copy: the network's own output is not written to.
             logits_BC = model(batch.inputs).clone()
             logits_BC[torch.arange(len(batch.labels)), batch.labels] = -torch.inf
+            # On the CPU, as the given labels that they replace.
             found.append(logits_BC.argmax(1).cpu())
             run.meter.count(forwards=len(batch.labels))
     return torch.cat(found)

@@ -42,6 +42,7 @@ class Retrain:
         return self.source == "scored"
 
     def family(self) -> Hashable:
+        # Trainings on different samples share no work.
         return self.computation()
 
     def computation(self) -> Hashable:
@@ -53,7 +54,9 @@ class Retrain:
         """One fit, which resumes from `run.saved_state()` as the trainer does; yielded for every setting of the family."""
         first = settings[0]
         retain = sample_sources.retain_samples(first, model, task, run)
+        # Nothing verified is declared to the recipe: it gets samples and labels, as for the baseline.
         clean = replace(task, train=retain, declared=frozenset())
+        # The recipe builds network 0, as the baseline's training did: the two differ in their samples only.
         fitted = first.recipe.fit(clean, run).model.eval()
         for position in range(len(settings)):
             yield position, fitted

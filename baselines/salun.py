@@ -42,6 +42,7 @@ def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> l
     total_K = [torch.zeros_like(parameter) for parameter in parameters]
     for batch in samples.batches(batch_size):
         loss = functional.cross_entropy(model(batch.inputs), batch.labels)
+        # With their signs: the absolute value is that of the sum, so batches that pull a weight in opposite directions cancel.
         for total, gradient in zip(total_K, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True):
             total += gradient
         run.meter.count(forwards=len(batch.labels), backwards=len(batch.labels))
@@ -50,8 +51,11 @@ def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> l
 
 def largest_share(values_K: Sequence[Tensor], share: float) -> list[Tensor]:
     """Marks the int(share * total) largest values of all parameters together. Of ties the earlier are marked."""
+    # One ranking over the whole network, not one per layer.
     flat = torch.cat([values.flatten() for values in values_K])
     mask = torch.zeros_like(flat, dtype=torch.bool)
+    # By rank, because a threshold would take all tied weights or none, such as those whose gradient is 0. The sort is stable, so that the
+    # same ones are taken everywhere.
     mask[flat.argsort(descending=True, stable=True)[: int(share * len(flat))]] = True
     pieces = mask.split([values.numel() for values in values_K])
     return [piece.view_as(values) for piece, values in zip(pieces, values_K, strict=True)]
@@ -112,11 +116,13 @@ class SalUn:
         first = settings[0]
         first.refuse(task.kind, model)
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
+        # The mask comes from the noisy network in evaluation mode, once for all settings of the family.
         with run.meter("collect"):
             mask_K = largest_share(saliency(deepcopy(model).eval(), forget, first.forget_batch, run), first.salient)
             runner_up_N = relabelling.runner_up_labels(model, forget, run) if first.labels == "runner_up" else None
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
+        # Weights are put back after each step. Masking gradients would not be enough: weight decay moves weights without any.
         trajectory.constraint = _restore_outside(mask_K, model)
 
         def loss_of(net: nn.Module, batch: Batch) -> Tensor:
@@ -127,7 +133,9 @@ class SalUn:
             trajectory.descend(samples.batches(size, context.rng, views), loss_of, first.learning_rate, context, run, task.device)
 
         def advance(epoch: int) -> None:
+            # Random labels are drawn anew in each epoch, as in the reference; the runner-up is that of the noisy network and stays.
             labels_N = runner_up_N if runner_up_N is not None else _random_labels(forget, task, epoch)
+            # Forget samples before retain samples, with one optimiser for both, as in the reference.
             one_pass(epoch, "forget", Relabelled(forget, labels_N), first.forget_batch)
             one_pass(epoch, "retain", retain, first.retain_batch)
 
@@ -157,5 +165,6 @@ def _restore_outside(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn
 
 def _random_labels(forget: Samples, task: Task, epoch: int) -> Tensor:
     """Returns labels drawn from all classes, including the given one."""
+    # The given class may be drawn again, as in the reference; `relabelling.random_other_labels` excludes it.
     rng = stream(task.seed, "correct", epoch, "labels")
     return torch.randint(task.num_outputs, forget.labels.shape, generator=rng.generator())
