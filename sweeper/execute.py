@@ -34,6 +34,7 @@ from sweeper.store.store import Store
 INTERRUPTED = 130
 """Exit code of a worker that was stopped by SIGTERM or SIGINT with jobs remaining, as of `sap-sweep`."""
 
+# Long enough for a short job of another sweep to end, short against the time in which the driver finds other work.
 LEASE_WAIT_SECONDS = 5.0
 """How long a driver's worker waits for a job that another process has leased before it asks the driver for a different one."""
 
@@ -44,6 +45,7 @@ class Stop:
     def __init__(self, *signals: signal.Signals) -> None:
         self._requested = threading.Event()
         for number in signals:
+            # Only a flag: a handler may run in the middle of any statement, so the job itself looks at it at the end of an epoch.
             signal.signal(number, lambda *_: self._requested.set())
 
     def __call__(self) -> bool:
@@ -59,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_options(arguments)
     paths = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
     try:
+        # Before the store is opened, so that a wrong device is one sentence and not a failed row of every job.
         check_device(options.device)
         if options.serve:
             return serve(paths, options.device, options.serve)
@@ -103,6 +106,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--serve", type=int, metavar="PID", help="read jobs of the driver PID from standard input, one per line")
     options = parser.parse_args(arguments)
+    # argparse cannot make a positional argument depend on an option.
     if not options.serve and options.plan is None:
         parser.error("a job file is required (or --serve)")
     for option, value in (("--lease", options.lease), ("--idle-timeout", options.idle_timeout)):
@@ -113,6 +117,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 def _seconds(text: str) -> float:
     value = float(text)
+    # NaN fails this comparison as well.
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a duration; give a number of seconds above 0")
     return value
@@ -127,24 +132,30 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     Raises:
         UserError: the job file, the shard or the store is invalid.
     """
+    # First of all: Slurm may send its warning while the plan is still being read.
     stop = Stop(signal.SIGTERM, signal.SIGINT)
     deadline = Deadline(options.seconds or float("inf"))
+    # Before the jobs are read: rows of two schema versions must not be mixed in one folder.
     Store(paths.store).check_version()
     jobs, order = _read_jobs(options, paths)
     queue = WorkQueue(jobs, options.shard, paths, order, steal=not options.no_steal)
     queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
+    # A message and no error, because generated data sets need no folder.
     if not paths.data.is_dir():
         print(f"--data {paths.data} is not a folder: only data sets without files can be read", file=sys.stderr, flush=True)
+    # Leases of this process alone, because their duration is an option of the command.
     leases, estimator = Leases(options.lease), RuntimeEstimator()
     worker_log = WorkerLog(queue.jobs, estimator)
     waited = 0.0
     while not stop() and not queue.all_ended:
         job = queue.next()
+        # Other workers run what is left or its parents: wait for them, because they may die and leave their jobs behind.
         if job is None:
             if (waited := _wait(queue, leases.duration, waited, options.idle_timeout, stop)) < 0 or not deadline.remaining > 0:
                 break
             continue
         workload = Workload.of(job.job_type, job.labels)
+        # Ends here rather than trying a shorter job: the order of the schedule is kept, and the next start continues with this one.
         if not deadline.fits(job, estimator.estimate(workload, job.forecast_flops)):
             break
         deadline.start_job()
@@ -155,11 +166,14 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
         queue.record(job, result)
         if result.status == "stopped":
             break
+        # A job that another worker has leased is no progress of this one, so the idle time goes on.
         if result.status != "leased_elsewhere":
             waited = 0.0
             if result.status == "ok":
+                # Failed jobs end early and would make the estimates too short.
                 estimator.record(workload, job.forecast_flops, result.seconds)
             print(worker_log.line(job, result, queue.remaining_ids()), flush=True)
+    # Leases of workers that died between storing and releasing; whoever ends the sweep removes them.
     if queue.all_ended:
         remove_stale_leases(jobs, paths, leases)
     elif stop():
@@ -174,6 +188,7 @@ def _read_jobs(options: argparse.Namespace, paths: SweepPaths) -> tuple[list[Job
     if not is_bundle(options.plan):
         return list(read_jobs(options.plan)), options.order or "cells"
     bundle = read_bundle(options.plan)
+    # The plan of a bundle travels back with the results, so that the import can check that both belong together.
     copy_bundle(options.plan, paths.store)
     return list(bundle.jobs), options.order or bundle.order
 
@@ -184,6 +199,7 @@ def _wait(queue: WorkQueue, lease_duration: float, waited: float, idle_timeout: 
         print(f"no job could be started for {waited:.0f} s", file=sys.stderr)
         return -1.0
     pause = queue.poll_interval(waited, lease_duration)
+    # In short steps, because a signal does not shorten time.sleep: its handler only sets a flag.
     _sleep(pause, stop)
     queue.refresh()
     return waited + pause
@@ -201,13 +217,17 @@ def serve(paths: SweepPaths, device: str, driver: int) -> int:
     Each line is a JSON mapping: `job`, and the arguments `jobs_on_device`, `known_failures` and `oom_retries` of
     `sweeper.jobs.run_job.execute`.
     """
+    # The driver reads descriptor 1. It is duplicated before everything that prints is redirected to standard error.
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # the output of libraries must not mix with the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but stopping is the driver's decision
+    # The output of libraries must not mix with the answers.
+    os.dup2(2, 1)
+    # Ctrl-C reaches the whole process group, but stopping is the driver's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = Stop(signal.SIGTERM)
     # A pipe is closed only when all processes that inherited it have ended, so end of file alone would miss a killed driver.
     exit_with_parent(driver)
     for line in sys.stdin:
+        # A job may have been stopped; one that was sent after it must not start.
         if stop():
             break
         _answer(answers, json.loads(line), paths, device, stop)
@@ -225,6 +245,7 @@ def _answer(answers: TextIO, request: Mapping[str, Any], paths: SweepPaths, devi
     except UserError as error:
         answer = {"job_id": job.job_id, "fatal": str(error)}
     answers.write(json.dumps(answer) + "\n")
+    # Else the answer would wait in the buffer, and the driver for it.
     answers.flush()
 
 
@@ -232,8 +253,10 @@ def exit_with_parent(parent: int) -> None:
     """End this process as soon as its parent is no longer `parent`: the driver was killed, and its next start must not find old workers."""
 
     def watch() -> None:
+        # The kernel gives orphans another parent at once, also after a SIGKILL of the driver, which could not tell anybody.
         while os.getppid() == parent:
             time.sleep(0.2)
+        # Without cleanup: sys.exit would only end this thread, and the job must not store rows that a new driver does not expect.
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -19,6 +19,7 @@ from typing import Any
 COVERAGE = 0.8
 """Nominal coverage of the intervals."""
 
+# The factors grow from the most to the least similar jobs; docs/log.md has the share of jobs that lay inside the intervals.
 BASES = {"same method": 1.6, "same network": 1.7, "calibrated": 2.0, "other jobs": 3.0, "assumed": 5.0}
 """Basis of an estimate, best first -> the smallest factor of its interval, fitted in docs/log.md."""
 
@@ -29,8 +30,10 @@ _RECENT = 64
 class Conditions(IntEnum):
     """The conditions of a measurement. Within a pool, only the jobs with the best conditions count."""
 
-    DIFFERENT = 0  # same type of device, but another number of threads or another load
-    SAME = 1  # same number of threads and same load, in an earlier sweep
+    # Same type of device, but another number of threads or another load.
+    DIFFERENT = 0
+    # Same number of threads and same load, in an earlier sweep.
+    SAME = 1
     THIS_RUN = 2
 
 
@@ -45,6 +48,7 @@ class Workload:
     @classmethod
     def of(cls, job_type: str, labels: Mapping[str, Any]) -> Workload:
         """The workload of a job with these labels, or of a row of the plan."""
+        # Baselines all have the method vanilla; what distinguishes their speed is the trainer.
         method = labels["trainer"] if job_type == "train" else labels["method"]
         return cls(f"{job_type} {method} {labels.get('search') or 'grid'}", labels["network"], labels["dataset"])
 
@@ -62,7 +66,9 @@ class Estimate:
     def sum(cls, estimates: Iterable[Estimate]) -> Estimate:
         """The sum of estimates, with the weakest basis. Bounds are added, because the errors of one sweep's jobs are correlated."""
         found = list(estimates)
+        # A sum is as uncertain as its weakest part. Jobs without work do not count.
         basis = max((one.basis for one in found if one.seconds), key=list(BASES).index, default="same method")
+        # Errors that are independent would partly cancel; those of one sweep share the machine's speed, so bounds add up.
         return cls(sum(one.seconds for one in found), sum(one.low for one in found), sum(one.high for one in found), basis)
 
 
@@ -84,6 +90,7 @@ class RuntimeEstimator:
         if flops > 0 and seconds > 0:
             # Each rate enters all three pools: same method, same network, all jobs.
             for key in _pool_keys(workload).values():
+                # A bounded deque drops the oldest rate by itself.
                 self._pools[key].setdefault(conditions, deque(maxlen=_RECENT)).append(seconds / flops)
 
     def has_measured(self, network: str, dataset: str) -> bool:
@@ -94,11 +101,14 @@ class RuntimeEstimator:
         """The estimate for a job with these forecast FLOPs: 0 seconds without FLOPs, None without any basis."""
         if flops <= 0:
             return Estimate(0.0, 0.0, 0.0, "assumed")
+        # Best basis first: the first one with any rate decides, and worse ones are not mixed in.
         for basis, least in BASES.items():
             if rates := self._rates(basis, workload):
                 # The median: single jobs are slowed down by other programs, and first jobs by warm-up.
                 rate = statistics.median(rates)
+                # Few rates may agree by chance; the minimum is the typical error of this basis.
                 factor = max(least, _factor_within(rates, rate))
+                # A factor in both directions, because run times are ratios: half and twice as long are equally far away.
                 return Estimate(flops * rate, flops * rate / factor, flops * rate * factor, basis)
         return None
 
@@ -106,6 +116,7 @@ class RuntimeEstimator:
         """Seconds that `workers` busy workers need for these FLOPs by workload; None if a workload has no estimate."""
         estimates = [self.estimate(workload, flops) for workload, flops in work.items()]
         known = [one.seconds for one in estimates if one is not None]
+        # One unknown workload makes the sum unknown; leaving it out would announce an end that is too early.
         return sum(known) / workers if len(known) == len(estimates) and workers > 0 else None
 
     def _rates(self, basis: str, workload: Workload) -> Sequence[float]:
@@ -117,6 +128,7 @@ class RuntimeEstimator:
         if basis == "assumed":
             return () if self.assumed is None else (self.assumed,)
         pool = self._pools.get(_pool_keys(workload)[basis])
+        # The best conditions alone: a rate under another load would shift the median, however many jobs have it.
         return pool[max(pool)] if pool else ()
 
 
@@ -131,10 +143,12 @@ def flops_by_workload(jobs: Iterable[tuple[Workload, float]]) -> dict[Workload, 
 def _pool_keys(workload: Workload) -> dict[str, tuple[str, ...]]:
     """Basis -> key of the pool of measurements that it uses."""
     network = (workload.network, workload.dataset)
+    # Tuples of different lengths share one dictionary without colliding.
     return {"same method": (*network, workload.method), "same network": network, "other jobs": ()}
 
 
 def _factor_within(rates: Sequence[float], middle: float) -> float:
     """The factor around `middle` within which COVERAGE of the rates lie."""
     factors = sorted(max(rate / middle, middle / rate) for rate in rates)
+    # The smallest observed factor that covers the share; no distribution is assumed.
     return factors[math.ceil(COVERAGE * len(factors)) - 1]

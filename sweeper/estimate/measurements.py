@@ -12,6 +12,7 @@ from typing import Any
 from sap_core.records import Planned, Row
 from sweeper.estimate.duration import Workload
 
+# Limits on what is read, so that a dry run over large stores stays fast: a median needs few jobs.
 _MAX_FILES = 300
 _MAX_STORES = 12
 _MAX_MERGED_FILES = 20
@@ -37,12 +38,14 @@ def workloads_by_job(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, t
     for row in rows:
         values = vars(row) if isinstance(row, Planned) else row
         job_id = values["job_id"]
+        # The first row of a job suffices: all rows of a job agree in these columns.
         if job_id not in workloads:
             workloads[job_id] = Workload.of(values["job_type"], values)
         flops[job_id] += values["forecast_flops"] or 0.0
     return {job_id: (workload, flops[job_id]) for job_id, workload in workloads.items()}
 
 
+# Parquet reads single columns, and these are a small part of a row.
 _PLAN_COLUMNS = frozenset({"job_id", "job_type", "method", "search", "trainer", "network", "dataset", "forecast_flops"})
 _ROW_COLUMNS = frozenset(
     {"job_id", "status", "error_type", "tuning_seconds", "report_seconds", "device", "device_share", "jobs_on_device", "cores", "threads"}
@@ -51,11 +54,14 @@ _ROW_COLUMNS = frozenset(
 
 def read_measurements(stores: Iterable[Path]) -> Iterator[Measurement]:
     """Measurements from the most recently changed stores. Unreadable stores are skipped; commands that read them report why."""
+    # Imported here, because estimates without earlier stores need no pyarrow.
     from pyarrow import ArrowException
 
     files_left = _MAX_FILES
+    # The most recent stores first, because they were most likely written by the present code on the present machine.
     for store in sorted((path for path in stores if (path / "plan.parquet").is_file()), key=_changed, reverse=True)[:_MAX_STORES]:
         if files_left > 0:
+            # An estimate is never worth an error: a store that is being written or is damaged gives no measurements.
             with suppress(OSError, ArrowException, ValueError, KeyError):
                 found, files = _read_store(store, files_left)
                 files_left -= files
@@ -74,6 +80,7 @@ def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
     jobs_read: dict[Workload, int] = defaultdict(int)
     # File names start with the job id, so a few jobs of each workload are chosen without opening files.
     names = sorted(path.name for path in (store / "rows").glob("[!.]*.parquet"))
+    # Merged files are not named after a job. Each contains many jobs, so they are read first.
     chosen = [name for name in names if name.split(".")[0] not in workloads][:_MAX_MERGED_FILES]
     for name in names:
         workload, _ = workloads.get(name.split(".")[0], (None, 0.0))
@@ -92,6 +99,7 @@ def measurement_of(workload: Workload, flops: float, rows: Sequence[Mapping[str,
     """The measurement of a job with these rows; None if a row failed other than by divergence, or has no seconds."""
     if any(row["tuning_seconds"] is None or (row["status"] == "failed" and row["error_type"] != "diverged") for row in rows):
         return None
+    # The rows of a job divide its shared work among them, so their sum is the job's time.
     seconds = sum(row["tuning_seconds"] + (row["report_seconds"] or 0.0) for row in rows)
     first = rows[0]
     on_cpu, jobs, threads = first["device"] == "cpu", first["jobs_on_device"], first["threads"]

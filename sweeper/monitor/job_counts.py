@@ -9,6 +9,7 @@ from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sweeper.store.store import MAX_ATTEMPTS, Store
 
+# Each costs the reading of a file; more lines than fit a screen help nobody.
 MAX_FAILURES = 20
 """Number of failed jobs whose error is read."""
 
@@ -40,6 +41,7 @@ def sweep_counts(store: Store) -> SweepCounts:
 
     store.check_version()
     try:
+        # Three columns of many: Parquet does not read the others.
         plan = pq.read_table(store.plan, columns=["job_id", "job_type", "forecast_flops"]).to_pydict()
     except (pa.ArrowException, OSError) as error:
         raise UserError(
@@ -48,8 +50,10 @@ def sweep_counts(store: Store) -> SweepCounts:
     types: dict[str, str] = {}
     flops: dict[str, float] = defaultdict(float)
     for job_id, job_type, amount in zip(plan["job_id"], plan["job_type"], plan["forecast_flops"], strict=True):
+        # The plan has one row per run; the FLOPs of a job are the sum over its runs.
         types[job_id] = job_type
         flops[job_id] += amount or 0.0
+    # A store may contain jobs of earlier plans, which do not count here.
     statuses = {job_id: status for job_id, status in store.statuses().items() if job_id in types}
     # Only files of failed jobs are opened; all counts come from file names.
     failed = [job_id for job_id in types if statuses.get(job_id) == "failed"]
@@ -78,6 +82,7 @@ def _failure(store: Store, job_id: str) -> tuple[str, str, str]:
     row = next((row for row in store.read_rows(job_id) if row.status == "failed"), None)
     if row is None:
         return job_id, "error", "its rows cannot be read"
+    # Of several lines the last one, which names the error in Python's format.
     last = ((row.error or "").strip().splitlines() or ["no message"])[-1]
     name = f"{row.method}{'@' + row.space if row.space else ''} seed {row.seed}"
     return f"{job_id} {row.job_type} {name}", row.error_type or "error", last

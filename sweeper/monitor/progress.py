@@ -19,6 +19,7 @@ from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workl
 from sweeper.jobs.job import Job, Result
 from sweeper.monitor.job_lines import error_suffix, format_duration, result_line, update_best
 
+# In a batch log every line stays, unlike on a terminal where it is overwritten.
 QUIET_SECONDS = 15.0
 """Minimum interval between progress lines when standard error is not a terminal."""
 
@@ -50,12 +51,15 @@ class Progress:
         self._workers = workers
         self._remaining_flops = flops_by_workload((Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs)
         self._worker_seconds = 0.0
+        # A monotonic clock: the wall clock may be set while a long sweep runs.
         self._start = self._last_printed = time.monotonic()
+        # On standard error, because standard output belongs to results that other programs read.
         self._console = Console(stderr=True, highlight=False)
         self._live = (
             Live(get_renderable=self._renderable, console=self._console, refresh_per_second=1) if self._console.is_terminal else None
         )
         with storing(log):
+            # Line-buffered, so that `tail -f` sees each event and a kill loses none. Appended, because a resumed sweep continues its log.
             self._log = log.open("a", buffering=1)
 
     def __enter__(self) -> Progress:
@@ -65,6 +69,7 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # The last state is shown in any case, because the interval between lines may have hidden it.
         self._draw(last=True)
         if self._live:
             self._live.stop()
@@ -74,10 +79,12 @@ class Progress:
 
     def report(self, job: Job, result: Result) -> None:
         """Records an ended job and updates the display."""
+        # Planned rows rather than written ones, so that a failed job counts as ended and the count reaches the total.
         self.done += len(job.runs)
         self.failed += result.failed
         self._worker_seconds += result.seconds
         workload = Workload.of(job.job_type, job.labels)
+        # Clamped, because differences of rounded sums may fall just below zero.
         self._remaining_flops[workload] = max(0.0, self._remaining_flops[workload] - job.forecast_flops)
         # Failed jobs end early and would make the estimates too short.
         if result.status == "ok":
@@ -85,8 +92,10 @@ class Progress:
         update_best(self.best, result)
         line = result_line(job, result) + error_suffix(result)
         self._event(line)
+        # Only rare and important events are printed above the display; the log has all of them.
         if result.train_acc is not None or result.status == "failed":
-            self._console.print(line, markup=False, soft_wrap=True)  # error messages may contain [brackets]
+            # Error messages may contain [brackets].
+            self._console.print(line, markup=False, soft_wrap=True)
         self._draw()
 
     def text(self) -> str:
@@ -112,5 +121,6 @@ class Progress:
             print(self.text(), file=sys.stderr, flush=True)
 
     def _event(self, line: str) -> None:
-        with suppress(OSError):  # a full disk is reported by the job that cannot store its rows
+        # A full disk is reported by the job that cannot store its rows.
+        with suppress(OSError):
             self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")

@@ -49,11 +49,13 @@ def mirroring(tracking: TrackingConfig, store: Path) -> Iterator[None]:
     process, seconds = None, 0.0
     try:
         process = _start(tracking, store) if tracking.name == "wandb" else None
+    # Tracking is an addition: no failure of it, not even a missing program, stops a sweep.
     except OSError as error:
         print(f"tracking: the W&B mirror could not be started ({error.strerror}); the sweep continues without it", file=sys.stderr)
     try:
         yield
-        seconds = tracking.timeout_seconds  # an interrupted sweep ends at once
+        # Only here: an interrupted sweep does not reach this line and waits 0 seconds for the mirror.
+        seconds = tracking.timeout_seconds
     finally:
         if process is not None and not _ended_well(process, seconds):
             remedy = f"`sap-sweep track {os.path.relpath(store)}` mirrors the remaining jobs"
@@ -65,6 +67,7 @@ def _start(tracking: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
     settings = [f"{name}={'null' if value is None else value}" for name, value in asdict(tracking).items() if name != "name"]
     command = [sys.executable, "-m", "sweeper", "track", str(store), "--follow", *settings]
     folder_of(store).mkdir(parents=True, exist_ok=True)
+    # To a file, because W&B's own messages would disturb the progress display.
     with (folder_of(store) / "mirror.log").open("ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, cwd=HOME, start_new_session=True
@@ -74,6 +77,7 @@ def _start(tracking: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
 def _ended_well(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Ends the mirror by closing its input, and kills it after `seconds`; returns whether it succeeded."""
     assert process.stdin is not None
+    # The end of its input is the signal: it also comes when the sweep is killed, unlike a message.
     process.stdin.close()
     try:
         return process.wait(seconds) == 0
@@ -103,27 +107,33 @@ def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool
         StorageError: the folder of W&B's files cannot be written.
     """
     if tracking.mode == "offline":
-        os.environ.pop("WANDB_API_KEY", None)  # not needed offline, and W&B cannot log what it does not know
+        # Not needed offline, and W&B cannot log what it does not know.
+        os.environ.pop("WANDB_API_KEY", None)
     folder = folder_of(store.root)
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        # Outside the store, which other programs read and which the mirror must not change.
         notes = (folder / "mirrored.jsonl").open("a", buffering=1)
     with notes:
         _lock(notes, store)
+        # Only after the lock, because the mirror that had it before may have added entries.
         done, ended = mirrored(store.root), False
         while not ended:
             # Statuses are read after the end of the sweep was seen, so that its last job is not missed.
             ended = not follow or bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
+            # Compared by status, so that a job that failed and later succeeded is sent a second time and continues its W&B run.
             new = [(name, status) for name, status in store.statuses().items() if done.get(name) != status]
             if ended and (new or SUMMARY not in done):
                 new.append((SUMMARY, "ok"))
             # One W&B run per job, not per search: a job ends once and is stored completely, so no run is appended to after a restart.
             for name, status in new:
-                faulthandler.dump_traceback_later(tracking.timeout_seconds, exit=True)  # works even if W&B never releases the GIL
+                # Works even if W&B never releases the GIL.
+                faulthandler.dump_traceback_later(tracking.timeout_seconds, exit=True)
                 try:
                     _send(
                         tracking, folder, summary_run(store) if name == SUMMARY else job_run(store.read_rows(name), store.read_series(name))
                     )
+                    # After W&B has accepted the job: a kill in between sends it twice, under the same id, and never loses it.
                     notes.write(json.dumps({"job": name, "status": status}) + "\n")
                 except Exception as error:  # whatever W&B raises
                     print(redact(f"{name} was not mirrored: {type(error).__name__}: {' '.join(str(error).split())[:500]}"), file=sys.stderr)
@@ -137,6 +147,7 @@ def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool
 def _lock(file: TextIO, store: Store) -> None:
     """Locks the list of mirrored jobs; a second mirror of the same store waits, so that no job is mirrored twice."""
     try:
+        # First without waiting, only to be able to report the wait.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"waiting for another process that is mirroring {store.root}", file=sys.stderr)
@@ -144,6 +155,7 @@ def _lock(file: TextIO, store: Store) -> None:
 
 
 def _send(tracking: TrackingConfig, folder: Path, content: Run) -> None:
+    # Imported at the first job, not at the top: a sweep must run where wandb is not installed.
     import wandb
 
     # W&B must not record console output, code, git state or machine data, which may contain paths and secrets.
@@ -184,14 +196,17 @@ def job_run(rows: Sequence[Row], points: Sequence[Point]) -> Run:
     if not rows:
         raise ValueError("its rows cannot be read")
     first = rows[0]
+    # Smoke runs have a group of their own, so that they never mix with the sweep's runs.
     group = _group(first.experiment, first.debug)
     method = first.method + (f"@{first.space}" if first.space else "") + (f" {first.search}" if first.search else "")
     rate = f" {first.noise_rate:g}" if first.noise_rate is not None else ""
     curves: dict[int, dict[str, float]] = defaultdict(dict)
     for point in points:
-        if not point.name.startswith(("cost/", "transition/")):  # these are not indexed by epoch
+        # Costs and transition counts are series of the store that are not indexed by epoch.
+        if not point.name.startswith(("cost/", "transition/")):
             curves[point.step][point.name] = point.value
-    columns = [item.name for item in fields(Row) if item.name != "error"]  # a message may contain paths and secrets
+    # Without `error`: a message may contain paths and secrets.
+    columns = [item.name for item in fields(Row) if item.name != "error"]
     lines = [[getattr(row, name) for name in columns] for row in sorted(rows, key=lambda row: row.position)]
     return Run(
         id=f"{group}-{first.job_id}",
@@ -225,7 +240,8 @@ def summary_run(store: Store) -> Run:
     group = _group(experiment, ",".join(results.debug) or None)
     counts = {"planned": len(results.plan), "rows": len(results.rows), "failed": int((results.rows["status"] == "failed").sum())}
     lines: list[list[Any]] = []
-    with contextlib.suppress(UserError):  # smoke runs, and a plan without baselines
+    # Smoke runs and plans without baselines have no table; their summary is sent without one.
+    with contextlib.suppress(UserError):
         lines = [_selected(cell, search) for cell in cells(results) for searches in cell.methods.values() for search in searches]
     tables = {"tables/selected": (list(_SELECTED_COLUMNS), lines)} if lines else {}
     return Run(f"{group}-{SUMMARY}", SUMMARY, group, SUMMARY, {"experiment": experiment}, counts, tables)
@@ -261,7 +277,8 @@ def mirrored(store: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in (folder_of(store) / "mirrored.jsonl").read_text().splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be truncated by a kill
+            # The last line may be truncated by a kill.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 found[entry["job"]] = entry["status"]
     return found
