@@ -43,6 +43,7 @@ def run_checks(arguments: Sequence[str]) -> int:
     """
     # One and two threads give different bits, and the checks compare bits.
     torch.set_num_threads(1)
+    # The arguments are the overrides of a sweep, so that a component is checked exactly as a sweep would configure it.
     named = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments}
     group = next((group for group in GROUPS if named.get(group)), None)
     if group is None:
@@ -51,6 +52,7 @@ def run_checks(arguments: Sequence[str]) -> int:
     composed = compose_all([*(argument for argument in arguments if not argument.startswith("method=")), "cells=[{}]"])
     (cell,) = composed.cells
     plugins = composed.config.plugins
+    # What the user sets is tested as set; only the defaults are scaled down.
     kept = [key.removeprefix("trainer.") for key in named if key.startswith("trainer.")]
     recipe = _recipe(cell["trainer"], plugins, kept)
     checks: Sequence[Check[Any]]
@@ -60,6 +62,7 @@ def run_checks(arguments: Sequence[str]) -> int:
         checks, cases = PRUNER_CHECKS, _pruner_cases(cell["pruner"], recipe, plugins)
     else:
         checks, cases = TRAINER_CHECKS, _trainer_cases(recipe)
+    # All checks run even if one fails, so that one call shows everything that is wrong.
     lines = [_line(check, cases) for check in checks]
     print("\n".join(lines))
     failed = sum(line.startswith("failed") for line in lines)
@@ -86,6 +89,7 @@ def _method_cases(name: str, methods: Mapping[str, Any], recipe: Component, plug
     spaces = methods[method].get("spaces") or {"only": {}}
     if selected and selected not in spaces:
         raise unknown("space", selected, spaces, f"method {method}")
+    # Batch norm has running statistics that a method could modify, and augmentation draws random numbers.
     task = toys.make_task("batch_norm", augment="flip")
     return [
         (space, corrector_case(methods[method]["corrector"], spaces[space], recipe, task, plugins))
@@ -100,6 +104,7 @@ def corrector_case(
     """Settings spread over a space, and a network trained on the given labels."""
     where = "corrector"
     cls = resolve_class(corrector.get("_target_"), where, plugins)
+    # As the planner does: methods that retrain receive the trainer of the cell.
     extra = dict.fromkeys(trainer_fields(cls), recipe.entry)
     small = small_settings(corrector, space, sample_counts(cls))
     settings = [parse_component(setting, where, Corrector, plugins, extra).instance for setting in small]

@@ -55,10 +55,12 @@ def check_component(component: object, protocol: type) -> None:
     parameters = getattr(component, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
         raise CheckFailed(f"{name} is not a frozen dataclass; write @dataclass(frozen=True) above it")
+    # Read from the class: a field of instances would be a setting, and ids need the version without one.
     version = type(component).version  # type: ignore[attr-defined]
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise CheckFailed(f"{name}.version is {version!r}; it must be an integer of at least 1")
     try:
+        # The planner uses settings as keys of families and computations.
         hash(component)
     except TypeError as error:
         raise CheckFailed(f"{name} cannot be hashed ({error}); convert its lists to tuples in __post_init__") from error
@@ -74,6 +76,7 @@ def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor], text: str)
     Raises:
         CheckFailed: they differ; `text` opens the message.
     """
+    # The union, so that a missing name counts as a difference.
     for name in one.keys() | other.keys():
         if name not in one or name not in other or not torch.equal(_bits(one[name]), _bits(other[name])):
             raise CheckFailed(f"{text} (in '{name}')")
@@ -104,6 +107,7 @@ def finite(weights: Mapping[str, Tensor]) -> bool:
 @contextmanager
 def global_randomness(name: str) -> Iterator[None]:
     """Context manager that checks that the block does not draw from torch's global generator."""
+    # The state is compared, not restored: a draw that puts the state back is harmless, because the next job sees the same generator.
     state = torch.random.get_rng_state()
     yield
     if not torch.equal(state, torch.random.get_rng_state()):
@@ -137,6 +141,7 @@ def forecast_text(name: str, forecast: tuple[int, int], recorded: tuple[int, int
 
 def describe(setting: Any) -> str:
     """The class name of a setting and its fields that differ from their defaults."""
+    # Defaults are left out, because a message with all fields of a setting would hide the one that matters.
     differing = [
         f"{item.name}={getattr(setting, item.name)!r}"
         for item in (dataclasses.fields(setting) if dataclasses.is_dataclass(setting) else ())

@@ -55,6 +55,7 @@ class CorrectorCase:
     def run(self, settings: Sequence[Corrector], run: PlainRun | None = None) -> tuple[dict[int, Weights] | None, PlainRun]:
         """Runs one family with the verified samples that it declares in `needs()`."""
         run = run or PlainRun(len(settings))
+        # The platform grants the needs of the family that it runs, no others.
         needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
         found: dict[int, Weights] = {}
         try:
@@ -63,6 +64,7 @@ class CorrectorCase:
                     raise CheckFailed(f"setting {index} of {describe(settings[0])} is yielded twice")
                 # Copied at once: a corrector may modify the network for the next setting.
                 found[index] = toys.weights(net)
+        # The agreed way to report that the network has diverged; a result, not a failed check.
         except FloatingPointError:
             return None, run
         return found, run
@@ -89,6 +91,8 @@ def _modifies_no_input(case: CorrectorCase) -> None:
     before, training = toys.weights(case.model), case.model.training
     labels = case.task.train.labels.clone()
     for settings in case.families:
+        # The given network is shared by all settings and searches of a baseline, so a method works on a copy. Draws from the global
+        # generator would make a result depend on what ran before it.
         with global_randomness(describe(settings[0])):
             case.run(settings)
         same_bits(before, toys.weights(case.model), "the given network was modified")
@@ -101,6 +105,7 @@ def _modifies_no_input(case: CorrectorCase) -> None:
 def _same_names_and_shapes(case: CorrectorCase) -> None:
     before = toys.weights(case.model)
     for settings, (found, _) in zip(case.families, case.first, strict=True):
+        # Scoring and saving load a corrected network into the architecture of the baseline.
         for index, weights in (found or {}).items():
             same_shapes(before, weights, describe(settings[index]))
 
@@ -108,6 +113,7 @@ def _same_names_and_shapes(case: CorrectorCase) -> None:
 def _finite_or_diverged(case: CorrectorCase) -> str | None:
     diverged = 0
     # Outputs are checked, too: finite weights may overflow in the forward pass.
+    # One batch of all validation images is enough, as they are few.
     inputs = next(iter(case.task.val.batches(len(case.task.val)))).inputs
     probe = copy.deepcopy(case.model)
     for settings, (found, _) in zip(case.families, case.first, strict=True):
@@ -125,6 +131,7 @@ def _finite_or_diverged(case: CorrectorCase) -> str | None:
 
 def _is_deterministic(case: CorrectorCase) -> None:
     for settings, (found, _) in zip(case.families, case.first, strict=True):
+        # Bitwise, because a row can be rerun at any time and is compared exactly (`sap-sweep rerun`).
         rerun, _ = case.run(settings)
         _same_families(found, rerun, settings, "has weights that differ when it is rerun")
 
@@ -140,6 +147,7 @@ def _is_independent_of_its_family(case: CorrectorCase) -> None:
 
 def _equal_computations(case: CorrectorCase) -> None:
     settings, (found, _) = case.families[-1], case.first[-1]
+    # Reports print `675 (675 distinct)` by these keys, so a wrong key would miscount the settings that were really tried.
     keys = [setting.computation() for setting in settings]
     for one, other in itertools.combinations(found or {}, 2):
         if keys[one] == keys[other] and found is not None:
@@ -150,6 +158,8 @@ def _equal_computations(case: CorrectorCase) -> None:
 def _declares_its_needs(case: CorrectorCase) -> None:
     for settings in case.families:
         needs = settings[0].needs()
+        # Without any grant, a method that reads verified samples raises UndeclaredNeed; one that declares a need and does not raise never
+        # reads them.
         restricted = case.task.allow(frozenset())
         try:
             for _ in type(settings[0]).correct(settings, copy.deepcopy(case.model), restricted, PlainRun(len(settings))):
@@ -169,6 +179,7 @@ def _declares_its_needs(case: CorrectorCase) -> None:
 def _declares_its_selection(case: CorrectorCase) -> None:
     for settings, (_, run) in zip(case.families, case.first, strict=True):
         for index, setting in enumerate(settings):
+            # Needs are granted per job, and a job is a family.
             if setting.needs() != settings[0].needs():
                 raise CheckFailed(
                     f"{describe(setting)} and {describe(settings[0])} have equal family() but differ in needs(); "
@@ -184,6 +195,7 @@ def _declares_its_selection(case: CorrectorCase) -> None:
 
 def _records_its_work(case: CorrectorCase) -> None:
     for settings, (found, run) in zip(case.families, case.first, strict=True):
+        # Seconds and passes are the cost columns of tables: work that is not recorded would make a method look cheap.
         for index, cost in enumerate([tuning(cost.shared) for cost in run.meter.costs()] if found is not None else ()):
             setting = settings[index]
             if not cost.seconds > 0:
@@ -192,6 +204,7 @@ def _records_its_work(case: CorrectorCase) -> None:
                 continue
             if type(setting).forecast([setting], sizes_of(case.task)).forwards > 0:
                 raise CheckFailed(f"no passes are recorded for {describe(setting)}; call run.meter.count(forwards=..., backwards=...)")
+            # The forecast may agree with the meter and both be wrong, so the calls of the network's modules are counted as well.
             if calls := case.forward_calls(setting):
                 raise CheckFailed(
                     f"{describe(setting)} calls the network's modules {calls} times, but records no passes and forecast() returns "
@@ -205,6 +218,7 @@ def _forecast_matches(case: CorrectorCase) -> str | None:
         if found is None or not all(map(finite, found.values())):
             unknown += 1
             continue
+        # Schedules, dry runs and upper bounds of searches rely on it.
         forecast = type(settings[0]).forecast(settings, sizes_of(case.task))
         recorded, bound = toys.passes(run), isinstance(settings[0], ForecastsUpperBound) and settings[0].forecast_is_bound
         # A corrector that may stop early forecasts an upper bound.
@@ -212,6 +226,7 @@ def _forecast_matches(case: CorrectorCase) -> str | None:
             continue
         if recorded != (forecast.forwards, forecast.backwards):
             raise CheckFailed(forecast_text(describe(settings[0]), (forecast.forwards, forecast.backwards), toys.passes(run)))
+        # Shared work is divided among its users, and the parts must add up to what was spent.
         if not math.isclose(sum(tuning(cost.shared).forwards for cost in run.meter.costs()), forecast.forwards):
             raise CheckFailed(f"the settings' shares of the passes do not add up to all passes ({describe(settings[0])})")
     return _diverged(unknown, len(case.families), "family", "families")
@@ -220,6 +235,7 @@ def _forecast_matches(case: CorrectorCase) -> str | None:
 def _resumes(case: CorrectorCase) -> str | None:
     without = 0
     for settings, (found, _) in zip(case.families, case.first, strict=True):
+        # Stopped after the first epoch, where every method with epochs has stored something and has work left.
         stored = state_when_stopped(lambda run, settings=settings: case.run(settings, run), toys.StoringRun(1, settings=len(settings)))  # type: ignore[misc]
         if stored is None:
             without += 1

@@ -30,6 +30,7 @@ class PrunerCase:
     def select(self) -> tuple[Selection, PlainRun]:
         """Selects once, without access to verified samples."""
         run = PlainRun()
+        # A pruner prepares the baseline, which is to be trained from given labels alone.
         task = replace(self.task, declared=frozenset(), verified_source=refuse)
         # The platform opens the phase around a pruner, so that pruners need not.
         with run.meter("select"):
@@ -42,6 +43,7 @@ def _has_the_interface(case: PrunerCase) -> None:
 
 def _keeps_the_fraction(case: PrunerCase) -> None:
     selection, _ = case.first
+    # Rounded as in the plan, which forecasts the training on the kept samples.
     wanted, index = round(case.keep * len(case.task.train)), selection.index
     if len(index) != wanted:
         raise CheckFailed(f"of {len(case.task.train)} samples with keep={case.keep:g} it keeps {len(index)}, not {wanted}")
@@ -53,6 +55,7 @@ def _keeps_the_fraction(case: PrunerCase) -> None:
 
 def _is_deterministic(case: PrunerCase) -> None:
     one, other = case.first[0], case.select()[0]
+    # In the same order, because the index is stored as it is.
     if not torch.equal(one.index, other.index):
         raise CheckFailed("it selects other samples when it is rerun")
 

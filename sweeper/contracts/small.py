@@ -45,6 +45,7 @@ def small_settings(
     """
     base, counted = dict(fixed), counted or {}
     if scale:
+        # null stands for all retain samples; a number in its place can be scaled down like the others.
         base |= {name: FEWEST for name, of in counted.items() if of == "retain" and base.get(name, 0) is None}
     domains = space or {}
     rows = [base | dict(zip(domains, values, strict=True)) for values in itertools.product(*map(_choices, domains.values()))]
@@ -61,6 +62,7 @@ def families(settings: Iterable[Corrector]) -> list[tuple[Corrector, ...]]:
 
 def families_to_try(settings: Sequence[Corrector]) -> tuple[tuple[Corrector, ...], ...]:
     """Families of settings spread evenly over the space, then several settings of the middle one's family."""
+    # The middle of the space, because the first and last settings are often extreme values that diverge.
     middle = settings[len(settings) // 2].family()
     mates = spread([setting for setting in settings if setting.family() == middle], SETTINGS_PER_SPACE)
     return (*families(spread(settings, SETTINGS_PER_SPACE)), tuple(mates))
@@ -68,12 +70,14 @@ def families_to_try(settings: Sequence[Corrector]) -> tuple[tuple[Corrector, ...
 
 def spread(items: Sequence[T], count: int) -> list[T]:
     """At most `count` of `items`, evenly spaced from the first to the last."""
+    # A set, because several steps may round to one index.
     indices = sorted({round(step * (len(items) - 1) / max(1, count - 1)) for step in range(count)})
     return [items[index] for index in indices]
 
 
 def _choices(domain: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
     """Values of one domain: all of a list, the ends of a range."""
+    # Of a range the two ends; for integers a value within it does as well.
     ((kind, values),) = domain.items()
     return values if kind in {"grid", "choice"} else [values[0], values[1] - 1 if kind == "randint" else values[1]]
 

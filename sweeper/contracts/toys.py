@@ -79,6 +79,7 @@ NETS: dict[str, Callable[[int], nn.Module]] = {"batch_norm": BatchNormNet, "drop
 
 def nets_for(trainer: Any) -> tuple[str, ...]:
     """Names of the two networks that a trainer is checked on: batch norm (or group norm, if it refuses batch norm) and dropout."""
+    # Trainers refuse by names and types of layers, so the network needs no memory.
     with torch.device("meta"):
         network = BatchNormNet(NUM_CLASSES)
     try:
@@ -92,6 +93,7 @@ def nets_for(trainer: Any) -> tuple[str, ...]:
 def images_and_labels(count: int = 80, seed: int = 0) -> tuple[Tensor, Tensor]:
     """(N, 1, 8, 8) uint8 images, one blurred pattern per class, and their true classes."""
     generator = torch.Generator().manual_seed(seed)
+    # The patterns have a seed of their own, so that training and validation images show the same classes.
     patterns = torch.rand(NUM_CLASSES, 1, 8, 8, generator=torch.Generator().manual_seed(99)) * 160
     labels = torch.randint(0, NUM_CLASSES, (count,), generator=generator)
     images = patterns[labels] + 60 * torch.rand(count, 1, 8, 8, generator=generator)
@@ -107,14 +109,17 @@ def make_task(
 ) -> Task:
     """A task of `count` images, every fourth with a wrong label. Verified samples are drawn in a fixed shuffled order."""
     images, truth = images_and_labels(count)
+    # Every fourth label, shifted to the next class: exactly 25 % and the same in each run.
     wrong = torch.arange(count) % 4 == 0
     given = torch.where(wrong, (truth + 1) % NUM_CLASSES, truth)
     outputs = NUM_CLASSES if kind == "classification" else 1
+    # Regressions get the classes as numbers.
     labels = given if kind == "classification" else given.float() / 2
     preprocess = Preprocess(mean=(0.4,), std=(0.3,), augment=augment, padding=1)
     train = SampleView(TensorPixels(images), torch.arange(count), labels, preprocess, CPU)
     val_images, val_labels = images_and_labels(20, seed=1)
     val = SampleView(TensorPixels(val_images), torch.arange(20), val_labels, preprocess, CPU)
+    # A fixed order, so that smaller verified sets are nested in larger ones, as in the platform.
     order = torch.randperm(count, generator=torch.Generator().manual_seed(7))
     verified = {Need.RETAIN: order[~wrong[order]], Need.FORGET: order[wrong[order]], Need.TRUE_LABELS: torch.arange(count)}
 
@@ -125,6 +130,7 @@ def make_task(
         return train.subset(which) if need != Need.TRUE_LABELS else train.relabel(truth)
 
     def build(k: int) -> nn.Module:
+        # As the platform does it: the k-th network of a seed has the same initial weights in every method.
         with stream(seed, "init", k).scope():
             return NETS[net](outputs)
 
@@ -145,7 +151,9 @@ class StoringRun(PlainRun):
         model.eval()  # a real run evaluates here and leaves the network in this mode
         torch.rand(3)  # an evaluation may draw from the global generator, too
         self.kept.append(kept)
+        # Copied, because the training goes on and modifies its tensors in place.
         self.stored = copy.deepcopy(state())
+        # States are stored as safetensors with JSON, without pickle.
         check_plain(self.stored)
         if number == self.stop_after:
             raise Stopped(f"after epoch {number}")
@@ -195,6 +203,7 @@ class BreakingSamples:
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
         self.passes.append(1)
         for number, batch in enumerate(self.inner.batches(size, rng, views)):
+            # After two batches: the weights have changed since the last stored state.
             if len(self.passes) == self.epoch and number == 2:
                 raise ConnectionError("the disk went away")
             yield batch
@@ -222,6 +231,7 @@ def counted_calls() -> Iterator[list[str]]:
         if any(True for _ in module.parameters()):
             calls.append(type(module).__name__)
 
+    # Removed in any case, because a global hook would slow down every network of the process.
     handle = register_module_forward_pre_hook(note)
     try:
         yield calls

@@ -45,6 +45,7 @@ class TrainerCase:
     def fit(self, run: R, task: Task | None = None) -> tuple[Fitted | None, R]:
         """Trains once, without access to verified samples."""
         try:
+            # Baselines are trained from given labels alone; reading verified samples fails the check.
             return self.trainer.fit(replace(task or self.task, declared=frozenset(), verified_source=refuse), run), run
         except FloatingPointError:
             return None, run
@@ -58,6 +59,7 @@ def _trains_the_tasks_networks(case: TrainerCase) -> str | None:
     fitted, _ = case.first
     if fitted is None:
         return "it diverged"
+    # A trainer of several networks may return them all, for pruners that read an ensemble.
     nets = list(fitted.model.nets) if isinstance(fitted.model, Ensemble) else [fitted.model]
     wanted = toys.weights(case.task.build(0))
     for net in nets:
@@ -85,6 +87,7 @@ def _is_deterministic(case: TrainerCase) -> None:
 def _records_its_work(case: TrainerCase) -> str | None:
     fitted, run = case.first
     recorded, forecast = toys.passes(run), case.trainer.forecast(sizes_of(case.task))
+    # A trainer that loads a checkpoint.
     if forecast.forwards == 0 and recorded == (0, 0):
         return "it trains nothing"
     if not all(tuning(cost.shared).seconds > 0 for cost in run.meter.costs()) or not recorded[0] > 0:
@@ -97,6 +100,7 @@ def _records_its_work(case: TrainerCase) -> str | None:
 def _forecast_is_bound(case: TrainerCase) -> str | None:
     fitted, run = case.first
     forecast, recorded = case.trainer.forecast(sizes_of(case.task)), toys.passes(run)
+    # Early stopping makes a training shorter than forecast, never longer.
     if recorded[0] > forecast.forwards or recorded[1] > forecast.backwards:
         raise CheckFailed(forecast_text("fit()", (forecast.forwards, forecast.backwards), recorded))
     if fitted is not None and recorded != (forecast.forwards, forecast.backwards):
@@ -116,6 +120,7 @@ def _resumes(case: TrainerCase) -> str | None:
             raise CheckFailed(f"it did not stop after epoch {after} when it was asked to")
         resumed, second = case.fit(toys.StoringRun(resume=stored))
         _same_fits(complete, resumed, f"weights that differ when it was stopped after epoch {after} and resumed")
+        # The curve is stored with the rows, so an interrupted job must report it as an uninterrupted one does.
         if first.curve + second.curve != reference.curve:
             raise CheckFailed(f"the curve differs when it was stopped after epoch {after} and resumed")
     _resumes_within_an_epoch(case, complete)
@@ -126,6 +131,7 @@ def _resumes_within_an_epoch(case: TrainerCase, complete: Fitted | None) -> None
     run = toys.StoringRun()
     try:
         case.fit(run, toys.breaking(case.task, 2))
+    # Interrupted between two stored states: the training must repeat the epoch from its start, with the same batches.
     except ConnectionError:
         resumed, _ = case.fit(toys.StoringRun(resume=run.stored))
         _same_fits(complete, resumed, "weights that differ when it was interrupted within an epoch and resumed")

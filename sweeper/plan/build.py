@@ -92,7 +92,7 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
     for cell in cells:
         if dataset_key(cell) not in fingerprints:
             fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
-        # Such noise reads files of human labels, which must belong to this data set.
+        # Noise that reads files of its own (human labels) is inspected with each data set that it is combined with.
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
         if not composed.config.export:  # the device of a bundle is chosen by the machine that runs it

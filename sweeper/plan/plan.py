@@ -161,8 +161,8 @@ class _CellPlanner:
     def search(self, baseline: Job, search: TrialSearch) -> tuple[Job, list[Planned]]:
         """The job of a sampled search. Its settings are not known in advance, so its rows are identified by the numbers of their trials."""
         job_id = content_id({"kind": "search", "baseline": baseline.job_id, **search.identity})
-        # A setting is not known in advance, but the number of trials is: no trial is left out later, so the plan has no gaps but those that
-        # are.
+        # The settings are chosen while the search runs, but their number is known: no trial is left out later, so every planned id gets a
+        # row.
         runs = tuple(
             PlannedRun(content_id({"kind": "search", "job": job_id, "trial": number}), number, {}) for number in range(search.trials)
         )
