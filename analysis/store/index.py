@@ -30,6 +30,7 @@ def check_version(store: Path) -> None:
     Raises:
         UserError: the schema version of the plan is not `SCHEMA_VERSION`.
     """
+    # Only the plan is looked at, because every store has one and reading all rows would take longer than most commands.
     version = _version(store / "plan.parquet")
     if version is not None and version != SCHEMA_VERSION:
         raise UserError(f"the store '{store}' {version_sentence(version)}")
@@ -38,6 +39,7 @@ def check_version(store: Path) -> None:
 def version_sentence(version: int) -> str:
     """The rest of a sentence that starts with the store or file: its version, the version expected, and the remedy."""
     known = f"has schema_version {version} and this program reads {SCHEMA_VERSION}"
+    # Newer stores can only be read by newer programs; older ones can also be computed again.
     if version > SCHEMA_VERSION:
         return f"{known}; update sap-sweep to the version that wrote it"
     return f"{known}; run the sweep again into a new folder (paths.results=DIR), or read it with the version of sap-sweep that wrote it"
@@ -63,6 +65,7 @@ def statuses(store: Path) -> dict[str, str]:
     for name in _names(store / "rows"):
         job_id, _, ending = name.partition(".")
         status = _ENDINGS.get(ending)
+        # os.scandir lists in any order, so an ok file may come before or after the failed one.
         if job_id and status and found.get(job_id) != "ok":
             found[job_id] = status
     return found | dict.fromkeys(merged(store / "rows"), "ok")
@@ -127,6 +130,7 @@ def _footer(path: Path, *_: int) -> tuple[str, ...]:  # inode, size and time are
 
 def _names(folder: Path) -> list[str]:
     try:
+        # Names alone: a stat per file would be a network round trip each on NFS.
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries if not entry.name.startswith(".")]
     except OSError:

@@ -39,6 +39,7 @@ def count(planned: Iterable[str], stored: Iterable[tuple[str, str]], given_up: I
         stored: the (type, status) of each stored job or row; the status is ok or failed.
         given_up: the type of each failed job or row with no attempts remaining.
     """
+    # Types keep the order of the plan: train, select, tune.
     sizes, states, without_attempts = Counter(planned), Counter(stored), Counter(given_up)
     return tuple(Counts(name, size, states[name, "ok"], states[name, "failed"], without_attempts[name]) for name, size in sizes.items())
 
@@ -52,6 +53,7 @@ def count_jobs(types: Mapping[str, str], statuses: Mapping[str, str], given_up: 
         given_up: ids of failed jobs with no attempts remaining.
     """
     stored = {job_id: status for job_id, status in statuses.items() if job_id in types}
+    # A job that was given up and has been imported or rerun since counts as done.
     exhausted = [types[job_id] for job_id in given_up if stored.get(job_id) == "failed"]
     return count(types.values(), [(types[job_id], status) for job_id, status in stored.items()], exhausted)
 

@@ -60,6 +60,7 @@ MEASURES = {"acc": Measure("accuracy", "%", 100, 2), "r2": Measure("R²", "", 1,
 
 def method_label(method: str, space: str | None = None) -> str:
     """A method's printed name, with its search space if it can have several: "SAP (alpha16)"."""
+    # Unknown names (plug-ins) are printed as configured.
     name = _NAMES.get(method, method)
     return name if space in (None, "default") or method in REFERENCES else f"{name} ({space})"
 
@@ -122,4 +123,5 @@ def spread_over(seeds: int) -> str:
 
 def plain(value: float) -> str:
     """Formats a hyperparameter's value without trailing zeros: 2000, 0.0005, 1e-05."""
+    # Ten significant digits hide binary rounding, as of 0.1 + 0.2, and keep what configurations usually write.
     return f"{value:.10g}"

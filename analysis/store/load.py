@@ -72,6 +72,7 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     paths = tuple(Path(store) for store in stores)
     wanted = None if columns is None else _ALWAYS | set(columns)
     damage: list[str] = []
+    # The order of the plan is the order of all tables, and the first store that plans a run determines its place.
     plan = _unique(pa.concat_tables([_plan(store, wanted, damage) for store in paths]))
     rows = pa.concat_tables([read_folder(store / "rows", Row, damage, wanted) for store in paths])
     timings = pa.concat_tables([read_folder(store / "timing", Timing, damage) for store in paths])
@@ -82,11 +83,14 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
         rows = _one_row_per_run(rows, damage)
         plan_index = _plan_index(rows, plan)
     planned = pc.is_valid(plan_index)
+    # What is planned and not stored is what tables report as missing.
     stored = np.zeros(len(plan), dtype=bool)
     stored[plan_index.drop_null().to_numpy()] = True
+    # Rows of an earlier plan of the same store (a narrower space, other seeds) are no damage.
     unplanned = rows.filter(pc.invert(planned))
     notes = [f"{len(unplanned)} rows are in no plan and are left out of all tables."] if len(unplanned) else []
     for name in ("cell", "computation_id"):
+        # The plan, not the row, says to which cell a run belongs and which settings compute the same.
         rows = rows.append_column(name, plan[name].combine_chunks().take(plan_index))
     return Results(
         stores=paths,
@@ -126,6 +130,7 @@ def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.
     path = store / "plan.parquet"
     if not path.is_file():
         raise UserError(f"'{store}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
+    # Before the plan is read, so that an older store is refused by its version and not by a missing column.
     check_version(store)
     try:
         return read_file(path, Planned, columns)
@@ -155,13 +160,16 @@ def _unique(table: pa.Table) -> pa.Table:
 
 def _one_row_per_run(rows: pa.Table, damage: list[str]) -> pa.Table:
     """Drops duplicates as `load` describes and reports contradictory rows in `damage`."""
+    # Only the columns that decide; the rows stay in Arrow.
     found = rows.select(["run_id", "method", "space", "seed", "status", "started_at", *SCORES]).to_pandas()
     duplicates = found[found["run_id"].duplicated(keep=False) & (found["status"] == "ok")]
     different = duplicates.groupby("run_id", sort=False)[list(SCORES)].nunique(dropna=False) > 1
     contradictory = different.index[different.any(axis=1)]
     damage += _contradictions(duplicates[duplicates["run_id"].isin(contradictory)])
+    # Stable, so that rows with equal times keep the order of their files and every call gives the same result.
     order = found.assign(is_ok=found["status"] == "ok").sort_values(["is_ok", "started_at"], ascending=False, kind="stable")
     kept = order.drop_duplicates("run_id")
+    # Sorted back to the order of the files.
     return rows.take(pa.array(np.sort(kept.index[~kept["run_id"].isin(contradictory)].to_numpy())))
 
 

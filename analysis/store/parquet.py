@@ -50,12 +50,14 @@ def read_folder(
         columns: the columns to read; all if None.
         where: keeps only the rows with this value.
     """
+    # A frozenset can be a key of the cached schemas.
     wanted = None if columns is None else frozenset(columns)
     tables, done, before, incomplete = [project_schema(record, wanted).empty_table()], set[str](), [""], True
     # A file that disappears while the folder is read was merged into another one by `sap-sweep compact`. The merged file was written first,
     # so listing the folder again finds it. Rows read from both files are dropped later, by run.
     while incomplete:
         names = {path.name for path in folder.glob("[!.]*.parquet")}
+        # A failed attempt whose job has succeeded since is not a result any more.
         superseded = {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
         remaining = sorted(names - superseded - done)
         with ThreadPoolExecutor() as pool:  # Arrow releases the GIL while it reads
@@ -86,7 +88,9 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
         names = [name for name in schema.names if name in present]
         if _VERSION in arrow_schema(record).names and _VERSION not in present:
             raise ValueError(f"it {version_sentence(1)}")
+        # The version is checked in every file, even if the caller does not ask for it: rows of another version have other meanings.
         versions = [_VERSION] if _VERSION not in schema.names and _VERSION in arrow_schema(record).names else []
+        # The files are small, and `read_folder` already reads several of them at once.
         table = file.read([*names, *versions], use_threads=False)
     if _VERSION in table.schema.names:
         _check_versions(table[_VERSION])
@@ -134,6 +138,7 @@ def _conform(table: pa.Table, record: type, schema: pa.Schema) -> pa.Table:
             present[field.name].cast(field.type) if field.name in present else pa.array([defaults[field.name]] * len(table), field.type)
             for field in schema
         ]
+    # A foreign writer may leave required columns empty; such a file is damaged as a whole.
     nulls = [field.name for field, column in zip(schema, columns, strict=True) if not field.nullable and column.null_count]
     if nulls:
         raise ValueError(f"it lacks values in {', '.join(nulls[:3])}")

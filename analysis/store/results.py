@@ -81,9 +81,11 @@ def cells(results: Results) -> tuple[CellResult, ...]:
     """
     refuse_smoke(results)
     tuned = results.plan[results.plan["job_type"] == "tune"]
+    # A store in which nothing was tuned still has baselines to report.
     lines = tuned if len(tuned) else results.plan[results.plan["method"] == VANILLA]
     if lines.empty:
         raise UserError("the plan has neither baselines nor settings of a corrector, so there is nothing to tabulate")
+    # Indexed once for all cells.
     by_run = results.rows.set_index("run_id", drop=False)
     return tuple(_cell(str(name), part, by_run) for name, part in lines.groupby("cell", sort=False))
 
@@ -112,12 +114,15 @@ def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> CellResult:
         Baseline(str(run_id), int(seed), _row(by_run, str(run_id)))
         for run_id, seed in zip(pairs["baseline_id"], pairs["seed"], strict=True)
     )
+    # The baselines' rows belong to the cell even if another cell has planned them (shared baselines).
     members = [*lines["run_id"], *(baseline.baseline_id for baseline in baselines)]
     rows = by_run[by_run.index.isin(members)]
+    # The rows decide, because a plan does not know the type of the task.
     measure = "r2" if rows["test_acc"].isna().all() and rows["test_r2"].notna().any() else "acc"
     vanilla = {baseline.baseline_id: baseline.row for baseline in baselines}
     methods: dict[tuple[str, str | None], list[SearchResult]] = {}
     tuned = lines[lines["job_type"] == "tune"]
+    # dropna=False keeps methods without a space; sort=False keeps the order of the plan.
     for (method, _, baseline_id), planned in tuned.groupby(["method", "space", "baseline_id"], sort=False, dropna=False):
         space = None if planned["space"].isna().all() else str(planned["space"].iloc[0])
         _refuse_two_spaces(str(method), space, planned, name)

@@ -66,6 +66,7 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
     scores: dict[str, list[float]] = {}
     positions: dict[str, int] = {}
     for search in searches:
+        # Settings are matched between seeds by their canonical JSON text; NaN marks a failed one.
         for settings, position, score, status in zip(
             search.rows["settings"], search.rows["position"], search.rows[column], search.rows["status"], strict=True
         ):
@@ -74,12 +75,14 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
     means = {
         settings: sum(values) / len(values)
         for settings, values in scores.items()
+        # A mean over fewer seeds would be compared with means over all of them.
         if len(values) == len(searches) and not any(map(math.isnan, values))
     }
     if not means:
         return tuple(Choice(None, problem="no setting has a score in every seed") for _ in searches)
     winner = min(means, key=lambda settings: (-means[settings], positions[settings]))  # ties go to the earlier setting
     unmodified = sum(float(search.vanilla[column]) for search in searches if search.vanilla is not None) / len(searches)
+    # As within one search: the unmodified models win ties.
     if policy.fallback == "strict" and not means[winner] > unmodified:
         return tuple(Choice(search.vanilla, kept=True) for search in searches)
     return tuple(

@@ -126,7 +126,9 @@ def choose(
         return Choice(None, problem="the unmodified baseline has no row")
     if vanilla["status"] != "ok" or math.isnan(vanilla[column]):
         return Choice(None, problem=f"the unmodified baseline has no {column}")
+    # Rows are stored in the order in which jobs ended; the tie-break needs the order of the space.
     ordered = rows.sort_values("position", kind="stable")
+    # A diverged setting may have stored a score; it counts as tried and is never selected.
     scores = ordered[column].where(ordered["status"] == "ok")
     if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
@@ -143,6 +145,7 @@ def boundary_values(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]
     """The numeric fields of `chosen` whose value is the smallest or largest of at least two values in `space`."""
     found = []
     for field, value in chosen.items():
+        # Planned, not stored settings: a range does not shrink because its last setting failed.
         values = {setting[field] for setting in space if _is_number(setting.get(field))}
         if not _is_number(value) or len(values) < 2:
             continue

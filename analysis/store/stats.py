@@ -27,6 +27,7 @@ class Summary:
 
 def summarise(values: Iterable[float | None]) -> Summary:
     """Computes mean and sample standard deviation; None and NaN are ignored."""
+    # fmean and stdev of the standard library sum exactly (stdev in fractions), so a summary does not depend on the order of the seeds.
     numbers = [float(value) for value in values if value is not None and not math.isnan(value)]
     mean = statistics.fmean(numbers) if numbers else None
     return Summary(mean, statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))

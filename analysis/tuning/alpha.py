@@ -66,6 +66,7 @@ def alpha_curves(cell: CellResult) -> tuple[AlphaCurve, ...]:
     for (method, space), searches in cell.methods.items():
         for others, rows in _groups(searches):
             alphas = sorted(rows[ALPHA].unique())
+            # Two points make no curve.
             if len(alphas) >= 3:
                 points = [rows[rows[ALPHA] == alpha] for alpha in alphas]
                 scores = [
@@ -81,8 +82,10 @@ def good_range(curve: AlphaCurve) -> GoodRange | None:
     means = np.array([np.nan if point.mean is None else point.mean for point in curve.test])
     if np.isnan(means).all():
         return None
+    # Of equal maxima the smallest alpha.
     top = int(np.nanargmax(means))
     good = means >= means[top] - TOLERANCE - 1e-12  # a mean that is exactly TOLERANCE below counts, whatever its last bits
+    # Contiguous: a good alpha beyond a bad one does not widen the range, because a coarse search between them would miss it.
     low = top - sum(1 for _ in itertools.takewhile(bool, good[:top][::-1]))
     high = top + sum(1 for _ in itertools.takewhile(bool, good[top + 1 :]))
     last = len(means) - 1
@@ -95,15 +98,18 @@ def transfers(cells: Sequence[CellResult], method: str, space: str | None, rule:
     The loss is the mean test score of the settings that the cell's own searches select (seed by seed) minus the mean test score of the
     transferred alpha. Covers spaces in which only alpha varies, and cells in which the transferred alpha was tried.
     """
+    # With further hyperparameters one alpha would be several settings, and the transfer would not be of alpha alone.
     swept = [(cell, searches) for cell in cells if (searches := cell.methods.get((method, space))) and len(_groups(searches)) == 1]
     chosen = {cell.name: _pooled(searches, rule) for cell, searches in swept}
     found = []
     for cell, searches in swept:
         test = score_column("test_oracle", cell.measure)
+        # The comparison is with what a user of this cell would get: each seed's own search, the unmodified model a candidate.
         own = summarise(None if (row := search.choose(rule).row) is None else float(row[test]) for search in searches).mean
         (_, rows) = _groups(searches)[0]
         unmodified = summarise(float(search.vanilla[test]) for search in searches if search.vanilla is not None).mean
         for origin, alpha in chosen.items():
+            # An origin that keeps its unmodified model transfers the advice not to correct.
             transferred = unmodified if alpha is None else summarise(rows.loc[rows[ALPHA] == alpha, test].astype(float)).mean
             if origin != cell.name and own is not None and transferred is not None:
                 found.append(Transfer(origin, cell.name, alpha, own - transferred))
@@ -114,6 +120,7 @@ def _pooled(searches: Sequence[SearchResult], rule: str) -> float | None:
     """The alpha with the highest mean validation score over the seeds; None if the unmodified models have at least that mean."""
     column = score_column(rule, searches[0].measure)
     (_, rows) = _groups(searches)[0]
+    # By position, so that ties go to the earlier alpha of the space, as in the selection rule.
     means = rows.groupby("position")[column].mean()
     unmodified = summarise(float(search.vanilla[column]) for search in searches if search.vanilla is not None).mean
     index = best(float("nan") if unmodified is None else unmodified, means.tolist())
@@ -126,6 +133,7 @@ def _groups(searches: Sequence[SearchResult]) -> list[tuple[str, pd.DataFrame]]:
     settings = [json.loads(text) for text in rows["settings"]]
     if not settings or not all(ALPHA in setting for setting in settings):
         return []
+    # Fields that are the same in all settings do not tell curves apart, and would only lengthen labels.
     fields = [name for name in settings[0] if name != ALPHA and len({json.dumps(setting.get(name)) for setting in settings}) > 1]
     others = [", ".join(f"{name} {setting.get(name)}" for name in fields) for setting in settings]
     rows = rows.assign(alpha=[float(setting[ALPHA]) for setting in settings], others=others)

@@ -108,17 +108,21 @@ def rank_search(search: SearchResult, rule: str) -> RankedSettings | None:
 def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecord | None:
     """The cost of a search; None if no row records this unit. `seconds_comparable` decides whether seconds may be used."""
     rows = search.rows.sort_values("position", kind="stable")
+    # A trial costs one, and shared preparation is no trial.
     if unit == "trials":
         return CostRecord(np.ones(len(rows)), 0.0, 0.0)
     baseline = float("nan") if search.vanilla is None else float(search.vanilla[_AMORTISED[unit]].astype(float).sum(min_count=1))
     amortised_N = rows[_AMORTISED[unit]].sum(axis=1, min_count=1).to_numpy(dtype=float)
     if np.isnan(amortised_N).all():
         return None
+    # Single rows without a cost (killed jobs) count as free, rather than make the whole search unknown.
     amortised_N = np.nan_to_num(amortised_N)
     prepared = _preparation_by_run(results, unit)
     if prepared is None or not rows["run_id"].isin(_runs_with_phase_costs(results)).any():
+        # Older stores have no costs by phase; then preparation is spread over the settings, and reports say so.
         return CostRecord(amortised_N, 0.0, baseline, by_phase=False)
     share_N = rows["run_id"].map(prepared).fillna(0.0).to_numpy(dtype=float)
+    # A difference of two rounded sums may be slightly negative.
     return CostRecord(np.maximum(amortised_N - share_N, 0.0), float(share_N.sum()), baseline)
 
 
@@ -130,6 +134,7 @@ def standalone_cost(row: pd.Series, unit: Unit) -> float:
 def seconds_comparable(searches: Sequence[SearchResult], items: CostItems) -> bool:
     """Whether every counted job had exclusive use of its device; otherwise costs are reported in FLOPs."""
     rows = [search.rows for search in searches]
+    # Training is measured in another job, whose device may have been shared.
     if items.baseline:
         rows += [search.vanilla.to_frame().T for search in searches if search.vanilla is not None]
     return all(exclusive_device(each) for each in rows)
@@ -138,6 +143,7 @@ def seconds_comparable(searches: Sequence[SearchResult], items: CostItems) -> bo
 @lru_cache(maxsize=64)
 def random_orders(count: int, repeats: int = NUM_ORDERS, seed: int = 0) -> np.ndarray:
     """[R, N] random permutations of 0 ... N-1, the same in every call."""
+    # A generator of its own makes reports reproducible; searches of one size get the same orders.
     generator = np.random.default_rng([seed, count])
     return generator.permuted(np.tile(np.arange(count), (repeats, 1)), axis=1)
 
@@ -146,7 +152,9 @@ def simulate_orders(ranking: RankedSettings, cost: CostRecord, items: CostItems,
     """Runs a search in each of the given orders on its stored scores and costs."""
     rank_N = np.empty(len(ranking), dtype=int)
     rank_N[ranking.order] = np.arange(len(ranking))
+    # Ranks contain ties and the preference for the unmodified model, so the best rank is the incumbent.
     best_RN = np.maximum.accumulate(rank_N[orders_RN], axis=1)
+    # Preparation is spent in full before the first setting, so a curve begins at its cost.
     cost_RN = cost.upfront(items) + np.cumsum(cost.own[orders_RN], axis=1)
     return SearchTrajectories(cost_RN, ranking.test[best_RN], ranking.unmodified)
 
@@ -155,6 +163,7 @@ def budget_grid(trajectories: Sequence[SearchTrajectories], count: int = 400) ->
     """[B] logarithmically spaced budgets, from the cheapest first setting to the most expensive complete search."""
     low = min(float(each.cost[:, 0].min()) for each in trajectories)
     high = max(float(each.cost[:, -1].max()) for each in trajectories)
+    # A first setting may have no recorded cost, and 0 has no logarithm.
     return np.geomspace(max(low, high * 1e-9), high, count)
 
 

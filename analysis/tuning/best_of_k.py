@@ -52,6 +52,8 @@ def rank_settings(unmodified: float, unmodified_test: float, scores_N: np.ndarra
     """
     scores_N = np.asarray(scores_N, dtype=float)
     beats_N = np.nan_to_num(scores_N, nan=-np.inf) > unmodified
+    # Failed settings and those that do not beat the unmodified model share the lowest key: none of them is ever selected. Among equal
+    # scores the earlier setting ranks higher.
     order_N = np.lexsort((-np.arange(len(scores_N)), np.where(beats_N, scores_N, -np.inf)))
     return RankedSettings(order_N, np.where(beats_N, tests_N, unmodified_test)[order_N], unmodified_test)
 
@@ -82,6 +84,7 @@ def quantiles(rankings: Sequence[RankedSettings], levels: Sequence[float]) -> np
     order = np.argsort(values, kind="stable")
     found = np.empty((len(levels), shortest))
     for k, probabilities in enumerate(zip(*(best_rank_probabilities(len(ranking)) for ranking in rankings), strict=False)):
+        # Each search (seed) is equally likely, whatever its size.
         weights = np.concatenate(probabilities)[order] / len(rankings)
         found[:, k] = weighted_quantiles(values[order], weights, levels)
     return found

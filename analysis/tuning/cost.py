@@ -40,6 +40,7 @@ def exclusive_device(rows: pd.DataFrame) -> bool:
 
     On a CPU, jobs on separate cores still share caches and memory bandwidth.
     """
+    # Rows without seconds (killed jobs) add none to a sum.
     timed = rows[rows["tuning_seconds"].notna()]
     on_cpu = (timed["device"] == "cpu") & (timed["jobs_on_device"] * timed["threads"] <= timed["cores"])
     on_gpu = (timed["device"] != "cpu") & (timed["jobs_on_device"] == 1) & (timed["device_share"] == 1)
@@ -54,6 +55,7 @@ def unit_of(searches: Iterable[SearchResult]) -> Unit:
 def search_cost(rows: pd.DataFrame, unit: Unit = "seconds") -> SearchCost:
     """Sums the cost of the rows of one search."""
     return SearchCost(
+        # min_count: the sum of nothing is unknown, not 0.
         amortised=float(rows[_AMORTISED[unit]].sum(min_count=1)),
         standalone=float(rows[list(_STANDALONE[unit])].sum(axis=1, min_count=1).sum(min_count=1)),
     )
@@ -61,6 +63,7 @@ def search_cost(rows: pd.DataFrame, unit: Unit = "seconds") -> SearchCost:
 
 def per_seed(searches: Sequence[SearchResult], unit: Unit = "seconds") -> tuple[Summary, Summary]:
     """The amortised and standalone cost of one search, each summarised over the seeds; empty for seconds on shared devices."""
+    # One shared search spoils the comparison with all others of its row.
     if unit == "seconds" and unit_of(searches) != unit:
         return summarise(()), summarise(())
     costs = [search_cost(search.rows, unit) for search in searches if len(search.rows)]

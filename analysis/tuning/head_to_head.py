@@ -124,6 +124,7 @@ def method_searches(
     found = []
     for search in searches:
         ranking, cost = rank_search(search, rule), cost_record(results, search, unit)
+        # A seed without a choice or a cost drops out of scores and costs alike.
         if ranking is not None and cost is not None:
             found.append((search.seed, search, ranking, cost))
     if not found:
@@ -136,6 +137,7 @@ def anytime_curve(one: MethodSearches, items: CostItems, points: int = 400) -> A
     """The anytime curve: exact if the unit is trials, otherwise the mean over random orders at `points` budgets."""
     unmodified = np.array([ranking.unmodified for ranking in one.rankings])
     if one.unit == "trials":
+        # Seeds of an unfinished sweep may have fewer settings; the curve ends where the first of them does.
         shortest = min(map(len, one.rankings))
         return AnytimeCurve(
             np.arange(1.0, shortest + 1), np.stack([expected_test_scores(ranking)[:shortest] for ranking in one.rankings]), unmodified
@@ -149,6 +151,7 @@ def band(one: MethodSearches, items: CostItems, budgets: np.ndarray) -> np.ndarr
     """[2, B] quantiles of the incumbent's test score at `BAND`; exact in trials, where the budgets are 1 ... B."""
     if one.unit == "trials":
         return quantiles(one.rankings, BAND)[:, : len(budgets)]
+    # Orders of all seeds are pooled, because the band describes single searches on any of the baselines.
     pooled = np.concatenate([each.at(budgets) for each in one.trajectories(items)], axis=1)
     return np.asarray(np.quantile(pooled, BAND, axis=1, method="inverted_cdf"))
 
@@ -164,17 +167,21 @@ def cost_ratio_to_target(reference: AnytimeCurve, other: AnytimeCurve, share: fl
     """
 
     def statistic(seeds: Sequence[int] | None) -> tuple[float, float]:
+        # The smaller of the two best gains, so that both curves reach the target.
         target = share * min(reference.best_gain(seeds), other.best_gain(seeds))
+        # Without a gain there is no target, and the ratio is undefined.
         if target <= 0:
             return math.nan, target
         return other.cost_to(target, seeds) / reference.cost_to(target, seeds), target
 
     value, target = statistic(None)
     count = len(reference.unmodified)
+    # The statistic does not depend on the order of the seeds, so resamples are sorted to be found again.
     resampled = [tuple(sorted(seeds)) for seeds in np.random.default_rng(0).integers(count, size=(resamples, count)).tolist()]
     # With few seeds there are few different resamples (10 for three seeds), so each is evaluated once.
     ratios = {seeds: statistic(seeds)[0] for seeds in dict.fromkeys(resampled)}
     found = np.array([ratios[seeds] for seeds in resampled])
+    # Resamples in which a search gains nothing have no ratio.
     found = found[~np.isnan(found)]
     low, high = np.quantile(found, (0.025, 0.975)) if count > 1 and len(found) else (math.nan, math.nan)
     return CostRatio(value, float(low), float(high), target)
@@ -191,6 +198,7 @@ def probability_ahead(first: Sequence[SearchTrajectories], second: Sequence[Sear
 
 def _higher(first_R: np.ndarray, second_R: np.ndarray) -> float:
     """P(first > second) + P(equal) / 2 over all pairs."""
+    # All R x R pairs in R log R: the two searches draw their orders independently.
     ordered = np.sort(second_R)
     below = np.searchsorted(ordered, first_R, side="left") + np.searchsorted(ordered, first_R, side="right")
     return float(below.mean() / (2 * len(ordered)))

@@ -135,6 +135,7 @@ def all_transfers(results: Results, rule: str = RULE) -> dict[tuple[str, str | N
 def _headline(results: Results, cell: CellResult, rule: str) -> Headline:
     searches = {key: many for key, many in cell.methods.items() if key[0] not in REFERENCES}
     everything = [search for many in searches.values() for search in many]
+    # One unit per cell, baseline included, because all ratios and probabilities compare searches of the cell.
     unit: Unit = "seconds" if seconds_comparable(everything, CostItems(baseline=True)) else "flops"
     cost_searches = {key: one for key, many in searches.items() if (one := method_searches(results, *key, many, rule, unit))}
     trial_searches = {key: one for key, many in searches.items() if (one := method_searches(results, *key, many, rule, "trials"))}
@@ -144,6 +145,7 @@ def _headline(results: Results, cell: CellResult, rule: str) -> Headline:
         for key in cost_searches
         if key in trial_searches
     )
+    # SAP's first space in the plan is the reference, whatever the order of its results.
     saps = [key for key in cost_searches if key[0] == "sap"]
     comparisons = tuple(
         _head_to_head(cost_searches[saps[0]], cost_searches[key], trial_searches[saps[0]], trial_searches[key])
@@ -176,6 +178,7 @@ def _search_summary(
     score = score_column(rule, trial_searches.searches[0].measure)
     accuracy = summarise(float(search.vanilla[score]) for search in trial_searches.searches if search.vanilla is not None)
     bounded = trial_searches.searches[0].measure == "acc" and validation > 0 and accuracy.mean is not None
+    # Settings that compute the same thing are one draw of the maximum.
     distinct = max(int(search.planned["computation_id"].nunique()) for search in trial_searches.searches)
     return SearchSummary(
         method=trial_searches.method,
@@ -207,13 +210,16 @@ def _head_to_head(
     sap: MethodSearches, other: MethodSearches, sap_trials: MethodSearches, other_trials: MethodSearches
 ) -> HeadToHead | None:
     """None if the two have no seed in common."""
+    # Paired: both searches started from the same baselines.
     seeds = [seed for seed in sap.seeds if seed in other.seeds]
     if not seeds:
         return None
     sap, other, sap_trials, other_trials = (one.restrict_to_seeds(seeds) for one in (sap, other, sap_trials, other_trials))
     ratios = {name: cost_ratio_to_target(anytime_curve(sap, items), anytime_curve(other, items)) for name, items in COST_ITEM_SETS.items()}
+    # Independent orders: with the same seed, searches of one size would try their settings in lockstep.
     trajectories = sap.trajectories(MAIN_ITEMS), other.trajectories(MAIN_ITEMS, order_seed=1)
     difference = summarise(theirs.final - ours.final for ours, theirs in zip(sap.rankings, other.rankings, strict=True))
+    # One seed has no standard deviation, and its power is unknown.
     spread = difference.std or 0.0
     return HeadToHead(
         method=other.method,
@@ -239,6 +245,7 @@ def default_of(results: Results, cost_searches: MethodSearches, rule: str) -> De
         column, test = score_column(rule, search.measure), score_column("test_oracle", search.measure)
         for _, row in search.rows.iterrows():
             if wanted is not None and row["status"] == "ok" and _same(json.loads(row["settings"]), wanted) and search.vanilla is not None:
+                # The default is a search of one trial, with the same rule: the unmodified model is a candidate.
                 kept = best(float(search.vanilla[column]), [float(row[column])]) is None
                 tests.append(float((search.vanilla if kept else row)[test]))
                 costs.append(standalone_cost(row, cost_searches.unit))
@@ -246,6 +253,7 @@ def default_of(results: Results, cost_searches: MethodSearches, rule: str) -> De
 
 
 def _same(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    # Rows contain the searched and the fixed fields; the default setting may have further keys, such as _target_.
     return all(wanted.get(name) == value for name, value in settings.items())
 
 

@@ -42,13 +42,17 @@ class McNemarTest:
     def samples_needed(self) -> int | None:
         """The validation samples at which the same rates would be significant; None without a gain or if too large to search."""
         discordant = self.newly_right + self.newly_wrong
+        # No number of samples makes a loss significant.
         if self.newly_right <= self.newly_wrong:
             return None
         counts = np.arange(1, _MAX_DISCORDANT)
+        # Searched over counts of discordant samples at the observed proportion; the tail is not monotone in the count, because floor makes
+        # it jump.
         deciding = counts[self.num_settings * _tail(np.floor(counts * self.newly_right / discordant), counts) <= LEVEL]
         return math.ceil(deciding[0] * self.samples / discordant) if len(deciding) else None
 
 
 def _tail(newly_right: np.ndarray | float, discordant: np.ndarray | float) -> np.ndarray | float:
     """P(X >= newly_right) for X ~ Binomial(discordant, 1/2)."""
+    # sf(x) is P(X > x).
     return binom.sf(np.asarray(newly_right) - 1, discordant, 0.5)

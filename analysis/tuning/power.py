@@ -23,7 +23,9 @@ def power(difference: float, std: float, n: int, paired: bool = True) -> float:
         paired: whether the two methods are compared seed by seed.
     """
     degrees = n - 1 if paired else 2 * n - 2
+    # The noncentrality: difference over the standard error, which for two independent means of n seeds is std sqrt(2 / n).
     shift = difference / std * math.sqrt(n if paired else n / 2)
+    # Only the upper tail: rejecting in favour of the wrong method is no detection.
     return float(nct.sf(student.ppf(1 - LEVEL / 2, degrees), degrees, shift))
 
 
@@ -34,6 +36,7 @@ def detectable_difference(std: float, n: int, paired: bool = True) -> float:
     if std <= 0:
         return 0.0
     low, high = 0.0, std
+    # Doubling brackets the answer, because power grows with the difference.
     while power(high, std, n, paired) < POWER:
         low, high = high, 2 * high
     for _ in range(60):  # bisection to the last bits of a float64
@@ -47,6 +50,7 @@ def seeds_needed(difference: float, std: float, paired: bool = True) -> int | No
     if difference <= 0:
         return None
     low, high = 1, 2
+    # Power grows with the number of seeds; two are the fewest with a standard deviation.
     while power(difference, std, high, paired) < POWER:
         low, high = high, 2 * high
         if high > _MAX_SEEDS:
@@ -62,6 +66,7 @@ def expected_maximum(count: int) -> float:
 
     Integrates E[max] = int (1[x >= 0] - Phi(x)^count) dx numerically on [-12, 12].
     """
+    # Beyond 12 standard deviations both terms agree to the last bit of a float64.
     x, step = np.linspace(-12.0, 12.0, 24_001, retstep=True)
     below = norm.cdf(x) ** count
     return float((np.heaviside(x, 0.5) - below).sum() * step)
@@ -73,4 +78,5 @@ def optimism(count: int, accuracy: float, images: int) -> float:
     The bound is attained by equally good settings with independent errors. Settings of one search are evaluated on the same images and
     resemble each other, so their errors are correlated and the optimism is smaller.
     """
+    # The standard error of an accuracy over n images is sqrt(a (1 - a) / n).
     return expected_maximum(count) * math.sqrt(accuracy * (1 - accuracy) / images)

@@ -22,6 +22,7 @@ RESAMPLES = 9999
 
 def welch(one: Summary, other: Summary) -> float | None:
     """Two-sided p-value of Welch's t-test from means, sample standard deviations and sizes; None if a standard deviation is missing."""
+    # Without any variance the statistic is undefined.
     if one.mean is None or other.mean is None or one.std is None or other.std is None or not (one.std or other.std):
         return None
     return _p(stats.ttest_ind_from_stats(one.mean, one.std, one.n, other.mean, other.std, other.n, equal_var=False).pvalue)
@@ -29,6 +30,7 @@ def welch(one: Summary, other: Summary) -> float | None:
 
 def paired(differences: Sequence[float]) -> float | None:
     """Two-sided p-value of the paired t-test; None for fewer than two differences or if all are equal."""
+    # Equal differences have no variance, so the statistic is undefined.
     if len(differences) < 2 or np.ptp(differences) == 0:
         return None
     return _p(stats.ttest_1samp(differences, 0.0).pvalue)
@@ -45,6 +47,7 @@ def wilcoxon(differences: Sequence[float]) -> float | None:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusts the p-values of a family of tests by Holm's (1979) step-down method; None stays None and does not count as a test."""
+    # Step-down: the smallest p-value is multiplied by the number of tests, the next by one less, and so on.
     order = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
@@ -58,8 +61,10 @@ def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]
     """Percentile bootstrap interval of the mean at level `CONFIDENCE`, deterministic; None for fewer than two differences."""
     if len(differences) < 2:
         return None
+    # Every resample would have the same mean.
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
+    # With a generator of its own, so that a report is reproducible.
     found = stats.bootstrap(
         (np.asarray(differences, dtype=float),), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
         rng=np.random.default_rng(seed),
@@ -156,6 +161,7 @@ def _one_cell(comparison: MethodComparison, seeds: str) -> str:
     one, other = comparison.one, comparison.other
     if not comparison.mean_differences:
         return f"On {comparison.family}, {one} and {other} have no cell in common."
+    # Pairing by seed removes the differences between baselines, where the seeds are known.
     p, name = comparison.paired()[0], "paired t-test over the seeds"
     if p is None:
         p, name = comparison.welch()[0], "Welch's t-test"
