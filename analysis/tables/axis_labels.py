@@ -32,6 +32,7 @@ def _method(spec: TableSpec, where: Mapping[str, Any]) -> str:
     """`SAP (alpha16)`; the space of a reference is included only if it is not its usual single one."""
     method, space = str(where["method"]), where["space"]
     default = method_label(method, space)
+    # A name in the description replaces the method's, not its space.
     renamed = spec.names.get("method", {}).get(method)
     if renamed is not None:
         return renamed if space is None else f"{renamed} ({space})"

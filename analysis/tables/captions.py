@@ -42,12 +42,14 @@ def caption(layout: TableLayout, show: str, title: str, groups: Sequence[int]) -
 
 def notes(layout: TableLayout, show: str, groups: Sequence[int], results: Results | None) -> tuple[str, ...]:
     """The notes printed under the table."""
+    # The author's own notes come first, what follows from the rows after them.
     sentences = list(layout.spec.notes)
     if show != "published" and results is not None:
         found = _found(layout, groups)
         measure = found[0].cell.measure if found else "acc"
         if any(one.method != VANILLA for one in found):
             rules = _rules(layout)
+            # Columns may use rules of their own; ties and fallback are the table's, and are explained once.
             sentences += [replace(layout.spec.selection, rule=rule).sentences(measure)[0] for rule in rules]
             sentences += layout.spec.selection.sentences(measure)[1:]
         sentences += [*_kept(layout, found), *_spaces(found), *_no_seconds(layout, groups)]
@@ -77,6 +79,7 @@ def _selection(layout: TableLayout, found: Sequence[CellNumbers]) -> str:
     if not any(one.method != VANILLA for one in found):
         return ""
     rules = _rules(layout)
+    # A setting that was selected by its test score must not be taken for a result.
     oracle = " (an upper bound, never a result)" if "test_oracle" in rules else ""
     over = "per seed" if layout.spec.selection.over == "seed" else "jointly for all seeds"
     return f"Settings selected by {' or '.join(rules)} {over}{oracle}."
@@ -105,6 +108,7 @@ def _information(found: Sequence[CellNumbers]) -> str:
 
 def _incomplete(layout: TableLayout, groups: Sequence[int]) -> str:
     cells = {at: cell for at, cell in layout.cells.items() if at[0] in groups}
+    # Three reasons for an empty or unranked entry, told apart because their remedies differ: plan it, run it, wait.
     unplanned = sum(cell.found is None for cell in cells.values())
     fewer = sum(layout.is_incomplete(at) and cell.found is not None and not cell.found.incomplete for at, cell in cells.items())
     unfinished = sum(cell.found is not None and cell.found.incomplete for cell in cells.values())
@@ -130,6 +134,7 @@ def _kept(layout: TableLayout, found: Sequence[CellNumbers]) -> list[str]:
             if seed.search is not None and seed.choice.row is not None:
                 # keyed by the settings too, because conditions on hyperparameters split a search
                 kept_by_search[(one.cell.name, one.method, one.space, seed.seed, tuple(seed.search.planned["run_id"]))] = seed.choice.kept
+    # With several rules one search is kept under one and not under another, and a single count would mislead.
     if not kept_by_search or layout.spec.selection.fallback != "strict" or len(_rules(layout)) > 1:
         return []
     every = {key[:3] for key in kept_by_search}

@@ -50,6 +50,7 @@ def _incomplete(choices: Sequence[tuple[SearchResult, Choice]]) -> list[str]:
     found = []
     for search, choice in choices:
         prefix = f"{INCOMPLETE_MARK} {method_label(search.method, search.space)}, seed {search.seed}"
+        # A seed may lack a choice, rows, or both; each has its own sentence.
         if choice.problem:
             found.append(f"{prefix}: {choice.problem}.")
         if search.missing:

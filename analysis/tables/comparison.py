@@ -36,6 +36,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
     listed = method_rows(cell, rules)
     # FLOPs are printed as soon as the seconds of one search are not comparable
     with_flops = any(unit_of(row.searches) == "flops" for row in listed)
+    # Rows are built with all columns, ranked, and only then stripped of the empty ones, so that indices stay valid.
     body = [_vanilla_row(cell, rules, measure), *(_method_row(cell, row, rules, measure, with_flops) for row in listed)]
     columns = _columns(rules, measure)
     # the row of the unmodified model is row 0
@@ -56,6 +57,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
         columns=tuple(columns[number] for number in shown),
         rows=tuple(tuple(row[number] for number in shown) for row in body),
         notes=comparison_notes(results, cell, listed, rules),
+        # Lines below the unmodified model and above retraining separate the references from the contenders; 0 stands for no retraining.
         rules=frozenset({1, retrain} - {0}) if listed else frozenset(),
     )
 
@@ -100,11 +102,13 @@ def _method_row(cell: CellResult, row: MethodRow, rules: Sequence[str], measure:
     test, first = score_column("test_oracle", cell.measure), rules[0]
     flops = per_seed(row.searches, "flops") if with_flops else (Summary(None, None, 0),) * 2
     mark = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
+    # Paired by seed, so that differences between the baselines do not enter their spread.
     gains = [
         None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
         for search, choice in zip(row.searches, row.chosen[first], strict=True)
     ]
     kept = sum(choice.kept for choice in row.chosen[first])
+    # The unmodified model has trusted no samples.
     trusted = [None if choice.kept or choice.row is None else float(choice.row["trusted_label_precision"]) for choice in row.chosen[first]]
     return [
         FormattedCell(method_label(row.method, row.space), marks=INCOMPLETE_MARK if row.incomplete else ""),

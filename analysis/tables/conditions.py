@@ -38,6 +38,7 @@ def cell_fields(cell: CellResult, line: pd.Series) -> dict[str, Any]:
     found |= {"tuned": bool(cell.methods), "cell": cell.name}
     if len(cell.rows):
         baselines = cell.rows[cell.rows["job_type"] == "train"]
+        # The baseline's row states how the network was trained; a cell may have rows of corrections alone.
         row = (baselines if len(baselines) else cell.rows).iloc[0]
         found |= {name: _plain(row[name]) for name in ("pruner", "keep_fraction", "warmup_trainer", "stage")}
     else:
@@ -48,6 +49,7 @@ def cell_fields(cell: CellResult, line: pd.Series) -> dict[str, Any]:
 def _from_name(name: str, trainer: Any) -> dict[str, Any]:
     """Parses `dataset/noise/network/trainer[/PRUNER-FRACTION][/warmup-TRAINER][/STAGE]`; the trainer warms up unless another is named."""
     found: dict[str, Any] = dict.fromkeys(("pruner", "keep_fraction", "warmup_trainer", "stage"))
+    # The name is the only source before the first row is stored; `Cell.name` of the sweeper builds it.
     for part in name.split("/")[4:]:
         pruner, _, keep = part.rpartition("-")
         if part.startswith("warmup-") and found["pruner"]:
@@ -68,9 +70,11 @@ def satisfies(fields: Mapping[str, Any], conditions: Mapping[str, object], of: S
 
 
 def _equal(one: object, other: object) -> bool:
+    # True == 1 in Python, but a flag is no number.
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
+        # A computed 0.30000000000000004 is to equal a written 0.3.
         return math.isclose(one, other, rel_tol=1e-9)
     return one == other
 
@@ -82,6 +86,7 @@ def field_values(field: str, method: str, space: str | None, searches: Sequence[
     if field == "space":
         return [space]
     in_settings = [setting[field] for setting in searches[0].settings if field in setting]
+    # A hyperparameter takes precedence over a column of the same name.
     if in_settings or field not in searches[0].rows:
         return [value for value in in_settings if isinstance(value, str | int | float | bool)]
     found = [_plain(value) for search in searches for value in search.rows[field].unique()]
@@ -90,6 +95,7 @@ def field_values(field: str, method: str, space: str | None, searches: Sequence[
 
 def restrict(search: SearchResult, conditions: Mapping[str, object]) -> SearchResult:
     """Restricts a search to the settings that satisfy the conditions on hyperparameters and on columns of the rows."""
+    # The planned settings are restricted as well as the rows, so that a missing row still counts as missing.
     hyper = {name for setting in search.settings for name in setting}
     planned = search.planned[
         [all(_equal(setting.get(name), value) for name, value in conditions.items() if name in hyper) for setting in search.settings]

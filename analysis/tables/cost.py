@@ -54,8 +54,10 @@ def _table(results: Results, cell: CellResult) -> Table:
 
 def _row(method: str, space: str | None, searches: Sequence[SearchResult]) -> tuple[FormattedCell, ...]:
     amortised, standalone = per_seed(searches)
+    # Seconds on shared devices are left out, not printed with a warning: they would be read as a cost.
     mark = "" if unit_of(searches) == "seconds" else NO_SECONDS_MARK
     ratio = standalone.mean / amortised.mean if standalone.mean is not None and amortised.mean else None
+    # The largest job of a search, because memory must suffice for each of them.
     peak = summarise(search.rows["peak_memory_bytes"].max() / 2**20 for search in searches)
     settings = summarise(float(len(search.planned)) for search in searches)
     return (
@@ -91,6 +93,7 @@ def _ratios(cell: CellResult) -> list[str]:
     if len(known) < 2:
         return []
     sap = [key for key in known if key[0] == "sap"]
+    # SAP's cost is the natural unit; without SAP, the cheapest search.
     base = sap[0] if sap else min(known, key=lambda key: known[key])
     settings = {key: sum(len(search.planned) for search in cell.methods[key]) for key in known}
     ratios = [
@@ -104,6 +107,7 @@ def _ratios(cell: CellResult) -> list[str]:
 def _exclusive(results: Results, cell: CellResult) -> str:
     """States how the seconds of jobs rerun on an exclusive device compare with those of the sweep, by method."""
     timings = results.timings[results.timings["job_id"].isin(cell.rows["job_id"]) & (results.timings["phase"] == "all")]
+    # A job without measured work has no ratio.
     timings = timings[timings["seconds"] > 0].assign(factor=lambda lines: lines["exclusive_seconds"] / lines["seconds"])
     # the caption names methods in the order of the plan
     order = {job_id: index for index, job_id in enumerate(results.plan["job_id"])}

@@ -61,6 +61,7 @@ def described_tables(spec: TableSpec, results: Results | None, show: str = "ours
 
 def _tables(layout: TableLayout, show: str, results: Results | None) -> Iterator[Table]:
     builder = _Builder(layout, show)
+    # Groups without any number would print headings over empty rows.
     groups = [g for g in range(len(layout.row_groups)) if any(builder.has_numbers(g, r) for r in range(len(layout.rows[g])))]
     groups_per_table = 1 if show == "both" else max(1, _MAX_ROWS // max([1, *(len(rows) for rows in layout.rows)]))
     for start in range(0, len(groups), groups_per_table):
@@ -86,6 +87,7 @@ class _Builder:
 
     def rows(self, g: int) -> list[int]:
         """The printed rows of a row group: all in a table of the store, otherwise those with a number; averages over at least two rows."""
+        # In a table of the store an empty row shows what is still missing.
         kept = [r for r, row in enumerate(self.layout.rows[g]) if not row.average and (self.show == "ours" or self.has_numbers(g, r))]
         return kept + [r for r, row in enumerate(self.layout.rows[g]) if row.average and len(kept) > 1]
 
@@ -143,6 +145,7 @@ class _Builder:
 
     def number(self, g: int, r: int, printed: PrintedColumn) -> PrintedNumber:
         """The number of one entry, in the printed unit."""
+        # Of the unrounded numbers.
         if printed.source == "difference":
             ours, published = (self.number(g, r, replace(printed, source=source)) for source in ("ours", "published"))
             known = ours.mean is not None and published.mean is not None
@@ -177,6 +180,7 @@ class _Builder:
         if column.relative_to:
             base = None if cell.base is None else cell.base.summary.mean
             mean, std = (summary.mean / base if base and summary.mean is not None else None), None
+        # The value of a seed is 0 or 1, so mean x n is the count.
         if form.quantity == "count" and mean is not None:
             mean = round(mean * summary.n)
         no_seconds = mean is None and cell.value.endswith("_seconds")
@@ -203,6 +207,7 @@ class _Builder:
         """Ranks the contenders of a column: neither references nor averages, and no setting that was selected by its test score."""
         column, form = self.layout.columns[printed.column], self._format(printed.column)
         oracle = printed.source == "ours" and (column.rule or self.layout.spec.selection.rule) == "test_oracle"
+        # A difference to the published number has no best value.
         if printed.source not in ("ours", "published") or not column.rank or oracle or not form.higher_is_better:
             return
         contenders = [position for position, r in enumerate(cells) if not self._reference(g, r) and not self.layout.rows[g][r].average]
@@ -218,6 +223,7 @@ class _Builder:
             column.label if not column.where else "",
             printed.suffix.strip(),
         ]
+        # Names in CSV follow from the conditions, so that they stay the same if a label is reworded.
         base = re.sub(r"[^a-z0-9.]+", "_", "_".join(part for part in parts if part).lower()).strip("_")
         suffix = "" if printed.source == "span" else self._format(printed.column).suffix
         value = column.value or column.span or ("average" if column.average else self.layout.spec.value)
@@ -245,6 +251,7 @@ def _published(cell: LayoutCell, suffix: str) -> PrintedNumber:
         if not cell.published_base:
             return PrintedNumber(quote.mean, quote.std)
         vanilla = cell.published_base[index]
+        # Publications print scores, not gains; the spread of the difference is unknown.
         return PrintedNumber(None if vanilla is None else quote.mean - vanilla.mean)
     return PrintedNumber(None)
 
@@ -252,5 +259,6 @@ def _published(cell: LayoutCell, suffix: str) -> PrintedNumber:
 def _average(numbers: Sequence[PrintedNumber]) -> PrintedNumber:
     """The mean of the means; None if one of them is missing."""
     known = [printed.mean for printed in numbers if printed.mean is not None]
+    # An average over the entries that happen to exist would not be comparable with that of another row.
     incomplete = any(printed.marks for printed in numbers) or 0 < len(known) < len(numbers)
     return PrintedNumber(fmean(known) if known and len(known) == len(numbers) else None, None, INCOMPLETE_MARK if incomplete else "")

@@ -44,9 +44,11 @@ def latex(table: Table, width: str = "two") -> str:
     Requires the packages booktabs and graphicx. Columns that exceed the width continue in a second tabular, which repeats the first column;
     a tabular that is still too wide is scaled down. A table that exceeds a page is set in small print, then continued in a second float.
     """
+    # Widths are estimated in characters, because only LaTeX knows the font.
     widths = [len(aligned_texts(column, [row[number] for row in table.rows])[0]) for number, column in enumerate(table.columns)]
     layout, blocks = _FLOAT_FORMATS[width][0], fold_columns(table.columns, widths, _FLOAT_FORMATS[width][0].characters)
     depth = len(table.rows) + len(table.titles) + 4
+    # LaTeX cannot break a float over pages, so the print is reduced first and the table split last.
     if depth * len(blocks) > layout.lines:
         layout, blocks = _FLOAT_FORMATS[width][1], fold_columns(table.columns, widths, _FLOAT_FORMATS[width][1].characters)
     blocks_per_float = max(1, layout.lines // depth)
@@ -61,6 +63,7 @@ def _latex_float(table: Table, blocks: Sequence[Sequence[int]], layout: _FloatFo
         if number == 1
         else f"{table.caption.partition('. ')[0].rstrip('.')}, continued."
     )
+    # Special characters would break a LaTeX label.
     name = re.sub(r"[^a-zA-Z0-9]+", "-", f"{table.name}-{table.cell}") + (f"-{number}" if number > 1 else "")
     lines = [
         rf"\begin{{{layout.environment}}}[t]",
@@ -79,6 +82,7 @@ def _latex_block(table: Table, block: Sequence[int], width: str) -> str:
     """One tabular with the columns of `block`, by index."""
     columns = [table.columns[number] for number in block]
     lines = [
+        # Scaled only if it is too wide: \resizebox to the full width would enlarge narrow tables.
         rf"  \resizebox{{\ifdim\width>\{width}\{width}\else\width\fi}}{{!}}{{%",
         rf"  \begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
         r"    \toprule",
@@ -115,6 +119,7 @@ def _latex_groups(columns: Sequence[Column]) -> list[str]:
 
 
 def _latex_cell(cell: FormattedCell) -> str:
+    # Escaped before the markup is added, or its braces would be escaped as well.
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
     # \rlap has zero width, so that the digits of a column stay aligned

@@ -87,6 +87,7 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
     """
     lookup = None if results is None else StoreLookup(results, spec.selection)
     where = f"the table '{spec.name}'"
+    # All names are checked before any number is looked up, so that a misspelt field is an error and not an empty table.
     for axis in (*spec.rows, *spec.columns, *spec.row_groups):
         check_value(axis.value or spec.value, where)
         if checked and lookup is not None:
@@ -102,6 +103,7 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
 
 
 def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLayout | None:
+    # Rows are expanded within each group, because the values of `all` may differ between groups.
     groups = list(_expanded(spec, spec.row_groups, lookup, {}))
     columns = tuple(_expanded(spec, spec.columns, lookup, {}, headers=True))
     rows = [tuple(_expanded(spec, spec.rows, lookup, group.where)) for group in groups]
@@ -110,12 +112,14 @@ def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLay
     for g, group in enumerate(groups):
         for r, row in enumerate(rows[g]):
             for c, column in enumerate(columns):
+                # Averages need the printed entries, which depend on what is shown.
                 if row.average or column.average:
                     continue
                 if column.span:
                     spans[g, r, c] = _span(spec, lookup, group, row, column)
                 else:
                     cells[g, r, c] = _cell(spec, lookup, group, row, column)
+    # Entries of one column are compared with each other, so their means must be over equally many seeds.
     most_seeds: dict[tuple[int, int], int] = {}
     for (g, _, c), cell in cells.items():
         most_seeds[g, c] = max(most_seeds.get((g, c), 0), len(cell.found.values) if cell.found is not None else 0)
@@ -126,6 +130,7 @@ def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLay
 def _without_empty(layout: TableLayout) -> TableLayout | None:
     """Removes optional rows and columns without numbers, and row groups smaller than `at_least`; None if no row group remains."""
     filled = {at for at in layout.cells if layout.has_number(at)}
+    # Positions are renumbered after the removal, because cells are found by them.
     columns = [c for c, axis in enumerate(layout.columns) if not axis.optional or any(at[2] == c for at in filled)]
     groups = [g for g in range(len(layout.row_groups)) if _is_large_enough(layout, [at for at in filled if at[0] == g])]
     if not groups:
@@ -157,6 +162,7 @@ def _is_large_enough(layout: TableLayout, filled: Sequence[Position]) -> bool:
 
 
 def _cell(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: AxisSpec, column: AxisSpec) -> LayoutCell:
+    # The more specific condition wins.
     conditions = {**spec.filter, **group.where, **row.where, **column.where}
     value = column.value or spec.value
     found = base = None
@@ -165,6 +171,7 @@ def _cell(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: Axi
         base = lookup.find({**conditions, **column.relative_to}, value, column.rule) if column.relative_to else None
     if not spec.published or row.published is False or column.published is False:
         return LayoutCell(conditions, value, found, base)
+    # One published number per kind of noise that it may belong to.
     candidates = alternatives(spec.published, {**conditions, **_published_conditions(row), **_published_conditions(column)})
     quoted = tuple((suffix, find(spec.published, about)) for suffix, about in candidates)
     vanilla = tuple(find(spec.published, {**about, "method": VANILLA}) for _, about in candidates) if value == "gain" else ()
@@ -201,6 +208,7 @@ def _expanded(
             continue
         for values in _combinations(spec, axis, names, lookup, within):
             varied = list(values)
+            # A method and its space are one label, `SAP (alpha16)`.
             together = not headers or {"method", "space"} == set(varied)
             head, rest = (varied, []) if together else (varied[-1:], varied[:-1])
             where = {**axis.where, **values}
@@ -244,6 +252,7 @@ def _all_values(spec: TableSpec, name: str, fixed: Mapping[str, Any], lookup: St
         found = []
     order = spec.order.get(name, ())
     if order == ASCENDING:
+        # None cannot be compared with numbers and comes last.
         return sorted(found, key=lambda value: (value is None, value))
     known = list(order)  # values that `order` does not name follow in the order of the plan
     return sorted(found, key=lambda value: known.index(value) if value in known else len(known))

@@ -71,6 +71,7 @@ class StoreLookup:
         self.cells = (*tuned, *baseline_cells(results, without=[cell.name for cell in tuned]))
         lines = results.plan.drop_duplicates("cell").set_index("cell")
         self._fields = {cell.name: cell_fields(cell, lines.loc[[cell.name]].iloc[0]) for cell in self.cells}
+        # Every column of a table asks for the choices of the same searches, and selecting reads all their rows.
         self._selections: dict[tuple[Any, ...], tuple[tuple[SearchResult, ...], tuple[Choice, ...]] | None] = {}
         self._last_points: dict[str, dict[str, float]] = {}
 
@@ -81,6 +82,7 @@ class StoreLookup:
             UserError: a field is neither a column of the rows nor a hyperparameter of a planned method.
         """
         hyper = {name for cell in self.cells for searches in cell.methods.values() for name in (searches[0].settings or ({},))[0]}
+        # Columns of the rows are allowed, because `restrict` can filter by them; a hyperparameter of the same name takes precedence.
         known = [*CELL_FIELDS, *SEARCH_FIELDS, *sorted(hyper), *(name for name in ROW_FIELDS if name not in hyper)]
         for name in conditions:
             if name not in known:
@@ -93,6 +95,7 @@ class StoreLookup:
             if field in CELL_FIELDS:
                 found[self._fields[cell.name][field]] = None
                 continue
+            # The unmodified model is a method without a search.
             if field == "method":
                 found[VANILLA] = None
             for (method, space), searches in cell.methods.items():
@@ -112,6 +115,7 @@ class StoreLookup:
             UserError: more than one cell of the sweep satisfies the conditions.
         """
         matching = self._cells(conditions)
+        # A mean over several cells would silently mix data sets or noise rates.
         if len(matching) > 1:
             names = ", ".join(cell.name for cell in matching[:3])
             text = ", ".join(f"{name}={value}" for name, value in conditions.items())
@@ -137,6 +141,7 @@ class StoreLookup:
         selected = [(key, found) for key in spaces if (found := self._select(cell, key, conditions, policy)) is not None]
         if not selected:
             return None
+        # The first space of the plan, by convention the method's main one; the others are named in a note.
         (method, space), (searches, choices) = selected[0]
         values = tuple(seed_value(search.seed, search, choice) for search, choice in zip(searches, choices, strict=True))
         return CellNumbers(cell, method, space, values, tuple(str(key[1]) for key, _ in selected[1:]))
@@ -163,6 +168,8 @@ class StoreLookup:
         self, cell: CellResult, key: tuple[str, str | None], conditions: Mapping[str, object], policy: Policy
     ) -> tuple[tuple[SearchResult, ...], tuple[Choice, ...]] | None:
         """The searches of a method, restricted to the settings that satisfy the conditions, with their choices; None if no setting does."""
+        # What is neither a field of the cell nor method or space restricts the settings before the selection: the best setting with 200
+        # trusted samples, for example.
         own = {name: value for name, value in conditions.items() if name not in (*CELL_FIELDS, "method", "space")}
         key_of_selection = (cell.name, *key, tuple(own.items()), policy)
         if key_of_selection not in self._selections:

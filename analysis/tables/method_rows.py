@@ -40,6 +40,7 @@ def method_rows(cell: CellResult, rules: Sequence[str]) -> list[MethodRow]:
         MethodRow(method, space, searches, {rule: tuple(search.choose(rule) for search in searches) for rule in rules})
         for (method, space), searches in cell.methods.items()
     ]
+    # sorted is stable, so the others keep the order of the plan.
     return sorted(found, key=lambda row: row.method == RETRAIN)
 
 
@@ -77,6 +78,7 @@ def information_text(row: MethodRow) -> str:
 
 def setting_text(setting: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> str:
     """The hyperparameters that vary in the space, with their values in `setting`: `alpha=10000, num_trusted=200`."""
+    # By repr, so that lists can be compared and 1 differs from True.
     varied = [name for name in setting if len({repr(other.get(name)) for other in space}) > 1]
     return ", ".join(f"{name}={_value(setting[name])}" for name in varied) or "the only setting"
 

@@ -144,6 +144,7 @@ def _boundary_values(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[
     for rule in rules:
         methods = []
         for row in listed:
+            # One sentence for a value that several seeds selected.
             counts = Counter((value.field, value.side, value.value) for choice in row.chosen[rule] for value in choice.boundary_values)
             values = [
                 f"{field} = {plain(value)} ({side}, {count} of {len(row.searches)} seeds)" for (field, side, value), count in counts.items()
@@ -166,6 +167,7 @@ def _incomplete(cell: CellResult, listed: Sequence[MethodRow], rules: Sequence[s
         if missing:
             found.append(f"{INCOMPLETE_MARK} {label}: {missing} of {planned} planned settings have no row; not ranked.")
         for rule in rules:
+            # Usually all seeds have the same reason, which is then printed once.
             seeds_by_reason: dict[str, list[str]] = {}
             for search, choice in zip(row.searches, row.chosen[rule], strict=True):
                 if choice.problem:

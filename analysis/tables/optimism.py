@@ -33,6 +33,7 @@ def _table(results: Results, cell: CellResult) -> Table:
     points = "_points" if measure.unit else ""
     rows: list[tuple[FormattedCell, ...]] = []
     titles = {}
+    # Pooling selects by a mean over the seeds, whose error is smaller than that of one seed.
     for policy in POLICIES:
         titles[len(rows)] = f"{policy.rule}, {'selected per seed' if policy.over == 'seed' else 'pooled over the seeds'}"
         for (method, space), searches in cell.methods.items():

@@ -33,6 +33,7 @@ def printed_columns(layout: TableLayout, show: str) -> Iterator[PrintedColumn]:
         elif show == "both":
             yield PrintedColumn(c, "ours")
             for suffix in suffixes or ([""] if column.average else []):
+                # Next to our column, so that the eye need not travel.
                 yield from (PrintedColumn(c, "published", suffix), PrintedColumn(c, "difference", suffix))
         elif len(suffixes) > 1:  # adjacent columns of ours share the published kinds, so each published number is printed once
             run.append(c)
@@ -41,6 +42,7 @@ def printed_columns(layout: TableLayout, show: str) -> Iterator[PrintedColumn]:
                 continue
             for suffix in suffixes:
                 for member in run:
+                    # Our two kinds of noise are candidates for the same published column, which must not be printed twice.
                     identity = (suffix, *((name, value) for name, value in layout.columns[member].where.items() if name != "noise"))
                     if identity not in seen:
                         seen.add(identity)

@@ -26,6 +26,7 @@ def ranks(values: Sequence[float | None], decimals: int) -> list[int]:
     # rounded as by `labels.number`, so that two values differ in rank only if their texts differ
     printed = [None if value is None else round(value, decimals) or 0.0 for value in values]
     contenders = [value for value in printed if value is not None]
+    # The best of one is no finding.
     if len(contenders) < 2:
         return [UNRANKED] * len(values)
     order = sorted(set(contenders), reverse=True)[:SECOND]
@@ -42,6 +43,7 @@ def rank_column(body: Sequence[MutableSequence[FormattedCell]], column: int, con
         decimals: the number of printed decimals of the column.
     """
     rows = list(contenders)
+    # A mean over fewer seeds could win by the seeds that it lacks.
     values = [None if INCOMPLETE_MARK in body[row][column].marks else body[row][column].value for row in rows]
     for row, rank in zip(rows, ranks(values, decimals), strict=True):
         body[row][column] = replace(body[row][column], rank=rank)

@@ -49,6 +49,7 @@ def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:
 
 def _table(cell: CellResult) -> Table:
     searches = [search for found in cell.methods.values() for search in found]
+    # Counted over all searches on the baseline, because a user picks among all of them.
     num_settings = {seed: _num_settings([search for search in searches if search.seed == seed]) for seed in cell.seeds}
     return Table(
         name="recommendation",
@@ -69,6 +70,7 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
     choice = search.choose(RULE)
     row = choice.row
     label = (FormattedCell(method_label(search.method, search.space)), FormattedCell(str(search.seed), search.seed))
+    # Without a change there is nothing to test.
     if row is None or choice.kept or pd.isna(row["val_newly_right"]):
         reason = choice.problem or (
             "keep the unmodified model: no setting is better" if choice.kept else "the changed predictions were not recorded"

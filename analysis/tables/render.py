@@ -107,10 +107,12 @@ def to_csv(tables: Sequence[Table]) -> str:
             group = table.titles.get(number, group)
             line: dict[str, str | float | None] = {"cell": ", ".join(part for part in (table.cell, group) if part)}
             for column, cell in zip(table.columns, row, strict=True):
+                # The number itself, not its printed form, so that CSV loses no digits.
                 line[column.key] = cell.value if column.numeric else cell.text
                 if cell.std is not None:
                     line[column.key + SPREAD] = cell.std
             lines.append(line)
+    # Tables of one report may differ in their columns; the file has all of them, in the order in which they first occur.
     keys = list(dict.fromkeys(key for table in tables for column in table.columns for key in (column.key, column.key + SPREAD)))
     used = ["cell", *(key for key in keys if any(key in line for line in lines))]
     text = io.StringIO()
@@ -139,6 +141,7 @@ def _markdown_cell(cell: FormattedCell) -> str:
 
 def aligned_texts(column: Column, cells: Sequence[FormattedCell]) -> list[str]:
     """The header and the cells of a column, padded to equal length."""
+    # Marks are padded apart from the numbers, so that digits stay aligned.
     signs = [("", "*", "'")[cell.rank] + cell.marks for cell in cells]
     sign_width = max(map(len, signs), default=0)
     texts = [cell.text + sign.ljust(sign_width) for cell, sign in zip(cells, signs, strict=True)]
@@ -170,9 +173,11 @@ def fold_columns(columns: Sequence[Column], widths: Sequence[int], width: int) -
         width: the width of a block in characters.
     """
     blocks, used = [[0]], widths[0]
+    # A column without a group is a run of its own: its number serves as the key, which is unique.
     for _, members in groupby(range(1, len(columns)), key=lambda number: columns[number].group or number):
         run = list(members)
         run_width = sum(2 + widths[number] for number in run)
+        # A block keeps at least one column besides the labels, or a wide group would never be printed.
         if used + run_width > width and len(blocks[-1]) > 1:
             blocks.append([0])
             used = widths[0]

@@ -64,7 +64,9 @@ def search_rows(results: Results, cell: CellResult, planned: pd.DataFrame) -> li
         if method not in REFERENCES:
             settings = float(np.mean([len(search.planned) for search in searches]))
             found.setdefault((method, space), []).append(SearchRow(method, space, GRID, settings, searches))
+    # Each budget is a row of its own: a search is defined by its budget.
     for (key, within, name, budget), lines in planned.groupby(["method", "space", "search", "search_budget"], sort=False, dropna=False):
+        # One search per baseline and search seed.
         members = [_search(cell, part, by_run) for _, part in lines.groupby(["baseline_id", "search_seed"], sort=False)]
         row = SearchRow(str(key), str(within), str(name), float(str(budget)), tuple(members))
         found.setdefault((row.method, row.space), []).append(row)
@@ -126,6 +128,7 @@ def _row(row: SearchRow, grid: SearchRow | None, measure: Measure) -> tuple[Form
     scores_by_seed = row.selected_scores()
     scores = [score * measure.factor for found in scores_by_seed.values() for score in found]
     of_grid = {} if grid is None or grid is row else grid.selected_scores()
+    # Paired with the grid on the same baseline, so that differences between baselines cancel.
     below_grid = summarise(
         (float(np.mean(of_grid[seed])) - score) * measure.factor
         for seed, found in scores_by_seed.items()

@@ -65,6 +65,7 @@ def published_tests() -> tuple[Table, ...]:
 
 def store_comparisons(results: Results) -> tuple[MethodComparison, ...]:
     """Compares SAP (or the first corrector, without SAP) with every other corrector, by data set, each in its first space of the cell."""
+    # A data set is the family of tests whose p-values are corrected together.
     by_dataset: dict[str, list[CellResult]] = {}
     for cell in cells(results):
         if cell.measure == "acc" and cell.methods:
@@ -174,6 +175,7 @@ def _scores(cell: CellResult, method: str) -> dict[int, float]:
     """Seed -> test accuracy in percent of the setting selected in the method's first space."""
     searches = next((searches for (name, _), searches in cell.methods.items() if name == method), ())
     chosen = zip(searches, select(searches, POLICY), strict=True)
+    # The setting was selected on validation samples; its test score is only read here.
     column, factor = score_column("test_oracle", cell.measure), MEASURES[cell.measure].factor
     return {search.seed: float(choice.row[column]) * factor for search, choice in chosen if choice.row is not None}
 

@@ -80,6 +80,7 @@ class TableSpec:
     selection: Policy = field(default_factory=Policy)
     published: str = ""  # the published table to compare with
     notes: tuple[str, ...] = ()
+    # Kept for generated LaTeX, whose recipe contains the description, so that `lint` can make the table again.
     text: str = field(default="", compare=False)  # the unparsed file
 
 
@@ -149,6 +150,7 @@ def parse(text: str, where: str) -> TableSpec:
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
+        # The parser's own message has several lines.
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
         raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
@@ -190,6 +192,7 @@ def parse(text: str, where: str) -> TableSpec:
 def _axes(data: Any, role: str, where: str) -> tuple[AxisSpec, ...]:
     """Parses rows, columns or row groups; a mapping of fields to values is short for one entry with `each`."""
     if isinstance(data, Mapping):
+        # A mapping with a key of an axis is one entry; any other mapping is a product of fields.
         data = [data if set(data) & set(_KEYS_OF_AXIS[role]) else {"each": data}]
     entries = check_list(data, f"'{role}s' of {where}")
     return tuple(_axis_spec(entry, role, f"{role} {number} of {where}") for number, entry in enumerate(entries, 1))
@@ -202,6 +205,7 @@ def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
     if arguments.get("rule", "val_noisy") not in RULES:
         raise unknown("rule", arguments["rule"], RULES, where)
     for name in _FLAGS:
+        # YAML reads `yes` as true but "yes" as a string, which would be true in Python whatever it says.
         if name in given and not isinstance(given[name], bool):
             raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
         arguments |= {name: given[name]} if name in given else {}

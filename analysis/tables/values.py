@@ -110,6 +110,7 @@ def value_of(value: str, chosen: ChosenRun, last_point: Callable[[str, str], flo
     search, row = chosen.search, chosen.row
     if value == "settings":
         return None if search is None else float(len(search.planned))
+    # The number of settings is known from the plan; everything else needs a result.
     if row is None or row["status"] != "ok":
         return None
     if value in COMPUTED:
@@ -117,6 +118,7 @@ def value_of(value: str, chosen: ChosenRun, last_point: Callable[[str, str], flo
     if value in SCORES:
         return number_of(row[score_column(SCORES[value], chosen.measure)])
     if value.startswith(CHOSEN):
+        # The unmodified model has no hyperparameters.
         setting = {} if search is None or chosen.kept else json.loads(row["settings"])
         found = setting.get(value.removeprefix(CHOSEN))
         return float(found) if isinstance(found, int | float) else None
@@ -159,6 +161,7 @@ def _forget_known_rate(search: SearchResult | None) -> float | None:
     """Verified forget samples as a share of the mislabelled training samples; samples suspected by a score alone do not count."""
     if search is None:
         return None
+    # Per setting and then averaged, because settings may use different numbers of samples.
     rows = search.rows[search.rows["num_forget"].gt(0) & search.rows["information"].isin(["oracle", "verified_file"])]
     return number_of((rows["num_forget"] / (rows["noise_rate_measured"] * rows["num_train"])).mean())
 

@@ -13,6 +13,7 @@ Condition = str | float | bool | None
 
 def check_digit(value: Any, what: str) -> int:
     """Returns the value if it is an integer from 0 to 9."""
+    # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
         raise UserError(f"{what} is {value!r}; it must be an integer from 0 to 9")
     return value
