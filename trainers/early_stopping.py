@@ -51,10 +51,13 @@ class ReduceOnPlateau:
     def update(self, loss: float) -> None:
         """Records the mean training loss of an epoch."""
         rate, lowest, bad = self.state.tolist()
+        # No margin before the first loss: infinity less infinity is NaN, and nothing would ever improve on it.
         margin = THRESHOLD * abs(lowest) if lowest < torch.inf else 0.0
         lowest, bad = (loss, 0.0) if loss < lowest - margin else (lowest, bad + 1)
+        # More than `patience` epochs, as torch counts.
         if bad > self.patience:
             rate, bad = rate * self.factor, 0.0
+        # In place: the tensor is a table of the checkpoint.
         self.state.copy_(torch.tensor([rate, lowest, bad], dtype=torch.float64))
 
 
@@ -79,6 +82,8 @@ class EarlyStopping:
     @classmethod
     def start(cls, model: nn.Module, samples: Samples, loss_of: Loss, patience: int | None, delta: float, keep_best: bool) -> Self:
         """The state before the first epoch."""
+        # Made before the first epoch, because a checkpoint is loaded into tensors that exist. They hold the initial weights until an epoch
+        # improves on infinity.
         best = {name: value.detach().clone() for name, value in model.state_dict().items()} if keep_best else {}
         return cls(model, samples, loss_of, patience, delta, torch.tensor([torch.inf, 0.0], dtype=torch.float64), best)
 
@@ -96,13 +101,15 @@ class EarlyStopping:
             now = self.model.state_dict()
             for name, value in self.best.items():
                 value.copy_(now[name])
-        elif not loss <= lowest + self.delta:  # written so that NaN counts
+        # Between the lowest loss and `delta` above it the counter stands still. The condition is written so that NaN counts.
+        elif not loss <= lowest + self.delta:
             counter += 1
         self.state.copy_(torch.tensor([lowest, counter], dtype=torch.float64))
         return self.patience is not None and counter >= self.patience, loss
 
     def restore(self) -> None:
         """Loads the weights of the best epoch, if they are kept and any epoch had a finite loss."""
+        # Without a finite loss the best weights would be the initial ones, and a network that diverged would look sound.
         if self.best and self.state[0] < torch.inf:
             self.model.load_state_dict(dict(self.best))
 
@@ -113,6 +120,7 @@ def given_loss(model: nn.Module, samples: Samples, loss_of: Loss) -> float:
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
     for batch in samples.batches(EVALUATION_BATCH):
+        # Weighted by the batch, because the last one may have another size, and added up in float64.
         total += loss_of(model(batch.inputs), batch.labels).double().cpu() * len(batch.labels)
     return float(total) / len(samples)
 

@@ -38,6 +38,7 @@ class FusedSGD(SGD):
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
+        # Weights without a gradient are skipped, as by torch.
         for group in self.param_groups:
             self._step(group, [weight for weight in group["params"] if weight.grad is not None])
         return result
@@ -45,8 +46,11 @@ class FusedSGD(SGD):
     def _step(self, group: dict[str, Any], weights: list[Tensor]) -> None:
         if not weights:
             return
+        # Gradients and momentum take the layout of their weight, because the kernel pairs numbers by their place in memory.
         gradients = [weight.grad.contiguous(memory_format=memory_format_of(weight)) for weight in weights if weight.grad is not None]
         buffers = [self._momentum(weight) if group["momentum"] else None for weight in weights]
+        # As views in memory order all tensors look contiguous; a channels-last gradient would be copied by the kernel, and the copy never
+        # read.
         step_of(
             [in_memory_order(weight.detach()) for weight in weights],
             [in_memory_order(gradient) for gradient in gradients],
@@ -66,6 +70,7 @@ class FusedSGD(SGD):
         memory = self.state[weight]
         if memory.get("momentum_buffer") is None:
             memory["momentum_buffer"] = torch.zeros_like(weight)
+        # At each step, because a momentum that was loaded from a file is contiguous whatever its weight is.
         memory["momentum_buffer"] = memory["momentum_buffer"].contiguous(memory_format=memory_format_of(weight))
         buffer: Tensor = memory["momentum_buffer"]
         return buffer

@@ -44,7 +44,8 @@ class ForgettingCounts:
         index_B = batch.index.to(self.right.device)
         right_B = outputs_BC.argmax(1) == batch.labels
         count_B = self.forgotten[index_B] + (self.right[index_B] & ~right_B)
-        self.forgotten[index_B] = torch.where(right_B, count_B.clamp(min=0), count_B)  # the first correct prediction turns -1 into 0
+        # The first correct prediction turns -1 into 0.
+        self.forgotten[index_B] = torch.where(right_B, count_B.clamp(min=0), count_B)
         self.right[index_B] = right_B
 
     @property
@@ -88,6 +89,7 @@ class Learner:
         """Reports a step to the training curve: its loss and, where `outputs_BC` of unmixed inputs are passed, accuracy on given labels."""
         sums: Mapping[str, Tensor] = {"loss": loss.detach() * len(batch.labels)}
         if self.is_classification and outputs_BC is not None:
+            # A soft label has no class that could be predicted correctly.
             if self.history is not None and batch.labels.ndim == 1:
                 self.history.update(batch, outputs_BC)
             sums = {**sums, "running_acc": (outputs_BC.argmax(1) == batch.labels).sum()}
@@ -97,6 +99,7 @@ class Learner:
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     """Inside, norm layers in train mode normalise by batch statistics as usual, but update neither running statistics nor counters."""
+    # Not evaluation mode, which would normalise by the running statistics, and not momentum 0, which would still count batches.
     tracking = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
     try:
         for module in tracking:
@@ -110,7 +113,8 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
 def records_forgetting(trainer: object) -> bool:
     """Does a trainer return forgetting counts? True for recipes that train one network on unmixed samples."""
     declared = (part.records_forgetting for part in with_flattened(trainer) if isinstance(part, RecordsForgetting))
-    return next(declared, False)  # the trainer's own declaration comes before its recipe's
+    # The trainer's own declaration comes before its recipe's.
+    return next(declared, False)
 
 
 def require_classes(task: Task, trainer: str) -> None:

@@ -72,6 +72,7 @@ class TrainingState:
 
     def state_dict(self) -> State:
         """Returns a copy of everything as plain dicts of tensors and numbers."""
+        # Copies: a state dict refers to live tensors, which the next step changes.
         return {
             "models": {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in self.models.items()},
             "optimisers": {name: optim.state_of(optimiser) for name, optimiser in self.optimisers.items()},
@@ -86,7 +87,8 @@ class TrainingState:
             # An optimiser without memory (no momentum, or before its first step) leaves no entry in the file.
             optim.load_state(optimiser, state["optimisers"].get(name, {}))
         for name, table in self.tables.items():
-            table.copy_(state["tables"][name])  # in place: steps hold references to these tensors
+            # In place, because steps hold references to these tensors.
+            table.copy_(state["tables"][name])
 
 
 def never_stop(context: EpochContext, totals: EpochTotals) -> EpochEnd:
@@ -116,13 +118,16 @@ def one_pass(
     # Dropout draws from torch's global generator; inside the scope that generator is seeded from the epoch's stream.
     with context.rng.child("layers").scope(device):
         for number, batch in enumerate(batches):
+            # A stream for each step, so that its draws do not depend on how many numbers the steps before it took.
             report = step(batch, EpochContext(context.epoch, context.rng.child("step", number)))
             samples += report.samples
             for name, value in report.sums.items():
-                sums[name] = sums.get(name, 0) + value.detach().double()  # float64: an epoch adds up thousands of terms
+                # In float64: an epoch adds up thousands of terms.
+                sums[name] = sums.get(name, 0) + value.detach().double()
             if report.kept is not None:
                 kept.append(report.kept)
-    means = {name: float(value) / max(samples, 1) for name, value in sums.items()}  # the only synchronisation with the device in a pass
+    # The only synchronisation with the device in a pass.
+    means = {name: float(value) / max(samples, 1) for name, value in sums.items()}
     return EpochTotals(samples, means, torch.cat(kept) if kept else None)
 
 
@@ -139,21 +144,26 @@ def train(training: Training[B], epochs: int, rng: Stream, run: Run, device: tor
     saved = run.saved_state()
     if saved is not None:
         training.state.load_state_dict(saved["state"])
+        # The decision to stop is stored with the epoch: a training that ended early must not go on when it is resumed.
         done, stop = int(saved["epoch"]), bool(saved["stop"])
     for epoch in range(done + 1, epochs + 1):
         if stop:
             return
         context = EpochContext(epoch, rng.child(epoch))
+        # Set anew in every epoch, so checkpoints hold no rates.
         rate = training.rate(epoch)
         for optimiser in training.state.optimisers.values():
             optim.set_rate(optimiser, rate)
+        # The end of the epoch before may have left evaluation mode behind.
         for model in training.state.models.values():
             model.train()
+        # Whatever `finish` evaluates in order to stop, or to keep the best epoch, is a cost of the training.
         with run.meter("train"):
             totals = one_pass(training.batches(context), training.step, context, device)
             end = training.finish(context, totals)
         stop = end.stop
         scalars = {**totals.means, "learning_rate": rate, **end.scalars}
+        # Outside the meter: storing and reporting are the caller's, not the method's.
         run.end_epoch(epoch, training.model, _state_after(training.state, epoch, stop), totals.kept, **scalars)
 
 

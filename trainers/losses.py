@@ -25,6 +25,7 @@ def squared_error(outputs_BC: Tensor, labels: Tensor) -> Tensor:
 
 def huber(outputs_BC: Tensor, labels: Tensor, delta: float) -> Tensor:
     """Twice the mean of Huber's loss (1964): the squared error for residuals up to `delta`, its tangent beyond."""
+    # torch's has half the square: doubled, it equals the squared error for small residuals, and a rate chosen for one suits the other.
     return 2 * functional.huber_loss(outputs_BC.reshape(labels.shape), labels.to(outputs_BC.dtype), delta=delta)
 
 
@@ -40,4 +41,5 @@ def losses_for(kind: TaskType, delta: float | None = None) -> Loss:
     if kind == "classification":
         return partial(functional.cross_entropy, reduction="none")
     mean = loss_for(kind, delta)
+    # The mean over a single sample is a mean over its outputs, whatever the shape of its target.
     return torch.func.vmap(mean)

@@ -35,6 +35,7 @@ def halve_every_11(base: float, epoch: int) -> float:
     epoch remains the best one and the rate is halved every 11 epochs. torch stops halving at 2e-8, where weights no longer move; this
     schedule does not.
     """
+    # The first epoch is the best; patience 10 is exceeded by the 11th without improvement, epoch 12, and again 11 epochs later.
     return base * 0.5 ** (max(epoch - 2, 0) // 11)
 
 
@@ -76,6 +77,7 @@ def check_schedule(
     """
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES, where)
+    # Each option is required by its schedule and refused with any other, which would ignore it.
     at_least(where, 0, decay_after=decay_after)
     if (schedule == "linear") != (decay_after is not None):
         raise UserError(
@@ -129,6 +131,7 @@ def sgd(
     """Stochastic gradient descent on the parameters that ask for gradients. `fused`: a step as one kernel, equal but for rounding."""
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     kind = FusedSGD if fused else SGD
+    # None leaves the form of the step to torch; with False it would also give up its batched form.
     return kind(wanted, lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
 
 
@@ -165,6 +168,8 @@ def state_of(optimiser: Optimizer) -> State:
 
     Learning rates and other options are omitted: they follow from the configuration and the epoch.
     """
+    # Keys are text and values tensors or numbers, because checkpoints are files without pickles; None, where there is no momentum, is left
+    # out.
     memory = optimiser.state_dict()["state"]
     return {
         str(index): {name: value.clone() if isinstance(value, Tensor) else value for name, value in entry.items() if value is not None}
@@ -185,4 +190,5 @@ def load_state(optimiser: Optimizer, state: State) -> None:
     memory = {
         int(index): {name: in_layout_of(value, parameters[int(index)]) for name, value in entry.items()} for index, entry in state.items()
     }
+    # Only the memory comes from the checkpoint: options are the configuration's, the rate is the epoch's.
     optimiser.load_state_dict({"state": memory, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -36,6 +36,8 @@ class Pretrained:
         model = task.build(0)
         load_state_strictly(model, self.checkpoint, "trainer.checkpoint")
         model = model.to(task.device).eval()
+        # Names and shapes of weights do not tell what a network answers with (a plug-in's need not follow the number of classes), so two
+        # images are passed through it.
         (batch, *_) = task.val.subset(torch.arange(2)).batches(2)
         with torch.no_grad():
             outputs = tuple(model(batch.inputs).shape)

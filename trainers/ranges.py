@@ -13,6 +13,7 @@ def check(where: str, interval: str, **values: float) -> None:
     """
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     for name, value in values.items():
+        # Comparisons that hold inside the interval, because NaN fails every comparison.
         above = value >= low if interval[0] == "[" else value > low
         below = value <= high if interval[-1] == "]" else value < high
         if not (above and below):

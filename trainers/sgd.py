@@ -89,7 +89,8 @@ class SGD:
     fused: bool = False  # one kernel per optimiser step
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))  # a YAML list cannot be hashed
+        # A YAML list cannot be hashed.
+        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
         self.training_speed.check("trainer")
         optim.check_schedule(self.schedule, "trainer", self.decay_epochs, self.decay_every, self.plateau_patience, self.decay_after)
         at_least("trainer", 1, epochs=self.epochs, batch_size=self.batch_size, check_every=self.check_every)
@@ -99,6 +100,7 @@ class SGD:
         ranges.check("trainer", "[0, 1)", trim=self.trim)
         ranges.check("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
         ranges.check("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)
+        # From here on combinations: an option that the others would ignore is refused, so that no row names a setting that had no effect.
         if self.late_momentum is not None and self.schedule != "linear":
             raise UserError(f"trainer.late_momentum requires schedule=linear, but schedule={self.schedule}; set it to null")
         if self.optimiser == "adam" and self.nesterov:
@@ -179,6 +181,7 @@ class SGD:
             UserError: as `fit`.
         """
         self._check_speed(task, single_pass)
+        # Forgetting events are defined for classes and counted for one network.
         history = ForgettingCounts.start(task.train.universe, task.device) if count == 1 and task.kind == "classification" else None
         learners = tuple(self._learner(task, run, which, history) for which in range(count))
         self._refuse(task, learners[0].model)
@@ -192,6 +195,7 @@ class SGD:
             validation = EarlyStopping.start(model, task.val, loss_of, self.stop_patience, self.stop_delta, self.checkpoint == "best")
 
         def epoch(context: EpochContext) -> Iterable[B]:
+            # From the epoch alone, so that a resumed training has it without a stored momentum.
             if self.late_momentum is not None and context.epoch > (self.decay_after or 0):
                 for learner in learners:
                     optim.set_momentum(learner.optimiser, self.late_momentum)
@@ -201,6 +205,7 @@ class SGD:
             stop, scalars = False, {}
             if plateau is not None:
                 plateau.update(totals.means["loss"])
+            # At fixed epochs, so that the cost of checking is known in advance.
             if self.until_train_acc is not None and context.epoch % self.check_every == 0:
                 scalars["given_acc"] = given_accuracy(model, task.train)
                 run.meter.count(forwards=num_evaluated * len(task.train))
@@ -210,9 +215,12 @@ class SGD:
             if validation is not None:
                 out_of_patience, scalars["val_loss"] = validation.evaluate()
                 run.meter.count(forwards=num_evaluated * len(task.val))
+                # After the evaluation: the last epoch may be the best, whichever rule ends the training.
                 stop = stop or out_of_patience
             return EpochEnd(stop, scalars)
 
+        # Counters, lowest losses and best weights are part of the checkpoint: a resumed training stops and decays where an uninterrupted
+        # one does.
         own_tables = {name: table for owner in (plateau, validation, history) if owner is not None for name, table in owner.tables.items()}
         training = Training(
             model,
@@ -226,6 +234,7 @@ class SGD:
             self.rate if plateau is None else lambda epoch: plateau.rate(),
             finish,
         )
+        # TF32 is a switch of the whole process, so it is put back before anything is corrected or scored.
         with self.training_speed.tf32_mode():
             train(training, self.epochs, stream(task.seed, "train"), run, task.device)
         if validation is not None:
@@ -237,6 +246,7 @@ class SGD:
 
     def batches(self, task: Task) -> Callable[[Learners, EpochContext], Iterable[Batch]]:
         """Returns the recipe's mini-batches: one augmented view per epoch of every training sample that `trim` does not leave out."""
+        # Once per fit: the given targets do not change between epochs.
         train = trimmed(task.train, self.trim)
         return lambda learners, context: train.batches(self.batch_size, context.rng, views=("augmented",))
 
@@ -252,6 +262,7 @@ class SGD:
         """
         train_checks = 0 if self.until_train_acc is None else self.epochs // self.check_every
         val_checks = self.epochs if self._uses_validation() else 0
+        # The accuracy that ends a training is that of all training samples, trimmed ones included.
         seen = self.epochs * self.num_train(sizes)
         return Passes(forwards * seen + num_evaluated * (train_checks * sizes.train + val_checks * sizes.val), backwards * seen)
 
@@ -261,6 +272,7 @@ class SGD:
 
     def _learner(self, task: Task, run: Run, which: int, history: ForgettingCounts | None) -> Learner:
         model = task.build(which).to(task.device)
+        # An input is needed, because which feature maps are small depends on the size of the images.
         if self.training_speed.channels_last:
             self.training_speed.set_memory_format(model, next(iter(task.train.batches(1))).inputs)
         if self.optimiser == "adam":
@@ -305,6 +317,7 @@ class SGD:
 
 def network_key(which: int) -> str:
     """Returns the key in checkpoints of the network with index `which` and of its optimiser."""
+    # The first network's key has no number, so that a training of one network stores it under the plain name.
     return f"net{which}" if which else "net"
 
 

@@ -62,6 +62,7 @@ class Speed:
         """Converts convolution weights to channels-last if the option is set. `inputs_B`: a sample of the network's inputs."""
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
+            # oneDNN's channels-last convolutions of small maps are slower than the contiguous ones, so these go back.
             for convolution in _over_small_maps(model, inputs_B) if inputs_B.device.type == "cpu" else ():
                 convolution.to(memory_format=torch.contiguous_format)
 
@@ -74,6 +75,7 @@ class Speed:
         """Sets torch's process-wide TF32 switches inside and restores them afterwards."""
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         before = matmul.allow_tf32, cudnn.allow_tf32
+        # Also switched off, where somebody had it on: float32 is the reference.
         matmul.allow_tf32 = cudnn.allow_tf32 = self.precision == "tf32"
         try:
             yield
@@ -111,6 +113,7 @@ class ForwardPass(nn.Module):
 
     def _outputs(self, inputs_B: Tensor) -> Tensor:
         inputs_B = self.speed.inputs(inputs_B)
+        # The input of a small map's convolution has to be put into the layout of its weight. Only CPUs are slower there.
         if self.speed.channels_last and self.speed.compile == "none" and inputs_B.device.type == "cpu":
             with _pre_hooks(self.model, _contiguous_small_map):
                 outputs_BC: Tensor = self.model(inputs_B)
@@ -144,8 +147,10 @@ def _over_small_maps(model: nn.Module, inputs_B: Tensor) -> list[nn.Module]:
     small: dict[nn.Module, bool] = {}
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        # A convolution that is used for several maps counts as small if all of them are.
         small[module] = small.get(module, True) and _is_small(inputs)
 
+    # A pass in train mode would move running statistics. Flags are put back one by one, because some may have been off.
     modes = {module: module.training for module in model.modules()}
     with _pre_hooks(model.eval(), record), torch.no_grad():
         model(inputs_B)
@@ -159,10 +164,12 @@ def make_forward(model: nn.Module, speed: Speed, batch_size: int) -> Callable[[T
 
     With `compile="graphs"` mini-batches of `batch_size` run as a CUDA graph, smaller ones without.
     """
+    # The network itself: the reference computes without any wrapper.
     if speed == Speed():
         return model
     plain = ForwardPass(model, speed)
     if speed.compile == "compile":
+        # Static shapes: an epoch has full mini-batches and one of another size, and each is compiled for itself.
         return torch.compile(plain, dynamic=False)
     return CudaGraphs(plain, batch_size) if speed.compile == "graphs" else plain
 
@@ -178,6 +185,7 @@ class CudaGraphs:
         self._recorded: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, inputs_B: Tensor) -> Tensor:
+        # A graph replays one shape, train mode and a backward pass; everything else runs as it is.
         if len(inputs_B) != self._batch_size or not self._plain.model.training or not torch.is_grad_enabled():
             outputs: Tensor = self._plain(inputs_B)
             return outputs
@@ -190,7 +198,8 @@ class CudaGraphs:
         model, device = self._plain.model, inputs_B.device
         kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
         generator = torch.cuda.get_rng_state(device)
-        twin = ForwardPass(model, self._plain.speed)  # make_graphed_callables replaces the forward method of its argument
+        # A wrapper of its own, because make_graphed_callables replaces the forward method of its argument.
+        twin = ForwardPass(model, self._plain.speed)
         sample = self._plain.speed.inputs(inputs_B.detach().clone())
         recorded: Any = torch.cuda.make_graphed_callables(twin, (sample,))
         with torch.no_grad():

@@ -13,7 +13,8 @@ from sap_core.api import Samples
 
 def num_trimmed(count: int, share: float) -> int:
     """Returns how many of `count` samples are left out."""
-    return int(share * count + 1e-9)  # 0.29 * 100 is 28.999999999999996 in floating point
+    # 0.29 * 100 is 28.999999999999996 in floating point.
+    return int(share * count + 1e-9)
 
 
 def trimmed(samples: Samples, share: float) -> Samples:
@@ -23,4 +24,5 @@ def trimmed(samples: Samples, share: float) -> Samples:
         return samples
     targets_N = samples.labels.double().reshape(len(samples), -1)
     far_N = (targets_N - targets_N.median(0).values).square().sum(1)
+    # Sorted again after the selection, so that the samples left keep their order.
     return samples.subset(far_N.argsort(stable=True)[: len(samples) - gone].sort().values)
