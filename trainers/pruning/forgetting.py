@@ -60,9 +60,11 @@ class Forgetting:
             forgotten_N = warm.per_sample[FORGOTTEN].cpu()[task.train.index].double()
             if self.never_learnt == "most":
                 never = forgotten_N < 0
-                forgotten_N[never] = forgotten_N.max() + 1  # above all others, but finite, so that ties are broken at random
+                # Above all others, but finite, so that ties among them are broken at random as well.
+                forgotten_N[never] = forgotten_N.max() + 1
             else:
                 forgotten_N.clamp_(min=0)
+            # Events are whole numbers and the draws lie below 1, so they decide ties only.
             score_N = forgotten_N + torch.rand(len(task.train), generator=stream(task.seed, "select", "ties").generator())
             kept = highest(score_N, count, task.train.labels.cpu() if self.balance else None)
         return Selection(task.train.index[kept].sort().values, score_N)

@@ -42,6 +42,7 @@ class GraNd:
 
         def gradient(outputs: WarmupOutputs) -> Tensor:
             norms = zip(outputs.errors().norm(dim=2), outputs.features_of, strict=True)
+            # The gradient of the last layer is the outer product of p - y and (e, 1), the 1 being the bias: its norm is a product of norms.
             return mean_over_networks([error_N * (1 + each_ND.double().square().sum(1)).sqrt() for error_N, each_ND in norms])
 
         return keep_highest("grand", task, warm, keep, run, self.batch_size, gradient, self.balance)

@@ -39,12 +39,14 @@ def cosine(one_RD: Tensor, other_PD: Tensor) -> Tensor:
 
 def inverse_distance(one_RD: Tensor, other_PD: Tensor) -> Tensor:
     """Returns 1 / (d + 0.1) - 0.1 of Euclidean distances d: (R, P) in [0, 10]."""
+    # By one product of matrices instead of all differences; rounding may leave squares below 0, hence the clamp.
     squares_RP = one_RD.square().sum(1, keepdim=True) + other_PD.square().sum(1) - 2 * one_RD @ other_PD.mT
     return (1 / (squares_RP.clamp_(min=0).sqrt_() + 0.1) - 0.1).clamp_(0, 10)
 
 
 def log_gain(u: Tensor, c: Tensor) -> Tensor:
     """Returns log(tanh(u + c) - tanh(u)) for u, c >= 0 (both already divided by eta); -inf where c is 0."""
+    # Only exponentials of negative numbers, so nothing overflows.
     log_sinh = c + torch.log(-torch.expm1(-2 * c)) - math.log(2)
     return log_sinh - _log_cosh(u + c) - _log_cosh(u)
 
@@ -72,6 +74,7 @@ class _Greedy:
 
     def __init__(self, features_ND: Tensor, confidence_N: Tensor, similarity: Similarity, tau: float, eta: float) -> None:
         self.features, self.similarity, self.tau, self.eta = features_ND, similarity, tau, eta
+        # u and gains in float64, where late gains still differ; similarities, which are most of the work, in the features' type.
         self.confidence = confidence_N.double()
         self.weight = confidence_N.to(features_ND.dtype)
         self.u = torch.zeros_like(self.confidence)
@@ -83,8 +86,10 @@ class _Greedy:
         """Keeps the free sample of the class with the highest gain."""
         self.update(turn)
         rows = slice(turn.first, turn.last)
+        # Of ties argmax takes the first, as in the reference.
         chosen = turn.first + int(self.log_gain[rows].argmax())
-        if not self.free[chosen]:  # all free samples have confidence 0 and gain -inf: keep the first
+        # All free samples have confidence 0 and gain -inf, as the kept ones have: keep the first that is free.
+        if not self.free[chosen]:
             chosen = turn.first + int(self.free[rows].nonzero()[0])
         self.picks.append(chosen)
         self.free[chosen] = False
@@ -99,9 +104,11 @@ class _Greedy:
             for first in range(turn.first, turn.last, ROWS):
                 rows = slice(first, min(first + ROWS, turn.last))
                 sim_RP = self.similarity(self.features[rows], kept_PD)
+                # In place: a block takes up to 64 MiB.
                 sim_RP.masked_fill_(sim_RP <= self.tau, 0)
                 added_R = (sim_RP @ weight_P).double()
-                changed = first + added_R.nonzero().squeeze(1)  # most u are unchanged, and their gains need not be recomputed
+                # Most u are unchanged, and their gains need not be recomputed.
+                changed = first + added_R.nonzero().squeeze(1)
                 self.u[changed] += added_R[changed - first]
                 gains = log_gain(self.u[changed] / self.eta, self.confidence[changed] / self.eta)
                 self.log_gain[changed] = gains.masked_fill(~self.free[changed], -math.inf)
@@ -116,6 +123,7 @@ def greedy(
     With labels, classes take turns, and an exhausted class drops out. When the second or a later class drops out and the next class has
     contributed more than `UNEVEN` times the size of the first one that did, turns end: from then on the best of all samples is kept.
     """
+    # Sorted by class, so that a turn is a range of rows; stable, so that ties within a class still go to the lowest index.
     order = torch.arange(len(features_ND)) if labels_N is None else labels_N.argsort(stable=True)
     sorted_ND = features_ND if labels_N is None else features_ND[order]
     state = _Greedy(sorted_ND, confidence_N[order], similarity, tau, eta)
@@ -124,6 +132,7 @@ def greedy(
     smallest: int | None = None
     turn = 0
     while len(state.picks) < count:
+        # After the last class, or after the last class has dropped out.
         if turn >= len(turns):
             turn = 0
         current = turns[turn]
@@ -131,11 +140,14 @@ def greedy(
             state.pick(current)
             turn += 1
             continue
+        # The reference's rule: only from the second exhausted class on is unevenness looked at, and only of the class whose turn is next.
         del turns[turn]
         following = turns[turn % len(turns)]
         if smallest is None:
             smallest = current.size
         elif following.num_kept > UNEVEN * smallest:
+            # Every u is brought up to date, so that the gains of all classes can be compared from now on. Classes that dropped out have no
+            # free sample left.
             for each in turns:
                 state.update(each)
             everything.num_applied, turns, turn = len(state.picks), [everything], 0

@@ -48,6 +48,7 @@ class Herding:
             for label, quota in enumerate(class_quotas(outputs.labels, count).tolist()):
                 members = (outputs.labels == label).nonzero().squeeze(1)
                 picks = members[herd(features_ND[members], quota)]
+                # Classes are independent of each other; a score compares samples within a class.
                 score_N[picks] = 1 - torch.arange(quota) / max(quota, 1)
                 kept.append(picks)
                 run.meter.count(flops=2.0 * len(members) * quota * features_ND.shape[1])
@@ -57,11 +58,13 @@ class Herding:
 def herd(features_nD: Tensor, count: int) -> Tensor:
     """Returns (count,) indices in order of selection. The next sample is the one closest to (k + 1) * mean - sum of the k kept."""
     mean_D = features_nD.mean(0)
+    # ||x - t||^2 is ||x||^2 - 2 <x, t> up to ||t||^2, which is the same for all candidates.
     squares_n = features_nD.square().sum(1)
     kept_n = torch.zeros(len(features_nD), dtype=torch.float64)
     target_D = torch.zeros_like(mean_D)
     picks: list[int] = []
     for _ in range(count):
+        # t = (k + 1) * mean - sum of the kept, updated by one addition and one subtraction for each pick.
         target_D += mean_D
         chosen = int((squares_n - 2 * (features_nD @ target_D) + kept_n).argmin())
         picks.append(chosen)

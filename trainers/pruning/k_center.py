@@ -48,6 +48,7 @@ class KCenter:
             picks: list[int] = []
             while True:
                 picks.append(chosen)
+                # Squared distances are enough for a comparison; kept samples stand at -inf and are not found again.
                 nearest_N = torch.minimum(nearest_N, squares_N + squares_N[chosen] - 2 * (features_ND @ features_ND[chosen]))
                 nearest_N[picks[-1]] = -torch.inf
                 if len(picks) == count:

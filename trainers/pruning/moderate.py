@@ -44,7 +44,9 @@ class Moderate:
             distance_N = torch.empty(len(labels_N), dtype=torch.float64)
             for label in labels_N.unique():
                 own_ND = features_ND[labels_N == label]
+                # The quantile is the mean of the two middle values where torch's median takes the lower one.
                 distance_N[labels_N == label] = (own_ND - own_ND.quantile(0.5, dim=0)).norm(dim=1)
+            # Ranks are over all classes together, as in Prune4ReL's code, not within each class.
             rank_N = torch.empty_like(distance_N)
             rank_N[distance_N.argsort(stable=True)] = torch.arange(len(labels_N), dtype=torch.float64)
             return -(rank_N - (len(labels_N) - 1) / 2).abs()

@@ -66,6 +66,7 @@ class Prune4ReL:
             features_ND = outputs.features
             similarity = inverse_distance
             if self.metric == "cosine":
+                # Normalised once, so that a cosine is a product.
                 features_ND, similarity = functional.normalize(features_ND, dim=1), cosine
             labels_N = outputs.labels if self.balance else None
             picks = greedy(features_ND, confidence_N, count, similarity, self.tau, self.eta, labels_N)
@@ -82,4 +83,5 @@ def confidence(p_NC: Tensor, measure: Confidence) -> Tensor:
     if measure == "margin":
         first_N2 = p_NC.topk(2, dim=1).values
         return first_N2[:, 0] - first_N2[:, 1]
+    # xlogy counts 0 log 0 as 0, and rounding may leave log C - H just below 0.
     return (math.log(p_NC.shape[1]) + torch.special.xlogy(p_NC, p_NC).sum(1)).clamp(min=0)

@@ -52,6 +52,7 @@ class SSP:
 
         def distance(outputs: WarmupOutputs) -> Tensor:
             features_ND = outputs.features.double()
+            # scikit-learn takes seeds of 32 bits.
             start = stream(task.seed, "select", "kmeans").number() % 2**32
             means = KMeans(clusters, n_init=10, random_state=start).fit(features_ND.numpy())
             centre_ND = torch.from_numpy(means.cluster_centers_)[torch.from_numpy(means.labels_).long()]

@@ -34,6 +34,7 @@ class Uniform:
             )
         with run.meter("select"):
             count = len(task.train)
+            # The order does not depend on `keep`, so selections of different sizes are nested.
             order = stream(task.seed, "select").permutation(count)
             score = torch.empty(count)
             score[order] = 1 - torch.arange(1, count + 1) / count

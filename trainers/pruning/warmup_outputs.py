@@ -55,8 +55,10 @@ def collect_outputs(pruner: str, task: Task, warm: Fitted, batch_size: int, run:
     nets = list(warm.model.nets) if isinstance(warm.model, Ensemble) else [warm.model]
     heads = [_last_linear(pruner, net) for net in nets]
     count = len(task.train)
-    row_U = torch.empty(task.train.universe, dtype=torch.int64)  # universe position -> row of the outputs
+    # Universe position -> row of the outputs: batches may come in any order.
+    row_U = torch.empty(task.train.universe, dtype=torch.int64)
     row_U[task.train.index] = torch.arange(count)
+    # A plain view draws nothing; an augmented one draws from a stream of its own, keyed by sample, so batches do not matter.
     rng = None if view == "plain" else stream(task.seed, "select", "view")
     features: list[Tensor] = [torch.empty(count, head.in_features) for head in heads]
     logits_KNC = torch.empty(len(nets), count, task.num_outputs)
@@ -65,9 +67,11 @@ def collect_outputs(pruner: str, task: Task, warm: Fitted, batch_size: int, run:
             row_B = row_U[batch.index]
             for which, (net, head) in enumerate(zip(nets, heads, strict=True)):
                 logits, seen = _forward_with_features(net, head, batch.inputs)
+                # Kept on the CPU: features of a whole training split need not fit beside the network on a GPU.
                 logits_KNC[which, row_B] = logits.float().cpu()
                 features[which][row_B] = seen.flatten(1).float().cpu()
             run.meter.count(forwards=len(batch.index))
+    # Scores of NaN would select arbitrary samples.
     if not (logits_KNC.isfinite().all() and all(each.isfinite().all() for each in features)):
         raise FloatingPointError("the network's outputs are not finite on some training samples, so it has diverged")
     return WarmupOutputs(logits_KNC, tuple(features), task.train.labels.cpu())
@@ -76,6 +80,7 @@ def collect_outputs(pruner: str, task: Task, warm: Fitted, batch_size: int, run:
 def _forward_with_features(net: nn.Module, head: nn.Linear, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Returns (logits, input of the last linear layer)."""
     caught: list[Tensor] = []
+    # A hook, because networks have no common method that gives their features.
     hook = head.register_forward_pre_hook(lambda layer, args: caught.append(args[0]))
     try:
         logits: Tensor = net(inputs)
@@ -90,6 +95,7 @@ def _last_linear(pruner: str, net: nn.Module) -> nn.Linear:
         raise UserError(
             f"pruner '{pruner}' needs the features at a network's last linear layer, but this network has none; use pruner=uniform"
         )
+    # Modules are listed in the order of registration, in which the head is the last linear layer.
     return layers[-1]
 
 
@@ -112,6 +118,7 @@ def class_quotas(labels_N: Tensor, count: int) -> Tensor:
     exact_C = sizes_C * count / len(labels_N)
     quota_C = exact_C.floor().long()
     rest = count - int(quota_C.sum())
+    # Largest remainder first; of ties, the lower class.
     by_remainder = (quota_C.double() - exact_C).argsort(stable=True)
     quota_C[by_remainder[:rest]] += 1
     return quota_C
