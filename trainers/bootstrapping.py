@@ -44,6 +44,7 @@ class Bootstrapping:
     def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
         """Returns the (B,) losses l_i."""
         given_B = functional.cross_entropy(logits_BC, batch.labels, reduction="none")
+        # The argmax has no gradient: the predicted class is a target like the given one.
         predicted_B = functional.cross_entropy(logits_BC, logits_BC.argmax(1), reduction="none")
         return self.weight * given_B + (1 - self.weight) * predicted_B
 

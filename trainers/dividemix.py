@@ -90,6 +90,7 @@ class DivideMix:
         """
         require_classes(task, "dividemix")
         universe = task.train.universe
+        # Tables of the checkpoint, changed in place: a resumed training remembers the losses of the epochs before.
         losses = torch.zeros(self.remember, universe, 2, dtype=torch.float64)  # of the last epochs, newest first
         trust = torch.zeros(universe, 2, dtype=torch.float64)
 
@@ -100,11 +101,14 @@ class DivideMix:
             return self.mix(learners, work, context)
 
         def batches(learners: Learners, context: EpochContext) -> Iterator[StepInput]:
+            # Warm-up on all samples.
             if context.epoch <= self.warmup_epochs:
                 yield from self._all(task, context.rng)
                 return
+            # Division, once per epoch: this generator runs up to its first batch before the epoch's first step.
             losses.copy_(losses.roll(1, 0))
             losses[0] = self.sample_losses(learners, task.train)
+            # The table is still 0 for epochs that have not been.
             known = min(self.remember, context.epoch - self.warmup_epochs)
             for which in range(2):
                 scored_N = losses[:known, task.train.index, which].mean(0)
@@ -130,6 +134,7 @@ class DivideMix:
         for learner in learners:
             logits_BC = learner.forward(batch.inputs)
             loss = functional.cross_entropy(logits_BC, batch.labels)
+            # Adds the negative entropy of the predictions, so confident ones cost something.
             if self.confidence_penalty:
                 loss = loss + (logits_BC.softmax(1) * logits_BC.log_softmax(1)).sum(1).mean()
             learner.descend(loss, len(batch.labels))
@@ -141,22 +146,27 @@ class DivideMix:
         (which,) = work.networks
         own, other, labelled = learners[which], learners[1 - which], work.labelled
         assert work.trust is not None
+        # Both views of a sample get the same target: co-refinement for labelled, co-guessing for unlabelled samples.
         with torch.no_grad():
             inputs, targets = list(labelled.views), [self.refine(own, labelled, work.trust)] * 2
             if work.unlabelled is not None:
                 inputs, targets = [*inputs, *work.unlabelled.views], [*targets, *[self.guess(own, other, work.unlabelled)] * 2]
         inputs_M, targets_MC = torch.cat(inputs), torch.cat(targets)
         share = float(random_draws.beta(context.rng.child("mix"), self.alpha, 1))
+        # MixMatch. With the larger share a mixture belongs to its first sample, so the x part remains the first `count` mixtures.
         share = max(share, 1 - share)
         partner_M = context.rng.child("partner").permutation(len(inputs_M)).to(inputs_M.device)
         count = 2 * len(labelled.labels)
-        used = slice(0, len(inputs_M) if self.lambda_u else count)  # without the u loss its forward pass would be wasted
+        # Without the u loss its forward pass would be wasted.
+        used = slice(0, len(inputs_M) if self.lambda_u else count)
         mixed_M = (share * inputs_M + (1 - share) * inputs_M[partner_M])[used]
         mixed_MC = (share * targets_MC + (1 - share) * targets_MC[partner_M])[used]
         logits_MC = own.forward(mixed_M)
+        # From 0 at the end of the warm-up, rising within an epoch as well.
         ramp = min(max((context.epoch - 1 + work.passed - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
         loss = self.loss(logits_MC, mixed_MC, count, ramp)
         own.descend(loss, len(mixed_M))
+        # A curve has one value per epoch, so the trust that is reported is that of the first network.
         return own.report(labelled, loss, kept=None if which else labelled.index)
 
     def refine(self, own: Learner, batch: Batch, trust_B: Tensor) -> Tensor:
@@ -179,12 +189,15 @@ class DivideMix:
         loss = -(targets_MC[:count] * logits_MC[:count].log_softmax(1)).sum(1).mean()
         if len(logits_MC) > count:
             loss = loss + self.lambda_u * ramp * (p_MC[count:] - targets_MC[count:]).square().mean()
+        # The divergence from the uniform distribution to the mean prediction, which keeps a network from giving all samples one class.
         prior = 1 / logits_MC.shape[1]
         return loss + (prior * (prior / p_MC.mean(0)).log()).sum()
 
     def forecast(self, sizes: Sizes) -> Passes:
         """An upper bound: all but one sample labelled, and as many unlabelled ones in addition."""
         epochs = self.recipe.epochs
+        # In each epoch after the warm-up, for each network: one pass over all samples for the losses, two for each view of a labelled
+        # sample (target and step), three for each view of an unlabelled one (both networks' guesses and the step).
         plain, size = min(self.warmup_epochs, epochs), self.recipe.batch_size
         unlabelled = -(-sizes.train // size) * (size + 1)  # a last batch of one sample joins the one before it
         mixed = 2 * (epochs - plain)
@@ -200,13 +213,16 @@ class DivideMix:
         """Yields all steps of the first network, then those of the second; the samples of each are divided by the other's losses."""
         size = self.recipe.batch_size
         for which in range(2):
+            # Co-divide: each network trains on the division by the other's losses, so that it does not confirm its own mistakes.
             trust_N = trust_U2[task.train.index, 1 - which]
             chosen_N = trust_N > self.threshold
             own_rng = rng.child("network", which)
+            # Nothing is trusted: an epoch of the warm-up for this network, where the reference fails.
             if not bool(chosen_N.any()):
                 yield from (StepInput((which,), work.labelled) for work in self._all(task, own_rng))
                 continue
             labelled = task.train.subset(chosen_N.nonzero().squeeze(1))
+            # The unlabelled samples are cycled through, because an epoch is as long as the labelled part; there may be none.
             rest = _endless_batches(task.train.subset((~chosen_N).nonzero().squeeze(1)), size, own_rng.child("unlabelled"))
             steps = max(1, -(-len(labelled) // size))
             for number, batch in enumerate(labelled.batches(size, own_rng.child("labelled"), VIEWS)):
@@ -241,7 +257,9 @@ def low_component(losses_N: Tensor, rng: Stream) -> Tensor:
     if not losses_N.isfinite().all():
         raise FloatingPointError("a network's loss is not finite on some training samples, so it has diverged")
     lowest, highest = losses_N.min(), losses_N.max()
+    # The clamp serves equal losses, which would divide by zero.
     scaled = ((losses_N - lowest) / (highest - lowest).clamp(min=1e-12))[:, None].numpy()
+    # Settings of the reference. scikit-learn takes seeds of 32 bits.
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=rng.number() % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations are the reference's choice, and losses may all be equal

@@ -45,6 +45,7 @@ class ELR:
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only."""
+        # By universe position: a row is found by a batch's index, also where the training split was pruned.
         targets_UC = torch.zeros(task.train.universe, task.num_outputs, device=task.device)
         fitted = self.recipe.fit_losses("elr", task, run, partial(self.losses, targets_UC=targets_UC), {"targets": targets_UC})
         return Fitted(fitted.model, {**fitted.per_sample, "targets": targets_UC})
@@ -52,8 +53,10 @@ class ELR:
     def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext, targets_UC: Tensor) -> Tensor:
         """Updates the targets of the batch in place and returns the (B,) regularised losses L_i."""
         p_BC = logits_BC.softmax(1).clamp(CLAMP, 1 - CLAMP)
+        # Targets are constants of this step's gradient; the regulariser's gradient comes from p alone.
         predicted_BC = p_BC.detach() / p_BC.detach().sum(1, keepdim=True)
         index = batch.index.to(targets_UC.device)
+        # In place: the table is part of each checkpoint.
         targets_UC[index] = self.beta * targets_UC[index] + (1 - self.beta) * predicted_BC
         agreement_B = (targets_UC[index] * p_BC).sum(1)
         return functional.cross_entropy(logits_BC, batch.labels, reduction="none") + self.strength * (1 - agreement_B).log()

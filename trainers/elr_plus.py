@@ -72,10 +72,12 @@ class ELRPlus:
         """As `SGD.fit`; classification only. Returns both networks as an ensemble."""
         require_classes(task, "elr_plus")
         zeros = partial(torch.zeros, task.train.universe, task.num_outputs, device=task.device)
+        # The averages are built as the networks are, from the same streams, so they start as copies.
         memories = tuple(RegulariserState(zeros(), task.build(which).to(task.device).train()) for which in range(2))
         steps = torch.zeros((), dtype=torch.int64)
         tables = {"steps": steps, **{f"targets{which}": memory.targets for which, memory in enumerate(memories)}}
         for which, memory in enumerate(memories):
+            # A state dict refers to the average's own tensors, so a checkpoint that is copied into the tables restores the average.
             tables |= {f"average{which}.{name}": value for name, value in memory.average.state_dict().items()}
         step = partial(self.step, memories=memories, steps=steps)
         fitted = self.recipe.fit_networks(2, task, run, step, tables, self.recipe.batches(task), as_ensemble=True)
@@ -86,6 +88,7 @@ class ELRPlus:
     ) -> StepReport:
         """Makes one step of each network and updates each average."""
         require_hard_labels(batch, "elr_plus")
+        # A tensor, so that checkpoints hold it: both ramps count steps over all epochs.
         number = int(steps)
         losses = [
             self.learn(
@@ -100,11 +103,14 @@ class ELRPlus:
         """Makes one step of a network, whose targets follow the other network's average, and returns the loss."""
         count, index = len(batch.labels), batch.index.to(own.targets.device)
         with torch.no_grad():
+            # Targets come from unmixed samples under the other network's average. That pass does not go through a learner, so it is counted
+            # here.
             predicted_BC = other(batch.inputs).softmax(1).clamp(CLAMP, 1 - CLAMP)
             learner.meter.count(forwards=count)
             predicted_BC /= predicted_BC.sum(1, keepdim=True)
             own.targets[index] = self.beta * own.targets[index] + (1 - self.beta) * predicted_BC
         share = float(random_draws.beta(context.rng.child("mix"), self.alpha, 1)) if self.alpha else 1.0
+        # The first sample of a mixture has the larger share.
         share = max(share, 1 - share)
         partner_B = context.rng.child("partner").permutation(count).to(index.device)
 
@@ -115,6 +121,7 @@ class ELRPlus:
         logits_BC = learner.forward(mixed(batch.inputs))
         loss = self.loss(logits_BC, y_BC, q_BC, _ramp(number, self.ramp_steps))
         learner.descend(loss, count)
+        # After the step, so the decay's ramp counts the one just made.
         _update_average(own.average, learner.model, self.decay * _ramp(number + 1, self.decay_steps))
         return loss.detach()
 
@@ -140,5 +147,6 @@ def _ramp(step: int, steps: int) -> float:
 @torch.no_grad()
 def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Sets the average to decay * average + (1 - decay) * weights, in place."""
+    # Parameters only: the averages have batch statistics of their own, as in the reference.
     for kept, now in zip(average.parameters(), model.parameters(), strict=True):
         kept.mul_(decay).add_(now, alpha=1 - decay)

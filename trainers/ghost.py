@@ -58,6 +58,7 @@ def check(model: nn.Module, trainer: str) -> None:
                 f"trainer '{trainer}' supports per-sample gradients of Linear, Conv2d and GroupNorm layers only, but '{name}' "
                 f"is a {type(layer).__name__} with weights; use another model, or trainer={trainer.removesuffix('g')}l"
             )
+        # The gradient of a shared weight is the sum of its layers' contributions, and the norm of a sum does not follow from the norms.
         for parameter in own:
             if owners.setdefault(id(parameter), name) != name:
                 raise UserError(
@@ -82,7 +83,8 @@ def squared_norms(
         UserError: a layer is used twice in one pass, which would mix two gradients.
     """
     total_B = inputs_B.new_zeros(len(inputs_B))
-    inputs_B = inputs_B.detach().requires_grad_()  # so that the backward pass reaches every layer
+    # So that the backward pass reaches every layer.
+    inputs_B = inputs_B.detach().requires_grad_()
     handles_of: dict[nn.Module, RemovableHandle] = {}
 
     def on_forward(layer: nn.Module, read: tuple[Tensor, ...], outputs: Tensor) -> None:
@@ -90,6 +92,8 @@ def squared_norms(
             raise UserError(
                 f"per-sample gradients need layers that are called once per forward pass, but {layer} is called twice; use another model"
             )
+        # A hook of the output, not a list to work off later: the layer's norms are computed as its gradient arrives, which can then be
+        # released.
         handles_of[layer] = outputs.register_hook(partial(add, layer, read[0].detach()))
 
     @torch.no_grad()
@@ -101,6 +105,8 @@ def squared_norms(
     try:
         with torch.enable_grad():
             outputs_BC = forward(inputs_B)
+            # Samples do not interact, so the gradient of the sum is every sample's own. It is asked for at the inputs only: no weight's
+            # gradient is formed.
             torch.autograd.grad(losses_of(outputs_BC).sum(), inputs_B, retain_graph=keep_graph)
     finally:
         for handle in (*handles, *handles_of.values()):
@@ -113,6 +119,7 @@ def of_layer(layer: nn.Module, read: Tensor, back: Tensor) -> Tensor:
     weight, bias = (getattr(layer, name) is not None and getattr(layer, name).requires_grad for name in ("weight", "bias"))
     total_B = back.new_zeros(len(back))
     if isinstance(layer, nn.GroupNorm):
+        # The scale's gradient is the sum over positions of `back` times the normalised input, the shift's that of `back`.
         normal = functional.group_norm(read, layer.num_groups, eps=layer.eps)
         back_BCT = back.flatten(2) if back.ndim > 2 else back.unsqueeze(2)
         if weight:
@@ -137,12 +144,14 @@ def _of_convolution(layer: nn.Conv2d, read: Tensor, back: Tensor) -> Tensor:
     groups, inputs, positions = geometry.groups, geometry.inputs, back_BOT.shape[2]
     mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
     small = gram_form(inputs, back_BOT.shape[1] // groups, positions)
+    # Values that one image needs at a time, from which the number of images in a piece follows.
     each = groups * inputs * positions if small else read[0].numel()
     norms = []
     for images, piece in zip(*(tensor.split(max(1, CHUNK // each)) for tensor in (read, back_BOT)), strict=True):
         padded = functional.pad(images, geometry.padding, mode=mode)
         if small:
             patches = functional.unfold(padded, geometry.kernel, geometry.dilation, stride=geometry.stride)
+            # Groups share no weights, so each is treated as a sample of its own, and a sample's groups are added up.
             grouped = (tensor.reshape(len(images) * groups, -1, positions) for tensor in (piece, patches))
             norms.append(product_norms(*grouped).reshape(-1, groups).sum(1))
         else:
@@ -154,6 +163,7 @@ def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, output_s
     """As `_of_convolution`, with products O x C for one kernel tap at a time, so that no patches are copied."""
     count, groups = len(padded), geometry.groups
     back_BKOT = back_BOT.reshape(count, groups, -1, back_BOT.shape[2])
+    # A tap of the kernel is then a strided view with adjacent channels, where unfolding would copy every pixel once per tap.
     channels_last = padded.permute(0, 2, 3, 1).contiguous()
     total_B = padded.new_zeros(count)
     for taps in itertools.product(*map(range, geometry.kernel)):
@@ -162,6 +172,7 @@ def _tap_by_tap(geometry: ConvInputs, padded: Tensor, back_BOT: Tensor, output_s
             for tap, step, number, stride in zip(taps, geometry.dilation, output_size, geometry.stride, strict=True)
         )
         read_BKTC = channels_last[:, rows, columns].reshape(count, back_BOT.shape[2], groups, -1).transpose(1, 2)
+        # Different taps are different entries of the weight, so their squared norms add up.
         total_B += (back_BKOT @ read_BKTC).square().sum((1, 2, 3))
     return total_B
 
@@ -175,12 +186,14 @@ def product_norms(back_BOT: Tensor, read_BDT: Tensor) -> Tensor:
     """Returns the (B,) squared Frobenius norms of back read^T, in the form with less arithmetic, whose matrices are also smaller."""
     _, outputs, positions = back_BOT.shape
     inputs = read_BDT.shape[1]
+    # The product has rank one, and its norm is a product of norms.
     if positions == 1:
         return back_BOT.square().sum((1, 2)) * read_BDT.square().sum((1, 2))
     grams = gram_form(inputs, outputs, positions)
     each = 2 * positions**2 if grams else inputs * outputs
     norms = []
     for back, read in zip(*(tensor.split(max(1, CHUNK // each)) for tensor in (back_BOT, read_BDT)), strict=True):
+        # ||B R^T||^2 is the trace of (B^T B)(R^T R), the sum over entries of both Gram matrices' product.
         if grams:
             norms.append(((back.mT @ back) * (read.mT @ read)).sum((1, 2)))
         else:

@@ -46,6 +46,7 @@ class GLS:
 
     def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
         """Returns the (B,) smoothed cross-entropies."""
+        # Written out, because torch's label smoothing rejects negative rates.
         surprise_BC = -logits_BC.log_softmax(1)
         given_B = surprise_BC.gather(1, batch.labels[:, None]).squeeze(1)
         rate = self.rate if context.epoch > self.warmup_epochs else 0.0

@@ -59,6 +59,7 @@ class LogitClip:
     def clip(self, logits_BC: Tensor) -> Tensor:
         """Returns (B, C) logits whose norm is at most tau."""
         norm_B1 = torch.linalg.vector_norm(logits_BC, self.p, dim=1, keepdim=True) + TINY
+        # The released code compares with tau, but scales to 1 / tau.
         target = self.tau if self.form == "paper" else 1 / self.tau
         return torch.where(norm_B1 > self.tau, target * logits_BC / norm_B1, logits_BC)
 

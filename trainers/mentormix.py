@@ -64,10 +64,12 @@ class MentorMix:
         """Weights the samples, mixes them, weights the mixtures, and makes a step."""
         require_hard_labels(batch, "mentormix")
         x, y, count, rng = batch.inputs, batch.labels, len(batch.labels), context.rng
+        # First weighting, on unmixed samples.
         with torch.no_grad():
             scored_B = functional.cross_entropy(learner.forward(x, update_norm=False), y, reduction="none")
         trusted_B = mentor.judge(scored_B, thresholds[0], context.epoch, rng.child("burn_in"))
 
+        # Partners, and each sample's share in its mixture: a trusted sample keeps the larger part, an untrusted one is mostly replaced.
         partner_B = random_draws.choices(rng.child("partner"), trusted_B.double().softmax(0), count)
         share_B = random_draws.beta(rng.child("share"), self.alpha, count).to(x.device)
         larger_B = torch.maximum(share_B, 1 - share_B)
@@ -78,6 +80,7 @@ class MentorMix:
         own_B = functional.cross_entropy(logits_BC, y, reduction="none")
         partners_B = functional.cross_entropy(logits_BC, y[partner_B], reduction="none")
         losses_B = share_B * own_B + (1 - share_B) * partners_B
+        # Second weighting, with a threshold of its own: these are losses of mixtures.
         if self.second_reweight:
             losses_B = mentor.judge(losses_B, thresholds[1], context.epoch, rng.child("burn_in_second")) * losses_B
         loss = losses_B.mean()

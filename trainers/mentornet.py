@@ -44,8 +44,10 @@ class Mentor:
 
     def judge(self, losses_B: Tensor, threshold: Tensor, epoch: int, rng: Stream) -> Tensor:
         """Returns v (B,) bool and updates the threshold in place, in burn-in too."""
+        # A percentile of 1 takes the largest loss; the reference's index lies beyond the end there.
         position = min(int(len(losses_B) * self.percentile), len(losses_B) - 1)
         quantile = losses_B.detach().sort().values[position]
+        # In place, as a table of the checkpoint, and in burn-in too, so that the rule starts from a running threshold.
         threshold.mul_(self.ema).add_((1 - self.ema) * quantile)
         if epoch - 1 < self.burn_in:
             return random_draws.coins(rng, len(losses_B)).to(losses_B.device)
@@ -89,6 +91,7 @@ class MentorNet:
         logits_BC = learner.forward(batch.inputs)
         losses_B = functional.cross_entropy(logits_BC, batch.labels, reduction="none")
         trusted_B = mentor.judge(losses_B if self.one_pass else scored_B, threshold, context.epoch, context.rng.child("burn_in"))
+        # Over the whole mini-batch, as in the reference: where few samples are trusted the step is small.
         loss = (trusted_B * losses_B).mean()
         learner.descend(loss, len(batch.labels))
         return learner.report(batch, loss, logits_BC, batch.index[trusted_B.cpu()])

@@ -45,6 +45,7 @@ class MixUp:
     def step(self, learner: Learner, batch: Batch, context: EpochContext) -> StepReport:
         """Makes one step with one share for the mini-batch; partners are its samples rolled by one."""
         share = random_draws.beta(context.rng.child("share"), self.alpha, 1).to(batch.inputs.device)
+        # Rolled by one, as in the reference: on a shuffled batch this is a random pairing, too.
         mixed = share * batch.inputs + (1 - share) * batch.inputs.roll(1, 0)
         outputs_BC = learner.forward(mixed)
         own, partners = learner.loss(outputs_BC, batch.labels), learner.loss(outputs_BC, batch.labels.roll(1, 0))

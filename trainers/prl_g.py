@@ -32,6 +32,7 @@ def gradient_norm(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, 
     norms_B, outputs_BC = ghost.squared_norms(
         learner.model, learner.forward, batch.inputs, lambda outputs_BC: learner.loss_per_sample(outputs_BC, batch.labels), keep_graph=graph
     )
+    # Booked as a whole backward pass: it goes through every layer down to the inputs, although no weight's gradient is formed.
     learner.meter.count(backwards=len(batch.labels))
     return norms_B, outputs_BC
 

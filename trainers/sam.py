@@ -53,19 +53,24 @@ class SAM:
     def step(self, learner: Learner, batch: Batch, context: EpochContext) -> StepReport:
         """Moves to w + e, computes the gradient there, moves back, and makes the step."""
         count = len(batch.labels)
+        # First pass, at w.
         outputs_BC = learner.forward(batch.inputs)
         loss = learner.loss(outputs_BC, batch.labels)
         learner.backward(loss, count)
+        # Frozen parameters have no gradient and stay where they are.
         parameters = [parameter for parameter in learner.model.parameters() if parameter.grad is not None]
         weights = [parameter.detach().clone() for parameter in parameters]
         with torch.no_grad():
             for parameter, ascent in zip(parameters, self.perturbation(parameters), strict=True):
                 parameter.add_(ascent)
+        # Second pass, at w + e. Running statistics are those of w, unless `norm_updates` asks for both.
         worst = learner.loss(learner.forward(batch.inputs, update_norm=self.norm_updates == "both"), batch.labels)
         learner.backward(worst, count)
         with torch.no_grad():
             for parameter, weight in zip(parameters, weights, strict=True):
-                parameter.copy_(weight)  # subtracting e would round
+                # Restored from a copy, because subtracting e would round.
+                parameter.copy_(weight)
+        # Back at w, so that weight decay and momentum act there.
         learner.optimiser.step()
         return learner.report(batch, loss, outputs_BC)
 
@@ -75,7 +80,9 @@ class SAM:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.adaptive:
             gradients = [parameter.abs() * gradient for parameter, gradient in zip(parameters, gradients, strict=True)]
+        # One norm over all parameters: the ball is around the whole weight vector.
         scale = self.rho / (torch.stack([gradient.norm() for gradient in gradients]).norm() + TINY)
+        # A second factor |w|: the norm is that of |w| g, the step is along w^2 g.
         if self.adaptive:
             gradients = [parameter.abs() * gradient for parameter, gradient in zip(parameters, gradients, strict=True)]
         return [scale * gradient for gradient in gradients]

@@ -70,6 +70,7 @@ class BatchSelection:
     def drop_rate(self, epoch: int) -> float:
         """Returns eps_t, the fraction of each mini-batch that is left out in `epoch` (from 1)."""
         full = self.rate * self.factor
+        # Nothing is left out in epoch 1, the full fraction from epoch `ramp` on; a ramp of one epoch would divide by zero.
         return full if epoch > self.ramp else full * ((epoch - 1) / max(self.ramp - 1, 1)) ** self.exponent
 
     def num_kept(self, batch: int, epoch: int) -> int:
@@ -79,6 +80,7 @@ class BatchSelection:
 
     def lowest(self, scores_B: Tensor, epoch: int) -> Tensor:
         """Returns (K,) indices of the lowest scores in the order of the mini-batch. Of ties the earlier are kept."""
+        # Sorted back, so that the kept samples are passed on in the order of the mini-batch, whatever their scores.
         return scores_B.argsort(stable=True)[: self.num_kept(len(scores_B), epoch)].sort().values
 
     def fit(self, recipe: SGD, networks: int, task: Task, run: Run, trainer: str, score: ScoreFunction) -> Fitted:
@@ -93,15 +95,18 @@ class BatchSelection:
         def step(learners: Learners, batch: Batch, context: EpochContext) -> StepReport:
             if learners[0].is_classification:
                 require_hard_labels(batch, trainer)
+            # All networks score before any of them steps.
             scored = [score(learner, batch, not self.reforward) for learner in learners]
             chosen = [self.lowest(scores_B, context.epoch) for scores_B, _ in scored]
-            kept_by = chosen[::-1] if networks == 2 else chosen  # each network trains on the samples that the other one chose
+            # Each network trains on the samples that the other one chose.
+            kept_by = chosen[::-1] if networks == 2 else chosen
             losses = []
             for which, (learner, (_, outputs_BC), kept) in enumerate(zip(learners, scored, kept_by, strict=True)):
                 if self.reforward:
                     loss = self._kept_loss(learner, batch.inputs[kept], batch.labels[kept], context, which)
                 else:
                     loss = learner.loss_per_sample(outputs_BC, batch.labels)[kept].mean()
+                # A shared pass went over the whole mini-batch, a second one over the kept samples only.
                 learner.descend(loss, len(kept) if self.reforward else len(batch.labels))
                 losses.append(loss)
             return learners[0].report(batch, losses[0], scored[0][1], batch.index[kept_by[0].cpu()])
@@ -120,6 +125,7 @@ class BatchSelection:
     def forecast(self, recipe: SGD, sizes: Sizes, networks: int, gradients: bool = False) -> Passes:
         """Returns the sample-passes of all epochs. `gradients`: scoring also takes a backward pass."""
         train = recipe.num_train(sizes)
+        # K depends on the epoch and on the size of the mini-batch only, so passes are known before anything is scored.
         sizes_of = Counter(batch_sizes(train, recipe.batch_size))
         seen = train * recipe.epochs
         kept = sum(times * self.num_kept(size, epoch) for epoch in range(1, recipe.epochs + 1) for size, times in sizes_of.items())
@@ -132,6 +138,7 @@ def score_from_outputs(score: Callable[[Learner, Tensor, Tensor], Tensor]) -> Sc
     """Makes a `ScoreFunction` of a score (B,) that depends on outputs (B, C) and given labels only."""
 
     def scored(learner: Learner, batch: Batch, graph: bool) -> tuple[Tensor, Tensor]:
+        # Without a graph the pass only scores, and running statistics are left to the pass that trains.
         with torch.set_grad_enabled(graph):
             outputs_BC = learner.forward(batch.inputs, update_norm=graph)
         return score(learner, outputs_BC.detach(), batch.labels), outputs_BC

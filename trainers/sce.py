@@ -48,6 +48,7 @@ class SCE:
     def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
         """Returns the (B,) symmetric cross-entropies."""
         p_B = logits_BC.softmax(1).gather(1, batch.labels[:, None]).squeeze(1)
+        # Reverse cross-entropy in closed form: log y is 0 at the given class and A at all others, whose probabilities add up to 1 - p_y.
         return self.alpha * functional.cross_entropy(logits_BC, batch.labels, reduction="none") - self.beta * self.log_zero * (1 - p_B)
 
     def forecast(self, sizes: Sizes) -> Passes:

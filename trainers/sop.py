@@ -62,6 +62,7 @@ class SOP:
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only."""
         require_classes(task, "sop")
+        # By universe position, not by sample: a pruned training split keeps the positions of the whole.
         shapes = {"u": (task.train.universe, 1), "v": (task.train.universe, task.num_outputs)}
         start = {name: stream(task.seed, "init", "sop", name).generator() for name in shapes}
         noise = {name: (START * torch.randn(shape, generator=start[name])).to(task.device) for name, shape in shapes.items()}
@@ -76,11 +77,14 @@ class SOP:
         """Makes one step of the network, of u and of v."""
         require_hard_labels(batch, "sop")
         index, count = batch.index.to(batch.labels.device), len(batch.labels)
+        # Leaves of the graph are this batch's rows, so no gradient as large as the tables is formed.
         u_B1, v_BC = (noise[name][index].requires_grad_() for name in ("u", "v"))
+        # Both views in one pass, as in the reference: batch norm sees them together.
         logits = learner.forward(torch.cat(batch.views))
         logits_BC, second_BC = logits[:count], logits[count:]
         loss = self.loss(logits_BC, second_BC if self.consistency else None, batch.labels, u_B1, v_BC)
         learner.descend(loss, len(logits))
+        # Plain SGD by hand: constant rates, no momentum, no decay, and only the rows of this batch move.
         for name, values, rate in (("u", u_B1, self.rate_u), ("v", v_BC, self.rate_v)):
             if values.grad is not None:
                 noise[name][index] = values.detach() - rate * values.grad
@@ -92,7 +96,9 @@ class SOP:
         given_BC = (u_B1.square() * y_BC).clamp(0, 1)
         others_BC = (v_BC.square() * (1 - y_BC)).clamp(0, 1)
         p_BC = logits_BC.softmax(1)
+        # The first bound keeps all entries positive before they are normalised, the second keeps the logarithm finite.
         q_BC = functional.normalize((p_BC + given_BC - others_BC.detach()).clamp(min=LOWEST), p=1, dim=1).clamp(LOWEST, 1)
+        # A constant for the network: through the argmax the second term moves u and v only.
         predicted_BC = functional.one_hot(logits_BC.argmax(1), logits_BC.shape[1])
         loss = -(y_BC * q_BC.log()).sum(1).mean() + (predicted_BC + given_BC - others_BC - y_BC).square().sum(1).mean()
         if self.balance:
