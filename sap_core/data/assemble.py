@@ -65,21 +65,27 @@ def assemble_task(spec: Mapping[str, Any], root: Path, device: torch.device) -> 
     Raises:
         UserError: files are missing or damaged, or the noise is not defined for the data set.
     """
+    # Only the keys that decide the data: jobs that differ in method or trainer share one cached task.
     keys = ("dataset", "noise", "model", "preprocess", "seed", "limit")
     return _assemble_task(canonical_json({key: spec[key] for key in keys}), root, device)
 
 
+# Canonical JSON is the key, because mappings are not hashable.
 @lru_cache(maxsize=2)
 def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask:
     spec = json.loads(text)
     dataset: DataSet = construct(spec["dataset"])
+    # Phase 1: the files, and the given labels of the whole universe.
     source = _load(canonical_json(spec["dataset"]), root)
     seed, key = spec["seed"], stream_key("dataset", spec["dataset"]["target"])
     corrupted = _corrupted(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
     given, noise = corrupted.labels, construct(spec["noise"])
+    # The labels of the files are the truth where noise is added; on real noise they are the given labels.
     truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
     # Labels are corrupted before the split, so that validation labels are as noisy as training labels, as in practice.
+    # Phase 2: the split. Keyed by seed and data set, not by noise, so that noise rates are compared on the same validation samples.
     split_seed = seed if dataset.split_seed is None else dataset.split_seed
+    # The universe of such a set ends with its own validation part.
     if source.own_validation:
         train_index, val_index = torch.arange(len(given)).split([len(given) - source.own_validation, source.own_validation])
     else:
@@ -90,23 +96,29 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
     train_index, val_index, test_index = (
         _subsample(index, count, split_seed) for index, count in zip((train_index, val_index, test_index), counts, strict=True)
     )
+    # Phase 3: the views. Pixels are shared by the training and the validation view and are moved to the device once.
     preprocess = _preprocess(spec["preprocess"], dataset)
     train_pixels = source.train if corrupted.changed is None else with_changed_inputs(source.train, corrupted.changed, noise)
     pixels, test_pixels = _on_device(train_pixels, device), _on_device(source.test, device)
     train = SampleView(pixels, train_index, given[train_index], preprocess, device)
     val = SampleView(pixels, val_index, given[val_index], preprocess, device)
+    # The test set keeps its true labels; noise is never applied to it.
     test = SampleView(test_pixels, test_index, source.test_labels[test_index], preprocess, device)
 
     def build(which: int) -> nn.Module:
+        # Initialised on the CPU's stream and then moved, keyed by the number of the network: all trainers start from equal weights.
         with stream(seed, "init", which).scope(device):
             model: nn.Module = build_network(spec["model"], dataset.classes.num, dataset.shape)
             return model.to(device)
 
     task = Task(
         train, val, build, dataset.kind, dataset.classes.num, seed, device,
+        # The source, not the truth itself, is what a method can reach.
         verified_source=verified_source(train, truth, stream(seed, "verified", key)),
     )  # fmt: skip
+    # On the training split alone: what methods see, not what was asked for.
     rate, transitions = _measure(train, truth, dataset)
+    # On real noise nothing is known about which classes it confuses.
     affected = affected_samples(noise, test) if dataset.truth_known else None
     return AssembledTask(task, truth, test, train, val, dataset, rate, transitions, affected)
 
@@ -126,9 +138,11 @@ def _corrupted(text: str, root: Path) -> Corrupted:
     spec = json.loads(text)
     source = _load(canonical_json(spec["dataset"]), root)
     dataset: DataSet = construct(spec["dataset"])
+    # Labels of real noise are left as they are; `check_noise` refuses added noise before any job runs.
     if not dataset.truth_known:
         return Corrupted(source.train_labels)
     keys = stream_key("dataset", spec["dataset"]["target"]), stream_key("noise", spec["noise"]["target"])
+    # Neither network nor method is in the key, so that all of them are compared on the same wrong labels.
     rng = stream(spec["seed"], "noise", *keys)
     return corrupt(construct(spec["noise"]), dataset, source, root, rng)
 
@@ -146,16 +160,19 @@ def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float |
     if dataset.kind == "regression":
         return rate, None
     classes = dataset.classes.num
+    # One `bincount` over pairs (true, given) fills the whole transition matrix.
     pairs = truth.of(train.index) * classes + train.labels
     return rate, torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def _preprocess(given: Mapping[str, Any], dataset: DataSet) -> Preprocess:
+    # Constants of the configuration come first; `normalise: false` overrides both.
     mean, std = (given.get("mean", dataset.mean), given.get("std", dataset.std)) if given["normalise"] else ((), ())
     return Preprocess(tuple(mean), tuple(std), given["augment"], given["padding"])
 
 
 def _on_device(pixels: Pixels, device: torch.device) -> Pixels:
+    # Images in memory go to the device as one tensor; those on disk are moved batch by batch.
     return TensorPixels(pixels.tensor.to(device)) if isinstance(pixels, TensorPixels) else pixels
 
 
@@ -163,4 +180,5 @@ def _subsample(index: Tensor, count: int, seed: int) -> Tensor:
     """Return `count` random positions of `index` in sorted order, or all of them."""
     if count >= len(index):
         return index
+    # A prefix of one permutation, so that smaller subsets are nested in larger ones; sorted, so that order carries no information.
     return index[stream(seed, "split", "limit").permutation(len(index))[:count]].sort().values

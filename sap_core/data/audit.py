@@ -40,6 +40,7 @@ def read_audit(root: Path, name: str, paths: Sequence[str], names: Sequence[str]
     """
     file = root / name
     try:
+        # Read once: the bytes that are parsed are those that enter the data set's digest.
         content = file.read_bytes()
         rows = list(csv.DictReader(content.decode().splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -50,12 +51,16 @@ def read_audit(root: Path, name: str, paths: Sequence[str], names: Sequence[str]
     key = next((column for column in COLUMNS if column in head), None)
     if key is None or "true_label" not in head:
         raise UserError(f"dataset.verified: file '{file}' needs the columns index (or path) and true_label, and at least one row")
+    # Paths survive another order of the files, positions do not; both are accepted.
     positions = {path: at for at, path in enumerate(paths)} if key == "path" else {str(at): at for at in range(len(paths))}
+    # Names after numbers, so that a class named like a number is meant by its name.
     classes = {str(number): number for number in range(len(names))} | {label: number for number, label in enumerate(names)}
     labels = torch.full((len(paths),), -1, dtype=torch.int64)
     wrong = []
+    # Line numbers of the file, whose first line is the header.
     for line, row in enumerate(rows, start=2):
         position, label = positions.get((row[key] or "").strip()), classes.get((row["true_label"] or "").strip())
+        # All bad lines are collected before the file is refused, so that one attempt shows them.
         if position is None or label is None or labels[position] >= 0:
             reason = "no such sample" if position is None else "no such class" if label is None else "a sample of an earlier line"
             wrong.append(f"line {line}: {reason}")

@@ -22,6 +22,7 @@ def check_noise(noise: NoiseKind, name: str, dataset: DataSet, dataset_name: str
         UserError: it cannot.
     """
     if not dataset.truth_known:
+        # `noise=none` is right for real noise. Anything else would add noise to labels of which nobody knows which are wrong.
         if expected_rate(noise, dataset.classes):
             raise UserError(f"noise={name} cannot be added to {dataset_name}: its true labels are unknown; use noise=none")
         return
@@ -57,10 +58,13 @@ class Corrupted:
 
 def corrupt(noise: NoiseKind, dataset: DataSet, source: Source, root: Path, rng: Stream) -> Corrupted:
     """Apply noise to the training and validation samples of a data set."""
+    # The order decides for a class that offers several of the methods: the kind that changes most goes first.
     if isinstance(noise, InputNoise):
         return Corrupted(*noise.corrupt_inputs(source.train_labels, dataset.classes, rng))
     if isinstance(noise, DataNoise):
+        # The whole universe: noise is applied before the split, so that validation labels are as noisy as training labels.
         everything = torch.arange(len(source.train_labels))
+        # Normalised by the data set's own constants and never augmented, so that labels do not depend on an experiment's preprocessing.
         preprocess = Preprocess(tuple(dataset.mean), tuple(dataset.std))
         samples = SampleView(source.train, everything, source.train_labels, preprocess, torch.device("cpu"))
         return Corrupted(noise.corrupt_data(samples, dataset, root, rng))
@@ -82,6 +86,7 @@ class ChangedPixels:
     def fetch(self, index: Tensor) -> Tensor:
         inputs = self.inner.fetch(index)
         hit = self.hit[index].to(inputs.device).view(-1, *(1,) * (inputs.ndim - 1))
+        # Painting does not depend on the rest of the batch, so the whole batch is painted and the others are taken from the original.
         return torch.where(hit, self.paint(inputs), inputs)
 
 
@@ -92,6 +97,7 @@ def with_changed_inputs(pixels: Pixels, which: Tensor, noise: NoiseKind) -> Pixe
     """
     assert isinstance(noise, InputNoise)
     if isinstance(pixels, TensorPixels):
+        # The source is cached and shared with tasks of other noise.
         copied = pixels.tensor.clone()
         positions = which.to(copied.device)
         copied[positions] = noise.paint(copied[positions])
@@ -122,8 +128,10 @@ def affected_samples(noise: NoiseKind, test: SampleView) -> Affected | None:
         return None
     mask = noise.affected(test.labels)
     inside = torch.nonzero(mask).flatten()
+    # Noise on labels only: the two groups partition the test set.
     if not isinstance(noise, InputNoise):
         return Affected(inside, torch.nonzero(~mask).flatten(), None)
+    # Painted test images are scored beside the clean ones, which remain the whole test set.
     concerned = test.subset(inside)
     changed = replace(concerned, pixels=with_changed_inputs(test.pixels, concerned.index, noise))
     return Affected(inside, torch.arange(len(test)), changed)

@@ -192,6 +192,7 @@ def images_used(dataset: DataSet) -> int | None:
 
 def can_verify(dataset: DataSet, need: Need) -> bool:
     """Return whether the data set's true labels, or the user's audit of it, can serve a need of a method."""
+    # An audit names verified samples, but never the true label of every sample.
     known = dataset.truth_known or (isinstance(dataset, ProvidesTrueLabels) and dataset.provides_true_labels)
     return known or (bool(audit_file(dataset)) and need is not Need.TRUE_LABELS)
 

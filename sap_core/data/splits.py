@@ -15,6 +15,7 @@ def validation_count(num: int, validation: float | int) -> int:
     Raises:
         UserError: a fraction outside (0, 1), a number outside 1..num-1, or an empty split.
     """
+    # bool is a subclass of int in Python, and `true` in YAML is no number of samples.
     is_fraction = isinstance(validation, float)
     if isinstance(validation, bool) or not isinstance(validation, int | float) or (is_fraction and not 0 < validation < 1):
         raise UserError(f"dataset.validation={validation!r} is neither a fraction between 0 and 1 (0.1) nor a number of samples (300)")
@@ -42,6 +43,7 @@ def sizes(num_train: int, num_test: int, validation: float | int, limit: int | N
     val = validation_count(num_train, validation)
     if limit is None:
         return num_train - val, val, num_test
+    # In proportion, so that a smoke run keeps the shape of the split.
     short = max(2, round(limit * val / num_train))
     return min(limit - short, num_train - val), min(short, val), min(limit, num_test)
 
@@ -53,5 +55,6 @@ def split(num: int, validation: float | int, rng: Stream) -> tuple[Tensor, Tenso
         UserError: as `validation_count`.
     """
     count = validation_count(num, validation)
+    # Validation samples are the first of one permutation, so that a smaller validation split is nested in a larger one.
     order = rng.permutation(num)
     return torch.sort(order[count:]).values, torch.sort(order[:count]).values

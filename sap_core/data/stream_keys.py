@@ -52,7 +52,9 @@ def stream_key(kind: Literal["dataset", "noise"], target: str) -> str:
     Raises:
         ImportError, AttributeError: the path does not exist.
     """
+    # Declared names, not paths, decide: a class may move and keep its numbers.
     name, package = name_of(target), package_of(target)
+    # Plug-ins are excluded, so that a foreign class with the name of one of ours gets another stream.
     if package is None and kind == "dataset" and name in _DATA_SETS:
         return ".".join(("sap_core", "data", name, _DATA_SETS[name]))
     if package is None and kind == "noise" and name in _NOISE_KINDS:

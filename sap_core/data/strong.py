@@ -44,6 +44,7 @@ class Choices:
     @classmethod
     def draw(cls, universe: int, rng: Stream) -> Choices:
         """Draw one epoch; `rng` is the only source of randomness."""
+        # A child stream per quantity and one draw per sample of the universe: the draws of a sample depend on no batch or subset.
         policies, _ = _library()
         return cls(
             torch.randint(len(policies.policies), (universe,), generator=rng.child("policy").generator()),
@@ -55,6 +56,7 @@ class Choices:
     def applied(self) -> Tensor:
         """Return (U, 2) bool, whether each operation of a sample's sub-policy is applied."""
         _, probability_P2 = _library()
+        # At most, not below: torchvision applies an operation in the same case.
         return self.chance <= probability_P2[self.policy]
 
 
@@ -77,28 +79,33 @@ def auto_augment(images: Tensor, index: Tensor, choices: Choices) -> Tensor:
     drawn_B5 = torch.cat([choices.policy[index, None], applied_B2, sign_B2 * applied_B2], 1)
     # Samples with equal draws are transformed together; signs of operations that are not applied are ignored to merge more of them.
     different, which = drawn_B5.unique(dim=0, return_inverse=True)
+    # Samples without an applied operation remain as they are.
     done = pixels.clone()
     for number, (policy, *applied, first, second) in enumerate(different.tolist()):
         if any(applied):
             members = torch.nonzero(which == number).flatten().to(images.device)
             done[members] = _transformed(pixels[members], policy, applied, (first, second))
+    # Floats make the way through bytes and back, since torchvision's policy is defined on bytes.
     return done if images.dtype == torch.uint8 else done.to(images.dtype) / 255
 
 
 def cut_out(inputs: Tensor, centre_B2: Tensor) -> Tensor:
     """Return normalised images (B, C, H, W) with a square of zeros around each centre (B, 2), clipped at the border."""
     height, width = inputs.shape[2:]
+    # Half of the side of a square that is itself half of the image's: 16 x 16 pixels on CIFAR.
     half = min(height, width) // 4
     rows, columns = (
         _near(torch.arange(size, device=inputs.device), (centre_B2[:, axis] * size).long().to(inputs.device), half)
         for axis, size in enumerate((height, width))
     )
+    # After normalisation, where zero is the mean colour.
     return inputs.masked_fill((rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), 0.0)
 
 
 def _near(positions: Tensor, centre_B: Tensor, half: int) -> Tensor:
     """(B, S) bool, whether a row or column is among the 2 half pixels around the centre."""
     distance_BS = positions.unsqueeze(0) - centre_B.unsqueeze(1)
+    # An even number of pixels, so the interval is half open.
     return (distance_BS >= -half) & (distance_BS < half)
 
 
@@ -117,6 +124,7 @@ def _as_bytes(images: Tensor) -> Tensor:
 def _transformed(images: Tensor, policy: int, applied: list[int], sign: tuple[int, int]) -> Tensor:
     """Apply torchvision's transform with given draws to all images."""
     library, _ = _library()
+    # Zero is below every probability and infinity above, which turns given decisions back into torchvision's comparison.
     chance = torch.tensor([0.0 if does else torch.inf for does in applied])
     # torchvision draws inside forward() by get_params; replacing it is the only way to pass given draws.
     library.get_params = lambda count: (policy, chance, torch.tensor(sign))

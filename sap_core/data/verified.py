@@ -58,18 +58,22 @@ def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[N
     """Return the source of `Task.verified`: samples of the training split in one fixed random order per need."""
 
     def serve(need: Need, n: SampleCount) -> SampleView:
+        # The whole split with its true labels in the place of the given ones: the samples keep their positions.
         if need is Need.TRUE_LABELS:
             return train.relabel(truth.of(train.index))
+        # An audit covers a selection of samples; all others count as unverified, not as wrong. If the truth is known, it goes first.
         if truth.audited is not None and not truth.known:
             true = truth.audited[train.index]
             pool = torch.nonzero((true >= 0) & ((true == train.labels) == (need is Need.RETAIN))).flatten()
         else:
             pool = torch.nonzero(truth.right(train.index, train.labels) == (need is Need.RETAIN)).flatten()
+        # A fraction refers to the samples that can be verified, as the partly known forget set of the benchmark does.
         count = resolve_count(n, len(pool))
         if count > len(pool):
             raise UserError(
                 f"{count} verified samples of kind '{need}' were requested, but the training split has only {len(pool)}; request fewer"
             )
+        # One order per need, keyed by seed and data set: budgets are nested, and methods get the same samples.
         return train.subset(pool[rng.child(str(need)).permutation(len(pool))][:count])
 
     return serve

@@ -49,17 +49,20 @@ class Asymmetric:
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         check_labels(labels, classes, "asymmetric")
+        # A table from class to class: those outside the map go to themselves and keep their labels.
         confused = self._map(classes)
         table = torch.arange(classes.num)
         for source, target in confused.items():
             table[source] = target
         if self.per_class:
+            # The same permutation as `pick` draws; prefixes within each class make rates nested here, too.
             order = rng.child("which").permutation(len(labels))
             members = [order[labels[order] == source] for source in sorted(confused)]
             which = torch.cat([positions[: int(self.rate * len(positions))] for positions in members])
         else:
             which = (pick if self.exact else hit)(len(labels), self.rate, rng)
         given = labels.clone()
+        # From the true labels, never from `given`: in CIFAR-10's map cat and dog point at each other.
         given[which] = table[labels[which]]
         return given
 

@@ -21,6 +21,7 @@ from sap_core.data.source import DataSet
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
+# Bounds the features at 768 numbers per colour image, so that the samples of a large set fit in memory.
 SIDE = 16  # maximum side of the images after average pooling
 HIDDEN = 128
 BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 64, 20, 200, 2000
@@ -60,15 +61,21 @@ class Classifier:
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         labels, classes = samples.labels, dataset.classes.num
         wanted = int(self.rate * len(labels))
+        # A rate of zero is a valid end of a sweep over rates and needs no network.
         if wanted == 0:
             return labels.clone()
+        # One order for all sizes, so that each network's labels are a prefix of the next one's.
         order = rng.child("which").permutation(len(labels))
         best: tuple[Tensor, Tensor] | None = None
         with _one_thread():
             features_ND = _features(samples, batch_for(dataset.shape))
+            # Doubling: a network that saw more labels errs less; the last one that errs often enough is the annotator.
             for seen in _sizes(classes, len(labels)):
+                # Each size has an initialisation and an order of its own, keyed by the size.
                 predicted = _predictions(_trained(features_ND, labels, order[:seen], classes, rng.child("train", seen)), features_ND)
+                # Wrong labels that are left if the first k samples keep their true labels, for every k at once.
                 remaining = _wrong_from(predicted[order] != labels[order])
+                # This network leaves too few wrong labels; the one before it is the annotator.
                 if remaining[seen] < wanted:
                     break
                 best = predicted, remaining
@@ -78,6 +85,7 @@ class Classifier:
                 f"only {int(remaining[seen]) / len(labels):.2f} of the samples; set a lower rate, or use noise=symmetric"
             )
         predicted, remaining = best
+        # `remaining` falls by at most one per sample, so some k leaves exactly the wanted number.
         labelled_by_hand = order[: int((remaining > wanted).sum())]
         given = predicted.clone()
         given[labelled_by_hand] = labels[labelled_by_hand]
@@ -86,6 +94,7 @@ class Classifier:
 
 def _sizes(classes: int, num: int) -> list[int]:
     """Return the numbers of training labels: one for every fourth class, then doubled each time."""
+    # The first network has seen a quarter of the classes only, so that high rates are within reach.
     sizes = [min(max(2, classes // 4), num)]
     while 2 * sizes[-1] < num:
         sizes.append(2 * sizes[-1])
@@ -112,11 +121,14 @@ def _features(samples: SampleView, size: int) -> Tensor:
 def _trained(features_ND: Tensor, labels: Tensor, seen: Tensor, classes: int, rng: Stream) -> nn.Module:
     """Return the network trained on the samples at positions `seen`."""
     with rng.child("init").scope():
+        # float64, so that all devices give the same labels.
         network = nn.Sequential(nn.Linear(features_ND.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)).double()
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    # Bounded below, or a network of a few labels would hardly train; bounded above, to bound the time.
     steps = min(max(EPOCHS * len(seen) // BATCH, FEWEST_STEPS), MOST_STEPS)
     generator = rng.child("order").generator()
     for _ in range(steps):
+        # With replacement, so that every batch is full even if there are fewer labels than a batch holds.
         which = seen[torch.randint(len(seen), (BATCH,), generator=generator)]
         loss = functional.cross_entropy(network(features_ND[which].double()), labels[which])
         optimiser.zero_grad()

@@ -24,6 +24,7 @@ def check_rate(rate: float) -> None:
     Raises:
         UserError: it is not.
     """
+    # bool is a subclass of int: `noise.rate=true` is a mistake, not the rate 1.
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise UserError(f"noise.rate={rate!r} is not a fraction of the labels; allowed are numbers of at least 0 and below 1")
 
@@ -40,6 +41,7 @@ def check_labels(labels: Tensor, classes: Classes, kind: str) -> None:
 
 def pick(num: int, rate: float, rng: Stream) -> Tensor:
     """Return (M,) random positions without repetition; M = int(rate * num), as in SAP's released code."""
+    # A prefix of one permutation: samples of a lower rate are among those of a higher one.
     return rng.child("which").permutation(num)[: int(rate * num)]
 
 
@@ -50,6 +52,7 @@ def batch_for(shape: tuple[int, ...]) -> int:
 
 def hit(num: int, rate: float, rng: Stream) -> Tensor:
     """Return (M,) positions, each selected independently with probability `rate`."""
+    # One uniform number per sample is compared with the rate, which nests rates, too.
     return torch.nonzero(torch.rand(num, generator=rng.child("which").generator()) < rate).flatten()
 
 
@@ -65,4 +68,5 @@ def check_numbers(labels: Tensor, kind: str) -> None:
 
 def centre_and_spread(targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each target over the samples."""
+    # The population's deviation (divided by N): all samples are known.
     return targets.mean(0), targets.std(0, correction=0)

@@ -31,10 +31,12 @@ class Hierarchical:
             raise UserError("noise=hierarchical needs superclasses, but this data set defines none; use noise=symmetric")
         siblings = _siblings(classes.superclass)
         which = pick(len(labels), self.rate, rng)
+        # One number for every sample, hit or not, so that a sample's wrong label does not depend on the rate.
         chance = torch.rand(len(labels), dtype=torch.float64, generator=rng.child("label").generator())
         given = labels.clone()
         for label, others in enumerate(siblings):
             selected = which[labels[which] == label]
+            # chance * n rounded down is uniform over the n siblings, since chance < 1.
             given[selected] = others[(chance[selected] * len(others)).long()]
         return given
 

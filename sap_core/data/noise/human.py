@@ -36,6 +36,7 @@ class Human:
     def __post_init__(self) -> None:
         if self.labels not in COLUMNS:
             raise UserError(f"unknown noise.labels={self.labels!r}; allowed: {', '.join(COLUMNS)}")
+        # Accepted as a field, so that all kinds have a `rate`, but fixed by the annotators.
         if self.rate is not None:
             raise UserError(
                 f"noise.rate={self.rate!r} cannot be set for noise=human, whose rate is fixed "
@@ -63,6 +64,7 @@ class Human:
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         true, given = read_column(root, COLUMNS[self.labels])
+        # The release's labels are by position, so a data set in another order would get labels of other images.
         if not torch.equal(true, samples.labels):
             count = int((true != samples.labels).sum()) if len(true) == len(samples) else len(samples)
             raise UserError(

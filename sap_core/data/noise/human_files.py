@@ -60,6 +60,7 @@ def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"noise=human: file '{path}' cannot be read ({error.strerror}); check its permissions") from error
+    # The digest is of the labels, not of the file, so that a file saved again with the same labels is accepted.
     table = _table(path, content)
     true, given = (_labels(path, table, key) for key in (TRUE, column.key))
     if fingerprint(given) != column.sha256:
@@ -69,6 +70,7 @@ def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
 
 def fingerprint(labels: Tensor) -> str:
     """Return the SHA-256 of labels, independent of their file format."""
+    # A fixed byte order, so that big-endian machines agree.
     return hashlib.sha256(labels.numpy().astype("<i8").tobytes()).hexdigest()
 
 
@@ -86,7 +88,9 @@ def _find(root: Path, name: str) -> Path:
 def _table(path: Path, content: bytes) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # The folder inside the archive is named after the saved file, so only the end of the name is known.
             inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            # Not `torch.load`: the release stores numpy arrays, which its safe mode refuses.
             table = load_arrays(archive.read(inner))
     except ForbiddenGlobalError as error:
         raise UserError(
@@ -103,6 +107,7 @@ def _table(path: Path, content: bytes) -> dict[str, Any]:
 def _labels(path: Path, table: Mapping[str, Any], key: str) -> Tensor:
     if key not in table:
         raise UserError(f"noise=human: file '{path}' has no '{key}', but {', '.join(sorted(map(str, table)))}; fetch the official file")
+    # Shape and dtype are checked before conversion, because float labels would be truncated silently.
     values = np.asarray(table[key])
     if values.shape != (NUM,) or values.dtype.kind not in "iu":
         raise UserError(

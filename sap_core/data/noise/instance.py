@@ -22,6 +22,7 @@ from sap_core.seeding import Stream
 SPREAD = 0.1
 """Standard deviation of the flip rates before truncation to [0, 1], as in the reference."""
 
+# Thirty standard deviations below 0; not much farther out, at about 38, the tail probabilities underflow.
 _LOWEST_CENTRE = -3.0
 
 
@@ -46,6 +47,7 @@ class InstanceDependent:
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
+        # Flip rates around zero are cut at zero, so that their mean stays positive.
         if self.rate == 0:
             raise UserError("noise.rate=0 is not possible for noise=instance, whose flip rates vary around it; use noise=none")
         low, high = truncated_mean(_LOWEST_CENTRE), truncated_mean(1 - _LOWEST_CENTRE)
@@ -72,20 +74,26 @@ class InstanceDependent:
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:
         labels, num, size = samples.labels, len(samples), batch_for(dataset.shape)
+        # Three streams with one draw per sample: flip rate q, whether it is hit, and which wrong label it gets.
         chance, flip, kind = (torch.rand(num, dtype=torch.float64, generator=rng.child(key).generator()) for key in ("q", "which", "label"))
+        # Drawn for all samples before any class is looked at, so that no sample's draw depends on another's label.
         which = flip < truncated_normal(self.centre, chance)
         given = labels.clone()
+        # One class at a time: W_y of all classes together would not fit in memory for large images.
         for label in range(dataset.classes.num):
             selected = torch.nonzero(which & (labels == label)).flatten()
             if len(selected) == 0:
                 continue
+            # Keyed by the class, so that a class without a hit does not move the matrices of the others.
             W_SC = torch.randn(
                 math.prod(dataset.shape), dataset.classes.num, dtype=torch.float64, generator=rng.child("parts", label).generator()
             )
             scores_MC = _scores(samples.subset(selected), size, W_SC)
             scores_MC[:, label] = -torch.inf  # the wrong label must not be the true one
+            # Inversion: the uniform number is scaled by the last cumulative value, which rounding may leave off one.
             cumulative_MC = scores_MC.softmax(1).cumsum(1)
             drawn = torch.searchsorted(cumulative_MC, (kind[selected] * cumulative_MC[:, -1]).unsqueeze(1), right=True).squeeze(1)
+            # `searchsorted` returns C if the number is not below the last value.
             given[selected] = drawn.clamp(max=dataset.classes.num - 1)
         return given
 
@@ -94,6 +102,7 @@ def _scores(samples: SampleView, size: int, W_SC: Tensor) -> Tensor:
     """(M, C) scores, written into one tensor: small results between large freed batches would fragment the heap and let it grow."""
     scores_MC = torch.empty(len(samples), W_SC.shape[1], dtype=torch.float64)
     for rows_BC, batch in zip(scores_MC.split(batch_sizes(len(samples), size)), samples.batches(size), strict=True):
+        # float64, so that products do not depend on threads or on the batch that a sample is in.
         torch.mm(batch.inputs.flatten(1).double(), W_SC, out=rows_BC)
     return scores_MC
 
@@ -102,7 +111,9 @@ def truncated_normal(centre: float, chance_N: Tensor) -> Tensor:
     """Return (N,) float64 draws of a normal distribution around `centre` truncated to [0, 1], by inversion of uniform draws (N,)."""
     if centre > 0.5:  # by symmetry, because tail probabilities are precise above the centre only
         return 1 - truncated_normal(1 - centre, 1 - chance_N)
+    # Upper tails: a small probability far above the centre keeps its relative precision, which 1 minus the lower tail would lose.
     high, low = _upper((0 - centre) / SPREAD), _upper((1 - centre) / SPREAD)
+    # Clamped, since rounding of `ndtri` may leave [0, 1] by a last bit.
     return (centre - SPREAD * torch.special.ndtri(high - chance_N * (high - low))).clamp(0, 1)
 
 
@@ -118,6 +129,7 @@ def truncated_mean(centre: float) -> float:
 def centre_for(mean: float) -> float:
     """Return the centre for which the truncated distribution has this mean, by bisection."""
     low, high = _LOWEST_CENTRE, 1 - _LOWEST_CENTRE
+    # 60 halvings of an interval of length 7 are below the spacing of float64.
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if truncated_mean(middle) < mean else (low, middle)

@@ -31,18 +31,21 @@ class Interclass:
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
+        # YAML gives a list, which a frozen dataclass could not hash.
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(set(self.classes)) != 2 or len(self.classes) != 2 or min(self.classes) < 0:
             raise UserError(f"noise.classes={list(self.classes)} must be two different class numbers, such as [3,5]")
 
     def expected_rate(self, classes: Classes) -> float:
         """Return the expected fraction of wrong labels for classes of equal size."""
+        # Two of C equal classes are hit.
         return 2 * self.rate / classes.num
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         check_labels(labels, classes, "interclass")
         if max(self.classes) >= classes.num:
             raise UserError(f"noise.classes={list(self.classes)}: this data set has the classes 0 to {classes.num - 1}; name two of them")
+        # One permutation for both directions, and prefixes of it, so that rates are nested.
         order = rng.child("which").permutation(len(labels))
         given = labels.clone()
         for source, target in (self.classes, self.classes[::-1]):

@@ -53,9 +53,11 @@ class LinearTargets:
         labels = samples.labels
         check_numbers(labels, "linear_targets")
         inputs = torch.cat([batch.inputs.flatten(1).double() for batch in samples.batches(batch_for(dataset.shape))])
+        # float64, so that the product does not depend on threads or batches.
         weights = torch.randn(inputs.shape[1], *labels.shape[1:], dtype=torch.float64, generator=rng.child("label").generator())
         wrong = inputs @ weights
         (centre, spread), (own_centre, own_spread) = centre_and_spread(labels.double()), centre_and_spread(wrong)
+        # Rescaled, so that the wrong targets have the mean and the spread of the true ones.
         wrong = centre + spread * (wrong - own_centre) / own_spread
         which = pick(len(labels), self.rate, rng)
         given = labels.clone()

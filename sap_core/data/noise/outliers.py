@@ -39,5 +39,6 @@ class Outliers:
         # Drawn for every sample, so that the direction does not depend on the rate.
         up = torch.rand(len(labels), generator=rng.child("label").generator()) < 0.5
         step = torch.where(up[which], self.size, -self.size).to(labels.dtype)
+        # Reshaped for targets of several dimensions: all of a sample's targets move in the same direction.
         given[which] = labels[which] + step.reshape(-1, *[1] * (labels.ndim - 1)) * spread
         return given

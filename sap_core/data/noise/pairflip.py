@@ -30,6 +30,7 @@ class PairFlip:
 
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         check_labels(labels, classes, "pairflip")
+        # Co-teaching draws each sample independently, hence the default.
         which = (pick if self.exact else hit)(len(labels), self.rate, rng)
         given = labels.clone()
         given[which] = (labels[which] + 1) % classes.num

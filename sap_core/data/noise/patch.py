@@ -65,6 +65,7 @@ class Patch:
             raise UserError(
                 f"noise.size={self.size} is larger than an image ({dataset.shape[1]} x {dataset.shape[2]} pixels); set a smaller size"
             )
+        # Estimated for classes of equal size; `corrupt_inputs` checks the actual numbers.
         if self.rate > 1 - 1 / num:
             raise UserError(
                 f"noise.rate={self.rate!r} is more than the fraction of the other classes ({1 - 1 / num:.2f}); set a lower rate"
@@ -74,6 +75,7 @@ class Patch:
         """Return ((N,) given labels, (M,) positions of the images with the square)."""
         check_labels(labels, classes, "patch")
         order = rng.child("which").permutation(len(labels))
+        # A poisoned image of the target class would keep its right label, so such images are passed over.
         others = order[self.affected(labels)[order]]
         count = int(self.rate * len(labels))
         if count > len(others):
@@ -88,6 +90,7 @@ class Patch:
 
     def paint(self, inputs: Tensor) -> Tensor:
         """Return copies of images (B, C, H, W) with the square; white is 255 for uint8 and 1 for floats."""
+        # A copy: the data set's tensor is shared with clean tasks.
         images = inputs.clone()
         images[..., -self.size :, -self.size :] = round(self.value * WHITE) if inputs.dtype == torch.uint8 else self.value
         return images

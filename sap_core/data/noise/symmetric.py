@@ -42,5 +42,6 @@ class Symmetric:
         lowest = 1 if self.exclude_true else 0
         shift = torch.randint(lowest, classes.num, (len(labels),), generator=rng.child("label").generator())
         given = labels.clone()
+        # A uniform shift by 1 to C - 1 is a uniform choice among the other classes.
         given[which] = (labels[which] + shift[which]) % classes.num
         return given
