@@ -60,12 +60,14 @@ class CaliforniaHousing:
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `download=true` a missing archive is downloaded first."""
+        # Downloads are made at inspection, before any job runs; `load` makes none.
         if self.download and not (root / FILE).exists():
             _fetch(root / FILE)
         return self._content(root)[1]
 
     def load(self, root: Path) -> Source:
         """Inputs (N, 8) float32, targets (N,) float32."""
+        # The archive is read in memory, so that nothing is extracted from it into the file system.
         content, _ = self._content(root)
         try:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -92,6 +94,7 @@ class CaliforniaHousing:
                 f"that contains '{FILE}', or set dataset.download=true to fetch it"
             ) from error
         digest = hashlib.sha256(content).hexdigest()
+        # Compared before the archive is opened.
         if self.verify and digest != PUBLISHED:
             raise UserError(
                 f"california_housing: file '{path}' differs from the published one; fetch it again with dataset.download=true after "
@@ -103,6 +106,7 @@ class CaliforniaHousing:
 def features(table: Tensor) -> Tensor:
     """Return (N, 8): income, age, rooms and bedrooms per household, population, people per household, latitude, longitude."""
     longitude, latitude, age, rooms, bedrooms, population, households, income, _ = table.T
+    # The columns of the census are totals of a district; scikit-learn divides them by households.
     return torch.stack(
         [income, age, rooms / households, bedrooms / households, population, population / households, latitude, longitude], 1
     )
@@ -112,6 +116,7 @@ def _fetch(path: Path) -> None:
     try:
         with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
             content = response.read()
+        # After the transfer, so that a broken connection leaves no partial archive.
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:

@@ -13,9 +13,11 @@ from sap_core.data.published_set import PublishedSet
 from sap_core.data.source import Classes
 from sap_core.data.torchvision_files import Published
 
+# Only half of the classes are in Patrini's map, so a rate r makes about r / 2 wrong labels.
 CONFUSED = {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}
 """bird -> airplane, cat <-> dog, deer -> horse, truck -> automobile; other classes keep their labels (Patrini et al. 2017; DivideMix)."""
 
+# Every class has a partner here, so that a rate r makes a fraction r of wrong labels.
 SWAPPED = ((0, 2), (4, 7), (1, 9), (3, 5), (6, 8))
 """airplane and bird, deer and horse, automobile and truck, cat and dog, frog and ship (Prune4ReL)."""
 

@@ -27,6 +27,7 @@ SUPERCLASS = (
 
 def next_in_superclass(superclass: tuple[int, ...]) -> dict[int, int]:
     """Return class -> the next class of its superclass in numerical order, cyclically (Patrini et al. 2017)."""
+    # Patrini's map for CIFAR-100 is cyclic within a superclass, so every class is confused.
     members = {group: [label for label, own in enumerate(superclass) if own == group] for group in superclass}
     return {label: group[(at + 1) % len(group)] for group in members.values() for at, label in enumerate(group)}
 

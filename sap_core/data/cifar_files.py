@@ -36,6 +36,7 @@ class CifarSet:
     def inspect(self, root: Path, verify: bool, download: bool) -> Fingerprint:
         """See `DataSet.inspect`. With `download` missing files are downloaded first."""
         folder = root / self.published.folder
+        # torchvision regards a set as present only if all published files are there, the class names included.
         if download and not all((folder / name).is_file() for name in self.published.md5):
             fetch(self.published, root)
         digest = hashlib.sha256()
@@ -48,6 +49,7 @@ class CifarSet:
             verified = is_published(self.published, name, data) and verified
             if verify and not verified:
                 raise differs(self.published, path)
+            # Unpickled once at inspection, so that a damaged or foreign pickle is refused before any job runs.
             self._unpickled(path, data)
             digest.update(hashlib.sha256(data).digest())
         return Fingerprint(verified, digest.hexdigest())
@@ -80,6 +82,7 @@ class CifarSet:
         path = root / self.published.folder / name
         batch = self._unpickled(path, read_bytes(self.published, path))
         try:
+            # Rows hold the red plane, then green, then blue, each row by row.
             images_NCHW, labels = np.asarray(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[self.labels])
         except Exception as error:  # reshaping unexpected content may raise anything
             raise damaged(self.published, path, f"{type(error).__name__}: {error}") from error

@@ -64,6 +64,7 @@ class Diabetes:
             raise UserError(f"diabetes: the files in '{_folder()}' are damaged ({error}); install scikit-learn again") from error
         if inputs.shape != (NUM, FEATURES) or targets.shape != (NUM, 1):
             raise UserError(f"diabetes: the files in '{_folder()}' do not contain {NUM} patients; install scikit-learn again")
+        # The number of patients is the seed of the test set; it must never change.
         return regression_source(inputs, targets[:, 0], NUM_TEST, NUM, "diabetes")
 
     def _content(self) -> tuple[tuple[bytes, ...], Fingerprint]:

@@ -38,10 +38,13 @@ def published_file() -> Path:
 
 def fixed_parts(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sorted positions of (universe, test set) in scikit-learn's file; the test set has equally many images of each class."""
+    # Drawn once for all seeds: the test set is part of the data set, as for sets that publish one.
     order = stream(TEST_SEED, "split", "digits", "test").permutation(NUM)
     is_test = torch.zeros(NUM, dtype=torch.bool)
     for label in range(10):
+        # Equally many of each class, so that accuracy weighs all classes alike.
         is_test[order[labels[order] == label][: NUM_TEST // 10]] = True
+    # In the order of the file, so that positions carry no trace of the draw.
     return torch.nonzero(~is_test).flatten(), torch.nonzero(is_test).flatten()
 
 
@@ -78,6 +81,7 @@ class Digits:
         """Return images (N, 1, 8, 8) float32 in [0, 1] and labels (N,) int64; `root` is not used."""
         content, _ = self._content()
         try:
+            # Text of numbers: scikit-learn ships a gzipped CSV file.
             table = np.loadtxt(content.decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
         except ValueError as error:
             raise UserError(f"digits: file '{published_file()}' is damaged ({error}); install scikit-learn again") from error
@@ -85,6 +89,7 @@ class Digits:
             raise UserError(
                 f"digits: file '{published_file()}' is not {NUM} images of 8 x 8 pixels with their labels; install scikit-learn again"
             )
+        # Rescaled here: grey levels from 0 to 16 are no bytes of which 255 is white.
         images = torch.from_numpy(table[:, :64]).reshape(-1, 1, 8, 8).to(torch.float32) / DARKEST
         labels = torch.from_numpy(table[:, 64])
         universe, test = fixed_parts(labels)

@@ -93,6 +93,7 @@ class Folder:
 
     @property
     def _tree(self) -> ImageTree:
+        # `num_train` counts the universe; the training folder holds it without the validation images.
         train = Part(self.train_folder, self.num_train - self.num_val, "dataset.num_train")
         val = Part(self.val_folder, self.num_val, "dataset.num_val") if self.num_val else None
         test = Part(self.test_folder, self.num_test, "dataset.num_test")

@@ -50,6 +50,7 @@ class IdxSet:
         )
 
     def _read(self, root: Path, verify: bool, download: bool) -> tuple[list[Tensor], Fingerprint]:
+        # Downloads only what is absent: a folder that is complete may be read-only.
         if download and any(self._find(root, archive) is None for archive in ARCHIVES):
             fetch(self.published, root)
         arrays: list[Tensor] = []
@@ -60,17 +61,21 @@ class IdxSet:
             if path is None:
                 raise missing(self.published, root, root / self.published.folder / archive)
             data = read_bytes(self.published, path)
+            # Extracted files have no published checksums; what they contain is in the digest all the same.
             if path.suffix != ".gz":
                 verified = False
                 reason = "only the .gz archives have published checksums"
             else:
                 reason = "its MD5 is not the published one"
+                # Every file is checked even after one has failed, because the digest needs them all if `verify` is off.
                 verified = is_published(self.published, archive, data) and verified
             if verify and not verified:
                 raise differs(self.published, path, reason)
             content = self._extract(path, data)
+            # Of the content, so that archive and extracted file of one data set have one digest.
             digest.update(hashlib.sha256(content).digest())
             arrays.append(self._array(path, content, labels="labels" in archive))
+            # Labels follow their images in `ARCHIVES`, so the last two arrays belong together.
             if "labels" in archive and len(arrays[-1]) != len(arrays[-2]):
                 raise damaged(self.published, path, f"{len(arrays[-1])} labels for {len(arrays[-2])} images")
         return arrays, Fingerprint(verified, digest.hexdigest())
@@ -78,6 +83,7 @@ class IdxSet:
     def _find(self, root: Path, archive: str) -> Path | None:
         """Return the archive or the file extracted from it; None if neither exists."""
         path = root / self.published.folder / archive
+        # The archive first, because only it can be verified.
         return next((candidate for candidate in (path, path.with_suffix("")) if candidate.is_file()), None)
 
     def _extract(self, path: Path, data: bytes) -> bytes:
@@ -94,9 +100,11 @@ class IdxSet:
         start = 4 + 4 * axes
         if len(content) < start or content[:4] != bytes((0, 0, UNSIGNED_BYTE, axes)):
             raise damaged(self.published, path, f"not an IDX file of bytes with {axes} axes")
+        # Big-endian unsigned integers, as the format prescribes.
         shape = struct.unpack(f">{axes}I", content[4:start])
         if math.prod(shape) != len(content) - start or shape[0] == 0:
             raise damaged(self.published, path, f"its header has shape {shape}, but {len(content) - start} values follow")
+        # A bytearray, because torch warns about buffers that cannot be written to; `bytes` would be shared and must not change.
         values = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
         if labels and int(values.max()) >= self.num_classes:
             raise damaged(self.published, path, f"label {int(values.max())} but the classes are 0 to {self.num_classes - 1}")

@@ -47,14 +47,18 @@ class FilePixels:
         return torch.stack([self._decode(self.paths[position]) for position in index.tolist()])
 
     def _decode(self, path: Path) -> Tensor:
+        # Pillow is imported where a file is decoded, so that sets in memory do not need it.
         from PIL import Image
 
         try:
             with Image.open(path) as file:
+                # Palettes, alpha and CMYK become grey or RGB, so that a batch has one number of channels.
                 image = file.convert("L" if self.channels == 1 else "RGB")
                 if image.size != (self.size, self.size):
+                    # Squashed to a square, as in the test transform of SAP's released code. An image of the right size is not resampled.
                     image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
                 pixels_SSC = np.array(image, dtype=np.uint8).reshape(self.size, self.size, self.channels)
+        # Pillow raises SyntaxError for damaged PNG files, among others.
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"image file '{path}' is damaged or not an image ({error}); replace or delete it") from error
         return torch.from_numpy(pixels_SSC).permute(2, 0, 1)
@@ -76,13 +80,17 @@ def fingerprint(files: Sequence[Path], base: Path, check: Check, wanted: str, ve
     """
     digest = hashlib.sha256()
     bad: list[str] = []
+    # Reading and decoding every file of a large set takes hours, so sizes alone are an option.
     checker = _content if check == "content" else _size
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
         for path, (found, problem) in zip(files, _in_order(pool, checker, files), strict=True):
+            # Names count, because they decide order and class; relative and with "/", so that the digest is the same on every machine.
+            # The zero byte ends the name.
             digest.update(path.relative_to(base).as_posix().encode() + b"\0")
             digest.update(found)
             if problem:
                 bad.append(f"'{path}' ({problem})")
+    # After all files were read, so that one attempt shows all the damaged ones.
     if bad:
         shown = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise UserError(f"{len(bad)} of {len(files)} image files below '{base}' are damaged or not images: {shown}; replace or delete them")
@@ -94,6 +102,7 @@ def fingerprint(files: Sequence[Path], base: Path, check: Check, wanted: str, ve
             f"folder '{base}' has the digest {found_digest}, but dataset.digest={wanted}; "
             f"set the new digest, or accept this copy with dataset.verify=false, which is recorded in every row"
         )
+    # Without `verify` another copy is allowed, but every row says so (`dataset_verified`).
     return Fingerprint(found_digest == wanted, found_digest)
 
 
@@ -114,6 +123,7 @@ def _content(path: Path) -> tuple[bytes, str]:
         return b"", error.strerror or "cannot be read"
     try:
         with Image.open(io.BytesIO(data)) as image:
+            # `open` reads the header only; a truncated file shows when its pixels are decoded.
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return b"", str(error).partition(" <")[0]
@@ -125,4 +135,5 @@ def _size(path: Path) -> tuple[bytes, str]:
         size = path.stat().st_size
     except OSError as error:
         return b"", error.strerror or "cannot be read"
+    # Eight bytes, so that neighbouring sizes cannot run into each other in the digest.
     return size.to_bytes(8, "big"), "" if size else "empty"

@@ -71,6 +71,7 @@ class ImageTree:
     def _listed(self, root: Path) -> tuple[list[str], list[tuple[Path, int]], list[tuple[Path, int]]]:
         """Return the class names, and (file, class) of the universe (training part, then validation part) and of the test part."""
         base = root / self.folder
+        # Classes are numbered by the training part alone, so that a test part cannot renumber them.
         names = sorted(path.name for path in _entries(base / self.train.name) if path.is_dir())
         if len(names) != self.num_classes:
             remedy = f"set dataset.num_classes={len(names)} or fix the folder" if self.train.option else "fix the folder"
@@ -79,6 +80,7 @@ class ImageTree:
                 f"{remedy}"
             )
         train = self._files(base, self.train, names)
+        # The set's own validation part ends the universe, where `own_validation` expects it.
         if self.val:
             train += self._files(base, self.val, names)
         return names, train, self._files(base, self.test, names)
@@ -86,6 +88,7 @@ class ImageTree:
     def _files(self, base: Path, part: Part, names: list[str]) -> list[tuple[Path, int]]:
         """Return (file, class) sorted by class and file name."""
         folder = base / part.name
+        # Compared in both directions: a missing class folder and a surplus one are different mistakes.
         found = {path.name for path in _entries(folder) if path.is_dir()}
         for wrong, why in ((set(names) - found, "lacks"), (found - set(names), "has class folders that the training part lacks:")):
             if wrong:
@@ -95,15 +98,18 @@ class ImageTree:
         files = [
             (path, label)
             for label, name in enumerate(names)
+            # Sorted, because a folder's own order differs between file systems and positions are part of noise and splits.
             for path in sorted(_entries(folder / name))
             if path.suffix.lower() in SUFFIXES and path.is_file()
         ]
         if len(files) != part.count:
+            # The option counts training and validation images together, so the message adds the latter.
             right = len(files) + (self.val.count if self.val and part is self.train else 0)
             remedy = f"set {part.option}={right} or fix the folder" if part.option else "fix the folder"
             raise UserError(
                 f"folder '{folder}' contains {len(files)} images, but {part.option or 'the published number'}={part.count}; {remedy}"
             )
+        # A class without images would leave a gap in the labels that no error shows later.
         filled = {label for _, label in files}
         if len(filled) < len(names):
             empty = [name for label, name in enumerate(names) if label not in filled]

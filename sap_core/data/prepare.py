@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 after a user error."""
     options = parser().parse_args(arguments)
     try:
+        # Counts are those found in the folders, also of an earlier, interrupted run, not those of the files linked now.
         counts = prepare(options.name, options.source, options.target)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -39,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dataset: PublishedImages = cls()  # type: ignore[call-arg]  # every subclass has its counts as defaults
     for part, count in counts.items():
         print(f"{dataset.folder}/{part}: {count} images{'' if count == published[part] else f' (published: {published[part]})'}")
+    # `num_train` counts training and validation images together.
     own = counts.get(dataset.own_validation, 0) if dataset.own_validation else 0
     train, test = counts[dataset.parts[0]] + own, counts[dataset.parts[1]]
+    # The exact options to set, because a data set refuses other numbers than those that it was given.
     if (train, test) != (dataset.num_train, dataset.num_test):
         print(f"this copy needs dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={own}" if own else ""))
     return 0
@@ -74,12 +77,15 @@ def prepare(name: str, source: Path, target: Path) -> dict[str, int]:
     cls, published = SETS[name]
     base = target / cls.folder
     missing: list[Path] = []
+    # A lazy pass: lists of millions of images are never in memory as pairs.
     for file, relative in _PREPARERS[name](source, base):
         if file.is_file():
             _link_or_copy(file, base / relative)
         else:
+            # Counted and not refused: the numbers found are printed beside the published ones.
             missing.append(file)
     counts = {part: sum(1 for path in (base / part).rglob("*") if path.suffix.lower() in SUFFIXES) for part in published}
+    # A part without any image means a wrong folder, which is refused; single missing images are reported.
     empty = [part for part, count in counts.items() if count == 0]
     if empty:
         raise UserError(
@@ -88,15 +94,18 @@ def prepare(name: str, source: Path, target: Path) -> dict[str, int]:
         )
     if missing:
         print(f"{len(missing)} listed images are missing below '{source}', the first: '{missing[0]}'", file=sys.stderr)
+    # Written last, when all files are in place.
     save_json(base / "prepared.json", {"images": counts, "published": dict(published), "listed_but_missing": len(missing)})
     return counts
 
 
 def _link_or_copy(file: Path, target: Path) -> None:
+    # Makes an interrupted preparation continue where it ended.
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        # A hard link costs no space and survives if the release's folder is removed.
         os.link(file, target)
     except OSError:  # another file system, or one without hard links
         try:
@@ -107,6 +116,7 @@ def _link_or_copy(file: Path, target: Path) -> None:
 
 def _folders(source: Path, base: Path) -> Iterator[Pair]:
     """Imagenette and ImageNet: train/SYNSET and val/SYNSET, in `source` or in a folder below it."""
+    # Archives differ in whether they have a folder of their own around train and val.
     inside = [source, *(path for path in sorted(_entries(source)) if path.is_dir())]
     root = next((folder for folder in inside if (folder / "train").is_dir() and (folder / "val").is_dir()), None)
     if root is None:
@@ -131,7 +141,9 @@ def _mini_webvision(source: Path, base: Path) -> Iterator[Pair]:
 def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pair]:
     """WebVision, by its lists: order of classes, query -> class (from 1), validation image -> class (from 0). First classes only."""
     info = source / "info"
+    # The mini set is the first 50 classes of the same list.
     synsets = [line[0] for line in _table(info / "synsets.txt", 1)][:num_classes]
+    # The release numbers classes from 1 in this list and from 0 in the validation list.
     of_query = {int(query.lstrip("q")): int(label) - 1 for query, label in _table(info / "queries_synsets_map.txt", 2)}
     for engine in engines:
         folder = next((source / name for name in (f"{engine}_resized_256", engine) if (source / name).is_dir()), None)
@@ -140,6 +152,7 @@ def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pai
         for query, label in sorted(of_query.items()):
             if label < len(synsets) and (folder / f"q{query:04d}").is_dir():
                 for file in _images(folder / f"q{query:04d}"):
+                    # Engine and query become part of the name, so that files of equal names from two queries stay apart.
                     yield file, f"train/{synsets[label]}/{engine}_q{query:04d}_{file.name}"
     for name, text in _table(info / "val_filelist.txt", 2):
         if int(text) < len(synsets):
@@ -153,11 +166,13 @@ def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
     """
     noisy, clean = (dict(_table(source / f"{kind}_label_kv.txt", 2)) for kind in ("noisy", "clean"))
     keys = {part: [line[0] for line in _table(source / f"{part}_key_list.txt", 1)] for part in ("noisy_train", "clean_val", "clean_test")}
+    # An image must not be both in the noisy training part and in a verified part, or scores would be on training images.
     checked = {*keys["clean_val"], *keys["clean_test"]}
     audit = ["path,true_label"]
     for key in keys["noisy_train"]:
         if key not in checked:
             relative = f"noisy_train/{_query(noisy, key)}/{_flat(key)}"
+            # A noisy image with a verified label: its own label stays the given one, and the audit names the true one.
             if key in clean:
                 audit.append(f"{relative},{_query(clean, key)}")
             yield source / key, relative
@@ -165,6 +180,7 @@ def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
         for key in keys[part]:
             yield source / key, f"{name}/{_query(clean, key)}/{_flat(key)}"
     base.mkdir(parents=True, exist_ok=True)
+    # After the last image, because the generator collects the audit on its way.
     save_text(base / "verified.csv", "\n".join(audit) + "\n")
 
 
@@ -176,6 +192,7 @@ def _query(labels: Mapping[str, str], key: str) -> str:
 
 
 def _flat(key: str) -> str:
+    # The release's subfolders become part of the name, so that images of equal names stay apart.
     return key.removeprefix("images/").replace("/", "_")
 
 

@@ -49,6 +49,7 @@ class PublishedImages:
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
+        # The validation part is fixed by the release, so a fraction of the universe would contradict it.
         if self.own_validation and isinstance(self.validation, float):
             raise UserError(
                 f"this data set has its own validation images, so dataset.validation={self.validation!r} must be "
@@ -82,6 +83,7 @@ class PublishedImages:
 
     @property
     def _tree(self) -> ImageTree:
+        # `num_train` counts both parts, as everywhere; the training folder holds the rest.
         own = Part(self.own_validation, int(self.validation), "dataset.validation") if self.own_validation else None
         train = Part(self.parts[0], self.num_train - (own.count if own else 0), "dataset.num_train")
         test = Part(self.parts[1], self.num_test, "dataset.num_test")

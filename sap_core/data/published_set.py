@@ -43,6 +43,7 @@ class PublishedSet:
     images: int | None = None
 
     def __post_init__(self) -> None:
+        # Here and not at loading, so that a plan with an impossible split is refused before any job runs.
         validation_count(self.num_train, self.validation)
         if self.images is not None and not FEWEST <= self.images <= self.num_train:
             raise UserError(

@@ -23,6 +23,7 @@ def regression_source(inputs_ND: Tensor, targets_N: Tensor, tests: int, seed: in
         seed: determines the test samples; a constant of the data set that must never change.
         name: name of the data set.
     """
+    # Keyed by a constant of the data set, not by the run's seed: the test set is the same for all seeds.
     order = stream(seed, "split", name, "test").permutation(len(targets_N))
     test, universe = order[:tests].sort().values, order[tests:].sort().values
     inputs, targets = (_standard(values.double(), universe) for values in (inputs_ND, targets_N))
@@ -30,5 +31,6 @@ def regression_source(inputs_ND: Tensor, targets_N: Tensor, tests: int, seed: in
 
 
 def _standard(values: Tensor, universe: Tensor) -> Tensor:
+    # Statistics of the universe alone: the test samples must not influence what a network is trained on.
     known = values[universe]
     return ((values - known.mean(0)) / known.std(0, correction=0)).to(torch.float32)

@@ -22,6 +22,7 @@ def folder(name: str) -> Path:
     Raises:
         UserError: scikit-learn is not installed.
     """
+    # Locates the package without importing it.
     spec = find_spec("sklearn")
     if spec is None or spec.origin is None:
         raise UserError(f"{name}: scikit-learn, which ships this data set, is not installed; install it with 'pip install scikit-learn'")
@@ -49,6 +50,7 @@ def fingerprint(name: str, paths: Sequence[Path], extracted: Sequence[bytes], pu
     Raises:
         UserError: `verify` is true and the digest is not the published one.
     """
+    # Of the decompressed content, since another release may compress the same file differently.
     digest = hashlib.sha256(b"".join(extracted)).hexdigest()
     if verify and digest != published:
         files = " and ".join(f"'{path}'" for path in paths)

@@ -33,12 +33,16 @@ def arms(each: int, part: str, jitter: float) -> tuple[Tensor, Tensor]:
         part: name of the random stream.
         jitter: standard deviation of normal noise added to each coordinate.
     """
+    # A constant seed: the points are data like a file's, and runs differ in noise and training only.
     rng = stream(SEED, "split", "spiral", part)
+    # The root spreads the points evenly along the arm, whose length grows with the square of the angle.
     theta = 2 * math.pi * TURNS * torch.rand(each, dtype=torch.float64, generator=rng.child("angle").generator()).sqrt()
     radius = (2 * theta + math.pi) / 10
     arm = torch.stack([radius * theta.cos(), radius * theta.sin()], 1)
+    # Both arms have the same angles, as in the released demonstration.
     points = torch.cat([arm, -arm])
     points = points + jitter * torch.randn(points.shape, dtype=torch.float64, generator=rng.child("jitter").generator())
+    # Computed in float64 and rounded once: differences in the last bit of sine and cosine seldom reach the result.
     return points.to(torch.float32), torch.arange(2).repeat_interleave(each)
 
 
@@ -84,4 +88,5 @@ class Spiral:
         return Source(TensorPixels(points), labels, TensorPixels(test_points), test_labels, own_validation=self._own())
 
     def _own(self) -> int:
+        # Any other wish for a validation split is a split of the universe, drawn like that of any set.
         return 2 * VALIDATION if self.validation == 2 * VALIDATION and self.split_seed is None else 0

@@ -53,6 +53,7 @@ class Table:
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
+        # Both are in the configuration: `validation` is what the planner reads, `num_val` says that rows of the table are meant.
         if self.num_val and self.validation != self.num_val:
             raise UserError(
                 f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
@@ -98,6 +99,7 @@ class Table:
         """See `DataSet.inspect`; the digest depends on the images, the table and the audit file."""
         names, train, test = self._rows(root)
         base = self._file(root).parent
+        # The table decides labels and splits, so it is part of the digest like the images.
         extra = self._file(root).read_bytes()
         if self.verified:
             extra += read_audit(root, self.verified, train.paths, names)[1]
@@ -111,6 +113,7 @@ class Table:
             FilePixels(tuple(base / path for path in train.paths), self.size, self.channels),
             torch.tensor(train.labels),
             FilePixels(tuple(base / path for path in test.paths), self.size, self.channels),
+            # Tests are scored by true labels wherever there are any.
             torch.tensor(test.true or test.labels),
             own_validation=self.num_val,
             audited=read_audit(root, self.verified, train.paths, names)[0] if self.verified else None,
@@ -125,6 +128,7 @@ class Table:
         file = self._file(root)
         names, rows = read_table(file, self.num_classes)
         train, val, test = rows["train"], rows["val"], rows["test"]
+        # Validation rows at the end, where `own_validation` expects them.
         universe = Rows(train.paths + val.paths, train.labels + val.labels, train.true + val.true)
         for option, expected, found in (
             ("num_val", self.num_val, len(val.paths)),
@@ -135,6 +139,7 @@ class Table:
                 raise UserError(
                     f"table '{file}' has {found} rows for dataset.{option}={expected}; set dataset.{option}={found} or fix the table"
                 )
+        # A class without a training sample can be neither learnt nor corrected.
         absent = sorted(set(range(self.num_classes)) - set(train.labels))
         if absent:
             shown = ", ".join(names[label] for label in absent[:3])

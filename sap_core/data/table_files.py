@@ -36,6 +36,7 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
     Raises:
         UserError: the file or a column is missing, or rows have invalid values (their number and the first ones).
     """
+    # Both formats become columns of strings, so that one set of checks serves them.
     columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
@@ -44,12 +45,14 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
             f"required are {', '.join(REQUIRED)}, optional is true_label"
         )
     labels, true = columns["label"], columns.get("true_label")
+    # Given and true labels together: a class may occur among the true labels only.
     names = _names(file, [*labels, *(true or [])], num_classes)
     numbers = {name: number for number, name in enumerate(names)}
     rows = {split: Rows([], [], []) for split in SPLITS}
     wrong = []
     for line, (path, label, split) in enumerate(zip(columns["path"], labels, columns["split"], strict=True)):
         truth = None if true is None else true[line]
+        # Bad rows are counted, not raised one by one, so that one attempt shows the extent.
         if split not in SPLITS or not path or label not in numbers or (truth is not None and truth not in numbers):
             wrong.append(f"row {line + 1}: path '{path}', label '{label}', split '{split}'" + (f", true_label '{truth}'" if true else ""))
             continue
@@ -68,6 +71,7 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
 def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
     """Return the class names by number; numeric labels are their own names."""
     found = {label for label in labels if label}
+    # Numbers stay numbers: sorting them as strings would put 10 before 2.
     if all(label.isdecimal() for label in found):
         return [str(number) for number in range(num_classes)]  # larger numbers are reported row by row
     if len(found) != num_classes:
@@ -81,15 +85,18 @@ def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
 def _csv(file: Path) -> dict[str, list[str]]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
+            # newline="" is what the csv module asks for, so that line breaks within quotes survive.
             reader = csv.DictReader(lines)
             rows = list(reader)
             head = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unreadable(file, error) from error
+    # A short line leaves None in the missing columns.
     return {name: [(row[name] or "").strip() for row in rows] for name in head}
 
 
 def _parquet(file: Path) -> dict[str, list[str]]:
+    # For Parquet tables only: when `sap_core` is imported it loads torch, numpy and safetensors alone.
     from pyarrow import ArrowException, parquet
 
     try:

@@ -78,6 +78,7 @@ class Tensors:
         """See `DataSet.inspect`. Reads the file: the digest is that of its bytes, and options that do not match its content are refused."""
         self.load(root)
         with (root / self.file).open("rb") as file:
+            # Of the bytes, not of the tensors: it is what `sha256sum` prints for the file.
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if self.verify and found != self.digest:
             raise UserError(
@@ -91,6 +92,7 @@ class Tensors:
         path = root / self.file
         tensors = _read(path)
         images, labels = tensors["images"], tensors["labels"].long()
+        # uint8 stays as it is (a quarter of the memory) and is rescaled per batch; floats are taken to be scaled already.
         images = images if images.dtype == torch.uint8 else images.to(torch.float32)
         if tuple(images.shape[1:]) != tuple(self.shape):
             raise UserError(
@@ -103,6 +105,7 @@ class Tensors:
                 f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or fix the labels"
             )
         split = tensors.get("split")
+        # Without `split` every image is in both parts, so the test scores contain training images (see the class).
         train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
         test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
         for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
@@ -121,6 +124,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".npz":
+            # Pickled arrays could run code; safetensors cannot contain any.
             with np.load(path, allow_pickle=False) as arrays:
                 tensors = {name: torch.from_numpy(arrays[name]) for name in ("images", "labels", "split") if name in arrays}
         else:
@@ -130,6 +134,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"'{path}' cannot be read as a file of tensors ({str(error).splitlines()[0]}); "
             f"set dataset.file to a .safetensors or .npz file below paths.data"
         ) from error
+    # Checked before any use, because tensors of different lengths would pair images with the labels of others.
     lengths = {len(tensors[name]) for name in ("images", "labels", "split") if name in tensors}
     if not {"images", "labels"} <= tensors.keys() or len(lengths) != 1 or tensors["labels"].ndim != 1:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())

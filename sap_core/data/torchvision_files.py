@@ -57,6 +57,7 @@ def read_bytes(published: Published, path: Path) -> bytes:
 
 def is_published(published: Published, name: str, data: bytes) -> bool:
     """Return whether `data` is the published file of this name, by its MD5."""
+    # MD5 because it is what was published; it guards against damage and other versions, not against an attacker.
     return hashlib.md5(data, usedforsecurity=False).hexdigest() == published.md5[name]
 
 
@@ -66,6 +67,7 @@ def fetch(published: Published, root: Path) -> None:
     Raises:
         UserError: there is no network or no disk space, or the folder is not writable.
     """
+    # Only a download needs torchvision, so machines with complete files can do without it.
     from torchvision import datasets
 
     try:

@@ -29,6 +29,7 @@ def load_arrays(data: bytes) -> object:
         ValueError: `data` is not a complete pickle.
     """
     try:
+        # CIFAR's files were written by Python 2, whose strings Python 3 reads as bytes unless an encoding is given.
         return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except ForbiddenGlobalError:
         raise
@@ -38,6 +39,7 @@ def load_arrays(data: bytes) -> object:
 
 class _ArrayUnpickler(pickle.Unpickler):  # noqa: S301 (find_class below is the restriction that the rule asks for)
     def find_class(self, module: str, name: str) -> Any:
+        # Before any import: importing alone may run code.
         if (module, name) not in _GLOBALS:
             raise ForbiddenGlobalError(f"{module}.{name}")
         return _GLOBALS[module, name]
@@ -46,6 +48,7 @@ class _ArrayUnpickler(pickle.Unpickler):  # noqa: S301 (find_class below is the 
 def _dtype(code: object, *_: object) -> np.dtype[Any]:
     # A copy, because the pickle's next instruction sets the byte order of what is returned here.
     dtype = np.dtype(code, copy=True) if isinstance(code, str) else None
+    # Booleans, integers and floats only: an object array's bytes would be taken for pointers.
     if dtype is None or dtype.kind not in "biuf":
         raise ForbiddenGlobalError(f"numpy.dtype({code!r})")
     return dtype
