@@ -86,6 +86,7 @@ class CifarSet:
             images_NCHW, labels = np.asarray(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[self.labels])
         except Exception as error:  # reshaping unexpected content may raise anything
             raise damaged(self.published, path, f"{type(error).__name__}: {error}") from error
+        # With `verify=false` any file may come here, so its content is checked value by value.
         if images_NCHW.dtype != np.uint8 or labels.dtype != torch.int64 or len(images_NCHW) != len(labels) or len(labels) == 0:
             raise damaged(self.published, path, f"{len(images_NCHW)} images of type {images_NCHW.dtype} with {len(labels)} labels")
         if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:

@@ -56,6 +56,7 @@ class PublishedSet:
         return self.images
 
     def files_read(self) -> tuple[str, ...]:
+        # The folder as a whole: an archive may stand beside the file extracted from it.
         return (self.published.published.folder,)
 
     def downloading(self, allowed: bool) -> Self:

@@ -182,6 +182,7 @@ class ListsFiles(Protocol):
 
 def audit_file(dataset: DataSet) -> str:
     """Return the path of the user's file of verified labels, below the data folder; "" if there is none."""
+    # Optional protocols are asked for by `isinstance`, so that a data set need not define what it does not have.
     return dataset.audit_file if isinstance(dataset, ReadsAudit) else ""
 
 

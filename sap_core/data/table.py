@@ -92,6 +92,7 @@ class Table:
         return self.true_labels
 
     def files_read(self) -> tuple[str, ...]:
+        # The table's folder, because its paths lie below it.
         folder = str(Path(self.table).parent)
         return (self.verified, folder) if self.verified else (folder,)
 
@@ -130,6 +131,7 @@ class Table:
         train, val, test = rows["train"], rows["val"], rows["test"]
         # Validation rows at the end, where `own_validation` expects them.
         universe = Rows(train.paths + val.paths, train.labels + val.labels, train.true + val.true)
+        # The configuration's numbers were used for the plan, so other numbers in the table would make its forecasts and ids wrong.
         for option, expected, found in (
             ("num_val", self.num_val, len(val.paths)),
             ("num_train", self.num_train, len(universe.paths)),

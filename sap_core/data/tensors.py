@@ -108,6 +108,7 @@ class Tensors:
         # Without `split` every image is in both parts, so the test scores contain training images (see the class).
         train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
         test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
+        # The plan was made from the options, so the file must agree with them.
         for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
             if len(part) != expected:
                 raise UserError(

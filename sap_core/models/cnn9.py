@@ -28,6 +28,7 @@ class CNN9(nn.Module):
             *_convolutions(128, (256, 256, 256), padding=1),
             nn.MaxPool2d(2),
             nn.Dropout2d(dropout),
+            # Without padding: at 32 x 32 pixels the 8 x 8 map shrinks to 2 x 2 before the pooling.
             *_convolutions(256, (512, 256, 128), padding=0),
             nn.AdaptiveAvgPool2d(1),
         )

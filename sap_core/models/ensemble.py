@@ -21,4 +21,5 @@ class Ensemble(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, C) from inputs (B, ...)."""
         logits_KBC = torch.stack([net(inputs) for net in self.nets])
+        # Logits and not probabilities, so that the ensemble is a network with logits like any other, for losses and correctors.
         return logits_KBC.mean(0)

@@ -37,6 +37,7 @@ class InceptionResNetV2(nn.Module):
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.0, weights: str | None = None) -> None:
         super().__init__()
         try:
+            # timm is an optional dependency, so it is imported for this network only.
             from timm.models.inception_resnet_v2 import InceptionResnetV2 as Network
         except ImportError as error:
             raise UserError(

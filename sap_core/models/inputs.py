@@ -29,6 +29,7 @@ def image_shape(model: str, input_shape: tuple[int, ...], least: int = 1, instea
             "use a model for vectors, or a data set of images"
         )
     channels, height, width = input_shape
+    # Refused at construction, not by a shape error in the middle of a job.
     if min(height, width) < least:
         other = f"; use model={instead}" if instead else ""
         raise UserError(
@@ -55,6 +56,7 @@ class FitImages(nn.Module):
     def __init__(self, model: str, input_shape: tuple[int, ...], side: int | None) -> None:
         super().__init__()
         channels, _, _ = image_shape(model, input_shape)
+        # Only grey images can be repeated without inventing colours.
         if channels not in (1, 3):
             raise UserError(f"model={model} needs images of 1 or 3 channels, but those of this data set have {channels}; use another model")
         if side is not None and side < 1:
@@ -63,8 +65,10 @@ class FitImages(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.side is not None and x.shape[-2:] != (self.side, self.side):
+            # Without antialiasing a reduction would skip pixels; an enlargement has nothing to smooth.
             shrinks = max(x.shape[-2:]) > self.side
             x = functional.interpolate(x, (self.side, self.side), mode="bilinear", antialias=shrinks)
+        # A view: three channels of one grey image share its memory. Colour images keep their three.
         return x.expand(-1, 3, -1, -1)
 
     def extra_repr(self) -> str:

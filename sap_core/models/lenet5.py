@@ -40,5 +40,6 @@ class LeNet5(nn.Module):
 def _side(pixels: int) -> int:
     """Side of the feature map after two rounds of a 5 x 5 convolution and pooling by two."""
     for _ in range(2):
+        # The convolution takes four pixels, and pooling rounds down.
         pixels = (pixels - 4) // 2
     return pixels

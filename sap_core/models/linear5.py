@@ -25,6 +25,7 @@ class Linear5(nn.Module):
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = math.prod(input_shape)
         for _ in range(HIDDEN):
+            # A module, so that evaluation mode switches dropout off; the released network calls the function, which stays active.
             layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, num_outputs))

@@ -15,6 +15,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     A plain `model.train()` afterwards would also switch modules whose flag was false before, such as frozen batch norms.
     """
+    # Flag by flag, and restored even after an error: the network belongs to the caller.
     training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

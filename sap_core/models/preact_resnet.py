@@ -27,6 +27,7 @@ class PreActBlock(nn.Module):
         self.shortcut = None if stride == 1 and channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        # The shortcut's convolution reads the activated input, the identity shortcut the input itself, as in the reference code.
         active = self.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(active)
         return self.conv2(self.relu(self.bn2(self.conv1(active)))) + shortcut
@@ -53,6 +54,7 @@ class PreActResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
+        # No norm and no ReLU behind the last block, as in DivideMix's network.
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
 

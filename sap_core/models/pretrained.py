@@ -30,6 +30,7 @@ def weights_file(path: str, key: str = "weights") -> Path:
     Raises:
         UserError: the file does not exist.
     """
+    # An absolute path replaces HOME; a relative one means the same in every working directory.
     found = HOME / Path(path).expanduser()
     if not found.is_file():
         raise UserError(f"{key}={path} is not a file ({found} does not exist); set it to the path of a state dict")
@@ -54,16 +55,19 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
     own, given = model.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
     # Fine-tuning for other classes: only the number of outputs may differ, not the number of features.
     fresh = [f"{head}.weight", f"{head}.bias"] if given is not None and given.shape[1:] == own.shape[1:] and len(given) != len(own) else []
+    # Left out of the state, so that the head keeps the initialisation of the run's seed.
     for name in fresh:
         state.pop(name, None)
     try:
         with warnings.catch_warnings():
             if own.is_meta:
                 warnings.simplefilter("ignore")  # that loading has no effect there
+            # Not strict, because the head may be absent; what else is missing or surplus is refused below.
             keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # one line per shape that differs
         odd = [line.strip() for line in str(error).splitlines()[1:]]
         raise UserError(f"{file} contains weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
+    # Files of early torch versions lack the counters of batch norm, which are used only by norms with a cumulative average.
     lacking = [name for name in keys.missing_keys if name not in fresh and not name.endswith("num_batches_tracked")]
     if lacking or keys.unexpected_keys:
         raise UserError(
@@ -87,6 +91,7 @@ def load_state_strictly(model: nn.Module, path: str, key: str = "weights") -> No
     """
     file = weights_file(path, key)
     try:
+        # Strict: this file replaces a whole training, so that a missing tensor would leave random weights in its place.
         model.load_state_dict(_read(file, model))
     except RuntimeError as error:  # one line per name or shape that differs
         odd = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:]]
@@ -96,6 +101,7 @@ def load_state_strictly(model: nn.Module, path: str, key: str = "weights") -> No
 def _read(file: Path, model: nn.Module) -> Mapping[str, Tensor]:
     """Return the state dict of a file, with the names of `model`."""
     try:
+        # On the CPU whatever device the file was saved from; `weights_only` lets tensors in and no code.
         found: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # readers may raise anything on arbitrary bytes
         reason = str(error).strip().split("\n", 1)[0]
@@ -103,6 +109,7 @@ def _read(file: Path, model: nn.Module) -> Mapping[str, Tensor]:
             f"{file} cannot be read as weights ({reason}); use a file that contains tensors only, written by torch.save or safetensors"
         ) from error
     state, key = _state_in(found, file)
+    # Only if the network's own names do not have the prefix, too.
     wrapped = all(name.startswith(_WRAPPED) for name in state) and not all(name.startswith(_WRAPPED) for name in model.state_dict())
     if wrapped:
         state = {name.removeprefix(_WRAPPED): value for name, value in state.items()}
@@ -114,9 +121,11 @@ def _read(file: Path, model: nn.Module) -> Mapping[str, Tensor]:
 
 def _state_in(found: Any, file: Path) -> tuple[Mapping[str, Tensor], str | None]:
     """Return the state dict in the content of a file, and its key; None if the content itself is the state dict."""
+    # The file's own level first; a wrapper is looked for only if it is no state dict itself.
     if _is_state(found):
         return found, None
     keys = [key for key, value in found.items() if _is_state(value)] if isinstance(found, Mapping) else []
+    # With several (a network and its moving average, say) nothing tells which one is meant.
     if len(keys) == 1:
         return found[keys[0]], str(keys[0])
     if keys:

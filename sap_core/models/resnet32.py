@@ -38,6 +38,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x
         if self.stride > 1:
+            # Option A of the paper: every second pixel, and the new channels are zeros, half of them on each side.
             shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
         x = self.relu(self.norm1(self.conv1(x)))
         return self.relu(self.norm2(self.conv2(x)) + shortcut)
@@ -60,6 +61,7 @@ class ResNet32(nn.Module):
         self.layer2 = self._stage(16, 32, 2)
         self.layer3 = self._stage(32, 64, 2)
         self.fc = nn.Linear(64, num_outputs)
+        # Norms keep torch's initialisation (scale one, shift zero).
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -71,6 +73,7 @@ class ResNet32(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
+        # Global average pooling, whatever the size of the map.
         return self.fc(x.mean((2, 3)))
 
 

@@ -45,6 +45,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        # The stride is in the 3 x 3 convolution, as in torchvision, and not in the first 1 x 1 as in the paper: names and FLOPs agree.
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
@@ -61,6 +62,7 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(channels: int, width: int, stride: int) -> nn.Module | None:
+    # Weights only where the shape changes (option B of the paper).
     if stride == 1 and channels == width:
         return None
     return nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
@@ -76,6 +78,7 @@ class ResNetCIFAR(nn.Module):
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
         channels, _, _ = image_shape(type(self).__name__.lower(), input_shape)
+        # The CIFAR stem: at 32 x 32 pixels a 7 x 7 convolution with stride 2 and pooling would leave 8 x 8 for the first stage.
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
@@ -83,10 +86,12 @@ class ResNetCIFAR(nn.Module):
         self.layer2 = self._stage(64 * self.block.expansion, 128, 2, self.blocks[1])
         self.layer3 = self._stage(128 * self.block.expansion, 256, 2, self.blocks[2])
         self.layer4 = self._stage(256 * self.block.expansion, 512, 2, self.blocks[3])
+        # Equals the repository's 4 x 4 pooling at 32 pixels and takes other sizes, too.
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * self.block.expansion, num_outputs)
 
     def _stage(self, channels: int, width: int, stride: int, count: int) -> nn.Sequential:
+        # Only a stage's first block changes resolution and width.
         first = self.block(channels, width, stride)
         return nn.Sequential(first, *(self.block(width * self.block.expansion, width, 1) for _ in range(count - 1)))
 

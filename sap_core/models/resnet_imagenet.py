@@ -32,9 +32,11 @@ class ResNetImageNet(nn.Module):
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], image_size: int | None = None, weights: str | None = None) -> None:
         super().__init__()
+        # torchvision is imported where it is needed: the package loads without it.
         from torchvision.models import get_model
 
         self.fit = FitImages(f"{self.network}_imagenet", input_shape, image_size)
+        # `weights=None`: nothing is downloaded; weights come from a local file or not at all.
         self.net: nn.Module = get_model(self.network, weights=None, num_classes=num_outputs)
         if weights is not None:
             load_pretrained(self.net, weights, head="fc")

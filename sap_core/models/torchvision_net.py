@@ -28,11 +28,13 @@ class Torchvision(nn.Module):
         """Return torchvision's network without a wrapper, so that parameter names do not change."""
         from torchvision import models
 
+        # `module=models` leaves out detection, segmentation and video networks, which do not classify images.
         known = models.list_models(module=models)
         if network not in known:
             raise unknown("network", network, known, "model")
         try:
             found: nn.Module = models.get_model(network, weights=None, num_classes=num_outputs)
+        # Some networks take no `num_classes`, or refuse the number.
         except (TypeError, ValueError) as error:
             raise UserError(f"torchvision cannot build model.network={network} ({error}); choose another network") from error
         return found

@@ -37,11 +37,13 @@ class VGG(nn.Module):
         name = type(self).__name__.lower()
         if not 0 < width <= 8:
             raise UserError(f"model.width={width:g} must be in (0, 8]; it multiplies the channels of {name}, and 1 is its usual form")
+        # Five poolings by two must end at one pixel, because the head reads 512 numbers and not a map.
         channels, height, across = image_shape(name, input_shape)
         if not (height // 32 == across // 32 == 1):
             raise UserError(
                 f"model={name} needs images of 32 to 63 pixels a side, but those of this data set have {height} x {across}; use a resnet"
             )
+        # Rounded stage by stage, and at least one channel for the narrowest networks.
         stages = tuple(max(1, round(width * stage)) for stage in STAGES)
         units = stages[-1]
         self.features = nn.Sequential(*self._features(channels, stages))
@@ -63,6 +65,7 @@ class VGG(nn.Module):
         for width, count in zip(stages, self.convolutions, strict=True):
             for _ in range(count):
                 convolution = nn.Conv2d(channels, width, 3, padding=1)
+                # Kaiming's variance by fan out, 2 / (k k out), as in SAP's released code.
                 nn.init.normal_(convolution.weight, 0.0, math.sqrt(2 / (9 * width)))
                 nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
                 layers += [convolution, *([nn.BatchNorm2d(width)] if self.batch_norm else []), nn.ReLU()]

@@ -36,11 +36,13 @@ class ViT(nn.Module):
 
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], dropout: float = 0.0, weights: str | None = None) -> None:
         super().__init__()
+        # torchvision is imported where it is needed: the package loads without it.
         from torchvision.models import get_model
 
         self.fit = FitImages(self.network, input_shape, SIDE)
         self.net: nn.Module = get_model(self.network, weights=None, num_classes=num_outputs, dropout=dropout)
         if weights is not None:
+            # After construction, so that a head for other classes keeps the initialisation that it has just been given.
             load_pretrained(self.net, weights, head="heads.head")
 
     def forward(self, x: Tensor) -> Tensor:

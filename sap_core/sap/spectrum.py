@@ -167,7 +167,7 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
 
 def _normalised(gram_KDD: Tensor) -> Tensor:
     """C = G / tr G, or zero if the trace is zero."""
-    # tr(R R^T) is the sum of the squared singular values, the paper's normalisation; it makes P independent of the number of columns.
+    # tr(R R^T) is the sum of the squared singular values, the paper's normalisation: P ignores the scale of R and repeated columns.
     trace_K = gram_KDD.diagonal(dim1=-2, dim2=-1).sum(-1)
     # A dead layer divides by one instead of zero: C = 0, and P = 0 as for an empty range.
     return gram_KDD / torch.where(trace_K > 0, trace_K, 1.0).view(-1, 1, 1)

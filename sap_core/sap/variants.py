@@ -184,7 +184,7 @@ class SAPVariant:
             UserError: they do not.
         """
         self.base().check(pool, task.kind)
-        # The network is refused here, before any job, if a layer is not supported on the requested side.
+        # Before any pass, so that a layer that is not supported on the requested side is refused at once.
         layers = len(gram.init_moments(model))
         if self.side != "input":
             outputs.init_moments(model)
