@@ -31,6 +31,7 @@ def numbers(results: Results) -> tuple[AlphaPanel, ...]:
     found = []
     for cell in cells(results):
         curves = alpha_curves(cell)
+        # A space that varies alpha alone is the plain answer; curves of crossed spaces are drawn only without one.
         curves = tuple(curve for curve in curves if not curve.others) or curves
         if curves:
             column = score_column("test_oracle", cell.measure)
@@ -49,6 +50,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     for axis, panel in zip(axes, found, strict=True):
         factor = MEASURES[panel.measure].factor
         plain = [curve.method for curve in panel.curves]
+        # The other values (such as sizes of the trusted set) have an order, methods have none.
         styles = figures.ordered_styles(len(plain)) if any(curve.others for curve in panel.curves) else figures.method_styles(plain)
         for curve, good, style in zip(panel.curves, panel.good, styles, strict=True):
             label = method_label(curve.method, curve.space) + (f", {curve.others}" if curve.others else "")

@@ -58,6 +58,7 @@ def numbers(results: Results) -> tuple[BoundaryPanel, ...]:
             for (method, space), searches in cell.methods.items():
                 for search in searches:
                     choice = search.choose(RULE)
+                    # A kept unmodified model would be drawn twice.
                     if search.seed == baseline.seed and choice.row is not None and not choice.kept:
                         maps.append(_map(method_label(method, space), choice.row, test, points))
             complete = tuple(one for one in maps if one is not None)
@@ -65,6 +66,7 @@ def numbers(results: Results) -> tuple[BoundaryPanel, ...]:
             if len(complete) > 1:
                 table = own.pivot(index="step", columns="name", values="value").rename(columns=lambda name: str(name).removeprefix(SAMPLES))
                 found.append(BoundaryPanel(cell_title(cell), baseline.seed, cell.measure, table, complete))
+                # One seed per cell: boundaries of different seeds cannot be averaged.
                 break
     return tuple(found)
 
@@ -72,6 +74,7 @@ def numbers(results: Results) -> tuple[BoundaryPanel, ...]:
 def _map(name: str, row: pd.Series, test: str, points: pd.DataFrame) -> DecisionMap | None:
     own = points[points["run_id"] == row["run_id"]]
     arrays = {name: part.sort_values("step")["value"].to_numpy(dtype=float) for name, part in own.groupby("name")}
+    # The series of an interrupted or older run may lack a part.
     if set(arrays) != {f"{MAPS}x", f"{MAPS}y", f"{MAPS}class"}:
         return None
     x, y = arrays[f"{MAPS}x"], arrays[f"{MAPS}y"]
@@ -91,9 +94,11 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     for axis, (panel, one) in zip(axes, maps, strict=True):
         count = int(max(one.classes.max(), panel.samples["given"].max() if len(panel.samples) else 0)) + 1
         shades = ListedColormap(["#BBD5EA", "#F6DDB0", "#BFE3D5", "#E9CFE0", "#DDDDDD", "#F2C6AE"][:count])
+        # Rasterised, because a vector rectangle per grid point would make the PDF large; vmin and vmax centre each class on its colour.
         axis.pcolormesh(one.x, one.y, one.classes, cmap=shades, vmin=-0.5, vmax=count - 0.5, shading="nearest", rasterized=True)
         axis.contour(one.x, one.y, one.classes, levels=np.arange(count - 1) + 0.5, colors="0.25", linewidths=0.8)
         _draw_samples(axis, panel)
+        # Distances in the plane are comparable in both directions.
         axis.set_aspect("equal")
         axis.grid(visible=False)
         axis.set_xticks([])
@@ -111,6 +116,7 @@ def _draw_samples(axis: figures.Axes, panel: BoundaryPanel) -> None:
     table = panel.samples
     if table.empty:
         return
+    # Only if the true labels are known.
     wrong = table["given"] != table["true"] if "true" in table else pd.Series(False, index=table.index)
     for given in sorted(table["given"].unique()):
         fill, marker = figures.FILLS[int(given) % len(figures.FILLS)], MARKERS[int(given) % len(MARKERS)]

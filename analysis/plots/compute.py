@@ -48,6 +48,7 @@ def _bars(cell: CellResult) -> tuple[ComputeBars, ...]:
     trained = summarise(None if baseline.row is None else baseline.row["flops"] for baseline in cell.baselines).times(GIGA).mean
     bars = [] if trained is None else [ComputeBars("Training of the baseline", trained, None, None)]
     for (method, space), searches in cell.methods.items():
+        # The mean over the settings of each seed first, so that every seed has the same weight.
         setting = summarise(summarise(search.rows["standalone_flops"].astype(float)).mean for search in searches).times(GIGA).mean
         amortised = summarise(float(search.rows["flops"].sum(min_count=1)) for search in searches).times(GIGA).mean
         standalone = summarise(float(search.rows["standalone_flops"].sum(min_count=1)) for search in searches).times(GIGA).mean
@@ -73,6 +74,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             axis.barh(positions, values, height=0.25, color=fill, hatch=hatch, edgecolor="white", linewidth=0, label=label)
         axis.set_xscale("log")  # one setting and a complete search differ by orders of magnitude
         axis.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
+        # The first bar at the top, as in the tables.
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("GFLOP (logarithmic)")

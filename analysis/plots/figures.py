@@ -122,6 +122,7 @@ def rc_context(page: PageWidth = TWO_COLUMNS) -> AbstractContextManager[None]:
     """A context in which Matplotlib draws without a display, with the project's settings and the font size of the page width."""
     import matplotlib
 
+    # Reports are written on servers and in batch jobs, which have no display.
     matplotlib.use("Agg")
     text = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), page.font_size)
     small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize", "legend.title_fontsize"), page.font_size - 0.5)
@@ -148,8 +149,10 @@ def panels(
     panel_width = page.width / columns
     # titles and legends add their own height when they are drawn, see `_add_lines`
     size = (page.width, rows * (height * panel_width + below * page.line_height) + page.line_height)
+    # The height follows from the number of rows, so that panels keep their shape on any page.
     figure, grid = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
     axes = list(grid.flat)
+    # Panels that a row of the grid has too many.
     for axis in axes[count:]:
         axis.set_visible(False)
     return figure, axes[:count]
@@ -159,6 +162,7 @@ def reference_line(axis: Axes, value: float, text: str, linestyle: Any) -> None:
     """Draws a horizontal line with its name in the right margin."""
     axis.axhline(value, color=TEXT_GREY, linestyle=linestyle, linewidth=1, zorder=2)
     position = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    # In the margin, where it cannot cover a curve.
     axis.annotate(text, (1, value), color=TEXT_GREY, fontsize="small", **position)
 
 
@@ -171,6 +175,7 @@ def log_axis(axis: Axes, ticks: Sequence[float] | None = None) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
     if ticks is not None:
         axis.set_xticks(ticks)
+        # Minor ticks between given values would suggest values that were not tried.
         axis.xaxis.set_minor_locator(NullLocator())
 
 
@@ -205,14 +210,17 @@ def label_axes(axes: Sequence[Axes], x_label: str, y_label: str) -> None:
         spec = axis.get_subplotspec()
         if spec.is_first_col():
             axis.set_ylabel(y_label)
+        # The lowest visible panel of its column, which is not in the last row if that is incomplete.
         if index + spec.get_gridspec().ncols >= len(axes):
             axis.set_xlabel(x_label)
 
 
 def legend_below(figure: Figure, note: str, page: PageWidth = TWO_COLUMNS, columns: int = 2) -> None:
     """Draws one legend for all panels below them, each name once, with a note on how to read the figure as its title."""
+    # Panels repeat the names of curves; a dictionary keeps each once, in the order of the first panel.
     entries = {name: handle for axis in figure.axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     longest = max((len(name) for name in entries), default=0)
+    # A legend wider than the figure would be cut off at its borders.
     fitting = max(1, int(page.width * 72 / ((_CHARACTER_WIDTH * longest + 5) * page.font_size)))
     legend = figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, fitting), title=page.wrap(note, 1.05)

@@ -34,6 +34,7 @@ def groups(results: Results) -> tuple[TrainerGroup, ...]:
         parts = cell.name.split("/")
         if len(parts) < 4 or cell.rows.empty:
             continue
+        # The name of a cell is dataset/noise/network/trainer, and more for pruned cells.
         others = "/".join(parts[:3] + parts[4:])
         group = found.setdefault((others, cell.measure), TrainerGroup(cell_title(cell).partition(" trained by ")[0], {}))
         group.trainers[parts[3]] = cell

@@ -29,6 +29,7 @@ class PredictionShares:
 
     @property
     def other(self) -> float:
+        # A difference of two means may be slightly negative.
         return max(0.0, 1.0 - self.given - self.true)
 
 
@@ -80,6 +81,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             axis.barh(
                 range(len(panel.bars)), values, left=left, color=fill, hatch=hatch, edgecolor="white", linewidth=0, height=0.7, label=label
             )
+            # Stacked: the three shares of a bar add up to one.
             left = [before + value for before, value in zip(left, values, strict=True)]
         axis.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
         axis.invert_yaxis()

@@ -29,11 +29,13 @@ def numbers(results: Results) -> tuple[TrustedSetGain, ...]:
     A search does not record which samples it trusted, so trusted sets are distinguished by size and precision.
     """
     found = []
+    # Gains in accuracy and in R² cannot share an axis.
     classified = [cell for cell in cells(results) if cell.measure == "acc"]
     for cell in classified:
         for (method, space), searches in cell.methods.items():
             for search in searches:
                 known = search.rows[search.rows["trusted_label_precision"].notna()]
+                # The selection rule is applied to the settings of each trusted set, as if the search had been over them alone.
                 for _, rows in known.groupby(["num_trusted", "trusted_label_precision"], sort=True):
                     precision = float(rows["trusted_label_precision"].iloc[0])
                     row = replace(search, rows=rows.reset_index(drop=True)).choose(RULE).row

@@ -36,6 +36,7 @@ class Spectrum:
 
     def importance(self, alpha: float) -> np.ndarray:
         """The importance of each direction, [k], between 0 and 1."""
+        # SAP's importance of a direction with share r of the energy: alpha r / ((alpha - 1) r + 1), equal to 1/2 at r = 1 / (alpha + 1).
         return alpha * self.energy / ((alpha - 1) * self.energy + 1)
 
 
@@ -64,6 +65,7 @@ def numbers(results: Results) -> tuple[SpectraPanel, ...]:
 def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
     for (method, space), searches in cell.methods.items():
         for search in searches:
+            # Settings that share their spectra store them once, so not every row has some.
             with_spectra = search.rows[search.rows["run_id"].isin(points["run_id"])]
             chosen = search.choose(RULE)
             if with_spectra.empty or chosen.row is None:
@@ -73,6 +75,7 @@ def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
             if selected is not None and not pd.isna(selected["num_trusted"]):
                 same = with_spectra[with_spectra["num_trusted"] == selected["num_trusted"]]
             row = (same if len(same) else with_spectra).iloc[0]
+            # Without a correction no alpha was selected; the largest of the space, which changes the network least, is the nearest to it.
             alphas = [json.loads(text).get(ALPHA) for text in search.rows["settings"]]
             alpha = json.loads(selected["settings"])[ALPHA] if selected is not None else max(float(value) for value in alphas)
             layers = _layers(points[points["run_id"] == row["run_id"]])
@@ -115,6 +118,7 @@ def _draw(results: Results, page: figures.PageWidth, importances: bool) -> figur
     subtitles = []
     for axis, panel in zip(axes, found, strict=True):
         for spectrum, style in zip(panel.layers, figures.ordered_styles(len(panel.layers)), strict=True):
+            # Directions without energy have no logarithm.
             values = spectrum.importance(panel.alpha) if importances else np.maximum(spectrum.energy, 1e-16)
             axis.plot(spectrum.rank, values, label=spectrum.layer, markevery=0.2, **style.curve | {"markersize": 3.5})
         figures.log_axis(axis)
@@ -122,6 +126,7 @@ def _draw(results: Results, page: figures.PageWidth, importances: bool) -> figur
             axis.set_ylim(-0.03, 1.03)
         else:
             axis.set_yscale("log")
+            # The smallest energies are rounding and would stretch the axis.
             axis.set_ylim(bottom=max(1e-12, min(0.5 * float(spectrum.energy.min()) for spectrum in panel.layers)))
         samples = "" if panel.trusted is None else f"{panel.trusted} trusted samples; "
         shown = "" if len(panel.layers) == panel.num_layers else f"; {len(panel.layers)} of {panel.num_layers} layers"

@@ -56,6 +56,7 @@ def _panels(cell: CellResult) -> Iterator[StrategyPanel]:
         bars = _bars(searches)
         if len(bars) > 1:
             yield _panel(cell, method_label(method, space), bars)
+        # Spaces with one strategy each are compared with each other, if they have equally many settings.
         elif bars:
             single.setdefault((method, bars[0].num_settings), []).append((space or "", bars[0]))
     for (method, num_settings), found in single.items():
@@ -99,6 +100,7 @@ def _strategy(name: str, groups: Sequence[tuple[SearchResult, list[int]]]) -> St
     tests, precisions = [], []
     for search, indices in groups:
         rows = search.rows.iloc[indices].reset_index(drop=True)
+        # Selected among the settings of this strategy alone, the unmodified model a candidate.
         row = replace(search, rows=rows).choose(RULE).row
         tests.append(None if row is None else float(row[score_column("test_oracle", search.measure)]))
         precisions.append(summarise(rows["trusted_label_precision"].astype(float)).mean)
@@ -132,6 +134,7 @@ def _draw_panel(axis: figures.Axes, panel: StrategyPanel) -> None:
     factor = MEASURES[panel.measure].factor
     means = [(bar.test.mean or 0.0) * factor for bar in panel.bars]
     spread = [(bar.test.std or 0.0) * factor for bar in panel.bars]
+    # The axis begins below the lowest error bar, not at zero, where differences would be invisible; the note says so.
     lowest = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
     left = min(lowest) - 0.15 * (max(means) - min(lowest) + 1e-3)
     for position, (mean, std) in enumerate(zip(means, spread, strict=True)):

@@ -43,9 +43,11 @@ def numbers(results: Results) -> tuple[TransitionMatrix, ...]:
             if baseline.row is None or own.empty:
                 continue
             title = f"{baseline.row['dataset']}, {noise_title(baseline.row)}"
+            # Noise does not depend on the network, so one matrix stands for all cells of a data set and noise.
             if title not in found:
                 true = own["name"].str.removeprefix(PREFIX).astype(int).to_numpy()
                 given = own["step"].to_numpy(dtype=int)
+                # A class may occur only as a true or only as a given label.
                 counts = np.zeros((max(true.max(), given.max()) + 1,) * 2)
                 counts[true, given] = own["value"].to_numpy(dtype=float)
                 found[title] = TransitionMatrix(title, baseline.seed, counts)
@@ -65,6 +67,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         if len(shares) <= MAX_ANNOTATED:
             for (true, given), share in np.ndenumerate(shares):
                 if share > 0:
+                    # Readable on the dark end of the colour map.
                     shade = "white" if share > 55 else "black"
                     axis.text(
                         given,

@@ -27,6 +27,7 @@ class SizeCurve:
 
 def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
     """Draws the figure; None if no space of the store varies the size of the trusted set."""
+    # The figure draws the numbers of the table of the same name, so the two cannot differ.
     spec = shipped_spec("trusted_size")
     found = [curves for layout in layouts(spec, results) if (curves := size_curves(layout))]
     if not found:

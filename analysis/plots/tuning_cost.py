@@ -78,6 +78,7 @@ def cost_panels(results: Results, trials: bool = False, rule: str = RULE) -> tup
     """
     found_cells = cells(results)
     searches = [search for cell in found_cells for key, group in cell.methods.items() if key[0] not in REFERENCES for search in group]
+    # One unit in all panels, so that they can be compared.
     unit: Unit = "trials" if trials else "seconds" if seconds_comparable(searches, CostItems()) else "flops"
     found = tuple(_panel(results, cell, rule, unit) for cell in found_cells)
     return tuple(panel for panel in found if panel.curves)
@@ -85,6 +86,7 @@ def cost_panels(results: Results, trials: bool = False, rule: str = RULE) -> tup
 
 def _panel(results: Results, cell: CellResult, rule: str, unit: Unit) -> CostPanel:
     test = score_column("test_oracle", cell.measure)
+    # Retraining is drawn as a level, because its cost is that of a training and not of a search.
     references = [search.choose(rule).row for (method, _), searches in cell.methods.items() if method == RETRAIN for search in searches]
     curves = [_curve(results, *key, searches, rule, unit) for key, searches in cell.methods.items() if key[0] not in REFERENCES]
     return CostPanel(
@@ -121,6 +123,7 @@ def curves_csv(results: Results, trials: bool = False) -> str:
         for curve in panel.curves:
             for values in zip(curve.cost, curve.mean, curve.low, curve.high, strict=True):
                 head = [panel.cell, curve.method, curve.space or "", str(curve.settings)]
+                # More digits than a figure can show.
                 lines.append(",".join([*head, *(f"{value:.8g}" for value in values)]))
     return "\n".join(lines) + "\n"
 
@@ -152,6 +155,7 @@ def _draw_panel(axis: figures.Axes, panel: CostPanel) -> None:
     for curve, style in zip(panel.curves, figures.method_styles([curve.method for curve in panel.curves]), strict=True):
         label = f"{method_label(curve.method, curve.space)}: {counted(curve.settings, 'setting')}"
         axis.fill_between(curve.cost, curve.low * factor, curve.high * factor, color=style.color, alpha=style.band_alpha, linewidth=0)
+        # The marker is at the end of the curve, where the complete search is.
         axis.plot(curve.cost, curve.mean * factor, label=label, markevery=[-1], **style.curve)
         if curve.default and curve.default.test.mean is not None and curve.default.cost.mean is not None:
             point = [curve.default.cost.mean], [curve.default.test.mean * factor]
