@@ -28,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # tests and notebooks replace the streams by other types
             stream.reconfigure(errors="replace")  # a terminal without ± in its encoding shows a question mark
     try:
+        # First, because packages with common names (analysis, conf) may be shadowed by others in the working directory.
         check_origins()
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        # Flushed here, where a closed pipe can still be handled.
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,6 +48,7 @@ def _run(arguments: list[str]) -> int:
         print(_help())
         return 0
     name = name or DEFAULT
+    # Only the module of this command is imported.
     chosen = command(name)
     store = "[STORE]" if name in STORE_OPTIONAL else "STORE"
     parser = _Parser(prog=f"sap-report {store} {name}", description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.")
@@ -53,13 +56,16 @@ def _run(arguments: list[str]) -> int:
     options = parser.parse_args(rest)
     if not stores and name not in STORE_OPTIONAL:
         raise UserError(f"sap-report {name} needs a store before the command, as in sap-report results/demo {name}")
+    # The arguments are parsed before the store is read, which may take seconds.
     results = load(stores, chosen.COLUMNS if isinstance(chosen, ReadsColumns) else None) if stores else None
     output = chosen.run(results, options)  # type: ignore[arg-type]  # commands in STORE_OPTIONAL accept None
     text, code = output if isinstance(output, tuple) else (output, 0)
     print(text)
     damage = results.damage if results else []
+    # After the report, because a command may find damage while it reads a series; on standard error, so that the output can be piped.
     for sentence in damage:
         print(f"warning: {sentence}", file=sys.stderr)
+    # A report over a damaged store is complete only in what is intact, which a script must be able to notice.
     return code or int(bool(damage))
 
 
@@ -73,6 +79,7 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
     """
     index = next((index for index, argument in enumerate(arguments) if argument in COMMANDS), None)
     first_option = next((index for index, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    # Options belong to commands, so argparse sees only what follows the command.
     if index is not None and first_option < index and arguments[first_option] not in HELP_OPTIONS:
         raise UserError(f"options must follow the command: sap-report STORE {arguments[index]} ... {arguments[first_option]} ...")
     if index is None or first_option < index:
@@ -81,6 +88,7 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
         name, rest = arguments[index], list(arguments[index + 1 :])
     stores = list(arguments[:index])
     if name is None and not set(rest) & set(HELP_OPTIONS):
+        # Without a command every argument is a store. The first one is left to `load`, which names what a store is.
         for argument in stores[1:]:
             if not Path(argument).is_dir():
                 raise unknown("command", argument, COMMANDS, "sap-report STORE COMMAND")

@@ -23,6 +23,7 @@ def run(results: Results, options: argparse.Namespace) -> str:
     text, lacking = bibliography(used(results))
     if options.file is None:
         return text.rstrip("\n")
+    # Written whole or not at all: the file may be part of a paper.
     save_text(options.file, text)
     without = f"; without a reference: {', '.join(lacking)}" if lacking else ""
     return f"{options.file}: {text.count(chr(10) + '@')} entries{without}"

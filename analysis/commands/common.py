@@ -49,7 +49,10 @@ def no_numbers(results: Results, what: str, name: str) -> UserError:
 def format_tables(tables: Sequence[Table], form: str) -> str:
     """Formats tables as text in one of `FORMATS`."""
     if form == "csv":
+        # All tables in one file with one header, so that it can be read as one data frame.
         return to_csv(tables).rstrip("\n")
+    # Narrower terminals wrap lines; a table folded to fewer than 80 characters would have one column per block. 120 where there is no
+    # terminal.
     width = max(80, shutil.get_terminal_size((120, 24)).columns)
     forms = {"text": lambda table: terminal(table, width), "markdown": markdown, "latex": latex}
     return "\n".join(forms[form](table) for table in tables)

@@ -38,6 +38,7 @@ def run(results: Results, options: argparse.Namespace) -> str:
     if form not in FILE_FORMATS:
         raise UserError(f"'{path}' ends neither in .csv nor in .parquet; the ending selects the format, as in rows.parquet")
     rows = tidy(results, ok=options.ok, planned=options.planned)
+    # Renamed when complete, so that a program that reads the file never sees half of it.
     with replacing(path) as temporary:
         if form == "csv":
             rows.to_csv(temporary, index=False, lineterminator="\n")
@@ -48,5 +49,6 @@ def run(results: Results, options: argparse.Namespace) -> str:
 
 def tidy(results: Results, ok: bool = False, planned: bool = False) -> pd.DataFrame:
     """One line per row, columns as in docs/store.md, with the plan's `cell` and `computation_id` (null for rows outside the plan)."""
+    # Rows outside the plan are exported by default: they are results, and only tables cannot place them.
     rows = results.rows if planned or results.unplanned.empty else pd.concat([results.rows, results.unplanned], ignore_index=True)
     return rows[rows["status"] == "ok"] if ok else rows

@@ -52,6 +52,7 @@ def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float],
     try:
         while True:
             stored = len(results.rows)
+            # A page is rendered only if rows have come, because that draws every figure.
             if stored != written:
                 save_text(path, render_page(results, refresh=seconds))
                 print(f"{path}: {stored} of {counted(len(results.plan), 'planned row')}", file=sys.stderr)
@@ -59,6 +60,7 @@ def watch(results: Results, path: Path, seconds: float, sleep: Callable[[float],
             if results.missing.empty:
                 return f"{path}: complete, no planned row is missing"
             sleep(seconds)
+            # All columns are read, because the page shows every table.
             results = load(results.stores)
     except KeyboardInterrupt:
         return f"{path}: interrupted; the file shows the last update"

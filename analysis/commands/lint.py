@@ -29,5 +29,6 @@ def run(results: Results | None, options: argparse.Namespace) -> CommandOutput:
         return consistency.report()
     if results is None:
         raise UserError("sap-report lint FILE needs a store before the command, as in sap-report results/demo lint table.tex")
+    # All files are checked, so that one call lists every change.
     found = [lint(Path(name), results) for name in options.files]
     return "\n".join(text for text, _ in found), max(code for _, code in found)

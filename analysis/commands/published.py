@@ -40,4 +40,5 @@ def run(results: Results | None, options: argparse.Namespace) -> str:
         )
     if options.name is None or (options.name not in with_published() and not is_path(options.name)):
         raise unknown("published table", options.name or "", with_published(), "sap-report published table NAME")
+    # Without a store, the same table is built from the published numbers alone.
     return table.run(None, options)

@@ -56,6 +56,7 @@ def run(results: Results | None, options: argparse.Namespace) -> str:
     if not tables:
         assert results is not None
         raise no_numbers(results, "table", recipe.table)
+    # The tables are built again from the recipe, exactly as `lint` will do.
     if options.format == "latex":
         return generated_block.generated_latex(recipe, results).rstrip("\n")
     return format_tables(tables, options.format)
@@ -68,6 +69,7 @@ def recipe_of(options: argparse.Namespace) -> generated_block.Recipe:
         UserError: the name is neither a built-in table nor a readable YAML file.
     """
     name, text = options.name, None
+    # The recipe contains the text of the file, not its path, so that generated LaTeX can be checked on another machine.
     if name is not None and spec.is_path(name):
         described = spec.read(Path(name))
         name, text = described.name, described.text

@@ -77,8 +77,10 @@ def render_page(results: Results, refresh: float | None = None) -> str:
     """
     found = facts(results)
     problems: list[str] = []
+    # Numbers of smoke runs are refused by all tables and plots; the page then shows the progress only.
     tables = [] if results.debug else list(_tables(results, problems))
     plots = [] if results.debug else list(_plots(results, problems))
+    # The tables that the command line prints come first; errors were already collected above.
     lead = {table.name for table in _report_errors(lambda: report.main_tables(results), [])} if tables else set()
     return _template().render(
         facts=found,
@@ -92,6 +94,7 @@ def render_page(results: Results, refresh: float | None = None) -> str:
         plots=plots,
         problems=[*dict.fromkeys([*results.problems, *results.damage, *problems])],
         missing=_missing_rows(results),
+        # A complete page does not reload itself.
         refresh=refresh if refresh and found.missing else None,
         style=_asset("page.css"),
         script=_asset("page.js"),
@@ -100,6 +103,7 @@ def render_page(results: Results, refresh: float | None = None) -> str:
 
 def sort_key(column: Column, cell: FormattedCell) -> str:
     """The sort key of a cell: its number in a numeric column, otherwise its text in lower case."""
+    # repr keeps every digit, and the script sorts empty keys last.
     return repr(cell.value) if column.numeric and cell.value is not None else "" if column.numeric else cell.text.lower()
 
 
@@ -135,6 +139,7 @@ def _duration(seconds: float) -> str:
 
 def _tables(results: Results, problems: list[str]) -> Iterator[PageTable]:
     for name in report.names_of(results):
+        # Row groups become a column, because a browser sorts rows.
         for number, table in enumerate(map(flat, _report_errors(lambda name=name: report.make_tables(results, name), problems))):  # type: ignore[misc]
             groups = tuple(HeaderGroup(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
             yield PageTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))
@@ -147,8 +152,10 @@ def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:
             if not figure:
                 continue
             buffer = io.BytesIO()
+            # Embedded as base64, because the page must not load anything from elsewhere.
             figure.savefig(buffer, format="png", dpi=_PLOT_DPI)
             title = figure.get_suptitle() or name.replace("_", " ")
+            # pyplot keeps every open figure in memory.
             figures.close(figure)
         yield PagePlot(_anchor(f"plot-{name}"), title, base64.b64encode(buffer.getvalue()).decode())
 
@@ -179,6 +186,7 @@ def _asset(name: str) -> str:
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
+    # Error texts of a store may contain markup; a missing name in the template is an error and not an empty string.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals["sort_key"] = sort_key
     return environment.from_string(_asset("page.html"))

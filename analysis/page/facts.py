@@ -91,7 +91,9 @@ class Facts:
 def facts(results: Results) -> Facts:
     """Collects the facts from the rows and the plan."""
     rows, plan = results.rows, results.plan
+    # ISO 8601 in UTC sorts as text.
     started = rows.dropna(subset=["started_at"]).query("started_at != ''")
+    # On a CPU a job needs cores of its own, on a GPU the whole card.
     own = (rows["jobs_on_device"] * rows["threads"] <= rows["cores"]) | ((rows["device"] != "cpu") & (rows["jobs_on_device"] == 1))
     peak = rows["peak_memory_bytes"].max()
     return Facts(
@@ -124,6 +126,7 @@ def _failures(rows: pd.DataFrame) -> tuple[tuple[int, str], ...]:
     failed = rows[rows["status"] == "failed"]
     if failed.empty:
         return ()
+    # Lines above the last may differ between jobs and would split the groups.
     last = failed["error"].fillna("").str.strip().str.rsplit("\n", n=1).str[-1]
     keys = [
         f"{_label(method, space)}, {kind}: {text or 'no message'}"
@@ -138,6 +141,7 @@ def _methods(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _noises(rows: pd.DataFrame) -> tuple[Noise, ...]:
+    # Every row repeats the noise of its baseline, so baselines alone are counted.
     baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
     found = []
     for (dataset, noise, requested), lines in baselines.groupby(["dataset", "noise", "noise_rate"], sort=False, dropna=False):
@@ -164,6 +168,7 @@ def _spaces(plan: pd.DataFrame) -> tuple[Space, ...]:
     tuned = plan[(plan["job_type"].isin(["tune", "search"])) & (plan["method"] != VANILLA)]
     found = []
     for (method, space), lines in tuned.groupby(["method", "space"], sort=False, dropna=False):
+        # One baseline: the others plan the same space.
         first = lines[lines["baseline_id"] == lines["baseline_id"].iloc[0]]
         settings = [json.loads(text) for text in first["settings"]]
         ranges = tuple(text for field in settings[0] if (text := _range(field, [setting.get(field) for setting in settings])))
@@ -173,6 +178,7 @@ def _spaces(plan: pd.DataFrame) -> tuple[Space, ...]:
 
 def _range(field: str, values: Sequence[object]) -> str:
     """Describes the planned values of one hyperparameter; empty if it has a single value."""
+    # As JSON, because values may be lists, which are not hashable.
     distinct = list(dict.fromkeys(json.dumps(value) for value in values))
     if len(distinct) < 2:
         return ""
@@ -184,6 +190,7 @@ def _range(field: str, values: Sequence[object]) -> str:
 
 def _compute(rows: pd.DataFrame) -> float | None:
     spent = rows[["tuning_seconds", "report_seconds"]].sum(min_count=1)
+    # Unknown is not zero: stores without seconds show no number.
     return None if spent.isna().all() else float(spent.fillna(0).sum())
 
 

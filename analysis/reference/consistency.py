@@ -29,6 +29,7 @@ class Inconsistency:
 def findings() -> tuple[Inconsistency, ...]:
     """All inconsistencies, errors first."""
     found = [*_derived(), *_tables_1_and_2(), *_ablations()]
+    # sorted is stable, so each kind keeps the order of the tables.
     return tuple(sorted(found, key=lambda finding: not finding.is_error))
 
 
@@ -61,6 +62,7 @@ def identical_to_unmodified() -> list[str]:
     sentences = []
     for method in methods:
         own = [quote for quote in quotes("table1") if quote.about["method"] == method and method != VANILLA]
+        # Equal in mean and in standard deviation: equality by chance in both is very unlikely.
         same = [quote for quote in own if (before := vanilla[_cell(quote)]).mean == quote.mean and before.std == quote.std]
         if same:
             sentences.append(
@@ -75,6 +77,7 @@ def _derived() -> list[Inconsistency]:
     for line in derived():
         computed = _computed(line)
         off = abs(computed - line.printed)
+        # Within the rounding of the printed result alone.
         if off <= ROUNDING / 2 + _EXACT:
             continue
         rounded = f"{computed:.2f}"
@@ -96,6 +99,7 @@ def _computed(line: Derived) -> float:
     def means(method: str) -> list[float]:
         return [quote.mean for quote in quotes(line.table) if quote.is_about(asked) and quote.about["method"] == method]
 
+    # Recomputed from the printed numbers, over the rows that the printed average covers.
     own = fmean(means(str(line.about["method"])))
     return own if line.quantity == "average" else own - fmean(means(VANILLA))
 
@@ -107,6 +111,7 @@ def _tables_1_and_2() -> list[Inconsistency]:
     found = []
     for quote in quotes("table2"):
         other = first.get(quote.key(fields))
+        # Copied numbers have no rounding, so any difference is an error.
         if other is not None and (other.mean, other.std) != (quote.mean, quote.std):
             who = method_label(str(quote.about["method"]))
             found.append(_differ(f"{who}, {_conditions(quote.about)}", "table 1", other, "table 2", quote))
@@ -117,6 +122,7 @@ def _ablations() -> list[Inconsistency]:
     """Compares cells printed in two figures: no skipping and alpha 30,000; 1,000 samples at the best alpha; the earlier version's table."""
     cell = ("dataset", "network")
     alphas = _by(quotes("ablation_alpha"), (*cell, "alpha"))
+    # The figure of sizes prints the best alpha, which is looked up in the figure of alphas.
     best: dict[tuple[object, ...], Quote] = {}
     for quote in quotes("ablation_alpha"):
         if quote.key(cell) not in best or quote.mean > best[quote.key(cell)].mean:

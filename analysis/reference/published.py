@@ -89,6 +89,7 @@ def derived() -> tuple[Derived, ...]:
 
 def alternatives(table: str, conditions: Mapping[str, object]) -> tuple[tuple[str, Mapping[str, object]], ...]:
     """The (suffix, conditions) of the published numbers that a cell may correspond to: two if the noise type is ambiguous."""
+    # Table 1 names its columns of non-symmetric noise ambiguously, and no other table has them.
     ambiguous = any(quote.about.get("noise") in UNKNOWN_NOISE for quote in quotes(table))
     if not ambiguous or conditions.get("noise") not in UNKNOWN_OURS:
         return (("", conditions),)
@@ -98,6 +99,7 @@ def alternatives(table: str, conditions: Mapping[str, object]) -> tuple[tuple[st
 def find(table: str, conditions: Mapping[str, object]) -> Quote | None:
     """The single published number that meets the conditions; None if there is none or more than one."""
     found = [quote for quote in quotes(table) if quote.is_about(conditions)]
+    # Several matches mean that the conditions do not identify a number; picking one would be a guess.
     return found[0] if len(found) == 1 else None
 
 
@@ -112,6 +114,7 @@ def _quote(table: str, line: Mapping[str, str]) -> Quote:
 
 
 def _about(line: Mapping[str, str], without: Iterable[str]) -> dict[str, str | float]:
+    # Numbers are compared with those of a store, names as text; an empty field is one that the source does not state.
     return {
         field: float(text) if field in _NUMBERS else text for field, text in line.items() if text not in ("", None) and field not in without
     }

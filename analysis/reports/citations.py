@@ -41,6 +41,7 @@ def entries() -> tuple[Entry, ...]:
     """All entries of the file, in its order."""
     text = files("analysis").joinpath("references.bib").read_text(encoding="utf-8")
     found = []
+    # Blocks are separated by empty lines; a comment above an entry belongs to its block.
     for block in re.split(r"\n\s*\n", text):
         uses = frozenset(word for line in re.findall(r"^% for:(.*)$", block, re.M) for word in line.split())
         entry = re.search(r"^@\w+\{([^,\s]+),\n.*?^\}$", block, re.M | re.S)
@@ -53,6 +54,7 @@ def used(results: Results) -> tuple[str, ...]:
     """The components that occur in the plan or the rows, as KIND/NAME, sorted within each kind."""
     found = []
     for kind in USED:
+        # The plan and the rows: a component may be planned and not have run, or have run under an earlier plan.
         frames = [frame[kind] for frame in (results.plan, results.rows) if kind in frame.columns]
         found += sorted({f"{kind}/{value}" for frame in frames for value in frame.dropna().unique()})
     return tuple(found)
@@ -65,6 +67,7 @@ def bibliography(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     served = {use for entry in known for use in entry.uses}
     lacking = tuple(name for name in wanted if name not in served and name not in OWN)
     lines = ["% References of the components that the store used, written by sap-report STORE cite. Unconfirmed fields are left out."]
+    # A missing reference is named in the file, where an author will see it.
     lines += [f"% no reference is known for {_plain(name)}" for name in lacking]
     blocks = [f"% for: {' '.join(sorted(entry.uses & set(wanted)))}\n{entry.text}" for entry in known if entry.uses & set(wanted)]
     return "\n".join(lines) + "\n\n" + "\n\n".join(blocks) + "\n", lacking

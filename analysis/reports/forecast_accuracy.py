@@ -51,11 +51,13 @@ def compared_jobs(results: Results) -> pd.DataFrame:
         rows=("run_id", "size"),
     )  # fmt: skip
     rows = results.rows
+    # A diverged setting took the time that was forecast; an error ended its job early.
     bad = rows["tuning_seconds"].isna() | ((rows["status"] == "failed") & (rows["error_type"] != "diverged"))
     sound = rows[~rows["job_id"].isin(rows.loc[bad, "job_id"])]
     seconds = sound["tuning_seconds"] + sound["report_seconds"].fillna(0.0)
     actual = sound.assign(actual=seconds).groupby("job_id").agg(actual=("actual", "sum"), stored=("actual", "size"))
     joined = planned.join(actual, how="inner")
+    # A job with some rows only has not spent what was forecast for all.
     complete = (joined["stored"] == joined["rows"]) & (joined["forecast"] > 0) & (joined["actual"] > 0)
     return joined[complete].drop(columns=["rows", "stored"]).reset_index()
 
@@ -64,6 +66,7 @@ def accuracy(jobs: pd.DataFrame) -> Accuracy:
     """The accuracy over some lines of `compared_jobs`."""
     error = (jobs["forecast"] - jobs["actual"]).abs() / jobs["actual"]
     inside = (jobs["low"] <= jobs["actual"]) & (jobs["actual"] <= jobs["high"])
+    # The median, because a few short jobs have large relative errors.
     return Accuracy(len(jobs), float(jobs["forecast"].sum()), float(jobs["actual"].sum()), float(np.median(error)), float(inside.mean()))
 
 
@@ -76,6 +79,7 @@ def forecast(results: Results) -> tuple[Table, ...]:
     lines = [(str(job_type), str(method), space if isinstance(space, str) else None, lines) for (job_type, method, space), lines in groups]
     rows = [_row(job_type, method_label(method, space), accuracy(group)) for job_type, method, space, group in lines]
     rows.append(_row("all", "", accuracy(jobs)))
+    # A forecast from a measurement is better than one from an assumed speed, so a reader must know how many of each there are.
     bases = ", ".join(f"{basis} {count}" for basis, count in jobs["basis"].value_counts().items())
     without = results.plan["job_id"].nunique() - len(jobs)
     notes = [

@@ -43,6 +43,7 @@ class Recipe:
 
     def text(self) -> str:
         """One line of JSON without the options that have their default value."""
+        # Defaults are left out, so that a recipe stays valid if an option is added later.
         return json.dumps({name: value for name, value in asdict(self).items() if value != Recipe.__dataclass_fields__[name].default})
 
 
@@ -54,6 +55,7 @@ def parse_recipe(text: str) -> Recipe:
     """
     try:
         data = json.loads(text)
+        # An unknown option is a TypeError: the block was made by another version.
         recipe = Recipe(**data)
     except (ValueError, TypeError) as error:
         raise UserError(f"the first line of the generated block cannot be read ({text[:60]}...); generate the table again") from error
@@ -87,6 +89,7 @@ def tables(recipe: Recipe, results: Results | None) -> tuple[Table, ...]:
         return described_tables(resolve_spec(recipe), results, recipe.show, checked=recipe.spec is not None)
     if recipe.table not in TABLES:
         raise unknown("table", recipe.table, names(), "sap-report STORE table NAME (or a YAML file)")
+    # Tables computed in Python have one policy each; an option without effect must not pass silently.
     given = [name for name in ("rule", "over", "fallback") if getattr(recipe, name) is not None] + (
         ["show"] if recipe.show != "ours" else []
     )
@@ -122,6 +125,8 @@ def rows_digest(results: Results | None) -> str:
     """`demo: 2502 rows, sha256 1f0c...`, a digest of run ids and statuses; `the published numbers` without a store."""
     if results is None:
         return "the published numbers"
+    # Ids and statuses identify the results: a run id has one result. Sorted, because the order of files in a store may change.
     rows: Any = results.rows[["run_id", "status"]].astype(str).sort_values("run_id")
     digest = hashlib.sha256("\n".join(f"{run_id} {status}" for run_id, status in zip(rows["run_id"], rows["status"], strict=True)).encode())
+    # Names of stores, no paths: the LaTeX goes into papers.
     return f"{', '.join(store.resolve().name for store in results.stores)}: {len(rows)} rows, sha256 {digest.hexdigest()[:16]}"

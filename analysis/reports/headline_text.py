@@ -63,6 +63,7 @@ def _main_result(headline: Headline) -> list[str]:
     others = [comparison for comparison in headline.comparisons if comparison.method != "sap"]
     if headline.sap is None or not others:
         return []
+    # SCRUB is the paper's main comparison.
     comparison = next((comparison for comparison in others if comparison.method == "scrub"), max(others, key=lambda other: other.total))
     ours, theirs, points = _label(headline.sap), _label(comparison), _points(headline)
     return [
@@ -73,7 +74,9 @@ def _main_result(headline: Headline) -> list[str]:
 
 
 def _cost_sentences(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> list[str]:
+    # The first set of cost items is the main one, the others show how much depends on that choice.
     main, *rest = ((name, comparison.cost[name]) for name in COST_ITEM_SETS)
+    # A ratio to a target that one of the two never reaches would be meaningless.
     if math.isnan(main[1].value):
         return [f"{ours} or {theirs} gains nothing over the unmodified models, so costs cannot be compared at a common target."]
     gain = f"{main[1].target * _points(headline):.2f} {_noun(headline)}"
@@ -109,6 +112,7 @@ def _difference_sentence(headline: Headline, comparison: HeadToHead, ours: str, 
 
 def _defaults(headline: Headline) -> list[str]:
     factor = _factor(headline)
+    # A default can be judged only if the space contains it, because defaults are not run on their own.
     known = [
         f"{_label(summary)} {number((summary.default.test.mean or 0) * factor, 2)} "
         f"(complete search {number((summary.final.mean or 0) * factor, 2)})"
@@ -158,6 +162,7 @@ def _alphas(headline: Headline, transfers: Mapping[tuple[str, str | None], Seque
     found = []
     for curve in headline.curves:
         good = good_range(curve)
+        # Ranges are stated for spaces that vary alpha alone; in crossed spaces there is one range per combination.
         if good and not curve.others and headline.cell.measure == "acc":
             ends = [f"the {side} end of the space" for side, is_open in (("lower", good.open_low), ("upper", good.open_high)) if is_open]
             found.append(
@@ -167,6 +172,7 @@ def _alphas(headline: Headline, transfers: Mapping[tuple[str, str | None], Seque
                 f"{'; the range is cut off at ' + ' and '.join(ends) if ends else ''}."
             )
     for (method, space), pairs in transfers.items():
+        # The loss of using others' alphas here, not that of using this cell's alpha elsewhere.
         own = [pair for pair in pairs if pair.cell == headline.cell.name]
         if own:
             loss = summarise(pair.loss for pair in own)
@@ -180,6 +186,7 @@ def _alphas(headline: Headline, transfers: Mapping[tuple[str, str | None], Seque
 
 
 def _method(headline: Headline) -> str:
+    # The conditions of the measurement belong to the numbers, so they are printed with every report.
     unit = {
         "seconds": f"Seconds are of {headline.device}, with exclusive cores (or GPU) for each job",
         "flops": "Costs are in FLOPs, because jobs shared their device",
@@ -254,6 +261,7 @@ def _cost_table(headline: Headline) -> Table:
     ]  # fmt: skip
     rows = []
     for summary in headline.summaries:
+        # The default stands alone and bears all shared work that it uses, so its cost may exceed a share of the search's.
         default = None if summary.default is None or summary.default.cost.mean is None else summary.default.cost.mean * scale
         rows.append(
             (
@@ -270,6 +278,7 @@ def _cost_table(headline: Headline) -> Table:
 
 
 def _to(value: float, scale: float, show: Callable[[float], str]) -> FormattedCell:
+    # The text `never` has no number behind it, so that CSV has no infinities.
     return FormattedCell(_NEVER) if math.isinf(value) else FormattedCell(show(value * scale), value * scale)
 
 

@@ -83,13 +83,16 @@ def blocks(text: str) -> Iterator[Block]:
 
 def _compare(block: Block, results: Results) -> tuple[list[str], int]:
     """Compares a block with a fresh one; returns sentences and the number of cells that differ."""
+    # A block of published numbers alone needs no store.
     source = None if block.rows == generated_block.rows_digest(None) else results
+    # The table is generated again from its recipe and parsed like the file, so both sides have gone through the same code.
     fresh = next(blocks(generated_block.generated_latex(block.recipe, source)))
     in_file, in_store = entries(block.body), entries(fresh.body)
     messages = []
     if source is not None and block.rows != fresh.rows:
         messages.append(f"the rows of the store have changed since ({block.rows}; now {fresh.rows}), so numbers may differ")
     changed = 0
+    # Entry by entry in order, because a changed label must not make the numbers of its row disappear from the comparison.
     for here, there in zip_longest(in_file, in_store):
         if here is None or there is None:
             changed += 1
@@ -98,6 +101,7 @@ def _compare(block: Block, results: Results) -> tuple[list[str], int]:
             changed += 1
             messages.append(f"{there.location} is {here.text or 'empty'} in the file and {there.text or 'empty'} in the store")
     if not changed:
+        # Captions and notes may be edited freely; they are mentioned and change no exit code.
         others = sum(one != other for one, other in zip_longest(_other_lines(block.body), _other_lines(fresh.body)))
         messages += [f"no number differs, but {counted(others, 'other line')} (caption, notes or layout)"] if others else []
     return messages, changed
@@ -118,7 +122,9 @@ def entries(lines: Sequence[str]) -> list[Entry]:
             inside = False
         elif inside and stripped.startswith(r"\midrule"):
             above = False
+        # Generated tabulars have one row per line.
         elif inside and stripped.endswith(r"\\"):
+            # An escaped ampersand is part of a text.
             cells = [_plain(text) for text in re.split(r"(?<!\\)&", stripped.removesuffix(r"\\"))]
             if above:
                 heads = cells

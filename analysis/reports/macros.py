@@ -28,6 +28,7 @@ def text(results: Results, policy: Policy = Policy()) -> str:  # noqa: B008  # f
     lines, seen = [f"% {policy.sentences()[0]}"], set()
     for cell in cells(results):
         for name, value, explanation in _numbers(cell, policy):
+            # Two names may become equal when their punctuation is dropped; LaTeX would then refuse the second definition.
             command = camel(f"sap {cell.name} {name}")
             if command in seen:
                 raise UserError(f"two numbers would have the name \\{command}; run sap-report STORE macros for each store separately")
@@ -57,6 +58,7 @@ def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]
     before = summarise(None if baseline.row is None else float(baseline.row[test]) for baseline in cell.baselines)
     yield from entries_for("vanilla test", before, f"{method_label(VANILLA)}: test {measure.name}")
     yield "seeds", str(len(cell.seeds)), f"seeds, {title}"
+    # The space is part of a name only where a method has several, so that names stay short.
     unambiguous = {method for method, _ in cell.methods if sum(name == method for name, _ in cell.methods) == 1}
     for (method, space), searches in cell.methods.items():
         name = method if method in unambiguous or method == RETRAIN else f"{method} {space}"

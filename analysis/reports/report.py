@@ -78,6 +78,7 @@ def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidt
         if figure is None:
             return []
         try:
+            # Both files come from one drawing.
             paths = [_write(folder / f"{stem}.{form}", partial(figures.save, figure, form)) for form in ("png", "pdf")]
         finally:
             figures.close(figure)
@@ -104,6 +105,7 @@ def experiment_tables(results: Results) -> list[str]:
 
 def names_of(results: Results) -> list[str]:
     """The names of all tables in the store's report."""
+    # The tables that an experiment was made for come first.
     return [*experiment_tables(results), *OF_EVERY_STORE]
 
 
@@ -119,6 +121,8 @@ def _write(path: Path, fill: Callable[[Path], object]) -> Path:
     Raises:
         UserError: the folder cannot be created or written.
     """
+    # In the same folder, because a rename is atomic within one file system only; with the process's number, so that two reports do not
+    # collide.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,8 +62,10 @@ def _failures(rows: pd.DataFrame) -> list[str]:
     failed = rows[rows["status"] == "failed"]
     if failed.empty:
         return []
+    # Lines above the last may differ between jobs and would split the groups.
     last = failed["error"].fillna("").str.strip().str.rsplit("\n", n=1).str[-1].replace("", "no message")
     keyed = failed.assign(last=last, error_type=failed["error_type"].fillna("error"))
+    # One log per group: its jobs failed in the same way.
     groups = keyed.groupby(["method", "space", "error_type", "last"], sort=False, dropna=False)["job_id"].agg(["size", "first"])
     found = [
         f"Failed: {size} x {_label(method, space)}, {kind}: {text} (logs/{job_id}.log)"

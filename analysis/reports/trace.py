@@ -35,6 +35,7 @@ def trace(spec: TableSpec, results: Results, arguments: Sequence[str], checked: 
     Raises:
         UserError: no cell matches, or more than `MAX_CELLS`.
     """
+    # The same layouts as the printed table, so a traced cell is the printed one.
     named = [(layout, _name(layout, at), cell) for layout in layouts(spec, results, checked) for at, cell in layout.cells.items()]
     matching = [
         (layout, name, cell) for layout, name, cell in named if all(_matches(argument, name, cell.conditions) for argument in arguments)
@@ -62,6 +63,7 @@ def _name(layout: TableLayout, at: Position) -> tuple[str, ...]:
 def _matches(argument: str, name: Sequence[str], conditions: Mapping[str, Any]) -> bool:
     field, assigns, value = argument.partition(_ASSIGN)
     if not assigns:
+        # A bare word may be a value, such as `sap`, or a part of any label.
         values = (str(value).casefold() for value in conditions.values())
         return any(argument.casefold() in label.casefold() for label in name) or argument.casefold() in values
     if field not in conditions:
@@ -69,6 +71,7 @@ def _matches(argument: str, name: Sequence[str], conditions: Mapping[str, Any]) 
     stored = conditions[field]
     if isinstance(stored, int | float) and not isinstance(stored, bool):
         try:
+            # 0.25, .25 and 2.5e-1 are one number.
             return abs(float(value) - stored) <= 1e-9 * max(1.0, abs(stored))
         except ValueError:
             return False
@@ -107,6 +110,7 @@ def _trace_table(layout: TableLayout, name: Sequence[str], cell: LayoutCell) -> 
 
 def _row(seed: SeedValue, rule: str, unit: ValueFormat) -> tuple[FormattedCell, ...]:
     row = seed.choice.row
+    # One seed's number is printed with more digits than the table's, as it can be compared with the row.
     if unit.quantity == "large":
         unit = ValueFormat(unit.factor, 3, unit.suffix, unit.quantity)
     value = None if seed.value is None else seed.value * unit.factor
