@@ -32,10 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(USAGE)
         return 0
     try:
+        # First, because a package of the same name elsewhere on the path would otherwise plan and submit a sweep of other code.
         check_origins()
         name = arguments[0]
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS, "sap-slurm")
+        # Help is printed before the command's own imports, so it works where Slurm, Hydra or a cluster file is missing.
         if set(arguments) & set(_HELP_OPTIONS):
             print(HELP[name])
             return 0
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _log(line: str) -> None:
+    # Standard error, because standard output has the job ids or the script, which other programs read.
     print(line, file=sys.stderr, flush=True)
 
 
@@ -64,6 +67,7 @@ def _script(arguments: Sequence[str]) -> int:
     request, overrides = parse_request(arguments)
     from sweeper.plan.build import check_command
 
+    # A script for a sweep that cannot be composed would fail only after its time in the queue.
     check_command(overrides)
     print(script(request, overrides, str(HOME), sys.executable), end="")
     return 0
@@ -75,7 +79,8 @@ def _submit(arguments: Sequence[str]) -> int:
     from sweeper.store.provenance import commit
 
     cluster, rest = read_cluster(arguments)
-    settings = scontrol_config()  # first, so that a machine without Slurm is refused before anything is planned
+    # First, so that a machine without Slurm is refused before anything is planned.
+    settings = scontrol_config()
     snapshot = _snapshot(cluster, rest)
     store, counts = snapshot.paths.store, snapshot.counts
     _log(f"{store}: {counts.planned} jobs planned, {counts.done} done, {snapshot.todo} to do, {counts.failed} failed")
@@ -83,15 +88,18 @@ def _submit(arguments: Sequence[str]) -> int:
         _log(f"{counts.given_up} failed jobs have used all their attempts; delete {store}/rows/*.failed.parquet to run them again")
     if snapshot.retrain:
         _log(f"the checkpoints of {snapshot.retrain} finished jobs are missing; they are trained again first, and their rows are kept")
+    # Reported before anything is submitted, because the stored plan is used whatever has changed.
     for line in _changes(store, rest, commit()):
         _log(line)
     if not snapshot.todo:
         _log("all jobs are done; nothing was submitted")
         return 0
+    # Only of this cluster: a store may be shared by clusters whose job numbers overlap.
     queued = _queued(submissions(store, settings.get("ClusterName", "")))
     if queued:
         _log(f"{len(queued)} batch jobs or array tasks of this sweep are queued already ({queued[0]} ...); all share its jobs")
     jobs = submit(cluster, _sweep(cluster, snapshot), commit(), snapshot.flops_done, settings, _log)
+    # The ids alone on standard output, one per line, for scripts that wait for the jobs.
     print(*jobs, sep="\n", flush=True)
     _log(f"submitted to {cluster.partition or 'the default partition'}; sap-slurm status {_short(store)} prints the progress")
     return 0
@@ -107,6 +115,7 @@ def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
         return []
     lines = [] if before[-1].commit == now else [f"the code has changed since the last submission: {before[-1].commit} -> {now}"]
     if rest and "=" not in rest[0] and before[-1].arguments:
+        # Composed from the same arguments today, only to name the differences.
         found = changed_keys(store, before[-1].arguments)
         lines += [f"the configuration has changed and the stored plan is used: {line}" for line in found[:10]]
         lines += [f"{len(found) - 10} further changes"] if len(found) > 10 else []
@@ -137,6 +146,7 @@ def _status(arguments: Sequence[str]) -> int:
     try:
         queued = queue(one.job for one in submitted)
         hints = explain(queued, submitted)
+    # The counts come from the store, so `status` is useful while the controller is down or on a machine without Slurm.
     except SlurmError as error:
         queued, hints = [], [f"hint: {error}"]
     print(text(_short(store), found, submitted, queued, read_all(store), hints, time.time()))
@@ -152,6 +162,7 @@ def _logs(arguments: Sequence[str]) -> int:
     store, rest = split_store(arguments, HOME)
     _no_arguments("logs", rest[1:])
     name = rest[0] if rest else None
+    # The plan is read only for names that are not ids of Slurm: it may be large.
     path = find_log(store, name, job_of_run(Store(store)) if name and not is_slurm_job(name) else {})
     _log(str(path))
     print(path.read_text(errors="replace"), end="")
@@ -166,8 +177,10 @@ def _cancel(arguments: Sequence[str]) -> int:
     store, rest = split_store(arguments, HOME)
     submitted = [one.job for one in submissions(store)]
     for job in rest:
+        # Only jobs of this sweep's submissions: a mistyped number must not cancel somebody's other job.
         if not is_slurm_job(job) or job.split("_")[0] not in submitted:
             raise unknown("job", job, submitted, f"the submissions of {_short(store)}")
+    # Array tasks are reduced to their array, so that one scancel ends it as a whole.
     jobs = rest or sorted({job.split("_")[0] for job in _queued(submissions(store))})
     if not jobs:
         _log(f"{_short(store)} has no queued batch jobs")
@@ -186,6 +199,7 @@ def _init(arguments: Sequence[str]) -> int:
     _no_arguments("init", arguments[1:])
     name = check_name(arguments[0] if arguments else "")
     path = config_folder() / f"{name}.yaml"
+    # Never overwritten, because the user may have edited it.
     if path.exists():
         raise UserError(f"{path} exists already; remove it or choose another name")
     example = (CODE / "conf" / "cluster" / "example.yaml").read_text(encoding="utf-8")
@@ -204,6 +218,7 @@ def _check(arguments: Sequence[str]) -> int:
 
     cluster, rest = read_cluster(arguments)
     paths = folders_from([*cluster.overrides, *rest], "cluster-check")
+    # A store of its own, so that the check needs no experiment and leaves nothing in a sweep's folder.
     sweep = Sweep("check", paths, HOME, sys.executable, paths.store / "jobs.jsonl")
     return 0 if check(cluster, sweep, print) else 1
 
@@ -232,14 +247,17 @@ def _snapshot(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Snap
     from slurm.submit import submissions
     from sweeper.plan.snapshot import load_snapshot, refuse_secrets, take_snapshot
 
+    # Lines of the cluster file become part of batch scripts, which Slurm stores.
     refuse_secrets({f"the cluster file {cluster.name}.yaml": repr(cluster)})
     if rest and "=" not in rest[0] and not rest[0].startswith("-"):
         before = submissions(Path(rest[0]))
         last = before[-1] if before else None
+        # A store may have been moved since it was planned; the folders of data and artifacts are then given anew.
         moved = [override for override in cluster.overrides if override.startswith(("paths.data=", "paths.artifacts="))]
         return load_snapshot(Path(rest[0]), [*moved, *rest[1:]], last.plan if last else None, last.arguments if last else [])
     given = {argument.split("=")[0].lstrip("+~") for argument in rest}
     device = "cuda" if cluster.gpus else "cpu"
+    # Defaults that follow from the cluster: the command line wins, then the cluster file's own overrides.
     defaults = ["backend=local" if cluster.mode == "array" else "backend=ray", f"backend.device={device}", *cluster.overrides]
     return take_snapshot([*(override for override in defaults if override.split("=")[0] not in given), *rest], write)
 

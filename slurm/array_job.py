@@ -28,25 +28,31 @@ def array_chunks(cluster: Cluster, max_array: int | None = None) -> list[ArrayCh
         cluster: supplies `tasks`, `max_submit` and `max_array`.
         max_array: tasks allowed per array by the cluster (MaxArraySize), used if the file sets no `max_array`.
     """
+    # Fewer tasks than asked for run the same sweep, because each takes over the unfinished jobs of other shards.
     total = min(cluster.tasks, cluster.max_submit or cluster.tasks)
     longest = min(total, cluster.max_array or max_array or total)
+    # Shards are counted over all arrays, so a sweep divided by MaxArraySize is still divided evenly.
     return [ArrayChunk(first, min(longest, total - first), total) for first in range(0, total, longest)]
 
 
 def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
     """Return the batch script of one array."""
     limit = min(cluster.concurrent or chunk.count, chunk.count)
+    # Indices from 0 in every array: Slurm limits the largest index (MaxArraySize - 1), not the number of tasks alone.
     array = f"0-{chunk.count - 1}" + (f"%{limit}" if limit < chunk.count else "")
+    # One node per task, so that tasks start one by one as nodes become free and need no network between them.
     lines = header(cluster, sweep, "slurm-%A_%a.log", {"nodes": 1, "array": array})
     processes = cluster.processes
     worker: Sequence[object] = [
         "-m", "sweeper.execute", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
         "--order", sweep.order, "--device-jobs", -(-processes // max(1, cluster.gpus)), "--idle-timeout", cluster.idle_seconds,
     ]  # fmt: skip
+    # Each worker has one GPU; with more workers than GPUs they share them in turn.
     device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device
     attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts]
     return "\n".join(
         [
+            # bash, not sh: arrays, process numbers and `wait` are used as bash defines them.
             "#!/usr/bin/env bash",
             *map(close_quote, lines),
             "",
@@ -61,6 +67,7 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             f"    attempt begin --limit {cluster.max_restarts} --gpus {cluster.gpus} --cpus {cluster.cpus}",
             "    code=$?",
             '    [ "$code" -eq 0 ] || exit "$code"',
+            # A signal may have arrived while `attempt begin` ran; workers started now would be killed without having stored anything.
             '    [ -z "$stop_signal" ] || break',
             "    workers=()",
             f"    for ((k = 1; k <= {processes}; k++)); do",
@@ -68,12 +75,16 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             f'            --shard "$((({chunk.first} + SLURM_ARRAY_TASK_ID) * {processes} + k))/{chunk.total * processes}" &',
             "        workers+=($!)",
             "    done",
+            # A signal during the loop met an incomplete list of workers, so it is forwarded once more.
             '    [ -z "$stop_signal" ] || forward "$stop_signal"',
             "    await_workers",
+            # Code 1 says that a job failed, which is a result: the task has nothing left to do.
             '    attempt end --code "$code" && exit $((code == 1))  # all jobs are done',
+            # Codes up to 2 are decisions of the workers (done, failed, usage error); a higher one means that a worker was killed.
             '    [ "$code" -le 2 ] && [ -z "$stop_signal" ] && exit "$code"',
             '    [ -n "$stop_signal" ] || log "a worker exited with code $code; restarting the workers"',
             "done",
+            # Reached only after a signal: the time limit or a preemption, with work remaining.
             "requeue",
             "exit 1",
             "",

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from sap_core.files import save_json
 
+# Apart from the workers' own codes 0, 1 and 2.
 NO_PROGRESS = 3
 FOLDER = "slurm/attempts"
 
@@ -46,17 +47,20 @@ class Attempts:
 def job_key(environment: Mapping[str, str]) -> tuple[str, str]:
     """Return (cluster name, job id as printed by squeue) of the current batch job."""
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    # The number of an array task, not SLURM_JOB_ID, which differs between its tasks and is not what squeue prints.
     job = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID", "0")
     return environment.get("SLURM_CLUSTER_NAME", ""), job
 
 
 def path_of(store: Path, cluster: str, job: str) -> Path:
     """Return the path of one job's file."""
+    # With the cluster's name, because several clusters may share a file system and count their jobs alike.
     return store / FOLDER / f"{cluster}-{job}.json"
 
 
 def read(path: Path) -> Attempts | None:
     """Read a file; None if it is missing or damaged."""
+    # A damaged record costs the count of restarts, not the job.
     with suppress(OSError, ValueError, TypeError):
         return Attempts(**json.loads(path.read_text()))
     return None
@@ -81,20 +85,25 @@ def last_write(store: Path, job: str) -> float | None:
 def planned(plan: Path) -> list[str]:
     """Return the ids of the jobs in a plan file."""
     with suppress(OSError, ValueError, KeyError, TypeError), plan.open(encoding="utf-8") as file:
+        # JSON alone, without the classes of the sweeper: this program runs before and between the workers and has to start quickly.
         return [str(json.loads(line)["job_id"]) for line in file]
     return []
 
 
 def progress_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
     """Return (digest of the rows and checkpoints of the planned jobs, whether every job has rows)."""
+    # Names of all files, so that rows of other tasks count as progress, too.
     names = {path.name for path in (store / "rows").iterdir()} if (store / "rows").is_dir() else set()
     ended = {name.split(".")[0] for name in names if not name.startswith(".")}
+    # Only checkpoints of unfinished jobs: those of finished ones do not change any more.
     open_jobs = [job for job in planned(plan) if job not in ended]
     states = []
     for job in open_jobs:
         with suppress(OSError):
             stat = (artifacts / job / "last.safetensors").stat()
+            # Time and size, because a checkpoint is replaced under the same name at every epoch.
             states.append((job, stat.st_mtime_ns, stat.st_size))
+    # A digest, because a record with thousands of file names would be rewritten at every start.
     return hashlib.sha256(repr((sorted(names), states)).encode()).hexdigest()[:16], not open_jobs
 
 
@@ -111,10 +120,14 @@ def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now
         last: time of the last log line of the previous start, for a start whose end was not recorded.
     """
     record = before or job
-    if record.spans and record.spans[-1]["end"] is None:  # the process was killed, or its node was lost
+    # The process was killed, or its node was lost.
+    if record.spans and record.spans[-1]["end"] is None:
+        # Not later than now: the log may carry the time of a file server whose clock is ahead.
         record.spans[-1]["end"] = min(now, last or now)
+    # The first start has nothing to be compared with.
     record.without_progress = record.without_progress + 1 if before is not None and before.progress == progress else 0
     record.progress = progress
+    # Only starts without progress count: long sweeps need many restarts, and each of them is welcome while it gets on.
     if record.without_progress >= limit:
         record.stopped = (
             f"{record.without_progress} consecutive starts finished no job and stored no checkpoint; read the log, increase cluster.time, "
@@ -140,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     cluster, job = job_key(os.environ)
     path = path_of(options.store, cluster, job)
+    # Measured now for the next start to compare with, because a killed job cannot do it at its end.
     progress, complete = progress_of(options.plan, options.store, options.artifacts)
     before = read(path)
     if options.event == "end":
@@ -148,8 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             save_json(path, asdict(before))
         return 0 if complete else 1
     fresh = Attempts(job, cluster, options.gpus, options.cpus)
+    # Slurm's own name of the node, which `sinfo` and administrators use; the host name may differ.
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     after = begin(before, fresh, progress, options.limit, time.time(), node, last_write(options.store, job))
+    # By rename, because the limit may kill this program while it writes.
     save_json(path, asdict(after))
     if after.stopped:
         print(f"error: {after.stopped}", file=sys.stderr)

@@ -54,7 +54,9 @@ def log_folder(store: Path) -> str:
     Raises:
         UserError: the path has characters that sbatch cannot read.
     """
+    # sbatch replaces %j and other patterns in file names; a doubled % stands for itself.
     text = str(store / "logs").replace("%", "%%")
+    # sbatch does not read these lines as a shell does, so quoting cannot protect such characters.
     if not text.isprintable() or set(text) & set("\"'\\"):
         raise UserError(
             f"the results folder {str(store)!r} contains quotes, backslashes or control characters, "
@@ -65,6 +67,7 @@ def log_folder(store: Path) -> str:
 
 def close_quote(line: str) -> str:
     """Close the quote that an #SBATCH line has opened."""
+    # The pattern of the file name is appended to the quoted folder, so the quote is closed at the end of the line.
     return f'{line}"' if line.count('"') % 2 else line
 
 
@@ -74,16 +77,21 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
     """
+    # The user's lines run before `set -u`, because the scripts of module systems use variables that are not set.
     lines = [f"cd {shlex.quote(str(sweep.home))} || exit 2", *cluster.setup, "set -u"]
+    # Temporary files on the node's own disk, in a folder of this job that is removed at its end.
     if cluster.scratch:
         lines += [
             f'export TMPDIR="{cluster.scratch}/sap-$SLURM_JOB_ID"',
             'mkdir -p "$TMPDIR" || exit 2',
             "trap 'rm -rf \"$TMPDIR\"' EXIT",
         ]
+    # An array in bash, not a string: each argument keeps its boundaries, whatever characters it contains.
     command = [*shlex.split(cluster.container or ""), cluster.python or sweep.python]
     lines += [
+        # Unbuffered, so that the log shows the last lines of a job that is killed.
         'export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"',
+        # The checkout first on the path: an installed copy of another version must not run.
         f'export PYTHONPATH={shlex.quote(str(sweep.home))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         f"run=({quoted(command)})",
     ]

@@ -23,6 +23,7 @@ LOG_WAIT_SECONDS = 10.0
 
 def text(cluster: Cluster, sweep: Sweep, token: str) -> str:
     """Return the batch script of the check: one node with the cluster's resources, for five minutes."""
+    # Five minutes, because short jobs start sooner and the probe takes seconds.
     short = replace(cluster, time="00:05:00", warning_seconds=30)
     probe = [
         "-m", "slurm.probe", "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
@@ -42,16 +43,20 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
     Raises:
         SlurmError: Slurm rejected the job, or the job ended without a result.
     """
+    # Random, so that a file of an earlier check cannot pass for this one's.
     token = secrets.token_hex(8)
     store = sweep.paths.store
+    # Before the submission, because Slurm does not create the folder of a log and the job would fail without a message.
     (store / "logs").mkdir(parents=True, exist_ok=True)
-    save_text(store / TOKEN, token)  # the compute node must read what the login node wrote
+    # The compute node must read what the login node wrote.
+    save_text(store / TOKEN, token)
     job = sbatch(text(cluster, sweep, token))
     path = store / "logs" / f"check-{job}.log"
     log(f"submitted job {job} to check cluster {cluster.name}; log: {path}")
     try:
         _wait(job, log)
     except KeyboardInterrupt:
+        # A check that nobody waits for would occupy a node for nothing.
         run_command("scancel", job)
         raise
     finally:
@@ -60,6 +65,7 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
     results = _read_results(path)
     if not results:
         output = path.read_text(errors="replace").strip() if path.exists() else ""
+        # The end of the log, where the shell's or Python's error is.
         last = " ".join(output.split())[-400:] or "its log is empty"
         raise SlurmError(f"job {job} ended without a result: {last}; correct setup or python in the cluster file")
     for result in results:
@@ -72,6 +78,7 @@ def _wait(job: str, log: Callable[[str], None]) -> None:
     """Wait until the job has ended; log each new reason for which it is pending."""
     logged, pause = "", 0.3
     while True:
+        # squeue is polled, because `sbatch --wait` itself waits 10 s between its looks.
         entries = queue([job])
         if not any(entry.pending or entry.running for entry in entries):
             return
@@ -80,6 +87,7 @@ def _wait(job: str, log: Callable[[str], None]) -> None:
             logged = reason
             log(f"pending: {reason}{f' ({REASONS[reason]})' if reason in REASONS else ''}; Ctrl-C cancels it")
         time.sleep(pause)
+        # Ever longer, because each look is a request to the controller, which all users share.
         pause = min(2.0, pause * 1.3)
 
 
@@ -89,6 +97,7 @@ def _read_results(path: Path) -> list[dict[str, str]]:
         found = []
         with suppress(OSError):
             for line in path.read_text(errors="replace").splitlines():
+                # Other lines are output of `setup` and of modules.
                 with suppress(ValueError):
                     value = json.loads(line)
                     if isinstance(value, dict) and "remedy" in value:
@@ -96,6 +105,7 @@ def _read_results(path: Path) -> list[dict[str, str]]:
         if found:
             return found
         if path.exists() and path.stat().st_size:
-            break  # the log is there and contains no result: the script failed before the checks
+            # The log is there and contains no result: the script failed before the checks.
+            break
         time.sleep(0.3)
     return []

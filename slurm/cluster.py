@@ -26,10 +26,12 @@ RESERVED_OPTIONS = (
 """sbatch options that are set by a key of the cluster file or by the job's mode."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Lists of allowed characters rather than of forbidden ones: these values are written unquoted into #SBATCH lines.
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
 _CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:@%+=/\-&|*\[\]()!]+")
 _TIME = re.compile(r"\d+|\d+:\d+(:\d+)?|\d+-\d+(:\d+){0,2}")
 _MEMORY = re.compile(r"\d+[KMGT]?")
+# Variables are allowed in a path, because scratch folders depend on the job; command substitution is not.
 _PATH = re.compile(r"(/[A-Za-z0-9_.@%+=\-]+|\$[A-Za-z_][A-Za-z0-9_]*)(/[A-Za-z0-9_.@%+=\-]+|/\$[A-Za-z_][A-Za-z0-9_]*)*")
 _OPTION = re.compile(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:@%+=/\-&|*\[\]()]+)?")
 _NULLS = ("", "null", "~", "None")
@@ -67,6 +69,7 @@ class Cluster:
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Checks run at construction, so every `Cluster` is valid, whether it comes from a file, an override or `replace`.
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES, f"cluster {self.name}")
         for key in ("partition", "account", "qos", "gpu_type"):
@@ -78,6 +81,7 @@ class Cluster:
         counts = ("cpus", "nodes", "tasks", "processes", "concurrent", "max_array", "max_submit", "max_restarts", "idle_seconds")
         at_least(f"cluster {self.name}", 1, **{key: getattr(self, key) for key in counts})
         at_least(f"cluster {self.name}", 0, gpus=self.gpus)
+        # Slurm looks at warnings only every 30 s or so, and the workers need time to store their state.
         at_least(f"cluster {self.name}", 10, warning_seconds=self.warning_seconds)
         if self.warning_seconds >= parse_time(self.time):
             raise UserError(
@@ -102,11 +106,13 @@ class Cluster:
 
     def _check_lines(self) -> None:
         for line in self.sbatch:
+            # One option per entry: a line with a space or a newline could contain further lines of the script.
             found = _OPTION.fullmatch(line)
             if not found:
                 raise UserError(
                     f"cluster {self.name}: sbatch contains {line!r}; each entry must be one option without spaces, as in --exclude=n1,n2"
                 )
+            # Two values of one option in a script would leave open which one counts.
             if found[1] in RESERVED_OPTIONS:
                 raise UserError(f"cluster {self.name}: sbatch contains {line!r}, which is set by another key or by the mode; remove it")
         for key in ("setup", "overrides"):
@@ -118,6 +124,7 @@ class Cluster:
             if value is not None and (not value.strip() or not value.isprintable()):
                 raise UserError(f"cluster {self.name}: {key}={value!r} must be one printable line: a command and its options")
         try:
+            # Tried here, so that an unclosed quote is reported when the file is read and not inside a batch script.
             shlex.split(self.container or "")
         except ValueError as error:
             raise UserError(f"cluster {self.name}: container={self.container!r} has an unclosed quote ({error}); close it") from error
@@ -130,6 +137,7 @@ class Cluster:
 
 def parse_time(time: str) -> int:
     """Convert a Slurm time limit (M, M:S, H:M:S, D-H, D-H:M or D-H:M:S) to seconds."""
+    # With days the parts count from hours, without them from minutes: sbatch's own rule.
     days, dash, rest = time.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
     if dash:
@@ -142,6 +150,7 @@ def parse_time(time: str) -> int:
 
 def format_time(seconds: int) -> str:
     """Convert seconds to a Slurm time limit, rounded down to whole minutes."""
+    # Rounded down, because the result is used as a limit that must end before something else begins.
     minutes = max(0, seconds) // 60
     days, hours = divmod(minutes // 60, 24)
     return f"{days}-{hours:02}:{minutes % 60:02}:00" if days else f"{hours:02}:{minutes % 60:02}:00"
@@ -150,6 +159,7 @@ def format_time(seconds: int) -> str:
 def config_folder() -> Path:
     """Return the folder of the user's own cluster files."""
     base = os.environ.get("XDG_CONFIG_HOME") or ""
+    # The XDG specification says that relative values are to be ignored.
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "sap-sweep" / "cluster"
 
 
@@ -167,6 +177,7 @@ def check_name(name: str) -> str:
 def cluster_files(home: Path) -> dict[str, Path]:
     """Map cluster names to files. The user's own files take precedence over those of the checkout `home`."""
     found: dict[str, Path] = {}
+    # The user's folder second, so that its files replace those of the same name.
     for folder in (home / "conf" / "cluster", config_folder()):
         found |= {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return found
@@ -191,9 +202,11 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     Raises:
         UserError: the file cannot be read or is not a mapping.
     """
+    # Imported here, so that commands without a cluster need no yaml.
     import yaml
 
     try:
+        # BaseLoader also constructs no Python objects, so reading a file cannot run code.
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"the cluster file {path} cannot be read ({' '.join(str(error).split())})") from error
@@ -214,6 +227,7 @@ def override(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
         key, sign, value = argument.partition("=")
         if not sign:
             raise UserError(f"'cluster.{argument}' has no value; write cluster.{key}=VALUE")
+        # Shell code comes from the file alone; every other value is checked before it enters a batch script.
         if key == "setup":
             raise UserError("cluster.setup cannot be set on the command line; write its lines into the cluster file")
         changed[key] = _typed(key, [value] if key in ("sbatch", "overrides") else value, "cluster")
@@ -221,6 +235,7 @@ def override(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
 
 
 def _typed(key: str, value: Any, where: str) -> Any:
+    # The annotations of the dataclass are the schema; a second list of keys could differ from it.
     kinds = {item.name: str(item.type) for item in fields(Cluster) if item.name != "name"}
     if key not in kinds:
         raise unknown("key", key, kinds, where)
@@ -237,6 +252,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
             raise UserError(f"{where}: {key} has no value")
         return None
     if kind.startswith("int"):
+        # isdigit alone accepts digits of other scripts, such as superscripts, which int refuses.
         if not (value.isascii() and value.isdigit()):
             raise UserError(f"{where}: {key}={value!r} must be a whole number")
         return int(value)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from slurm.cluster import format_time, parse_time
 from slurm.queue import run_command
 
+# Not the partition's limit: shorter jobs start sooner, and an interrupted one continues where it was.
 _DEFAULT_TIME = 12 * 3600
 
 
@@ -29,6 +30,7 @@ class Partition:
 
 def list_partitions() -> list[Partition]:
     """Return the partitions of this cluster."""
+    # One line per type of node. Without --exact sinfo would merge different nodes into one line of minima, such as "16+".
     return parse_sinfo(run_command("sinfo", "--noheader", "--exact", "--format=%P|%l|%c|%m|%G|%D|%f"))
 
 
@@ -40,8 +42,10 @@ def parse_sinfo(text: str) -> list[Partition]:
         if len(fields) != 7:
             continue
         name, limit, cpus, memory, gres, nodes, features = fields
+        # Of the generic resources only GPUs matter here; the type is optional in gpu:TYPE:COUNT.
         gpu = re.search(r"gpu(?::([A-Za-z_][\w.-]*))?:(\d+)", gres)
         count, kind = (int(gpu[2]), gpu[1]) if gpu else (0, None)
+        # Slurm appends signs such as + to a number that differs between nodes.
         numbers = [int(re.sub(r"\D.*", "", value) or 0) for value in (cpus, memory, nodes)]
         found.append(
             Partition(name.rstrip("*"), name.endswith("*"), limit, numbers[0], numbers[1], count, kind, numbers[2], features.strip("()"))
@@ -60,6 +64,7 @@ def choose_partition(partitions: Sequence[Partition]) -> Partition | None:
 
 def suggest_values(partition: Partition, settings: Mapping[str, str]) -> dict[str, object]:
     """Return values for the cluster file: one GPU with its share of the node's cores and memory."""
+    # A job with one GPU of several leaves the cores and the memory of the others to other jobs.
     share = max(1, partition.gpus)
     limit = partition.limit if re.fullmatch(r"[\d:-]+", partition.limit) else None
     seconds = min(_DEFAULT_TIME, parse_time(limit)) if limit else _DEFAULT_TIME
@@ -68,6 +73,7 @@ def suggest_values(partition: Partition, settings: Mapping[str, str]) -> dict[st
         "gpus": min(1, partition.gpus),
         "gpu_type": partition.gpu_type,
         "cpus": max(1, min(8, partition.cpus // share)),
+        # A tenth is left to the system of the node, whose processes share the memory.
         "memory": f"{max(1, int(partition.memory * 0.9 / share))}M",
         "time": format_time(seconds),
         "max_array": settings.get("MaxArraySize") or None,
@@ -85,8 +91,10 @@ def fill_example(example: str, partitions: Sequence[Partition], settings: Mappin
             f"#   {one.name}{' (default)' if one.default else ''}: {one.nodes} nodes of {one.cpus} cores, {one.memory} MiB{gpus}, "
             f"at most {one.limit}{features}"
         )
+    # The example's own header is replaced by the facts of this cluster.
     body = re.sub(r"\A(?:#.*\n)+", "", example).lstrip("\n")
     for key, value in (suggest_values(chosen, settings) if chosen else {}).items():
+        # Values are replaced in the text rather than dumped from a mapping, so that the comments of the example stay.
         body = re.sub(rf"(?m)^({key}:\s+)\S+", rf"\g<1>{'null' if value is None else value}", body)
     return "\n".join(
         [*head, "# Override a key for one submission with cluster.KEY=VALUE, as in cluster.time=12:00:00. See docs/slurm.md.", "", body]

@@ -18,10 +18,12 @@ def split_store(arguments: Sequence[str], home: Path) -> tuple[Path, list[str]]:
     Raises:
         UserError: no store is named and none was submitted.
     """
+    # A folder first: an existing path is never meant as the id of a job.
     if arguments and Path(arguments[0]).is_dir():
         return Path(arguments[0]).resolve(), list(arguments[1:])
     if arguments and not _SLURM_JOB.fullmatch(arguments[0]) and "/" in arguments[0]:
         raise UserError(f"there is no folder {arguments[0]}; name a results folder, as in results/table1")
+    # The folder of submissions changes with each of them, so its time is that of the last one.
     stores = {path.parent.parent: path.stat().st_mtime for path in home.glob(f"results/*/{FOLDER}")}
     if not stores:
         raise UserError(f"no sweep in {home / 'results'} was submitted; name a results folder, as in sap-slurm status results/table1")
@@ -46,11 +48,14 @@ def find_log(store: Path, name: str | None, job_of_run: dict[str, str]) -> Path:
     """
     logs = store / "logs"
     if name is None:
+        # By the time of the last write, because the numbers of tasks say nothing about which of them runs.
         found = sorted(logs.glob("slurm-*.log"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(f"{logs} contains no log of a batch job yet; sap-slurm status {store} shows why jobs are pending")
         return found[-1]
+    # `12` may be a job, a check or an array, whose first task is shown.
     candidates = [f"slurm-{name}.log", f"check-{name}.log", f"slurm-{name}_0.log"] if is_slurm_job(name) else []
+    # Logs are named after jobs; a run is looked up in the plan.
     candidates += [f"{name}.log", f"{job_of_run.get(name, name)}.log"]
     for candidate in candidates:
         if (logs / candidate).is_file():

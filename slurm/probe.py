@@ -23,6 +23,7 @@ from pathlib import Path
 TOKEN = "seen-from-login"
 MAX_SOCKET_PATH = 107
 """Longest path of a Unix socket, in bytes."""
+# A name of the length that Ray's have; the process number has seven digits, as many as Linux allows.
 RAY_SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 """Longest socket path that Ray creates below its temporary folder."""
 MEMORY_GIB_PER_PROCESS = 2.0
@@ -41,6 +42,7 @@ class CheckResult:
 def check_python() -> CheckResult:
     """Check the version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
+    # This file itself has to run on older versions, to be able to report them.
     old = sys.version_info < (3, 11)
     return CheckResult(
         "python", f"{version}, {sys.executable}", "use Python 3.11 or newer: set python or setup in the cluster file" if old else ""
@@ -50,6 +52,7 @@ def check_python() -> CheckResult:
 def check_torch(gpus: int) -> CheckResult:
     """Check that torch can be imported, and that it finds the GPUs and computes on them."""
     try:
+        # OSError, too: a shared library of CUDA that is missing shows as one.
         import torch
     except (ImportError, OSError) as error:
         return CheckResult(
@@ -64,6 +67,8 @@ def check_torch(gpus: int) -> CheckResult:
             )
         names = []
         for number in range(torch.cuda.device_count()):
+            # A product is computed, because a driver that is too old or a GPU that is not supported shows at the first kernel and not
+            # before.
             ones = torch.ones(64, 64, device=f"cuda:{number}")
             assert float((ones @ ones).sum()) == 64.0**3
             names.append(torch.cuda.get_device_name(number))
@@ -78,6 +83,7 @@ def check_torch(gpus: int) -> CheckResult:
 def check_data(folder: Path) -> CheckResult:
     """Check that the data folder can be read."""
     try:
+        # Listing asks for the permission to read, which `is_dir` does not.
         count = sum(1 for _ in folder.iterdir())
     except OSError as error:
         return CheckResult(
@@ -94,25 +100,30 @@ def check_folder(name: str, folder: Path, token: str | None) -> CheckResult:
         folder: the folder.
         token: text that the login node wrote into the folder; None skips this comparison.
     """
+    # Host and process in the name, so that checks on two nodes do not meet. Readers of the store skip names that begin with a dot.
     own = folder / f".probe-{socket.gethostname()}-{os.getpid()}"
     remedy = f"set {'paths.results' if name == 'results' else 'paths.artifacts'} to a file system that all nodes share and can write"
     try:
         own.mkdir(parents=True, exist_ok=True)
         one, other = own / "one", own / "other"
         os.close(os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        # The second creation must fail; if it succeeds, two workers could acquire one lease.
         with suppress(FileExistsError):
             os.close(os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             return CheckResult(name, f"{folder}: O_EXCL created a file that exists already", remedy)
         with other.open("w") as file:
             file.write("new")
             file.flush()
+            # The same calls as in `sap_core.files.replacing`, some of which a file system may refuse.
             os.fsync(file.fileno())
+        # Over an existing file, as renewals of leases do.
         other.replace(one)
         handle = os.open(own, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)
         if one.read_text() != "new" or other.exists():
             return CheckResult(name, f"{folder}: a rename did not replace the target", remedy)
+        # A folder may exist on both nodes under the same path without being the same folder, as /tmp does.
         if token is not None and ((folder / TOKEN).read_text() if (folder / TOKEN).exists() else "") != token:
             return CheckResult(name, f"{folder}: a file written on the login node is not visible here", remedy)
         free = shutil.disk_usage(folder).free / 2**30
@@ -128,6 +139,7 @@ def check_ports() -> CheckResult:
     host = socket.gethostname()
     try:
         with socket.socket() as server:
+            # The node's own name, not localhost: a name that resolves to nothing or to another machine stops Ray as well.
             server.bind((socket.gethostbyname(host), 0))
             server.listen()
             with socket.create_connection(server.getsockname(), timeout=10):
@@ -142,6 +154,7 @@ def check_ports() -> CheckResult:
 
 def check_socket_path(folder: Path) -> CheckResult:
     """Check that socket paths below the temporary folder are short enough."""
+    # In bytes, because the limit is the size of a C array (sun_path of unix(7)).
     length = len(os.fsencode(folder / RAY_SOCKET))
     remedy = f"choose a cluster.scratch (or TMPDIR) that is {length - MAX_SOCKET_PATH} bytes shorter" if length > MAX_SOCKET_PATH else ""
     return CheckResult("socket paths", f"{length} of {MAX_SOCKET_PATH} bytes below {folder}", remedy)
@@ -156,10 +169,13 @@ def check_memory(processes: int) -> CheckResult:
 
 def memory() -> float:
     """Return the bytes that this job may use: the minimum of Slurm's limit, the control group's limit and the machine's memory."""
+    # The minimum, because any of these limits ends a process.
     found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
     given = os.environ.get("SLURM_MEM_PER_NODE", "")
+    # 0 stands for the memory of the whole node.
     if given.isdigit() and int(given):
         found.append(float(given) * 2**20)
+    # Control groups of version 2 and 1. "max" is no number and is skipped.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):
             found.append(float(Path(path).read_text()))
@@ -187,16 +203,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: check_torch(options.gpus),
         lambda: check_data(options.data),
         lambda: check_folder("results", options.store, options.token),
+        # The login node writes its token to the store alone.
         lambda: check_folder("artifacts", options.artifacts, None),
         check_ports,
         lambda: check_socket_path(Path(tempfile.gettempdir())),
         lambda: check_memory(options.processes),
         check_scontrol,
     ]
+    # All checks run, also after a failure, so that one submission finds every problem.
     passed = True
     for check in checks:
         result = check()
         passed &= not result.remedy
+        # One line per check at once: a job that is killed during a check shows the results before it.
         print(json.dumps(asdict(result)), flush=True)
     return 0 if passed else 1
 

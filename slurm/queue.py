@@ -14,6 +14,7 @@ from datetime import datetime
 from sap_core.errors import UserError
 from slurm.cluster import parse_time
 
+# Told apart by the message, because Slurm's commands exit with code 1 for every reason.
 _TRANSIENT = re.compile(r"(?i)unable to contact|timed out|try again|temporarily|communication|connection refused")
 _LIMIT = re.compile(r"(?i)policy|limit|quota")  # of a QOS, an association or a partition
 
@@ -70,8 +71,10 @@ def run_command(*arguments: str, stdin: str | None = None) -> str:
         SlurmError: the command is not installed, does not answer for 60 s, or fails; the message repeats the command's own.
     """
     program = arguments[0]
+    # Asked before it is run, so that the message names the remedy instead of FileNotFoundError.
     if shutil.which(program) is None:
         raise SlurmError(f"{program} is not installed here; run this on a login node of the cluster")
+    # A busy controller answers a moment later; two short pauses cover that without making a real failure slow.
     for pause in (0.3, 1.0, None):
         try:
             done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, check=False, timeout=60)
@@ -79,6 +82,7 @@ def run_command(*arguments: str, stdin: str | None = None) -> str:
             raise SlurmError(f"{program} has not answered for 60 s; check with sinfo that the Slurm controller is up") from error
         if done.returncode == 0:
             return done.stdout
+        # Some commands print their error to standard output.
         message = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
         if pause is None or not _TRANSIENT.search(message):
             break
@@ -88,6 +92,8 @@ def run_command(*arguments: str, stdin: str | None = None) -> str:
 
 def sbatch(script: str) -> str:
     """Submit a batch script; return the job id."""
+    # The last line, because plugins of a site may print notices before it; with several clusters it is JOB;CLUSTER. The script is passed by
+    # standard input, so no file is left behind.
     return run_command("sbatch", "--parsable", stdin=script).strip().splitlines()[-1].split(";")[0]
 
 
@@ -103,6 +109,7 @@ def parse_config(text: str) -> dict[str, str]:
 
 def parse_records(text: str) -> list[dict[str, str]]:
     """Parse the output of `scontrol --oneliner show`: one record of `Key=value` pairs per line. Of values only the first word is kept."""
+    # No library: fields are separated by spaces, and values that contain spaces are not needed here.
     return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines() if "=" in line]
 
 
@@ -111,8 +118,10 @@ def queue(jobs: Iterable[str]) -> list[QueueEntry]:
     wanted = set(jobs)
     if not wanted:
         return []
+    # A format of our own with a separator that names do not contain. `--states=all` includes jobs that have ended recently.
     columns = "%i|%T|%r|%M|%l|%S|%N"
     text = run_command("squeue", "--noheader", "--array", "--states=all", f"--user={os.geteuid()}", f"--format={columns}")
+    # All jobs of the user in one call and selected here, because squeue reports a job that it has forgotten as an error.
     return [entry for entry in parse_squeue(text) if entry.job.split("_")[0] in wanted]
 
 
@@ -121,6 +130,7 @@ def parse_squeue(text: str) -> list[QueueEntry]:
     found = []
     for line in text.splitlines():
         fields = line.strip().split("|")
+        # Other lines are notices of the site.
         if len(fields) == 7:
             job, state, reason, elapsed, limit, start, node = fields
             found.append(QueueEntry(job, state, reason, _seconds(elapsed), limit, start, node))
@@ -137,6 +147,7 @@ def parse_reservations(text: str) -> list[Reservation]:
     found = []
     for record in parse_records(text):
         try:
+            # Slurm prints local time without a zone, which is how `timestamp` reads it.
             start = datetime.fromisoformat(record["StartTime"]).timestamp()
         except (KeyError, ValueError):
             continue
@@ -146,6 +157,7 @@ def parse_reservations(text: str) -> list[Reservation]:
 
 def next_reservation(reservations: Sequence[Reservation], now: float) -> tuple[int, Reservation] | None:
     """Return (seconds until the next reservation begins, the reservation), or None if none is coming."""
+    # A reservation that has begun is not waited for; its nodes are simply unavailable.
     coming = sorted((one for one in reservations if one.start > now), key=lambda one: one.start)
     return (int(coming[0].start - now), coming[0]) if coming else None
 

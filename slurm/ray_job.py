@@ -58,14 +58,18 @@ end_nodes() {
 
 def text(cluster: Cluster, sweep: Sweep) -> str:
     """Return the batch script. Signals, requeues and starts without progress are handled as in array tasks (`slurm.array_job`)."""
+    # All nodes in one allocation: the jobs of the sweep move freely between them.
     lines = header(cluster, sweep, "slurm-%j.log", {"nodes": cluster.nodes, "ntasks": cluster.nodes})
+    # The driver has to end before the limit does, together with Ray on all nodes, hence the reserve.
     grace = max(10, cluster.warning_seconds - RESERVE_SECONDS)
     driver = [
         "-m", "sweeper.backends.ray_cluster", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store,
         "--artifacts", sweep.paths.artifacts, "--device", sweep.device, "--order", sweep.order, "--wait", WAIT_SECONDS, "--grace", grace,
     ]  # fmt: skip
     attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts]
+    # Since Slurm 22.05 srun no longer takes --cpus-per-task from the job. --mem=0 grants a step all memory of the allocation.
     options = [f"--cpus-per-task={cluster.cpus}", "--mem=0", *([f"--gres={cluster.gres}"] if cluster.gres else [])]
+    # Of all nodes, for the hours that `sap-slurm status` adds up.
     gpus, cpus = cluster.gpus * cluster.nodes, cluster.cpus * cluster.nodes
     return "\n".join(
         [
@@ -85,8 +89,11 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
             "    code=$?",
             '    [ "$code" -eq 0 ] || exit "$code"',
             '    [ -z "$stop_signal" ] || break',
+            # A new token for each start, made by the kernel and kept in the environment: command lines are visible to other users.
             "    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \\n')",
+            # Chosen before Ray starts, because the workers and the driver need the address at the same time as the head.
             '    head=$("${run[@]}" -m slurm.ray_node pick "$(address_of "${hosts[0]}")") || exit 2',
+            # The driver starts at once and waits for the head itself, so the import of torch overlaps with the start of Ray.
             f'    "${{run[@]}}" {quoted(driver)} --address "$head" &',
             "    workers=($!)",
             '    run_head "${workers[0]}" &',
@@ -96,7 +103,9 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
             "    await_workers",
             '    end_nodes "${nodes[@]}"',
             '    attempt end --code "$code" && exit $((code == 1))  # all jobs are done',
+            # A usage error would be the same at every start.
             '    [ "$code" -eq 2 ] && [ -z "$stop_signal" ] && exit "$code"',
+            # The driver found nothing more to start, so another start would find nothing, either.
             '    [ "$code" -eq 0 ] && [ -z "$stop_signal" ] && exit 0',
             '    [ -n "$stop_signal" ] || log "the driver exited with code $code; restarting Ray and the driver"',
             "done",

@@ -34,11 +34,13 @@ MAX_TEMPORARY_PATH = 24
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # the monitor counts the whole node's memory and would kill our jobs for that of others
+    # The monitor counts the whole node's memory and would kill our jobs for that of others.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 OBJECT_STORE_BYTES = 300_000_000
 """Size of the object store. It stores the plan alone; Ray's default is a third of the machine's memory."""
 
+# Only workers are restarted here: without its head a cluster has lost its state, so the batch script starts it anew.
 RESTARTS = 3
 """Number of times that Ray is restarted on a worker node after it exits on its own."""
 
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--head", action="store_true")
     options = parser.parse_args(arguments)
+    # Another process takes the port later. It may be lost to a third one meanwhile; the head then exits, and the next start picks another.
     if options.action == "pick":
         host = node_address(options.head_address)
         print(f"{host}:{free_ports(host, 1)[0]}")
@@ -72,19 +75,24 @@ def node_address(name: str, other: str | None = None) -> str:
         other: HOST:PORT of another node, from whose route the address is derived if the name does not resolve to a usable one.
     """
     with suppress(ValueError):
+        # An address is taken as it is; only names have to be resolved.
         return str(ipaddress.ip_address(name))
     with suppress(OSError):
+        # IPv4, because the addresses are joined to HOST:PORT without brackets.
         for *_, address in socket.getaddrinfo(name, 0, socket.AF_INET, socket.SOCK_STREAM):
             if name and not ipaddress.ip_address(address[0]).is_loopback:
                 return str(address[0])
+    # 192.0.2.1 is reserved for documentation (RFC 5737): without another node it selects the default route.
     host, _, port = (other or "192.0.2.1:9").rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, int(port)))  # a UDP connect selects the route and sends nothing
+        # A UDP connect selects the route and sends nothing.
+        probe.connect((host, int(port)))
         return str(probe.getsockname()[0])
 
 
 def free_ports(host: str, count: int) -> list[int]:
     """Return unused ports of this node."""
+    # All are open at the same time, so that the kernel does not give one port twice.
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -99,9 +107,11 @@ def command(address: str, own: str, cpus: int, gpus: int, head: bool, folder: Pa
     """Return the command line of `ray start` for one node. Port 0 lets Ray choose a free port; `ports` holds those that must be given."""
     port = address.rpartition(":")[2]
     head_options = ["--head", f"--port={port}", "--include-dashboard=false"]
-    if find_spec("grpc") is not None:  # with grpc installed Ray starts a client server, at port 10001 by default
+    # With grpc installed Ray starts a client server, at port 10001 by default.
+    if find_spec("grpc") is not None:
         head_options.append(f"--ray-client-server-port={ports[1]}")
     return [
+        # The interpreter of this program rather than a `ray` on PATH, which may belong to another environment.
         sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block", "--disable-usage-stats",
         *(head_options if head else [f"--address={address}"]),
         f"--node-ip-address={own}", f"--temp-dir={folder}", f"--num-cpus={cpus}", f"--num-gpus={gpus}",
@@ -112,33 +122,41 @@ def command(address: str, own: str, cpus: int, gpus: int, head: bool, folder: Pa
 
 def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
     """Run this node's Ray until it exits or this process receives a signal; return Ray's exit code, or 0 after a signal."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # Ray's orphans become children of this process, so they can be ended
+    # Ray's orphans become children of this process, so they can be ended.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop.set())
+    # RAY_ADDRESS would join another cluster of the user.
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | ENVIRONMENT
     parent = ray_parent_folder()
-    remove_stale(parent)  # session folders left by killed jobs of this user
+    # Session folders left by killed jobs of this user.
+    remove_stale(parent)
     code = 1
     for start in range(1 if head else 1 + RESTARTS):
         if start:
             print(f"ray_node: Ray on {own} exited with code {code}; restarting it", file=sys.stderr, flush=True)
+        # A new folder for each start, so that nothing of a Ray that died is found by the next one.
         with session_folder(parent) as folder:
             arguments = command(address, own, cpus, gpus, head, folder, free_ports(own, 2))
             with subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as ray:
                 while ray.poll() is None and not stop.is_set():
                     stop.wait(0.2)
+                # Also after Ray has exited by itself: its workers survive it as children of this process.
                 end_descendants()
                 code = ray.wait()
         if stop.is_set():
             return 0
+    # Ray that ends by itself with code 0 has still ended too early.
     return code or 1
 
 
 def end_descendants() -> None:
     """Terminate all descendants of this process, and kill those that remain."""
+    # Ray's processes first get the chance to end by themselves; what ignores TERM is killed.
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
         until = time.monotonic() + seconds
+        # By number, never by name: other Rays of this user on the node belong to other jobs.
         for pid in descendants(os.getpid()):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
@@ -150,9 +168,11 @@ def descendants(pid: int) -> list[int]:
     """Return the process ids of all living descendants of `pid`."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
+        # Zombies are left out: they have ended and cannot be killed.
         if entry.name.isdigit() and (state := _stat(int(entry.name))) is not None and state[0] != "Z":
             children.setdefault(int(state[1]), []).append(int(entry.name))
     found = list(children.get(pid, []))
+    # The list grows while it is read, which visits descendants level by level.
     for one in found:
         found += children.get(one, [])
     return found
@@ -161,6 +181,7 @@ def descendants(pid: int) -> list[int]:
 def _stat(pid: int) -> list[str] | None:
     """Return the fields of /proc/PID/stat from the state on; None if the process has ended."""
     with suppress(OSError):
+        # The name of the program, in parentheses, may contain spaces and parentheses, so the line is split after the last one.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return None
 

@@ -17,6 +17,7 @@ from slurm.array_job import ArrayChunk
 from slurm.batch import Sweep, quoted
 from slurm.cluster import Cluster
 
+# The values are written unquoted into #SBATCH lines.
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
 
 
@@ -32,6 +33,7 @@ def submission_plan(cluster: Cluster, max_array: int | None = None) -> Sequence[
 
 def script_text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk | None) -> str:
     """Return the batch script of one submission."""
+    # The mode decided whether there are chunks (`submission_plan`), so it is not asked a second time.
     if chunk is not None:
         return array_job.text(cluster, sweep, chunk)
     return ray_job.text(cluster, sweep)
@@ -79,6 +81,7 @@ def parse_request(arguments: Sequence[str]) -> tuple[Request, list[str]]:
             raise unknown("key", name, kinds, "slurm")
         if not sign or not value:
             raise UserError(f"'{argument}' has no value; write {key}=VALUE")
+        # isdigit alone accepts superscripts, which int refuses.
         if kinds[name] == "int" and not (value.isascii() and value.isdigit()):
             raise UserError(f"{key}={value!r} must be a whole number")
         values[name] = int(value) if kinds[name] == "int" else value
@@ -100,6 +103,7 @@ def script(request: Request, command: Sequence[str], folder: str, python: str) -
         "time": request.time, "gpus": request.gpus or None, "output": f"{request.job_name}-%j.log", "signal": "B:TERM@120",
     }  # fmt: skip
     header = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
+    # Defaults before the command's own overrides, so that the latter win.
     program = [python, "-m", "sweeper", "backend=local", *(["backend.device=cuda"] if request.gpus else []), *command]
     return "\n".join(
         [
@@ -109,8 +113,10 @@ def script(request: Request, command: Sequence[str], folder: str, python: str) -
             "set -euo pipefail",
             f"cd {shlex.quote(folder)}",
             "# Slurm sends TERM two minutes before the time limit: the sweep stores its state and exits; submit again to continue.",
+            # In the background: bash runs a trap only when the foreground command has ended.
             quoted(program) + " &",
             "sweep=$!",
+            # `wait` in the trap, because a signal ends the other `wait` while the sweep is still storing its state.
             'trap \'kill -TERM "$sweep"; wait "$sweep"\' TERM',
             'wait "$sweep"',
             "",

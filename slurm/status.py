@@ -62,6 +62,7 @@ def text(
     lines += ["", *_jobs(submitted, queued)]
     lines += hints
     lines += _restarts(attempts)
+    # One line per failure of those that were read; the counts above include all.
     lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in sweep_counts.failures]
     if total.failed > len(sweep_counts.failures):
         lines.append(f"failed: {total.failed - len(sweep_counts.failures)} more")
@@ -81,7 +82,9 @@ def _jobs(submitted: Sequence[Submission], queued: Sequence[QueueEntry]) -> list
         if entry.pending:
             waiting[entry.reason].append(entry)
     for reason, entries in waiting.items():
+        # squeue may add names to a reason, as in ReqNodeNotAvail, UnavailableNodes:n1.
         known = REASONS.get(reason.split(",")[0].strip("()"), "")
+        # Grouped by reason, because hundreds of tasks of an array wait for the same one.
         who = entries[0].job if len(entries) == 1 else f"{len(entries)} tasks or jobs ({entries[0].job} ...)"
         start = min((entry.start for entry in entries if entry.start not in ("N/A", "")), default="")
         lines.append(f"pending: {who}: {reason}{f' ({known})' if known else ''}{f', start expected {start}' if start else ''}")
@@ -104,6 +107,7 @@ def _eta(
     sweep_counts: SweepCounts, submitted: Sequence[Submission], queued: Sequence[QueueEntry], attempts: Sequence[Attempts], now: float
 ) -> str:
     """Estimate the remaining time from the FLOPs per second of all tasks so far and the number of running tasks."""
+    # FLOPs rather than jobs, because a training costs far more than most corrections.
     left = sweep_counts.flops - sweep_counts.flops_done
     if left <= 0:
         return "ETA: done"
@@ -111,7 +115,9 @@ def _eta(
     if not running:
         return "ETA: unknown, because no task is running"
     estimator = RuntimeEstimator()
+    # Work that was done before the first submission was not done by these batch jobs.
     done = sweep_counts.flops_done - min((one.flops_before for one in submitted), default=0.0)
+    # Seconds of all tasks together, restarts and start-up included, because the remaining work will have its share of these, too.
     estimator.record(_ALL, done, sum(_seconds(one, running, now) for one in attempts))
     remaining = estimator.remaining_seconds({_ALL: left}, len(running))
     if remaining is None:
@@ -120,6 +126,7 @@ def _eta(
 
 
 def _spent(attempts: Sequence[Attempts], running: set[str], now: float) -> str:
+    # Hours of the allocation, idle or not: that is what a cluster accounts.
     gpus = sum(_seconds(one, running, now) * one.gpus for one in attempts) / 3600
     cores = sum(_seconds(one, running, now) * one.cpus for one in attempts) / 3600
     return f"spent so far: {gpus:.2f} GPU-hours, {cores:.2f} core-hours"
@@ -132,6 +139,7 @@ def _seconds(attempts: Attempts, running: set[str], now: float) -> float:
         begin, end = float(span["begin"] or 0), span["end"]
         last = index == len(attempts.spans) - 1
         if end is None:
+            # Only the last start can still be running; earlier ones without an end were killed.
             end = now if last and attempts.job in running else span.get("last_write") or begin
         spent += max(0.0, float(end) - begin)
     return spent
@@ -145,15 +153,18 @@ def format_duration(seconds: int) -> str:
 
 def explain(queued: Sequence[QueueEntry], submitted: Sequence[Submission]) -> list[str]:
     """Return hints for jobs that wait for a reservation or a time limit: the longest time limit with which they would start now."""
+    # Other reasons do not depend on the time limit, so a shorter one would not help.
     waiting = [entry for entry in queued if entry.pending and entry.reason.startswith(_TIMED)]
     if not waiting:
         return []
+    # The shortest limit among them: a hint that helps one of them is worth giving.
     requested = min(parse_time(entry.limit) for entry in waiting if entry.limit[:1].isdigit()) if waiting else 0
     try:
         coming = next_reservation(parse_reservations(run_command("scontrol", "--oneliner", "show", "reservation")), time.time())
         partitions = parse_records(run_command("scontrol", "--oneliner", "show", "partition"))
     except SlurmError as error:
         return [f"hint: {error}"]
+    # sbatch accepts several partitions, separated by commas; without any, the default one counts.
     named = {name for one in submitted for name in (one.partition or "").split(",") if name}
     requested_partitions = [one for one in partitions if (one.get("PartitionName") in named if named else one.get("Default") == "YES")]
     lines = []
@@ -161,10 +172,12 @@ def explain(queued: Sequence[QueueEntry], submitted: Sequence[Submission]) -> li
         until, reservation = coming
         lines.append(
             f"hint: reservation {reservation.name} ({reservation.flags.lower() or 'no flags'}) of {reservation.nodes} begins in "
+            # A minute less than the time that remains, because the job does not start at once.
             f"{format_duration(until)}; a job with a time limit of at most {format_time(until - 60)} can start before it: "
             f"submit with cluster.time={format_time(until - 60)}"
         )
     limits = [found for found in map(max_time, requested_partitions) if found]
+    # The longest of them, and only if each has a limit: one partition without a limit can run the job.
     longest = max(limits, key=parse_time) if limits and len(limits) == len(requested_partitions) else None
     if longest and parse_time(longest) < requested:
         lines.append(f"hint: the time limit of the partition is {longest}: submit with cluster.time={longest}")

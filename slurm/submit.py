@@ -52,11 +52,13 @@ def submit(
     """
     jobs: list[str] = []
     store = sweep.paths.store
+    # Slurm does not create the folder of a log.
     (store / "logs").mkdir(parents=True, exist_ok=True)
     for chunk in submission_plan(cluster, max_array_tasks(settings)):
         try:
             job, count = _submit_fitting(cluster, sweep, chunk, log)
         except SlurmError as error:
+            # After the first accepted array a limit is no failure: the accepted tasks take over all shards.
             if not jobs or not error.over_limit:
                 raise
             log(f"{error}; the submitted tasks run the whole sweep")
@@ -66,8 +68,10 @@ def submit(
             nodes=cluster.nodes if cluster.mode == "ray" else 1, partition=cluster.partition, time=cluster.time, submitted_at=time.time(),
             commit=commit, plan=str(sweep.plan.relative_to(store)), arguments=list(sweep.arguments), flops_before=flops_before,
         )  # fmt: skip
+        # Right after its own submission, so that an interruption between two arrays loses the record of neither.
         save_json(store / FOLDER / f"{record.cluster}-{job}.json", asdict(record))
         jobs.append(job)
+        # The limit is reached, so a further array would be refused.
         if chunk is not None and count < chunk.count:
             break
     return jobs
@@ -79,9 +83,11 @@ def _submit_fitting(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk | None, lo
         try:
             return sbatch(script_text(cluster, sweep, chunk)), chunk.count if chunk else 1
         except SlurmError as error:
+            # A single task that is refused has no smaller form; other errors would repeat.
             if chunk is None or chunk.count == 1 or not error.over_limit:
                 raise
             log(f"{error}; trying {chunk.count // 2} tasks instead of {chunk.count}")
+            # Halving finds an accepted number in few calls. `total` stays, so that the shards of other arrays keep their numbers.
             chunk = ArrayChunk(chunk.first, chunk.count // 2, chunk.total)
 
 
@@ -95,6 +101,7 @@ def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
     """Return the submissions of a store, oldest first: those of one cluster, or all."""
     found = []
     for path in (store / FOLDER).glob("*.json"):
+        # A record of another version or a damaged one must not prevent `status` from showing the others.
         with suppress(OSError, ValueError, TypeError):
             found.append(Submission(**json.loads(path.read_text())))
     return sorted((one for one in found if cluster in (None, one.cluster)), key=lambda one: one.submitted_at)
@@ -103,5 +110,6 @@ def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
 def cancel(store: Path, jobs: Sequence[str]) -> None:
     """Cancel jobs (12) or array tasks (12_3). The cancellation is recorded first, so that none of them requests a requeue."""
     for job in jobs:
+        # A file per job, which the batch script finds without Python when it decides about a requeue.
         save_text(store / "slurm" / "cancelled" / job, "")
     run_command("scancel", *jobs)
