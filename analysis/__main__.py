@@ -25,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command itself returned 1). 2: usage error, reported in one line.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # tests and notebooks replace the streams by other types
-            stream.reconfigure(errors="replace")  # a terminal without ± in its encoding shows a question mark
+        # Tests and notebooks replace the streams by other types.
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without ± in its encoding shows a question mark.
+            stream.reconfigure(errors="replace")
     try:
         # First, because packages with common names (analysis, conf) may be shadowed by others in the working directory.
         check_origins()

@@ -58,7 +58,8 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             spread = [(point.std or 0.0) * factor for point in curve.test]
             axis.errorbar(curve.alphas, means, yerr=spread, capsize=2, elinewidth=0.8, label=label, **style.curve)
             if good and len(panel.curves) == 1:
-                axis.axvspan(  # with several curves the ranges would overlap
+                # With several curves the ranges would overlap.
+                axis.axvspan(
                     good.low,
                     good.high,
                     color=style.color,

@@ -72,7 +72,8 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             positions = [position + 0.27 * (index - 1) for position in range(len(panel.bars))]
             values = [(bar.setting, bar.amortised, bar.standalone)[index] or 0.0 for bar in panel.bars]
             axis.barh(positions, values, height=0.25, color=fill, hatch=hatch, edgecolor="white", linewidth=0, label=label)
-        axis.set_xscale("log")  # one setting and a complete search differ by orders of magnitude
+        # One setting and a complete search differ by orders of magnitude.
+        axis.set_xscale("log")
         axis.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
         # The first bar at the top, as in the tables.
         axis.invert_yaxis()

@@ -143,7 +143,8 @@ def panels(
     """
     from matplotlib import pyplot
 
-    most = across or (2 if count == 4 and page.max_panels > 2 else page.max_panels)  # two by two rather than three and one
+    # Two by two rather than three and one.
+    most = across or (2 if count == 4 and page.max_panels > 2 else page.max_panels)
     columns = min(count, most)
     rows = -(-count // columns)
     panel_width = page.width / columns

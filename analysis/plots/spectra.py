@@ -71,7 +71,8 @@ def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
             if with_spectra.empty or chosen.row is None:
                 continue
             selected = None if chosen.kept else chosen.row
-            same = with_spectra  # those of the selected number of trusted samples
+            # Reduced to those of the selected number of trusted samples.
+            same = with_spectra
             if selected is not None and not pd.isna(selected["num_trusted"]):
                 same = with_spectra[with_spectra["num_trusted"] == selected["num_trusted"]]
             row = (same if len(same) else with_spectra).iloc[0]

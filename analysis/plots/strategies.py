@@ -114,7 +114,8 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         return None
     most = max(len(panel.bars) for panel in found)
     height = max(0.3, (0.045 if page.max_panels > 1 else 0.1) * most)
-    figure, axes = figures.panels(len(found), page, height=height, across=1)  # names of strategies are long
+    # Names of strategies are long.
+    figure, axes = figures.panels(len(found), page, height=height, across=1)
     for axis, panel in zip(axes, found, strict=True):
         _draw_panel(axis, panel)
     measure = MEASURES[found[0].measure]

@@ -110,7 +110,8 @@ def _compare(block: Block, results: Results) -> tuple[list[str], int]:
 def entries(lines: Sequence[str]) -> list[Entry]:
     """Lists every cell of every tabular, located by row and column, and every LaTeX command that is defined."""
     found: list[Entry] = []
-    number, heads, inside, above = 0, [""], False, True  # above: before the \midrule, that is, in the header
+    # `above` is true before the \midrule, that is, in the header.
+    number, heads, inside, above = 0, [""], False, True
     for line in lines:
         stripped = line.strip()
         if stripped.startswith(r"\newcommand"):

@@ -89,7 +89,8 @@ def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidt
 
 def main_tables(results: Results) -> list[Table]:
     """The main tables of the store: those printed by `sap-report STORE` and shown first on the HTML page."""
-    if not (results.plan["job_type"] == "tune").any():  # a sweep without correctors: compare trainers and pruners
+    # A sweep without correctors: compare trainers and pruners.
+    if not (results.plan["job_type"] == "tune").any():
         trained = make_tables(results, "prune4rel") or (*make_tables(results, "trainers"), *make_tables(results, "prl"))
         if trained:
             return [*trained, *search(results), *recommendation_for_own_data(results)]
@@ -132,6 +133,7 @@ def _write(path: Path, fill: Callable[[Path], object]) -> Path:
         reason = error.strerror or str(error)
         raise UserError(f"the report cannot be written to '{path.parent}' ({reason}); free space or make the folder writable") from error
     finally:
-        with suppress(OSError):  # renamed away after success
+        # Renamed away after success.
+        with suppress(OSError):
             temporary.unlink()
     return path

@@ -47,7 +47,8 @@ def version_sentence(version: int) -> str:
 
 def _version(plan: Path) -> int | None:
     """The schema version of a plan: 1 without such a column (the first version had none), None if the plan is empty or unreadable."""
-    import pyarrow as pa  # here and in _footer, not at the top: commands that only list jobs start without pyarrow
+    # Here and in _footer, not at the top: commands that only list jobs start without pyarrow.
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:

@@ -84,7 +84,8 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
     """Formats a number with fixed decimals; None and NaN become a dash."""
     if value is None or math.isnan(value):
         return MISSING
-    text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"  # `or 0.0` turns -0.0 into 0.0
+    # `or 0.0` turns -0.0 into 0.0.
+    text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"
     return text.replace("-", MINUS)
 
 

@@ -60,7 +60,8 @@ def read_folder(
         # A failed attempt whose job has succeeded since is not a result any more.
         superseded = {name.replace(".ok.", ".failed.") for name in names if name.endswith(".ok.parquet")}
         remaining = sorted(names - superseded - done)
-        with ThreadPoolExecutor() as pool:  # Arrow releases the GIL while it reads
+        # Arrow releases the GIL while it reads.
+        with ThreadPoolExecutor() as pool:
             read = list(pool.map(lambda name: _read_or_report(folder / name, record, wanted, where), remaining))
         done.update(name for name, result in zip(remaining, read, strict=True) if result is not None)
         # Stop if the second listing is the same: a name can stay without a file, such as a broken link.
@@ -82,7 +83,8 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
         present = set(file.schema_arrow.names)
         missing = [name for name in _required(record) if name not in present]
         if missing:
-            if _VERSION in present:  # another version had other columns: report the version, which names the remedy
+            # Another version had other columns: report the version, which names the remedy.
+            if _VERSION in present:
                 _check_versions(file.read([_VERSION], use_threads=False)[_VERSION])
             raise ValueError(f"it is not a table of {record.__name__} records, it lacks {', '.join(missing[:3])}")
         names = [name for name in schema.names if name in present]

@@ -80,7 +80,8 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
     }
     if not means:
         return tuple(Choice(None, problem="no setting has a score in every seed") for _ in searches)
-    winner = min(means, key=lambda settings: (-means[settings], positions[settings]))  # ties go to the earlier setting
+    # Ties go to the earlier setting.
+    winner = min(means, key=lambda settings: (-means[settings], positions[settings]))
     unmodified = sum(float(search.vanilla[column]) for search in searches if search.vanilla is not None) / len(searches)
     # As within one search: the unmodified models win ties.
     if policy.fallback == "strict" and not means[winner] > unmodified:

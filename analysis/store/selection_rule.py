@@ -96,7 +96,8 @@ def best(unmodified: float, scores: Sequence[float]) -> int | None:
     """
     winner, highest = None, unmodified
     for index, score in enumerate(scores):
-        if score > highest:  # strictly, so that the earlier of equal scores wins; False for NaN
+        # Strictly, so that the earlier of equal scores wins; False for NaN.
+        if score > highest:
             winner, highest = index, score
     return winner
 

@@ -55,5 +55,6 @@ def value_label(spec: TableSpec, name: str, value: Any, where: Mapping[str, Any]
     if name in ("noise_rate", "keep_fraction") and isinstance(value, int | float):
         return f"{value * 100:g} %{' kept' if name == 'keep_fraction' else ''}"
     if value is None:
-        return "as measured" if name == "noise_rate" else "none"  # annotators' noise has no nominal rate
+        # Annotators' noise has no nominal rate.
+        return "as measured" if name == "noise_rate" else "none"
     return plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -89,7 +89,8 @@ def _ratios(cell: CellResult) -> list[str]:
     contenders = {key: searches for key, searches in cell.methods.items() if key[0] not in REFERENCES}
     unit = unit_of(search for searches in contenders.values() for search in searches)
     costs = {key: per_seed(searches, unit)[0].mean for key, searches in contenders.items()}
-    known = {key: value for key, value in costs.items() if value}  # neither missing nor zero, by which a ratio is undefined
+    # Neither missing nor zero, by which a ratio is undefined.
+    known = {key: value for key, value in costs.items() if value}
     if len(known) < 2:
         return []
     sap = [key for key in known if key[0] == "sap"]

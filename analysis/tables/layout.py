@@ -237,7 +237,8 @@ def _combinations(
             if values == ALL:
                 values = _all_values(spec, name, fixed, lookup)
             extended += [{**combination, name: value} for value in values]
-            if lookup is None and not values:  # a field that the published table does not have
+            # A field that the published table does not have.
+            if lookup is None and not values:
                 extended.append(combination)
         partial = extended
     return partial
@@ -254,5 +255,6 @@ def _all_values(spec: TableSpec, name: str, fixed: Mapping[str, Any], lookup: St
     if order == ASCENDING:
         # None cannot be compared with numbers and comes last.
         return sorted(found, key=lambda value: (value is None, value))
-    known = list(order)  # values that `order` does not name follow in the order of the plan
+    # Values that `order` does not name follow in the order of the plan.
+    known = list(order)
     return sorted(found, key=lambda value: known.index(value) if value in known else len(known))

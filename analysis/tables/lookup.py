@@ -180,6 +180,7 @@ class StoreLookup:
 
     def _last_point(self, name: str, run_id: str) -> float | None:
         if name not in self._last_points:
-            points = series(self.results, name)  # sorted by run and step, so that the last point of a run wins
+            # Sorted by run and step, so that the last point of a run wins.
+            points = series(self.results, name)
             self._last_points[name] = dict(zip(points["run_id"], points["value"], strict=True))
         return self._last_points[name].get(run_id)

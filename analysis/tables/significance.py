@@ -181,7 +181,8 @@ def _scores(cell: CellResult, method: str) -> dict[int, float]:
 
 
 def _pair(cell: CellResult, one: dict[int, float], other: dict[int, float]) -> CellComparison:
-    common = [seed for seed in one if seed in other]  # paired tests need both methods on the same seed
+    # Paired tests need both methods on the same seed.
+    common = [seed for seed in one if seed in other]
     differences = tuple(one[seed] - other[seed] for seed in common)
     row = cell.rows.iloc[0]
     rate = "" if row["noise_rate"] != row["noise_rate"] else f" {row['noise_rate'] * 100:g} %"

@@ -151,7 +151,8 @@ def _computed(value: str, chosen: ChosenRun, row: pd.Series) -> float | None:
     if value == "gain":
         before = row if chosen.search is None else chosen.search.vanilla
         return None if before is None else _difference(row[test], before[test])
-    if value == "trained_noise_rate":  # without a pruner, of all training samples
+    # Without a pruner, of all training samples.
+    if value == "trained_noise_rate":
         kept = number_of(row["kept_noise_rate"])
         return number_of(row["noise_rate_measured"]) if kept is None else kept
     return _forget_known_rate(chosen.search)

@@ -84,7 +84,8 @@ def good_range(curve: AlphaCurve) -> GoodRange | None:
         return None
     # Of equal maxima the smallest alpha.
     top = int(np.nanargmax(means))
-    good = means >= means[top] - TOLERANCE - 1e-12  # a mean that is exactly TOLERANCE below counts, whatever its last bits
+    # A mean that is exactly TOLERANCE below counts, whatever its last bits.
+    good = means >= means[top] - TOLERANCE - 1e-12
     # Contiguous: a good alpha beyond a bad one does not widen the range, because a coarse search between them would miss it.
     low = top - sum(1 for _ in itertools.takewhile(bool, good[:top][::-1]))
     high = top + sum(1 for _ in itertools.takewhile(bool, good[top + 1 :]))

@@ -65,7 +65,8 @@ def best_rank_probabilities(count: int) -> Iterator[np.ndarray]:
     chance_N = np.full(count, 1 / count)
     for k in range(1, count + 1):
         yield chance_N
-        if k < count:  # C(i-1, k) / C(N, k+1) from C(i-1, k-1) / C(N, k)
+        # C(i-1, k) / C(N, k+1) from C(i-1, k-1) / C(N, k).
+        if k < count:
             chance_N = chance_N * np.maximum(rank - k, 0) / k * (k + 1) / (count - k)
 
 
@@ -93,5 +94,6 @@ def quantiles(rankings: Sequence[RankedSettings], levels: Sequence[float]) -> np
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Weighted quantiles by inversion of the cumulative distribution; `values` must be ascending."""
     cumulative = np.cumsum(weights)
-    indices = np.searchsorted(cumulative, np.asarray(levels) * cumulative[-1] * (1 - 1e-12))  # the last sum may exceed a level by rounding
+    # The last sum may exceed a level by rounding.
+    indices = np.searchsorted(cumulative, np.asarray(levels) * cumulative[-1] * (1 - 1e-12))
     return np.asarray(values[np.minimum(indices, len(values) - 1)])

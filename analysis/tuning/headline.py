@@ -197,7 +197,8 @@ def _search_summary(
         cost_to=_to(in_cost, gain_cost),
         kept=sum(choice.kept for choice in chosen),
         boundary_values=tuple(boundary_values),
-        optimism=optimism(distinct, accuracy.mean or 0.0, validation) if bounded else math.nan,  # settings that share bits count once
+        # Settings that share bits count once.
+        optimism=optimism(distinct, accuracy.mean or 0.0, validation) if bounded else math.nan,
         measured_optimism=summarise(float(choice.row[clean]) - float(choice.row[test]) for choice in chosen if choice.row is not None),
     )
 
@@ -266,7 +267,8 @@ def _defaults(stores: tuple[Path, ...]) -> dict[str, Mapping[str, Any]]:
             config = yaml.safe_load((store / "config.yaml").read_text(encoding="utf-8"))
             methods = config["method"].items()
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-            continue  # without its configuration a store has no known defaults
+            # Without its configuration a store has no known defaults.
+            continue
         for name, entry in methods:
             if isinstance(entry, dict) and isinstance(entry.get("corrector"), dict):
                 found.setdefault(str(entry.get("name", name)), entry["corrector"])

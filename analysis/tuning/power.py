@@ -39,7 +39,8 @@ def detectable_difference(std: float, n: int, paired: bool = True) -> float:
     # Doubling brackets the answer, because power grows with the difference.
     while power(high, std, n, paired) < POWER:
         low, high = high, 2 * high
-    for _ in range(60):  # bisection to the last bits of a float64
+    # Bisection to the last bits of a float64.
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, std, n, paired) < POWER else (low, middle)
     return high

@@ -52,7 +52,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
     for rank, (p, index) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - rank)))  # adjusted p-values must not decrease
+        # Adjusted p-values must not decrease.
+        highest = max(highest, min(1.0, p * (len(order) - rank)))
         corrected[index] = highest
     return corrected
 
@@ -152,7 +153,8 @@ def sentence(comparison: MethodComparison, seeds: str) -> str:
     if p is not None and p <= LEVEL:
         verb = "beats" if comparison.mean_difference > 0 else "is beaten by"
         return f"On {comparison.family}, {one} {verb} {other} over the cells ({test})."
-    least = 2.0 ** (1 - cells)  # the exact test's p-value if all differences have the same sign
+    # The exact test's p-value if all differences have the same sign.
+    least = 2.0 ** (1 - cells)
     few = f" The smallest value possible with {cells} cells is {p_text(least)}." if least > LEVEL else ""
     return f"On {comparison.family}, {one} and {other} do not differ significantly over the cells with {seeds} ({test}).{few}"
 

@@ -71,7 +71,8 @@ def compact(store: Store, max_jobs: int = MAX_JOBS) -> list[str]:
         # The statuses are read once, under the lease; a job that ends later keeps its single file until the next call.
         done = {job_id for job_id, status in store.statuses().items() if status == "ok"}
         for folder, record, ending in ((store.rows, Row, ".ok.parquet"), (store.series, Point, ".parquet")):
-            for stale in folder.glob(f".{MERGED}*.tmp"):  # left by a killed process, because this one owns the lease
+            # Left by a killed process, because this one owns the lease.
+            for stale in folder.glob(f".{MERGED}*.tmp"):
                 stale.unlink()
             singles = {path.name.removesuffix(ending): path for path in folder.glob(f"[!.]*{ending}") if not path.name.startswith(MERGED)}
             _merge(folder, record, {job_id: path for job_id, path in singles.items() if job_id in done}, max_jobs, problems)
@@ -82,7 +83,8 @@ def compact(store: Store, max_jobs: int = MAX_JOBS) -> list[str]:
 def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, problems: list[str]) -> None:
     """Merges single files, and merged files that are not full, into files of at most `max_jobs` jobs each."""
     by_job = merged(folder)
-    duplicated = {by_job[job_id] for job_id in singles if job_id in by_job}  # after a kill, or a rerun of lost artifacts
+    # After a kill, or a rerun of lost artifacts.
+    duplicated = {by_job[job_id] for job_id in singles if job_id in by_job}
     sizes = {path: len(jobs_in(path)) for path in set(by_job.values())}
     # Full files are not rewritten, so the cost of a call depends on the number of new files.
     open_ones = sorted(path for path, size in sizes.items() if size < max_jobs or path in duplicated)

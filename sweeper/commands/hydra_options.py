@@ -62,6 +62,7 @@ def show(arguments: Sequence[str]) -> int:
     register(folders)
     # hydra.main reads sys.argv.
     sys.argv = ["sap-sweep", *arguments]
-    os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"  # the name that Hydra's help shows
+    # The name that Hydra's help shows.
+    os.environ["HYDRA_MAIN_MODULE"] = "sap-sweep"
     hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(lambda config: None)()
     return 0

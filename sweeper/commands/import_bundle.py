@@ -169,10 +169,12 @@ def _mismatch(job: Job, rows: Sequence[Row]) -> str:
     for row in rows:
         run = planned[row.run_id]
         known = {**job.labels, "job_id": job.job_id, "job_type": job.job_type, "position": run.position}
-        if job.job_type != "search":  # the setting of a trial is chosen while the search runs
+        # The setting of a trial is chosen while the search runs.
+        if job.job_type != "search":
             known["settings"] = json.dumps(run.settings, sort_keys=True)
         if job.job_type in ("tune", "search") and known.get("information") == "none":
-            del known["information"]  # a corrector that selects samples without declaring it is recorded as scored
+            # A corrector that selects samples without declaring it is recorded as scored.
+            del known["information"]
         for name, value in known.items():
             if getattr(row, name, value) != value:
                 return f"has {name}={getattr(row, name)!r} where the plan has {value!r}"

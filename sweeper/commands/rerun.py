@@ -103,7 +103,8 @@ def find(jobs: Mapping[str, Job], run_id: str, store: Path) -> tuple[Job, str]:
 
 def rerun_job(job: Job, jobs: Mapping[str, Job], paths: SweepPaths, device: str) -> tuple[list[Row], str]:
     """Runs a job again; returns (its rows, whether its network has the stored weights: equal | different | unknown)."""
-    from sweeper.jobs.run_job import execute  # loads torch, which the usage errors above do not need
+    # Loads torch, which the usage errors above do not need.
+    from sweeper.jobs.run_job import execute
 
     with tempfile.TemporaryDirectory(prefix="sap-sweep-rerun-") as name, storing(Path(name)):
         scratch = SweepPaths(paths.data, Path(name) / "store", Path(name) / "artifacts")

@@ -65,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
         rows, given_up = complete
         print(f"{paths.store}: all {rows} planned rows are stored, nothing to do")
         _print_given_up(given_up)
-        with mirroring(config.tracking, paths.store):  # mirrors the jobs that an earlier start did not
+        # Mirrors the jobs that an earlier start did not.
+        with mirroring(config.tracking, paths.store):
             pass
         if config.timing == "exclusive":
             from sweeper.jobs.job import read_jobs
@@ -75,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
         _print_search_table(config, store)
         return 1 if given_up else 0
     cells = check_cells(composed)
-    plan = inspect_and_plan(composed, cells, paths)  # all checks run before the first folder is created
+    # All checks run before the first folder is created.
+    plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
         estimator, _ = _estimator(config, cells, paths)

@@ -128,7 +128,8 @@ def _compose_cached(lines: Sequence[Override], config_dirs: Sequence[Path], cach
             cache.cells[key] = _compose_without_methods(lines, config_dirs, cache.methods) or _to_plain(_compose(lines, config_dirs))
         return cache.cells[key]
     except UserError:
-        _check_keys(lines, _compose([*filter(_is_group, lines)], config_dirs))  # raises a better message if a key is unknown
+        # Raises a better message if a key is unknown.
+        _check_keys(lines, _compose([*filter(_is_group, lines)], config_dirs))
         raise
 
 
@@ -250,7 +251,8 @@ def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
                     f"'{key}' is not a key: '{'.'.join(parts[:depth])}' is the single value {node!r}; write {'.'.join(parts[:depth])}=VALUE"
                 )
             adds = override.is_add() or override.is_force_add()
-            known = list(node.keys())  # not `part in node`, which is false for a mandatory value (???)
+            # Not `part in node`, which is false for a mandatory value (???).
+            known = list(node.keys())
             if part not in known and not (adds and _is_open(parts[:depth])):
                 raise unknown("key", part, dict.fromkeys([*GROUPS, *known]) if node is base else known, ".".join(parts[:depth]))
             node = node.get(part) if part in known else OmegaConf.create({})

@@ -75,7 +75,8 @@ def compose_config(overrides: Sequence[Override], config_dirs: Sequence[Path], m
             # The schema stays attached to the copy, so that the type of the value is still checked.
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except OmegaConfBaseException:
-        return _compose_with_hydra(overrides, config_dirs, methods)  # for Hydra's error message
+        # For Hydra's error message.
+        return _compose_with_hydra(overrides, config_dirs, methods)
     return config
 
 

@@ -47,4 +47,5 @@ def _remedy(method: str, space: str, field: str, domain: Any, value: Any) -> str
     domain_type = next(iter(domain), "grid") if isinstance(domain, Mapping) else "grid"
     if domain_type in LIST_TYPES:
         return f"'{key}.{domain_type}=[{text}]'"
-    return f"'~{key}.{domain_type}' '+{key}.choice=[{text}]'"  # a range cannot contain a single value
+    # A range cannot contain a single value.
+    return f"'~{key}.{domain_type}' '+{key}.choice=[{text}]'"

@@ -148,8 +148,10 @@ class StoringRun(PlainRun):
 
     def end_epoch(self, number: int, model: nn.Module, state: Callable[[], State], kept: Tensor | None = None, **scalars: float) -> None:
         super().end_epoch(number, model, state, kept, **scalars)
-        model.eval()  # a real run evaluates here and leaves the network in this mode
-        torch.rand(3)  # an evaluation may draw from the global generator, too
+        # A real run evaluates here and leaves the network in this mode.
+        model.eval()
+        # An evaluation may draw from the global generator, too.
+        torch.rand(3)
         self.kept.append(kept)
         # Copied, because the training goes on and modifies its tensors in place.
         self.stored = copy.deepcopy(state())

@@ -95,7 +95,8 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
         # Noise that reads files of its own (human labels) is inspected with each data set that it is combined with.
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
-        if not composed.config.export:  # the device of a bundle is chosen by the machine that runs it
+        # The device of a bundle is chosen by the machine that runs it.
+        if not composed.config.export:
             check_device(cell, composed.config.backend.device)
         check_audit(cell, seeds_of(composed.config), paths.data)
     return make_plan(composed.config, cells, fingerprints)

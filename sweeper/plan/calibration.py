@@ -81,7 +81,8 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
             # Kernels are launched asynchronously: without it the clock would measure the launches.
             torch.cuda.synchronize(device)
 
-    train_step()  # warmup: allocations and the choice of kernels
+    # Warmup: allocations and the choice of kernels.
+    train_step()
     # CPU time where possible: it does not depend on the load of other programs.
     clock = time.thread_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     begun, start, steps = time.perf_counter(), clock(), 0

@@ -118,7 +118,8 @@ def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
 
 def _network(cell: Cell) -> nn.Module:
     """The cell's network on torch's meta device: names and shapes without memory."""
-    flops_of(cell.model, cell.dataset)  # raises a UserError if the network cannot be built
+    # Raises a UserError if the network cannot be built.
+    flops_of(cell.model, cell.dataset)
     data = cell.dataset.instance
     with torch.device("meta"):
         network: nn.Module = construct(cell.model.entry, num_outputs=data.classes.num, input_shape=data.shape)

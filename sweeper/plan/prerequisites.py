@@ -142,7 +142,8 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
         remedy = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
         return Prerequisite(name, "missing", f"{error}{remedy}")
     if writes and files:
-        with suppress(UserError):  # `_check_folder` reports a folder that cannot be written
+        # `_check_folder` reports a folder that cannot be written.
+        with suppress(UserError):
             save_json(record, {"files": state_of(files)})
     detail = (
         "its checksums are the published ones" if found.verified else f"read; not compared with published checksums ({found.digest[:12]})"
@@ -236,7 +237,8 @@ def _download_weights(file: Path, network: Any) -> Path:
     Raises:
         UserError: torchvision publishes no such file, or the download fails.
     """
-    from torchvision import models  # only downloads need it
+    # Only downloads need it.
+    from torchvision import models
 
     published = [weight for name in models.list_models() for weight in models.get_model_weights(name)]
     url = next((weight.url for weight in published if weight.url.rsplit("/", 1)[-1] == file.name), None)
@@ -264,7 +266,8 @@ def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path
     with warnings.catch_warnings():
         # torch warns when weights are copied to meta parameters; only names and shapes are of interest.
         warnings.simplefilter("ignore")
-        flops_of(model, dataset)  # builds the network with its weights, and so compares them
+        # Builds the network with its weights, and so compares them.
+        flops_of(model, dataset)
         if where == "trainer":
             with torch.device("meta"):
                 network = build_network(model.entry, dataset.instance.classes.num, dataset.instance.shape)

@@ -136,7 +136,8 @@ def _replay_lines(
     found = []
     for grid in grids:
         chunks = replay(grid, config, entry, range(repeats), budgets)
-        total = None if config.sampler is None and config.resource is None else repeats  # random search yields chunks of many seeds
+        # Random search yields chunks of many seeds.
+        total = None if config.sampler is None and config.resource is None else repeats
         # On standard error and only on a terminal, so that the tables can be redirected.
         tracked = track(chunks, f"seed {grid.seed}", total, console=console, disable=not console.is_terminal, transient=True)
         found.append(np.concatenate(list(tracked)))

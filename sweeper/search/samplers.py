@@ -52,7 +52,8 @@ def distributions(space: SettingSpace) -> dict[str, BaseDistribution]:
     A `grid` of numbers is an integer range of indices, so that a sampler may assume that neighbouring values score alike; other lists are
     categorical.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise Optuna prints a line for every study and trial
+    # Otherwise Optuna prints a line for every study and trial.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return {domain.field: _distribution(domain) for domain in space.domains}
 
 

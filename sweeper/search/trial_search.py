@@ -159,7 +159,8 @@ def check_trial_searches(config: SearchConfig, target: SearchTarget, plugins: Se
         raise UserError(f"search={config.name} needs a number of trials; set search.budget=64")
     entry = None
     if config.sampler is not None:
-        from sweeper.search.samplers import check_sampler  # loads Optuna, which most sweeps do not need
+        # Loads Optuna, which most sweeps do not need.
+        from sweeper.search.samplers import check_sampler
 
         entry = check_sampler(config.sampler, config.settings, plugins)
     elif config.settings:
