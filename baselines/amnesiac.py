@@ -81,6 +81,7 @@ class Amnesiac:
         if first.labels == "random":
             labels_N = relabelling.random_other_labels(forget.labels, task.num_outputs, stream(task.seed, "correct", "labels"))
         else:
+            # The runner-up is that of the noisy network, asked once for the whole family.
             with run.meter("collect"):
                 labels_N = relabelling.runner_up_labels(model, forget, run)
         # One mixed and shuffled set, as in the reference.

@@ -114,6 +114,7 @@ class BadTeacher:
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
         student = (retain + forget) * max(setting.epochs for setting in settings)
+        # With augmentation both teachers see every batch.
         teachers = 2 * student if first.augment else retain + forget
         return sample_sources.scoring_passes(first, sizes) + Passes(forwards=student + teachers, backwards=student)
 
@@ -128,6 +129,7 @@ def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Sam
     # With augmentation every view is new: both teachers run on each batch, and each sample takes the logits of its own.
     forgotten = torch.zeros(retain.universe, dtype=torch.bool)
     forgotten[forget.index] = True
+    # Each counts its own passes.
     good, bad = online_teacher(competent, run), online_teacher(incompetent, run)
 
     def teacher(batch: Batch) -> Tensor:

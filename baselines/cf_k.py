@@ -55,6 +55,7 @@ class CFk:
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
         """Raises UserError where the network has fewer than k layers."""
+        # Found when the sweep is planned, before anything is trained.
         all_but_last(network, self.k, "cf_k")
 
     def family(self) -> Hashable:
@@ -70,6 +71,8 @@ class CFk:
         first = settings[0]
         frozen = all_but_last(model, first.k, "cf_k")
         retain = sample_sources.retain_samples(first, model, task, run)
+        # Weights and running statistics of the frozen layers stay as they are, so the last k layers always meet the noisy network's
+        # features.
         yield from finetune_on(settings, Trajectory.start(model, first.momentum, first.weight_decay, frozen), retain, task, run)
 
     @classmethod

@@ -108,6 +108,7 @@ def largest_errors(errors_N: Tensor, index_N: Tensor, share: float) -> Tensor:
     # Two stable sorts: by error, and among equal errors by position in the training set, whatever order the samples come in.
     by_index = index_N.argsort(stable=True)
     rising = by_index[errors_N[by_index].argsort(stable=True)]
+    # By rank, not by a threshold, so that exactly the declared share is marked.
     found = torch.zeros(len(errors_N), dtype=torch.bool)
     found[rising[len(rising) - int(share * len(rising)) :]] = True
     return found
@@ -123,6 +124,7 @@ def train_cleaned(
         return
     # Nothing is declared to the recipe: a training gets labels and images, and may not ask for verified samples.
     fitted = first.recipe.fit(replace(task, train=cleaned, declared=frozenset()), run).model.eval()
+    # Retraining has no use for the epochs of fine-tuning, so one network is the answer to every setting.
     for position in range(len(settings)):
         yield position, fitted
 
@@ -153,6 +155,7 @@ def _cross_validated(setting: CleaningSetting, task: Task, run: Run) -> Tensor:
         inner = PlainRun()
         inner.meter = CostMeter(device=task.device)
         others = replace(task, train=task.train.subset(torch.nonzero(~inside).flatten()), declared=frozenset())
+        # Under the run's own seed: every fold starts from the baseline's initialisation.
         fitted = setting.recipe.fit(others, inner).model
         # Counted in the caller's phase; the phases that the recipe booked are dropped.
         for piece in inner.meter.records:

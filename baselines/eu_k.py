@@ -30,6 +30,7 @@ def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
     """Returns a copy of `model` whose parameters and buffers that are not `frozen` are those of an untrained network."""
     # The first networks of a run are those of the baseline, whose initialisation would not be a fresh one.
     used = len(model.nets) if isinstance(model, Ensemble) else 1
+    # Each network of an ensemble gets an initialisation of its own.
     fresh = Ensemble([task.build(used + k) for k in range(used)]) if isinstance(model, Ensemble) else task.build(used)
     copy = deepcopy(model)
     kept = {name for name, _ in model.named_parameters() if name in frozen.parameters}

@@ -41,6 +41,7 @@ def finetune_on(
     """Trains on `retain` with the options of the first setting, and yields each setting's network at its last epoch."""
     first = settings[0]
     views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
+    # By type of task: training on given labels serves regressions, too.
     given_loss = loss_for(task.kind)
 
     def loss_of(net: nn.Module, batch: Batch) -> Tensor:
@@ -86,6 +87,7 @@ class Finetune:
         """All fields but the epochs; a batch size above the size of the set equals that size."""
         return (
             "finetune",
+            # One value for all epochs takes them out of the comparison: at a constant rate fewer are a prefix of more.
             *astuple(replace(self, epochs=1, batch_size=sample_sources.effective_batch_size(self.batch_size, self.num_retain))),
         )
 
@@ -104,5 +106,6 @@ class Finetune:
     @classmethod
     def forecast(cls, settings: Sequence[Finetune], sizes: Sizes) -> Passes:
         """The passes of the longest setting."""
+        # Only the longest setting is trained; the others are read off on the way.
         passes = sample_sources.expected_counts(settings[0], sizes, forgets=False)[0] * max(setting.epochs for setting in settings)
         return sample_sources.scoring_passes(settings[0], sizes) + Passes(forwards=passes, backwards=passes)

@@ -57,6 +57,7 @@ def all_but_last(model: nn.Module, k: int, method: str) -> Frozen:
     Raises:
         UserError: the network has fewer layers.
     """
+    # An ensemble registers its networks one after the other, so the last k layers are counted within each.
     if isinstance(model, Ensemble):
         members = [(f"nets.{number}.", _before(net, k, method)) for number, net in enumerate(model.nets)]
         modules = {prefix + name for prefix, member in members for name in member.modules}
@@ -66,6 +67,7 @@ def all_but_last(model: nn.Module, k: int, method: str) -> Frozen:
 
 def layer_names(model: nn.Module) -> list[str]:
     """Returns the names of the layers, first to last."""
+    # Weights of norms, and biases, have one dimension.
     return [name for name, module in model.named_modules() if any(own.ndim > 1 for own in module.parameters(recurse=False))]
 
 

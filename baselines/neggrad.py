@@ -65,6 +65,7 @@ class NegGrad:
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of its set equals that size."""
+        # Each batch size is bounded by the set that it divides.
         forget_batch, retain_batch = (
             sample_sources.effective_batch_size(self.forget_batch, self.num_forget),
             sample_sources.effective_batch_size(self.retain_batch, self.num_retain),
@@ -93,6 +94,7 @@ class NegGrad:
 
         def advance(epoch: int) -> None:
             rng = stream(task.seed, "correct", epoch, "neggrad")
+            # Streams of their own, so that neither order depends on the size of the other set.
             retain_batches = retain.batches(first.retain_batch, rng.child("retain"), views)
             # The batches of one pass over the forget samples are repeated in the same order until the retain samples of the epoch are used
             # up.

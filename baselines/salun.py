@@ -41,6 +41,7 @@ def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> l
     parameters = list(model.parameters())
     total_K = [torch.zeros_like(parameter) for parameter in parameters]
     for batch in samples.batches(batch_size):
+        # Under the given labels, which are the ones to be forgotten.
         loss = functional.cross_entropy(model(batch.inputs), batch.labels)
         # With their signs: the absolute value is that of the sum, so batches that pull a weight in opposite directions cancel.
         for total, gradient in zip(total_K, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True):
@@ -146,6 +147,7 @@ class SalUn:
         """The longest setting's passes, one over the forget samples for the mask, and one if the network chooses their new labels."""
         first = settings[0]
         retain, forget = sample_sources.expected_counts(first, sizes)
+        # The first term is the pass for the mask.
         passes = forget + (retain + forget) * max(setting.epochs for setting in settings)
         relabelled = forget if first.labels == "runner_up" else 0
         return sample_sources.scoring_passes(first, sizes) + Passes(forwards=passes + relabelled, backwards=passes)

@@ -77,6 +77,7 @@ def effective_batch_size(size: int, *counts: SampleCount) -> int:
 
 def expected_counts(setting: UsesSamples, sizes: Sizes, forgets: bool = True) -> tuple[int, int]:
     """Returns the expected numbers of (retain, forget) samples for forecasts. Exact unless `num_forget` is a fraction."""
+    # A fraction, or null, refers to the number of wrong labels that the forecast expects.
     forget = setting.num_forget if isinstance(setting.num_forget, int) else resolve_count(setting.num_forget, sizes.wrong)
     known = forget if forgets or setting.source == "identified" else 0
     # Only `identified` draws retain samples from what the forget samples leave over.
@@ -106,6 +107,7 @@ def retain_samples(setting: UsesSamples, model: nn.Module, task: Task, run: Run)
         return task.verified(Need.RETAIN, setting.num_retain)
     if setting.source == "identified":
         return _not_identified(setting.num_retain, task.verified(Need.FORGET, setting.num_forget), task, run)
+    # `check_counts` has refused null for this source.
     return _extreme_losses(setting.num_retain or 0, 0, model, task, run)[0]
 
 
@@ -223,6 +225,7 @@ class Concatenated:
 
     def _by_source(self, which: Tensor) -> Iterator[tuple[Samples, Tensor]]:
         """Yields each source with the indices of `which` that lie in it, relative to its start."""
+        # An index counts through the sources as if they were laid end to end.
         start = 0
         for source in self.sources:
             inside = which[(which >= start) & (which < start + len(source))] - start

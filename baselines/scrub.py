@@ -145,9 +145,9 @@ class SCRUB:
         reached = {(0, 0): Trajectory.start(model, first.momentum, first.weight_decay)}
         waiting = Counter(parent(node) for node in users)
         for node, positions in users.items():
-            # Booked for the settings that pass through the node.
             previous = parent(node)
             waiting[previous] -= 1
+            # Booked for the settings that pass through the node.
             with run.meter("correct", used_by=positions):
                 # The last child needs no copy.
                 trajectory = reached[previous].fork() if waiting[previous] else reached.pop(previous)

@@ -132,6 +132,7 @@ class SCRUBSteps:
             teacher = online_teacher(network, run) if first.augment else cached_teacher([(network, Concatenated((retain, forget)))], run)
         with run.meter("correct"):
             trajectory = first.trained(model, retain, forget, teacher, task, run)
+        # The rate depends on `steps`, so no setting is a prefix of another: all that a family has in common is one whole computation.
         for position in range(len(settings)):
             yield position, trajectory.model.eval()
 
@@ -142,6 +143,7 @@ class SCRUBSteps:
         for number, one in enumerate(self.passes(), start=1):
             # Passes are counted where other methods count epochs: `number` keys the order of the samples.
             context = EpochContext(number, stream(task.seed, "correct", number, one.phase))
+            # In the max phase the benchmark ascends cross-entropy and divergence together; `scrub` ascends the divergence only.
             samples, sign = (forget, -1) if one.phase == "max" else (retain, 1)
 
             # Loop variables are bound as defaults, because a closure would read them only when it is called.

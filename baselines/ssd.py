@@ -142,6 +142,7 @@ class SSD:
             run.meter.count(forwards=passes, backwards=passes)
         for position, setting in enumerate(settings):
             with run.meter("correct", used_by=[position]):
+                # Every setting dampens the noisy network, not the one before it.
                 corrected = deepcopy(frozen)
                 dampen(corrected, all_K, forget_K, setting.selection, setting.dampening)
             yield position, corrected

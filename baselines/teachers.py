@@ -30,6 +30,7 @@ def divergence(teacher_BC: Tensor, student_BC: Tensor, temperature: float) -> Te
 @torch.no_grad()
 def cached_teacher(pairs: Sequence[tuple[nn.Module, Samples]], run: Run) -> Teacher:
     """Computes the logits of each network (in eval mode) for its own plain samples once; the teacher looks them up."""
+    # In one tensor on the device, so that a step's lookup does not transfer anything but positions.
     logits_NC = torch.cat([network(batch.inputs) for network, samples in pairs for batch in samples.batches(TEACHER_BATCH)])
     run.meter.count(forwards=len(logits_NC))
     # Batches name samples by their position in the universe, so a table of that length leads from a batch to its rows without a search.
