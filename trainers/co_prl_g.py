@@ -34,6 +34,7 @@ class CoPRL_G:  # noqa: N801 - the paper's name
         Raises:
             UserError: as `refuse`.
         """
+        # Asked when a sweep is planned (`refuse`), and here for callers without a plan.
         ghost.check(task.build(0), "co_prl_g")
         return self.keep.fit(self.recipe, 2, task, run, "co_prl_g", gradient_norm)
 

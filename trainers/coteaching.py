@@ -22,6 +22,7 @@ class CoTeaching:
     name: ClassVar[str] = "coteaching"
     version: ClassVar[int] = 1
 
+    # One pass serves selection and step, as in the reference.
     keep: BatchSelection = field(default=BatchSelection(reforward=False), metadata=FLAT)
     recipe: SGD = field(default=SGD(), metadata=FLAT)
 

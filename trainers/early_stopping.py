@@ -98,6 +98,7 @@ class EarlyStopping:
         lowest, counter = self.state.tolist()
         if loss < lowest:
             lowest, counter = loss, 0
+            # Copied into the tensors that the checkpoint holds.
             now = self.model.state_dict()
             for name, value in self.best.items():
                 value.copy_(now[name])

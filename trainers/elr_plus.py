@@ -117,6 +117,7 @@ class ELRPlus:
         def mixed(values: Tensor) -> Tensor:
             return share * values + (1 - share) * values[partner_B]
 
+        # Labels and targets are mixed as the images are.
         y_BC, q_BC = mixed(functional.one_hot(batch.labels, predicted_BC.shape[1]).to(predicted_BC)), mixed(own.targets[index])
         logits_BC = learner.forward(mixed(batch.inputs))
         loss = self.loss(logits_BC, y_BC, q_BC, _ramp(number, self.ramp_steps))
@@ -141,6 +142,7 @@ class ELRPlus:
 
 def _ramp(step: int, steps: int) -> float:
     """Rises from exp(-5) to 1 over `steps`."""
+    # Also avoids the division by zero of `steps` = 0, no ramp.
     return 1.0 if step >= steps else math.exp(-5 * (1 - step / steps) ** 2)
 
 

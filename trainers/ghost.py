@@ -100,6 +100,7 @@ def squared_norms(
     def add(layer: nn.Module, read: Tensor, back: Tensor) -> None:
         total_B.add_(of_layer(layer, read, back))
 
+    # Layers whose weights are all frozen contribute nothing to the norm.
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS) and any(p.requires_grad for p in layer.parameters())]
     handles = [layer.register_forward_hook(on_forward) for layer in layers]
     try:

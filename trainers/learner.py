@@ -42,6 +42,7 @@ class ForgettingCounts:
     def update(self, batch: Batch, outputs_BC: Tensor) -> None:
         """Counts the events of a mini-batch, given its (B, C) outputs in train mode."""
         index_B = batch.index.to(self.right.device)
+        # From the outputs of the pass that trains, so that counting takes no pass of its own.
         right_B = outputs_BC.argmax(1) == batch.labels
         count_B = self.forgotten[index_B] + (self.right[index_B] & ~right_B)
         # The first correct prediction turns -1 into 0.
@@ -69,6 +70,7 @@ class Learner:
 
     def forward(self, inputs_B: Tensor, update_norm: bool = True) -> Tensor:
         """Returns (B, C) outputs in train mode. With `update_norm=False` batch norm keeps its running statistics unchanged."""
+        # Counted where passes are made, so that no step can forget to.
         self.meter.count(forwards=len(inputs_B))
         with nullcontext() if update_norm else frozen_running_statistics(self.model):
             outputs_BC: Tensor = self.model(inputs_B) if self.forward_pass is None else self.forward_pass(inputs_B)
@@ -76,6 +78,7 @@ class Learner:
 
     def backward(self, loss: Tensor, count: int) -> None:
         """Replaces the gradients by those of `loss`, which was computed from `count` samples."""
+        # Replaced, not accumulated: SAM makes two backward passes before one step.
         self.optimiser.zero_grad()
         loss.backward()
         self.meter.count(backwards=count)

@@ -54,6 +54,7 @@ class LogitClip:
 
     def losses(self, logits_BC: Tensor, batch: Batch, context: EpochContext) -> Tensor:
         """Returns the (B,) cross-entropies of the clipped logits."""
+        # In training only: clipping does not change the largest logit, so the network itself stays as it is.
         return functional.cross_entropy(self.clip(logits_BC), batch.labels, reduction="none")
 
     def clip(self, logits_BC: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class MentorMix:
     def fit(self, task: Task, run: Run) -> Fitted:
         """As `SGD.fit`; classification only."""
         require_classes(task, "mentormix")
+        # One tensor: its elements are views, which the mentor changes in place.
         thresholds = torch.zeros(2, device=task.device)
         mentor = Mentor(self.percentile, self.ema, min(self.burn_in, BURN_IN_SHARE * self.recipe.epochs))
         return self.recipe.fit_steps(task, run, partial(self.step, mentor=mentor, thresholds=thresholds), {"thresholds": thresholds})
@@ -72,10 +73,12 @@ class MentorMix:
         # Partners, and each sample's share in its mixture: a trusted sample keeps the larger part, an untrusted one is mostly replaced.
         partner_B = random_draws.choices(rng.child("partner"), trusted_B.double().softmax(0), count)
         share_B = random_draws.beta(rng.child("share"), self.alpha, count).to(x.device)
+        # Per sample, where MixUp draws one share for the mini-batch.
         larger_B = torch.maximum(share_B, 1 - share_B)
         share_B = torch.where(trusted_B, larger_B, 1 - larger_B)
         share_each = share_B.reshape(-1, *[1] * (x.ndim - 1))
 
+        # The only pass with a gradient. Its loss is the cross-entropy with the mixed label, by its linearity in the label.
         logits_BC = learner.forward(share_each * x + (1 - share_each) * x[partner_B])
         own_B = functional.cross_entropy(logits_BC, y, reduction="none")
         partners_B = functional.cross_entropy(logits_BC, y[partner_B], reduction="none")

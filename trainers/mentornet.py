@@ -79,12 +79,14 @@ class MentorNet:
         """As `SGD.fit`; classification only."""
         require_classes(task, "mentornet")
         threshold = torch.zeros((), device=task.device)
+        # Burn-in is bounded by a fifth of all epochs, as in the reference.
         mentor = Mentor(self.percentile, self.ema, min(self.burn_in, BURN_IN_SHARE * self.recipe.epochs))
         return self.recipe.fit_steps(task, run, partial(self.step, mentor=mentor, threshold=threshold), {"threshold": threshold})
 
     def step(self, learner: Learner, batch: Batch, context: EpochContext, mentor: Mentor, threshold: Tensor) -> StepReport:
         """Computes the losses and v, and makes a step on the trusted samples."""
         require_hard_labels(batch, "mentornet")
+        # In train mode, as in the reference: samples are judged by losses that the batch's own statistics normalise, as those of the step.
         if not self.one_pass:
             with torch.no_grad():
                 scored_B = functional.cross_entropy(learner.forward(batch.inputs, update_norm=False), batch.labels, reduction="none")

@@ -48,6 +48,7 @@ class MixUp:
         # Rolled by one, as in the reference: on a shuffled batch this is a random pairing, too.
         mixed = share * batch.inputs + (1 - share) * batch.inputs.roll(1, 0)
         outputs_BC = learner.forward(mixed)
+        # Two losses of one pass: they weigh the two labels, so regressions and classes need no common form of a mixed label.
         own, partners = learner.loss(outputs_BC, batch.labels), learner.loss(outputs_BC, batch.labels.roll(1, 0))
         loss = (share * own + (1 - share) * partners).squeeze()
         learner.descend(loss, len(batch.labels))

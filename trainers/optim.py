@@ -122,6 +122,7 @@ def rate_at(
         return halve_every_11(base, epoch)
     if schedule == "cosine":
         return cosine(base, epoch, epochs)
+    # Schedule step has two forms; `check_schedule` has seen to it that one is given.
     return step(base, epoch, decay_epochs, decay_rate) if decay_every is None else step_every(base, epoch, decay_every, decay_rate)
 
 
@@ -179,6 +180,7 @@ def state_of(optimiser: Optimizer) -> State:
 
 def load_state(optimiser: Optimizer, state: State) -> None:
     """Loads into `optimiser` the state that `state_of` copied from one with the same parameters."""
+    # torch numbers an optimiser's state by the position of the parameter, over all groups.
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
     def in_layout_of(value: object, parameter: Tensor) -> object:

@@ -53,6 +53,7 @@ class PRL_G:  # noqa: N801 - the paper's name
         Raises:
             UserError: as `refuse`, and for bf16.
         """
+        # Asked when a sweep is planned (`refuse`), and here for callers without a plan.
         ghost.check(task.build(0), "prl_g")
         if self.recipe.precision == "bf16":
             raise UserError(

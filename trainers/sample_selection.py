@@ -105,6 +105,7 @@ class BatchSelection:
                 if self.reforward:
                     loss = self._kept_loss(learner, batch.inputs[kept], batch.labels[kept], context, which)
                 else:
+                    # The unkept samples have no gradient of the loss, but took part in the batch's statistics.
                     loss = learner.loss_per_sample(outputs_BC, batch.labels)[kept].mean()
                 # A shared pass went over the whole mini-batch, a second one over the kept samples only.
                 learner.descend(loss, len(kept) if self.reforward else len(batch.labels))
@@ -117,6 +118,7 @@ class BatchSelection:
         """Mean loss of a second pass, over the kept samples only; `mixup` mixes each with the one before it (as `trainers.mixup`)."""
         if not self.mixup:
             return learner.loss(learner.forward(inputs_K), labels_K)
+        # A draw for each network, which have different samples.
         share = random_draws.beta(context.rng.child("share", which), self.mixup, 1).to(inputs_K.device)
         outputs_KC = learner.forward(share * inputs_K + (1 - share) * inputs_K.roll(1, 0))
         own, partners = learner.loss(outputs_KC, labels_K), learner.loss(outputs_KC, labels_K.roll(1, 0))
@@ -129,8 +131,10 @@ class BatchSelection:
         sizes_of = Counter(batch_sizes(train, recipe.batch_size))
         seen = train * recipe.epochs
         kept = sum(times * self.num_kept(size, epoch) for epoch in range(1, recipe.epochs + 1) for size, times in sizes_of.items())
+        # Without a second pass the scoring pass has the graph, and the backward pass goes through the whole mini-batch.
         second = kept if self.reforward else 0
         passes = Passes(networks * (seen + second), networks * ((seen if gradients else 0) + (second or seen)))
+        # What the recipe adds here are its checks of accuracy and validation loss.
         return recipe.forecast(sizes, 0, 0) + passes
 
 

@@ -190,6 +190,7 @@ class SGD:
         plateau = (
             None if self.plateau_patience is None else ReduceOnPlateau.start(self.learning_rate, self.decay_rate, self.plateau_patience)
         )
+        # Early stopping looks at the plain loss, whatever a trainer minimises, on given labels: true ones are out of a training's reach.
         validation = None
         if self._uses_validation():
             validation = EarlyStopping.start(model, task.val, loss_of, self.stop_patience, self.stop_delta, self.checkpoint == "best")
@@ -210,6 +211,7 @@ class SGD:
                 scalars["given_acc"] = given_accuracy(model, task.train)
                 run.meter.count(forwards=num_evaluated * len(task.train))
                 stop = scalars["given_acc"] >= self.until_train_acc
+            # The configuration has the share only; the curve has the number.
             if self.trim:
                 scalars["num_trimmed"] = num_trimmed(len(task.train), self.trim)
             if validation is not None:
@@ -231,6 +233,7 @@ class SGD:
             ),
             epoch,
             lambda batch, context: step(learners, batch, context),
+            # Asked at the start of an epoch, when `finish` has recorded the loss of the one before.
             self.rate if plateau is None else lambda epoch: plateau.rate(),
             finish,
         )
@@ -280,11 +283,13 @@ class SGD:
         else:
             optimiser = optim.sgd(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.nesterov, self.fused)
         loss, each = loss_for(task.kind, self.huber), losses_for(task.kind, self.huber)
+        # Wraps the pass only: state dicts, checkpoints and corrections see the plain network.
         call = make_forward(model, self.training_speed, self.batch_size)
         return Learner(model, optimiser, loss, task.kind == "classification", run.meter, each, history, call)
 
     def _check_speed(self, task: Task, single_pass: bool) -> None:
         self.training_speed.check_device(task.device)
+        # A recorded pass overwrites its outputs at the next call, so a step with two passes would descend on the wrong ones.
         if self.compile != "none" and not single_pass:
             raise UserError(
                 f"trainer.compile={self.compile} supports only trainers whose step makes one pass over its mini-batch; use "

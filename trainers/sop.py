@@ -65,6 +65,7 @@ class SOP:
         # By universe position, not by sample: a pruned training split keeps the positions of the whole.
         shapes = {"u": (task.train.universe, 1), "v": (task.train.universe, task.num_outputs)}
         start = {name: stream(task.seed, "init", "sop", name).generator() for name in shapes}
+        # Drawn from streams of their own, so that the network's initialisation is that of plain training.
         noise = {name: (START * torch.randn(shape, generator=start[name])).to(task.device) for name, shape in shapes.items()}
         views: tuple[View, ...] = ("augmented", self.second_view) if self.consistency else ("augmented",)
         fitted = self.recipe.fit_networks(
@@ -93,6 +94,7 @@ class SOP:
     def loss(self, logits_BC: Tensor, second_BC: Tensor | None, labels_B: Tensor, u_B1: Tensor, v_BC: Tensor) -> Tensor:
         """Returns L, zero-dimensional."""
         y_BC = functional.one_hot(labels_B, logits_BC.shape[1]).to(logits_BC)
+        # U acts on the given class only, V on the others: a wrong label is explained as u at the given class and v at the predicted one.
         given_BC = (u_B1.square() * y_BC).clamp(0, 1)
         others_BC = (v_BC.square() * (1 - y_BC)).clamp(0, 1)
         p_BC = logits_BC.softmax(1)

@@ -196,6 +196,7 @@ class CudaGraphs:
     def _record(self, inputs_B: Tensor) -> Callable[[Tensor], Tensor]:
         """Records the graphs. This runs the pass several times, so buffers and the generator are restored: no result depends on it."""
         model, device = self._plain.model, inputs_B.device
+        # The recording's warm-up passes move running statistics and draw dropout masks.
         kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
         generator = torch.cuda.get_rng_state(device)
         # A wrapper of its own, because make_graphed_callables replaces the forward method of its argument.

@@ -44,6 +44,7 @@ class Herding:
         kept = []
         with run.meter("select"):
             outputs = collect_outputs("herding", task, warm, self.batch_size, run)
+            # In float64, because the target adds up and subtracts as many features as are kept.
             features_ND = outputs.features.double()
             for label, quota in enumerate(class_quotas(outputs.labels, count).tolist()):
                 members = (outputs.labels == label).nonzero().squeeze(1)

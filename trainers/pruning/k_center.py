@@ -43,6 +43,7 @@ class KCenter:
         with run.meter("select"):
             features_ND = collect_outputs("k_center", task, warm, self.batch_size, run).features
             squares_N = features_ND.square().sum(1)
+            # The traversal leaves its first centre open; it is drawn.
             chosen = int(stream(task.seed, "select", "first").permutation(len(features_ND))[0])
             nearest_N = torch.full((len(features_ND),), torch.inf)
             picks: list[int] = []
@@ -56,5 +57,6 @@ class KCenter:
                 chosen = int(nearest_N.argmax())
             run.meter.count(flops=2.0 * features_ND.numel() * count)
         score_N = torch.zeros(len(task.train))
+        # The rank in the traversal, in which every smaller selection is a beginning.
         score_N[torch.tensor(picks)] = 1 - torch.arange(count) / count
         return Selection(task.train.index[picks].sort().values, score_N)

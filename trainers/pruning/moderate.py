@@ -49,6 +49,7 @@ class Moderate:
             # Ranks are over all classes together, as in Prune4ReL's code, not within each class.
             rank_N = torch.empty_like(distance_N)
             rank_N[distance_N.argsort(stable=True)] = torch.arange(len(labels_N), dtype=torch.float64)
+            # Highest at the middle rank, so that keeping the highest cuts both tails.
             return -(rank_N - (len(labels_N) - 1) / 2).abs()
 
         return keep_highest("moderate", task, warm, keep, run, self.batch_size, centrality)

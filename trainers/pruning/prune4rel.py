@@ -70,8 +70,10 @@ class Prune4ReL:
                 features_ND, similarity = functional.normalize(features_ND, dim=1), cosine
             labels_N = outputs.labels if self.balance else None
             picks = greedy(features_ND, confidence_N, count, similarity, self.tau, self.eta, labels_N)
+            # Networks' passes are counted in samples; arithmetic of a method's own is booked by formula.
             run.meter.count(flops=2.0 * features_ND.numel() * count)
         score_N = torch.zeros(len(task.train))
+        # The rank in the greedy order: gains of different steps are not comparable.
         score_N[picks] = 1 - torch.arange(count) / count
         return Selection(task.train.index[picks].sort().values, score_N)
 

@@ -116,6 +116,7 @@ def class_quotas(labels_N: Tensor, count: int) -> Tensor:
     """Divides `count` among the classes in proportion to their sizes, by largest remainders. Returns (C,) numbers."""
     sizes_C = labels_N.bincount().double()
     exact_C = sizes_C * count / len(labels_N)
+    # Rounded down, and up for the largest remainders: no class is asked for more samples than it has.
     quota_C = exact_C.floor().long()
     rest = count - int(quota_C.sum())
     # Largest remainder first; of ties, the lower class.
@@ -126,6 +127,7 @@ def class_quotas(labels_N: Tensor, count: int) -> Tensor:
 
 def highest(score_N: Tensor, count: int, labels_N: Tensor | None = None) -> Tensor:
     """Returns the indices of the `count` highest scores, with labels of each class's quota of them. Of ties the lower index comes first."""
+    # Stable, so that ties are broken by position on every machine.
     order = score_N.argsort(descending=True, stable=True)
     if labels_N is None:
         return order[:count]
@@ -154,6 +156,7 @@ def keep_highest(
         outputs = collect_outputs(pruner, task, warm, batch_size, run)
         score_N = score(outputs)
         kept = highest(score_N, count, outputs.labels if balance else None)
+    # Ascending, as every selection: it is a set, whatever order the samples were found in.
     return Selection(task.train.index[kept].sort().values, score_N)
 
 
