@@ -66,6 +66,7 @@ def _plain(value: Any) -> Any:
 
 
 def satisfies(fields: Mapping[str, Any], conditions: Mapping[str, object], of: Sequence[str], without: str = "") -> bool:
+    """Whether the fields named in `of`, except `without`, equal the conditions on them."""
     return all(_equal(fields.get(name), value) for name, value in conditions.items() if name in of and name in fields and name != without)
 
 
