@@ -127,7 +127,7 @@ def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now
     # The first start has nothing to be compared with.
     record.without_progress = record.without_progress + 1 if before is not None and before.progress == progress else 0
     record.progress = progress
-    # Only starts without progress count: long sweeps need many restarts, and each of them is welcome while it gets on.
+    # Only starts without progress count, because a long sweep needs many restarts.
     if record.without_progress >= limit:
         record.stopped = (
             f"{record.without_progress} consecutive starts finished no job and stored no checkpoint; read the log, increase cluster.time, "

@@ -77,7 +77,7 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
     """
-    # The user's lines run before `set -u`, because the scripts of module systems use variables that are not set.
+    # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set.
     lines = [f"cd {shlex.quote(str(sweep.home))} || exit 2", *cluster.setup, "set -u"]
     # Temporary files on the node's own disk, in a folder of this job that is removed at its end.
     if cluster.scratch:

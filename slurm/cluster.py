@@ -106,7 +106,7 @@ class Cluster:
 
     def _check_lines(self) -> None:
         for line in self.sbatch:
-            # One option per entry: a line with a space or a newline could contain further lines of the script.
+            # One option per entry without spaces or newlines: a newline would start a line of the user's own in the script.
             found = _OPTION.fullmatch(line)
             if not found:
                 raise UserError(
@@ -252,7 +252,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
             raise UserError(f"{where}: {key} has no value")
         return None
     if kind.startswith("int"):
-        # isdigit alone accepts digits of other scripts, such as superscripts, which int refuses.
+        # isdigit alone also accepts superscripts, which int refuses.
         if not (value.isascii() and value.isdigit()):
             raise UserError(f"{where}: {key}={value!r} must be a whole number")
         return int(value)

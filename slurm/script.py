@@ -73,6 +73,7 @@ def parse_request(arguments: Sequence[str]) -> tuple[Request, list[str]]:
     rest: list[str] = []
     for argument in arguments:
         key, sign, value = argument.partition("=")
+        # All other arguments belong to the sweep and are passed on in their order.
         if not key.startswith("slurm."):
             rest.append(argument)
             continue

@@ -34,7 +34,7 @@ from sweeper.store.store import Store
 INTERRUPTED = 130
 """Exit code of a worker that was stopped by SIGTERM or SIGINT with jobs remaining, as of `sap-sweep`."""
 
-# Long enough for a short job of another sweep to end, short against the time in which the driver finds other work.
+# Long enough for a short job of another sweep to end, and short enough that the worker is soon free for other work.
 LEASE_WAIT_SECONDS = 5.0
 """How long a driver's worker waits for a job that another process has leased before it asks the driver for a different one."""
 

@@ -99,7 +99,6 @@ def choose_jobs(jobs: Sequence[Job]) -> list[Job]:
             if turn >= count:
                 continue
             # Evenly spread, including the first and the last job: settings of a space are ordered, and run times may grow along it.
-            # them.
             job = members[turn * (len(members) - 1) // max(1, count - 1)]
             # The first job of each search is exempt from the limit, because a search without a measurement has no ratio at all.
             if turn == 0 or flops + job.forecast_flops <= limit:

@@ -92,7 +92,7 @@ class LocalBackend:
         A job that requests more than one GPU gets an unused one.
         """
         used = {device: sum(worker.job.resources["gpus"] for worker in self._busy if worker.device == device) for device in self._devices}
-        # 1e-6, because shares such as three times 0.33 and a third do not add up exactly.
+        # 1e-6, because shares such as 1/3 do not add up to 1 exactly.
         free = [device for device in self._devices if used[device] + min(share, FULL_GPU) <= FULL_GPU + 1e-6]
         return max(free, key=lambda device: used[device], default=None)
 

@@ -21,9 +21,9 @@ class SweepPaths:
     store: Path
     artifacts: Path
 
-    # Workers and Ray's actors start in other working directories, where a relative path would name another folder.
     def resolved(self) -> SweepPaths:
         """The same folders as absolute paths."""
+        # Workers and Ray's actors start in other working directories, where a relative path would name another folder.
         return SweepPaths(self.data.resolve(), self.store.resolve(), self.artifacts.resolve())
 
     def arguments(self) -> list[str]:
@@ -104,7 +104,7 @@ _EMPTY: dict[str, Any] = {
 """Initial values of columns without a default in Row that are filled in while a job runs."""
 
 
-# Told apart by their beginning, so that a file of 100,000 jobs is not parsed twice.
+# Recognised by their beginning, so that no line is parsed only to be skipped.
 _OTHER_LINES = ('{"bundle":', '{"planned":')
 """Beginnings of the lines of a bundle that are not jobs."""
 

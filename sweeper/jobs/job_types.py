@@ -42,7 +42,6 @@ from sweeper.jobs.run_context import JobRun
 Log = Callable[[str], None]
 
 
-# Every type fills in the same `JobOutcome`, so that what was reached before a failure is stored together with the failure.
 def run_job_type(job: Job, context: JobContext, log: Log) -> JobOutcome:
     """Run a job of any type. Errors of methods become `JobOutcome.failure`.
 
@@ -50,6 +49,7 @@ def run_job_type(job: Job, context: JobContext, log: Log) -> JobOutcome:
         Stopped: the job was asked to stop, and stored its state.
         StorageError: its checkpoint or artifact cannot be written, which is not the method's failure.
     """
+    # Filled in by the job type as it goes, so that what was reached before a failure is stored together with the failure.
     outcome = JobOutcome([{} for _ in job.runs], [False] * len(job.runs))
     try:
         _JOB_TYPES[job.job_type](job, context, outcome, log)
@@ -141,7 +141,7 @@ def _tune(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None:
     evaluator.set_reference(model, job.parents[0])
     outcome.facts = size_columns(prepared, len(task.train))
 
-    # Of a family only the best setting's decisions are drawn, and a network is valid only while it is scored: so they are read on the way.
+    # A network is valid only while it is scored, so the best setting's decisions are read on the way rather than at the end.
     best = decision_boundary.Best(evaluator, meter)
 
     def score(candidate: nn.Module, which: int) -> Scores:

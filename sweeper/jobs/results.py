@@ -20,7 +20,7 @@ from sweeper.store.store import Store
 
 def summarise(job: Job, rows: Sequence[Row], seconds: float) -> Result:
     """The result that a job's rows amount to. A diverged setting is a valid outcome of its method and does not fail the job."""
-    # Children may use the results of a job with diverged settings, so divergence does not fail it.
+    # Divergence is final: repeating the job would give the same values, so it must not count as a failure of the job.
     failed = [row for row in rows if row.status == "failed" and row.error_type != "diverged"]
     best: dict[str, float] = {}
     for row in rows:

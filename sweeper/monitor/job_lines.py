@@ -13,6 +13,7 @@ from sweeper.jobs.job import Job, Result
 
 def result_line(job: Job, result: Result) -> str:
     """The job and its status, row count and run time, without the error message."""
+    # On the given labels, wrong ones included: it shows how far the baseline has learnt the noise.
     fit = f", training accuracy {result.train_acc:.4f} on the given labels" if result.train_acc is not None else ""
     name = f"{job.labels['method']}{'@' + job.labels['space'] if job.labels['space'] else ''}"
     name += f" {job.labels['search']}" if job.labels.get("search") else ""
@@ -54,5 +55,6 @@ class WorkerLog:
         best = "".join(f"; best {method} {self._best[method]:.4f}" for method in sorted(result.best))
         # Other workers are unknown here, so the ETA assumes that this one runs all remaining jobs.
         eta = self._estimator.remaining_seconds(flops_by_workload(self._work[job_id] for job_id in pending))
+        # From the remaining jobs rather than counted here, because other workers end jobs of this list, too.
         ended = len(self._work) - len(pending)
         return f"[{ended}/{len(self._work)}] {result_line(job, result)}{best}{error_suffix(result)}; ETA {format_duration(eta)}"
