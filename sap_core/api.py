@@ -284,8 +284,10 @@ class Passes:
 class Trainer(Protocol):
     """Trains a network on given labels: a frozen dataclass whose fields are its hyperparameters."""
 
-    name: ClassVar[str]  # in the class's own body; part of every id, so it must not change when the class moves
-    version: ClassVar[int]  # part of every id; raise it whenever the method's numbers change
+    # In the class's own body; part of every id, so it must not change when the class moves.
+    name: ClassVar[str]
+    # Part of every id; raise it whenever the method's numbers change.
+    version: ClassVar[int]
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """Train `task.build(0)` on `task.train`, resuming from `run.saved_state()` if there is one.

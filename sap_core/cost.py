@@ -151,7 +151,8 @@ class CostMeter:
         return sums
 
     def _now(self) -> float:
-        if self.device.type == "cuda":  # kernels run asynchronously: without this the clock would measure their launch
+        # Kernels run asynchronously: without this the clock would measure their launch.
+        if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
@@ -167,7 +168,8 @@ def reset_peak_memory(device: torch.device | str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
         # The file may be missing or write-protected (another system, a container); the peak then includes earlier jobs.
-        (_PROCESS / "clear_refs").write_text("5")  # resets VmHWM (man proc_pid_clear_refs)
+        # Resets VmHWM (man proc_pid_clear_refs).
+        (_PROCESS / "clear_refs").write_text("5")
 
 
 def peak_memory_bytes(device: torch.device | str) -> int:
@@ -184,7 +186,8 @@ def peak_memory_bytes(device: torch.device | str) -> int:
             # Preferred to getrusage, whose peak cannot be reset.
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # in KiB on Linux
+    # In KiB on Linux.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.device | str = "cpu") -> tuple[float, float]:

@@ -45,9 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _sync(temporary)  # before the rename: after a power failure the new name must not refer to an empty file
+            # Before the rename: after a power failure the new name must not refer to an empty file.
+            _sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)  # makes the rename itself durable
+            # Makes the rename itself durable.
+            _sync(path.parent)
         finally:
             # After a successful rename there is nothing to remove; after an error the temporary file must not be taken for a result.
             with suppress(OSError):

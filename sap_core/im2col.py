@@ -149,7 +149,8 @@ def shifted_correlations(chunks: Iterable[Tensor], groups: int) -> Tensor:
     """
     total = None
     for images in chunks:
-        pixels = images.transpose(0, 1).unflatten(0, (groups, -1)).transpose(2, 3).contiguous()  # (K, C, H, B, W): rows shift by slicing
+        # (K, C, H, B, W): rows shift by slicing.
+        pixels = images.transpose(0, 1).unflatten(0, (groups, -1)).transpose(2, 3).contiguous()
         # Allocated at the first chunk, which brings device and dtype.
         if total is None:
             total = pixels.new_zeros(len(_SLOTS), groups, pixels.shape[1], pixels.shape[1])

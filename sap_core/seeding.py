@@ -56,7 +56,8 @@ class Stream:
         # Masks of dropout on a GPU come from the GPU's own generator, so it is seeded and restored as well.
         device = torch.device(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.default_generator.manual_seed(self.number())  # torch.manual_seed would also seed GPUs that are not restored
+            # Not `torch.manual_seed`, which would also seed GPUs that are not restored.
+            torch.default_generator.manual_seed(self.number())
             if device.type == "cuda":
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(self.number())

@@ -31,7 +31,7 @@ def check_noise(noise: NoiseKind, name: str, dataset: DataSet, dataset_name: str
     elif isinstance(noise, Noise):
         # A trial run on one label per class: such noise reads nothing but classes, so it raises here if they do not suffice.
         labels = torch.arange(dataset.classes.num, dtype=torch.int64 if dataset.kind == "classification" else torch.float32)
-        noise.corrupt(labels, dataset.classes, stream(0, "noise"))  # raises if the classes lack the structure that this noise needs
+        noise.corrupt(labels, dataset.classes, stream(0, "noise"))
     else:
         raise UserError(
             f"noise={name} has none of the methods corrupt, corrupt_data and corrupt_inputs (see docs/adding.md); change its _target_"

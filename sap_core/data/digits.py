@@ -25,7 +25,8 @@ from sap_core.seeding import stream
 
 NUM = 1_797
 NUM_TEST = 400
-TEST_SEED = 1_797  # determines the test images; must never change
+# Determines the test images; must never change.
+TEST_SEED = 1_797
 DARKEST = 16  # largest pixel value
 PUBLISHED = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
 """SHA-256 of the decompressed file."""

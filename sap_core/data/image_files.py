@@ -82,7 +82,8 @@ def fingerprint(files: Sequence[Path], base: Path, check: Check, wanted: str, ve
     bad: list[str] = []
     # Reading and decoding every file of a large set takes hours, so sizes alone are an option.
     checker = _content if check == "content" else _size
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
+    # Decoding releases the interpreter lock, so threads suffice.
+    with ThreadPoolExecutor() as pool:
         for path, (found, problem) in zip(files, _in_order(pool, checker, files), strict=True):
             # Names count, because they decide order and class; relative and with "/", so that the digest is the same on every machine.
             # The zero byte ends the name.

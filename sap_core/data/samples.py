@@ -103,7 +103,8 @@ def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, paddi
     across = width + 2 * padding
     rows = top.view(-1, 1) + torch.arange(height, device=images.device)
     columns = left.view(-1, 1) + torch.arange(width, device=images.device)
-    columns = torch.where(flip.view(-1, 1), across - 1 - columns, columns)  # column of the mirrored image, counted in the original one
+    # Column of the mirrored image, counted in the original one.
+    columns = torch.where(flip.view(-1, 1), across - 1 - columns, columns)
     pixel = (rows.view(count, height, 1) * across + columns.view(count, 1, width)).view(count, 1, -1)
     return padded.view(count, channels, -1).gather(2, pixel.expand(-1, channels, -1)).view(images.shape)
 

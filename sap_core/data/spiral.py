@@ -22,7 +22,8 @@ TRAIN, VALIDATION, TEST = 250, 1_000, 5_000
 """Number of points per class."""
 
 TURNS = 2
-SEED = 42  # determines the points; must never change
+# Determines the points; must never change.
+SEED = 42
 
 
 def arms(each: int, part: str, jitter: float) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,8 @@ def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
     found = {label for label in labels if label}
     # Numbers stay numbers: sorting them as strings would put 10 before 2.
     if all(label.isdecimal() for label in found):
-        return [str(number) for number in range(num_classes)]  # larger numbers are reported row by row
+        # Numbers beyond the classes are reported row by row.
+        return [str(number) for number in range(num_classes)]
     if len(found) != num_classes:
         raise UserError(
             f"table '{file}' contains {len(found)} different labels, but dataset.num_classes={num_classes}; "

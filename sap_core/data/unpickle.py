@@ -55,7 +55,8 @@ def _dtype(code: object, *_: object) -> np.dtype[Any]:
 
 
 def _empty_array(*_: object) -> np.ndarray[Any, Any]:
-    return np.empty(0, np.int8)  # shape, dtype and values follow in the array's state
+    # Shape, dtype and values follow in the array's state.
+    return np.empty(0, np.int8)
 
 
 def _array_of(buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any) -> np.ndarray[Any, Any]:
@@ -63,13 +64,15 @@ def _array_of(buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":  # the one that pickles of bytes name; other codecs decompress or import
+    # The only codec that pickles of bytes name; others decompress or import.
+    if encoding != "latin1":
         raise ForbiddenGlobalError(f"_codecs.encode({encoding!r})")
     return text.encode("latin1")
 
 
 def _array_class(*_: object) -> None:
-    raise ForbiddenGlobalError("numpy.ndarray()")  # an argument of `_reconstruct`, never called by a pickle that numpy made
+    # An argument of `_reconstruct`, never called by a pickle that numpy made.
+    raise ForbiddenGlobalError("numpy.ndarray()")
 
 
 _GLOBALS: Mapping[tuple[str, str], Callable[..., Any]] = {

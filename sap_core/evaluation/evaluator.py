@@ -100,7 +100,8 @@ class Evaluator:
 
     def score_baseline(self, model: nn.Module, meter: CostMeter) -> Scores:
         """Return the scores of a baseline: those of `score_corrected`, and the accuracy on the given labels of the training split."""
-        self._reference = None  # a baseline is compared with no other network
+        # A baseline is compared with no other network.
+        self._reference = None
         scores = self.score_corrected(model, meter, 0)
         if not self.regression:
             with meter("report"):

@@ -89,7 +89,8 @@ def apply_fusion(network: nn.Module, plan: FusionPlan) -> nn.Module:
 def find_plan(model: nn.Module, inputs: Tensor) -> FusionPlan:
     """Trace a copy of the network, and check the plan on random weights and inputs."""
     network = copy.deepcopy(model).eval()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # a forward pass that draws numbers must not move the global generator
+    # A forward pass that draws numbers must not move the global generator.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
             # Only CPUs were measured (`benchmarks/evaluation.py`), so other devices keep the usual layout.
             channels_last = inputs.device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in network.modules())
@@ -105,7 +106,8 @@ def find_plan(model: nn.Module, inputs: Tensor) -> FusionPlan:
 
 
 class _Tracer(Tracer):
-    proxy_buffer_attributes = True  # buffers that the forward pass reads directly appear in the graph, like parameters
+    # Buffers that the forward pass reads directly appear in the graph, like parameters.
+    proxy_buffer_attributes = True
 
 
 def _folds(graph: Graph, network: nn.Module) -> Iterator[tuple[str, str]]:

@@ -51,7 +51,8 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
         UserError: the file does not exist, contains no state dict, or its names or shapes are not those of the network.
     """
     file = weights_file(path)
-    state = dict(_read(file, model))  # a plain dict without _metadata, so that torch also loads files of earlier versions of its layers
+    # A plain dict without _metadata, so that torch also loads files of earlier versions of its layers.
+    state = dict(_read(file, model))
     own, given = model.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
     # Fine-tuning for other classes: only the number of outputs may differ, not the number of features.
     fresh = [f"{head}.weight", f"{head}.bias"] if given is not None and given.shape[1:] == own.shape[1:] and len(given) != len(own) else []
@@ -61,7 +62,8 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
     try:
         with warnings.catch_warnings():
             if own.is_meta:
-                warnings.simplefilter("ignore")  # that loading has no effect there
+                # torch warns that loading has no effect on the meta device, where only names and shapes are checked.
+                warnings.simplefilter("ignore")
             # Not strict, because the head may be absent; what else is missing or surplus is refused below.
             keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # one line per shape that differs

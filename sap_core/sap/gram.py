@@ -50,7 +50,8 @@ class Moments:
         count = self.count + self.layout.count_columns(x)
         # While N < D the columns take less memory than the Gram matrix, and the N x N system of equation (4) is cheaper.
         if count < self.layout.inputs:
-            return replace(self, stored=(*self.stored, x.detach().clone()), count=count)  # cloned: an in-place layer may overwrite x
+            # Cloned: an in-place layer may overwrite x.
+            return replace(self, stored=(*self.stored, x.detach().clone()), count=count)
         # N has reached D: from here on the Gram matrix (D x D) is smaller than the columns (D x N).
         sums = self.layout.partial_gram(x)
         # Algorithm 1, line 2: R R^T is a sum of x x^T over columns, so batches and nested trusted sets add up.
@@ -92,7 +93,8 @@ def init_moments(model: nn.Module) -> dict[str, Moments]:
     Raises:
         UserError: the network is not supported; see `weight_sites`.
     """
-    empty: dict[LayerInputs, Moments] = {}  # one object per layout, so that weights that read the same tensors keep sharing theirs
+    # One object per layout, so that weights that read the same tensors keep sharing theirs.
+    empty: dict[LayerInputs, Moments] = {}
     return {name: empty.setdefault(site.layout, Moments(site.layout)) for name, site in weight_sites(model).items()}
 
 
@@ -163,12 +165,14 @@ class _UpdateCache:
 
     def updated(self, moments: Moments, x: Tensor) -> Moments:
         """Return `moments.updated(x)`, computed once."""
-        if x.is_inference():  # such tensors have no version counter, so an in-place change could not be noticed
+        # Such tensors have no version counter, so an in-place change could not be noticed.
+        if x.is_inference():
             return moments.updated(x)
         # The version counter changes when an in-place layer overwrites the tensor, which then is another input.
         key = id(x), x._version, id(moments)
         entry = self._updates.get(key)
-        if entry is None or entry[0]() is not x:  # a new tensor may have the id of one that was freed
+        # A new tensor may have the id of one that was freed.
+        if entry is None or entry[0]() is not x:
             entry = self._updates[key] = weakref.ref(x), moments.updated(x)
         return entry[1]
 

@@ -226,7 +226,8 @@ def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
     """Raise UserError for weights of unsupported layers and for weights that two modules share."""
     # By parameter, not by layer type: a weight that no entry lists must not stay uncorrected silently.
     owners: dict[int, str] = {}
-    unknown: dict[tuple[type[nn.Module], str], str] = {}  # the first weight of each kind, for the message
+    # The first weight of each kind, for the message.
+    unknown: dict[tuple[type[nn.Module], str], str] = {}
     for name, module in model.named_modules():
         # Each module's own parameters, so that a shared weight is met once per owner.
         for weight_name, weight in module.named_parameters(recurse=False):

@@ -88,7 +88,8 @@ class SAP:
 
     def family(self) -> Hashable:
         # Settings share a job if they share the scoring pass; alpha, size, skip and class balance are applied to that one ranking.
-        reads_all = self.trusted == "expert" and self.class_balanced  # balancing needs all verified samples, not the first num_trusted
+        # Balancing needs all verified samples, not the first `num_trusted`.
+        reads_all = self.trusted == "expert" and self.class_balanced
         # The batch size is part of the key, because float64 sums depend on how the samples are split into blocks.
         return self.trusted, self.batch_size, reads_all, self.build
 
@@ -108,13 +109,14 @@ class SAP:
         # A wrong grouping is an error of the caller, not of the user, hence no UserError.
         if len({setting.family() for setting in settings}) != 1:
             raise ValueError("the settings are of different families")
-        empty = gram.init_moments(model)  # before any pass, so that an unsupported network is refused at once
+        # Before any pass, so that an unsupported network is refused at once.
+        empty = gram.init_moments(model)
         pool = settings[0].pool(task, max(setting.num_trusted for setting in settings))
         for setting in settings:
             setting.check(pool, task.kind)
         with run.meter("select"):
             # Algorithm 1, line 1: one pass of the noisy network over the training split serves every setting.
-            order = settings[0].rank(pool, model, task, run)  # line 1, for every setting
+            order = settings[0].rank(pool, model, task, run)
         # Lines 2 to 4: one pass over the largest trusted set per group of nested sets.
         for sizes in _selections(settings):
             first = settings[next(iter(sizes.values()))[0]]
@@ -161,7 +163,8 @@ class SAP:
 
     def rank(self, pool: Samples, model: nn.Module, task: Task, run: Run) -> Tensor:
         """Return the positions in `pool` in order of trust; the same for all settings of a family (line 1)."""
-        if self.trusted == "expert":  # verified samples are already in a fixed random order
+        # Verified samples are already in a fixed random order.
+        if self.trusted == "expert":
             return torch.arange(len(pool))
         if self.trusted == "uniform":
             # Keyed by the run's seed alone: all networks and settings of one seed trust the same samples, and smaller sets are nested.
@@ -214,24 +217,25 @@ def _corrected(
         # Algorithm 1, line 2, full blocks: paid by every setting of this size or a larger one.
         with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
             moments = _observe(model, moments, ranked, range(observed, in_blocks, block), block, run)
-        # The remainder below one block, and with it the check, are this size's own.
-        with run.meter("collect", users):  # line 2
+        # Algorithm 1, line 2, remainder: what is left below one block, and with it the check, is this size's own.
+        with run.meter("collect", users):
             at_size = _observe(model, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
             gram.check_finite(at_size)
         # The next size continues behind the last full block of this one.
         observed = in_blocks
         # Algorithm 1, line 3: energies r and directions V of R R^T, once per size and layer for every alpha.
-        with run.meter("factor", users):  # line 3
+        with run.meter("factor", users):
             factored = project.factor(model, at_size, getattr(torch, settings[0].build))
             run.meter.count(flops=project.factorisation_flops(factored))
         # For figures only, hence recorded as phase `report`, which is no tuning cost.
         with run.meter("report", users):
             for layer, each in factored.items():
                 run.report_series(f"spectrum/{layer}", spectrum.summary(each.basis.energy), users)
-        del at_size  # frees the Gram matrices before the first corrected copy is made
+        # Frees the Gram matrices before the first corrected copy is made.
+        del at_size
         for which in users:
             # Algorithm 1, line 4: scale V's columns by lambda(r) and project, W <- W V diag(lambda) V^T, into a copy of the network.
-            with run.meter("build", [which]):  # line 4
+            with run.meter("build", [which]):
                 corrected = project.with_weights(model, {name: each.at(settings[which].alpha) for name, each in factored.items()})
                 run.meter.count(flops=sum(each.build_flops for each in factored.values()))
             # Only one corrected copy is alive at a time: the caller scores it before it asks for the next one.

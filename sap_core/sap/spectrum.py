@@ -108,7 +108,8 @@ def eigenbasis(gram_KDD: Tensor) -> Basis:
     # The paper's r: R = U S V^T has squared singular values s^2 = eig(R R^T), and r = s^2 / sum s^2 = eig(C).
     energy_KQ, vectors_KDQ = torch.linalg.eigh(_normalised(gram_KDD))
     # Rows in memory order, because every alpha multiplies by them (`basis_product`).
-    return Basis(vectors_KDQ.mT.contiguous(), energy_KQ.clamp(min=0), dual=False)  # rounding may give eigenvalues below 0
+    # Rounding may give eigenvalues below 0.
+    return Basis(vectors_KDQ.mT.contiguous(), energy_KQ.clamp(min=0), dual=False)
 
 
 def dual_basis(columns_KDN: Tensor) -> Basis:

@@ -91,7 +91,8 @@ class SAPVariant:
 
     def __post_init__(self) -> None:
         # A method inherits from nothing, so the common rules are those of SAP's own constructor.
-        self.base()  # checks the fields that SAP has, too
+        # `base` checks the fields that SAP has, too.
+        self.base()
         for name, options in (("importance", Importance), ("projection", Projection), ("forget", Forget), ("side", Side)):
             if getattr(self, name) not in get_args(options):
                 raise unknown(name, getattr(self, name), get_args(options), "SAPVariant")
@@ -223,9 +224,11 @@ class SAPVariant:
             for name in names[self.keep_first : len(names) - self.keep_last]:
                 site = weight_sites(model)[name]
                 weights[name] = project.as_matrix(site.weight, site.layout)
-                if self.side != "output":  # W P^T
+                # Input side: W <- W P^T.
+                if self.side != "output":
                     weights[name] = self.projected(weights[name], bases.of(name, "input"), alphas, transposed=True)
-                if self.side != "input":  # P^T W and P^T b, as rows times P
+                # Output side: W <- P^T W and b <- P^T b, computed as rows times P.
+                if self.side != "input":
                     of_outputs = bases.of(name, "output")
                     # P^T W is the transpose of W^T P, so the rows of W^T are projected as they are for inputs.
                     weights[name] = self.projected(weights[name].mT, of_outputs, alphas, transposed=False).mT
@@ -274,7 +277,8 @@ class SAPVariant:
         if self.importance == "gpm":
             sorted_KQ, order = energy_KQ.sort(-1, descending=True)
             # The fewest directions that exceed the fraction: a direction is kept while those before it have less. At least one is kept.
-            before_KQ = sorted_KQ.cumsum(-1) - sorted_KQ  # energy of the larger directions
+            # `before`: the energy of the larger directions.
+            before_KQ = sorted_KQ.cumsum(-1) - sorted_KQ
             w_KQ = torch.zeros_like(energy_KQ).scatter(-1, order, (before_KQ < self.energy * energy_KQ.sum(-1, keepdim=True)).double())
         else:
             # The clamp lets a dead layer give 0 / tiny = 0 instead of NaN.

@@ -22,7 +22,8 @@ from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
 # Bounds the features at 768 numbers per colour image, so that the samples of a large set fit in memory.
-SIDE = 16  # maximum side of the images after average pooling
+# Maximum side of the images after average pooling.
+SIDE = 16
 HIDDEN = 128
 BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 64, 20, 200, 2000
 LEARNING_RATE = 1.0e-3

@@ -89,7 +89,8 @@ class InstanceDependent:
                 math.prod(dataset.shape), dataset.classes.num, dtype=torch.float64, generator=rng.child("parts", label).generator()
             )
             scores_MC = _scores(samples.subset(selected), size, W_SC)
-            scores_MC[:, label] = -torch.inf  # the wrong label must not be the true one
+            # The wrong label must not be the true one.
+            scores_MC[:, label] = -torch.inf
             # Inversion: the uniform number is scaled by the last cumulative value, which rounding may leave off one.
             cumulative_MC = scores_MC.softmax(1).cumsum(1)
             drawn = torch.searchsorted(cumulative_MC, (kind[selected] * cumulative_MC[:, -1]).unsqueeze(1), right=True).squeeze(1)
@@ -109,7 +110,8 @@ def _scores(samples: SampleView, size: int, W_SC: Tensor) -> Tensor:
 
 def truncated_normal(centre: float, chance_N: Tensor) -> Tensor:
     """Return (N,) float64 draws of a normal distribution around `centre` truncated to [0, 1], by inversion of uniform draws (N,)."""
-    if centre > 0.5:  # by symmetry, because tail probabilities are precise above the centre only
+    # By symmetry, because tail probabilities are precise above the centre only.
+    if centre > 0.5:
         return 1 - truncated_normal(1 - centre, 1 - chance_N)
     # Upper tails: a small probability far above the centre keeps its relative precision, which 1 minus the lower tail would lose.
     high, low = _upper((0 - centre) / SPREAD), _upper((1 - centre) / SPREAD)
