@@ -11,6 +11,7 @@ from typing import Any
 from sap_core.construct import locate
 from sap_core.roles import Versioned
 
+# A closed list, so that a new top-level package counts as a plug-in until it is named here.
 PACKAGES = ("sap_core", "trainers", "baselines")
 """Packages of the components of this project; components of other packages are plug-ins."""
 
@@ -29,6 +30,7 @@ def name_of(target: str) -> str:
         ImportError, AttributeError: the path does not exist.
     """
     cls: Any = locate(target)
+    # A network function of a plug-in has no class body, but a name of its own.
     return declared_name(cls) or str(getattr(cls, "__name__", target.rpartition(".")[2]))
 
 

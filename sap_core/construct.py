@@ -38,6 +38,7 @@ def is_entry(value: object) -> bool:
 
 def construct(entry: Entry, **settings: Any) -> Any:
     """Build the object that an entry describes. Lists become tuples and nested entries objects; `settings` are further arguments."""
+    # Nested entries first: the recipe of retraining is an object of its own.
     arguments = {key: construct(value) if is_entry(value) else _as_tuples(value) for key, value in entry["settings"].items()}
     cls = locate(entry["target"])
     # YAML lists a trainer's recipe next to the trainer's own fields, so that all of them are overridden by one flat name.
@@ -56,6 +57,7 @@ def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) 
         num_outputs: number of classes or of regression targets.
         input_shape: shape of one input, channels first, without the batch axis.
     """
+    # Facts of the data set, not settings: they are known when the network is built and are in no entry.
     offered = {"num_outputs": num_outputs, "input_shape": input_shape}
     # A network of another package may be any class or function that builds one; it gets the arguments that it names.
     accepted = signature(locate(entry["target"])).parameters

@@ -41,6 +41,7 @@ class CostRecord:
     flops: float = 0.0  # in addition to the passes: factorisations and dense products
 
 
+# The order of the fields of `Amounts`, to which sums are unpacked.
 AMOUNTS = ("seconds", "forwards", "backwards", "flops")
 
 
@@ -132,6 +133,7 @@ class CostMeter:
         totals: list[tuple[_Totals, _Totals]] = [({}, {}) for _ in range(self.settings)]  # (shared, standalone) of each setting
         # Summed per (phase, users) first: a family has thousands of records but few such pairs.
         for (phase, users), full in self._sums(flops_forward, flops_backward).items():
+            # Divided evenly: shared work has no order among its users, so none of them paid first.
             share = [amount / len(users) for amount in full]
             for which in users:
                 for total, amounts in zip(totals[which], (share, full), strict=True):
@@ -142,6 +144,7 @@ class CostMeter:
         """Amounts summed over records with equal phase and users, which are far fewer than the records."""
         sums: dict[tuple[Phase, tuple[int, ...]], list[float]] = {}
         for record in self.records:
+            # Users are part of the key, because their number decides the share.
             amounts = sums.setdefault((record.phase, record.used_by), [0.0, 0.0, 0.0, 0.0])
             amounts[0] += record.seconds
             amounts[1] += record.forwards
@@ -180,8 +183,10 @@ def peak_memory_bytes(device: torch.device | str) -> int:
     """
     device = torch.device(device)
     if device.type == "cuda":
+        # Allocated by torch, not reserved: the caching allocator holds memory that no tensor needs.
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError):
+        # The kernel gives the value in KiB.
         for line in (_PROCESS / "status").read_text().splitlines():
             # Preferred to getrusage, whose peak cannot be reset.
             if line.startswith("VmHWM:"):
@@ -207,6 +212,7 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.devic
         inputs = torch.zeros(2, *shape, device=device)
         # With gradients even if the caller disabled them, since the graph is needed for the backward count.
         with FlopCounterMode(display=False) as forward, torch.enable_grad():
+            # Zeros suffice: FLOPs depend on shapes, not on values.
             output = model(inputs)
         # Frozen parameters need no gradient, so a backward pass does not compute theirs.
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -214,6 +220,7 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.devic
             # Not `backward()`, which would add to the gradients of the caller's network. Unused parameters are legitimate (two heads).
             torch.autograd.grad(output.sum(), parameters, allow_unused=True)
     finally:
+        # Flag by flag, because a network may hold layers that were frozen in evaluation mode.
         for name, module in model.named_modules():
             module.training = training[name]
     return forward.get_total_flops() / 2, backward.get_total_flops() / 2

@@ -26,6 +26,7 @@ def unknown(what: str, value: object, allowed: Iterable[object], where: str = ""
         allowed: the allowed values; the message lists them and suggests the nearest one.
         where: file or option that contains the value.
     """
+    # Every allowed value is listed, even if there are many: the message alone must suffice to mend the configuration.
     names = [str(name) for name in allowed]
     # A similarity of at least one half, so that a typing error gets a hint and an unrelated word does not.
     near = get_close_matches(str(value), names, n=1, cutoff=0.5)

@@ -47,6 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             # Before the rename: after a power failure the new name must not refer to an empty file.
             _sync(temporary)
+            # `replace`, unlike `rename` on some systems, overwrites an existing target.
             temporary.replace(path)
             # Makes the rename itself durable.
             _sync(path.parent)
@@ -59,6 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def save_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
+        # A text is written whole to the temporary file; readers see the old file or the new one.
         temporary.write_text(text)
 
 

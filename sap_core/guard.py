@@ -21,6 +21,7 @@ def check_origins() -> None:
     Raises:
         UserError: another package of that name comes first on the import path; the message names both locations and a remedy.
     """
+    # A checkout comes first on the path in its own folder; an installed copy is shadowed by the folder that the command runs in.
     remedy = f"run the command from {CODE}" if IN_CHECKOUT else f"run the command from another folder than {Path.cwd()}"
     # `find_spec` finds a package without importing it, so that a foreign one runs no code before it is refused.
     for name in NAMES:

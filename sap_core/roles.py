@@ -121,6 +121,7 @@ def trainer_fields(cls: type) -> list[str]:
 
 
 def _fields(cls: type) -> tuple[Any, ...]:
+    # A component of another package need not be a dataclass; it then declares nothing.
     return fields(cls) if is_dataclass(cls) else ()
 
 
@@ -131,4 +132,5 @@ def flattened_fields(cls: type) -> dict[str, Any]:
 
 def with_flattened(instance: Any) -> list[Any]:
     """Return `instance` and the dataclasses in its flattened fields, such as the recipe of a trainer."""
+    # The recipe's own protocols count, too: it may refuse tasks or read weights.
     return [instance, *(getattr(instance, name) for name in flattened_fields(type(instance)))]

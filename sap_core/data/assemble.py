@@ -78,7 +78,9 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
     # Phase 1: the files, and the given labels of the whole universe.
     source = _load(canonical_json(spec["dataset"]), root)
     seed, key = spec["seed"], stream_key("dataset", spec["dataset"]["target"])
+    # Cached by data set, noise and seed alone: jobs with other networks or preprocessing reuse the labels.
     corrupted = _corrupted(canonical_json({key: spec[key] for key in ("dataset", "noise", "seed")}), root)
+    # The noise object is built again for what depends on it later: painted inputs and affected test samples.
     given, noise = corrupted.labels, construct(spec["noise"])
     # The labels of the files are the truth where noise is added; on real noise they are the given labels.
     truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
@@ -98,6 +100,7 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
     )
     # Phase 3: the views. Pixels are shared by the training and the validation view and are moved to the device once.
     preprocess = _preprocess(spec["preprocess"], dataset)
+    # The data set's own tensor is shared and unchanged; only noise that paints needs a copy.
     train_pixels = source.train if corrupted.changed is None else with_changed_inputs(source.train, corrupted.changed, noise)
     pixels, test_pixels = _on_device(train_pixels, device), _on_device(source.test, device)
     train = SampleView(pixels, train_index, given[train_index], preprocess, device)
@@ -111,6 +114,7 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
             model: nn.Module = build_network(spec["model"], dataset.classes.num, dataset.shape)
             return model.to(device)
 
+    # The task has no test set and no truth: what a method cannot reach it cannot read.
     task = Task(
         train, val, build, dataset.kind, dataset.classes.num, seed, device,
         # The source, not the truth itself, is what a method can reach.
@@ -149,6 +153,7 @@ def _corrupted(text: str, root: Path) -> Corrupted:
 
 def clear_caches() -> None:
     """Drops the data sets, labels and splits that are kept in memory."""
+    # Needed after a data folder has changed, because files are not watched.
     for cached in (_assemble_task, _load, _corrupted):
         cached.cache_clear()
 
@@ -159,6 +164,7 @@ def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float |
     rate = float((~truth.right(train.index, train.labels)).double().mean())
     if dataset.kind == "regression":
         return rate, None
+    # Regression has no transitions between classes; its rate counts targets that were changed.
     classes = dataset.classes.num
     # One `bincount` over pairs (true, given) fills the whole transition matrix.
     pairs = truth.of(train.index) * classes + train.labels

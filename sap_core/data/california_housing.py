@@ -71,6 +71,7 @@ class CaliforniaHousing:
         content, _ = self._content(root)
         try:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                # One named member is read; other content of the archive is ignored.
                 member = archive.extractfile(MEMBER)
                 assert member is not None
                 table = torch.from_numpy(np.loadtxt(io.TextIOWrapper(member, "ascii"), delimiter=",", ndmin=2))
@@ -78,6 +79,7 @@ class CaliforniaHousing:
             raise UserError(
                 f"california_housing: '{root / FILE}' is damaged ({error}); delete it and fetch it again with dataset.download=true"
             ) from error
+        # With `verify=false` another archive is possible, whose table may have another size.
         if table.shape != (NUM, COLUMNS):
             raise UserError(
                 f"california_housing: '{root / FILE}' does not contain {NUM} districts; fetch it again with dataset.download=true"

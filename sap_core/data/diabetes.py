@@ -59,6 +59,7 @@ class Diabetes:
         """Return inputs (N, 10) float32 and targets (N,) float32; `root` is not used."""
         contents, _ = self._content()
         try:
+            # float64 until both are standardised.
             inputs, targets = (torch.from_numpy(np.loadtxt(content.decode("ascii").splitlines(), ndmin=2)) for content in contents)
         except ValueError as error:
             raise UserError(f"diabetes: the files in '{_folder()}' are damaged ({error}); install scikit-learn again") from error

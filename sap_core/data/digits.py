@@ -86,6 +86,7 @@ class Digits:
             table = np.loadtxt(content.decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
         except ValueError as error:
             raise UserError(f"digits: file '{published_file()}' is damaged ({error}); install scikit-learn again") from error
+        # With `verify=false` another release's file is accepted, but only if it still holds digits.
         if table.shape != (NUM, 65) or table.min() < 0 or table[:, :64].max() > DARKEST or table[:, 64].max() > 9:
             raise UserError(
                 f"digits: file '{published_file()}' is not {NUM} images of 8 x 8 pixels with their labels; install scikit-learn again"
@@ -93,6 +94,7 @@ class Digits:
         # Rescaled here: grey levels from 0 to 16 are no bytes of which 255 is white.
         images = torch.from_numpy(table[:, :64]).reshape(-1, 1, 8, 8).to(torch.float32) / DARKEST
         labels = torch.from_numpy(table[:, 64])
+        # By true labels, before any noise, so that the test set is the same in every experiment.
         universe, test = fixed_parts(labels)
         return Source(TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test])
 

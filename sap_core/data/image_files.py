@@ -110,6 +110,7 @@ def fingerprint(files: Sequence[Path], base: Path, check: Check, wanted: str, ve
 def _in_order(pool: ThreadPoolExecutor, checker: Callable[[Path], tuple[bytes, str]], files: Sequence[Path]) -> Iterator[tuple[bytes, str]]:
     """Apply `checker` to the files in order, at most 512 ahead, so that millions of results are never in memory."""
     remaining = iter(files)
+    # `pool.map` alone would submit every file at once.
     while chunk := list(islice(remaining, 512)):
         yield from pool.map(checker, chunk)
 

@@ -19,6 +19,7 @@ from sap_core.data import strong
 from sap_core.seeding import Stream
 
 
+# Methods reach inputs through batches only, so a source may be a tensor or millions of files.
 class Pixels(Protocol):
     """A source of inputs by position in the universe."""
 
@@ -71,7 +72,9 @@ class Preprocess:
             return values
         # Channels are the second axis of images and of vectors alike.
         shape = (1, -1) + (1,) * (values.ndim - 2)
+        # The cache's key has dtype and device, because the same constants serve float32 and float64 inputs.
         mean, std = (_constants(numbers, values.dtype, values.device).reshape(shape) for numbers in (self.mean, self.std))
+        # The difference is a new tensor, so that dividing in place changes no input.
         return (values - mean).div_(std)
 
 
@@ -101,6 +104,7 @@ def flip_and_crop(images: Tensor, flip: Tensor, top: Tensor, left: Tensor, paddi
     # One gather with computed indices: a loop over images would launch a kernel for each of them.
     padded = functional.pad(images, (padding,) * 4)
     across = width + 2 * padding
+    # Rows and columns of the crop in the padded image, one line per sample.
     rows = top.view(-1, 1) + torch.arange(height, device=images.device)
     columns = left.view(-1, 1) + torch.arange(width, device=images.device)
     # Column of the mirrored image, counted in the original one.
@@ -142,6 +146,7 @@ class SampleView:
         return replace(self, labels=labels)
 
     def batches(self, size: int, rng: Stream | None = None, views: Sequence[View] = ("plain",)) -> Iterator[Batch]:
+        # A generator's body runs at the first batch, so the error comes with it.
         if size < 1:
             raise ValueError(f"batch size is {size}, but must be at least 1")
         # The order has a stream of its own, so that a view or an augmentation more does not change it.
@@ -153,6 +158,7 @@ class SampleView:
         # Moved to the device once per epoch: a transfer for every batch would make the GPU wait.
         positions = (self.index.to(self.device) if resident else self.index)[order.to(self.device) if resident else order]
         labels = self.labels.to(self.device)[order.to(self.device)]
+        # A running offset: the last batch may be larger than `size`, so positions cannot be computed from the number of the batch.
         start = 0
         strong_augmentation = _strong(self, rng) if "strong" in views else None
         for which in split_batches(order, size):
@@ -163,10 +169,12 @@ class SampleView:
             pixels = self.pixels.fetch(position).to(self.device)
             # Augmentation acts on raw pixels, before normalisation, so that the padding of a crop is black as in the reference recipe.
             plain = self.preprocess.normalise(pixels)
+            # One tensor per augmented view, in the order in which the views were asked for.
             augmented = iter(
                 [plain if table is None else self.preprocess.normalise(_flip_and_crop(self, pixels, position, table)) for table in tables]
             )
             strong_view = None if strong_augmentation is None else strong_augmentation(pixels, index)
+            # In the order of the request; without augmentation the augmented view is the plain one.
             shown = [next(augmented) if view == "augmented" else strong_view if view == "strong" else plain for view in views]
             yield Batch(tuple(view for view in shown if view is not None), given, index)
 

@@ -19,6 +19,7 @@ def validation_count(num: int, validation: float | int) -> int:
     is_fraction = isinstance(validation, float)
     if isinstance(validation, bool) or not isinstance(validation, int | float) or (is_fraction and not 0 < validation < 1):
         raise UserError(f"dataset.validation={validation!r} is neither a fraction between 0 and 1 (0.1) nor a number of samples (300)")
+    # Truncated and not rounded, as in the released code.
     count = int(validation * num) if is_fraction else int(validation)
     if not 1 <= count < num:
         raise UserError(

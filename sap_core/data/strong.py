@@ -74,8 +74,10 @@ def auto_augment(images: Tensor, index: Tensor, choices: Choices) -> Tensor:
     Raises:
         UserError: the inputs are not images of 1 or 3 channels with values in [0, 1].
     """
+    # The operations of the policy (posterise, solarise, equalise) are defined on bytes.
     pixels = _as_bytes(images)
     applied_B2, sign_B2 = choices.applied()[index].long(), choices.sign[index]
+    # Policy, two decisions and two signs: all that decides how an image is transformed.
     drawn_B5 = torch.cat([choices.policy[index, None], applied_B2, sign_B2 * applied_B2], 1)
     # Samples with equal draws are transformed together; signs of operations that are not applied are ignored to merge more of them.
     different, which = drawn_B5.unique(dim=0, return_inverse=True)
@@ -83,6 +85,7 @@ def auto_augment(images: Tensor, index: Tensor, choices: Choices) -> Tensor:
     done = pixels.clone()
     for number, (policy, *applied, first, second) in enumerate(different.tolist()):
         if any(applied):
+            # One call per group of equal draws, instead of one per image.
             members = torch.nonzero(which == number).flatten().to(images.device)
             done[members] = _transformed(pixels[members], policy, applied, (first, second))
     # Floats make the way through bytes and back, since torchvision's policy is defined on bytes.
@@ -94,6 +97,7 @@ def cut_out(inputs: Tensor, centre_B2: Tensor) -> Tensor:
     height, width = inputs.shape[2:]
     # Half of the side of a square that is itself half of the image's: 16 x 16 pixels on CIFAR.
     half = min(height, width) // 4
+    # The square is clipped at the border, as published: its centre may lie anywhere in the image.
     rows, columns = (
         _near(torch.arange(size, device=inputs.device), (centre_B2[:, axis] * size).long().to(inputs.device), half)
         for axis, size in enumerate((height, width))
@@ -114,6 +118,7 @@ def _as_bytes(images: Tensor) -> Tensor:
         raise UserError(f"strong augmentation needs images of 1 or 3 channels, but the inputs have the shape {tuple(images.shape[1:])}")
     if images.dtype == torch.uint8:
         return images
+    # Floats that were normalised already would be cut to bytes silently.
     if len(images) and (float(images.min()) < 0 or float(images.max()) > 1):
         raise UserError(
             "strong augmentation needs uint8 images, or floats in [0, 1], but this data set has other values; rescale its images"

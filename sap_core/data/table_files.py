@@ -47,6 +47,7 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
     labels, true = columns["label"], columns.get("true_label")
     # Given and true labels together: a class may occur among the true labels only.
     names = _names(file, [*labels, *(true or [])], num_classes)
+    # From name to number once, instead of a search per row.
     numbers = {name: number for number, name in enumerate(names)}
     rows = {split: Rows([], [], []) for split in SPLITS}
     wrong = []
@@ -80,6 +81,7 @@ def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
             f"table '{file}' contains {len(found)} different labels, but dataset.num_classes={num_classes}; "
             f"set dataset.num_classes={len(found)} or fix the table"
         )
+    # Sorted, so that the numbering depends on the names and not on the order of the rows.
     return sorted(found)
 
 

@@ -54,6 +54,7 @@ class Tensors:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
+        # Options that contradict each other are refused before the file is looked at.
         validation_count(self.num_train, self.validation)
         if self.num_classes < 2 or self.num_test < 1 or len(self.shape) < 1:
             raise UserError(
@@ -76,6 +77,7 @@ class Tensors:
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. Reads the file: the digest is that of its bytes, and options that do not match its content are refused."""
+        # Loading is the check: shapes, labels and counts are compared with the options.
         self.load(root)
         with (root / self.file).open("rb") as file:
             # Of the bytes, not of the tensors: it is what `sha256sum` prints for the file.

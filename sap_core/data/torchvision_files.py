@@ -71,6 +71,7 @@ def fetch(published: Published, root: Path) -> None:
     from torchvision import datasets
 
     try:
+        # Constructing torchvision's data set downloads and verifies; its object is not used.
         getattr(datasets, published.name)(str(root), download=True)
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())

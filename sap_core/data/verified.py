@@ -66,6 +66,7 @@ def verified_source(train: SampleView, truth: Truth, rng: Stream) -> Callable[[N
             true = truth.audited[train.index]
             pool = torch.nonzero((true >= 0) & ((true == train.labels) == (need is Need.RETAIN))).flatten()
         else:
+            # Positions within the training split; validation samples are never served.
             pool = torch.nonzero(truth.right(train.index, train.labels) == (need is Need.RETAIN)).flatten()
         # A fraction refers to the samples that can be verified, as the partly known forget set of the benchmark does.
         count = resolve_count(n, len(pool))

@@ -32,6 +32,7 @@ def is_planar(evaluator: Evaluator) -> bool:
 def samples(evaluator: Evaluator) -> Points:
     """Return the preprocessed training samples with their given labels and, if they are known, the true labels."""
     train, truth = evaluator.prepared.train, evaluator.prepared.truth
+    # Preprocessed, because the network's decisions are drawn in the same coordinates.
     inputs_N2 = _inputs(evaluator)
     columns = {"x": inputs_N2[:, 0], "y": inputs_N2[:, 1], "given": train.labels}
     if truth.known:
@@ -78,5 +79,6 @@ def _inputs(evaluator: Evaluator) -> Tensor:
 
 def _axis(values_N: Tensor) -> Tensor:
     low, high = float(values_N.min()), float(values_N.max())
+    # The margin shows how the decision continues beyond the samples.
     room = MARGIN * (high - low)
     return torch.linspace(low - room, high + room, SIDE)

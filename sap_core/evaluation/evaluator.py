@@ -68,6 +68,7 @@ class Evaluator:
             # Folding and copying are part of what an evaluation costs, so they happen inside the block.
             fused = self.fused(model)
             outputs = self._outputs("val", self.prepared.val, fused, meter)
+        # The test set is scored for every setting, chosen or not, so that each selection rule can be replayed from the rows later.
         return self._validation(outputs) | self._reported(fused, meter, which, num_retain, num_forget)
 
     def _reported(self, fused: nn.Module, meter: CostMeter, which: int, num_retain: int | None, num_forget: int | None) -> Scores:

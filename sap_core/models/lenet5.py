@@ -24,6 +24,7 @@ class LeNet5(nn.Module):
         channels, height, width = image_shape("lenet5", input_shape, least=16, instead="small_cnn")
         self.conv1 = nn.Conv2d(channels, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
+        # The width follows from the size of the images, so that other sizes than 28 x 28 are possible.
         self.fc1 = nn.Linear(16 * _side(height) * _side(width), 120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, num_outputs)

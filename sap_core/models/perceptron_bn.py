@@ -26,6 +26,7 @@ class PerceptronBN(nn.Module):
         layers: list[nn.Module] = [nn.Flatten()]
         inputs = math.prod(input_shape)
         for _ in range(hidden):
+            # Norm before ReLU, as in the demonstration.
             layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, num_outputs))

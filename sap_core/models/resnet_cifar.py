@@ -82,6 +82,7 @@ class ResNetCIFAR(nn.Module):
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
+        # Names of the layers are torchvision's, so that state dicts can be exchanged where shapes agree.
         self.layer1 = self._stage(64, 64, 1, self.blocks[0])
         self.layer2 = self._stage(64 * self.block.expansion, 128, 2, self.blocks[1])
         self.layer3 = self._stage(128 * self.block.expansion, 256, 2, self.blocks[2])

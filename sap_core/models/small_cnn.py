@@ -29,6 +29,7 @@ class SmallCNN(nn.Module):
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.BatchNorm2d(2 * width),
             nn.ReLU(),
+            # A fixed 2 x 2 map whatever the size of the images, which fixes the width of the head.
             nn.AdaptiveAvgPool2d(2),
         )
         self.classifier = nn.Linear(4 * 2 * width, num_outputs)

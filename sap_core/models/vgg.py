@@ -68,8 +68,10 @@ class VGG(nn.Module):
                 # Kaiming's variance by fan out, 2 / (k k out), as in SAP's released code.
                 nn.init.normal_(convolution.weight, 0.0, math.sqrt(2 / (9 * width)))
                 nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+                # Convolutions keep their bias even before a batch norm, as in torchvision, so that parameter names and counts agree.
                 layers += [convolution, *([nn.BatchNorm2d(width)] if self.batch_norm else []), nn.ReLU()]
                 channels = width
+            # Every stage halves the resolution.
             layers.append(nn.MaxPool2d(2))
         return layers
 

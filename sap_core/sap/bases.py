@@ -50,6 +50,7 @@ def collect_bases(
         UserError: see `gram.init_moments` and `output_moments.init_moments`.
         FloatingPointError: an activation is not finite, so the network has diverged.
     """
+    # Two passes, one per set: unlike SAP's family this code serves one setting's samples at a time.
     retain = _bases(side, batch_size, model, trusted, run, users)
     return ActivationBases(retain, None if forget is None else _bases(side, batch_size, model, forget, run, users))
 
@@ -65,6 +66,7 @@ def _bases(side: Side, batch_size: int, model: nn.Module, samples: Samples, run:
                 ins = gram.observe(model, ins, batch.inputs)
             outs = updated
             run.meter.count(forwards=len(batch.labels))
+        # A side that was not asked for is empty.
         for moments in filter(None, (ins, outs)):
             gram.check_finite(moments)
             run.meter.count(flops=gram.total_flops(moments))

@@ -62,6 +62,7 @@ def init_moments(model: nn.Module) -> dict[str, Moments]:
         if not isinstance(module, nn.Linear | nn.Conv2d):
             raise UserError(f"the output side of {described(site.layer, module)} cannot be projected; set side=input for this network")
         groups = module.groups if isinstance(module, nn.Conv2d) else 1
+        # The same accumulator as for inputs: a layer's outputs are columns like any others.
         moments[name] = Moments(LayerOutputs(site.weight.shape[0] // groups, groups))
     return moments
 
@@ -75,6 +76,7 @@ def recording_outputs(model: nn.Module, moments: Mapping[str, Moments]) -> Itera
         def hook(module: nn.Module, args: object, output: Tensor) -> None:
             # Every position of a feature map is one output vector.
             channels_last = output.movedim(1, -1) if isinstance(module, nn.Conv2d) else output
+            # Outputs are never shared between layers, so no cache is needed.
             updated[name] = updated[name].updated(channels_last)
 
         return hook

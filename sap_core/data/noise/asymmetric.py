@@ -60,6 +60,7 @@ class Asymmetric:
             members = [order[labels[order] == source] for source in sorted(confused)]
             which = torch.cat([positions[: int(self.rate * len(positions))] for positions in members])
         else:
+            # Over all samples, confused class or not: DivideMix picks first and maps afterwards, so the true rate is lower.
             which = (pick if self.exact else hit)(len(labels), self.rate, rng)
         given = labels.clone()
         # From the true labels, never from `given`: in CIFAR-10's map cat and dog point at each other.
@@ -73,6 +74,7 @@ class Asymmetric:
                     "noise.bidirectional=true needs pairs of confused classes, but this data set defines none; "
                     "use noise.bidirectional=false or noise=symmetric"
                 )
+            # Both directions of every pair.
             return {**dict(classes.swapped), **{second: first for first, second in classes.swapped}}
         if not classes.confused:
             raise UserError("noise=asymmetric needs a map of confused classes, but this data set defines none; use noise=symmetric")

@@ -52,6 +52,7 @@ def _siblings(superclass: tuple[int, ...]) -> list[Tensor]:
     for label, group in enumerate(superclass):
         others = torch.nonzero(groups == group).flatten()
         siblings.append(others[others != label])
+        # Without a sibling there is no wrong label within the superclass.
         if len(others) == 1:
             raise UserError(f"noise=hierarchical cannot corrupt class {label}, which is alone in superclass {group}; use noise=symmetric")
     return siblings

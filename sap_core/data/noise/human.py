@@ -60,6 +60,7 @@ class Human:
         Raises:
             UserError: the file is missing, damaged or not the published one.
         """
+        # Reading is the check; labels are compared with the data set's when they are used.
         read_column(root, COLUMNS[self.labels])
 
     def corrupt_data(self, samples: SampleView, dataset: DataSet, root: Path, rng: Stream) -> Tensor:

@@ -55,6 +55,7 @@ def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: the file is missing or damaged, would run code, or its labels are not the published ones.
     """
+    # The plain copy of the files goes before a clone of the repository.
     path, content = _find(root, column.file), None
     try:
         content = path.read_bytes()
@@ -62,6 +63,7 @@ def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
         raise UserError(f"noise=human: file '{path}' cannot be read ({error.strerror}); check its permissions") from error
     # The digest is of the labels, not of the file, so that a file saved again with the same labels is accepted.
     table = _table(path, content)
+    # True labels are read with every column, because the caller compares them with the data set's.
     true, given = (_labels(path, table, key) for key in (TRUE, column.key))
     if fingerprint(given) != column.sha256:
         raise UserError(f"noise=human: '{column.key}' in '{path}' differs from the published labels; fetch {column.file} again")
@@ -109,6 +111,7 @@ def _labels(path: Path, table: Mapping[str, Any], key: str) -> Tensor:
         raise UserError(f"noise=human: file '{path}' has no '{key}', but {', '.join(sorted(map(str, table)))}; fetch the official file")
     # Shape and dtype are checked before conversion, because float labels would be truncated silently.
     values = np.asarray(table[key])
+    # The release covers the complete training set; a part of it could not be matched by position.
     if values.shape != (NUM,) or values.dtype.kind not in "iu":
         raise UserError(
             f"noise=human: '{key}' in '{path}' contains {values.dtype} of shape {values.shape}, not {NUM} labels; fetch it again"

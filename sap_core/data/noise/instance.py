@@ -50,6 +50,7 @@ class InstanceDependent:
         # Flip rates around zero are cut at zero, so that their mean stays positive.
         if self.rate == 0:
             raise UserError("noise.rate=0 is not possible for noise=instance, whose flip rates vary around it; use noise=none")
+        # The reachable means lie between those of the outermost centres.
         low, high = truncated_mean(_LOWEST_CENTRE), truncated_mean(1 - _LOWEST_CENTRE)
         if self.calibrated and not low < self.rate < high:
             raise UserError(
@@ -101,6 +102,7 @@ class InstanceDependent:
 
 def _scores(samples: SampleView, size: int, W_SC: Tensor) -> Tensor:
     """(M, C) scores, written into one tensor: small results between large freed batches would fragment the heap and let it grow."""
+    # Allocated once per class; every batch writes its rows.
     scores_MC = torch.empty(len(samples), W_SC.shape[1], dtype=torch.float64)
     for rows_BC, batch in zip(scores_MC.split(batch_sizes(len(samples), size)), samples.batches(size), strict=True):
         # float64, so that products do not depend on threads or on the batch that a sample is in.
@@ -123,6 +125,7 @@ def truncated_mean(centre: float) -> float:
     """Return the mean of `truncated_normal`."""
     if centre > 0.5:
         return 1 - truncated_mean(1 - centre)
+    # Mean of a truncated normal distribution: centre + spread (phi(a) - phi(b)) / (Phi(b) - Phi(a)).
     a, b = (0 - centre) / SPREAD, (1 - centre) / SPREAD
     density = (math.exp(-a * a / 2) - math.exp(-b * b / 2)) / math.sqrt(2 * math.pi)
     return centre + SPREAD * density / (_upper(a) - _upper(b))
@@ -134,6 +137,7 @@ def centre_for(mean: float) -> float:
     # 60 halvings of an interval of length 7 are below the spacing of float64.
     for _ in range(60):
         middle = (low + high) / 2
+        # The mean grows with the centre, so bisection finds the only solution.
         low, high = (middle, high) if truncated_mean(middle) < mean else (low, middle)
     return (low + high) / 2
 

@@ -34,6 +34,7 @@ class Outliers:
     def corrupt(self, labels: Tensor, classes: Classes, rng: Stream) -> Tensor:
         check_numbers(labels, "outliers")
         which = pick(len(labels), self.rate, rng)
+        # The spread of the true targets, before any of them is moved.
         _, spread = centre_and_spread(labels)
         given = labels.clone()
         # Drawn for every sample, so that the direction does not depend on the rate.

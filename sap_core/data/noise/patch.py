@@ -74,6 +74,7 @@ class Patch:
     def corrupt_inputs(self, labels: Tensor, classes: Classes, rng: Stream) -> tuple[Tensor, Tensor]:
         """Return ((N,) given labels, (M,) positions of the images with the square)."""
         check_labels(labels, classes, "patch")
+        # One order for every rate, so that poisoned samples are nested.
         order = rng.child("which").permutation(len(labels))
         # A poisoned image of the target class would keep its right label, so such images are passed over.
         others = order[self.affected(labels)[order]]
@@ -92,6 +93,7 @@ class Patch:
         """Return copies of images (B, C, H, W) with the square; white is 255 for uint8 and 1 for floats."""
         # A copy: the data set's tensor is shared with clean tasks.
         images = inputs.clone()
+        # Painted before preprocessing, as in a poisoned file: augmentation then moves the square with the image.
         images[..., -self.size :, -self.size :] = round(self.value * WHITE) if inputs.dtype == torch.uint8 else self.value
         return images
 

@@ -39,6 +39,7 @@ class Symmetric:
         check_labels(labels, classes, "symmetric")
         which = (pick if self.exact else hit)(len(labels), self.rate, rng)
         # A shift is drawn for every sample, also for those that are not selected, so that the wrong labels do not depend on the rate.
+        # A shift of 0 keeps the label: allowed where the literature draws among all classes.
         lowest = 1 if self.exclude_true else 0
         shift = torch.randint(lowest, classes.num, (len(labels),), generator=rng.child("label").generator())
         given = labels.clone()
