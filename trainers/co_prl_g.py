@@ -35,12 +35,12 @@ class CoPRL_G:  # noqa: N801 - the paper's name
             UserError: as `refuse`.
         """
         # Asked when a sweep is planned (`refuse`), and here for callers without a plan.
-        ghost.check(task.build(0), "co_prl_g")
+        ghost.check(task.build(0), "co_prl_g", self.recipe.precision)
         return self.keep.fit(self.recipe, 2, task, run, "co_prl_g", gradient_norm)
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError for networks without per-sample gradients: with batch norm, or with unsupported layers."""
-        ghost.check(network, "co_prl_g")
+        """Raises UserError for networks without per-sample gradients: with batch norm, or with unsupported layers; and for bf16."""
+        ghost.check(network, "co_prl_g", self.recipe.precision)
 
     def forecast(self, sizes: Sizes) -> Passes:
         """Twice the passes of `prl_g`."""

@@ -39,12 +39,17 @@ CHUNK = 2**20
 """Number of values of a product that is formed at a time: 4 MiB of float32."""
 
 
-def check(model: nn.Module, trainer: str) -> None:
-    """Checks that per-sample gradients are defined for the network and that all layers are supported.
+def check(model: nn.Module, trainer: str, precision: str = "float32") -> None:
+    """Checks that per-sample gradients are defined for the network, that all layers are supported, and that the precision can rank norms.
 
     Raises:
-        UserError: there is batch norm, which couples samples, an unsupported layer with weights, or a weight shared by two layers.
+        UserError: there is batch norm, which couples samples, an unsupported layer with weights, or a weight shared by two layers; or
+            training in bf16.
     """
+    if precision == "bf16":
+        raise UserError(
+            f"trainer '{trainer}' ranks norms of gradients, which bf16 rounds to three digits; use trainer.precision=float32 or tf32"
+        )
     owners: dict[int, str] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, _BatchNorm):

@@ -20,7 +20,6 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sap_core.api import Batch, Fitted, Passes, Run, Sizes, Task, TaskType
-from sap_core.errors import UserError
 from trainers import ghost
 from trainers.learner import Learner
 from trainers.sample_selection import BatchSelection
@@ -51,19 +50,15 @@ class PRL_G:  # noqa: N801 - the paper's name
         """As `SGD.fit`.
 
         Raises:
-            UserError: as `refuse`, and for bf16.
+            UserError: as `refuse`.
         """
         # Asked when a sweep is planned (`refuse`), and here for callers without a plan.
-        ghost.check(task.build(0), "prl_g")
-        if self.recipe.precision == "bf16":
-            raise UserError(
-                "trainer 'prl_g' ranks norms of gradients, which bf16 rounds to three digits; use trainer.precision=float32 or tf32"
-            )
+        ghost.check(task.build(0), "prl_g", self.recipe.precision)
         return self.keep.fit(self.recipe, 1, task, run, "prl_g", gradient_norm)
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError for networks without per-sample gradients: with batch norm, or with unsupported layers."""
-        ghost.check(network, "prl_g")
+        """Raises UserError for networks without per-sample gradients: with batch norm, or with unsupported layers; and for bf16."""
+        ghost.check(network, "prl_g", self.recipe.precision)
 
     def forecast(self, sizes: Sizes) -> Passes:
         """As `prl_l`, with a backward pass over all samples for the scores."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 from sap_core.checkpoint import load_state, save_state
 from sap_core.errors import UserError
 from sap_core.run import PlainRun
+from trainers.co_prl_g import CoPRL_G
 from trainers.co_prl_l import CoPRL_L
 from trainers.mixup import MixUp
 from trainers.prl_g import PRL_G
@@ -172,12 +173,13 @@ def test_a_stopped_training_resumes_bit_for_bit(task, toys, optimiser, tmp_path)
         (replace(SHORT, precision="tf32"), "trainer.precision=tf32 needs a GPU, but the device is cpu"),
         (SAM(recipe=replace(SHORT, compile="compile")), "one pass over its mini-batch; use trainer.compile=none"),
         (PRL_G(recipe=replace(SHORT, precision="bf16")), "use trainer.precision=float32 or tf32"),
+        (CoPRL_G(recipe=replace(SHORT, precision="bf16")), "use trainer.precision=float32 or tf32"),
     ],
-    ids=["graphs", "tf32", "compile", "norms"],
+    ids=["graphs", "tf32", "compile", "norms", "norms of two networks"],
 )
 def test_unsupported_options_are_refused(toys, trainer, sentence):
     task = toys.make_task()
-    if isinstance(trainer, PRL_G):
+    if isinstance(trainer, PRL_G | CoPRL_G):
         task = replace(task, build=lambda which: toys.GroupNormNet(4))
     with pytest.raises(UserError, match=sentence):
         trainer.fit(task, PlainRun())
