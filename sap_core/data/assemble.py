@@ -84,8 +84,8 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
     given, noise = corrupted.labels, construct(spec["noise"])
     # The labels of the files are the truth where noise is added; on real noise they are the given labels.
     truth = Truth(source.train_labels if dataset.truth_known else source.true_labels, source.audited)
-    # Labels are corrupted before the split, so that validation labels are as noisy as training labels, as in practice.
     # Phase 2: the split. Keyed by seed and data set, not by noise, so that noise rates are compared on the same validation samples.
+    # Labels are corrupted before the split, so that validation labels are as noisy as training labels, as in practice.
     split_seed = seed if dataset.split_seed is None else dataset.split_seed
     # The universe of such a set ends with its own validation part.
     if source.own_validation:
@@ -162,9 +162,9 @@ def _measure(train: SampleView, truth: Truth, dataset: DataSet) -> tuple[float |
     if not truth.known:
         return None, None
     rate = float((~truth.right(train.index, train.labels)).double().mean())
+    # Regression has no transitions between classes; its rate counts targets that were changed.
     if dataset.kind == "regression":
         return rate, None
-    # Regression has no transitions between classes; its rate counts targets that were changed.
     classes = dataset.classes.num
     # One `bincount` over pairs (true, given) fills the whole transition matrix.
     pairs = truth.of(train.index) * classes + train.labels

@@ -127,7 +127,7 @@ def _state_in(found: Any, file: Path) -> tuple[Mapping[str, Tensor], str | None]
     if _is_state(found):
         return found, None
     keys = [key for key, value in found.items() if _is_state(value)] if isinstance(found, Mapping) else []
-    # With several (a network and its moving average, say) nothing tells which one is meant.
+    # With several, such as a network and its moving average, it is not known which one is meant.
     if len(keys) == 1:
         return found[keys[0]], str(keys[0])
     if keys:

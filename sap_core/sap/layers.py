@@ -28,8 +28,8 @@ class LayerInputs(Protocol):
     The weight is used as K matrices (O, D), one per group; the inputs form K matrices (D, N).
     """
 
-    @property
     # Groups of a convolution read different channels, so each has a Gram matrix and a projector of its own.
+    @property
     def groups(self) -> int:
         """K: groups of input channels."""
 

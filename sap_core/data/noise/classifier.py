@@ -21,8 +21,7 @@ from sap_core.data.source import DataSet
 from sap_core.errors import UserError
 from sap_core.seeding import Stream
 
-# Bounds the features at 768 numbers per colour image, so that the samples of a large set fit in memory.
-# Maximum side of the images after average pooling.
+# Maximum side of the images after average pooling: at most 768 features per sample, so that those of a large set fit in memory.
 SIDE = 16
 HIDDEN = 128
 BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 64, 20, 200, 2000
@@ -95,7 +94,7 @@ class Classifier:
 
 def _sizes(classes: int, num: int) -> list[int]:
     """Return the numbers of training labels: one for every fourth class, then doubled each time."""
-    # The first network has seen a quarter of the classes only, so that high rates are within reach.
+    # The first network has seen at most a quarter of the classes, so that high rates are within reach.
     sizes = [min(max(2, classes // 4), num)]
     while 2 * sizes[-1] < num:
         sizes.append(2 * sizes[-1])

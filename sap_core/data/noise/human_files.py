@@ -61,10 +61,10 @@ def read_column(root: Path, column: Column) -> tuple[Tensor, Tensor]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"noise=human: file '{path}' cannot be read ({error.strerror}); check its permissions") from error
-    # The digest is of the labels, not of the file, so that a file saved again with the same labels is accepted.
     table = _table(path, content)
     # True labels are read with every column, because the caller compares them with the data set's.
     true, given = (_labels(path, table, key) for key in (TRUE, column.key))
+    # The digest is of the labels, not of the file, so that a file saved again with the same labels is accepted.
     if fingerprint(given) != column.sha256:
         raise UserError(f"noise=human: '{column.key}' in '{path}' differs from the published labels; fetch {column.file} again")
     return true, given
