@@ -108,9 +108,11 @@ def parse_component(
             continue
         if key not in offered:
             raise unknown("key", key, offered, where)
+        # A nested component is resolved as strictly as one at the top level.
         if is_entry(value):
             resolve_class(value["target"], f"{where}.{key}", plugins)
         settings[key] = _check_type(value, offered[key][0], f"{where}.{key}")
+    # Missing values are reported before any value is constructed, with the override that sets the first of them.
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:
         raise UserError(f"{where} has no value for {', '.join(missing)}; set {where}.{missing[0]}=...")
@@ -122,6 +124,7 @@ def parse_component(
     try:
         implements = (
             (not isinstance(cls, type) or issubclass(cls, nn.Module))
+            # Networks have no protocol of their own: a subclass of Module, or a function that builds one, will do.
             if interface is nn.Module
             else isinstance(component.instance, interface)
         )
@@ -141,6 +144,7 @@ def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
         # A trainer nests the common recipe in one field, whose own fields appear flat beside the trainer's in YAML (trainer.rho,
         # trainer.epochs).
         hints, parts = get_type_hints(cls), flattened_fields(cls)
+        # The flattened field itself is no key of YAML, its fields are.
         own = {item.name: (hints[item.name], item.default) for item in dataclasses.fields(cls) if item.name not in parts}
         inner = {name: (hint, getattr(part, name)) for holder, part in parts.items() for name, (hint, _) in _fields(hints[holder]).items()}
         return own | inner
@@ -192,6 +196,7 @@ def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
         inner = get_args(option)[0] if get_args(option) else Any
         if not isinstance(value, list | tuple):
             return False, value
+        # Tuples become lists, because rows and ids are JSON, which has no tuples.
         items = [_coerce(item, inner) for item in value]
         return all(matches for matches, _ in items), [item for _, item in items]
     if option is float:
@@ -205,12 +210,14 @@ def _coerce(value: Any, option: Any) -> tuple[bool, Any]:
         return value is None, value
     if option in (str, bool):
         return isinstance(value, option), value
+    # A field of another type takes a nested component; its class was resolved before.
     return option is Any or is_entry(value), value
 
 
 def _type_name(option: Any) -> str:
     if get_origin(option) is Literal:
         return ", ".join(str(value) for value in get_args(option))
+    # In the words of a user of YAML, not in Python's.
     plain = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
     return plain.get(option, "a list" if get_origin(option) else getattr(option, "__name__", str(option)))
 
@@ -273,6 +280,7 @@ def _file_identity(path: str, key: str) -> str:
         UserError: the file does not exist.
     """
     found = weights_file(path, key)
+    # Time and size are part of the cache key, so that a file that is replaced while the process runs is hashed again.
     stat = found.stat()
     return _sha256(found, stat.st_mtime_ns, stat.st_size)
 

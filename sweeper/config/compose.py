@@ -57,12 +57,14 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     """
     config_dirs, given = split_config_dirs(arguments)
     with hydra_ready(config_dirs):
+        # Everything below raises a UserError before Hydra composes, because Hydra's errors do not name the allowed values.
         overrides = _parse(map(_quote_only, given))
         _check_groups(overrides, config_dirs)
         # Keys of a cell's groups are left to `_compose_cell`, because each cell may choose another data set or network.
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
         # Keys are checked on a composition of the groups alone, which an unknown key cannot break.
         _check_keys(general, _compose([*filter(_is_group, general)], config_dirs))
+        # One composition without any cell's choices gives all keys that are the same for every cell.
         base = _compose(general, config_dirs)
         # Composing all methods is a quarter of a cell's work, so it is done once if no method depends on the cell.
         methods = _methods_use_no_cell_keys(base)
@@ -84,6 +86,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
         }
         for cell in cells
     ]
+    # Kept for the warning about overrides that a searched space replaces.
     of_methods = tuple((override.key_or_group, override.value()) for override in overrides if _root(override.key_or_group) == "method")
     kept = {key: value for key, value in raw.items() if key not in CELL_GROUPS}
     return Composed(_to_config(base, searches), tuple(cells), kept, of_methods)
@@ -110,6 +113,7 @@ def _root(key: str) -> str:
 
 def _compose_cell(cell: Mapping[str, Any], overrides: Sequence[Override], config_dirs: Sequence[Path], cache: _Cache) -> dict[str, Any]:
     """One cell as plain data. The command line applies to every cell and overrides the cell's own choice of the same key."""
+    # A key that both set would otherwise appear twice in the override list.
     fixed = {override.key_or_group for override in overrides}
     own = _parse(_cell_lines(cell, fixed))
     _check_groups(own, config_dirs)
@@ -154,6 +158,7 @@ def _warmup_trainer(cell: Mapping[str, Any], overrides: Sequence[Override], conf
 
     Fields of `trainer` set by the experiment or the command line apply to it too; the command line's choice of a trainer does not.
     """
+    # The warmup is composed as a cell of its own, so that its trainer gets the same checks and defaults.
     chosen = {} if cell.get("warmup") is None else {"trainer": cell["warmup"]}
     named = {key: value for key, value in cell.items() if _root(key) == "trainer"} | chosen
     # `warmup.epochs` becomes `trainer.epochs` of a composition of its own, in which `trainer` is the warmup's.
@@ -180,6 +185,7 @@ def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
         if name not in ("--config-dir", "-cd"):
             others.append(word)
             continue
+        # Both `--config-dir=DIR` and `--config-dir DIR`, as Hydra accepts.
         config_dirs.append(Path(value if sign else next(remaining, "")).absolute())
         if not config_dirs[-1].is_dir():
             raise UserError(
@@ -231,6 +237,7 @@ def _is_group(override: Override) -> bool:
 def _check_groups(overrides: Sequence[Override], config_dirs: Sequence[Path]) -> None:
     for override in filter(_is_group, overrides):
         group, allowed = override.key_or_group, options(override.key_or_group, config_dirs)
+        # A cell without a data set or network cannot be checked against any class.
         if override.is_delete() or override.value() is None:
             raise UserError(f"'{override.input_line}' leaves {group} without a choice; allowed: {', '.join(allowed)}")
         if str(override.value()) not in allowed:
@@ -260,6 +267,7 @@ def _check_keys(overrides: Sequence[Override], base: DictConfig) -> None:
 
 def _is_open(parents: Sequence[str]) -> bool:
     """Whether `+` may add a key here: below a component, whose class is asked for the field later, or a sampler's settings."""
+    # Elsewhere the schema is complete, so a new key can only be a mistake.
     return bool(parents) and (
         parents[0] in CELL_GROUPS or (parents[0] == "method" and len(parents) > 1) or list(parents) == ["search", "settings"]
     )
@@ -280,6 +288,7 @@ def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[Searc
             raise unknown("search", name, options("search", config_dirs), "searches")
         chosen = _compose(_parse([f"search={name}"]), config_dirs, methods=False).search
         try:
+            # Merged with the schema, so that types are checked as those of `search` itself.
             search: SearchConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SearchConfig), chosen, given))  # type: ignore[assignment]
         except OmegaConfBaseException as error:
             raise UserError(f"searches: {_message(error)}") from error
@@ -289,6 +298,7 @@ def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[Searc
 
 def _to_config(base: DictConfig, searches: list[SearchEntry]) -> Config:
     try:
+        # Plain dataclasses from here on: no module after this one knows OmegaConf.
         config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), base))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_message(error)) from error

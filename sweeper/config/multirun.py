@@ -28,6 +28,7 @@ def suggest_lists(arguments: Sequence[str]) -> str:
     several = {override.key_or_group: _values(override) for override in overrides if override.is_sweep_override()}
     # The suggestion repeats the rest of the command line, so that it works as typed.
     kept = [override.input_line or "" for override in overrides if override.key_or_group not in several]
+    # The single values may name an experiment or methods that the suggestion has to extend.
     chosen = {override.key_or_group: override.value() for override in overrides if override.key_or_group not in several}
     experiment = _yaml("experiment", chosen.get("experiment"))
     methods = [*chosen["methods"]] if isinstance(chosen.get("methods"), list) else experiment.get("methods", ["sap"])
@@ -44,6 +45,7 @@ def suggest_lists(arguments: Sequence[str]) -> str:
         elif key == "search":
             lists.append(f"searches='[{{methods: {_override_text(methods)}, search: {_override_text(values)}, budget: 64}}]'")
         elif root == "method" and len(path) == 3 and path[1] == "corrector" and (spaces := _yaml("method", path[0]).get("spaces")):
+            # ++ replaces or adds, whether or not the space searches the field already.
             lists.append(f"++method.{path[0]}.spaces.{next(iter(spaces))}.{path[2]}.grid={_override_text(values)}")
         else:
             # Backend, paths and the like belong to a whole sweep.
@@ -53,6 +55,7 @@ def suggest_lists(arguments: Sequence[str]) -> str:
         lists.append(f"cells='[{', '.join(_override_text(entry) for entry in entries)}]'")
     line = " ".join(["sap-sweep", *kept, *lists, *(f'{key}="${key.split(".")[-1]}"' for key, _ in loops)])
     for key, values in loops:
+        # The value comes from the loop's variable, which has the name of the key.
         line = f"for {key.split('.')[-1]} in {' '.join(map(_override_text, values))}; do {line}; done"
     return f"write: {line}" if several else "give lists, as in methods=[sap,scrub] seeds=[1,2] or cells='[{model: [vgg11_bn, resnet18]}]'"
 

@@ -159,10 +159,12 @@ def check_values(config: Config) -> None:
             f"name={config.name!r} is also the name of a folder below results; use letters, digits and _.- only, as in name=mine"
         )
     for key, values in (("seeds", config.seeds), ("methods", config.methods)):
+        # A repeated seed or method would be planned once and look like a mistake in the counts.
         if len(set(values)) != len(values):
             raise UserError(f"{key}={list(values)} contains a value twice; list each once")
     if not config.seeds:
         raise UserError("seeds=[] is empty; list at least one seed")
+    # `searches` may use settings of their own, so each is checked like the main search.
     for search in (config.search, *(entry.search for entry in config.searches)):
         _check_search(search)
     if backend.name not in BACKENDS:
@@ -183,6 +185,7 @@ def check_values(config: Config) -> None:
     _check_cpu_jobs(config)
     for name in ("timeout_seconds", "flops_per_second"):
         value = getattr(backend, name)
+        # Not `value <= 0`, which is false for NaN.
         if value is not None and not value > 0:
             raise UserError(f"backend.{name}={value:g} must be above 0")
     at_least("debug", 1, epochs=debug.epochs, settings=debug.settings, seeds=debug.seeds)
@@ -224,6 +227,7 @@ def _check_cpu_jobs(config: Config) -> None:
 def _check_search(search: SearchConfig) -> None:
     if not _NAME.fullmatch(search.name):
         raise UserError(f"search.name={search.name!r} appears in tables and file names; use letters, digits and _.- only")
+    # Two equal search seeds would be one search.
     if not search.seeds or len(set(search.seeds)) != len(search.seeds):
         raise UserError(f"search.seeds={list(search.seeds)} must name at least one seed, each once")
     at_least("search", 1, budget=search.budget)

@@ -29,6 +29,7 @@ class Domain:
         where = f"the space of '{self.field}'"
         if self.type not in DOMAIN_TYPES:
             raise unknown("domain type", self.type, DOMAIN_TYPES, where)
+        # `grid` and `choice` list their values; a sampler may assume an order in a grid only (see `sweeper.search.samplers`).
         if self.type in LIST_TYPES:
             if not self.values:
                 raise UserError(f"{where} is empty; give '{self.type}' at least one value")
@@ -40,6 +41,7 @@ class Domain:
         bounds = [value for value in self.values if isinstance(value, int | float) and not isinstance(value, bool)]
         if len(self.values) != 2 or len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise UserError(f"{where} needs [low, high] with low < high for '{self.type}', not {list(self.values)}")
+        # The logarithm of the lower end must exist.
         if self.type == "loguniform" and bounds[0] <= 0:
             raise UserError(f"{where} must be above 0 for 'loguniform', not {bounds[0]}")
 

@@ -28,6 +28,7 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
     """
     # A configuration can name any importable object, and importing executes code, so only packages that the user has named are accepted.
     allowed = (*PACKAGES, *plugins)
+    # Usually a group file without its first line.
     if target is None:
         raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
     if not isinstance(target, str) or target.split(".")[0] not in allowed:
@@ -60,6 +61,7 @@ def _check_name(cls: type, target: str, where: str) -> None:
         )
     # A subclass would otherwise share the ids of its parent's rows, and stored results of one would be taken for the other's.
     parent = next((base for base in cls.__mro__[1:] if declared_name(base)), None)
+    # Told apart from a class without any name, because the cause is not visible in the class itself.
     if name is None and parent is not None:
         raise UserError(
             f"{where}._target_={target} inherits the name '{declared_name(parent)}' of {parent.__module__}.{parent.__qualname__}, so ids "

@@ -35,6 +35,7 @@ def compose(arguments: Sequence[str]) -> Composed:
     from sweeper.config.ineffective_overrides import ineffective_overrides
 
     composed = compose_all(arguments)
+    # Without an experiment Hydra composes an empty sweep, which is valid.
     if not composed.config.name or not composed.cells:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
     for sentence in ineffective_overrides(composed):
@@ -90,6 +91,7 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
 
     fingerprints = {}
     for cell in cells:
+        # Inspecting may hash gigabytes, and cells share data sets.
         if dataset_key(cell) not in fingerprints:
             fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
         # Noise that reads files of its own (human labels) is inspected with each data set that it is combined with.
@@ -117,6 +119,7 @@ def plan_key(composed: Composed) -> str:
     named = (("model", "weights"), ("trainer", "checkpoint"))
     weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
     audits = [file_state(cell["dataset"].get("verified") or None, Path(composed.config.paths.data)) for cell in composed.cells]
+    # The composed configuration and not the command line: two ways to write one sweep have one key.
     cells = [relevant(cell) for cell in composed.cells]
     named_files = {"weights": weights, "audits": audits}
     return content_id({"config": relevant(composed.raw), "cells": cells, **named_files, "code": code_fingerprint()})

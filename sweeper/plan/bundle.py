@@ -48,6 +48,7 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     # The header counts jobs and rows, so that a truncated copy is recognised.
     header = {name: value for name, value in vars(bundle).items() if name not in ("jobs", "rows")}
     counts = {"bundle": FORMAT_VERSION, "num_jobs": len(bundle.jobs), "num_rows": len(bundle.rows)}
+    # One JSON object per line, so that no text of the whole bundle is built, and a diff shows single jobs.
     with replacing(path) as temporary, temporary.open("w") as file:
         file.write(json.dumps(counts | header, sort_keys=True) + "\n")
         file.writelines(f"{job.to_json()}\n" for job in bundle.jobs)
@@ -58,6 +59,7 @@ def is_bundle(path: Path) -> bool:
     """Whether a file begins like a bundle (and not like a store's jobs.jsonl); False if it cannot be read."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
+            # 64 characters, because a file that is no bundle may have a first line of any length.
             return file.readline(64).startswith('{"bundle":')
     except OSError:
         return False
@@ -110,6 +112,7 @@ def stored_bundles(store: Path) -> Sequence[Bundle]:
     Raises:
         UserError: there is none, or one is damaged.
     """
+    # Sorted, so that every import adds jobs in the same order.
     paths = sorted((store / FOLDER).glob("*.jsonl"))
     if not paths:
         raise UserError(

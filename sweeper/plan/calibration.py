@@ -30,6 +30,7 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
     found: dict[tuple[str, str], float] = {}
     trial_indices: set[tuple[str, str]] = set()
     for cell in cells:
+        # Cells differ mostly in noise and trainer, which do not change a step's cost.
         key = (cell.model.name, cell.dataset.name)
         if key in trial_indices or len(found) >= _MAX_NETWORKS:
             continue
@@ -63,6 +64,7 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     """Seconds per FLOP of SGD steps (forward, backward, update) on random inputs."""
     data, flops = cell.dataset.instance, flops_of(cell.model, cell.dataset)
     per_sample = flops.forward + flops.backward
+    # At least two samples, because batch norm cannot train on one.
     most = max(2, int(_MAX_FLOPS_PER_STEP / max(per_sample, 1.0)))
     # The trainer's batch size on a GPU, whose speed depends on it; on a CPU at most what takes a second.
     asked = cell.trainer.settings.get("batch_size")

@@ -52,6 +52,7 @@ class GridSearch:
     @cached_property
     def computation_ids(self) -> list[int]:
         """For each setting the number of its computation. Settings that provably compute the same share a number."""
+        # Numbers in place of the keys: rows store integers, and the order of the space decides them.
         numbers: dict[Any, int] = {}
         return [numbers.setdefault(setting.instance.computation(), len(numbers)) for setting in self.settings]
 
@@ -106,6 +107,7 @@ class Cell:
         pruned = f"/{self.pruner.name}-{self.keep_fraction:g}" if self.pruner else ""
         by = f"/warmup-{self.warmup.trainer.name}" if self.pruner and self.warmup and self.warmup.trainer.name != self.trainer.name else ""
         stage = f"/{self.stage}" if self.stage else ""
+        # Reports parse this name while a cell has no rows (`analysis.tables.conditions`).
         return f"{self.dataset.name}/{noise}/{self.model.name}/{self.trainer.name}{pruned}{by}{stage}"
 
     @property
@@ -148,6 +150,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
     # In a smoke run numbers of samples shrink with the images, so that methods use the same fraction of the data.
     limit = min(debug.images, available) if debug.name else None
     scale = limit / available if limit else None
+    # Searches are checked per cell, because methods may receive the cell's trainer and smoke runs shrink them by its data.
     searches = tuple(_grid_search(name, composed["method"], trainer, plugins, debug, scale) for name in _method_names(config, grid=True))
     _refuse_duplicate_settings(searches)
     # A method may appear in a grid and in sampled searches; each has its own ids, so they are checked apart.
@@ -173,6 +176,7 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
 def _parse_trainer(composed: Mapping[str, Any], dataset: Component, config: Config) -> tuple[Component, dict[str, Any]]:
     """(trainer, its complete preprocessing)"""
     given = dict(composed)
+    # Preprocessing belongs to the data, but YAML states it with the recipe; it is no field of the trainer's class.
     preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if config.debug.name and "epochs" in given:
         # Capped before the component is parsed, so that the id of a smoke run differs from that of the full training.
@@ -198,6 +202,7 @@ def _trial_searches(config: Config, methods: Mapping[str, Any], trainer: Compone
     for name, search_config in _search_configs(config):
         if not search_config.is_grid:
             if debug.name and search_config.budget is not None:
+                # A smoke run tries as many trials as a grid would have settings.
                 budget, seeds = min(debug.settings, search_config.budget), search_config.seeds[: debug.seeds]
                 search_config = replace(search_config, budget=budget, seeds=seeds)
             yield from check_trial_searches(search_config, targets[name], config.plugins, smoke=debug.name is not None)
@@ -228,6 +233,7 @@ def _check_needs(dataset: Component, searches: Mapping[str, Sequence[Component]]
 def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """The trainer's preprocessing with defaults filled in."""
     values = dict(PREPROCESS)
+    # mean and std are optional and have no defaults, so they are kept apart from the keys that do.
     constants = {key: value for key, value in given.items() if key in ("mean", "std") and value is not None}
     for key, value in given.items():
         if key not in (*PREPROCESS, "mean", "std"):
@@ -249,6 +255,7 @@ def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
         )
     if constants and min(constants["std"]) <= 0:
         raise UserError(f"trainer.preprocess.std={constants['std']} must contain only numbers above 0")
+    # As floats, because ids are computed from the repr.
     return values | {key: [float(number) for number in value] for key, value in constants.items()}
 
 
@@ -264,6 +271,7 @@ def _grid_search(
     cls = resolve_class(base.get("_target_"), where, plugins)
     # Methods that retrain receive the cell's own trainer as a nested component, so that its recipe enters their ids.
     extra = dict.fromkeys(trainer_fields(cls), trainer.entry)
+    # A trainer without passes loads a checkpoint; "retraining" with it would return the network to be corrected.
     if extra and trainer.instance.forecast(Sizes(1, 1)) == Passes():
         raise UserError(
             f"method '{method}' trains with the cell's trainer, but trainer={trainer.name} does not train; leave the method out of methods"
@@ -300,6 +308,7 @@ def _parse_method(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpa
 def _refuse_duplicate_settings(searches: Sequence[GridSearch]) -> None:
     """Refuse two methods of one class that share a setting and the name of a space: both rows would have one id."""
     owners: dict[str, str] = {}
+    # The id of a row contains class, settings and space, not the name of the method.
     for search in searches:
         for setting in search.settings:
             owner = owners.setdefault(canonical_json([search.space, setting.identity()]), search.method)

@@ -106,6 +106,7 @@ def check_audit(cell: Cell, seeds: Sequence[int], root: Path) -> None:
 
 def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
     """Numbers of samples of the training split that the file verifies, by need."""
+    # The fields of a job's spec, so that the split is that of the run.
     spec = {
         "dataset": cell.dataset.entry, "noise": cell.noise.entry, "model": cell.model.entry, "preprocess": cell.preprocess, "seed": seed,
         "limit": cell.limit,

@@ -88,6 +88,7 @@ def summarise_searches(rows: Sequence[Planned]) -> list[SearchSummary]:
     members: dict[str, list[Planned]] = {}
     for row in rows:
         how = f" {row.search} {row.search_budget}" if row.search else ""
+        # Rows of one search are found by the names that rows store, so that this also works on a stored plan.
         members.setdefault(row.method + (f"@{row.space}" if row.space else "") + how, []).append(row)
     found = []
     for name, group in members.items():
@@ -118,6 +119,7 @@ def describe_plan(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int,
     on_gpu = device.startswith("cuda")
     hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
     speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
+    # On a CPU the GPU time is printed as well, because jobs can be exported.
     other = "" if on_gpu else f", or {flops / _GPU_FLOPS / 3600:.2f} GPU-hours at {_GPU_FLOPS:.2g}"
     lines += ["", f"forecast: {flops:.3g} FLOPs, {speed}{other}; {disk / 1e9:.2f} GB on disk"]
     return "\n".join(lines)

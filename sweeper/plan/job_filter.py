@@ -37,6 +37,7 @@ def parse_filter(text: str | None) -> JobFilter | None:
             raise UserError(f"only={text!r}: '{term}' is not KEY=VALUE[,VALUE]; keys: {', '.join(_COLUMNS)}")
         if key not in _COLUMNS:
             raise unknown("key", key, _COLUMNS, "only")
+        # Conditions on several keys must all hold; values of one key are alternatives.
         accepted[_COLUMNS[key]] = tuple(values.split(","))
     return accepted
 
@@ -53,6 +54,7 @@ def filter_jobs(jobs: Sequence[Job], accepted: JobFilter) -> tuple[Job, ...]:
         for value in values:
             if _normalise(value) not in present:
                 raise unknown(f"value of only={column}", value, sorted(present))
+    # The filter looks at labels, which are part of no id, so a filtered sweep and the complete one share their rows.
     by_id = {job.job_id: job for job in jobs}
     kept: set[str] = set()
     for job in jobs:

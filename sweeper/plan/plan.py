@@ -82,6 +82,7 @@ def _cell_jobs(config: Config, cell: Cell, seed: int, fingerprint: Fingerprint) 
     select = None
     # Each stage is a job with an id of its own: all selections share a warmup network, and all trainers a selection.
     if cell.pruner:
+        # The warmup is planned as a cell of its own, so that it may be the baseline of another cell.
         warmup = replace(planner, cell=cell.warmup_cell()).train(None)
         select = planner.select(warmup[0])
         yield warmup
@@ -106,6 +107,7 @@ class _CellPlanner:
 
     def _baseline_columns(self, method: Corrector, baseline: Job) -> dict[str, Any]:
         """Columns of the information that a method uses, and of the pruning of its baseline."""
+        # Samples verified by a user are a weaker assumption than the true labels of a benchmark, so rows tell them apart.
         by_file = bool(audit_file(self.cell.dataset.instance))
         pruned = {key: baseline.labels[key] for key in ("pruner", "keep_fraction", "warmup_trainer")}
         return {"information": information_of(method, by_file), **pruned}
@@ -135,12 +137,14 @@ class _CellPlanner:
         spec = {"baseline": warmup.spec, "pruner": cell.pruner.entry, "keep_fraction": cell.keep_fraction}
         labels = self._labels(cell.pruner.name, None, warmup.job_id, cell.pruner.version)
         labels |= {"information": "scored", "pruner": cell.pruner.name, "keep_fraction": cell.keep_fraction}
+        # The row of a selection names the trainer that it depends on, which is the warmup's.
         labels |= {"trainer": warmup.labels["trainer"], "warmup_trainer": warmup.labels["trainer"]}
         run = PlannedRun(job_id, 0, cell.pruner.columns)
         return self._job(job_id, "select", spec, (run,), labels, (warmup.job_id,), Passes(cell.sizes[0]), [0])
 
     def tune(self, baseline: Job, search: GridSearch) -> Iterator[tuple[Job, list[Planned]]]:
         """The jobs of a grid search, one per family of settings."""
+        # One job per family: its settings share work, and several families can run at once.
         for positions in search.families:
             chosen = [search.settings[position] for position in positions]
             runs = tuple(
@@ -182,6 +186,7 @@ class _CellPlanner:
     ) -> tuple[Job, list[Planned]]:  # fmt: skip
         backend = self.config.backend
         flops = self.flops.total(passes)
+        # As Ray counts them; no id contains them.
         resources = {"cpus": float(backend.threads), "gpus": backend.gpus_per_job}
         job = Job(job_id, job_type, spec, runs, labels, parents, resources, backend.timeout_seconds, backend.threads, flops)
         planned = [
@@ -250,6 +255,7 @@ class _CellPlanner:
         _, val, test = self.cell.sizes
         # Noise that changes inputs (a trigger patch) scores the test set twice: as it is, and with the change applied.
         test *= 2 if isinstance(self.cell.noise.instance, InputNoise) else 1
+        # The number of mislabelled samples is an expectation here: labels are not drawn while planning.
         wrong = min(PROBE_SIZE, round(self.cell.sizes[0] * self.cell.mislabelled_fraction))
         return Passes(forwards=settings * (val + test + wrong))
 
@@ -263,6 +269,7 @@ def speed_columns(trainer: object) -> dict[str, Any]:
 def _val_labels(cell: Cell) -> str:
     """The column `val_labels`: clean if all given labels of the validation set are true, else noisy."""
     dataset = cell.dataset.instance
+    # A data set may have clean validation labels of its own (Clothing1M); otherwise validation samples are part of the noisy training set.
     own = dataset.validation_is_clean if isinstance(dataset, DeclaresValidationLabels) else dataset.truth_known
     clean = own and not cell.mislabelled_fraction
     return "clean" if clean else "noisy"

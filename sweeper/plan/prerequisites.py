@@ -121,6 +121,7 @@ def _checked(name: str, check: Any) -> Prerequisite:
 def _check_data_set(dataset: Component, data: Path, record: Path, download: bool, writes: bool) -> Prerequisite:
     """Verify a data set as the sweep does, unless it is unchanged since then. Downloads and records only with `writes`."""
     name, files = f"data set {dataset.name}", _listed_files(dataset.instance, data)
+    # Only the quick check trusts the record; `prepare` reads everything.
     if not writes and files and _recorded_state(record) == state_of(files):
         return Prerequisite(name, "ok", "unchanged since it was verified")
     own = offline = dataset.instance
@@ -135,12 +136,14 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
         except UserError:
             if online is None:
                 raise
+            # `inspect` downloads, verifies and unpacks, as it does in a sweep with dataset.download=true.
             found, created = online.inspect(data), True
     except UserError as error:
         # Data sets that are stored as folders of images can be built from the release that the authors publish.
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
         remedy = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
         return Prerequisite(name, "missing", f"{error}{remedy}")
+    # Recorded after the verification, so that a record never vouches for files that were not read.
     if writes and files:
         # `_check_folder` reports a folder that cannot be written.
         with suppress(UserError):
@@ -163,6 +166,7 @@ def state_of(files: Sequence[Path]) -> str:
 
 def _state(path: Path, depth: int) -> list[Any]:
     try:
+        # The content of a file is not hashed: that is what the record saves.
         stat = path.stat()
         if not path.is_dir():
             return [path.name, stat.st_size, stat.st_mtime_ns]
@@ -194,6 +198,7 @@ def _check_all_weights(composed: Composed, download: bool, deep: bool) -> Iterat
             names: tuple[str, ...] = cls.file_fields if isinstance(cls, ReadsWeights) else ()
             for key in names:
                 path = entry.get(key)
+                # A file may serve two networks, and must fit each of them.
                 checked = content_id({"path": path, "model": cell["model"], "dataset": cell["dataset"]})
                 if path and checked not in seen:
                     seen.add(checked)
@@ -221,6 +226,7 @@ def _check_weights(
 
 
 def _check_name_hash(file: Path) -> None:
+    # Files of other origin have no hash in their name and are only compared with their network.
     hashed = _SHA256_IN_NAME.search(file.name)
     if hashed:
         with file.open("rb") as opened:
@@ -240,6 +246,7 @@ def _download_weights(file: Path, network: Any) -> Path:
     # Only downloads need it.
     from torchvision import models
 
+    # By file name, because that is all that the configuration states.
     published = [weight for name in models.list_models() for weight in models.get_model_weights(name)]
     url = next((weight.url for weight in published if weight.url.rsplit("/", 1)[-1] == file.name), None)
     if url is None:
@@ -281,6 +288,7 @@ def _build_folders(name: str, source: Path, data: Path) -> Prerequisite:
         counts = build_layout(name, source, data)
     except UserError as error:
         return Prerequisite(label, "missing", str(error))
+    # A release may lack images of the published set; the numbers are stated, not refused.
     published = SETS[name][1]
     numbers = [
         f"{part} {count}" + ("" if count == published[part] else f" (published: {published[part]})") for part, count in counts.items()

@@ -45,10 +45,12 @@ def make_estimator(config: Any, cells: Sequence[Cell], stores: Iterable[Path], w
     alone = workers * backend.threads <= cores if on_cpu else backend.gpus_per_job in (0.0, 1.0)
     # The last resort, for networks that were neither measured nor timed here.
     estimator = RuntimeEstimator(assumed=1 / backend.flops_per_second)
+    # Seconds of a GPU and of a CPU have no common scale, so measurements of the other type are dropped.
     for one in read_measurements(stores):
         if one.on_cpu == on_cpu:
             same = (one.alone, one.threads) == (alone, backend.threads)
             estimator.record(one.workload, one.flops, one.seconds, Conditions.SAME if same else Conditions.DIFFERENT)
+    # Only networks that no stored job has measured are timed here.
     new = [cell for cell in cells if not estimator.has_measured(cell.model.name, cell.dataset.name)]
     estimator.calibrated = calibrate(new, backend.device, backend.threads)
     return estimator
@@ -75,6 +77,7 @@ def with_forecasts(
     filled = []
     for row in rows:
         kept = earlier.get(row.run_id, _NO_FORECAST)
+        # Earlier first: a forecast that is made again after its job has run would be a hindsight.
         seconds, low, high, basis = new.get(row.job_id, _NO_FORECAST) if kept[0] is None else kept
         filled.append(replace(row, forecast_seconds=seconds, forecast_low_seconds=low, forecast_high_seconds=high, forecast_basis=basis))
     return filled
@@ -91,6 +94,7 @@ def earlier_forecasts(plan: Path) -> dict[str, Forecast]:
 
 def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, workers: int) -> str:
     """The dry run's table: worker seconds by job type and search, their sum, and the wall time."""
+    # Reversed, so that the first row of each job remains.
     first = {row.job_id: row for row in reversed(rows)}
     estimates = {
         job_id: one

@@ -72,6 +72,7 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     # Another start on the same store would plan at the same time.
     with store.locked():
         write_plan(store, plan, composed, plan_key(composed))
+        # The queue gets a file of its own, because jobs.jsonl is rewritten by the next plan.
         path = _write_jobs_once(store, jobs)
     return _with_progress(name, paths, path, order, kept, jobs)
 
@@ -110,6 +111,8 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); submit the experiment again to write it"
         ) from error
+    # The store has no absolute paths, so folders are found as for a new sweep: an override, the configuration, the environment, the
+    # default.
     data = configured.get("data") or os.environ.get("SAP_SWEEP_DATA", "data")
     paths = SweepPaths((HOME / data).resolve(), store, (HOME / (configured.get("artifacts") or "results/artifacts")).resolve())
     # A resubmission continues the plan of its last submission, even if the experiment has been planned anew since.
@@ -130,6 +133,7 @@ def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
     if CONFIG_DIR in arguments:
         return ["not compared with today's configuration: it was submitted with a --config-dir, whose path the store does not contain"]
     try:
+        # Composed again from the recorded arguments: an edited YAML file shows as a difference.
         now = _flat(compose(arguments).raw)
     except UserError as error:
         return [f"the arguments of its first submission are no longer valid: {error}"]
@@ -149,6 +153,7 @@ def folders_from(arguments: Sequence[str], name: str) -> SweepPaths:
     paths = {"data": os.environ.get("SAP_SWEEP_DATA", "data"), "results": f"results/{name}", "artifacts": "results/artifacts"}
     for argument in arguments:
         key, sign, value = argument.partition("=")
+        # Other arguments belong to the experiment and are checked when it is composed.
         if key.startswith("paths."):
             if key.removeprefix("paths.") not in paths or not sign or not value:
                 raise UserError(f"'{argument}' names no folder; allowed: {', '.join(f'paths.{known}=DIR' for known in paths)}")
@@ -160,6 +165,7 @@ def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:
     """The arguments without `paths.*`, and `--config-dir` without its folder: a store may be moved, so it contains no path."""
     kept: list[str] = []
     for argument in arguments:
+        # The folder that follows the option is a path, too.
         if kept and kept[-1] == CONFIG_DIR and "=" not in argument and not argument.startswith("-"):
             continue
         if not argument.startswith("paths."):
