@@ -37,6 +37,7 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
     """Adds Hydra overrides, with this help text, and `--config-dir`."""
+    # Overrides are left to Hydra's grammar; argparse only separates them from options.
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
     add_config_dir(parser)
 
@@ -70,6 +71,7 @@ def store_folder(text: str, file: str = "plan.parquet") -> Path:
         UserError: the folder lacks a file that every store has.
     """
     store = Path(text)
+    # A folder that exists may still be any folder, so a file of every store is looked for.
     if not (store / file).is_file():
         raise UserError(f"'{store}' is not a store: it has no {file}; give the results folder of a sweep, such as results/demo")
     return store

@@ -82,6 +82,7 @@ def compact(store: Store, max_jobs: int = MAX_JOBS) -> list[str]:
 
 def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, problems: list[str]) -> None:
     """Merges single files, and merged files that are not full, into files of at most `max_jobs` jobs each."""
+    # Which merged file contains each job, from the footers.
     by_job = merged(folder)
     # After a kill, or a rerun of lost artifacts.
     duplicated = {by_job[job_id] for job_id in singles if job_id in by_job}
@@ -91,9 +92,11 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
     # A single file gains nothing from being rewritten.
     if len(singles) + len(open_ones) < 2:
         return
+    # A job may have several copies, from a single file and from a merged one.
     tables: dict[str, list[pa.Table]] = {}
     sources: dict[str, list[Path]] = {}
     broken: set[Path] = set()
+    # Merged files first, so that a single file, which is newer, is the last copy of its job.
     for path in [*open_ones, *sorted(singles.values())]:
         try:
             parts = list(_by_job(read_file(path, record)))
@@ -106,6 +109,7 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
             sources.setdefault(job_id, []).append(path)
     # Sorted, so that the content of merged files does not depend on the order in which jobs ended.
     names = sorted(tables)
+    # Which jobs each source contributes, to know when it may be deleted.
     used = {path: {job_id for job_id in names if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
     published: set[str] = set()
     targets: set[Path] = set()
@@ -180,6 +184,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
     singles = sorted(path for path in folder.glob("[!.]*.log") if path.stem in done)
     if len(singles) < 2:
         return
+    # A job's logs are kept in the order of its attempts.
     texts: dict[str, list[str]] = {}
     full = set()
     for path in sorted(folder.glob(f"{MERGED}*.log")):
@@ -204,6 +209,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
         save_text(target, "".join(f"\n{_SEPARATOR}{name}\n{text}" for name in batch for text in texts[name]))
         # As with rows: the merged file exists before the single ones are deleted.
         written.add(target)
+    # A merged file whose set of jobs has not changed has the same name and stays.
     for path in {*singles, *olds} - written:
         with suppress(FileNotFoundError):
             path.unlink()

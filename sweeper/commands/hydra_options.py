@@ -38,6 +38,7 @@ def is_shown_by_hydra(arguments: Sequence[str]) -> bool:
         for refused, reason in _REFUSED.items():
             if flag in refused:
                 raise UserError(f"Hydra's option {flag} does not apply to sap-sweep: {reason}")
+    # After the refused options, so that `--multirun --cfg job` is an error as well.
     if any(flag in _SHOWN for flag in flags):
         return True
     for flag in flags:

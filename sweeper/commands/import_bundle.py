@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """
     folders, chosen = _parse(options.folders)
     bundles = {folder: stored_bundles(folder) for folder in folders}
+    # Bundles of one experiment name one store; of several, the user has to choose.
     targets = {bundle.results for kept in bundles.values() for bundle in kept}
     if len(targets) > 1 and "paths.results" not in chosen:
         raise UserError(f"these bundles belong to several stores ({', '.join(sorted(targets))}); import them one by one")
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    # A folder may have `=` in its name, so it counts as one if it exists.
     folders = [argument for argument in arguments if "=" not in argument or Path(argument).is_dir()]
     for folder in folders:
         if not Path(folder).is_dir():
@@ -112,14 +114,17 @@ def _import_plan(bundle: Bundle, store: Store) -> None:
         UserError: the store belongs to another experiment.
     """
     jobs = {job.job_id: job for job in read_jobs(store.jobs)} if store.jobs.exists() else {}
+    # Rows of two experiments in one store would be reported as one.
     others = {job.labels["experiment"] for job in jobs.values()} - {bundle.name}
     if others:
         raise UserError(
             f"{store.root} contains the experiment {', '.join(sorted(others))}, but the bundle belongs to {bundle.name}; "
             "choose another store with paths.results=..."
         )
+    # A second import changes nothing, not even the plan's modification time.
     if all(job.job_id in jobs for job in bundle.jobs):
         return
+    # What the store has planned stays as it is, forecasts included.
     rows = {row.run_id: row for row in _planned(store)}
     fresh = not jobs
     jobs = jobs | {job.job_id: job for job in bundle.jobs if job.job_id not in jobs}
@@ -164,10 +169,12 @@ def _mismatch(job: Job, rows: Sequence[Row]) -> str:
     if not rows:
         return "is damaged, or contains no row of its job"
     planned = {run.run_id: run for run in job.runs}
+    # A job is stored with all its rows or not at all.
     if sorted(row.run_id for row in rows) != sorted(planned):
         return "does not contain exactly the rows of its job"
     for row in rows:
         run = planned[row.run_id]
+        # Labels are copied from the plan into each row, so any difference means that the rows are of another plan.
         known = {**job.labels, "job_id": job.job_id, "job_type": job.job_type, "position": run.position}
         # The setting of a trial is chosen while the search runs.
         if job.job_type != "search":
@@ -186,6 +193,7 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
     from sap_core.checkpoint import load_state
 
     name, folder, target = _FILES.get(job.job_type), source / job.job_id, artifacts / job.job_id
+    # A training without a marker is unfinished; its last state lets the sweep continue it.
     marker = artifact(source, job.job_id)
     if name is None or not (marker.exists() or (folder / _LAST).exists()):
         return

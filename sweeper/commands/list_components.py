@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
 def choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
     """Group -> choice -> description. A shipped file takes precedence over one of the same name in `folders`, as in Hydra's search path."""
     found: dict[str, dict[str, str]] = {}
+    # Read as resources, so that the list does not load Hydra.
     roots: tuple[Traversable, ...] = (files("conf"), *folders)
     for group, path in chain.from_iterable(map(_entries, roots)):
         # The first root wins, as in Hydra's search path.
@@ -50,6 +51,7 @@ def choices(folders: Sequence[Path] = ()) -> dict[str, dict[str, str]]:
 
 def first_line(text: str) -> str:
     """The first comment line of a YAML file, without `#`; Hydra's `@package` directive is skipped. "" if there is none."""
+    # The description is the file's own first comment, so the list cannot go out of date.
     for line in text.splitlines():
         comment = line.removeprefix("#").strip()
         if line.startswith("#") and comment and not comment.startswith("@package"):

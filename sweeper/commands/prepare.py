@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from sweeper.plan.build import compose
     from sweeper.plan.prerequisites import prepare_all
 
+    # Checked before anything is composed or downloaded.
     releases = _releases(options.releases)
     composed = compose(hydra_arguments(options))
     things = []

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     options.overrides = [argument for argument in options.overrides if argument.split("=")[0] not in own]
     for argument in options.overrides:
         key = argument.split("=")[0].removeprefix("+")
+        # Everything else is fixed by the store; an override would be ignored.
         if key.split(".")[0] not in ("search", "plugins"):
             raise unknown("key", key, _KEYS, "sap-sweep replay")
     repeats, out = _number(own.get("repeats", "100")), own.get("out")

@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     """
     store, run_id, keys = store_folder(options.store, "jobs.jsonl"), options.run_id, key_values(options.settings, _KEYS, "sap-sweep rerun")
     Store(store).check_version()
+    # From the stored plan, not from today's configuration.
     jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
     job, run_id = find(jobs, run_id, store)
     # Compared with all rows of the job, because a setting's cost depends on the work that it shares.
@@ -114,6 +115,7 @@ def rerun_job(job: Job, jobs: Mapping[str, Job], paths: SweepPaths, device: str)
             _provide(parent, jobs, paths, scratch, device)
         # jobs_on_device is a circumstance, not part of the result; nothing else runs in this process.
         execute(job, scratch, device, jobs_on_device=1)
+        # Scores may agree by chance where weights do not.
         weights = _same_weights(artifact(paths.artifacts, job.job_id).parent, artifact(scratch.artifacts, job.job_id).parent)
         return Store(scratch.store).read_rows(job.job_id), weights
 
@@ -126,6 +128,7 @@ def differences(stored: Mapping[str, Row], rerun: Sequence[Row]) -> list[Differe
         if run_id not in now:
             found.append(Difference(run_id, "status", row.status, "no row"))
             continue
+        # Equal in all bits, because a job is deterministic on one type of device with one number of threads.
         before, after = asdict(row), asdict(now[run_id])
         found += [
             Difference(run_id, name, value, after[name])
@@ -173,6 +176,7 @@ def _provide(parent: str, jobs: Mapping[str, Job], paths: SweepPaths, scratch: S
     if artifact(paths.artifacts, parent).exists():
         # Linked, not copied: checkpoints may be large, and the store's artifacts are only read.
         (scratch.artifacts / parent).symlink_to(artifact(paths.artifacts, parent).parent.resolve())
+    # The parents are recomputed in the temporary folder; the store's artifacts are not written.
     elif not artifact(scratch.artifacts, parent).exists():
         print(f"the artifact of job {parent} is missing from {paths.artifacts} and is recomputed first", file=sys.stderr)
         for ancestor in jobs[parent].parents:
@@ -198,5 +202,6 @@ def _data() -> Path:
 
 def _artifacts(store: Path) -> Path:
     """The artifacts folder next to the store, which is the default of sweeps; or else the default of the checkout."""
+    # Sweeps write artifacts beside their store by default.
     sibling = store.resolve().parent / "artifacts"
     return sibling if sibling.is_dir() else HOME / "results" / "artifacts"

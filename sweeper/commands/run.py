@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     config = composed.config
     only = parse_filter(config.only)
     paths = sweep_paths(config)
+    # Neither a dry run nor an export runs a job, so both end before the store is opened.
     if config.dry_run:
         return _dry_run(composed, only)
     if config.export is not None:
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
             raise UserError("export= needs a file, such as export=demo.jsonl; leave it out to run the sweep")
         return _export(composed, only, paths)
     store, key = Store(paths.store), plan_key(composed)
+    # Before anything is written to a store of another version.
     store.check_version()
     # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
     complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" else None
@@ -141,6 +143,7 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     finished = _finished(store)
     schedule = Schedule.of(jobs, finished, paths.artifacts, config.order)
     pending = list(schedule.waiting.values())
+    # Counts are in rows, because a job may have one row or hundreds.
     total = sum(len(job.runs) for job in jobs)
     stored = total - sum(len(job.runs) for job in pending)
     print(f"{paths.store}: {total} rows planned in {len(jobs)} jobs, {stored} rows stored", file=sys.stderr)
@@ -183,6 +186,7 @@ def _backend(config: Config, paths: SweepPaths, jobs: int) -> Backend:
     settings = config.backend
     workers = None if _is_limited_by_cluster(settings) else max(1, min(_workers(settings), jobs))
     if settings.name == "local":
+        # Ray is not imported for the local backend.
         from sweeper.backends.local_backend import LocalBackend
 
         return LocalBackend(paths, workers or 1, settings.device, settings.cpu_jobs)
@@ -243,11 +247,13 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     from sweeper.plan.bundle import Bundle, write_bundle
     from sweeper.store.provenance import commit
 
+    # The data are inspected here, because ids contain the fingerprint of files that are not the published ones.
     plan, config = inspect_and_plan(composed, check_cells(composed), paths), composed.config
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)
     path = (HOME / Path(config.export or "").expanduser()).resolve()
+    # Relative, so that the bundle contains no path of this machine if the store is in the checkout.
     results = os.path.relpath(paths.store, HOME) if paths.store.is_relative_to(HOME) else str(paths.store)
     # The stored configuration must not export once more when the bundle's store is resumed.
     text = OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"export": None}))

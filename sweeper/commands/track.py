@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     tracking = settings_for(store, key_values(arguments, _KEYS, "sap-sweep track"))
     Store(store).check_version()
     complete = mirror(tracking, Store(store), options.follow)
+    # The summary of the sweep is a run of its own and no job.
     jobs = set(mirrored(store)) - {SUMMARY}
     folder = os.path.relpath(folder_of(store))
     print(f"{options.store}: {len(jobs)} of {len(Store(store).statuses())} finished jobs are mirrored in {folder}")
@@ -68,6 +69,7 @@ def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
         ) from error
     # Unknown keys of another version are ignored: tracking changes no result.
     tracking = TrackingConfig("wandb", **{key: value for key, value in stored.items() if key in _KEYS})
+    # As in YAML: entity=null means the account's default.
     text = {key: None if value == "null" else value for key, value in given.items()}
     if "timeout_seconds" in given:
         try:

@@ -72,6 +72,7 @@ def run_checks(arguments: Sequence[str]) -> int:
 
 def _recipe(config: Mapping[str, Any], plugins: list[str], kept: Sequence[str]) -> Component:
     """The trainer, scaled down except for the fields that the command line sets."""
+    # Preprocessing is no field of the trainer; the synthetic images have their own.
     fields = {name: value for name, value in config.items() if name != "preprocess"}
     return parse_component(small_recipe(fields, kept), "trainer", Trainer, plugins)
 
@@ -119,6 +120,7 @@ def _pruner_cases(config: Mapping[str, Any], recipe: Component, plugins: list[st
         raise UserError(f"pruner=none selects nothing, so there is nothing to check; {_USAGE}")
     pruner: Pruner = parse_component(config, "pruner", Pruner, plugins).instance
     task = toys.make_task("batch_norm", augment="flip")
+    # Trained by the trainer of the command line, because some selectors read what it recorded (forgetting events).
     warmup: Fitted = recipe.instance.fit(task, PlainRun())
     return [("batch_norm", PrunerCase(pruner, warmup, task))]
 
@@ -136,6 +138,7 @@ def _line(check: Check[Any], cases: Cases) -> str:
             text = f"{type(error).__name__}: {error}".strip(": ")
             return f"failed  {check}: {text} ({Path(frame.filename).name}:{frame.lineno}; {where})"
         if remark:
+            # Equal remarks of several cases are printed once.
             remarks.setdefault(remark, []).append(where)
     texts = [remark if len(names) == len(cases) else f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]
     return f"passed  {check}" + (f" ({'; '.join(texts)})" if texts else "")

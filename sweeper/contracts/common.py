@@ -49,6 +49,7 @@ def check_component(component: object, protocol: type) -> None:
         CheckFailed: it is not.
     """
     name = type(component).__name__
+    # A protocol is checked by names of members only; the other checks show whether they do what they should.
     if not isinstance(component, protocol):
         missing = [member for member in _members(protocol) if not hasattr(component, member)]
         raise CheckFailed(f"{name} lacks {', '.join(missing) or 'members of ' + protocol.__name__}")
@@ -94,6 +95,7 @@ def same_shapes(expected: Weights, found: Weights, owner: str) -> None:
         CheckFailed: they differ; `owner` opens the message.
     """
     for name in sorted(expected.keys() | found.keys()):
+        # Types count, too: float64 weights would double the size of checkpoints and change scores.
         layouts = [(tuple(weights[name].shape), weights[name].dtype) if name in weights else None for weights in (expected, found)]
         if layouts[0] != layouts[1]:
             raise CheckFailed(f"{owner}: '{name}' is {layouts[1] or 'missing'} instead of {layouts[0] or 'absent'}")

@@ -82,6 +82,7 @@ def _every_setting_once(case: CorrectorCase) -> str | None:
     diverged = 0
     for settings, (found, _) in zip(case.families, case.first, strict=True):
         diverged += found is None
+        # In any order, because a method may finish settings as its trajectory passes them.
         if found is not None and sorted(found) != list(range(len(settings))):
             raise CheckFailed(f"a family of {len(settings)} settings yielded the indices {sorted(found)} ({describe(settings[0])})")
     return _diverged(diverged, len(case.families), "family", "families")
@@ -115,6 +116,7 @@ def _finite_or_diverged(case: CorrectorCase) -> str | None:
     # Outputs are checked, too: finite weights may overflow in the forward pass.
     # One batch of all validation images is enough, as they are few.
     inputs = next(iter(case.task.val.batches(len(case.task.val)))).inputs
+    # One network for all settings: only weights change.
     probe = copy.deepcopy(case.model)
     for settings, (found, _) in zip(case.families, case.first, strict=True):
         for index in range(len(settings)):
@@ -149,6 +151,7 @@ def _equal_computations(case: CorrectorCase) -> None:
     settings, (found, _) = case.families[-1], case.first[-1]
     # Reports print `675 (675 distinct)` by these keys, so a wrong key would miscount the settings that were really tried.
     keys = [setting.computation() for setting in settings]
+    # All pairs, because equal keys may belong to settings that are far apart.
     for one, other in itertools.combinations(found or {}, 2):
         if keys[one] == keys[other] and found is not None:
             text = f"{describe(settings[one])} and {describe(settings[other])} have equal computation() but differ"
@@ -186,6 +189,7 @@ def _declares_its_selection(case: CorrectorCase) -> None:
                     "return different keys from family()"
                 )
             declares = bool(setting.needs()) or (isinstance(setting, SelectsSamples) and setting.selects_samples())
+            # The column `information` of rows follows from these declarations.
             if not declares and (index in run.trusted_sets or index in run.forgotten_sets):
                 raise CheckFailed(
                     f"{describe(setting)} reports samples by run.report_trusted or run.report_forgotten, but neither needs() nor "
@@ -240,6 +244,7 @@ def _resumes(case: CorrectorCase) -> str | None:
         if stored is None:
             without += 1
             continue
+        # A new run from the stored state, as after a kill.
         resumed, _ = case.run(settings, toys.StoringRun(resume=stored, settings=len(settings)))
         _same_families(found, resumed, settings, "has weights that differ when it is stopped after its first epoch and resumed")
     return "it has no epochs" if without == len(case.families) else None

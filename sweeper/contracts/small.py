@@ -48,6 +48,7 @@ def small_settings(
         # null stands for all retain samples; a number in its place can be scaled down like the others.
         base |= {name: FEWEST for name, of in counted.items() if of == "retain" and base.get(name, 0) is None}
     domains = space or {}
+    # The complete product, from which a few settings are taken afterwards, so that they are spread over all fields.
     rows = [base | dict(zip(domains, values, strict=True)) for values in itertools.product(*map(_choices, domains.values()))]
     return [{field: _scaled(field, value, counted.get(field)) if scale else value for field, value in row.items()} for row in rows]
 
@@ -88,6 +89,7 @@ def _scaled(field: str, value: Any, counted: Counted | None) -> Any:
         return min(value, FORGET if counted == "forget" else FEWEST)
     if _is_count(value) and field in MAX_VALUES:
         return min(value, MAX_VALUES[field])
+    # Smaller than the training batch, because verified samples are few and a method should take several steps.
     return min(value, BATCH) if _is_count(value) and field.endswith(("batch_size", "_batch")) else value
 
 

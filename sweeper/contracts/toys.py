@@ -125,6 +125,7 @@ def make_task(
 
     def source(need: Need, n: SampleCount) -> Samples:
         which = verified[need][: resolve_count(n, len(verified[need]))]
+        # As the platform: too few verified samples are an error, not fewer samples.
         if isinstance(n, int) and len(which) < n:
             raise ValueError(f"only {len(which)} verified samples of kind '{need}' exist, not {n}")
         return train.subset(which) if need != Need.TRUE_LABELS else train.relabel(truth)
@@ -230,6 +231,7 @@ def counted_calls() -> Iterator[list[str]]:
     calls: list[str] = []
 
     def note(module: nn.Module, inputs: object) -> None:
+        # Modules without parameters (activations, containers without children) do no work that a pass count covers.
         if any(True for _ in module.parameters()):
             calls.append(type(module).__name__)
 

@@ -128,6 +128,7 @@ def _resumes(case: TrainerCase) -> str | None:
 
 
 def _resumes_within_an_epoch(case: TrainerCase, complete: Fitted | None) -> None:
+    # The state of the first epoch is stored, and the second one breaks off.
     run = toys.StoringRun()
     try:
         case.fit(run, toys.breaking(case.task, 2))

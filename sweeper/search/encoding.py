@@ -39,6 +39,7 @@ class SettingSpace:
     @property
     def size(self) -> int | None:
         """Number of settings; None if a domain is continuous."""
+        # The size of an empty product is 1: a method without hyperparameters has one setting.
         counts = [_count(domain) for domain in self.domains]
         return None if None in counts else math.prod(count for count in counts if count is not None)
 

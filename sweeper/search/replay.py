@@ -120,6 +120,7 @@ def trial_indices(grid: FinishedGrid, spec: Mapping[str, Any]) -> list[int]:
     next_level: dict[int, int] = {}
 
     def advance(trial: int, configuration: int, setting: Setting) -> Score:
+        # Successive halving calls a configuration once per level, in ascending order.
         level = next_level.get(configuration, 0)
         next_level[configuration] = level + 1
         # A replay never trains: a trial is the row of its setting at the level that its configuration has reached.

@@ -88,6 +88,7 @@ def report(store: Path, config: Config, repeats: int, method: str | None, out: P
         name, space = _choose_method(cell, method)
         label, resource = method_label(name, space), search_config.resource
         grids = finished_grids(cell, name, space, _stored_domains(store, name, space))
+        # Checked against the stored grid, because the configured space may have changed since.
         if resource is not None and len(resource_levels(grids[0].space, resource)) < 2:
             raise UserError(
                 f"search={search_config.name} uses '{resource}' as its resource (search.resource), of which the grid of {label} does not "
@@ -170,6 +171,7 @@ def _table(
         caption=f"{config.name} replayed on the complete grid of {label} ({size} settings), {cell.name}: {repeats} per baseline.",
         measure=f"{measure.name} ({measure.unit})" if measure.unit else measure.name,
         rows=tuple((_baseline_entry(line), (str(line.budget), line.budget), *_numbers(line, measure)) for line in lines),
+        # A line between baselines; the pooled lines come last.
         sections=frozenset(index for index in range(1, len(lines)) if lines[index].seed != lines[index - 1].seed),
         notes=(
             f"{RULE}: {RULES[RULE].format(score=measure.name)}; the unmodified model is a candidate and wins ties.",
@@ -190,6 +192,7 @@ def _print(table: Table) -> None:
         if position in table.sections:
             grid.add_section()
         grid.add_row(*(text for text, _ in row))
+    # Through print and not the console, so that nothing is interpreted as Rich's markup.
     print("\n".join(textwrap.wrap(table.caption, _WIDTH)))
     Console(width=_WIDTH, highlight=False).print(grid)
     for note in table.notes:
@@ -211,6 +214,7 @@ def _baseline_entry(line: ReplayLine) -> tuple[str, str]:
 
 
 def _numbers(line: ReplayLine, measure: Measure) -> list[tuple[str, float]]:
+    # Test scores and regrets in the printed unit.
     values = [value * measure.factor for value in (*line.test, *line.regret)]
     return [(number(value, measure.decimals, sign=index > 2), value) for index, value in enumerate(values)]
 
@@ -221,6 +225,7 @@ def _grid_notes(cell: CellResult, label: str, measure: Measure) -> list[str]:
     for (method, space), searches in cell.methods.items():
         if method_label(method, space) == label or method == "sap":
             rows = [search.choose(RULE).row for search in searches]
+            # The unmodified model's row if it was kept.
             scores = [float(row[f"test_{cell.measure}"]) * measure.factor for row in rows if row is not None]
             each = ", ".join(number(score, measure.decimals) for score in scores)
             mean = number(float(np.mean(scores)), measure.decimals) if scores else "nothing"

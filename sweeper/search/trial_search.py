@@ -39,6 +39,7 @@ class SearchTarget:
 
     def entry(self, setting: Mapping[str, Any]) -> dict[str, Any]:
         """The argument of `construct` for a setting."""
+        # The setting replaces the searched fields of the base.
         return {"target": self.base.target, "settings": {**self.base.settings, **setting}}
 
     @property
@@ -91,6 +92,7 @@ class TrialSearch:
     @property
     def spec(self) -> dict[str, Any]:
         """Plain data from which any machine can run the search."""
+        # The canonical domains, so that a worker needs neither Hydra nor the configuration.
         domains = self.target.identity["domains"]
         return {
             "method": self.target.base.entry, "domains": domains, "rungs": self.rungs, "seed": self.seed, "sampler": self.sampler,
@@ -133,6 +135,7 @@ def check_target(
     # A space replaces the method's own value of a searched field, so every check uses values of the space.
     first = {domain.field: domain.values[0] for domain in domains}
     canonical = tuple(
+        # Each value is parsed with the first values of the other fields, which converts and checks it.
         replace(domain, values=tuple(parse({**first, domain.field: value}).settings[domain.field] for value in domain.values))
         for domain in domains
     )
@@ -169,6 +172,7 @@ def check_trial_searches(config: SearchConfig, target: SearchTarget, plugins: Se
         )
     if config.resource is not None:
         _check_resource(config, target, smoke)
+    # A continuous space has no size and no cut.
     size = target.space.size
     # Cut to the space here, so that the plan knows the number of rows: every trial is a distinct setting.
     budget = config.budget if size is None else min(config.budget, size)
@@ -197,12 +201,14 @@ def _check_resource(config: SearchConfig, target: SearchTarget, smoke: bool) -> 
         raise UserError(
             f"search={config.name} uses '{resource}' as its resource (search.resource), but method '{method}' has no such field; {remedy}"
         )
+    # A range has no levels to promote between.
     levels = resource_levels(target.space, resource)
     if len(levels) < 2 and not smoke:
         raise UserError(
             f"search={config.name} uses '{resource}' as its resource (search.resource), but space '{target.space_name}' of method "
             f"'{method}' does not list two or more values of it; give it {resource}: {{grid: [...]}}, or {remedy}"
         )
+    # One configuration through all levels is the smallest ladder.
     if config.budget is not None and config.budget < len(levels):
         raise UserError(
             f"search.budget={config.budget} is less than the {len(levels)} values of '{resource}', which need one trial each; raise it to "

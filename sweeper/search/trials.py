@@ -50,6 +50,7 @@ class Proposals:
     def next(self) -> Setting:
         """Propose an untried setting; there must be one. `tell` its score before the next call."""
         if self._sampler is not None:
+            # A sampler that has converged proposes known settings again and again.
             for _ in range(MAX_REPEATED_PROPOSALS):
                 setting = self.space.decode(self._sampler.ask())
                 if setting_key(setting) not in self._scores:
@@ -123,6 +124,7 @@ def successive_halving(
         index: a configuration's index in its space, which breaks ties; None: the earlier proposal wins.
     """
     settings, scores, trial = [], {}, 0
+    # The first rung: each configuration is proposed after the scores of those before it are known.
     for number in range(rungs[0]):
         settings.append(proposals.next())
         scores[number] = advance(trial, number, settings[number])
@@ -130,6 +132,7 @@ def successive_halving(
         proposals.tell(scores[number])
         trial += 1
     active = list(range(rungs[0]))
+    # Further rungs promote the best and propose nothing new.
     for count in rungs[1:]:
         best = sorted(active, key=lambda number: _rank(scores[number], index(settings[number]), number))[:count]
         # Dropped configurations are closed before the others advance: each open one keeps a network in memory.
