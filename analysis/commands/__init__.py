@@ -64,4 +64,5 @@ class ReadsColumns(Protocol):
 
 def command(name: str) -> Command:
     """Imports the module of a command in `COMMANDS`."""
+    # Modules have no common base class, so the protocol is asserted here.
     return cast(Command, import_module(f"{__name__}.{name}"))

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(results: Results, options: argparse.Namespace) -> str:
     """Writes the report; for a smoke run, returns only the status."""
+    # A smoke run's numbers go into no file that might be mistaken for a result.
     if results.debug:
         return status(results)
     paths = report.write_all(results, output_folder(results, options))

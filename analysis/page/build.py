@@ -92,6 +92,7 @@ def render_page(results: Results, refresh: float | None = None) -> str:
         first_tables=[table for table in tables if table.table.name in lead],
         other_tables=[table for table in tables if table.table.name not in lead],
         plots=plots,
+        # One message may come from the store, from a table and from a figure.
         problems=[*dict.fromkeys([*results.problems, *results.damage, *problems])],
         missing=_missing_rows(results),
         # A complete page does not reload itself.
@@ -146,6 +147,7 @@ def _tables(results: Results, problems: list[str]) -> Iterator[PageTable]:
 
 
 def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:
+    # One figure at a time, so that memory holds one.
     for name in report.PLOTS:
         with figures.rc_context():
             figure = _report_errors(lambda name=name: report.PLOTS[name](results), problems)  # type: ignore[misc]

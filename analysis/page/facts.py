@@ -189,6 +189,7 @@ def _range(field: str, values: Sequence[object]) -> str:
 
 
 def _compute(rows: pd.DataFrame) -> float | None:
+    # What was spent in all: tuning and the scoring that only reports need.
     spent = rows[["tuning_seconds", "report_seconds"]].sum(min_count=1)
     # Unknown is not zero: stores without seconds show no number.
     return None if spent.isna().all() else float(spent.fillna(0).sum())

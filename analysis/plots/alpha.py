@@ -55,6 +55,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         for curve, good, style in zip(panel.curves, panel.good, styles, strict=True):
             label = method_label(curve.method, curve.space) + (f", {curve.others}" if curve.others else "")
             means = [float("nan") if point.mean is None else point.mean * factor for point in curve.test]
+            # A single seed has no standard deviation, and no bar.
             spread = [(point.std or 0.0) * factor for point in curve.test]
             axis.errorbar(curve.alphas, means, yerr=spread, capsize=2, elinewidth=0.8, label=label, **style.curve)
             if good and len(panel.curves) == 1:
@@ -67,6 +68,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
                     linewidth=0,
                     label=f"within {100 * TOLERANCE:g} point of the maximum",
                 )
+        # The level below which a correction does harm.
         if panel.vanilla.mean is not None:
             figures.reference_line(axis, panel.vanilla.mean * factor, f"Vanilla\n{panel.vanilla.mean * factor:.1f}", (0, (1, 1.5)))
         figures.log_axis(axis)

@@ -78,6 +78,7 @@ def _map(name: str, row: pd.Series, test: str, points: pd.DataFrame) -> Decision
     if set(arrays) != {f"{MAPS}x", f"{MAPS}y", f"{MAPS}class"}:
         return None
     x, y = arrays[f"{MAPS}x"], arrays[f"{MAPS}y"]
+    # The classes are stored row by row.
     return DecisionMap(name, float(row[test]), x, y, arrays[f"{MAPS}class"].reshape(len(y), len(x)))
 
 
@@ -92,10 +93,12 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     across = 2 if page.max_panels == 1 else 3
     figure, axes = figures.panels(len(maps), page, height=0.9, across=across, below=0.5)
     for axis, (panel, one) in zip(axes, maps, strict=True):
+        # A class may be given to samples and predicted nowhere, or the reverse.
         count = int(max(one.classes.max(), panel.samples["given"].max() if len(panel.samples) else 0)) + 1
         shades = ListedColormap(["#BBD5EA", "#F6DDB0", "#BFE3D5", "#E9CFE0", "#DDDDDD", "#F2C6AE"][:count])
         # Rasterised, because a vector rectangle per grid point would make the PDF large; vmin and vmax centre each class on its colour.
         axis.pcolormesh(one.x, one.y, one.classes, cmap=shades, vmin=-0.5, vmax=count - 0.5, shading="nearest", rasterized=True)
+        # Lines between the classes, for print in grey.
         axis.contour(one.x, one.y, one.classes, levels=np.arange(count - 1) + 0.5, colors="0.25", linewidths=0.8)
         _draw_samples(axis, panel)
         # Distances in the plane are comparable in both directions.
@@ -120,6 +123,7 @@ def _draw_samples(axis: figures.Axes, panel: BoundaryPanel) -> None:
     wrong = table["given"] != table["true"] if "true" in table else pd.Series(False, index=table.index)
     for given in sorted(table["given"].unique()):
         fill, marker = figures.FILLS[int(given) % len(figures.FILLS)], MARKERS[int(given) % len(MARKERS)]
+        # Mislabelled samples last, so that they are on top.
         for is_wrong, marker_style in (
             (False, {"s": 5, "color": fill, "linewidths": 0}),
             (True, {"s": 16, "color": fill, "edgecolors": "black", "linewidths": 0.9}),

@@ -45,6 +45,7 @@ def numbers(results: Results) -> tuple[ComputePanel, ...]:
 
 
 def _bars(cell: CellResult) -> tuple[ComputeBars, ...]:
+    # Training is drawn beside the corrections, whose point is to be cheaper than it.
     trained = summarise(None if baseline.row is None else baseline.row["flops"] for baseline in cell.baselines).times(GIGA).mean
     bars = [] if trained is None else [ComputeBars("Training of the baseline", trained, None, None)]
     for (method, space), searches in cell.methods.items():
@@ -70,6 +71,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     for axis, panel in zip(axes, found, strict=True):
         for index, (label, fill, hatch) in enumerate(zip(BARS, figures.FILLS, figures.HATCHES, strict=False)):
             positions = [position + 0.27 * (index - 1) for position in range(len(panel.bars))]
+            # 0 is not drawn on a logarithmic axis, so a missing bar stays empty.
             values = [(bar.setting, bar.amortised, bar.standalone)[index] or 0.0 for bar in panel.bars]
             axis.barh(positions, values, height=0.25, color=fill, hatch=hatch, edgecolor="white", linewidth=0, label=label)
         # One setting and a complete search differ by orders of magnitude.

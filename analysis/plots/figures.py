@@ -46,6 +46,7 @@ class PageWidth:
 
     def wrap(self, text: str, panels: float = 1) -> str:
         """Breaks a text into lines that fit one of `panels` panels in a row; existing line breaks stay."""
+        # The average width of a character is an estimate, because text is measured only when it is drawn.
         characters = max(20, int(self.width / panels * 72 / (_CHARACTER_WIDTH * self.font_size)))
         return "\n".join(textwrap.fill(line, characters) for line in text.split("\n"))
 
@@ -111,6 +112,7 @@ def method_styles(methods: Sequence[str]) -> list[LineStyle]:
     others = [method for method in methods if method not in _MAIN_METHODS]
     for index, method in enumerate(methods):
         if method in _MAIN_METHODS:
+            # The n-th space of a method gets its n-th style, so a method keeps its colour family.
             family, turn = _MAIN_METHODS[method], methods[:index].count(method)
         else:
             family, turn = _OTHER_METHODS, len([other for other in methods[:index] if other in others])
@@ -223,6 +225,7 @@ def legend_below(figure: Figure, note: str, page: PageWidth = TWO_COLUMNS, colum
     longest = max((len(name) for name in entries), default=0)
     # A legend wider than the figure would be cut off at its borders.
     fitting = max(1, int(page.width * 72 / ((_CHARACTER_WIDTH * longest + 5) * page.font_size)))
+    # "outside": constrained layout then reserves the room, so that the legend covers no panel.
     legend = figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(columns, fitting), title=page.wrap(note, 1.05)
     )

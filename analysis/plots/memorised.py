@@ -77,6 +77,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     for axis, panel in zip(axes, found, strict=True):
         left = [0.0] * len(panel.bars)
         for index, (label, fill, hatch) in enumerate(zip(OUTCOMES, ("#D55E00", "#56B4E9", "#D9D9D9"), ("////", "", "...."), strict=True)):
+            # Hatched as well as coloured, for print in grey.
             values = [100 * (bar.given, bar.true, bar.other)[index] for bar in panel.bars]
             axis.barh(
                 range(len(panel.bars)), values, left=left, color=fill, hatch=hatch, edgecolor="white", linewidth=0, height=0.7, label=label

@@ -41,6 +41,7 @@ def numbers(results: Results) -> tuple[TrustedSetGain, ...]:
                     row = replace(search, rows=rows.reset_index(drop=True)).choose(RULE).row
                     if row is not None and search.vanilla is not None:
                         test = score_column("test_oracle", cell.measure)
+                        # With one cell its methods are told apart, with several the cells.
                         group = cell_title(cell) if len(classified) > 1 else method_label(method, space)
                         found.append(TrustedSetGain(group, search.seed, precision, float(row[test]) - float(search.vanilla[test])))
     return tuple(found)

@@ -68,6 +68,7 @@ def _panel(cell: CellResult, points: pd.DataFrame) -> SpectraPanel | None:
             # Settings that share their spectra store them once, so not every row has some.
             with_spectra = search.rows[search.rows["run_id"].isin(points["run_id"])]
             chosen = search.choose(RULE)
+            # The first search that can be drawn stands for the cell: spectra depend on the trusted set, not on the space.
             if with_spectra.empty or chosen.row is None:
                 continue
             selected = None if chosen.kept else chosen.row
@@ -97,6 +98,7 @@ def _layers(points: pd.DataFrame) -> list[Spectrum]:
 
 def spaced_layers(layers: Sequence[Spectrum]) -> tuple[Spectrum, ...]:
     """At most LAYERS evenly spaced layers, including the first and the last."""
+    # unique, because rounding may give one index twice.
     indices = np.unique(np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int))
     return tuple(layers[index] for index in indices)
 
@@ -130,6 +132,7 @@ def _draw(results: Results, page: figures.PageWidth, importances: bool) -> figur
             # The smallest energies are rounding and would stretch the axis.
             axis.set_ylim(bottom=max(1e-12, min(0.5 * float(spectrum.energy.min()) for spectrum in panel.layers)))
         samples = "" if panel.trusted is None else f"{panel.trusted} trusted samples; "
+        # Stated, so that nobody takes the drawn layers for all.
         shown = "" if len(panel.layers) == panel.num_layers else f"; {len(panel.layers)} of {panel.num_layers} layers"
         alpha = f"alpha {panel.alpha:g}; " if importances else ""
         subtitles.append(f"{panel.title}; {panel.name}, {samples}{alpha}seed {panel.seed}{shown}")

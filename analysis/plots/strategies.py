@@ -60,6 +60,7 @@ def _panels(cell: CellResult) -> Iterator[StrategyPanel]:
         elif bars:
             single.setdefault((method, bars[0].num_settings), []).append((space or "", bars[0]))
     for (method, num_settings), found in single.items():
+        # Two spaces may have one strategy and differ in other fields; then the space's name tells them apart.
         occurrences = Counter(bar.name for _, bar in found)
         if len(occurrences) > 1:
             named = tuple(bar if occurrences[bar.name] == 1 else replace(bar, name=f"{bar.name}, {space}") for space, bar in found)
@@ -79,6 +80,7 @@ def _bars(searches: Sequence[SearchResult]) -> tuple[Strategy, ...]:
     by_strategy: dict[str, list[tuple[SearchResult, list[int]]]] = {}
     for search in searches:
         groups: dict[str, list[int]] = {}
+        # Settings of one search are grouped by strategy, and the rule is applied within each group.
         for index, text in enumerate(search.rows["settings"]):
             settings = json.loads(text)
             if "trusted" in settings:
@@ -103,6 +105,7 @@ def _strategy(name: str, groups: Sequence[tuple[SearchResult, list[int]]]) -> St
         # Selected among the settings of this strategy alone, the unmodified model a candidate.
         row = replace(search, rows=rows).choose(RULE).row
         tests.append(None if row is None else float(row[score_column("test_oracle", search.measure)]))
+        # Over all settings of the strategy: the trusted set does not depend on alpha.
         precisions.append(summarise(rows["trusted_label_precision"].astype(float)).mean)
     return Strategy(name, summarise(tests), summarise(precisions), max(len(indices) for _, indices in groups))
 
@@ -139,6 +142,7 @@ def _draw_panel(axis: figures.Axes, panel: StrategyPanel) -> None:
     lowest = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
     left = min(lowest) - 0.15 * (max(means) - min(lowest) + 1e-3)
     for position, (mean, std) in enumerate(zip(means, spread, strict=True)):
+        # Bars from the common left end, so that the error bars have room.
         axis.barh(
             position,
             mean - left,

@@ -62,6 +62,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     figure, axes = figures.panels(len(found), page, height=0.92, across=page.max_panels)
     for axis, matrix in zip(axes, found, strict=True):
         shares = 100 * matrix.shares
+        # Fixed limits, so that panels can be compared.
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         axis.grid(visible=False)
         if len(shares) <= MAX_ANNOTATED:
@@ -83,6 +84,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         axis.set_xlabel("Given label")
         axis.set_ylabel("True class")
     figures.set_titles(figure, "Label noise: given labels by true class", [f"{matrix.title}; seed {matrix.seed}" for matrix in found], page)
+    # With printed numbers a colour bar would repeat them.
     if max(len(matrix.counts) for matrix in found) > MAX_ANNOTATED:
         figure.colorbar(image, ax=axes, label="Share of the class (%)", fraction=0.03)
     else:

@@ -46,6 +46,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         vanilla = summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
         if vanilla.mean is not None:
             figures.reference_line(axis, vanilla.mean * measure.factor, f"Vanilla\n{vanilla.mean * measure.factor:.1f}", (0, (1, 1.5)))
+        # Sizes are tried in steps such as 100, 200, 500, which are even on a logarithmic axis.
         figures.log_axis(axis, ticks=sorted({size for curve in curves for size, _ in curve.points}))
         subtitles.append(f"{cell_title(cell)}; n = {counted(len(cell.seeds), 'seed')}")
     measure = MEASURES[found[0][0].cell.measure]

@@ -88,6 +88,7 @@ def _panel(results: Results, cell: CellResult, rule: str, unit: Unit) -> CostPan
     test = score_column("test_oracle", cell.measure)
     # Retraining is drawn as a level, because its cost is that of a training and not of a search.
     references = [search.choose(rule).row for (method, _), searches in cell.methods.items() if method == RETRAIN for search in searches]
+    # References have no curve: they are not searched.
     curves = [_curve(results, *key, searches, rule, unit) for key, searches in cell.methods.items() if key[0] not in REFERENCES]
     return CostPanel(
         cell=cell.name,
@@ -154,10 +155,12 @@ def _draw_panel(axis: figures.Axes, panel: CostPanel) -> None:
     factor = MEASURES[panel.measure].factor
     for curve, style in zip(panel.curves, figures.method_styles([curve.method for curve in panel.curves]), strict=True):
         label = f"{method_label(curve.method, curve.space)}: {counted(curve.settings, 'setting')}"
+        # Below the curve, so that bands of other methods do not hide it.
         axis.fill_between(curve.cost, curve.low * factor, curve.high * factor, color=style.color, alpha=style.band_alpha, linewidth=0)
         # The marker is at the end of the curve, where the complete search is.
         axis.plot(curve.cost, curve.mean * factor, label=label, markevery=[-1], **style.curve)
         if curve.default and curve.default.test.mean is not None and curve.default.cost.mean is not None:
+            # A hollow marker beside the curve: the default is one trial and bears all shared work alone.
             point = [curve.default.cost.mean], [curve.default.test.mean * factor]
             axis.plot(*point, marker=style.marker, markersize=4 + style.width, markerfacecolor="white", color=style.color, linestyle="none",
                       zorder=style.zorder + 4)  # fmt: skip

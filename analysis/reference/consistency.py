@@ -94,6 +94,7 @@ def _derived() -> list[Inconsistency]:
 
 def _computed(line: Derived) -> float:
     fields = ("dataset", "network", "trainer")
+    # Noise types and rates are what an average is over, so they are not among the conditions.
     asked = {field: line.about[field] for field in fields if field in line.about}
 
     def means(method: str) -> list[float]:
@@ -143,6 +144,7 @@ def _ablations() -> list[Inconsistency]:
         if not _same(quote, best[key]):
             alpha = f"the best of the figure of alpha ({best[key].about['alpha']:,.0f})"
             found.append(_differ(_conditions(quote.about), alpha, best[key], where, quote))
+        # The data of the figure have more digits than the table of the earlier version prints.
         if not _same(quote, earlier[key], 0.5 * ROUNDING):
             off = abs(round(quote.mean, 2) - earlier[key].mean) > ROUNDING + _EXACT
             found.append(_differ(_conditions(quote.about), "the earlier version's table", earlier[key], where, quote, off))

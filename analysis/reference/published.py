@@ -93,6 +93,7 @@ def alternatives(table: str, conditions: Mapping[str, object]) -> tuple[tuple[st
     ambiguous = any(quote.about.get("noise") in UNKNOWN_NOISE for quote in quotes(table))
     if not ambiguous or conditions.get("noise") not in UNKNOWN_OURS:
         return (("", conditions),)
+    # Both kinds are offered, because the publication does not say which of the two ours is.
     return tuple((f" {kind.rpartition('_')[2]}", {**conditions, "noise": kind}) for kind in UNKNOWN_NOISE)
 
 

@@ -44,6 +44,7 @@ def entries() -> tuple[Entry, ...]:
     # Blocks are separated by empty lines; a comment above an entry belongs to its block.
     for block in re.split(r"\n\s*\n", text):
         uses = frozenset(word for line in re.findall(r"^% for:(.*)$", block, re.M) for word in line.split())
+        # An entry ends with a brace on a line of its own, so braces within fields need no counting.
         entry = re.search(r"^@\w+\{([^,\s]+),\n.*?^\}$", block, re.M | re.S)
         if entry:
             found.append(Entry(entry[1], uses, entry[0]))
@@ -69,6 +70,7 @@ def bibliography(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     lines = ["% References of the components that the store used, written by sap-report STORE cite. Unconfirmed fields are left out."]
     # A missing reference is named in the file, where an author will see it.
     lines += [f"% no reference is known for {_plain(name)}" for name in lacking]
+    # The comment names only the components of this store.
     blocks = [f"% for: {' '.join(sorted(entry.uses & set(wanted)))}\n{entry.text}" for entry in known if entry.uses & set(wanted)]
     return "\n".join(lines) + "\n\n" + "\n\n".join(blocks) + "\n", lacking
 

@@ -44,6 +44,7 @@ def compared_jobs(results: Results) -> pd.DataFrame:
 
     Jobs with a row that failed for any reason but divergence are left out, because they ended early.
     """
+    # Jobs without a forecast are counted in a note.
     plan = results.plan[results.plan["forecast_seconds"].notna()]
     planned = plan.groupby("job_id", sort=False).agg(
         job_type=("job_type", "first"), method=("method", "first"), space=("space", "first"), basis=("forecast_basis", "first"),
@@ -56,6 +57,7 @@ def compared_jobs(results: Results) -> pd.DataFrame:
     sound = rows[~rows["job_id"].isin(rows.loc[bad, "job_id"])]
     seconds = sound["tuning_seconds"] + sound["report_seconds"].fillna(0.0)
     actual = sound.assign(actual=seconds).groupby("job_id").agg(actual=("actual", "sum"), stored=("actual", "size"))
+    # Jobs that have not finished have no actual time.
     joined = planned.join(actual, how="inner")
     # A job with some rows only has not spent what was forecast for all.
     complete = (joined["stored"] == joined["rows"]) & (joined["forecast"] > 0) & (joined["actual"] > 0)
@@ -64,6 +66,7 @@ def compared_jobs(results: Results) -> pd.DataFrame:
 
 def accuracy(jobs: pd.DataFrame) -> Accuracy:
     """The accuracy over some lines of `compared_jobs`."""
+    # Relative to what happened, so that an error of ten seconds counts more for a short job.
     error = (jobs["forecast"] - jobs["actual"]).abs() / jobs["actual"]
     inside = (jobs["low"] <= jobs["actual"]) & (jobs["actual"] <= jobs["high"])
     # The median, because a few short jobs have large relative errors.

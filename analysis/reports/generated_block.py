@@ -75,6 +75,7 @@ def resolve_spec(recipe: Recipe) -> TableSpec:
     for name, value, allowed in (("rule", recipe.rule, RULES), ("over", recipe.over, POOLING), ("fallback", recipe.fallback, FALLBACKS)):
         if value is not None and value not in allowed:
             raise unknown(f"selection.{name}", value, allowed)
+        # Options of the command line override the description, one by one.
         policy = policy if value is None else replace(policy, **{name: value})
     return replace(spec, selection=policy)
 
@@ -85,6 +86,7 @@ def tables(recipe: Recipe, results: Results | None) -> tuple[Table, ...]:
     Raises:
         UserError: the table is unknown or does not accept the options.
     """
+    # A user's file may describe a table of any name, also that of a shipped one.
     if recipe.spec is not None or recipe.table in shipped():
         return described_tables(resolve_spec(recipe), results, recipe.show, checked=recipe.spec is not None)
     if recipe.table not in TABLES:

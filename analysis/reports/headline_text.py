@@ -34,6 +34,7 @@ _NEVER = "never"
 def headline_tables(results: Results) -> tuple[Table, ...]:
     """Three tables per cell, with the sentences as notes of the first; empty if the store has no search."""
     found = headlines(results)
+    # Transfers are between cells, so they are computed once for all of them.
     transfers = all_transfers(results)
     return tuple(
         table
@@ -60,6 +61,7 @@ def sentences(headline: Headline, transfers: Mapping[tuple[str, str | None], Seq
 
 def _main_result(headline: Headline) -> list[str]:
     """SAP compared with SCRUB, or with the most expensive other corrector if there is no SCRUB."""
+    # SAP's other spaces are compared in the table, not in the main sentence.
     others = [comparison for comparison in headline.comparisons if comparison.method != "sap"]
     if headline.sap is None or not others:
         return []
@@ -91,6 +93,7 @@ def _cost_sentences(headline: Headline, comparison: HeadToHead, ours: str, their
 
 def _equal_budget_sentence(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> str:
     unit, scale = _UNITS[headline.unit]
+    # SAP's complete search is the smaller budget where it is the cheaper one; both budgets are named with their amounts.
     (small, early), (large, late) = comparison.probability_ahead
     return (
         f"At equal budget, {ours} has the better test score with probability {early:.2f} at the cost of its complete search "
@@ -102,6 +105,7 @@ def _difference_sentence(headline: Headline, comparison: HeadToHead, ours: str, 
     difference, seeds = comparison.difference.times(points), counted(comparison.difference.n, "seed")
     above = "above" if (difference.mean or 0) >= 0 else "below"
     needed = comparison.seeds_needed
+    # A difference of zero, or of one seed, has no such number.
     seeds_needed = "" if needed is None else f"; a true difference of this size would need {counted(needed, 'seed')}"
     return (
         f"The complete search of {theirs} ends {abs(difference.mean or 0):.2f} {_noun(headline)} {above} that of {ours} (paired over "
@@ -119,6 +123,7 @@ def _defaults(headline: Headline) -> list[str]:
         for summary in headline.summaries
         if summary.default is not None
     ]
+    # Named, because a method without a default would otherwise be missing from the sentence without a reason.
     lacking = [_label(summary) for summary in headline.summaries if summary.default is None]
     found = [f"Test score without a search, with the default setting of each method: {', '.join(known)}."] if known else []
     return found + ([f"Default not in the space, or not recorded in the store: {', '.join(lacking)}."] if lacking else [])
@@ -141,6 +146,7 @@ def _optimism(headline: Headline) -> list[str]:
     bounds = [f"{_label(summary)} {100 * summary.optimism:.2f}" for summary in headline.summaries if not math.isnan(summary.optimism)]
     if not bounds:
         return []
+    # The bound assumes independent errors, so what was measured is printed beside it.
     measured = [
         f"{_label(summary)} {number(100 * summary.measured_optimism.mean, 2, sign=True)}"
         for summary in headline.summaries
@@ -174,6 +180,7 @@ def _alphas(headline: Headline, transfers: Mapping[tuple[str, str | None], Seque
     for (method, space), pairs in transfers.items():
         # The loss of using others' alphas here, not that of using this cell's alpha elsewhere.
         own = [pair for pair in pairs if pair.cell == headline.cell.name]
+        # A store of one cell has no other alphas to try.
         if own:
             loss = summarise(pair.loss for pair in own)
             worst = max(own, key=lambda pair: pair.loss)
@@ -215,6 +222,7 @@ def _performance_table(
     ]
     rows = []
     for summary in headline.summaries:
+        # A space need not contain the method's default.
         default = None if summary.default is None else summary.default.test.times(factor)
         rows.append(
             (
@@ -247,6 +255,7 @@ def _pair(summary: SearchSummary, factor: float) -> tuple[float | None, float | 
 
 def _cost_table(headline: Headline) -> Table:
     unit, scale = _UNITS[headline.unit]
+    # The unit is part of the column's name in CSV.
     suffix = "seconds" if headline.unit == "seconds" else "giga_flops"
     shares = [_percent(share) for share in TARGETS]
     columns = [

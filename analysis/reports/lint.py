@@ -65,11 +65,13 @@ def blocks(text: str) -> Iterator[Block]:
         UserError: a block has no last line, or its first line is damaged.
     """
     lines = text.splitlines()
+    # A block ends with a line of its own, so text around and between blocks is skipped.
     index = 0
     while index < len(lines):
         if not lines[index].startswith(generated_block.BLOCK_START):
             index += 1
             continue
+        # A block that was cut while pasting must not swallow the rest of the paper.
         end = next((n for n in range(index + 1, len(lines)) if lines[n].startswith(generated_block.BLOCK_END)), None)
         if end is None:
             raise UserError(
@@ -89,6 +91,7 @@ def _compare(block: Block, results: Results) -> tuple[list[str], int]:
     fresh = next(blocks(generated_block.generated_latex(block.recipe, source)))
     in_file, in_store = entries(block.body), entries(fresh.body)
     messages = []
+    # A changed store is a reason for changed numbers, and is named before them.
     if source is not None and block.rows != fresh.rows:
         messages.append(f"the rows of the store have changed since ({block.rows}; now {fresh.rows}), so numbers may differ")
     changed = 0

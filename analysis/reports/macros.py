@@ -39,6 +39,7 @@ def text(results: Results, policy: Policy = Policy()) -> str:  # noqa: B008  # f
 
 def camel(name: str) -> str:
     """Joins words to a name of letters only, as LaTeX commands require; digits and decimal points are spelt out."""
+    # Spelt out, because names such as table1 and table2 would become equal without their digits.
     spelt = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit.group())]} ", re.sub(r"(?<=[0-9])\.(?=[0-9])", " Point ", name))
     return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z]+", spelt))
 
@@ -50,6 +51,7 @@ def _numbers(cell: CellResult, policy: Policy) -> Iterator[tuple[str, str, str]]
 
     def entries_for(name: str, summary: Summary, explanation: str, sign: bool = False) -> Iterator[tuple[str, str, str]]:
         shown = summary.times(measure.factor)
+        # A number that does not exist gets no command, so that LaTeX stops where the prose would use it.
         if shown.mean is not None:
             yield name, number(shown.mean, measure.decimals, sign), f"{explanation}, mean over {summary.n} seeds, {title}"
         if shown.std is not None:

@@ -53,6 +53,7 @@ def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
     tables = make_tables(results, name)
     if not tables:
         return []
+    # The main table has a file name of its own, table.tex.
     stem = _FILES.get(name, name)
     forms = {
         "tex": generated_block.wrap(generated_block.Recipe(name), results, "\n".join(latex(table) for table in tables)),
@@ -81,6 +82,7 @@ def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidt
             # Both files come from one drawing.
             paths = [_write(folder / f"{stem}.{form}", partial(figures.save, figure, form)) for form in ("png", "pdf")]
         finally:
+            # Also after an error, because pyplot keeps every open figure in memory.
             figures.close(figure)
     if name in _NUMBERS:
         paths.append(_write(folder / f"{name}.csv", partial(Path.write_text, data=_NUMBERS[name](results), encoding="utf-8")))
@@ -94,6 +96,7 @@ def main_tables(results: Results) -> list[Table]:
         trained = make_tables(results, "prune4rel") or (*make_tables(results, "trainers"), *make_tables(results, "prl"))
         if trained:
             return [*trained, *search(results), *recommendation_for_own_data(results)]
+    # Only stores of these experiments have numbers for them.
     described = [table for name in ("corrective", "robust") for table in make_tables(results, name)]
     return [*comparison(results), *described, *search(results), *recommendation_for_own_data(results)]
 

@@ -114,6 +114,7 @@ def _row(seed: SeedValue, rule: str, unit: ValueFormat) -> tuple[FormattedCell, 
     if unit.quantity == "large":
         unit = ValueFormat(unit.factor, 3, unit.suffix, unit.quantity)
     value = None if seed.value is None else seed.value * unit.factor
+    # NaN is the only value that is unequal to itself.
     validation = None if row is None or row[rule] != row[rule] else float(row[rule]) * (100 if rule.endswith("_acc") else 1)
     return (
         FormattedCell(str(seed.seed), seed.seed),

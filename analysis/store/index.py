@@ -86,6 +86,7 @@ def merged(folder: Path) -> dict[str, Path]:
             changed = folder.stat().st_mtime_ns
         except OSError:
             return {}
+        # Asked for every job of a plan, so the listing is kept while the folder does not change.
         known = _KNOWN.get(folder)
         if known is not None and known[0] == changed:
             return known[1]

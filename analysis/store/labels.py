@@ -86,6 +86,7 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
         return MISSING
     # `or 0.0` turns -0.0 into 0.0.
     text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"
+    # The typographic minus has the width of a plus, so columns of signed numbers align.
     return text.replace("-", MINUS)
 
 

@@ -76,9 +76,11 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     plan = _unique(pa.concat_tables([_plan(store, wanted, damage) for store in paths]))
     rows = pa.concat_tables([read_folder(store / "rows", Row, damage, wanted) for store in paths])
     timings = pa.concat_tables([read_folder(store / "timing", Timing, damage) for store in paths])
+    # Something was there and cannot be read; an empty store without damage is a sweep that has not begun.
     if not len(plan) and not len(rows) and damage:
         raise UserError(f"{damage[0].rstrip('.')}; there are no rows to report: start the sweep again, which rewrites the plan")
     plan_index = _plan_index(rows, plan)
+    # Duplicates are rare (compaction, retries, several stores), and removing them needs pandas.
     if _has_duplicates(rows, plan_index):
         rows = _one_row_per_run(rows, damage)
         plan_index = _plan_index(rows, plan)
@@ -128,6 +130,7 @@ def _plan(store: Path, columns: frozenset[str] | None, damage: list[str]) -> pa.
     if not store.is_dir():
         raise UserError(f"'{store}' is not a folder; give the results folder of a sweep, such as results/demo")
     path = store / "plan.parquet"
+    # A folder without a plan is another folder, which is the user's mistake and no damage.
     if not path.is_file():
         raise UserError(f"'{store}' is not a store: it has no plan.parquet; give the results folder of a sweep, such as results/demo")
     # Before the plan is read, so that an older store is refused by its version and not by a missing column.
@@ -163,6 +166,7 @@ def _one_row_per_run(rows: pa.Table, damage: list[str]) -> pa.Table:
     # Only the columns that decide; the rows stay in Arrow.
     found = rows.select(["run_id", "method", "space", "seed", "status", "started_at", *SCORES]).to_pandas()
     duplicates = found[found["run_id"].duplicated(keep=False) & (found["status"] == "ok")]
+    # Only ok rows are compared: a failed one has no scores to contradict.
     different = duplicates.groupby("run_id", sort=False)[list(SCORES)].nunique(dropna=False) > 1
     contradictory = different.index[different.any(axis=1)]
     damage += _contradictions(duplicates[duplicates["run_id"].isin(contradictory)])
@@ -182,9 +186,11 @@ def _contradictions(duplicates: pd.DataFrame) -> list[str]:
         values = " and ".join(f"{line[score]:.6g} ({line['started_at']})" for _, line in lines.iterrows())
         first = lines.iloc[0]
         space = "" if pd.isna(first["space"]) else f", {first['space']}"
+        # With both values and times, by which the wrong file can be told.
         sentences.append(
             f"Run {run_id} ({first['method']}{space}, seed {first['seed']}) is stored with different scores, "
             f"{score} {values}; both are left out and the row counts as missing: delete the wrong file."
         )
+    # Many contradictions usually have one cause, for which the first few are enough.
     more = len(groups) - _MAX_NAMED
     return [*sentences, *([f"{more} more runs are stored with different scores and are left out."] if more > 0 else [])]

@@ -52,6 +52,7 @@ def read_folder(
     """
     # A frozenset can be a key of the cached schemas.
     wanted = None if columns is None else frozenset(columns)
+    # An empty table first, so that a folder without files gives the right columns.
     tables, done, before, incomplete = [project_schema(record, wanted).empty_table()], set[str](), [""], True
     # A file that disappears while the folder is read was merged into another one by `sap-sweep compact`. The merged file was written first,
     # so listing the folder again finds it. Rows read from both files are dropped later, by run.
@@ -80,6 +81,7 @@ def read_file(path: Path, record: type, columns: frozenset[str] | None = None, w
     """
     schema = project_schema(record, columns)
     with pq.ParquetFile(path) as file:
+        # The footer is enough to tell a foreign file, before any column is read.
         present = set(file.schema_arrow.names)
         missing = [name for name in _required(record) if name not in present]
         if missing:

@@ -125,7 +125,9 @@ def _cell(name: str, lines: pd.DataFrame, by_run: pd.DataFrame) -> CellResult:
     # dropna=False keeps methods without a space; sort=False keeps the order of the plan.
     for (method, _, baseline_id), planned in tuned.groupby(["method", "space", "baseline_id"], sort=False, dropna=False):
         space = None if planned["space"].isna().all() else str(planned["space"].iloc[0])
+        # Before the rows are used, because a choice among two different spaces would be of neither.
         _refuse_two_spaces(str(method), space, planned, name)
+        # The rows are in the order in which jobs ended; everything that needs the order of the space sorts by position.
         found = rows[rows.index.isin(planned["run_id"])].reset_index(drop=True)
         search = SearchResult(str(method), space, int(planned["seed"].iloc[0]), vanilla[str(baseline_id)], planned, found, measure)
         methods.setdefault((search.method, space), []).append(search)

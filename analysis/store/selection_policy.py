@@ -70,6 +70,7 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
         for settings, position, score, status in zip(
             search.rows["settings"], search.rows["position"], search.rows[column], search.rows["status"], strict=True
         ):
+            # All seeds have the same space, so a setting has one position.
             positions.setdefault(str(settings), int(position))
             scores.setdefault(str(settings), []).append(float(score) if status == "ok" else math.nan)
     means = {
@@ -82,6 +83,7 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
         return tuple(Choice(None, problem="no setting has a score in every seed") for _ in searches)
     # Ties go to the earlier setting.
     winner = min(means, key=lambda settings: (-means[settings], positions[settings]))
+    # The same seeds as the settings' means, so that the comparison is paired.
     unmodified = sum(float(search.vanilla[column]) for search in searches if search.vanilla is not None) / len(searches)
     # As within one search: the unmodified models win ties.
     if policy.fallback == "strict" and not means[winner] > unmodified:

@@ -121,6 +121,7 @@ def choose(
         fallback: a key of `FALLBACKS`.
     """
     column = score_column(rule, measure)
+    # Reasons are returned and not raised, because a table prints them beside the seeds that do have a choice.
     if rows.empty:
         return Choice(None, problem="no setting has run")
     if vanilla is None:
@@ -131,6 +132,7 @@ def choose(
     ordered = rows.sort_values("position", kind="stable")
     # A diverged setting may have stored a score; it counts as tried and is never selected.
     scores = ordered[column].where(ordered["status"] == "ok")
+    # The score may be unknown for all settings alike: val_clean_part needs the true labels.
     if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
     index = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
@@ -148,6 +150,7 @@ def boundary_values(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]
     for field, value in chosen.items():
         # Planned, not stored settings: a range does not shrink because its last setting failed.
         values = {setting[field] for setting in space if _is_number(setting.get(field))}
+        # A field with one value was not searched, and names have no order.
         if not _is_number(value) or len(values) < 2:
             continue
         if value <= min(values):

@@ -137,6 +137,7 @@ def _kept(layout: TableLayout, found: Sequence[CellNumbers]) -> list[str]:
     # With several rules one search is kept under one and not under another, and a single count would mislead.
     if not kept_by_search or layout.spec.selection.fallback != "strict" or len(_rules(layout)) > 1:
         return []
+    # By cell, method and space: what a reader counts as an entry.
     every = {key[:3] for key in kept_by_search}
     cells = {key[:3] for key, kept in kept_by_search.items() if kept}
     searches = f"{sum(kept_by_search.values())} of {counted(len(kept_by_search), 'search', 'searches')}"
@@ -164,6 +165,7 @@ def _spaces(found: Sequence[CellNumbers]) -> list[str]:
 
 
 def _no_seconds(layout: TableLayout, groups: Sequence[int]) -> list[str]:
+    # Only entries of this table: the note would be wrong under another.
     cells = [cell for (g, _, _), cell in layout.cells.items() if g in groups and cell.value.endswith("_seconds")]
     absent = any(cell.found is not None and cell.found.summary.mean is None for cell in cells)
     return [NO_SECONDS] if absent else []

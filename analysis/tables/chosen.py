@@ -28,6 +28,7 @@ def _table(results: Results, cell: CellResult) -> Table:
     measure = MEASURES[cell.measure]
     unit, suffix = (f" ({measure.unit})", "_percent") if measure.unit else ("", "")
     searches = [search for group in cell.methods.values() for search in group]
+    # Chosen once, for the rows and for the notes.
     choices = [(search, search.choose(RULE)) for search in searches]
     return Table(
         name="chosen",

@@ -41,6 +41,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
     columns = _columns(rules, measure)
     # the row of the unmodified model is row 0
     contenders = [number for number, row in enumerate(listed, start=1) if row.method not in REFERENCES and not row.incomplete]
+    # Only test scores are ranked, and never those of the oracle rule.
     for number, column in enumerate(columns):
         if column.key.startswith("test_") and "oracle" not in column.key:
             rank_column(body, number, contenders, measure.decimals)
@@ -90,6 +91,7 @@ def _vanilla_row(cell: CellResult, rules: Sequence[str], measure: Measure) -> li
     def mean(column: str, shown: Measure) -> FormattedCell:
         return _number(summarise(None if row is None else float(row[column]) for row in rows), shown)
 
+    # The unmodified model has one test score, whatever the rule.
     test = mean(score_column("test_oracle", cell.measure), measure)
     blank = FormattedCell(MISSING)
     return [
@@ -100,6 +102,7 @@ def _vanilla_row(cell: CellResult, rules: Sequence[str], measure: Measure) -> li
 
 def _method_row(cell: CellResult, row: MethodRow, rules: Sequence[str], measure: Measure, with_flops: bool) -> list[FormattedCell]:
     test, first = score_column("test_oracle", cell.measure), rules[0]
+    # Computed for every row as soon as one needs them, so that the column can be compared.
     flops = per_seed(row.searches, "flops") if with_flops else (Summary(None, None, 0),) * 2
     mark = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
     # Paired by seed, so that differences between the baselines do not enter their spread.
@@ -143,6 +146,7 @@ def giga_flops(cost: Summary) -> FormattedCell:
 
 
 def _marks(row: MethodRow, rule: str) -> str:
+    # A mark at the score, because the score is what a wider range might improve.
     at_boundary = any(choice.boundary_values for choice in row.chosen[rule])
     incomplete = any(choice.row is None for choice in row.chosen[rule])
     return (BOUNDARY_MARK if at_boundary else "") + (INCOMPLETE_MARK if incomplete else "")

@@ -42,6 +42,7 @@ def cell_fields(cell: CellResult, line: pd.Series) -> dict[str, Any]:
         row = (baselines if len(baselines) else cell.rows).iloc[0]
         found |= {name: _plain(row[name]) for name in ("pruner", "keep_fraction", "warmup_trainer", "stage")}
     else:
+        # A planned cell without rows still has a place in the table, as a gap.
         found |= _from_name(cell.name, found["trainer"])
     return {**found, "pruned": found["pruner"] is not None}
 
@@ -52,6 +53,7 @@ def _from_name(name: str, trainer: Any) -> dict[str, Any]:
     # The name is the only source before the first row is stored; `Cell.name` of the sweeper builds it.
     for part in name.split("/")[4:]:
         pruner, _, keep = part.rpartition("-")
+        # The order of the parts is that in which `Cell.name` writes them.
         if part.startswith("warmup-") and found["pruner"]:
             found["warmup_trainer"] = part.removeprefix("warmup-")
         elif pruner and keep.replace(".", "", 1).isdigit():
@@ -67,6 +69,7 @@ def _plain(value: Any) -> Any:
 
 def satisfies(fields: Mapping[str, Any], conditions: Mapping[str, object], of: Sequence[str], without: str = "") -> bool:
     """Whether the fields named in `of`, except `without`, equal the conditions on them."""
+    # Conditions on fields of another kind are left to the lookup that knows them.
     return all(_equal(fields.get(name), value) for name, value in conditions.items() if name in of and name in fields and name != without)
 
 
@@ -105,8 +108,10 @@ def restrict(search: SearchResult, conditions: Mapping[str, object]) -> SearchRe
     for name, value in conditions.items():
         if name in hyper:
             continue
+        # No setting can satisfy a condition on a field that the search does not have.
         if name not in search.planned and name not in search.rows:
             return replace(search, planned=planned[:0], rows=rows[:0])
+        # A column of the plan is known for every setting, one of the rows only for those that have run.
         source = planned if name in planned else rows
         # dtype=bool also for an empty source, where a list would select columns
         kept = source[np.array([_equal(_plain(stored), value) for stored in source[name]], dtype=bool)]["run_id"]

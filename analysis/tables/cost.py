@@ -86,6 +86,7 @@ def _large_cell(summary: Summary) -> FormattedCell:
 
 def _ratios(cell: CellResult) -> list[str]:
     """States the amortised cost of each search as a multiple of SAP's, or of the cheapest search's without SAP."""
+    # Retraining has no search whose cost could be compared.
     contenders = {key: searches for key, searches in cell.methods.items() if key[0] not in REFERENCES}
     unit = unit_of(search for searches in contenders.values() for search in searches)
     costs = {key: per_seed(searches, unit)[0].mean for key, searches in contenders.items()}
@@ -117,5 +118,6 @@ def _exclusive(results: Results, cell: CellResult) -> str:
     for (method, space), lines in timings.groupby(["method", "space"], sort=False, dropna=False):
         factors = lines["factor"]
         label = method_label(str(method), str(space) if isinstance(space, str) else None)
+        # The median and the range, because jobs of one search differ in length.
         ratios.append(f"{label} {factors.median():.2f} ({span(factors, 2)}; {counted(len(factors), 'job')})")
     return f" Rerun on an exclusive device, as a multiple of the sweep's seconds, median (range): {', '.join(ratios)}." if ratios else ""

@@ -55,11 +55,13 @@ def described_tables(spec: TableSpec, results: Results | None, show: str = "ours
         raise unknown("numbers to show", show, SHOWS, "--show")
     if show != "ours" and not spec.published:
         raise UserError(f"the table '{spec.name}' has no published numbers to compare with; omit --show, or set 'published' in its file")
+    # Without the store, so that its plan does not decide which published numbers are shown.
     found = layouts(spec, None if show == "published" else results, checked)
     return tuple(table for layout in found for table in _tables(layout, show, results))
 
 
 def _tables(layout: TableLayout, show: str, results: Results | None) -> Iterator[Table]:
+    # One builder per layout, because ranks and averages need all entries of a column.
     builder = _Builder(layout, show)
     # Groups without any number would print headings over empty rows.
     groups = [g for g in range(len(layout.row_groups)) if any(builder.has_numbers(g, r) for r in range(len(layout.rows[g])))]
@@ -94,6 +96,7 @@ class _Builder:
     def table(self, groups: Sequence[int], results: Results | None) -> Table:
         """Formats some row groups as one table."""
         body: list[list[FormattedCell]] = []
+        # Titles and rules are keyed by the index of the row that they precede.
         titles: dict[int, str] = {}
         rules: set[int] = set()
         for g in groups:
@@ -103,15 +106,18 @@ class _Builder:
             cells = {
                 r: [FormattedCell(self.layout.rows[g][r].label), *(self._cell(g, r, printed) for printed in self.printed)] for r in rows
             }
+            # Ranked within the row group: its rows share a data set or noise rate, those of other groups do not.
             for index, printed in enumerate(self.printed, start=1):
                 self._rank(g, index, printed, cells)
             for r in rows:
+                # A line where references and contenders meet, and above averages.
                 if r != rows[0] and (
                     self._reference(g, rows[rows.index(r) - 1]) != self._reference(g, r) or self.layout.rows[g][r].average
                 ):
                     rules.add(len(body))
                 body.append(cells[r])
         spec = self.layout.spec
+        # The title of an only group goes into the caption.
         single = "" if len(groups) > 1 or not self._titled() or spec.tables else self._title(groups[0])
         title = self.layout.title or single
         return Table(
@@ -151,6 +157,7 @@ class _Builder:
             known = ours.mean is not None and published.mean is not None
             return PrintedNumber(ours.mean - published.mean if known else None)  # type: ignore[operator]
         row, column = self.layout.rows[g][r], self.layout.columns[printed.column]
+        # An average is over what is printed, so that a reader can recompute it.
         if row.average:
             return _average([self.number(g, other, printed) for other in self.rows(g) if not self.layout.rows[g][other].average])
         if column.average:
@@ -183,6 +190,7 @@ class _Builder:
         # The value of a seed is 0 or 1, so mean x n is the count.
         if form.quantity == "count" and mean is not None:
             mean = round(mean * summary.n)
+        # Absent seconds have a reason of their own, which is no gap in the sweep.
         no_seconds = mean is None and cell.value.endswith("_seconds")
         return PrintedNumber(
             mean, std, NO_SECONDS_MARK if no_seconds else INCOMPLETE_MARK if self.layout.is_incomplete(at) else "", summary.n
@@ -195,6 +203,7 @@ class _Builder:
             return FormattedCell(span(values) if values else MISSING, values[-1] if values else None)
         entry, form = self.number(g, r, printed), self._format(printed.column)
         sign = form.sign or printed.source == "difference"
+        # Counts are of seeds: `2 of 3`.
         if form.quantity == "count":
             text = MISSING if entry.mean is None else f"{entry.mean:.0f} of {entry.total}"
         elif form.quantity == "large" and self.layout.columns[printed.column].decimals is None:
@@ -206,6 +215,7 @@ class _Builder:
     def _rank(self, g: int, index: int, printed: PrintedColumn, cells: Mapping[int, list[FormattedCell]]) -> None:
         """Ranks the contenders of a column: neither references nor averages, and no setting that was selected by its test score."""
         column, form = self.layout.columns[printed.column], self._format(printed.column)
+        # A setting selected by its test score has an unfair advantage.
         oracle = printed.source == "ours" and (column.rule or self.layout.spec.selection.rule) == "test_oracle"
         # A difference to the published number has no best value.
         if printed.source not in ("ours", "published") or not column.rank or oracle or not form.higher_is_better:
@@ -225,6 +235,7 @@ class _Builder:
         ]
         # Names in CSV follow from the conditions, so that they stay the same if a label is reworded.
         base = re.sub(r"[^a-z0-9.]+", "_", "_".join(part for part in parts if part).lower()).strip("_")
+        # The unit is part of the column's name, so that CSV needs no second header.
         suffix = "" if printed.source == "span" else self._format(printed.column).suffix
         value = column.value or column.span or ("average" if column.average else self.layout.spec.value)
         source = "" if printed.source in ("ours", "span") else printed.source
@@ -248,6 +259,7 @@ def _published(cell: LayoutCell, suffix: str) -> PrintedNumber:
     for index, (name, quote) in enumerate(cell.published):
         if name != suffix or quote is None:
             continue
+        # Anything but a gain is compared as printed.
         if not cell.published_base:
             return PrintedNumber(quote.mean, quote.std)
         vanilla = cell.published_base[index]

@@ -51,6 +51,7 @@ def latex(table: Table, width: str = "two") -> str:
     # LaTeX cannot break a float over pages, so the print is reduced first and the table split last.
     if depth * len(blocks) > layout.lines:
         layout, blocks = _FLOAT_FORMATS[width][1], fold_columns(table.columns, widths, _FLOAT_FORMATS[width][1].characters)
+    # A block is never split by rows, so a float has at least one.
     blocks_per_float = max(1, layout.lines // depth)
     floats = [blocks[start : start + blocks_per_float] for start in range(0, len(blocks), blocks_per_float)]
     return "\n".join(_latex_float(table, own, layout, number, len(floats)) for number, own in enumerate(floats, start=1))
@@ -58,6 +59,7 @@ def latex(table: Table, width: str = "two") -> str:
 
 def _latex_float(table: Table, blocks: Sequence[Sequence[int]], layout: _FloatFormat, number: int, total: int) -> str:
     """One float; the first has the full caption, the last the notes."""
+    # Only the first float has the whole caption; the others repeat its first sentence.
     caption = (
         caption_with_ranks(table, "best in bold, second underlined")
         if number == 1
@@ -65,6 +67,7 @@ def _latex_float(table: Table, blocks: Sequence[Sequence[int]], layout: _FloatFo
     )
     # Special characters would break a LaTeX label.
     name = re.sub(r"[^a-zA-Z0-9]+", "-", f"{table.name}-{table.cell}") + (f"-{number}" if number > 1 else "")
+    # [t], because wide floats cannot stand in the middle of a page.
     lines = [
         rf"\begin{{{layout.environment}}}[t]",
         rf"  \centering\{layout.font_size}" + (r"\setlength{\tabcolsep}{3pt}" if layout.tight else ""),

@@ -93,7 +93,9 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
         if checked and lookup is not None:
             lookup.check((*axis.where, *axis.each, *axis.relative_to, *spec.filter, *spec.tables), where)
     axis = AxisSpec(each=spec.tables)
+    # `tables` is expanded like an axis, and each combination becomes a filter.
     combinations = _combinations(spec, axis, list(spec.tables), lookup, {}) if spec.tables else [{}]
+    # A generator: with `needs`, tables without that column are dropped before they are resolved.
     found = (
         _layout(replace(spec, filter={**spec.filter, **values}), label(spec, values, list(values), ", "), lookup)
         for values in combinations
@@ -115,6 +117,7 @@ def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLay
                 # Averages need the printed entries, which depend on what is shown.
                 if row.average or column.average:
                     continue
+                # A span is a range over many rows, not a number of one entry.
                 if column.span:
                     spans[g, r, c] = _span(spec, lookup, group, row, column)
                 else:
@@ -124,11 +127,13 @@ def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLay
     for (g, _, c), cell in cells.items():
         most_seeds[g, c] = max(most_seeds.get((g, c), 0), len(cell.found.values) if cell.found is not None else 0)
     layout = TableLayout(spec, title, tuple(groups), tuple(rows), columns, cells, spans, most_seeds)
+    # Published numbers alone leave nothing out: an empty entry is one that is not printed.
     return layout if lookup is None else _without_empty(layout)
 
 
 def _without_empty(layout: TableLayout) -> TableLayout | None:
     """Removes optional rows and columns without numbers, and row groups smaller than `at_least`; None if no row group remains."""
+    # What counts is a number in the store; published numbers do not keep an empty row.
     filled = {at for at in layout.cells if layout.has_number(at)}
     # Positions are renumbered after the removal, because cells are found by them.
     columns = [c for c, axis in enumerate(layout.columns) if not axis.optional or any(at[2] == c for at in filled)]
@@ -168,12 +173,14 @@ def _cell(spec: TableSpec, lookup: StoreLookup | None, group: AxisSpec, row: Axi
     found = base = None
     if lookup is not None:
         found = lookup.find(conditions, value, column.rule)
+        # The entry to divide by differs in the conditions that `relative_to` names.
         base = lookup.find({**conditions, **column.relative_to}, value, column.rule) if column.relative_to else None
     if not spec.published or row.published is False or column.published is False:
         return LayoutCell(conditions, value, found, base)
     # One published number per kind of noise that it may belong to.
     candidates = alternatives(spec.published, {**conditions, **_published_conditions(row), **_published_conditions(column)})
     quoted = tuple((suffix, find(spec.published, about)) for suffix, about in candidates)
+    # Publications print scores; a gain is computed from the unmodified model's score under the same conditions.
     vanilla = tuple(find(spec.published, {**about, "method": VANILLA}) for _, about in candidates) if value == "gain" else ()
     return LayoutCell(conditions, value, found, base, quoted, vanilla)
 
@@ -207,6 +214,7 @@ def _expanded(
             yield replace(axis, label=axis.label or label(spec, axis.where, list(axis.where)[-1:], ""))
             continue
         for values in _combinations(spec, axis, names, lookup, within):
+            # The last field varies within a column group and is the column's own header.
             varied = list(values)
             # A method and its space are one label, `SAP (alpha16)`.
             together = not headers or {"method", "space"} == set(varied)
@@ -225,6 +233,7 @@ def _combinations(
     spec: TableSpec, axis: AxisSpec, names: Sequence[str], lookup: StoreLookup | None, within: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """All combinations of the values of `each`; `all` stands for the values in the plan (without a store, in the published table)."""
+    # Listed values do not depend on the store, so their product is complete at once.
     if ALL not in axis.each.values():
         return [dict(zip(names, values, strict=True)) for values in product(*(axis.each[name] for name in names))]
     partial: list[dict[str, Any]] = [{}]
@@ -251,6 +260,7 @@ def _all_values(spec: TableSpec, name: str, fixed: Mapping[str, Any], lookup: St
         found = list(dict.fromkeys(quote.about[name] for quote in quotes(spec.published) if name in quote.about and quote.is_about(fixed)))
     else:
         found = []
+    # Without an order, values follow the plan, which follows the experiment's file.
     order = spec.order.get(name, ())
     if order == ASCENDING:
         # None cannot be compared with numbers and comes last.

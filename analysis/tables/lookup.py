@@ -92,6 +92,7 @@ class StoreLookup:
         """All values of a field in the plan that occur under the other conditions, in the order of the plan."""
         found: dict[Any, None] = {}
         for cell in self._cells(conditions, without=field):
+            # Fields of the cell have one value each, fields of searches may have several.
             if field in CELL_FIELDS:
                 found[self._fields[cell.name][field]] = None
                 continue
@@ -125,6 +126,7 @@ class StoreLookup:
             )
         if not matching:
             return None
+        # A column may have a rule of its own, to show two rules side by side.
         cell, policy = matching[0], replace(self.policy, rule=rule) if rule else self.policy
 
         def seed_value(seed: int, search: SearchResult | None, choice: Choice) -> SeedValue:
@@ -132,9 +134,12 @@ class StoreLookup:
             chosen = ChosenRun(search, choice.row, kept, cell.measure, policy.rule)
             return SeedValue(seed, search, choice, value_of(value, chosen, self._last_point))
 
+        # An entry without a method is about the network before correction.
         if conditions.get("method", VANILLA) == VANILLA:
+            # The baseline is its own choice, with the unmodified model kept.
             unmodified = tuple(seed_value(one.seed, None, Choice(one.row, kept=True)) for one in cell.baselines)
             return CellNumbers(cell, VANILLA, None, unmodified)
+        # Several spaces may satisfy the conditions, in the order of the plan.
         spaces = [
             key for key in cell.methods if satisfies(dict(zip(("method", "space"), key, strict=True)), conditions, ("method", "space"))
         ]
@@ -174,6 +179,7 @@ class StoreLookup:
         key_of_selection = (cell.name, *key, tuple(own.items()), policy)
         if key_of_selection not in self._selections:
             searches = tuple(restrict(search, own) for search in cell.methods[key]) if own else cell.methods[key]
+            # Seeds in which no setting satisfies the conditions are not part of the entry.
             searches = tuple(search for search in searches if len(search.planned))
             self._selections[key_of_selection] = (searches, select(searches, policy)) if searches else None
         return self._selections[key_of_selection]

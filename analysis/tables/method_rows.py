@@ -49,6 +49,7 @@ def settings_text(row: MethodRow) -> str:
 
     Settings that differ only in fields without effect are one computation, and are distinct only once.
     """
+    # Planned and not stored settings, so that an unfinished search shows its real size.
     sizes = [len(search.planned) for search in row.searches]
     if max(sizes) == 1:
         return "1"
@@ -64,6 +65,7 @@ def failures_text(row: MethodRow) -> str:
 
 def information_text(row: MethodRow) -> str:
     """`200 trusted (scored)`, `200 retain + 40 forget (oracle)`, `none`."""
+    # From the rows and not from the configuration: numbers of samples may be fractions or null there.
     rows = pd.concat([search.rows for search in row.searches])
     if rows.empty:
         return MISSING

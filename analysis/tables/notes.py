@@ -92,11 +92,13 @@ def seconds_notes(cell: CellResult, searches: Sequence[SearchResult]) -> list[st
     # searches without any seconds say nothing about how they were measured
     exclusive = [exclusive_device(search.rows) for search in searches if search.rows["tuning_seconds"].notna().any()]
     concurrent = (cell.rows["jobs_on_device"] > 1).any()
+    # Exclusive cores still share caches with the jobs beside them, which matters only where there were any.
     return [*([OWN_CORES] if any(exclusive) and concurrent else []), *([] if all(exclusive) else [NO_SECONDS])]
 
 
 def _data(rows: pd.DataFrame) -> list[str]:
     """The sizes of the splits, the noise rate, and how well the baselines fit the given labels."""
+    # Sizes and noise rates are those of the training split, which only a trained baseline has measured.
     baselines = rows[(rows["job_type"] == "train") & (rows["status"] == "ok")]
     if baselines.empty:
         return []
@@ -104,6 +106,7 @@ def _data(rows: pd.DataFrame) -> list[str]:
         f"{span(baselines[f'num_{split}'])} {word}" for split, word in (("train", "training"), ("val", "validation"), ("test", "test"))
     ]
     found = [f"{', '.join(sizes[:2])} and {sizes[2]} samples."]
+    # The rate of wrong labels is known where the true labels are.
     if baselines["noise_rate_measured"].notna().any():
         nominal = (
             f"Nominal noise rate {span(baselines['noise_rate'] * 100, 1)} %"
@@ -115,6 +118,7 @@ def _data(rows: pd.DataFrame) -> list[str]:
         mean = summarise(baselines["train_seconds"]).mean
         time = "" if mean is None or not exclusive_device(baselines) else f"; training one took {seconds(mean)} s"
         found.append(f"Accuracy of the baselines on their given training labels: {span(baselines['train_acc'] * 100, 1)} %{time}.")
+    # A copy of unknown origin may differ from the published data, and so may its numbers.
     if not baselines["dataset_verified"].all():
         found.append("The files of the data set were not compared with the published checksums.")
     if (rows["val_labels"] == "clean").any():
@@ -141,6 +145,7 @@ def _columns(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[str]:
 
 def _boundary_values(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[str]:
     found = []
+    # A value may be at the boundary under one rule only.
     for rule in rules:
         methods = []
         for row in listed:

@@ -73,6 +73,7 @@ def _row(method: str, space: str | None, searches: Sequence[SearchResult], polic
     # the differences are paired by seed, so a seed without a baseline or a choice drops out of all of them
     complete = [(search, choice) for search, choice in chosen if choice.row is not None and search.vanilla is not None]
     validation, tested = ([float(choice.row[name]) for _, choice in complete] for name in (column, test))  # type: ignore[index]
+    # The unmodified model was not selected, so its difference contains no optimism, only the effect of wrong labels.
     unmodified = [float(search.vanilla[column]) - float(search.vanilla[test]) for search, _ in complete]  # type: ignore[index]
     differences = [one - other for one, other in zip(validation, tested, strict=True)]
     mark = INCOMPLETE_MARK if len(complete) < len(searches) or any(search.missing for search in searches) else ""

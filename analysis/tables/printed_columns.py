@@ -25,6 +25,7 @@ def printed_columns(layout: TableLayout, show: str) -> Iterator[PrintedColumn]:
     seen: set[tuple[Any, ...]] = set()
     run: list[int] = []
     for c, column in enumerate(layout.columns):
+        # A column with an ambiguous kind of noise has two published candidates.
         suffixes = list(dict.fromkeys(suffix for (_, _, at), cell in layout.cells.items() if at == c for suffix, _ in cell.published))
         if column.span:
             yield PrintedColumn(c, "span")

@@ -43,6 +43,7 @@ def recommendation(results: Results) -> tuple[Table, ...]:
 
 def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:
     """The tables of cells without synthetic noise: the labels are the user's own, so the recommendation is of practical use."""
+    # With synthetic noise a user would know the right labels anyway.
     own = {cell.name for cell in cells(results) if not (cell.rows["noise_rate"] > 0).any()}
     return tuple(table for table in recommendation(results) if table.cell in own)
 
@@ -82,6 +83,7 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
             *(FormattedCell(MISSING) for _ in range(4)),
             FormattedCell(reason),
         )
+    # The counts are stored by the platform, which has both predictions of each validation sample.
     test = McNemarTest(int(row["val_newly_wrong"]), int(row["val_newly_right"]), int(row["num_val"]), num_settings)
     return (
         *label,
@@ -96,6 +98,7 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
 def _advice(test: McNemarTest) -> str:
     if test.significant:
         return "use the corrected model"
+    # A negative answer says what would change it.
     needed = test.samples_needed
     more = f"about {counted(needed, 'validation sample')} would decide" if needed is not None else "more samples are unlikely to decide"
     return f"keep the unmodified model; {more}"

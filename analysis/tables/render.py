@@ -57,6 +57,7 @@ def markdown(table: Table) -> str:
     bar = ["---:" if column.numeric else ":---" for column in table.columns]
     body = []
     for number, row in enumerate(table.rows):
+        # Markdown has no rows that span columns, so a title is a row with empty cells.
         if number in table.titles:
             body.append([f"*{escape_markdown(table.titles[number])}*", *([""] * (len(row) - 1))])
         body.append([_markdown_cell(cell) for cell in row])
@@ -75,6 +76,7 @@ def markdown(table: Table) -> str:
 
 def terminal(table: Table, width: int = 120) -> str:
     """Formats a table as plain text. Columns that exceed `width` continue in a block below, which repeats the first column."""
+    # Columns are padded before they are folded, because folding needs their widths.
     padded = [aligned_texts(column, [row[number] for row in table.rows]) for number, column in enumerate(table.columns)]
     columns = _widened(table.columns, padded)
     blocks = [
@@ -105,6 +107,7 @@ def to_csv(tables: Sequence[Table]) -> str:
         group = ""
         for number, row in enumerate(table.rows):
             group = table.titles.get(number, group)
+            # Groups have no column of their own in CSV; their title is appended to the table's.
             line: dict[str, str | float | None] = {"cell": ", ".join(part for part in (table.cell, group) if part)}
             for column, cell in zip(table.columns, row, strict=True):
                 # The number itself, not its printed form, so that CSV loses no digits.
@@ -116,6 +119,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     keys = list(dict.fromkeys(key for table in tables for column in table.columns for key in (column.key, column.key + SPREAD)))
     used = ["cell", *(key for key in keys if any(key in line for line in lines))]
     text = io.StringIO()
+    # The same line ends on every system, so that files can be compared.
     writer = csv.DictWriter(text, used, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
@@ -129,6 +133,7 @@ def escape_markdown(text: str) -> str:
 
 def caption_with_ranks(table: Table, ranks: str) -> str:
     """The caption; if any cell is ranked, with a sentence on how ranks are marked."""
+    # A legend for marks that do not occur would confuse.
     ranked = any(cell.rank for row in table.rows for cell in row)
     return f"{table.caption} Among contenders: {ranks}." if ranked else table.caption
 
@@ -154,6 +159,7 @@ def _widened(columns: Sequence[Column], texts: Sequence[list[str]]) -> list[list
     wide, start = list(texts), 0
     for group, members in groupby(columns, key=lambda column: column.group):
         size = len(list(members))
+        # Two spaces between columns.
         available = sum(len(texts[number][0]) + 2 for number in range(start, start + size)) - 2
         extra = len(group) + 4 - available if group else 0
         if extra > 0:
@@ -175,6 +181,7 @@ def fold_columns(columns: Sequence[Column], widths: Sequence[int], width: int) -
     blocks, used = [[0]], widths[0]
     # A column without a group is a run of its own: its number serves as the key, which is unique.
     for _, members in groupby(range(1, len(columns)), key=lambda number: columns[number].group or number):
+        # A group is moved to the next block as a whole, because its header spans its columns.
         run = list(members)
         run_width = sum(2 + widths[number] for number in run)
         # A block keeps at least one column besides the labels, or a wide group would never be printed.

@@ -58,6 +58,7 @@ def search(results: Results) -> tuple[Table, ...]:
 
 def search_rows(results: Results, cell: CellResult, planned: pd.DataFrame) -> list[SearchRow]:
     """The grids of the cell, each followed by the sampled searches of the same space."""
+    # Sampled searches are not part of `cells`, whose searches are grids, so their rows are taken from the store.
     by_run = results.rows.set_index("run_id", drop=False)
     found: dict[tuple[str, str | None], list[SearchRow]] = {}
     for (method, space), searches in cell.methods.items():
@@ -88,6 +89,7 @@ def _table(results: Results, cell: CellResult, planned: pd.DataFrame) -> Table:
     listed, measure = search_rows(results, cell, planned), MEASURES[cell.measure]
     grids = {(row.method, row.space): row for row in listed if row.search == GRID}
     spaces = [(row.method, row.space) for row in listed]
+    # A line between spaces, so that each grid stands above its searches.
     blocks = [number for number in range(1, len(listed)) if spaces[number] != spaces[number - 1]]
     seeds = max(len(row.searches) for row in listed)
     stored = pd.concat([search.rows for row in listed for search in row.searches])
@@ -127,6 +129,7 @@ def _columns(measure: Measure) -> tuple[Column, ...]:
 def _row(row: SearchRow, grid: SearchRow | None, measure: Measure) -> tuple[FormattedCell, ...]:
     scores_by_seed = row.selected_scores()
     scores = [score * measure.factor for found in scores_by_seed.values() for score in found]
+    # A grid is not compared with itself.
     of_grid = {} if grid is None or grid is row else grid.selected_scores()
     # Paired with the grid on the same baseline, so that differences between baselines cancel.
     below_grid = summarise(
@@ -135,11 +138,13 @@ def _row(row: SearchRow, grid: SearchRow | None, measure: Measure) -> tuple[Form
         if seed in of_grid
         for score in found
     )
+    # Trials share nothing but segments of a trajectory, so the two costs of a sampled search are close.
     amortised, standalone = per_seed(row.searches)
     trials = summarise(float(len(search.rows)) for search in row.searches)
     distinct = summarise(float(search.rows["settings"].nunique()) for search in row.searches)
     no_seconds = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
     incomplete = INCOMPLETE_MARK if any(search.missing or search.choose(RULE).row is None for search in row.searches) else ""
+    # Quantiles describe what single searches obtain, as the band of the figures does.
     mean, *band = [None] * 3 if not scores else [float(np.mean(scores)), *map(float, np.quantile(scores, QUANTILES))]
     label = method_label(row.method, row.space)
     return (

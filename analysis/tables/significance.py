@@ -45,6 +45,7 @@ def published_comparisons(table: str = "table1") -> tuple[MethodComparison, ...]
     fields = ("network", "noise", "noise_rate")
     found = []
     published = quotes(table)
+    # By data set, as the paper's table is divided.
     for dataset in dict.fromkeys(str(quote.about["dataset"]) for quote in published):
         own = [quote for quote in published if quote.about["dataset"] == dataset]
         sap = {quote.key(fields): quote for quote in own if quote.about["method"] == "sap"}
@@ -68,6 +69,7 @@ def store_comparisons(results: Results) -> tuple[MethodComparison, ...]:
     # A data set is the family of tests whose p-values are corrected together.
     by_dataset: dict[str, list[CellResult]] = {}
     for cell in cells(results):
+        # Differences in accuracy and in R² cannot be averaged.
         if cell.measure == "acc" and cell.methods:
             by_dataset.setdefault(str(cell.rows.iloc[0]["dataset"]) if len(cell.rows) else cell.name, []).append(cell)
     found = []
@@ -129,6 +131,7 @@ def _tables(found: Sequence[MethodComparison], seeds: str, source: str, extra: s
 def _rows(comparison: MethodComparison) -> list[tuple[FormattedCell, ...]]:
     welch, paired = comparison.welch(), comparison.paired()
     rows = []
+    # Holm's correction is over the cells of the block, whose tests a reader sees together.
     for pair, *p_values in zip(comparison.pairs, welch, holm(welch), paired, holm(paired), strict=True):
         scores = [FormattedCell(mean_std(side.mean, side.std, 2), side.mean, side.std) for side in (pair.one, pair.other)]
         difference = FormattedCell(number(pair.difference, 2, sign=True), pair.difference)
@@ -160,6 +163,7 @@ def _after_holm(comparison: MethodComparison) -> str:
     uncorrected = comparison.welch()
     known = [p for p in uncorrected if p is not None]
     corrected = [p for p in holm(uncorrected) if p is not None]
+    # Stated before and after the correction, so that its effect is visible.
     below = [sum(p <= 0.05 for p in some) for some in (known, corrected)]
     return (
         f"{comparison.one} against {comparison.other}: Welch's p is at most .05 in {below[0]} of {counted(len(known), 'cell')}, "

@@ -107,6 +107,7 @@ _ORDER = (
 def shipped() -> tuple[str, ...]:
     """The names of the described tables of the program."""
     found = {path.stem for path in FOLDER.glob("*.yaml")}
+    # The paper's order; tables without a place in it follow by name.
     return (*(name for name in _ORDER if name in found), *sorted(found - set(_ORDER)))
 
 
@@ -148,6 +149,7 @@ def parse(text: str, where: str) -> TableSpec:
         UserError: see `read`.
     """
     try:
+        # safe_load: a description is data and must not construct objects.
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         # The parser's own message has several lines.
@@ -156,6 +158,7 @@ def parse(text: str, where: str) -> TableSpec:
         raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
     given = check_mapping(data, f"the table '{where}'")
     check_keys(given, _KEYS, where)
+    # Keys are checked first, so that a misspelt one is named rather than reported as missing.
     for needed in ("name", "title", "rows", "columns"):
         if not given.get(needed):
             raise UserError(f"the table '{where}' has no '{needed}'; it needs name, title, rows and columns")
@@ -201,6 +204,7 @@ def _axes(data: Any, role: str, where: str) -> tuple[AxisSpec, ...]:
 def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
     given = check_mapping(data, where)
     check_keys(given, _KEYS_OF_AXIS[role], where)
+    # Only what is given, so that defaults are declared in `AxisSpec` alone.
     arguments: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if given.get(name) is not None}
     if arguments.get("rule", "val_noisy") not in RULES:
         raise unknown("rule", arguments["rule"], RULES, where)

@@ -55,6 +55,7 @@ def value_format(value: str, measure: str = "acc") -> ValueFormat:
         return ValueFormat(score.factor, score.decimals, "percent" if score.unit else "", "share" if score.unit else "score")
     if value == "kept":
         return ValueFormat(1, 0, "", "count")
+    # Units follow from the names of columns, so that a new column needs no entry here.
     if value.endswith(("_acc", "_precision", "_rate", "_rate_measured")):
         return ValueFormat(100, 2, "percent", "share")
     if value.endswith("_r2"):
@@ -78,6 +79,7 @@ def check_value(value: str, where: str) -> None:
         return
     if any(value.startswith(prefix) and value.removeprefix(prefix) in ROW_FIELDS for prefix in (SUMMED, AVERAGED)):
         return
+    # The message lists columns that make sense in a table, not ids and paths.
     numeric = [
         name
         for name in ROW_FIELDS
@@ -121,6 +123,7 @@ def value_of(value: str, chosen: ChosenRun, last_point: Callable[[str, str], flo
         # The unmodified model has no hyperparameters.
         setting = {} if search is None or chosen.kept else json.loads(row["settings"])
         found = setting.get(value.removeprefix(CHOSEN))
+        # A hyperparameter that is a text has no mean over seeds.
         return float(found) if isinstance(found, int | float) else None
     if value.startswith(LAST):
         return last_point(value.removeprefix(LAST), str(row["run_id"]))
@@ -135,6 +138,7 @@ def _of_column(value: str, row: pd.Series, search: SearchResult | None) -> float
     # seconds measured on a shared device do not measure the method
     if column.endswith("_seconds") and not exclusive_device(rows):
         return None
+    # Failed settings are included: they cost what they cost.
     if prefix == SUMMED and search is not None:
         return number_of(pd.to_numeric(rows[column], errors="coerce").sum(min_count=1))
     if prefix == AVERAGED and search is not None:
@@ -146,9 +150,11 @@ def _computed(value: str, chosen: ChosenRun, row: pd.Series) -> float | None:
     test = score_column("test_oracle", chosen.measure)
     if value == "kept":
         return None if chosen.search is None else float(chosen.kept)
+    # Under the rule that selected, because that is the score which the selection inflates.
     if value == "optimism":
         return _difference(row[score_column(chosen.rule, chosen.measure)], row[test])
     if value == "gain":
+        # The gain of the unmodified model over itself is 0.
         before = row if chosen.search is None else chosen.search.vanilla
         return None if before is None else _difference(row[test], before[test])
     # Without a pruner, of all training samples.
@@ -175,6 +181,7 @@ def _difference(one: Any, other: Any) -> float | None:
 def number_of(value: Any) -> float | None:
     """Converts a stored value to a float; None if it is missing, NaN or not numeric."""
     try:
+        # Rows from Parquet contain None, NaN and pandas' NA for a missing value.
         number = float(value)
     except (TypeError, ValueError):
         return None

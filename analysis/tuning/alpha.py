@@ -64,6 +64,7 @@ def alpha_curves(cell: CellResult) -> tuple[AlphaCurve, ...]:
     """The curves of all spaces of the cell with at least three alphas."""
     found = []
     for (method, space), searches in cell.methods.items():
+        # One curve for each combination of the other hyperparameters.
         for others, rows in _groups(searches):
             alphas = sorted(rows[ALPHA].unique())
             # Two points make no curve.
@@ -130,6 +131,7 @@ def _pooled(searches: Sequence[SearchResult], rule: str) -> float | None:
 
 def _groups(searches: Sequence[SearchResult]) -> list[tuple[str, pd.DataFrame]]:
     """The ok rows of all seeds with a column `alpha`, grouped by the other hyperparameters; empty for a space without alpha."""
+    # A diverged setting has no score at its alpha.
     rows = pd.concat([search.rows[search.rows["status"] == "ok"] for search in searches])
     settings = [json.loads(text) for text in rows["settings"]]
     if not settings or not all(ALPHA in setting for setting in settings):

@@ -117,6 +117,7 @@ def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecor
         return None
     # Single rows without a cost (killed jobs) count as free, rather than make the whole search unknown.
     amortised_N = np.nan_to_num(amortised_N)
+    # Costs by phase are stored as series of the runs, not as columns of their rows.
     prepared = _preparation_by_run(results, unit)
     if prepared is None or not rows["run_id"].isin(_runs_with_phase_costs(results)).any():
         # Older stores have no costs by phase; then preparation is spread over the settings, and reports say so.
@@ -150,6 +151,7 @@ def random_orders(count: int, repeats: int = NUM_ORDERS, seed: int = 0) -> np.nd
 
 def simulate_orders(ranking: RankedSettings, cost: CostRecord, items: CostItems, orders_RN: np.ndarray) -> SearchTrajectories:
     """Runs a search in each of the given orders on its stored scores and costs."""
+    # The inverse of the ranking: setting -> rank.
     rank_N = np.empty(len(ranking), dtype=int)
     rank_N[ranking.order] = np.arange(len(ranking))
     # Ranks contain ties and the preference for the unmodified model, so the best rank is the incumbent.

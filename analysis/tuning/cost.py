@@ -57,6 +57,7 @@ def search_cost(rows: pd.DataFrame, unit: Unit = "seconds") -> SearchCost:
     return SearchCost(
         # min_count: the sum of nothing is unknown, not 0.
         amortised=float(rows[_AMORTISED[unit]].sum(min_count=1)),
+        # Phases that a method does not have are null and count as nothing; a row without any phase is unknown.
         standalone=float(rows[list(_STANDALONE[unit])].sum(axis=1, min_count=1).sum(min_count=1)),
     )
 

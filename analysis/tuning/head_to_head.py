@@ -79,6 +79,7 @@ class MethodSearches:
 
     def restrict_to_seeds(self, seeds: Sequence[int]) -> MethodSearches:
         """The searches of some of the seeds, in the given order."""
+        # In the given order, so that entry s of two searches is the same seed.
         places = [self.seeds.index(seed) for seed in seeds]
         searches, rankings = tuple(self.searches[place] for place in places), tuple(self.rankings[place] for place in places)
         return replace(self, seeds=tuple(seeds), searches=searches, rankings=rankings, costs=tuple(self.costs[place] for place in places))
@@ -98,6 +99,7 @@ class AnytimeCurve:
 
     def cost_to(self, gain: float, seeds: Sequence[int] | None = None) -> float:
         """The smallest budget at which the expected gain reaches `gain`; infinite if none does."""
+        # The first budget of the grid that reaches the target; the curve of expectations need not be monotone in test score.
         reached = np.flatnonzero(self._gain(seeds) >= gain - _SLACK)
         return float(self.budgets[reached[0]]) if len(reached) else math.inf
 
@@ -143,6 +145,7 @@ def anytime_curve(one: MethodSearches, items: CostItems, points: int = 400) -> A
             np.arange(1.0, shortest + 1), np.stack([expected_test_scores(ranking)[:shortest] for ranking in one.rankings]), unmodified
         )
     trajectories = one.trajectories(items)
+    # Logarithmic, because searches of 16 and of 675 settings are compared.
     budgets = budget_grid(trajectories, points)
     return AnytimeCurve(budgets, np.stack([each.at(budgets).mean(axis=1) for each in trajectories]), unmodified)
 
@@ -183,6 +186,7 @@ def cost_ratio_to_target(reference: AnytimeCurve, other: AnytimeCurve, share: fl
     found = np.array([ratios[seeds] for seeds in resampled])
     # Resamples in which a search gains nothing have no ratio.
     found = found[~np.isnan(found)]
+    # A single seed has one resample, and its interval would pretend to certainty.
     low, high = np.quantile(found, (0.025, 0.975)) if count > 1 and len(found) else (math.nan, math.nan)
     return CostRatio(value, float(low), float(high), target)
 

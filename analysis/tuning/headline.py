@@ -133,6 +133,7 @@ def all_transfers(results: Results, rule: str = RULE) -> dict[tuple[str, str | N
 
 
 def _headline(results: Results, cell: CellResult, rule: str) -> Headline:
+    # References are not tuned.
     searches = {key: many for key, many in cell.methods.items() if key[0] not in REFERENCES}
     everything = [search for many in searches.values() for search in many]
     # One unit per cell, baseline included, because all ratios and probabilities compare searches of the cell.
@@ -169,6 +170,7 @@ def _search_summary(
     results: Results, trial_searches: MethodSearches, cost_searches: MethodSearches, rule: str, validation: int
 ) -> SearchSummary:
     in_trials, in_cost = anytime_curve(trial_searches, MAIN_ITEMS), anytime_curve(cost_searches, MAIN_ITEMS)
+    # In trials all numbers are exact; in cost they are averages over simulated orders.
     mean_K, bands = in_trials.test.mean(axis=0), band(trial_searches, MAIN_ITEMS, in_trials.budgets)
     gain_trials, gain_cost = in_trials.best_gain(), in_cost.best_gain()
     chosen = [search.choose(rule) for search in trial_searches.searches]
@@ -177,6 +179,7 @@ def _search_summary(
     boundary_values = {boundary: None for choice in chosen for boundary in choice.boundary_values}
     score = score_column(rule, trial_searches.searches[0].measure)
     accuracy = summarise(float(search.vanilla[score]) for search in trial_searches.searches if search.vanilla is not None)
+    # The bound is the binomial error of an accuracy; R² has no such formula.
     bounded = trial_searches.searches[0].measure == "acc" and validation > 0 and accuracy.mean is not None
     # Settings that compute the same thing are one draw of the maximum.
     distinct = max(int(search.planned["computation_id"].nunique()) for search in trial_searches.searches)
@@ -216,9 +219,11 @@ def _head_to_head(
     if not seeds:
         return None
     sap, other, sap_trials, other_trials = (one.restrict_to_seeds(seeds) for one in (sap, other, sap_trials, other_trials))
+    # The ratio under each set of cost items, because which items to count is a matter of judgement.
     ratios = {name: cost_ratio_to_target(anytime_curve(sap, items), anytime_curve(other, items)) for name, items in COST_ITEM_SETS.items()}
     # Independent orders: with the same seed, searches of one size would try their settings in lockstep.
     trajectories = sap.trajectories(MAIN_ITEMS), other.trajectories(MAIN_ITEMS, order_seed=1)
+    # Of the complete searches, seed by seed.
     difference = summarise(theirs.final - ours.final for ours, theirs in zip(sap.rankings, other.rankings, strict=True))
     # One seed has no standard deviation, and its power is unknown.
     spread = difference.std or 0.0
@@ -240,6 +245,7 @@ def _head_to_head(
 
 def default_of(results: Results, cost_searches: MethodSearches, rule: str) -> Default | None:
     """The default setting of a method, with the unmodified model as a candidate; None if no seed has run it."""
+    # The default that the store was run with, not today's.
     wanted = _defaults(results.stores).get(cost_searches.method)
     tests, costs = [], []
     for search in cost_searches.searches:

@@ -144,6 +144,7 @@ def p_text(p: float | None) -> str:
 def sentence(comparison: MethodComparison, seeds: str) -> str:
     """One sentence with the result of the test over the cells; `seeds` is such as "three seeds"."""
     one, other, cells, p = comparison.one, comparison.other, len(comparison.mean_differences), comparison.wilcoxon()
+    # One cell has no test over cells, but may have one over its seeds.
     if cells < 2:
         return _one_cell(comparison, seeds)
     test = (
@@ -151,6 +152,7 @@ def sentence(comparison: MethodComparison, seeds: str) -> str:
         f"{one} ahead in {comparison.wins} of {cells}"
     )
     if p is not None and p <= LEVEL:
+        # The test is two-sided, so a small p-value may speak for either method.
         verb = "beats" if comparison.mean_difference > 0 else "is beaten by"
         return f"On {comparison.family}, {one} {verb} {other} over the cells ({test})."
     # The exact test's p-value if all differences have the same sign.
