@@ -147,7 +147,7 @@ def _tables(results: Results, problems: list[str]) -> Iterator[PageTable]:
 
 
 def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:
-    # One figure at a time, so that memory holds one.
+    # One figure at a time, so that memory never contains several.
     for name in report.PLOTS:
         with figures.rc_context():
             figure = _report_errors(lambda name=name: report.PLOTS[name](results), problems)  # type: ignore[misc]

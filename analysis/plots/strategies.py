@@ -138,7 +138,7 @@ def _draw_panel(axis: figures.Axes, panel: StrategyPanel) -> None:
     factor = MEASURES[panel.measure].factor
     means = [(bar.test.mean or 0.0) * factor for bar in panel.bars]
     spread = [(bar.test.std or 0.0) * factor for bar in panel.bars]
-    # The axis begins below the lowest error bar, not at zero, where differences would be invisible; the note says so.
+    # The axis begins below the lowest error bar, not at zero, where differences would be invisible; the note below the figure states this.
     lowest = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
     left = min(lowest) - 0.15 * (max(means) - min(lowest) + 1e-3)
     for position, (mean, std) in enumerate(zip(means, spread, strict=True)):

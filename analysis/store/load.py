@@ -92,7 +92,7 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     unplanned = rows.filter(pc.invert(planned))
     notes = [f"{len(unplanned)} rows are in no plan and are left out of all tables."] if len(unplanned) else []
     for name in ("cell", "computation_id"):
-        # The plan, not the row, says to which cell a run belongs and which settings compute the same.
+        # The plan, not the row, determines to which cell a run belongs and which settings compute the same.
         rows = rows.append_column(name, plan[name].combine_chunks().take(plan_index))
     return Results(
         stores=paths,
@@ -186,7 +186,7 @@ def _contradictions(duplicates: pd.DataFrame) -> list[str]:
         values = " and ".join(f"{line[score]:.6g} ({line['started_at']})" for _, line in lines.iterrows())
         first = lines.iloc[0]
         space = "" if pd.isna(first["space"]) else f", {first['space']}"
-        # With both values and times, by which the wrong file can be told.
+        # With both values and times, from which the wrong file can be recognised.
         sentences.append(
             f"Run {run_id} ({first['method']}{space}, seed {first['seed']}) is stored with different scores, "
             f"{score} {values}; both are left out and the row counts as missing: delete the wrong file."

@@ -67,7 +67,7 @@ def _latex_float(table: Table, blocks: Sequence[Sequence[int]], layout: _FloatFo
     )
     # Special characters would break a LaTeX label.
     name = re.sub(r"[^a-zA-Z0-9]+", "-", f"{table.name}-{table.cell}") + (f"-{number}" if number > 1 else "")
-    # [t], because wide floats cannot stand in the middle of a page.
+    # [t], because LaTeX places floats over two columns at the top of a page only.
     lines = [
         rf"\begin{{{layout.environment}}}[t]",
         rf"  \centering\{layout.font_size}" + (r"\setlength{\tabcolsep}{3pt}" if layout.tight else ""),

@@ -98,7 +98,7 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
 def _advice(test: McNemarTest) -> str:
     if test.significant:
         return "use the corrected model"
-    # A negative answer says what would change it.
+    # A negative answer states what would change it.
     needed = test.samples_needed
     more = f"about {counted(needed, 'validation sample')} would decide" if needed is not None else "more samples are unlikely to decide"
     return f"keep the unmodified model; {more}"

@@ -209,7 +209,7 @@ def _axis_spec(data: Any, role: str, where: str) -> AxisSpec:
     if arguments.get("rule", "val_noisy") not in RULES:
         raise unknown("rule", arguments["rule"], RULES, where)
     for name in _FLAGS:
-        # YAML reads `yes` as true but "yes" as a string, which would be true in Python whatever it says.
+        # YAML reads `yes` as true but "yes" as a string, which Python takes for true whatever its text.
         if name in given and not isinstance(given[name], bool):
             raise UserError(f"'{name}' in {where} is {given[name]!r}; it must be true or false")
         arguments |= {name: given[name]} if name in given else {}

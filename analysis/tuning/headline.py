@@ -200,7 +200,6 @@ def _search_summary(
         cost_to=_to(in_cost, gain_cost),
         kept=sum(choice.kept for choice in chosen),
         boundary_values=tuple(boundary_values),
-        # Settings that share bits count once.
         optimism=optimism(distinct, accuracy.mean or 0.0, validation) if bounded else math.nan,
         measured_optimism=summarise(float(choice.row[clean]) - float(choice.row[test]) for choice in chosen if choice.row is not None),
     )

@@ -84,7 +84,7 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
     """Merges single files, and merged files that are not full, into files of at most `max_jobs` jobs each."""
     # Which merged file contains each job, from the footers.
     by_job = merged(folder)
-    # After a kill, or a rerun of lost artifacts.
+    # Jobs that are stored twice, after a kill or a rerun of lost artifacts.
     duplicated = {by_job[job_id] for job_id in singles if job_id in by_job}
     sizes = {path: len(jobs_in(path)) for path in set(by_job.values())}
     # Full files are not rewritten, so the cost of a call depends on the number of new files.
@@ -172,7 +172,7 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
     for name in one.column_names:
         left, right = one[name].combine_chunks(), other[name].combine_chunks()
         if pa.types.is_floating(left.type):
-            # Arrow, like IEEE 754, holds NaN unequal to itself.
+            # To Arrow, as in IEEE 754, NaN is unequal to itself.
             left, right = (pc.if_else(pc.is_nan(column), None, column) for column in (left, right))
         if not left.equals(right):
             return False

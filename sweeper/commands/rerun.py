@@ -176,8 +176,8 @@ def _provide(parent: str, jobs: Mapping[str, Job], paths: SweepPaths, scratch: S
     if artifact(paths.artifacts, parent).exists():
         # Linked, not copied: checkpoints may be large, and the store's artifacts are only read.
         (scratch.artifacts / parent).symlink_to(artifact(paths.artifacts, parent).parent.resolve())
-    # The parents are recomputed in the temporary folder; the store's artifacts are not written.
     elif not artifact(scratch.artifacts, parent).exists():
+        # Recomputed in the temporary folder; the store's artifacts are not written.
         print(f"the artifact of job {parent} is missing from {paths.artifacts} and is recomputed first", file=sys.stderr)
         for ancestor in jobs[parent].parents:
             _provide(ancestor, jobs, paths, scratch, device)

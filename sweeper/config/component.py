@@ -78,7 +78,6 @@ class Component:
         """(kind, dotted path) of this component and of the components nested in it."""
         return _components(self.kind, self.target, self.settings)
 
-    # Classes do not change while the program runs, and the 675 settings of a SCRUB grid ask for the same fields.
     @cached_property
     def instance(self) -> Any:
         return construct(self.entry)
@@ -116,15 +115,15 @@ def parse_component(
     missing = [key for key, (_, default) in offered.items() if default is dataclasses.MISSING and key not in settings]
     if missing:
         raise UserError(f"{where} has no value for {', '.join(missing)}; set {where}.{missing[0]}=...")
-    # Settings are stored complete, defaults included, so that a row says what ran; only ids leave the defaults out.
+    # Settings are stored complete, defaults included, so that a row records what ran; only ids leave the defaults out.
     defaults = _defaults(cls)
     kind = COMPONENT_KINDS.get(interface, "component")
     component = Component(str(given.get("name") or where), str(target), {**defaults, **settings}, defaults, where, kind)
     # Components are constructed here, so that a value that the class itself rejects is reported before any job runs.
     try:
+        # Networks have no protocol of their own: a subclass of Module, or a function that builds one, will do.
         implements = (
             (not isinstance(cls, type) or issubclass(cls, nn.Module))
-            # Networks have no protocol of their own: a subclass of Module, or a function that builds one, will do.
             if interface is nn.Module
             else isinstance(component.instance, interface)
         )
@@ -137,6 +136,7 @@ def parse_component(
     return component
 
 
+# Classes do not change while the program runs, and the 675 settings of a SCRUB grid ask for the same fields.
 @cache
 def _fields(cls: type) -> dict[str, tuple[Any, Any]]:
     """Name -> (type, default or MISSING) of a dataclass's fields, those of its flat parts included, or of a network's keyword arguments."""

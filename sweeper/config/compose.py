@@ -298,7 +298,7 @@ def _searches(entries: Sequence[Any], config_dirs: Sequence[Path]) -> list[Searc
 
 def _to_config(base: DictConfig, searches: list[SearchEntry]) -> Config:
     try:
-        # Plain dataclasses from here on: no module after this one knows OmegaConf.
+        # Plain dataclasses from here on; the schema has checked the types.
         config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), base))  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise UserError(_message(error)) from error
@@ -313,9 +313,9 @@ def _message(error: Exception) -> str:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     key = getattr(cause, "full_key", None)
-    # OmegaConf appends several lines of context (full_key, object_type) to its messages; only the first sentence is of use here.
     if isinstance(cause, MissingMandatoryValue):
         return f"{key} has no value; set {key}=..."
+    # OmegaConf appends lines of context (full_key, object_type) to its messages; only what precedes them is of use here.
     text = " ".join(str(cause).split("full_key:")[0].split())
     if text.endswith("is not in struct"):
         text += f"; a new key is added with +{key}=..."

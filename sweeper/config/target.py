@@ -28,7 +28,6 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
     """
     # A configuration can name any importable object, and importing executes code, so only packages that the user has named are accepted.
     allowed = (*PACKAGES, *plugins)
-    # Usually a group file without its first line.
     if target is None:
         raise UserError(f"{where} names no class; give it a _target_, the dotted path of one, or choose an entry of its group")
     if not isinstance(target, str) or target.split(".")[0] not in allowed:

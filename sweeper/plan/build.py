@@ -111,7 +111,7 @@ def plan_key(composed: Composed) -> str:
     """
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-        # These keys say what to run, where, and what to do with the results; they change no planned row.
+        # These keys select what to run, where, and what to do with the results; they change no planned row.
         irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
         return {name: value for name, value in config.items() if name not in irrelevant}
 

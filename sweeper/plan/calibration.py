@@ -30,7 +30,7 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
     found: dict[tuple[str, str], float] = {}
     trial_indices: set[tuple[str, str]] = set()
     for cell in cells:
-        # Cells differ mostly in noise and trainer, which do not change a step's cost.
+        # Plain SGD steps are timed, so cells that differ in noise or trainer need no measurement of their own.
         key = (cell.model.name, cell.dataset.name)
         if key in trial_indices or len(found) >= _MAX_NETWORKS:
             continue

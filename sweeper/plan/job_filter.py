@@ -37,7 +37,7 @@ def parse_filter(text: str | None) -> JobFilter | None:
             raise UserError(f"only={text!r}: '{term}' is not KEY=VALUE[,VALUE]; keys: {', '.join(_COLUMNS)}")
         if key not in _COLUMNS:
             raise unknown("key", key, _COLUMNS, "only")
-        # Conditions on several keys must all hold; values of one key are alternatives.
+        # Conditions on several keys are combined by AND; the values of one key are alternatives.
         accepted[_COLUMNS[key]] = tuple(values.split(","))
     return accepted
 
