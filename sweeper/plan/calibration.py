@@ -28,13 +28,13 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
     if device.startswith("cuda") and not torch.cuda.is_available():
         return {}
     found: dict[tuple[str, str], float] = {}
-    trial_indices: set[tuple[str, str]] = set()
+    tried: set[tuple[str, str]] = set()
     for cell in cells:
         # Plain SGD steps are timed, so cells that differ in noise or trainer need no measurement of their own.
         key = (cell.model.name, cell.dataset.name)
-        if key in trial_indices or len(found) >= _MAX_NETWORKS:
+        if key in tried or len(found) >= _MAX_NETWORKS:
             continue
-        trial_indices.add(key)
+        tried.add(key)
         try:
             with _thread_count(threads):
                 found[key] = _seconds_per_flop(cell, torch.device(device))
