@@ -112,7 +112,7 @@ def test_won_and_lost_make_up_the_difference_of_the_accuracies(walk):
 def test_the_report_says_whether_to_use_it(walk, capsys):
     assert report([str(walk[0] / "shapes")]) == 0
     said = " ".join(capsys.readouterr().out.split())  # lines are broken at the width of the terminal
-    assert "Corrected model or yours, on folder, no added noise, torchvision trained by given" in said
+    assert "Corrected or unmodified model on folder, no added noise, torchvision trained by given" in said
     assert "keep the unmodified model" in said or "use the corrected model" in said
     assert (walk[0] / "shapes" / "report" / "recommendation.md").exists()
 

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda (default: the row's device)",
     )  # fmt: skip
     parser.epilog = examples(
-        "sap-sweep rerun results/demo 8695b5b39eaeba54",
+        "sap-sweep rerun results/demo 83c6584ff65c30d4",
         "sap-sweep rerun results/demo 8695b5b3 backend.device=cpu paths.artifacts=/scratch/artifacts",
         note="Exit code 1: a column differs. `sap-report STORE export rows.csv` lists all run ids.",
     )

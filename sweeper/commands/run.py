@@ -59,8 +59,6 @@ def run(options: argparse.Namespace) -> int:
             raise UserError("export= needs a file, such as export=demo.jsonl; leave it out to run the sweep")
         return _export(composed, only, paths)
     store, key = Store(paths.store), plan_key(composed)
-    # Before anything is written to a store of another version.
-    store.check_version()
     # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
     complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" else None
     if complete is not None:
@@ -77,6 +75,9 @@ def run(options: argparse.Namespace) -> int:
                 _measure_exclusively(read_jobs(store.jobs), config, paths)
         _print_search_table(config, store)
         return 1 if given_up else 0
+    # Before anything is written to a store of another version. A plan with this key was written by this code, hence by this version: a
+    # complete store answers without opening a Parquet file.
+    store.check_version()
     cells = check_cells(composed)
     # All checks run before the first folder is created.
     plan = inspect_and_plan(composed, cells, paths)

@@ -69,9 +69,9 @@ def test_none_is_imported_unless_its_package_is_listed(sweep, key, target):
             "unknown key 'widht' in model (did you mean 'width'?); allowed: num_classes, width",
         ),
         ("standins.elsewhere.build", ["+model.width=wide"], "model.width='wide' is of the wrong type or value; allowed: a whole number"),
-        ("standins.elsewhere.nothing", ["~model.num_classes"], "builds a dict, no torch.nn.Module"),
+        ("standins.elsewhere.nothing", ["~model.num_classes"], "builds a dict, which is not a torch.nn.Module"),
         ("standins.elsewhere.Missing", [], "cannot be imported"),
-        ("standins.data.UNIVERSE", [], "is no class"),
+        ("standins.data.UNIVERSE", [], "is not a class"),
     ],
 )
 def test_networks_of_other_libraries_are_checked(sweep, target, more, said):

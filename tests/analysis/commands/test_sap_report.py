@@ -128,7 +128,7 @@ def test_status_of_an_unfinished_sweep(small):
     small.rows = [row for row in small.rows if row.run_id != "sap-alpha16-2-0"]
     small.rows = [replace(row, error="Traceback\n  somewhere\nValueError: loss is NaN") if row.error else row for row in small.rows]
     small.add("stray", job_type="tune", method="sap", seed=1, baseline_id="base-1", planned=False)
-    text = status(load([small.write()]))
+    text = " ".join(status(load([small.write()])).split())  # lines are broken where the path of the store makes them too long
     assert "11 of 14 planned rows done, 2 failed rows." in text
     assert "- Failed: 2 x SCRUB (grid_a), diverged: ValueError: loss is NaN" in text
     assert "- Missing: 1 row of SAP (alpha16) on digits/symmetric-0.25/small_cnn/sgd." in text

@@ -114,7 +114,7 @@ def test_a_baseline_is_retrained_and_jobs_without_their_baseline_are_skipped(swe
 def test_a_cluster_and_this_machine_are_not_compared(capsys, tmp_path):
     words = ["experiment=demo", "timing=exclusive", "backend.address=10.0.0.1:6379", f"paths.results={tmp_path}/store"]
     assert main(words) == 2
-    assert "timing=exclusive measures on this machine, and backend.address=10.0.0.1:6379" in capsys.readouterr().err
+    assert "timing=exclusive measures on this machine, but jobs of backend.address=10.0.0.1:6379" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["timing=exlusive", "order=shortest"])

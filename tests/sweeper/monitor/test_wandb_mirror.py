@@ -204,7 +204,7 @@ def test_a_mirror_that_cannot_start_is_a_warning(store, capsys):
     folder_of(store.root).parent.write_text("a file in place of the folder")
     with mirroring(TrackingConfig("wandb"), store.root):
         pass
-    assert "the mirror could not be started (" in capsys.readouterr().err
+    assert "the W&B mirror could not be started (" in capsys.readouterr().err
 
 
 def test_a_truncated_line_is_skipped(store):

@@ -102,6 +102,8 @@ class Watched:
 class WatchedFolder(Folder):
     """A folder of images; what is fetched of it is noted in `fetches` beside the images."""
 
+    name: ClassVar[str] = "watched_folder"
+
     def load(self, root: Path) -> Source:
         source = super().load(root)
         log = root / self.folder / "fetches"
