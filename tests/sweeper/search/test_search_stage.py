@@ -106,9 +106,7 @@ def test_failed_settings_are_rows_and_the_search_goes_on(plan_of, tmp_path, monk
     plan = plan_of("--config-dir", str(end_to_end / "yaml"), *words).plan
     folders = SweepPaths(tmp_path / "data", tmp_path / "store", tmp_path / "artifacts")
     results = [execute(job, folders) for job in plan.jobs]
-    assert [result.status for result in results] == ["ok", "failed"], (
-        "an error that is no divergence is tried again at the next start"
-    )
+    assert [result.status for result in results] == ["ok", "failed"], "an error that is no divergence is tried again at the next start"
     rows = Store(folders.store).read_rows(plan.jobs[1].job_id)
     assert sorted(row.grid_position for row in rows) == list(range(8))
     kinds = {json.loads(row.settings)["how"]: (row.status, row.error_type) for row in rows}
