@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, command
 from analysis.store.load import load
+from sap_core.command_line import Parser
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 
@@ -53,7 +52,7 @@ def _run(arguments: list[str]) -> int:
     # Only the module of this command is imported.
     chosen = command(name)
     store = "[STORE]" if name in STORE_OPTIONAL else "STORE"
-    parser = _Parser(prog=f"sap-report {store} {name}", description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.")
+    parser = Parser(prog=f"sap-report {store} {name}", description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.")
     chosen.add_arguments(parser)
     options = parser.parse_args(rest)
     if not stores and name not in STORE_OPTIONAL:
@@ -95,14 +94,6 @@ def split(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
             if not Path(argument).is_dir():
                 raise unknown("command", argument, COMMANDS, "sap-report STORE COMMAND")
     return [Path(argument) for argument in stores], name, rest
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports usage errors as `UserError`, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises the message of argparse as `UserError`."""
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _help() -> str:

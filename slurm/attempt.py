@@ -141,7 +141,9 @@ def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.attempt", description="Record the start or end of a batch job in the store.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m slurm.attempt", description="Record the start or end of a batch job in the store."
+    )
     parser.add_argument("event", choices=("begin", "end"))
     parser.add_argument("plan", type=Path)
     parser.add_argument("--store", type=Path, required=True)

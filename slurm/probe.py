@@ -191,7 +191,7 @@ def check_scontrol() -> CheckResult:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every check passed."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.probe", description="Test what a sweep needs on this node.")
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m slurm.probe", description="Test what a sweep needs on this node.")
     for name in ("data", "store", "artifacts"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--gpus", type=int, default=0)

@@ -50,7 +50,9 @@ _PR_SET_CHILD_SUBREAPER = 36  # option of prctl(2)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.ray_node", description="Run one node of a batch job's own Ray cluster.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m slurm.ray_node", description="Run one node of a batch job's own Ray cluster."
+    )
     parser.add_argument("action", choices=("pick", "run"))
     parser.add_argument("head_address", help="pick: this node's address (NodeAddr of Slurm); run: HOST:PORT of the head")
     parser.add_argument("--address", default="", help="this node's address (NodeAddr of Slurm)")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from sap_core.command_line import Parser
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sweeper.commands import COMMANDS, command
-from sweeper.commands.common import Parser
 
 USAGE = """usage: sap-sweep KEY=VALUE ... [--config-dir DIR]
        sap-sweep COMMAND ...

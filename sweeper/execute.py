@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from sap_core.command_line import Parser
 from sap_core.errors import UserError
 from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
@@ -58,9 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining.
     """
-    options = parse_options(arguments)
-    paths = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
     try:
+        options = parse_options(arguments)
+        paths = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
         # Before the store is opened, so that a wrong device is one sentence and not a failed row of every job.
         check_device(options.device)
         if options.serve:
@@ -72,10 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the command line of `python -m sweeper.execute`. On a usage error, argparse ends the process with exit code 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sweeper.execute",
-        description="Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "
+    """Parse the command line of `python -m sweeper.execute`.
+
+    Raises:
+        UserError: an option is unknown, or its value is not allowed.
+    """
+    parser = Parser(
+        "python -m sweeper.execute",
+        "Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "
         "Several may run on one store concurrently.",
     )
     parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")

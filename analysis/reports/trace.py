@@ -9,6 +9,7 @@ from typing import Any
 from analysis.store.labels import MISSING, counted, method_label, number, plain
 from analysis.store.load import Results
 from analysis.store.selection_rule import score_column
+from analysis.tables.captions import with_score_name
 from analysis.tables.layout import LayoutCell, Position, TableLayout, layouts
 from analysis.tables.lookup import CellNumbers, SeedValue
 from analysis.tables.method_rows import setting_text
@@ -57,7 +58,9 @@ def trace(spec: TableSpec, results: Results, arguments: Sequence[str], checked: 
 def _name(layout: TableLayout, at: Position) -> tuple[str, ...]:
     g, r, c = at
     group, row, column = layout.row_groups[g], layout.rows[g][r], layout.columns[c]
-    return layout.title, group.label, row.label, column.group, column.label
+    # `{score}` is filled in as in the printed table, so that a header can be typed as it is read.
+    labels = (layout.title, group.label, row.label, column.group, column.label)
+    return tuple(with_score_name(label, layout.measure) for label in labels)
 
 
 def _matches(argument: str, name: Sequence[str], conditions: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.reference.published import SEEDS, UNKNOWN_MAPPING
 from analysis.store.labels import MEASURES, counted, method_label, span
 from analysis.store.load import Results
+from analysis.store.results import SearchResult
 from analysis.tables.layout import TableLayout
 from analysis.tables.lookup import CellNumbers
 from analysis.tables.method_rows import MethodRow, information_text
@@ -93,15 +94,16 @@ def _rules(layout: TableLayout) -> list[str]:
 
 
 def _information(found: Sequence[CellNumbers]) -> str:
-    texts_by_method: dict[str, dict[str, None]] = {}
-    done = set()
+    # Columns repeat the searches of a method, and conditions on hyperparameters split them: the parts together say what was used.
+    searches_by_entry: dict[tuple[str, str, str | None], list[SearchResult]] = {}
     for one in found:
-        searches = tuple(seed.search for seed in one.values if seed.search is not None)
-        # the columns of one method and cell share their searches
-        if searches and (one.cell.name, one.method, one.space) not in done:
-            done.add((one.cell.name, one.method, one.space))
-            text = information_text(MethodRow(one.method, one.space, searches, {}))
-            texts_by_method.setdefault(method_label(one.method), {})[text] = None
+        searches = [seed.search for seed in one.values if seed.search is not None]
+        searches_by_entry.setdefault((one.cell.name, one.method, one.space), []).extend(searches)
+    texts_by_method: dict[str, dict[str, None]] = {}
+    for (_, method, space), searches in searches_by_entry.items():
+        if searches:
+            text = information_text(MethodRow(method, space, tuple(searches), {}))
+            texts_by_method.setdefault(method_label(method), {})[text] = None
     parts = [f"{name} {' or '.join(texts)}" for name, texts in texts_by_method.items()]
     return f"Information used: {'; '.join(parts)}." if parts else ""
 
@@ -132,14 +134,15 @@ def _kept(layout: TableLayout, found: Sequence[CellNumbers]) -> list[str]:
     for one in found:
         for seed in one.values:
             if seed.search is not None and seed.choice.row is not None:
-                # keyed by the settings too, because conditions on hyperparameters split a search
-                kept_by_search[(one.cell.name, one.method, one.space, seed.seed, tuple(seed.search.planned["run_id"]))] = seed.choice.kept
+                # keyed by the settings too, because conditions on hyperparameters split a search; by their positions, which seeds share
+                entry = (one.cell.name, one.method, one.space, tuple(seed.search.planned["position"]))
+                kept_by_search[(entry, seed.seed)] = seed.choice.kept
     # With several rules one search is kept under one and not under another, and a single count would mislead.
     if not kept_by_search or layout.spec.selection.fallback != "strict" or len(_rules(layout)) > 1:
         return []
-    # By cell, method and space: what a reader counts as an entry.
-    every = {key[:3] for key in kept_by_search}
-    cells = {key[:3] for key, kept in kept_by_search.items() if kept}
+    # An entry has one search per seed.
+    every = {entry for entry, _ in kept_by_search}
+    cells = {entry for (entry, _), kept in kept_by_search.items() if kept}
     searches = f"{sum(kept_by_search.values())} of {counted(len(kept_by_search), 'search', 'searches')}"
     return [f"The unmodified model was kept in {searches}, in {len(cells)} of {counted(len(every), 'entry', 'entries')} of the table."]
 

@@ -26,7 +26,7 @@ def ranks(values: Sequence[float | None], decimals: int) -> list[int]:
     # rounded as by `labels.number`, so that two values differ in rank only if their texts differ
     printed = [None if value is None else round(value, decimals) or 0.0 for value in values]
     contenders = [value for value in printed if value is not None]
-    # The best of one is no finding.
+    # A single contender is not ranked.
     if len(contenders) < 2:
         return [UNRANKED] * len(values)
     order = sorted(set(contenders), reverse=True)[:SECOND]

@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     built = argparse.ArgumentParser(
-        prog="python -m sap_core.data.prepare", description="Sorts the files of an extracted release into the folders of a data set."
+        allow_abbrev=False,
+        prog="python -m sap_core.data.prepare",
+        description="Sorts the files of an extracted release into the folders of a data set.",
     )
     built.add_argument("name", choices=sorted(SETS), help="data set")
     built.add_argument("--from", dest="source", type=Path, required=True, help="folder of the extracted release")

@@ -46,7 +46,9 @@ def _interrupt(*_: object) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m sweeper.backends.ray_cluster", description="Runs a file of jobs (sap-slurm freezes it) on a running Ray cluster."
+        allow_abbrev=False,
+        prog="python -m sweeper.backends.ray_cluster",
+        description="Runs a file of jobs (sap-slurm freezes it) on a running Ray cluster.",
     )
     parser.add_argument("plan", type=Path, help="a file with one JSON job per line")
     parser.add_argument("--data", type=Path, required=True, help="folder that contains the data sets")

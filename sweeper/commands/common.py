@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from sap_core.errors import UserError, unknown
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises its errors as UserError, so that they are printed in one line like all others."""
-
-    def __init__(self, prog: str, description: str) -> None:
-        formatter = argparse.RawDescriptionHelpFormatter
-        # Abbreviated options are refused, because a later option could change their meaning; the epilog keeps its lines.
-        super().__init__(prog=prog, description=description, formatter_class=formatter, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        # argparse would print the usage and exit; the program prints every error in one line instead.
-        raise UserError(f"{message}; {self.prog} --help lists its arguments")
 
 
 def examples(*lines: str, note: str = "") -> str:

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.epilog = examples(
         "sap-sweep rerun results/demo 83c6584ff65c30d4",
-        "sap-sweep rerun results/demo 8695b5b3 backend.device=cpu paths.artifacts=/scratch/artifacts",
+        "sap-sweep rerun results/demo 83c6584f backend.device=cpu paths.artifacts=/scratch/artifacts",
         note="Exit code 1: a column differs. `sap-report STORE export rows.csv` lists all run ids.",
     )
 
@@ -66,8 +66,15 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the store or run does not exist, a key is unknown, or the rows cannot be read.
     """
-    store, run_id, keys = store_folder(options.store, "jobs.jsonl"), options.run_id, key_values(options.settings, _KEYS, "sap-sweep rerun")
+    store = Path(options.store)
+    # The version first: an old store may also lack the file of jobs, but that is not what is wrong with it.
     Store(store).check_version()
+    if not (store / "jobs.jsonl").is_file():
+        store_folder(options.store)
+        raise UserError(
+            f"'{store}' has no jobs.jsonl, so its jobs cannot be rerun; give the results folder of a sweep, such as results/demo"
+        )
+    run_id, keys = options.run_id, key_values(options.settings, _KEYS, "sap-sweep rerun")
     # From the stored plan, not from today's configuration.
     jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
     job, run_id = find(jobs, run_id, store)

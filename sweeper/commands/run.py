@@ -51,14 +51,17 @@ def run(options: argparse.Namespace) -> int:
     config = composed.config
     only = parse_filter(config.only)
     paths = sweep_paths(config)
-    # Neither a dry run nor an export runs a job, so both end before the store is opened.
+    store = Store(paths.store)
+    # Neither a dry run nor an export runs a job, so both end before the store is opened; but neither promises what a start would refuse.
+    if config.dry_run or config.export is not None:
+        store.check_version()
     if config.dry_run:
         return _dry_run(composed, only)
     if config.export is not None:
         if not config.export.strip():
             raise UserError("export= needs a file, such as export=demo.jsonl; leave it out to run the sweep")
         return _export(composed, only, paths)
-    store, key = Store(paths.store), plan_key(composed)
+    key = plan_key(composed)
     # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
     complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" else None
     if complete is not None:

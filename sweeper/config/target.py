@@ -24,7 +24,7 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
     `__name__` and version 1.
 
     Raises:
-        UserError: the path is not allowed or cannot be imported, or the class does not declare `version` or `name` in its own body.
+        UserError: the path is not allowed or cannot be imported, or the class has no `version`, or no `name` in its own body.
     """
     # A configuration can name any importable object, and importing executes code, so only packages that the user has named are accepted.
     allowed = (*PACKAGES, *plugins)
@@ -58,9 +58,11 @@ def _check_name(cls: type, target: str, where: str) -> None:
         raise UserError(
             f"{where}._target_={target} has a field `name`, but ids use `name` for the class itself; rename the field, and declare {line}"
         )
+    if "name" in vars(cls) and name is None:
+        raise UserError(f"{where}._target_={target} declares a `name` that is not a string; declare {line}")
     # A subclass would otherwise share the ids of its parent's rows, and stored results of one would be taken for the other's.
     parent = next((base for base in cls.__mro__[1:] if declared_name(base)), None)
-    # Told apart from a class without any name, because the cause is not visible in the class itself.
+    # A message of its own, because the cause is not visible in the class itself.
     if name is None and parent is not None:
         raise UserError(
             f"{where}._target_={target} inherits the name '{declared_name(parent)}' of {parent.__module__}.{parent.__qualname__}, so ids "

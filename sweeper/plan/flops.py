@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from analysis.store.labels import counted
 from sap_core.api import Passes
 from sap_core.construct import build_network
 from sap_core.cost import flops_per_sample
@@ -108,7 +109,8 @@ def describe_plan(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int,
     cells = Counter(row.cell for row in rows if row.method == "vanilla")
     types = Counter(job.job_type for job in jobs)
     flops = sum(job.forecast_flops for job in jobs)
-    lines = [f"{len(cells)} cells, {len({row.seed for row in rows})} seeds: {len(jobs)} jobs, {len(rows)} rows"]
+    seeds = len({row.seed for row in rows})
+    lines = [f"{counted(len(cells), 'cell')}, {counted(seeds, 'seed')}: {counted(len(jobs), 'job')}, {counted(len(rows), 'row')}"]
     lines += [f"  {job_type:<7} {count:>7} jobs" for job_type, count in types.items()]
     lines += ["", f"{'search':<24} {'per baseline':<28} {'baselines':>9} {'rows':>8} {'jobs':>7} {'share of FLOPs':>15}"]
     for search in summarise_searches(rows):

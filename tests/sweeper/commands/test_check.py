@@ -13,6 +13,7 @@ import torch
 from sap_core.api import Fitted, Need, Passes, Selection
 from sap_core.run import PlainRun
 from sweeper.__main__ import main
+from sweeper.config.search_space import SearchSpace
 from sweeper.contracts.common import CheckFailed
 from sweeper.contracts.correctors import CORRECTOR_CHECKS, CorrectorCase
 from sweeper.contracts.pruners import PRUNER_CHECKS, PrunerCase
@@ -183,7 +184,7 @@ class Trains:
     ("how", "check", "said"),
     [
         ("reads true labels", "the same seed", "verified samples"),
-        ("draws", "it does not modify the given labels", "global generator"),
+        ("draws", "it does not modify the given samples", "global generator"),
         ("short table", "it trains the task's networks", r"per_sample\['memory'\] has 3 entries; the universe has 80"),
         ("other every time", "the same seed", "differ when it is rerun"),
         ("records nothing", "it records seconds and passes", "no seconds or no passes"),
@@ -237,11 +238,105 @@ def test_violations_of_a_pruner_are_found(network, how, said):
     assert failures_of(PRUNER_CHECKS, PrunerCase(Keeps(), Fitted(model), task)) == {}
 
 
+def change(what, task, model=None):
+    """A change in place that shows once only: repeated, it changes nothing."""
+    if what == "network":
+        with torch.no_grad():
+            model.head.bias.zero_()
+    elif what == "training labels":
+        task.train.labels.zero_()
+    elif what == "training indices":
+        task.train.index[1] = task.train.index[0]
+    elif what == "training images":
+        task.train.pixels.tensor.zero_()
+    elif what == "validation labels":
+        task.val.labels.zero_()
+
+
+@dataclass(frozen=True)
+class ChangesOnce:
+    """A corrector, trainer and pruner in one, which changes its inputs in place."""
+
+    name: ClassVar[str] = "changes_once"
+    version: ClassVar[int] = 1
+    what: str
+
+    def needs(self):
+        return frozenset()
+
+    def family(self):
+        return self.what
+
+    def computation(self):
+        return self
+
+    @classmethod
+    def correct(cls, settings, model, task, run):
+        for which, setting in enumerate(settings):
+            with run.meter("correct", used_by=[which]):
+                change(setting.what, task, model)
+            yield which, model if setting.what == "network" else copy.deepcopy(model)
+
+    def fit(self, task, run):
+        change(self.what, task)
+        return RECIPE.fit(task, run)
+
+    def select(self, task, warm, keep, run):
+        change(self.what, task, warm.model)
+        if self.what == "table":
+            warm.per_sample["forgotten"].zero_()
+        return Selection(task.train.index[-round(keep * len(task.train)) :], torch.zeros(len(task.train)))
+
+
+class ChangingCorrector(ChangesOnce):
+    @classmethod
+    def forecast(cls, settings, sizes):
+        return Passes()
+
+
+class ChangingTrainer(ChangesOnce):
+    def forecast(self, sizes):
+        return RECIPE.forecast(sizes)
+
+
+def spoilt(what):
+    return {"network": "the given network was modified", "table": "a table of the given network was modified"}.get(
+        what, f"the given {'labels or indices' if 'images' not in what else 'images'} of the {what.split()[0]} set were modified"
+    )
+
+
+SAMPLES = ("training labels", "training indices", "training images", "validation labels")
+
+
+@pytest.mark.parametrize("what", ["network", *SAMPLES])
+def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_corrector_alone(network, toys, what):
+    case = CorrectorCase(((ChangingCorrector(what),),), copy.deepcopy(network[0]), toys.make_task("batch_norm"))
+    only_the_check_of_inputs_fails(CORRECTOR_CHECKS, case, what)
+
+
+@pytest.mark.parametrize("what", SAMPLES)
+def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_trainer_alone(toys, what):
+    only_the_check_of_inputs_fails(TRAINER_CHECKS, TrainerCase(ChangingTrainer(what), toys.make_task("dropout")), what)
+
+
+@pytest.mark.parametrize("what", ["network", "table", *SAMPLES])
+def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_pruner_alone(network, toys, what):
+    warm = Fitted(copy.deepcopy(network[0]), {"forgotten": torch.ones(80)})
+    only_the_check_of_inputs_fails(PRUNER_CHECKS, PrunerCase(ChangesOnce(what), warm, toys.make_task("batch_norm")), what)
+
+
+def only_the_check_of_inputs_fails(checks, case, what):
+    ((description, error),) = failures_of(checks, case).items()
+    assert description.startswith("it does not modify the given")
+    with pytest.raises(CheckFailed, match=spoilt(what)):
+        raise error
+
+
 def test_settings_are_scaled_to_the_toys():
     scaled = small_recipe({"epochs": 100, "warmup_epochs": 30, "batch_size": 64, "rate": 0.1, "nesterov": True}, kept=["rate"])
     assert scaled == {"epochs": 4, "warmup_epochs": 1, "batch_size": 16, "rate": 0.1, "nesterov": True}
     assert small_recipe({"epochs": 100}, kept=["epochs"]) == {"epochs": 100}
-    space = {"a": {"grid": [1.0, 2.0]}, "depth": {"randint": [3, 9]}}
+    space = SearchSpace.parse("mine", {"a": {"grid": [1.0, 2.0]}, "depth": {"randint": [3, 9]}})
     rows = small_settings(
         {"num_retain": None, "num_forget": 500, "retain_batch": 64}, space, {"num_retain": "retain", "num_forget": "forget"}
     )
@@ -278,6 +373,149 @@ def test_the_command_ends_with_1_when_a_check_fails(capsys, monkeypatch, tmp_pat
     (line,) = [line for line in out.splitlines() if line.startswith("failed")]
     assert "fit() draws from torch's global generator" in line
     assert f"{len(TRAINER_CHECKS) - 1} of {len(TRAINER_CHECKS)} checks passed" in out
+
+
+METHOD = """
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from sap_core.api import Fitted, Passes, Selection
+from trainers.sgd import SGD
+
+
+@dataclass{frozen}
+class Mine:
+    name: ClassVar[str] = "mine"
+    version: ClassVar[int] = 1
+    threshold: float = 0.5
+
+    def needs(self):
+        return frozenset()
+
+    def family(self):
+        return {key}
+
+    def computation(self):
+        return self
+
+    @classmethod
+    def correct(cls, settings, model, task, run):
+        for which, setting in enumerate(settings):
+            with run.meter("correct", used_by=[which]), torch.no_grad():
+                corrected = {corrected}
+                corrected.head.bias.clamp_(-setting.threshold, setting.threshold)
+            yield which, corrected
+
+    @classmethod
+    def forecast(cls, settings, sizes):
+        return Passes()
+
+
+@dataclass{frozen}
+class MyTrainer:
+    name: ClassVar[str] = "mine"
+    version: ClassVar[int] = 1
+    epochs: int = 2
+
+    def recipe(self):
+        return SGD(epochs=self.epochs, learning_rate=0.05, batch_size=16, schedule="constant")
+
+    def fit(self, task, run):
+        return self.recipe().fit(task, run)
+
+    def forecast(self, sizes):
+        return self.recipe().forecast(sizes)
+
+
+@dataclass{frozen}
+class MyPruner:
+    name: ClassVar[str] = "mine"
+    version: ClassVar[int] = 1
+    seed: int = 2
+
+    def select(self, task, warm, keep, run):
+        return Selection(task.train.index[: round(keep * len(task.train))], torch.zeros(len(task.train)))
+
+    def forecast(self, sizes):
+        return Passes()
+"""
+
+
+@pytest.fixture
+def check_mine(capsys, monkeypatch, tmp_path):
+    """check_mine(words, frozen, key, corrected, space): checks a component of a package of its own, as a user would write it."""
+
+    def check(word, frozen="(frozen=True)", key="()", corrected="copy.deepcopy(model)", space="{threshold: {grid: [0.01]}}"):
+        package = f"mine_{tmp_path.name}"
+        (tmp_path / f"{package}.py").write_text(METHOD.format(frozen=frozen, key=key, corrected=corrected))
+        for group, content in (
+            ("method", f"corrector: {{_target_: {package}.Mine}}\nspaces: {{only: {space}}}"),
+            ("trainer", f"_target_: {package}.MyTrainer\nepochs: 2"),
+            ("pruner", f"_target_: {package}.MyPruner\nseed: 2"),
+        ):
+            (tmp_path / "conf" / group).mkdir(parents=True)
+            (tmp_path / "conf" / group / "mine.yaml").write_text(f"# Mine.\nname: mine\n{content}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        return run(capsys, *word.split(), f"plugins=[{package}]", "--config-dir", str(tmp_path / "conf"))
+
+    return check
+
+
+def failed_lines(out):
+    return [line for line in out.splitlines() if line.startswith("failed")]
+
+
+def test_a_method_that_returns_the_given_network_changed_fails_one_check(check_mine):
+    code, out, _ = check_mine("method=mine", corrected="model")
+    assert code == 1
+    (line,) = failed_lines(out)
+    assert line.startswith("failed  it does not modify the given network and samples")
+    assert "the given network was modified (in 'head.bias')" in line
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("{threshold: {gird: [0.1, 0.2]}}", "unknown domain type 'gird' in the space of 'threshold' (did you mean 'grid'?)"),
+        ("{threshold: [0.1, 0.2]}", "field 'threshold' of space 'only' needs exactly one of grid, choice"),
+        ("{threshold: {grid: [0.1, 0.1]}}", "the space of 'threshold' names a value twice"),
+        ("{threshold: {grid: []}}", "the space of 'threshold' is empty"),
+        ("{threshold: {loguniform: [0.0, 0.1]}}", "must be above 0 for 'loguniform'"),
+    ],
+)
+def test_a_space_that_a_sweep_refuses_is_refused(check_mine, space, said):
+    code, out, err = check_mine("method=mine", space=space)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", ["method", "trainer", "pruner"])
+def test_a_forgotten_frozen_fails_the_first_check_alone(check_mine, group):
+    code, out, err = check_mine(f"{group}=mine", frozen="", key="self")
+    assert (code, err) == (1, "")
+    (line,) = failed_lines(out)
+    assert line.startswith("failed  it is a frozen dataclass with the interface of a")
+    assert "is not a frozen dataclass; write @dataclass(frozen=True) above it" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (
+            "[self.threshold]",
+            "family() of Mine(threshold=0.01) returns a key that cannot be hashed (unhashable type: 'list'); return a tuple",
+        ),
+        ("self.thresold", "'Mine' object has no attribute 'thresold'"),
+    ],
+)
+def test_a_family_that_is_no_key_fails_the_first_check(check_mine, key, said):
+    code, out, _ = check_mine("method=mine", key=key)
+    assert code == 1
+    assert said in failed_lines(out)[0]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sap_core.command_line import Parser
 from sweeper.__main__ import main
 from sweeper.commands import COMMANDS, command
-from sweeper.commands.common import Parser
 
 HOME = Path(__file__).parents[3]
 DEMO = HOME / "examples/demo"

@@ -40,6 +40,8 @@ def test_mistakes_end_with_exit_code_2_and_one_line(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"error: the job file {tmp_path}/none.jsonl cannot be read (No such file or directory); ")
     assert said.count("\n") == 1
-    with pytest.raises(SystemExit) as ended:
-        main(folders)
-    assert ended.value.code == 2
+    assert main(folders) == 2
+    assert main(["none.jsonl", *folders, "--idle", "3"]) == 2  # no abbreviation of --idle-timeout
+    said = capsys.readouterr().err
+    assert said.count("error: ") == said.count("\n") == 2
+    assert "unrecognized arguments: --idle 3" in said
