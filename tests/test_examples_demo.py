@@ -109,3 +109,11 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "error: pass one store: python -m examples.refresh_demo results/demo"
     assert "is not a store" in said[1]
+
+
+def test_a_caption_describes_all_parts_of_a_split_search(capsys):
+    """The rows of `trusted_size` split one search by the number of trusted samples."""
+    assert report([str(DEMO), "table", "trusted_size"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Information used: SAP 20\u2013500 trusted (scored)." in text
+    assert "in 1 of 5 entries of the table" in text

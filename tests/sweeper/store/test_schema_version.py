@@ -32,6 +32,7 @@ def old(tmp_path, plan_of):
         (report, ["{}", "status"]), (report, ["{}"]), (slurm, ["status", "{}"]), (sweep, ["compact", "{}"]),
         (sweep, ["rerun", "{}", "a" * 16]),
         (sweep, ["track", "{}"]), (sweep, ["experiment=demo", "methods=[sap]", "seeds=[12484]", "paths.results={}"]),
+        (sweep, ["experiment=demo", "paths.results={}", "dry_run=true"]), (sweep, ["experiment=demo", "paths.results={}", "export={}/b"]),
     ],
 )  # fmt: skip
 def test_an_old_store_is_refused(old, capsys, main, words):
