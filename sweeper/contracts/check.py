@@ -18,6 +18,7 @@ from sap_core.roles import sample_counts, trainer_fields
 from sap_core.run import PlainRun
 from sweeper.config.component import Component, parse_component
 from sweeper.config.compose import compose_all
+from sweeper.config.search_space import SearchSpace
 from sweeper.config.target import resolve_class
 from sweeper.contracts import toys
 from sweeper.contracts.common import Check, CheckFailed
@@ -93,14 +94,15 @@ def _method_cases(name: str, methods: Mapping[str, Any], recipe: Component, plug
     # Batch norm has running statistics that a method could modify, and augmentation draws random numbers.
     task = toys.make_task("batch_norm", augment="flip")
     return [
-        (space, corrector_case(methods[method]["corrector"], spaces[space], recipe, task, plugins))
+        # Parsed as in a sweep, so that a mistake in a space is refused here, too.
+        (space, corrector_case(methods[method]["corrector"], SearchSpace.parse(space, spaces[space] or {}), recipe, task, plugins))
         for space in spaces
         if selected in ("", space)
     ]
 
 
 def corrector_case(
-    corrector: Mapping[str, Any], space: Mapping[str, Any] | None, recipe: Component, task: Task, plugins: Sequence[str] = ()
+    corrector: Mapping[str, Any], space: SearchSpace, recipe: Component, task: Task, plugins: Sequence[str] = ()
 ) -> CorrectorCase:
     """Settings spread over a space, and a network trained on the given labels."""
     where = "corrector"
@@ -109,9 +111,7 @@ def corrector_case(
     extra = dict.fromkeys(trainer_fields(cls), recipe.entry)
     small = small_settings(corrector, space, sample_counts(cls))
     settings = [parse_component(setting, where, Corrector, plugins, extra).instance for setting in small]
-    return CorrectorCase(
-        families_to_try(list(dict.fromkeys(settings))), toys.noisy(task), task
-    )  # without the duplicates that scaling makes
+    return CorrectorCase(families_to_try(settings), toys.noisy(task), task)
 
 
 def _pruner_cases(config: Mapping[str, Any], recipe: Component, plugins: list[str]) -> Cases:

@@ -101,6 +101,20 @@ def same_shapes(expected: Weights, found: Weights, owner: str) -> None:
             raise CheckFailed(f"{owner}: '{name}' is {layouts[1] or 'missing'} instead of {layouts[0] or 'absent'}")
 
 
+def same_samples(given: Task, used: Task) -> None:
+    """Checks that a task that a component has used still has the samples of the given one.
+
+    Raises:
+        CheckFailed: indices, given labels or images of the training or validation set differ.
+    """
+    for part, one, other in (("training", given.train, used.train), ("validation", given.val, used.val)):
+        if not torch.equal(one.labels, other.labels) or not torch.equal(one.index, other.index):
+            raise CheckFailed(f"the given labels or indices of the {part} set were modified in place")
+        # In one batch, as they are few; without a random stream the images come in order and without augmentation.
+        if not torch.equal(*(next(iter(samples.batches(len(samples)))).inputs for samples in (one, other))):
+            raise CheckFailed(f"the given images of the {part} set were modified in place")
+
+
 def finite(weights: Mapping[str, Tensor]) -> bool:
     """Returns whether every value is finite."""
     return all(bool(value.isfinite().all()) for value in weights.values())

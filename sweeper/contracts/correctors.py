@@ -27,6 +27,7 @@ from sweeper.contracts.common import (
     forecast_text,
     global_randomness,
     same_bits,
+    same_samples,
     same_shapes,
     sizes_of,
     state_when_stopped,
@@ -35,7 +36,11 @@ from sweeper.contracts.common import (
 
 @dataclass(frozen=True, eq=False)
 class CorrectorCase:
-    """Families of settings of one corrector, and the network that they correct."""
+    """Families of settings of one corrector, and the network that they correct.
+
+    Every run gets copies of the network and of the task, so that a corrector that modifies them in place fails the check for that alone,
+    in any order of the checks.
+    """
 
     families: tuple[tuple[Corrector, ...], ...]
     model: nn.Module
@@ -52,14 +57,16 @@ class CorrectorCase:
             self.run([setting])
         return len(calls)
 
-    def run(self, settings: Sequence[Corrector], run: PlainRun | None = None) -> tuple[dict[int, Weights] | None, PlainRun]:
-        """Runs one family with the verified samples that it declares in `needs()`."""
-        run = run or PlainRun(len(settings))
+    def run(
+        self, settings: Sequence[Corrector], run: PlainRun | None = None, model: nn.Module | None = None, task: Task | None = None
+    ) -> tuple[dict[int, Weights] | None, PlainRun]:
+        """Runs one family with the verified samples that it declares in `needs()`, on `model` and `task` or on copies of the case's."""
+        run, model, task = run or PlainRun(len(settings)), model or copy.deepcopy(self.model), task or toys.copy_of(self.task)
         # The platform grants the needs of the family that it runs, no others.
         needs: frozenset[Need] = frozenset().union(*(setting.needs() for setting in settings))
         found: dict[int, Weights] = {}
         try:
-            for index, net in type(settings[0]).correct(settings, self.model, self.task.allow(needs), run):
+            for index, net in type(settings[0]).correct(settings, model, task.allow(needs), run):
                 if index in found:
                     raise CheckFailed(f"setting {index} of {describe(settings[0])} is yielded twice")
                 # Copied at once: a corrector may modify the network for the next setting.
@@ -76,6 +83,13 @@ def _has_the_interface(case: CorrectorCase) -> None:
         needs = setting.needs()
         if not isinstance(needs, frozenset) or not all(isinstance(need, Need) for need in needs):
             raise CheckFailed(f"needs() of {describe(setting)} returns {needs!r}; it must be a frozenset of sap_core.api.Need")
+        for method, key in (("family", setting.family()), ("computation", setting.computation())):
+            try:
+                hash(key)
+            except TypeError as error:
+                raise CheckFailed(
+                    f"{method}() of {describe(setting)} returns a key that cannot be hashed ({error}); return a tuple"
+                ) from error
 
 
 def _every_setting_once(case: CorrectorCase) -> str | None:
@@ -89,18 +103,17 @@ def _every_setting_once(case: CorrectorCase) -> str | None:
 
 
 def _modifies_no_input(case: CorrectorCase) -> None:
-    before, training = toys.weights(case.model), case.model.training
-    labels = case.task.train.labels.clone()
     for settings in case.families:
+        model, task = copy.deepcopy(case.model), toys.copy_of(case.task)
         # The given network is shared by all settings and searches of a baseline, so a method works on a copy. Draws from the global
         # generator would make a result depend on what ran before it.
         with global_randomness(describe(settings[0])):
-            case.run(settings)
-        same_bits(before, toys.weights(case.model), "the given network was modified")
-        if case.model.training != training:
-            raise CheckFailed(f"the given network was left in {'training' if case.model.training else 'evaluation'} mode")
-        if not torch.equal(labels, case.task.train.labels):
-            raise CheckFailed("the given labels were modified in place")
+            case.run(settings, model=model, task=task)
+        # Compared with the case's own, which no run has seen: a repeated change would not show between two runs on one network.
+        same_bits(toys.weights(case.model), toys.weights(model), "the given network was modified")
+        if model.training != case.model.training:
+            raise CheckFailed(f"the given network was left in {'training' if model.training else 'evaluation'} mode")
+        same_samples(case.task, task)
 
 
 def _same_names_and_shapes(case: CorrectorCase) -> None:
@@ -163,7 +176,7 @@ def _declares_its_needs(case: CorrectorCase) -> None:
         needs = settings[0].needs()
         # Without any grant, a method that reads verified samples raises UndeclaredNeed; one that declares a need and does not raise never
         # reads them.
-        restricted = case.task.allow(frozenset())
+        restricted = toys.copy_of(case.task).allow(frozenset())
         try:
             for _ in type(settings[0]).correct(settings, copy.deepcopy(case.model), restricted, PlainRun(len(settings))):
                 pass
@@ -253,7 +266,7 @@ def _resumes(case: CorrectorCase) -> str | None:
 CORRECTOR_CHECKS: tuple[Check[CorrectorCase], ...] = (
     Check("it is a frozen dataclass with the interface of a corrector", _has_the_interface),
     Check("it yields every setting of a family once", _every_setting_once),
-    Check("it does not modify the given network and labels, nor torch's global generator", _modifies_no_input),
+    Check("it does not modify the given network and samples, nor torch's global generator", _modifies_no_input),
     Check("a corrected network has the same names, shapes and dtypes as the given one", _same_names_and_shapes),
     Check("weights and outputs are finite, or the setting is reported as diverged", _finite_or_diverged),
     Check("the same seed gives the same weights", _is_deterministic),

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from sap_core.api import Corrector
 from sap_core.roles import Counted
+from sweeper.config.search_space import LIST_TYPES, Domain, SearchSpace
 
 EPOCHS = 4
 SETTINGS_PER_SPACE = 5  # evenly from the first to the last
@@ -37,7 +38,7 @@ def small_recipe(fields: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[st
 
 
 def small_settings(
-    fixed: Mapping[str, Any], space: Mapping[str, Any] | None, counted: Mapping[str, Counted] | None = None, scale: bool = True
+    fixed: Mapping[str, Any], space: SearchSpace, counted: Mapping[str, Counted] | None = None, scale: bool = True
 ) -> list[dict[str, Any]]:
     """All complete settings of a space, with sample counts and batch sizes scaled down unless `scale` is false.
 
@@ -47,9 +48,9 @@ def small_settings(
     if scale:
         # null stands for all retain samples; a number in its place can be scaled down like the others.
         base |= {name: FEWEST for name, of in counted.items() if of == "retain" and base.get(name, 0) is None}
-    domains = space or {}
+    fields = [domain.field for domain in space.domains]
     # The complete product, from which a few settings are taken afterwards, so that they are spread over all fields.
-    rows = [base | dict(zip(domains, values, strict=True)) for values in itertools.product(*map(_choices, domains.values()))]
+    rows = [base | dict(zip(fields, values, strict=True)) for values in itertools.product(*map(_choices, space.domains))]
     return [{field: _scaled(field, value, counted.get(field)) if scale else value for field, value in row.items()} for row in rows]
 
 
@@ -62,10 +63,20 @@ def families(settings: Iterable[Corrector]) -> list[tuple[Corrector, ...]]:
 
 
 def families_to_try(settings: Sequence[Corrector]) -> tuple[tuple[Corrector, ...], ...]:
-    """Families of settings spread evenly over the space, then several settings of the middle one's family."""
+    """Families of settings spread evenly over the space, then several settings of the middle one's family.
+
+    Settings that are equal count once. Settings that cannot be grouped, which the first check reports, are families of one.
+    """
+    try:
+        # Scaling makes some settings equal.
+        settings = list(dict.fromkeys(settings))
+        grouped = families(settings)
+    # An unhashable setting or key (a forgotten frozen=True), or an error of family() itself.
+    except Exception:
+        return tuple((setting,) for setting in spread(settings, SETTINGS_PER_SPACE))
     # The middle of the space, because the first and last settings are often extreme values that diverge.
-    middle = settings[len(settings) // 2].family()
-    mates = spread([setting for setting in settings if setting.family() == middle], SETTINGS_PER_SPACE)
+    middle = settings[len(settings) // 2]
+    mates = spread(next(family for family in grouped if middle in family), SETTINGS_PER_SPACE)
     return (*families(spread(settings, SETTINGS_PER_SPACE)), tuple(mates))
 
 
@@ -76,11 +87,11 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[index] for index in indices]
 
 
-def _choices(domain: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+def _choices(domain: Domain) -> Sequence[Any]:
     """Values of one domain: all of a list, the ends of a range."""
     # Of a range the two ends; for integers a value within it does as well.
-    ((kind, values),) = domain.items()
-    return values if kind in {"grid", "choice"} else [values[0], values[1] - 1 if kind == "randint" else values[1]]
+    low, high = domain.values[0], domain.values[-1]
+    return domain.values if domain.type in LIST_TYPES else [low, high - 1 if domain.type == "randint" else high]
 
 
 def _scaled(field: str, value: Any, counted: Counted | None) -> Any:

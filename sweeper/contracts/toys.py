@@ -138,6 +138,17 @@ def make_task(
     return Task(train, val, build, kind, outputs, seed, CPU, verified_source=source)
 
 
+def copy_of(task: Task) -> Task:
+    """The task with samples of its own, so that a component that modifies them in place changes no other run."""
+    source = task.verified_source
+
+    def verified(need: Need, n: SampleCount) -> Samples:
+        assert source is not None
+        return copy.deepcopy(source(need, n))
+
+    return replace(task, train=copy.deepcopy(task.train), val=copy.deepcopy(task.val), verified_source=source and verified)
+
+
 class StoringRun(PlainRun):
     """A run that stores the state after every epoch, and stops after epoch `stop_after`."""
 

@@ -12,6 +12,7 @@ import yaml
 from sap_core.api import Corrector, Sizes
 from sap_core.construct import locate
 from sweeper.config.component import parse_component
+from sweeper.config.search_space import SearchSpace
 from sweeper.contracts.check import corrector_case
 from sweeper.contracts.correctors import CORRECTOR_CHECKS
 from sweeper.contracts.small import families, small_settings
@@ -47,7 +48,7 @@ def case_of(task):
     def make(name, space):
         if (name, space) not in made:
             file = yaml.safe_load(METHODS[name].read_text())
-            made[name, space] = corrector_case(file["corrector"], file["spaces"][space], RECIPE, task)
+            made[name, space] = corrector_case(file["corrector"], SearchSpace.parse(space, file["spaces"][space] or {}), RECIPE, task)
         return made[name, space]
 
     return make
@@ -96,7 +97,7 @@ def test_shipped_spaces_have_their_sizes_and_no_setting_twice(name, space, count
     kind = locate(fixed.pop("_target_"))
     if "recipe" in {field.name for field in dataclasses.fields(kind)}:
         fixed["recipe"] = SGD()
-    settings = [kind(**values) for values in small_settings(fixed, file["spaces"][space], scale=False)]
+    settings = [kind(**values) for values in small_settings(fixed, SearchSpace.parse(space, file["spaces"][space] or {}), scale=False)]
     assert all(isinstance(setting, Corrector) for setting in settings)
     assert len(settings) == count
     assert len({setting.computation() for setting in settings}) == count

@@ -248,7 +248,8 @@ def change(what, task, model=None):
     elif what == "training indices":
         task.train.index[1] = task.train.index[0]
     elif what == "training images":
-        task.train.pixels.tensor.zero_()
+        # toys.breaking holds the samples in `inner`.
+        getattr(task.train, "inner", task.train).pixels.tensor.zero_()
     elif what == "validation labels":
         task.val.labels.zero_()
 
