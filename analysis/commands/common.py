@@ -36,8 +36,10 @@ def check_name(name: str | None, what: str, known: Mapping[str, object]) -> str:
     Raises:
         UserError: the name is missing or unknown; the message lists the known ones.
     """
-    if name is None or name not in known:
-        raise unknown(what, name or "", known, f"sap-report STORE {what} NAME")
+    if name is None:
+        raise UserError(f"the name of a {what} is missing in sap-report STORE {what} NAME; allowed: {', '.join(known)}")
+    if name not in known:
+        raise unknown(what, name, known, f"sap-report STORE {what} NAME")
     return name
 
 

@@ -13,7 +13,7 @@ from analysis.store.selection_rule import RULES
 from analysis.tables import spec
 from analysis.tables.described import SHOWS
 from analysis.tables.registry import names
-from sap_core.errors import unknown
+from sap_core.errors import UserError, unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,13 +66,15 @@ def recipe_of(options: argparse.Namespace) -> generated_block.Recipe:
     """The recipe that the arguments and options describe.
 
     Raises:
-        UserError: the name is neither a built-in table nor a readable YAML file.
+        UserError: the name is missing, or is neither a built-in table nor a readable YAML file.
     """
     name, text = options.name, None
     # The recipe contains the text of the file, not its path, so that generated LaTeX can be checked on another machine.
     if name is not None and spec.is_path(name):
         described = spec.read(Path(name))
         name, text = described.name, described.text
+    elif name is None:
+        raise UserError(f"the name of a table is missing in sap-report STORE table NAME; allowed: {', '.join(names())}, or a YAML file")
     elif name not in names():
-        raise unknown("table", name or "", names(), "sap-report STORE table NAME (or a YAML file)")
+        raise unknown("table", name, names(), "sap-report STORE table NAME (or a YAML file)")
     return generated_block.Recipe(name, options.show, options.width, options.rule, options.select, options.fallback, text)

@@ -70,10 +70,11 @@ def _plain(value: Any) -> Any:
 def satisfies(fields: Mapping[str, Any], conditions: Mapping[str, object], of: Sequence[str], without: str = "") -> bool:
     """Whether the fields named in `of`, except `without`, equal the conditions on them."""
     # Conditions on fields of another kind are left to the lookup that knows them.
-    return all(_equal(fields.get(name), value) for name, value in conditions.items() if name in of and name in fields and name != without)
+    return all(equal(fields.get(name), value) for name, value in conditions.items() if name in of and name in fields and name != without)
 
 
-def _equal(one: object, other: object) -> bool:
+def equal(one: object, other: object) -> bool:
+    """Whether a stored value satisfies a condition."""
     # True == 1 in Python, but a flag is no number.
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
@@ -102,7 +103,7 @@ def restrict(search: SearchResult, conditions: Mapping[str, object]) -> SearchRe
     # The planned settings are restricted as well as the rows, so that a missing row still counts as missing.
     hyper = {name for setting in search.settings for name in setting}
     planned = search.planned[
-        [all(_equal(setting.get(name), value) for name, value in conditions.items() if name in hyper) for setting in search.settings]
+        [all(equal(setting.get(name), value) for name, value in conditions.items() if name in hyper) for setting in search.settings]
     ]
     rows = search.rows[search.rows["run_id"].isin(planned["run_id"])]
     for name, value in conditions.items():
@@ -114,7 +115,7 @@ def restrict(search: SearchResult, conditions: Mapping[str, object]) -> SearchRe
         # A column of the plan is known for every setting, one of the rows only for those that have run.
         source = planned if name in planned else rows
         # dtype=bool also for an empty source, where a list would select columns
-        kept = source[np.array([_equal(_plain(stored), value) for stored in source[name]], dtype=bool)]["run_id"]
+        kept = source[np.array([equal(_plain(stored), value) for stored in source[name]], dtype=bool)]["run_id"]
         rows = rows[rows["run_id"].isin(kept)]
         planned = planned[planned["run_id"].isin(kept)]
     return replace(search, planned=planned, rows=rows.reset_index(drop=True))

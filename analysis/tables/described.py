@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from analysis.reference.published import UNKNOWN_NOISE, UNKNOWN_OURS
-from analysis.store.labels import MISSING, REFERENCES, mean_std, seconds, span
+from analysis.store.labels import DASH, MISSING, REFERENCES, mean_std, number, plain, seconds, span
 from analysis.store.load import Results
 from analysis.tables.captions import caption, notes, with_score_name
 from analysis.tables.layout import LayoutCell, Position, TableLayout, layouts
@@ -35,6 +35,7 @@ class PrintedNumber:
     std: float | None = None
     marks: str = ""
     total: int = 0  # of a count: the number of seeds
+    values: tuple[float, ...] = ()  # of a hyperparameter: the value of each seed
 
 
 def described_tables(spec: TableSpec, results: Results | None, show: str = "ours", checked: bool = False) -> tuple[Table, ...]:
@@ -46,7 +47,7 @@ def described_tables(spec: TableSpec, results: Results | None, show: str = "ours
         spec: the description.
         results: the store; None for the published numbers alone.
         show: a key of `SHOWS`.
-        checked: whether unknown fields are an error, see `layouts`.
+        checked: whether unknown fields and values are an error, see `layouts`.
 
     Raises:
         UserError: see `layouts`; or published numbers are requested and the description names no published table.
@@ -183,7 +184,7 @@ class _Builder:
         if cell.found is None:
             return PrintedNumber(None)
         summary = cell.found.summary.times(form.factor)
-        mean, std = summary.mean, summary.std if form.quantity not in ("number", "count") else None
+        mean, std = summary.mean, summary.std if form.quantity not in ("number", "count", "setting") else None
         if column.relative_to:
             base = None if cell.base is None else cell.base.summary.mean
             mean, std = (summary.mean / base if base and summary.mean is not None else None), None
@@ -192,9 +193,9 @@ class _Builder:
             mean = round(mean * summary.n)
         # Absent seconds have a reason of their own, which is no gap in the sweep.
         no_seconds = mean is None and cell.value.endswith("_seconds")
-        return PrintedNumber(
-            mean, std, NO_SECONDS_MARK if no_seconds else INCOMPLETE_MARK if self.layout.is_incomplete(at) else "", summary.n
-        )
+        mark = NO_SECONDS_MARK if no_seconds else INCOMPLETE_MARK if self.layout.is_incomplete(at) else ""
+        settings = tuple(one.value for one in cell.found.values if one.value is not None) if form.quantity == "setting" else ()
+        return PrintedNumber(mean, std, mark, summary.n, settings)
 
     def _cell(self, g: int, r: int, printed: PrintedColumn) -> FormattedCell:
         if printed.source == "span":
@@ -206,6 +207,8 @@ class _Builder:
         # Counts are of seeds: `2 of 3`.
         if form.quantity == "count":
             text = MISSING if entry.mean is None else f"{entry.mean:.0f} of {entry.total}"
+        elif form.quantity == "setting" and entry.mean is not None:
+            text = _setting(entry, self.layout.columns[printed.column].decimals)
         elif form.quantity == "large" and self.layout.columns[printed.column].decimals is None:
             text = seconds(entry.mean)
         else:
@@ -266,6 +269,20 @@ def _published(cell: LayoutCell, suffix: str) -> PrintedNumber:
         # Publications print scores, not gains; the spread of the difference is unknown.
         return PrintedNumber(None if vanilla is None else quote.mean - vanilla.mean)
     return PrintedNumber(None)
+
+
+def _setting(entry: PrintedNumber, decimals: int | None) -> str:
+    """A hyperparameter: its value, or its range if the seeds chose different ones, whose mean may be none of the values of the grid."""
+
+    def text(value: float) -> str:
+        return plain(value) if decimals is None else number(value, decimals)
+
+    if not entry.values:
+        # An average over rows or columns; four significant digits suffice, whereas values of a grid are printed in full.
+        assert entry.mean is not None
+        return text(float(f"{entry.mean:.4g}") if decimals is None else entry.mean)
+    low, high = text(min(entry.values)), text(max(entry.values))
+    return low if low == high else f"{low}{DASH}{high}"
 
 
 def _average(numbers: Sequence[PrintedNumber]) -> PrintedNumber:

@@ -12,7 +12,7 @@ from analysis.store.load import Results
 from analysis.tables.axis_labels import label
 from analysis.tables.lookup import CellNumbers, StoreLookup
 from analysis.tables.spec import ALL, ASCENDING, AxisSpec, TableSpec
-from analysis.tables.values import check_value
+from analysis.tables.values import CHOSEN, check_value
 from sap_core.records import VANILLA
 
 Position = tuple[int, int, int]
@@ -80,7 +80,8 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
     Args:
         spec: the description.
         results: the store or stores; None for the published numbers alone.
-        checked: whether unknown fields are an error (a user's own table) or match nothing (a shipped one, which is tried on every store).
+        checked: whether unknown fields and values are an error (a user's own table) or match nothing (a shipped one, which is tried on
+            every store).
 
     Raises:
         UserError: a value or a field is unknown, or an entry matches several cells of the sweep.
@@ -91,7 +92,7 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
     for axis in (*spec.rows, *spec.columns, *spec.row_groups):
         check_value(axis.value or spec.value, where)
         if checked and lookup is not None:
-            lookup.check((*axis.where, *axis.each, *axis.relative_to, *spec.filter, *spec.tables), where)
+            _check(spec, axis, lookup, where)
     axis = AxisSpec(each=spec.tables)
     # `tables` is expanded like an axis, and each combination becomes a filter.
     combinations = _combinations(spec, axis, list(spec.tables), lookup, {}) if spec.tables else [{}]
@@ -102,6 +103,20 @@ def layouts(spec: TableSpec, results: Results | None, checked: bool = False) -> 
         if not spec.needs or lookup is None or lookup.has({**spec.filter, **values}, spec.needs)
     )
     return tuple(layout for layout in found if layout is not None)
+
+
+def _check(spec: TableSpec, axis: AxisSpec, lookup: StoreLookup, where: str) -> None:
+    """Checks the fields, their values and the hyperparameter that one row, column or row group of a user's own table names."""
+    lookup.check((*axis.where, *axis.each, *axis.relative_to, *spec.filter, *spec.tables), where)
+    for conditions in (axis.where, axis.relative_to, spec.filter):
+        for name, value in conditions.items():
+            lookup.check_values(name, [value], where)
+    for listed in (axis.each, spec.tables):
+        for name, values in listed.items():
+            lookup.check_values(name, [] if values == ALL else values, where)
+    value = axis.value or spec.value
+    if value.startswith(CHOSEN):
+        lookup.check_hyperparameter(value.removeprefix(CHOSEN), f"'value' of {where}")
 
 
 def _layout(spec: TableSpec, title: str, lookup: StoreLookup | None) -> TableLayout | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from analysis.store.labels import plain
 from analysis.store.load import Results, series
 from analysis.store.results import CellResult, SearchResult, baseline_cells, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice
 from analysis.store.stats import Summary, summarise
-from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS, cell_fields, field_values, restrict, satisfies
-from analysis.tables.values import ROW_FIELDS, ChosenRun, value_of
+from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS, cell_fields, equal, field_values, restrict, satisfies
+from analysis.tables.values import ROW_FIELDS, ChosenRun, number_of, value_of
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA
 
@@ -75,18 +77,71 @@ class StoreLookup:
         self._selections: dict[tuple[Any, ...], tuple[tuple[SearchResult, ...], tuple[Choice, ...]] | None] = {}
         self._last_points: dict[str, dict[str, float]] = {}
 
+    @cached_property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The hyperparameters of the planned settings of all methods, sorted."""
+        searches = (search for cell in self.cells for group in cell.methods.values() for search in group[:1])
+        return tuple(sorted({name for search in searches for setting in search.settings for name in setting}))
+
     def check(self, conditions: Iterable[str], where: str) -> None:
         """Checks that fields exist.
 
         Raises:
             UserError: a field is neither a column of the rows nor a hyperparameter of a planned method.
         """
-        hyper = {name for cell in self.cells for searches in cell.methods.values() for name in (searches[0].settings or ({},))[0]}
+        hyper = self.hyperparameters
         # Columns of the rows are allowed, because `restrict` can filter by them; a hyperparameter of the same name takes precedence.
-        known = [*CELL_FIELDS, *SEARCH_FIELDS, *sorted(hyper), *(name for name in ROW_FIELDS if name not in hyper)]
+        known = [*CELL_FIELDS, *SEARCH_FIELDS, *hyper, *(name for name in ROW_FIELDS if name not in hyper)]
         for name in conditions:
             if name not in known:
                 raise unknown("field", name, dict.fromkeys(known), where)
+
+    def check_values(self, field: str, wanted: Iterable[object], where: str) -> None:
+        """Checks that values of a field occur in the store, in any cell.
+
+        Raises:
+            UserError: neither a planned setting nor a row has one of the values.
+        """
+        known = [value for value in self._planned_values(field) if value is not None]
+        # A null stands for the absence of a value. A field that only rows have may get further values until all runs are stored.
+        for value in wanted:
+            if value is not None and not any(equal(other, value) for other in known) and not self._is_open(field):
+                # YAML reads 1e-3 as a text.
+                number = number_of(value) if isinstance(value, str) else None
+                if number is not None and any(equal(other, number) for other in known):
+                    raise UserError(f"{field} in {where} is the text '{value}'; write the number {_written(number)}")
+                raise unknown(field, value, [_written(other) for other in known], where)
+
+    def check_hyperparameter(self, name: str, where: str) -> None:
+        """Checks that a planned setting has a hyperparameter.
+
+        Raises:
+            UserError: no searched method of the store has it.
+        """
+        if name not in self.hyperparameters:
+            raise unknown("hyperparameter", name, self.hyperparameters, where)
+
+    def _planned_values(self, field: str) -> list[Any]:
+        if field in ("tuned", "pruned"):
+            return [True, False]
+        # Warm-up networks have conditions of their own, so their cells are included.
+        if field in CELL_FIELDS:
+            return list(dict.fromkeys(self._fields[cell.name][field] for cell in self.cells))
+        found: dict[Any, None] = dict.fromkeys([VANILLA] if field == "method" else [])
+        for cell in self.cells:
+            for (method, space), searches in cell.methods.items():
+                if field in ("method", "space") or any(field in setting for setting in searches[0].settings):
+                    found |= dict.fromkeys(field_values(field, method, space, searches))
+                    continue
+                # As in `restrict`: the plan has its columns for every setting, rows only for those that have run.
+                for lines in (search.planned if field in search.planned else search.rows for search in searches):
+                    found |= dict.fromkeys(lines[field].dropna().tolist() if field in lines else [])
+        return list(found)
+
+    def _is_open(self, field: str) -> bool:
+        """Whether only rows have the field, and some are still missing."""
+        in_plan = field in (*CELL_FIELDS, "method", "space", *self.hyperparameters) or field in self.results.plan
+        return not in_plan and not self.results.plan["run_id"].isin(self.results.rows["run_id"]).all()
 
     def values(self, field: str, conditions: Mapping[str, object]) -> list[Any]:
         """All values of a field in the plan that occur under the other conditions, in the order of the plan."""
@@ -190,3 +245,11 @@ class StoreLookup:
             points = series(self.results, name)
             self._last_points[name] = dict(zip(points["run_id"], points["value"], strict=True))
         return self._last_points[name].get(run_id)
+
+
+def _written(value: object) -> str:
+    """A value as YAML reads it: 1.0e-05, because 1e-05 would be a text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = plain(value) if isinstance(value, float) else str(value)
+    return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text

@@ -37,7 +37,7 @@ class ValueFormat:
     factor: float
     decimals: int
     suffix: str  # of the column's name in CSV, the unit
-    quantity: str  # share | points | score | large | number | count | times
+    quantity: str  # share | points | score | large | number | count | times | setting
     sign: bool = False
 
     @property
@@ -49,6 +49,9 @@ class ValueFormat:
 def value_format(value: str, measure: str = "acc") -> ValueFormat:
     """The format of a column of the rows or of a computed value; `measure` is that of the task, acc or r2."""
     score = MEASURES[measure]
+    # Before the endings: a learning rate is no share.
+    if value.startswith(CHOSEN):
+        return ValueFormat(1, 0, "", "setting")
     if value in ("gain", "optimism"):
         return ValueFormat(score.factor, score.decimals, "points", "points" if value == "gain" else "number", sign=True)
     if value in SCORES:

@@ -33,7 +33,10 @@ from sweeper.search.trial_search import resource_levels
 _QUANTILES = (0.1, 0.9)
 
 _WIDTH = 120
-"""Characters per line of the printed tables."""
+"""Characters per line of the printed captions and notes."""
+
+_UNLIMITED = 10_000
+"""Characters per line that no table needs."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,6 @@ class Table:
 
     cell: str
     caption: str
-    measure: str  # the score, with its unit
     rows: tuple[tuple[tuple[str, float | str], ...], ...]  # (text, CSV value) per column of `_COLUMNS`
     sections: frozenset[int]  # indices of the rows that begin another baseline
     notes: tuple[str, ...]
@@ -166,16 +168,18 @@ def _table(
 ) -> Table:
     measure = MEASURES[cell.measure]
     size, repeats = len(grids[0].scores), counted(lines[0].repeats, "search seed")
+    score, points = (f"{measure.name} ({measure.unit})", " (points)") if measure.unit else (measure.name, "")
     return Table(
         cell=cell.name,
         caption=f"{config.name} replayed on the complete grid of {label} ({size} settings), {cell.name}: {repeats} per baseline.",
-        measure=f"{measure.name} ({measure.unit})" if measure.unit else measure.name,
         rows=tuple((_baseline_entry(line), (str(line.budget), line.budget), *_numbers(line, measure)) for line in lines),
         # A line between baselines; the pooled lines come last.
         sections=frozenset(index for index in range(1, len(lines)) if lines[index].seed != lines[index - 1].seed),
         notes=(
             f"{RULE}: {RULES[RULE].format(score=measure.name)}; the unmodified model is a candidate and wins ties.",
-            "Regret: test score of the complete grid's selection on the same baseline, minus that of the search's selection.",
+            # The notes name the score and the units, so that the headers stay short.
+            f"Test: {score} of the selected setting; regret{points}: that of the complete grid's selection on the same baseline, minus "
+            "that of the search's selection. Each as its mean and its 10 % and 90 % quantiles.",
             *_grid_notes(cell, label, measure),
             *results.problems,
         ),
@@ -183,8 +187,7 @@ def _table(
 
 
 def _print(table: Table) -> None:
-    heads = ["Baseline", "Trials", *(f"test {table.measure}\n{part}" for part in ("mean", "10 %", "90 %"))]
-    heads += [f"regret (points)\n{part}" for part in ("mean", "10 %", "90 %")]
+    heads = ["Baseline", "Trials", *(f"{name}\n{part}" for name in ("test", "regret") for part in ("mean", "10 %", "90 %"))]
     grid = rich_table.Table(box=box.SIMPLE_HEAD)
     for position, head in enumerate(heads):
         grid.add_column(head, justify="right" if position else "left", no_wrap=True)
@@ -194,7 +197,9 @@ def _print(table: Table) -> None:
         grid.add_row(*(text for text, _ in row))
     # Through print and not the console, so that nothing is interpreted as Rich's markup.
     print("\n".join(textwrap.wrap(table.caption, _WIDTH)))
-    Console(width=_WIDTH, highlight=False).print(grid)
+    # As wide as the table, because Rich cuts the text of columns that do not fit.
+    width = Console(width=_UNLIMITED).measure(grid).maximum
+    Console(width=width, highlight=False).print(grid)
     for note in table.notes:
         print("\n".join(textwrap.wrap(note, _WIDTH, initial_indent="- ", subsequent_indent="  ")))
     print()

@@ -58,7 +58,11 @@ def test_table_forms(small, capsys):
         (["table", "comparison", "--format", "html"], "argument --format: invalid choice: 'html'"),
         (["--format", "csv", "table", "comparison"], "options must follow the command: sap-report STORE table ... --format ..."),
         (["table", "comparson"], "(did you mean 'comparison'?); allowed: comparison, trusted_size, cost, search, chosen, recommendation"),
-        (["table"], "allowed: comparison, trusted_size, cost, search, chosen, recommendation"),
+        (
+            ["table"],
+            "the name of a table is missing in sap-report STORE table NAME; allowed: comparison, trusted_size, cost, search",
+        ),
+        (["plot"], "the name of a plot is missing in sap-report STORE plot NAME; allowed: tuning_cost, tuning_trials"),
         (["plot", "x"], "allowed: tuning_cost, tuning_trials, alpha, trusted_size"),
         (["plot", "trusted_size"], "has no numbers for the plot 'trusted_size'"),
         (["table", "trusted_size"], "has no numbers for the table 'trusted_size'"),

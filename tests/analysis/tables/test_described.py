@@ -6,11 +6,12 @@ import pytest
 from analysis.__main__ import main
 from analysis.reference.published import quotes
 from analysis.reports.report import experiment_tables
-from analysis.store.labels import MISSING
+from analysis.store.labels import DASH, MISSING
 from analysis.store.load import load
 from analysis.tables.described import described_tables
 from analysis.tables.render import flat, to_csv
 from analysis.tables.spec import parse, shipped_spec
+from sap_core.errors import UserError
 
 MINE = """
 name: mine
@@ -234,3 +235,106 @@ def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_pa
     ]
     assert main([stores[0], str(third.write()), "table", "table1"]) == 2
     assert "define the space 'alpha16' of sap on cifar10/symmetric-0.1/vgg11_bn/sgd differently" in capsys.readouterr().err
+
+
+SMALL = """
+name: mine
+title: Mine
+filter: {trainer: sgd}
+row_groups: {dataset: all}
+rows: {each: {method: all}}
+columns:
+  - {each: {noise_rate: [0.25]}}
+  - {value: gain, label: Gain}
+  - {value: chosen.alpha, label: alpha}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("chosen.alpha", "chosen.alfa", "unknown hyperparameter 'alfa' in 'value' of the table 'mine' (did you mean 'alpha'?); allowed: "),
+        ("{each: {method: all}}", "{method: [vanilla, sapp]}", "unknown method 'sapp' in the table 'mine' (did you mean 'sap'?)"),
+        ("{dataset: all}", "{dataset: [digit]}", "unknown dataset 'digit' in the table 'mine' (did you mean 'digits'?); allowed: digits"),
+        ("trainer: sgd", "trainer: sdg", "unknown trainer 'sdg' in the table 'mine' (did you mean 'sgd'?); allowed: sgd"),
+        ("[0.25]", "[0.25, 0.26]", "unknown noise_rate '0.26' in the table 'mine' (did you mean '0.25'?); allowed: 0.25"),
+        ("value: gain", "relative_to: {method: vanila}", "unknown method 'vanila' in the table 'mine' (did you mean 'vanilla'?)"),
+        ("trainer: sgd", "alpha: 3000", "unknown alpha '3000' in the table 'mine' (did you mean '30000'?); allowed: 30000, 10000, 2000"),
+        ("trainer: sgd", "num_trusted: 17", "unknown num_trusted '17' in the table 'mine'; allowed: 200"),
+        ("trainer: sgd", "alpha: 3e4", "alpha in the table 'mine' is the text '3e4'; write the number 30000"),
+    ],
+    ids=["hyperparameter", "row", "row group", "filter", "column", "relative_to", "setting", "column of rows", "text"],
+)  # fmt: skip
+def test_a_users_file_names_what_the_store_has(small, tmp_path, capsys, old, new, message):
+    path = tmp_path / "mine.yaml"
+    assert old in SMALL
+    path.write_text(SMALL.replace(old, new))
+    assert main([str(small.write()), "table", str(path)]) == 2
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
+
+
+def test_a_column_of_rows_is_open_until_all_runs_are_stored(small):
+    small.add("late", job_type="tune", method="sap", seed=1, baseline_id="base-1", space="late", settings={"alpha": 1e-05}, run=False)
+    (table,) = described_tables(parse(SMALL.replace("trainer: sgd", "num_trusted: 17"), "t"), load([small.write()]), checked=True)
+    assert "Vanilla" in [row[0].text for row in table.rows]
+    with pytest.raises(UserError, match=r"allowed: 30000, 10000, 2000, 1\.0e-05"):
+        described_tables(parse(SMALL.replace("trainer: sgd", "alpha: 5"), "t"), load([small.path]), checked=True)
+
+
+def test_values_of_a_users_file_that_are_no_mistakes(made, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    # Absent values, flags that no cell has, and numbers written in another form.
+    path.write_text(MINE.replace("trainer: sgd", "pruner: null, stage: null, pruned: false, tuned: true").replace("0.10]", "1.0e-1]"))
+    assert main([str(made("table1")), "table", str(path)]) == 0
+    assert "a quarter" in capsys.readouterr().out
+    # The run of Scrub's setting is missing, not planned otherwise.
+    path.write_text(MINE.replace("{method: all}", "{method: [vanilla, scrub]}"))
+    assert main([str(made("partial")), "table", str(path)]) == 0
+
+
+def test_a_shipped_table_lists_what_a_store_may_lack(maker, papers):
+    papers.add_cell(maker, dataset="cifar10", noise="symmetric", rate=0.10, network="resnet18", vanilla=70.0, methods={"sap": 75.0})
+    (table,) = described_tables(shipped_spec("table1"), load([maker.write()]))
+    assert "SAP" in [row[0].text for row in table.rows]
+
+
+HYPERPARAMETERS = """
+name: chosen_settings
+title: Selected
+rows: {method: [scrub, sap]}
+columns:
+  - {value: chosen.lr, label: lr}
+  - {value: chosen.alpha, label: alpha}
+  - {value: chosen.alpha, label: fixed, decimals: 1}
+  - {value: chosen.learning_rate, label: rate}
+"""
+
+
+def test_selected_hyperparameters_are_printed_as_they_were_chosen(maker):
+    alphas = [3000.0, 3000.0, 2000.0]
+    for seed, alpha in enumerate(alphas):
+        maker.baseline(seed, 0.60, 0.75, 0.74)
+        settings = [{"alpha": value} for value in (3000.0, 2000.0)]
+        scores = [(0.64 if value["alpha"] == alpha else 0.62, 0.8, 0.8) for value in settings]
+        maker.search("sap", "alpha16", seed, settings, scores)
+        maker.search("scrub", "grid_a", seed, [{"lr": 0.001, "learning_rate": 1e-05 * 10**seed}], [(0.63, 0.76, 0.77)])
+    (table,) = described_tables(parse(HYPERPARAMETERS, "t"), load([maker.write()]), checked=True)
+    scrub, sap = table.rows
+    assert [cell.text for cell in scrub] == ["SCRUB", "0.001", MISSING, MISSING, f"1e-05{DASH}0.001"]
+    assert [cell.text for cell in sap] == ["SAP", MISSING, f"2000{DASH}3000", f"2000.0{DASH}3000.0", MISSING]
+    assert sap[2].value == pytest.approx(8000 / 3)
+    assert not any(cell.rank or cell.std for row in table.rows for cell in row)
+    (line,) = [line for line in csv.DictReader(io.StringIO(to_csv([table]))) if line["row"] == "SAP"]
+    assert float(line["chosen.alpha_alpha"]) == pytest.approx(8000 / 3)
+
+
+def test_averages_of_hyperparameters_have_significant_digits(maker):
+    maker.baseline(1, 0.60, 0.75, 0.74)
+    for method, rate in (("scrub", 0.001), ("ssd", 0.0005), ("finetune", 0.0005)):
+        maker.search(method, "grid", 1, [{"lr": rate}], [(0.63, 0.76, 0.77)])
+    rows = "[{each: {method: [scrub, ssd, finetune]}}, {average: true, label: Average}]"
+    text = f"name: t\ntitle: T\nrows: {rows}\ncolumns: [{{value: chosen.lr}}]"
+    (table,) = described_tables(parse(text, "t"), load([maker.write()]), checked=True)
+    assert [row[1].text for row in table.rows] == ["0.001", "0.0005", "0.0005", "0.0006667"]

@@ -108,6 +108,12 @@ def test_the_command_prints_and_writes(searched, tmp_path, capsys):
     assert "random replayed on the complete grid of Finetune (grid) (9 settings)" in said
     assert "The complete grid of SAP (alpha16), 3 settings, selects" in said
     lines = json.loads((tmp_path / "r.json").read_text())
+    assert "…" not in said, "no header and no number is cut"
+    assert "Test: accuracy (%) of the selected setting; regret (points)" in said
+    heads = said.splitlines()[2:5]
+    assert [line.split() for line in heads if line.strip()] == [
+        ["test"] * 3 + ["regret"] * 3, ["Baseline", "Trials", *("mean", "10", "%", "90", "%") * 2],
+    ]  # fmt: skip
     assert {line["budget"] for line in lines} == {1, 2, 4, 8, 9}
     assert all(line["regret_mean"] == pytest.approx(0) for line in lines if line["budget"] == 9)
     assert {(line["seed"], line["repeats"]) for line in lines} == {(1, 50), (None, 50)}
