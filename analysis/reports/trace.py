@@ -121,7 +121,7 @@ def _row(seed: SeedValue, rule: str, unit: ValueFormat) -> tuple[FormattedCell, 
     validation = None if row is None or row[rule] != row[rule] else float(row[rule]) * (100 if rule.endswith("_acc") else 1)
     return (
         FormattedCell(str(seed.seed), seed.seed),
-        FormattedCell(number(value, unit.decimals), value),
+        FormattedCell(plain(value) if unit.quantity == "setting" and value is not None else number(value, unit.decimals), value),
         FormattedCell(number(validation, 2), validation),
         FormattedCell(_selected(seed)),
         FormattedCell(_rows(seed)),
