@@ -19,7 +19,7 @@ def check_first_start(store, end, failed=4):
     store.assert_whole()
     rows = by_setting(store)
     assert {name: row["error_type"] for name, row in rows.items()} == KINDS
-    assert all((row["status"] == "failed") == bool(kind) for (_, kind), row in zip(KINDS.items(), rows.values(), strict=True))
+    assert all((rows[name]["status"] == "failed") == bool(kind) for name, kind in KINDS.items())
     assert rows["well"]["val_noisy_acc"] is not None
     assert "ArithmeticError: asked to raise (correctors.py:" in rows["raises"]["error"]
     assert "Traceback" in (store.root / "logs" / f"{rows['raises']['job_id']}.log").read_text()

@@ -157,7 +157,8 @@ def test_a_block_contains_no_paths(made):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-base, texlive-latex-recommended)")
 def test_every_generated_table_compiles(made, small, tmp_path):
     parts = []
-    for name in shipped():
+    # The other described tables are not of the papers; the store below has their numbers or none.
+    for name in (name for name in shipped() if name.startswith(("table", "ablation", "compute"))):
         results = load([made("table1" if name == "compute" else name)])
         for show in ("ours", "both", "published"):
             for width in ("one", "two") if name in ("table1", "table2") else ("two",):

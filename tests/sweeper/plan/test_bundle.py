@@ -267,7 +267,7 @@ def test_complete_rows_replace_failed_ones(executed, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "needs a folder"),
+        ([], "needs the --store folder"),
         (["nowhere"], "'nowhere' is not a folder"),
         (["."], "contains no bundles/*.jsonl"),
         ([".", "paths.result=x"], "unknown key 'paths.result' in sap-sweep import (did you mean 'paths.results'"),
