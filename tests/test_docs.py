@@ -107,7 +107,7 @@ def test_every_column_is_explained_and_no_other():
 
 
 def test_every_command_is_of_a_program_that_is_checked():
-    known = {"sap-sweep", "sap-report", "sap-slurm", "make", "git", "cd", "python", "export"}
+    known = {"sap-sweep", "sap-report", "sap-slurm", "make", "git", "cd", "python", "export", "source"}
     assert {words[0] for words in commands() if "=" not in words[0]} <= known
     assert {words[:2][1] for words in of() if words[0] == "make"} <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert {named(words[1:3]) for words in of() if words[0] == "python"} == {

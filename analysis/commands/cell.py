@@ -10,7 +10,7 @@ from analysis.reports import generated_block
 from analysis.reports.trace import trace
 from analysis.store.load import Results
 from analysis.tables.spec import shipped
-from sap_core.errors import unknown
+from sap_core.errors import UserError, unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
+    if options.name is None:
+        raise UserError(
+            f"the name of a table is missing in sap-report STORE cell TABLE MATCH ...; allowed: {', '.join(shipped())}, or a YAML file"
+        )
     recipe = recipe_of(options)
     if recipe.spec is None and recipe.table not in shipped():
         raise unknown(

@@ -137,7 +137,7 @@ def test_the_rows_of_a_cell(made, capsys):
         (["table1", "method=scurb"], "no cell of the table 'table1' matches method=scurb"),
         (["table1"], "at most 12 are printed; give more arguments"),
         (["comparison"], "'sap-report STORE table chosen' lists all selected settings"),
-        ([], "unknown table ''"),
+        ([], "the name of a table is missing in sap-report STORE cell TABLE MATCH ...; allowed: "),
     ],
 )
 def test_cells_that_do_not_exist(made, capsys, words, message):

@@ -114,9 +114,9 @@ def test_smoke_runs_have_names_of_their_own(make_job):
 
 
 def test_secrets_are_found_by_name_and_redacted():
-    environment = {"WANDB_API_KEY": KEY, "my_token": "hunter22", "SECRET_OF_X": "12345678", "PGPASSWORD": "postgres", "HOME": "/root/home"}
+    environment = {"WANDB_API_KEY": KEY, "my_token": "hunter22", "SECRET_OF_X": "12345678", "PGPASSWORD": "postgres", "HOME": "/home/user"}
     assert set(secrets(environment | {"EMPTY_KEY": "", "KEYBOARD": "qwertyuiop"})) == set(environment) - {"HOME"}
-    assert redact(f"key {KEY} and hunter22 in /root/home", environment) == "key *** and *** in /root/home"
+    assert redact(f"key {KEY} and hunter22 in /home/user", environment) == "key *** and *** in /home/user"
 
 
 @pytest.mark.slow
