@@ -10,7 +10,7 @@ from analysis.store.results import CellResult, SearchResult, cells
 from analysis.tables.method_rows import setting_text
 from analysis.tables.notes import cell_title
 from analysis.tables.render import Column, FormattedCell, Table
-from analysis.tuning.mcnemar import LEVEL, McNemarTest
+from sap_core.mcnemar import LEVEL, McNemarTest
 
 RULE = "val_noisy"
 

@@ -10,7 +10,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.store.load import load
 from analysis.tables.recommendation import recommendation, recommendation_for_own_data
-from analysis.tuning.mcnemar import LEVEL, McNemarTest
+from sap_core.mcnemar import LEVEL, McNemarTest
 
 
 def tail(won, discordant):

@@ -4,6 +4,8 @@ The test looks at the discordant samples only: those that one model classifies c
 null hypothesis each of them favours either model with probability one half, so the one-sided p-value is a binomial tail (a sign test). The
 selected setting is the best of many, so its p-value is multiplied by their number (Bonferroni): a model that is no better than before is
 recommended with probability LEVEL at most, whichever setting was selected.
+
+Imports no torch, because tables use it, too; scipy is loaded when the first p-value is computed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
 LEVEL = 0.05
 _MAX_DISCORDANT = 2**20
@@ -54,5 +55,8 @@ class McNemarTest:
 
 def _tail(newly_right: np.ndarray | float, discordant: np.ndarray | float) -> np.ndarray | float:
     """P(X >= newly_right) for X ~ Binomial(discordant, 1/2)."""
+    # Imported here, because the library must not need scipy when it is imported.
+    from scipy.stats import binom
+
     # sf(x) is P(X > x).
     return binom.sf(np.asarray(newly_right) - 1, discordant, 0.5)
