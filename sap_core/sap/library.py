@@ -10,29 +10,32 @@ from torch import Tensor, nn
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
 from sap_core.sap import gram, project, spectrum
+from sap_core.sap.refusal import find_weights, warn_unreached
+from sap_core.sap.weights import Sites, Weights
 
 Images = Tensor | Iterable[Tensor]
 """Preprocessed inputs: one tensor (N, ...), or an iterable of batches (B, ...)."""
 
 
-def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256) -> nn.Module:
+def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256, leave: Sequence[str] = ()) -> nn.Module:
     """Return a copy of `model` with weights projected onto the activation space of trusted images (SAP, Algorithm 1, lines 2 to 4).
 
     Args:
-        model: any network of plain Linear, Conv2d and MultiheadAttention layers, each called once per forward pass; it is not changed.
+        model: any network whose weights multiply activations as matrices, whatever its layers are called; it is not changed.
         images: trusted inputs as the network expects them (normalised, not augmented); they are moved to its device and dtype.
         alpha: strength of the projection, positive; the paper searches 2000 to 300000, and a larger alpha changes less.
         batch_size: images per forward pass.
+        leave: patterns (`fnmatch`) of names of parameters that stay as they are; those that SAP does not support must be named here.
 
     Raises:
-        UserError: there are no images, they are not finite floats, alpha is not positive and finite, or a layer is not supported.
+        UserError: there are no images, they are not finite floats, alpha is not positive and finite, or a weight is not supported.
         FloatingPointError: an activation is not finite.
     """
     # Before the pass over the images, which takes far longer than the check.
     spectrum.check_alpha(alpha)
     # For one alpha a Cholesky solve is cheaper than a decomposition.
-    layers = _layers(model, images, batch_size, alphas=1)
-    return project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
+    sites, layers = _layers(model, images, batch_size, alphas=1, leave=leave)
+    return project.with_weights(model, sites, {name: each.at(alpha) for name, each in layers.items()})
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,13 @@ class Tuned:
 
 
 def sap_tune(
-    model: nn.Module, trusted: Images, val_images: Tensor, val_labels: Tensor, alphas: Sequence[float], batch_size: int = 256
+    model: nn.Module,
+    trusted: Images,
+    val_images: Tensor,
+    val_labels: Tensor,
+    alphas: Sequence[float],
+    batch_size: int = 256,
+    leave: Sequence[str] = (),
 ) -> Tuned:
     """Correct `model` with each alpha and select the best by validation accuracy, with one pass over the trusted images.
 
@@ -66,6 +75,7 @@ def sap_tune(
         val_labels: (N,) int64 classes; labels as noisy as those of training suffice.
         alphas: the grid; repeated values count once.
         batch_size: images per forward pass.
+        leave: as of `sap_project`.
 
     Returns:
         The best alpha, the network corrected with it, and the accuracy of every alpha and of the unmodified network.
@@ -83,33 +93,40 @@ def sap_tune(
             f"sap_tune was given {len(val_images)} validation images and {len(val_labels)} labels; it needs one label per image"
         )
     # Lines 2 and 3 of Algorithm 1 once; each alpha repeats line 4 and a validation pass only.
-    layers = _layers(model, trusted, batch_size, len(set(alphas)))
+    sites, layers = _layers(model, trusted, batch_size, len(set(alphas)), leave)
     unmodified = _accuracy(model, val_images, val_labels, batch_size)
     # Starts with the unmodified network, which a setting must beat strictly: without a gain nothing is changed.
     best_alpha, best_model, best_score = None, model, unmodified
     scores: dict[float, float] = {}
     # Largest first, and only a strictly better score replaces the best: ties go to the larger alpha, which changes the weights less.
     for alpha in sorted(set(alphas), reverse=True):
-        corrected = project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
+        corrected = project.with_weights(model, sites, {name: each.at(alpha) for name, each in layers.items()})
         scores[alpha] = _accuracy(corrected, val_images, val_labels, batch_size)
         if scores[alpha] > best_score:
             best_alpha, best_model, best_score = alpha, corrected, scores[alpha]
     return Tuned(best_alpha, best_model, unmodified, scores)
 
 
-def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.FactoredWeight | spectrum.LinearSystem]:
-    """Return every weight that SAP corrects, prepared for a number of alphas."""
+def _layers(
+    model: nn.Module, images: Images, batch_size: int, alphas: int, leave: Sequence[str]
+) -> tuple[Sites, Mapping[str, project.FactoredWeight | spectrum.LinearSystem]]:
+    """Return the weights that SAP corrects, and each of them prepared for a number of alphas."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
-    # Refuses an unsupported network before any image is read.
-    moments = gram.init_moments(model)
+    found: Weights | None = None
     for batch in _batches(images, batch_size):
-        moments = gram.observe(model, moments, _for(model, batch))
+        inputs = _for(model, batch)
+        if found is None:
+            # The first images show how the network uses its weights.
+            found = find_weights(model, inputs, leave)
+            warn_unreached(found)
+            moments = gram.init_moments(found.sites)
+        moments = gram.observe(model, found.sites, moments, inputs)
     # An iterable may turn out empty only after it was consumed.
-    if all(each.count == 0 for each in moments.values()):
+    if found is None:
         raise UserError("there are no trusted images, but SAP needs at least one")
     gram.check_finite(moments)
-    return project.prepare(model, moments, alphas)
+    return found.sites, project.prepare(model, found.sites, moments, alphas)
 
 
 def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
