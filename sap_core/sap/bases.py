@@ -56,9 +56,7 @@ def collect_bases(
     return ActivationBases(retain, None if forget is None else _bases(side, batch_size, model, sites, forget, run, users))
 
 
-def _bases(
-    side: Side, batch_size: int, model: nn.Module, sites: Sites, samples: Samples, run: Run, users: Sequence[int]
-) -> Bases:
+def _bases(side: Side, batch_size: int, model: nn.Module, sites: Sites, samples: Samples, run: Run, users: Sequence[int]) -> Bases:
     # One pass per set of samples serves both sides: pre-hooks see the inputs, hooks the outputs.
     with run.meter("collect", users):
         ins = gram.init_moments(sites) if side != "output" else {}

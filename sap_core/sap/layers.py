@@ -153,6 +153,7 @@ LAYERS: dict[type[nn.Module], LayerType] = {
 }
 """Supported layers by exact type, because a subclass may use its weights differently."""
 
+
 def described(name: str, module: nn.Module) -> str:
     """Return a module's name and type for messages."""
     return f"layer '{name}' ({type(module).__name__})" if name else f"the network itself ({type(module).__name__})"

@@ -72,9 +72,7 @@ def init_moments(model: nn.Module, sites: Mapping[str, WeightSite]) -> dict[str,
 
 
 @contextmanager
-def recording_outputs(
-    model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[str, Moments]
-) -> Iterator[dict[str, Moments]]:
+def recording_outputs(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[str, Moments]) -> Iterator[dict[str, Moments]]:
     """Yield a copy of `moments` to which forward passes of `model` within the block add the layers' outputs."""
     modules, updated = dict(model.named_modules()), dict(moments)
     layers = {name: sites[name].calls[0][0] for name in moments}

@@ -67,7 +67,9 @@ def matched(regions: Regions, product: Product) -> tuple[Region, Product] | None
     if product.batched:
         batch, rows, inputs = product.weight.shape
         if batch == 1 or (region.index is None and region.stride[0] == 0):
-            region = Region(region.parameter, (rows, inputs), region.stride[1:], region.start, None if region.index is None else region.index[0])
+            region = Region(
+                region.parameter, (rows, inputs), region.stride[1:], region.start, None if region.index is None else region.index[0]
+            )
             product = Product(product.weight, product.inputs.reshape(-1, inputs), LinearInputs(inputs))
         elif region.index is not None:
             used = _without_repetition(product, region.index)
@@ -176,4 +178,3 @@ _READERS: dict[Any, Callable[..., list[Product]]] = {
 _FIRST_OPERAND: dict[Any, int] = {
     operator: 1 if operator in (aten.addmm.default, aten.addmv.default, aten.baddbmm.default) else 0 for operator in _READERS
 }
-

@@ -89,7 +89,7 @@ def _sentence(model: nn.Module, refused: Mapping[str, str], corrected: set[str],
         patterns += names if len(names) == 1 or any(fnmatchcase(each, pattern) for each in others) else [pattern]
     key = f"'{option}=[{','.join(patterns)}]'" if option else f"leave=({', '.join(map(repr, patterns))},)"
     return (
-        f"SAP cannot correct {'; '.join(named[:LISTED])} of {type(model).__name__}: it corrects parameters that are multiplied with "
+        f"SAP cannot correct {'; '.join(named[:LISTED])} in {type(model).__name__}: it corrects parameters that are multiplied with "
         f"activations as a matrix; leave {'it' if len(refused) == 1 else 'them'} as {'it is' if len(refused) == 1 else 'they are'} with {key}, "
         f"or use another network"
     )

@@ -230,7 +230,9 @@ def _selections(settings: Sequence[SAP]) -> list[SettingsBySize]:
     ]
 
 
-def _corrected(settings: Sequence[SAP], sizes: SettingsBySize, ranked: Samples, sites: Sites, model: nn.Module, run: Run) -> Iterator[tuple[int, nn.Module]]:
+def _corrected(
+    settings: Sequence[SAP], sizes: SettingsBySize, ranked: Samples, sites: Sites, model: nn.Module, run: Run
+) -> Iterator[tuple[int, nn.Module]]:
     """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, in increasing order of size."""
     # `moments` holds the sums over full blocks so far; the remainder of a size goes into a copy (`at_size`) that no larger size reads.
     block, observed = settings[0].batch_size, 0

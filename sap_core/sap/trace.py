@@ -235,4 +235,3 @@ class _TraceMode(ObservingMode):
                 self._use(source.names, "unsupported", "activations select its rows")
             else:
                 self._use(source.names, "unsupported", f"torch's operator {name} reads it")
-

@@ -86,7 +86,8 @@ def classify(model: nn.Module, inputs: Tensor) -> Weights:
     # No `isinstance`: a subclass, or a `forward` of the instance's own, may transform its weight before it multiplies with it.
     layers = {name: module for name, module in model.named_modules() if type(module) in LAYERS and "forward" not in vars(module)}
     refused = dict(_opaque(model))
-    found = trace(model, inputs[:IMAGES], parameters, layers)
+    # Cloned, because a network may overwrite its input.
+    found = trace(model, inputs[:IMAGES].clone(), parameters, layers)
     from_calls = _sites_of_layers(layers, parameters, found.uses)
     sites, left, unreached = Sites(), dict[str, str](), list[str]()
     for name, parameter in parameters.items():
@@ -143,7 +144,9 @@ def _overlap(first: Region, second: Region) -> bool:
     return bool(torch.isin(first.elements, second.elements).any())
 
 
-def _sites_of_layers(layers: Mapping[str, nn.Module], parameters: Mapping[str, Tensor], uses: Mapping[str, Sequence[Use]]) -> dict[str, Sites]:
+def _sites_of_layers(
+    layers: Mapping[str, nn.Module], parameters: Mapping[str, Tensor], uses: Mapping[str, Sequence[Use]]
+) -> dict[str, Sites]:
     """The sites of each parameter that is multiplied in calls of its own layers only."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     owners: dict[str, set[str]] = {}
