@@ -19,7 +19,7 @@ from sap_core.api import Batch
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
-from sap_core.sap import checks, gram, trusted
+from sap_core.sap import checks, trusted
 from sap_core.sap.correction import Correction
 from sap_core.sap.labelled import LabelledImages, Unpack
 from sap_core.sap.loaders import overlap
@@ -219,8 +219,6 @@ def _moved(model: nn.Module, batches: Iterable[Batch], what: str, done: Callable
 def _check_network(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise UserError(f"model must be a torch network (torch.nn.Module), not {type(model).__name__}; the order is model, train, val")
-    # Refuses an unsupported network before any image is read.
-    gram.init_moments(model)
 
 
 def _weight(model: nn.Module) -> Tensor:

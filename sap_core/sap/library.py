@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
-from sap_core.sap import checks, project, spectrum
+from sap_core.sap import checks, spectrum
 from sap_core.sap.search import accuracy, check_alphas, prepare_layers, right_predictions, search_alphas
 
 Images = Tensor | Iterable[Tensor]
 """Preprocessed inputs: one tensor (N, ...), or an iterable of batches (B, ...)."""
 
 
-def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256) -> nn.Module:
+def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256, leave: Sequence[str] = ()) -> nn.Module:
     """Return a copy of `model` with weights projected onto the activation space of trusted images (SAP, Algorithm 1, lines 2 to 4).
 
     Args:
-        model: any network of plain Linear, Conv2d and MultiheadAttention layers, each called once per forward pass; it is not changed.
+        model: any network whose weights multiply activations as matrices, whatever its layers are called; it is not changed.
         images: trusted inputs as the network expects them (normalised, not augmented); they are moved to its device and converted to its
             dtype.
         alpha: strength of the projection, positive; the paper searches 2000 to 300000, and a larger alpha changes less.
         batch_size: images per forward pass.
+        leave: patterns (`fnmatch`) of names of parameters that stay as they are; those that SAP does not support must be named here.
 
     Raises:
         UserError: there are no images, they are not tensors of finite floats that the network accepts as a batch, alpha is not positive
-            and finite, or a layer is not supported.
+            and finite, or a weight is not supported.
         FloatingPointError: an activation is not finite.
     """
     # Before the pass over the images, which takes far longer than the check.
     spectrum.check_alpha(alpha)
     # For one alpha a Cholesky solve is cheaper than a decomposition.
     _check_batch_size(batch_size)
-    layers = prepare_layers(model, _batches(model, images, batch_size), alphas=1)
-    return project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
+    layers = prepare_layers(model, _batches(model, images, batch_size), 1, leave)
+    return layers.corrected(model, alpha)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,13 @@ class Tuned:
 
 
 def sap_tune(
-    model: nn.Module, trusted: Images, val_images: Tensor, val_labels: Tensor, alphas: Iterable[float], batch_size: int = 256
+    model: nn.Module,
+    trusted: Images,
+    val_images: Tensor,
+    val_labels: Tensor,
+    alphas: Iterable[float],
+    batch_size: int = 256,
+    leave: Sequence[str] = (),
 ) -> Tuned:
     """Correct `model` with each alpha and select the best by validation accuracy, with one pass over the trusted images.
 
@@ -71,6 +78,7 @@ def sap_tune(
             suffice.
         alphas: the grid; repeated values count once.
         batch_size: images per forward pass.
+        leave: see `sap_project`.
 
     Returns:
         The best alpha, the network corrected with it, and the accuracy of every alpha and of the unmodified network.
@@ -83,7 +91,7 @@ def sap_tune(
     distinct = check_alphas(alphas)
     val_images, val_labels = _validation(model, val_images, val_labels, batch_size)
     # Lines 2 and 3 of Algorithm 1 once; each alpha repeats line 4 and a validation pass only.
-    layers = prepare_layers(model, _batches(model, trusted, batch_size), len(distinct))
+    layers = prepare_layers(model, _batches(model, trusted, batch_size), len(distinct), leave)
 
     def right(network: nn.Module) -> Tensor:
         batches = (_for(model, batch, "validation") for batch in val_images.split(batch_size))

@@ -5,7 +5,7 @@ Shapes: V validation images, B images of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
 from sap_core.sap import checks, gram, project, spectrum
-
-PreparedLayers = Mapping[str, project.FactoredWeight | spectrum.LinearSystem]
-"""Every weight that SAP corrects, by name, prepared for several alphas."""
+from sap_core.sap.refusal import find_weights, warn_unreached
+from sap_core.sap.weights import Sites, Weights
 
 
 def check_alphas(alphas: object) -> tuple[float, ...]:
@@ -42,30 +41,48 @@ def check_alphas(alphas: object) -> tuple[float, ...]:
     return tuple(sorted(set(found), reverse=True))
 
 
-def prepare_layers(model: nn.Module, batches: Iterable[Tensor], alphas: int) -> PreparedLayers:
+@dataclass(frozen=True, eq=False)
+class PreparedLayers:
+    """Every weight that SAP corrects, prepared for several alphas."""
+
+    sites: Sites
+    layers: Mapping[str, project.FactoredWeight | spectrum.LinearSystem]
+
+    def corrected(self, model: nn.Module, alpha: float) -> nn.Module:
+        """Return a copy of `model` with projected weights (Algorithm 1, line 4)."""
+        return project.with_weights(model, self.sites, {name: each.at(alpha) for name, each in self.layers.items()})
+
+
+def prepare_layers(model: nn.Module, batches: Iterable[Tensor], alphas: int, leave: Sequence[str] = ()) -> PreparedLayers:
     """Return every weight that SAP corrects, prepared for a number of alphas (Algorithm 1, lines 2 and 3).
 
     Args:
         model: the network; it is not changed.
         batches: trusted images (B, ...) on its device and in its precision.
         alphas: number of alphas.
+        leave: patterns of names of parameters that stay as they are.
 
     Raises:
         UserError: there are no images, or the network does not support SAP or the images.
         FloatingPointError: an activation is not finite.
     """
-    # Refuses an unsupported network before any image is read.
-    moments = gram.init_moments(model)
+    found: Weights | None = None
     for batch in batches:
-        moments = _observe(model, moments, batch)
+        with checks.shape_errors(batch, "trusted"):
+            if found is None:
+                # The first images show how the network uses its weights.
+                found = find_weights(model, batch, leave)
+                warn_unreached(found)
+                moments = gram.init_moments(found.sites)
+            moments = _observe(model, found.sites, moments, batch)
     # An iterable may turn out empty only after it was consumed.
-    if all(each.count == 0 for each in moments.values()):
+    if found is None:
         raise UserError("there are no trusted images, but SAP needs at least one")
     gram.check_finite(moments)
-    return project.prepare(model, moments, alphas)
+    return PreparedLayers(found.sites, project.prepare(model, found.sites, moments, alphas))
 
 
-def _observe(model: nn.Module, moments: dict[str, gram.Moments], batch: Tensor) -> dict[str, gram.Moments]:
+def _observe(model: nn.Module, sites: Sites, moments: dict[str, gram.Moments], batch: Tensor) -> dict[str, gram.Moments]:
     """Return the moments with one more batch; the outputs show whether the network took it for a batch."""
 
     def check(module: nn.Module, args: Any, outputs: Any) -> None:
@@ -75,8 +92,7 @@ def _observe(model: nn.Module, moments: dict[str, gram.Moments], batch: Tensor) 
 
     hook = model.register_forward_hook(check)
     try:
-        with checks.shape_errors(batch, "trusted"):
-            return gram.observe(model, moments, batch)
+        return gram.observe(model, sites, moments, batch)
     finally:
         hook.remove()
 
@@ -141,7 +157,7 @@ def search_alphas(model: nn.Module, layers: PreparedLayers, alphas: tuple[float,
     found: dict[float, Tensor] = {}
     # Largest first, and only a strictly better score replaces the best: ties go to the larger alpha, which changes the weights less.
     for alpha in alphas:
-        corrected = project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
+        corrected = layers.corrected(model, alpha)
         found[alpha] = right(corrected)
         if accuracy(found[alpha]) > best_score:
             best_alpha, best_model, best_score = alpha, corrected, accuracy(found[alpha])

@@ -12,6 +12,7 @@ from sap_core import correct, sap_project
 from sap_core.run import PlainRun
 from sap_core.sap import gram, spectrum
 from sap_core.sap.sap import SAP
+from sap_core.sap.weights import classify
 
 
 @pytest.mark.parametrize("size", [4, 8, 32])
@@ -19,7 +20,8 @@ def test_gram_of_a_convolution_is_that_of_its_patches(device, size):
     generator = torch.Generator().manual_seed(size)
     images = torch.randn(24, 8, size, size, generator=generator)
     network = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, bias=False)).to(device)
-    moments = gram.observe(network, gram.init_moments(network), images.to(device))
+    sites = classify(network, images.to(device)).sites
+    moments = gram.observe(network, sites, gram.init_moments(sites), images.to(device))
     found = next(iter(moments.values())).gram
     patches = functional.unfold(images.double(), 3, padding=1).movedim(1, 2).flatten(0, 1)
     wanted = patches.T @ patches

@@ -353,6 +353,7 @@ def test_settings_of_two_families_are_refused():
 
 def test_layer_without_handler_is_refused_before_any_pass():
     run = PlainRun()
-    with pytest.raises(UserError, match="Conv1d"):
-        list(SAP.correct([SAP()], nn.Sequential(nn.Conv1d(1, 1, 1)), task(), run))
+    recurrent = nn.Sequential(nn.Flatten(2), nn.GRU(64, 1))
+    with pytest.raises(UserError, match=r"'1.weight_ih_l0' of GRU .*'method.sap.corrector.leave=\[1.weight_ih_l0,1.weight_hh_l0\]'"):
+        list(SAP.correct([SAP()], recurrent, task(), run))
     assert run.meter.records == []
