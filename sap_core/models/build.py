@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import Parameter, signature
 from typing import Any
 
@@ -32,8 +32,9 @@ def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) 
     """Build the network that an entry describes, on torch's current default device.
 
     `num_outputs` and `input_shape` are passed if the signature of the class or function names them, each by itself; `*args` and `**kwargs`
-    do not count. Compiled and data-parallel networks are unwrapped, lazy layers are initialised by a pass over images of zeros, and the
-    network returns logits (see `sap_core.models.outputs`). Python's and NumPy's generators are seeded with the seed of torch's.
+    do not count. Compiled and data-parallel networks are unwrapped, lazy layers are initialised by a pass over two images, weights
+    that are all of another type than float32 are converted unless the network takes float32 images itself, and the network returns logits
+    (see `sap_core.models.outputs`). Python's and NumPy's generators are seeded with the seed of torch's.
 
     Args:
         entry: the network's entry; a network of another package may be any class or function, and take neither argument.
@@ -45,29 +46,24 @@ def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) 
     """
     # Facts of the data set, not settings: they are known when the network is built and are in no entry.
     facts = dict(zip(SUPPLIED, (num_outputs, input_shape), strict=True))
-    with _settings_restored() as dtype:
+    with _settings_restored():
         model = construct(entry, **{name: facts[name] for name in supplied_arguments(entry["target"])})
-        changed = torch.get_default_dtype() != dtype
     if not isinstance(model, nn.Module):
         raise UserError(
             f"model._target_={entry['target']} builds a {type(model).__name__}, which is not a torch.nn.Module; name a class or function "
             "that builds one"
         )
     model = unwrap(model)
-    # The weights have the type that the constructor made the default; images have that of the process.
-    if changed:
-        model = model._apply(lambda tensor: _with_dtype(tensor, dtype))
-    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        # Two images: batch norm without running statistics cannot normalise one.
-        with evaluating(model):
-            model(probe_images(2, input_shape))
+    _settle(model, input_shape)
     # Only this function attaches the hook, so an object that has it was built by an earlier call, and may have been trained since.
     if returns_logits(model):
         raise UserError(
             f"model._target_={entry['target']} returns the same network at every call, so that runs would change one another's weights; "
             "build a new one in each call"
         )
-    model.register_forward_hook(TakeLogits(num_outputs), with_kwargs=True)
+    # Scripted networks take no hooks; they must return the logits themselves.
+    with suppress(RuntimeError):
+        model.register_forward_hook(TakeLogits(num_outputs), with_kwargs=True)
     return model
 
 
@@ -83,8 +79,8 @@ def supplied_arguments(target: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _settings_restored() -> Iterator[torch.dtype]:
-    """Restore settings of the process that a constructor may change; yield the default dtype."""
+def _settings_restored() -> Iterator[None]:
+    """Restore settings of the process that a constructor may change."""
     dtype, grad, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     python, numpy = random.getstate(), np.random.get_state()
@@ -92,7 +88,7 @@ def _settings_restored() -> Iterator[torch.dtype]:
     random.seed(torch.initial_seed())
     np.random.seed(torch.initial_seed() % 2**32)
     try:
-        yield dtype
+        yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
@@ -104,7 +100,30 @@ def _settings_restored() -> Iterator[torch.dtype]:
         np.random.set_state(numpy)
 
 
+def _settle(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Initialise lazy layers, and convert weights to the type of the images (float32) if the network does not run on such images."""
+    dtype, tensors = torch.get_default_dtype(), [*model.parameters(), *model.buffers()]
+    lazy = any(is_lazy(tensor) for tensor in tensors)
+    other_type = dtype not in {tensor.dtype for tensor in tensors if tensor.is_floating_point()} and any(
+        tensor.is_floating_point() for tensor in tensors
+    )
+    if not lazy and not other_type:
+        return
+    with evaluating(model):
+        try:
+            # Two images: batch norm without running statistics cannot normalise one.
+            model(probe_images(2, input_shape))
+        # Networks raise exceptions of any type; what the conversion does not mend is raised again by the next pass.
+        except Exception:
+            if not other_type:
+                raise
+            model._apply(lambda tensor: _with_dtype(tensor, dtype))
+            if lazy:
+                model(probe_images(2, input_shape))
+
+
 def _with_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    # Complex numbers keep their imaginary part, integers their values.
     if tensor.is_complex():
         return tensor.to(dtype.to_complex())
     return tensor.to(dtype) if tensor.is_floating_point() else tensor

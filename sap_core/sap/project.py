@@ -8,13 +8,13 @@ Shapes: K groups, O outputs per group, D inputs per group, Q directions (D or N)
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from sap_core.models.copies import copied
 from sap_core.sap import spectrum
 from sap_core.sap.gram import Moments
 from sap_core.sap.layers import LayerInputs, weight_sites
@@ -120,7 +120,7 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         weights: matrices (K, O, D) by the name of the weight (see `weight_sites`), which are cast to its dtype and shape.
     """
     # A copy, since the unmodified network is the start of every other setting and the reference of the selection.
-    corrected = copy.deepcopy(model)
+    corrected = copied(model)
     # The sites are views of the copy's parameters: the rows of an attention's joint `in_proj_weight` are written in place, too.
     written = weight_sites(corrected)
     with torch.no_grad():

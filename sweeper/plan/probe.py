@@ -23,7 +23,10 @@ from sap_core.models.build import build_network, describe_error
 from sap_core.models.copies import check_copies
 from sap_core.models.inputs import probe_images
 from sap_core.models.modes import evaluating
+from sap_core.models.outputs import logits_of, returns_logits
 from sweeper.config.component import Component
+
+_SEED = 0x5EED_0F_A_9A0BE
 
 _SIDES = (8, 16, 24, 28, 32, 40, 48, 56, 64, 75, 80, 96, 112, 128, 160, 192, 224, 240, 256, 299, 320, 331, 384, 448, 512)
 """Sides of square images that are tried when a network does not run on those of its data set."""
@@ -93,7 +96,9 @@ def _on_meta(model: Component, dataset: Component) -> Probed | None:
 
 def _build(model: Component, dataset: Component) -> tuple[nn.Module, bool]:
     """(the network on the CPU, whether its constructor seeds torch's generator)"""
-    data, seed = dataset.instance, torch.initial_seed()
+    data = dataset.instance
+    # Not a seed that a constructor would choose.
+    torch.manual_seed(_SEED)
     try:
         network = build_network(model.entry, data.classes.num, data.shape)
     except UserError:
@@ -103,14 +108,18 @@ def _build(model: Component, dataset: Component) -> tuple[nn.Module, bool]:
             f"model={model.name} cannot be built for inputs of shape {tuple(data.shape)} of dataset={dataset.name} "
             f"({describe_error(error)}); {_remedy(model, dataset)}"
         ) from error
-    return network, torch.initial_seed() != seed
+    return network, torch.initial_seed() != _SEED
 
 
 def _run(network: nn.Module, model: Component, dataset: Component) -> None:
     shape = tuple(dataset.instance.shape)
     try:
         with evaluating(network):
-            network(probe_images(2, shape))
+            outputs = network(probe_images(2, shape))
+        if not returns_logits(network) and logits_of(outputs, 2, dataset.instance.classes.num) is not outputs:
+            raise UserError(
+                "a scripted network must return the logits alone; return them as a tensor, or use the network without scripting"
+            )
     except UserError as error:
         raise UserError(f"model={model.name} on dataset={dataset.name}: {error}") from error
     except Exception as error:
