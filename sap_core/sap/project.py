@@ -8,7 +8,6 @@ Shapes: K groups, O outputs per group, D inputs per group, Q directions (D or N)
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
+from sap_core.models.copies import copied
 from sap_core.sap import spectrum
 from sap_core.sap.gram import Moments
 from sap_core.sap.weights import WeightSite, parameters_of
@@ -124,7 +124,7 @@ def with_weights(model: nn.Module, sites: Mapping[str, WeightSite], weights: Map
         UserError: a copy of a weight has another layout in memory than the weight.
     """
     # A copy, since the unmodified network is the start of every other setting and the reference of the selection.
-    corrected = copy.deepcopy(model)
+    corrected = copied(model)
     before, after = parameters_of(model), parameters_of(corrected)
     with torch.no_grad():
         for name, matrix_KOD in weights.items():

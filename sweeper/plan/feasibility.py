@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from sap_core.api import Need, RefusesTasks, RefusesTrainers
-from sap_core.construct import construct
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
 from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
-from sweeper.plan.flops import flops_of
+from sweeper.plan.probe import probe
 from trainers.speed import training_speed
 
 
@@ -50,11 +48,10 @@ def check_feasibility(cell: Cell) -> None:
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
     components = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
-    # The network is built on the meta device only if some component wants to see it (PRL-G, for example, refuses batch norm).
-    asked = [component for component in components if isinstance(component, RefusesTasks)]
-    if asked:
-        network = _network(cell)
-        for instance in asked:
+    network = probe(cell.model, cell.dataset).network
+    for instance in components:
+        # Some components want to see the network (PRL-G, for example, refuses batch norm).
+        if isinstance(instance, RefusesTasks):
             instance.refuse(cell.dataset.instance.kind, network)
 
 
@@ -115,13 +112,3 @@ def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
     needs = (Need.RETAIN, Need.FORGET)
     task = assemble_task(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
     return {need: len(task.verified(need)) for need in needs}
-
-
-def _network(cell: Cell) -> nn.Module:
-    """The cell's network on torch's meta device: names and shapes without memory."""
-    # Raises a UserError if the network cannot be built.
-    flops_of(cell.model, cell.dataset)
-    data = cell.dataset.instance
-    with torch.device("meta"):
-        network: nn.Module = construct(cell.model.entry, num_outputs=data.classes.num, input_shape=data.shape)
-    return network

@@ -40,7 +40,7 @@ class Snapshot:
     arguments: tuple[str, ...]  # of the command line that it was taken from, without folders
     counts: Counts  # of jobs, by state
     retrain: int  # finished jobs whose artifact is missing and needed by a job that is still to run
-    flops_done: float
+    flops_done: float  # known forecast FLOPs of the jobs that are done
 
     @property
     def todo(self) -> int:
@@ -223,7 +223,7 @@ def _with_progress(name: str, paths: SweepPaths, plan: Path, order: str, argumen
         name=name, paths=paths, plan=plan, order=order, arguments=arguments,
         counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
         retrain=sum(finished.get(job_id) == "ok" for job_id in waiting),
-        flops_done=sum(job.forecast_flops for job in jobs if statuses.get(job.job_id) == "ok"),
+        flops_done=sum(job.forecast_flops or 0.0 for job in jobs if statuses.get(job.job_id) == "ok"),
     )  # fmt: skip
 
 
