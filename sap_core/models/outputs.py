@@ -46,6 +46,17 @@ def logits_of(outputs: Any, samples: int, classes: int | None) -> Tensor:
     raise UserError(_complaint(outputs, named, samples, classes))
 
 
+def widths_of(outputs: Any, samples: int) -> list[int]:
+    """Return the number of columns of each floating-point tensor (N, ...) that rule 3 could take for the logits, in their order.
+
+    Several widths mean that the choice depends on the number of classes, since features may come before the logits.
+    """
+    if isinstance(outputs, Tensor) or _named_logits(outputs) is not None:
+        return []
+    found = [tensor for tensor in _tensors(outputs, _DEPTH) if tensor.is_floating_point() and _fits(tuple(tensor.shape), samples, None)]
+    return [tensor.shape[1] for tensor in found]
+
+
 class TakeLogits:
     """Forward hook that replaces what a network returns by its logits (see `logits_of`).
 

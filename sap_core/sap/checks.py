@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sap_core.errors import UserError
+from sap_core.models.outputs import logits_of, widths_of
 
 Positions = int | Sequence[int]
 """Position of the first sample among all those of the caller, or the position of each, for messages about one batch of several."""
@@ -120,6 +121,33 @@ def check_outputs(outputs: Tensor, num_images: int, what: str) -> int:
     if outputs.shape[1] < 2:
         raise UserError(f"the network has {outputs.shape[1]} output; it needs one output per class, also for two classes")
     return outputs.shape[1]
+
+
+def logits(outputs: object, num_images: int, what: str) -> Tensor:
+    """Return the logits (N, C) in what the network returned for `num_images` images, by the rule of `sap_core.models.outputs`.
+
+    Raises:
+        UserError: there are none, several tensors could be the logits, or there are fewer than two classes.
+    """
+    if isinstance(outputs, Tensor):
+        check_outputs(outputs, num_images, what)
+        return outputs
+    widths = widths_of(outputs, num_images)
+    # Features may come before the logits, and the number of classes, which would tell them apart, is not known here.
+    if len(set(widths)) > 1:
+        raise UserError(
+            f"the network returns a {type(outputs).__name__} with tensors of {', '.join(map(str, widths))} columns, of which any could be "
+            "the logits; return the logits alone, or name them 'logits'"
+        )
+    try:
+        found = logits_of(outputs, num_images, None)
+    except UserError as error:
+        raise UserError(
+            f"the network returns a {type(outputs).__name__} for {num_images} {what} images, which contains no logits of shape "
+            f"({num_images}, classes); return them as a tensor, or name them 'logits'"
+        ) from error
+    check_outputs(found, num_images, what)
+    return found
 
 
 def convert(images: Tensor, weight: Tensor, what: str) -> Tensor:

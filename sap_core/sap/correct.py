@@ -5,10 +5,9 @@ For a training loop of one's own: no configuration, no files and no other proces
 
 from __future__ import annotations
 
-import copy
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +17,15 @@ from torch import Tensor, nn
 from sap_core.api import Batch
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
+from sap_core.models.copies import check_copies, copied
 from sap_core.models.modes import evaluating
+from sap_core.models.unwrap import unwrapped
 from sap_core.sap import checks, trusted
 from sap_core.sap.correction import Correction
 from sap_core.sap.labelled import LabelledImages, Unpack
 from sap_core.sap.loaders import overlap
 from sap_core.sap.progress import Progress, progress_bar
+from sap_core.sap.refusal import find_weights
 from sap_core.sap.search import accuracy, check_alphas, prepare_layers, right_predictions, search_alphas
 from sap_core.seeding import random_states_kept
 
@@ -47,6 +49,7 @@ def correct(
     class_balanced: bool = False,
     batch_size: int | None = None,
     unpack: Unpack | None = None,
+    leave: Sequence[str] = (),
     progress: bool = True,
 ) -> Correction:
     """Correct a trained network with SAP, with the best of several alphas, and test whether it is better than before.
@@ -65,6 +68,7 @@ def correct(
         batch_size: images per forward pass; None: the DataLoader's, or 256 for a data set.
         unpack: returns (image, label) of an item of a data set, or (images, labels) of a batch of a DataLoader, where these are not pairs
             or dicts with the keys "pixel_values" or "image", and "label" or "labels".
+        leave: see `sap_project`.
         progress: show progress on standard error if it is a terminal or a notebook.
 
     Returns:
@@ -76,22 +80,24 @@ def correct(
     """
     started = time.perf_counter()
     distinct = check_alphas(alphas)
-    _check_network(model)
+    model = _checked_network(model)
     images, held_out = (LabelledImages.of(each, what, batch_size, unpack) for each, what in ((train, "training"), (val, "validation")))
     num_trusted = checks.check_num_trusted(num_trusted, len(images))
-    if shared := overlap(images.dataset, images.index, held_out.dataset, held_out.index):
-        _warn(f"{shared} of the {len(held_out)} validation images are training images, on which a network with memorised labels looks "
-              "better than it is; hold images out of training")  # fmt: skip
+    _check_overlap(images, held_out)
     with random_states_kept(_weight(model).device), progress_bar(progress) as bars:
-        num_classes, _ = _inspect(model, images)
-        _, kept_values = _inspect(model, held_out)
+        first, num_classes = _inspect(model, images)
+        first_held_out, _ = _inspect(model, held_out)
+        # Before the pass over all images, which may take long.
+        find_weights(model, first, leave)
+        if len(first) > 1:
+            check_copies(model, first, "the network")
         ranked = _rank(model, images, num_classes, class_balanced, bars)
         chosen = ranked.index[:num_trusted]
         done = bars.stage("activations of trusted images", num_trusted)
         # Read again by position, so that no image had to be kept while all were scored.
         trusted_batches = _moved(model, images.batches(chosen), "training", done)
-        layers = prepare_layers(model, (batch.inputs for batch in trusted_batches), len(distinct))
-        passes = _validation_passes(model, held_out, num_classes, kept_values)
+        layers = prepare_layers(model, (batch.inputs for batch in trusted_batches), len(distinct), leave)
+        passes = _validation_passes(model, held_out, num_classes, first_held_out[0].numel())
         done = bars.stage("alphas", len(distinct) + 1)
 
         def right(network: nn.Module) -> Tensor:
@@ -102,7 +108,7 @@ def correct(
         found = search_alphas(model, layers, distinct, right)
     before = found.unmodified
     return Correction(
-        model=copy.deepcopy(model) if found.model is None else found.model,
+        model=copied(model) if found.model is None else found.model,
         alpha=found.alpha,
         unmodified=accuracy(before),
         scores=found.scores,
@@ -145,11 +151,11 @@ def trusted_indices(
         UserError: the data or an argument is not supported.
         FloatingPointError: an output of the network is not finite.
     """
-    _check_network(model)
+    model = _checked_network(model)
     images = LabelledImages.of(data, "training", batch_size, unpack)
     n = checks.check_num_trusted(n, len(images))
     with random_states_kept(_weight(model).device), progress_bar(progress) as bars:
-        num_classes, _ = _inspect(model, images)
+        _, num_classes = _inspect(model, images)
         return _rank(model, images, num_classes, class_balanced, bars).index[:n]
 
 
@@ -187,21 +193,24 @@ def _rank(model: nn.Module, images: LabelledImages, num_classes: int, class_bala
     return _Ranked(index[order], labels[order])
 
 
-def _inspect(model: nn.Module, images: LabelledImages) -> tuple[int, int]:
-    """Read the first images, warn if they are random, and return the number of classes and of values in all images."""
+def _inspect(model: nn.Module, images: LabelledImages) -> tuple[Tensor, int]:
+    """Read the first images, warn if they are random, and return them as the network expects them, and the number of classes."""
     first, random = images.first()
     if random:
-        _warn(f"{images.what} images differ each time they are read, so that scores depend on chance; leave random augmentation out of the "
-              "data set's transform here")  # fmt: skip
+        _warn(
+            f"{images.what} images differ each time they are read, so that scores depend on chance; leave random augmentation out of the "
+            "data set's transform here"
+        )
     converted = checks.convert(first, _weight(model), images.what)
     with evaluating(model), checks.shape_errors(converted, images.what):
-        return checks.check_outputs(model(converted), len(converted), images.what), first[0].numel() * len(images)
+        outputs = model(converted)
+    return converted, checks.logits(outputs, len(converted), images.what).shape[1]
 
 
 def _validation_passes(model: nn.Module, images: LabelledImages, num_classes: int, values: int) -> Callable[[], Iterator[Batch]]:
-    """Return a function that iterates over the validation images, as often as it is called."""
+    """Return a function that iterates over the validation images of so many values each, as often as it is called."""
     # Read and decoded once, if memory suffices; larger sets are read again for each alpha.
-    if values <= MAX_KEPT_VALUES:
+    if values * len(images) <= MAX_KEPT_VALUES:
         kept = list(images.batches(num_outputs=num_classes))
         return lambda: _moved(model, kept, images.what)
     return lambda: _moved(model, images.batches(num_outputs=num_classes), images.what)
@@ -216,13 +225,26 @@ def _moved(model: nn.Module, batches: Iterable[Batch], what: str, done: Callable
             done(len(batch.labels))
 
 
-def _check_network(model: object) -> None:
+def _checked_network(model: object) -> nn.Module:
+    """Return the network without wrappers of torch."""
     if not isinstance(model, nn.Module):
         raise UserError(f"model must be a torch network (torch.nn.Module), not {type(model).__name__}; the order is model, train, val")
+    inner = unwrapped(model)
+    if not any(each.is_floating_point() for each in inner.parameters()):
+        raise UserError(f"{type(inner).__name__} has no weights of floating point, so SAP has nothing to correct")
+    return inner
+
+
+def _check_overlap(train: LabelledImages, val: LabelledImages) -> None:
+    if shared := overlap(train.dataset, train.index, val.dataset, val.index):
+        _warn(
+            f"{shared} of the {len(val)} validation images are training images, on which a network that memorised its labels looks better "
+            "than it is; hold images out of training"
+        )
 
 
 def _weight(model: nn.Module) -> Tensor:
-    return next(model.parameters())
+    return next(each for each in model.parameters() if each.is_floating_point())
 
 
 def _warn(text: str) -> None:

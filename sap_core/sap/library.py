@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
+from sap_core.models.unwrap import unwrapped
 from sap_core.sap import checks, spectrum
 from sap_core.sap.search import accuracy, check_alphas, prepare_layers, right_predictions, search_alphas
 
@@ -36,6 +37,7 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
     spectrum.check_alpha(alpha)
     # For one alpha a Cholesky solve is cheaper than a decomposition.
     _check_batch_size(batch_size)
+    model = unwrapped(model)
     layers = prepare_layers(model, _batches(model, images, batch_size), 1, leave)
     return layers.corrected(model, alpha)
 
@@ -89,6 +91,7 @@ def sap_tune(
         FloatingPointError: an activation is not finite.
     """
     distinct = check_alphas(alphas)
+    given, model = model, unwrapped(model)
     val_images, val_labels = _validation(model, val_images, val_labels, batch_size)
     # Lines 2 and 3 of Algorithm 1 once; each alpha repeats line 4 and a validation pass only.
     layers = prepare_layers(model, _batches(model, trusted, batch_size), len(distinct), leave)
@@ -98,7 +101,7 @@ def sap_tune(
         return right_predictions(network, zip(batches, val_labels.split(batch_size), strict=True))
 
     found = search_alphas(model, layers, distinct, right)
-    return Tuned(found.alpha, found.model or model, accuracy(found.unmodified), found.scores)
+    return Tuned(found.alpha, found.model or given, accuracy(found.unmodified), found.scores)
 
 
 def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +112,7 @@ def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: in
     labels = checks.check_labels(labels, len(images), "validation")
     first = _for(model, images[:batch_size], "validation")
     with evaluating(model), checks.shape_errors(first, "validation"):
-        num_outputs = checks.check_outputs(model(first), len(first), "validation")
+        num_outputs = checks.logits(model(first), len(first), "validation").shape[1]
     return images, checks.check_labels(labels, len(images), "validation", num_outputs)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
-from sap_core.models.outputs import logits_of
 from sap_core.sap import checks, gram, project, spectrum
 from sap_core.sap.refusal import find_weights, warn_unreached
 from sap_core.sap.weights import Sites, Weights
@@ -130,7 +129,7 @@ def right_predictions(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor
     found = []
     with evaluating(network):
         for images, labels in batches:
-            outputs_BC = logits_of(network(images), len(images), None)
+            outputs_BC = checks.logits(network(images), len(images), "validation")
             # `argmax` takes NaN for the largest value, so a network that overflowed would be right about that class.
             predicted = outputs_BC.argmax(1).where(~outputs_BC.isnan().any(1), -1)
             # Compared on the network's device; only the result is transferred.

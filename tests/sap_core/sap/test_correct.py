@@ -3,6 +3,7 @@
 import copy
 import random
 import warnings
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -249,8 +250,8 @@ def test_batches_go_to_the_networks_device_and_precision_and_labels_come_from_an
     seen = []
     correct(Recording(seen), pairs(33), data.DataLoader(pairs(33), 8), [3.0], 17, batch_size=16, progress=False)
     assert {entry[:2] for entry in seen} == {("cpu", torch.float32)}
-    # A single image at the end joins the batch before it.
-    assert {entry[2] for entry in seen} == {8, 16, 17}
+    # Two and eight images show how the network works; a single image at the end joins the batch before it.
+    assert {entry[2] for entry in seen} == {2, 8, 16, 17}
 
 
 def test_a_network_whose_outputs_are_nan_predicts_nothing():
@@ -331,7 +332,7 @@ def test_alphas_may_come_in_any_container():
 def test_bad_networks_are_refused():
     refused("order is model, train, val", pairs(30), pairs(30), pairs(20))
     refused("not dict", {}, pairs(30), pairs(20))
-    refused("no Linear", nn.Sequential(nn.Flatten()), pairs(30), pairs(20), [3.0], 10)
+    refused("nothing to correct", nn.Sequential(nn.Flatten()), pairs(30), pairs(20), [3.0], 10)
     refused("1 output", nn.Sequential(nn.Flatten(), nn.Linear(128, 1)).double(), pairs(30), pairs(20), [3.0], 10)
     refused(r"cannot process training images", nn.Linear(5, 2).double(), pairs(30), pairs(20), [3.0], 10)
 
@@ -374,6 +375,76 @@ def test_diverged_networks_are_reported():
     model[0].bias.data[0] = float("nan")
     with pytest.raises(FloatingPointError, match="diverged"):
         correct(model, pairs(30), pairs(20), [3.0], 10, progress=False)
+
+
+class Answering(nn.Module):
+    """Returns its logits in a structure."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.body, self.answer = network(), answer
+
+    def forward(self, x):
+        return self.answer(self.body(x))
+
+
+@dataclass
+class Output:
+    loss: torch.Tensor | None
+    logits: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda logits: (logits, -logits),
+        lambda logits: [logits],
+        lambda logits: {"features": logits.repeat(1, 4), "logits": logits},
+        lambda logits: Output(None, logits),
+        lambda logits: {"out": logits, "map": logits[:, :, None]},
+    ],
+)
+def test_logits_are_found_in_what_the_network_returns(answer):
+    wanted = correct(network(), pairs(30), pairs(20), [1.0, 3e4], 10, progress=False)
+    found = correct(Answering(answer), pairs(30), pairs(20), [1.0, 3e4], 10, progress=False)
+    assert (found.scores, found.alpha, found.unmodified) == (wanted.scores, wanted.alpha, wanted.unmodified)
+    assert torch.equal(found.trusted_indices, wanted.trusted_indices)
+    tuned = sap_tune(Answering(answer), pairs(30).tensors[0][found.trusted_indices], *pairs(20).tensors, [1.0, 3e4])
+    assert tuned.scores == wanted.scores
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda logits: (logits.repeat(1, 4), logits), "tensors of 12, 3 columns, of which any could be the logits"),
+        (lambda logits: {"a": logits[0]}, "contains no logits of shape"),
+        (lambda logits: None, "NoneType"),
+    ],
+)
+def test_other_answers_are_refused(answer, said):
+    refused(said, Answering(answer), pairs(30), pairs(20), [3.0], 10)
+
+
+def test_compiled_networks_are_unwrapped():
+    model = network()
+    wanted = correct(model, pairs(30), pairs(20), [1.0, 3e4], 10, progress=False)
+    found = correct(torch.compile(model), pairs(30), pairs(20), [1.0, 3e4], 10, progress=False)
+    assert found.scores == wanted.scores
+    assert type(found.model) is nn.Sequential
+
+
+def test_weights_are_left_on_request():
+    model, train, val = improving()
+    found = correct(model, train, val, [1.0], 20, leave=["5.*"], progress=False)
+    assert torch.equal(found.model[5].weight, model[5].weight)
+    refused("no parameter of the network matches 'head'", model, train, val, [1.0], 20, leave=["head"])
+
+
+def test_networks_whose_copies_compute_with_their_weights_are_refused():
+    model = network()
+    body = list(model)
+    model.forward = lambda x: nn.Sequential(*body)(x)
+    refused("copy of the network", model, pairs(30), pairs(20), [3.0], 10)
 
 
 def test_public_names():
