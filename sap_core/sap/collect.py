@@ -50,8 +50,8 @@ class _CollectingMode(ObservingMode):
                 name = self._names.get((region.key, each.layout))
                 if name is None:
                     raise UserError(
-                        f"the network multiplies parts of '{region.parameter}' that it did not use for the first images; SAP needs the same "
-                        f"use in every pass, so leave it as it is (option `leave`)"
+                        f"the network multiplies parts of '{region.parameter}' that it did not use for the first images; SAP needs the "
+                        f"same use in every pass, so leave it as it is (option `leave`)"
                     )
                 # Before the operator runs: one that writes in place cannot change the inputs first.
                 self.collect(name, each.inputs)

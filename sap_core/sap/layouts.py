@@ -94,10 +94,10 @@ class ConvNdInputs:
         """(K, D, N) float64 patches of padded images (K C, B, ...), copied one kernel tap at a time."""
         shape = (self.groups * self.channels, *self.kernel, channels_first.shape[1], *positions)
         patches = torch.empty(shape, dtype=torch.float64, device=channels_first.device)
-        for tap in product(*map(range, self.kernel)):
+        for tap in product(*(range(size) for size in self.kernel)):
             covered = [
                 slice(place * dilation, place * dilation + stride * (count - 1) + 1, stride)
                 for place, dilation, stride, count in zip(tap, self.dilation, self.stride, positions, strict=True)
             ]
-            patches[(slice(None), *tap)] = channels_first[(slice(None), slice(None), *covered)]
+            patches[:, *tap] = channels_first[:, :, *covered]
         return patches.view(self.groups, self.inputs, -1)

@@ -47,7 +47,7 @@ def without(model: nn.Module, found: Weights, leave: Sequence[str], option: str 
             f"activations as a matrix; {remedy}"
         )
     before = {site.region.parameter for site in found.sites.values()} | found.left.keys() | found.refused.keys()
-    left = {**found.left, **{name: "named by leave" for name in sorted(named & before)}}
+    left = {**found.left, **dict.fromkeys(sorted(named & before), "named by leave")}
     return Weights(sites, left, tuple(name for name in found.unreached if name not in named), {})
 
 
@@ -90,8 +90,7 @@ def _sentence(model: nn.Module, refused: Mapping[str, str], corrected: set[str],
     key = f"'{option}=[{','.join(patterns)}]'" if option else f"leave=({', '.join(map(repr, patterns))},)"
     return (
         f"SAP cannot correct {'; '.join(named[:LISTED])} in {type(model).__name__}: it corrects parameters that are multiplied with "
-        f"activations as a matrix; leave {'it' if len(refused) == 1 else 'them'} as {'it is' if len(refused) == 1 else 'they are'} with {key}, "
-        f"or use another network"
+        f"activations as a matrix; leave {'it as it is' if len(refused) == 1 else 'them as they are'} with {key}, or use another network"
     )
 
 

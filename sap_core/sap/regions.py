@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 aten = torch.ops.aten
 
-COPIES = (aten.clone.default, aten._to_copy.default)  # noqa: SLF001 - torch's name of the operator behind `Tensor.to`
+COPIES = (aten.clone.default, aten._to_copy.default)
 """Operators whose result has the elements of their first argument, perhaps in another order in memory or of another dtype."""
 
 
@@ -163,7 +163,7 @@ def storage_of(tensor: Tensor) -> int:
 
 def _overlap(first: Tensor, second: Tensor) -> bool:
     starts = first.storage_offset(), second.storage_offset()
-    return starts[0] < starts[1] + _span(second) and starts[1] < starts[0] + _span(first)
+    return bool(starts[0] < starts[1] + _span(second) and starts[1] < starts[0] + _span(first))
 
 
 def tensors_in(*values: Any) -> Iterator[Tensor]:

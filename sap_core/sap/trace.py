@@ -108,14 +108,15 @@ class ObservingMode(TorchDispatchMode):
 
 
 # Operators that add, concatenate, copy or normalise, apart from those that torch itself marks as pointwise.
-_ELEMENTWISE = frozenset(
-    "cat stack copy_ copy native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm miopen_batch_norm batch_norm_elemt "
-    "_native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional _batch_norm_no_update "
-    "_batch_norm_with_update _fused_rms_norm rms_norm prelu _prelu_kernel index_put index_put_ _index_put_impl_ _unsafe_index_put "
-    "masked_scatter masked_scatter_ slice_scatter select_scatter diagonal_scatter index_copy index_copy_ index_add index_add_ "
-    "scatter scatter_ scatter_add scatter_add_ expand_as view_as".split()
-)
-_LOOKUPS = frozenset("embedding index _unsafe_index index_select gather take".split())
+_ELEMENTWISE = frozenset({
+    "cat", "stack", "copy", "copy_", "prelu", "_prelu_kernel", "rms_norm", "_fused_rms_norm",
+    "native_layer_norm", "native_group_norm", "native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm_elemt",
+    "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_no_update", "_batch_norm_with_update",
+    "index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put", "index_copy", "index_copy_", "index_add", "index_add_",
+    "masked_scatter", "masked_scatter_", "slice_scatter", "select_scatter", "diagonal_scatter",
+    "scatter", "scatter_", "scatter_add", "scatter_add_",
+})  # fmt: skip
+_LOOKUPS = frozenset({"embedding", "index", "_unsafe_index", "index_select", "gather", "take"})
 _ATTENTION = "_scaled_dot_product"
 
 

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from sap_core.api import FORGET_COUNT, TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError, at_least, unknown
-from sap_core.sap import project, spectrum
 from sap_core.sap import output_moments as outputs
+from sap_core.sap import project, spectrum
 from sap_core.sap.bases import ActivationBases, LayerBases, Side, collect_bases
 from sap_core.sap.refusal import find_weights, warn_unreached, without
 from sap_core.sap.sap import SAP, Strategy, first_inputs, option_of

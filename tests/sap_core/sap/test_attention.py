@@ -124,7 +124,7 @@ def test_self_attention_shares_one_gram_and_counts_it_once(monkeypatch):
 
 
 def test_attention_across_two_sequences_has_a_gram_for_each():
-    _, seen = moments_of(attention(), lambda x: ((x, Y[: len(x)], Y[: len(x)]), {}))
+    _, seen = moments_of(attention(), lambda x, y=Y: ((x, *2 * [y[: len(x)]]), {}))
     assert seen["attention.q_proj"] is not seen["attention.k_proj"] is seen["attention.v_proj"]
     torch.testing.assert_close(seen["attention.k_proj"].gram[0], Y.reshape(-1, 6).T @ Y.reshape(-1, 6))
     assert [seen[f"attention.{letter}_proj"].count for letter in "qkv"] == [20, 28, 28]
@@ -154,7 +154,7 @@ def projector(columns_ND, alpha):
 
 @pytest.mark.parametrize(
     "arguments",
-    [lambda x: ((x, x, x), {"need_weights": False}), lambda x: ((x, Y[: len(x)], Y[: len(x)]), {}), lambda x: ((x, x.flip(1), x), {})],
+    [lambda x: ((x, x, x), {"need_weights": False}), lambda x, y=Y: ((x, *2 * [y[: len(x)]]), {}), lambda x: ((x, x.flip(1), x), {})],
 )
 def test_projected_weights_do_what_projected_inputs_do(arguments):
     model = Net(attention(), arguments)
