@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-from sap_core.models.modes import evaluating
+from sap_core.models.modes import batch_statistics, evaluating
 from sap_core.sap.layers import LAYERS, LayerInputs, described, weight_sites
 
 
@@ -110,8 +110,13 @@ def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) ->
         The updated moments, by name.
 
     Raises:
-        UserError: a layer gets no input, or is called more than once.
+        UserError: a layer gets no input, or is called more than once; or the batch is a single image, and the network cannot work on it.
     """
+    if len(inputs) == 1 and (norm := batch_statistics(model)):
+        raise UserError(
+            f"batch norm '{norm}' has no running statistics, so the network cannot work on a single image; use at least 2 trusted images, "
+            "and a batch size of at least 2"
+        )
     # Phase 1: which hooks are needed, and which weights each of them serves.
     updated = dict(moments)
     modules, of_model = dict(model.named_modules()), weight_sites(model)
