@@ -120,8 +120,8 @@ class Fisher:
         optim.trainable(network.parameters())
         if layer := batch_statistics(network):
             raise UserError(
-                f"method 'fisher' needs the gradient of each sample on its own, but batch norm '{layer}' has no running statistics, so that "
-                "a sample's outputs depend on its batch; leave 'fisher' out of methods, or use a network that tracks them"
+                f"method 'fisher' needs the gradient of each sample on its own, but batch norm '{layer}' has no running statistics, so "
+                "that a sample's outputs depend on its batch; leave 'fisher' out of methods, or use a network that tracks them"
             )
 
     def family(self) -> Hashable:

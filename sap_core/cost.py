@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sap_core.models.inputs import probe_images
-from sap_core.models.outputs import logits_of
+from sap_core.models.outputs import tensors_in
 
 Phase = Literal["train", "select", "collect", "factor", "build", "correct", "evaluate", "report"]
 """Phase of a computation. `report` scores the test set and probes of the training set, which no selection rule reads."""
@@ -225,9 +225,7 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.devic
         # With gradients even if the caller disabled them, since the graph is needed for the backward count.
         with FlopCounterMode(display=False) as forward, torch.enable_grad():
             outputs = model(inputs)
-        outputs = outputs if isinstance(outputs, Tensor) else logits_of(outputs, 2, None)
-        ahead = _known(forward.get_total_flops() / 2)
-        return ahead, _backward_flops(model, outputs)
+        return _known(forward.get_total_flops() / 2), _backward_flops(model, next(tensors_in(outputs)))
     finally:
         # Flag by flag, because a network may hold layers that were frozen in evaluation mode.
         for module, flag in training:

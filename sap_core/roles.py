@@ -45,7 +45,7 @@ class RefusesTasks(Protocol):
 
         Args:
             kind: type of the task.
-            network: the network on torch's meta device (shapes without values).
+            network: the network, if possible on torch's meta device (shapes without values), else on the CPU; it must not be changed.
 
         Raises:
             UserError: the task or the network is not supported; the message names the supported ones.

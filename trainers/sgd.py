@@ -277,7 +277,7 @@ class SGD:
         model = task.build(which).to(task.device)
         # An input is needed, because which feature maps are small depends on the size of the images.
         if self.training_speed.channels_last:
-            self.training_speed.set_memory_format(model, next(iter(task.train.batches(1))).inputs)
+            self.training_speed.set_memory_format(model, next(iter(task.train.batches(2))).inputs)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:

@@ -7,7 +7,7 @@ replaced on the object, a hook or a lambda that refers to the original goes on t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sap_core.errors import UserError
-from sap_core.models.modes import evaluating
-from sap_core.models.outputs import logits_of
+from sap_core.models.modes import batch_statistics, evaluating
+from sap_core.models.outputs import tensors_in
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -33,7 +33,7 @@ def copied(model: nn.Module) -> nn.Module:
 def memo_of(model: nn.Module) -> dict[int, Any]:
     """Return the argument `memo` with which `copy.deepcopy` can copy `model`, alone or inside of a larger structure."""
     # torch refuses to copy a tensor that belongs to a graph; a copy's next forward pass makes new ones.
-    kept = (tensor for module in model.modules() for tensor in _tensors_in(vars(module)))
+    kept = (tensor for module in model.modules() for tensor in tensors_in(vars(module)))
     return {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
 
 
@@ -42,12 +42,18 @@ def check_copies(model: nn.Module, inputs: Tensor, who: str) -> None:
 
     Args:
         model: the network, on a device with values (not meta).
-        inputs: (N, ...) at least two different inputs.
+        inputs: (N, ...) inputs; with at least two different ones results that a copy has kept are noticed as well.
         who: name of the network, for messages.
 
     Raises:
         UserError: it cannot be copied, or its copies do not work.
     """
+    # Such a network cannot be run at all; whoever runs it says so.
+    if len(inputs) == 1 and batch_statistics(model):
+        return
+    with torch.random.fork_rng(devices=[]):
+        # Before the copy, so that results that the network keeps are copied as well.
+        _outputs(model, inputs)
     try:
         twin = copied(model)
     # Attributes of any type are copied, and may raise anything.
@@ -60,7 +66,6 @@ def check_copies(model: nn.Module, inputs: Tensor, who: str) -> None:
     others = inputs.flip(0)
     with torch.random.fork_rng(devices=[]):
         expected, again = (_outputs(model, images) for images in (others, others))
-        _outputs(model, inputs)
         reads = _Reads(_storages(model), _storages(twin))
         try:
             with reads:
@@ -94,7 +99,7 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        for tensor in _tensors_in({"args": args, "kwargs": kwargs or {}}):
+        for tensor in tensors_in((args, kwargs)):
             key = _storage(tensor)
             self.shared = self.shared or self._original.get(key)
             self.own = self.own or key in self._own
@@ -115,13 +120,13 @@ def _storage(tensor: Tensor) -> int:
     return 0
 
 
-def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
+def _outputs(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     torch.manual_seed(0)
     with evaluating(model):
-        return logits_of(model(inputs), len(inputs), None)
+        return list(tensors_in(model(inputs)))
 
 
-def _ignores_weights(twin: nn.Module, inputs: Tensor, before: Tensor) -> bool:
+def _ignores_weights(twin: nn.Module, inputs: Tensor, before: list[Tensor]) -> bool:
     """Return whether other weights give the same outputs. Changes `twin`."""
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -130,20 +135,13 @@ def _ignores_weights(twin: nn.Module, inputs: Tensor, before: Tensor) -> bool:
     return _same(before, _outputs(twin, inputs))
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-5, equal_nan=True)
-
-
-def _tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif depth and isinstance(value, Mapping):
-        for part in value.values():
-            yield from _tensors_in(part, depth - 1)
-    elif depth and isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors_in(part, depth - 1)
+def _same(one: list[Tensor], other: list[Tensor]) -> bool:
+    """Return whether outputs agree up to rounding."""
+    return len(one) == len(other) and all(
+        first.shape == second.shape and torch.allclose(first.double(), second.double(), rtol=1e-3, atol=1e-5, equal_nan=True)
+        for first, second in zip(one, other, strict=True)
+        if not first.is_complex()
+    )
 
 
 def _said(error: Exception) -> str:

@@ -16,6 +16,7 @@ Shapes: N images, C outputs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -33,28 +34,17 @@ def logits_of(outputs: Any, samples: int, classes: int | None) -> Tensor:
     Args:
         outputs: a tensor, or a structure that contains the logits.
         samples: N.
-        classes: C; None: any number, where it is not known.
+        classes: C; None: it is not known, and all tensors that could be the logits must have the same C.
 
     Raises:
-        UserError: there is no tensor of that shape; the message names the shapes that were found.
+        UserError: there is no tensor of that shape, or it is not clear which one is meant; the message names the shapes that were found.
     """
     named = None if isinstance(outputs, Tensor) else _named_logits(outputs)
-    candidates = [outputs] if isinstance(outputs, Tensor) else [named] if named is not None else _tensors(outputs, _DEPTH)
-    for tensor in candidates:
-        if tensor.is_floating_point() and _fits(tuple(tensor.shape), samples, classes):
-            return tensor
+    candidates = [outputs] if isinstance(outputs, Tensor) else [named] if named is not None else tensors_in(outputs)
+    found = [tensor for tensor in candidates if tensor.is_floating_point() and _fits(tuple(tensor.shape), samples, classes)]
+    if found and len({tensor.shape for tensor in found}) == 1:
+        return found[0]
     raise UserError(_complaint(outputs, named, samples, classes))
-
-
-def widths_of(outputs: Any, samples: int) -> list[int]:
-    """Return the number of columns of each floating-point tensor (N, ...) that rule 3 could take for the logits, in their order.
-
-    Several widths mean that the choice depends on the number of classes, since features may come before the logits.
-    """
-    if isinstance(outputs, Tensor) or _named_logits(outputs) is not None:
-        return []
-    found = [tensor for tensor in _tensors(outputs, _DEPTH) if tensor.is_floating_point() and _fits(tuple(tensor.shape), samples, None)]
-    return [tensor.shape[1] for tensor in found]
 
 
 class TakeLogits:
@@ -80,6 +70,19 @@ def returns_logits(model: nn.Module) -> bool:
     return any(isinstance(hook, TakeLogits) for hook in model._forward_hooks.values())
 
 
+@contextmanager
+def returning_logits(model: nn.Module, classes: int) -> Iterator[None]:
+    """Make calls of `model` return logits (N, `classes`) within a block, for networks that `build_network` did not build."""
+    if returns_logits(model):
+        yield
+        return
+    hook = model.register_forward_hook(TakeLogits(classes), with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def _fits(shape: tuple[int, ...], samples: int, classes: int | None) -> bool:
     if classes is None:
         return len(shape) == 2 and shape[0] == samples
@@ -92,13 +95,13 @@ def _named_logits(outputs: Any) -> Tensor | None:
     return found if isinstance(found, Tensor) else None
 
 
-def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
-    """Yield the tensors in a structure in their order."""
+def tensors_in(value: Any, depth: int = _DEPTH) -> Iterator[Tensor]:
+    """Yield the tensors in a structure in their order, to a depth of four."""
     if isinstance(value, Tensor):
         yield value
     elif depth and not isinstance(value, nn.Module | str | bytes | type):
         for part in _parts(value):
-            yield from _tensors(part, depth - 1)
+            yield from tensors_in(part, depth - 1)
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -119,7 +122,7 @@ def _complaint(outputs: Any, named: Tensor | None, samples: int, classes: int | 
     elif named is not None:
         found = f"a {type(outputs).__name__} whose logits have the shape {tuple(named.shape)}"
     else:
-        shapes = [str(tuple(tensor.shape)) for tensor in _tensors(outputs, _DEPTH)]
+        shapes = [str(tuple(tensor.shape)) for tensor in tensors_in(outputs)]
         found = f"a {type(outputs).__name__} with " + (f"tensors of shapes {', '.join(shapes[:6])}" if shapes else "no tensor")
     return (
         f"the network must return logits of shape {expected} for {samples} images of {classes or 'these'} classes, but it returns {found}; "

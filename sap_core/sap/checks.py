@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sap_core.errors import UserError
-from sap_core.models.outputs import logits_of, widths_of
+from sap_core.models.outputs import logits_of
 
 Positions = int | Sequence[int]
 """Position of the first sample among all those of the caller, or the position of each, for messages about one batch of several."""
@@ -123,29 +123,23 @@ def check_outputs(outputs: Tensor, num_images: int, what: str) -> int:
     return outputs.shape[1]
 
 
-def logits(outputs: object, num_images: int, what: str) -> Tensor:
+def logits(outputs: object, num_images: int, what: str, classes: int | None = None) -> Tensor:
     """Return the logits (N, C) in what the network returned for `num_images` images, by the rule of `sap_core.models.outputs`.
 
+    Args:
+        outputs: what the network returned.
+        num_images: N.
+        what: "training" or "validation", for messages.
+        classes: C; None if it is not known.
+
     Raises:
-        UserError: there are none, several tensors could be the logits, or there are fewer than two classes.
+        UserError: there are none, or fewer than two classes, or several tensors of different widths without a given number of classes.
     """
-    if isinstance(outputs, Tensor):
+    # A tensor that is no batch of logits is explained by the images that were given.
+    if isinstance(outputs, Tensor) and classes is None:
         check_outputs(outputs, num_images, what)
         return outputs
-    widths = widths_of(outputs, num_images)
-    # Features may come before the logits, and the number of classes, which would tell them apart, is not known here.
-    if len(set(widths)) > 1:
-        raise UserError(
-            f"the network returns a {type(outputs).__name__} with tensors of {', '.join(map(str, widths))} columns, of which any could be "
-            "the logits; return the logits alone, or name them 'logits'"
-        )
-    try:
-        found = logits_of(outputs, num_images, None)
-    except UserError as error:
-        raise UserError(
-            f"the network returns a {type(outputs).__name__} for {num_images} {what} images, which contains no logits of shape "
-            f"({num_images}, classes); return them as a tensor, or name them 'logits'"
-        ) from error
+    found = logits_of(outputs, num_images, classes)
     check_outputs(found, num_images, what)
     return found
 

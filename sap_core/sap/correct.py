@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from sap_core.api import Batch
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
-from sap_core.models.copies import check_copies, copied
+from sap_core.models.copies import copied
 from sap_core.models.modes import evaluating
+from sap_core.models.outputs import returning_logits
 from sap_core.models.unwrap import unwrapped
 from sap_core.sap import checks, trusted
 from sap_core.sap.correction import Correction
 from sap_core.sap.labelled import LabelledImages, Unpack
 from sap_core.sap.loaders import overlap
 from sap_core.sap.progress import Progress, progress_bar
-from sap_core.sap.refusal import find_weights
-from sap_core.sap.search import accuracy, check_alphas, prepare_layers, right_predictions, search_alphas
+from sap_core.sap.search import accuracy, check_alphas, examine, prepare_layers, right_predictions, search_alphas
 from sap_core.seeding import random_states_kept
 
 ALPHA16 = (
@@ -50,6 +50,7 @@ def correct(
     batch_size: int | None = None,
     unpack: Unpack | None = None,
     leave: Sequence[str] = (),
+    classes: int | None = None,
     progress: bool = True,
 ) -> Correction:
     """Correct a trained network with SAP, with the best of several alphas, and test whether it is better than before.
@@ -69,6 +70,7 @@ def correct(
         unpack: returns (image, label) of an item of a data set, or (images, labels) of a batch of a DataLoader, where these are not pairs
             or dicts with the keys "pixel_values" or "image", and "label" or "labels".
         leave: see `sap_project`.
+        classes: see `sap_tune`.
         progress: show progress on standard error if it is a terminal or a notebook.
 
     Returns:
@@ -85,23 +87,21 @@ def correct(
     num_trusted = checks.check_num_trusted(num_trusted, len(images))
     _check_overlap(images, held_out)
     with random_states_kept(_weight(model).device), progress_bar(progress) as bars:
-        first, num_classes = _inspect(model, images)
-        first_held_out, _ = _inspect(model, held_out)
+        first, num_classes = _inspect(model, images, classes)
+        first_held_out, _ = _inspect(model, held_out, num_classes)
         # Before the pass over all images, which may take long.
-        find_weights(model, first, leave)
-        if len(first) > 1:
-            check_copies(model, first, "the network")
+        weights = examine(model, first, leave)
         ranked = _rank(model, images, num_classes, class_balanced, bars)
         chosen = ranked.index[:num_trusted]
         done = bars.stage("activations of trusted images", num_trusted)
         # Read again by position, so that no image had to be kept while all were scored.
         trusted_batches = _moved(model, images.batches(chosen), "training", done)
-        layers = prepare_layers(model, (batch.inputs for batch in trusted_batches), len(distinct), leave)
+        layers = prepare_layers(model, (batch.inputs for batch in trusted_batches), len(distinct), weights=weights)
         passes = _validation_passes(model, held_out, num_classes, first_held_out[0].numel())
         done = bars.stage("alphas", len(distinct) + 1)
 
         def right(network: nn.Module) -> Tensor:
-            found = right_predictions(network, ((batch.inputs, batch.labels) for batch in passes()))
+            found = right_predictions(network, ((batch.inputs, batch.labels) for batch in passes()), num_classes)
             done(1)
             return found
 
@@ -131,6 +131,7 @@ def trusted_indices(
     class_balanced: bool = False,
     batch_size: int | None = None,
     unpack: Unpack | None = None,
+    classes: int | None = None,
     progress: bool = True,
 ) -> Tensor:
     """Return the positions of the n images that SAP trusts most: those with the lowest loss on their given labels.
@@ -142,6 +143,7 @@ def trusted_indices(
         class_balanced: equally many images of each class, by given label.
         batch_size: see `correct`.
         unpack: see `correct`.
+        classes: see `sap_tune`.
         progress: see `correct`.
 
     Returns:
@@ -155,7 +157,7 @@ def trusted_indices(
     images = LabelledImages.of(data, "training", batch_size, unpack)
     n = checks.check_num_trusted(n, len(images))
     with random_states_kept(_weight(model).device), progress_bar(progress) as bars:
-        _, num_classes = _inspect(model, images)
+        _, num_classes = _inspect(model, images, classes)
         return _rank(model, images, num_classes, class_balanced, bars).index[:n]
 
 
@@ -186,14 +188,15 @@ def _rank(model: nn.Module, images: LabelledImages, num_classes: int, class_bala
     """Algorithm 1, line 1."""
     done = bars.stage("losses of training images", len(images))
     scored = _Scored(lambda: _moved(model, images.batches(num_outputs=num_classes), "training", done))
-    score = trusted.fit_error(model, scored, "classification", images.batch_size, CostMeter())
+    with returning_logits(model, num_classes):
+        score = trusted.fit_error(model, scored, "classification", images.batch_size, CostMeter())
     index, labels = torch.cat(scored.index), torch.cat(scored.labels)
     order = trusted.lowest_first(score, index)
     order = trusted.balanced(order, labels) if class_balanced else order
     return _Ranked(index[order], labels[order])
 
 
-def _inspect(model: nn.Module, images: LabelledImages) -> tuple[Tensor, int]:
+def _inspect(model: nn.Module, images: LabelledImages, classes: int | None) -> tuple[Tensor, int]:
     """Read the first images, warn if they are random, and return them as the network expects them, and the number of classes."""
     first, random = images.first()
     if random:
@@ -204,7 +207,7 @@ def _inspect(model: nn.Module, images: LabelledImages) -> tuple[Tensor, int]:
     converted = checks.convert(first, _weight(model), images.what)
     with evaluating(model), checks.shape_errors(converted, images.what):
         outputs = model(converted)
-    return converted, checks.logits(outputs, len(converted), images.what).shape[1]
+    return converted, checks.logits(outputs, len(converted), images.what, classes).shape[1]
 
 
 def _validation_passes(model: nn.Module, images: LabelledImages, num_classes: int, values: int) -> Callable[[], Iterator[Batch]]:

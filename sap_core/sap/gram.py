@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-from sap_core.models.modes import evaluating
+from sap_core.models.modes import batch_statistics, evaluating
 from sap_core.sap.collect import collecting
 from sap_core.sap.layers import LAYERS, LayerInputs
 from sap_core.sap.weights import WeightSite
@@ -112,7 +112,15 @@ def observe(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[
 
     Returns:
         The updated moments, by name.
+
+    Raises:
+        UserError: the batch is a single image, and the network cannot work on it.
     """
+    if len(inputs) == 1 and (norm := batch_statistics(model)):
+        raise UserError(
+            f"batch norm '{norm}' has no running statistics, so the network cannot work on a single image; use at least 2 trusted images, "
+            "and a batch size of at least 2"
+        )
     updated, modules, cache = dict(moments), dict(model.named_modules()), _UpdateCache()
     # Which weights each layer's calls serve: layer -> (name of the weight within it, name of the weight).
     served: dict[str, list[tuple[str, str]]] = {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from sap_core.data.samples import split_batches
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
 from sap_core.models.unwrap import unwrapped
@@ -21,7 +23,8 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
     """Return a copy of `model` with weights projected onto the activation space of trusted images (SAP, Algorithm 1, lines 2 to 4).
 
     Args:
-        model: any network whose weights multiply activations as matrices, whatever its layers are called; it is not changed.
+        model: any network whose weights multiply activations as matrices, whatever its layers are called; it is not changed. Of
+            a compiled network a copy without compilation is returned.
         images: trusted inputs as the network expects them (normalised, not augmented); they are moved to its device and converted to its
             dtype.
         alpha: strength of the projection, positive; the paper searches 2000 to 300000, and a larger alpha changes less.
@@ -30,7 +33,7 @@ def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int 
 
     Raises:
         UserError: there are no images, they are not tensors of finite floats that the network accepts as a batch, alpha is not positive
-            and finite, or a weight is not supported.
+            and finite, a weight is not supported, or a copy of the network would compute with the original's weights.
         FloatingPointError: an activation is not finite.
     """
     # Before the pass over the images, which takes far longer than the check.
@@ -67,6 +70,7 @@ def sap_tune(
     alphas: Iterable[float],
     batch_size: int = 256,
     leave: Sequence[str] = (),
+    classes: int | None = None,
 ) -> Tuned:
     """Correct `model` with each alpha and select the best by validation accuracy, with one pass over the trusted images.
 
@@ -81,6 +85,8 @@ def sap_tune(
         alphas: the grid; repeated values count once.
         batch_size: images per forward pass.
         leave: see `sap_project`.
+        classes: number of classes; needed only if the network returns several matrices of different widths, to tell which are the logits
+            (see `sap_core.models.outputs`).
 
     Returns:
         The best alpha, the network corrected with it, and the accuracy of every alpha and of the unmodified network.
@@ -92,28 +98,30 @@ def sap_tune(
     """
     distinct = check_alphas(alphas)
     given, model = model, unwrapped(model)
-    val_images, val_labels = _validation(model, val_images, val_labels, batch_size)
+    val_images, val_labels, num_outputs = _validation(model, val_images, val_labels, batch_size, classes)
     # Lines 2 and 3 of Algorithm 1 once; each alpha repeats line 4 and a validation pass only.
     layers = prepare_layers(model, _batches(model, trusted, batch_size), len(distinct), leave)
 
     def right(network: nn.Module) -> Tensor:
-        batches = (_for(model, batch, "validation") for batch in val_images.split(batch_size))
-        return right_predictions(network, zip(batches, val_labels.split(batch_size), strict=True))
+        blocks = split_batches(torch.arange(len(val_labels)), batch_size)
+        batches = ((_for(model, val_images[each], "validation"), val_labels[each]) for each in blocks)
+        return right_predictions(network, batches, num_outputs)
 
     found = search_alphas(model, layers, distinct, right)
     return Tuned(found.alpha, found.model or given, accuracy(found.unmodified), found.scores)
 
 
-def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Return checked validation images and their labels as int64."""
+def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int, classes: int | None) -> tuple[Tensor, Tensor, int]:
+    """Return checked validation images, their labels as int64, and the number of classes."""
     _check_batch_size(batch_size)
     images = checks.check_images(images, "validation")
     # Everything that needs no network first, since a pass may take long.
     labels = checks.check_labels(labels, len(images), "validation")
     first = _for(model, images[:batch_size], "validation")
     with evaluating(model), checks.shape_errors(first, "validation"):
-        num_outputs = checks.logits(model(first), len(first), "validation").shape[1]
-    return images, checks.check_labels(labels, len(images), "validation", num_outputs)
+        outputs = model(first)
+    num_outputs = checks.logits(outputs, len(first), "validation", classes).shape[1]
+    return images, checks.check_labels(labels, len(images), "validation", num_outputs), num_outputs
 
 
 def _check_batch_size(batch_size: int) -> None:
@@ -123,12 +131,30 @@ def _check_batch_size(batch_size: int) -> None:
 
 def _batches(model: nn.Module, images: Images, batch_size: int) -> Iterator[Tensor]:
     """Yield checked batches as the network expects them."""
+    return (_for(model, batch, "trusted") for batch in _merged(_checked(images, batch_size), batch_size))
+
+
+def _checked(images: Images, batch_size: int) -> Iterator[Tensor]:
     # Batches are checked as they come, since an iterable may be longer than memory.
     start = 0
     for given in _tensors(images):
         checked = checks.check_images(given, "trusted", start)
         start += len(checked)
-        yield from (_for(model, batch, "trusted") for batch in checked.split(batch_size) if len(batch))
+        yield from (batch for batch in checked.split(batch_size) if len(batch))
+
+
+def _merged(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Merge a batch of a single image with the one before it, because batch norm without running statistics cannot normalise one."""
+    held: Tensor | None = None
+    for batch in batches:
+        if held is not None and len(batch) == 1 and len(held) <= size and batch.shape[1:] == held.shape[1:]:
+            held = torch.cat([held, batch.to(held)])
+            continue
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held
 
 
 def _tensors(images: object) -> Iterator[object]:
@@ -141,4 +167,4 @@ def _tensors(images: object) -> Iterator[object]:
 
 def _for(model: nn.Module, batch: Tensor, what: str) -> Tensor:
     # Device and dtype of the network, not of the images: callers keep images on the CPU.
-    return checks.convert(batch, next(model.parameters()), what)
+    return checks.convert(batch, next((parameter for parameter in model.parameters() if parameter.is_floating_point()), batch), what)

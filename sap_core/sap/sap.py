@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from sap_core.api import TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task, TaskType
 from sap_core.errors import UserError, unknown
+from sap_core.models.modes import batch_statistics
 from sap_core.sap import gram, project, spectrum, trusted
 from sap_core.sap.refusal import find_weights, warn_unreached, without
 from sap_core.sap.weights import IMAGES, Sites, classify
@@ -247,7 +248,10 @@ def _corrected(
             moments = _observe(model, sites, moments, ranked, range(observed, in_blocks, block), block, run)
         # Algorithm 1, line 2, remainder: what is left below one block, and with it the check, is this size's own.
         with run.meter("collect", users):
-            at_size = _observe(model, sites, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
+            if in_blocks and size - in_blocks == 1 and batch_statistics(model):
+                at_size = _observe_merged(model, sites, ranked, size, block, run)
+            else:
+                at_size = _observe(model, sites, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
             gram.check_finite(at_size)
         # The next size continues behind the last full block of this one.
         observed = in_blocks
@@ -281,4 +285,15 @@ def _observe(
         moments = gram.observe(model, sites, moments, batch.inputs)
         run.meter.count(forwards=size)
     run.meter.count(flops=gram.total_flops(moments) - before)
+    return moments
+
+
+def _observe_merged(model: nn.Module, sites: Sites, ranked: Samples, size: int, block: int, run: Run) -> Mapping[str, gram.Moments]:
+    """Observe the first `size` samples where a network cannot work on the single one that remains: it goes with the block before it."""
+    moments: Mapping[str, gram.Moments] = gram.init_moments(sites)
+    # `batches` merges a last batch of one sample. Nothing is shared with other sizes, whose blocks end elsewhere.
+    for batch in ranked.subset(torch.arange(size)).batches(block):
+        moments = gram.observe(model, sites, moments, batch.inputs)
+        run.meter.count(forwards=len(batch.labels))
+    run.meter.count(flops=gram.total_flops(moments))
     return moments

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
+from sap_core.models.copies import check_copies
 from sap_core.models.modes import evaluating
+from sap_core.models.outputs import logits_of
 from sap_core.sap import checks, gram, project, spectrum
 from sap_core.sap.refusal import find_weights, warn_unreached
 from sap_core.sap.weights import Sites, Weights
@@ -53,7 +55,26 @@ class PreparedLayers:
         return project.with_weights(model, self.sites, {name: each.at(alpha) for name, each in self.layers.items()})
 
 
-def prepare_layers(model: nn.Module, batches: Iterable[Tensor], alphas: int, leave: Sequence[str] = ()) -> PreparedLayers:
+def examine(model: nn.Module, images: Tensor, leave: Sequence[str] = ()) -> Weights:
+    """Return the weights of `model` that SAP corrects, and warn of those that no pass reaches.
+
+    Args:
+        model: the network; it is not changed.
+        images: (B, ...) a few images as the network expects them.
+        leave: patterns of names of parameters that stay as they are.
+
+    Raises:
+        UserError: the network cannot be copied, or a weight is not supported (see `find_weights`).
+    """
+    check_copies(model, images[:2], "the network")
+    found = find_weights(model, images, leave)
+    warn_unreached(found)
+    return found
+
+
+def prepare_layers(
+    model: nn.Module, batches: Iterable[Tensor], alphas: int, leave: Sequence[str] = (), weights: Weights | None = None
+) -> PreparedLayers:
     """Return every weight that SAP corrects, prepared for a number of alphas (Algorithm 1, lines 2 and 3).
 
     Args:
@@ -61,25 +82,23 @@ def prepare_layers(model: nn.Module, batches: Iterable[Tensor], alphas: int, lea
         batches: trusted images (B, ...) on its device and in its precision.
         alphas: number of alphas.
         leave: patterns of names of parameters that stay as they are.
+        weights: what `examine` returned; None: the first batch is examined.
 
     Raises:
         UserError: there are no images, or the network does not support SAP or the images.
         FloatingPointError: an activation is not finite.
     """
-    found: Weights | None = None
+    moments: dict[str, gram.Moments] | None = None
     for batch in batches:
         with checks.shape_errors(batch, "trusted"):
-            if found is None:
-                # The first images show how the network uses its weights.
-                found = find_weights(model, batch, leave)
-                warn_unreached(found)
-                moments = gram.init_moments(found.sites)
-            moments = _observe(model, found.sites, moments, batch)
+            # The first images show how the network uses its weights.
+            weights = weights or examine(model, batch, leave)
+            moments = _observe(model, weights.sites, moments or gram.init_moments(weights.sites), batch)
     # An iterable may turn out empty only after it was consumed.
-    if found is None:
+    if moments is None or weights is None:
         raise UserError("there are no trusted images, but SAP needs at least one")
     gram.check_finite(moments)
-    return PreparedLayers(found.sites, project.prepare(model, found.sites, moments, alphas))
+    return PreparedLayers(weights.sites, project.prepare(model, weights.sites, moments, alphas))
 
 
 def _observe(model: nn.Module, sites: Sites, moments: dict[str, gram.Moments], batch: Tensor) -> dict[str, gram.Moments]:
@@ -119,17 +138,18 @@ class Search:
         return {alpha: accuracy(right) for alpha, right in self.corrected.items()}
 
 
-def right_predictions(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+def right_predictions(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Tensor:
     """Return (V,) bool on the CPU: whether the network predicts the given label of each image; outputs that are NaN predict none.
 
     Args:
         network: any network; it runs in evaluation mode.
         batches: images (B, ...) as the network expects them, and labels (B,) on any device.
+        classes: number of classes.
     """
     found = []
     with evaluating(network):
         for images, labels in batches:
-            outputs_BC = checks.logits(network(images), len(images), "validation")
+            outputs_BC = logits_of(network(images), len(images), classes)
             # `argmax` takes NaN for the largest value, so a network that overflowed would be right about that class.
             predicted = outputs_BC.argmax(1).where(~outputs_BC.isnan().any(1), -1)
             # Compared on the network's device; only the result is transferred.

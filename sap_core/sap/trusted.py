@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from sap_core.api import Batch, Samples, TaskType
 from sap_core.cost import CostMeter
 from sap_core.models.modes import evaluating
-from sap_core.models.outputs import logits_of
 from sap_core.seeding import Stream
 
 DRAWS = 10
@@ -56,10 +55,8 @@ def fit_error(model: nn.Module, samples: Batched, kind: TaskType, batch_size: in
     with evaluating(model):
         for batch in samples.batches(batch_size):
             # A network that memorised its labels has losses that underflow to zero in float32; in float64 they remain distinct for longer.
-            outputs = model(batch.inputs)
-            # Networks of the platform return logits; those of the library's callers may return a structure that contains them.
-            outputs_BC = outputs if isinstance(outputs, Tensor) else logits_of(outputs, len(batch.labels), None)
-            scores.append(_score(outputs_BC.to(torch.float64), batch.labels, kind).cpu())
+            outputs_BC = model(batch.inputs).to(torch.float64)
+            scores.append(_score(outputs_BC, batch.labels, kind).cpu())
             meter.count(forwards=len(batch.labels))
     return _joined(scores, "loss")
 

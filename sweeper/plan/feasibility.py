@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sap_core.api import Need, RefusesTasks, RefusesTrainers
+from sap_core.api import Need, Passes, RefusesTasks, RefusesTrainers, Sizes
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
@@ -53,6 +53,17 @@ def check_feasibility(cell: Cell) -> None:
         # Some components want to see the network (PRL-G, for example, refuses batch norm).
         if isinstance(instance, RefusesTasks):
             instance.refuse(cell.dataset.instance.kind, network)
+
+
+def seed_warning(cell: Cell) -> str | None:
+    """A warning if the cell's networks start from the same weights under every seed, because their constructor seeds torch; else None."""
+    # A checkpoint replaces the initial weights.
+    if not probe(cell.model, cell.dataset).sets_seed or cell.trainer.instance.forecast(Sizes(1, 1)) == Passes():
+        return None
+    return (
+        f"model={cell.model.name} sets torch's random seed when it is built, so that its initial weights are the same under all seeds; "
+        "remove the call of torch.manual_seed from its constructor"
+    )
 
 
 def check_device(cell: Cell, device: str) -> None:
