@@ -67,7 +67,8 @@ def check_labels(labels: object, num_images: int, what: str, num_outputs: int | 
     given = _tensor(labels, f"{what} labels", "(N,)", "labels")
     if given.ndim != 1:
         raise UserError(
-            f"{what} labels must have the shape (N,), one class per image, but it is {tuple(given.shape)}; {_flat_remedy(given, num_images)}"
+            f"{what} labels must have the shape (N,), one class per image, but it is {tuple(given.shape)}; "
+            f"{_flat_remedy(given, num_images)}"
         )
     if len(given) != num_images:
         raise UserError(f"there are {num_images} {what} images and {len(given)} labels; give one label per image")
