@@ -29,14 +29,14 @@ class Rows:
     true: list[int]
 
 
-def read_table(file: Path, num_classes: int, class_order: str = "text", root: Path = Path()) -> tuple[ClassNames, dict[str, Rows]]:
+def read_table(file: Path, num_classes: int | None, class_order: str = "text", root: Path = Path()) -> tuple[ClassNames, dict[str, Rows]]:
     """Return the classes, and the rows of each split in the order of the table.
 
     Labels are numbers from 0, or names (see `sap_core.data.table_labels`).
 
     Args:
         file: the table.
-        num_classes: the expected number of classes.
+        num_classes: the expected number of classes; None: the labels determine it.
         class_order: order in which names are numbered, see `sap_core.data.class_names.order_classes`.
         root: data folder.
 
@@ -65,7 +65,7 @@ def read_table(file: Path, num_classes: int, class_order: str = "text", root: Pa
     if wrong:
         raise UserError(
             f"{len(wrong)} of {len(labels)} rows of table '{file}' are invalid ({'; '.join(wrong[:3])}); allowed splits are "
-            f"{', '.join(SPLITS)}, allowed labels 0 to {num_classes - 1} or names" + (f"; {found.remedy}" if unknown else "")
+            f"{', '.join(SPLITS)}, allowed labels 0 to {len(found.classes.names) - 1} or names" + (f"; {found.remedy}" if unknown else "")
         )
     return found.classes, rows
 

@@ -46,7 +46,7 @@ class Labels:
     remedy: str = "fix the table"
 
 
-def number_labels(columns: Mapping[str, Sequence[str]], num_classes: int, class_order: str, root: Path, file: Path) -> Labels:
+def number_labels(columns: Mapping[str, Sequence[str]], num_classes: int | None, class_order: str, root: Path, file: Path) -> Labels:
     """Number the labels of a table.
 
     If all labels are numbers, they are the numbers of the classes, 0 to `num_classes` - 1, and must be whole; with another `class_order`
@@ -54,7 +54,7 @@ def number_labels(columns: Mapping[str, Sequence[str]], num_classes: int, class_
 
     Args:
         columns: the columns of labels by name, `label` and perhaps `true_label`, stripped of spaces.
-        num_classes: the expected number of classes.
+        num_classes: the expected number of classes; None: the labels determine it.
         class_order: see `sap_core.data.class_names.order_classes`.
         root: data folder.
         file: the table, for messages.
@@ -69,13 +69,14 @@ def number_labels(columns: Mapping[str, Sequence[str]], num_classes: int, class_
     values = {text: number(text) for text in rows}
     numeric = all(value is not None for value in values.values())
     if numeric and class_order == "text":
-        return _class_numbers(rows, num_classes)
+        highest = max((value for value in values.values() if value is not None), default=0)
+        return _class_numbers(rows, int(highest) + 1 if num_classes is None else num_classes)
     # With an order of their own numbers are names, in one form each.
     named = {text: canonical(text) if numeric else text for text in rows}
     notes = check_look_alikes(named.values(), str(file), listed, lambda name: f" ({rows[name]})" if name in rows else "")
     names = set(named.values())
     notes += _mixed_note(values, rows, class_order, file)
-    if len(names) != num_classes:
+    if num_classes is not None and len(names) != num_classes:
         # Both may be the reason of the difference, so that the advice alone would mislead.
         also = f"; {'; '.join(notes)}" if notes else ""
         raise UserError(
