@@ -26,12 +26,16 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the configuration is invalid, files are missing, or no data set names its classes.
     """
-    from sweeper.plan.build import check_cells, compose, sweep_paths
+    from sap_core.data.source import DataSet
+    from sweeper.config.component import parse_component
+    from sweeper.plan.build import compose, sweep_paths
     from sweeper.plan.class_numbers import printable_name, read_class_names, warn_of_classes
 
     composed = compose(hydra_arguments(options))
     data = sweep_paths(composed.config).data
-    found = read_class_names(check_cells(composed), data)
+    # Only the data sets are parsed: networks and methods need not be right yet.
+    sets = [parse_component(cell["dataset"], "dataset", DataSet, composed.config.plugins) for cell in composed.cells]
+    found = read_class_names(sets, data)
     if not found:
         raise UserError(
             "no data set of this experiment names its classes in files; a folder (dataset=folder) or a table (dataset=table) does"

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     # complete store answers without opening a Parquet file.
     store.check_version()
     cells = check_cells(composed)
-    classes = read_class_names(cells, paths.data)
+    classes = read_class_names((cell.dataset for cell in cells), paths.data)
     warn_of_classes(classes)
     # All checks run before the first folder is created.
     plan = inspect_and_plan(composed, cells, paths)
@@ -237,7 +237,7 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check_cells(composed)
-    classes = read_class_names(cells, sweep_paths(composed.config).data)
+    classes = read_class_names((cell.dataset for cell in cells), sweep_paths(composed.config).data)
     # A dry run reads no data, so it works before they are downloaded; without fingerprints all data sets count as verified.
     plan = make_plan(composed.config, cells, {})
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)

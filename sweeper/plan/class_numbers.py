@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sap_core.data.class_names import ClassNames, shown
 from sap_core.data.source import NamesClasses, named_classes
 from sap_core.files import save_json
-from sweeper.plan.cell import Cell
+from sweeper.config.component import Component
 
 FILE = "classes.json"
 """Name of the file in the store: data set -> names of its classes, by number."""
@@ -17,14 +17,14 @@ FILE = "classes.json"
 _SHOWN = 6
 
 
-def read_class_names(cells: Sequence[Cell], data: Path) -> dict[str, ClassNames | None]:
+def read_class_names(datasets: Iterable[Component], data: Path) -> dict[str, ClassNames | None]:
     """Return the classes of each data set whose files name them, by the data set's name; None if its files do not exist (yet).
 
     Raises:
         UserError: the files do not determine the classes.
     """
     # Cells share data sets, and names are unique in a sweep.
-    sets = {cell.dataset.name: cell.dataset.instance for cell in cells}
+    sets = {each.name: each.instance for each in datasets}
     return {name: named_classes(each, data) for name, each in sets.items() if isinstance(each, NamesClasses)}
 
 
