@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sap_core.data.class_names import ClassNames, shown
 from sap_core.data.source import NamesClasses, named_classes
@@ -24,7 +25,7 @@ def read_class_names(datasets: Iterable[Component], data: Path) -> dict[str, Cla
         UserError: the files do not determine the classes.
     """
     # Cells share data sets, and names are unique in a sweep.
-    sets = {each.name: each.instance for each in datasets}
+    sets: dict[str, Any] = {each.name: each.instance for each in datasets}
     return {name: named_classes(each, data) for name, each in sets.items() if isinstance(each, NamesClasses)}
 
 
