@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sap_core.data.class_names import canonical
 from sap_core.errors import UserError
 
 COLUMNS = ("index", "path")
@@ -59,7 +60,9 @@ def read_audit(root: Path, name: str, paths: Sequence[str], names: Sequence[str]
     wrong = []
     # Line numbers of the file, whose first line is the header.
     for line, row in enumerate(rows, start=2):
-        position, label = positions.get((row[key] or "").strip()), classes.get((row["true_label"] or "").strip())
+        text = (row["true_label"] or "").strip()
+        # A number may be written in another form ("3.0"), as in tables.
+        position, label = positions.get((row[key] or "").strip()), classes.get(text, classes.get(canonical(text)))
         # All bad lines are collected before the file is refused, so that one attempt shows them.
         if position is None or label is None or labels[position] >= 0:
             reason = "no such sample" if position is None else "no such class" if label is None else "a sample of an earlier line"

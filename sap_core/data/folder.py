@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sap_core.api import TaskType
+from sap_core.data.class_names import ClassNames, check_order, order_file
 from sap_core.data.image_files import Check
+from sap_core.data.image_modes import Decoding, Orientation, Transparency
 from sap_core.data.image_tree import ImageTree, Part
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -18,7 +20,7 @@ from sap_core.errors import UserError
 class Folder:
     """Images in folders named by class, below `paths.data`.
 
-    Classes are numbered by the sorted names of the folders in `train`. Files other than images are ignored. The numbers of classes and
+    Classes are the folders in `train`, numbered in the order `class_order`. Files other than images are ignored. The numbers of classes and
     images are options, because a sweep is planned without reading files; a wrong number is refused with a message that contains the right
     one. If `num_val` is set, the validation images are those in `val_folder`, and no training images are used for validation. There is no
     published digest: set `digest` to the one of an earlier run and `verify=true` to insist on it.
@@ -47,6 +49,10 @@ class Folder:
     num_val: int = 0
     check: Check = "content"
     verified: str = ""
+    class_order: str = "text"
+    transparency: Transparency = "refuse"
+    orientation: Orientation = "ignore"
+    value_range: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
@@ -63,6 +69,9 @@ class Folder:
             )
         if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
             raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
+        check_order(self.class_order)
+        # Built here for its checks.
+        _ = self.decoding
         if self.verify and not self.digest:
             raise UserError(
                 "dataset.verify=true needs dataset.digest, the digest to compare this folder with; set it, or use dataset.verify=false"
@@ -77,11 +86,20 @@ class Folder:
         return Classes(self.num_classes)
 
     @property
+    def decoding(self) -> Decoding:
+        """How files are decoded."""
+        return Decoding(self.transparency, self.orientation, tuple(self.value_range))
+
+    @property
     def audit_file(self) -> str:
         return self.verified
 
     def files_read(self) -> tuple[str, ...]:
-        return (self.folder, self.verified) if self.verified else (self.folder,)
+        return (self.folder, *filter(None, (self.verified, order_file(self.class_order))))
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`. Lists the class folders of the training images."""
+        return self._tree.class_names(root)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=content` every file is read and decoded once, and the digest depends on names and contents."""
@@ -97,4 +115,7 @@ class Folder:
         train = Part(self.train_folder, self.num_train - self.num_val, "dataset.num_train")
         val = Part(self.val_folder, self.num_val, "dataset.num_val") if self.num_val else None
         test = Part(self.test_folder, self.num_test, "dataset.num_test")
-        return ImageTree(self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified)
+        return ImageTree(
+            self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified, self.class_order,
+            self.decoding,
+        )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,9 @@ from typing import Literal
 import torch
 
 from sap_core.data.audit import read_audit
+from sap_core.data.class_names import ClassNames, check_look_alikes, listed_names, look_alike, order_bytes, order_classes, order_note, shown
 from sap_core.data.image_files import SUFFIXES, Check, FilePixels, fingerprint
+from sap_core.data.image_modes import AS_RELEASED, Decoding
 from sap_core.data.source import Fingerprint, Source
 from sap_core.errors import UserError
 
@@ -32,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ImageTree:
-    """Location and expected content of a tree. Classes are numbered by the sorted names of the folders in the training part."""
+    """Location and expected content of a tree. Classes are the folders in the training part, numbered in the order `class_order`."""
 
     folder: str  # below the data folder
     num_classes: int
@@ -43,22 +45,39 @@ class ImageTree:
     val: Part | None = None  # the set's own validation part, if it has one
     check: Check = "content"
     verified: str = ""  # path of an audit file (see `audit`) below the data folder; "" for none
+    class_order: str = "text"  # see `sap_core.data.class_names.order_classes`
+    decoding: Decoding = AS_RELEASED
 
     def inspect(self, root: Path, verify: bool, digest: str) -> Fingerprint:
         """See `DataSet.inspect`. The digest depends on names, contents (or sizes), and the audit file."""
         names, train, test = self._listed(root)
         # The audit determines verified samples, so results depend on it as they do on the images.
-        audit = self._audit(root, train, names)[1] if self.verified else b""
+        extra = self._audit(root, train, names)[1] if self.verified else b""
+        extra += order_bytes(names, self.class_order)
         files = [path for path, _ in train + test]
-        return fingerprint(files, root / self.folder, self.check, digest, verify, audit)
+        return fingerprint(files, root / self.folder, self.check, digest, verify, extra, self.channels, self.decoding)
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`."""
+        folder = root / self.folder / self.train.name
+        if not folder.is_dir():
+            return None
+        names, alike = self._numbered(root, [path.name for path in _entries(folder) if path.is_dir()])
+        return ClassNames(tuple(names), alike + order_note(names, self.class_order, str(folder)))
+
+    def _numbered(self, root: Path, found: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+        """Return the class folders in the order of their numbers, and sentences about names that look alike."""
+        where = str(root / self.folder / self.train.name)
+        alike = check_look_alikes(found, where, listed_names(root, self.class_order))
+        return order_classes(found, self.class_order, root, where), alike
 
     def load(self, root: Path) -> Source:
         """List the files; images are decoded when they are read."""
         names, train, test = self._listed(root)
         return Source(
-            FilePixels(tuple(path for path, _ in train), self.size, self.channels),
+            FilePixels(tuple(path for path, _ in train), self.size, self.channels, self.decoding),
             torch.tensor([label for _, label in train]),
-            FilePixels(tuple(path for path, _ in test), self.size, self.channels),
+            FilePixels(tuple(path for path, _ in test), self.size, self.channels, self.decoding),
             torch.tensor([label for _, label in test]),
             own_validation=self.val.count if self.val else 0,
             audited=self._audit(root, train, names)[0] if self.verified else None,
@@ -72,7 +91,7 @@ class ImageTree:
         """Return the class names, and (file, class) of the universe (training part, then validation part) and of the test part."""
         base = root / self.folder
         # Classes are numbered by the training part alone, so that a test part cannot renumber them.
-        names = sorted(path.name for path in _entries(base / self.train.name) if path.is_dir())
+        names, _ = self._numbered(root, [path.name for path in _entries(base / self.train.name) if path.is_dir()])
         if len(names) != self.num_classes:
             remedy = f"set dataset.num_classes={len(names)} or fix the folder" if self.train.option else "fix the folder"
             raise UserError(
@@ -92,9 +111,12 @@ class ImageTree:
         found = {path.name for path in _entries(folder) if path.is_dir()}
         for wrong, why in ((set(names) - found, "lacks"), (found - set(names), "has class folders that the training part lacks:")):
             if wrong:
-                shown = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
+                first = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
                 of = f" {len(wrong)} of {len(names)} class folders:" if why == "lacks" else f" {len(wrong)}:"
-                raise UserError(f"folder '{folder}' {why}{of} {shown}; fix the folder")
+                # The other part may have it in another spelling.
+                alike = look_alike(min(wrong), (found if why == "lacks" else set(names)) - {min(wrong)})
+                hint = f" ({shown(min(wrong))} may be {shown(alike)} of the other part)" if alike else ""
+                raise UserError(f"folder '{folder}' {why}{of} {first}{hint}; fix the folder")
         files = [
             (path, label)
             for label, name in enumerate(names)
@@ -113,8 +135,8 @@ class ImageTree:
         filled = {label for _, label in files}
         if len(filled) < len(names):
             empty = [name for label, name in enumerate(names) if label not in filled]
-            shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
-            raise UserError(f"folder '{folder}' has {len(empty)} of {len(names)} class folders without an image: {shown}; fix the folder")
+            first = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+            raise UserError(f"folder '{folder}' has {len(empty)} of {len(names)} class folders without an image: {first}; fix the folder")
         return files
 
 

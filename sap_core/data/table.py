@@ -10,10 +10,12 @@ import torch
 
 from sap_core.api import TaskType
 from sap_core.data.audit import read_audit
+from sap_core.data.class_names import ClassNames, check_order, order_bytes, order_file
 from sap_core.data.image_files import Check, FilePixels, fingerprint
+from sap_core.data.image_modes import Decoding, Orientation, Transparency
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
-from sap_core.data.table_files import Rows, read_table
+from sap_core.data.table_files import Rows, class_names, read_table
 from sap_core.errors import UserError
 
 
@@ -50,6 +52,10 @@ class Table:
     num_val: int = 0
     check: Check = "content"
     verified: str = ""
+    class_order: str = "text"
+    transparency: Transparency = "refuse"
+    orientation: Orientation = "ignore"
+    value_range: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
@@ -72,6 +78,9 @@ class Table:
             )
         if self.true_labels and self.verified:
             raise UserError("dataset.true_labels=true verifies every sample already; omit dataset.verified")
+        check_order(self.class_order)
+        # Built here for its checks.
+        _ = self.decoding
         if self.verify and not self.digest:
             raise UserError("dataset.verify=true needs dataset.digest, the digest to compare with; set it, or use dataset.verify=false")
 
@@ -84,6 +93,11 @@ class Table:
         return Classes(self.num_classes)
 
     @property
+    def decoding(self) -> Decoding:
+        """How files are decoded."""
+        return Decoding(self.transparency, self.orientation, tuple(self.value_range))
+
+    @property
     def audit_file(self) -> str:
         return self.verified
 
@@ -94,7 +108,12 @@ class Table:
     def files_read(self) -> tuple[str, ...]:
         # The table's folder, because its paths lie below it.
         folder = str(Path(self.table).parent)
-        return (self.verified, folder) if self.verified else (folder,)
+        return (*filter(None, (self.verified, order_file(self.class_order))), folder)
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`. Reads the table."""
+        file = self._file(root)
+        return class_names(file, self.num_classes, self.class_order, root) if file.is_file() else None
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`; the digest depends on the images, the table and the audit file."""
@@ -104,16 +123,19 @@ class Table:
         extra = self._file(root).read_bytes()
         if self.verified:
             extra += read_audit(root, self.verified, train.paths, names)[1]
-        return fingerprint([base / path for path in train.paths + test.paths], base, self.check, self.digest, self.verify, extra)
+        # Names decide the labels as the table does, but not in its bytes.
+        extra += order_bytes(names, self.class_order)
+        files = [base / path for path in train.paths + test.paths]
+        return fingerprint(files, base, self.check, self.digest, self.verify, extra, self.channels, self.decoding)
 
     def load(self, root: Path) -> Source:
         """List the files; images are decoded when they are read."""
         names, train, test = self._rows(root)
         base = self._file(root).parent
         return Source(
-            FilePixels(tuple(base / path for path in train.paths), self.size, self.channels),
+            FilePixels(tuple(base / path for path in train.paths), self.size, self.channels, self.decoding),
             torch.tensor(train.labels),
-            FilePixels(tuple(base / path for path in test.paths), self.size, self.channels),
+            FilePixels(tuple(base / path for path in test.paths), self.size, self.channels, self.decoding),
             # Tests are scored by true labels wherever there are any.
             torch.tensor(test.true or test.labels),
             own_validation=self.num_val,
@@ -127,7 +149,8 @@ class Table:
     def _rows(self, root: Path) -> tuple[list[str], Rows, Rows]:
         """Return the class names, the rows of the universe, and the test rows."""
         file = self._file(root)
-        names, rows = read_table(file, self.num_classes)
+        classes, rows = read_table(file, self.num_classes, self.class_order, root)
+        names = list(classes.names)
         train, val, test = rows["train"], rows["val"], rows["test"]
         # Validation rows at the end, where `own_validation` expects them.
         universe = Rows(train.paths + val.paths, train.labels + val.labels, train.true + val.true)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sap_core.data.class_names import ClassNames
+from sap_core.data.table_labels import number_labels
 from sap_core.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -28,33 +30,32 @@ class Rows:
     true: list[int]
 
 
-def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]]:
-    """Return the names of the classes, and the rows of each split in the order of the table.
+def read_table(file: Path, num_classes: int | None, class_order: str = "text", root: Path = Path()) -> tuple[ClassNames, dict[str, Rows]]:
+    """Return the classes, and the rows of each split in the order of the table.
 
-    Labels are numbers from 0, or names, which are numbered in sorted order.
+    Labels are numbers from 0, or names (see `sap_core.data.table_labels`).
+
+    Args:
+        file: the table.
+        num_classes: the expected number of classes; None: the labels determine it.
+        class_order: order in which names are numbered, see `sap_core.data.class_names.order_classes`.
+        root: data folder.
 
     Raises:
         UserError: the file or a column is missing, or rows have invalid values (their number and the first ones).
     """
-    # Both formats become columns of strings, so that one set of checks serves them.
-    columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise UserError(
-            f"table '{file}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-            f"required are {', '.join(REQUIRED)}, optional is true_label"
-        )
+    columns = _columns(file)
     labels, true = columns["label"], columns.get("true_label")
-    # Given and true labels together: a class may occur among the true labels only.
-    names = _names(file, [*labels, *(true or [])], num_classes)
-    # From name to number once, instead of a search per row.
-    numbers = {name: number for number, name in enumerate(names)}
+    found = number_labels(_label_columns(columns), num_classes, class_order, root, file)
+    numbers = found.numbers
     rows = {split: Rows([], [], []) for split in SPLITS}
-    wrong = []
+    wrong, unknown = [], False
     for line, (path, label, split) in enumerate(zip(columns["path"], labels, columns["split"], strict=True)):
         truth = None if true is None else true[line]
         # Bad rows are counted, not raised one by one, so that one attempt shows the extent.
-        if split not in SPLITS or not path or label not in numbers or (truth is not None and truth not in numbers):
+        no_class = label not in numbers or (truth is not None and truth not in numbers)
+        if split not in SPLITS or not path or no_class:
+            unknown |= no_class
             wrong.append(f"row {line + 1}: path '{path}', label '{label}', split '{split}'" + (f", true_label '{truth}'" if true else ""))
             continue
         rows[split].paths.append(path)
@@ -64,25 +65,32 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
     if wrong:
         raise UserError(
             f"{len(wrong)} of {len(labels)} rows of table '{file}' are invalid ({'; '.join(wrong[:3])}); allowed splits are "
-            f"{', '.join(SPLITS)}, allowed labels 0 to {num_classes - 1} or names"
+            f"{', '.join(SPLITS)}, allowed labels 0 to {len(found.classes.names) - 1} or names" + (f"; {found.remedy}" if unknown else "")
         )
-    return names, rows
+    return found.classes, rows
 
 
-def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
-    """Return the class names by number; numeric labels are their own names."""
-    found = {label for label in labels if label}
-    # Numbers stay numbers: sorting them as strings would put 10 before 2.
-    if all(label.isdecimal() for label in found):
-        # Numbers beyond the classes are reported row by row.
-        return [str(number) for number in range(num_classes)]
-    if len(found) != num_classes:
+def class_names(file: Path, num_classes: int, class_order: str, root: Path) -> ClassNames:
+    """Return the classes of a table (see `read_table`)."""
+    return number_labels(_label_columns(_columns(file)), num_classes, class_order, root, file).classes
+
+
+def _label_columns(columns: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    # Given and true labels together: a class may occur among the true labels only.
+    return {name: columns[name] for name in ("label", "true_label") if name in columns}
+
+
+def _columns(file: Path) -> dict[str, list[str]]:
+    """Return the columns of a table as texts, which must include the required ones."""
+    # Both formats become columns of strings, so that one set of checks serves them.
+    columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
         raise UserError(
-            f"table '{file}' contains {len(found)} different labels, but dataset.num_classes={num_classes}; "
-            f"set dataset.num_classes={len(found)} or fix the table"
+            f"table '{file}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"required are {', '.join(REQUIRED)}, optional is true_label"
         )
-    # Sorted, so that the numbering depends on the names and not on the order of the rows.
-    return sorted(found)
+    return columns
 
 
 def _csv(file: Path) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,16 @@ from sap_core.api import TaskType
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
+from sap_core.data.tensor_checks import (
+    NAMES,
+    channels_last,
+    check_arrays,
+    check_every_class,
+    check_shape,
+    checked_images,
+    checked_labels,
+    checked_split,
+)
 from sap_core.errors import UserError
 
 TRAIN, TEST = 0, 1
@@ -29,7 +40,10 @@ TRAIN, TEST = 0, 1
 
 @dataclass(frozen=True)
 class Tensors:
-    """A tensor file below `paths.data`: images (N, C, H, W), uint8 in [0, 255] or float32, and labels (N,), integers from 0.
+    """A tensor file below `paths.data`: images (N, C, H, W), uint8 in [0, 255] or floats, and labels (N,), whole numbers from 0.
+
+    Floats are converted to float32 and are not rescaled; with `mean` they must be in [0, 1]. Other types, values that are not finite, and
+    classes without a training image are refused.
 
     `split` (N,) is 0 for training and validation, 1 for testing. Without it there is no separate test set, and the test scores of the rows
     are those of all images: use only the validation scores. The counts are options, because a sweep is planned without reading files; a
@@ -61,6 +75,12 @@ class Tensors:
                 "dataset=tensors needs dataset.num_classes of at least 2, dataset.num_test of at least 1 and dataset.shape, "
                 "such as [3,32,32]"
             )
+        if channels_last(self.shape):
+            channels_first = str([self.shape[-1], *self.shape[:-1]]).replace(" ", "")
+            raise UserError(
+                f"dataset.shape={list(self.shape)} has the channels last; save numpy.moveaxis(images, -1, 1) and set "
+                f"dataset.shape={channels_first}"
+            )
         if len(self.mean) not in (0, self.shape[0]) or len(self.std) != len(self.mean):
             raise UserError(f"dataset.mean and dataset.std must have {self.shape[0]} values each, one per channel, or be empty")
         if self.verify and not self.digest:
@@ -78,7 +98,7 @@ class Tensors:
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. Reads the file: the digest is that of its bytes, and options that do not match its content are refused."""
         # Loading is the check: shapes, labels and counts are compared with the options.
-        self.load(root)
+        _, notes = self._load(root)
         with (root / self.file).open("rb") as file:
             # Of the bytes, not of the tensors: it is what `sha256sum` prints for the file.
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -87,36 +107,35 @@ class Tensors:
                 f"file '{root / self.file}' has the digest {found}, but dataset.digest={self.digest}; "
                 f"set the new digest, or accept this file with dataset.verify=false, which is recorded in every row"
             )
-        return Fingerprint(found == self.digest, found)
+        return Fingerprint(found == self.digest, found, notes)
 
     def load(self, root: Path) -> Source:
         """See `DataSet.load`."""
+        return self._load(root)[0]
+
+    def _load(self, root: Path) -> tuple[Source, tuple[str, ...]]:
+        """Return the checked content of the file, and sentences that the user should know."""
         path = root / self.file
         tensors = _read(path)
-        images, labels = tensors["images"], tensors["labels"].long()
+        check_shape(tensors["images"].shape[1:], self.shape, path)
         # uint8 stays as it is (a quarter of the memory) and is rescaled per batch; floats are taken to be scaled already.
-        images = images if images.dtype == torch.uint8 else images.to(torch.float32)
-        if tuple(images.shape[1:]) != tuple(self.shape):
-            raise UserError(
-                f"'{path}' contains images of shape {tuple(images.shape[1:])}, but dataset.shape={list(self.shape)}; "
-                f"set dataset.shape={_compact(images.shape[1:])}"
-            )
-        if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise UserError(
-                f"'{path}' contains labels outside 0 to {self.num_classes - 1}, the range for dataset.num_classes={self.num_classes}; "
-                f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or fix the labels"
-            )
-        split = tensors.get("split")
+        images, notes = checked_images(tensors["images"], self.mean, path)
+        labels = checked_labels(tensors["labels"], self.num_classes, path)
+        split = checked_split(tensors["split"], (TRAIN, TEST), path) if "split" in tensors else None
         # Without `split` every image is in both parts, so the test scores contain training images (see the class).
         train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
         test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
+        for name, part, value in (("train", train, TRAIN), ("test", test, TEST)):
+            if len(part) == 0:
+                raise UserError(f"'{path}' contains no {name} image, since no value of split is {value}; fix the split")
         # The plan was made from the options, so the file must agree with them.
         for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
             if len(part) != expected:
                 raise UserError(
                     f"'{path}' contains {len(part)} {name} images, but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
                 )
-        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test])
+        check_every_class(labels[train], self.num_classes, path)
+        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test]), notes
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -126,24 +145,46 @@ def _read(path: Path) -> dict[str, Tensor]:
         UserError: the file is missing or of another format, or lacks images or labels.
     """
     try:
-        if path.suffix == ".npz":
-            # Pickled arrays could run code; safetensors cannot contain any.
-            with np.load(path, allow_pickle=False) as arrays:
-                tensors = {name: torch.from_numpy(arrays[name]) for name in ("images", "labels", "split") if name in arrays}
+        if path.suffix.lower() == ".npz":
+            tensors = _read_npz(path)
         else:
             tensors = load_file(path)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"'{path}' cannot be read as a file of tensors ({str(error).splitlines()[0]}); "
-            f"set dataset.file to a .safetensors or .npz file below paths.data"
+            f"'{path}' cannot be read as a file of tensors ({reason}); set dataset.file to a .safetensors or .npz file below paths.data"
         ) from error
     # Checked before any use, because tensors of different lengths would pair images with the labels of others.
-    lengths = {len(tensors[name]) for name in ("images", "labels", "split") if name in tensors}
-    if not {"images", "labels"} <= tensors.keys() or len(lengths) != 1 or tensors["labels"].ndim != 1:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise UserError(f"'{path}' must contain images (N, ...), labels (N,) and at most split (N,), but it contains {shapes or 'nothing'}")
+    check_arrays(tensors, path)
     return tensors
 
 
-def _compact(shape: torch.Size) -> str:
-    return str(list(shape)).replace(" ", "")
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    # Pickled arrays could run code; safetensors cannot contain any.
+    with np.load(path, allow_pickle=False) as arrays:
+        tensors: dict[str, Tensor] = {}
+        for name in arrays.files:
+            # Arrays of other names may be of any type; their names say what the file contains instead.
+            try:
+                tensors[name] = _tensor(arrays[name])
+            except (ValueError, TypeError) as error:
+                if name in NAMES:
+                    raise _not_numbers(path, name, error) from error
+        return tensors
+
+
+def _not_numbers(path: Path, name: str, error: Exception) -> UserError:
+    # An array of texts is read by numpy and refused by torch; one of Python objects would need pickle.
+    remedies = {
+        "images": "numpy.stack(list(images)) if they have one shape, as uint8 or float32",
+        "labels": "numpy.unique(labels, return_inverse=True)[1], which numbers the classes in sorted order",
+        "split": "numpy.where(split == 'test', 1, 0)",
+    }
+    return UserError(
+        f"array '{name}' of '{path}' is not an array of numbers ({str(error).splitlines()[0]}); save {remedies[name]}"
+    )  # fmt: skip
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    # torch knows the machine's byte order only.
+    return torch.from_numpy(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
