@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sap_core.errors import UserError
-from sap_core.models.outputs import logits_of
+from sap_core.models.outputs import logits_of, tensors_in
 
 Positions = int | Sequence[int]
 """Position of the first sample among all those of the caller, or the position of each, for messages about one batch of several."""
@@ -139,7 +139,16 @@ def logits(outputs: object, num_images: int, what: str, classes: int | None = No
     if isinstance(outputs, Tensor) and classes is None:
         check_outputs(outputs, num_images, what)
         return outputs
-    found = logits_of(outputs, num_images, classes)
+    try:
+        found = logits_of(outputs, num_images, classes)
+    except UserError as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in(outputs))
+        expected = f"({num_images}, {classes or 'number of classes'})"
+        found_instead = f"a {type(outputs).__name__} with {f'tensors of shapes {shapes}' if shapes else 'no tensor'}"
+        raise UserError(
+            f"the network must return logits of shape {expected} for {num_images} {what} images, but returns {found_instead}; pass the number "
+            "of classes as classes=..., or name the logits 'logits'"
+        ) from error
     check_outputs(found, num_images, what)
     return found
 

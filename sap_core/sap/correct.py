@@ -23,6 +23,7 @@ from sap_core.models.outputs import returning_logits
 from sap_core.models.unwrap import unwrapped
 from sap_core.sap import checks, trusted
 from sap_core.sap.correction import Correction
+from sap_core.sap.gram import check_batch
 from sap_core.sap.labelled import LabelledImages, Unpack
 from sap_core.sap.loaders import overlap
 from sap_core.sap.progress import Progress, progress_bar
@@ -205,6 +206,7 @@ def _inspect(model: nn.Module, images: LabelledImages, classes: int | None) -> t
             "data set's transform here"
         )
     converted = checks.convert(first, _weight(model), images.what)
+    check_batch(model, min(images.batch_size, len(images)))
     with evaluating(model), checks.shape_errors(converted, images.what):
         outputs = model(converted)
     return converted, checks.logits(outputs, len(converted), images.what, classes).shape[1]

@@ -116,11 +116,7 @@ def observe(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[
     Raises:
         UserError: the batch is a single image, and the network cannot work on it.
     """
-    if len(inputs) == 1 and (norm := batch_statistics(model)):
-        raise UserError(
-            f"batch norm '{norm}' has no running statistics, so the network cannot work on a single image; use at least 2 trusted images, "
-            "and a batch size of at least 2"
-        )
+    check_batch(model, len(inputs))
     updated, modules, cache = dict(moments), dict(model.named_modules()), _UpdateCache()
     # Which weights each layer's calls serve: layer -> (name of the weight within it, name of the weight).
     served: dict[str, list[tuple[str, str]]] = {}
@@ -151,6 +147,19 @@ def observe(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[
             stack.enter_context(collecting(model, products, collect))
         model(inputs)
     return updated
+
+
+def check_batch(model: nn.Module, size: int) -> None:
+    """Check that the network can work on batches of `size` images.
+
+    Raises:
+        UserError: the batch is a single image, and a norm needs several.
+    """
+    if size == 1 and (norm := batch_statistics(model)):
+        raise UserError(
+            f"batch norm '{norm}' has no running statistics, so the network cannot work on a single image; use at least 2 trusted images, "
+            "and a batch size of at least 2"
+        )
 
 
 class _UpdateCache:

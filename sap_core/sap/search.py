@@ -66,6 +66,7 @@ def examine(model: nn.Module, images: Tensor, leave: Sequence[str] = ()) -> Weig
     Raises:
         UserError: the network cannot be copied, or a weight is not supported (see `find_weights`).
     """
+    gram.check_batch(model, len(images))
     check_copies(model, images[:2], "the network")
     found = find_weights(model, images, leave)
     warn_unreached(found)

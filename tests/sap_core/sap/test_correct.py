@@ -416,8 +416,8 @@ def test_logits_are_found_in_what_the_network_returns(answer):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda logits: (logits.repeat(1, 4), logits), "tensors of 12, 3 columns, of which any could be the logits"),
-        (lambda logits: {"a": logits[0]}, "contains no logits of shape"),
+        (lambda logits: (logits.repeat(1, 4), logits), r"shapes \(8, 12\), \(8, 3\); pass the number of classes as classes="),
+        (lambda logits: {"a": logits[0]}, r"returns a dict with tensors of shapes \(3,\)"),
         (lambda logits: None, "NoneType"),
     ],
 )
@@ -425,6 +425,31 @@ def test_other_answers_are_refused(answer, said):
     refused(said, Answering(answer), pairs(30), pairs(20), [3.0], 10)
 
 
+def test_the_number_of_classes_tells_logits_from_features():
+    wanted = correct(network(), pairs(30), pairs(20), [1.0, 3e4], 10, progress=False)
+    model = Answering(lambda logits: (logits.repeat(1, 4), logits))
+    found = correct(model, pairs(30), pairs(20), [1.0, 3e4], 10, classes=3, progress=False)
+    assert found.scores == wanted.scores
+    assert torch.equal(trusted_indices(model, pairs(30), 10, classes=3, progress=False), wanted.trusted_indices)
+    refused(r"logits of shape \(8, 5\)", model, pairs(30), pairs(20), [1.0], 10, classes=5)
+
+
+def test_norms_without_running_statistics_never_meet_a_single_image():
+    layers = (
+        nn.Conv2d(2, 6, 3, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.BatchNorm2d(6, track_running_stats=False),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
+    model = nn.Sequential(*layers).double()
+    assert correct(model, pairs(9), pairs(5), [3.0], 5, batch_size=4, progress=False).num_val == 5
+    refused("batch norm '2' has no running statistics", model, pairs(9), pairs(5), [3.0], 1, batch_size=4)
+    refused("batch norm '2' has no running statistics", model, pairs(9), pairs(5), [3.0], 5, batch_size=1)
+    refused("batch norm '2' has no running statistics", model, pairs(9), pairs(1), [3.0], 5)
+
+
+@pytest.mark.slow
 def test_compiled_networks_are_unwrapped():
     model = network()
     wanted = correct(model, pairs(30), pairs(20), [1.0, 3e4], 10, progress=False)
