@@ -146,8 +146,8 @@ def logits(outputs: object, num_images: int, what: str, classes: int | None = No
         expected = f"({num_images}, {classes or 'number of classes'})"
         found_instead = f"a {type(outputs).__name__} with {f'tensors of shapes {shapes}' if shapes else 'no tensor'}"
         raise UserError(
-            f"the network must return logits of shape {expected} for {num_images} {what} images, but returns {found_instead}; pass the number "
-            "of classes as classes=..., or name the logits 'logits'"
+            f"the network must return logits of shape {expected} for {num_images} {what} images, but returns {found_instead}; pass the "
+            "number of classes as classes=..., or name the logits 'logits'"
         ) from error
     check_outputs(found, num_images, what)
     return found

@@ -94,6 +94,11 @@ def without_fused_attention() -> Iterator[None]:
 class ObservingMode(TorchDispatchMode):
     """Calls `observe` for each basic operator; composed ones (`linear`, `einsum`) are taken apart first."""
 
+    # By default torch imports its compiler to keep it away from the method below. Networks are not compiled here, and it takes seconds.
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         options = kwargs or {}
         with self:
