@@ -109,13 +109,13 @@ class Correction:
         if not self.improved:
             return (
                 f"No alpha is better than the unmodified network, whose validation accuracy is {_percent(self.unmodified)} "
-                f"(alpha={best}: {score}). The result is an unmodified copy."
+                f"(alpha={best}: {score}). result.model is an unmodified copy."
             )
         if self.significant:
-            return f"SAP with alpha={best} is better: validation accuracy {score} instead of {_percent(self.unmodified)}. Use it."
+            return f"SAP with alpha={best} is better: validation accuracy {score} instead of {_percent(self.unmodified)}. Use result.model."
         return (
-            f"SAP with alpha={best} has validation accuracy {score} instead of {_percent(self.unmodified)}, which may be chance. "
-            "Keep the unmodified network."
+            f"SAP with alpha={best} has validation accuracy {score} instead of {_percent(self.unmodified)}, which may be chance: keep the "
+            "unmodified network (result.model is the corrected one)."
         )
 
     def _test(self) -> str:
@@ -123,12 +123,12 @@ class Correction:
         counts = f"Of {_counted(self.num_val, 'validation image')}, {test.newly_right} became right and {test.newly_wrong} became wrong"
         if not self.improved:
             return f"{counts} with alpha={self.best:g}."
-        p = f"{test.p_value:.2g}" if test.p_value >= 1e-4 else "below 0.0001"
+        p = f"p = {test.p_value:.2g}" if test.p_value >= 1e-4 else "p < 0.0001"
         size = f"{'' if test.significant else 'not '}significant at {LEVEL:g}"
         needed = test.samples_needed
         more = f"; about {needed} validation images would decide" if not test.significant and needed is not None else ""
         of = f"corrected for {_counted(self.num_settings, 'alpha')}"
-        return f"{counts}: p = {p} (exact one-sided test, {of}), {size}{more}."
+        return f"{counts}: {p} (exact one-sided test, {of}), {size}{more}."
 
     def _trusted(self) -> str:
         few, many = min(self.trusted_per_class), max(self.trusted_per_class)
