@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from sap_core.api import Need, RefusesTasks, RefusesTrainers
+from sap_core.api import Need, RefusesNetworks, RefusesTasks, RefusesTrainers
 from sap_core.construct import construct
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
+from sap_core.identity import canonical_json
 from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
 from sweeper.plan.flops import flops_of
@@ -56,6 +59,32 @@ def check_feasibility(cell: Cell) -> None:
         network = _network(cell)
         for instance in asked:
             instance.refuse(cell.dataset.instance.kind, network)
+    check_weights(cell, [setting.instance for *_, setting in settings])
+
+
+# Cells that differ in noise, trainer or seed ask for the same pass.
+_CHECKED: set[Hashable] = set()
+
+
+def check_weights(cell: Cell, correctors: Sequence[Any]) -> None:
+    """Ask correctors that implement `RefusesNetworks`, once per network, data set and settings.
+
+    Raises:
+        UserError: the first corrector that does not support the network, with the reason.
+    """
+    classes: dict[type[Any], list[Any]] = {}
+    for corrector in correctors:
+        if isinstance(corrector, RefusesNetworks):
+            classes.setdefault(type(corrector), []).append(corrector)
+    for cls, settings in classes.items():
+        key = canonical_json([cell.model.entry, cell.dataset.entry]), tuple(settings)
+        if key not in _CHECKED:
+            network = _network(cell)
+            device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+            # No constant: networks may normalise their inputs.
+            shape = (2, *cell.dataset.instance.shape)
+            cls.refuse_network(settings, network, torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape))
+            _CHECKED.add(key)
 
 
 def check_device(cell: Cell, device: str) -> None:
