@@ -137,6 +137,7 @@ class SAP:
     def refuse_network(cls, settings: Sequence[SAP], network: nn.Module, inputs: Tensor) -> None:
         """See `RefusesNetworks`."""
         found = classify(network, inputs)
+        warn_unreached(found)
         for leave in dict.fromkeys(setting.leave for setting in settings):
             without(network, found, leave, option_of(cls))
 

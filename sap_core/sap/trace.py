@@ -94,9 +94,9 @@ def without_fused_attention() -> Iterator[None]:
 class ObservingMode(TorchDispatchMode):
     """Calls `observe` for each basic operator; composed ones (`linear`, `einsum`) are taken apart first."""
 
-    # By default torch imports its compiler to keep it away from the method below. Networks are not compiled here, and it takes seconds.
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
+        # By default torch imports its compiler for every mode, which takes seconds; nothing is compiled here.
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -204,7 +204,8 @@ class _TraceMode(ObservingMode):
         if not any(active):
             weights = [each for product in found for each in self._regions.names(product.weight)]
             self._use(weights, "constant")
-            return bool(self.running)
+            # Of two parameters outside of layers the product is a computed matrix.
+            return bool(self.running) or not all(self._source(each).names for each in pair)
         for operand in (each for each, moves in zip(pair, active, strict=True) if not moves):
             source = self._source(operand)
             if not source.names or (source.of_layer and found and found[0].batched):

@@ -189,6 +189,7 @@ class SAPVariant:
     def refuse_network(cls, settings: Sequence[SAPVariant], network: nn.Module, inputs: Tensor) -> None:
         """See `RefusesNetworks`."""
         found = classify(network, inputs)
+        warn_unreached(found)
         for setting in {(setting.leave, setting.side, setting.keep_first + setting.keep_last): setting for setting in settings}.values():
             setting.check_network(network, without(network, found, setting.leave, option_of(cls)).sites)
 

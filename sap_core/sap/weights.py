@@ -112,7 +112,7 @@ def _opaque(model: nn.Module) -> Iterator[tuple[str, str]]:
             yield from ((joined(name, own), "it belongs to a TorchScript module") for own, p in module.named_parameters() if p.ndim >= 2)
         elif isinstance(module, nn.RNNBase):
             yield from ((joined(name, own), "it belongs to a recurrent layer") for own, p in module.named_parameters() if p.ndim >= 2)
-        elif ".quantized" in type(module).__module__ and callable(getattr(module, "weight", None)):
+        elif ".quantized" in type(module).__module__ and "weight" in dir(type(module)):
             # Quantised layers keep packed weights, which `weight()` unpacks.
             yield joined(name, "weight"), "it is quantised"
         elif type(module) in LAYERS:

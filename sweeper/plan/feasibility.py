@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from sap_core.api import Need, Passes, RefusesTasks, RefusesTrainers, Sizes
+from sap_core.api import Need, Passes, RefusesNetworks, RefusesTasks, RefusesTrainers, Sizes
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
+from sap_core.identity import canonical_json
 from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
 from sweeper.plan.probe import probe
@@ -53,6 +56,32 @@ def check_feasibility(cell: Cell) -> None:
         # Some components want to see the network (PRL-G, for example, refuses batch norm).
         if isinstance(instance, RefusesTasks):
             instance.refuse(cell.dataset.instance.kind, network)
+    check_weights(cell, [setting.instance for *_, setting in settings])
+
+
+# Cells that differ in noise, trainer or seed ask for the same pass.
+_CHECKED: set[Hashable] = set()
+
+
+def check_weights(cell: Cell, correctors: Sequence[Any]) -> None:
+    """Ask correctors that implement `RefusesNetworks`, once per network, data set and settings.
+
+    Raises:
+        UserError: the first corrector that does not support the network, with the reason.
+    """
+    classes: dict[type[Any], list[Any]] = {}
+    for corrector in correctors:
+        if isinstance(corrector, RefusesNetworks):
+            classes.setdefault(type(corrector), []).append(corrector)
+    for cls, settings in classes.items():
+        key = canonical_json([cell.model.entry, cell.dataset.entry]), tuple(settings)
+        if key not in _CHECKED:
+            network = probe(cell.model, cell.dataset).network
+            device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+            # No constant: networks may normalise their inputs.
+            shape = (2, *cell.dataset.instance.shape)
+            cls.refuse_network(settings, network, torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape))
+            _CHECKED.add(key)
 
 
 def seed_warning(cell: Cell) -> str | None:
