@@ -162,7 +162,7 @@ def test_a_last_batch_of_one_image_is_merged(given):
 
 
 def test_a_single_image_is_refused_where_the_norm_needs_two():
-    with pytest.raises(UserError, match="batch norm '2' has no running statistics.*at least 2 trusted images"):
+    with pytest.raises(UserError, match=r"batch norm '2' has no running statistics.*at least 2 trusted images"):
         sap_project(without_statistics(), images(1), alpha=100.0)
 
 
