@@ -36,6 +36,10 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
         if key in tried or len(found) >= _MAX_NETWORKS:
             continue
         tried.add(key)
+        known = flops_of(cell.model, cell.dataset)
+        # Seconds per FLOP of unknown FLOPs are unknown, too; the forecast says so.
+        if known.forward is None or known.backward is None:
+            continue
         try:
             with _thread_count(threads):
                 found[key] = _seconds_per_flop(cell, torch.device(device))
@@ -64,9 +68,8 @@ def _thread_count(threads: int) -> Iterator[None]:
 def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     """Seconds per FLOP of SGD steps (forward, backward, update) on random inputs."""
     data, flops = cell.dataset.instance, flops_of(cell.model, cell.dataset)
-    if flops.forward is None or flops.backward is None:
-        raise ValueError("the FLOPs of its passes are unknown")
-    per_sample = flops.forward + flops.backward
+    # `calibrate` leaves out networks whose FLOPs are unknown.
+    per_sample = (flops.forward or 0.0) + (flops.backward or 0.0)
     # At least two samples, because batch norm cannot train on one.
     most = max(2, int(_MAX_FLOPS_PER_STEP / max(per_sample, 1.0)))
     # The trainer's batch size on a GPU, whose speed depends on it; on a CPU at most what takes a second.

@@ -212,5 +212,5 @@ def test_batch_norm_without_running_statistics_gets_the_batch_as_it_is_and_never
     with meter("evaluate"):
         found = evaluate.predict_outputs(NoStatistics().eval(), inputs, meter)
     expected = NoStatistics()(inputs) if count > 1 else torch.zeros(1, 3)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
     assert meter.records[0].forwards == count
