@@ -66,11 +66,17 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
         check_cells(composed)
         return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0)
     refuse_missing(composed)
-    plan = inspect_and_plan(composed, check_cells(composed), paths)
+    from sweeper.plan.class_numbers import read_class_names, warn_of_classes, write_classes
+
+    cells = check_cells(composed)
+    classes = read_class_names((cell.dataset for cell in cells), paths.data)
+    warn_of_classes(classes)
+    plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     store = Store(paths.store)
     # Another start on the same store would plan at the same time.
     with store.locked():
+        write_classes(store.root, classes)
         write_plan(store, plan, composed, plan_key(composed))
         # The queue gets a file of its own, because jobs.jsonl is rewritten by the next plan.
         path = _write_jobs_once(store, jobs)
