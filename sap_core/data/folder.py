@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sap_core.api import TaskType
+from sap_core.data.duplicates import Policy, check_policy
 from sap_core.data.image_files import Check
 from sap_core.data.image_tree import ImageTree, Part
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -18,10 +19,12 @@ from sap_core.errors import UserError
 class Folder:
     """Images in folders named by class, below `paths.data`.
 
-    Classes are numbered by the sorted names of the folders in `train`. Files other than images are ignored. The numbers of classes and
-    images are options, because a sweep is planned without reading files; a wrong number is refused with a message that contains the right
-    one. If `num_val` is set, the validation images are those in `val_folder`, and no training images are used for validation. There is no
-    published digest: set `digest` to the one of an earlier run and `verify=true` to insist on it.
+    Classes are numbered by the sorted names of the folders in `train`. Hidden names and files other than images are not read, and counted.
+    The numbers of classes and images are options, because a sweep is planned without reading files; a wrong number is refused with a
+    message that contains the right one. If `num_val` is set, the validation images are those in `val_folder`, and no training images are
+    used for validation. Images that occur more than once are treated as `duplicates` says (see `sap_core.data.duplicates`); if copies are
+    dropped, the numbers of images are those that remain. There is no published digest: set `digest` to the one of an earlier run and
+    `verify=true` to insist on it.
     """
 
     name: ClassVar[str] = "folder"
@@ -47,6 +50,7 @@ class Folder:
     num_val: int = 0
     check: Check = "content"
     verified: str = ""
+    duplicates: Policy = "warn"
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
@@ -55,6 +59,7 @@ class Folder:
                 f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
                 f"not {self.validation!r}; dataset.num_train counts training and validation samples"
             )
+        check_policy(self.duplicates, self.check)
         if self.channels not in (1, 3):
             raise UserError(f"dataset.channels={self.channels!r} must be 1 (grey) or 3 (colour)")
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
@@ -93,8 +98,10 @@ class Folder:
 
     @property
     def _tree(self) -> ImageTree:
-        # `num_train` counts the universe; the training folder holds it without the validation images.
-        train = Part(self.train_folder, self.num_train - self.num_val, "dataset.num_train")
-        val = Part(self.val_folder, self.num_val, "dataset.num_val") if self.num_val else None
-        test = Part(self.test_folder, self.num_test, "dataset.num_test")
-        return ImageTree(self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified)
+        # `num_train` counts the universe, training and validation images together.
+        train = Part(self.train_folder, self.num_train, "dataset.num_train", "dataset.train_folder")
+        val = Part(self.val_folder, self.num_val, "dataset.num_val", "dataset.val_folder") if self.num_val else None
+        test = Part(self.test_folder, self.num_test, "dataset.num_test", "dataset.test_folder")
+        return ImageTree(
+            self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified, self.duplicates
+        )  # fmt: skip

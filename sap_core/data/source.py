@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from sap_core.api import Need, TaskType
+from sap_core.data.duplicates import Duplicates
 from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
 
@@ -44,10 +45,14 @@ class Fingerprint:
     Attributes:
         verified: whether they are the published files.
         digest: hexadecimal digest; equal for equal files.
+        notes: sentences about files that are not read, for the user.
+        duplicates: images that occur more than once; None if they were not looked for.
     """
 
     verified: bool
     digest: str
+    notes: tuple[str, ...] = ()
+    duplicates: Duplicates | None = None
 
 
 @dataclass(frozen=True)
