@@ -12,7 +12,7 @@ from sap_core.data.names import first_names, is_hidden, printable, relative
 from sap_core.data.tree_listing import images_in
 from sap_core.errors import UserError
 
-_DRIVE = re.compile(r"[A-Za-z]:[\\\\/]")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _MAX_FOLDERS = 10_000
 """Of the files of more folders it is not found out which are in no row."""
 
@@ -75,8 +75,8 @@ def wrong_row_count(
         rest = len(files) - len(bad)
         then = "the number is then right" if rest == expected else f"then set dataset.{option}={rest}"
         return UserError(
-            f"{head}; the files of {len(bad)} of them are missing, damaged or not images: {named_problems(bad)}; delete these rows ({then}) "
-            f"or replace the files"
+            f"{head}; the files of {len(bad)} of them are missing, damaged or not images: {named_problems(bad)}; delete these rows "
+            f"({then}) or replace the files"
         )
     if dropped is not None:
         train, val, test = dropped.remaining

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sap_core.api import TaskType
+from sap_core.data.duplicates import Duplicates, Policy, describe, find_copies, pixel_digest
+from sap_core.data.names import located
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -33,7 +35,8 @@ class Tensors:
 
     `split` (N,) is 0 for training and validation, 1 for testing. Without it there is no separate test set, and the test scores of the rows
     are those of all images: use only the validation scores. The counts are options, because a sweep is planned without reading files; a
-    wrong one is refused with a message that contains the right one.
+    wrong one is refused with a message that contains the right one. Images that occur more than once are treated as `duplicates` says (see
+    `sap_core.data.duplicates`); if copies are dropped, the counts are those of the images that remain.
     """
 
     name: ClassVar[str] = "tensors"
@@ -52,6 +55,7 @@ class Tensors:
     verify: bool = False
     validation: float | int = 0.1
     split_seed: int | None = None
+    duplicates: Policy = "warn"
 
     def __post_init__(self) -> None:
         # Options that contradict each other are refused before the file is looked at.
@@ -78,20 +82,30 @@ class Tensors:
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. Reads the file: the digest is that of its bytes, and options that do not match its content are refused."""
         # Loading is the check: shapes, labels and counts are compared with the options.
-        self.load(root)
-        with (root / self.file).open("rb") as file:
+        _, copies, dropped = self._loaded(root, compare=True)
+        with self._path(root).open("rb") as file:
             # Of the bytes, not of the tensors: it is what `sha256sum` prints for the file.
             found = hashlib.file_digest(file, "sha256").hexdigest()
+        # Without some of its images it is another data set.
+        if dropped:
+            found = hashlib.sha256(f"{found} without {sorted(dropped)}".encode()).hexdigest()
         if self.verify and found != self.digest:
             raise UserError(
-                f"file '{root / self.file}' has the digest {found}, but dataset.digest={self.digest}; "
+                f"file '{self._path(root)}' has the digest {found}, but dataset.digest={self.digest}; "
                 f"set the new digest, or accept this file with dataset.verify=false, which is recorded in every row"
             )
-        return Fingerprint(found == self.digest, found)
+        return Fingerprint(found == self.digest, found, duplicates=copies)
 
     def load(self, root: Path) -> Source:
         """See `DataSet.load`."""
-        path = root / self.file
+        return self._loaded(root, compare=self.duplicates == "drop")[0]
+
+    def _path(self, root: Path) -> Path:
+        return located(root, self.file)
+
+    def _loaded(self, root: Path, compare: bool) -> tuple[Source, Duplicates | None, frozenset[int]]:
+        """Return the images that are used, what occurs more than once if it is to be found, and the dropped positions in the file."""
+        path = self._path(root)
         tensors = _read(path)
         images, labels = tensors["images"], tensors["labels"].long()
         # uint8 stays as it is (a quarter of the memory) and is rescaled per batch; floats are taken to be scaled already.
@@ -110,13 +124,21 @@ class Tensors:
         # Without `split` every image is in both parts, so the test scores contain training images (see the class).
         train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
         test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
+        copies, dropped = None, frozenset[int]()
+        if compare:
+            copies, dropped = _copies(self.duplicates, images, labels, train, None if split is None else test)
+        left = f" after dataset.duplicates=drop removed {len(dropped)} copies" if dropped else ""
+        train, test = (
+            torch.tensor([place for place in part.tolist() if place not in dropped], dtype=torch.int64) for part in (train, test)
+        )
         # The plan was made from the options, so the file must agree with them.
         for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
             if len(part) != expected:
                 raise UserError(
-                    f"'{path}' contains {len(part)} {name} images, but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
+                    f"'{path}' contains {len(part)} {name} images{left}, "
+                    f"but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
                 )
-        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test])
+        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test]), copies, dropped
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -126,7 +148,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         UserError: the file is missing or of another format, or lacks images or labels.
     """
     try:
-        if path.suffix == ".npz":
+        if _is_zip(path):
             # Pickled arrays could run code; safetensors cannot contain any.
             with np.load(path, allow_pickle=False) as arrays:
                 tensors = {name: torch.from_numpy(arrays[name]) for name in ("images", "labels", "split") if name in arrays}
@@ -143,6 +165,36 @@ def _read(path: Path) -> dict[str, Tensor]:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise UserError(f"'{path}' must contain images (N, ...), labels (N,) and at most split (N,), but it contains {shapes or 'nothing'}")
     return tensors
+
+
+def _is_zip(path: Path) -> bool:
+    """Return whether a file is a zip archive, which `.npz` files are; its first bytes decide, not its suffix."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _copies(policy: Policy, images: Tensor, labels: Tensor, universe: Tensor, test: Tensor | None) -> tuple[Duplicates, frozenset[int]]:
+    """Return what occurs more than once, and the positions in the file that the policy drops.
+
+    Args:
+        policy: what is done with copies.
+        images: (N, ...) images of the file.
+        labels: (N,) labels.
+        universe: positions of the training and validation images.
+        test: positions of the test images; None if all images are both, which is no finding.
+    """
+    places = [*universe.tolist(), *([] if test is None else test.tolist())]
+    given: list[int] = labels.tolist()
+    # One array and no tensor per image, which would take ten times as long.
+    array = images.contiguous().numpy()
+    contents = [pixel_digest(array.shape[1:], array[place].tobytes()) for place in places]
+    found = find_copies(contents, [given[place] for place in places], len(universe))
+    parts = (len(universe), 0, 0 if test is None else len(test))
+    report = describe(policy, found, parts, lambda at: (f"images[{places[at]}]", str(given[places[at]])))
+    # Without a test part all images are both, and so are those that remain.
+    if test is None:
+        report = replace(report, remaining=(report.remaining[0], 0, report.remaining[0]))
+    return report, frozenset(places[at] for at in found.dropped) if policy == "drop" else frozenset()
 
 
 def _compact(shape: torch.Size) -> str:
