@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from sap_core.api import TaskType
 from sap_core.data.audit import read_audit
+from sap_core.data.file_facts import FileFacts, Reading, numbered, read_headers
 from sap_core.data.image_files import Check, FilePixels, fingerprint
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -22,11 +24,11 @@ class Table:
     """A table with the columns `path`, `label`, `split` (train, val, test) and optionally `true_label`.
 
     Paths are relative to the folder of the table. The universe consists of the training rows, then the validation rows, in the order of the
-    table; if there are rows of split `val`, no training rows are used for validation. Set `truth_known=true` if the labels are true, so
-    that noise may be added. Set `true_labels=true` if the labels may be wrong and `true_label` contains the true ones: then scores on true
-    labels, the measured noise rate and verified samples are available, and noise cannot be added. Test rows are scored by `true_label` if
-    it exists. The counts are options, because a sweep is planned without reading files; a wrong one is refused with a message that contains
-    the right one.
+    table; if there are rows of split `val`, `validation` is their number, and no training rows are used for validation. Set
+    `truth_known=true` if the labels are true, so that noise may be added. Set `true_labels=true` if the labels may be wrong and
+    `true_label` contains the true ones: then scores on true labels, the measured noise rate and verified samples are available, and noise
+    cannot be added. Test rows are scored by `true_label` if it exists. The counts are options, which `read_options` reads from the table; a
+    wrong one is refused with a message that contains the right one.
     """
 
     name: ClassVar[str] = "table"
@@ -47,18 +49,11 @@ class Table:
     verify: bool = False
     validation: float | int = 0.1
     split_seed: int | None = None
-    num_val: int = 0
     check: Check = "content"
     verified: str = ""
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
-        # Both are in the configuration: `validation` is what the planner reads, `num_val` says that rows of the table are meant.
-        if self.num_val and self.validation != self.num_val:
-            raise UserError(
-                f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
-                f"not {self.validation!r}; dataset.num_train counts training and validation samples"
-            )
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
             raise UserError(
                 "a table needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
@@ -98,7 +93,7 @@ class Table:
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`; the digest depends on the images, the table and the audit file."""
-        names, train, test = self._rows(root)
+        names, train, test, _ = self._rows(root)
         base = self._file(root).parent
         # The table decides labels and splits, so it is part of the digest like the images.
         extra = self._file(root).read_bytes()
@@ -108,7 +103,7 @@ class Table:
 
     def load(self, root: Path) -> Source:
         """List the files; images are decoded when they are read."""
-        names, train, test = self._rows(root)
+        names, train, test, num_val = self._rows(root)
         base = self._file(root).parent
         return Source(
             FilePixels(tuple(base / path for path in train.paths), self.size, self.channels),
@@ -116,7 +111,7 @@ class Table:
             FilePixels(tuple(base / path for path in test.paths), self.size, self.channels),
             # Tests are scored by true labels wherever there are any.
             torch.tensor(test.true or test.labels),
-            own_validation=self.num_val,
+            own_validation=num_val,
             audited=read_audit(root, self.verified, train.paths, names)[0] if self.verified else None,
             true_labels=torch.tensor(train.true) if self.true_labels else None,
         )
@@ -124,8 +119,25 @@ class Table:
     def _file(self, root: Path) -> Path:
         return root / self.table
 
-    def _rows(self, root: Path) -> tuple[list[str], Rows, Rows]:
-        """Return the class names, the rows of the universe, and the test rows."""
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """See `ReadsOptions`. Reads the table and the header of every image, of large tables of some."""
+        file = root / str(settings["table"])
+        names, rows = read_table(file, None)
+        train, val, test = (rows[split].paths for split in ("train", "val", "test"))
+        parts = f"rows of split train ({len(train)}) and val ({len(val)})" if val else "rows of split train"
+        options = {
+            "num_classes": Reading(len(names), f"column label: {numbered(names)}"),
+            "num_train": Reading(len(train) + len(val), parts),
+            "num_test": Reading(len(test), "rows of split test"),
+        }
+        if val:
+            options["validation"] = Reading(len(val), "rows of split val")
+        headers = read_headers([file.parent / path for path in train + val + test], file.parent)
+        return FileFacts(options, names, headers, validation_part="split val" if val else "")
+
+    def _rows(self, root: Path) -> tuple[list[str], Rows, Rows, int]:
+        """Return the class names, the rows of the universe, the test rows, and the number of validation rows."""
         file = self._file(root)
         names, rows = read_table(file, self.num_classes)
         train, val, test = rows["train"], rows["val"], rows["test"]
@@ -133,7 +145,7 @@ class Table:
         universe = Rows(train.paths + val.paths, train.labels + val.labels, train.true + val.true)
         # The configuration's numbers were used for the plan, so other numbers in the table would make its forecasts and ids wrong.
         for option, expected, found in (
-            ("num_val", self.num_val, len(val.paths)),
+            ("validation", self.validation if val.paths else 0, len(val.paths)),
             ("num_train", self.num_train, len(universe.paths)),
             ("num_test", self.num_test, len(test.paths)),
         ):
@@ -150,4 +162,4 @@ class Table:
             raise UserError(
                 f"dataset.true_labels=true needs a column true_label, which table '{file}' lacks; add it, or set dataset.true_labels=false"
             )
-        return names, universe, test
+        return names, universe, test, len(val.paths)

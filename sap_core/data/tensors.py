@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,12 +19,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sap_core.api import TaskType
+from sap_core.data.file_facts import FileFacts, Reading
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
-TRAIN, TEST = 0, 1
+TRAIN, TEST, VAL = 0, 1, 2
 """Values of `split`; without it all images are used both for training and for testing."""
 
 
@@ -31,9 +33,9 @@ TRAIN, TEST = 0, 1
 class Tensors:
     """A tensor file below `paths.data`: images (N, C, H, W), uint8 in [0, 255] or float32, and labels (N,), integers from 0.
 
-    `split` (N,) is 0 for training and validation, 1 for testing. Without it there is no separate test set, and the test scores of the rows
-    are those of all images: use only the validation scores. The counts are options, because a sweep is planned without reading files; a
-    wrong one is refused with a message that contains the right one.
+    `split` (N,) is 0 for training, 1 for testing, 2 for validation; without a 2, validation images are drawn from those with 0. Without
+    `split` there is no separate test set, and the test scores of the rows are those of all images: use only the validation scores. The
+    counts are options, which `read_options` reads from the file; a wrong one is refused with a message that contains the right one.
     """
 
     name: ClassVar[str] = "tensors"
@@ -107,16 +109,38 @@ class Tensors:
                 f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or fix the labels"
             )
         split = tensors.get("split")
-        # Without `split` every image is in both parts, so the test scores contain training images (see the class).
-        train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
-        test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
+        train, val, test = _parts(split, len(labels), path)
+        # Validation images at the end, where `own_validation` expects them.
+        universe = torch.cat([train, val])
         # The plan was made from the options, so the file must agree with them.
-        for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
-            if len(part) != expected:
-                raise UserError(
-                    f"'{path}' contains {len(part)} {name} images, but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
-                )
-        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test])
+        for name, count, expected in (
+            ("num_train", len(universe), self.num_train),
+            ("num_test", len(test), self.num_test),
+            ("validation", len(val), self.validation if len(val) else 0),
+        ):
+            if count != expected:
+                what = {"num_train": "train", "num_test": "test", "validation": "validation"}[name]
+                raise UserError(f"'{path}' contains {count} {what} images, but dataset.{name}={expected}; set dataset.{name}={count}")
+        return Source(TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test], own_validation=len(val))
+
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """See `ReadsOptions`. Reads the file."""
+        path = root / str(settings["file"])
+        tensors = _read(path)
+        labels = tensors["labels"]
+        train, val, test = _parts(tensors.get("split"), len(labels), path)
+        classes = int(labels.max()) + 1 if len(labels) else 0
+        whole = "images" if "split" not in tensors else "images with split"
+        options = {
+            "num_classes": Reading(classes, f"labels up to {classes - 1}"),
+            "num_train": Reading(len(train) + len(val), whole + ("" if "split" not in tensors else " 0 and 2" if len(val) else " 0")),
+            "num_test": Reading(len(test), whole + ("" if "split" not in tensors else " 1")),
+            "shape": Reading(list(tensors["images"].shape[1:]), "the tensor images"),
+        }
+        if len(val):
+            options["validation"] = Reading(len(val), "images with split 2")
+        return FileFacts(options, more_classes=True, validation_part="split 2" if len(val) else "")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -143,6 +167,26 @@ def _read(path: Path) -> dict[str, Tensor]:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise UserError(f"'{path}' must contain images (N, ...), labels (N,) and at most split (N,), but it contains {shapes or 'nothing'}")
     return tensors
+
+
+def _parts(split: Tensor | None, count: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the positions of the training, validation and test images.
+
+    Raises:
+        UserError: `split` has another value.
+    """
+    # Without `split` every image is in both parts, so the test scores contain training images (see the class).
+    if split is None:
+        return torch.arange(count), torch.arange(0), torch.arange(count)
+    wrong = ~torch.isin(split, torch.tensor((TRAIN, TEST, VAL), dtype=split.dtype))
+    if wrong.any():
+        first = int(torch.nonzero(wrong)[0])
+        raise UserError(
+            f"'{path}' has {int(wrong.sum())} values of split other than 0 (training), 1 (testing) and 2 (validation); the first is "
+            f"{split[first].item():g} at index {first}"
+        )
+    train, test, val = (torch.nonzero(split == value).flatten() for value in (TRAIN, TEST, VAL))
+    return train, val, test
 
 
 def _compact(shape: torch.Size) -> str:
