@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
 
 from sap_core.api import Fitted, Passes, Run, Sizes, Task
 from sap_core.errors import UserError
 from sap_core.models.pretrained import load_state_strictly
+
+CHECKPOINT = "trainer.checkpoint"
+"""Option that names the file, for messages."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +37,35 @@ class Pretrained:
             UserError: the file does not exist, does not hold this network's weights, or the network has another number of outputs than
                 the data set has classes.
         """
-        model = task.build(0)
-        load_state_strictly(model, self.checkpoint, "trainer.checkpoint")
-        model = model.to(task.device).eval()
-        # Names and shapes of weights do not tell what a network answers with (a plug-in's need not follow the number of classes), so two
-        # images are passed through it.
-        (batch, *_) = task.val.subset(torch.arange(2)).batches(2)
-        with torch.no_grad():
-            outputs = tuple(model(batch.inputs).shape)
-        if outputs != (2, task.num_outputs):
-            raise UserError(
-                f"the network gives outputs of shape {outputs} for 2 images, but the data set has {task.num_outputs} classes; "
-                f"set its number of outputs in model=..., or the number of classes in dataset=..."
-            )
-        return Fitted(model)
+        (batch, *_) = task.train.subset(torch.arange(2)).batches(2)
+        return Fitted(load_and_check(task.build(0).to(task.device), self.checkpoint, batch.inputs, task.num_outputs))
 
     def forecast(self, sizes: Sizes) -> Passes:
         """Returns zero passes: nothing is trained."""
         return Passes()
+
+
+def load_and_check(model: nn.Module, checkpoint: str, inputs: Tensor, num_outputs: int) -> nn.Module:
+    """Loads the checkpoint into `model` and returns it in evaluation mode. Planning makes the same checks, with zeros as images.
+
+    Args:
+        model: the network, with any weights.
+        checkpoint: path of the state dict.
+        inputs: (2, ...) preprocessed images, on the device of `model`.
+        num_outputs: classes.
+
+    Raises:
+        UserError: as `Pretrained.fit`.
+    """
+    load_state_strictly(model, checkpoint, CHECKPOINT)
+    model.eval()
+    # Names and shapes of weights do not tell what a network answers with (a plug-in's need not follow the number of classes), so two
+    # images are passed through it.
+    with torch.no_grad():
+        outputs = tuple(model(inputs).shape)
+    if outputs != (2, num_outputs):
+        raise UserError(
+            f"the network gives outputs of shape {outputs} for 2 images, but the data set has {num_outputs} classes; "
+            f"set its number of outputs in model=..., or the number of classes in dataset=..."
+        )
+    return model

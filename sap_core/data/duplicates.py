@@ -175,7 +175,7 @@ class Duplicates:
     @property
     def _counts(self) -> str:
         train, val, test = self.remaining
-        return f"dataset.num_train={train} dataset.num_test={test}" + (f" ({val} of them in the validation part)" if val else "")
+        return f"dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={val}" if val else "")
 
 
 def describe(

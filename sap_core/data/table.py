@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,13 +14,14 @@ from torch import Tensor
 from sap_core.api import TaskType
 from sap_core.data.audit import read_audit
 from sap_core.data.duplicates import Duplicates, Policy, check_policy
+from sap_core.data.file_facts import FileFacts, Reading, numbered, read_headers
 from sap_core.data.image_files import Check, FilePixels, examine, fingerprint
 from sap_core.data.listing import NOT_COMPARED, Listing
 from sap_core.data.names import first_names, located, printable, relative
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
 from sap_core.data.table_errors import not_listed, refuse_missing, wrong_row_count
-from sap_core.data.table_files import read_table
+from sap_core.data.table_files import SPLITS, Rows, read_table
 from sap_core.errors import UserError
 
 
@@ -28,12 +30,12 @@ class Table:
     """A table with the columns `path`, `label`, `split` (train, val, test) and optionally `true_label`.
 
     Paths are relative to the folder of the table. The universe consists of the training rows, then the validation rows, in the order of the
-    table; if there are rows of split `val`, no training rows are used for validation. Set `truth_known=true` if the labels are true, so
-    that noise may be added. Set `true_labels=true` if the labels may be wrong and `true_label` contains the true ones: then scores on true
-    labels, the measured noise rate and verified samples are available, and noise cannot be added. Test rows are scored by `true_label` if
-    it exists. Images that occur more than once are treated as `duplicates` says (see `sap_core.data.duplicates`). The counts are options,
-    because a sweep is planned without reading files, and count the rows that remain if copies are dropped; a wrong one is refused with a
-    message that contains the right one.
+    table; if there are rows of split `val`, `validation` is their number, and no training rows are used for validation. Set
+    `truth_known=true` if the labels are true, so that noise may be added. Set `true_labels=true` if the labels may be wrong and
+    `true_label` contains the true ones: then scores on true labels, the measured noise rate and verified samples are available, and noise
+    cannot be added. Test rows are scored by `true_label` if it exists. Images that occur more than once are treated as `duplicates` says
+    (see `sap_core.data.duplicates`). The counts are options, of the rows that remain if copies are dropped, which `read_options` reads from
+    the table; a wrong one is refused with a message that contains the right one.
     """
 
     name: ClassVar[str] = "table"
@@ -54,7 +56,6 @@ class Table:
     verify: bool = False
     validation: float | int = 0.1
     split_seed: int | None = None
-    num_val: int = 0
     check: Check = "content"
     verified: str = ""
     duplicates: Policy = "warn"
@@ -62,12 +63,6 @@ class Table:
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
         check_policy(self.duplicates, self.check)
-        # Both are in the configuration: `validation` is what the planner reads, `num_val` says that rows of the table are meant.
-        if self.num_val and self.validation != self.num_val:
-            raise UserError(
-                f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
-                f"not {self.validation!r}; dataset.num_train counts training and validation samples"
-            )
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
             raise UserError(
                 "a table needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
@@ -154,6 +149,26 @@ class Table:
     def _file(self, root: Path) -> Path:
         return located(root, self.table)
 
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """See `ReadsOptions`. Reads the table and the header of every image, of large tables of some."""
+        file = located(root, str(settings["table"]))
+        names, rows = read_table(file, None)
+        listed = _listing(file, names, rows)
+        if settings.get("duplicates") == "drop":
+            refuse_missing(listed.files, file)
+            listed = listed.without(listed.copies("drop", file.parent, examine(listed.files, file.parent, "content").contents or [])[1])
+        train, val, test = len(listed.train), len(listed.val), len(listed.test)
+        options = {
+            "num_classes": Reading(len(names), f"column label: {numbered(names)}"),
+            "num_train": Reading(train + val, f"rows of split train ({train}) and val ({val})" if val else "rows of split train"),
+            "num_test": Reading(test, "rows of split test"),
+        }
+        if val:
+            options["validation"] = Reading(val, "rows of split val")
+        headers = read_headers(listed.files, file.parent)
+        return FileFacts(options, names, headers, validation_part="split val" if val else "")
+
     def _audit(self, root: Path, whole: Listing, contents: list[bytes] | None) -> tuple[Tensor, bytes]:
         """Return the verified labels of the universe before copies are dropped, and the bytes of the file."""
         base = self._file(root).parent
@@ -166,26 +181,20 @@ class Table:
         """Return the rows as files with classes, and the true labels of the universe (empty if the table has none)."""
         file = self._file(root)
         names, rows = read_table(file, self.num_classes)
-        train, val, test = rows["train"], rows["val"], rows["test"]
-        # Tests are scored by true labels wherever there are any.
-        labels = {"train": train.labels, "val": val.labels, "test": test.true or test.labels}
-        parts = {
-            split: [(file.parent / path, label) for path, label in zip(rows[split].paths, labels[split], strict=True)] for split in rows
-        }  # fmt: skip
-        true = train.true + val.true
-        if self.true_labels and len(true) != len(parts["train"]) + len(parts["val"]):
+        listed, true = _listing(file, names, rows), rows["train"].true + rows["val"].true
+        if self.true_labels and len(true) != len(listed.universe):
             raise UserError(
                 f"dataset.true_labels=true needs a column true_label, which table '{printable(file)}' lacks; add it, or set "
                 f"dataset.true_labels=false"
             )
-        return Listing(names, parts["train"], parts["val"], parts["test"]), true
+        return listed, true
 
     def _check_counts(self, root: Path, listed: Listing, dropped: Duplicates | None = None) -> None:
         """Compare the numbers of rows with the options; `dropped` are the copies that were removed from them."""
         file = self._file(root)
         # The configuration's numbers were used for the plan, so other numbers in the table would make its forecasts and ids wrong.
         for option, expected, files in (
-            ("num_val", self.num_val, listed.val),
+            ("validation", self.validation if listed.val else 0, listed.val),
             ("num_train", self.num_train, listed.universe),
             ("num_test", self.num_test, listed.test),
         ):
@@ -199,3 +208,12 @@ class Table:
                 f"table '{printable(file)}' has no training row{left} for {len(absent)} of {self.num_classes} classes "
                 f"({first_names([listed.names[label] for label in absent], 3)}); fix the table"
             )
+
+
+def _listing(file: Path, names: list[str], rows: Mapping[str, Rows]) -> Listing:
+    # Tests are scored by true labels wherever there are any.
+    labels = {split: (part.true or part.labels) if split == "test" else part.labels for split, part in rows.items()}
+    train, val, test = (
+        [(file.parent / path, label) for path, label in zip(rows[split].paths, labels[split], strict=True)] for split in SPLITS
+    )  # fmt: skip
+    return Listing(names, train, val, test)

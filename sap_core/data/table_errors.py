@@ -80,12 +80,9 @@ def wrong_row_count(
         )
     if dropped is not None:
         train, val, test = dropped.remaining
-        numbers = f"dataset.num_train={train} dataset.num_test={test}" + (f" dataset.num_val={val} dataset.validation={val}" if val else "")
+        numbers = f"dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={val}" if val else "")
         return UserError(f"{head}; set {numbers}, the numbers that remain")
-    if option == "num_val":
-        also = f" dataset.validation={len(files)}" if files else ""
-        return UserError(f"{head}; set dataset.num_val={len(files)}{also} or fix the table (counted in: rows of split val)")
-    counted = "rows of split train and val together" if option == "num_train" else "rows of split test"
+    counted = {"num_train": "rows of split train and val together", "num_test": "rows of split test"}.get(option, "rows of split val")
     return UserError(f"{head}; set dataset.{option}={len(files)} or fix the table (counted in: {counted})")
 
 

@@ -30,10 +30,10 @@ class Rows:
     true: list[int]
 
 
-def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]]:
+def read_table(file: Path, num_classes: int | None) -> tuple[list[str], dict[str, Rows]]:
     """Return the names of the classes, and the rows of each split in the order of the table.
 
-    Labels are numbers from 0, or names, which are numbered in sorted order.
+    Labels are numbers from 0, or names, which are numbered in sorted order. With `num_classes=None` the labels determine the classes.
 
     Raises:
         UserError: the file or a column is missing, or rows have invalid values (their number and the first ones).
@@ -69,19 +69,19 @@ def read_table(file: Path, num_classes: int) -> tuple[list[str], dict[str, Rows]
     if wrong:
         raise UserError(
             f"{len(wrong)} of {len(labels)} rows of table '{printable(file)}' are invalid ({'; '.join(wrong[:3])}); allowed splits are "
-            f"{', '.join(SPLITS)}, allowed labels 0 to {num_classes - 1} or names"
+            f"{', '.join(SPLITS)}, allowed labels 0 to {len(names) - 1} or names"
         )
     return names, rows
 
 
-def _names(file: Path, labels: Sequence[str], num_classes: int) -> list[str]:
+def _names(file: Path, labels: Sequence[str], num_classes: int | None) -> list[str]:
     """Return the class names by number; numeric labels are their own names."""
     found = {label for label in labels if label}
     # Numbers stay numbers: sorting them as strings would put 10 before 2.
     if all(label.isdecimal() for label in found):
         # Numbers beyond the classes are reported row by row.
-        return [str(number) for number in range(num_classes)]
-    if len(found) != num_classes:
+        return [str(number) for number in range(max(map(int, found), default=-1) + 1 if num_classes is None else num_classes)]
+    if num_classes is not None and len(found) != num_classes:
         raise UserError(
             f"table '{printable(file)}' contains {len(found)} different labels, but dataset.num_classes={num_classes}; "
             f"set dataset.num_classes={len(found)} or fix the table"

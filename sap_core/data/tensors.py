@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,13 +20,14 @@ from torch import Tensor
 
 from sap_core.api import TaskType
 from sap_core.data.duplicates import Duplicates, Policy, describe, find_copies, pixel_digest
+from sap_core.data.file_facts import FileFacts, Reading
 from sap_core.data.names import located
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
-TRAIN, TEST = 0, 1
+TRAIN, TEST, VAL = 0, 1, 2
 """Values of `split`; without it all images are used both for training and for testing."""
 
 
@@ -33,10 +35,11 @@ TRAIN, TEST = 0, 1
 class Tensors:
     """A tensor file below `paths.data`: images (N, C, H, W), uint8 in [0, 255] or float32, and labels (N,), integers from 0.
 
-    `split` (N,) is 0 for training and validation, 1 for testing. Without it there is no separate test set, and the test scores of the rows
-    are those of all images: use only the validation scores. The counts are options, because a sweep is planned without reading files; a
-    wrong one is refused with a message that contains the right one. Images that occur more than once are treated as `duplicates` says (see
-    `sap_core.data.duplicates`); if copies are dropped, the counts are those of the images that remain.
+    `split` (N,) is 0 for training, 1 for testing, 2 for validation; without a 2, validation images are drawn from those with 0. Without
+    `split` there is no separate test set, and the test scores of the rows are those of all images: use only the validation scores. The
+    counts are options, which `read_options` reads from the file; a wrong one is refused with a message that contains the right one. Images
+    that occur more than once are treated as `duplicates` says (see `sap_core.data.duplicates`); if copies are dropped, the counts are those
+    of the images that remain.
     """
 
     name: ClassVar[str] = "tensors"
@@ -121,24 +124,49 @@ class Tensors:
                 f"set dataset.num_classes={int(labels.max()) + 1 if len(labels) else 2} or fix the labels"
             )
         split = tensors.get("split")
-        # Without `split` every image is in both parts, so the test scores contain training images (see the class).
-        train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
-        test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
+        parts = _parts(split, len(labels), path)
         copies, dropped = None, frozenset[int]()
         if compare:
-            copies, dropped = _copies(self.duplicates, images, labels, train, None if split is None else test)
+            copies, dropped = _copies(self.duplicates, images, labels, parts, split is not None)
         left = f" after dataset.duplicates=drop removed {len(dropped)} copies" if dropped else ""
-        train, test = (
-            torch.tensor([place for place in part.tolist() if place not in dropped], dtype=torch.int64) for part in (train, test)
-        )
+        train, val, test = (_without(part, dropped) for part in parts)
+        # Validation images at the end, where `own_validation` expects them.
+        universe = torch.cat([train, val])
         # The plan was made from the options, so the file must agree with them.
-        for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
-            if len(part) != expected:
-                raise UserError(
-                    f"'{path}' contains {len(part)} {name} images{left}, "
-                    f"but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
-                )
-        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test]), copies, dropped
+        for name, what, count, expected in (
+            ("num_train", "train", len(universe), self.num_train),
+            ("num_test", "test", len(test), self.num_test),
+            ("validation", "validation", len(val), self.validation if len(val) else 0),
+        ):
+            if count != expected:
+                raise UserError(f"'{path}' contains {count} {what} images{left}, but dataset.{name}={expected}; set dataset.{name}={count}")
+        source = Source(
+            TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test], own_validation=len(val)
+        )  # fmt: skip
+        return source, copies, dropped
+
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """See `ReadsOptions`. Reads the file."""
+        path = located(root, str(settings["file"]))
+        tensors = _read(path)
+        labels, split = tensors["labels"], tensors.get("split")
+        parts = _parts(split, len(labels), path)
+        dropped = frozenset[int]()
+        if settings.get("duplicates") == "drop":
+            _, dropped = _copies("drop", tensors["images"], labels, parts, split is not None)
+        train, val, test = (len(_without(part, dropped)) for part in parts)
+        classes = int(labels.max()) + 1 if len(labels) else 0
+        whole = "images" if split is None else "images with split"
+        options = {
+            "num_classes": Reading(classes, f"labels up to {classes - 1}"),
+            "num_train": Reading(train + val, whole + ("" if split is None else " 0 and 2" if val else " 0")),
+            "num_test": Reading(test, whole + ("" if split is None else " 1")),
+            "shape": Reading(list(tensors["images"].shape[1:]), "the tensor images"),
+        }
+        if val:
+            options["validation"] = Reading(val, "images with split 2")
+        return FileFacts(options, more_classes=True, validation_part="split 2" if val else "")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -173,28 +201,53 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _copies(policy: Policy, images: Tensor, labels: Tensor, universe: Tensor, test: Tensor | None) -> tuple[Duplicates, frozenset[int]]:
+def _copies(
+    policy: Policy, images: Tensor, labels: Tensor, parts: tuple[Tensor, Tensor, Tensor], tested: bool
+) -> tuple[Duplicates, frozenset[int]]:  # fmt: skip
     """Return what occurs more than once, and the positions in the file that the policy drops.
 
     Args:
         policy: what is done with copies.
         images: (N, ...) images of the file.
         labels: (N,) labels.
-        universe: positions of the training and validation images.
-        test: positions of the test images; None if all images are both, which is no finding.
+        parts: positions of the training, validation and test images.
+        tested: whether there is a test part; without one all images are both, which is no finding.
     """
-    places = [*universe.tolist(), *([] if test is None else test.tolist())]
+    places = torch.cat(parts if tested else parts[:2]).tolist()
     given: list[int] = labels.tolist()
     # One array and no tensor per image, which would take ten times as long.
     array = images.contiguous().numpy()
     contents = [pixel_digest(array.shape[1:], array[place].tobytes()) for place in places]
-    found = find_copies(contents, [given[place] for place in places], len(universe))
-    parts = (len(universe), 0, 0 if test is None else len(test))
-    report = describe(policy, found, parts, lambda at: (f"images[{places[at]}]", str(given[places[at]])))
-    # Without a test part all images are both, and so are those that remain.
-    if test is None:
-        report = replace(report, remaining=(report.remaining[0], 0, report.remaining[0]))
+    train, val, test = map(len, parts)
+    found = find_copies(contents, [given[place] for place in places], train + val)
+    report = describe(policy, found, (train, val, test), lambda at: (f"images[{places[at]}]", str(given[places[at]])))
+    if not tested:
+        report = replace(report, remaining=(report.remaining[0], report.remaining[1], report.remaining[0]))
     return report, frozenset(places[at] for at in found.dropped) if policy == "drop" else frozenset()
+
+
+def _without(part: Tensor, dropped: frozenset[int]) -> Tensor:
+    return torch.tensor([place for place in part.tolist() if place not in dropped], dtype=torch.int64) if dropped else part
+
+
+def _parts(split: Tensor | None, count: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the positions of the training, validation and test images.
+
+    Raises:
+        UserError: `split` has another value.
+    """
+    # Without `split` every image is in both parts, so the test scores contain training images (see the class).
+    if split is None:
+        return torch.arange(count), torch.arange(0), torch.arange(count)
+    wrong = ~torch.isin(split, torch.tensor((TRAIN, TEST, VAL), dtype=split.dtype))
+    if wrong.any():
+        first = int(torch.nonzero(wrong)[0])
+        raise UserError(
+            f"'{path}' has {int(wrong.sum())} values of split other than 0 (training), 1 (testing) and 2 (validation); the first is "
+            f"{split[first].item():g} at index {first}"
+        )
+    train, test, val = (torch.nonzero(split == value).flatten() for value in (TRAIN, TEST, VAL))
+    return train, val, test
 
 
 def _compact(shape: torch.Size) -> str:

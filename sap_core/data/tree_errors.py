@@ -33,6 +33,10 @@ def missing_folder(root: Path, base: Path, part: str, option: str, error: OSErro
             f"{head}: '{printable(base if base.is_file() else root)}' is a file; extract it, and name the folder of the images"
         )
     if not base.is_dir():
+        # The data folder is not the working directory, where the shell completes names.
+        here = Path.cwd() / base.name
+        if here.is_dir() and option:
+            return UserError(f"{head}; write dataset.folder='{here}', which exists")
         there = f"; '{printable(root)}' contains the folders {first_names(folders_in(root))}" if folders_in(root) else ""
         return UserError(f"{head}; set paths.data to the folder that contains the data set, or fix dataset.folder{there}")
     inside = folders_in(base)

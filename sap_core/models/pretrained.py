@@ -52,7 +52,7 @@ def load_pretrained(model: nn.Module, path: str, head: str) -> None:
     """
     file = weights_file(path)
     # A plain dict without _metadata, so that torch also loads files of earlier versions of its layers.
-    state = dict(_read(file, model))
+    state = dict(read_state(file, model))
     own, given = model.get_parameter(f"{head}.weight"), state.get(f"{head}.weight")
     # Fine-tuning for other classes: only the number of outputs may differ, not the number of features.
     fresh = [f"{head}.weight", f"{head}.bias"] if given is not None and given.shape[1:] == own.shape[1:] and len(given) != len(own) else []
@@ -94,14 +94,18 @@ def load_state_strictly(model: nn.Module, path: str, key: str = "weights") -> No
     file = weights_file(path, key)
     try:
         # Strict: this file replaces a whole training, so that a missing tensor would leave random weights in its place.
-        model.load_state_dict(_read(file, model))
+        model.load_state_dict(read_state(file, model))
     except RuntimeError as error:  # one line per name or shape that differs
         odd = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:]]
         raise UserError(f"{file} contains weights of another network than {type(model).__name__}: {_some(odd, '; ')}") from error
 
 
-def _read(file: Path, model: nn.Module) -> Mapping[str, Tensor]:
-    """Return the state dict of a file, with the names of `model`."""
+def read_state(file: Path, model: nn.Module) -> Mapping[str, Tensor]:
+    """Return the state dict of a file, with the names of `model`.
+
+    Raises:
+        UserError: the file cannot be read, or contains no state dict or several.
+    """
     try:
         # On the CPU whatever device the file was saved from; `weights_only` lets tensors in and no code.
         found: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)

@@ -225,12 +225,11 @@ def _workers(settings: Any) -> int:
 
 def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     from sweeper.plan.flops import describe_plan, flops_of
-    from sweeper.plan.plan import make_plan
     from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check_cells(composed)
-    # A dry run reads no data, so it works before they are downloaded; without fingerprints all data sets count as verified.
-    plan = make_plan(composed.config, cells, {})
+    # The same checks of the user's files as before a run; published data sets need not be downloaded yet.
+    plan = inspect_and_plan(composed, cells, sweep_paths(composed.config))
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     # The largest network, for an upper bound of the disk space of checkpoints.

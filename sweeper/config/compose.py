@@ -47,6 +47,7 @@ class Composed:
     cells: tuple[dict[str, Any], ...]  # composed configuration of each cell, as plain data
     raw: dict[str, Any]  # the resolved configuration, as written to config.yaml
     method_overrides: tuple[tuple[str, Any], ...] = ()  # (key, value) of each override below `method`
+    given: frozenset[str] = frozenset()  # keys that the command line sets
 
 
 def compose_all(arguments: Sequence[str]) -> Composed:
@@ -89,7 +90,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     # Kept for the warning about overrides that a searched space replaces.
     of_methods = tuple((override.key_or_group, override.value()) for override in overrides if _root(override.key_or_group) == "method")
     kept = {key: value for key, value in raw.items() if key not in CELL_GROUPS}
-    return Composed(_to_config(base, searches), tuple(cells), kept, of_methods)
+    return Composed(_to_config(base, searches), tuple(cells), kept, of_methods, frozenset(override.key_or_group for override in overrides))
 
 
 @dataclass

@@ -150,7 +150,7 @@ def test_a_validation_folder_of_its_own_follows_the_training_images(root):
     for label, name in enumerate(("cat", "dog")):
         (root / "pets" / "val" / name).mkdir(parents=True)
         Image.fromarray(picture(50 + label)).save(root / "pets" / "val" / name / "0.png")
-    data = Folder(**{**OPTIONS, "num_train": 8, "num_val": 2})
+    data = Folder(**{**OPTIONS, "num_train": 8, "validation": 2})
     source = data.load(root)
     assert source.own_validation == 2
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
@@ -158,9 +158,9 @@ def test_a_validation_folder_of_its_own_follows_the_training_images(root):
     with pytest.raises(
         UserError, match=r"contains 6 images, but dataset\.num_train=9; set dataset\.num_train=8.* and 2 in the validation part"
     ):
-        Folder(**{**OPTIONS, "num_train": 9, "num_val": 2}).load(root)
-    with pytest.raises(UserError, match=r"dataset\.validation must be 3"):
-        Folder(**{**OPTIONS, "num_train": 9, "num_val": 3})
+        Folder(**{**OPTIONS, "num_train": 9, "validation": 2}).load(root)
+    with pytest.raises(UserError, match=r"contains 2 images, but dataset\.validation=3; set dataset\.validation=2"):
+        Folder(**{**OPTIONS, "num_train": 8, "validation": 3}).load(root)
 
 
 def test_damaged_images_are_counted_before_a_run(root):
