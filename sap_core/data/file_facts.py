@@ -13,7 +13,7 @@ from sap_core.data.names import printable
 from sap_core.errors import UserError
 
 if TYPE_CHECKING:
-    from sap_core.data.image_tree import Listing
+    from sap_core.data.listing import Listing
 
 MAX_HEADERS = 20_000
 """Of larger sets the headers of this many images, evenly spaced, are read."""

@@ -10,21 +10,20 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sap_core.data.duplicates import pixel_digest
+from sap_core.data.image_modes import CHECKED, Decoding, ImageFacts, ImageFormatError, notes, to_pixels
 from sap_core.data.names import first_names, printable
 from sap_core.data.source import Fingerprint
 from sap_core.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
 
 SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tif",
@@ -43,6 +42,7 @@ class FilePixels:
     paths: tuple[Path, ...]
     size: int
     channels: Literal[1, 3]
+    decoding: Decoding = CHECKED
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,7 +51,7 @@ class FilePixels:
         """Return images (B, C, S, S) uint8 on the CPU.
 
         Raises:
-            UserError: a file is damaged.
+            UserError: a file is damaged, or of a format that `decoding` does not allow.
         """
         return torch.stack([self._decode(self.paths[position]) for position in index.tolist()])
 
@@ -62,14 +62,20 @@ class FilePixels:
         try:
             with Image.open(path) as file:
                 # Palettes, alpha and CMYK become grey or RGB, so that a batch has one number of channels.
-                image = file.convert("L" if self.channels == 1 else "RGB")
+                image, _ = to_pixels(file, self.channels, self.decoding)
                 if image.size != (self.size, self.size):
                     # Squashed to a square, as in the test transform of SAP's released code. An image of the right size is not resampled.
                     image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
                 pixels_SSC = np.array(image, dtype=np.uint8).reshape(self.size, self.size, self.channels)
-        # Pillow raises SyntaxError for damaged PNG files, among others.
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"image file '{printable(path)}' is damaged or not an image ({error}); replace or delete it") from error
+        except ImageFormatError as error:
+            raise UserError(f"image file '{printable(path)}' cannot be used as it is: {error}") from error
+        except MemoryError:
+            raise
+        # Pillow's decoders raise errors of almost any type for damaged files (SyntaxError, EOFError, struct.error, KeyError).
+        except Exception as error:
+            raise UserError(
+                f"image file '{printable(path)}' is damaged or not an image ({_reason(error)}); replace or delete it"
+            ) from error
         return torch.from_numpy(pixels_SSC).permute(2, 0, 1)
 
 
@@ -80,37 +86,55 @@ class Examined:
     Attributes:
         marks: what the digest of the data set contains of each file: the SHA-256 of its bytes, or its size.
         contents: digest of the decoded pixels of each file (see `pixel_digest`); None if files were not decoded.
+        notes: sentences about the decoded images.
     """
 
     marks: list[bytes]
     contents: list[bytes] | None
+    notes: tuple[str, ...] = ()
 
 
-def examine(files: Sequence[Path], base: Path, check: Check) -> Examined:
+def examine(
+    files: Sequence[Path], base: Path, check: Check, channels: Literal[1, 3] = 3, decoding: Decoding = CHECKED
+) -> Examined:  # fmt: skip
     """Read files, or look up their sizes.
 
     Args:
         files: the files, in order.
         base: folder of the data set, for messages.
         check: read and decode every file, or compare sizes.
+        channels: of the decoded images.
+        decoding: how files are decoded; files that it does not allow are refused if they are read.
 
     Raises:
-        UserError: files cannot be read or are not images: their number, and the first ten.
+        UserError: files cannot be read, are not images, or cannot be used as they are: their number, and the first ten.
     """
-    read = list(_read_all(files, check))
-    bad = [(path, file.problem) for path, file in zip(files, read, strict=True) if file.problem]
+    read = list(_read_all(files, check, channels, decoding))
     # After all files were read, so that one attempt shows all the damaged ones.
+    bad = [(path, file.found) for path, file in zip(files, read, strict=True) if isinstance(file.found, str) and file.found]
     if bad:
         raise UserError(
             f"{len(bad)} of {len(files)} image files below '{printable(base)}' are damaged or not images: {named_problems(bad)}; "
             f"replace or delete them"
         )
-    return Examined([file.mark for file in read], [file.content for file in read] if check == "content" else None)
+    # Intact files, so that deleting or replacing them would be the wrong advice.
+    unusable = [(path, file.found) for path, file in zip(files, read, strict=True) if isinstance(file.found, ImageFormatError)]
+    if unusable:
+        path, error = unusable[0]
+        raise UserError(
+            f"{len(unusable)} of {len(files)} image files below '{printable(base)}' cannot be used as they are, the first is "
+            f"'{printable(path)}': {error}"
+        )
+    if check != "content":
+        return Examined([file.mark for file in read], None)
+    facts = [file.found for file in read if isinstance(file.found, ImageFacts)]
+    return Examined([file.mark for file in read], [file.content for file in read], notes(facts, channels, decoding))
 
 
 def damaged(files: Sequence[Path], check: Check) -> list[tuple[Path, str]]:
     """Return the files that cannot be read or are not images, each with the reason."""
-    return [(path, file.problem) for path, file in zip(files, _read_all(files, check), strict=True) if file.problem]
+    read = zip(files, _read_all(files, check, 3, CHECKED), strict=True)
+    return [(path, file.found) for path, file in read if isinstance(file.found, str) and file.found]
 
 
 def named_problems(bad: Sequence[tuple[Path, str]]) -> str:
@@ -152,16 +176,16 @@ def fingerprint(files: Sequence[Path], base: Path, marks: Sequence[bytes], wante
 
 
 class _Read(NamedTuple):
-    """One file: its mark and content (see `Examined`), and the problem with it or ""."""
+    """One file: its mark and content (see `Examined`), and the problem with it, "" (not decoded), or facts about the decoded image."""
 
     mark: bytes
     content: bytes
-    problem: str
+    found: str | ImageFacts | ImageFormatError
 
 
-def _read_all(files: Sequence[Path], check: Check) -> Iterator[_Read]:
+def _read_all(files: Sequence[Path], check: Check, channels: Literal[1, 3], decoding: Decoding) -> Iterator[_Read]:
     # Reading and decoding every file of a large set takes hours, so sizes alone are an option.
-    checker = _content if check == "content" else _size
+    checker = partial(_content, channels=channels, decoding=decoding) if check == "content" else _size
     # Decoding releases the interpreter lock, so threads suffice.
     with ThreadPoolExecutor() as pool:
         yield from _in_order(pool, checker, files)
@@ -175,7 +199,7 @@ def _in_order(pool: ThreadPoolExecutor, checker: Callable[[Path], _Read], files:
         yield from pool.map(checker, chunk)
 
 
-def _content(path: Path) -> _Read:
+def _content(path: Path, channels: Literal[1, 3], decoding: Decoding) -> _Read:
     from PIL import Image
 
     try:
@@ -187,19 +211,23 @@ def _content(path: Path) -> _Read:
     try:
         with Image.open(io.BytesIO(data)) as image:
             # `open` reads the header only; a truncated file shows when its pixels are decoded.
-            image.load()
-            content = _pixels(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return _Read(b"", b"", str(error).partition(" <")[0])
-    return _Read(hashlib.sha256(data).digest(), content, "")
+            decoded, facts = to_pixels(image, channels, decoding)
+            # RGB in any case, so that a grey file and a colour file of the same picture are equal.
+            pixels = decoded.convert("RGB")
+    except ImageFormatError as error:
+        return _Read(b"", b"", error)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return _Read(b"", b"", _reason(error))
+    return _Read(hashlib.sha256(data).digest(), pixel_digest(pixels.size, pixels.tobytes()), facts)
 
 
-def _pixels(image: Picture) -> bytes:
-    """Return a digest of decoded pixels, equal for the same picture in different formats and modes."""
-    # 16 bits and more per channel do not survive the conversion to RGB, so such pixels are compared as they are.
-    deep = image.mode.startswith(("I", "F"))
-    pixels = image if deep else image.convert("RGB")
-    return pixel_digest((*pixels.size, image.mode if deep else "RGB"), pixels.tobytes())
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be decoded; never ""."""
+    # Without the address of the buffer in " <_io.BytesIO object at ...>".
+    text = str(error).partition(" <")[0]
+    return text or type(error).__name__
 
 
 def _size(path: Path) -> _Read:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,10 @@ import torch
 
 from sap_core.data import tree_errors
 from sap_core.data.audit import read_audit
+from sap_core.data.class_names import ClassNames, check_look_alikes, listed_names, order_bytes, order_classes, order_note
 from sap_core.data.duplicates import Duplicates, Policy
 from sap_core.data.image_files import Check, Examined, FilePixels, examine, fingerprint
+from sap_core.data.image_modes import AS_RELEASED, Decoding
 from sap_core.data.listing import NOT_COMPARED, Listing
 from sap_core.data.names import located, relative
 from sap_core.data.source import Fingerprint, Source
@@ -38,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ImageTree:
-    """Location and expected content of a tree. Classes are numbered by the sorted names of the folders in the training part."""
+    """Location and expected content of a tree. Classes are the folders in the training part, numbered in the order `class_order`."""
 
     folder: str  # below the data folder
     num_classes: int | None  # None: any number
@@ -49,6 +51,8 @@ class ImageTree:
     val: Part | None = None  # the set's own validation part, if it has one
     check: Check = "content"
     verified: str = ""  # path of an audit file (see `audit`) below the data folder; "" for none
+    class_order: str = "text"  # see `sap_core.data.class_names.order_classes`
+    decoding: Decoding = AS_RELEASED
     duplicates: Policy | None = None  # None: not looked for
 
     def inspect(self, root: Path, verify: bool, digest: str) -> Fingerprint:
@@ -57,8 +61,8 @@ class ImageTree:
         # Numbers are compared before files are decoded, which takes longer; those of a set from which copies are dropped are known after.
         if self.duplicates != "drop":
             self._check_counts(root, whole)
-        read = examine(whole.files, base, self.check)
-        listed, marks, found, notes = whole, read.marks, None, whole.not_read.notes()
+        read = examine(whole.files, base, self.check, self.channels, self.decoding)
+        listed, marks, found, notes = whole, read.marks, None, (*whole.not_read.notes(), *read.notes)
         if self.duplicates is not None:
             if read.contents is None:
                 notes = (*notes, NOT_COMPARED)
@@ -68,15 +72,16 @@ class ImageTree:
         if self.duplicates == "drop":
             self._check_counts(root, listed, found)
         # The audit determines verified samples, so results depend on it as they do on the images.
-        audit = self._audit(root, whole, read)[1] if self.verified else b""
-        return replace(fingerprint(listed.files, base, marks, digest, verify, audit), notes=notes, duplicates=found)
+        extra = self._audit(root, whole, read)[1] if self.verified else b""
+        extra += order_bytes(whole.names, self.class_order)
+        return replace(fingerprint(listed.files, base, marks, digest, verify, extra), notes=notes, duplicates=found)
 
     def load(self, root: Path) -> Source:
         """List the files; images are decoded when they are read, and once before if copies are dropped or an audit marks them."""
         base, whole = located(root, self.folder), self._list(root)
         listed, dropped, found, read = whole, frozenset[int](), None, None
         if self.duplicates == "drop" or (self.verified and self.duplicates is not None and self.check == "content"):
-            read = examine(whole.files, base, "content")
+            read = examine(whole.files, base, "content", self.channels, self.decoding)
         if self.duplicates == "drop" and read is not None and read.contents is not None:
             found, dropped = whole.copies(self.duplicates, base, read.contents)
             listed = whole.without(dropped)
@@ -85,9 +90,9 @@ class ImageTree:
         if self.verified:
             audited = self._audit(root, whole, read)[0][[place for place in range(len(whole.universe)) if place not in dropped]]
         return Source(
-            FilePixels(tuple(path for path, _ in listed.universe), self.size, self.channels),
+            FilePixels(tuple(path for path, _ in listed.universe), self.size, self.channels, self.decoding),
             torch.tensor([label for _, label in listed.universe]),
-            FilePixels(tuple(path for path, _ in listed.test), self.size, self.channels),
+            FilePixels(tuple(path for path, _ in listed.test), self.size, self.channels, self.decoding),
             torch.tensor([label for _, label in listed.test]),
             own_validation=len(listed.val),
             audited=audited,
@@ -101,7 +106,8 @@ class ImageTree:
         """
         base, listed, found = located(root, self.folder), self._list(root), None
         if self.duplicates == "drop":
-            found, dropped = listed.copies("drop", base, examine(listed.files, base, "content").contents or [])
+            read = examine(listed.files, base, "content", self.channels, self.decoding)
+            found, dropped = listed.copies("drop", base, read.contents or [])
             listed = listed.without(dropped)
         self._check_counts(root, listed, found)
         return listed
@@ -121,7 +127,7 @@ class ImageTree:
         found = [self._part(root, part, [other.name for other in parts if other is not part]) for part in parts]
         train = found[0]
         # Classes are numbered by the training part alone, so that a test part cannot renumber them.
-        names = list(train.classes)
+        names, _ = self._numbered(root, list(train.classes))
         tree_errors.check_classes(base, train, self.num_classes, self.train.option, [part.name for part in parts[1:]])
         for files in found[1:]:
             tree_errors.check_equal_classes(files, names)
@@ -130,6 +136,21 @@ class ImageTree:
             not_read.add(files.not_read)
         numbered = [[(path, label) for label, name in enumerate(names) for path in files.classes[name]] for files in found]
         return Listing(names, numbered[0], numbered[1] if self.val else [], numbered[-1], not_read)
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`."""
+        folder = located(root, self.folder) / self.train.name
+        if not folder.is_dir():
+            return None
+        others = [part.name for part in (self.val, self.test) if part]
+        names, alike = self._numbered(root, list(self._part(root, self.train, others).classes))
+        return ClassNames(tuple(names), alike + order_note(names, self.class_order, str(folder)))
+
+    def _numbered(self, root: Path, found: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+        """Return the class folders in the order of their numbers, and sentences about names that look alike."""
+        where = str(located(root, self.folder) / self.train.name)
+        alike = check_look_alikes(found, where, listed_names(root, self.class_order))
+        return order_classes(found, self.class_order, root, where), alike
 
     def _part(self, root: Path, part: Part, others: list[str]) -> PartFiles:
         base = located(root, self.folder)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from sap_core.api import Need, TaskType
+from sap_core.data.class_names import ClassNames
 from sap_core.data.duplicates import Duplicates
 from sap_core.data.file_facts import FileFacts
 from sap_core.data.samples import Pixels, SampleView
@@ -46,7 +47,7 @@ class Fingerprint:
     Attributes:
         verified: whether they are the published files.
         digest: hexadecimal digest; equal for equal files.
-        notes: sentences about files that are not read, for the user.
+        notes: sentences about the files that the user should know; printed as warnings before a run.
         duplicates: images that occur more than once; None if they were not looked for.
     """
 
@@ -79,7 +80,7 @@ class DataSet(Protocol):
 
     The properties must be known without reading files, because sweeps are planned without them. Published data sets define them as class
     variables, data sets of the user as fields. Optional protocols: `ReadsAudit`, `ProvidesTrueLabels`, `DeclaresValidationLabels`,
-    `UsesSubset`, `Downloads`, `ListsFiles`, `ReadsOptions`.
+    `UsesSubset`, `Downloads`, `ListsFiles`, `ReadsOptions`, `NamesClasses`.
     """
 
     name: ClassVar[str]
@@ -204,6 +205,18 @@ class ReadsOptions(Protocol):
 
         Raises:
             UserError: files are missing, or are not those of such a data set.
+        """
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data set whose files name its classes. The numbering is printed before a run and stored with the results."""
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """Return the classes by number, without reading images; None if the files do not exist.
+
+        Raises:
+            UserError: the files do not determine the classes.
         """
 
 

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from sap_core.api import TaskType
 from sap_core.data.audit import read_audit
+from sap_core.data.class_names import ClassNames, check_order, order_bytes, order_file
 from sap_core.data.duplicates import Duplicates, Policy, check_policy
 from sap_core.data.file_facts import FileFacts, Reading, numbered, read_headers
 from sap_core.data.image_files import Check, FilePixels, examine, fingerprint
+from sap_core.data.image_modes import Decoding, Orientation, Transparency
 from sap_core.data.listing import NOT_COMPARED, Listing
 from sap_core.data.names import first_names, located, printable, relative
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
 from sap_core.data.table_errors import not_listed, refuse_missing, wrong_row_count
-from sap_core.data.table_files import SPLITS, Rows, read_table
+from sap_core.data.table_files import SPLITS, Rows, class_names, read_table
 from sap_core.errors import UserError
 
 
@@ -58,6 +60,10 @@ class Table:
     split_seed: int | None = None
     check: Check = "content"
     verified: str = ""
+    class_order: str = "text"
+    transparency: Transparency = "refuse"
+    orientation: Orientation = "ignore"
+    value_range: tuple[float, ...] = ()
     duplicates: Policy = "warn"
 
     def __post_init__(self) -> None:
@@ -76,6 +82,9 @@ class Table:
             )
         if self.true_labels and self.verified:
             raise UserError("dataset.true_labels=true verifies every sample already; omit dataset.verified")
+        check_order(self.class_order)
+        # Built here for its checks.
+        _ = self.decoding
         if self.verify and not self.digest:
             raise UserError("dataset.verify=true needs dataset.digest, the digest to compare with; set it, or use dataset.verify=false")
 
@@ -88,6 +97,11 @@ class Table:
         return Classes(self.num_classes)
 
     @property
+    def decoding(self) -> Decoding:
+        """How files are decoded."""
+        return Decoding(self.transparency, self.orientation, tuple(self.value_range))
+
+    @property
     def audit_file(self) -> str:
         return self.verified
 
@@ -98,7 +112,12 @@ class Table:
     def files_read(self) -> tuple[str, ...]:
         # The table's folder, because its paths lie below it.
         folder = str(Path(self.table).parent)
-        return (self.verified, folder) if self.verified else (folder,)
+        return (*filter(None, (self.verified, order_file(self.class_order))), folder)
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`. Reads the table."""
+        file = self._file(root)
+        return class_names(file, self.num_classes, self.class_order, root) if file.is_file() else None
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`; the digest depends on the images, the table and the audit file."""
@@ -108,8 +127,8 @@ class Table:
         if self.duplicates != "drop":
             self._check_counts(root, whole)
         refuse_missing(whole.files, file)
-        read = examine(whole.files, base, self.check)
-        notes = () if read.contents is not None else (f"{NOT_COMPARED}; only paths were compared",)
+        read = examine(whole.files, base, self.check, self.channels, self.decoding)
+        notes = read.notes if read.contents is not None else (f"{NOT_COMPARED}; only paths were compared",)
         # One file in two rows is found without decoding, too.
         contents = read.contents or [os.path.realpath(path).encode("utf-8", "surrogateescape") for path in whole.files]
         found, dropped = whole.copies(self.duplicates, base, contents)
@@ -120,6 +139,8 @@ class Table:
         extra = file.read_bytes()
         if self.verified:
             extra += self._audit(root, whole, read.contents)[1]
+        # Names decide the labels as the table does, but not in its bytes.
+        extra += order_bytes(whole.names, self.class_order)
         marks = [mark for place, mark in enumerate(read.marks) if place not in dropped]
         result = fingerprint(listed.files, base, marks, self.digest, self.verify, extra)
         return replace(result, notes=(*notes, *not_listed(whole.files, base)), duplicates=found)
@@ -130,16 +151,16 @@ class Table:
         base = self._file(root).parent
         dropped, found, contents = frozenset[int](), None, None
         if self.duplicates == "drop" or (self.verified and self.check == "content"):
-            contents = examine(whole.files, base, "content").contents
+            contents = examine(whole.files, base, "content", self.channels, self.decoding).contents
         if self.duplicates == "drop" and contents is not None:
             found, dropped = whole.copies(self.duplicates, base, contents)
         listed = whole.without(dropped)
         self._check_counts(root, listed, found)
         kept = [place for place in range(len(whole.universe)) if place not in dropped]
         return Source(
-            FilePixels(tuple(path for path, _ in listed.universe), self.size, self.channels),
+            FilePixels(tuple(path for path, _ in listed.universe), self.size, self.channels, self.decoding),
             torch.tensor([label for _, label in listed.universe]),
-            FilePixels(tuple(path for path, _ in listed.test), self.size, self.channels),
+            FilePixels(tuple(path for path, _ in listed.test), self.size, self.channels, self.decoding),
             torch.tensor([label for _, label in listed.test]),
             own_validation=len(listed.val),
             audited=self._audit(root, whole, contents)[0][kept] if self.verified else None,
@@ -153,11 +174,14 @@ class Table:
     def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
         """See `ReadsOptions`. Reads the table and the header of every image, of large tables of some."""
         file = located(root, str(settings["table"]))
-        names, rows = read_table(file, None)
+        classes, rows = read_table(file, None, str(settings.get("class_order", cls.class_order)), root)
+        names = list(classes.names)
         listed = _listing(file, names, rows)
         if settings.get("duplicates") == "drop":
             refuse_missing(listed.files, file)
-            listed = listed.without(listed.copies("drop", file.parent, examine(listed.files, file.parent, "content").contents or [])[1])
+            channels: Literal[1, 3] = 1 if settings.get("channels") == 1 else 3
+            read = examine(listed.files, file.parent, "content", channels, Decoding.of(settings))
+            listed = listed.without(listed.copies("drop", file.parent, read.contents or [])[1])
         train, val, test = len(listed.train), len(listed.val), len(listed.test)
         options = {
             "num_classes": Reading(len(names), f"column label: {numbered(names)}"),
@@ -180,8 +204,8 @@ class Table:
     def _listed(self, root: Path) -> tuple[Listing, list[int]]:
         """Return the rows as files with classes, and the true labels of the universe (empty if the table has none)."""
         file = self._file(root)
-        names, rows = read_table(file, self.num_classes)
-        listed, true = _listing(file, names, rows), rows["train"].true + rows["val"].true
+        classes, rows = read_table(file, self.num_classes, self.class_order, root)
+        listed, true = _listing(file, list(classes.names), rows), rows["train"].true + rows["val"].true
         if self.true_labels and len(true) != len(listed.universe):
             raise UserError(
                 f"dataset.true_labels=true needs a column true_label, which table '{printable(file)}' lacks; add it, or set "

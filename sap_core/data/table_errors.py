@@ -56,7 +56,7 @@ def not_listed(files: Sequence[Path], base: Path) -> tuple[str, ...]:
 
 
 def wrong_row_count(
-    table: Path, option: str, expected: int, files: Sequence[Path], check: Check, dropped: Duplicates | None
+    table: Path, option: str, expected: float, files: Sequence[Path], check: Check, dropped: Duplicates | None
 ) -> UserError:  # fmt: skip
     """Return the error for a wrong number of rows. It advises a number only if each row has an intact image.
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sap_core.data.class_names import look_alike, shown
 from sap_core.data.duplicates import Duplicates
 from sap_core.data.image_files import Check, damaged, named_problems
 from sap_core.data.names import first_names, printable
@@ -108,9 +109,10 @@ def check_equal_classes(part: PartFiles, names: Sequence[str]) -> None:
     ]
     if not problems:
         return
-    folded = {name.casefold(): name for name in names}
-    alike = [f"{name} is written {folded[name.casefold()]} there" for name in surplus if name.casefold() in folded]
-    hint = f" ({first_names(alike)})" if alike else ""
+    # The other part may have it in another spelling.
+    pairs = [(name, look_alike(name, part.classes if name in lacking else names)) for name in [*lacking, *surplus]]
+    alike = [f"{shown(name)} may be {shown(other)} of the other part" for name, other in pairs if other is not None]
+    hint = f" ({first_names(alike[:1])})" if alike else ""
     raise UserError(f"folder '{printable(part.folder)}' {', and '.join(problems)}{hint}; fix the folder")
 
 

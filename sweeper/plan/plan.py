@@ -25,8 +25,8 @@ from sweeper.search.cost_bound import upper_bound_passes
 from sweeper.search.trial_search import TrialSearch
 from trainers.speed import training_speed
 
-NOT_IN_IDS = ("verify", "download")
-"""Fields of data sets that change no result, given a verified copy of the data."""
+NOT_IN_IDS = ("verify", "download", "duplicates")
+"""Fields of data sets that change no result, given a verified copy of the data; what `duplicates` drops changes the fingerprint."""
 
 
 @dataclass(frozen=True)
