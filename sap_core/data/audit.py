@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
+from sap_core.data.class_names import canonical
 from sap_core.data.csv_files import CsvColumns, read_csv
 from sap_core.data.names import first_names, located, printable
 from sap_core.errors import UserError
@@ -91,7 +92,9 @@ def _match(
     wrong = []
     for row, line in enumerate(table.lines):
         found = [_find(positions[key], _spellings(table.cells[key][row], base if key == "path" else None)) for key in keys]
-        label = _find(classes, _spellings(table.cells["true_label"][row])[:2])
+        text = table.cells["true_label"][row]
+        # A number may be written in another form ("3.0"), as in tables.
+        label = _find(classes, (text, text.strip(), canonical(text.strip())))
         position = found[0]
         if position is None or None in found or label is None:
             wrong.append(f"line {line}: {'no such class' if None not in found else 'no such sample'}")

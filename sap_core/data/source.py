@@ -231,6 +231,15 @@ def images_used(dataset: DataSet) -> int | None:
     return dataset.images_used if isinstance(dataset, UsesSubset) else None
 
 
+def named_classes(dataset: DataSet, root: Path) -> ClassNames | None:
+    """Return the classes of a data set by number; None if its files do not name them or do not exist.
+
+    Raises:
+        UserError: the files do not determine the classes.
+    """
+    return dataset.class_names(root) if isinstance(dataset, NamesClasses) else None
+
+
 def can_verify(dataset: DataSet, need: Need) -> bool:
     """Return whether the data set's true labels, or the user's audit of it, can serve a need of a method."""
     # An audit names verified samples, but never the true label of every sample.

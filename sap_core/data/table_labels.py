@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 from sap_core.data.class_names import (
@@ -71,8 +70,7 @@ def number_labels(columns: Mapping[str, Sequence[str]], num_classes: int | None,
     values = {text: number(text) for text in rows}
     numeric = all(value is not None for value in values.values())
     if numeric and class_order == "text":
-        # Numbers from 0: the highest determines how many there are.
-        highest = max((value for value in values.values() if value is not None), default=Decimal(-1))
+        highest = max((value for value in values.values() if value is not None), default=0)
         return _class_numbers(rows, int(highest) + 1 if num_classes is None else num_classes)
     # With an order of their own numbers are names, in one form each.
     named = {text: canonical(text) if numeric else text for text in rows}

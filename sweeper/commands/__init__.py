@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "list": Entry("list_components", "list the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
+    "classes": Entry("classes", "print the number and the name of every class of an experiment's folders and tables"),
     "check": Entry("check", "run the contract checks of a method, trainer or pruner, including your own"),
     "prepare": Entry("prepare", "verify, build and download the data and weights that an experiment needs"),
     "import": Entry("import_bundle", "copy the results of `python -m sweeper.execute BUNDLE` into a store"),

@@ -114,7 +114,9 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
             continue
         # Inspecting may hash gigabytes, and cells share data sets.
         if dataset_key(cell) not in fingerprints:
-            fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            found = fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            for note in found.notes:
+                print(f"warning: data set {cell.dataset.name}: {note}", file=sys.stderr)
         # Noise that reads files of its own (human labels) is inspected with each data set that it is combined with.
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
@@ -126,7 +128,8 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
 
 
 def plan_key(composed: Composed) -> str:
-    """A hash of everything that the plan depends on: the cells' configuration, the weights and audit files that they name, and the code.
+    """A hash of everything that the plan depends on: the cells' configuration, the files that it names
+    (weights, audits, orders of classes), and the code.
 
     A start compares it with the key of the stored plan to find out, without loading torch, whether anything is left to do.
     """
@@ -139,7 +142,8 @@ def plan_key(composed: Composed) -> str:
     # Files are compared by name, size and time, because hashing the weights of large networks would cost more than planning.
     named = (("model", "weights"), ("trainer", "checkpoint"))
     weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
-    audits = [file_state(cell["dataset"].get("verified") or None, Path(composed.config.paths.data)) for cell in composed.cells]
+    below = Path(composed.config.paths.data)
+    audits = [file_state(cell["dataset"].get(key) or None, below) for cell in composed.cells for key in ("verified", "class_order")]
     # The composed configuration and not the command line: two ways to write one sweep have one key.
     cells = [relevant(cell) for cell in composed.cells]
     named_files = {"weights": weights, "audits": audits}

@@ -151,7 +151,7 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
     detail = (
         "its checksums are the published ones" if found.verified else f"read; not compared with published checksums ({found.digest[:12]})"
     )
-    return Prerequisite(name, "created" if created else "ok", detail)
+    return Prerequisite(name, "created" if created else "ok", "; ".join([detail, *found.notes]))
 
 
 def _listed_files(dataset: DataSet, data: Path) -> list[Path]:
