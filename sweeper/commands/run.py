@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
             with store.locked():
                 _measure_exclusively(read_jobs(store.jobs), config, paths)
         _print_search_table(config, store)
+        _print_recommendation(composed, store)
         return 1 if given_up else 0
     from sweeper.plan.class_numbers import FILE, describe_classes, read_class_names, warn_of_classes, write_classes
 
@@ -104,7 +105,9 @@ def run(options: argparse.Namespace) -> int:
             _measure_exclusively(jobs, config, paths)
         _print_search_table(config, store)
         # After all jobs, because the families of a search are separate jobs and only now is its best setting known.
-        return code | _save_corrected(plan, config, paths)
+        code |= _save_corrected(plan, config, paths)
+        _print_recommendation(composed, store)
+        return code
 
 
 def _save_corrected(plan: Plan, config: Config, paths: SweepPaths) -> int:
@@ -126,6 +129,14 @@ def _print_search_table(config: Config, store: Store) -> None:
     if config.debug.name or (config.search.is_grid and not config.searches):
         return
     print(report(store.root, "table", "search"), end="")
+
+
+def _print_recommendation(composed: Composed, store: Store) -> None:
+    """Prints the recommendation for networks that were trained elsewhere, whose owner wants to know which of two to use."""
+    if composed.config.debug.name or not any(cell["trainer"].get("checkpoint") for cell in composed.cells):
+        return
+    print(report(store.root, "table", "recommendation"), end="")
+    print(f"complete report: sap-report {os.path.relpath(store.root)}", file=sys.stderr)
 
 
 def _print_counts(plan: Plan) -> None:
