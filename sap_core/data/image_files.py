@@ -25,12 +25,6 @@ from sap_core.data.names import first_names, printable
 from sap_core.data.source import Fingerprint
 from sap_core.errors import UserError
 
-SUFFIXES = frozenset({
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tif",
-    ".tiff", ".tga",
-})  # fmt: skip
-"""Endings of image files, in lower case; what is in a file is found out by decoding it."""
-
 Check = Literal["content", "size"]
 """Check of files before a run: read and decode each file, or compare name and size only (for data sets that take hours to read)."""
 

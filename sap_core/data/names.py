@@ -6,6 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+SUFFIXES = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tif",
+    ".tiff", ".tga",
+})  # fmt: skip
+"""Endings of image files, in lower case; what is in a file is found out by decoding it."""
+
 SHOWN = 10
 """Number of names that a message lists before it counts the rest."""
 

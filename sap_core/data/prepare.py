@@ -15,11 +15,10 @@ from pathlib import Path
 
 from sap_core.data.clothing1m import NUM_VAL, Clothing1M
 from sap_core.data.csv_files import csv_bytes
-from sap_core.data.image_files import SUFFIXES
 from sap_core.data.imagenet import ImageNet
 from sap_core.data.imagenette import Imagenette
 from sap_core.data.mini_webvision import MiniWebVision
-from sap_core.data.names import is_hidden, printable
+from sap_core.data.names import SUFFIXES, is_hidden, printable
 from sap_core.data.published_images import PublishedImages
 from sap_core.data.release_lists import labels_of, lines_of, words_of
 from sap_core.data.tree_listing import images_below

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sap_core.data.image_files import SUFFIXES
-from sap_core.data.names import first_names, is_hidden, relative
+from sap_core.data.names import SUFFIXES, first_names, is_hidden, relative
 
 _FEW = 3
 

@@ -96,6 +96,10 @@ def run(options: argparse.Namespace) -> int:
         plan = _forecast(plan, estimator, store)
         write_classes(store.root, classes)
         write_plan(store, plan, composed, key)
+        if plan.data_report:
+            from sweeper.monitor.progress import log_lines
+
+            log_lines(store.logs / "sweep.log", plan.data_report)
         for line in describe_classes(classes, f"all in {os.path.relpath(paths.store / FILE)}"):
             print(line, file=sys.stderr)
         _print_counts(plan)

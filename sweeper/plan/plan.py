@@ -31,10 +31,11 @@ NOT_IN_IDS = ("verify", "download", "duplicates")
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs in the order in which they should start, and one record per row that they will write."""
+    """The jobs in the order in which they should start, one record per row that they will write, and what was reported about the data."""
 
     jobs: tuple[Job, ...]
     rows: tuple[Planned, ...]
+    data_report: tuple[str, ...] = ()
 
 
 def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, Fingerprint]) -> Plan:
