@@ -20,6 +20,7 @@ from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
 _PARTS = ("train_folder", "test_folder", "val_folder")
+_COUNTS = ("num_train", "num_test", "validation")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,10 @@ class Folder:
         folder = str(settings["folder"])
         train, test, val = (str(settings.get(key, cls.__dataclass_fields__[key].default)) for key in _PARTS)
         val = own_validation(located(root, folder), train, test, val)
-        parts = [Part(name, None, name_option=f"dataset.{option}") for name, option in zip((train, test, val), _PARTS, strict=True)]
+        # Numbers that are given are compared here, where it is known what is counted in.
+        counts = [settings.get(key) if type(settings.get(key)) is int else None for key in _COUNTS]
+        names = zip((train, test, val), counts, _COUNTS, _PARTS, strict=True)
+        parts = [Part(name, count, f"dataset.{option}", f"dataset.{key}") for name, count, option, key in names]
         policy: Policy | None = "drop" if settings.get("duplicates") == "drop" else None
         # The options that the listing depends on; a size is required and read by nothing here, because copies are found in the files' own.
         tree = ImageTree(

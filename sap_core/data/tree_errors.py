@@ -179,7 +179,8 @@ def wrong_count(
     if dropped is not None:
         train, _, test = dropped.remaining
         return UserError(f"{head}; set dataset.num_train={train} dataset.num_test={test}, the numbers that remain")
-    return UserError(f"{head}; set {option}={right} or fix the folder (counted in: {counted}{besides}){_left_out(not_read)}")
+    advice = f"set {option}={right}, leave it out to count the files, or fix the folder"
+    return UserError(f"{head}; {advice} (counted in: {counted}{besides}){_left_out(not_read)}")
 
 
 def _left_out(not_read: NotRead) -> str:
