@@ -128,7 +128,7 @@ class ImageTree:
         train = found[0]
         # Classes are numbered by the training part alone, so that a test part cannot renumber them.
         names, _ = self._numbered(root, list(train.classes))
-        tree_errors.check_classes(base, train, self.num_classes, self.train.option, [part.name for part in parts[1:]])
+        tree_errors.check_classes(train, self.num_classes, self.train.option)
         for files in found[1:]:
             tree_errors.check_equal_classes(files, names)
         not_read = NotRead(hidden=hidden_in(base) if self.train.name != "." else [])

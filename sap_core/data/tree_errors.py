@@ -54,15 +54,13 @@ def missing_folder(root: Path, base: Path, part: str, option: str, error: OSErro
     return UserError(f"{head}: {there}; put one folder per class into '{printable(folder)}'{key}; or fix paths.data and dataset.folder")
 
 
-def check_classes(base: Path, train: PartFiles, expected: int | None, option: str, others: Sequence[str]) -> None:
+def check_classes(train: PartFiles, expected: int | None, option: str) -> None:
     """Compare the number of class folders in the training part with the expected one.
 
     Args:
-        base: folder of the data set.
         train: the training part.
         expected: number of classes; None: any.
         option: option with the number of training images; "" if numbers are fixed.
-        others: names of the folders of the other parts.
 
     Raises:
         UserError: there are fewer than two class folders, or not as many as expected.
@@ -79,7 +77,7 @@ def check_classes(base: Path, train: PartFiles, expected: int | None, option: st
     if expected is None or len(names) == expected:
         return
     head = f"{where} contains {len(names)} class folders, but dataset.num_classes={expected}"
-    doubtful = [name for name in names if name.lower() in _PART_NAMES and name not in others]
+    doubtful = [name for name in names if name.lower() in _PART_NAMES]
     if empty:
         left = len(names) - len(empty)
         then = "" if left == expected else f", and set dataset.num_classes={left}" if option else ""
