@@ -23,9 +23,9 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "own": Entry("own", "correct a network of your own on your own images (the experiment own), and say whether to use the result"),
     "list": Entry("list_components", "list the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
     "check": Entry("check", "run the contract checks of a method, trainer or pruner, including your own"),
+    "own": Entry("own", "correct a network of your own on your own images (the experiment own), and say whether to use the result"),
     "prepare": Entry("prepare", "verify, build and download the data and weights that an experiment needs"),
     "import": Entry("import_bundle", "copy the results of `python -m sweeper.execute BUNDLE` into a store"),
     "rerun": Entry("rerun", "rerun the job of one row and compare the result with the store"),
