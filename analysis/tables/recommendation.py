@@ -10,6 +10,7 @@ from analysis.store.labels import MISSING, counted, method_label, number
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import Choice
+from analysis.tables.class_numbers import with_class_note
 from analysis.tables.method_rows import setting_text
 from analysis.tables.notes import cell_title
 from analysis.tables.render import Column, FormattedCell, Table
@@ -42,7 +43,9 @@ _NOTES = (
 
 def recommendation(results: Results) -> tuple[Table, ...]:
     """Computes one table per cell whose rows count newly right and newly wrong validation samples; regressions have none."""
-    return tuple(_table(cell) for cell in cells(results) if cell.rows["val_newly_right"].notna().any())
+    found = (cell for cell in cells(results) if cell.rows["val_newly_right"].notna().any())
+    # A corrected network is loaded into the user's own code, where the order of its outputs must be known.
+    return tuple(with_class_note(_table(cell), results, cell) for cell in found)
 
 
 def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sap_core.data.names import printable
 from sap_core.errors import UserError
 
 if TYPE_CHECKING:
-    from sap_core.data.image_tree import Listing
+    from sap_core.data.listing import Listing
 
 MAX_HEADERS = 20_000
 """Of larger sets the headers of this many images, evenly spaced, are read."""
@@ -77,7 +78,7 @@ def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
     with ThreadPoolExecutor() as pool:
         found = [header for header in pool.map(_header, files[::step]) if header is not None]
     if not found:
-        raise UserError(f"none of the {len(files)} image files below '{base}' can be read as an image; replace them")
+        raise UserError(f"none of the {len(files)} image files below '{printable(base)}' can be read as an image; replace them")
     sizes = Counter(size for size, _ in found)
     grey = sum(is_grey for _, is_grey in found)
     return ImageHeaders(sizes, grey, len(found) - grey, len(files))
@@ -111,31 +112,6 @@ def facts_of_folder(base: Path, listed: Listing, train: str, test: str, val: str
     return FileFacts(options, listed.names, read_headers(files, base), validation_part=f"{val}/" if val else "")
 
 
-def require_parts(base: Path, parts: Mapping[str, str], configured: str, root: Path) -> None:
-    """Check that the folder of a data set and those of its parts exist.
-
-    Args:
-        base: the folder.
-        parts: option -> name of the folder below `base`.
-        configured: the value of dataset.folder.
-        root: the data folder.
-
-    Raises:
-        UserError: one of them does not exist; the message names what is there instead.
-    """
-    if not base.is_dir():
-        here = Path.cwd() / configured
-        hint = f"write dataset.folder='{here}', which exists" if here.is_dir() else "fix dataset.folder or paths.data"
-        raise UserError(f"there is no folder '{base}' (dataset.folder={configured} below paths.data={root}); {hint}")
-    for option, name in parts.items():
-        if not (base / name).is_dir():
-            there = some(sorted(path.name for path in base.iterdir() if path.is_dir() and not path.name.startswith(".")))
-            raise UserError(
-                f"folder '{base}' has no folder '{name}' (it has {there or 'none'}); put images into {name}/CLASS/, "
-                f"or name the folder that contains them with dataset.{option}=NAME"
-            )
-
-
 def numbered(names: Sequence[str]) -> str:
     """Return the classes with their numbers, which must be those of the network's outputs."""
     return some(f"{number} {name}" for number, name in enumerate(names))
@@ -143,5 +119,5 @@ def numbered(names: Sequence[str]) -> str:
 
 def some(names: Iterable[str], most: int = 5) -> str:
     """Return the names as a list, of which only the first ones are shown."""
-    known = list(names)
+    known = [printable(name) for name in names]
     return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")

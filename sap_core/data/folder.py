@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from sap_core.api import TaskType
-from sap_core.data.file_facts import FileFacts, facts_of_folder, require_parts
+from sap_core.data.class_names import ClassNames, check_order, order_file
+from sap_core.data.duplicates import Policy, check_policy
+from sap_core.data.file_facts import FileFacts, facts_of_folder
 from sap_core.data.image_files import Check
+from sap_core.data.image_modes import Decoding, Orientation, Transparency
 from sap_core.data.image_tree import ImageTree, Part
+from sap_core.data.names import located
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
@@ -22,10 +26,12 @@ _PARTS = ("train_folder", "test_folder", "val_folder")
 class Folder:
     """Images in folders named by class, below `paths.data`.
 
-    Classes are numbered by the sorted names of the folders in `train`. Files other than images are ignored. The numbers of classes and
-    images are options, which `read_options` reads from the files; a wrong number is refused with a message that contains the right one. If
-    the folder `val_folder` exists, its images are the validation images, `validation` is their number, and no training images are used for
-    validation. There is no published digest: set `digest` to the one of an earlier run and `verify=true` to insist on it.
+    Classes are the folders in `train`, numbered in the order `class_order`. Hidden names and files other than images are counted and not
+    read. Images that occur more than once are treated as `duplicates` says (see `sap_core.data.duplicates`). The numbers of classes and of
+    images, those that remain if copies are dropped, are options, which `read_options` reads from the files; a wrong number is refused with
+    a message that contains the right one. If the folder `val_folder` exists, its images are the validation images, `validation` is their
+    number, and no training images are used for validation. There is no published digest: set `digest` to the one of an earlier run and
+    `verify=true` to insist on it.
     """
 
     name: ClassVar[str] = "folder"
@@ -50,9 +56,15 @@ class Folder:
     val_folder: str = "val"  # "none": validation images are drawn from the training images
     check: Check = "content"
     verified: str = ""
+    duplicates: Policy = "warn"
+    class_order: str = "text"
+    transparency: Transparency = "refuse"
+    orientation: Orientation = "ignore"
+    value_range: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
+        check_policy(self.duplicates, self.check)
         if self.channels not in (1, 3):
             raise UserError(f"dataset.channels={self.channels!r} must be 1 (grey) or 3 (colour)")
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
@@ -61,6 +73,9 @@ class Folder:
             )
         if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
             raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
+        check_order(self.class_order)
+        # Built here for its checks.
+        _ = self.decoding
         if self.verify and not self.digest:
             raise UserError(
                 "dataset.verify=true needs dataset.digest, the digest to compare this folder with; set it, or use dataset.verify=false"
@@ -75,11 +90,20 @@ class Folder:
         return Classes(self.num_classes)
 
     @property
+    def decoding(self) -> Decoding:
+        """How files are decoded."""
+        return Decoding(self.transparency, self.orientation, tuple(self.value_range))
+
+    @property
     def audit_file(self) -> str:
         return self.verified
 
     def files_read(self) -> tuple[str, ...]:
-        return (self.folder, self.verified) if self.verified else (self.folder,)
+        return (self.folder, *filter(None, (self.verified, order_file(self.class_order))))
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`. Lists the class folders of the training images."""
+        return self._tree(root).class_names(root)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=content` every file is read and decoded once, and the digest depends on names and contents."""
@@ -94,26 +118,31 @@ class Folder:
         """See `ReadsOptions`. Reads the header of every image, of large folders of some."""
         folder = str(settings["folder"])
         train, test, val = (str(settings.get(key, cls.__dataclass_fields__[key].default)) for key in _PARTS)
-        require_parts(root / folder, {"train_folder": train, "test_folder": test}, folder, root)
-        val = own_validation(root / folder, train, test, val)
-        # A size is required and read by nothing here, because no image is decoded.
-        tree = ImageTree(folder, None, Part(train, None), Part(test, None), size=1, val=Part(val, None) if val else None)
-        return facts_of_folder(root / folder, tree.list_files(root), train, test, val)
+        val = own_validation(located(root, folder), train, test, val)
+        parts = [Part(name, None, name_option=f"dataset.{option}") for name, option in zip((train, test, val), _PARTS, strict=True)]
+        policy: Policy | None = "drop" if settings.get("duplicates") == "drop" else None
+        # The options that the listing depends on; a size is required and read by nothing here, because copies are found in the files' own.
+        tree = ImageTree(
+            folder, None, parts[0], parts[1], size=1, channels=1 if settings.get("channels") == 1 else 3, val=parts[2] if val else None,
+            class_order=str(settings.get("class_order", cls.class_order)), decoding=Decoding.of(settings), duplicates=policy,
+        )  # fmt: skip
+        return facts_of_folder(located(root, folder), tree.list_files(root), train, test, val)
 
     def _tree(self, root: Path) -> ImageTree:
-        name = own_validation(root / self.folder, self.train_folder, self.test_folder, self.val_folder)
+        name = own_validation(located(root, self.folder), self.train_folder, self.test_folder, self.val_folder)
         if name and not isinstance(self.validation, int):
+            folder = located(root, self.folder) / name
             raise UserError(
-                f"folder '{root / self.folder / name}' contains the validation images, but dataset.validation={self.validation!r} would "
-                f"draw them from the training images; set dataset.validation to their number, or dataset.val_folder=none to ignore the "
-                f"folder"
+                f"folder '{folder}' contains the validation images, but dataset.validation={self.validation!r} would draw them from the "
+                f"training images; set dataset.validation to their number, or dataset.val_folder=none to ignore the folder"
             )
-        val = Part(name, int(self.validation), "dataset.validation") if name else None
-        train, test = (
-            Part(self.train_folder, self.num_train, "dataset.num_train"),
-            Part(self.test_folder, self.num_test, "dataset.num_test"),
-        )
-        return ImageTree(self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified)
+        val = Part(name, int(self.validation), "dataset.validation", "dataset.val_folder") if name else None
+        train = Part(self.train_folder, self.num_train, "dataset.num_train", "dataset.train_folder")
+        test = Part(self.test_folder, self.num_test, "dataset.num_test", "dataset.test_folder")
+        return ImageTree(
+            self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified, self.class_order,
+            self.decoding, self.duplicates,
+        )  # fmt: skip
 
 
 def own_validation(base: Path, train: str, test: str, val: str) -> str:

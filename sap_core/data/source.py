@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from sap_core.api import Need, TaskType
+from sap_core.data.class_names import ClassNames
+from sap_core.data.duplicates import Duplicates
 from sap_core.data.file_facts import FileFacts
 from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
@@ -45,10 +47,14 @@ class Fingerprint:
     Attributes:
         verified: whether they are the published files.
         digest: hexadecimal digest; equal for equal files.
+        notes: sentences about the files that the user should know; printed as warnings before a run.
+        duplicates: images that occur more than once; None if they were not looked for.
     """
 
     verified: bool
     digest: str
+    notes: tuple[str, ...] = ()
+    duplicates: Duplicates | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class DataSet(Protocol):
 
     The properties must be known without reading files, because sweeps are planned without them. Published data sets define them as class
     variables, data sets of the user as fields. Optional protocols: `ReadsAudit`, `ProvidesTrueLabels`, `DeclaresValidationLabels`,
-    `UsesSubset`, `Downloads`, `ListsFiles`, `ReadsOptions`.
+    `UsesSubset`, `Downloads`, `ListsFiles`, `ReadsOptions`, `NamesClasses`.
     """
 
     name: ClassVar[str]
@@ -202,6 +208,18 @@ class ReadsOptions(Protocol):
         """
 
 
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data set whose files name its classes. The numbering is printed before a run and stored with the results."""
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """Return the classes by number, without reading images; None if the files do not exist.
+
+        Raises:
+            UserError: the files do not determine the classes.
+        """
+
+
 def audit_file(dataset: DataSet) -> str:
     """Return the path of the user's file of verified labels, below the data folder; "" if there is none."""
     # Optional protocols are asked for by `isinstance`, so that a data set need not define what it does not have.
@@ -211,6 +229,15 @@ def audit_file(dataset: DataSet) -> str:
 def images_used(dataset: DataSet) -> int | None:
     """Return the number of training and validation samples that are used; None for all."""
     return dataset.images_used if isinstance(dataset, UsesSubset) else None
+
+
+def named_classes(dataset: DataSet, root: Path) -> ClassNames | None:
+    """Return the classes of a data set by number; None if its files do not name them or do not exist.
+
+    Raises:
+        UserError: the files do not determine the classes.
+    """
+    return dataset.class_names(root) if isinstance(dataset, NamesClasses) else None
 
 
 def can_verify(dataset: DataSet, need: Need) -> bool:

@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "list": Entry("list_components", "list the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
+    "classes": Entry("classes", "print the number and the name of every class of an experiment's folders and tables"),
     "check": Entry("check", "run the contract checks of a method, trainer or pruner, including your own"),
     "own": Entry("own", "correct a network of your own on your own images (the experiment own), and say whether to use the result"),
     "prepare": Entry("prepare", "verify, build and download the data and weights that an experiment needs"),

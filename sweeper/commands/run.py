@@ -79,10 +79,14 @@ def run(options: argparse.Namespace) -> int:
         _print_search_table(config, store)
         _print_recommendation(composed, store)
         return 1 if given_up else 0
+    from sweeper.plan.class_numbers import FILE, describe_classes, read_class_names, warn_of_classes, write_classes
+
     # Before anything is written to a store of another version. A plan with this key was written by this code, hence by this version: a
     # complete store answers without opening a Parquet file.
     store.check_version()
     cells = check_cells(composed)
+    classes = read_class_names((cell.dataset for cell in cells), paths.data)
+    warn_of_classes(classes)
     # All checks run before the first folder is created.
     plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
@@ -90,7 +94,14 @@ def run(options: argparse.Namespace) -> int:
         estimator, _ = _estimator(config, cells, paths)
         # Under the lock: the forecasts of an earlier start are read from the plan that is about to be replaced.
         plan = _forecast(plan, estimator, store)
+        write_classes(store.root, classes)
         write_plan(store, plan, composed, key)
+        if plan.data_report:
+            from sweeper.monitor.progress import log_lines
+
+            log_lines(store.logs / "sweep.log", plan.data_report)
+        for line in describe_classes(classes, f"all in {os.path.relpath(paths.store / FILE)}"):
+            print(line, file=sys.stderr)
         _print_counts(plan)
         with mirroring(config.tracking, paths.store):
             code = _run(config, jobs, paths, store, estimator)
@@ -235,10 +246,12 @@ def _workers(settings: Any) -> int:
 
 
 def _dry_run(composed: Composed, only: JobFilter | None) -> int:
+    from sweeper.plan.class_numbers import describe_classes, read_class_names, warn_of_classes
     from sweeper.plan.flops import describe_plan, flops_of
     from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check_cells(composed)
+    classes = read_class_names((cell.dataset for cell in cells), sweep_paths(composed.config).data)
     # The same checks of the user's files as before a run; published data sets need not be downloaded yet.
     plan = inspect_and_plan(composed, cells, sweep_paths(composed.config))
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
@@ -247,6 +260,9 @@ def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     parameters = max(flops_of(cell.model, cell.dataset).parameters for cell in cells)
     backend = composed.config.backend
     print(f"{composed.config.name}: dry run, no job is started")
+    for line in describe_classes(classes, "`sap-sweep classes` with the same arguments prints all"):
+        print(line)
+    warn_of_classes(classes)
     rows = [row for row in plan.rows if row.run_id in chosen]
     print(describe_plan(jobs, rows, parameters, backend.flops_per_second, backend.device))
     estimator, workers = _estimator(composed.config, cells, sweep_paths(composed.config))

@@ -23,7 +23,8 @@ import torch
 from analysis.store.selection_rule import best
 from sap_core.api import Stopped
 from sap_core.checkpoint import save_state
-from sap_core.construct import is_entry
+from sap_core.construct import construct, is_entry
+from sap_core.data.source import named_classes
 from sap_core.errors import StorageError
 from sap_core.files import save_json, storing
 from sap_core.records import Row
@@ -196,7 +197,7 @@ def _store_network(search: FinishedSearch, folder: Path, jobs: dict[str, Job], p
     with storing(paths.store):
         _delete_network(folder)
         save_state(folder / "model.safetensors", weights)
-        save_json(folder / "meta.json", _meta(search, job, row))
+        save_json(folder / "meta.json", _meta(search, job, row, paths.data))
     return True
 
 
@@ -209,11 +210,16 @@ def _restore_artifacts(job: Job, jobs: dict[str, Job], paths: SweepPaths, device
             execute(jobs[parent], paths, device)
 
 
-def _meta(search: FinishedSearch, job: Job, row: Row) -> dict[str, object]:
-    """The metadata of a network: identity and scores of its row, and the score of the unmodified model."""
+def _meta(search: FinishedSearch, job: Job, row: Row, data: Path) -> dict[str, object]:
+    """The metadata of a network: identity and scores of its row, the score of the unmodified model, and the classes of its outputs."""
     columns = (
         "run_id", "dataset", "noise", "noise_rate", "network", "trainer", "pruner", "seed", "baseline_id", "method", "space", "position",
         "val_noisy_acc", "val_clean_acc", "val_noisy_r2", "val_newly_wrong", "val_newly_right", "num_val", "commit", "component_version",
     )  # fmt: skip
     known = {name: getattr(row, name) for name in columns}
-    return {**known, "settings": json.loads(row.settings), "model": job.spec["baseline"]["model"], "unmodified_score": search.unmodified}
+    # Null where the files do not name the classes, as in published sets of arrays.
+    classes = named_classes(construct(job.spec["baseline"]["dataset"]), data)
+    return {
+        **known, "settings": json.loads(row.settings), "model": job.spec["baseline"]["model"], "unmodified_score": search.unmodified,
+        "classes": list(classes.names) if classes else None,
+    }  # fmt: skip

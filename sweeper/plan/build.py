@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from sweeper.store.store import Store, write_records
 # Hydra is loaded by `compose` and torch by `check_cells`, so that a start with nothing to do composes the configuration without torch, and
 # commands that do not compose load neither.
 if TYPE_CHECKING:
+    from sap_core.data.duplicates import Duplicates
     from sap_core.data.source import Fingerprint
     from sweeper.config.compose import Composed
     from sweeper.config.schema import Config
@@ -94,7 +96,8 @@ def check_command(arguments: Sequence[str]) -> None:
 
 
 def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
-    """Inspect the data sets and checkpoints and plan the jobs. Makes no folder, so a mistake in the data leaves nothing behind.
+    """Inspect the data sets and checkpoints and plan the jobs. Makes no folder, so a mistake in the data leaves nothing behind; except
+    for the list of images that occur more than once, if there are any.
 
     A dry run inspects the user's own data and checkpoints only, so that it works before published data sets are downloaded; without
     fingerprints those count as verified.
@@ -103,18 +106,24 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
         UserError: data are missing or damaged, or the device, the verified labels or the checkpoint do not suffice.
     """
     from sap_core.data.source import DataNoise, ReadsOptions
+    from sweeper.plan.duplicates import report_duplicates
     from sweeper.plan.feasibility import check_audit, check_device
     from sweeper.plan.given_network import check_checkpoint
     from sweeper.plan.plan import dataset_key, make_plan, seeds_of
 
     fingerprints: dict[str, Fingerprint] = {}
+    duplicates: dict[str, Duplicates] = {}
     for cell in cells:
         check_checkpoint(cell)
         if composed.config.dry_run and not isinstance(cell.dataset.instance, ReadsOptions):
             continue
         # Inspecting may hash gigabytes, and cells share data sets.
         if dataset_key(cell) not in fingerprints:
-            fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            found = fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            if found.duplicates is not None:
+                duplicates[cell.dataset.name] = found.duplicates
+            for note in found.notes:
+                print(f"warning: data set {cell.dataset.name}: {note}", file=sys.stderr)
         # Noise that reads files of its own (human labels) is inspected with each data set that it is combined with.
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
@@ -122,11 +131,13 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
         if not composed.config.export and not composed.config.dry_run:
             check_device(cell, composed.config.backend.device)
         check_audit(cell, seeds_of(composed.config), paths.data)
-    return make_plan(composed.config, cells, fingerprints)
+    report = report_duplicates(duplicates, paths.store, composed.config.dry_run)
+    return replace(make_plan(composed.config, cells, fingerprints), data_report=report)
 
 
 def plan_key(composed: Composed) -> str:
-    """A hash of everything that the plan depends on: the cells' configuration, the weights and audit files that they name, and the code.
+    """A hash of everything that the plan depends on: the cells' configuration, the files that it names
+    (weights, audits, orders of classes), and the code.
 
     A start compares it with the key of the stored plan to find out, without loading torch, whether anything is left to do.
     """
@@ -139,7 +150,8 @@ def plan_key(composed: Composed) -> str:
     # Files are compared by name, size and time, because hashing the weights of large networks would cost more than planning.
     named = (("model", "weights"), ("trainer", "checkpoint"))
     weights = [file_state(cell[group].get(key)) for cell in composed.cells for group, key in named]
-    audits = [file_state(cell["dataset"].get("verified") or None, Path(composed.config.paths.data)) for cell in composed.cells]
+    below = Path(composed.config.paths.data)
+    audits = [file_state(cell["dataset"].get(key) or None, below) for cell in composed.cells for key in ("verified", "class_order")]
     # The composed configuration and not the command line: two ways to write one sweep have one key.
     cells = [relevant(cell) for cell in composed.cells]
     named_files = {"weights": weights, "audits": audits}

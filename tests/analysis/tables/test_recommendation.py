@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from math import comb
 
@@ -110,3 +111,17 @@ def test_the_report_leaves_it_to_the_folder_where_noise_was_added(own):
     results = own(won=12, lost=0, noise_rate=0.25)
     assert recommendation_for_own_data(results) == ()
     assert len(recommendation(results)) == 1
+
+
+def test_the_classes_are_named_by_the_number_of_the_output(own):
+    results = own(9, 1)
+    (table,) = recommendation(results)
+    assert not any(note.startswith("Outputs of both models") for note in table.notes)
+    name, (store,) = results.rows["dataset"].iloc[0], results.stores
+    (store / "classes.json").write_text(json.dumps({name: ["cat", "dog", "caf\udce9"], "another": ["x"]}))
+    assert recommendation(results)[0].notes[-1] == r"Outputs of both models: 0 = cat, 1 = dog, 2 = caf\xe9."
+    (store / "classes.json").write_text(json.dumps({name: [f"class{number}" for number in range(12)]}))
+    assert recommendation(results)[0].notes[-1].endswith("9 = class9, ... (12 classes, all in classes.json).")
+    for damaged in ("", "[]", "{}", '{"x": 3'):
+        (store / "classes.json").write_text(damaged)
+        assert recommendation(results)[0].notes == table.notes

@@ -19,11 +19,13 @@ PATHS, NAMES = [f"train/{name}/{n}.png" for name in ("cat", "dog") for n in rang
 @pytest.fixture
 def root(tmp_path):
     for part, each in (("train", 10), ("test", 1)):
-        for name in NAMES:
+        for label, name in enumerate(NAMES):
             folder = tmp_path / "pets" / part / name
             folder.mkdir(parents=True)
             for number in range(each):
-                Image.fromarray(np.full((6, 6, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
+                Image.fromarray(np.full((6, 6, 3), 20 * number + label + (2 if part == "test" else 0), np.uint8)).save(
+                    folder / f"{number}.png"
+                )
     return tmp_path
 
 
@@ -56,9 +58,10 @@ def test_verified_samples_are_those_of_the_file(root):
 def test_paths_and_names_say_the_same_as_positions_and_numbers(root):
     (root / "audit.csv").write_text("path,true_label\ntrain/dog/3.png,cat\ntrain/cat/0.png,cat\n")
     by_path, _ = read_audit(root, "audit.csv", PATHS, NAMES)
-    (root / "audit.csv").write_text("index,true_label\n13,0\n0,0\n")
-    by_place, _ = read_audit(root, "audit.csv", PATHS, NAMES)
-    assert torch.equal(by_path, by_place)
+    for zero in ("0", "0.0", "+0"):
+        (root / "audit.csv").write_text(f"index,true_label\n13,{zero}\n0,{zero}\n")
+        by_place, _ = read_audit(root, "audit.csv", PATHS, NAMES)
+        assert torch.equal(by_path, by_place)
     assert torch.nonzero(by_place >= 0).flatten().tolist() == [0, 13]
 
 

@@ -159,7 +159,9 @@ def test_a_validation_folder_of_its_own_follows_the_training_images(root):
     assert source.own_validation == 2
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
     assert (source.train.fetch(torch.tensor([7])).numpy()[0] == picture(51).transpose(2, 0, 1)).all()
-    with pytest.raises(UserError, match=r"contains 6 images \(8 with the validation part\), but dataset\.num_train=9; set .*num_train=8"):
+    with pytest.raises(
+        UserError, match=r"contains 6 images, but dataset\.num_train=9; set dataset\.num_train=8.* and 2 in the validation part"
+    ):
         Folder(**{**OPTIONS, "num_train": 9}).load(root)
     with pytest.raises(UserError, match=r"val' contains 2 images, but dataset\.validation=3; set dataset\.validation=2"):
         Folder(**{**OPTIONS, "num_train": 8, "validation": 3}).load(root)
