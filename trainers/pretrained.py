@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import nn
 
-from sap_core.api import Fitted, Passes, Run, Sizes, Task
+from sap_core.api import Fitted, Passes, Run, Sizes, Task, TaskType
 from sap_core.errors import UserError
 from sap_core.models.pretrained import load_state_strictly
 
@@ -24,7 +25,16 @@ class Pretrained:
     version: ClassVar[int] = 1
     file_fields: ClassVar[tuple[str, ...]] = ("checkpoint",)
 
-    checkpoint: str  # path of a state dict, at the top level or under one key: safetensors, or .pt/.pth as torch.save writes it
+    checkpoint: str  # path of a file with the network's state dict: safetensors, what torch.save writes, or .npz
+    key: str | None = None  # which weights of the file, if it holds several, such as state_dict_ema: a key, or a prefix of names
+
+    def refuse(self, kind: TaskType, model: nn.Module) -> None:
+        """Refuses a checkpoint that does not fit the network, at planning time.
+
+        Raises:
+            UserError: see `load_state_strictly`.
+        """
+        load_state_strictly(model, self.checkpoint, "trainer.checkpoint", self.key)
 
     def fit(self, task: Task, run: Run) -> Fitted:
         """Loads the checkpoint. There is nothing to resume.
@@ -34,7 +44,7 @@ class Pretrained:
                 the data set has classes.
         """
         model = task.build(0)
-        load_state_strictly(model, self.checkpoint, "trainer.checkpoint")
+        load_state_strictly(model, self.checkpoint, "trainer.checkpoint", self.key)
         model = model.to(task.device).eval()
         # Names and shapes of weights do not tell what a network answers with (a plug-in's need not follow the number of classes), so two
         # images are passed through it.
