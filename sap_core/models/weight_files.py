@@ -118,7 +118,7 @@ def _read_torch(path: Path, key: str, start: bytes) -> Any:
 def _refused(name: str, whole: bool, path: Path) -> str:
     """What a file contains besides tensors, and how to save the tensors alone."""
     what = f"is a whole pickled object of {name}" if whole else f"contains an object of {name} beside its tensors"
-    extracted = path.with_name(f"{path.stem}.weights.safetensors")
+    extracted = path.with_name(f"{path.stem}.weights.pt")
     return (
         f"{what}, which cannot be read without running code of the file; save the weights alone, in the program that has the network as "
         f"`model`: `torch.save(model.state_dict(), {_new(path)!r})`, or extract them from this file without running any of its code: "

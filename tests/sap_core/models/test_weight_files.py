@@ -130,7 +130,7 @@ def test_objects_beside_weights_are_named_with_a_way_to_save_the_weights_alone(t
     message = refused(path)
     assert re.search(rf"it contains an object of {name}[\w.]* beside its tensors", message)
     assert f"`torch.save(model.state_dict(), '{tmp_path / 'run.state_dict.pt'}')`" in message
-    assert f"`sap-sweep convert {path} {tmp_path / 'run.weights.safetensors'}`" in message
+    assert f"`sap-sweep convert {path} {tmp_path / 'run.weights.pt'}`" in message
 
 
 @pytest.mark.parametrize("save", [save_zip, save_legacy])
@@ -144,6 +144,7 @@ def test_a_whole_network_is_named_by_its_class(tmp_path, save):
     assert read_weights(tmp_path / "net.state_dict.pt").keys() == model.state_dict().keys()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_a_torchscript_archive_is_converted_by_the_snippet_in_its_message(tmp_path):
     model = net().eval()
