@@ -15,12 +15,12 @@ from sap_core.api import ReadsWeights
 from sap_core.construct import build_network, locate
 from sap_core.data.source import DataSet
 from sap_core.models.head import describe, head_names
-from sap_core.models.pretrained import read_state, weights_file
+from sap_core.models.pretrained import read_state
 from sweeper.config.component import Component, parse_component
 from sweeper.config.target import resolve_class
 from sweeper.plan.cell import Cell
 from sweeper.plan.input_format import NetworkFormat
-from trainers.pretrained import CHECKPOINT, load_and_check
+from trainers.pretrained import CHECKPOINT, Pretrained
 
 _GUESSED_SIDES = (224, 32)
 """Sides with which a network is built to compare names and shapes; some accept only one of them."""
@@ -61,7 +61,10 @@ def read_network(cell: Mapping[str, Any], sides: tuple[int, ...], plugins: list[
     # A network that cannot be built for any size is refused later, by name and with the reason.
     if network is not None and path is not None:
         build, some = network
-        state = read_state(weights_file(path, CHECKPOINT), some)
+        with warnings.catch_warnings():
+            # The planner reads the file again to compare it with the network, and says then what it changed.
+            warnings.simplefilter("ignore")
+            state = read_state(path, some, CHECKPOINT, cell["trainer"].get("key"))
         found = describe(state, build)
         outputs, channels = found.num_outputs, found.channels
         head = next(iter(head_names(build(3), build(5))), "")
@@ -84,13 +87,13 @@ def check_checkpoint(cell: Cell) -> None:
     Raises:
         UserError: as `trainers.pretrained.Pretrained.fit`.
     """
-    path = cell.trainer.settings.get("checkpoint")
-    if not isinstance(path, str) or not isinstance(locate(cell.trainer.target), ReadsWeights):
+    if not isinstance(cell.trainer.instance, Pretrained):
         return
     dataset: DataSet = cell.dataset.instance
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         network = build_network(cell.model.entry, dataset.classes.num, dataset.shape)
-    load_and_check(network, path, torch.zeros(2, *dataset.shape), dataset.classes.num)
+        cell.trainer.instance.load(network, torch.zeros(2, *dataset.shape), dataset.classes.num)
 
 
 def _build(model: Component, sides: tuple[int, ...]) -> tuple[Callable[[int], nn.Module], nn.Module] | None:

@@ -106,7 +106,8 @@ def test_the_digest_depends_on_table_and_images(root):
     [
         ({"num_train": 9}, r"has 8 rows for dataset\.num_train=9; set dataset\.num_train=8"),
         ({"num_test": 1}, r"has 2 rows for dataset\.num_test=1"),
-        ({"validation": 3}, r"has 2 rows for dataset\.validation=3; set dataset\.validation=2"),
+        ({"validation": 3}, r"has 2 rows for dataset\.validation=3"),
+        ({"validation": 0.25}, r"has 2 rows for dataset\.validation=0\.25; set dataset\.validation=2"),
         ({"num_classes": 3}, "no training row for 1 of 3 classes"),
         ({"table": "mine/nothing.csv"}, "nothing.csv' cannot be read"),
         ({"table": "mine/pictures/1.png"}, "cannot be read|lacks the columns"),
