@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sap_core.data.csv_files import csv_bytes, read_csv
 
 NAMES = [
-    "a,b.png", 'a"b.png', "a\nb.png", "a\rb.png", "a\r\nb.png", " a.png ", "#a.png", "=a.png", "a\u2028b.png", "a\x1cb.png", 
+    "a,b.png", 'a"b.png', "a\nb.png", "a\rb.png", "a\r\nb.png", " a.png ", "#a.png", "=a.png", "a\u2028b.png", "a\x1cb.png",
     "caf\udce9.png", "é.png", ";", "\t", "|",
 ]  # fmt: skip
 
