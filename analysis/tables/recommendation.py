@@ -37,8 +37,17 @@ _NOTES = (
 
 
 def recommendation(results: Results) -> tuple[Table, ...]:
-    """Computes one table per cell whose rows count newly right and newly wrong validation samples; regressions have none."""
-    return tuple(_table(cell) for cell in cells(results) if cell.rows["val_newly_right"].notna().any())
+    """Computes one table per cell whose rows count newly right and newly wrong validation samples, or whose settings all failed.
+
+    Regressions count none and have no table.
+    """
+    return tuple(_table(cell) for cell in cells(results) if cell.rows["val_newly_right"].notna().any() or _all_failed(cell))
+
+
+def _all_failed(cell: CellResult) -> bool:
+    """Whether a classification's searches have rows and all of them failed, so that none counts changed predictions."""
+    rows = [search.rows for found in cell.methods.values() for search in found if len(search.rows)]
+    return cell.measure == "acc" and bool(rows) and all((part["status"] != "ok").all() for part in rows)
 
 
 def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:
@@ -73,9 +82,9 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
     label = (FormattedCell(method_label(search.method, search.space)), FormattedCell(str(search.seed), search.seed))
     # Without a change there is nothing to test.
     if row is None or choice.kept or pd.isna(row["val_newly_right"]):
-        reason = choice.problem or (
-            "keep the unmodified model: no setting is better" if choice.kept else "the changed predictions were not recorded"
-        )
+        reason = f"no recommendation: {choice.problem or 'the changed predictions were not recorded'}"
+        if choice.kept:
+            reason = "keep the unmodified model: no setting is better"
         return (
             *label,
             FormattedCell(MISSING),
