@@ -42,10 +42,19 @@ _NOTES = (
 
 
 def recommendation(results: Results) -> tuple[Table, ...]:
-    """Computes one table per cell whose rows count newly right and newly wrong validation samples; regressions have none."""
-    found = (cell for cell in cells(results) if cell.rows["val_newly_right"].notna().any())
+    """Computes one table per cell whose rows count newly right and newly wrong validation samples, or whose settings all failed.
+
+    Regressions count none and have no table.
+    """
+    found = (cell for cell in cells(results) if cell.rows["val_newly_right"].notna().any() or _all_failed(cell))
     # A corrected network is loaded into the user's own code, where the order of its outputs must be known.
     return tuple(with_class_note(_table(cell), results, cell) for cell in found)
+
+
+def _all_failed(cell: CellResult) -> bool:
+    """Whether a classification's searches have rows and all of them failed, so that none counts changed predictions."""
+    rows = [search.rows for found in cell.methods.values() for search in found if len(search.rows)]
+    return cell.measure == "acc" and bool(rows) and all((part["status"] != "ok").all() for part in rows)
 
 
 def recommendation_for_own_data(results: Results) -> tuple[Table, ...]:
@@ -78,17 +87,16 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
     choice = search.choose(RULE)
     row = choice.row
     seen = _seen(search.vanilla)
-    if seen and seen.memorised:
-        choice = Choice(None, problem=f"none: the validation images look memorised; add {_unseen(num_settings)}")
-        row = None
+    if seen and seen.memorised and row is not None:
+        row, choice = None, Choice(None, problem=f"the validation images look memorised; add {_unseen(num_settings)}")
     # Also where there is no sign of it, because too few images may hide it.
     suffix = "; judged on images that the unmodified model was trained on" if _drawn(search.vanilla) else ""
     label = (FormattedCell(method_label(search.method, search.space)), FormattedCell(str(search.seed), search.seed))
     # Without a change there is nothing to test.
     if row is None or choice.kept or pd.isna(row["val_newly_right"]):
-        reason = choice.problem or (
-            f"keep the unmodified model: no setting is better{suffix}" if choice.kept else "the changed predictions were not recorded"
-        )
+        reason = f"no recommendation: {choice.problem or 'the changed predictions were not recorded'}"
+        if choice.kept:
+            reason = f"keep the unmodified model: no setting is better{suffix}"
         return (
             *label,
             FormattedCell(MISSING),

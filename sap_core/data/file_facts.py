@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,15 +56,13 @@ class FileFacts:
         options: option -> reading; a configured value that differs is a mistake.
         class_names: the classes in the order of their numbers; () if they have no names.
         headers: of image files, which are resized, so that their size is a choice; None for tensors, whose shape is an option.
-        more_classes: whether the network may have more classes than were found, because labels are numbers and the last may be unused.
+        validation_part: words for the data set's own validation images; "": there are none, and they are drawn from the training images.
     """
 
     options: Mapping[str, Reading]
     class_names: Sequence[str] = ()
     headers: ImageHeaders | None = None
-    more_classes: bool = False
-    validation_part: str = field(default="")
-    """Words for the data set's own validation images; "": there are none, and they are drawn from the training images."""
+    validation_part: str = ""
 
 
 def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:

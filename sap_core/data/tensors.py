@@ -143,7 +143,7 @@ class Tensors:
         }
         if val:
             options["validation"] = Reading(val, "images with split 2")
-        return FileFacts(options, more_classes=True, validation_part="split 2" if val else "")
+        return FileFacts(options, validation_part="split 2" if val else "")
 
     def _path(self, root: Path) -> Path:
         return located(root, self.file)

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Composes and plans the sweep and runs the jobs that the store does not contain; returns 0, or 1 if a job failed.
+    """Composes and plans the sweep and runs the jobs that the store does not contain; returns 0, or 1 if a job or a whole search failed.
 
     Raises:
         UserError: the configuration is invalid, a prerequisite is missing, or results cannot be stored.
@@ -78,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
                 _measure_exclusively(read_jobs(store.jobs), config, paths)
         _print_search_table(config, store)
         _print_recommendation(composed, store)
-        return 1 if given_up else 0
+        from sweeper.jobs.job import read_jobs
+
+        return (1 if given_up else 0) | _print_failed_searches(read_jobs(store.jobs), store)
     from sweeper.plan.class_numbers import FILE, describe_classes, read_class_names, warn_of_classes, write_classes
 
     # Before anything is written to a store of another version. A plan with this key was written by this code, hence by this version: a
@@ -111,7 +113,22 @@ def run(options: argparse.Namespace) -> int:
         # After all jobs, because the families of a search are separate jobs and only now is its best setting known.
         code |= _save_corrected(plan, config, paths)
         _print_recommendation(composed, store)
-        return code
+        # Last, so that it is the last line. Of the whole plan, although `only` may have run a part.
+        return code | _print_failed_searches(plan.jobs, store)
+
+
+def _print_failed_searches(jobs: Iterable[Job], store: Store) -> int:
+    """Prints the searches in which every setting failed; returns the exit code 1 if there are any."""
+    from sweeper.jobs.searches import failed_searches
+
+    found = failed_searches(jobs, store)
+    for sentence in found:
+        print(sentence, file=sys.stderr)
+    if found:
+        count = "1 search failed: none of its" if len(found) == 1 else f"{len(found)} searches failed: none of their"
+        remedy = f"`sap-report {os.path.relpath(store.root)} status` prints the errors"
+        print(f"{count} settings gave a result; {remedy}", file=sys.stderr)
+    return 1 if found else 0
 
 
 def _save_corrected(plan: Plan, config: Config, paths: SweepPaths) -> int:

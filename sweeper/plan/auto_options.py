@@ -7,6 +7,7 @@ that the files contradict are refused here with both numbers. Only data sets tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,20 +136,16 @@ class _Reader:
     def _classes(self, facts: FileFacts, network: GivenNetwork) -> None:
         reading, given, outputs = facts.options["num_classes"], self.dataset.get("num_classes", AUTO), network.num_outputs
         found = int(reading.value)
-        if given != AUTO and not (given == found or (facts.more_classes and isinstance(given, int) and given > found)):
+        if given not in (AUTO, found):
             raise UserError(
                 f"dataset.num_classes={given}, but there are {found}: {reading.source} of '{self._place}'; leave dataset.num_classes out, "
                 f"or fix the data set"
             )
-        wanted = found if given == AUTO else given
-        if outputs is not None and outputs != wanted:
-            # Labels are numbers, so the last classes may have no image.
-            if not (facts.more_classes and given == AUTO and outputs > found):
-                raise UserError(_mismatch(network, wanted, reading.source, self._place, facts))
-            wanted = outputs
+        if outputs not in (None, found):
+            raise UserError(_mismatch(network, found, reading.source, self._place, facts))
         head = "" if outputs is None else f"; the checkpoint's head has {outputs} outputs"
-        self.dataset["num_classes"] = wanted
-        self._line("dataset.num_classes", wanted, FILES, reading.source + head)
+        self.dataset["num_classes"] = found
+        self._line("dataset.num_classes", found, FILES, reading.source + head)
 
     def _format(self, facts: FileFacts, network: GivenNetwork) -> None:
         """Channels and size of the inputs."""
@@ -206,10 +203,10 @@ class _Reader:
         preprocess = self.cell["trainer"].get("preprocess") or {}
         if preprocess.get("mean") or preprocess.get("std") or preprocess.get("normalise") is False or dataset.mean:
             return []
-        mean, std = _statistics(dataset, self.root)
-        choices = {"ImageNet's": (IMAGENET["mean"], IMAGENET["std"]), "those of your training images": (mean, std)}
-        if len(mean) != 3:
-            del choices["ImageNet's"]
+        choices = {"ImageNet's": (IMAGENET["mean"], IMAGENET["std"])} if dataset.shape[0] == 3 else {}
+        # Files that cannot be read are counted and named by the inspection that follows.
+        with suppress(UserError):
+            choices["those of your training images"] = _statistics(dataset, self.root)
         lines = [
             f"    {as_override('trainer.preprocess.mean', mean)} {as_override('trainer.preprocess.std', std)}   ({name})"
             for name, (mean, std) in choices.items()

@@ -281,7 +281,7 @@ def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path
         if where == "trainer":
             with torch.device("meta"):
                 network = build_network(model.entry, dataset.instance.classes.num, dataset.instance.shape)
-            load_state_strictly(network, path, "trainer.checkpoint")
+            load_state_strictly(network, path, "trainer.checkpoint", cell["trainer"].get("key"))
 
 
 def _build_folders(name: str, source: Path, data: Path) -> Prerequisite:
