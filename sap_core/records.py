@@ -102,6 +102,8 @@ class Row:
     warmup_trainer: str | None = None  # trainer of the network from which the pruner selected
     stage: str | None = None  # warmup: this network was trained for a pruner; null: any other row
     kept_noise_rate: float | None = None  # fraction of wrong labels among the kept samples
+    # the validation set
+    val_source: str | None = None  # drawn: from the training samples of the files; own: the data set's own validation part; null: unknown
     # circumstances of the run
     precision: str = "float32"  # of the baseline's training; corrections and scores are always float32
     compile: str | None = None  # none | compile | graphs, of the baseline's training; null: unknown

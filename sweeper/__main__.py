@@ -27,6 +27,7 @@ examples:
   sap-sweep experiment=demo export=FILE     write the jobs to one file, for `python -m sweeper.execute` without Ray, Hydra and network
   sap-sweep experiment=demo tracking=wandb  mirror the store to Weights & Biases
   sap-sweep experiment=demo --cfg job       print the composed configuration
+  sap-sweep own --help                      the page of experiment=own, which corrects a network of your own
   sap-sweep experiment=demo --help          list every group, its choices and the configuration
   sap-sweep -sc install=bash                install shell completion
   sap-report results/demo                   print and plot a store's results

@@ -25,6 +25,7 @@ from analysis.plots import kept_label_precision as kept_label_precision
 from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.comparison import comparison
+from analysis.tables.duplicates import duplicates
 from analysis.tables.latex import latex
 from analysis.tables.recommendation import recommendation_for_own_data
 from analysis.tables.registry import OF_EVERY_STORE
@@ -95,10 +96,10 @@ def main_tables(results: Results) -> list[Table]:
     if not (results.plan["job_type"] == "tune").any():
         trained = make_tables(results, "prune4rel") or (*make_tables(results, "trainers"), *make_tables(results, "prl"))
         if trained:
-            return [*trained, *search(results), *recommendation_for_own_data(results)]
+            return [*trained, *search(results), *recommendation_for_own_data(results), *duplicates(results)]
     # Only stores of these experiments have numbers for them.
     described = [table for name in ("corrective", "robust") for table in make_tables(results, name)]
-    return [*comparison(results), *described, *search(results), *recommendation_for_own_data(results)]
+    return [*comparison(results), *described, *search(results), *recommendation_for_own_data(results), *duplicates(results)]
 
 
 def experiment_tables(results: Results) -> list[str]:

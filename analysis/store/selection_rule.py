@@ -7,7 +7,8 @@ The selected model is
     the unmodified baseline otherwise.
 
 So the unmodified model is a candidate of every search and wins ties, and among settings the earlier one wins ties. A setting that failed or
-diverged, or that has no score under the rule, counts as tried and cost what it cost, but is never selected. The comparison uses the stored
+diverged, or that has no score under the rule, counts as tried and cost what it cost, but is never selected; if all failed, nothing is
+selected, and not even the unmodified model: the search is a failure. The comparison uses the stored
 float64 scores, not the printed ones.
 
 The score s depends on the rule:
@@ -135,13 +136,20 @@ def choose(
     # The score may be unknown for all settings alike: val_clean_part needs the true labels.
     if (ordered["status"] == "ok").any() and scores.isna().all():
         return Choice(None, problem=f"no setting has a {column}")
+    # Of a method whose settings all failed nothing is known, so it is not said that none is better than the unmodified model.
+    if not (ordered["status"] == "ok").any():
+        return Choice(None, problem=_every_setting_failed(ordered))
     index = best(float(vanilla[column]) if fallback == "strict" else -math.inf, scores.astype(float).tolist())
-    if index is None and fallback != "strict":
-        return Choice(None, problem="every setting failed, and the unmodified model is not a candidate")
     if index is None:
         return Choice(vanilla, kept=True)
     winner = ordered.iloc[index]
     return Choice(winner, boundary_values=boundary_values(json.loads(winner["settings"]), space))
+
+
+def _every_setting_failed(rows: pd.DataFrame) -> str:
+    """`every setting failed (3 diverged, 1 error)`."""
+    counts = rows["error_type"].fillna("error").value_counts()
+    return f"every setting failed ({', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))})"
 
 
 def boundary_values(chosen: Mapping[str, Any], space: Sequence[Mapping[str, Any]]) -> tuple[BoundaryValue, ...]:

@@ -8,6 +8,7 @@ from analysis.store.load import Results
 from analysis.tables.chosen import chosen
 from analysis.tables.comparison import comparison
 from analysis.tables.cost import cost
+from analysis.tables.duplicates import duplicates
 from analysis.tables.optimism import optimism
 from analysis.tables.recommendation import recommendation
 from analysis.tables.render import Table
@@ -17,13 +18,13 @@ from analysis.tables.spec import shipped
 
 TABLES: dict[str, Callable[[Results], tuple[Table, ...]]] = {
     "comparison": comparison, "cost": cost, "search": search, "chosen": chosen, "recommendation": recommendation, "optimism": optimism,
-    "tests": significance,
+    "tests": significance, "duplicates": duplicates,
 }  # fmt: skip
 """Tables computed in Python, because they contain text or statistics. All others are described in YAML, see `analysis.tables.spec`."""
 
 OF_EVERY_STORE = (
     "comparison", "trusted_size", "cost", "search", "chosen", "recommendation", "corrective", "robust", "trainers", "prl", "prune4rel",
-    "optimism", "tests",
+    "optimism", "tests", "duplicates",
 )  # fmt: skip
 """The tables of a report, in order; those without numbers in the store are left out."""
 

@@ -184,6 +184,18 @@ def _notes(results: Results, cell: CellResult, listed: Sequence[SearchRow], meas
         "Trials run one at a time and share no work, except for the segments of one trajectory in successive halving; the settings of a "
         "grid share work.",
         *([INCOMPLETE] if incomplete else []),
+        *_failures(listed),
         *circumstances(stored),
         *results.problems,
     )
+
+
+def _failures(listed: Sequence[SearchRow]) -> list[str]:
+    """One sentence for each search that selects nothing, such as one in which every setting failed."""
+    problems: dict[str, list[str]] = {}
+    for row in listed:
+        for search in row.searches:
+            if problem := search.choose(RULE).problem:
+                name = method_label(row.method, row.space) + ("" if row.search == GRID else f", {row.search} {row.budget:g}")
+                problems.setdefault(f"{INCOMPLETE_MARK} {name}: no setting selected: {problem}", []).append(str(search.seed))
+    return [f"{sentence} (seed {', '.join(dict.fromkeys(seeds))})." for sentence, seeds in problems.items()]

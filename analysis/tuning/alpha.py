@@ -101,7 +101,14 @@ def transfers(cells: Sequence[CellResult], method: str, space: str | None, rule:
     transferred alpha. Covers spaces in which only alpha varies, and cells in which the transferred alpha was tried.
     """
     # With further hyperparameters one alpha would be several settings, and the transfer would not be of alpha alone.
-    swept = [(cell, searches) for cell in cells if (searches := cell.methods.get((method, space))) and len(_groups(searches)) == 1]
+    # Where every setting failed, nothing is known of any alpha.
+    swept = [
+        (cell, searches)
+        for cell in cells
+        if (searches := cell.methods.get((method, space)))
+        and len(_groups(searches)) == 1
+        and any((search.rows["status"] == "ok").any() for search in searches)
+    ]
     chosen = {cell.name: _pooled(searches, rule) for cell, searches in swept}
     found = []
     for cell, searches in swept:

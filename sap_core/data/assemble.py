@@ -43,6 +43,7 @@ class AssembledTask:
         noise_rate_measured: fraction of wrong labels in the training split; None if true labels are unknown.
         transitions: (C, C) counts of the training split, row true class, column given class; None for regression or unknown labels.
         affected: test samples that the noise affects, if it distinguishes any.
+        own_validation: the validation samples are the data set's own; otherwise they were drawn from the training samples.
     """
 
     task: Task
@@ -54,6 +55,7 @@ class AssembledTask:
     noise_rate_measured: float | None
     transitions: Tensor | None
     affected: Affected | None = None
+    own_validation: bool = False
 
 
 def assemble_task(spec: Mapping[str, Any], root: Path, device: torch.device) -> AssembledTask:
@@ -125,7 +127,7 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
     rate, transitions = _measure(train, truth, dataset)
     # On real noise nothing is known about which classes it confuses.
     affected = affected_samples(noise, test) if dataset.truth_known else None
-    return AssembledTask(task, truth, test, train, val, dataset, rate, transitions, affected)
+    return AssembledTask(task, truth, test, train, val, dataset, rate, transitions, affected, source.own_validation > 0)
 
 
 @lru_cache(maxsize=2)

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from sap_core.api import TaskType
 from sap_core.data.class_names import ClassNames, check_order, order_file
+from sap_core.data.duplicates import Policy, check_policy
+from sap_core.data.file_facts import FileFacts, facts_of_folder
 from sap_core.data.image_files import Check
 from sap_core.data.image_modes import Decoding, Orientation, Transparency
 from sap_core.data.image_tree import ImageTree, Part
+from sap_core.data.names import located
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
+
+_PARTS = ("train_folder", "test_folder", "val_folder")
+_COUNTS = ("num_train", "num_test", "validation")
 
 
 @dataclass(frozen=True)
 class Folder:
     """Images in folders named by class, below `paths.data`.
 
-    Classes are the folders in `train`, numbered in the order `class_order`. Files other than images are ignored. The numbers of classes and
-    images are options, because a sweep is planned without reading files; a wrong number is refused with a message that contains the right
-    one. If `num_val` is set, the validation images are those in `val_folder`, and no training images are used for validation. There is no
-    published digest: set `digest` to the one of an earlier run and `verify=true` to insist on it.
+    Classes are the folders in `train`, numbered in the order `class_order`. Hidden names and files other than images are counted and not
+    read. Images that occur more than once are treated as `duplicates` says (see `sap_core.data.duplicates`). The numbers of classes and of
+    images, those that remain if copies are dropped, are options, which `read_options` reads from the files; a wrong number is refused with
+    a message that contains the right one. If the folder `val_folder` exists, its images are the validation images, `validation` is their
+    number, and no training images are used for validation. There is no published digest: set `digest` to the one of an earlier run and
+    `verify=true` to insist on it.
     """
 
     name: ClassVar[str] = "folder"
@@ -45,22 +54,18 @@ class Folder:
     split_seed: int | None = None
     train_folder: str = "train"
     test_folder: str = "test"
-    val_folder: str = "val"
-    num_val: int = 0
+    val_folder: str = "val"  # "none": validation images are drawn from the training images
     check: Check = "content"
     verified: str = ""
     class_order: str = "text"
     transparency: Transparency = "refuse"
     orientation: Orientation = "ignore"
     value_range: tuple[float, ...] = ()
+    duplicates: Policy = "warn"
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
-        if self.num_val and self.validation != self.num_val:
-            raise UserError(
-                f"dataset.num_val={self.num_val} defines the validation samples, so dataset.validation must be {self.num_val}, too, "
-                f"not {self.validation!r}; dataset.num_train counts training and validation samples"
-            )
+        check_policy(self.duplicates, self.check)
         if self.channels not in (1, 3):
             raise UserError(f"dataset.channels={self.channels!r} must be 1 (grey) or 3 (colour)")
         if self.size < 1 or self.num_classes < 2 or self.num_test < 1:
@@ -99,23 +104,66 @@ class Folder:
 
     def class_names(self, root: Path) -> ClassNames | None:
         """See `NamesClasses`. Lists the class folders of the training images."""
-        return self._tree.class_names(root)
+        return self._tree(root).class_names(root)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=content` every file is read and decoded once, and the digest depends on names and contents."""
-        return self._tree.inspect(root, self.verify, self.digest)
+        return self._tree(root).inspect(root, self.verify, self.digest)
 
     def load(self, root: Path) -> Source:
         """List the files; images are decoded when they are read."""
-        return self._tree.load(root)
+        return self._tree(root).load(root)
 
-    @property
-    def _tree(self) -> ImageTree:
-        # `num_train` counts the universe; the training folder holds it without the validation images.
-        train = Part(self.train_folder, self.num_train - self.num_val, "dataset.num_train")
-        val = Part(self.val_folder, self.num_val, "dataset.num_val") if self.num_val else None
-        test = Part(self.test_folder, self.num_test, "dataset.num_test")
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """See `ReadsOptions`. Reads the header of every image, of large folders of some."""
+        folder = str(settings["folder"])
+        train, test, val = (str(settings.get(key, cls.__dataclass_fields__[key].default)) for key in _PARTS)
+        val = own_validation(located(root, folder), train, test, val)
+        names = zip((train, test, val), _COUNTS, _PARTS, strict=True)
+        parts = [Part(name, None, f"dataset.{count}", f"dataset.{option}") for name, count, option in names]
+        policy: Policy | None = "drop" if settings.get("duplicates") == "drop" else None
+        # The options that the listing depends on; a size is required and read by nothing here, because copies are found in the files' own.
+        tree = ImageTree(
+            folder, None, parts[0], parts[1], size=1, channels=1 if settings.get("channels") == 1 else 3, val=parts[2] if val else None,
+            class_order=str(settings.get("class_order", cls.class_order)), decoding=Decoding.of(settings), duplicates=policy,
+        )  # fmt: skip
+        listed = tree.list_files(root)
+        # Before the numbers are compared: they may differ because of files that must not be counted in.
+        tree.explain_counts(root, listed, {f"dataset.{key}": settings[key] for key in _COUNTS if type(settings.get(key)) is int})
+        return facts_of_folder(located(root, folder), listed, train, test, val)
+
+    def _tree(self, root: Path) -> ImageTree:
+        name = own_validation(located(root, self.folder), self.train_folder, self.test_folder, self.val_folder)
+        if name and not isinstance(self.validation, int):
+            folder = located(root, self.folder) / name
+            raise UserError(
+                f"folder '{folder}' contains the validation images, but dataset.validation={self.validation!r} would draw them from the "
+                f"training images; set dataset.validation to their number, or dataset.val_folder=none to ignore the folder"
+            )
+        val = Part(name, int(self.validation), "dataset.validation", "dataset.val_folder") if name else None
+        train = Part(self.train_folder, self.num_train, "dataset.num_train", "dataset.train_folder")
+        test = Part(self.test_folder, self.num_test, "dataset.num_test", "dataset.test_folder")
         return ImageTree(
             self.folder, self.num_classes, train, test, self.size, self.channels, val, self.check, self.verified, self.class_order,
-            self.decoding,
+            self.decoding, self.duplicates,
         )  # fmt: skip
+
+
+def own_validation(base: Path, train: str, test: str, val: str) -> str:
+    """Return the name of the folder of validation images below `base`; "" if there is none.
+
+    Raises:
+        UserError: a folder other than the default is named and does not exist.
+    """
+    # Many sets call their test images "val": one folder is never both.
+    if val in ("none", "", train, test):
+        return ""
+    if (base / val).is_dir():
+        return val
+    if val != Folder.val_folder:
+        raise UserError(
+            f"there is no folder '{base / val}' of validation images; fix dataset.val_folder, or set dataset.val_folder=none to draw "
+            f"validation images from the training images"
+        )
+    return ""

@@ -8,9 +8,9 @@ channels; a colour image among grey ones becomes luma (ITU-R 601-2). Of an anima
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -60,6 +60,14 @@ class Decoding:
             raise UserError(
                 f"dataset.value_range={list(low_high)} must be empty or the lowest and the highest value of grey images, such as [0,4095]"
             )
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Decoding:
+        """Return the decoding that the options of a data set describe; those that are left out have their defaults."""
+        return cls(
+            settings.get("transparency", cls.transparency), settings.get("orientation", cls.orientation),
+            tuple(settings.get("value_range", cls.value_range)),
+        )  # fmt: skip
 
 
 CHECKED = Decoding()

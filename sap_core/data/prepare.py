@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sap_core.data.clothing1m import NUM_VAL, Clothing1M
-from sap_core.data.image_files import SUFFIXES
+from sap_core.data.csv_files import csv_bytes
 from sap_core.data.imagenet import ImageNet
 from sap_core.data.imagenette import Imagenette
 from sap_core.data.mini_webvision import MiniWebVision
+from sap_core.data.names import SUFFIXES, is_hidden, printable
 from sap_core.data.published_images import PublishedImages
+from sap_core.data.release_lists import labels_of, lines_of, words_of
+from sap_core.data.tree_listing import images_below
 from sap_core.data.webvision import WebVision
 from sap_core.errors import UserError
-from sap_core.files import save_json, save_text
+from sap_core.files import replacing, save_json
 
 Pair = tuple[Path, str]
 """A file of the release, and its path below the folder of the data set."""
@@ -86,7 +89,7 @@ def prepare(name: str, source: Path, target: Path) -> dict[str, int]:
         else:
             # Counted and not refused: the numbers found are printed beside the published ones.
             missing.append(file)
-    counts = {part: sum(1 for path in (base / part).rglob("*") if path.suffix.lower() in SUFFIXES) for part in published}
+    counts = {part: sum(1 for _ in images_below(base / part)) for part in published}
     # A part without any image means a wrong folder, which is refused; single missing images are reported.
     empty = [part for part, count in counts.items() if count == 0]
     if empty:
@@ -95,7 +98,7 @@ def prepare(name: str, source: Path, target: Path) -> dict[str, int]:
             f"set --from to the folder of the extracted release"
         )
     if missing:
-        print(f"{len(missing)} listed images are missing below '{source}', the first: '{missing[0]}'", file=sys.stderr)
+        print(f"{len(missing)} listed images are missing below '{source}', the first: '{printable(missing[0])}'", file=sys.stderr)
     # Written last, when all files are in place.
     save_json(base / "prepared.json", {"images": counts, "published": dict(published), "listed_but_missing": len(missing)})
     return counts
@@ -127,7 +130,7 @@ def _folders(source: Path, base: Path) -> Iterator[Pair]:
             f"(torchvision.datasets.ImageNet creates them from the archives of ILSVRC)"
         )
     for part in ("train", "val"):
-        for folder in sorted(path for path in _entries(root / part) if path.is_dir()):
+        for folder in sorted(path for path in _entries(root / part) if path.is_dir() and not is_hidden(path.name)):
             for file in _images(folder):
                 yield file, f"{part}/{folder.name}/{file.name}"
 
@@ -144,9 +147,9 @@ def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pai
     """WebVision, by its lists: order of classes, query -> class (from 1), validation image -> class (from 0). First classes only."""
     info = source / "info"
     # The mini set is the first 50 classes of the same list.
-    synsets = [line[0] for line in _table(info / "synsets.txt", 1)][:num_classes]
+    synsets = [line[0] for line in words_of(info / "synsets.txt", 1)][:num_classes]
     # The release numbers classes from 1 in this list and from 0 in the validation list.
-    of_query = {int(query.lstrip("q")): int(label) - 1 for query, label in _table(info / "queries_synsets_map.txt", 2)}
+    of_query = {int(query.lstrip("q")): int(label) - 1 for query, label in words_of(info / "queries_synsets_map.txt", 2)}
     for engine in engines:
         folder = next((source / name for name in (f"{engine}_resized_256", engine) if (source / name).is_dir()), None)
         if folder is None:
@@ -156,7 +159,7 @@ def _web(source: Path, engines: Iterable[str], num_classes: int) -> Iterator[Pai
                 for file in _images(folder / f"q{query:04d}"):
                     # Engine and query become part of the name, so that files of equal names from two queries stay apart.
                     yield file, f"train/{synsets[label]}/{engine}_q{query:04d}_{file.name}"
-    for name, text in _table(info / "val_filelist.txt", 2):
+    for name, text in labels_of(info / "val_filelist.txt"):
         if int(text) < len(synsets):
             yield source / "val_images_256" / name, f"val/{synsets[int(text)]}/{name}"
 
@@ -166,24 +169,26 @@ def _clothing1m(source: Path, base: Path) -> Iterator[Pair]:
 
     Noisy training images whose labels people verified are listed in verified.csv.
     """
-    noisy, clean = (dict(_table(source / f"{kind}_label_kv.txt", 2)) for kind in ("noisy", "clean"))
-    keys = {part: [line[0] for line in _table(source / f"{part}_key_list.txt", 1)] for part in ("noisy_train", "clean_val", "clean_test")}
+    # Keys are paths, which may contain spaces.
+    noisy, clean = (dict(labels_of(source / f"{kind}_label_kv.txt")) for kind in ("noisy", "clean"))
+    keys = {part: [key for _, key in lines_of(source / f"{part}_key_list.txt")] for part in ("noisy_train", "clean_val", "clean_test")}
     # An image must not be both in the noisy training part and in a verified part, or scores would be on training images.
     checked = {*keys["clean_val"], *keys["clean_test"]}
-    audit = ["path,true_label"]
+    audit = []
     for key in keys["noisy_train"]:
         if key not in checked:
             relative = f"noisy_train/{_query(noisy, key)}/{_flat(key)}"
             # A noisy image with a verified label: its own label stays the given one, and the audit names the true one.
             if key in clean:
-                audit.append(f"{relative},{_query(clean, key)}")
+                audit.append((relative, _query(clean, key)))
             yield source / key, relative
     for part, name in (("clean_val", "val"), ("clean_test", "test")):
         for key in keys[part]:
             yield source / key, f"{name}/{_query(clean, key)}/{_flat(key)}"
     base.mkdir(parents=True, exist_ok=True)
     # After the last image, because the generator collects the audit on its way.
-    save_text(base / "verified.csv", "\n".join(audit) + "\n")
+    with replacing(base / "verified.csv") as temporary:
+        temporary.write_bytes(csv_bytes(("path", "true_label"), audit))
 
 
 def _query(labels: Mapping[str, str], key: str) -> str:
@@ -198,22 +203,8 @@ def _flat(key: str) -> str:
     return key.removeprefix("images/").replace("/", "_")
 
 
-def _table(path: Path, columns: int) -> Iterator[list[str]]:
-    """Yield the first `columns` words of each line that is not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"list '{path}' cannot be read ({error}); set --from to the folder of the extracted release") from error
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if words and len(words) < columns:
-            raise UserError(f"line {number} of list '{path}' has {len(words)} words instead of {columns}; extract the release again")
-        if words:
-            yield words[:columns]
-
-
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in _entries(folder) if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not is_hidden(path.name))
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -88,8 +88,7 @@ class PublishedImages:
 
     @property
     def _tree(self) -> ImageTree:
-        # `num_train` counts both parts, as everywhere; the training folder holds the rest.
         own = Part(self.own_validation, int(self.validation), "dataset.validation") if self.own_validation else None
-        train = Part(self.parts[0], self.num_train - (own.count if own else 0), "dataset.num_train")
+        train = Part(self.parts[0], self.num_train, "dataset.num_train")
         test = Part(self.parts[1], self.num_test, "dataset.num_test")
         return ImageTree(self.folder, self.classes.num, train, test, self.size, 3, own, self.check, self.verified)

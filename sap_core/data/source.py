@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from sap_core.api import Need, TaskType
 from sap_core.data.class_names import ClassNames
+from sap_core.data.duplicates import Duplicates
+from sap_core.data.file_facts import FileFacts
 from sap_core.data.samples import Pixels, SampleView
 from sap_core.seeding import Stream
 
@@ -46,11 +48,13 @@ class Fingerprint:
         verified: whether they are the published files.
         digest: hexadecimal digest; equal for equal files.
         notes: sentences about the files that the user should know; printed as warnings before a run.
+        duplicates: images that occur more than once; None if they were not looked for.
     """
 
     verified: bool
     digest: str
     notes: tuple[str, ...] = ()
+    duplicates: Duplicates | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class DataSet(Protocol):
 
     The properties must be known without reading files, because sweeps are planned without them. Published data sets define them as class
     variables, data sets of the user as fields. Optional protocols: `ReadsAudit`, `ProvidesTrueLabels`, `DeclaresValidationLabels`,
-    `UsesSubset`, `Downloads`, `ListsFiles`, `NamesClasses`.
+    `UsesSubset`, `Downloads`, `ListsFiles`, `ReadsOptions`, `NamesClasses`.
     """
 
     name: ClassVar[str]
@@ -181,6 +185,27 @@ class ListsFiles(Protocol):
 
     def files_read(self) -> tuple[str, ...]:
         """Return the paths of its files and folders, below the data folder."""
+
+
+@runtime_checkable
+class ReadsOptions(Protocol):
+    """A data set of the user, whose class reads options from the files that the configuration leaves as `auto`.
+
+    The sweeper calls `read_options` before it constructs the data set, so that plans and ids contain the values. Data sets with this
+    protocol are inspected in a dry run, too.
+    """
+
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """Return what the files determine.
+
+        Args:
+            settings: the configured options; those to be read have the value "auto" or any value, which is then compared.
+            root: data folder.
+
+        Raises:
+            UserError: files are missing, or are not those of such a data set.
+        """
 
 
 @runtime_checkable

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sap_core.data.class_names import ClassNames
+from sap_core.data.csv_files import normalised, read_csv
+from sap_core.data.names import first_names, printable
 from sap_core.data.table_labels import number_labels
 from sap_core.errors import UserError
 
@@ -54,23 +56,26 @@ def read_table(file: Path, num_classes: int | None, class_order: str = "text", r
         truth = None if true is None else true[line]
         # Bad rows are counted, not raised one by one, so that one attempt shows the extent.
         no_class = label not in numbers or (truth is not None and truth not in numbers)
-        if split not in SPLITS or not path or no_class:
+        if split not in SPLITS or not path.strip() or no_class:
             unknown |= no_class
-            wrong.append(f"row {line + 1}: path '{path}', label '{label}', split '{split}'" + (f", true_label '{truth}'" if true else ""))
+            wrong.append(
+                f"row {line + 1}: path '{printable(path)}', label '{printable(label)}', split '{printable(split)}'"
+                + (f", true_label '{printable(truth)}'" if true else "")
+            )
             continue
-        rows[split].paths.append(path)
+        rows[split].paths.append(existing_path(file.parent, path))
         rows[split].labels.append(numbers[label])
         if truth is not None:
             rows[split].true.append(numbers[truth])
     if wrong:
         raise UserError(
-            f"{len(wrong)} of {len(labels)} rows of table '{file}' are invalid ({'; '.join(wrong[:3])}); allowed splits are "
+            f"{len(wrong)} of {len(labels)} rows of table '{printable(file)}' are invalid ({'; '.join(wrong[:3])}); allowed splits are "
             f"{', '.join(SPLITS)}, allowed labels 0 to {len(found.classes.names) - 1} or names" + (f"; {found.remedy}" if unknown else "")
         )
     return found.classes, rows
 
 
-def class_names(file: Path, num_classes: int, class_order: str, root: Path) -> ClassNames:
+def class_names(file: Path, num_classes: int | None, class_order: str, root: Path) -> ClassNames:
     """Return the classes of a table (see `read_table`)."""
     return number_labels(_label_columns(_columns(file)), num_classes, class_order, root, file).classes
 
@@ -83,40 +88,67 @@ def _label_columns(columns: Mapping[str, Sequence[str]]) -> dict[str, Sequence[s
 def _columns(file: Path) -> dict[str, list[str]]:
     """Return the columns of a table as texts, which must include the required ones."""
     # Both formats become columns of strings, so that one set of checks serves them.
-    columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    columns = read_columns(file)
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise UserError(
-            f"table '{file}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-            f"required are {', '.join(REQUIRED)}, optional is true_label"
+            f"table '{printable(file)}' lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+            f"required are {', '.join(REQUIRED)}, optional is true_label; its first line contains {first_names(list(columns)) or 'nothing'}"
         )
     return columns
 
 
-def _csv(file: Path) -> dict[str, list[str]]:
+def read_columns(file: Path) -> dict[str, list[str]]:
+    """Return column -> cells of a CSV (plain or gzip) or Parquet file; its first bytes decide, not its suffix.
+
+    Raises:
+        UserError: the file is neither.
+    """
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            # newline="" is what the csv module asks for, so that line breaks within quotes survive.
-            reader = csv.DictReader(lines)
-            rows = list(reader)
-            head = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(file, error) from error
-    # A short line leaves None in the missing columns.
-    return {name: [(row[name] or "").strip() for row in rows] for name in head}
+        content = file.read_bytes()
+        if content.startswith(b"PAR1"):
+            return _parquet(content)
+        cells = read_csv(content, (*REQUIRED, "true_label")).cells
+    except (OSError, ValueError) as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UserError(
+            f"table '{printable(file)}' cannot be read ({why}); set paths.data and dataset.table to a CSV or Parquet file"
+        ) from error
+    # Names of files may begin and end with spaces.
+    return {name: cells if name == "path" else [cell.strip() for cell in cells] for name, cells in cells.items()}
 
 
-def _parquet(file: Path) -> dict[str, list[str]]:
+def _parquet(content: bytes) -> dict[str, list[str]]:
     # For Parquet tables only: when `sap_core` is imported it loads torch, numpy and safetensors alone.
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException, BufferReader, parquet
 
     try:
-        table = parquet.read_table(file).to_pydict()
-    except (OSError, ArrowException) as error:
-        raise _unreadable(file, error) from error
-    return {name: ["" if value is None else str(value).strip() for value in values] for name, values in table.items()}
+        table = parquet.read_table(BufferReader(content))
+    except ArrowException as error:
+        raise ValueError(str(error)) from error
+    columns: dict[str, list[str]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        known = normalised(name)
+        if known in columns and known in (*REQUIRED, "true_label"):
+            raise ValueError(f"it contains the column {known} twice; keep one of them")
+        columns[known] = ["" if value is None else _cell(value, strip=known != "path") for value in column.to_pylist()]
+    return columns
 
 
-def _unreadable(file: Path, error: Exception) -> UserError:
-    why = " ".join(str(error).split())
-    return UserError(f"table '{file}' cannot be read ({why}); set paths.data and dataset.table to a CSV or Parquet file")
+def _cell(value: object, strip: bool) -> str:
+    # Names that are not UTF-8 are bytes in Parquet.
+    text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
+    return text.strip() if strip else text
+
+
+def existing_path(base: Path, text: str) -> str:
+    """Return the spelling of a path under which there is a file below `base`; the text itself if there is none.
+
+    Tried are the text, the text without spaces around it, with "/" for the backslashes of Windows, and with the home folder for "~".
+    """
+    stripped = text.strip()
+    # Nearly all paths are none of these, and need no look at the disk.
+    if text == stripped and "\\" not in text and not text.startswith("~"):
+        return text
+    spellings = (text, stripped, stripped.replace("\\", "/"), str(Path(stripped).expanduser()))
+    return next((spelling for spelling in spellings if (base / spelling).is_file()), text)

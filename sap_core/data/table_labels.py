@@ -21,6 +21,7 @@ from sap_core.data.class_names import (
     order_note,
     shown,
 )
+from sap_core.data.names import printable
 from sap_core.errors import UserError
 
 MISSING = frozenset(
@@ -80,7 +81,7 @@ def number_labels(columns: Mapping[str, Sequence[str]], num_classes: int | None,
         # Both may be the reason of the difference, so that the advice alone would mislead.
         also = f"; {'; '.join(notes)}" if notes else ""
         raise UserError(
-            f"table '{file}' contains {len(names)} different labels, but dataset.num_classes={num_classes}; "
+            f"table '{printable(file)}' contains {len(names)} different labels, but dataset.num_classes={num_classes}; "
             f"set dataset.num_classes={len(names)} or fix the table{also}"
         )
     ordered = order_classes(names, class_order, root, str(file))
@@ -107,7 +108,7 @@ def _refuse_missing(columns: Mapping[str, Sequence[str]], listed: frozenset[str]
             remedy = "fill them in or delete the rows" if column == "label" else f"fill them in or delete the column {column}"
             name = f"; if {shown(text)} is the name of a class, list all classes in a file and set dataset.class_order=FILE" if text else ""
             raise UserError(
-                f"{len(missing)} of {len(texts)} rows of table '{file}' have no {column}, the first is row {missing[0]} "
+                f"{len(missing)} of {len(texts)} rows of table '{printable(file)}' have no {column}, the first is row {missing[0]} "
                 f"({f'{column} {shown(text)}' if text else 'empty'}); {remedy}{name}"
             )
 
@@ -117,8 +118,8 @@ def _refuse_decimal_commas(rows: Mapping[str, str], file: Path) -> None:
     commas = [text for text in rows if _DECIMAL_COMMA.fullmatch(text)]
     if commas and all(number(text.replace(",", ".")) is not None for text in rows):
         raise UserError(
-            f"table '{file}' has labels that are numbers with a comma, such as '{commas[0]}' ({rows[commas[0]]}); write them as whole "
-            "numbers without a comma"
+            f"table '{printable(file)}' has labels that are numbers with a comma, such as '{commas[0]}' ({rows[commas[0]]}); write them as "
+            "whole numbers without a comma"
         )
 
 
@@ -153,6 +154,6 @@ def _mixed_note(values: Mapping[str, object], rows: Mapping[str, str], class_ord
         return ()
     order = f"{class_order} order" if class_order in ORDERS else f"the order of '{class_order}'"
     return (
-        f"labels of table '{file}' are taken as names and numbered in {order}, because {shown(others[0])} ({rows[others[0]]}) is no "
-        f"number, although {shown(numbers[0])} ({rows[numbers[0]]}) is one",
+        f"labels of table '{printable(file)}' are taken as names and numbered in {order}, because {shown(others[0])} ({rows[others[0]]}) "
+        f"is no number, although {shown(numbers[0])} ({rows[numbers[0]]}) is one",
     )

@@ -162,7 +162,9 @@ def checked_split(split: Tensor, allowed: Collection[int], path: Path) -> Tensor
     bad = _first(~torch.isin(whole, torch.tensor(sorted(allowed))))
     if bad is not None:
         values = ", ".join(map(str, sorted(allowed)))
-        raise UserError(f"split {bad} of '{path}' is {int(whole[bad])}, but allowed are {values} (0 training, 1 testing); fix the split")
+        raise UserError(
+            f"split {bad} of '{path}' is {int(whole[bad])}, but allowed are {values} (0 training, 1 testing, 2 validation); fix the split"
+        )
     return whole
 
 

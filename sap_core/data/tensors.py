@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sap_core.api import TaskType
+from sap_core.data.duplicates import Duplicates, Policy
+from sap_core.data.file_facts import FileFacts, Reading
+from sap_core.data.names import located
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -32,10 +36,8 @@ from sap_core.data.tensor_checks import (
     checked_labels,
     checked_split,
 )
+from sap_core.data.tensor_parts import TEST, TRAIN, VAL, copies_among, parts_of, without
 from sap_core.errors import UserError
-
-TRAIN, TEST = 0, 1
-"""Values of `split`; without it all images are used both for training and for testing."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ class Tensors:
     Floats are converted to float32 and are not rescaled; with `mean` they must be in [0, 1]. Other types, values that are not finite, and
     classes without a training image are refused.
 
-    `split` (N,) is 0 for training and validation, 1 for testing. Without it there is no separate test set, and the test scores of the rows
-    are those of all images: use only the validation scores. The counts are options, because a sweep is planned without reading files; a
-    wrong one is refused with a message that contains the right one.
+    `split` (N,) is 0 for training, 1 for testing, 2 for validation; without a 2, validation images are drawn from those with 0. Without
+    `split` there is no separate test set, and the test scores of the rows are those of all images: use only the validation scores. The
+    counts are options, which `read_options` reads from the file; a wrong one is refused with a message that contains the right one. Images
+    that occur more than once are treated as `duplicates` says (see `sap_core.data.duplicates`); if copies are dropped, the counts are those
+    of the images that remain.
     """
 
     name: ClassVar[str] = "tensors"
@@ -66,6 +70,7 @@ class Tensors:
     verify: bool = False
     validation: float | int = 0.1
     split_seed: int | None = None
+    duplicates: Policy = "warn"
 
     def __post_init__(self) -> None:
         # Options that contradict each other are refused before the file is looked at.
@@ -98,44 +103,90 @@ class Tensors:
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. Reads the file: the digest is that of its bytes, and options that do not match its content are refused."""
         # Loading is the check: shapes, labels and counts are compared with the options.
-        _, notes = self._load(root)
-        with (root / self.file).open("rb") as file:
+        source = self._load(root, compare=True)
+        with self._path(root).open("rb") as file:
             # Of the bytes, not of the tensors: it is what `sha256sum` prints for the file.
             found = hashlib.file_digest(file, "sha256").hexdigest()
+        # Without some of its images it is another data set.
+        if source.dropped:
+            found = hashlib.sha256(f"{found} without {sorted(source.dropped)}".encode()).hexdigest()
         if self.verify and found != self.digest:
             raise UserError(
-                f"file '{root / self.file}' has the digest {found}, but dataset.digest={self.digest}; "
+                f"file '{self._path(root)}' has the digest {found}, but dataset.digest={self.digest}; "
                 f"set the new digest, or accept this file with dataset.verify=false, which is recorded in every row"
             )
-        return Fingerprint(found == self.digest, found, notes)
+        return Fingerprint(found == self.digest, found, source.notes, source.copies)
 
     def load(self, root: Path) -> Source:
         """See `DataSet.load`."""
-        return self._load(root)[0]
+        return self._load(root, compare=self.duplicates == "drop").source
 
-    def _load(self, root: Path) -> tuple[Source, tuple[str, ...]]:
-        """Return the checked content of the file, and sentences that the user should know."""
-        path = root / self.file
+    @classmethod
+    def read_options(cls, settings: Mapping[str, Any], root: Path) -> FileFacts:
+        """See `ReadsOptions`. Reads the file."""
+        path = located(root, str(settings["file"]))
+        tensors = _read(path)
+        split = checked_split(tensors["split"], (TRAIN, TEST, VAL), path) if "split" in tensors else None
+        labels = tensors["labels"]
+        parts = parts_of(split, len(labels))
+        if settings.get("duplicates") == "drop":
+            dropped = copies_among("drop", tensors["images"], labels, parts, split is not None)[1]
+            parts = without(parts, dropped)
+        train, val, test = map(len, parts)
+        classes = int(labels.max()) + 1 if len(labels) else 0
+        whole = "images" if split is None else "images with split"
+        options = {
+            "num_classes": Reading(classes, f"labels up to {classes - 1}"),
+            "num_train": Reading(train + val, whole + ("" if split is None else " 0 and 2" if val else " 0")),
+            "num_test": Reading(test, whole + ("" if split is None else " 1")),
+            "shape": Reading(list(tensors["images"].shape[1:]), "the tensor images"),
+        }
+        if val:
+            options["validation"] = Reading(val, "images with split 2")
+        return FileFacts(options, validation_part="split 2" if val else "")
+
+    def _path(self, root: Path) -> Path:
+        return located(root, self.file)
+
+    def _load(self, root: Path, compare: bool) -> _Loaded:
+        """Read and check the file; `compare` looks for images that occur more than once."""
+        path = self._path(root)
         tensors = _read(path)
         check_shape(tensors["images"].shape[1:], self.shape, path)
         # uint8 stays as it is (a quarter of the memory) and is rescaled per batch; floats are taken to be scaled already.
         images, notes = checked_images(tensors["images"], self.mean, path)
         labels = checked_labels(tensors["labels"], self.num_classes, path)
-        split = checked_split(tensors["split"], (TRAIN, TEST), path) if "split" in tensors else None
-        # Without `split` every image is in both parts, so the test scores contain training images (see the class).
-        train = torch.arange(len(labels)) if split is None else torch.nonzero(split == TRAIN).flatten()
-        test = torch.arange(len(labels)) if split is None else torch.nonzero(split == TEST).flatten()
-        for name, part, value in (("train", train, TRAIN), ("test", test, TEST)):
+        split = checked_split(tensors["split"], (TRAIN, TEST, VAL), path) if "split" in tensors else None
+        parts, copies, dropped = parts_of(split, len(labels)), None, frozenset[int]()
+        for name, part, value in (("train", parts[0], TRAIN), ("test", parts[2], TEST)):
             if len(part) == 0:
                 raise UserError(f"'{path}' contains no {name} image, since no value of split is {value}; fix the split")
+        if compare:
+            copies, dropped = copies_among(self.duplicates, images, labels, parts, split is not None)
+        left = f" after dataset.duplicates=drop removed {len(dropped)} copies" if dropped else ""
+        train, val, test = without(parts, dropped)
+        # Validation images at the end, where `own_validation` expects them.
+        universe = torch.cat([train, val])
         # The plan was made from the options, so the file must agree with them.
-        for name, part, expected in (("train", train, self.num_train), ("test", test, self.num_test)):
-            if len(part) != expected:
-                raise UserError(
-                    f"'{path}' contains {len(part)} {name} images, but dataset.num_{name}={expected}; set dataset.num_{name}={len(part)}"
-                )
+        for name, what, count, expected in (
+            ("num_train", "train", len(universe), self.num_train),
+            ("num_test", "test", len(test), self.num_test),
+            ("validation", "validation", len(val), self.validation if len(val) else 0),
+        ):
+            if count != expected:
+                raise UserError(f"'{path}' contains {count} {what} images{left}, but dataset.{name}={expected}; set dataset.{name}={count}")
         check_every_class(labels[train], self.num_classes, path)
-        return Source(TensorPixels(images[train]), labels[train], TensorPixels(images[test]), labels[test]), notes
+        source = Source(
+            TensorPixels(images[universe]), labels[universe], TensorPixels(images[test]), labels[test], own_validation=len(val)
+        )  # fmt: skip
+        return _Loaded(source, notes, copies, dropped)
+
+
+class _Loaded(NamedTuple):
+    source: Source
+    notes: tuple[str, ...]  # sentences that the user should know
+    copies: Duplicates | None  # None: not looked for
+    dropped: frozenset[int]  # positions in the file
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -145,7 +196,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         UserError: the file is missing or of another format, or lacks images or labels.
     """
     try:
-        if path.suffix.lower() == ".npz":
+        if _is_zip(path):
             tensors = _read_npz(path)
         else:
             tensors = load_file(path)
@@ -157,6 +208,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     # Checked before any use, because tensors of different lengths would pair images with the labels of others.
     check_arrays(tensors, path)
     return tensors
+
+
+def _is_zip(path: Path) -> bool:
+    """Return whether a file is a zip archive, which `.npz` files are; its first bytes decide, not its suffix."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

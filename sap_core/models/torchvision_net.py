@@ -39,5 +39,15 @@ class Torchvision(nn.Module):
             raise UserError(f"torchvision cannot build model.network={network} ({error}); choose another network") from error
         return found
 
+    @staticmethod
+    def usual_size(network: str = "resnet18") -> int | None:
+        """Return the side in pixels of the images that torchvision's own weights of a network were trained on; None if it has none."""
+        from torchvision import models
+
+        try:
+            return int(models.get_model_weights(network).DEFAULT.transforms().crop_size[0])  # type: ignore[attr-defined]
+        except (ValueError, AttributeError, KeyError):
+            return None
+
     def __init__(self, num_outputs: int, input_shape: tuple[int, ...], network: str = "resnet18") -> None:
         """Never called, because `__new__` returns another class; the signature declares the types of the options."""

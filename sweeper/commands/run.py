@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Composes and plans the sweep and runs the jobs that the store does not contain; returns 0, or 1 if a job failed.
+    """Composes and plans the sweep and runs the jobs that the store does not contain; returns 0, or 1 if a job or a whole search failed.
 
     Raises:
         UserError: the configuration is invalid, a prerequisite is missing, or results cannot be stored.
@@ -77,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
             with store.locked():
                 _measure_exclusively(read_jobs(store.jobs), config, paths)
         _print_search_table(config, store)
-        return 1 if given_up else 0
+        _print_recommendation(composed, store)
+        from sweeper.jobs.job import read_jobs
+
+        return (1 if given_up else 0) | _print_failed_searches(read_jobs(store.jobs), store)
     from sweeper.plan.class_numbers import FILE, describe_classes, read_class_names, warn_of_classes, write_classes
 
     # Before anything is written to a store of another version. A plan with this key was written by this code, hence by this version: a
@@ -95,6 +98,10 @@ def run(options: argparse.Namespace) -> int:
         plan = _forecast(plan, estimator, store)
         write_classes(store.root, classes)
         write_plan(store, plan, composed, key)
+        if plan.data_report:
+            from sweeper.monitor.progress import log_lines
+
+            log_lines(store.logs / "sweep.log", plan.data_report)
         for line in describe_classes(classes, f"all in {os.path.relpath(paths.store / FILE)}"):
             print(line, file=sys.stderr)
         _print_counts(plan)
@@ -104,7 +111,24 @@ def run(options: argparse.Namespace) -> int:
             _measure_exclusively(jobs, config, paths)
         _print_search_table(config, store)
         # After all jobs, because the families of a search are separate jobs and only now is its best setting known.
-        return code | _save_corrected(plan, config, paths)
+        code |= _save_corrected(plan, config, paths)
+        _print_recommendation(composed, store)
+        # Last, so that it is the last line. Of the whole plan, although `only` may have run a part.
+        return code | _print_failed_searches(plan.jobs, store)
+
+
+def _print_failed_searches(jobs: Iterable[Job], store: Store) -> int:
+    """Prints the searches in which every setting failed; returns the exit code 1 if there are any."""
+    from sweeper.jobs.searches import failed_searches
+
+    found = failed_searches(jobs, store)
+    for sentence in found:
+        print(sentence, file=sys.stderr)
+    if found:
+        count = "1 search failed: none of its" if len(found) == 1 else f"{len(found)} searches failed: none of their"
+        remedy = f"`sap-report {os.path.relpath(store.root)} status` prints the errors"
+        print(f"{count} settings gave a result; {remedy}", file=sys.stderr)
+    return 1 if found else 0
 
 
 def _save_corrected(plan: Plan, config: Config, paths: SweepPaths) -> int:
@@ -126,6 +150,14 @@ def _print_search_table(config: Config, store: Store) -> None:
     if config.debug.name or (config.search.is_grid and not config.searches):
         return
     print(report(store.root, "table", "search"), end="")
+
+
+def _print_recommendation(composed: Composed, store: Store) -> None:
+    """Prints the recommendation for networks that were trained elsewhere, whose owner wants to know which of two to use."""
+    if composed.config.debug.name or not any(cell["trainer"].get("checkpoint") for cell in composed.cells):
+        return
+    print(report(store.root, "table", "recommendation"), end="")
+    print(f"complete report: sap-report {os.path.relpath(store.root)}", file=sys.stderr)
 
 
 def _print_counts(plan: Plan) -> None:
@@ -233,13 +265,12 @@ def _workers(settings: Any) -> int:
 def _dry_run(composed: Composed, only: JobFilter | None) -> int:
     from sweeper.plan.class_numbers import describe_classes, read_class_names, warn_of_classes
     from sweeper.plan.flops import describe_plan, flops_of
-    from sweeper.plan.plan import make_plan
     from sweeper.plan.runtime_forecast import describe_seconds
 
     cells = check_cells(composed)
     classes = read_class_names((cell.dataset for cell in cells), sweep_paths(composed.config).data)
-    # A dry run reads no data, so it works before they are downloaded; without fingerprints all data sets count as verified.
-    plan = make_plan(composed.config, cells, {})
+    # The same checks of the user's files as before a run; published data sets need not be downloaded yet.
+    plan = inspect_and_plan(composed, cells, sweep_paths(composed.config))
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     # The largest network, for an upper bound of the disk space of checkpoints.

@@ -85,9 +85,9 @@ def _prepared_data(text: str, root: Path, device: torch.device) -> tuple[Assembl
 
 
 def size_columns(prepared: AssembledTask, num_train: int) -> Columns:
-    """The columns of sample counts, and the measured noise rate."""
+    """The columns of sample counts, the source of the validation samples, and the measured noise rate."""
     sizes = {"num_train": num_train, "num_val": len(prepared.val), "num_test": len(prepared.test)}
-    return {"noise_rate_measured": prepared.noise_rate_measured, **sizes}
+    return {"noise_rate_measured": prepared.noise_rate_measured, "val_source": "own" if prepared.own_validation else "drawn", **sizes}
 
 
 def label_precision(evaluator: Evaluator) -> Callable[[Tensor], float | None]:

@@ -32,10 +32,8 @@ from sweeper.jobs.context import JobContext
 from sweeper.jobs.job import Job, SweepPaths, artifact
 from sweeper.jobs.job_types import recompute_setting
 from sweeper.jobs.run_job import configure_torch, execute
+from sweeper.jobs.searches import SearchKey, every_setting_failed, group_searches, search_rows
 from sweeper.store.store import Store
-
-SearchKey = tuple[str, str, str]
-"""(baseline, method, space)"""
 
 # Accuracies differ by at least one sample over the size of the validation set; anything above rounding is another network.
 _TOLERANCE = 1e-9
@@ -44,12 +42,13 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class FinishedSearch:
-    """A search whose jobs have all ended, and its best row; `best` is None if the unmodified model is kept."""
+    """A search whose jobs have all ended, and its best row; `best` is None if the unmodified model is kept, or every setting failed."""
 
     key: SearchKey
     column: str  # of the score that the selection uses
     unmodified: float
     best: tuple[Job, Row] | None
+    failure: str | None = None  # the sentence for a search in which every setting failed
 
     def folder(self, root: Path) -> Path:
         """The folder of its corrected network."""
@@ -61,7 +60,7 @@ def save_best(jobs: Sequence[Job], paths: SweepPaths, device: str) -> int:
     """Compute and store the missing networks, with messages on standard error.
 
     Returns:
-        The exit code: 1 if a network could not be computed.
+        The exit code: 1 if a network could not be computed, or every setting of a search failed.
 
     Raises:
         StorageError: a network cannot be written.
@@ -77,10 +76,10 @@ def save_best(jobs: Sequence[Job], paths: SweepPaths, device: str) -> int:
         folder = search.folder(paths.store)
         if search.best is None:
             _delete_network(folder)
-            print(
-                f"{'@'.join(search.key[1:])} on {search.key[0]}: no setting is better than the unmodified model, which is kept",
-                file=sys.stderr,
-            )
+            why = search.failure or "no setting is better than the unmodified model, which is kept"
+            print(f"{'@'.join(search.key[1:])} on {search.key[0]}: {why}", file=sys.stderr)
+            # Nothing is known about a method whose settings all failed, so this is no reason to keep the unmodified model.
+            failed += search.failure is not None
         # Compared by the run's id, so a network is recomputed only when the choice has changed, for example because the space was widened.
         elif _stored_run(folder) != search.best[1].run_id:
             failed += not _store_network(search, folder, by_id, paths, device)
@@ -91,12 +90,8 @@ def save_best(jobs: Sequence[Job], paths: SweepPaths, device: str) -> int:
 
 def _searches(jobs: Sequence[Job], store: Store) -> Iterator[FinishedSearch | None]:
     """Every search of the plan; None for a search with a job that has not ended, or without a scored baseline."""
-    grouped: dict[SearchKey, list[Job]] = {}
-    for job in jobs:
-        if job.job_type in ("tune", "search"):
-            grouped.setdefault(_key(job.labels), []).append(job)
     ended = store.statuses()
-    for key, members in grouped.items():
+    for key, members in group_searches(jobs).items():
         vanilla = store.read_rows(key[0])
         column = _column(members[0].labels, vanilla[0]) if vanilla else ""
         unmodified = _score(vanilla[0], column) if vanilla else None
@@ -104,18 +99,10 @@ def _searches(jobs: Sequence[Job], store: Store) -> Iterator[FinishedSearch | No
         if unmodified is None or not all(job.job_id in ended for job in members):
             yield None
             continue
-        # Rows that a former plan left in the store are no members of this search.
-        planned = {run.run_id for job in members for run in job.runs}
-        rows = [(job, row) for job in members for row in store.read_rows(job.job_id) if row.run_id in planned]
-        yield FinishedSearch(key, column, unmodified, best_of(rows, column, unmodified))
-
-
-def _key(labels: Mapping[str, Any]) -> SearchKey:
-    """The key of a job's search. Sampled searches of one space are told apart by sampler, budget and seed."""
-    sampled = [str(labels[name]) for name in ("search", "search_budget", "search_seed") if labels.get(name) is not None]
-    # Joined into the folder's name, where two searches of one space would otherwise overwrite each other's network.
-    space = "-".join([str(labels["space"]), *sampled])
-    return labels["baseline_id"], labels["method"], space
+        rows = search_rows(members, store)
+        all_failed = bool(rows) and all(row.status != "ok" for _, row in rows)
+        failure = f"{every_setting_failed(row.error_type for _, row in rows)}, so there is no corrected network" if all_failed else None
+        yield FinishedSearch(key, column, unmodified, best_of(rows, column, unmodified), failure)
 
 
 def best_of(rows: Sequence[tuple[Job, Row]], column: str, unmodified: float) -> tuple[Job, Row] | None:

@@ -129,4 +129,18 @@ class Progress:
     def _event(self, line: str) -> None:
         # A full disk is reported by the job that cannot store its rows.
         with suppress(OSError):
-            self._log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+            self._log.write(_stamped(line))
+
+
+def log_lines(log: Path, lines: Iterable[str]) -> None:
+    """Append lines to a log of events.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with storing(log), log.open("a") as file:
+        file.writelines(_stamped(line) for line in lines)
+
+
+def _stamped(line: str) -> str:
+    return f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n"

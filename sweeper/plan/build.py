@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from sweeper.store.store import Store, write_records
 # Hydra is loaded by `compose` and torch by `check_cells`, so that a start with nothing to do composes the configuration without torch, and
 # commands that do not compose load neither.
 if TYPE_CHECKING:
+    from sap_core.data.duplicates import Duplicates
+    from sap_core.data.source import Fingerprint
     from sweeper.config.compose import Composed
     from sweeper.config.schema import Config
     from sweeper.plan.cell import Cell
@@ -26,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def compose(arguments: Sequence[str]) -> Composed:
-    """Compose a sweep's configuration, and warn on standard error of overrides without effect.
+    """Compose a sweep's configuration, read options from the user's files, and print these options and warnings on standard error.
 
     Raises:
-        UserError: a mistake in the arguments, or no experiment among them.
+        UserError: a mistake in the arguments, no experiment among them, or files that are missing or contradict the configuration.
     """
     from sweeper.config.compose import compose_all
     from sweeper.config.ineffective_overrides import ineffective_overrides
@@ -40,14 +43,27 @@ def compose(arguments: Sequence[str]) -> Composed:
         raise UserError("no experiment is chosen; name one, as in sap-sweep experiment=demo (sap-sweep list shows all)")
     for sentence in ineffective_overrides(composed):
         print(f"warning: {sentence}", file=sys.stderr)
+    # Data sets of this project that are downloaded have no options to read; their sweeps are composed without torch.
+    if not any(_may_read_options(cell["dataset"]) for cell in composed.cells):
+        return composed
+    from sweeper.plan.auto_options import fill_in
+
+    composed, tables, warnings = fill_in(composed, sweep_paths(composed.config).data)
+    for text in (*map(str, tables), *(f"warning: {warning}" for warning in warnings)):
+        print(f"{text}\n", file=sys.stderr)
     return composed
+
+
+def _may_read_options(dataset: Mapping[str, Any]) -> bool:
+    """Whether the class of a configured data set may implement `ReadsOptions`; it is not imported for that."""
+    return "auto" in dataset.values() or "num_classes" in dataset
 
 
 def sweep_paths(config: Config) -> SweepPaths:
     """The sweep's folders; by default the store is results/NAME."""
     suffix = f"-{config.debug.name}" if config.debug.name else ""
     results = config.paths.results or f"results/{config.name}{suffix}"
-    return SweepPaths(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
+    return SweepPaths(*((HOME / Path(path).expanduser()).resolve() for path in (config.paths.data, results, config.paths.artifacts)))
 
 
 def check_cells(composed: Composed) -> tuple[Cell, ...]:
@@ -83,30 +99,43 @@ def check_command(arguments: Sequence[str]) -> None:
 
 
 def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
-    """Inspect the data sets and plan the jobs. Makes no folder, so a mistake that shows only in the data leaves nothing behind.
+    """Inspect the data sets and checkpoints and plan the jobs. Makes no folder, so a mistake in the data leaves nothing behind; except
+    for the list of images that occur more than once, if there are any.
+
+    A dry run inspects the user's own data and checkpoints only, so that it works before published data sets are downloaded; without
+    fingerprints those count as verified.
 
     Raises:
-        UserError: data are missing or damaged, or the device or the verified labels do not suffice.
+        UserError: data are missing or damaged, or the device, the verified labels or the checkpoint do not suffice.
     """
-    from sap_core.data.source import DataNoise
+    from sap_core.data.source import DataNoise, ReadsOptions
+    from sweeper.plan.duplicates import report_duplicates
     from sweeper.plan.feasibility import check_audit, check_device
+    from sweeper.plan.given_network import check_checkpoint
     from sweeper.plan.plan import dataset_key, make_plan, seeds_of
 
-    fingerprints = {}
+    fingerprints: dict[str, Fingerprint] = {}
+    duplicates: dict[str, Duplicates] = {}
     for cell in cells:
+        check_checkpoint(cell)
+        if composed.config.dry_run and not isinstance(cell.dataset.instance, ReadsOptions):
+            continue
         # Inspecting may hash gigabytes, and cells share data sets.
         if dataset_key(cell) not in fingerprints:
             found = fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            if found.duplicates is not None:
+                duplicates[cell.dataset.name] = found.duplicates
             for note in found.notes:
                 print(f"warning: data set {cell.dataset.name}: {note}", file=sys.stderr)
         # Noise that reads files of its own (human labels) is inspected with each data set that it is combined with.
         if isinstance(cell.noise.instance, DataNoise):
             cell.noise.instance.inspect(cell.dataset.instance, paths.data)
         # The device of a bundle is chosen by the machine that runs it.
-        if not composed.config.export:
+        if not composed.config.export and not composed.config.dry_run:
             check_device(cell, composed.config.backend.device)
         check_audit(cell, seeds_of(composed.config), paths.data)
-    return make_plan(composed.config, cells, fingerprints)
+    report = report_duplicates(duplicates, paths.store, composed.config.dry_run)
+    return replace(make_plan(composed.config, cells, fingerprints), data_report=report)
 
 
 def plan_key(composed: Composed) -> str:

@@ -25,16 +25,17 @@ from sweeper.search.cost_bound import upper_bound_passes
 from sweeper.search.trial_search import TrialSearch
 from trainers.speed import training_speed
 
-NOT_IN_IDS = ("verify", "download")
-"""Fields of data sets that change no result, given a verified copy of the data."""
+NOT_IN_IDS = ("verify", "download", "duplicates")
+"""Fields of data sets that change no result, given a verified copy of the data; what `duplicates` drops changes the fingerprint."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs in the order in which they should start, and one record per row that they will write."""
+    """The jobs in the order in which they should start, one record per row that they will write, and what was reported about the data."""
 
     jobs: tuple[Job, ...]
     rows: tuple[Planned, ...]
+    data_report: tuple[str, ...] = ()
 
 
 def make_plan(config: Config, cells: Sequence[Cell], fingerprints: Mapping[str, Fingerprint]) -> Plan:

@@ -142,6 +142,8 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
         layout = next((known for known, (kind, _) in SETS.items() if isinstance(dataset.instance, kind)), None)
         remedy = f"; or build the folders of an extracted release: sap-sweep prepare ... --from {layout}=DIR" if layout else ""
         return Prerequisite(name, "missing", f"{error}{remedy}")
+    if found.duplicates is not None and found.duplicates.groups and found.duplicates.policy == "refuse":
+        return Prerequisite(name, "missing", str(found.duplicates.refusal(dataset.name)))
     # Recorded after the verification, so that a record never vouches for files that were not read.
     if writes and files:
         # `_check_folder` reports a folder that cannot be written.
@@ -150,7 +152,8 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
     detail = (
         "its checksums are the published ones" if found.verified else f"read; not compared with published checksums ({found.digest[:12]})"
     )
-    return Prerequisite(name, "created" if created else "ok", "; ".join([detail, *found.notes]))
+    copies = [found.duplicates.summary] if found.duplicates is not None and found.duplicates.groups else []
+    return Prerequisite(name, "created" if created else "ok", "; ".join([detail, *copies, *found.notes]))
 
 
 def _listed_files(dataset: DataSet, data: Path) -> list[Path]:
@@ -275,7 +278,7 @@ def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path
         # Builds the network with its weights, and so compares them.
         probe(model, dataset)
         if where == "trainer":
-            load_state_strictly(new_network(model, dataset), path, "trainer.checkpoint")
+            load_state_strictly(new_network(model, dataset), path, "trainer.checkpoint", cell["trainer"].get("key"))
 
 
 def _build_folders(name: str, source: Path, data: Path) -> Prerequisite:

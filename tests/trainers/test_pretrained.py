@@ -52,7 +52,7 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_p
         ({"epoch": 3, "losses": [1.0]}, "contains no state dict .*save the state dict as a separate file"),
         (
             {"model": model.state_dict(), "ema": model.state_dict()},
-            "2 state dicts, under the keys 'model', 'ema'; save the one to use as a separate file",
+            r"2 state dicts of the network .* under the keys 'model', 'ema'; choose with trainer\.key=model or trainer\.key=ema",
         ),
         ({}, "contains no state dict"),
         ([1, 2], "contains no state dict"),

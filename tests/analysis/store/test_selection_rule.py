@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -75,9 +76,15 @@ def test_the_unmodified_model_is_kept_when_nothing_beats_it(small):
     assert kept.boundary_values == ()
 
 
-def test_all_settings_failed_keeps_the_unmodified_model(small):
-    small.rows = [replace(row, status="failed", error_type="oom") if row.method == "scrub" else row for row in small.rows]
-    assert choice(small, "scrub", "val_noisy").kept
+def test_if_every_setting_failed_nothing_is_selected(small):
+    kinds = iter(["diverged", "error", "diverged", None] * 100)
+    small.rows = [replace(row, status="failed", error_type=next(kinds)) if row.method == "scrub" else row for row in small.rows]
+    found = choice(small, "scrub", "val_noisy")
+    assert found.row is None
+    assert not found.kept
+    assert re.fullmatch(r"every setting failed \(\d+ diverged(, \d+ error)?\)", found.problem)
+    # Methods beside it are not concerned.
+    assert choice(small, "sap", "val_noisy").row is not None
 
 
 def test_scores_that_were_not_evaluated_are_a_problem_not_a_choice(small):

@@ -19,11 +19,13 @@ PATHS, NAMES = [f"train/{name}/{n}.png" for name in ("cat", "dog") for n in rang
 @pytest.fixture
 def root(tmp_path):
     for part, each in (("train", 10), ("test", 1)):
-        for name in NAMES:
+        for label, name in enumerate(NAMES):
             folder = tmp_path / "pets" / part / name
             folder.mkdir(parents=True)
             for number in range(each):
-                Image.fromarray(np.full((6, 6, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
+                Image.fromarray(np.full((6, 6, 3), 20 * number + label + (2 if part == "test" else 0), np.uint8)).save(
+                    folder / f"{number}.png"
+                )
     return tmp_path
 
 

@@ -56,7 +56,7 @@ def test_every_option_is_listed_with_its_default_and_a_comment():
 def test_data_and_noise_are_made_from_their_files(group):
     for path in (path for path in FILES if path.parent.name == group):
         given, kind = options(path)
-        filled = {key: MANDATORY[key] if value == "???" else value for key, value in given.items()}
+        filled = {key: MANDATORY[key] if value in ("???", "auto") else value for key, value in given.items()}
         made = kind(**({**filled, "validation": 2} if path.stem in ("folder", "table", "tensors") else filled))
         assert isinstance(made, DataSet if group == "dataset" else NoiseKind), path
 

@@ -142,7 +142,9 @@ def test_absent_and_unknown_classes_are_counted_and_named(root):
 def test_a_missing_test_folder_is_refused_and_another_name_is_taken(root):
     (root / "pets" / "test").rename(root / "pets" / "val")
     with pytest.raises(UserError, match=r"no readable folder '.*pets/test'"):
-        Folder(**OPTIONS).inspect(root)
+        Folder(**OPTIONS, val_folder="none").inspect(root)
+    with pytest.raises(UserError, match=r"has the folders train, val; put images into test/CLASS/, .*dataset\.test_folder=NAME"):
+        Folder.read_options({"folder": "pets"}, root)
     assert len(Folder(**OPTIONS, test_folder="val").load(root).test) == 2
 
 
@@ -150,15 +152,29 @@ def test_a_validation_folder_of_its_own_follows_the_training_images(root):
     for label, name in enumerate(("cat", "dog")):
         (root / "pets" / "val" / name).mkdir(parents=True)
         Image.fromarray(picture(50 + label)).save(root / "pets" / "val" / name / "0.png")
-    data = Folder(**{**OPTIONS, "num_train": 8, "num_val": 2})
+    data = Folder(**{**OPTIONS, "num_train": 8})
     source = data.load(root)
     assert source.own_validation == 2
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
     assert (source.train.fetch(torch.tensor([7])).numpy()[0] == picture(51).transpose(2, 0, 1)).all()
-    with pytest.raises(UserError, match=r"contains 6 images, but dataset\.num_train=7; set dataset\.num_train=8"):
-        Folder(**{**OPTIONS, "num_train": 9, "num_val": 2}).load(root)
-    with pytest.raises(UserError, match=r"dataset\.validation must be 3"):
-        Folder(**{**OPTIONS, "num_train": 9, "num_val": 3})
+    with pytest.raises(
+        UserError, match=r"contains 6 images, but dataset\.num_train=9; set dataset\.num_train=8.* and 2 in the validation part"
+    ):
+        Folder(**{**OPTIONS, "num_train": 9}).load(root)
+    with pytest.raises(UserError, match=r"val' contains 2 images, but dataset\.validation=3; set dataset\.validation=2"):
+        Folder(**{**OPTIONS, "num_train": 8, "validation": 3}).load(root)
+    with pytest.raises(UserError, match=r"val' contains the validation images, but dataset\.validation=0\.25 would draw them"):
+        Folder(**{**OPTIONS, "num_train": 8, "validation": 0.25}).load(root)
+
+
+def test_a_validation_folder_is_ignored_on_request_or_if_it_holds_the_test_images(root):
+    (root / "pets" / "val").mkdir()
+    assert Folder(**OPTIONS, val_folder="none").load(root).own_validation == 0
+    (root / "pets" / "val").rmdir()
+    (root / "pets" / "test").rename(root / "pets" / "val")
+    assert Folder(**OPTIONS, test_folder="val").load(root).own_validation == 0
+    with pytest.raises(UserError, match=r"no folder '.*pets/held_out' of validation images; fix dataset\.val_folder"):
+        Folder(**OPTIONS, test_folder="val", val_folder="held_out").load(root)
 
 
 def test_damaged_images_are_counted_before_a_run(root):

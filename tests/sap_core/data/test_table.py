@@ -15,7 +15,7 @@ from sap_core.data.source import DataSet, can_verify
 from sap_core.data.table import Table
 from sap_core.errors import UserError
 
-OPTIONS = {"table": "mine/images.csv", "num_classes": 2, "num_train": 8, "num_test": 2, "size": 6, "validation": 2, "num_val": 2}
+OPTIONS = {"table": "mine/images.csv", "num_classes": 2, "num_train": 8, "num_test": 2, "size": 6, "validation": 2}
 HEAD = ["path", "label", "split", "true_label"]
 
 
@@ -87,7 +87,7 @@ def test_true_labels_beside_wrong_ones_are_measured_and_verify_samples(root):
 
 def test_without_validation_rows_they_are_drawn(root):
     write(root / "mine", [row for row in lines() if row[2] != "val"])
-    source = Table(**{**OPTIONS, "num_train": 6, "num_val": 0}).load(root)
+    source = Table(**{**OPTIONS, "num_train": 6}).load(root)
     assert (len(source.train), source.own_validation) == (6, 0)
 
 
@@ -106,7 +106,8 @@ def test_the_digest_depends_on_table_and_images(root):
     [
         ({"num_train": 9}, r"has 8 rows for dataset\.num_train=9; set dataset\.num_train=8"),
         ({"num_test": 1}, r"has 2 rows for dataset\.num_test=1"),
-        ({"num_val": 3, "validation": 3}, r"has 2 rows for dataset\.num_val=3"),
+        ({"validation": 3}, r"has 2 rows for dataset\.validation=3"),
+        ({"validation": 0.25}, r"has 2 rows for dataset\.validation=0\.25; set dataset\.validation=2"),
         ({"num_classes": 3}, "no training row for 1 of 3 classes"),
         ({"table": "mine/nothing.csv"}, "nothing.csv' cannot be read"),
         ({"table": "mine/pictures/1.png"}, "cannot be read|lacks the columns"),
@@ -150,7 +151,6 @@ def test_missing_images_are_counted(root):
         ({"truth_known": True, "true_labels": True}, "set only one of them"),
         ({"true_labels": True, "verified": "a.csv"}, "omit dataset.verified"),
         ({"verify": True}, r"dataset\.digest"),
-        ({"num_val": 3}, r"dataset\.validation must be 3"),
         ({"mean": (0.5,)}, "3 values"),
         ({"size": 0}, r"dataset\.size"),
     ],

@@ -178,7 +178,7 @@ def test_floats_of_any_precision_are_images(tmp_path, kind):
         ({"labels": np.int64(3)}, r"labels \(\)"),
         ({"labels": None, "targets": LABELS}, r"contains images \(12, 1, 2, 2\), split \(12,\), targets \(12,\); save it with these names"),
         ({"images": None, "labels": None, "split": None, "x": IMAGES}, r"contains x \(12, 1, 2, 2\)"),
-        ({"split": np.where(LABELS == 0, 2, 0)}, "split 0 .* is 2, but allowed are 0, 1"),
+        ({"split": np.where(LABELS == 0, 3, 0)}, "split 0 .* is 3, but allowed are 0, 1, 2"),
         ({"split": SPLIT - 0.5}, "split 0 .* is -0.5"),
         ({"split": SPLIT * 0}, "contains no test image, since no value of split is 1"),
         ({"split": SPLIT * 0 + 1}, "contains no train image, since no value of split is 0"),
