@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm.batch import REQUEUE_FUNCTIONS, Sweep, close_quote, header, prologue, quoted
+from slurm.batch import REQUEUE_FUNCTIONS, Sweep, bookkeeping, close_quote, header, prologue, quoted
 from slurm.cluster import Cluster
 
 
@@ -41,7 +41,7 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
     # Indices from 0 in every array: Slurm limits the largest index (MaxArraySize - 1), not the number of tasks alone.
     array = f"0-{chunk.count - 1}" + (f"%{limit}" if limit < chunk.count else "")
     # One node per task, so that tasks start one by one as nodes become free and need no network between them.
-    lines = header(cluster, sweep, "slurm-%A_%a.log", {"nodes": 1, "array": array})
+    lines = header(cluster, sweep, "slurm-%A_%a", {"nodes": 1, "array": array})
     processes = cluster.processes
     worker: Sequence[object] = [
         "-m", "sweeper.execute", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
@@ -49,7 +49,6 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
     ]  # fmt: skip
     # Each worker has one GPU; with more workers than GPUs they share them in turn.
     device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device
-    attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts]
     return "\n".join(
         [
             # bash, not sh: arrays, process numbers and `wait` are used as bash defines them.
@@ -59,12 +58,12 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             *prologue(cluster, sweep),
             "",
             REQUEUE_FUNCTIONS,
-            f"cancelled={quoted([sweep.paths.store / 'slurm' / 'cancelled'])}",
-            f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
+            # The number of an array task, not SLURM_JOB_ID, which differs between its tasks and is not what squeue prints.
+            *bookkeeping(sweep, "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"),
             "",
             # When a worker is killed (out of memory, for example) the task goes on; `attempt begin` limits the repetitions.
             'while [ -z "$stop_signal" ]; do',
-            f"    attempt begin --limit {cluster.max_restarts} --gpus {cluster.gpus} --cpus {cluster.cpus}",
+            f"    attempt begin --limit {cluster.max_restarts} --gpus {cluster.gpus} --cpus {cluster.cpu_count}",
             "    code=$?",
             '    [ "$code" -eq 0 ] || exit "$code"',
             # A signal may have arrived while `attempt begin` ran; workers started now would be killed without having stored anything.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from slurm.cluster import Cluster
+from slurm.submission import comment
+from slurm.values import shell_word, shell_words
 from sweeper.jobs.job import SweepPaths
 
 
@@ -24,6 +26,11 @@ class Sweep:
     arguments: tuple[str, ...] = ()  # of the command line that planned the sweep
     order: str = "cells"
     device: str = "cpu"
+    tag: str = ""  # of this submission (slurm.submission)
+
+
+CANCELLED = "slurm/cancelled"
+"""Folder in the store where `sap-slurm cancel` leaves a file per cancelled submission (TAG) or array task (TAG_N)."""
 
 
 def header(cluster: Cluster, sweep: Sweep, log: str, more: Mapping[str, object]) -> list[str]:
@@ -35,17 +42,28 @@ def header(cluster: Cluster, sweep: Sweep, log: str, more: Mapping[str, object])
     Args:
         cluster: the resources.
         sweep: supplies the job name and the log folder.
-        log: file name in STORE/logs, with Slurm's patterns %A, %a and %j.
+        log: file name in STORE/logs, with Slurm's patterns %A, %a and %j, without its suffix.
         more: options of the mode, such as `array`.
     """
+    # The tag in both name and comment, because a site may rewrite one of them; and in the log's name, because clusters that share the store
+    # count their jobs alike. A comment of the user's own stays as it is.
+    suffix = f"-{sweep.tag}" if sweep.tag else ""
+    own_comment = any(line.startswith("--comment") for line in cluster.sbatch)
     options = {
-        "job-name": f"sap-{sweep.name}", "partition": cluster.partition, "account": cluster.account, "qos": cluster.qos,
-        "constraint": cluster.constraint, "ntasks-per-node": 1, "cpus-per-task": cluster.cpus, "mem": cluster.memory,
-        "gres": cluster.gres, "time": cluster.time, **more, "requeue": True, "open-mode": "append",
-        "output": f"{log_folder(sweep.paths.store)}/{log}", "signal": f"B:USR1@{cluster.warning_seconds}",
+        "job-name": f"sap-{sweep.name}{suffix}", "comment": None if own_comment or not sweep.tag else comment(sweep.tag),
+        "partition": cluster.partition, "account": cluster.account, "qos": cluster.qos,
+        "constraint": cluster.constraint, "ntasks-per-node": 1, **cluster.resources, "time": cluster.time, **more,
+        "requeue": True, "open-mode": "append", "export": "ALL",
+        "output": f"{log_folder(sweep.paths.store)}/{log}{suffix}.log", "signal": f"B:USR1@{cluster.warning_seconds}",
     }  # fmt: skip
     lines = [f"#SBATCH --{key}" + ("" if value is True else f"={value}") for key, value in options.items() if value is not None]
-    return [*lines, *(f"#SBATCH {line}" for line in cluster.sbatch)]
+    return [*lines, *(f"#SBATCH {option_line(line)}" for line in cluster.sbatch)]
+
+
+def option_line(option: str) -> str:
+    """Return an option of the cluster file as written in an #SBATCH line: a value with spaces in double quotes."""
+    name, sign, value = option.partition("=")
+    return f'{name}="{value}"' if sign and " " in value else option
 
 
 def log_folder(store: Path) -> str:
@@ -77,23 +95,31 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
     """
-    # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set.
-    lines = [f"cd {shlex.quote(str(sweep.home))} || exit 2", *cluster.setup, "set -u"]
+    home = f"cd {shlex.quote(str(sweep.home))} || exit 2"
+    # What an outer job left in the environment of sbatch: Slurm sets these only in array tasks.
+    leftovers = [] if cluster.mode == "array" else ["unset ${!SLURM_ARRAY_*}"]
+    # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set. Their options and
+    # traps end with them: with -e the first worker that is stopped would end this script before its requeue.
+    reset = ["set +eEx +o pipefail +o noclobber +f", "trap - ERR DEBUG RETURN USR1 TERM INT HUP", "IFS=$' \\t\\n'", "set -u", home]
+    lines = [home, *leftovers, *cluster.setup, *(reset if cluster.setup else ["set -u"])]
     # Temporary files on the node's own disk, in a folder of this job that is removed at its end.
     if cluster.scratch:
+        scratch = f"$HOME{cluster.scratch[1:]}" if cluster.scratch.startswith("~") else cluster.scratch
         lines += [
-            f'export TMPDIR="{cluster.scratch}/sap-$SLURM_JOB_ID"',
-            'mkdir -p "$TMPDIR" || exit 2',
+            f'export TMPDIR="{scratch}/sap-$SLURM_JOB_ID"',
+            # Others must not read Ray's sockets and logs; chmod fails on a folder that somebody else made.
+            'mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || exit 2',
             "trap 'rm -rf \"$TMPDIR\"' EXIT",
         ]
     # An array in bash, not a string: each argument keeps its boundaries, whatever characters it contains.
-    command = [*shlex.split(cluster.container or ""), cluster.python or sweep.python]
+    python = shell_word(cluster.python) if cluster.python else shlex.quote(sweep.python)
+    command = " ".join(filter(None, [shell_words(cluster.container or ""), python]))
     lines += [
         # Unbuffered, so that the log shows the last lines of a job that is killed.
         'export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"',
         # The checkout first on the path: an installed copy of another version must not run.
         f'export PYTHONPATH={shlex.quote(str(sweep.home))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-        f"run=({quoted(command)})",
+        f"run=({command})",
     ]
     return lines
 
@@ -134,13 +160,11 @@ await_workers() {
 # Requeues this job unless it was cancelled. If the requeue succeeds, Slurm ends this script. The state COMPLETING does not tell a cancelled
 # job from one that Slurm requeues itself; the job requests a requeue only if the reason is TimeLimit or the log reports a preemption.
 requeue() {
-    local name state
-    for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
-        if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
-            log "cancelled; finished jobs are stored"
-            exit 0
-        fi
-    done
+    local state
+    if [ -e "$cancelled/$tag" ] || [ -e "$cancelled/${tag}_${SLURM_ARRAY_TASK_ID:-}" ]; then
+        log "cancelled; finished jobs are stored"
+        exit 0
+    fi
     state=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null)
     case $state in
         *Reason=TimeLimit*) ;;
@@ -159,5 +183,15 @@ requeue() {
     fi
 }
 """
-"""Bash functions for signals and requeue. A script that uses them sets `workers` (process ids) and `cancelled` (the folder
-STORE/slurm/cancelled, in which `sap-slurm cancel` records job ids)."""
+"""Bash functions for signals and requeue. A script that uses them sets `workers` (process ids), `tag` (of its submission) and `cancelled`
+(the folder in which `sap-slurm cancel` leaves the tags of cancelled jobs)."""
+
+
+def bookkeeping(sweep: Sweep, job: str) -> list[str]:
+    """Return the lines that define `tag`, `cancelled` and `attempt`, for a job whose id is the shell expression `job`."""
+    attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts, "--tag", sweep.tag]
+    return [
+        f"tag={shlex.quote(sweep.tag)}",
+        f"cancelled={quoted([sweep.paths.store / CANCELLED])}",
+        f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} --job "{job}" "${{@:2}}"; }}',
+    ]

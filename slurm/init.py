@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slurm.cluster import format_time, parse_time
-from slurm.queue import run_command
+from slurm.command import run_command
 
 # Not the partition's limit: shorter jobs start sooner, and an interrupted one continues where it was.
 _DEFAULT_TIME = 12 * 3600

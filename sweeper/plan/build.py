@@ -112,7 +112,7 @@ def plan_key(composed: Composed) -> str:
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         # These keys select what to run, where, and what to do with the results; they change no planned row.
-        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
+        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking", "retry")
         return {name: value for name, value in config.items() if name not in irrelevant}
 
     # Files are compared by name, size and time, because hashing the weights of large networks would cost more than planning.
@@ -132,7 +132,8 @@ def write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     """
     from omegaconf import OmegaConf
 
-    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
+    # The stored configuration describes the sweep; a later start from it must not retry once more.
+    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"retry": None})))
     write_jobs(store.jobs, plan.jobs)
     write_records(store.plan, plan.rows, Planned)
     save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})

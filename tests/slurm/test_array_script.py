@@ -22,12 +22,13 @@ from slurm.script import script_text, submission_plan
 from sweeper.jobs.job import SweepPaths
 
 GOLDEN = Path(__file__).parent / "golden" / "array.sh"
+TAG = "0a1b2c3d-4e5f6a7b"
 NASTY = ["a b", "$(touch owned)", "`touch owned`", "x;touch owned", "$HOME", "&", "*", "a%j"]
 
 
 def sweep(folder: Path, python: str = "/home/me/venv/bin/python") -> Sweep:
     paths = SweepPaths(data=folder / "data", store=folder / "results", artifacts=folder / "artifacts")
-    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl")
+    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl", tag=TAG)
 
 
 def test_the_text_matches_the_golden_file():
@@ -177,7 +178,7 @@ echo up
 while :; do sleep 0.05; done"""
     node = Node(tmp_path / "node", does)
     (node.folder / "results/slurm/cancelled").mkdir(parents=True)
-    (node.folder / "results/slurm/cancelled/11_1").touch()
+    (node.folder / f"results/slurm/cancelled/{TAG}_1").touch()
     process = node.start(Cluster())
     assert process.stdout is not None
     process.stdout.readline()
