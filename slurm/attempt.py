@@ -5,7 +5,8 @@
 
 Each job or array task has one file, STORE/slurm/attempts/TAG-JOB_TASK.json. `begin` exits with code 3 if the last `--limit` starts made
 no progress. Progress is a new row or checkpoint of any planned job, written by any task. It is measured at the start of a job because a
-killed job cannot measure it at its end. `end` exits with code 0 if every planned job has rows, otherwise with code 1.
+killed job cannot measure it at its end. `end` exits with code 0 if every planned job has rows, with code 4 if the start failed
+at once and stored nothing, otherwise with code 1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from sap_core.files import save_json
 
 # Apart from the workers' own codes 0, 1 and 2.
 NO_PROGRESS = 3
+AT_ONCE = 4
+AT_ONCE_SECONDS = 60.0
+"""A start that ends within this time and stores nothing has failed at once."""
+# The worker was stopped or killed (memory), or had nothing to do: no fault of the node.
+_NOT_THE_NODE = (0, 130, 137, 143)
 FOLDER = "slurm/attempts"
 
 
@@ -159,10 +165,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress, complete = progress_of(options.plan, options.store, options.artifacts)
     before = read(path)
     if options.event == "end":
+        failed_at_once = False
         if before is not None and before.spans:
-            before.spans[-1] |= {"end": time.time(), "code": options.code}
+            now, begun = time.time(), float(before.spans[-1]["begin"] or 0)
+            failed_at_once = options.code not in _NOT_THE_NODE and now - begun < AT_ONCE_SECONDS and progress == before.progress
+            before.spans[-1] |= {"end": now, "code": options.code}
             save_json(path, asdict(before))
-        return 0 if complete else 1
+        return 0 if complete else AT_ONCE if failed_at_once else 1
     fresh = Attempts(job, os.environ.get("SLURM_CLUSTER_NAME", ""), tag, options.gpus, options.cpus)
     # Slurm's own name of the node, which `sinfo` and administrators use; the host name may differ.
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -29,6 +29,13 @@ class Sweep:
     tag: str = ""  # of this submission (slurm.submission)
 
 
+BACK_OFF = "SAP_SWEEP_BACK_OFF_SECONDS:-60"
+"""Pause of a task whose start failed at once, in seconds, as a shell expansion. Without it a broken node would be free again, and take the
+next task, within seconds."""
+
+FAILED_STARTS = "slurm/failed_starts"
+"""Folder in the store with a file TAG per submission: a line `NODE TASK` for each start that failed at once."""
+
 CANCELLED = "slurm/cancelled"
 """Folder in the store where `sap-slurm cancel` leaves a file per cancelled submission (TAG) or array task (TAG_N)."""
 
@@ -95,7 +102,8 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
     """
-    home = f"cd {shlex.quote(str(sweep.home))} || exit 2"
+    folder = shlex.quote(str(sweep.home))
+    home = f'cd {folder} || {{ echo "error: node $HOSTNAME does not see this folder"; sleep "${{{BACK_OFF}}}"; exit 2; }}'
     # What an outer job left in the environment of sbatch: Slurm sets these only in array tasks.
     leftovers = [] if cluster.mode == "array" else ["unset ${!SLURM_ARRAY_*}"]
     # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set. Their options and

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from slurm.attempt import Attempts, log_of
+from slurm.batch import FAILED_STARTS
 from slurm.queue import QueueEntry
 from slurm.submission import Submission
 
@@ -48,9 +50,8 @@ def failure_lines(
     listed: set[str] = set()
     for entry in entries:
         listed.add(entry.job)
-        tag = next((one.tag for one in submitted if one.job == entry.job.split("_")[0] and (one.tag in entry.name + entry.comment)), "")
         if not (entry.pending or entry.running) and entry.state not in ("COMPLETED", "CANCELLED"):
-            add(entry.job, entry.node, entry.state + (f" ({entry.reason})" if entry.reason not in ("None", "") else ""), tag)
+            add(entry.job, entry.node, entry.state + (f" ({entry.reason})" if entry.reason not in ("None", "") else ""), entry.tag)
     for one in attempts if seen else ():
         span = one.spans[-1] if one.spans else None
         if span is None or one.job in listed or one.stopped or span["code"] in (*_ALL_DONE, _INTERRUPTED):
@@ -62,8 +63,20 @@ def failure_lines(
         known = any(job.split("_")[0] == submission.job for job in listed) or submission.tag in started
         if submission.tag and submission.job and not known:
             reasons.setdefault(_never_started(store, submission), []).append(submission.job)
-    lines = [f"failed: batch job {_some(jobs)}: {reason}" for reason, jobs in reasons.items()]
+    for node, count in failed_nodes(store, submitted).items():
+        starts = "1 start" if count == 1 else f"{count} starts"
+        reasons.setdefault(f"{starts} failed at once there; requeues avoid it", []).append(f"node {node}")
+    lines = [f"failed: {'' if jobs[0].startswith('node ') else 'batch job '}{_some(jobs)}: {reason}" for reason, jobs in reasons.items()]
     return lines if len(lines) <= MAX_LINES else [*lines[:MAX_LINES], f"failed: {len(lines) - MAX_LINES} more reasons"]
+
+
+def failed_nodes(store: Path, submitted: Sequence[Submission]) -> Counter[str]:
+    """Return node -> number of starts that failed at once there, before they stored anything."""
+    found: Counter[str] = Counter()
+    for one in submitted:
+        with suppress(OSError):
+            found.update(line.split()[0] for line in (store / FAILED_STARTS / one.tag).read_text().splitlines() if one.tag and line.strip())
+    return found
 
 
 def _never_started(store: Path, submission: Submission) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class QueueEntry:
     node: str
     name: str = ""
     comment: str = ""
+    tag: str = ""  # of the submission that the job was found to be of
 
     @property
     def pending(self) -> bool:
@@ -92,8 +93,7 @@ class QueueState:
 
     def submission_of(self, entry: QueueEntry) -> Submission:
         """The submission of one of the entries."""
-        same = [one for one in self.submitted if one.job == entry.job.split("_")[0]]
-        return next((one for one in same if one.tag in entry.name + entry.comment), same[0])
+        return next(one for one in self.submitted if one.tag == entry.tag)
 
 
 def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[str] = ()) -> QueueState:
@@ -107,7 +107,7 @@ def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[s
     # A copied folder has records of another store's jobs, which still write there.
     copied = [one for one in submitted if is_copy(store, one)]
     own = [one for one in submitted if one not in copied]
-    notes = [f"{_count(copied)} recorded here were made from another folder, of which this one is a copy"] if copied else []
+    notes = [f"the records here are of another folder, of which this one is a copy: {_count(copied)} ({_names(copied)})"] if copied else []
     if not own:
         return QueueState(notes=tuple(notes))
     try:
@@ -130,7 +130,7 @@ def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[s
     known: list[Submission] = []
     for cluster, jobs in groups.items():
         for one in jobs:
-            ours = [entry for entry in listed[cluster] if _is_of(one, entry)]
+            ours = [replace(entry, tag=one.tag) for entry in listed[cluster] if _is_of(one, entry)]
             known.append(adopt(store, one, ours[0].job) if ours and not one.job else one)
             found += ours
             # The same number, another job: of a controller that counts from 1 again, or of another cluster of the same name.

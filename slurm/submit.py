@@ -106,7 +106,8 @@ def choose_jobs(state: QueueState, ids: Sequence[str], store: str) -> list[tuple
     """
     if not ids:
         # Array tasks are reduced to their array, so that one scancel ends it as a whole.
-        return list(dict.fromkeys((one := state.submission_of(entry), one.job) for entry in state.active))
+        found = {entry.tag: state.submission_of(entry) for entry in state.active}
+        return [(one, one.job) for one in found.values()]
     chosen = []
     for job in ids:
         base = job.split("_")[0]
