@@ -15,7 +15,7 @@ from pathlib import Path
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sap_core.location import CODE
-from slurm.arguments import no_arguments, read_cluster, short, snapshot_of, sweep_of
+from slurm.arguments import no_arguments, printed_sweep, read_cluster, short, snapshot_of, sweep_of
 from slurm.command import clean_environment, describe_dropped
 from slurm.usage import HELP, USAGE
 
@@ -57,9 +57,13 @@ def _script(arguments: Sequence[str]) -> int:
 
     if any(argument.startswith("cluster=") for argument in arguments):
         cluster, rest = read_cluster(arguments)
-        sweep = sweep_of(cluster, snapshot_of(cluster, rest, write=False))
-        for chunk in submission_plan(cluster):
-            print(script_text(cluster, sweep, chunk), end="")
+        chunks = submission_plan(cluster)
+        if len(chunks) > 1:
+            raise UserError(
+                f"{cluster.tasks} tasks are {len(chunks)} arrays of at most max_array={cluster.max_array}, and a script is one: set "
+                f"cluster.tasks={cluster.max_array}, or let sap-slurm submit submit them"
+            )
+        print(script_text(cluster, printed_sweep(cluster, rest), chunks[0]), end="")
         return 0
     request, overrides = parse_request(arguments)
     from sweeper.plan.build import check_command

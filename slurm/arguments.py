@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from sap_core.errors import UserError
 from sap_core.location import CODE
 from slurm.batch import Sweep
 from slurm.cluster import Cluster, load_cluster
-from slurm.submission import submissions
+from slurm.submission import new_tag, submissions
 
 if TYPE_CHECKING:
     from sweeper.plan.snapshot import Snapshot
@@ -95,7 +96,7 @@ def snapshot_of(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Sn
     # Lines of the cluster file become part of batch scripts, which Slurm stores.
     refuse_secrets({f"the cluster file {cluster.name}.yaml": repr(cluster)})
     retry, rest = take_retry(rest)
-    if rest and "=" not in rest[0] and not rest[0].startswith("-"):
+    if is_store(rest):
         store = Path(rest[0]).expanduser()
         before = submissions(store)
         last = before[-1] if before else None
@@ -113,3 +114,32 @@ def sweep_of(cluster: Cluster, snapshot: Snapshot) -> Sweep:
 
     device = "cuda" if cluster.gpus else "cpu"
     return Sweep(snapshot.name, snapshot.paths, HOME, sys.executable, snapshot.plan, snapshot.arguments, snapshot.order, device)
+
+
+def printed_sweep(cluster: Cluster, rest: Sequence[str]) -> Sweep:
+    """Return the sweep of a script that is printed for sbatch. Nothing is written and no data are read; the job itself plans."""
+    snapshot = snapshot_of(cluster, rest, write=False)
+    tag = new_tag(snapshot.paths.store, write=False)
+    sweep = replace(sweep_of(cluster, snapshot), tag=tag, printed=True)
+    if is_store(rest):
+        return sweep
+    plan = snapshot.paths.store / "slurm" / f"plan-{tag.split('-')[1]}.jsonl"
+    return replace(sweep, plan=plan, planning=tuple(_absolute_folders(plan_arguments(cluster, take_retry(rest)[1]))))
+
+
+def is_store(rest: Sequence[str]) -> bool:
+    """Whether the arguments begin with a results folder."""
+    return bool(rest) and "=" not in rest[0] and not rest[0].startswith("-")
+
+
+def _absolute_folders(arguments: Sequence[str]) -> list[str]:
+    """Folders of configuration files made absolute: a batch job starts in another working directory."""
+    found: list[str] = []
+    for argument in arguments:
+        option, sign, folder = argument.partition("=")
+        if option in ("--config-dir", "-cd") and sign:
+            argument = f"{option}={Path(folder).expanduser().absolute()}"
+        elif found and found[-1] in ("--config-dir", "-cd"):
+            argument = str(Path(argument).expanduser().absolute())
+        found.append(argument)
+    return found

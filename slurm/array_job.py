@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm.batch import BACK_OFF, FAILED_STARTS, REQUEUE_FUNCTIONS, Sweep, bookkeeping, close_quote, header, prologue, quoted
+from slurm.batch import BACK_OFF, FAILED_STARTS, REQUEUE_FUNCTIONS, Sweep, bookkeeping, close_quote, header, planning, prologue, quoted
 from slurm.cluster import Cluster
+
+_JOB = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 
 _LEAVE_NODE = rf"""
 # Called when a start failed at once: pauses, then requests a requeue on another node than those on which starts of this submission failed.
@@ -22,7 +24,8 @@ leave_node() {{
     known=$(cut -d' ' -f1 "$failed_starts/$tag" | sort -u)
     nodes=$(paste -sd, <<< "$known")
     own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$tag")
-    others=$(sinfo --noheader --Node --partition="${{SLURM_JOB_PARTITION:-}}" --format=%N 2> /dev/null | sort -u | grep -cvxF "$known")
+    others=$(sinfo --noheader --Node --states=idle,alloc,mixed --partition="${{SLURM_JOB_PARTITION:-}}" --format=%N 2> /dev/null |
+        sort -u | grep -cvxF "$known")
     log "the start failed at once on node ${{SLURMD_NODENAME:-$HOSTNAME}} (exit code $1)"
     sleep "${{{BACK_OFF}}}"
     if [ "$own" -lt 3 ] && [ "${{others:-0}}" -gt 0 ]; then
@@ -87,7 +90,8 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             # The number of an array task, not SLURM_JOB_ID, which differs between its tasks and is not what squeue prints.
             _LEAVE_NODE,
             f"failed_starts={quoted([sweep.paths.store / FAILED_STARTS])}",
-            *bookkeeping(sweep, "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"),
+            *bookkeeping(sweep, _JOB),
+            *planning(cluster, sweep, "$SLURM_ARRAY_JOB_ID", _JOB, chunk.count),
             "",
             # When a worker is killed (out of memory, for example) the task goes on; `attempt begin` limits the repetitions.
             'while [ -z "$stop_signal" ]; do',

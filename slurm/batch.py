@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Sweep:
     order: str = "cells"
     device: str = "cpu"
     tag: str = ""  # of this submission (slurm.submission)
+    printed: bool = False  # the script is printed for sbatch: the job itself plans and records the submission
+    planning: tuple[str, ...] = ()  # command line from which a printed script plans; empty: the plan exists
 
 
 BACK_OFF = "SAP_SWEEP_BACK_OFF_SECONDS:-60"
@@ -56,12 +59,14 @@ def header(cluster: Cluster, sweep: Sweep, log: str, more: Mapping[str, object])
     # count their jobs alike. A comment of the user's own stays as it is.
     suffix = f"-{sweep.tag}" if sweep.tag else ""
     own_comment = any(line.startswith("--comment") for line in cluster.sbatch)
+    # The folder of logs may not exist yet when a printed script is submitted, and Slurm would not start the job.
+    output = f"{log}.out" if sweep.printed else f"{log_folder(sweep.paths.store)}/{log}{suffix}.log"
     options = {
         "job-name": f"sap-{sweep.name}{suffix}", "comment": None if own_comment or not sweep.tag else comment(sweep.tag),
         "partition": cluster.partition, "account": cluster.account, "qos": cluster.qos,
         "constraint": cluster.constraint, "ntasks-per-node": 1, **cluster.resources, "time": cluster.time, **more,
         "requeue": True, "open-mode": "append", "export": "ALL",
-        "output": f"{log_folder(sweep.paths.store)}/{log}{suffix}.log", "signal": f"B:USR1@{cluster.warning_seconds}",
+        "output": output, "signal": f"B:USR1@{cluster.warning_seconds}",
     }  # fmt: skip
     lines = [f"#SBATCH --{key}" + ("" if value is True else f"={value}") for key, value in options.items() if value is not None]
     return [*lines, *(f"#SBATCH {option_line(line)}" for line in cluster.sbatch)]
@@ -193,6 +198,32 @@ requeue() {
 """
 """Bash functions for signals and requeue. A script that uses them sets `workers` (process ids), `tag` (of its submission) and `cancelled`
 (the folder in which `sap-slurm cancel` leaves the tags of cancelled jobs)."""
+
+
+def planning(cluster: Cluster, sweep: Sweep, base: str, job: str, tasks: int) -> list[str]:
+    """Return the lines by which a job of a printed script plans the sweep and records itself; none for a submitted script.
+
+    Args:
+        cluster: the cluster.
+        sweep: the sweep.
+        base: shell expression of the id of the job or array.
+        job: shell expression of the id of the job or array task, as printed by squeue.
+        tasks: number of tasks.
+    """
+    if not sweep.printed:
+        return []
+    plan = str(sweep.plan.relative_to(sweep.paths.store))
+    record = {
+        "cluster_file": cluster.name, "mode": cluster.mode, "tasks": tasks, "gpus": cluster.gpus,
+        "nodes": cluster.nodes if cluster.mode == "ray" else 1, "partition": cluster.partition, "time": cluster.time, "plan": plan,
+        "arguments": list(sweep.arguments), "flops_before": 0.0, "tag": sweep.tag,
+    }  # fmt: skip
+    words = quoted([sweep.plan, "--store", sweep.paths.store, "--record", json.dumps(record)])
+    logs = quoted([sweep.paths.store / "logs"])
+    return [
+        f'"${{run[@]}}" -m slurm.plan_job {words} --job "{base}" -- {quoted(sweep.planning)} || exit 2',
+        f'mkdir -p {logs} && exec >> {logs}/"slurm-{job}-{sweep.tag}.log" 2>&1',
+    ]
 
 
 def bookkeeping(sweep: Sweep, job: str) -> list[str]:

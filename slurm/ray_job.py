@@ -6,7 +6,7 @@ The script starts the job steps from bash, because a container has no srun. One 
 
 from __future__ import annotations
 
-from slurm.batch import REQUEUE_FUNCTIONS, Sweep, bookkeeping, close_quote, header, prologue, quoted
+from slurm.batch import REQUEUE_FUNCTIONS, Sweep, bookkeeping, close_quote, header, planning, prologue, quoted
 from slurm.cluster import Cluster
 
 WAIT_SECONDS = 180
@@ -87,6 +87,7 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
             REQUEUE_FUNCTIONS,
             _RAY,
             *bookkeeping(sweep, "$SLURM_JOB_ID"),
+            *planning(cluster, sweep, "$SLURM_JOB_ID", "$SLURM_JOB_ID", 1),
             "",
             'while [ -z "$stop_signal" ]; do',
             f"    attempt begin --limit {cluster.max_restarts} --gpus {gpus} --cpus {cpus}",

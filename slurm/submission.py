@@ -50,9 +50,21 @@ class Submission:
         return self.job or self.tag
 
 
-def new_tag(store: Path) -> str:
-    """Return the tag of a new submission; the store gets its own id if it has none."""
-    return f"{_own_id(store, create=True)}-{secrets.token_hex(4)}"
+def new_tag(store: Path, write: bool = True) -> str:
+    """Return the tag of a new submission; the store gets its own id if it has none (`write`)."""
+    own = _own_id(store)
+    if not own:
+        own = _path_digest(store)[:8]
+        if write:
+            give_id(store, own)
+    return f"{own}-{secrets.token_hex(4)}"
+
+
+def give_id(store: Path, tag: str) -> None:
+    """Give a store that has no id of its own the id in a tag (or an id)."""
+    if not _own_id(store):
+        store.mkdir(parents=True, exist_ok=True)
+        save_json(store / _IDENTITY, {"id": tag.split("-")[0], "place": _place(store)})
 
 
 def comment(tag: str) -> str:
@@ -92,7 +104,7 @@ def same_cluster(one: str, other: str) -> bool:
 
 def is_copy(store: Path, submission: Submission) -> bool:
     """Whether a record came to this folder with a copy of another store, whose jobs are not this store's."""
-    own = _own_id(store, create=False)
+    own = _own_id(store)
     return bool(own is not None and submission.tag and submission.tag.split("-")[0] != own)
 
 
@@ -119,33 +131,28 @@ def adopt(store: Path, submission: Submission, job: str) -> Submission:
     return known
 
 
-def _own_id(store: Path, create: bool) -> str | None:
-    """The id of a store: a random number that a copy of the folder does not share.
+def _own_id(store: Path) -> str | None:
+    """The id of a store: a digest of the path at which it was submitted first.
 
     A folder that was moved or is seen through another mount point keeps its inode; a copy has another path and another inode.
 
     Returns:
-        The id; None if the store has none, and "" if its file came from another store (with `create=False`).
+        The id; None if the store has none, and "" if its file came from another store.
     """
-    path = store / _IDENTITY
     here = _place(store)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if any(known["place"][key] == here[key] for key in here):
-            return str(known["id"])
-        if not create:
-            return ""
-    if not create:
-        return None
-    store.mkdir(parents=True, exist_ok=True)
-    own = secrets.token_hex(4)
-    save_json(path, {"id": own, "place": _place(store)})
-    return own
+        known = json.loads((store / _IDENTITY).read_text(encoding="utf-8"))
+        return str(known["id"]) if any(known["place"][key] == here[key] for key in here) else ""
+    return None
 
 
 def _place(store: Path) -> dict[str, object]:
-    # A digest, because a store contains no path.
-    place: dict[str, object] = {"path": hashlib.sha256(os.fsencode(store.resolve())).hexdigest()[:16]}
+    place: dict[str, object] = {"path": _path_digest(store)}
     with suppress(OSError):
         place["inode"] = store.stat().st_ino
     return place
+
+
+def _path_digest(store: Path) -> str:
+    # A digest, because a store contains no path.
+    return hashlib.sha256(os.fsencode(store.resolve())).hexdigest()[:16]

@@ -106,8 +106,8 @@ def choose_jobs(state: QueueState, ids: Sequence[str], store: str) -> list[tuple
     """
     if not ids:
         # Array tasks are reduced to their array, so that one scancel ends it as a whole.
-        found = {entry.tag: state.submission_of(entry) for entry in state.active}
-        return [(one, one.job) for one in found.values()]
+        owners = {entry.tag: state.submission_of(entry) for entry in state.active}
+        return [(one, one.job) for one in owners.values()]
     chosen = []
     for job in ids:
         base = job.split("_")[0]
