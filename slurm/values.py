@@ -26,7 +26,7 @@ PATH = re.compile(rf"(~|/[A-Za-z0-9_.@%+=\-]+|{_VARIABLE})(/([A-Za-z0-9_.@%+=\-]
 _OPTION = re.compile(
     r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:@%+=/\-&|*\[\]()]([A-Za-z0-9_.,:@%+=/\-&|*\[\]() ]*[A-Za-z0-9_.,:@%+=/\-&|*\[\]()])?)?"
 )
-UNLIMITED = 10**9
+UNLIMITED = 60 * 10**7
 """Seconds that stand for a job without a time limit."""
 
 

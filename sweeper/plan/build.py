@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sap_core.records import Planned
 from sweeper.jobs.job import SweepPaths, write_jobs
-from sweeper.plan.job_filter import parse_filter
+from sweeper.plan.job_filter import matching_cells, parse_filter
 from sweeper.store.provenance import HOME, code_fingerprint, file_state
 from sweeper.store.store import Store, write_records
 
@@ -79,8 +80,35 @@ def check_command(arguments: Sequence[str]) -> None:
     check_cells(composed)
 
 
+def needed_cells(composed: Composed, cells: Sequence[Cell]) -> frozenset[int]:
+    """The numbers of the cells whose data and weights are needed: all, or those that `only=` leaves.
+
+    Raises:
+        UserError: `only=` matches no job.
+    """
+    only = parse_filter(composed.config.only)
+    if only is None:
+        return frozenset(range(len(cells)))
+    from sweeper.plan.plan import make_plan
+
+    # Labels do not depend on the data, so they can be compared before any are read.
+    return matching_cells(make_plan(composed.config, cells, {}).jobs, only)
+
+
+def narrowed(composed: Composed) -> Composed:
+    """The composition with the cells that `only=` leaves, for checks of data and weights.
+
+    Raises:
+        UserError: a mistake in the configuration, or `only=` matches no job.
+    """
+    if parse_filter(composed.config.only) is None:
+        return composed
+    needed = needed_cells(composed, check_cells(composed))
+    return replace(composed, cells=tuple(cell for number, cell in enumerate(composed.cells) if number in needed))
+
+
 def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
-    """Inspect the data sets and plan the jobs. Makes no folder, so a mistake that shows only in the data leaves nothing behind.
+    """Inspect the data sets that `only=` leaves, and plan all jobs. Makes no folder, so a mistake in the data leaves nothing behind.
 
     Raises:
         UserError: data are missing or damaged, or the device or the verified labels do not suffice.
@@ -90,7 +118,11 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
     from sweeper.plan.plan import dataset_key, make_plan, seeds_of
 
     fingerprints = {}
-    for cell in cells:
+    needed = needed_cells(composed, cells)
+    for number, cell in enumerate(cells):
+        # A data set that is not asked for may be missing; its jobs are planned as for the published copy, as in a dry run.
+        if number not in needed:
+            continue
         # Inspecting may hash gigabytes, and cells share data sets.
         if dataset_key(cell) not in fingerprints:
             fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)

@@ -15,7 +15,7 @@ from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.jobs.job import Job, SweepPaths, read_jobs, write_jobs
-from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
+from sweeper.plan.build import check_cells, compose, inspect_and_plan, narrowed, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.credentials import secrets
@@ -66,7 +66,7 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     if not write:
         check_cells(composed)
         return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0)
-    refuse_missing(composed)
+    refuse_missing(narrowed(composed))
     plan = inspect_and_plan(composed, check_cells(composed), paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     store = Store(paths.store)
