@@ -15,7 +15,7 @@ from pathlib import Path
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sap_core.location import CODE
-from slurm.arguments import no_arguments, printed_sweep, read_cluster, short, snapshot_of, sweep_of
+from slurm.arguments import expand_home, needs_data, no_arguments, printed_sweep, read_cluster, short, snapshot_of, sweep_of
 from slurm.command import clean_environment, describe_dropped
 from slurm.usage import HELP, USAGE
 
@@ -235,10 +235,13 @@ def _check(arguments: Sequence[str]) -> int:
     from sweeper.store.provenance import HOME
 
     cluster, rest = read_cluster(arguments)
-    paths = folders_from([*cluster.overrides, *rest], "cluster-check")
+    data = needs_data(cluster, rest)
+    paths = folders_from([*map(expand_home, cluster.overrides), *rest], "cluster-check")
+    if line := describe_dropped(clean_environment(os.environ)[1]):
+        _log(line)
     # A store of its own, so that the check needs no experiment and leaves nothing in a sweep's folder.
     sweep = Sweep("check", paths, HOME, sys.executable, paths.store / "jobs.jsonl")
-    return 0 if check(cluster, sweep, print) else 1
+    return 0 if check(cluster, sweep, print, data) else 1
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

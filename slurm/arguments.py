@@ -5,6 +5,7 @@ Imports inside functions keep Hydra and pyarrow out of commands that do not need
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -143,3 +144,22 @@ def _absolute_folders(arguments: Sequence[str]) -> list[str]:
             argument = str(Path(argument).expanduser().absolute())
         found.append(argument)
     return found
+
+
+def needs_data(cluster: Cluster, rest: Sequence[str]) -> bool:
+    """Whether `sap-slurm check` has to find the data folder: the named experiment reads files from it, or a folder is named.
+
+    Raises:
+        UserError: the experiment cannot be composed, or without one there are other arguments than folders.
+    """
+    others = [argument for argument in rest if not argument.startswith("paths.")]
+    if not others:
+        given = [*cluster.overrides, *rest]
+        return "SAP_SWEEP_DATA" in os.environ or any(argument.startswith("paths.data=") for argument in given)
+    if not any(argument.startswith(("experiment=", "+experiment=")) for argument in others):
+        raise UserError(f"unexpected argument '{others[0]}'; sap-slurm check --help lists the arguments")
+    from sap_core.data.source import DataNoise, Downloads, ListsFiles
+    from sweeper.plan.build import check_cells, compose, narrowed
+
+    cells = check_cells(narrowed(compose(plan_arguments(cluster, rest))))
+    return any(isinstance(cell.dataset.instance, (ListsFiles, Downloads)) or isinstance(cell.noise.instance, DataNoise) for cell in cells)

@@ -25,12 +25,12 @@ LOG_WAIT_SECONDS = 10.0
 """Time to wait for the job's log after the job has ended: network file systems show new files late."""
 
 
-def text(cluster: Cluster, sweep: Sweep, token: str) -> str:
-    """Return the batch script of the check: one node with the cluster's resources, for five minutes."""
+def text(cluster: Cluster, sweep: Sweep, token: str, data: bool = True) -> str:
+    """Return the batch script of the check: one node for five minutes, with the cluster's resources. `data`: also test that folder."""
     # Five minutes, because short jobs start sooner and the probe takes seconds.
     short = replace(cluster, time="00:05:00", warning_seconds=30)
     probe = [
-        "-m", "slurm.probe", "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
+        "-m", "slurm.probe", *(["--data", sweep.paths.data] if data else []), "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
         "--gpus", cluster.gpus,
         "--processes", cluster.processes, "--token", token,
     ]  # fmt: skip
@@ -38,7 +38,7 @@ def text(cluster: Cluster, sweep: Sweep, token: str) -> str:
     return "\n".join(["#!/usr/bin/env bash", *map(close_quote, lines), "", *prologue(short, sweep), f'"${{run[@]}}" {quoted(probe)}', ""])
 
 
-def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
+def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None], data: bool = True) -> bool:
     """Submit the check, wait for its end and log each result. Ctrl-C cancels the job.
 
     Returns:
@@ -55,7 +55,7 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
     # The compute node must read what the login node wrote.
     save_text(store / TOKEN, token)
     tag = new_tag(store)
-    job, _ = sbatch(text(cluster, replace(sweep, tag=tag), token), tag, log)
+    job, _ = sbatch(text(cluster, replace(sweep, tag=tag), token, data), tag, log)
     path = store / "logs" / f"check-{job}-{tag}.log"
     log(f"submitted job {job} to check cluster {cluster.name}; log: {path}")
     try:

@@ -54,7 +54,12 @@ def test_parents_of_matching_jobs_are_included(plan_of):
 
 
 def test_the_cells_of_matching_jobs_are_those_whose_data_are_needed(plan_of):
-    plan = plan_of("experiment=demo", "cells=[{dataset: digits, noise: none}, {dataset: fashion_mnist, noise: none, model: lenet5}]", "seeds=[1]", "methods=[sap]").plan
+    plan = plan_of(
+        "experiment=demo",
+        "cells=[{dataset: digits, noise: none}, {dataset: fashion_mnist, noise: none, model: lenet5}]",
+        "seeds=[1]",
+        "methods=[sap]",
+    ).plan
     assert matching_cells(plan.jobs, parse_filter("dataset=digits")) == {0}
     assert matching_cells(plan.jobs, parse_filter("dataset=fashion_mnist method=sap")) == {1}
     assert matching_cells(plan.jobs, parse_filter("method=sap")) == {0, 1}
