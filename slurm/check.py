@@ -30,9 +30,8 @@ def text(cluster: Cluster, sweep: Sweep, token: str, data: bool = True) -> str:
     # Five minutes, because short jobs start sooner and the probe takes seconds.
     short = replace(cluster, time="00:05:00", warning_seconds=30)
     probe = [
-        "-m", "slurm.probe", *(["--data", sweep.paths.data] if data else []), "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
-        "--gpus", cluster.gpus,
-        "--processes", cluster.processes, "--token", token,
+        "-m", "slurm.probe", *(["--data", sweep.paths.data] if data else []), "--store", sweep.paths.store,
+        "--artifacts", sweep.paths.artifacts, "--gpus", cluster.gpus, "--processes", cluster.processes, "--token", token,
     ]  # fmt: skip
     lines = header(short, sweep, "check-%j", {"nodes": 1})
     return "\n".join(["#!/usr/bin/env bash", *map(close_quote, lines), "", *prologue(short, sweep), f'"${{run[@]}}" {quoted(probe)}', ""])

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sap_core.errors import UserError
@@ -34,12 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--record", required=True, help="fields of slurm.submission.Submission that are known when the script is printed")
     parser.add_argument("--job", required=True, help="id of the job or array")
-    parser.add_argument("sweep", nargs="*", metavar="ARGUMENT", help="after --: the command line of the sweep; none: the plan exists")
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Split by hand: argparse gives positional arguments that follow options to nobody. After --: the command line of the sweep.
+    end = given.index("--") if "--" in given else len(given)
+    options, sweep = parser.parse_args(given[:end]), given[end + 1 :]
     until = time.monotonic() + WAIT_SECONDS
     while not options.plan.exists():
         try:
-            _plan(options.plan, options.sweep)
+            _plan(options.plan, sweep)
         except UserError as error:
             # Another task, or a sap-sweep, holds the store and may be writing this very plan.
             if "another sap-sweep is writing" not in str(error) or time.monotonic() > until:
@@ -63,7 +64,7 @@ def _record(store: Path, known: dict[str, object], job: str) -> None:
     give_id(store, str(known["tag"]))
     cluster = os.environ.get("SLURM_CLUSTER_NAME", "")
     record = Submission(job=job, cluster=cluster, submitted_at=time.time(), commit=commit(), user=os.geteuid(), **known)  # type: ignore[arg-type]
-    save(store, replace(record))
+    save(store, record)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 @pytest.fixture
 def sweep(slurm, tmp_path, monkeypatch):
-    """A sweep whose Python is a stub: it fails at once on node n1, and sleeps and reports that all jobs are done elsewhere."""
+    """A sweep whose Python is a stub: it fails at once on node n1; elsewhere it sleeps, and reports that all jobs are done."""
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SAP_SWEEP_BACK_OFF_SECONDS", "0")
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\n[ "$SLURMD_NODENAME" != n1 ] || exit 2\ncase "$*" in *sweeper.execute*) sleep "${NAP:-0}" ;; esac\n')
+    python.write_text('#!/bin/sh\n[ "$SLURMD_NODENAME" != n1 ] || exit 2\ncase "$*" in *.execute*) sleep "${NAP:-0}";; esac\n')
     python.chmod(0o755)
     store = tmp_path / "my results"
     return Sweep("x", SweepPaths(store, store, store), tmp_path, str(python), store / "slurm/plan-1.jsonl")

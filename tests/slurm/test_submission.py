@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import subprocess
+from dataclasses import replace
 
 import pytest
 
+from analysis.store.job_counts import Counts
 from sap_core.errors import UserError
+from slurm import plan_job
+from slurm.__main__ import main
+from slurm.arguments import take_retry
+from slurm.array_job import ArrayChunk
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
 from slurm.command import SlurmError, clean_environment, describe_dropped
 from slurm.sbatch import LostAnswer, ids_of, refuse_impossible
 from slurm.script import script_text
-from slurm.submission import submissions
+from slurm.submission import is_copy, new_tag, submissions
 from slurm.submit import refuse_no_arrays, submit
 from sweeper.jobs.job import SweepPaths
+from sweeper.plan.snapshot import Snapshot
 from tests.slurm.fakes import FakeSlurm
 
 
@@ -173,3 +182,82 @@ def test_a_cluster_without_arrays_leads_to_mode_ray():
         refuse_no_arrays(Cluster(), {"MaxArraySize": "0"})
     refuse_no_arrays(Cluster(mode="ray"), {"MaxArraySize": "0"})
     refuse_no_arrays(Cluster(), {"MaxArraySize": "1001"})
+
+
+@pytest.fixture
+def submit_command(slurm, sweep, monkeypatch, tmp_path, capsys):
+    """(exit code, standard output, standard error) of `sap-slurm submit` for a sweep with these numbers of jobs."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("sweeper.store.provenance.commit", lambda: "abc")
+
+    def run(*words, runnable, **counts):
+        known = Snapshot("x", sweep.paths, sweep.plan, "cells", ("experiment=x",), Counts("all", 5, **counts), 0, 0.0, runnable)
+        monkeypatch.setattr("slurm.__main__.snapshot_of", lambda cluster, rest: known)
+        code = main(["submit", "experiment=x", "cluster=example", "cluster.gpus=0", "cluster.tasks=2", *words])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_a_submission_in_which_nothing_can_run_is_refused(slurm, submit_command):
+    for counts in ({"done": 2, "failed": 3, "given_up": 3}, {"done": 2, "failed": 1, "given_up": 1}):
+        code, out, err = submit_command(runnable=0, **counts)
+        assert (code, out) == (2, "")
+        assert "nothing was submitted, because no job can run" in err
+        assert "cluster=example retry=failed gives them new attempts" in err
+        assert "my results' cluster=example" in err, "paths in commands are quoted"
+    assert slurm.calls("sbatch") == []
+    assert submit_command(runnable=0, done=5)[0] == 0
+
+
+def test_submit_asks_whether_any_node_can_run_it_and_names_what_it_ignores(slurm, submit_command, monkeypatch):
+    monkeypatch.setenv("SBATCH_TIMELIMIT", "1")
+    code, out, err = submit_command(runnable=5)
+    assert (code, out) == (0, "150\n")
+    assert "ignored in the environment: SBATCH_TIMELIMIT" in err
+    assert [("--test-only" in call) for call in slurm.calls("sbatch")] == [True, False]
+    slurm.says("sbatch", "echo 'allocation failure: Requested node configuration is not available' >&2; exit 1")
+    code, out, err = submit_command(runnable=5)
+    assert (code, out) == (2, "")
+    assert "Requested node configuration is not available" in err
+
+
+def test_submit_does_not_add_to_a_queue_that_it_cannot_see(slurm, submit_command):
+    submit_command(runnable=5)
+    slurm.says("squeue", "exit 1")
+    code, out, err = submit_command(runnable=5)
+    assert (code, out) == (2, "")
+    assert "it is not known whether jobs of this sweep are queued already" in err
+
+
+def test_retry_has_one_value(capsys):
+    assert take_retry(["x", "retry=failed"]) == (True, ["x"])
+    assert take_retry(["x"]) == (False, ["x"])
+    with pytest.raises(UserError, match="the only value is retry=failed"):
+        take_retry(["retry=all"])
+
+
+def test_a_printed_script_plans_and_records_itself(sweep):
+    printed = replace(sweep, tag="0a-1b", printed=True, planning=("experiment=x", "name=a b"))
+    text = script_text(Cluster(tasks=2), printed, ArrayChunk(0, 2, 2))
+    assert "#SBATCH --output=slurm-%A_%a.out\n" in text, "the folder of logs may not exist yet"
+    assert "-m slurm.plan_job" in text
+    assert "-- experiment=x 'name=a b' || exit 2" in text
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+    assert "slurm.plan_job" not in script_text(Cluster(tasks=2), sweep, ArrayChunk(0, 2, 2))
+
+
+def test_the_record_of_a_printed_script(sweep, monkeypatch):
+    store = sweep.paths.store
+    sweep.plan.parent.mkdir(parents=True)
+    sweep.plan.touch()
+    record = {
+        "cluster_file": "mine", "mode": "array", "tasks": 2, "gpus": 0, "nodes": 1, "partition": None, "time": "1:00:00",
+        "plan": "slurm/plan-1.jsonl", "arguments": [], "flops_before": 0.0, "tag": new_tag(store, write=False),
+    }  # fmt: skip
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "toy")
+    assert plan_job.main([str(sweep.plan), "--store", str(store), "--record", json.dumps(record), "--job", "12", "--"]) == 0
+    (one,) = submissions(store)
+    assert (one.job, one.cluster, one.tag) == ("12", "toy", record["tag"])
+    assert not is_copy(store, one)
+    assert new_tag(store).split("-")[0] == one.tag.split("-")[0]
