@@ -58,7 +58,7 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None], data: bool
     path = store / "logs" / f"check-{job}-{tag}.log"
     log(f"submitted job {job} to check cluster {cluster.name}; log: {path}")
     try:
-        _wait(tag, log)
+        _wait(job, tag, log)
     except KeyboardInterrupt:
         # A check that nobody waits for would occupy a node for nothing.
         run_command("scancel", job)
@@ -78,12 +78,12 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None], data: bool
     return not any(result["remedy"] for result in results)
 
 
-def _wait(tag: str, log: Callable[[str], None]) -> None:
-    """Wait until the job with this tag has ended; log each new reason for which it is pending."""
+def _wait(job: str, tag: str, log: Callable[[str], None]) -> None:
+    """Wait until the job has ended; log each new reason for which it is pending."""
     logged, pause = "", 0.3
     while True:
         # squeue is polled, because `sbatch --wait` itself waits 10 s between its looks.
-        entries = find_tag(os.geteuid(), tag)
+        entries = find_tag(os.geteuid(), tag, job=job)
         if not any(entry.pending or entry.running for entry in entries):
             return
         reason = next((entry.reason for entry in entries if entry.pending), "")

@@ -164,13 +164,14 @@ def _ask_other(cluster: str, jobs: Sequence[Submission], here: str) -> list[Queu
         return f"{sentence} ({error})"
 
 
-def find_tag(user: int, tag: str, *options: str) -> list[QueueEntry]:
-    """Return the jobs of a user that carry a tag.
+def find_tag(user: int, tag: str, *options: str, job: str = "") -> list[QueueEntry]:
+    """Return the jobs of a user that carry a tag, or have the id `job`.
 
     Raises:
         SlurmError: squeue does not answer.
     """
-    return [entry for entry in _ask_squeue([user], options) if tag in entry.name or tag in entry.comment]
+    entries = _ask_squeue([user], options)
+    return [entry for entry in entries if tag in entry.name or tag in entry.comment or (job and entry.job.split("_")[0] == job)]
 
 
 def squeue(submitted: Sequence[Submission], *options: str) -> list[QueueEntry]:

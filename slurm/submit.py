@@ -146,11 +146,22 @@ def cancel(store: Path, sweep_jobs: Sequence[tuple[Submission, str]]) -> None:
     Args:
         store: the results folder.
         sweep_jobs: the submission of each job, and its id (`choose_jobs`).
+
+    Raises:
+        SlurmError: scancel failed; no job is then recorded as cancelled.
     """
+    marks = []
     for submission, job in sweep_jobs:
         task = job.partition("_")[2]
         # By tag: another job of the same number must not be taken for cancelled. A file per job, which bash finds without Python.
-        save_text(store / CANCELLED / (f"{submission.tag}_{task}" if task else submission.tag), "")
+        marks.append(store / CANCELLED / (f"{submission.tag}_{task}" if task else submission.tag))
+        save_text(marks[-1], "")
     for cluster in dict.fromkeys(one.cluster if one.via else "" for one, _ in sweep_jobs):
         jobs = [job for one, job in sweep_jobs if (one.cluster if one.via else "") == cluster]
-        run_command("scancel", *([f"--clusters={cluster}"] if cluster else []), *jobs)
+        try:
+            run_command("scancel", *([f"--clusters={cluster}"] if cluster else []), *jobs)
+        except SlurmError:
+            # Of another user, for example: a job that goes on must be able to request its requeue.
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+            raise

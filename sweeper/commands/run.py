@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -168,7 +169,7 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     failed = len(schedule.failed)
     if failed:
         count = "1 job" if failed == 1 else f"{failed} jobs"
-        remedy = f"`sap-report {os.path.relpath(paths.store)} status` prints the errors, the same command retries"
+        remedy = f"`sap-report {shlex.quote(os.path.relpath(paths.store))} status` prints the errors, the same command retries"
         print(f"{count} failed; {remedy}", file=sys.stderr)
     return 1 if failed else 0
 

@@ -105,6 +105,15 @@ def test_the_tag_is_found_where_a_site_left_it(run, slurm, store, where):
     assert (store / f"slurm/cancelled/{one.tag}_1").exists()
 
 
+def test_a_job_that_could_not_be_cancelled_is_not_recorded_as_cancelled(run, slurm, store):
+    one = submitted(store)
+    slurm.queue(line("150_0", comment=comment(one.tag)))
+    slurm.says("scancel", "echo 'scancel: error: Kill job error on job id 150: Access/permission denied' >&2; exit 1")
+    code, output = run("cancel")
+    assert (code, "Access/permission denied" in output) == (2, True)
+    assert not list((store / "slurm/cancelled").iterdir())
+
+
 @pytest.mark.parametrize(
     ("program", "lines"),
     [

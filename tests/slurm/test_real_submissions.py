@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm.__main__ import main
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
 from slurm.failures import failed_nodes
@@ -27,7 +28,8 @@ def sweep(slurm, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SAP_SWEEP_BACK_OFF_SECONDS", "0")
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\n[ "$SLURMD_NODENAME" != n1 ] || exit 2\ncase "$*" in *.execute*) sleep "${NAP:-0}";; esac\n')
+    does = 'case "$*" in *sweeper.execute*) sleep "${NAP:-0}" ;; esac'
+    python.write_text(f'#!/bin/sh\n[ "$SLURMD_NODENAME" != n1 ] || exit 2\n{does}\n')
     python.chmod(0o755)
     store = tmp_path / "my results"
     return Sweep("x", SweepPaths(store, store, store), tmp_path, str(python), store / "slurm/plan-1.jsonl")
@@ -51,8 +53,8 @@ def test_a_start_that_fails_at_once_goes_on_on_another_node(slurm, sweep):
 
 def test_variables_of_the_shell_do_not_change_a_submission(slurm, sweep, monkeypatch):
     for name, value in {
-        "SBATCH_PARTITION": "high", "SBATCH_TIMELIMIT": "1", "SBATCH_MEM_PER_NODE": "7", "SBATCH_ARRAY_INX": "5-9", "SBATCH_NO_REQUEUE": "1",
-        "SBATCH_OUTPUT": "/dev/null", "SBATCH_EXPORT": "NONE", "SBATCH_WAIT": "1", "SBATCH_OPEN_MODE": "truncate", "SLURM_CLUSTERS": "no",
+        "SBATCH_PARTITION": "high", "SBATCH_TIMELIMIT": "1", "SBATCH_MEM_PER_NODE": "7", "SBATCH_ARRAY_INX": "5-9", "SBATCH_NO_REQUEUE": "",
+        "SBATCH_OUTPUT": "/dev/null", "SBATCH_EXPORT": "NONE", "SBATCH_WAIT": "1", "SBATCH_COMMENT": "no", "SLURM_CLUSTERS": "no",
         "SQUEUE_STATES": "FAILED", "SQUEUE_PARTITION": "nowhere", "SCANCEL_STATE": "SUSPENDED", "SLURM_ARRAY_JOB_ID": "99", "NAP": "60",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
@@ -73,3 +75,22 @@ def test_variables_of_the_shell_do_not_change_a_submission(slurm, sweep, monkeyp
     slurm.wait_for(job, "CANCELLED")
     assert slurm.states(own) == {own: "PENDING"}
     slurm.call("scancel", own)
+
+
+def test_a_printed_script_that_is_piped_to_sbatch_plans_runs_and_is_known(slurm, tmp_path, monkeypatch, capsys):
+    for name, value in {**slurm.environment, "XDG_CONFIG_HOME": str(tmp_path / "config")}.items():
+        monkeypatch.setenv(name, value)
+    folders = [f"paths.{name}={tmp_path / 'a b' / name}" for name in ("results", "artifacts", "data")]
+    words = ["experiment=demo", "methods=[finetune]", "seeds=[1]", "trainer.epochs=1", "cluster=example", *folders]
+    assert main(["script", *words, "cluster.gpus=0", "cluster.cpus=1", "cluster.memory=1500M", "cluster.tasks=2", "cluster.time=20"]) == 0
+    script = capsys.readouterr().out
+    assert not (tmp_path / "a b").exists()
+    job = slurm.call("sbatch", "--parsable", f"--chdir={tmp_path}", stdin=script).strip()
+    slurm.wait_for(job, "COMPLETED", "FAILED", seconds=280)
+    store = tmp_path / "a b" / "results"
+    early = "".join(path.read_text() for path in tmp_path.glob("slurm-*.out"))
+    assert main(["status", str(store)]) == 0, early
+    output = capsys.readouterr().out
+    assert ", 0 failed, 0 to do" in output, early + logs(store)
+    assert [one.job for one in submissions(store)] == [job]
+    assert len({path.name for path in (store / "logs").glob(f"slurm-{job}_*.log")}) == 2
