@@ -75,8 +75,8 @@ def _script(arguments: Sequence[str]) -> int:
 
 
 def _submit(arguments: Sequence[str]) -> int:
+    from slurm.feasibility import refuse_impossible
     from slurm.queue import read_queue, scontrol_config
-    from slurm.sbatch import refuse_impossible
     from slurm.script import script_text, submission_plan
     from slurm.submission import submissions
     from slurm.submit import max_array_tasks, refuse_no_arrays, submit
@@ -116,7 +116,7 @@ def _submit(arguments: Sequence[str]) -> int:
         first = f"{state.active[0].job} ..."
         _log(f"{len(state.active)} batch jobs or array tasks of this sweep are queued already ({first}); all share its jobs")
     sweep = sweep_of(cluster, snapshot)
-    refuse_impossible(script_text(cluster, sweep, submission_plan(cluster, max_array_tasks(settings))[0]))
+    refuse_impossible(cluster, script_text(cluster, sweep, submission_plan(cluster, max_array_tasks(settings))[0]), _log)
     jobs = submit(cluster, sweep, commit(), snapshot.flops_done, settings, _log)
     # The ids alone on standard output, one per line, for scripts that wait for the jobs.
     print(*jobs, sep="\n", flush=True)

@@ -103,19 +103,3 @@ def ids_of(output: str) -> list[tuple[str, str | None]]:
     # Whole lines only: sites print notices with numbers in them.
     found = re.findall(r"(?m)^[ \t]*(?:Submitted batch job )?(\d+)(?:;(\S*)|[ ]on cluster (\S+))?[ \t\r]*$", output)
     return list(dict.fromkeys((job, one or other or None) for job, one, other in found))
-
-
-def refuse_impossible(script: str) -> None:
-    """Ask Slurm whether any node could ever run the job (sbatch --test-only); nothing is submitted.
-
-    Raises:
-        SlurmError: no node can, in Slurm's own words.
-    """
-    answer = ask("sbatch", "--test-only", *options_of(script), stdin=script)
-    # Limits on the number of jobs are met with fewer tasks; and an sbatch that cannot be reached is a matter of the submission.
-    if answer.code in (0, None) or answer.transient or answer.over_limit:
-        return
-    raise SlurmError(
-        f"Slurm would never start this job: {answer.message}; nothing was submitted: correct the cluster file, or override a key with "
-        "cluster.KEY=VALUE"
-    )

@@ -191,7 +191,7 @@ def explain(queued: Sequence[QueueEntry], submitted: Sequence[Submission]) -> li
     if not waiting:
         return []
     # The shortest limit among them: a hint that helps one of them is worth giving.
-    requested = min(parse_time(entry.limit) for entry in waiting if entry.limit[:1].isdigit()) if waiting else 0
+    requested = min(parse_time(entry.limit) for entry in waiting)
     try:
         coming = next_reservation(parse_reservations(run_command("scontrol", "--oneliner", "show", "reservation")), time.time())
         partitions = parse_records(run_command("scontrol", "--oneliner", "show", "partition"))

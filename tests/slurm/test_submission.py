@@ -18,7 +18,8 @@ from slurm.array_job import ArrayChunk
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
 from slurm.command import SlurmError, clean_environment, describe_dropped
-from slurm.sbatch import LostAnswer, ids_of, refuse_impossible
+from slurm.feasibility import refuse_impossible
+from slurm.sbatch import LostAnswer, ids_of
 from slurm.script import script_text
 from slurm.submission import is_copy, new_tag, submissions
 from slurm.submit import refuse_no_arrays, submit
@@ -165,16 +166,74 @@ def test_a_job_that_another_cluster_accepted_is_recorded_there(slurm, sweep):
     assert (one.job, one.cluster, one.via) == ("150", "big", "toy")
 
 
+IMPOSSIBLE = "echo 'allocation failure: Requested node configuration is not available' >&2; exit 1"
+
+
+def impossible(sweep, log=None, **cluster):
+    known = Cluster(tasks=1, **cluster)
+    refuse_impossible(known, script_text(known, sweep, None), log or (lambda line: None))
+
+
 def test_what_no_node_can_meet_is_refused_in_slurms_words(slurm, sweep):
-    slurm.says("sbatch", "echo 'allocation failure: Requested node configuration is not available' >&2; exit 1")
+    slurm.says("sbatch", IMPOSSIBLE)
     with pytest.raises(
         SlurmError, match=r"would never start this job: .*Requested node configuration is not available; nothing was submitted"
     ):
-        refuse_impossible(script_text(Cluster(tasks=1), sweep, None))
+        impossible(sweep)
     assert "--test-only" in slurm.calls("sbatch")[0]
     for harmless in ("Job violates accounting/QOS policy", "Unable to contact slurm controller"):
         slurm.says("sbatch", f"echo '{harmless}' >&2; exit 1")
-        refuse_impossible(script_text(Cluster(tasks=1), sweep, None))
+        impossible(sweep)
+
+
+@pytest.mark.parametrize(
+    ("node", "cluster", "waits"),
+    [
+        ("main*|up|8|64000|gpu:a100:4|drained|x", {"gpus": 1}, True),
+        ("main*|down|8|64000|gpu:a100:4|idle|x", {"gpus": 1, "gpu_type": "a100"}, True),
+        ("main*|up|8|64000|gpu:a100:4|idle|x", {"gpus": 1}, False),
+        ("main*|up|8|64000|gpu:a100:4|down*|x", {"gpus": 8, "processes": 8}, False),
+        ("main*|up|8|64000|gpu:a100:4|drained|x", {"gpus": 1, "gpu_type": "h100"}, False),
+        ("main*|up|8|64000|(null)|drained|x", {"cpus": 16}, False),
+        ("main*|up|8|64000|(null)|drained|x", {"memory": "64G"}, False),
+        ("other|up|8|64000|(null)|drained|x", {}, False),
+        ("other|up|8|64000|(null)|maint|x", {"partition": "other"}, True),
+    ],
+)
+def test_a_job_that_waits_for_drained_nodes_is_not_refused(slurm, sweep, node, cluster, waits):
+    slurm.says("sbatch", IMPOSSIBLE)
+    slurm.says("sinfo", f"echo '{node}'")
+    lines = []
+    if waits:
+        impossible(sweep, lines.append, **cluster)
+        assert "waits for nodes that are drained, down or reserved now" in lines[0]
+    else:
+        with pytest.raises(SlurmError, match="would never start"):
+            impossible(sweep, **cluster)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "refused"),
+    [
+        ({"time": "5:00:00"}, True),
+        ({"time": "4:00:00"}, False),
+        ({"time": "0"}, True),
+        ({"time": "UNLIMITED"}, True),
+        ({"time": "5:00:00", "partition": "main,long"}, False),
+        ({"time": "2-0", "partition": "main,week"}, False),
+        ({"time": "8-0", "partition": "main,week"}, True),
+        ({"time": "5:00:00", "qos": "lifts"}, False),
+    ],
+)
+def test_a_time_limit_beyond_the_partitions_is_refused(slurm, sweep, cluster, refused):
+    slurm.says("sbatch", "exit 0")
+    lines = ("main Default=YES MaxTime=04:00:00", "long Default=NO MaxTime=UNLIMITED", "week Default=NO MaxTime=7-00:00:00")
+    slurm.says("scontrol", "; ".join(f"echo PartitionName={line}" for line in lines))
+    if refused:
+        with pytest.raises(SlurmError, match=r"exceeds the time limit of the partition \((04:00:00|7-00:00:00)\)"):
+            impossible(sweep, **cluster)
+    else:
+        impossible(sweep, **cluster)
 
 
 def test_a_cluster_without_arrays_leads_to_mode_ray():
