@@ -5,22 +5,19 @@ Imports inside functions keep Hydra and pyarrow out of commands that do not need
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sap_core.location import CODE
+from slurm.arguments import expand_home, needs_data, no_arguments, printed_sweep, read_cluster, short, snapshot_of, sweep_of
+from slurm.command import clean_environment, describe_dropped
 from slurm.usage import HELP, USAGE
-
-if TYPE_CHECKING:
-    from slurm.batch import Sweep
-    from slurm.cluster import Cluster
-    from slurm.submit import Submission
-    from sweeper.plan.snapshot import Snapshot
 
 _HELP_OPTIONS = ("--help", "-h")
 
@@ -60,9 +57,13 @@ def _script(arguments: Sequence[str]) -> int:
 
     if any(argument.startswith("cluster=") for argument in arguments):
         cluster, rest = read_cluster(arguments)
-        sweep = _sweep(cluster, _snapshot(cluster, rest, write=False))
-        for chunk in submission_plan(cluster):
-            print(script_text(cluster, sweep, chunk), end="")
+        chunks = submission_plan(cluster)
+        if len(chunks) > 1:
+            raise UserError(
+                f"{cluster.tasks} tasks are {len(chunks)} arrays of at most max_array={cluster.max_array}, and a script is one: set "
+                f"cluster.tasks={cluster.max_array}, or let sap-slurm submit submit them"
+            )
+        print(script_text(cluster, printed_sweep(cluster, rest), chunks[0]), end="")
         return 0
     request, overrides = parse_request(arguments)
     from sweeper.plan.build import check_command
@@ -74,40 +75,59 @@ def _script(arguments: Sequence[str]) -> int:
 
 
 def _submit(arguments: Sequence[str]) -> int:
-    from slurm.queue import scontrol_config
-    from slurm.submit import submissions, submit
+    from slurm.feasibility import refuse_impossible
+    from slurm.queue import read_queue, scontrol_config
+    from slurm.script import script_text, submission_plan
+    from slurm.submission import submissions
+    from slurm.submit import max_array_tasks, refuse_no_arrays, submit
     from sweeper.store.provenance import commit
 
     cluster, rest = read_cluster(arguments)
     # First, so that a machine without Slurm is refused before anything is planned.
     settings = scontrol_config()
-    snapshot = _snapshot(cluster, rest)
+    refuse_no_arrays(cluster, settings)
+    if line := describe_dropped(clean_environment(os.environ)[1]):
+        _log(line)
+    snapshot = snapshot_of(cluster, rest)
     store, counts = snapshot.paths.store, snapshot.counts
     _log(f"{store}: {counts.planned} jobs planned, {counts.done} done, {snapshot.todo} to do, {counts.failed} failed")
+    retry = f"sap-slurm submit {shlex.quote(short(store))} cluster={cluster.name} retry=failed"
     if counts.given_up:
-        _log(f"{counts.given_up} failed jobs have used all their attempts; delete {store}/rows/*.failed.parquet to run them again")
+        _log(f"{counts.given_up} failed jobs have used all their attempts; {retry} gives them new ones")
     if snapshot.retrain:
         _log(f"the checkpoints of {snapshot.retrain} finished jobs are missing; they are trained again first, and their rows are kept")
     # Reported before anything is submitted, because the stored plan is used whatever has changed.
     for line in _changes(store, rest, commit()):
         _log(line)
-    if not snapshot.todo:
+    if not snapshot.todo and not counts.failed:
         _log("all jobs are done; nothing was submitted")
         return 0
-    # Only of this cluster: a store may be shared by clusters whose job numbers overlap.
-    queued = _queued(submissions(store, settings.get("ClusterName", "")))
-    if queued:
-        _log(f"{len(queued)} batch jobs or array tasks of this sweep are queued already ({queued[0]} ...); all share its jobs")
-    jobs = submit(cluster, _sweep(cluster, snapshot), commit(), snapshot.flops_done, settings, _log)
+    if not snapshot.runnable:
+        raise UserError(
+            f"nothing was submitted, because no job can run: {counts.failed} have failed for good or depend on one that has; {retry} "
+            "gives them new attempts"
+        )
+    state = read_queue(store, submissions(store))
+    if state.failed:
+        raise UserError(f"nothing was submitted, because it is not known whether jobs of this sweep are queued already: {state.unknown[0]}")
+    for line in (*state.notes, *(f"not known: {reason}" for reason in state.unknown)):
+        _log(line)
+    if state.active:
+        first = f"{state.active[0].job} ..."
+        _log(f"{len(state.active)} batch jobs or array tasks of this sweep are queued already ({first}); all share its jobs")
+    sweep = sweep_of(cluster, snapshot)
+    refuse_impossible(cluster, script_text(cluster, sweep, submission_plan(cluster, max_array_tasks(settings))[0]), _log)
+    jobs = submit(cluster, sweep, commit(), snapshot.flops_done, settings, _log)
     # The ids alone on standard output, one per line, for scripts that wait for the jobs.
     print(*jobs, sep="\n", flush=True)
-    _log(f"submitted to {cluster.partition or 'the default partition'}; sap-slurm status {_short(store)} prints the progress")
+    where = cluster.partition or "the default partition"
+    _log(f"submitted to {where}; sap-slurm status {shlex.quote(short(store))} prints the progress")
     return 0
 
 
 def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
     """Describe the changes since the last submission of a store: the commit, and the configuration composed from the same arguments."""
-    from slurm.submit import submissions
+    from slurm.submission import submissions
     from sweeper.plan.snapshot import changed_keys
 
     before = submissions(store)
@@ -123,34 +143,29 @@ def _changes(store: Path, rest: Sequence[str], now: str) -> list[str]:
     return lines
 
 
-def _queued(submitted: Sequence[Submission]) -> list[str]:
-    from slurm.queue import queue
-
-    return [entry.job for entry in queue(one.job for one in submitted) if entry.pending or entry.running]
-
-
 def _status(arguments: Sequence[str]) -> int:
     from slurm.attempt import read_all
+    from slurm.failures import failure_lines, has_ended
     from slurm.lookup import split_store
-    from slurm.queue import SlurmError, queue
+    from slurm.queue import read_queue
     from slurm.status import explain, text
-    from slurm.submit import submissions
+    from slurm.submission import submissions
     from sweeper.monitor.job_counts import sweep_counts
     from sweeper.store.provenance import HOME
     from sweeper.store.store import Store
 
     store, rest = split_store(arguments, HOME)
-    _no_arguments("status", rest)
+    no_arguments("status", rest)
     found = sweep_counts(Store(store))
-    submitted = submissions(store)
-    try:
-        queued = queue(one.job for one in submitted)
-        hints = explain(queued, submitted)
+    attempts, submitted = read_all(store), submissions(store)
     # The counts come from the store, so `status` is useful while the controller is down or on a machine without Slurm.
-    except SlurmError as error:
-        queued, hints = [], [f"hint: {error}"]
-    print(text(_short(store), found, submitted, queued, read_all(store), hints, time.time()))
-    return 0
+    state = read_queue(store, submitted, [one.tag for one in submitted if has_ended(one, attempts)])
+    hints = [*state.notes, *([] if state.failed else explain(state.entries, state.submitted))]
+    # Of a copied folder the records of the original are not its own.
+    own = [one for one in attempts if not one.tag or one.tag in {each.tag for each in state.submitted}]
+    ended = failure_lines(store, state.submitted, state.entries, own, not state.unknown)
+    print(text(short(store), found, state.submitted, state.entries, own, hints, time.time(), state.unknown, ended))
+    return 1 if state.failed or (state.unknown and found.total.to_do) else 0
 
 
 def _logs(arguments: Sequence[str]) -> int:
@@ -160,7 +175,7 @@ def _logs(arguments: Sequence[str]) -> int:
     from sweeper.store.store import Store
 
     store, rest = split_store(arguments, HOME)
-    _no_arguments("logs", rest[1:])
+    no_arguments("logs", rest[1:])
     name = rest[0] if rest else None
     # The plan is read only for names that are not ids of Slurm: it may be large.
     path = find_log(store, name, job_of_run(Store(store)) if name and not is_slurm_job(name) else {})
@@ -170,23 +185,26 @@ def _logs(arguments: Sequence[str]) -> int:
 
 
 def _cancel(arguments: Sequence[str]) -> int:
-    from slurm.lookup import is_slurm_job, split_store
-    from slurm.submit import cancel, submissions
+    from slurm.lookup import split_store
+    from slurm.queue import read_queue
+    from slurm.submission import submissions
+    from slurm.submit import cancel, choose_jobs
     from sweeper.store.provenance import HOME
 
     store, rest = split_store(arguments, HOME)
-    submitted = [one.job for one in submissions(store)]
-    for job in rest:
-        # Only jobs of this sweep's submissions: a mistyped number must not cancel somebody's other job.
-        if not is_slurm_job(job) or job.split("_")[0] not in submitted:
-            raise unknown("job", job, submitted, f"the submissions of {_short(store)}")
-    # Array tasks are reduced to their array, so that one scancel ends it as a whole.
-    jobs = rest or sorted({job.split("_")[0] for job in _queued(submissions(store))})
+    state = read_queue(store, submissions(store))
+    if state.failed:
+        raise UserError(f"nothing was cancelled, because it is not known which jobs are this sweep's: {state.unknown[0]}")
+    for line in (*state.notes, *(f"not known: {reason}" for reason in state.unknown)):
+        _log(line)
+    jobs = choose_jobs(state, rest, short(store))
     if not jobs:
-        _log(f"{_short(store)} has no queued batch jobs")
-        return 0
+        _log(f"{short(store)} has no queued batch jobs{' that can be seen from here' if state.unknown else ''}")
+        return 1 if state.unknown else 0
     cancel(store, jobs)
-    _log(f"cancelled {', '.join(jobs)}; finished jobs are stored, and sap-slurm submit {_short(store)} cluster=NAME continues the sweep")
+    names = ", ".join(job for _, job in jobs)
+    again = f"sap-slurm submit {shlex.quote(short(store))} cluster=NAME"
+    _log(f"cancelled {names}; finished jobs are stored, and {again} continues the sweep")
     return 0
 
 
@@ -196,7 +214,7 @@ def _init(arguments: Sequence[str]) -> int:
     from slurm.init import fill_example, list_partitions
     from slurm.queue import scontrol_config
 
-    _no_arguments("init", arguments[1:])
+    no_arguments("init", arguments[1:])
     name = check_name(arguments[0] if arguments else "")
     path = config_folder() / f"{name}.yaml"
     # Never overwritten, because the user may have edited it.
@@ -217,68 +235,13 @@ def _check(arguments: Sequence[str]) -> int:
     from sweeper.store.provenance import HOME
 
     cluster, rest = read_cluster(arguments)
-    paths = folders_from([*cluster.overrides, *rest], "cluster-check")
+    data = needs_data(cluster, rest)
+    paths = folders_from([*map(expand_home, cluster.overrides), *rest], "cluster-check")
+    if line := describe_dropped(clean_environment(os.environ)[1]):
+        _log(line)
     # A store of its own, so that the check needs no experiment and leaves nothing in a sweep's folder.
     sweep = Sweep("check", paths, HOME, sys.executable, paths.store / "jobs.jsonl")
-    return 0 if check(cluster, sweep, print) else 1
-
-
-def read_cluster(arguments: Sequence[str]) -> tuple[Cluster, list[str]]:
-    """Read the cluster that `cluster=NAME` and `cluster.KEY=VALUE` describe; return it and the other arguments.
-
-    Raises:
-        UserError: no cluster or several are named, or the cluster file is invalid.
-    """
-    from slurm.cluster import load_cluster
-
-    names = [argument.removeprefix("cluster=") for argument in arguments if argument.startswith("cluster=")]
-    overrides = [argument.removeprefix("cluster.") for argument in arguments if argument.startswith("cluster.")]
-    for argument in arguments:
-        if argument.startswith("slurm."):
-            raise UserError(f"'{argument}' cannot be combined with cluster=NAME; write cluster.KEY=VALUE, as in cluster.time=12:00:00")
-    if len(names) != 1:
-        raise UserError("name one cluster, as in cluster=mine (sap-slurm init mine writes its file)")
-    rest = [argument for argument in arguments if not argument.startswith(("cluster=", "cluster."))]
-    return load_cluster(names[0], CODE, overrides), rest
-
-
-def _snapshot(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Snapshot:
-    """Return the sweep that the arguments name: a new plan of an experiment, or the stored plan of a results folder."""
-    from slurm.submit import submissions
-    from sweeper.plan.snapshot import load_snapshot, refuse_secrets, take_snapshot
-
-    # Lines of the cluster file become part of batch scripts, which Slurm stores.
-    refuse_secrets({f"the cluster file {cluster.name}.yaml": repr(cluster)})
-    if rest and "=" not in rest[0] and not rest[0].startswith("-"):
-        before = submissions(Path(rest[0]))
-        last = before[-1] if before else None
-        # A store may have been moved since it was planned; the folders of data and artifacts are then given anew.
-        moved = [override for override in cluster.overrides if override.startswith(("paths.data=", "paths.artifacts="))]
-        return load_snapshot(Path(rest[0]), [*moved, *rest[1:]], last.plan if last else None, last.arguments if last else [])
-    given = {argument.split("=")[0].lstrip("+~") for argument in rest}
-    device = "cuda" if cluster.gpus else "cpu"
-    # Defaults that follow from the cluster: the command line wins, then the cluster file's own overrides.
-    defaults = ["backend=local" if cluster.mode == "array" else "backend=ray", f"backend.device={device}", *cluster.overrides]
-    return take_snapshot([*(override for override in defaults if override.split("=")[0] not in given), *rest], write)
-
-
-def _sweep(cluster: Cluster, snapshot: Snapshot) -> Sweep:
-    from slurm.batch import Sweep
-    from sweeper.store.provenance import HOME
-
-    device = "cuda" if cluster.gpus else "cpu"
-    return Sweep(snapshot.name, snapshot.paths, HOME, sys.executable, snapshot.plan, snapshot.arguments, snapshot.order, device)
-
-
-def _no_arguments(command: str, arguments: Sequence[str]) -> None:
-    if arguments:
-        raise UserError(f"unexpected argument '{arguments[0]}'; sap-slurm {command} --help lists the arguments")
-
-
-def _short(store: Path) -> str:
-    """Return the path of a store relative to the working directory, if it lies below it."""
-    here = Path.cwd()
-    return str(store.relative_to(here)) if store.is_relative_to(here) else str(store)
+    return 0 if check(cluster, sweep, print, data) else 1
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {

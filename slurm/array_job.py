@@ -8,8 +8,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm.batch import REQUEUE_FUNCTIONS, Sweep, close_quote, header, prologue, quoted
+from slurm.batch import BACK_OFF, FAILED_STARTS, REQUEUE_FUNCTIONS, Sweep, bookkeeping, close_quote, header, planning, prologue, quoted
 from slurm.cluster import Cluster
+
+_JOB = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+
+_LEAVE_NODE = rf"""
+# Called when a start failed at once: pauses, then requests a requeue on another node than those on which starts of this submission failed.
+# The task gives up after three such starts, and where there is no other node.
+leave_node() {{
+    local known nodes own others excluded
+    trap - TERM USR1
+    mkdir -p "$failed_starts"
+    printf '%s %s\n' "${{SLURMD_NODENAME:-$HOSTNAME}}" "$SLURM_ARRAY_TASK_ID" >> "$failed_starts/$tag"
+    known=$(cut -d' ' -f1 "$failed_starts/$tag" | sort -u)
+    nodes=$(paste -sd, <<< "$known")
+    own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$tag")
+    others=$(sinfo --noheader --Node --states=idle,alloc,mixed --partition="${{SLURM_JOB_PARTITION:-}}" --format=%N 2> /dev/null |
+        sort -u | grep -cvxF "$known")
+    log "the start failed at once on node ${{SLURMD_NODENAME:-$HOSTNAME}} (exit code $1)"
+    sleep "${{{BACK_OFF}}}"
+    if [ "$own" -lt 3 ] && [ "${{others:-0}}" -gt 0 ]; then
+        excluded=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/.*ExcNodeList=\([^ ]*\).*/\1/p' | grep -v null)
+        log "requesting a requeue on another node than ${{excluded:+$excluded,}}$nodes"
+        # Only a job that waits can be changed, so this shell has to outlive the requeue by a moment.
+        trap '' TERM
+        scontrol requeue "$SLURM_JOB_ID" &&
+            scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="${{excluded:+$excluded,}}$nodes"
+    fi
+    exit "$1"
+}}
+"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +70,7 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
     # Indices from 0 in every array: Slurm limits the largest index (MaxArraySize - 1), not the number of tasks alone.
     array = f"0-{chunk.count - 1}" + (f"%{limit}" if limit < chunk.count else "")
     # One node per task, so that tasks start one by one as nodes become free and need no network between them.
-    lines = header(cluster, sweep, "slurm-%A_%a.log", {"nodes": 1, "array": array})
+    lines = header(cluster, sweep, "slurm-%A_%a", {"nodes": 1, "array": array})
     processes = cluster.processes
     worker: Sequence[object] = [
         "-m", "sweeper.execute", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
@@ -49,7 +78,6 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
     ]  # fmt: skip
     # Each worker has one GPU; with more workers than GPUs they share them in turn.
     device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device
-    attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts]
     return "\n".join(
         [
             # bash, not sh: arrays, process numbers and `wait` are used as bash defines them.
@@ -59,14 +87,19 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             *prologue(cluster, sweep),
             "",
             REQUEUE_FUNCTIONS,
-            f"cancelled={quoted([sweep.paths.store / 'slurm' / 'cancelled'])}",
-            f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} "${{@:2}}"; }}',
+            # The number of an array task, not SLURM_JOB_ID, which differs between its tasks and is not what squeue prints.
+            _LEAVE_NODE,
+            f"failed_starts={quoted([sweep.paths.store / FAILED_STARTS])}",
+            *bookkeeping(sweep, _JOB),
+            *planning(cluster, sweep, "$SLURM_ARRAY_JOB_ID", _JOB, chunk.count),
             "",
             # When a worker is killed (out of memory, for example) the task goes on; `attempt begin` limits the repetitions.
             'while [ -z "$stop_signal" ]; do',
-            f"    attempt begin --limit {cluster.max_restarts} --gpus {cluster.gpus} --cpus {cluster.cpus}",
+            f"    attempt begin --limit {cluster.max_restarts} --gpus {cluster.gpus} --cpus {cluster.cpu_count}",
             "    code=$?",
-            '    [ "$code" -eq 0 ] || exit "$code"',
+            # Code 3 is the limit of starts; with any other one Python or its environment does not work here.
+            '    [ "$code" -ne 3 ] || exit 3',
+            '    [ "$code" -eq 0 ] || leave_node "$code"',
             # A signal may have arrived while `attempt begin` ran; workers started now would be killed without having stored anything.
             '    [ -z "$stop_signal" ] || break',
             "    workers=()",
@@ -79,7 +112,11 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
             '    [ -z "$stop_signal" ] || forward "$stop_signal"',
             "    await_workers",
             # Code 1 says that a job failed, which is a result: the task has nothing left to do.
-            '    attempt end --code "$code" && exit $((code == 1))  # all jobs are done',
+            '    attempt end --code "$code"',
+            "    case $? in",
+            "        0) exit $((code == 1)) ;;  # all jobs are done",
+            '        4) leave_node "$code" ;;   # the workers ended at once and stored nothing',
+            "    esac",
             # Codes up to 2 are decisions of the workers (done, failed, usage error); a higher one means that a worker was killed.
             '    [ "$code" -le 2 ] && [ -z "$stop_signal" ] && exit "$code"',
             '    [ -n "$stop_signal" ] || log "a worker exited with code $code; restarting the workers"',

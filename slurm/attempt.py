@@ -1,11 +1,12 @@
 """Record the starts and ends of batch jobs in the store, and stop jobs that restart without progress. Standard library only.
 
-    python -m slurm.attempt begin PLAN --store STORE --artifacts DIR --limit 3
-    python -m slurm.attempt end PLAN --store STORE --artifacts DIR --code 0
+    python -m slurm.attempt begin PLAN --store STORE --artifacts DIR --tag TAG --job 12_3 --limit 3
+    python -m slurm.attempt end PLAN --store STORE --artifacts DIR --tag TAG --job 12_3 --code 0
 
-Each job or array task has one file, STORE/slurm/attempts/CLUSTER-JOB_TASK.json. `begin` exits with code 3 if the last `--limit` starts made
+Each job or array task has one file, STORE/slurm/attempts/TAG-JOB_TASK.json. `begin` exits with code 3 if the last `--limit` starts made
 no progress. Progress is a new row or checkpoint of any planned job, written by any task. It is measured at the start of a job because a
-killed job cannot measure it at its end. `end` exits with code 0 if every planned job has rows, otherwise with code 1.
+killed job cannot measure it at its end. `end` exits with code 0 if every planned job has rows, with code 4 if the start failed
+at once and stored nothing, otherwise with code 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,11 @@ from sap_core.files import save_json
 
 # Apart from the workers' own codes 0, 1 and 2.
 NO_PROGRESS = 3
+AT_ONCE = 4
+AT_ONCE_SECONDS = 60.0
+"""A start that ends within this time and stores nothing has failed at once."""
+# The worker was stopped or killed (memory), or had nothing to do: no fault of the node.
+_NOT_THE_NODE = (0, 130, 137, 143)
 FOLDER = "slurm/attempts"
 
 
@@ -35,6 +41,7 @@ class Attempts:
 
     job: str  # job id as printed by squeue: 12, or 12_3 for an array task
     cluster: str = ""
+    tag: str = ""  # of the submission
     gpus: int = 0
     cpus: int = 1
     starts: int = 0
@@ -44,18 +51,10 @@ class Attempts:
     spans: list[dict[str, float | str | None]] = field(default_factory=list)  # node, begin and end (seconds since 1970), exit code
 
 
-def job_key(environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return (cluster name, job id as printed by squeue) of the current batch job."""
-    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    # The number of an array task, not SLURM_JOB_ID, which differs between its tasks and is not what squeue prints.
-    job = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID", "0")
-    return environment.get("SLURM_CLUSTER_NAME", ""), job
-
-
-def path_of(store: Path, cluster: str, job: str) -> Path:
+def path_of(store: Path, tag: str, job: str) -> Path:
     """Return the path of one job's file."""
-    # With the cluster's name, because several clusters may share a file system and count their jobs alike.
-    return store / FOLDER / f"{cluster}-{job}.json"
+    # By the tag of the submission: another cluster, or a controller that counts from 1 again, may use the same number.
+    return store / FOLDER / f"{tag}-{job}.json"
 
 
 def read(path: Path) -> Attempts | None:
@@ -71,15 +70,20 @@ def read_all(store: Path) -> list[Attempts]:
     found = [attempts for path in sorted((store / FOLDER).glob("*.json")) if (attempts := read(path)) is not None]
     for attempts in found:
         if attempts.spans and attempts.spans[-1]["end"] is None:
-            attempts.spans[-1]["last_write"] = last_write(store, attempts.job)
+            attempts.spans[-1]["last_write"] = last_write(store, attempts.job, attempts.tag)
     return found
 
 
-def last_write(store: Path, job: str) -> float | None:
+def last_write(store: Path, job: str, tag: str) -> float | None:
     """Return the time of the last write to a job's log. Slurm itself writes to the log when it ends a job."""
     with suppress(OSError):
-        return (store / "logs" / f"slurm-{job}.log").stat().st_mtime
+        return log_of(store, job, tag).stat().st_mtime
     return None
+
+
+def log_of(store: Path, job: str, tag: str) -> Path:
+    """Return the path of a job's log, as `slurm.batch.header` names it."""
+    return store / "logs" / f"slurm-{job}{f'-{tag}' if tag else ''}.log"
 
 
 def planned(plan: Path) -> list[str]:
@@ -131,7 +135,7 @@ def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now
     if record.without_progress >= limit:
         record.stopped = (
             f"{record.without_progress} consecutive starts finished no job and stored no checkpoint; read the log, increase cluster.time, "
-            "cluster.memory or cluster.warning_seconds, and submit again"
+            "cluster.memory or cluster.warning_seconds"
         )
         return record
     record.starts += 1
@@ -148,25 +152,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("plan", type=Path)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--job", required=True, help="id of the job as printed by squeue: 12, or 12_3 for an array task")
+    parser.add_argument("--tag", default="", help="tag of the submission")
     parser.add_argument("--limit", type=int, default=3)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--code", type=int, default=0)
     options = parser.parse_args(arguments)
-    cluster, job = job_key(os.environ)
-    path = path_of(options.store, cluster, job)
+    job, tag = options.job, options.tag
+    path = path_of(options.store, tag, job)
     # Measured now for the next start to compare with, because a killed job cannot do it at its end.
     progress, complete = progress_of(options.plan, options.store, options.artifacts)
     before = read(path)
     if options.event == "end":
+        failed_at_once = False
         if before is not None and before.spans:
-            before.spans[-1] |= {"end": time.time(), "code": options.code}
+            now, begun = time.time(), float(before.spans[-1]["begin"] or 0)
+            failed_at_once = options.code not in _NOT_THE_NODE and now - begun < AT_ONCE_SECONDS and progress == before.progress
+            before.spans[-1] |= {"end": now, "code": options.code}
             save_json(path, asdict(before))
-        return 0 if complete else 1
-    fresh = Attempts(job, cluster, options.gpus, options.cpus)
+        return 0 if complete else AT_ONCE if failed_at_once else 1
+    fresh = Attempts(job, os.environ.get("SLURM_CLUSTER_NAME", ""), tag, options.gpus, options.cpus)
     # Slurm's own name of the node, which `sinfo` and administrators use; the host name may differ.
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    after = begin(before, fresh, progress, options.limit, time.time(), node, last_write(options.store, job))
+    after = begin(before, fresh, progress, options.limit, time.time(), node, last_write(options.store, job, tag))
     # By rename, because the limit may kill this program while it writes.
     save_json(path, asdict(after))
     if after.stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from slurm.cluster import Cluster
+from slurm.submission import comment
+from slurm.values import shell_word, shell_words
 from sweeper.jobs.job import SweepPaths
 
 
@@ -24,6 +27,20 @@ class Sweep:
     arguments: tuple[str, ...] = ()  # of the command line that planned the sweep
     order: str = "cells"
     device: str = "cpu"
+    tag: str = ""  # of this submission (slurm.submission)
+    printed: bool = False  # the script is printed for sbatch: the job itself plans and records the submission
+    planning: tuple[str, ...] = ()  # command line from which a printed script plans; empty: the plan exists
+
+
+BACK_OFF = "SAP_SWEEP_BACK_OFF_SECONDS:-60"
+"""Pause of a task whose start failed at once, in seconds, as a shell expansion. Without it a broken node would be free again, and take the
+next task, within seconds."""
+
+FAILED_STARTS = "slurm/failed_starts"
+"""Folder in the store with a file TAG per submission: a line `NODE TASK` for each start that failed at once."""
+
+CANCELLED = "slurm/cancelled"
+"""Folder in the store where `sap-slurm cancel` leaves a file per cancelled submission (TAG) or array task (TAG_N)."""
 
 
 def header(cluster: Cluster, sweep: Sweep, log: str, more: Mapping[str, object]) -> list[str]:
@@ -35,17 +52,30 @@ def header(cluster: Cluster, sweep: Sweep, log: str, more: Mapping[str, object])
     Args:
         cluster: the resources.
         sweep: supplies the job name and the log folder.
-        log: file name in STORE/logs, with Slurm's patterns %A, %a and %j.
+        log: file name in STORE/logs, with Slurm's patterns %A, %a and %j, without its suffix.
         more: options of the mode, such as `array`.
     """
+    # The tag in both name and comment, because a site may rewrite one of them; and in the log's name, because clusters that share the store
+    # count their jobs alike. A comment of the user's own stays as it is.
+    suffix = f"-{sweep.tag}" if sweep.tag else ""
+    own_comment = any(line.startswith("--comment") for line in cluster.sbatch)
+    # The folder of logs may not exist yet when a printed script is submitted, and Slurm would not start the job.
+    output = f"{log}.out" if sweep.printed else f"{log_folder(sweep.paths.store)}/{log}{suffix}.log"
     options = {
-        "job-name": f"sap-{sweep.name}", "partition": cluster.partition, "account": cluster.account, "qos": cluster.qos,
-        "constraint": cluster.constraint, "ntasks-per-node": 1, "cpus-per-task": cluster.cpus, "mem": cluster.memory,
-        "gres": cluster.gres, "time": cluster.time, **more, "requeue": True, "open-mode": "append",
-        "output": f"{log_folder(sweep.paths.store)}/{log}", "signal": f"B:USR1@{cluster.warning_seconds}",
+        "job-name": f"sap-{sweep.name}{suffix}", "comment": None if own_comment or not sweep.tag else comment(sweep.tag),
+        "partition": cluster.partition, "account": cluster.account, "qos": cluster.qos,
+        "constraint": cluster.constraint, "ntasks-per-node": 1, **cluster.resources, "time": cluster.time, **more,
+        "requeue": True, "open-mode": "append", "export": "ALL",
+        "output": output, "signal": f"B:USR1@{cluster.warning_seconds}",
     }  # fmt: skip
     lines = [f"#SBATCH --{key}" + ("" if value is True else f"={value}") for key, value in options.items() if value is not None]
-    return [*lines, *(f"#SBATCH {line}" for line in cluster.sbatch)]
+    return [*lines, *(f"#SBATCH {option_line(line)}" for line in cluster.sbatch)]
+
+
+def option_line(option: str) -> str:
+    """Return an option of the cluster file as written in an #SBATCH line: a value with spaces in double quotes."""
+    name, sign, value = option.partition("=")
+    return f'{name}="{value}"' if sign and " " in value else option
 
 
 def log_folder(store: Path) -> str:
@@ -77,23 +107,32 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
     """
-    # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set.
-    lines = [f"cd {shlex.quote(str(sweep.home))} || exit 2", *cluster.setup, "set -u"]
+    folder = shlex.quote(str(sweep.home))
+    home = f'cd {folder} || {{ echo "error: node $HOSTNAME does not see this folder"; sleep "${{{BACK_OFF}}}"; exit 2; }}'
+    # What an outer job left in the environment of sbatch: Slurm sets these only in array tasks.
+    leftovers = [] if cluster.mode == "array" else ["unset ${!SLURM_ARRAY_*}"]
+    # The user's lines run before `set -u`, because the scripts of module systems may use variables that are not set. Their options and
+    # traps end with them: with -e the first worker that is stopped would end this script before its requeue.
+    reset = ["set +eEx +o pipefail +o noclobber +f", "trap - ERR DEBUG RETURN USR1 TERM INT HUP", "IFS=$' \\t\\n'", "set -u", home]
+    lines = [home, *leftovers, *cluster.setup, *(reset if cluster.setup else ["set -u"])]
     # Temporary files on the node's own disk, in a folder of this job that is removed at its end.
     if cluster.scratch:
+        scratch = f"$HOME{cluster.scratch[1:]}" if cluster.scratch.startswith("~") else cluster.scratch
         lines += [
-            f'export TMPDIR="{cluster.scratch}/sap-$SLURM_JOB_ID"',
-            'mkdir -p "$TMPDIR" || exit 2',
+            f'export TMPDIR="{scratch}/sap-$SLURM_JOB_ID"',
+            # Others must not read Ray's sockets and logs; chmod fails on a folder that somebody else made.
+            'mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || exit 2',
             "trap 'rm -rf \"$TMPDIR\"' EXIT",
         ]
     # An array in bash, not a string: each argument keeps its boundaries, whatever characters it contains.
-    command = [*shlex.split(cluster.container or ""), cluster.python or sweep.python]
+    python = shell_word(cluster.python) if cluster.python else shlex.quote(sweep.python)
+    command = " ".join(filter(None, [shell_words(cluster.container or ""), python]))
     lines += [
         # Unbuffered, so that the log shows the last lines of a job that is killed.
         'export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"',
         # The checkout first on the path: an installed copy of another version must not run.
         f'export PYTHONPATH={shlex.quote(str(sweep.home))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-        f"run=({quoted(command)})",
+        f"run=({command})",
     ]
     return lines
 
@@ -134,13 +173,11 @@ await_workers() {
 # Requeues this job unless it was cancelled. If the requeue succeeds, Slurm ends this script. The state COMPLETING does not tell a cancelled
 # job from one that Slurm requeues itself; the job requests a requeue only if the reason is TimeLimit or the log reports a preemption.
 requeue() {
-    local name state
-    for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
-        if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
-            log "cancelled; finished jobs are stored"
-            exit 0
-        fi
-    done
+    local state
+    if [ -e "$cancelled/$tag" ] || [ -e "$cancelled/${tag}_${SLURM_ARRAY_TASK_ID:-}" ]; then
+        log "cancelled; finished jobs are stored"
+        exit 0
+    fi
     state=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null)
     case $state in
         *Reason=TimeLimit*) ;;
@@ -159,5 +196,41 @@ requeue() {
     fi
 }
 """
-"""Bash functions for signals and requeue. A script that uses them sets `workers` (process ids) and `cancelled` (the folder
-STORE/slurm/cancelled, in which `sap-slurm cancel` records job ids)."""
+"""Bash functions for signals and requeue. A script that uses them sets `workers` (process ids), `tag` (of its submission) and `cancelled`
+(the folder in which `sap-slurm cancel` leaves the tags of cancelled jobs)."""
+
+
+def planning(cluster: Cluster, sweep: Sweep, base: str, job: str, tasks: int) -> list[str]:
+    """Return the lines by which a job of a printed script plans the sweep and records itself; none for a submitted script.
+
+    Args:
+        cluster: the cluster.
+        sweep: the sweep.
+        base: shell expression of the id of the job or array.
+        job: shell expression of the id of the job or array task, as printed by squeue.
+        tasks: number of tasks.
+    """
+    if not sweep.printed:
+        return []
+    plan = str(sweep.plan.relative_to(sweep.paths.store))
+    record = {
+        "cluster_file": cluster.name, "mode": cluster.mode, "tasks": tasks, "gpus": cluster.gpus,
+        "nodes": cluster.nodes if cluster.mode == "ray" else 1, "partition": cluster.partition, "time": cluster.time, "plan": plan,
+        "arguments": list(sweep.arguments), "flops_before": 0.0, "tag": sweep.tag,
+    }  # fmt: skip
+    words = quoted([sweep.plan, "--store", sweep.paths.store, "--record", json.dumps(record)])
+    logs = quoted([sweep.paths.store / "logs"])
+    return [
+        f'"${{run[@]}}" -m slurm.plan_job {words} --job "{base}" -- {quoted(sweep.planning)} || exit 2',
+        f'mkdir -p {logs} && exec >> {logs}/"slurm-{job}-{sweep.tag}.log" 2>&1',
+    ]
+
+
+def bookkeeping(sweep: Sweep, job: str) -> list[str]:
+    """Return the lines that define `tag`, `cancelled` and `attempt`, for a job whose id is the shell expression `job`."""
+    attempt = [sweep.plan, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts, "--tag", sweep.tag]
+    return [
+        f"tag={shlex.quote(sweep.tag)}",
+        f"cancelled={quoted([sweep.paths.store / CANCELLED])}",
+        f'attempt() {{ "${{run[@]}}" -m slurm.attempt "$1" {quoted(attempt)} --job "{job}" "${{@:2}}"; }}',
+    ]

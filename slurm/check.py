@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -13,28 +14,30 @@ from pathlib import Path
 from sap_core.files import save_text
 from slurm.batch import Sweep, close_quote, header, prologue, quoted
 from slurm.cluster import Cluster
+from slurm.command import SlurmError, run_command
 from slurm.probe import TOKEN
-from slurm.queue import SlurmError, queue, run_command, sbatch
+from slurm.queue import find_tag
+from slurm.sbatch import sbatch
 from slurm.status import REASONS
+from slurm.submission import new_tag
 
 LOG_WAIT_SECONDS = 10.0
 """Time to wait for the job's log after the job has ended: network file systems show new files late."""
 
 
-def text(cluster: Cluster, sweep: Sweep, token: str) -> str:
-    """Return the batch script of the check: one node with the cluster's resources, for five minutes."""
+def text(cluster: Cluster, sweep: Sweep, token: str, data: bool = True) -> str:
+    """Return the batch script of the check: one node for five minutes, with the cluster's resources. `data`: also test that folder."""
     # Five minutes, because short jobs start sooner and the probe takes seconds.
     short = replace(cluster, time="00:05:00", warning_seconds=30)
     probe = [
-        "-m", "slurm.probe", "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
-        "--gpus", cluster.gpus,
-        "--processes", cluster.processes, "--token", token,
+        "-m", "slurm.probe", *(["--data", sweep.paths.data] if data else []), "--store", sweep.paths.store,
+        "--artifacts", sweep.paths.artifacts, "--gpus", cluster.gpus, "--processes", cluster.processes, "--token", token,
     ]  # fmt: skip
-    lines = header(short, sweep, "check-%j.log", {"nodes": 1})
+    lines = header(short, sweep, "check-%j", {"nodes": 1})
     return "\n".join(["#!/usr/bin/env bash", *map(close_quote, lines), "", *prologue(short, sweep), f'"${{run[@]}}" {quoted(probe)}', ""])
 
 
-def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
+def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None], data: bool = True) -> bool:
     """Submit the check, wait for its end and log each result. Ctrl-C cancels the job.
 
     Returns:
@@ -50,11 +53,12 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
     (store / "logs").mkdir(parents=True, exist_ok=True)
     # The compute node must read what the login node wrote.
     save_text(store / TOKEN, token)
-    job = sbatch(text(cluster, sweep, token))
-    path = store / "logs" / f"check-{job}.log"
+    tag = new_tag(store)
+    job, _ = sbatch(text(cluster, replace(sweep, tag=tag), token, data), tag, log)
+    path = store / "logs" / f"check-{job}-{tag}.log"
     log(f"submitted job {job} to check cluster {cluster.name}; log: {path}")
     try:
-        _wait(job, log)
+        _wait(job, tag, log)
     except KeyboardInterrupt:
         # A check that nobody waits for would occupy a node for nothing.
         run_command("scancel", job)
@@ -74,12 +78,12 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None]) -> bool:
     return not any(result["remedy"] for result in results)
 
 
-def _wait(job: str, log: Callable[[str], None]) -> None:
+def _wait(job: str, tag: str, log: Callable[[str], None]) -> None:
     """Wait until the job has ended; log each new reason for which it is pending."""
     logged, pause = "", 0.3
     while True:
         # squeue is polled, because `sbatch --wait` itself waits 10 s between its looks.
-        entries = queue([job])
+        entries = find_tag(os.geteuid(), tag, job=job)
         if not any(entry.pending or entry.running for entry in entries):
             return
         reason = next((entry.reason for entry in entries if entry.pending), "")

@@ -17,24 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError, at_least, unknown
+from slurm.values import CONSTRAINT, MEMORY, PATH, PLAIN, TIME, check_options, format_time, normalise_option, parse_time, time_limit
+
+__all__ = [
+    "MODES", "Cluster", "check_name", "cluster_files", "config_folder", "format_time", "load_cluster", "override", "parse", "parse_time",
+    "read_yaml",
+]  # fmt: skip
 
 MODES = ("array", "ray")
-RESERVED_OPTIONS = (
-    "array", "chdir", "cpus-per-task", "error", "export", "gres", "job-name", "mem", "nodes", "ntasks", "open-mode", "output", "parsable",
-    "requeue", "no-requeue", "signal", "test-only", "time", "wait", "wrap", "partition", "account", "qos", "constraint",
-)  # fmt: skip
-"""sbatch options that are set by a key of the cluster file or by the job's mode."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# Lists of allowed characters rather than of forbidden ones: these values are written unquoted into #SBATCH lines.
-_PLAIN = re.compile(r"[A-Za-z0-9_.,:@%+=/\-]+")
-_CONSTRAINT = re.compile(r"[A-Za-z0-9_.,:@%+=/\-&|*\[\]()!]+")
-_TIME = re.compile(r"\d+|\d+:\d+(:\d+)?|\d+-\d+(:\d+){0,2}")
-_MEMORY = re.compile(r"\d+[KMGT]?")
-# Variables are allowed in a path, because scratch folders depend on the job; command substitution is not.
-_PATH = re.compile(r"(/[A-Za-z0-9_.@%+=\-]+|\$[A-Za-z_][A-Za-z0-9_]*)(/[A-Za-z0-9_.@%+=\-]+|/\$[A-Za-z_][A-Za-z0-9_]*)*")
-_OPTION = re.compile(r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:@%+=/\-&|*\[\]()]+)?")
 _NULLS = ("", "null", "~", "None")
+_MEMORY_KEYS = ("memory", "mem_per_cpu", "mem_per_gpu")
+# Keys of which one replaces the others.
+_ALTERNATIVES = (_MEMORY_KEYS, ("cpus", "cpus_per_gpu"))
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,10 @@ class Cluster:
     gpus: int = 0
     gpu_type: str | None = None
     cpus: int = 4
+    cpus_per_gpu: int | None = None
     memory: str | None = "16G"
+    mem_per_cpu: str | None = None
+    mem_per_gpu: str | None = None
     time: str = "04:00:00"
     nodes: int = 1
     tasks: int = 4
@@ -73,17 +72,29 @@ class Cluster:
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES, f"cluster {self.name}")
         for key in ("partition", "account", "qos", "gpu_type"):
-            self._match(key, _PLAIN, "letters, digits and _.,:@%+=/-")
-        self._match("constraint", _CONSTRAINT, "letters, digits and _.,:@%+=/-&|*[]()!")
-        self._match("memory", _MEMORY, "a number with K, M, G or T, as in 64G")
-        self._match("time", _TIME, "minutes, H:MM:SS or D-HH:MM:SS, as in 1-00:00:00")
-        self._match("scratch", _PATH, "an absolute path or $VARIABLE, as in /scratch/$USER")
-        counts = ("cpus", "nodes", "tasks", "processes", "concurrent", "max_array", "max_submit", "max_restarts", "idle_seconds")
+            self._match(key, PLAIN, "letters, digits and _.,:@%+=/-")
+        self._match("constraint", CONSTRAINT, "letters, digits and _.,:@%+=/-&|*[]()!")
+        for key in ("memory", "mem_per_cpu", "mem_per_gpu"):
+            self._match(key, MEMORY, "a number with K, M, G or T, as in 64G")
+        self._match("time", TIME, "minutes, H:MM:SS, D-HH:MM:SS or UNLIMITED, as in 1-00:00:00")
+        self._match("scratch", PATH, "an absolute path or $VARIABLE, as in /scratch/$USER")
+        counts = (
+            "cpus",
+            "cpus_per_gpu",
+            "nodes",
+            "tasks",
+            "processes",
+            "concurrent",
+            "max_array",
+            "max_submit",
+            "max_restarts",
+            "idle_seconds",
+        )
         at_least(f"cluster {self.name}", 1, **{key: getattr(self, key) for key in counts})
         at_least(f"cluster {self.name}", 0, gpus=self.gpus)
         # Slurm looks at warnings only every 30 s or so, and the workers need time to store their state.
         at_least(f"cluster {self.name}", 10, warning_seconds=self.warning_seconds)
-        if self.warning_seconds >= parse_time(self.time):
+        if self.warning_seconds >= time_limit(self.time):
             raise UserError(
                 f"cluster {self.name}: warning_seconds={self.warning_seconds} is not shorter than time={self.time}; increase time or "
                 "reduce warning_seconds"
@@ -93,8 +104,12 @@ class Cluster:
                 f"cluster {self.name}: processes={self.processes} leaves some of a task's gpus={self.gpus} idle, because each "
                 f"process uses one GPU; set processes={self.gpus} or gpus=1"
             )
-        if self.gpu_type and not self.gpus:
-            raise UserError(f"cluster {self.name}: gpu_type={self.gpu_type} requires gpus, as in gpus: 1")
+        for key in ("gpu_type", "cpus_per_gpu", "mem_per_gpu"):
+            if getattr(self, key) and not self.gpus:
+                raise UserError(f"cluster {self.name}: {key}={getattr(self, key)} requires gpus, as in gpus: 1")
+        given = [f"{key}={getattr(self, key)}" for key in _MEMORY_KEYS if getattr(self, key)]
+        if len(given) > 1:
+            raise UserError(f"cluster {self.name}: {' and '.join(given)} exclude each other; set the others to null")
         self._check_lines()
 
     def _match(self, key: str, pattern: re.Pattern[str], allowed: str) -> None:
@@ -105,16 +120,7 @@ class Cluster:
             )
 
     def _check_lines(self) -> None:
-        for line in self.sbatch:
-            # One option per entry without spaces or newlines: a newline would start a line of the user's own in the script.
-            found = _OPTION.fullmatch(line)
-            if not found:
-                raise UserError(
-                    f"cluster {self.name}: sbatch contains {line!r}; each entry must be one option without spaces, as in --exclude=n1,n2"
-                )
-            # Two values of one option in a script would leave open which one counts.
-            if found[1] in RESERVED_OPTIONS:
-                raise UserError(f"cluster {self.name}: sbatch contains {line!r}, which is set by another key or by the mode; remove it")
+        check_options(self.sbatch, f"cluster {self.name}")
         for key in ("setup", "overrides"):
             for line in getattr(self, key):
                 if "\n" in line or "\0" in line:
@@ -134,26 +140,18 @@ class Cluster:
         """The value of sbatch's --gres for a node's GPUs; None without GPUs."""
         return ":".join(["gpu", *filter(None, [self.gpu_type]), str(self.gpus)]) if self.gpus else None
 
+    @property
+    def cpu_count(self) -> int:
+        """Cores of a task or node."""
+        return self.cpus_per_gpu * self.gpus if self.cpus_per_gpu else self.cpus
 
-def parse_time(time: str) -> int:
-    """Convert a Slurm time limit (M, M:S, H:M:S, D-H, D-H:M or D-H:M:S) to seconds."""
-    # With days the parts count from hours, without them from minutes: sbatch's own rule.
-    days, dash, rest = time.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if dash:
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-        return int(days) * 86400 + hours * 3600 + minutes * 60 + seconds
-    if len(parts) == 3:
-        return parts[0] * 3600 + parts[1] * 60 + parts[2]
-    return parts[0] * 60 + (parts[1] if len(parts) == 2 else 0)
-
-
-def format_time(seconds: int) -> str:
-    """Convert seconds to a Slurm time limit, rounded down to whole minutes."""
-    # Rounded down, because the result is used as a limit that must end before something else begins.
-    minutes = max(0, seconds) // 60
-    days, hours = divmod(minutes // 60, 24)
-    return f"{days}-{hours:02}:{minutes % 60:02}:00" if days else f"{hours:02}:{minutes % 60:02}:00"
+    @property
+    def resources(self) -> dict[str, object]:
+        """Sbatch's options for cores, memory and GPUs; None where there is nothing to request."""
+        return {
+            "cpus-per-task": None if self.cpus_per_gpu else self.cpus, "cpus-per-gpu": self.cpus_per_gpu, "mem": self.memory,
+            "mem-per-cpu": self.mem_per_cpu, "mem-per-gpu": self.mem_per_gpu, "gres": self.gres,
+        }  # fmt: skip
 
 
 def config_folder() -> Path:
@@ -206,18 +204,32 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        # BaseLoader also constructs no Python objects, so reading a file cannot run code.
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        text = path.read_text(encoding="utf-8-sig")
+        # BaseLoader constructs no Python objects, so reading a file cannot run code.
+        value = yaml.load(text, Loader=yaml.BaseLoader)
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"the cluster file {path} cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
         raise UserError(f"the cluster file {path} contains no KEY: VALUE lines; conf/cluster/example.yaml lists the keys")
+    seen: set[str] = set()
+    # YAML's readers take the last of two equal keys without a word.
+    for key, _ in node.value if node is not None else ():
+        if key.value in seen:
+            raise UserError(f"{path}, line {key.start_mark.line + 1}: the key {key.value} is there twice; remove one of them")
+        seen.add(key.value)
     return value
 
 
 def parse(values: Mapping[str, Any], name: str, where: str) -> Cluster:
     """Convert a mapping of strings and lists of strings to a `Cluster`. `where` names the file in error messages."""
-    return Cluster(name=name, **{key: _typed(key, value, where) for key, value in values.items()})
+    given = {key: _typed(key, value, where) for key, value in values.items()}
+    if given.get("cpus") and given.get("cpus_per_gpu"):
+        raise UserError(f"{where}: cpus and cpus_per_gpu exclude each other; remove one of them")
+    # The default amount of memory gives way to any other form of it.
+    if "memory" not in given and any(given.get(key) for key in _MEMORY_KEYS):
+        given["memory"] = None
+    return Cluster(name=name, **given)
 
 
 def override(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
@@ -230,7 +242,17 @@ def override(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
         # Shell code comes from the file alone; every other value is checked before it enters a batch script.
         if key == "setup":
             raise UserError("cluster.setup cannot be set on the command line; write its lines into the cluster file")
-        changed[key] = _typed(key, [value] if key in ("sbatch", "overrides") else value, "cluster")
+        if key in ("sbatch", "overrides"):
+            # Lists take one entry per argument.
+            changed[key] = (*changed.get(key, ()), *_typed(key, [value], "cluster"))
+        elif key in changed:
+            raise UserError(f"cluster.{key} is given twice; remove one of them")
+        else:
+            changed[key] = _typed(key, value, "cluster")
+    # One form of memory or cores on the command line replaces that of the file.
+    for keys in _ALTERNATIVES:
+        if any(changed.get(key) for key in keys):
+            changed = {**{key: None for key in keys if key not in changed and key != "cpus"}, **changed}
     return replace(cluster, **changed)
 
 
@@ -244,7 +266,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
         lines = [] if value in _NULLS else value
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
             raise UserError(f"{where}: {key} must be a list of lines, as in\n{key}:\n  - ...".replace("\n", " "))
-        return tuple(lines)
+        return tuple(normalise_option(line) if key == "sbatch" else line for line in lines)
     if not isinstance(value, str):
         raise UserError(f"{where}: {key} must be one value, not {value!r}")
     if value in _NULLS:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slurm.cluster import format_time, parse_time
-from slurm.queue import run_command
+from slurm.command import run_command
 
 # Not the partition's limit: shorter jobs start sooner, and an interrupted one continues where it was.
 _DEFAULT_TIME = 12 * 3600
+_WARNING_SECONDS = 120  # the default of the cluster file
+_LEAST_MEMORY = 64  # MiB
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,31 @@ def parse_sinfo(text: str) -> list[Partition]:
         if len(fields) != 7:
             continue
         name, limit, cpus, memory, gres, nodes, features = fields
-        # Of the generic resources only GPUs matter here; the type is optional in gpu:TYPE:COUNT.
-        gpu = re.search(r"gpu(?::([A-Za-z_][\w.-]*))?:(\d+)", gres)
-        count, kind = (int(gpu[2]), gpu[1]) if gpu else (0, None)
+        count, kind = parse_gpus(gres)
         # Slurm appends signs such as + to a number that differs between nodes.
         numbers = [int(re.sub(r"\D.*", "", value) or 0) for value in (cpus, memory, nodes)]
         found.append(
             Partition(name.rstrip("*"), name.endswith("*"), limit, numbers[0], numbers[1], count, kind, numbers[2], features.strip("()"))
         )
     return found
+
+
+def parse_gpus(gres: str) -> tuple[int, str | None]:
+    """Return (number, type) of a node's GPUs in the notation of sinfo's %G; of several types the most frequent one.
+
+    Each entry is gpu[:TYPE][:COUNT] and may be followed by sockets or indices in parentheses, as in gpu:4090:8(S:0-1) or gpu:1g.5gb:7.
+    """
+    found: list[tuple[int, str | None]] = []
+    # Commas inside parentheses separate sockets, not entries.
+    for entry in re.split(r",(?![^()]*\))", gres):
+        name, *rest = re.sub(r"\(.*\)", "", entry.strip()).removeprefix("gres:").removeprefix("gres/").split(":")
+        if name != "gpu":
+            continue
+        # A type may be a number (4090), so only the last part can be the count; without a count there is one.
+        count = re.fullmatch(r"(\d+)K?", rest[-1]) if rest else None
+        kind = ":".join(rest[:-1] if count else rest)
+        found.append((int(count[1]) if count else 1, kind or None))
+    return max(found, key=lambda each: each[0], default=(0, None))
 
 
 def choose_partition(partitions: Sequence[Partition]) -> Partition | None:
@@ -68,16 +86,25 @@ def suggest_values(partition: Partition, settings: Mapping[str, str]) -> dict[st
     share = max(1, partition.gpus)
     limit = partition.limit if re.fullmatch(r"[\d:-]+", partition.limit) else None
     seconds = min(_DEFAULT_TIME, parse_time(limit)) if limit else _DEFAULT_TIME
-    return {
+    # Slurm's limits are whole minutes, and 0 is none.
+    seconds = max(60, seconds)
+    values: dict[str, object] = {
         "partition": partition.name,
         "gpus": min(1, partition.gpus),
         "gpu_type": partition.gpu_type,
         "cpus": max(1, min(8, partition.cpus // share)),
         # A tenth is left to the system of the node, whose processes share the memory.
-        "memory": f"{max(1, int(partition.memory * 0.9 / share))}M",
+        # 1 MiB is what Slurm assumes of a node whose memory is not configured.
+        "memory": f"{int(partition.memory * 0.9 / share)}M" if partition.memory * 0.9 / share >= _LEAST_MEMORY else None,
         "time": format_time(seconds),
         "max_array": settings.get("MaxArraySize") or None,
     }
+    if seconds < 2 * _WARNING_SECONDS:
+        values["warning_seconds"] = max(10, seconds // 4)
+    if settings.get("MaxArraySize") == "0":
+        # This cluster allows no job arrays.
+        values |= {"mode": "ray", "max_array": None}
+    return values
 
 
 def fill_example(example: str, partitions: Sequence[Partition], settings: Mapping[str, str]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from sap_core.errors import UserError
-from slurm.submit import FOLDER
+from slurm.submission import FOLDER
 
 _SLURM_JOB = re.compile(r"\d+(_\d+)?")
 
@@ -51,15 +52,21 @@ def find_log(store: Path, name: str | None, job_of_run: dict[str, str]) -> Path:
         # By the time of the last write, because the numbers of tasks say nothing about which of them runs.
         found = sorted(logs.glob("slurm-*.log"), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise UserError(f"{logs} contains no log of a batch job yet; sap-slurm status {store} shows why jobs are pending")
+            raise UserError(
+                f"{logs} contains no log of a batch job yet; sap-slurm status {shlex.quote(str(store))} shows why jobs are pending"
+            )
         return found[-1]
     # `12` may be a job, a check or an array, whose first task is shown.
-    candidates = [f"slurm-{name}.log", f"check-{name}.log", f"slurm-{name}_0.log"] if is_slurm_job(name) else []
+    kinds = (f"slurm-{name}", f"check-{name}", f"slurm-{name}_0") if is_slurm_job(name) else ()
+    for kind in kinds:
+        # The tag of the submission follows the id: clusters that share the store count alike, and the log that was written last is meant.
+        same = [path for path in (logs / f"{kind}.log", *logs.glob(f"{kind}-*.log")) if path.is_file()]
+        if same:
+            return max(same, key=lambda path: path.stat().st_mtime)
     # Logs are named after jobs; a run is looked up in the plan.
-    candidates += [f"{name}.log", f"{job_of_run.get(name, name)}.log"]
-    for candidate in candidates:
+    for candidate in (f"{name}.log", f"{job_of_run.get(name, name)}.log"):
         if (logs / candidate).is_file():
             return logs / candidate
-    tasks = sorted(path.name.removeprefix("slurm-").removesuffix(".log") for path in logs.glob("slurm-*.log"))
+    tasks = sorted({path.name.removeprefix("slurm-").removesuffix(".log").split("-")[0] for path in logs.glob("slurm-*.log")})
     hint = f"; batch jobs with logs: {', '.join(tasks[:12])}{' ...' if len(tasks) > 12 else ''}" if tasks else ""
     raise UserError(f"{logs} contains no log of '{name}': it has not started, or it is not a job or run of this sweep{hint}")

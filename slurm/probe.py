@@ -80,8 +80,10 @@ def check_torch(gpus: int) -> CheckResult:
     return CheckResult("gpu", f"torch {torch.__version__}, {', '.join(names)}")
 
 
-def check_data(folder: Path) -> CheckResult:
-    """Check that the data folder can be read."""
+def check_data(folder: Path | None) -> CheckResult:
+    """Check that the data folder can be read; None: nothing says that one is needed."""
+    if folder is None:
+        return CheckResult("data", "not tested: no paths.data and no experiment that reads files was named")
     try:
         # Listing asks for the permission to read, which `is_dir` does not.
         count = sum(1 for _ in folder.iterdir())
@@ -192,7 +194,8 @@ def check_scontrol() -> CheckResult:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every check passed."""
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m slurm.probe", description="Test what a sweep needs on this node.")
-    for name in ("data", "store", "artifacts"):
+    parser.add_argument("--data", type=Path)
+    for name in ("store", "artifacts"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)

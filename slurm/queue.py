@@ -1,34 +1,27 @@
-"""Run Slurm's commands and parse their output. sacct is never used, because many clusters keep no accounting. Standard library only."""
+"""Ask Slurm about jobs, reservations and partitions, and parse the answers. sacct is never used, because many clusters keep no accounting.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
-from sap_core.errors import UserError
 from slurm.cluster import parse_time
+from slurm.command import SlurmError, run_command
+from slurm.submission import Submission, adopt, belongs, is_copy, same_cluster
 
-# Told apart by the message, because Slurm's commands exit with code 1 for every reason.
-_TRANSIENT = re.compile(r"(?i)unable to contact|timed out|try again|temporarily|communication|connection refused")
-_LIMIT = re.compile(r"(?i)policy|limit|quota")  # of a QOS, an association or a partition
-
-# Job states of squeue, grouped by their meaning for `sap-slurm status`.
-PENDING_STATES = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
+# Job states of squeue. A state that is in none of the lists counts as waiting: what is not known to have ended may still run.
 RUNNING_STATES = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED")
-
-
-class SlurmError(UserError):
-    """A Slurm command failed. `over_limit`: because of a limit on jobs."""
-
-    def __init__(self, text: str, over_limit: bool = False) -> None:
-        super().__init__(text)
-        self.over_limit = over_limit
+ENDED_STATES = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,11 +35,14 @@ class QueueEntry:
     limit: str
     start: str  # expected or actual start time, such as 2026-11-29T10:00:00, or N/A
     node: str
+    name: str = ""
+    comment: str = ""
+    tag: str = ""  # of the submission that the job was found to be of
 
     @property
     def pending(self) -> bool:
-        """Whether the job is in the queue."""
-        return self.state in PENDING_STATES
+        """Whether the job waits for its start."""
+        return not self.running and self.state not in ENDED_STATES
 
     @property
     def running(self) -> bool:
@@ -62,39 +58,6 @@ class Reservation:
     start: float
     nodes: str
     flags: str
-
-
-def run_command(*arguments: str, stdin: str | None = None) -> str:
-    """Run a Slurm command and return its output. It is tried three times while the controller cannot be reached.
-
-    Raises:
-        SlurmError: the command is not installed, does not answer for 60 s, or fails; the message repeats the command's own.
-    """
-    program = arguments[0]
-    # Asked before it is run, so that the message names the remedy instead of FileNotFoundError.
-    if shutil.which(program) is None:
-        raise SlurmError(f"{program} is not installed here; run this on a login node of the cluster")
-    # A busy controller answers a moment later; two short pauses cover that without making a real failure slow.
-    for pause in (0.3, 1.0, None):
-        try:
-            done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, check=False, timeout=60)
-        except subprocess.TimeoutExpired as error:
-            raise SlurmError(f"{program} has not answered for 60 s; check with sinfo that the Slurm controller is up") from error
-        if done.returncode == 0:
-            return done.stdout
-        # Some commands print their error to standard output.
-        message = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-        if pause is None or not _TRANSIENT.search(message):
-            break
-        time.sleep(pause)
-    raise SlurmError(f"{program} failed: {message}", over_limit=bool(_LIMIT.search(message)))
-
-
-def sbatch(script: str) -> str:
-    """Submit a batch script; return the job id."""
-    # The last line, because plugins of a site may print notices before it; with several clusters it is JOB;CLUSTER. The script is passed by
-    # standard input, so no file is left behind.
-    return run_command("sbatch", "--parsable", stdin=script).strip().splitlines()[-1].split(";")[0]
 
 
 def scontrol_config() -> dict[str, str]:
@@ -113,27 +76,157 @@ def parse_records(text: str) -> list[dict[str, str]]:
     return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in text.splitlines() if "=" in line]
 
 
-def queue(jobs: Iterable[str]) -> list[QueueEntry]:
-    """Return the squeue entries of these jobs, one per array task. Ended jobs are included as long as Slurm remembers them."""
-    wanted = set(jobs)
-    if not wanted:
-        return []
-    # A format of our own with a separator that names do not contain. `--states=all` includes jobs that have ended recently.
-    columns = "%i|%T|%r|%M|%l|%S|%N"
-    text = run_command("squeue", "--noheader", "--array", "--states=all", f"--user={os.geteuid()}", f"--format={columns}")
-    # All jobs of the user in one call and selected here, because squeue reports a job that it has forgotten as an error.
-    return [entry for entry in parse_squeue(text) if entry.job.split("_")[0] in wanted]
+@dataclass(frozen=True)
+class QueueState:
+    """What squeue says about the batch jobs of a store."""
+
+    entries: tuple[QueueEntry, ...] = ()  # jobs that are the store's by cluster, id and tag
+    submitted: tuple[Submission, ...] = ()  # the store's submissions, with ids that were found by their tag
+    unknown: tuple[str, ...] = ()  # reasons why jobs may exist that are not among the entries
+    notes: tuple[str, ...] = ()  # jobs that are not this store's although a record names them
+    failed: bool = False  # squeue or scontrol did not answer, so nothing is known of this cluster
+
+    @property
+    def active(self) -> list[QueueEntry]:
+        """The jobs that wait or run."""
+        return [entry for entry in self.entries if entry.pending or entry.running]
+
+    def submission_of(self, entry: QueueEntry) -> Submission:
+        """The submission of one of the entries."""
+        return next(one for one in self.submitted if one.tag == entry.tag)
+
+
+def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[str] = ()) -> QueueState:
+    """Return the batch jobs of a store that this cluster knows; `unknown` says what cannot be known from here. Never raises SlurmError.
+
+    Args:
+        store: the results folder.
+        submitted: its submissions.
+        ended: tags of submissions whose tasks are known to have ended, so that nobody has to ask for them on another cluster.
+    """
+    # A copied folder has records of another store's jobs, which still write there.
+    copied = [one for one in submitted if is_copy(store, one)]
+    own = [one for one in submitted if one not in copied]
+    notes = [f"the records here are of another folder, of which this one is a copy: {_count(copied)} ({_names(copied)})"] if copied else []
+    if not own:
+        return QueueState(notes=tuple(notes))
+    try:
+        settings = scontrol_config()
+        here = settings.get("ClusterName", "")
+        groups: dict[str, list[Submission]] = {}
+        for one in own:
+            groups.setdefault("" if not one.cluster or same_cluster(one.cluster, here) else one.cluster, []).append(one)
+        listed = {"": squeue(groups.get("", []))}
+    except SlurmError as error:
+        return QueueState(submitted=tuple(own), unknown=(str(error),), notes=tuple(notes), failed=True)
+    unknown = _not_shown(groups.get("", []), settings)
+    for cluster, jobs in groups.items():
+        if cluster:
+            asked = [one for one in jobs if one.tag not in ended]
+            entries = _ask_other(cluster, asked, here) if asked else []
+            unknown += [entries] if isinstance(entries, str) else []
+            listed[cluster] = [] if isinstance(entries, str) else entries
+    found: list[QueueEntry] = []
+    known: list[Submission] = []
+    for cluster, jobs in groups.items():
+        for one in jobs:
+            ours = [replace(entry, tag=one.tag) for entry in listed[cluster] if _is_of(one, entry)]
+            known.append(adopt(store, one, ours[0].job) if ours and not one.job else one)
+            found += ours
+            # The same number, another job: of a controller that counts from 1 again, or of another cluster of the same name.
+            if one.tag and not ours and any(entry.job.split("_")[0] == one.job for entry in listed[cluster]):
+                notes.append(f"job {one.job} of cluster {cluster or here} is another job: it lacks the tag {one.tag} of this sweep")
+    return QueueState(tuple(found), tuple(known), tuple(unknown), tuple(notes))
+
+
+def _not_shown(local: Sequence[Submission], settings: Mapping[str, str]) -> list[str]:
+    """Reasons why squeue may not show jobs of this cluster."""
+    unknown = []
+    if untagged := [one for one in local if not one.tag]:
+        unknown.append(f"{_count(untagged)} ({_names(untagged)}) have no tag, so their jobs cannot be told from others; see squeue --me")
+    hidden = [one for one in local if one.user not in (None, os.geteuid())]
+    if hidden and "jobs" in settings.get("PrivateData", ""):
+        unknown.append(f"{_count(hidden)} ({_names(hidden)}) were made by other users, whose jobs this cluster does not show")
+    return unknown
+
+
+def _ask_other(cluster: str, jobs: Sequence[Submission], here: str) -> list[QueueEntry] | str:
+    """The jobs on another cluster, or why they cannot be seen."""
+    sentence = (
+        f"{_count(jobs)} to cluster {cluster} ({_names(jobs)}) cannot be seen from cluster {here or '?'}; run this on a login node there"
+    )
+    # Only if it was reached from this cluster before: else a cluster of the same name may be another one.
+    if not all(one.via and same_cluster(one.via, here) for one in jobs):
+        return sentence
+    try:
+        return squeue(jobs, f"--clusters={cluster}")
+    except SlurmError as error:
+        return f"{sentence} ({error})"
+
+
+def find_tag(user: int, tag: str, *options: str, job: str = "") -> list[QueueEntry]:
+    """Return the jobs of a user that carry a tag, or have the id `job`.
+
+    Raises:
+        SlurmError: squeue does not answer.
+    """
+    entries = _ask_squeue([user], options)
+    return [entry for entry in entries if tag in entry.name or tag in entry.comment or (job and entry.job.split("_")[0] == job)]
+
+
+def squeue(submitted: Sequence[Submission], *options: str) -> list[QueueEntry]:
+    """Return all jobs of the users who made these submissions, one entry per array task; ended jobs as long as Slurm remembers them.
+
+    Raises:
+        SlurmError: squeue does not answer, or its answer cannot be read.
+    """
+    # All jobs in one call and selected by the caller, because squeue reports a job that it has forgotten as an error.
+    return _ask_squeue({os.geteuid() if one.user is None else one.user for one in submitted}, options) if submitted else []
+
+
+def _ask_squeue(users: Iterable[int], options: Sequence[str]) -> list[QueueEntry]:
+    # A format of our own, with the texts that may contain a separator at its end. `--states=all` includes jobs that have ended recently;
+    # --federation has no effect outside a federation, in which a job may run on another cluster than the one that accepted it.
+    columns = "%i|%T|%r|%M|%l|%S|%N|%j|%k"
+    names = ",".join(map(str, sorted(users)))
+    where = options or ("--federation",)
+    text = run_command("squeue", "--noheader", "--array", *where, "--states=all", f"--user={names}", f"--format={columns}")
+    entries = parse_squeue(text)
+    # Notices of the site are skipped; an error that squeue's wrapper prints to standard output is no empty queue.
+    if not entries and re.search(r"(?i)\||error|unable|fatal|failed", text):
+        raise SlurmError(f"squeue printed what cannot be read: {' '.join(text.split())[:200]}")
+    return entries
+
+
+def _is_of(submission: Submission, entry: QueueEntry) -> bool:
+    if belongs(submission, entry.job, entry.name, entry.comment):
+        return True
+    # A site may rewrite both name and comment; the log's name has the tag, too, and only scontrol prints it.
+    if not submission.tag or not submission.job or entry.job.split("_")[0] != submission.job:
+        return False
+    try:
+        return bool(re.search(rf"StdOut=\S*{submission.tag}", run_command("scontrol", "--oneliner", "show", "job", entry.job)))
+    except SlurmError:
+        return False
+
+
+def _count(submitted: Sequence[Submission]) -> str:
+    return "1 submission" if len(submitted) == 1 else f"{len(submitted)} submissions"
+
+
+def _names(submitted: Sequence[Submission]) -> str:
+    return ", ".join(f"job {one.name}" for one in submitted[:5]) + (", ..." if len(submitted) > 5 else "")
 
 
 def parse_squeue(text: str) -> list[QueueEntry]:
-    """Parse the output of squeue in the format that `queue` requests; skip other lines."""
+    """Parse the output of squeue in the format that is requested here; skip other lines. Name and comment may be missing."""
     found = []
     for line in text.splitlines():
-        fields = line.strip().split("|")
+        fields = line.strip().split("|", 8)
         # Other lines are notices of the site.
-        if len(fields) == 7:
-            job, state, reason, elapsed, limit, start, node = fields
-            found.append(QueueEntry(job, state, reason, _seconds(elapsed), limit, start, node))
+        if len(fields) >= 7 and re.fullmatch(r"\d+([_+]\S+)?", fields[0]):
+            job, state, reason, elapsed, limit, start, node, *texts = fields
+            found.append(QueueEntry(job, state, reason, _seconds(elapsed), limit, start, node, *texts))
     return found
 
 

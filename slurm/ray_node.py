@@ -44,6 +44,9 @@ OBJECT_STORE_BYTES = 300_000_000
 RESTARTS = 3
 """Number of times that Ray is restarted on a worker node after it exits on its own."""
 
+MIN_TOKEN_LENGTH = 32
+"""Shortest token with which Ray is started, in characters."""
+
 GRACE_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36  # option of prctl(2)
 
@@ -123,7 +126,20 @@ def command(address: str, own: str, cpus: int, gpus: int, head: bool, folder: Pa
 
 
 def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
-    """Run this node's Ray until it exits or this process receives a signal; return Ray's exit code, or 0 after a signal."""
+    """Run this node's Ray until it exits or this process receives a signal.
+
+    Returns:
+        Ray's exit code, 0 after a signal, or 2 without a token, without which Ray is not started.
+    """
+    # Ray without a token lets everybody in who reaches its port. A container may have dropped the environment of the batch script.
+    if os.environ.get("RAY_AUTH_MODE") != "token" or len(os.environ.get("RAY_AUTH_TOKEN", "")) < MIN_TOKEN_LENGTH:
+        print(
+            "error: Ray was not started, because RAY_AUTH_TOKEN did not reach this process; let the container (and setup) pass "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN on, as in apptainer exec without --cleanenv",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 2
     # Ray's orphans become children of this process, so they can be ended.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     stop = threading.Event()

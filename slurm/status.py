@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 
 from slurm.attempt import Attempts
 from slurm.cluster import format_time, parse_time
-from slurm.queue import QueueEntry, SlurmError, max_time, next_reservation, parse_records, parse_reservations, run_command
-from slurm.submit import Submission
+from slurm.command import SlurmError, run_command
+from slurm.queue import QueueEntry, max_time, next_reservation, parse_records, parse_reservations
+from slurm.submission import Submission
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.monitor.job_counts import SweepCounts
 
@@ -32,6 +34,14 @@ REASONS = {  # of squeue, for pending jobs
     "AssocGrpGRES": "your account's GPU limit is reached",
     "AssocMaxJobsLimit": "your account limits the number of running jobs",
     "BadConstraints": "no node satisfies its constraints",
+    "launch failed requeued held": "a node could not start it, and it is held; scontrol release JOB releases it",
+    "JobLaunchFailure": "a node could not start it",
+    "NodeDown": "a node that it needs is down",
+    "Licenses": "it waits for a licence",
+    "InvalidAccount": "the account is not valid; set cluster.account",
+    "InvalidQOS": "the QOS is not valid; set cluster.qos",
+    "AccountNotAllowed": "the account may not use the partition",
+    "QOSNotAllowed": "the QOS may not be used in the partition",
 }
 _TIMED = ("ReqNodeNotAvail", "Reservation", "PartitionTimeLimit", "Resources", "Priority", "QOSMaxWall", "AssocMaxWall")
 
@@ -42,7 +52,7 @@ _ALL = Workload("all", "", "")
 
 def text(
     name: str, sweep_counts: SweepCounts, submitted: Sequence[Submission], queued: Sequence[QueueEntry], attempts: Sequence[Attempts],
-    hints: Sequence[str], now: float,
+    hints: Sequence[str], now: float, unknown: Sequence[str] = (), ended: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """Return the output of `sap-slurm status`.
 
@@ -54,24 +64,39 @@ def text(
         attempts: recorded starts of the batch jobs.
         hints: lines of `explain`.
         now: the current time, in seconds since 1970.
+        unknown: reasons why batch jobs may exist that are not in `queued`.
+        ended: lines of `slurm.failures`.
     """
     total = sweep_counts.total
     lines = [f"{name}: {total.done} of {total.planned} jobs done, {total.failed} failed, {total.to_do} to do", ""]
     lines += [f"  {'type':<8}{'total':>7}{'done':>7}{'failed':>8}"]
     lines += [f"  {one.name:<8}{one.planned:>7}{one.done:>7}{one.failed:>8}" for one in sweep_counts.by_type]
-    lines += ["", *_jobs(submitted, queued)]
+    lines += ["", *_jobs(submitted, queued, bool(unknown))]
+    lines += [f"unknown: {reason}" for reason in unknown]
     lines += hints
     lines += _restarts(attempts)
+    lines += ended
     # One line per failure of those that were read; the counts above include all.
     lines += [f"failed: {job}, {kind}: {last}" for job, kind, last in sweep_counts.failures]
     if total.failed > len(sweep_counts.failures):
         lines.append(f"failed: {total.failed - len(sweep_counts.failures)} more")
-    lines.append(_eta(sweep_counts, submitted, queued, attempts, now))
+    lines.append(_eta(sweep_counts, submitted, queued, attempts, now, bool(unknown)))
     lines.append(_spent(attempts, {entry.job for entry in queued if entry.running}, now))
+    # Advice to submit would double a job that cannot be seen.
+    if submitted and not unknown and not any(entry.pending or entry.running for entry in queued):
+        lines += _next_step(name, total.to_do, total.given_up, submitted[-1].cluster_file)
     return "\n".join(lines)
 
 
-def _jobs(submitted: Sequence[Submission], queued: Sequence[QueueEntry]) -> list[str]:
+def _next_step(name: str, to_do: int, given_up: int, cluster: str) -> list[str]:
+    command = f"sap-slurm submit {shlex.quote(name)} cluster={cluster}"
+    lines = [f"next: {command} continues the sweep"] if to_do else []
+    if given_up:
+        lines.append(f"next: {command} retry=failed gives the failed jobs new attempts, once the cause is removed")
+    return lines
+
+
+def _jobs(submitted: Sequence[Submission], queued: Sequence[QueueEntry], unknown: bool) -> list[str]:
     """Return one line per running job or task, one per reason for waiting, and the states of ended ones."""
     if not submitted:
         return ["no submissions recorded; submit with sap-slurm submit STORE cluster=NAME"]
@@ -94,7 +119,9 @@ def _jobs(submitted: Sequence[Submission], queued: Sequence[QueueEntry]) -> list
             ended[entry.state] += 1
     if ended:
         lines.append("ended: " + ", ".join(f"{count} {state}" for state, count in sorted(ended.items())))
-    return lines if running or waiting else [*lines, "no batch job of this sweep is queued"]
+    if running or waiting:
+        return lines
+    return [*lines, "it is not known whether batch jobs of this sweep are queued" if unknown else "no batch job of this sweep is queued"]
 
 
 def _restarts(attempts: Sequence[Attempts]) -> list[str]:
@@ -104,25 +131,31 @@ def _restarts(attempts: Sequence[Attempts]) -> list[str]:
 
 
 def _eta(
-    sweep_counts: SweepCounts, submitted: Sequence[Submission], queued: Sequence[QueueEntry], attempts: Sequence[Attempts], now: float
+    sweep_counts: SweepCounts,
+    submitted: Sequence[Submission],
+    queued: Sequence[QueueEntry],
+    attempts: Sequence[Attempts],
+    now: float,
+    unknown: bool,
 ) -> str:
     """Estimate the remaining time from the FLOPs per second of all tasks so far and the number of running tasks."""
     # FLOPs rather than jobs, because a training costs far more than most corrections.
     if sweep_counts.flops is None:
         return "ETA: done" if not sweep_counts.total.to_do else "ETA: unknown, because the FLOPs of some jobs are"
     left = sweep_counts.flops - sweep_counts.flops_done
-    if left <= 0:
-        return "ETA: done"
+    total = sweep_counts.total
+    if total.to_do <= 0:
+        return f"ETA: no job is left to run, and {total.failed} failed" if total.failed else "ETA: done"
     running = {entry.job for entry in queued if entry.running}
     if not running:
-        return "ETA: unknown, because no task is running"
+        return f"ETA: unknown, because {'it is not known whether a' if unknown else 'no'} task is running"
     estimator = RuntimeEstimator()
     # Work that was done before the first submission was not done by these batch jobs.
     done = sweep_counts.flops_done - min((one.flops_before for one in submitted), default=0.0)
     # Seconds of all tasks together, restarts and start-up included, because the remaining work will have its share of these, too.
     estimator.record(_ALL, done, sum(_seconds(one, running, now) for one in attempts))
     remaining = estimator.remaining_seconds({_ALL: left}, len(running))
-    if remaining is None:
+    if remaining is None or left <= 0:
         return "ETA: unknown until the first jobs have finished"
     return f"ETA: {format_duration(int(remaining))} with {len(running)} running tasks, from the speed so far"
 
@@ -160,7 +193,7 @@ def explain(queued: Sequence[QueueEntry], submitted: Sequence[Submission]) -> li
     if not waiting:
         return []
     # The shortest limit among them: a hint that helps one of them is worth giving.
-    requested = min(parse_time(entry.limit) for entry in waiting if entry.limit[:1].isdigit()) if waiting else 0
+    requested = min(parse_time(entry.limit) for entry in waiting)
     try:
         coming = next_reservation(parse_reservations(run_command("scontrol", "--oneliner", "show", "reservation")), time.time())
         partitions = parse_records(run_command("scontrol", "--oneliner", "show", "partition"))

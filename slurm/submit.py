@@ -1,42 +1,24 @@
-"""Submit, record and cancel batch jobs. Standard library only."""
+"""Submit and cancel batch jobs. Standard library only."""
 
 from __future__ import annotations
 
-import json
+import os
+import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sap_core.files import save_json, save_text
+from sap_core.errors import UserError, unknown
+from sap_core.files import save_text
 from slurm.array_job import ArrayChunk
-from slurm.batch import Sweep
+from slurm.batch import CANCELLED, Sweep
 from slurm.cluster import Cluster
-from slurm.queue import SlurmError, run_command, sbatch
+from slurm.command import SlurmError, run_command
+from slurm.queue import QueueState
+from slurm.sbatch import LostAnswer, sbatch
 from slurm.script import script_text, submission_plan
-
-FOLDER = "slurm/submissions"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A submitted job or array: STORE/slurm/submissions/CLUSTER-JOB.json. It contains no paths outside the store and no secrets."""
-
-    job: str
-    cluster: str  # ClusterName of the Slurm configuration: several clusters may share a file system
-    cluster_file: str  # NAME in cluster=NAME
-    mode: str
-    tasks: int
-    gpus: int  # per task or node
-    nodes: int
-    partition: str | None
-    time: str
-    submitted_at: float
-    commit: str
-    plan: str  # job file, relative to the store
-    arguments: list[str]  # of the command line that planned the sweep
-    flops_before: float  # forecast FLOPs of the jobs that were done at submission
+from slurm.submission import Submission, new_tag, remove, same_cluster, save
 
 
 def submit(
@@ -51,25 +33,20 @@ def submit(
         SlurmError: Slurm accepted no submission.
     """
     jobs: list[str] = []
-    store = sweep.paths.store
     # Slurm does not create the folder of a log.
-    (store / "logs").mkdir(parents=True, exist_ok=True)
+    (sweep.paths.store / "logs").mkdir(parents=True, exist_ok=True)
     for chunk in submission_plan(cluster, max_array_tasks(settings)):
+        record = _record(cluster, sweep, commit, flops_before, settings)
         try:
-            job, count = _submit_fitting(cluster, sweep, chunk, log)
+            job, count = _submit_fitting(cluster, sweep, chunk, record, log)
+        except LostAnswer:
+            raise
         except SlurmError as error:
             # After the first accepted array a limit is no failure: the accepted tasks take over all shards.
             if not jobs or not error.over_limit:
                 raise
             log(f"{error}; the submitted tasks run the whole sweep")
             break
-        record = Submission(
-            job=job, cluster=settings.get("ClusterName", ""), cluster_file=cluster.name, mode=cluster.mode, tasks=count, gpus=cluster.gpus,
-            nodes=cluster.nodes if cluster.mode == "ray" else 1, partition=cluster.partition, time=cluster.time, submitted_at=time.time(),
-            commit=commit, plan=str(sweep.plan.relative_to(store)), arguments=list(sweep.arguments), flops_before=flops_before,
-        )  # fmt: skip
-        # Right after its own submission, so that an interruption between two arrays loses the record of neither.
-        save_json(store / FOLDER / f"{record.cluster}-{job}.json", asdict(record))
         jobs.append(job)
         # The limit is reached, so a further array would be refused.
         if chunk is not None and count < chunk.count:
@@ -77,18 +54,82 @@ def submit(
     return jobs
 
 
-def _submit_fitting(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk | None, log: Callable[[str], None]) -> tuple[str, int]:
+def _record(cluster: Cluster, sweep: Sweep, commit: str, flops_before: float, settings: Mapping[str, str]) -> Submission:
+    """A record without the id and the number of tasks, which are known after the submission."""
+    return Submission(
+        job="", cluster=settings.get("ClusterName", ""), cluster_file=cluster.name, mode=cluster.mode, tasks=1, gpus=cluster.gpus,
+        nodes=cluster.nodes if cluster.mode == "ray" else 1, partition=cluster.partition, time=cluster.time, submitted_at=time.time(),
+        commit=commit, plan=str(sweep.plan.relative_to(sweep.paths.store)), arguments=list(sweep.arguments), flops_before=flops_before,
+        tag=new_tag(sweep.paths.store), user=os.geteuid(),
+    )  # fmt: skip
+
+
+def _submit_fitting(
+    cluster: Cluster, sweep: Sweep, chunk: ArrayChunk | None, record: Submission, log: Callable[[str], None]
+) -> tuple[str, int]:
     """Submit an array, halving its number of tasks while Slurm rejects it because of a limit; return (job id, tasks)."""
+    store = sweep.paths.store
     while True:
+        record = replace(record, tasks=chunk.count if chunk else 1)
+        # Before the submission, so that an accepted job is found by its tag even if this program is killed before it reads the answer.
+        save(store, record)
         try:
-            return sbatch(script_text(cluster, sweep, chunk)), chunk.count if chunk else 1
+            job, where = sbatch(script_text(cluster, replace(sweep, tag=record.tag), chunk), record.tag, log)
+        except LostAnswer:
+            raise
         except SlurmError as error:
             # A single task that is refused has no smaller form; other errors would repeat.
             if chunk is None or chunk.count == 1 or not error.over_limit:
+                remove(store, record)
                 raise
             log(f"{error}; trying {chunk.count // 2} tasks instead of {chunk.count}")
             # Halving finds an accepted number in few calls. `total` stays, so that the shards of other arrays keep their numbers.
             chunk = ArrayChunk(chunk.first, chunk.count // 2, chunk.total)
+            continue
+        # With sbatch --clusters, and in a federation, the job may be another cluster's.
+        if where and record.cluster and not same_cluster(where, record.cluster):
+            record = replace(record, cluster=where, via=record.cluster)
+        save(store, replace(record, job=job))
+        return job, record.tasks
+
+
+def choose_jobs(state: QueueState, ids: Sequence[str], store: str) -> list[tuple[Submission, str]]:
+    """Return the jobs to cancel with their submissions: those named, or all that wait or run.
+
+    Args:
+        state: what squeue says; only jobs of the store by cluster, id and tag are among its entries.
+        ids: ids of batch jobs (12) or array tasks (12_3); empty: all.
+        store: the results folder, as the user would type it.
+
+    Raises:
+        UserError: an id that is none of this sweep's, or not in the queue.
+    """
+    if not ids:
+        # Array tasks are reduced to their array, so that one scancel ends it as a whole.
+        owners = {entry.tag: state.submission_of(entry) for entry in state.active}
+        return [(one, one.job) for one in owners.values()]
+    chosen = []
+    for job in ids:
+        base = job.split("_")[0]
+        # Only jobs of this sweep's submissions: a mistyped number must not cancel somebody's other job.
+        if not re.fullmatch(r"\d+(_\d+)?", job) or base not in [one.job for one in state.submitted]:
+            raise unknown("job", job, [one.job for one in state.submitted if one.job], f"the submissions of {store}")
+        found = [entry for entry in state.active if job in (entry.job, entry.job.split("_")[0])]
+        if not found:
+            why = "; ".join(state.unknown) or "it has ended, or its number is another job's now"
+            raise UserError(f"no job {job} of this sweep is in the queue of this cluster ({why}); nothing was cancelled")
+        chosen.append((state.submission_of(found[0]), job))
+    return chosen
+
+
+def refuse_no_arrays(cluster: Cluster, settings: Mapping[str, str]) -> None:
+    """Refuse mode array on a cluster that allows no job arrays.
+
+    Raises:
+        UserError: MaxArraySize is 0.
+    """
+    if cluster.mode == "array" and settings.get("MaxArraySize", "").strip() == "0":
+        raise UserError(f"this cluster allows no job arrays (MaxArraySize is 0); set mode: ray in {cluster.name}.yaml, or cluster.mode=ray")
 
 
 def max_array_tasks(settings: dict[str, str]) -> int | None:
@@ -97,19 +138,30 @@ def max_array_tasks(settings: dict[str, str]) -> int | None:
     return max(1, int(size)) if size.isdigit() else None
 
 
-def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
-    """Return the submissions of a store, oldest first: those of one cluster, or all."""
-    found = []
-    for path in (store / FOLDER).glob("*.json"):
-        # A record of another version or a damaged one must not prevent `status` from showing the others.
-        with suppress(OSError, ValueError, TypeError):
-            found.append(Submission(**json.loads(path.read_text())))
-    return sorted((one for one in found if cluster in (None, one.cluster)), key=lambda one: one.submitted_at)
+def cancel(store: Path, sweep_jobs: Sequence[tuple[Submission, str]]) -> None:
+    """Cancel batch jobs (12) or array tasks (12_3) that are the store's.
 
+    The cancellation is recorded first, so that none of them requests a requeue.
 
-def cancel(store: Path, jobs: Sequence[str]) -> None:
-    """Cancel jobs (12) or array tasks (12_3). The cancellation is recorded first, so that none of them requests a requeue."""
-    for job in jobs:
-        # A file per job, which the batch script finds without Python when it decides about a requeue.
-        save_text(store / "slurm" / "cancelled" / job, "")
-    run_command("scancel", *jobs)
+    Args:
+        store: the results folder.
+        sweep_jobs: the submission of each job, and its id (`choose_jobs`).
+
+    Raises:
+        SlurmError: scancel failed; no job is then recorded as cancelled.
+    """
+    marks = []
+    for submission, job in sweep_jobs:
+        task = job.partition("_")[2]
+        # By tag: another job of the same number must not be taken for cancelled. A file per job, which bash finds without Python.
+        marks.append(store / CANCELLED / (f"{submission.tag}_{task}" if task else submission.tag))
+        save_text(marks[-1], "")
+    for cluster in dict.fromkeys(one.cluster if one.via else "" for one, _ in sweep_jobs):
+        jobs = [job for one, job in sweep_jobs if (one.cluster if one.via else "") == cluster]
+        try:
+            run_command("scancel", *([f"--clusters={cluster}"] if cluster else []), *jobs)
+        except SlurmError:
+            # Of another user, for example: a job that goes on must be able to request its requeue.
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+            raise

@@ -349,7 +349,8 @@ def _searcher_and_callback(driver: Driver) -> tuple[Any, Any]:
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             why = _trial_error(trial)
-            driver.died(trial.config["job_id"], any(phrase in why for phrase in _NODE_LOST), f"its Ray actor died: {why}"[:300])
+            job_id, lost = trial.config["job_id"], any(phrase in why for phrase in _NODE_LOST)
+            driver.died(job_id, lost, f"its Ray actor died: {why}"[:300], driver.has_begun(job_id))
 
     return JobSearcher(metric="rows", mode="max"), ResultCallback()
 

@@ -6,6 +6,7 @@ python -m sweeper.backends.ray_cluster PLAN --data DIR --store DIR --artifacts D
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -69,6 +70,9 @@ def run(options: argparse.Namespace) -> int:
         UserError: no cluster answers, or results cannot be stored.
         KeyboardInterrupt: stopped by a signal.
     """
+    # In a batch job the head has a random token; without one the driver would meet an open Ray, or none that lets it in.
+    if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        raise UserError("RAY_AUTH_TOKEN is not set: set it to the token with which the Ray cluster was started (RAY_AUTH_MODE=token)")
     paths, store = SweepPaths(options.data, options.store, options.artifacts), Store(options.store)
     jobs = list(read_jobs(options.plan))
     finished, problems = store.finished()

@@ -6,6 +6,7 @@ Imports no Ray, so that its decisions are tested without a cluster.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import time
@@ -27,6 +28,9 @@ WAIT_SECONDS = 300.0
 
 MAX_NODE_LOSSES = 5
 """Number of lost nodes after which a job fails, because it may be what brings the nodes down."""
+
+MAX_FAILED_LAUNCHES = 6
+"""Number of consecutive workers that may end before they begin a job; then the sweep ends, because no job is the cause."""
 
 Capacity = Callable[[], Mapping[str, float]]
 """Returns the cluster's resources, in use or not, in the form of `capacity_of`."""
@@ -78,6 +82,8 @@ class Driver:
         self._attempts: dict[str, int] = {}
         self._allocated: dict[str, Mapping[str, float]] = {}  # resources of each running job
         self._shared_gpu_ooms: dict[str, int] = {}  # number of times that a job ran out of memory on a shared GPU
+        self._failed_launches = 0  # consecutive workers that ended before they began their job
+        self._log_sizes: dict[str, int] = {}  # bytes of each running job's log when it was given out
         self._node_losses: dict[str, int] = {}  # number of times that a job's node was lost
         self._queues: dict[bool, deque[Job]] = {bool(gpu_sharing.share(job)): deque() for job in self.jobs.values()}  # by "needs a GPU"
         # Last time that a job was running or could be started.
@@ -101,6 +107,7 @@ class Driver:
         self._last_fit = time.monotonic()
         # Before the trial, to tell afterwards whether the worker stored failed rows before it died.
         self._attempts[job.job_id] = self.store.attempts(job.job_id)
+        self._log_sizes[job.job_id] = self._log_size(job.job_id)
         self._allocated[job.job_id] = needs = self._needs(job)
         share = needs["GPU"]
         # An upper bound from the cluster's resources: where Ray places the other jobs is not known. Rows record it, so that tables can tell
@@ -167,6 +174,7 @@ class Driver:
         """Records the answer of a trial."""
         # Released first, so that the resources are free for the next suggestion whatever the answer was.
         share = self._allocated.pop(job_id, {}).get("GPU", 0.0)
+        self._failed_launches = 0
         if "fatal" in answer:
             self.fatal = answer["fatal"]
             self._request_stop()
@@ -177,9 +185,33 @@ class Driver:
         else:
             settle_result(self.schedule, self.store, self.jobs[job_id], Result(**answer), self.report)
 
-    def died(self, job_id: str, node_lost: bool = False, why: str = "its Ray actor died") -> None:
-        """Records a trial whose process ended without an answer. If its node was lost, the job is rerun without counting as an attempt."""
+    def has_begun(self, job_id: str) -> bool:
+        """Whether a worker has begun the job since it was given out: it writes the job's log first of all."""
+        return self._log_size(job_id) != self._log_sizes.get(job_id, 0)
+
+    def _log_size(self, job_id: str) -> int:
+        # Opened, because a network file system may answer `stat` from its cache, but asks the server for a file that is opened.
+        with contextlib.suppress(OSError), (self.store.logs / f"{job_id}.log").open("rb") as log:
+            return log.seek(0, os.SEEK_END)
+        return 0
+
+    def died(self, job_id: str, node_lost: bool = False, why: str = "its Ray actor died", begun: bool = True) -> None:
+        """Records a trial whose process ended without an answer.
+
+        The job is rerun without counting as an attempt if its node was lost, or if its worker ended before it began the job (`begun`): Ray
+        or the environment is the cause then. If that happens again and again, the sweep ends.
+        """
         self._allocated.pop(job_id, None)
+        if not (begun or node_lost):
+            self._failed_launches += 1
+            if self._failed_launches >= MAX_FAILED_LAUNCHES and self.fatal is None:
+                self.fatal = (
+                    f"{self._failed_launches} workers ended before they began a job ({why}); no job is counted as failed: read "
+                    f"{self.store.logs / 'ray.log'} and the log of the batch job, remove the cause and start the sweep again"
+                )
+                self._request_stop()
+            self._requeue(job_id)
+            return
         job = self.jobs[job_id]
         self._node_losses[job_id] = self._node_losses.get(job_id, 0) + node_lost
         # A lost node is not the job's fault, unless it happens to the same job several times.

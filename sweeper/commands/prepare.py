@@ -30,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: the command line or the configuration is invalid.
     """
-    from sweeper.plan.build import compose
+    from sweeper.plan.build import compose, narrowed
     from sweeper.plan.prerequisites import prepare_all
 
     # Checked before anything is composed or downloaded.
     releases = _releases(options.releases)
-    composed = compose(hydra_arguments(options))
+    composed = narrowed(compose(hydra_arguments(options)))
     things = []
     for thing in prepare_all(composed, options.download, releases):
         # Downloads and checksums take minutes, so each line is shown as soon as it is known.

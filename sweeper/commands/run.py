@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         return _export(composed, only, paths)
     key = plan_key(composed)
     # The key covers the complete plan, so the shortcut does not apply to a part of it; and a network may still have to be saved.
-    complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" else None
+    complete = _complete_plan(store, key) if only is None and config.save_corrected == "none" and not config.retry else None
     if complete is not None:
         rows, given_up = complete
         print(f"{paths.store}: all {rows} planned rows are stored, nothing to do")
@@ -94,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     with store.locked():
         estimator, _ = _estimator(config, cells, paths)
+        if config.retry:
+            _print_retried(store.retry_failed(job.job_id for job in jobs))
         # Under the lock: the forecasts of an earlier start are read from the plan that is about to be replaced.
         plan = _forecast(plan, estimator, store)
         write_classes(store.root, classes)
@@ -205,7 +208,7 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     failed = len(schedule.failed)
     if failed:
         count = "1 job" if failed == 1 else f"{failed} jobs"
-        remedy = f"`sap-report {os.path.relpath(paths.store)} status` prints the errors, the same command retries"
+        remedy = f"`sap-report {shlex.quote(os.path.relpath(paths.store))} status` prints the errors, the same command retries"
         print(f"{count} failed; {remedy}", file=sys.stderr)
     return 1 if failed else 0
 
@@ -220,8 +223,14 @@ def _finished(store: Store) -> dict[str, str]:
 
 def _print_given_up(jobs: int) -> None:
     if jobs:
+        them = "it" if jobs == 1 else "them"
         text = "1 job failed {} times and is" if jobs == 1 else f"{jobs} jobs failed {{}} times and are"
-        print(f"{text.format(MAX_ATTEMPTS)} not retried; delete rows/*.failed.parquet to retry", file=sys.stderr)
+        print(f"{text.format(MAX_ATTEMPTS)} not retried; add retry=failed to the command to give {them} new attempts", file=sys.stderr)
+
+
+def _print_retried(jobs: int) -> None:
+    what = "no job has failed" if not jobs else f"{'1 failed job gets' if jobs == 1 else f'{jobs} failed jobs get'} new attempts"
+    print(f"retry=failed: {what}", file=sys.stderr)
 
 
 def _backend(config: Config, paths: SweepPaths, jobs: int) -> Backend:

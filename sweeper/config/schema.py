@@ -23,6 +23,7 @@ SAVE_CORRECTED = ("none", "best")
 """Which corrected networks are saved as files."""
 JOB_TYPES = ("train", "select", "tune", "search")
 """Types of jobs, as in the column `job_type`."""
+RETRIES = ("failed",)
 ORDERS = ("cells", "longest", "depth")
 TIMINGS = ("as_run", "exclusive")
 # Names become folders and parts of file names, also on other machines, so they exclude separators, spaces and a leading dot.
@@ -144,6 +145,7 @@ class Config:
     order: str = "cells"
     timing: str = "as_run"
     export: str | None = None
+    retry: str | None = None
     dry_run: bool = False
 
 
@@ -174,6 +176,8 @@ def check_values(config: Config) -> None:
     for key, value, allowed in (("order", config.order, ORDERS), ("timing", config.timing, TIMINGS)):
         if value not in allowed:
             raise unknown(key, value, allowed)
+    if config.retry is not None and config.retry not in RETRIES:
+        raise unknown("retry", config.retry, RETRIES)
     config.tracking.check()
     # The repeated measurement compares two times of one job, so both must come from the same machine.
     if config.timing == "exclusive" and backend.address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from sap_core.files import save_json, save_text
 from sap_core.identity import content_id
 from sap_core.records import Planned
 from sweeper.jobs.job import SweepPaths, write_jobs
-from sweeper.plan.job_filter import parse_filter
+from sweeper.plan.job_filter import matching_cells, parse_filter
 from sweeper.store.provenance import HOME, code_fingerprint, file_state
 from sweeper.store.store import Store, write_records
 
@@ -98,9 +99,36 @@ def check_command(arguments: Sequence[str]) -> None:
     check_cells(composed)
 
 
+def needed_cells(composed: Composed, cells: Sequence[Cell]) -> frozenset[int]:
+    """The numbers of the cells whose data and weights are needed: all, or those that `only=` leaves.
+
+    Raises:
+        UserError: `only=` matches no job.
+    """
+    only = parse_filter(composed.config.only)
+    if only is None:
+        return frozenset(range(len(cells)))
+    from sweeper.plan.plan import make_plan
+
+    # Labels do not depend on the data, so they can be compared before any are read.
+    return matching_cells(make_plan(composed.config, cells, {}).jobs, only)
+
+
+def narrowed(composed: Composed) -> Composed:
+    """The composition with the cells that `only=` leaves, for checks of data and weights.
+
+    Raises:
+        UserError: a mistake in the configuration, or `only=` matches no job.
+    """
+    if parse_filter(composed.config.only) is None:
+        return composed
+    needed = needed_cells(composed, check_cells(composed))
+    return replace(composed, cells=tuple(cell for number, cell in enumerate(composed.cells) if number in needed))
+
+
 def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPaths) -> Plan:
-    """Inspect the data sets and checkpoints and plan the jobs. Makes no folder, so a mistake in the data leaves nothing behind; except
-    for the list of images that occur more than once, if there are any.
+    """Inspect the data sets that `only=` leaves and the checkpoints, and plan all jobs. Makes no folder, so a mistake in the data leaves
+    nothing behind; except for the list of images that occur more than once, if there are any.
 
     A dry run inspects the user's own data and checkpoints only, so that it works before published data sets are downloaded; without
     fingerprints those count as verified.
@@ -116,7 +144,15 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
 
     fingerprints: dict[str, Fingerprint] = {}
     duplicates: dict[str, Duplicates] = {}
-    for cell in cells:
+    needed = needed_cells(composed, cells)
+    for number, cell in enumerate(cells):
+        # Data that are not asked for may be missing; their jobs are planned as for the published copy. Where they exist they are inspected,
+        # because the ids of their jobs depend on the content, and the plan of the whole sweep is stored.
+        if number not in needed:
+            with suppress(UserError):
+                if dataset_key(cell) not in fingerprints and not composed.config.dry_run:
+                    fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            continue
         check_checkpoint(cell)
         if composed.config.dry_run and not isinstance(cell.dataset.instance, ReadsOptions):
             continue
@@ -147,7 +183,7 @@ def plan_key(composed: Composed) -> str:
 
     def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         # These keys select what to run, where, and what to do with the results; they change no planned row.
-        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking")
+        irrelevant = ("only", "dry_run", "export", "backend", "order", "timing", "save_corrected", "tracking", "retry")
         return {name: value for name, value in config.items() if name not in irrelevant}
 
     # Files are compared by name, size and time, because hashing the weights of large networks would cost more than planning.
@@ -168,7 +204,8 @@ def write_plan(store: Store, plan: Plan, composed: Composed, key: str) -> None:
     """
     from omegaconf import OmegaConf
 
-    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw)))
+    # The stored configuration describes the sweep; a later start from it must not retry once more.
+    save_text(store.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(composed.raw | {"retry": None})))
     write_jobs(store.jobs, plan.jobs)
     write_records(store.plan, plan.rows, Planned)
     save_json(store.root / "plan.json", {"key": key, "rows": len(plan.rows), "jobs": [job.job_id for job in plan.jobs]})

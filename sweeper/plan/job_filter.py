@@ -70,6 +70,17 @@ def filter_jobs(jobs: Sequence[Job], accepted: JobFilter) -> tuple[Job, ...]:
     return tuple(job for job in jobs if job.job_id in kept)
 
 
+def matching_cells(jobs: Sequence[Job], accepted: JobFilter) -> frozenset[int]:
+    """The numbers of the cells that the matching jobs belong to, without those that only share a parent with them.
+
+    Raises:
+        UserError: as `filter_jobs`.
+    """
+    filter_jobs(jobs, accepted)
+    found = [job for job in jobs if all(_text(job.labels[key]) in map(_normalise, values) for key, values in accepted.items())]
+    return frozenset(cell for job in found for cell in job.cells)
+
+
 def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 

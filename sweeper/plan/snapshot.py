@@ -15,7 +15,7 @@ from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.jobs.job import Job, SweepPaths, read_jobs, write_jobs
-from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
+from sweeper.plan.build import check_cells, compose, inspect_and_plan, narrowed, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.credentials import secrets
@@ -41,6 +41,7 @@ class Snapshot:
     counts: Counts  # of jobs, by state
     retrain: int  # finished jobs whose artifact is missing and needed by a job that is still to run
     flops_done: float  # known forecast FLOPs of the jobs that are done
+    runnable: int = 0  # number of jobs to run that do not depend on a job that has failed for good
 
     @property
     def todo(self) -> int:
@@ -65,11 +66,12 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     if not write:
         check_cells(composed)
         return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0)
-    refuse_missing(composed)
+    refuse_missing(narrowed(composed))
     from sweeper.plan.class_numbers import read_class_names, warn_of_classes, write_classes
 
     cells = check_cells(composed)
-    classes = read_class_names((cell.dataset for cell in cells), paths.data)
+    needed = needed_cells(composed, cells)
+    classes = read_class_names((cell.dataset for number, cell in enumerate(cells) if number in needed), paths.data)
     warn_of_classes(classes)
     plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
@@ -128,6 +130,17 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
     return _with_progress(name, paths, path, order, tuple(arguments), jobs)
 
 
+def retry_failed(snapshot: Snapshot) -> Snapshot:
+    """Give the failed jobs of a snapshot new attempts; return it with the new counts.
+
+    Raises:
+        StorageError: the store cannot be written.
+    """
+    jobs = list(read_jobs(snapshot.plan))
+    Store(snapshot.paths.store).retry_failed(job.job_id for job in jobs)
+    return _with_progress(snapshot.name, snapshot.paths, snapshot.plan, snapshot.order, snapshot.arguments, jobs)
+
+
 def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
     """Compare the stored configuration with what the same arguments compose to today.
 
@@ -145,7 +158,7 @@ def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:
         return [f"the arguments of its first submission are no longer valid: {error}"]
     then = _flat(OmegaConf.to_container(OmegaConf.load(store / "config.yaml")))
     # Folders and resources change no result, and may differ between machines.
-    ignored = ("paths.", "backend.", "dry_run")
+    ignored = ("paths.", "backend.", "dry_run", "retry")
     keys = sorted(key for key in {*now, *then} if not key.startswith(ignored) and now.get(key) != then.get(key))
     return [f"{key}: {then.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in keys]
 
@@ -228,11 +241,15 @@ def _with_progress(name: str, paths: SweepPaths, plan: Path, order: str, argumen
     finished, _ = store.finished()
     given_up = [job_id for job_id, status in finished.items() if status == "failed"]
     # A finished job that the schedule contains is one whose artifact must be made again.
-    waiting = Schedule.of(jobs, finished, paths.artifacts).waiting
+    schedule = Schedule.of(jobs, finished, paths.artifacts)
+    waiting = dict(schedule.waiting)
+    # Jobs below one that was given up would only become failed rows.
+    schedule.orphans()
     return Snapshot(
         name=name, paths=paths, plan=plan, order=order, arguments=arguments,
         counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
         retrain=sum(finished.get(job_id) == "ok" for job_id in waiting),
+        runnable=len(schedule.waiting),
         flops_done=sum(job.forecast_flops or 0.0 for job in jobs if statuses.get(job.job_id) == "ok"),
     )  # fmt: skip
 

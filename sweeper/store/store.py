@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # Several attempts, because `killed` and `oom` are often the machine's fault; not without limit, because a defect would be rerun at every
 # start.
 MAX_ATTEMPTS = 3
-"""Number of attempts at a job that fails, other than by divergence; further starts leave it alone until its failed file is deleted."""
+"""Number of attempts at a job that fails, other than by divergence; further starts leave it alone unless `retry=failed` is given."""
 
 DRIVER = "driver"
 """Name of the driver's lease, next to the leases of jobs."""
@@ -129,6 +130,27 @@ class Store:
     def failed_attempts(self) -> dict[str, int]:
         """Job id -> number of failed attempts, of all jobs with status failed."""
         return {job_id: self.attempts(job_id) for job_id, status in self.statuses().items() if status == "failed"}
+
+    def retry_failed(self, job_ids: Iterable[str]) -> int:
+        """Give failed jobs all their attempts again: the number of the attempt in their failed rows becomes 0, and the rows stay.
+
+        Args:
+            job_ids: the planned jobs; those that have not failed are left alone.
+
+        Returns:
+            How many jobs it changed.
+
+        Raises:
+            StorageError: the rows cannot be written.
+        """
+        statuses, changed = self.statuses(), 0
+        for job_id in job_ids:
+            if statuses.get(job_id) != "failed" or not (rows := self.read_rows(job_id)) or self.is_done(job_id):
+                continue
+            if any(row.attempt for row in rows):
+                write_records(self.rows / f"{job_id}.failed.parquet", [replace(row, attempt=0) for row in rows], Row)
+                changed += 1
+        return changed
 
     def finished(self) -> tuple[dict[str, str], list[str]]:
         """The jobs that need not be run, and the problems found. Damaged files are renamed out of the way.

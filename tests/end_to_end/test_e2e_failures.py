@@ -49,6 +49,9 @@ def test_every_failure_is_a_row_and_is_tried_three_times(bench):
     assert fourth.code == 1
     assert "1 job failed 3 times and is not retried" in fourth.err
     assert store.everything() == before
+    fifth = bench.run("wrong", *raising, "retry=failed")
+    assert (fifth.code, "retry=failed: 1 failed job gets new attempts" in fifth.err) == (1, True)
+    assert {name: row["attempt"] for name, row in by_setting(store, "raising").items()} == {"raises": 1, "well": 1}
 
 
 @pytest.mark.slow

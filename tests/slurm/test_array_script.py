@@ -22,12 +22,13 @@ from slurm.script import script_text, submission_plan
 from sweeper.jobs.job import SweepPaths
 
 GOLDEN = Path(__file__).parent / "golden" / "array.sh"
+TAG = "0a1b2c3d-4e5f6a7b"
 NASTY = ["a b", "$(touch owned)", "`touch owned`", "x;touch owned", "$HOME", "&", "*", "a%j"]
 
 
 def sweep(folder: Path, python: str = "/home/me/venv/bin/python") -> Sweep:
     paths = SweepPaths(data=folder / "data", store=folder / "results", artifacts=folder / "artifacts")
-    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl")
+    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl", tag=TAG)
 
 
 def test_the_text_matches_the_golden_file():
@@ -168,6 +169,55 @@ while :; do sleep 0.05; done"""
     assert f"received {sent}; asking the workers to store their state and exit" in out
 
 
+@pytest.mark.parametrize(
+    "line", ["set -euo pipefail", "set -e; trap 'echo mine' ERR TERM USR1", "set -eu; cd /; IFS=:", "set -f -C", "umask 077"]
+)
+def test_options_of_setup_do_not_lose_the_requeue(tmp_path, line):
+    does = """
+case "$*" in *attempt\\ begin*) exit 0 ;; *attempt\\ end*) exit 1 ;; esac
+trap 'exit 130' TERM
+echo up
+while :; do sleep 0.05; done"""
+    node = Node(tmp_path / "node", does)
+    process = node.start(Cluster(setup=(line,), warning_seconds=30))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGUSR1)
+    out = process.communicate(timeout=30)[0]
+    assert "requesting a requeue to continue from the stored state" in out
+    assert node.requeues() == 1
+
+
+FAILS = {
+    "python": "exit 127",
+    "worker": 'case "$*" in *attempt\\ begin*) exit 0 ;; *attempt\\ end*) exit 4 ;; *) exit 2 ;; esac',
+}
+
+
+@pytest.mark.parametrize("does", FAILS.values(), ids=FAILS)
+@pytest.mark.parametrize(
+    ("nodes", "before", "requeues"),
+    [("n1 n2 n3", "", 1), ("n1", "", 0), ("n1 n2", "n2 7\n", 0), ("n1 n2 n9", "n2 1\nn1 1\n", 0), ("n1 n2 n3", "n2 7\n", 1)],
+)
+def test_a_start_that_fails_at_once_avoids_the_node(tmp_path, does, nodes, before, requeues):
+    node = Node(tmp_path / "node", does, "RUNNING ExcNodeList=n17")
+    node.program("sinfo", f"printf '%s\\n' {nodes}")
+    node.program("scontrol", f'echo "$*" >> {node.folder}/scontrol; echo "   ReqNodeList=(null) ExcNodeList=n17"')
+    node.environment |= {"SAP_SWEEP_BACK_OFF_SECONDS": "0", "SLURMD_NODENAME": "n1", "SLURM_JOB_PARTITION": "long"}
+    failed = node.folder / "results/slurm/failed_starts" / TAG
+    failed.parent.mkdir(parents=True)
+    failed.write_text(before)
+    process = node.start(Cluster())
+    out = process.communicate(timeout=30)[0]
+    assert f"the start failed at once on node n1 (exit code {process.returncode})" in out
+    assert process.returncode in (2, 127)
+    assert failed.read_text() == f"{before}n1 1\n"
+    assert node.requeues() == requeues
+    if requeues:
+        others = "n1,n2" if before else "n1"
+        assert f"update JobId=12 ExcNodeList=n17,{others}" in (node.folder / "scontrol").read_text()
+
+
 def test_a_cancelled_job_requests_no_requeue(tmp_path):
     """Slurm may still say RUNNING of a job that was cancelled a moment ago."""
     does = """
@@ -177,7 +227,7 @@ echo up
 while :; do sleep 0.05; done"""
     node = Node(tmp_path / "node", does)
     (node.folder / "results/slurm/cancelled").mkdir(parents=True)
-    (node.folder / "results/slurm/cancelled/11_1").touch()
+    (node.folder / f"results/slurm/cancelled/{TAG}_1").touch()
     process = node.start(Cluster())
     assert process.stdout is not None
     process.stdout.readline()

@@ -11,9 +11,10 @@ import pytest
 from slurm.__main__ import main
 from slurm.batch import Sweep
 from slurm.cluster import Cluster
-from slurm.queue import queue
+from slurm.queue import read_queue
 from slurm.status import explain
-from slurm.submit import submissions, submit
+from slurm.submission import submissions
+from slurm.submit import submit
 from sweeper.jobs.job import SweepPaths
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -132,9 +133,9 @@ def test_tasks_beyond_the_partitions_time_are_explained(run, slurm, tmp_path, mo
         sweep = Sweep("x", SweepPaths(store, store, store), tmp_path, "python", store / "slurm/plan-1.jsonl")
         submit(Cluster(tasks=1, cpus=1, memory="100M", time="1:00:00"), sweep, "abc", 0.0, {"ClusterName": "test"}, lambda line: None)
         noted = submissions(store)
-        slurm.wait(lambda: any(one.reason == "PartitionTimeLimit" for one in queue(one.job for one in noted)), 20, "the reason")
+        slurm.wait(lambda: any(one.reason == "PartitionTimeLimit" for one in read_queue(store, noted).entries), 20, "the reason")
         assert "hint: the time limit of the partition is 00:30:00: submit with cluster.time=00:30:00" in explain(
-            queue(one.job for one in noted), noted
+            read_queue(store, noted).entries, noted
         )
     finally:
         slurm.call("scontrol", "update", "PartitionName=main", "MaxTime=INFINITE")

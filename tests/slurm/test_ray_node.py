@@ -101,6 +101,31 @@ def test_the_script_has_no_token_and_touches_no_other_ray(script):
         assert words not in script
 
 
+@pytest.mark.parametrize(
+    "environment", [{}, {"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_TOKEN": "a" * 64}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "short"}]
+)
+@pytest.mark.parametrize("head", [True, False])
+def test_ray_is_not_started_without_a_token(monkeypatch, capsys, environment, head):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ray_node.subprocess, "Popen", lambda *words, **more: pytest.fail("started"))
+    words = ["run", "127.0.0.1:7000", "--address", "127.0.0.1", *(["--head"] if head else [])]
+    assert ray_node.main(words) == 2
+    assert "RAY_AUTH_TOKEN did not reach this process" in capsys.readouterr().err
+
+
+def test_every_step_gets_the_whole_environment_and_no_options_from_it(script):
+    lines = [line for line in script.splitlines() if line.strip().startswith("srun ")]
+    assert lines
+    assert all("--export=ALL" in line for line in lines)
+    unset = script[script.index("unset SLURM_CPUS_PER_GPU") :].split("\nhosts=")[0]
+    assert {"SLURM_EXPORT_ENV", "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE", "SLURM_DISTRIBUTION", "${!SRUN_*}"} <= set(unset.split())
+    assert "#SBATCH --export=ALL" in script
+    assert "unset ${!SLURM_ARRAY_*}" in script
+
+
 def test_every_start_has_a_token_of_its_own():
     words = ["bash", "-c", "od -An -v -N32 -tx1 /dev/urandom | tr -d ' \\n'"]
     tokens = {subprocess.run(words, capture_output=True, text=True).stdout for _ in range(3)}

@@ -15,11 +15,13 @@ from slurm import attempt
 from slurm.attempt import Attempts, begin, progress_of
 from slurm.batch import Sweep
 from slurm.cluster import Cluster, parse
+from slurm.command import SlurmError, run_command
 from slurm.init import choose_partition, fill_example, parse_sinfo, suggest_values
 from slurm.lookup import find_log, split_store
-from slurm.queue import QueueEntry, SlurmError, next_reservation, parse_config, parse_reservations, parse_squeue, run_command
+from slurm.queue import QueueEntry, next_reservation, parse_config, parse_reservations, parse_squeue
 from slurm.status import format_duration, text
-from slurm.submit import Submission, submissions, submit
+from slurm.submission import Submission, submissions
+from slurm.submit import submit
 from sweeper.jobs.job import SweepPaths
 from sweeper.monitor.job_counts import SweepCounts
 
@@ -128,10 +130,11 @@ def test_progress_is_a_row_or_a_checkpoint_of_the_plans_own_jobs(tmp_path):
 
 
 def test_the_attempts_command(tmp_path, monkeypatch, capsys):
-    for name, value in (("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_CLUSTER_NAME", "c"), ("SLURMD_NODENAME", "n1")):
+    # Of an outer job: only what the batch script gives counts.
+    for name, value in (("SLURM_ARRAY_JOB_ID", "999"), ("SLURM_JOB_ID", "998"), ("SLURM_CLUSTER_NAME", "c"), ("SLURMD_NODENAME", "n1")):
         monkeypatch.setenv(name, value)
     (tmp_path / "plan").write_text('{"job_id": "one"}\n')
-    words = [str(tmp_path / "plan"), "--store", str(tmp_path), "--artifacts", str(tmp_path / "a")]
+    words = [str(tmp_path / "plan"), "--store", str(tmp_path), "--artifacts", str(tmp_path / "a"), "--tag", "ab-cd", "--job", "7_3"]
     assert [attempt.main(["begin", *words, "--limit", "1", "--gpus", "2"]) for _ in range(2)] == [0, 3]
     assert "1 consecutive starts finished no job" in capsys.readouterr().err
     assert attempt.main(["end", *words, "--code", "137"]) == 1
@@ -201,7 +204,11 @@ if [ "$((last + 1))" -gt {most} ] || [ "$n" -ge {submissions} ]; then
 echo $((n + 1)) > {folder}/count; echo "$((last + 1))" >> {folder}/arrays; echo "$((100 + n));big"
 """)
         program.chmod(0o755)
+        queue = folder / "bin" / "squeue"
+        queue.write_text("#!/bin/sh\n")
+        queue.chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}/bin", prepend=":")
+        monkeypatch.setattr("slurm.sbatch.LOOKUP_PAUSES", (0.0, 0.0))
         self.folder = folder
 
     def arrays(self):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-#SBATCH --job-name=sap-table1
+#SBATCH --job-name=sap-table1-0a1b2c3d-4e5f6a7b
+#SBATCH --comment=sap-sweep:0a1b2c3d-4e5f6a7b
 #SBATCH --partition=long
 #SBATCH --account=lab
 #SBATCH --qos=high
@@ -13,15 +14,20 @@
 #SBATCH --array=0-7%4
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output="/home/me/sap sweep/results/logs/slurm-%A_%a.log"
+#SBATCH --export=ALL
+#SBATCH --output="/home/me/sap sweep/results/logs/slurm-%A_%a-0a1b2c3d-4e5f6a7b.log"
 #SBATCH --signal=B:USR1@120
 #SBATCH --exclude=n17
 
-cd '/home/me/sap sweep' || exit 2
+cd '/home/me/sap sweep' || { echo "error: node $HOSTNAME does not see this folder"; sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"; exit 2; }
 module load cuda/12.4
+set +eEx +o pipefail +o noclobber +f
+trap - ERR DEBUG RETURN USR1 TERM INT HUP
+IFS=$' \t\n'
 set -u
+cd '/home/me/sap sweep' || { echo "error: node $HOSTNAME does not see this folder"; sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"; exit 2; }
 export TMPDIR="/scratch/$USER/sap-$SLURM_JOB_ID"
-mkdir -p "$TMPDIR" || exit 2
+mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || exit 2
 trap 'rm -rf "$TMPDIR"' EXIT
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export PYTHONPATH='/home/me/sap sweep'"${PYTHONPATH:+:$PYTHONPATH}"
@@ -57,13 +63,11 @@ await_workers() {
 # Requeues this job unless it was cancelled. If the requeue succeeds, Slurm ends this script. The state COMPLETING does not tell a cancelled
 # job from one that Slurm requeues itself; the job requests a requeue only if the reason is TimeLimit or the log reports a preemption.
 requeue() {
-    local name state
-    for name in "$SLURM_JOB_ID" "${SLURM_ARRAY_JOB_ID:-}" "${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}"; do
-        if [ -n "$name" ] && [ -e "$cancelled/$name" ]; then
-            log "cancelled; finished jobs are stored"
-            exit 0
-        fi
-    done
+    local state
+    if [ -e "$cancelled/$tag" ] || [ -e "$cancelled/${tag}_${SLURM_ARRAY_TASK_ID:-}" ]; then
+        log "cancelled; finished jobs are stored"
+        exit 0
+    fi
     state=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null)
     case $state in
         *Reason=TimeLimit*) ;;
@@ -82,13 +86,42 @@ requeue() {
     fi
 }
 
+
+# Called when a start failed at once: pauses, then requests a requeue on another node than those on which starts of this submission failed.
+# The task gives up after three such starts, and where there is no other node.
+leave_node() {
+    local known nodes own others excluded
+    trap - TERM USR1
+    mkdir -p "$failed_starts"
+    printf '%s %s\n' "${SLURMD_NODENAME:-$HOSTNAME}" "$SLURM_ARRAY_TASK_ID" >> "$failed_starts/$tag"
+    known=$(cut -d' ' -f1 "$failed_starts/$tag" | sort -u)
+    nodes=$(paste -sd, <<< "$known")
+    own=$(grep -c " $SLURM_ARRAY_TASK_ID\$" "$failed_starts/$tag")
+    others=$(sinfo --noheader --Node --states=idle,alloc,mixed --partition="${SLURM_JOB_PARTITION:-}" --format=%N 2> /dev/null |
+        sort -u | grep -cvxF "$known")
+    log "the start failed at once on node ${SLURMD_NODENAME:-$HOSTNAME} (exit code $1)"
+    sleep "${SAP_SWEEP_BACK_OFF_SECONDS:-60}"
+    if [ "$own" -lt 3 ] && [ "${others:-0}" -gt 0 ]; then
+        excluded=$(scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/.*ExcNodeList=\([^ ]*\).*/\1/p' | grep -v null)
+        log "requesting a requeue on another node than ${excluded:+$excluded,}$nodes"
+        # Only a job that waits can be changed, so this shell has to outlive the requeue by a moment.
+        trap '' TERM
+        scontrol requeue "$SLURM_JOB_ID" &&
+            scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="${excluded:+$excluded,}$nodes"
+    fi
+    exit "$1"
+}
+
+failed_starts='/home/me/sap sweep/results/slurm/failed_starts'
+tag=0a1b2c3d-4e5f6a7b
 cancelled='/home/me/sap sweep/results/slurm/cancelled'
-attempt() { "${run[@]}" -m slurm.attempt "$1" '/home/me/sap sweep/results/slurm/plan-1.jsonl' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' "${@:2}"; }
+attempt() { "${run[@]}" -m slurm.attempt "$1" '/home/me/sap sweep/results/slurm/plan-1.jsonl' --store '/home/me/sap sweep/results' --artifacts '/home/me/sap sweep/artifacts' --tag 0a1b2c3d-4e5f6a7b --job "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" "${@:2}"; }
 
 while [ -z "$stop_signal" ]; do
     attempt begin --limit 3 --gpus 2 --cpus 8
     code=$?
-    [ "$code" -eq 0 ] || exit "$code"
+    [ "$code" -ne 3 ] || exit 3
+    [ "$code" -eq 0 ] || leave_node "$code"
     [ -z "$stop_signal" ] || break
     workers=()
     for ((k = 1; k <= 4; k++)); do
@@ -98,7 +131,11 @@ while [ -z "$stop_signal" ]; do
     done
     [ -z "$stop_signal" ] || forward "$stop_signal"
     await_workers
-    attempt end --code "$code" && exit $((code == 1))  # all jobs are done
+    attempt end --code "$code"
+    case $? in
+        0) exit $((code == 1)) ;;  # all jobs are done
+        4) leave_node "$code" ;;   # the workers ended at once and stored nothing
+    esac
     [ "$code" -le 2 ] && [ -z "$stop_signal" ] && exit "$code"
     [ -n "$stop_signal" ] || log "a worker exited with code $code; restarting the workers"
 done

@@ -125,6 +125,29 @@ def test_a_job_whose_worker_died_on_a_cluster_is_retried_at_once(bench, make_job
     assert (row.error_type, row.attempt, "end of file" in row.error) == ("killed", starts, True)
 
 
+def test_a_worker_that_ends_before_it_begins_a_job_uses_up_no_attempt(bench, make_job):
+    setup = bench(jobs_of(make_job, 1))
+    for _ in range(ray_driver.MAX_FAILED_LAUNCHES):
+        assert setup.driver.fatal is None
+        assert given(setup.driver) == ["sap0"]
+        assert not setup.driver.has_begun("sap0")
+        setup.driver.died("sap0", why="Unauthenticated", begun=setup.driver.has_begun("sap0"))
+    assert "6 workers ended before they began a job (Unauthenticated)" in setup.driver.fatal
+    assert setup.driver.suggest() == ""
+    assert (setup.store.attempts("sap0"), setup.reported) == (0, [])
+
+
+def test_a_job_has_begun_once_its_log_grows(bench, make_job):
+    setup = bench(jobs_of(make_job, 1))
+    setup.store.logs.mkdir()
+    (setup.store.logs / "sap0.log").write_text("of an earlier start\n")
+    assert given(setup.driver) == ["sap0"]
+    assert not setup.driver.has_begun("sap0")
+    with (setup.store.logs / "sap0.log").open("a") as log:
+        log.write("train starts, attempt 1\n")
+    assert setup.driver.has_begun("sap0")
+
+
 def test_a_job_beyond_its_time_limit_is_not_retried_at_once(bench, make_job):
     setup = bench(jobs_of(make_job, 1))
     assert given(setup.driver) == ["sap0"]

@@ -23,6 +23,7 @@ from sweeper.config.schema import BackendConfig, Config, DebugConfig, check_valu
         (Config(seeds=[1], backend=BackendConfig(timeout_seconds=0)), r"backend\.timeout_seconds=0 must be above 0"),
         (Config(seeds=[1], backend=BackendConfig(flops_per_second=-1)), r"backend\.flops_per_second=-1 must be above 0"),
         (Config(seeds=[1], backend=BackendConfig(device="gpu")), "backend.device='gpu' is not a device; allowed: cpu, cuda, cuda:N"),
+        (Config(seeds=[1], retry="all"), "unknown retry 'all'; allowed: failed"),
         (Config(seeds=[1], debug=DebugConfig(settings=0)), r"debug\.settings=0 is too small"),
         (Config(seeds=[1], debug=DebugConfig(images=3)), r"debug\.images=3 is too small; it must be at least 50"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.plan.job_filter import filter_jobs, parse_filter
+from sweeper.plan.job_filter import filter_jobs, matching_cells, parse_filter
 
 
 def labels(jobs):
@@ -51,6 +51,20 @@ def test_parents_of_matching_jobs_are_included(plan_of):
     kept = filter_jobs(plan.jobs, parse_filter("pruner=uniform method=sap seed=2"))
     assert [job.job_type for job in kept] == ["train", "select", "train", "tune"]
     assert {job.labels["seed"] for job in kept} == {2}
+
+
+def test_the_cells_of_matching_jobs_are_those_whose_data_are_needed(plan_of):
+    plan = plan_of(
+        "experiment=demo",
+        "cells=[{dataset: digits, noise: none}, {dataset: fashion_mnist, noise: none, model: lenet5}]",
+        "seeds=[1]",
+        "methods=[sap]",
+    ).plan
+    assert matching_cells(plan.jobs, parse_filter("dataset=digits")) == {0}
+    assert matching_cells(plan.jobs, parse_filter("dataset=fashion_mnist method=sap")) == {1}
+    assert matching_cells(plan.jobs, parse_filter("method=sap")) == {0, 1}
+    with pytest.raises(UserError, match="unknown value of only=dataset"):
+        matching_cells(plan.jobs, parse_filter("dataset=digit"))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sap_core.data.torchvision_files import Published
 from sweeper.__main__ import main
 from sweeper.config.compose import compose_all
 from sweeper.plan import prerequisites as prepare
+from sweeper.plan.build import check_cells, inspect_and_plan, sweep_paths
 
 CELL = "cells=[{{dataset: {0}, noise: none, model: lenet5}}]"
 
@@ -69,6 +70,18 @@ def test_what_is_missing_is_named_with_the_cure_and_exit_code_1(capsys, tmp_path
     assert lines[-1] == "demo: 1 of 3 things are missing"
     (said,) = prepare.find_missing(compose_all(words))
     assert said == lines[0].removeprefix("missing  ")
+
+
+def test_only_narrows_what_is_demanded(capsys, tmp_path):
+    cells = "cells=[{dataset: digits, noise: none}, {dataset: fashion_mnist, noise: none, model: lenet5}]"
+    words = [*(word for word in words_of(tmp_path, "digits") if not word.startswith("cells=")), cells, "seeds=[1]", "trainer.epochs=1"]
+    assert run(capsys, *words)[0] == 1
+    code, lines, _ = run(capsys, *words, "only=dataset=digits method=sap")
+    assert (code, lines[0].split(":")[0]) == (0, "ok       data set digits")
+    assert not any("fashion" in line for line in lines)
+    composed = compose_all([*words, "only=dataset=digits"])
+    plan = inspect_and_plan(composed, check_cells(composed), sweep_paths(composed.config))
+    assert {job.labels["dataset"] for job in plan.jobs} == {"digits", "fashion_mnist"}, "the whole sweep is planned"
 
 
 def test_missing_never_downloads(monkeypatch, tmp_path):

@@ -77,6 +77,22 @@ def test_a_failing_job_is_tried_a_limited_number_of_times(store, make_job):
     assert store.finished() == ({"aa": "failed"}, [])
 
 
+def test_retry_gives_failed_jobs_all_attempts_and_loses_no_row(store, make_job):
+    for name, columns in (
+        ("aa", {"status": "failed", "error_type": "oom", "attempt": MAX_ATTEMPTS, "error": "why"}),
+        ("bb", {"status": "failed", "error_type": "error", "attempt": 1}),
+        ("cc", {"attempt": 2}),
+        ("dd", {"status": "failed", "error_type": "error", "attempt": MAX_ATTEMPTS}),
+    ):
+        store.write_rows(rows(make_job(name), **columns))
+    assert store.retry_failed(["aa", "bb", "cc", "ee"]) == 2
+    assert store.finished() == ({"cc": "ok", "dd": "failed"}, [])
+    (row,) = store.read_rows("aa")
+    assert (store.attempts("aa"), row.status, row.error) == (0, "failed", "why")
+    assert store.read_rows("cc")[0].attempt == 2
+    assert store.retry_failed(["aa", "bb"]) == 0
+
+
 def test_failures_of_parents_and_divergence_do_not_count(store, make_job):
     store.write_rows(rows(make_job("aa"), status="failed", error_type="parent", attempt=MAX_ATTEMPTS))
     store.write_rows(rows(make_job("bb"), status="failed", error_type="diverged"))
