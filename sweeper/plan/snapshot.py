@@ -15,7 +15,7 @@ from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
 from sweeper.jobs.job import Job, SweepPaths, read_jobs, write_jobs
-from sweeper.plan.build import check_cells, compose, inspect_and_plan, narrowed, plan_key, sweep_paths, write_plan
+from sweeper.plan.build import check_cells, compose, inspect_and_plan, narrowed, needed_cells, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
 from sweeper.scheduling.schedule import Schedule
 from sweeper.store.credentials import secrets
