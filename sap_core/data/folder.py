@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sap_core.api import TaskType
+from sap_core.data.constants import check_constants
 from sap_core.data.image_files import Check
 from sap_core.data.image_tree import ImageTree, Part
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -61,8 +62,7 @@ class Folder:
             raise UserError(
                 "a folder data set needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
             )
-        if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
+        check_constants(self.mean, self.std, "dataset", self.channels)
         if self.verify and not self.digest:
             raise UserError(
                 "dataset.verify=true needs dataset.digest, the digest to compare this folder with; set it, or use dataset.verify=false"

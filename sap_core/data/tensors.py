@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sap_core.api import TaskType
+from sap_core.data.constants import check_constants
 from sap_core.data.samples import TensorPixels
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
@@ -61,8 +62,7 @@ class Tensors:
                 "dataset=tensors needs dataset.num_classes of at least 2, dataset.num_test of at least 1 and dataset.shape, "
                 "such as [3,32,32]"
             )
-        if len(self.mean) not in (0, self.shape[0]) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std must have {self.shape[0]} values each, one per channel, or be empty")
+        check_constants(self.mean, self.std, "dataset", self.shape[0])
         if self.verify and not self.digest:
             raise UserError(
                 "dataset.verify=true needs dataset.digest, the digest to compare this file with; set it, or use dataset.verify=false"
