@@ -29,7 +29,7 @@ def validation_count(num: int, validation: float | int) -> int:
     if not 1 <= count < num:
         raise UserError(
             f"dataset.validation={validation!r} makes {count} of {num} training samples validation samples; "
-            f"allowed are 1 to {num - 1}, as a fraction or a number"
+            f"allowed are 2 to {num - 1}, as a fraction or a number"
         )
     return count
 

@@ -295,7 +295,7 @@ def _parse_method(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpa
     method, _, space_name = name.partition("@")
     if method not in methods:
         raise unknown("method", method, methods, "methods")
-    spaces, base = _check_method_file(methods[method], method)
+    spaces, base = check_method_file(methods[method], method)
     space_name = space_name or next(iter(spaces))
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
@@ -316,8 +316,12 @@ def _refuse_duplicate_settings(searches: Sequence[GridSearch]) -> None:
                 )
 
 
-def _check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """(spaces, corrector) of a method's file."""
+def check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """(spaces, corrector) of a method's file.
+
+    Raises:
+        UserError: an unknown key, no corrector, or spaces that are no mapping.
+    """
     keys = ("name", "corrector", "spaces")
     if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
         raise UserError(f"method.{method} has no corrector; give it corrector: {{_target_: package.module.Class, ...}}")
