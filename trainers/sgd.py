@@ -97,6 +97,8 @@ class SGD:
         at_least("trainer", 1, stop_patience=self.stop_patience)
         at_least("trainer", 0, weight_decay=self.weight_decay, stop_delta=self.stop_delta, until_train_acc=self.until_train_acc)
         ranges.check("trainer", "(0, 1]", decay_rate=self.decay_rate)
+        # Above 1 it would never stop, and the training would go on to the last epoch without a word.
+        ranges.check("trainer", "[0, 1]", until_train_acc=0.0 if self.until_train_acc is None else self.until_train_acc)
         ranges.check("trainer", "[0, 1)", trim=self.trim)
         ranges.check("trainer", "(0, inf)", learning_rate=self.learning_rate, huber=1.0 if self.huber is None else self.huber)
         ranges.check("trainer", "[0, 1)", momentum=self.momentum, late_momentum=self.late_momentum or 0.0)

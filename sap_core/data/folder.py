@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from sap_core.api import TaskType
 from sap_core.data.class_names import ClassNames, check_order, order_file
+from sap_core.data.constants import check_constants
 from sap_core.data.duplicates import Policy, check_policy
 from sap_core.data.file_facts import FileFacts, facts_of_folder
 from sap_core.data.image_files import Check
@@ -72,8 +73,7 @@ class Folder:
             raise UserError(
                 "a folder data set needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
             )
-        if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
+        check_constants(self.mean, self.std, "dataset", self.channels)
         check_order(self.class_order)
         # Built here for its checks.
         _ = self.decoding

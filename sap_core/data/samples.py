@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from sap_core.api import Batch, SampleCount, View
 from sap_core.data import strong
+from sap_core.data.constants import check_constants
 from sap_core.seeding import Stream
 
 
@@ -54,7 +55,7 @@ class Preprocess:
     Augmentation is drawn per epoch and sample, so it does not depend on batch size, order or subset.
 
     Attributes:
-        mean, std: per channel, of pixels in [0, 1]; empty: no normalisation.
+        mean, std: per channel, of pixels in [0, 1], deviations above 0; empty: no normalisation.
         augment: random horizontal flips, random crops and flips, or none.
         padding: zero padding before a crop, in pixels.
     """
@@ -63,6 +64,9 @@ class Preprocess:
     std: tuple[float, ...] = ()
     augment: Literal["none", "flip", "crop_flip"] = "none"
     padding: int = 4
+
+    def __post_init__(self) -> None:
+        check_constants(self.mean, self.std, "preprocess")
 
     def normalise(self, inputs: Tensor) -> Tensor:
         """Return normalised inputs; uint8 inputs are first divided by 255 and converted to float32."""

@@ -13,18 +13,23 @@ def validation_count(num: int, validation: float | int) -> int:
     """Return the number of validation samples among `num`: int(fraction * num), as in SAP's released code, or the number itself.
 
     Raises:
-        UserError: a fraction outside (0, 1), a number outside 1..num-1, or an empty split.
+        UserError: a fraction outside (0, 1), a number outside 2..num-1, or an empty split.
     """
     # bool is a subclass of int in Python, and `true` in YAML is no number of samples.
     is_fraction = isinstance(validation, float)
     if isinstance(validation, bool) or not isinstance(validation, int | float) or (is_fraction and not 0 < validation < 1):
         raise UserError(f"dataset.validation={validation!r} is neither a fraction between 0 and 1 (0.1) nor a number of samples (300)")
+    # 1 is meant as a share of everything, or as a single sample; neither is a validation set.
+    if validation == 1:
+        raise UserError(
+            "dataset.validation=1 is one sample, which decides nothing; give a fraction below 1 (0.1) or a number of samples from 2 (300)"
+        )
     # Truncated and not rounded, as in the released code.
     count = int(validation * num) if is_fraction else int(validation)
     if not 1 <= count < num:
         raise UserError(
             f"dataset.validation={validation!r} makes {count} of {num} training samples validation samples; "
-            f"allowed are 1 to {num - 1}, as a fraction or a number"
+            f"allowed are 2 to {num - 1}, as a fraction or a number"
         )
     return count
 

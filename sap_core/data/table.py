@@ -14,6 +14,7 @@ from torch import Tensor
 from sap_core.api import TaskType
 from sap_core.data.audit import read_audit
 from sap_core.data.class_names import ClassNames, check_order, order_bytes, order_file
+from sap_core.data.constants import check_constants
 from sap_core.data.duplicates import Duplicates, Policy, check_policy
 from sap_core.data.file_facts import FileFacts, Reading, numbered, read_headers
 from sap_core.data.image_files import Check, FilePixels, examine, fingerprint
@@ -73,8 +74,7 @@ class Table:
             raise UserError(
                 "a table needs dataset.size of at least 1, dataset.num_classes of at least 2 and dataset.num_test of at least 1"
             )
-        if len(self.mean) not in (0, self.channels) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std must have {self.channels} values each, one per channel, or be empty")
+        check_constants(self.mean, self.std, "dataset", self.channels)
         if self.truth_known and self.true_labels:
             raise UserError(
                 "dataset.truth_known=true means that the labels are true, and dataset.true_labels=true that true_label is; "

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sap_core.api import TaskType
+from sap_core.data.constants import check_constants
 from sap_core.data.duplicates import Duplicates, Policy
 from sap_core.data.file_facts import FileFacts, Reading
 from sap_core.data.names import located
@@ -86,8 +87,7 @@ class Tensors:
                 f"dataset.shape={list(self.shape)} has the channels last; save numpy.moveaxis(images, -1, 1) and set "
                 f"dataset.shape={channels_first}"
             )
-        if len(self.mean) not in (0, self.shape[0]) or len(self.std) != len(self.mean):
-            raise UserError(f"dataset.mean and dataset.std must have {self.shape[0]} values each, one per channel, or be empty")
+        check_constants(self.mean, self.std, "dataset", self.shape[0])
         if self.verify and not self.digest:
             raise UserError(
                 "dataset.verify=true needs dataset.digest, the digest to compare this file with; set it, or use dataset.verify=false"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -190,8 +191,8 @@ def check_values(config: Config) -> None:
     for name in ("timeout_seconds", "flops_per_second"):
         value = getattr(backend, name)
         # Not `value <= 0`, which is false for NaN.
-        if value is not None and not value > 0:
-            raise UserError(f"backend.{name}={value:g} must be above 0")
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"backend.{name}={value:g} must be above 0 and finite")
     at_least("debug", 1, epochs=debug.epochs, settings=debug.settings, seeds=debug.seeds)
     at_least("debug", 50, images=debug.images)
 
@@ -203,7 +204,7 @@ def _check_backend(backend: BackendConfig) -> None:
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)
     at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
     # Ray and the GPU sharing accept fractions below one and whole GPUs, nothing between.
-    if backend.gpus_per_job > 1 and backend.gpus_per_job != int(backend.gpus_per_job):
+    if backend.gpus_per_job > 1 and not backend.gpus_per_job.is_integer():
         raise UserError(f"backend.gpus_per_job={backend.gpus_per_job:g} must be a share of one GPU (such as 0.25) or whole GPUs")
     if backend.address is None:
         return

@@ -39,6 +39,11 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
         found = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class") from error
+    except Exception as error:  # importing runs the module of a user, which may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        # Components are compared and hashed, so theirs are frozen, and a subclass has to repeat it.
+        frozen = "; declare the class @dataclass(frozen=True), as its parent is" if "frozen" in reason else ""
+        raise UserError(f"{where}._target_={target} cannot be imported ({reason}){frozen or '; correct its module'}") from error
     # A plug-in may name a network of another library, such as torchvision, which declares no `name` or `version`.
     if interface is nn.Module and target.split(".")[0] in plugins and callable(found):
         return found

@@ -26,6 +26,7 @@ from sweeper.contracts.correctors import CORRECTOR_CHECKS, CorrectorCase
 from sweeper.contracts.pruners import PRUNER_CHECKS, PrunerCase
 from sweeper.contracts.small import families_to_try, small_recipe, small_settings
 from sweeper.contracts.trainers import TRAINER_CHECKS, TrainerCase
+from sweeper.plan.cell import check_method_file
 
 GROUPS = ("method", "pruner", "trainer")
 """Groups of the components that have checks. If several are given, the first of them is checked and the others are its context."""
@@ -88,14 +89,14 @@ def _method_cases(name: str, methods: Mapping[str, Any], recipe: Component, plug
     method, _, selected = name.partition("@")
     if method not in methods:
         raise unknown("method", method, methods, "sap-sweep check")
-    spaces = methods[method].get("spaces") or {"only": {}}
+    spaces, corrector = check_method_file(methods[method], method)
     if selected and selected not in spaces:
         raise unknown("space", selected, spaces, f"method {method}")
     # Batch norm has running statistics that a method could modify, and augmentation draws random numbers.
     task = toys.make_task("batch_norm", augment="flip")
     return [
         # Parsed as in a sweep, so that a mistake in a space is refused here, too.
-        (space, corrector_case(methods[method]["corrector"], SearchSpace.parse(space, spaces[space] or {}), recipe, task, plugins))
+        (space, corrector_case(corrector, SearchSpace.parse(space, spaces[space] or {}), recipe, task, plugins))
         for space in spaces
         if selected in ("", space)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -80,11 +81,15 @@ def check_cells(composed: Composed) -> tuple[Cell, ...]:
     # Names are compared across all cells, and before any network is built.
     cells = tuple(check_cell(cell, composed.config) for cell in composed.cells)
     refuse_name_clashes(components_of(cells))
-    for cell in cells:
-        check_feasibility(cell)
-    for sentence in dict.fromkeys(map(seed_warning, cells)):
-        if sentence:
-            print(f"warning: {sentence}", file=sys.stderr)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        for cell in cells:
+            check_feasibility(cell)
+            if sentence := seed_warning(cell):
+                warnings.warn(sentence, stacklevel=1)
+    # Such as what was removed from the names in a checkpoint: sentences for the user, without the line of code that gave them.
+    for sentence in dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, UserWarning)):
+        print(f"warning: {sentence}", file=sys.stderr)
     return cells
 
 

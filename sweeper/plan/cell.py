@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from sap_core.api import Corrector, Passes, Pruner, Sizes, Trainer
+from sap_core.data.constants import check_constants
 from sap_core.data.corruption import check_noise, expected_rate
 from sap_core.data.source import DataSet, NoiseKind, can_verify, images_used
 from sap_core.data.splits import sizes
@@ -175,7 +176,9 @@ def check_cell(composed: Mapping[str, Any], config: Config) -> Cell:
 
 def _parse_trainer(composed: Mapping[str, Any], dataset: Component, config: Config) -> tuple[Component, dict[str, Any]]:
     """(trainer, its complete preprocessing)"""
-    given = dict(composed)
+    given, data = dict(composed), dataset.instance
+    # Of data sets of other packages, too, whose inputs would otherwise be divided by zero.
+    check_constants(data.mean, data.std, "dataset", data.shape[0])
     # Preprocessing belongs to the data, but YAML states it with the recipe; it is no field of the trainer's class.
     preprocess = _preprocess(given.pop("preprocess", None) or {}, dataset.instance.shape[0])
     if config.debug.name and "epochs" in given:
@@ -248,20 +251,14 @@ def _preprocess(given: Mapping[str, Any], channels: int) -> dict[str, Any]:
     # YAML's true is an int in Python.
     if isinstance(values["padding"], bool) or not isinstance(values["padding"], int) or values["padding"] < 0:
         raise UserError(f"trainer.preprocess.padding={values['padding']!r} must be a whole number of pixels, 0 or more")
-    complete = len(constants) == 2 and all(_are_numbers(value, channels) for value in constants.values())
-    if constants and not (values["normalise"] and complete):
+    if constants and not (values["normalise"] and len(constants) == 2):
         raise UserError(
             f"trainer.preprocess.mean and std need {channels} numbers each, one per channel, deviations above 0, and normalise=true"
         )
-    if constants and min(constants["std"]) <= 0:
-        raise UserError(f"trainer.preprocess.std={constants['std']} must contain only numbers above 0")
+    if constants:
+        check_constants(constants["mean"], constants["std"], "trainer.preprocess", channels)
     # As floats, because ids are computed from the repr.
     return values | {key: [float(number) for number in value] for key, value in constants.items()}
-
-
-def _are_numbers(value: Any, count: int) -> bool:
-    numeric = isinstance(value, list) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
-    return numeric and len(value) == count
 
 
 def _grid_search(
@@ -298,7 +295,7 @@ def _parse_method(name: str, methods: Mapping[str, Any]) -> tuple[str, SearchSpa
     method, _, space_name = name.partition("@")
     if method not in methods:
         raise unknown("method", method, methods, "methods")
-    spaces, base = _check_method_file(methods[method], method)
+    spaces, base = check_method_file(methods[method], method)
     space_name = space_name or next(iter(spaces))
     if space_name not in spaces:
         raise unknown("space", space_name, spaces, f"methods ({method})")
@@ -319,8 +316,12 @@ def _refuse_duplicate_settings(searches: Sequence[GridSearch]) -> None:
                 )
 
 
-def _check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """(spaces, corrector) of a method's file."""
+def check_method_file(given: Any, method: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """(spaces, corrector) of a method's file.
+
+    Raises:
+        UserError: an unknown key, no corrector, or spaces that are no mapping.
+    """
     keys = ("name", "corrector", "spaces")
     if not isinstance(given, Mapping) or not isinstance(given.get("corrector"), Mapping):
         raise UserError(f"method.{method} has no corrector; give it corrector: {{_target_: package.module.Class, ...}}")

@@ -30,6 +30,13 @@ def check_feasibility(cell: Cell) -> None:
         cell.pruner.instance.refuse_trainer(cell.warmup_cell().trainer.instance)
     # Sizes follow from the split, so none of this reads data: a mistake costs a second, not a training.
     train = cell.sizes[0]
+    # Pruners round, and keep one sample rather than none.
+    kept = None if cell.keep_fraction is None else round(cell.keep_fraction * train)
+    if kept is not None and not 1 <= kept < train:
+        raise UserError(
+            f"keep_fraction={cell.keep_fraction:g} keeps {kept} of the {train} training samples of {cell.dataset.name}; give a fraction "
+            f"that keeps some and leaves some out, such as 0.5"
+        )
     settings = [(search.name, search.method, setting) for search in cell.searches for setting in search.settings]
     settings += [(search.method, search.method, search.target.base) for search in cell.trial_searches]
     for search, method, setting in settings:

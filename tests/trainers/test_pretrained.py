@@ -105,3 +105,31 @@ def test_the_checkpoint_counts_by_its_content(checkpoint, tmp_path):
         model.head.bias += 1
     save_file(model.state_dict(), tmp_path / "changed.safetensors")
     assert identity(tmp_path / "changed.safetensors") != identity(path)
+
+
+def test_a_checkpoint_is_refused_at_planning_time(toys, checkpoint, tmp_path):
+    """On the meta device, which holds names and shapes only."""
+    path, model = checkpoint
+    network = toys.make_task().build(0).to("meta")
+    Pretrained(str(path)).refuse("classification", network)
+    state = model.state_dict()
+    for bad, said in (
+        ({**state, "head.bias": torch.full_like(state["head.bias"], float("nan"))}, "'head.bias' are not finite"),
+        ({**state, "head.weight": torch.ones(9, 128), "head.bias": torch.ones(9)}, "the file's head is for 9 classes, the network's for 4"),
+    ):
+        torch.save(bad, tmp_path / "bad.pt")
+        with pytest.raises(UserError, match=said):
+            Pretrained(str(tmp_path / "bad.pt")).refuse("classification", network)
+
+
+def test_the_key_chooses_among_the_weights_of_a_file_and_changes_no_other_id(toys, checkpoint, tmp_path):
+    path, model = checkpoint
+    other = toys.make_task(seed=78).build(0)
+    torch.save({"state_dict": model.state_dict(), "state_dict_ema": other.state_dict()}, tmp_path / "both.pt")
+    fitted = Pretrained(str(tmp_path / "both.pt"), key="state_dict_ema").fit(toys.make_task(), PlainRun())
+    toys.assert_same_bits(toys.weights(other), toys.weights(fitted.model))
+    entry = {"_target_": "trainers.pretrained.Pretrained", "checkpoint": str(path)}
+    plain, unset, chosen = (
+        parse_component({**entry, **more}, "trainer", Trainer).identity() for more in ({}, {"key": None}, {"key": "state_dict_ema"})
+    )
+    assert plain == unset != chosen

@@ -62,7 +62,7 @@ def test_imagenette_is_taken_from_its_archives_folder(tmp_path, monkeypatch, cap
     said = run("imagenette", tmp_path, capsys)
     assert "imagenette/train: 6 images (published: 9469)" in said
     assert "dataset.num_train=6 dataset.num_test=2" in said
-    data = small(Imagenette, monkeypatch, 2, num_train=6, num_test=2, size=8, validation=1)
+    data = small(Imagenette, monkeypatch, 2, num_train=6, num_test=2, size=8, validation=2)
     source = data.load(tmp_path / "data")
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert source.train.fetch(torch.tensor([0])).shape == (1, 3, 8, 8)
@@ -105,7 +105,7 @@ def test_mini_webvision_is_googles_part_of_the_first_classes(tmp_path, monkeypat
     synsets = webvision(tmp_path)
     said = run("mini_webvision", tmp_path, capsys)
     assert "dataset.num_train=3 dataset.num_test=2" in said
-    data = small(MiniWebVision, monkeypatch, 2, num_train=3, num_test=2, size=8, validation=1)
+    data = small(MiniWebVision, monkeypatch, 2, num_train=3, num_test=2, size=8, validation=2)
     source = data.load(tmp_path / "data")
     assert [path.parent.name for path in source.train.paths] == [synsets[0], synsets[0], synsets[1]]
     assert source.test_labels.tolist() == [0, 1]

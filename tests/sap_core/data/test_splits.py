@@ -47,3 +47,16 @@ def test_sizes_are_cut_in_proportion():
     assert sizes(50_000, 10_000, 0.2, 3_000) == (2_400, 600, 3_000)
     assert sizes(1_397, 400, 300, 200) == (157, 43, 200)
     assert sizes(50_000, 10_000, 0.1, 40_000) == (36_000, 4_000, 10_000), "testing has no more than there are"
+
+
+@pytest.mark.parametrize("validation", [1, 1.0, 0, 0.0, -1, -0.1, 0.001, 100, 101, 1.5, math.nan, math.inf, True, False, "0.1", None, [1]])
+def test_what_is_no_validation_set_is_refused(validation):
+    with pytest.raises(UserError, match=r"dataset\.validation="):
+        validation_count(100, validation)
+
+
+def test_a_single_sample_is_named_as_such():
+    with pytest.raises(UserError, match=r"validation=1 is one sample, which decides nothing; give a fraction below 1 \(0\.1\)"):
+        validation_count(100, 1)
+    assert validation_count(100, 2) == 2
+    assert validation_count(100, 99) == 99

@@ -217,3 +217,12 @@ def test_mistakes_are_one_sentence(capsys, words, said):
     assert (code, out) == (2, "")
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_key_that_a_method_file_does_not_have_is_refused_as_in_a_sweep(check_mine, tmp_path, capsys):
+    check_mine("method=mine")
+    path = tmp_path / "conf" / "method" / "mine.yaml"
+    path.write_text(path.read_text().replace("spaces:", "space:"))
+    code, out, err = run(capsys, "method=mine", f"plugins=[mine_{tmp_path.name}]", "--config-dir", str(tmp_path / "conf"))
+    assert (code, out) == (2, "")
+    assert "unknown key 'space' in method.mine (did you mean 'spaces'?)" in err

@@ -249,3 +249,24 @@ def test_entries_construct_what_was_declared():
     assert found.instance == Toy(count=1, rate=2.0, sizes=(4,))
     assert isinstance(found.entry, Mapping)
     assert set(found.entry) == {"target", "settings"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "from dataclasses import dataclass\nfrom trainers.sgd import SGD\n@dataclass\nclass Mine(SGD):\n    more: int = 1\n",
+            r"TypeError: cannot inherit non-frozen dataclass from a frozen one\); declare the class @dataclass\(frozen=True\)",
+        ),
+        ("class Mine(:\n", r"SyntaxError: .*\); correct its module"),
+        ("raise RuntimeError('no\\nlicence')\n", r"RuntimeError: no licence\); correct its module"),
+        ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_sentence(tmp_path, monkeypatch, text, said):
+    package = f"broken_{tmp_path.name}"
+    (tmp_path / f"{package}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        resolve_class(f"{package}.Mine", "trainer", [package])
+    assert "\n" not in str(caught.value)
