@@ -121,7 +121,8 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _outputs(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    torch.manual_seed(0)
+    # Not `torch.manual_seed`, which would also seed GPUs, whose state is not restored.
+    torch.default_generator.manual_seed(0)
     with evaluating(model):
         return list(tensors_in(model(inputs)))
 

@@ -259,7 +259,7 @@ def _selected(cell: CellResult, search: SearchResult) -> list[Any]:
     if row is not None:
         measure = cell.measure
         scores = [str(row["settings"]), float(row[f"val_noisy_{measure}"]), float(row[f"test_{measure}"])]
-    costs = [float(search.rows[column].sum()) for column in ("flops", "tuning_seconds")]
+    costs = [float(search.rows[column].sum(min_count=1)) for column in ("flops", "tuning_seconds")]
     return [cell.name, search.method, search.space, search.seed, len(search.planned), search.missing, *scores, *costs]
 
 

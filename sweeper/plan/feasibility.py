@@ -51,7 +51,14 @@ def check_feasibility(cell: Cell) -> None:
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
     components = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
-    network = probe(cell.model, cell.dataset).network
+    probed = probe(cell.model, cell.dataset)
+    network = probed.network
+    # A trainer that loads a checkpoint makes no passes. Correctors that train come after a training of the same network.
+    if probed.training_error and cell.trainer.instance.forecast(Sizes(1, 1)) != Passes():
+        raise UserError(
+            f"model={cell.model.name} cannot be trained on inputs of shape {tuple(cell.dataset.instance.shape)} of "
+            f"dataset={cell.dataset.name}: in training mode {probed.training_error}; choose another model, or correct its options"
+        )
     for instance in components:
         # Some components want to see the network (PRL-G, for example, refuses batch norm).
         if isinstance(instance, RefusesTasks):

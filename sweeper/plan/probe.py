@@ -20,7 +20,7 @@ from sap_core.cost import flops_per_sample
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
 from sap_core.models.build import build_network, describe_error
-from sap_core.models.copies import check_copies
+from sap_core.models.copies import check_copies, copied
 from sap_core.models.inputs import probe_images
 from sap_core.models.modes import evaluating
 from sap_core.models.outputs import logits_of, returns_logits
@@ -41,6 +41,7 @@ class Probed:
     forward: float  # FLOPs per sample; NaN: unknown
     backward: float
     sets_seed: bool = False  # its constructor seeds torch's generator
+    training_error: str | None = None  # why it does not run in training mode, or does not return logits there; None: it does
 
 
 # All cells and seeds of a plan ask for the same few networks.
@@ -77,11 +78,19 @@ def _probe(model: Component, dataset: Component) -> Probed:
         probed = _on_meta(model, dataset)
         # The networks of this project and of torchvision can be copied; the tests try them.
         if probed is not None and package_of(model.target) is None:
-            return probed
+            # This project's own classes train on whatever they run on; some networks of torchvision have heads that only training uses.
+            if type(probed.network).__module__.startswith("sap_core."):
+                return probed
+            problem = _training_error(probed.network, "meta", dataset)
+            # What fails on the meta device only, such as a norm that reads its counter, is no error.
+            return replace(probed, training_error=problem and _training_error(_build(model, dataset)[0], "cpu", dataset))
         network, sets_seed = _build(model, dataset)
         _run(network, model, dataset)
         check_copies(network, probe_images(2, dataset.instance.shape), f"model={model.name}")
-        return Probed(network, "cpu", *_count(network, dataset), sets_seed) if probed is None else replace(probed, sets_seed=sets_seed)
+        problem = _training_error(copied(network), "cpu", dataset)
+        if probed is None:
+            return Probed(network, "cpu", *_count(network, dataset), sets_seed, problem)
+        return replace(probed, sets_seed=sets_seed, training_error=problem)
 
 
 def _on_meta(model: Component, dataset: Component) -> Probed | None:
@@ -98,7 +107,7 @@ def _build(model: Component, dataset: Component) -> tuple[nn.Module, bool]:
     """(the network on the CPU, whether its constructor seeds torch's generator)"""
     data = dataset.instance
     # Not a seed that a constructor would choose.
-    torch.manual_seed(_SEED)
+    torch.default_generator.manual_seed(_SEED)
     try:
         network = build_network(model.entry, data.classes.num, data.shape)
     except UserError:
@@ -127,6 +136,20 @@ def _run(network: nn.Module, model: Component, dataset: Component) -> None:
             f"model={model.name} cannot run on inputs of shape {shape} of dataset={dataset.name} ({describe_error(error)}); "
             f"{_remedy(model, dataset)}"
         ) from error
+
+
+def _training_error(network: nn.Module, device: str, dataset: Component) -> str | None:
+    """Run a network in training mode, which changes its running statistics if they have values; its modes are restored."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        with torch.device(device), torch.no_grad():
+            network.train()(probe_images(2, tuple(dataset.instance.shape)))
+    except Exception as error:
+        return describe_error(error)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return None
 
 
 def _count(network: nn.Module, dataset: Component) -> tuple[float, float]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 
 from sap_core.errors import UserError
-from sweeper.plan.feasibility import check_device, check_feasibility
+from sweeper.plan.feasibility import check_device, check_feasibility, seed_warning
+from sweeper.plan.probe import probe
+from trainers.pretrained import Pretrained
 
 
 @pytest.mark.parametrize("experiment", ["demo", "correctors", "equal_information_small", "table1", "equal_information", "corrective_small"])
@@ -65,3 +69,15 @@ def test_arithmetic_that_the_device_lacks_is_refused_before_anything_runs(plan_o
     with pytest.raises(UserError, match=r"trainer\.compile=graphs needs a GPU, but the device is cpu"):
         check_device(cell, "cpu")
     check_device(cell, "cuda")
+
+
+def test_what_a_network_does_in_training_concerns_trainers_only(plan_of, monkeypatch):
+    (cell,) = plan_of("experiment=correctors", "methods=[sap]").cells
+    found = replace(probe(cell.model, cell.dataset), training_error="RuntimeError: too small", sets_seed=True)
+    monkeypatch.setattr("sweeper.plan.feasibility.probe", lambda model, dataset: found)
+    with pytest.raises(UserError, match=r"model=small_cnn cannot be trained on inputs of .*: in training mode RuntimeError: too small"):
+        check_feasibility(cell)
+    assert "model=small_cnn sets torch's random seed" in seed_warning(cell)
+    given = replace(cell, trainer=SimpleNamespace(instance=Pretrained("weights.pt")))
+    check_feasibility(given)
+    assert seed_warning(given) is None

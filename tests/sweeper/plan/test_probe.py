@@ -183,6 +183,24 @@ def test_what_cannot_be_counted_is_unknown(name, forward, backward):
     assert (found.total(Passes(forwards=2, backwards=1)) is None) == (backward is None)
 
 
+class TrainsOnLargeImages(Plain):
+    """An auxiliary head that only training uses, as Inception's."""
+
+    def __init__(self, num_outputs):
+        super().__init__(num_outputs)
+        self.aux = nn.Conv2d(6, num_outputs, 12)
+
+    def forward(self, x):
+        return (super().forward(x), self.aux(self.conv(x)).flatten(1)) if self.training else super().forward(x)
+
+
+def test_what_does_not_run_in_training_mode_is_known_and_accepted():
+    found = probe(network("TrainsOnLargeImages"), images())
+    assert "Kernel size" in found.training_error
+    assert not any(module.training is False for module in found.network.modules())
+    assert probe(network("TrainsOnLargeImages"), images((3, 16, 16))).training_error is None
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
