@@ -1,4 +1,4 @@
-"""Evaluation mode, and norms that do not have one."""
+"""Evaluation mode, norms that do not have one, and modes of the caller."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in training:
             module.training = flag
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Leave the caller's autocast and inference mode within a block; also a decorator, `@full_precision()`.
+
+    Under autocast layers would get copies of their weights, and a copy of a network that is made in inference mode cannot be trained.
+    """
+    with torch.inference_mode(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 def batch_statistics(model: nn.Module) -> str | None:

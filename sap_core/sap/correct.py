@@ -18,7 +18,7 @@ from sap_core.api import Batch
 from sap_core.cost import CostMeter
 from sap_core.errors import UserError
 from sap_core.models.copies import copied
-from sap_core.models.modes import evaluating
+from sap_core.models.modes import evaluating, full_precision
 from sap_core.models.outputs import returning_logits
 from sap_core.models.unwrap import unwrapped
 from sap_core.sap import checks, trusted
@@ -40,6 +40,7 @@ MAX_KEPT_VALUES = 2**26
 """Validation images are kept in memory between alphas if they have at most this many values (256 MiB of float32)."""
 
 
+@full_precision()
 def correct(
     model: nn.Module,
     train: Any,
@@ -124,6 +125,7 @@ def correct(
     )
 
 
+@full_precision()
 def trusted_indices(
     model: nn.Module,
     data: Any,
@@ -253,5 +255,5 @@ def _weight(model: nn.Module) -> Tensor:
 
 
 def _warn(text: str) -> None:
-    # The level of the caller of `correct` or `trusted_indices`.
-    warnings.warn(text, UserWarning, stacklevel=4)
+    # The level of the caller of `correct` or `trusted_indices`, beyond their decorator.
+    warnings.warn(text, UserWarning, stacklevel=5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sap_core.data.samples import split_batches
 from sap_core.errors import UserError
-from sap_core.models.modes import evaluating
+from sap_core.models.modes import evaluating, full_precision
 from sap_core.models.unwrap import unwrapped
 from sap_core.sap import checks, spectrum
 from sap_core.sap.search import accuracy, check_alphas, prepare_layers, right_predictions, search_alphas
@@ -19,6 +19,7 @@ Images = Tensor | Iterable[Tensor]
 """Preprocessed inputs: one tensor (N, ...), or an iterable of batches (B, ...)."""
 
 
+@full_precision()
 def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256, leave: Sequence[str] = ()) -> nn.Module:
     """Return a copy of `model` with weights projected onto the activation space of trusted images (SAP, Algorithm 1, lines 2 to 4).
 
@@ -62,6 +63,7 @@ class Tuned:
     scores: Mapping[float, float]
 
 
+@full_precision()
 def sap_tune(
     model: nn.Module,
     trusted: Images,

@@ -458,6 +458,20 @@ def test_compiled_networks_are_unwrapped():
     assert type(found.model) is nn.Sequential
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)])
+def test_modes_of_the_caller_do_not_matter(mode):
+    model, train, val = improving(torch.float32)
+    wanted = correct(model, train, val, [1.0, 3e4], 20, progress=False)
+    with mode():
+        found = correct(model, train, val, [1.0, 3e4], 20, progress=False)
+        projected = sap_project(model, train.tensors[0][found.trusted_indices], 1.0)
+        assert torch.equal(trusted_indices(model, train, 20, progress=False), found.trusted_indices)
+        assert sap_tune(model, train.tensors[0][found.trusted_indices], *val.tensors, [1.0, 3e4]).scores == wanted.scores
+    assert found.scores == wanted.scores
+    found.model(train.tensors[0]).sum().backward()
+    projected(train.tensors[0]).sum().backward()
+
+
 def test_weights_are_left_on_request():
     model, train, val = improving()
     found = correct(model, train, val, [1.0], 20, leave=["5.*"], progress=False)

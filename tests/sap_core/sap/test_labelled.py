@@ -2,6 +2,7 @@
 
 import warnings
 from collections import UserDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch.utils import data
 
 from sap_core import correct, trusted_indices
 from sap_core.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*validation images are training images")
 
 torch.set_num_threads(1)
 
@@ -232,7 +235,7 @@ def test_random_augmentation_is_warned_of(draw):
     for of in (flipped, data.DataLoader(flipped, 3)):
         with pytest.warns(UserWarning, match="training images differ each time they are read") as said:
             trusted(of)
-        assert said[0].filename == __file__ or "correct.py" not in said[0].filename
+        assert {Path(each.filename).name for each in said} == {Path(__file__).name}
     with pytest.warns(UserWarning, match="validation images differ"):
         correct(network(), PAIRS, flipped, [3.0], 5, progress=False)
 

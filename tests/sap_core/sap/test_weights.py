@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations
 from benchmarks.projected_inputs import projected_outputs
 from sap_core import sap_project
 from sap_core.errors import UserError
+from sap_core.sap.refusal import find_weights
 from sap_core.sap.weights import classify
 
 torch.set_num_threads(1)
@@ -105,7 +106,9 @@ MATRICES = {
         lambda self, x: torch.einsum("bnhd,hde->bnhe", x.unflatten(2, (2, 3)), self.w), {"w": draw(2, 3, 4)}, ["w"],
     ),
     "tensordot": (lambda self, x: torch.tensordot(x, self.w, dims=1), {"w": draw(6, 3)}, ["w"]),
-    "addmm": (lambda self, x: torch.addmm(self.b, x.flatten(0, 1), self.w), {"w": draw(6, 3), "b": draw(3)}, ["w"]),
+    "addmm": (
+        lambda self, x: torch.addmm(self.b, x.flatten(0, 1), self.w).unflatten(0, x.shape[:2]), {"w": draw(6, 3), "b": draw(3)}, ["w"],
+    ),
     "parts of one parameter": (
         lambda self, x: torch.cat([functional.linear(x, self.w[:2]), functional.linear(x**2, self.w[2:])], -1), {"w": draw(6, 6)},
         ["w.0", "w.1"],
@@ -130,7 +133,7 @@ MATRICES = {
     "attention of a function": (
         lambda self, x: functional.multi_head_attention_forward(
             *3 * [x.transpose(0, 1)], 6, 2, self.w, None, None, None, False, 0.0, self.o, None, training=False
-        )[0],
+        )[0].transpose(0, 1),
         {"w": draw(18, 6), "o": draw(6, 6)}, ["w", "o"],
     ),
 }  # fmt: skip
@@ -418,11 +421,11 @@ def test_checkpointed_frozen_and_wrapped_networks():
 
     model = Net(lambda self, x: self.b(checkpoint(self.a, x, use_reentrant=False)), a=nn.Linear(6, 4), b=Odd(4, 3))
     corrects(model.requires_grad_(False), TOKENS, ["a", "b"])
-    corrects(nn.DataParallel(model, device_ids=[]), TOKENS, ["module.a", "module.b"])
+    assert sap_project(nn.DataParallel(model, device_ids=[]), TOKENS, ALPHA).state_dict().keys() == model.state_dict().keys()
     wrapped = nn.DataParallel(model, device_ids=[])
     wrapped.device_ids = [0, 1]
     with pytest.raises(UserError, match=r"wrapped in DataParallel, .* give it the network inside, model.module"):
-        sap_project(wrapped, TOKENS, ALPHA)
+        find_weights(wrapped, TOKENS)
 
 
 def test_quantised_layers_are_refused():
