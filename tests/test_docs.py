@@ -136,8 +136,9 @@ def own_files(tmp_path_factory):
 
 
 def sweeps():
-    """Those of many cells take a minute to compose."""
-    return [pytest.param(words, marks=pytest.mark.slow if "experiment=prune4rel" in words else ()) for words in of("sap-sweep")]
+    """The quick suite composes the demo and the user's own model; each of the others takes one to sixty seconds."""
+    quick = {"experiment=demo", "experiment=own"}
+    return [pytest.param(words, marks=() if quick & set(words) else pytest.mark.slow) for words in of("sap-sweep")]
 
 
 @pytest.mark.parametrize("words", sweeps(), ids=named)

@@ -17,6 +17,7 @@ from trainers.sgd import SGD
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_correct_resnet18_runs_and_changes_every_weight_matrix_and_nothing_else():
     done = subprocess.run(
         [sys.executable, "-m", "examples.correct_resnet18"],

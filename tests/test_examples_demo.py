@@ -62,6 +62,7 @@ def test_reports_of_it_do_not_touch_the_checkout(capsys, tmp_path):
     assert ignored.returncode == 0
 
 
+@pytest.mark.slow
 def test_refreshing_gives_the_same_again(tmp_path):
     home = tmp_path / "home"
     (home / "docs").mkdir(parents=True)

@@ -16,6 +16,8 @@ from torch import nn
 from analysis.__main__ import main as report
 from sweeper.__main__ import main as sap_sweep
 
+pytestmark = pytest.mark.slow
+
 HOME = Path(__file__).resolve().parents[1]
 CLASSES, SIDE, TRAIN, VAL, TEST = 4, 32, 160, 32, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -12,6 +12,8 @@ WORDS = ("experiment=going_wrong", "methods=[goes_wrong@fine,sap]", "method.sap.
 LOOKING = """
 import sys
 from sweeper.__main__ import main
+
+pytestmark = pytest.mark.slow
 code = main(sys.argv[1:])
 print("loaded:", *(name for name in ("torch", "ray", "pyarrow") if name in sys.modules))
 raise SystemExit(code)
@@ -98,7 +100,6 @@ def test_a_smoke_run_has_a_folder_of_its_own(words, folder):
     assert str(sweep_paths(compose_all(["experiment=demo", *words]).config).store).endswith(f"/{folder}")
 
 
-@pytest.mark.slow
 def test_a_smoke_run_of_the_demo_is_complete_and_marked(bench):
     end = bench.run("smoke", "experiment=demo", "debug=smoke", "backend.workers=2")
     assert end.code == 0, end.err

@@ -64,6 +64,7 @@ def test_a_full_disk_of_artifacts_fails_no_job(bench):
         assert not bench.store("full_artifacts").files()
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_refused(bench):
     with small_disk(bench.root / "readonly", "1m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

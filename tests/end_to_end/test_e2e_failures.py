@@ -68,6 +68,7 @@ def test_every_failure_through_ray(bench):
     store.wait_until_gone()
 
 
+@pytest.mark.slow
 def test_descendants_of_a_failed_baseline_name_it_and_run_once_it_succeeds(bench):
     words = ("experiment=going_wrong", "trainer=mended", "methods=[goes_wrong@fine]", "backend.workers=1")
     store = bench.store("parent")

@@ -99,6 +99,7 @@ def test_a_cluster_is_not_joined_without_its_token(bench, cluster):
     assert [process.poll() for process in processes] == [None, None]
 
 
+@pytest.mark.slow
 def test_an_unreachable_cluster_is_reported_at_once(bench):
     end = bench.run("nobody", *WORDS, f"backend.address=127.0.0.1:{free_port()}")
     assert end.code == 2

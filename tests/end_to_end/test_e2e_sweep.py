@@ -11,6 +11,8 @@ import torch
 from sap_core.checkpoint import load_state
 from sap_core.evaluation.evaluator import Evaluator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def swept(bench, e2e):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 HOME = Path(__file__).parents[2]
@@ -42,6 +43,7 @@ except (MemoryError, RuntimeError):
 """
 
 
+@pytest.mark.slow
 def test_a_folder_larger_than_the_memory_cap_is_streamed(tmp_path):
     """The cap leaves room for two thirds of the images: all of them at once fail under it, one epoch and noise on pixels do not."""
     for number in range(NUM + 2):

@@ -34,6 +34,7 @@ def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
     assert (store / "report" / "tuning_cost.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_same_store_gives_the_same_bytes(small, tmp_path):
     results = load([small.write()])
     for folder in ("a", "b"):

@@ -97,6 +97,7 @@ def test_a_page_of_every_kind_of_store(small):
     assert "data-refresh" not in smoke  # nothing is missing
 
 
+@pytest.mark.slow
 def test_watching_ends_when_nothing_is_missing(small, tmp_path, capsys):
     last = small.rows.pop()
     store, path = small.write(), tmp_path / "report.html"

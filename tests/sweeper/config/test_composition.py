@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -18,6 +19,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 def test_values_on_a_cached_composition_equal_hydras_own():
     def parsed(*lines):
         return OverridesParser.create().parse_overrides(["experiment=demo", *lines])

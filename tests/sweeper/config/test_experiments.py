@@ -54,7 +54,7 @@ def test_headers_give_the_command_and_the_cost():
         assert yaml.safe_load(text)["name"] == name
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "demo" else pytest.mark.slow) for name in RUN])
 def test_its_dry_run_says_what_it_will_be_and_every_method_fits(name, shipped):
     one = shipped(name)
     for cell in one.cells:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sap_core.api import Fitted, Passes, Selection
-from sap_core.run import PlainRun
 from sweeper.contracts.common import CheckFailed
 from sweeper.contracts.correctors import CORRECTOR_CHECKS, CorrectorCase
 from sweeper.contracts.pruners import PRUNER_CHECKS, PrunerCase
@@ -18,23 +17,6 @@ from sweeper.contracts.trainers import TRAINER_CHECKS, TrainerCase
 from trainers.sgd import SGD
 
 RECIPE = SGD(epochs=2, learning_rate=0.05, batch_size=16, schedule="constant")
-
-
-@pytest.fixture(scope="module")
-def network(toys):
-    task = toys.make_task("batch_norm")
-    return RECIPE.fit(task, PlainRun()).model, task
-
-
-def failures_of(checks, case):
-    """Description -> error of the checks that fail on the case; other errors count."""
-    found = {}
-    for check in checks:
-        try:
-            check.run(case)
-        except Exception as error:
-            found[check.description] = error
-    return found
 
 
 def change(what, task, model=None):
@@ -109,23 +91,23 @@ SAMPLES = ("training labels", "training indices", "training images", "validation
 
 
 @pytest.mark.parametrize("what", ["network", *SAMPLES])
-def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_corrector_alone(network, toys, what):
+def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_corrector_alone(network, toys, what, failures_of):
     case = CorrectorCase(((ChangingCorrector(what),),), copy.deepcopy(network[0]), toys.make_task("batch_norm"))
-    only_the_check_of_inputs_fails(CORRECTOR_CHECKS, case, what)
+    only_the_check_of_inputs_fails(failures_of, CORRECTOR_CHECKS, case, what)
 
 
 @pytest.mark.parametrize("what", SAMPLES)
-def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_trainer_alone(toys, what):
-    only_the_check_of_inputs_fails(TRAINER_CHECKS, TrainerCase(ChangingTrainer(what), toys.make_task("dropout")), what)
+def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_trainer_alone(toys, what, failures_of):
+    only_the_check_of_inputs_fails(failures_of, TRAINER_CHECKS, TrainerCase(ChangingTrainer(what), toys.make_task("dropout")), what)
 
 
 @pytest.mark.parametrize("what", ["network", "table", *SAMPLES])
-def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_pruner_alone(network, toys, what):
+def test_a_change_in_place_that_repeats_unseen_fails_that_check_of_a_pruner_alone(network, toys, what, failures_of):
     warm = Fitted(copy.deepcopy(network[0]), {"forgotten": torch.ones(80)})
-    only_the_check_of_inputs_fails(PRUNER_CHECKS, PrunerCase(ChangesOnce(what), warm, toys.make_task("batch_norm")), what)
+    only_the_check_of_inputs_fails(failures_of, PRUNER_CHECKS, PrunerCase(ChangesOnce(what), warm, toys.make_task("batch_norm")), what)
 
 
-def only_the_check_of_inputs_fails(checks, case, what):
+def only_the_check_of_inputs_fails(failures_of, checks, case, what):
     ((description, error),) = failures_of(checks, case).items()
     assert description.startswith("it does not modify the given")
     with pytest.raises(CheckFailed, match=spoilt(what)):

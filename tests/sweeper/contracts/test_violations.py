@@ -86,25 +86,8 @@ class Shrink:
         return Passes(forwards=sizes.train * (1 if settings[0].how == "forecasts too little" else len(settings)))
 
 
-@pytest.fixture(scope="module")
-def network(toys):
-    task = toys.make_task("batch_norm")
-    return RECIPE.fit(task, PlainRun()).model, task
-
-
-def failures_of(checks, case):
-    """Description -> error of the checks that fail on the case; other errors count."""
-    found = {}
-    for check in checks:
-        try:
-            check.run(case)
-        except Exception as error:
-            found[check.description] = error
-    return found
-
-
 @pytest.mark.parametrize("how", ["well", "says it diverged", "without data", "selects"])
-def test_a_valid_corrector_passes_all(network, how):
+def test_a_valid_corrector_passes_all(network, how, failures_of):
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), *network)
     assert failures_of(CORRECTOR_CHECKS, case) == {}
 
@@ -133,7 +116,7 @@ def test_a_valid_corrector_passes_all(network, how):
         ("forecasts too little", "forecast() equals the recorded passes", "forecasts 80 forwards and 0 backwards, but 160 forwards"),
     ],
 )
-def test_violations_of_a_corrector_are_found(network, how, check, said):
+def test_violations_of_a_corrector_are_found(network, how, check, said, failures_of):
     model, task = network
     case = CorrectorCase(((Shrink(how, 0.9), Shrink(how, 0.8)),), copy.deepcopy(model), task)
     (text,) = [one.description for one in CORRECTOR_CHECKS if one.description.startswith(check)]
@@ -186,14 +169,14 @@ class Trains:
         ("does not resume", "it gives the same weights and curve when resumed", "after epoch 1 and resumed"),
     ],
 )
-def test_violations_of_a_trainer_are_found(toys, how, check, said):
+def test_violations_of_a_trainer_are_found(toys, how, check, said, failures_of):
     found = failures_of(TRAINER_CHECKS, TrainerCase(Trains(how), toys.make_task("dropout")))
     (text,) = [one.description for one in TRAINER_CHECKS if one.description.startswith(check)]
     with pytest.raises(CheckFailed, match=said):
         raise found[text]
 
 
-def test_a_valid_trainer_passes_all(toys):
+def test_a_valid_trainer_passes_all(toys, failures_of):
     assert failures_of(TRAINER_CHECKS, TrainerCase(Trains(), toys.make_task("dropout"))) == {}
 
 
@@ -223,7 +206,7 @@ class Keeps:
         ("changes the model", "was modified"),
     ],
 )
-def test_violations_of_a_pruner_are_found(network, how, said):
+def test_violations_of_a_pruner_are_found(network, how, said, failures_of):
     model, task = network
     found = failures_of(PRUNER_CHECKS, PrunerCase(Keeps(how), Fitted(copy.deepcopy(model)), task))
     assert len(found) == 1

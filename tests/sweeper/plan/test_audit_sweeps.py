@@ -78,6 +78,7 @@ def test_more_than_the_file_verifies_is_refused_before_anything_runs(root, capsy
     assert not (root / "artifacts").exists()
 
 
+@pytest.mark.slow
 def test_the_methods_run_on_what_was_looked_up(root):
     assert sap_sweep(words(root)) == 0
     rows = [row for path in (root / "results" / "rows").glob("*.ok.parquet") for row in pq.read_table(path).to_pylist()]
