@@ -21,6 +21,7 @@ from sap_core.construct import build_network, construct
 from sap_core.data.corruption import Affected, Corrupted, affected_samples, corrupt, with_changed_inputs
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source, images_used
+from sap_core.data.source_checks import checked
 from sap_core.data.splits import sizes, split
 from sap_core.data.stream_keys import stream_key
 from sap_core.data.verified import Truth, verified_source
@@ -132,7 +133,7 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
 @lru_cache(maxsize=2)
 def _load(text: str, root: Path) -> Source:
     dataset: DataSet = construct(json.loads(text))
-    return dataset.load(root)
+    return checked(dataset.load(root), dataset)
 
 
 @lru_cache(maxsize=16)

@@ -146,7 +146,7 @@ class Duplicates:
         if self.policy == "drop":
             done = f"dataset.duplicates=drop removes {self.dropped} of them, which leaves {self._counts}"
         else:
-            done = f"dataset.duplicates={self.policy} keeps them; dataset.duplicates=drop would need {self._counts}"
+            done = f"dataset.duplicates={self.policy} keeps them; dataset.duplicates=drop would leave {self._counts}"
         shown = [f"  {kind_of(group)}: {' = '.join(map(str, group))}" for group in self.groups[:SHOWN]]
         more = len(self.groups) - SHOWN
         end = f"  ... and {more} more; all" if more > 0 else "  all"

@@ -20,6 +20,7 @@ from sap_core.data.splits import validation_count
 from sap_core.errors import UserError
 
 _PARTS = ("train_folder", "test_folder", "val_folder")
+_COUNTS = ("num_train", "num_test", "validation")
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ class Folder:
     val_folder: str = "val"  # "none": validation images are drawn from the training images
     check: Check = "content"
     verified: str = ""
-    duplicates: Policy = "warn"
     class_order: str = "text"
     transparency: Transparency = "refuse"
     orientation: Orientation = "ignore"
     value_range: tuple[float, ...] = ()
+    duplicates: Policy = "warn"
 
     def __post_init__(self) -> None:
         validation_count(self.num_train, self.validation)
@@ -119,14 +120,18 @@ class Folder:
         folder = str(settings["folder"])
         train, test, val = (str(settings.get(key, cls.__dataclass_fields__[key].default)) for key in _PARTS)
         val = own_validation(located(root, folder), train, test, val)
-        parts = [Part(name, None, name_option=f"dataset.{option}") for name, option in zip((train, test, val), _PARTS, strict=True)]
+        names = zip((train, test, val), _COUNTS, _PARTS, strict=True)
+        parts = [Part(name, None, f"dataset.{count}", f"dataset.{option}") for name, count, option in names]
         policy: Policy | None = "drop" if settings.get("duplicates") == "drop" else None
         # The options that the listing depends on; a size is required and read by nothing here, because copies are found in the files' own.
         tree = ImageTree(
             folder, None, parts[0], parts[1], size=1, channels=1 if settings.get("channels") == 1 else 3, val=parts[2] if val else None,
             class_order=str(settings.get("class_order", cls.class_order)), decoding=Decoding.of(settings), duplicates=policy,
         )  # fmt: skip
-        return facts_of_folder(located(root, folder), tree.list_files(root), train, test, val)
+        listed = tree.list_files(root)
+        # Before the numbers are compared: they may differ because of files that must not be counted in.
+        tree.explain_counts(root, listed, {f"dataset.{key}": settings[key] for key in _COUNTS if type(settings.get(key)) is int})
+        return facts_of_folder(located(root, folder), listed, train, test, val)
 
     def _tree(self, root: Path) -> ImageTree:
         name = own_validation(located(root, self.folder), self.train_folder, self.test_folder, self.val_folder)

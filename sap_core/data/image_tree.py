@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -128,7 +128,7 @@ class ImageTree:
         train = found[0]
         # Classes are numbered by the training part alone, so that a test part cannot renumber them.
         names, _ = self._numbered(root, list(train.classes))
-        tree_errors.check_classes(base, train, self.num_classes, self.train.option, [part.name for part in parts[1:]])
+        tree_errors.check_classes(train, self.num_classes, self.train.option)
         for files in found[1:]:
             tree_errors.check_equal_classes(files, names)
         not_read = NotRead(hidden=hidden_in(base) if self.train.name != "." else [])
@@ -157,23 +157,35 @@ class ImageTree:
         missing: Callable[[OSError], Exception] = lambda error: tree_errors.missing_folder(root, base, part.name, part.name_option, error)  # noqa: E731
         return list_part(base, part.name, others, missing)
 
-    def _check_counts(self, root: Path, listed: Listing, dropped: Duplicates | None = None) -> None:
-        """Compare the numbers of images with the options.
+    def explain_counts(self, root: Path, listed: Listing, given: Mapping[str, int]) -> None:
+        """Compare numbers of images that the user gave, by option, where damaged files or files that are not read explain a difference.
 
-        Args:
-            root: data folder.
-            listed: the files that are used.
-            dropped: the copies that were removed from them.
+        Raises:
+            UserError: they do.
         """
-        base = located(root, self.folder)
-        parts = [(self.train, listed.train, len(listed.val)), (self.test, listed.test, 0)]
-        if self.val:
-            parts.insert(1, (self.val, listed.val, 0))
-        for part, files, others in parts:
-            if part.count is not None and len(files) + others != part.count:
-                raise tree_errors.wrong_count(
-                    base / part.name, [path for path, _ in files], listed.names, [label for _, label in files], part.count, part.option,
-                    others, listed.not_read, self.check, dropped,
-                )  # fmt: skip
+        for part in self._counted(root, listed):
+            expected = given.get(part.option, part.right)
+            explained = tree_errors.explained_count(replace(part, expected=expected)) if expected != part.right else None
+            if explained is not None:
+                raise explained
+
+    def _check_counts(self, root: Path, listed: Listing, dropped: Duplicates | None = None) -> None:
+        """Compare the numbers of images with the options; `dropped` are the copies that were removed from them."""
+        for part in self._counted(root, listed, dropped):
+            if part.right != part.expected:
+                raise tree_errors.wrong_count(part)
             # A class without images would leave a gap in the labels that no error shows later.
-            tree_errors.check_filled(base / part.name, listed.names, {label for _, label in files}, dropped is not None)
+            tree_errors.check_filled(part.folder, listed.names, {label for _, label in part.files}, dropped is not None)
+
+    def _counted(self, root: Path, listed: Listing, dropped: Duplicates | None = None) -> Iterator[tree_errors.Counted]:
+        base = located(root, self.folder)
+        parts = [
+            (self.train, listed.train, len(listed.val)),
+            *([(self.val, listed.val, 0)] if self.val else []),
+            (self.test, listed.test, 0),
+        ]
+        for part, files, others in parts:
+            expected = len(files) + others if part.count is None else part.count
+            yield tree_errors.Counted(
+                base / part.name, files, listed.names, expected, part.option, others, listed.not_read, self.check, dropped
+            )  # fmt: skip

@@ -182,6 +182,10 @@ class Table:
             channels: Literal[1, 3] = 1 if settings.get("channels") == 1 else 3
             read = examine(listed.files, file.parent, "content", channels, Decoding.of(settings))
             listed = listed.without(listed.copies("drop", file.parent, read.contents or [])[1])
+        for option, files in (("num_train", listed.universe), ("num_test", listed.test)):
+            # Numbers that are given are compared here, where it is known what is counted in.
+            if type(settings.get(option)) is int and settings[option] != len(files):
+                raise wrong_row_count(file, option, settings[option], [path for path, _ in files], "content", None)
         train, val, test = len(listed.train), len(listed.val), len(listed.test)
         options = {
             "num_classes": Reading(len(names), f"column label: {numbered(names)}"),

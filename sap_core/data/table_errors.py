@@ -83,7 +83,7 @@ def wrong_row_count(
         numbers = f"dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={val}" if val else "")
         return UserError(f"{head}; set {numbers}, the numbers that remain")
     counted = {"num_train": "rows of split train and val together", "num_test": "rows of split test"}.get(option, "rows of split val")
-    return UserError(f"{head}; set dataset.{option}={len(files)} or fix the table (counted in: {counted})")
+    return UserError(f"{head}; set dataset.{option}={len(files)}, leave it out to count the rows, or fix the table (counted in: {counted})")
 
 
 def _with_drive(files: Sequence[Path], base: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,7 @@ def read_table(file: Path, num_classes: int | None, class_order: str = "text", r
     """
     columns = _columns(file)
     labels, true = columns["label"], columns.get("true_label")
-    # Given and true labels together: a class may occur among the true labels only.
-    found = number_labels({"label": labels} | ({} if true is None else {"true_label": true}), num_classes, class_order, root, file)
+    found = number_labels(_label_columns(columns), num_classes, class_order, root, file)
     numbers = found.numbers
     rows = {split: Rows([], [], []) for split in SPLITS}
     wrong, unknown = [], False
@@ -77,9 +77,12 @@ def read_table(file: Path, num_classes: int | None, class_order: str = "text", r
 
 def class_names(file: Path, num_classes: int | None, class_order: str, root: Path) -> ClassNames:
     """Return the classes of a table (see `read_table`)."""
-    columns = _columns(file)
-    labels: dict[str, list[str]] = {name: columns[name] for name in ("label", "true_label") if name in columns}
-    return number_labels(labels, num_classes, class_order, root, file).classes
+    return number_labels(_label_columns(_columns(file)), num_classes, class_order, root, file).classes
+
+
+def _label_columns(columns: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    # Given and true labels together: a class may occur among the true labels only.
+    return {name: columns[name] for name in ("label", "true_label") if name in columns}
 
 
 def _columns(file: Path) -> dict[str, list[str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sap_core.data.class_names import look_alike, shown
@@ -42,7 +43,6 @@ def missing_folder(root: Path, base: Path, part: str, option: str, error: OSErro
         return UserError(f"{head}; set paths.data to the folder that contains the data set, or fix dataset.folder{there}")
     inside = folders_in(base)
     classes = [name for name in inside if images_in(base / name)]
-    key = f", or name another folder with {option}=NAME" if option else ""
     if classes and option == "dataset.train_folder":
         # The class folders lie where the parts should be. Classes beside a test folder can be named; without one they must be moved.
         parts = [name for name in inside if name.lower() in _PART_NAMES]
@@ -50,19 +50,18 @@ def missing_folder(root: Path, base: Path, part: str, option: str, error: OSErro
             "move them into a folder train, and test images into a folder test with the same class folders"
         )  # fmt: skip
         return UserError(f"{head}: '{printable(base)}' itself contains folders of images ({first_names(classes)}); {remedy}")
-    there = f"'{printable(base)}' contains the folders {first_names(inside)}" if inside else f"'{printable(base)}' contains no folder"
-    return UserError(f"{head}: {there}; put one folder per class into '{printable(folder)}'{key}; or fix paths.data and dataset.folder")
+    key = f", or name the folder that contains them with {option}=NAME" if option else ""
+    there = f"'{printable(base)}' has {f'the folders {first_names(inside)}' if inside else 'no folder'}"
+    return UserError(f"{head}: {there}; put images into {printable(part)}/CLASS/{key}")
 
 
-def check_classes(base: Path, train: PartFiles, expected: int | None, option: str, others: Sequence[str]) -> None:
+def check_classes(train: PartFiles, expected: int | None, option: str) -> None:
     """Compare the number of class folders in the training part with the expected one.
 
     Args:
-        base: folder of the data set.
         train: the training part.
         expected: number of classes; None: any.
         option: option with the number of training images; "" if numbers are fixed.
-        others: names of the folders of the other parts.
 
     Raises:
         UserError: there are fewer than two class folders, or not as many as expected.
@@ -79,7 +78,7 @@ def check_classes(base: Path, train: PartFiles, expected: int | None, option: st
     if expected is None or len(names) == expected:
         return
     head = f"{where} contains {len(names)} class folders, but dataset.num_classes={expected}"
-    doubtful = [name for name in names if name.lower() in _PART_NAMES and name not in others]
+    doubtful = [name for name in names if name.lower() in _PART_NAMES]
     if empty:
         left = len(names) - len(empty)
         then = "" if left == expected else f", and set dataset.num_classes={left}" if option else ""
@@ -104,16 +103,19 @@ def check_equal_classes(part: PartFiles, names: Sequence[str]) -> None:
     lacking = [name for name in names if name not in part.classes]
     surplus = [name for name in part.classes if name not in set(names)]
     problems = [
-        *([f"lacks {len(lacking)} of {len(names)} class folders: {first_names(lacking)}"] if lacking else []),
-        *([f"has class folders that the training part lacks: {len(surplus)}: {first_names(surplus)}"] if surplus else []),
+        *([f"lacks {len(lacking)} of {len(names)} class folders: {_named(lacking, part.classes)}"] if lacking else []),
+        *([f"has class folders that the training part lacks: {len(surplus)}: {_named(surplus, names)}"] if surplus else []),
     ]
-    if not problems:
-        return
-    # The other part may have it in another spelling.
-    pairs = [(name, look_alike(name, part.classes if name in lacking else names)) for name in [*lacking, *surplus]]
-    alike = [f"{shown(name)} may be {shown(other)} of the other part" for name, other in pairs if other is not None]
-    hint = f" ({first_names(alike[:1])})" if alike else ""
-    raise UserError(f"folder '{printable(part.folder)}' {', and '.join(problems)}{hint}; fix the folder")
+    if problems:
+        raise UserError(f"folder '{printable(part.folder)}' {', and '.join(problems)}; fix the folder")
+
+
+def _named(classes: Sequence[str], others: Iterable[str]) -> str:
+    """Return the first names, and the first of them that the other part has in another spelling."""
+    others = list(others)
+    pairs = ((name, look_alike(name, others)) for name in classes)
+    alike = next((f" ({shown(name)} may be {shown(other)} of the other part)" for name, other in pairs if other is not None), "")
+    return first_names(classes) + alike
 
 
 def check_filled(folder: Path, names: Sequence[str], filled: set[int], dropped: bool) -> None:
@@ -135,17 +137,14 @@ def check_filled(folder: Path, names: Sequence[str], filled: set[int], dropped: 
         )
 
 
-def wrong_count(
-    folder: Path, files: Sequence[Path], names: Sequence[str], labels: Sequence[int], expected: int, option: str, others: int,
-    not_read: NotRead, check: Check, dropped: Duplicates | None,
-) -> UserError:  # fmt: skip
-    """Return the error for a wrong number of images. It advises a number only if each of them is an image that was meant.
+@dataclass(frozen=True)
+class Counted:
+    """The images of one part, and their expected number.
 
-    Args:
+    Attributes:
         folder: folder of the part.
-        files: its images.
+        files: its images, each with its class.
         names: of the classes.
-        labels: class of each image.
         expected: the configured number, which counts `others`, too.
         option: option with this number; "" if it is fixed.
         others: validation images that the option counts as well.
@@ -153,33 +152,78 @@ def wrong_count(
         check: check of files.
         dropped: copies that were removed from the files; None if none were looked for.
     """
-    right = len(files) + others
-    per_class = Counter(labels)
-    counted = first_names([f"{name} {per_class[label]}" for label, name in enumerate(names)])
-    besides = f" and {others} in the validation part" if others else ""
-    left = f" after dataset.duplicates=drop removed {dropped.dropped} copies from all parts" if dropped and dropped.dropped else ""
-    head = f"folder '{printable(folder)}' contains {len(files)} images{left}, but {option or 'the published number'}={expected}"
-    if not option:
-        return UserError(f"{head}; fix the folder{_left_out(not_read)}")
-    bad = damaged(files, check)
+
+    folder: Path
+    files: Sequence[tuple[Path, int]]
+    names: Sequence[str]
+    expected: int
+    option: str
+    others: int
+    not_read: NotRead
+    check: Check
+    dropped: Duplicates | None = None
+
+    @property
+    def right(self) -> int:
+        """The number that the option would have to be."""
+        return len(self.files) + self.others
+
+    @property
+    def head(self) -> str:
+        """What is wrong, without a remedy."""
+        dropped = self.dropped.dropped if self.dropped else 0
+        left = f" after dataset.duplicates=drop removed {dropped} copies from all parts" if dropped else ""
+        name = self.option or "the published number"
+        return f"folder '{printable(self.folder)}' contains {len(self.files)} images{left}, but {name}={self.expected}"
+
+
+def explained_count(part: Counted) -> UserError | None:
+    """Return the error for a wrong number of images that is explained by damaged files or by images that are not read, or None.
+
+    No number is advised that would count damaged files in.
+    """
+    bad = damaged([path for path, _ in part.files], part.check)
     if bad:
-        # Without the damaged files the number may be right, so none is advised that would count them in.
-        rest = right - len(bad)
-        then = "the number is then right" if rest == expected else f"then set {option}={rest}"
-        return UserError(
-            f"{head}; {len(bad)} of them are damaged or not images: {named_problems(bad)}; delete them ({then}) or replace them"
+        rest = part.right - len(bad)
+        then = (
+            "the number is then right"
+            if rest == part.expected
+            else f"then set {part.option}={rest}"
+            if part.option
+            else "then compare again"
         )
-    if right < 1:
-        return UserError(f"{head}; put images into its class folders{_left_out(not_read)}")
+        return UserError(
+            f"{part.head}; {len(bad)} of them are damaged or not images: {named_problems(bad)}; delete them ({then}) or replace them"
+        )
+    not_read = part.not_read
     for paths, what in ((not_read.nested, "in folders below class folders"), (not_read.beside, "beside the class folders")):
-        if paths and right + len(paths) == expected:
+        if paths and part.right + len(paths) == part.expected:
             return UserError(
-                f"{head}; {len(paths)} more are {what}, which are not read ({first_names(paths)}); move them into their class folders"
+                f"{part.head}; {len(paths)} more are {what}, which are not read ({first_names(paths)}); move them into their class folders"
             )
-    if dropped is not None:
-        train, _, test = dropped.remaining
-        return UserError(f"{head}; set dataset.num_train={train} dataset.num_test={test}, the numbers that remain")
-    return UserError(f"{head}; set {option}={right} or fix the folder (counted in: {counted}{besides}){_left_out(not_read)}")
+    return None
+
+
+def wrong_count(part: Counted) -> UserError:
+    """Return the error for a wrong number of images. It advises a number only if each of them is an image that was meant."""
+    if not part.option:
+        return UserError(f"{part.head}; fix the folder{_left_out(part.not_read)}")
+    explained = explained_count(part)
+    if explained is not None:
+        return explained
+    if part.right < 1:
+        return UserError(f"{part.head}; put images into its class folders{_left_out(part.not_read)}")
+    if part.dropped is not None:
+        train, val, test = part.dropped.remaining
+        numbers = f"dataset.num_train={train} dataset.num_test={test}" + (f" dataset.validation={val}" if val else "")
+        return UserError(f"{part.head}; set {numbers}, the numbers that remain")
+    per_class = Counter(label for _, label in part.files)
+    counted = first_names([f"{name} {per_class[label]}" for label, name in enumerate(part.names)])
+    besides = f" and {part.others} in the validation part" if part.others else ""
+    return UserError(
+        f"{part.head}; set {part.option}={part.right}, leave it out to count the files, or fix the folder (counted in: {counted}{besides})"
+        f"{_left_out(part.not_read)}"
+    )
 
 
 def _left_out(not_read: NotRead) -> str:

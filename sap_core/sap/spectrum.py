@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -45,7 +46,9 @@ def check_alpha(alpha: float) -> None:
     Raises:
         UserError: it is not.
     """
-    if not (math.isfinite(alpha) and alpha > 0):
+    # Texts and None, which `isfinite` would answer with an error about types; True is the number 1 and surely meant otherwise.
+    number = isinstance(alpha, Real) and not isinstance(alpha, bool)
+    if not (number and math.isfinite(alpha) and alpha > 0):
         raise UserError(f"alpha is {alpha}, but SAP needs a positive finite number; the paper searches 2000 to 300000")
 
 

@@ -24,9 +24,9 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "list": Entry("list_components", "list the data sets, networks, trainers, methods, experiments, ... with a one-line description"),
-    "classes": Entry("classes", "print the number and the name of every class of an experiment's folders and tables"),
     "check": Entry("check", "run the contract checks of a method, trainer or pruner, including your own"),
     "own": Entry("own", "correct a network of your own on your own images (the experiment own), and say whether to use the result"),
+    "classes": Entry("classes", "print the number and the name of every class of an experiment's folders and tables"),
     "prepare": Entry("prepare", "verify, build and download the data and weights that an experiment needs"),
     "convert": Entry("convert", "extract the weights of a torch checkpoint that contains other objects, without running its code"),
     "import": Entry("import_bundle", "copy the results of `python -m sweeper.execute BUNDLE` into a store"),

@@ -14,9 +14,10 @@ from sweeper.commands.common import add_overrides, examples, hydra_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "the arguments of the sweep: experiment=NAME and any override")
     parser.epilog = examples(
-        "sap-sweep classes experiment=own dataset.folder=shapes dataset.size=32 dataset.num_classes=4 ...",
-        "sap-sweep classes experiment=own ... | cut -f2 > data/order.txt",
-        note="Sort the lines of such a file as the outputs of your network, and set dataset.class_order=order.txt.",
+        "sap-sweep classes experiment=own dataset.folder=shapes dataset.size=32 dataset.num_classes=4",
+        "sap-sweep classes experiment=own dataset.folder=shapes dataset.size=32 dataset.num_classes=4 dataset.class_order=natural",
+        note="A file for dataset.class_order: append `| cut -f2 > data/order.txt`, sort its lines as the outputs of your network, and set "
+        "dataset.class_order=order.txt.",
     )
 
 

@@ -59,7 +59,7 @@ def compose_all(arguments: Sequence[str]) -> Composed:
     config_dirs, given = split_config_dirs(arguments)
     with hydra_ready(config_dirs):
         # Everything below raises a UserError before Hydra composes, because Hydra's errors do not name the allowed values.
-        overrides = _parse(map(_quote_only, given))
+        overrides = _parse(map(_quote, given))
         _check_groups(overrides, config_dirs)
         # Keys of a cell's groups are left to `_compose_cell`, because each cell may choose another data set or network.
         general = [override for override in overrides if _root(override.key_or_group) not in CELL_GROUPS]
@@ -195,10 +195,11 @@ def split_config_dirs(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     return config_dirs, others
 
 
-def _quote_only(word: str) -> str:
-    """Quote the value of only=, which contains spaces and characters of Hydra's override grammar."""
+def _quote(word: str) -> str:
+    """Quote the value of only=, which contains spaces and characters of Hydra's override grammar, and paths in the home folder (~)."""
     key, _, value = word.partition("=")
-    return f"only='{value}'" if key == "only" and value != "null" and not value.startswith(("'", '"')) else word
+    special = (key == "only" and value != "null") or (value.startswith("~") and "'" not in value)
+    return f"{key}='{value}'" if special and not value.startswith(("'", '"')) else word
 
 
 def _cell_lines(cell: Mapping[str, Any], fixed: set[str]) -> list[str]:

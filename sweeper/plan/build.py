@@ -63,7 +63,7 @@ def sweep_paths(config: Config) -> SweepPaths:
     """The sweep's folders; by default the store is results/NAME."""
     suffix = f"-{config.debug.name}" if config.debug.name else ""
     results = config.paths.results or f"results/{config.name}{suffix}"
-    return SweepPaths(*((HOME / path).resolve() for path in (Path(config.paths.data), Path(results), Path(config.paths.artifacts))))
+    return SweepPaths(*((HOME / Path(path).expanduser()).resolve() for path in (config.paths.data, results, config.paths.artifacts)))
 
 
 def check_cells(composed: Composed) -> tuple[Cell, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sap_core.data.class_names import ClassNames, shown
-from sap_core.data.source import NamesClasses, named_classes
+from sap_core.data.source import NamesClasses
 from sap_core.files import save_json
 from sweeper.config.component import Component
 
@@ -24,8 +25,8 @@ def read_class_names(datasets: Iterable[Component], data: Path) -> dict[str, Cla
         UserError: the files do not determine the classes.
     """
     # Cells share data sets, and names are unique in a sweep.
-    sets = {each.name: each.instance for each in datasets}
-    return {name: named_classes(each, data) for name, each in sets.items() if isinstance(each, NamesClasses)}
+    sets: dict[str, Any] = {each.name: each.instance for each in datasets}
+    return {name: each.class_names(data) for name, each in sets.items() if isinstance(each, NamesClasses)}
 
 
 def describe_classes(found: Mapping[str, ClassNames | None], everything: str) -> list[str]:

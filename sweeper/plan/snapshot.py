@@ -114,7 +114,7 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
     # The store has no absolute paths, so folders are found as for a new sweep: an override, the configuration, the environment, the
     # default.
     data = configured.get("data") or os.environ.get("SAP_SWEEP_DATA", "data")
-    paths = SweepPaths((HOME / data).resolve(), store, (HOME / (configured.get("artifacts") or "results/artifacts")).resolve())
+    paths = SweepPaths(_folder(data), store, _folder(configured.get("artifacts") or "results/artifacts"))
     # A resubmission continues the plan of its last submission, even if the experiment has been planned anew since.
     path = store / (plan or "jobs.jsonl")
     jobs = list(read_jobs(path if path.exists() else store / "jobs.jsonl"))
@@ -158,7 +158,11 @@ def folders_from(arguments: Sequence[str], name: str) -> SweepPaths:
             if key.removeprefix("paths.") not in paths or not sign or not value:
                 raise UserError(f"'{argument}' names no folder; allowed: {', '.join(f'paths.{known}=DIR' for known in paths)}")
             paths[key.removeprefix("paths.")] = value
-    return SweepPaths(*((HOME / paths[key]).resolve() for key in ("data", "results", "artifacts")))
+    return SweepPaths(*(_folder(paths[key]) for key in ("data", "results", "artifacts")))
+
+
+def _folder(path: str) -> Path:
+    return (HOME / Path(path).expanduser()).resolve()
 
 
 def _without_folders(arguments: Sequence[str]) -> tuple[str, ...]:

@@ -143,9 +143,7 @@ def test_a_missing_test_folder_is_refused_and_another_name_is_taken(root):
     (root / "pets" / "test").rename(root / "pets" / "val")
     with pytest.raises(UserError, match=r"no readable folder '.*pets/test'"):
         Folder(**OPTIONS, val_folder="none").inspect(root)
-    with pytest.raises(
-        UserError, match=r"has no folder 'test' \(it has train, val\); put images into test/CLASS/, .*dataset\.test_folder=NAME"
-    ):
+    with pytest.raises(UserError, match=r"has the folders train, val; put images into test/CLASS/, .*dataset\.test_folder=NAME"):
         Folder.read_options({"folder": "pets"}, root)
     assert len(Folder(**OPTIONS, test_folder="val").load(root).test) == 2
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sap_core.data import clothing1m, prepare
+from sap_core.data.audit import read_audit
 from sap_core.data.clothing1m import Clothing1M
 from sap_core.data.imagenet import ImageNet
 from sap_core.data.imagenette import Imagenette
@@ -185,3 +186,20 @@ def test_imagenet_confuses_pairs_inside_blocks_of_ten():
     assert (10, 12) in pairs
     assert sorted(label for pair in pairs for label in pair) == list(range(1000))
     assert clothing1m.NAMES[13] == "Underwear"
+
+
+def test_the_audit_of_a_release_is_read_back_whatever_its_names_contain(tmp_path, capsys):
+    release = tmp_path / "release"
+    keys = ["images/0/a b.jpg", 'images/0/a,"b.jpg', "images/0/caf\udce9.jpg"]
+    for key in (*keys, "images/1/v.jpg", "images/1/t.jpg"):
+        picture(release / key, 3)
+    lists = {"noisy_train": keys, "clean_val": ["images/1/v.jpg"], "clean_test": ["images/1/t.jpg"]}
+    for name, labels in (("noisy", dict.fromkeys(keys, 0)), ("clean", dict.fromkeys((*keys, "images/1/v.jpg", "images/1/t.jpg"), 1))):
+        text = "".join(f"{key} {label}\n" for key, label in labels.items())
+        (release / f"{name}_label_kv.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
+    for name, listed in lists.items():
+        (release / f"{name}_key_list.txt").write_bytes("\n".join(listed).encode("utf-8", "surrogateescape"))
+    run("clothing1m", tmp_path, capsys)
+    paths = [f"noisy_train/q0000/{key.removeprefix('images/').replace('/', '_')}" for key in keys]
+    labels, _ = read_audit(tmp_path / "data", "clothing1m/verified.csv", paths, ["q0000", "q0001"])
+    assert labels.tolist() == [1, 1, 1]

@@ -95,7 +95,7 @@ def test_bad_images_are_refused(given, said):
         sap_project(small(), given, 30000.0)
 
 
-@pytest.mark.parametrize("alpha", [0, -3.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("alpha", [0, -3.0, float("nan"), float("inf"), "3000", None, True])
 def test_bad_alpha_is_refused(alpha):
     with pytest.raises(UserError, match="alpha"):
         sap_project(small(), images(), alpha)
