@@ -24,6 +24,7 @@ from baselines.trajectory import Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Sizes, Task, TaskType, View
 from sap_core.errors import at_least, unknown
 from sap_core.seeding import stream
+from trainers import optim
 from trainers.loop import EpochContext
 
 
@@ -56,8 +57,9 @@ class Amnesiac:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression task."""
+        """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("amnesiac", kind, "gives forget samples other classes")
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of the set equals that size."""

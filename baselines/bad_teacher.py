@@ -18,7 +18,6 @@ Shapes: B batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar
 
@@ -32,8 +31,10 @@ from baselines.teachers import Teacher, cached_teacher, online_teacher
 from baselines.trajectory import Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
 from sap_core.errors import UserError, at_least
+from sap_core.models.copies import copied
 from sap_core.models.ensemble import Ensemble
 from sap_core.seeding import stream
+from trainers import optim
 from trainers.loop import EpochContext
 
 
@@ -66,8 +67,9 @@ class BadTeacher:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression task."""
+        """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("bad_teacher", kind, "compares distributions over classes")
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of the set equals that size."""
@@ -123,7 +125,7 @@ def _teacher(setting: BadTeacher, model: nn.Module, retain: Samples, forget: Sam
     """Returns logits of the incompetent teacher for forget samples and of the competent one for retain samples."""
     # The first networks of a run are those of the baseline, so the next one is an initialisation that the baseline never had.
     used = len(model.nets) if isinstance(model, Ensemble) else 1
-    competent, incompetent = deepcopy(model).eval(), task.build(used).to(task.device).eval()
+    competent, incompetent = copied(model).eval(), task.build(used).to(task.device).eval()
     if not setting.augment:
         return cached_teacher([(competent, retain), (incompetent, forget)], run)
     # With augmentation every view is new: both teachers run on each batch, and each sample takes the logits of its own.

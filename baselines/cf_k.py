@@ -23,6 +23,7 @@ from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Sizes, Task, TaskType
 from sap_core.errors import at_least
+from trainers import optim
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class CFk:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError where the network has fewer than k layers."""
+        """Raises UserError where the network has fewer than k layers, or all parameters of the last k are frozen by the network."""
         # Found when the sweep is planned, before anything is trained.
-        all_but_last(network, self.k, "cf_k")
+        optim.trainable(all_but_last(network, self.k, "cf_k").trainable(network))
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of the set equals that size."""

@@ -10,7 +10,6 @@ statistics included.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar
 
@@ -23,7 +22,9 @@ from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Sizes, Task, TaskType
 from sap_core.errors import at_least
+from sap_core.models.copies import copied
 from sap_core.models.ensemble import Ensemble
+from trainers import optim
 
 
 def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
@@ -32,13 +33,20 @@ def reinitialised(model: nn.Module, frozen: Frozen, task: Task) -> nn.Module:
     used = len(model.nets) if isinstance(model, Ensemble) else 1
     # Each network of an ensemble gets an initialisation of its own.
     fresh = Ensemble([task.build(used + k) for k in range(used)]) if isinstance(model, Ensemble) else task.build(used)
-    copy = deepcopy(model)
-    kept = {name for name, _ in model.named_parameters() if name in frozen.parameters}
+    copy = copied(model)
+    # What the network itself has frozen is never trained, so it stays, too.
+    kept = {name for name, parameter in model.named_parameters() if name in frozen.parameters or not parameter.requires_grad}
     # Running statistics of frozen norms stay with their weights; those of the fresh layers start over, as resetting does in the benchmark.
-    kept |= {name for name, _ in model.named_buffers() if name.rpartition(".")[0] in frozen.modules}
+    whole = {name for name, module in model.named_modules() if _is_frozen(module)} | frozen.modules
+    kept |= {name for name, _ in model.named_buffers() if name.rpartition(".")[0] in whole}
     # Not strict, because the names that are kept are left out on purpose.
     copy.load_state_dict({name: value for name, value in fresh.state_dict().items() if name not in kept}, strict=False)
     return copy
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ class EUk:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError where the network has fewer than k layers."""
-        all_but_last(network, self.k, "eu_k")
+        """Raises UserError where the network has fewer than k layers, or all parameters of the last k are frozen by the network."""
+        optim.trainable(all_but_last(network, self.k, "eu_k").trainable(network))
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of the set equals that size."""

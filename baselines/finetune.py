@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from baselines import sample_sources
 from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
 from sap_core.errors import at_least
 from sap_core.seeding import stream
+from trainers import optim
 from trainers.loop import EpochContext
 from trainers.losses import loss_for
 
@@ -82,6 +83,10 @@ class Finetune:
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
+
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
+        """Raises UserError for a network whose parameters are all frozen."""
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of the set equals that size."""

@@ -15,13 +15,14 @@ same draws.
 Deviations: the last layer is determined from the network, not from the shape of parameters; the step that resets a class to be forgotten
 completely is omitted, because there is none; squares are summed in float64.
 
-Shapes: B batch, C classes, K parameters (each of its own shape).
+Frozen parameters (requires_grad=False) have no Fisher information and get no noise.
+
+Shapes: B batch, C classes, K parameters that are not frozen (each of its own shape).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -32,17 +33,24 @@ from baselines import sample_sources
 from baselines.last_layers import layer_names
 from baselines.sample_sources import Source
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType
-from sap_core.errors import at_least
+from sap_core.errors import UserError, at_least
+from sap_core.models.copies import copied
 from sap_core.models.ensemble import Ensemble
+from sap_core.models.modes import batch_statistics
 from sap_core.seeding import stream
+from trainers import optim
 
 # Samples loaded at once; gradients are computed one sample at a time, because the square of a mean gradient is not the mean of the squares.
 BATCH = 64
 
 
 def fisher_information(model: nn.Module, samples: Samples, run: Run) -> list[Tensor]:
-    """Returns F for each of the K parameters (float64); `model` must be in evaluation mode."""
-    parameters = list(model.parameters())
+    """Returns F for each of the K parameters (float64); `model` must be in evaluation mode.
+
+    Raises:
+        UserError: all parameters are frozen.
+    """
+    parameters = optim.trainable(model.parameters())
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
     for batch in samples.batches(BATCH):
         for x in batch.inputs.split(1):
@@ -64,7 +72,8 @@ def variances(model: nn.Module, information_K: Sequence[Tensor]) -> list[Tensor]
     # With the dot, so that a layer `fc1` does not match the parameters of `fc10`.
     last = tuple(f"{name}." for name in _heads(model))
     found = []
-    for (name, parameter), fisher in zip(model.named_parameters(), information_K, strict=True):
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for (name, parameter), fisher in zip(named, information_K, strict=True):
         head = name.startswith(last)
         # The constants are those of the reference code: 1e-8 avoids a division by zero, and the cap bounds the noise of weights that F says
         # nothing about.
@@ -106,8 +115,14 @@ class Fisher:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression task."""
+        """Raises UserError on a regression task, and for a network without trainable parameters or in which samples interact."""
         sample_sources.check_classes("fisher", kind, "takes expectations over classes")
+        optim.trainable(network.parameters())
+        if layer := batch_statistics(network):
+            raise UserError(
+                f"method 'fisher' needs the gradient of each sample on its own, but batch norm '{layer}' has no running statistics, so "
+                "that a sample's outputs depend on its batch; leave 'fisher' out of methods, or use a network that tracks them"
+            )
 
     def family(self) -> Hashable:
         """All fields that the Fisher information depends on."""
@@ -124,17 +139,19 @@ class Fisher:
         retain = sample_sources.retain_samples(first, model, task, run)
         with run.meter("collect"):
             # On a copy in evaluation mode: the given network stays as it is, and its running statistics do not move.
-            frozen = deepcopy(model).eval()
+            frozen = copied(model).eval()
             variance_K = variances(frozen, fisher_information(frozen, retain, run))
             generator = stream(task.seed, "correct", "noise").generator()
             # One set of draws for all values of `noise`, so that these differ by a factor only. Drawn on the CPU, so that devices agree.
-            draws_K = [torch.randn(parameter.shape, generator=generator).to(task.device) for parameter in frozen.parameters()]
+            # For frozen parameters as well, which do not use theirs, so that no draw depends on what is frozen.
+            draws = [(parameter, torch.randn(parameter.shape, generator=generator)) for parameter in frozen.parameters()]
+            draws_K = [drawn.to(task.device) for parameter, drawn in draws if parameter.requires_grad]
         for position, setting in enumerate(settings):
             with run.meter("correct", used_by=[position]), torch.no_grad():
-                corrected = deepcopy(frozen)
-                for parameter, variance, draws in zip(corrected.parameters(), variance_K, draws_K, strict=True):
+                corrected = copied(frozen)
+                for parameter, variance, drawn in zip(optim.trainable(corrected.parameters()), variance_K, draws_K, strict=True):
                     # The variances are float64; the noise is rounded once, to the type of the weights.
-                    parameter.add_(((setting.noise * variance).sqrt() * draws).to(parameter.dtype))
+                    parameter.add_(((setting.noise * variance).sqrt() * drawn).to(parameter.dtype))
             yield position, corrected
 
     @classmethod

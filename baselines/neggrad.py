@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from baselines import sample_sources
 from baselines.sample_sources import Source
 from baselines.trajectory import Trajectory
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Sizes, Task, View
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Sizes, Task, TaskType, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
 from sap_core.seeding import stream
+from trainers import optim
 from trainers.loop import EpochContext
 from trainers.losses import loss_for
 
@@ -62,6 +63,10 @@ class NegGrad:
 
     def selects_samples(self) -> bool:
         return self.source == "scored"
+
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
+        """Raises UserError for a network whose parameters are all frozen."""
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of its set equals that size."""

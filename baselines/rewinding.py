@@ -17,13 +17,13 @@ Shapes: C classes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from baselines.trajectory import Trajectory
 from sap_core.api import Run, Samples, Task
+from sap_core.models.copies import copied
 
 BATCH = 256
 
@@ -40,7 +40,7 @@ class Rewinding:
         """Stores a copy of the network at `node` and its forget error."""
         with self.run.meter("correct", used_by=used_by):
             # A copy, because the trajectory trains on from here.
-            network = deepcopy(trajectory.model).eval()
+            network = copied(trajectory.model).eval()
             wrong_C, count_C = errors(network, self.forget, self.task.num_outputs, self.run)
             self.kept[node] = network, float(wrong_C.sum() / count_C.sum())
 

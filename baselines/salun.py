@@ -12,13 +12,14 @@ over the forget samples under labels drawn anew from all classes, then one over 
 Deviations: `labels` = "runner_up" is ours (see `relabelling`; chosen once, before training); a constant rate (the code's decay begins after
 epoch 91); images are not augmented by default.
 
-Shapes: K parameters (each of its own shape).
+Frozen parameters (requires_grad=False) are no weights in this sense: the fraction is one of the others.
+
+Shapes: K parameters that are not frozen (each of its own shape).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar, get_args
 
@@ -32,13 +33,19 @@ from baselines.sample_sources import Relabelled, Source
 from baselines.trajectory import Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType, View
 from sap_core.errors import UserError, at_least, unknown
+from sap_core.models.copies import copied
 from sap_core.seeding import stream
+from trainers import optim
 from trainers.loop import EpochContext
 
 
 def saliency(model: nn.Module, samples: Samples, batch_size: int, run: Run) -> list[Tensor]:
-    """Returns |sum over batches of the gradient of the mean cross-entropy| for each of the K parameters; `model` in evaluation mode."""
-    parameters = list(model.parameters())
+    """Returns |sum over batches of the gradient of the mean cross-entropy| for each of the K parameters; `model` in evaluation mode.
+
+    Raises:
+        UserError: all parameters are frozen.
+    """
+    parameters = optim.trainable(model.parameters())
     total_K = [torch.zeros_like(parameter) for parameter in parameters]
     for batch in samples.batches(batch_size):
         # Under the given labels, which are the ones to be forgotten.
@@ -97,8 +104,9 @@ class SalUn:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression task."""
+        """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("salun", kind, "gives forget samples other classes")
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but the epochs; a batch size above the size of its set equals that size."""
@@ -119,7 +127,7 @@ class SalUn:
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         # The mask comes from the noisy network in evaluation mode, once for all settings of the family.
         with run.meter("collect"):
-            mask_K = largest_share(saliency(deepcopy(model).eval(), forget, first.forget_batch, run), first.salient)
+            mask_K = largest_share(saliency(copied(model).eval(), forget, first.forget_batch, run), first.salient)
             runner_up_N = relabelling.runner_up_labels(model, forget, run) if first.labels == "runner_up" else None
         views: tuple[View, ...] = ("augmented",) if first.augment else ("plain",)
         trajectory = Trajectory.start(model, first.momentum, first.weight_decay)
@@ -155,11 +163,11 @@ class SalUn:
 
 def _restore_outside(mask_K: Sequence[Tensor], model: nn.Module) -> Callable[[nn.Module], None]:
     """Returns a constraint that resets weights outside the mask to those of `model`."""
-    original_K = [parameter.detach().clone() for parameter in model.parameters()]
+    original_K = [parameter.detach().clone() for parameter in optim.trainable(model.parameters())]
 
     @torch.no_grad()
     def constraint(net: nn.Module) -> None:
-        for parameter, mask, original in zip(net.parameters(), mask_K, original_K, strict=True):
+        for parameter, mask, original in zip(optim.trainable(net.parameters()), mask_K, original_K, strict=True):
             parameter.copy_(torch.where(mask, parameter, original))
 
     return constraint

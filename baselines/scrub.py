@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import astuple, dataclass, field, replace
 from typing import ClassVar
 
@@ -41,6 +40,7 @@ from baselines.teachers import Teacher, cached_teacher, divergence, online_teach
 from baselines.trajectory import Loss, Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType
 from sap_core.errors import at_least
+from sap_core.models.copies import copied
 from sap_core.seeding import stream
 from trainers import optim
 from trainers.loop import EpochContext
@@ -111,8 +111,9 @@ class SCRUB:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression task."""
+        """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("scrub", kind, "compares distributions over classes")
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         """All fields but epochs and msteps; a batch size above the size of its set equals that size."""
@@ -190,7 +191,7 @@ class _Passes:
     @classmethod
     def prepare(cls, setting: SCRUB, model: nn.Module, retain: Samples, forget: Samples, task: Task, run: Run, ascends: bool) -> _Passes:
         """Computes the teacher's logits; those of the forget samples only if a setting makes max passes (`ascends`)."""
-        network = deepcopy(model).eval()
+        network = copied(model).eval()
         # With augmentation every view is new, so the teacher runs at each step.
         retain_teacher = forget_teacher = online_teacher(network, run)
         if not setting.augment:

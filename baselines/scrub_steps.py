@@ -22,7 +22,6 @@ The rate depends on `steps`, so that shorter runs are not prefixes of longer one
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, Literal
@@ -37,7 +36,9 @@ from baselines.trajectory import Trajectory
 from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Batch, Need, Passes, Run, Samples, Sizes, Task, TaskType, View
 from sap_core.data.samples import batch_sizes
 from sap_core.errors import UserError, at_least
+from sap_core.models.copies import copied
 from sap_core.seeding import stream
+from trainers import optim
 from trainers.loop import EpochContext
 
 Phase = Literal["max", "min"]
@@ -86,8 +87,9 @@ class SCRUBSteps:
         return self.source == "scored"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError on a regression task."""
+        """Raises UserError on a regression task, and for a network whose parameters are all frozen."""
         sample_sources.check_classes("scrub_steps", kind, "compares distributions over classes")
+        optim.trainable(network.parameters())
 
     def family(self) -> Hashable:
         return self.computation()
@@ -128,7 +130,7 @@ class SCRUBSteps:
         retain, forget = sample_sources.retain_and_forget_samples(first, model, task, run)
         with run.meter("collect"):
             # Teacher logits of both sets in one table: a batch finds its rows by universe position, in either phase.
-            network = deepcopy(model).eval()
+            network = copied(model).eval()
             teacher = online_teacher(network, run) if first.augment else cached_teacher([(network, Concatenated((retain, forget)))], run)
         with run.meter("correct"):
             trajectory = first.trained(model, retain, forget, teacher, task, run)

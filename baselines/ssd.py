@@ -13,13 +13,14 @@ Deviations: D is the verified sample (retain and forget), not the complete train
 small gradients vanish in float32. Batches of D mix retain and forget samples, as batches of a complete training set do: if they were kept
 apart, I_D would contain I_F times the fraction of forget batches, and no `a` above the inverse of that fraction could select a weight.
 
-Shapes: B batch, K parameters (each of its own shape).
+Frozen parameters (requires_grad=False) have no importance and are not changed.
+
+Shapes: B batch, K parameters that are not frozen (each of its own shape).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
@@ -28,9 +29,11 @@ from torch import Tensor, nn
 
 from baselines import sample_sources
 from baselines.sample_sources import Source
-from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Samples, Sizes, Task
+from sap_core.api import FORGET_COUNT, RETAIN_COUNT, Need, Passes, Run, SampleCount, Samples, Sizes, Task, TaskType
 from sap_core.data.samples import split_batches
 from sap_core.errors import at_least, unknown
+from sap_core.models.copies import copied
+from trainers import optim
 from trainers.losses import Loss, loss_for
 
 Against = Literal["all", "retain"]
@@ -58,8 +61,12 @@ def mixed_batches(one: Samples, other: Samples, size: int) -> Iterator[LabelledB
 
 
 def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Loss) -> list[Tensor]:
-    """Returns the mean over batches of the squared gradient of each of the K parameters (float64); `model` must be in evaluation mode."""
-    parameters = list(model.parameters())
+    """Returns the mean over batches of the squared gradient of each of the K parameters (float64); `model` must be in evaluation mode.
+
+    Raises:
+        UserError: all parameters are frozen.
+    """
+    parameters = optim.trainable(model.parameters())
     total_K = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
     count = 0
     for inputs, labels in batches:
@@ -75,7 +82,7 @@ def importances(model: nn.Module, batches: Iterable[LabelledBatch], loss_of: Los
 @torch.no_grad()
 def dampen(model: nn.Module, all_K: Sequence[Tensor], forget_K: Sequence[Tensor], selection: float, dampening: float) -> None:
     """Multiplies the selected weights of `model` by min(dampening * selection * I_D / I_F, 1) in place."""
-    for parameter, in_all, in_forget in zip(model.parameters(), all_K, forget_K, strict=True):
+    for parameter, in_all, in_forget in zip(optim.trainable(model.parameters()), all_K, forget_K, strict=True):
         # A strict inequality, so that I_F > 0 wherever it divides. Elsewhere the quotient may be infinite or NaN, and is not used.
         selected = in_forget > selection * in_all
         # At most 1: a weight is shrunk or left alone, never enlarged.
@@ -110,6 +117,10 @@ class SSD:
     def selects_samples(self) -> bool:
         return self.source == "scored"
 
+    def refuse(self, kind: TaskType, network: nn.Module) -> None:
+        """Raises UserError for a network whose parameters are all frozen."""
+        optim.trainable(network.parameters())
+
     def family(self) -> Hashable:
         """All fields that the importances depend on."""
         compared = (self.num_retain, self.num_forget) if self.against == "all" else (self.num_retain,)
@@ -132,7 +143,7 @@ class SSD:
         loss_of = loss_for(task.kind)
         with run.meter("collect"):
             # Importances are those of the noisy network in evaluation mode; the given network itself is not touched.
-            frozen = deepcopy(model).eval()
+            frozen = copied(model).eval()
             mixed = first.against == "all"
             of_all = mixed_batches(retain, forget, first.batch_size) if mixed else stored_batches(retain, first.batch_size)
             all_K = importances(frozen, of_all, loss_of)
@@ -143,7 +154,7 @@ class SSD:
         for position, setting in enumerate(settings):
             with run.meter("correct", used_by=[position]):
                 # Every setting dampens the noisy network, not the one before it.
-                corrected = deepcopy(frozen)
+                corrected = copied(frozen)
                 dampen(corrected, all_K, forget_K, setting.selection, setting.dampening)
             yield position, corrected
 

@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 
 from baselines.last_layers import NOTHING_FROZEN, Frozen
 from sap_core.api import Batch, Run
+from sap_core.models.copies import copied, memo_of
 from trainers import optim
 from trainers.loop import EpochContext, StepReport, one_pass
 
@@ -45,20 +46,20 @@ class Trajectory:
     def start(cls, model: nn.Module, momentum: float, weight_decay: float, frozen: Frozen = NOTHING_FROZEN) -> Trajectory:
         """Starts at a copy of `model` with stochastic gradient descent."""
         # The given network belongs to the caller. The rate 0 is a placeholder: each pass sets its own.
-        copy = deepcopy(model)
+        copy = copied(model)
         return cls(copy, optim.sgd(frozen.trainable(copy), 0.0, momentum, weight_decay), frozen)
 
     @classmethod
     def start_adam(cls, model: nn.Module) -> Trajectory:
         """Starts at a copy of `model` with Adam in torch's defaults."""
         # Bad Teacher and amnesiac relabelling use Adam in their reference code, with torch's defaults but for the rate.
-        copy = deepcopy(model)
-        return cls(copy, Adam([parameter for parameter in copy.parameters() if parameter.requires_grad]))
+        copy = copied(model)
+        return cls(copy, Adam(optim.trainable(copy.parameters())))
 
     def fork(self) -> Trajectory:
         """Returns a copy that continues from here: parameters, buffers and the optimiser's state."""
         # In one deepcopy, so that the copied optimiser refers to the copied weights.
-        model, optimiser = deepcopy((self.model, self.optimiser))
+        model, optimiser = deepcopy((self.model, self.optimiser), memo_of(self.model))
         return Trajectory(model, optimiser, self.frozen, self.constraint, self.diverged)
 
     def descend(self, batches: Iterable[B], loss_of: Loss[B], rate: Rate, context: EpochContext, run: Run, device: torch.device) -> None:
@@ -109,4 +110,6 @@ class Trajectory:
         """Marks the trajectory as diverged and sets all parameters to NaN, which every consumer of the weights notices."""
         self.diverged = True
         for parameter in self.model.parameters():
-            parameter.fill_(math.nan)
+            # Integers have no NaN.
+            if parameter.is_floating_point() or parameter.is_complex():
+                parameter.fill_(math.nan)

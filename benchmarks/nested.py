@@ -14,16 +14,18 @@ from torch import Tensor, nn
 from benchmarks._timing import medians, show
 from sap_core.models.lenet5 import LeNet5
 from sap_core.sap import gram
+from sap_core.sap.weights import classify
 
 BATCH = 100
 
 
 def collected(model: nn.Module, images: Tensor, sizes: Sequence[int]) -> list[dict[str, gram.Moments]]:
     """Returns the moments of the first images of each size, from one pass over the largest set."""
-    found, moments, seen = [], gram.init_moments(model), 0
+    sites = classify(model, images).sites
+    found, moments, seen = [], gram.init_moments(sites), 0
     for size in sizes:
         for batch in images[seen:size].split(BATCH):
-            moments = gram.observe(model, moments, batch)
+            moments = gram.observe(model, sites, moments, batch)
         found.append(moments)
         seen = size
     return found

@@ -1,4 +1,4 @@
-"""Corrects torchvision's ResNet18 with SAP in one call, without training.
+"""Corrects torchvision's ResNet18 with SAP in two calls, without training.
 
     python -m examples.correct_resnet18 [WEIGHTS.pth]      (from the root of the checkout)
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
+from torch.utils.data import TensorDataset
 from torchvision.models import resnet18
 
-from sap_core import sap_project
+from sap_core import sap_project, trusted_indices
 
 CLASSES, SIDE, TRUSTED = 10, 32, 16
 
@@ -27,13 +27,6 @@ def network(path: str | None) -> nn.Module:
     return model.eval()
 
 
-@torch.no_grad()
-def most_trusted(model: nn.Module, images: Tensor, given: Tensor, count: int) -> Tensor:
-    """Returns the (count, 3, H, W) images with the lowest cross-entropy on their given labels, as in the paper."""
-    losses = functional.cross_entropy(model(images).double(), given, reduction="none")
-    return images[losses.argsort(stable=True)[:count]]
-
-
 def main(path: str | None = None) -> None:
     """Corrects one network and prints the change of each weight."""
     torch.manual_seed(0)
@@ -42,7 +35,9 @@ def main(path: str | None = None) -> None:
         torch.randn(64, 3, SIDE, SIDE),
         torch.randint(0, CLASSES, (64,)),
     )  # replace by your images: normalised as in training, not augmented
-    corrected = sap_project(model, most_trusted(model, images, given, TRUSTED), alpha=30000.0)
+    # The images with the lowest cross-entropy on their given labels, as in the paper.
+    trusted = trusted_indices(model, TensorDataset(images, given), TRUSTED)
+    corrected = sap_project(model, images[trusted], alpha=30000.0)
 
     before, after = model.state_dict(), corrected.state_dict()
     for name in before:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from importlib import import_module
-from inspect import signature
 from typing import Any
 
 from sap_core.roles import flattened_fields
@@ -47,21 +46,6 @@ def construct(entry: Entry, **settings: Any) -> Any:
         # Starts from the class's default instance: a trainer may have other defaults for its recipe than the recipe's class has.
         arguments[name] = replace(default, **own)
     return cls(**arguments, **settings)
-
-
-def build_network(entry: Entry, num_outputs: int, input_shape: tuple[int, ...]) -> Any:
-    """Build the network that an entry describes, passing `num_outputs` and `input_shape` if its signature has them.
-
-    Args:
-        entry: the network's entry; a network of another package may take neither argument.
-        num_outputs: number of classes or of regression targets.
-        input_shape: shape of one input, channels first, without the batch axis.
-    """
-    # Facts of the data set, not settings: they are known when the network is built and are in no entry.
-    offered = {"num_outputs": num_outputs, "input_shape": input_shape}
-    # A network of another package may be any class or function that builds one; it gets the arguments that it names.
-    accepted = signature(locate(entry["target"])).parameters
-    return construct(entry, **{name: value for name, value in offered.items() if name in accepted})
 
 
 def _as_tuples(value: Any) -> Any:

@@ -9,6 +9,7 @@ because the resident memory at the end of a phase says little about that phase. 
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from sap_core.models.inputs import probe_images
+from sap_core.models.outputs import tensors_in
 
 Phase = Literal["train", "select", "collect", "factor", "build", "correct", "evaluate", "report"]
 """Phase of a computation. `report` scores the test set and probes of the training set, which no selection rule reads."""
@@ -52,7 +56,7 @@ class Amounts:
     seconds: float = 0.0
     forwards: float = 0.0  # passes of one sample
     backwards: float = 0.0
-    flops: float = 0.0  # including the passes
+    flops: float = 0.0  # including the passes; NaN: unknown
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class CostMeter:
             record.flops += flops
 
     def costs(self, flops_forward: float = 0.0, flops_backward: float = 0.0) -> list[Costs]:
-        """Return the costs of each setting, given the network's FLOPs per sample and direction (see `flops_per_sample`)."""
+        """Return the costs of each setting, given the network's FLOPs per sample and direction (see `flops_per_sample`; NaN: unknown)."""
         totals: list[tuple[_Totals, _Totals]] = [({}, {}) for _ in range(self.settings)]  # (shared, standalone) of each setting
         # Summed per (phase, users) first: a family has thousands of records but few such pairs.
         for (phase, users), full in self._sums(flops_forward, flops_backward).items():
@@ -150,7 +154,9 @@ class CostMeter:
             amounts[1] += record.forwards
             amounts[2] += record.backwards
             # FLOPs of passes follow from the network and the input shape; only factorisations and products are counted by hand.
-            amounts[3] += record.forwards * flops_forward + record.backwards * flops_backward + record.flops
+            # An unknown number of FLOPs (NaN) matters only where such passes were made.
+            passes = ((record.forwards, flops_forward), (record.backwards, flops_backward))
+            amounts[3] += sum(count * each for count, each in passes if count) + record.flops
         return sums
 
     def _now(self) -> float:
@@ -198,29 +204,49 @@ def peak_memory_bytes(device: torch.device | str) -> int:
 def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.device | str = "cpu") -> tuple[float, float]:
     """Return the FLOPs of the forward and of the backward pass of one sample, by torch's `FlopCounterMode` (two per multiply-add).
 
-    Counting runs on a batch of two in evaluation mode and leaves the mode, gradients and running statistics of the model unchanged.
+    Counting runs on a batch of two in evaluation mode, because batch norm without running statistics cannot normalise a single image. It
+    leaves the mode, gradients and running statistics of the model unchanged. An unknown number is NaN: that of a pass without any operation
+    that torch can count, and that of a backward pass which fails. Without trainable parameters the backward pass costs 0.
 
     Args:
         model: the network, on `device`; with torch's meta device nothing is computed.
         shape: shape of one sample, without the batch axis.
         device: device of the inputs.
+
+    Raises:
+        Exception: whatever the network raises in its forward pass.
     """
     # In evaluation mode, because a batch norm in training mode would change its running statistics.
-    training = {name: module.training for name, module in model.named_modules()}
+    training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        inputs = torch.zeros(2, *shape, device=device)
+        with torch.device(device):
+            inputs = probe_images(2, tuple(shape))
         # With gradients even if the caller disabled them, since the graph is needed for the backward count.
         with FlopCounterMode(display=False) as forward, torch.enable_grad():
-            # Zeros suffice: FLOPs depend on shapes, not on values.
-            output = model(inputs)
-        # Frozen parameters need no gradient, so a backward pass does not compute theirs.
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        with FlopCounterMode(display=False) as backward:
-            # Not `backward()`, which would add to the gradients of the caller's network. Unused parameters are legitimate (two heads).
-            torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+            outputs = model(inputs)
+        return _known(forward.get_total_flops() / 2), _backward_flops(model, next(tensors_in(outputs)))
     finally:
         # Flag by flag, because a network may hold layers that were frozen in evaluation mode.
-        for name, module in model.named_modules():
-            module.training = training[name]
-    return forward.get_total_flops() / 2, backward.get_total_flops() / 2
+        for module, flag in training:
+            module.training = flag
+
+
+def _backward_flops(model: nn.Module, outputs: Tensor) -> float:
+    # Frozen parameters need no gradient, so a backward pass does not compute theirs.
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        return 0.0
+    try:
+        with FlopCounterMode(display=False) as backward:
+            # Not `backward()`, which would add to the gradients of the caller's network. Unused parameters are legitimate (two heads).
+            torch.autograd.grad(outputs.sum(), parameters, allow_unused=True)
+    # A network may be used without being trained; a training reports the error in full.
+    except Exception:
+        return math.nan
+    return _known(backward.get_total_flops() / 2)
+
+
+def _known(flops: float) -> float:
+    """Return NaN for 0: a network that computes something costs something, so the counter does not know its operations."""
+    return flops or math.nan

@@ -7,14 +7,14 @@ that nothing is inferred from the name of a field. The optional protocols of dat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 # Only for annotations, so that the module imports nothing but the standard library.
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Counted = Literal["trusted", "retain", "forget"]
 """Training samples that a field counts: trusted samples, retain samples (labelled correctly) or forget samples (mislabelled)."""
@@ -45,10 +45,28 @@ class RefusesTasks(Protocol):
 
         Args:
             kind: type of the task.
-            network: the network on torch's meta device (shapes without values).
+            network: the network, if possible on torch's meta device (shapes without values), else on the CPU; it must not be changed.
 
         Raises:
             UserError: the task or the network is not supported; the message names the supported ones.
+        """
+
+
+@runtime_checkable
+class RefusesNetworks(Protocol):
+    """A corrector that needs a forward pass to see whether it supports a network. The planner calls `refuse_network` before any job."""
+
+    @classmethod
+    def refuse_network(cls, settings: Sequence[Any], network: nn.Module, inputs: Tensor) -> None:
+        """Check the network of a cell.
+
+        Args:
+            settings: the settings of this class in the cell.
+            network: the network, on torch's meta device (shapes without values) unless it only runs on a real one.
+            inputs: (2, ...) inputs of the data set's shape, on the device of the network.
+
+        Raises:
+            UserError: the network is not supported; the message says what can be done.
         """
 
 

@@ -8,11 +8,13 @@ and kind, and neither by network nor by method, so methods are compared on the s
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy
 import torch
 
 Purpose = Literal["noise", "split", "verified", "init", "train", "select", "correct", "augment", "search"]
@@ -62,6 +64,19 @@ class Stream:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(self.number())
             yield
+
+
+@contextmanager
+def random_states_kept(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Restore the global random states of Python, numpy and torch after a block, as if it had drawn nothing."""
+    device = torch.device(device)
+    of_python, of_numpy = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(of_python)
+        numpy.random.set_state(of_numpy)
 
 
 def stream(seed: int, purpose: Purpose, *keys: str | int) -> Stream:

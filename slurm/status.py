@@ -108,6 +108,8 @@ def _eta(
 ) -> str:
     """Estimate the remaining time from the FLOPs per second of all tasks so far and the number of running tasks."""
     # FLOPs rather than jobs, because a training costs far more than most corrections.
+    if sweep_counts.flops is None:
+        return "ETA: done" if not sweep_counts.total.to_do else "ETA: unknown, because the FLOPs of some jobs are"
     left = sweep_counts.flops - sweep_counts.flops_done
     if left <= 0:
         return "ETA: done"

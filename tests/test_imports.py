@@ -35,9 +35,10 @@ TORCH_FREE = (
     "sap_core.files",
     "sap_core.guard",
     "sap_core.construct",
+    "sap_core.mcnemar",
 )
 
-SUBSTRATE = ("api", "errors", "seeding", "cost", "roles", "run", "models", "im2col", "data.samples")
+SUBSTRATE = ("api", "errors", "seeding", "cost", "roles", "run", "models", "im2col", "mcnemar", "data.samples")
 """What SAP, trainers and correctors may import of sap_core, in addition to sap_core.sap."""
 
 FORBIDDEN_TEXTS = ("sap_core.data.verified", "sap_core.data.assemble", "sap_core.evaluation.evaluator")

@@ -140,6 +140,7 @@ def test_a_corrected_network_goes_back_into_the_users_own_class(walk):
         best["val_noisy_acc"],
         json.loads(best["settings"])["alpha"],
     )
+    assert meta["classes"] == [f"class{number}" for number in range(CLASSES)]
     other = type(model)(*[type(model.layer1[0]), [2, 2, 2, 2], CLASSES])
     other.load_state_dict(load_file(folder / "model.safetensors"))
     assert not torch.equal(other.fc.weight, model.fc.weight)

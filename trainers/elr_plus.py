@@ -151,4 +151,6 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Sets the average to decay * average + (1 - decay) * weights, in place."""
     # Parameters only: the averages have batch statistics of their own, as in the reference.
     for kept, now in zip(average.parameters(), model.parameters(), strict=True):
-        kept.mul_(decay).add_(now, alpha=1 - decay)
+        # A frozen parameter equals its average, which rounding would move.
+        if now.requires_grad:
+            kept.mul_(decay).add_(now, alpha=1 - decay)

@@ -126,11 +126,26 @@ def rate_at(
     return step(base, epoch, decay_epochs, decay_rate) if decay_every is None else step_every(base, epoch, decay_every, decay_rate)
 
 
+def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Returns the parameters that ask for gradients; the others are frozen, and stay as they are.
+
+    Raises:
+        UserError: all are frozen.
+    """
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    if not wanted:
+        raise UserError(
+            "nothing can be trained, because every parameter that would be is frozen (requires_grad=False); do not freeze all of them in "
+            "the network's constructor, or use trainer=given and methods that do not train, such as sap"
+        )
+    return wanted
+
+
 def sgd(
     parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float, nesterov: bool = False, fused: bool = False
 ) -> SGD:
     """Stochastic gradient descent on the parameters that ask for gradients. `fused`: a step as one kernel, equal but for rounding."""
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    wanted = trainable(parameters)
     kind = FusedSGD if fused else SGD
     # None leaves the form of the step to torch; with False it would also give up its batched form.
     return kind(wanted, lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
@@ -138,7 +153,7 @@ def sgd(
 
 def adam(parameters: Iterable[Tensor], rate: float, momentum: float, weight_decay: float, fused: bool = False) -> Adam:
     """Adam (Kingma and Ba, ICLR 2015) with beta1 = `momentum` and beta2 = 0.999; weight decay is part of the gradient."""
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    wanted = trainable(parameters)
     return Adam(wanted, lr=rate, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused or None)
 
 

@@ -277,7 +277,7 @@ class SGD:
         model = task.build(which).to(task.device)
         # An input is needed, because which feature maps are small depends on the size of the images.
         if self.training_speed.channels_last:
-            self.training_speed.set_memory_format(model, next(iter(task.train.batches(1))).inputs)
+            self.training_speed.set_memory_format(model, next(iter(task.train.batches(2))).inputs)
         if self.optimiser == "adam":
             optimiser: Optimizer = optim.adam(model.parameters(), self.learning_rate, self.momentum, self.weight_decay, self.fused)
         else:
@@ -300,7 +300,8 @@ class SGD:
         return self.stop_patience is not None or self.checkpoint == "best"
 
     def refuse(self, kind: TaskType, network: nn.Module) -> None:
-        """Raises UserError for options that do not apply to this type of task."""
+        """Raises UserError for options that do not apply to this type of task, and for a network without trainable parameters."""
+        optim.trainable(network.parameters())
         if self.until_train_acc is not None and kind != "classification":
             raise UserError(
                 "trainer.until_train_acc requires a classification, but this task is a regression; set trainer.until_train_acc=null"

@@ -14,8 +14,8 @@ from analysis.tables.class_numbers import with_class_note
 from analysis.tables.method_rows import setting_text
 from analysis.tables.notes import cell_title
 from analysis.tables.render import Column, FormattedCell, Table
-from analysis.tuning.mcnemar import LEVEL, McNemarTest
 from analysis.tuning.memorisation import Memorisation, images_for, memorisation
+from sap_core.mcnemar import LEVEL, McNemarTest
 
 RULE = "val_noisy"
 

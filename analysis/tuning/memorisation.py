@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import hypergeom
 
-from analysis.tuning.mcnemar import McNemarTest
+from sap_core.mcnemar import McNemarTest
 
 if TYPE_CHECKING:
     import pandas as pd

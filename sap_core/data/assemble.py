@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.api import Task
-from sap_core.construct import build_network, construct
+from sap_core.construct import construct
 from sap_core.data.corruption import Affected, Corrupted, affected_samples, corrupt, with_changed_inputs
 from sap_core.data.samples import Pixels, Preprocess, SampleView, TensorPixels
 from sap_core.data.source import DataSet, Source, images_used
@@ -26,6 +26,7 @@ from sap_core.data.splits import sizes, split
 from sap_core.data.stream_keys import stream_key
 from sap_core.data.verified import Truth, verified_source
 from sap_core.identity import canonical_json
+from sap_core.models.build import build_network
 from sap_core.seeding import stream
 
 
@@ -114,8 +115,7 @@ def _assemble_task(text: str, root: Path, device: torch.device) -> AssembledTask
     def build(which: int) -> nn.Module:
         # Initialised on the CPU's stream and then moved, keyed by the number of the network: all trainers start from equal weights.
         with stream(seed, "init", which).scope(device):
-            model: nn.Module = build_network(spec["model"], dataset.classes.num, dataset.shape)
-            return model.to(device)
+            return build_network(spec["model"], dataset.classes.num, dataset.shape).to(device)
 
     # The task has no test set and no truth: what a method cannot reach it cannot read.
     task = Task(

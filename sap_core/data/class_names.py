@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -202,7 +203,7 @@ def _listed(names: Sequence[str], file: Path, class_order: str, where: str) -> l
     for name in names:
         seen[_visible(name)] = None if _visible(name) in seen else name
     matched = [line if line in exact else seen.get(_visible(line)) or line for line in lines]
-    double = sorted({name for name in matched if matched.count(name) > 1})
+    double = sorted(name for name, count in Counter(matched).items() if count > 1)
     missing = sorted(exact - set(matched))
     surplus = sorted(set(matched) - exact)
     wrong = [

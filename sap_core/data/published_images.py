@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sap_core.api import TaskType
+from sap_core.data.class_names import ClassNames
 from sap_core.data.image_files import Check
 from sap_core.data.image_tree import ImageTree, Part
 from sap_core.data.source import Classes, Fingerprint, Source
@@ -72,6 +73,10 @@ class PublishedImages:
 
     def files_read(self) -> tuple[str, ...]:
         return (self.folder, self.verified) if self.verified else (self.folder,)
+
+    def class_names(self, root: Path) -> ClassNames | None:
+        """See `NamesClasses`."""
+        return self._tree.class_names(root)
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=size` only names and sizes are checked, and a damaged file is found when it is decoded."""

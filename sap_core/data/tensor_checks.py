@@ -81,7 +81,13 @@ def checked_images(images: Tensor, mean: Sequence[float], path: Path) -> tuple[T
         UserError: another type than uint8 and floats, a value that is not finite, or floats that contradict `mean`.
     """
     if images.dtype == torch.uint8:
-        return images, ()
+        # As left by images in 0 to 1 that were converted without a factor; black-and-white images look the same.
+        dark = images.ndim == 4 and int(images.max()) <= 1
+        black = (
+            f"no pixel of '{path}' exceeds {int(images.max())} of 255, so images are black; if they were in 0 to 1, save "
+            "(images * 255).round().astype('uint8') of the originals, or float32"
+        )
+        return images, (black,) if dark else ()
     if not images.is_floating_point():
         raise UserError(f"'{path}' contains images of type {_type(images)}{_integer_remedy(images)}")
     values = images.to(torch.float32)

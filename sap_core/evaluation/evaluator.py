@@ -9,6 +9,7 @@ from sap_core.api import Batch, Need, Samples
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import AssembledTask
 from sap_core.evaluation.fused_inference import fused_copy
+from sap_core.models.modes import batch_statistics
 
 PROBE_SIZE = 1000
 """Maximum number of training samples in the probes that describe a correction; no selection rule reads their scores."""
@@ -201,9 +202,11 @@ def predict_outputs(network: nn.Module, inputs_B: Tensor, meter: CostMeter) -> T
         meter: counts B forward passes.
     """
     count = len(inputs_B)
-    # Padding repeats the last sample; samples do not interact in evaluation mode, so the outputs of the others do not change.
-    if count < MIN_BATCH:
-        inputs_B = torch.cat([inputs_B, inputs_B[-1:].expand(MIN_BATCH - count, *inputs_B.shape[1:])])
+    # Padding repeats the last sample; samples do not interact in evaluation mode, so the outputs of the others do not change. Where they do
+    # interact, as batch norm has no running statistics, only a single sample is repeated, because that norm is not defined for it.
+    least = 2 if batch_statistics(network) else MIN_BATCH
+    if count < least:
+        inputs_B = torch.cat([inputs_B, inputs_B[-1:].expand(least - count, *inputs_B.shape[1:])])
     # Cheaper than `no_grad`; the outputs are read only.
     with torch.inference_mode():
         outputs: Tensor = network(inputs_B)[:count].cpu()

@@ -15,7 +15,6 @@ search are evaluated in the same way.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node, Tracer
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from sap_core.models.copies import copied
 
 _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d,
@@ -59,7 +60,7 @@ def fused_copy(model: nn.Module, inputs: Tensor) -> nn.Module:
         inputs: (B, ...) example inputs; only their shape, dtype and device are used.
     """
     # A copy: the corrector may continue to train the network that it yielded.
-    return apply_fusion(copy.deepcopy(model).eval(), fusion_plan_for(model, inputs))
+    return apply_fusion(copied(model).eval(), fusion_plan_for(model, inputs))
 
 
 def fusion_plan_for(model: nn.Module, inputs: Tensor) -> FusionPlan:
@@ -88,7 +89,7 @@ def apply_fusion(network: nn.Module, plan: FusionPlan) -> nn.Module:
 
 def find_plan(model: nn.Module, inputs: Tensor) -> FusionPlan:
     """Trace a copy of the network, and check the plan on random weights and inputs."""
-    network = copy.deepcopy(model).eval()
+    network = copied(model).eval()
     # A forward pass that draws numbers must not move the global generator.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
@@ -97,7 +98,7 @@ def find_plan(model: nn.Module, inputs: Tensor) -> FusionPlan:
             # Tracing executes the forward code on proxies, so a copy is traced: the code may store what it sees.
             plan = FusionPlan(tuple(_folds(_Tracer().trace(network), network)), channels_last)
             example = _randomise(network, inputs)
-            found, expected = apply_fusion(copy.deepcopy(network), plan)(example), network(example)
+            found, expected = apply_fusion(copied(network), plan)(example), network(example)
             # NaN compares false, so a plan that gives NaN is not used.
             same = bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
         except Exception:  # a forward pass may raise anything on fx proxies or on random weights

@@ -5,6 +5,9 @@ Shapes: N batch, C channels, H x W pixels, S side.
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,6 +39,12 @@ def image_shape(model: str, input_shape: tuple[int, ...], least: int = 1, instea
             f"model={model} needs images of at least {least} x {least} pixels, but those of this data set have {height} x {width}{other}"
         )
     return channels, height, width
+
+
+def probe_images(count: int, input_shape: tuple[int, ...]) -> Tensor:
+    """Return inputs (count, ...) to try a network with: all different, in [-1, 1], the same at every call, on the default device."""
+    # No constant: networks may normalise their inputs, and would divide by a standard deviation of zero.
+    return torch.linspace(-1, 1, count * math.prod(input_shape)).reshape(count, *input_shape)
 
 
 class FitImages(nn.Module):

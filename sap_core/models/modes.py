@@ -1,4 +1,4 @@
-"""Context manager for evaluation mode."""
+"""Evaluation mode, and norms that do not have one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
@@ -24,3 +25,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in training:
             module.training = flag
+
+
+def batch_statistics(model: nn.Module) -> str | None:
+    """Return the name of the first batch norm that normalises by the statistics of the batch in evaluation mode, too, or None.
+
+    Such a norm has no running statistics, so that the outputs for an image depend on the others of its batch, and it cannot normalise a
+    single one.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            return name
+    return None

@@ -15,6 +15,7 @@ from sap_core.api import Run, Samples
 from sap_core.sap import gram, project
 from sap_core.sap import output_moments as outputs
 from sap_core.sap.spectrum import Basis
+from sap_core.sap.weights import Sites
 
 Side = Literal["input", "output", "both"]
 Bases = Mapping[str, Mapping[str, Basis]]
@@ -42,28 +43,28 @@ class ActivationBases:
 
 
 def collect_bases(
-    side: Side, batch_size: int, model: nn.Module, trusted: Samples, forget: Samples | None, run: Run, users: Sequence[int]
+    side: Side, batch_size: int, model: nn.Module, sites: Sites, trusted: Samples, forget: Samples | None, run: Run, users: Sequence[int]
 ) -> ActivationBases:
     """Compute the bases of every layer. Passes are recorded as `collect` and decompositions as `factor`, for the settings `users`.
 
     Raises:
-        UserError: see `gram.init_moments` and `output_moments.init_moments`.
+        UserError: see `output_moments.init_moments`, or a weight got no input.
         FloatingPointError: an activation is not finite, so the network has diverged.
     """
     # Two passes, one per set: unlike SAP's family this code serves one setting's samples at a time.
-    retain = _bases(side, batch_size, model, trusted, run, users)
-    return ActivationBases(retain, None if forget is None else _bases(side, batch_size, model, forget, run, users))
+    retain = _bases(side, batch_size, model, sites, trusted, run, users)
+    return ActivationBases(retain, None if forget is None else _bases(side, batch_size, model, sites, forget, run, users))
 
 
-def _bases(side: Side, batch_size: int, model: nn.Module, samples: Samples, run: Run, users: Sequence[int]) -> Bases:
+def _bases(side: Side, batch_size: int, model: nn.Module, sites: Sites, samples: Samples, run: Run, users: Sequence[int]) -> Bases:
     # One pass per set of samples serves both sides: pre-hooks see the inputs, hooks the outputs.
     with run.meter("collect", users):
-        ins = gram.init_moments(model) if side != "output" else {}
-        outs = outputs.init_moments(model) if side != "input" else {}
+        ins = gram.init_moments(sites) if side != "output" else {}
+        outs = outputs.init_moments(model, sites) if side != "input" else {}
         for batch in samples.batches(batch_size):
-            with outputs.recording_outputs(model, outs) as updated:
+            with outputs.recording_outputs(model, sites, outs) as updated:
                 # `observe` makes the forward pass; the surrounding block records its outputs on the way.
-                ins = gram.observe(model, ins, batch.inputs)
+                ins = gram.observe(model, sites, ins, batch.inputs)
             outs = updated
             run.meter.count(forwards=len(batch.labels))
         # A side that was not asked for is empty.

@@ -1,11 +1,11 @@
 """Streaming second moments of layer inputs: the float64 Gram matrix R R^T of each layer, or R itself while it is smaller.
 
-Every layer of the unmodified network is observed by a forward hook, in evaluation mode. `Moments` are immutable, so that the moments of
+The inputs of every weight of the unmodified network are observed in evaluation mode, by forward hooks on layers of the types in `layers`
+and otherwise where the weight is multiplied (`collect`). `Moments` are immutable, so that the moments of
 the first images of an order remain available while the pass continues with more of them (nested trusted sets). Layers that read the same
 tensor in the same layout (branches of an Inception block) share one `Moments`, which is computed, stored and decomposed once.
 
-Supported layers, and the layout of their inputs, are defined in `layers`. A layer whose use one Gram matrix cannot describe is refused by
-name.
+Which weights there are is found by `weights`.
 
 Source: SAP, Algorithm 1, line 2 (inputs of all layers from one forward pass); complete sums instead of a random subset of the columns.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-from sap_core.models.modes import evaluating
-from sap_core.sap.layers import LAYERS, LayerInputs, described, weight_sites
+from sap_core.models.modes import batch_statistics, evaluating
+from sap_core.sap.collect import collecting
+from sap_core.sap.layers import LAYERS, LayerInputs
+from sap_core.sap.weights import WeightSite
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,11 @@ class Moments:
 
     def updated(self, x: Tensor) -> Moments:
         """Return the moments with one more input tensor, of at least one image."""
-        count = self.count + self.layout.count_columns(x)
+        added = self.layout.count_columns(x)
+        # A layer of a mixture of experts may be called with no token at all.
+        if not added:
+            return self
+        count = self.count + added
         # While N < D the columns take less memory than the Gram matrix, and the N x N system of equation (4) is cheaper.
         if count < self.layout.inputs:
             # Cloned: an in-place layer may overwrite x.
@@ -87,70 +94,72 @@ def total_flops(moments: Mapping[str, Moments]) -> float:
     return sum(each.flops for each in {id(each): each for each in moments.values()}.values())
 
 
-def init_moments(model: nn.Module) -> dict[str, Moments]:
-    """Return empty moments for each weight of `model` that SAP corrects, by name (see `weight_sites`).
-
-    Raises:
-        UserError: the network is not supported; see `weight_sites`.
-    """
+def init_moments(sites: Mapping[str, WeightSite]) -> dict[str, Moments]:
+    """Return empty moments for each weight, by name (see `weights.classify`)."""
     # One object per layout, so that weights that read the same tensors keep sharing theirs.
     empty: dict[LayerInputs, Moments] = {}
-    return {name: empty.setdefault(site.layout, Moments(site.layout)) for name, site in weight_sites(model).items()}
+    return {name: empty.setdefault(site.layout, Moments(site.layout)) for name, site in sites.items()}
 
 
-def observe(model: nn.Module, moments: Mapping[str, Moments], inputs: Tensor) -> dict[str, Moments]:
-    """Add the layer inputs of one forward pass to the moments.
+def observe(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[str, Moments], inputs: Tensor) -> dict[str, Moments]:
+    """Add the inputs of weights in one forward pass to their moments; of a weight that is used several times those of every use.
 
     Args:
         model: the network; it runs in evaluation mode without gradients, and is not changed.
-        moments: moments of some or all weights, by name.
+        sites: weights of the network.
+        moments: moments of some or all of these weights, by name.
         inputs: (B, ...) one batch.
 
     Returns:
         The updated moments, by name.
 
     Raises:
-        UserError: a layer gets no input, or is called more than once.
+        UserError: the batch is a single image, and the network cannot work on it.
     """
-    # Phase 1: which hooks are needed, and which weights each of them serves.
-    updated = dict(moments)
-    modules, of_model = dict(model.named_modules()), weight_sites(model)
-    names: dict[str, dict[str, str]] = {}  # layer -> name of the weight within it -> name of the weight
+    check_batch(model, len(inputs))
+    updated, modules, cache = dict(moments), dict(model.named_modules()), _UpdateCache()
+    # Which weights each layer's calls serve: layer -> (name of the weight within it, name of the weight).
+    served: dict[str, list[tuple[str, str]]] = {}
     for name in moments:
-        names.setdefault(of_model[name].layer, {})[of_model[name].name] = name
-    # Counted, because a layer that is called twice, or never, has no single matrix of inputs R.
-    calls = dict.fromkeys(names, 0)
-    cache = _UpdateCache()
+        for layer, weight in sites[name].calls:
+            served.setdefault(layer, []).append((weight, name))
 
     def observer(layer: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            calls[layer] += 1
-            if calls[layer] > 1:
-                raise UserError(f"{described(layer, module)} is called more than once in a forward pass; SAP needs one input per weight")
-            # By exact type, as `weight_sites` found the layer.
+            # By exact type, as the site was found.
             tensors = LAYERS[type(module)].inputs(module, args, kwargs)
-            for weight_name, name in names[layer].items():
-                updated[name] = cache.updated(moments[name], tensors[weight_name])
+            for weight, name in served[layer]:
+                updated[name] = cache.updated(updated[name], tensors[weight])
 
         return hook
 
-    # Phase 2: one forward pass of the unmodified network gives R of every layer; nothing is collected again behind a projected layer.
-    hooks = [modules[layer].register_forward_pre_hook(observer(layer), with_kwargs=True) for layer in names]
-    try:
-        with evaluating(model):
-            model(inputs)
-    finally:
-        # Also after an error: a hook that stayed would observe every later pass and keep the moments alive.
-        for hook in hooks:
-            hook.remove()
-    # Phase 3: a layer that the pass skipped has no R from which a projector could be computed.
-    for layer, count in calls.items():
-        if count == 0:
-            raise UserError(
-                f"{described(layer, modules[layer])} got no input in the forward pass, so SAP cannot correct it; "
-                "remove the layer, or call it in forward"
-            )
+    def collect(name: str, x: Tensor) -> None:
+        updated[name] = updated[name].updated(x)
+
+    # One forward pass of the unmodified network gives R of every weight; nothing is collected again behind a projected layer.
+    products = {name: sites[name] for name in moments if not sites[name].calls}
+    with ExitStack() as stack:
+        for layer in served:
+            # Removed also after an error: a hook that stayed would observe every later pass and keep the moments alive.
+            stack.callback(modules[layer].register_forward_pre_hook(observer(layer), with_kwargs=True).remove)
+        stack.enter_context(evaluating(model))
+        if products:
+            stack.enter_context(collecting(model, products, collect))
+        model(inputs)
     return updated
+
+
+def check_batch(model: nn.Module, size: int) -> None:
+    """Check that the network can work on batches of `size` images.
+
+    Raises:
+        UserError: the batch is a single image, and a norm needs several.
+    """
+    if size == 1 and (norm := batch_statistics(model)):
+        raise UserError(
+            f"batch norm '{norm}' has no running statistics, so the network cannot work on a single image; use at least 2 trusted images, "
+            "and a batch size of at least 2"
+        )
 
 
 class _UpdateCache:
@@ -178,11 +187,19 @@ class _UpdateCache:
 
 
 def check_finite(moments: Mapping[str, Moments]) -> None:
-    """Check that all layer inputs were finite.
+    """Check that every weight got inputs, and that all of them were finite.
 
     Raises:
-        FloatingPointError: they were not, so the network has diverged; the message names the first such layer.
+        UserError: a weight got none.
+        FloatingPointError: they were not finite, so the network has diverged; the message names the first such layer.
     """
+    for name, each in moments.items():
+        # Experts of a mixture, for example, may be skipped by all trusted samples.
+        if each.count == 0:
+            raise UserError(
+                f"weight '{name}' got no input from the trusted samples, so SAP cannot correct it; use more trusted samples, or leave it "
+                f"as it is (option `leave`)"
+            )
     finite = torch.stack([each.finite.cpu() for each in moments.values()])
     for name, good in zip(moments, finite.tolist(), strict=True):
         if not good:

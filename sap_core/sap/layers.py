@@ -1,9 +1,7 @@
-"""The layer types that SAP corrects: their weights, and the inputs that each weight is multiplied with.
+"""The layer types whose inputs SAP collects from their calls: their weights, and the inputs that each weight is multiplied with.
 
-To support another layer type, add an entry to `LAYERS`: it lists the weights of the layer and turns the input tensors of a call into the
-columns of a matrix. Modules with weights of two or more dimensions but without an entry are refused by name, and so are weights that two
-layers share. Norms, biases and other one-dimensional parameters are not changed, nor are the parameters in `ADDITIVE_PARAMETERS`, which
-are added to the activations or concatenated with them (position embeddings, class tokens) and multiply nothing.
+An entry of `LAYERS` lists the weights of a layer and turns the input tensors of a call into the columns of a matrix. Weights of all other
+layers are found by the operators that multiply them (`weights`).
 
 Shapes: K groups, D inputs per group, N columns, O outputs.
 """
@@ -17,7 +15,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sap_core.errors import UserError
 from sap_core.im2col import CHUNK_BYTES, ConvInputs, sum_in_place
 from sap_core.sap.attention import out_proj_inputs, qkv_inputs
 
@@ -107,17 +104,12 @@ class LayerType(Protocol):
     def inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the input tensor of each weight in the call `module(*args, **kwargs)`."""
 
-    @property
-    def added(self) -> tuple[str, ...]:
-        """Names of parameters of two or more dimensions that multiply nothing."""
-
 
 @dataclass(frozen=True)
 class SingleWeightLayer:
     """A layer with one input and one `weight`."""
 
     layout_of: Callable[[nn.Module], LayerInputs]
-    added: tuple[str, ...] = ()
 
     def weights(self, module: nn.Module) -> Mapping[str, LayerWeight]:
         return {"": LayerWeight(self.layout_of(module))}
@@ -134,8 +126,6 @@ class AttentionLayer:
     In self-attention the first three weights read the same tensor and share one Gram matrix, as all readers of one tensor do. The joint
     `in_proj_weight` is treated as three weights, its blocks of rows.
     """
-
-    added: tuple[str, ...] = ("bias_k", "bias_v")
 
     def weights(self, module: nn.Module) -> Mapping[str, LayerWeight]:
         assert isinstance(module, nn.MultiheadAttention)
@@ -163,98 +153,12 @@ LAYERS: dict[type[nn.Module], LayerType] = {
 }
 """Supported layers by exact type, because a subclass may use its weights differently."""
 
-ADDITIVE_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "torchvision.models.vision_transformer.VisionTransformer": ("class_token",),
-    "torchvision.models.vision_transformer.Encoder": ("pos_embedding",),
-    "timm.models.vision_transformer.VisionTransformer": ("cls_token", "reg_token", "pos_embed"),
-}
-"""Parameters that multiply nothing, by the name of the exact type that owns them (names, so that torchvision and timm are not imported)."""
-
-
-@dataclass(frozen=True, eq=False)
-class WeightSite:
-    """One weight of a network that SAP corrects."""
-
-    layer: str  # name of the layer within the network
-    name: str  # name of the weight within the layer
-    weight: Tensor  # (O, ...) the parameter or rows of it; shares its memory, so writing to it changes the network
-    layout: LayerInputs
-
-
-def weight_sites(model: nn.Module) -> dict[str, WeightSite]:
-    """Return the weights of `model` that SAP corrects, by name: that of the layer ('head'), or of a weight within it ('attention.q_proj').
-
-    Raises:
-        UserError: the network has no supported layer, an unsupported weight of two or more dimensions, a weight that is computed by a
-            reparametrisation, or one that two modules share.
-    """
-    found: dict[str, WeightSite] = {}
-    known: set[str] = set()  # full names of parameters that are corrected or need no correction
-    for name, module in model.named_modules():
-        known |= {_join(name, each) for each in ADDITIVE_PARAMETERS.get(f"{type(module).__module__}.{type(module).__qualname__}", ())}
-        # No `isinstance`: a subclass may transform its weight before it multiplies with it.
-        layer_type = LAYERS.get(type(module))
-        if layer_type is None:
-            continue
-        parameters = dict(module.named_parameters())
-        for weight_name, each in layer_type.weights(module).items():
-            # Under a reparametrisation (weight or spectral norm) the module's weight is recomputed from other parameters at each call, so
-            # that a projected value would be overwritten.
-            if each.parameter not in parameters:
-                raise UserError(
-                    f"the {each.parameter} of {described(name, module)} is computed by a reparametrisation; SAP needs a plain parameter: "
-                    "remove the reparametrisation"
-                )
-            weight = parameters[each.parameter].detach()
-            # Slicing keeps the view: writing to the rows of `in_proj_weight` writes to the network.
-            found[_join(name, weight_name)] = WeightSite(
-                name, weight_name, weight if each.rows is None else weight[slice(*each.rows)], each.layout
-            )
-            # The parameter's full name, for the check below that no weight of two or more dimensions is left over.
-            known.add(_join(name, each.parameter))
-        known |= {_join(name, each) for each in layer_type.added}
-    _refuse_unsupported(model, known)
-    if not found:
-        raise UserError(
-            f"{type(model).__name__} has no Linear, Conv2d or MultiheadAttention layer, so SAP has nothing to correct; "
-            "use a network with one"
-        )
-    return found
-
-
-def _refuse_unsupported(model: nn.Module, known: set[str]) -> None:
-    """Raise UserError for weights of unsupported layers and for weights that two modules share."""
-    # By parameter, not by layer type: a weight that no entry lists must not stay uncorrected silently.
-    owners: dict[int, str] = {}
-    # The first weight of each kind, for the message.
-    unknown: dict[tuple[type[nn.Module], str], str] = {}
-    for name, module in model.named_modules():
-        # Each module's own parameters, so that a shared weight is met once per owner.
-        for weight_name, weight in module.named_parameters(recurse=False):
-            # Norms, biases and scales are not projected, as in the released code.
-            if weight.ndim < 2:
-                continue
-            if _join(name, weight_name) not in known:
-                unknown.setdefault((type(module), weight_name), f"'{weight_name}' of {described(name, module)}")
-            # Two layers with one weight have two matrices R, and the projection onto one range is not the other's.
-            if id(weight) in owners:
-                raise UserError(
-                    f"{described(name, module)} shares its weight with {owners[id(weight)]}; SAP needs one input per weight: "
-                    "untie the weights"
-                )
-            owners[id(weight)] = described(name, module)
-    if unknown:
-        raise UserError(
-            f"SAP does not support {', '.join(unknown.values())}; it corrects plain Linear and Conv2d layers and torch's "
-            "MultiheadAttention: use a network of these, or add the type to LAYERS in sap_core.sap.layers (or to ADDITIVE_PARAMETERS, if "
-            "the parameter multiplies nothing)"
-        )
-
 
 def described(name: str, module: nn.Module) -> str:
     """Return a module's name and type for messages."""
     return f"layer '{name}' ({type(module).__name__})" if name else f"the network itself ({type(module).__name__})"
 
 
-def _join(*names: str) -> str:
+def joined(*names: str) -> str:
+    """Return the name of a part of a part; the network itself has the name ''."""
     return ".".join(name for name in names if name)

@@ -1,43 +1,48 @@
-"""SAP as a library: correct a network given trusted images, without a task, a run or a sweep."""
+"""SAP as a library, on images in tensors: correct a network given its trusted images, without a task, a run or a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sap_core.data.samples import split_batches
 from sap_core.errors import UserError
 from sap_core.models.modes import evaluating
-from sap_core.sap import checks, gram, project, spectrum
+from sap_core.models.unwrap import unwrapped
+from sap_core.sap import checks, spectrum
+from sap_core.sap.search import accuracy, check_alphas, prepare_layers, right_predictions, search_alphas
 
 Images = Tensor | Iterable[Tensor]
 """Preprocessed inputs: one tensor (N, ...), or an iterable of batches (B, ...)."""
 
 
-def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256) -> nn.Module:
+def sap_project(model: nn.Module, images: Images, alpha: float, batch_size: int = 256, leave: Sequence[str] = ()) -> nn.Module:
     """Return a copy of `model` with weights projected onto the activation space of trusted images (SAP, Algorithm 1, lines 2 to 4).
 
     Args:
-        model: any network of plain Linear, Conv2d and MultiheadAttention layers, each called once per forward pass; it is not changed.
+        model: any network whose weights multiply activations as matrices, whatever its layers are called; it is not changed. Of
+            a compiled network a copy without compilation is returned.
         images: trusted inputs as the network expects them (normalised, not augmented); they are moved to its device and converted to its
             dtype.
         alpha: strength of the projection, positive; the paper searches 2000 to 300000, and a larger alpha changes less.
         batch_size: images per forward pass.
+        leave: patterns (`fnmatch`) of names of parameters that stay as they are; those that SAP does not support must be named here.
 
     Raises:
         UserError: there are no images, they are not tensors of finite floats that the network accepts as a batch, alpha is not positive
-            and finite, or a layer is not supported.
+            and finite, a weight is not supported, or a copy of the network would compute with the original's weights.
         FloatingPointError: an activation is not finite.
     """
     # Before the pass over the images, which takes far longer than the check.
     spectrum.check_alpha(alpha)
     # For one alpha a Cholesky solve is cheaper than a decomposition.
-    layers = _layers(model, images, batch_size, alphas=1)
-    return project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
+    _check_batch_size(batch_size)
+    model = unwrapped(model)
+    layers = prepare_layers(model, _batches(model, images, batch_size), 1, leave)
+    return layers.corrected(model, alpha)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,14 @@ class Tuned:
 
 
 def sap_tune(
-    model: nn.Module, trusted: Images, val_images: Tensor, val_labels: Tensor, alphas: Sequence[float], batch_size: int = 256
+    model: nn.Module,
+    trusted: Images,
+    val_images: Tensor,
+    val_labels: Tensor,
+    alphas: Iterable[float],
+    batch_size: int = 256,
+    leave: Sequence[str] = (),
+    classes: int | None = None,
 ) -> Tuned:
     """Correct `model` with each alpha and select the best by validation accuracy, with one pass over the trusted images.
 
@@ -72,6 +84,9 @@ def sap_tune(
             suffice.
         alphas: the grid; repeated values count once.
         batch_size: images per forward pass.
+        leave: see `sap_project`.
+        classes: number of classes; needed only if the network returns several matrices of different widths, to tell which are the logits
+            (see `sap_core.models.outputs`).
 
     Returns:
         The best alpha, the network corrected with it, and the accuracy of every alpha and of the unmodified network.
@@ -81,82 +96,32 @@ def sap_tune(
             or as `sap_project`.
         FloatingPointError: an activation is not finite.
     """
-    if not alphas:
-        raise UserError("sap_tune was given no alphas; the paper's range is 2000 to 300000")
-    for alpha in alphas:
-        spectrum.check_alpha(alpha)
-    val_images, val_labels = _validation(model, val_images, val_labels, batch_size)
+    distinct = check_alphas(alphas)
+    given, model = model, unwrapped(model)
+    val_images, val_labels, num_outputs = _validation(model, val_images, val_labels, batch_size, classes)
     # Lines 2 and 3 of Algorithm 1 once; each alpha repeats line 4 and a validation pass only.
-    layers = _layers(model, trusted, batch_size, len(set(alphas)))
-    unmodified = _accuracy(model, val_images, val_labels, batch_size)
-    # Starts with the unmodified network, which a setting must beat strictly: without a gain nothing is changed.
-    best_alpha, best_model, best_score = None, model, unmodified
-    scores: dict[float, float] = {}
-    # Largest first, and only a strictly better score replaces the best: ties go to the larger alpha, which changes the weights less.
-    for alpha in sorted(set(alphas), reverse=True):
-        corrected = project.with_weights(model, {name: each.at(alpha) for name, each in layers.items()})
-        scores[alpha] = _accuracy(corrected, val_images, val_labels, batch_size)
-        if scores[alpha] > best_score:
-            best_alpha, best_model, best_score = alpha, corrected, scores[alpha]
-    return Tuned(best_alpha, best_model, unmodified, scores)
+    layers = prepare_layers(model, _batches(model, trusted, batch_size), len(distinct), leave)
+
+    def right(network: nn.Module) -> Tensor:
+        blocks = split_batches(torch.arange(len(val_labels)), batch_size)
+        batches = ((_for(model, val_images[each], "validation"), val_labels[each]) for each in blocks)
+        return right_predictions(network, batches, num_outputs)
+
+    found = search_alphas(model, layers, distinct, right)
+    return Tuned(found.alpha, found.model or given, accuracy(found.unmodified), found.scores)
 
 
-def _layers(model: nn.Module, images: Images, batch_size: int, alphas: int) -> Mapping[str, project.FactoredWeight | spectrum.LinearSystem]:
-    """Return every weight that SAP corrects, prepared for a number of alphas."""
-    _check_batch_size(batch_size)
-    # Refuses an unsupported network before any image is read.
-    moments = gram.init_moments(model)
-    for batch in _batches(images, batch_size):
-        moments = _observe(model, moments, _for(model, batch, "trusted"))
-    # An iterable may turn out empty only after it was consumed.
-    if all(each.count == 0 for each in moments.values()):
-        raise UserError("there are no trusted images, but SAP needs at least one")
-    gram.check_finite(moments)
-    return project.prepare(model, moments, alphas)
-
-
-def _observe(model: nn.Module, moments: dict[str, gram.Moments], batch: Tensor) -> dict[str, gram.Moments]:
-    """Return the moments with one more batch; the outputs show whether the network took it for a batch."""
-
-    def check(module: nn.Module, args: Any, outputs: Any) -> None:
-        # A convolution takes an image without the dimension of the batch, and would be corrected from the wrong inputs.
-        if isinstance(outputs, Tensor) and (outputs.ndim < 2 or len(outputs) != len(batch)):
-            checks.check_outputs(outputs, len(batch), "trusted")
-
-    hook = model.register_forward_hook(check)
-    try:
-        with _shape_errors(batch, "trusted"):
-            return gram.observe(model, moments, batch)
-    finally:
-        hook.remove()
-
-
-def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Return checked validation images and their labels as int64."""
+def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int, classes: int | None) -> tuple[Tensor, Tensor, int]:
+    """Return checked validation images, their labels as int64, and the number of classes."""
     _check_batch_size(batch_size)
     images = checks.check_images(images, "validation")
     # Everything that needs no network first, since a pass may take long.
     labels = checks.check_labels(labels, len(images), "validation")
     first = _for(model, images[:batch_size], "validation")
-    with evaluating(model), _shape_errors(first, "validation"):
-        num_outputs = checks.check_outputs(model(first), len(first), "validation")
-    return images, checks.check_labels(labels, len(images), "validation", num_outputs)
-
-
-@contextmanager
-def _shape_errors(batch: Tensor, what: str) -> Iterator[None]:
-    """Turn torch's errors about shapes into one sentence with the shape of the batch."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    # torch has no type of its own for inputs of a wrong shape.
-    except (RuntimeError, ValueError, IndexError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the network cannot process {what} images of shape {tuple(batch.shape)}, batch first ({why}); give images as the network "
-            "expects them, (N, ...)"
-        ) from error
+    with evaluating(model), checks.shape_errors(first, "validation"):
+        outputs = model(first)
+    num_outputs = checks.logits(outputs, len(first), "validation", classes).shape[1]
+    return images, checks.check_labels(labels, len(images), "validation", num_outputs), num_outputs
 
 
 def _check_batch_size(batch_size: int) -> None:
@@ -164,13 +129,32 @@ def _check_batch_size(batch_size: int) -> None:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1")
 
 
-def _batches(images: Images, batch_size: int) -> Iterator[Tensor]:
+def _batches(model: nn.Module, images: Images, batch_size: int) -> Iterator[Tensor]:
+    """Yield checked batches as the network expects them."""
+    return (_for(model, batch, "trusted") for batch in _merged(_checked(images, batch_size), batch_size))
+
+
+def _checked(images: Images, batch_size: int) -> Iterator[Tensor]:
     # Batches are checked as they come, since an iterable may be longer than memory.
     start = 0
     for given in _tensors(images):
         checked = checks.check_images(given, "trusted", start)
         start += len(checked)
         yield from (batch for batch in checked.split(batch_size) if len(batch))
+
+
+def _merged(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Merge a batch of a single image with the one before it, because batch norm without running statistics cannot normalise one."""
+    held: Tensor | None = None
+    for batch in batches:
+        if held is not None and len(batch) == 1 and len(held) <= size and batch.shape[1:] == held.shape[1:]:
+            held = torch.cat([held, batch.to(held)])
+            continue
+        if held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held
 
 
 def _tensors(images: object) -> Iterator[object]:
@@ -183,14 +167,4 @@ def _tensors(images: object) -> Iterator[object]:
 
 def _for(model: nn.Module, batch: Tensor, what: str) -> Tensor:
     # Device and dtype of the network, not of the images: callers keep images on the CPU.
-    return checks.convert(batch, next(model.parameters()), what)
-
-
-def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    correct = 0
-    with evaluating(model):
-        for batch, given in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            # Compared on the network's device; only the count is transferred.
-            predicted = model(_for(model, batch, "validation")).argmax(1)
-            correct += int((predicted == given.to(predicted.device)).sum())
-    return correct / len(labels)
+    return checks.convert(batch, next((parameter for parameter in model.parameters() if parameter.is_floating_point()), batch), what)

@@ -7,6 +7,7 @@ Shapes: K groups, O outputs per group, N columns (positions, tokens or samples),
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from sap_core.errors import UserError
 from sap_core.im2col import CHUNK_BYTES, sum_in_place
 from sap_core.sap.gram import Moments
-from sap_core.sap.layers import described, weight_sites
+from sap_core.sap.layers import described
+from sap_core.sap.weights import WeightSite
 
 
 @dataclass(frozen=True)
@@ -48,29 +50,32 @@ class LayerOutputs:
         return sums
 
 
-def init_moments(model: nn.Module) -> dict[str, Moments]:
+def init_moments(model: nn.Module, sites: Mapping[str, WeightSite]) -> dict[str, Moments]:
     """Return empty moments for the outputs of the layers that SAP corrects, by the name of the weight.
 
     Raises:
-        UserError: a layer is neither Linear nor Conv2d.
+        UserError: a weight is not that of one layer, which is a Linear or a Conv2d and is called by no other name.
     """
     modules = dict(model.named_modules())
     moments = {}
-    for name, site in weight_sites(model).items():
-        module = modules[site.layer]
+    for name, site in sites.items():
+        layers = [layer for layer, _ in site.calls] or [site.region.parameter.rpartition(".")[0]]
+        module = modules[layers[0]]
         # P^T applied to an output is P^T W and P^T b only where the output is W x + b; attention's output is not.
-        if not isinstance(module, nn.Linear | nn.Conv2d):
-            raise UserError(f"the output side of {described(site.layer, module)} cannot be projected; set side=input for this network")
+        if len(layers) > 1 or not site.calls or not isinstance(module, nn.Linear | nn.Conv2d):
+            raise UserError(f"the output side of {described(layers[0], module)} cannot be projected; set side=input for this network")
         groups = module.groups if isinstance(module, nn.Conv2d) else 1
         # The same accumulator as for inputs: a layer's outputs are columns like any others.
-        moments[name] = Moments(LayerOutputs(site.weight.shape[0] // groups, groups))
+        outputs = math.prod(site.region.size) // (site.layout.groups * site.layout.inputs)
+        moments[name] = Moments(LayerOutputs(outputs, groups))
     return moments
 
 
 @contextmanager
-def recording_outputs(model: nn.Module, moments: Mapping[str, Moments]) -> Iterator[dict[str, Moments]]:
+def recording_outputs(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[str, Moments]) -> Iterator[dict[str, Moments]]:
     """Yield a copy of `moments` to which forward passes of `model` within the block add the layers' outputs."""
     modules, updated = dict(model.named_modules()), dict(moments)
+    layers = {name: sites[name].calls[0][0] for name in moments}
 
     def observer(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, args: object, output: Tensor) -> None:
@@ -81,7 +86,7 @@ def recording_outputs(model: nn.Module, moments: Mapping[str, Moments]) -> Itera
 
         return hook
 
-    hooks = [modules[name].register_forward_hook(observer(name)) for name in moments]
+    hooks = [modules[layer].register_forward_hook(observer(name)) for name, layer in layers.items()]
     try:
         yield updated
     finally:

@@ -8,16 +8,17 @@ Shapes: K groups, O outputs per group, D inputs per group, Q directions (D or N)
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from sap_core.errors import UserError
+from sap_core.models.copies import copied
 from sap_core.sap import spectrum
 from sap_core.sap.gram import Moments
-from sap_core.sap.layers import LayerInputs, weight_sites
+from sap_core.sap.weights import WeightSite, parameters_of
 
 EIGH_FLOPS = 9
 """FLOPs of a symmetric eigendecomposition with vectors, in units of its size cubed (Golub and Van Loan, chapter 8)."""
@@ -40,24 +41,27 @@ class FactoredWeight:
         return 2 * self.left.numel() * self.basis.directions.shape[-1]
 
 
-def factor(model: nn.Module, moments: Mapping[str, Moments], build: torch.dtype = torch.float64) -> dict[str, FactoredWeight]:
+def factor(
+    model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[str, Moments], build: torch.dtype = torch.float64
+) -> dict[str, FactoredWeight]:
     """Decompose the moments and express each weight in the basis of its inputs, equation (2), or (5) for N < D.
 
     Layers with shared moments share their basis.
 
     Args:
         model: the network.
+        sites: weights of the network.
         moments: moments by the name of the weight.
         build: dtype of the product that is computed for each alpha; everything before it is float64.
     """
     # Algorithm 1, line 3. The decomposition depends on the inputs alone; the weights enter with `left` = W V.
-    weights = {name: site.weight for name, site in weight_sites(model).items()}
+    parameters = parameters_of(model)
     # By identity: layers that read the same tensor share one Moments object, so each is decomposed once.
     bases = {key: decompose(each) for key, each in {id(each): each for each in moments.values()}.items()}
     # Only the product per alpha may be float32: the decomposition before it stays float64.
     rounded = {key: basis.rounded(build) for key, basis in bases.items()}
     return {
-        name: FactoredWeight((as_matrix(weights[name], each.layout) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
+        name: FactoredWeight((sites[name].matrix(parameters) @ bases[id(each)].directions.mT).to(build), rounded[id(each)])
         for name, each in moments.items()
     }
 
@@ -69,13 +73,15 @@ def factorisation_flops(layers: Mapping[str, FactoredWeight]) -> float:
     return sum(map(decomposition_flops, bases)) + sum(each.build_flops for each in layers.values())
 
 
-def prepare(model: nn.Module, moments: Mapping[str, Moments], alphas: int) -> Mapping[str, FactoredWeight | spectrum.LinearSystem]:
+def prepare(
+    model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[str, Moments], alphas: int
+) -> Mapping[str, FactoredWeight | spectrum.LinearSystem]:
     """Return each weight in the form that is cheaper for a number of alphas; the two forms agree up to rounding."""
     # Used where the number of alphas is known and no setting needs the bits that it would have alone (`library`); `sap` always factors.
     if spectrum.cheaper_method(alphas) == "basis":
-        return factor(model, moments)
-    weights = {name: site.weight for name, site in weight_sites(model).items()}
-    return {name: _system(as_matrix(weights[name], each.layout), each) for name, each in moments.items()}
+        return factor(model, sites, moments)
+    parameters = parameters_of(model)
+    return {name: _system(sites[name].matrix(parameters), each) for name, each in moments.items()}
 
 
 def decompose(moments: Moments) -> spectrum.Basis:
@@ -106,26 +112,26 @@ def _system(weight_KOD: Tensor, moments: Moments) -> spectrum.LinearSystem:
     return spectrum.gram_system(weight_KOD, gram_KDD)
 
 
-def as_matrix(weight: Tensor, layout: LayerInputs) -> Tensor:
-    """Return a weight as (K, O, D) float64, whose rows are multiplied with the columns of its layout."""
-    # Rows of a convolution's weight are ordered as its patches: channel, kernel row, kernel column.
-    return weight.detach().to(torch.float64).reshape(layout.groups, -1, layout.inputs)
-
-
-def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+def with_weights(model: nn.Module, sites: Mapping[str, WeightSite], weights: Mapping[str, Tensor]) -> nn.Module:
     """Return a copy of `model` with new weights.
 
     Args:
         model: the network; it is not changed.
-        weights: matrices (K, O, D) by the name of the weight (see `weight_sites`), which are cast to its dtype and shape.
+        sites: weights of the network.
+        weights: matrices (K, O, D) by the name of the weight, which are cast to its dtype and shape.
+
+    Raises:
+        UserError: a copy of a weight has another layout in memory than the weight.
     """
     # A copy, since the unmodified network is the start of every other setting and the reference of the selection.
-    corrected = copy.deepcopy(model)
-    # The sites are views of the copy's parameters: the rows of an attention's joint `in_proj_weight` are written in place, too.
-    written = weight_sites(corrected)
+    corrected = copied(model)
+    before, after = parameters_of(model), parameters_of(corrected)
     with torch.no_grad():
         for name, matrix_KOD in weights.items():
-            weight = written[name].weight
-            # `copy_` rounds to the parameter's dtype once, at the end. Biases, norms and running statistics remain, as in the release.
-            weight.copy_(matrix_KOD.reshape(weight.shape))
+            region = sites[name].region
+            # Regions are geometries in memory.
+            if before[region.parameter].stride() != after[region.parameter].stride():
+                raise UserError(f"'{region.parameter}' is no dense tensor in memory; assign a contiguous parameter to the network")
+            # Rounded to the parameter's dtype once, at the end. Biases, norms and running statistics remain, as in the release.
+            region.write(after, matrix_KOD)
     return corrected

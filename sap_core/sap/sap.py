@@ -19,14 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sap_core.api import TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task, TaskType
 from sap_core.errors import UserError, unknown
+from sap_core.models.modes import batch_statistics
 from sap_core.sap import gram, project, spectrum, trusted
+from sap_core.sap.refusal import find_weights, warn_unreached, without
+from sap_core.sap.weights import IMAGES, Sites, classify
 from sap_core.seeding import stream
 
 Strategy = Literal["loss", "uniform", "expert", "curvature", "curvature_true_labels"]
@@ -50,6 +53,8 @@ class SAP:
         skip: fraction of the most trusted samples that is skipped (per class if `class_balanced`), in [0, 1); for scored strategies only.
         build: dtype of the one product per layer and alpha; `float32` is twice as fast (much more on GPUs without float64 units) and has
             the rounding error of float32, as the weights do. Gram matrices and decompositions are float64 in both cases.
+        leave: patterns (`fnmatch`) of names of parameters that stay as they are, such as `head.*`; those that SAP does not support must be
+            named here (see `weights`).
     """
 
     name: ClassVar[str] = "sap"
@@ -62,6 +67,7 @@ class SAP:
     batch_size: int = 256
     skip: float = 0.0
     build: Build = "float64"
+    leave: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Checked at construction, so that a plan with a bad setting is refused before any job runs.
@@ -75,6 +81,8 @@ class SAP:
                 raise UserError(f"SAP.{name} is {getattr(self, name)}, but must be at least 1")
         if not 0 <= self.skip < 1:
             raise UserError(f"SAP.skip is {self.skip}, but must be a fraction of at least 0 and below 1")
+        if isinstance(self.leave, str):
+            raise UserError(f"SAP.leave is the text '{self.leave}', but must be a list of patterns of parameter names")
         if self.skip and self.trusted not in SCORED:
             raise UserError(f"SAP.skip={self.skip} cannot be used with SAP.trusted={self.trusted}, which ranks by no score; set skip=0")
 
@@ -91,7 +99,7 @@ class SAP:
         # Balancing needs all verified samples, not the first `num_trusted`.
         reads_all = self.trusted == "expert" and self.class_balanced
         # The batch size is part of the key, because float64 sums depend on how the samples are split into blocks.
-        return self.trusted, self.batch_size, reads_all, self.build
+        return self.trusted, self.batch_size, reads_all, self.build, self.leave
 
     def computation(self) -> Hashable:
         """Every setting is a separate computation."""
@@ -102,15 +110,16 @@ class SAP:
         """See `Corrector.correct`. Sizes are yielded in increasing order, the alphas of one size in the order of `settings`.
 
         Raises:
-            UserError: the network has an unsupported layer, or the training split has fewer than `num_trusted` samples.
+            UserError: the network has an unsupported weight, or the training split has fewer than `num_trusted` samples.
             FloatingPointError: the network has diverged.
             ValueError: the settings are of different families.
         """
         # A wrong grouping is an error of the caller, not of the user, hence no UserError.
         if len({setting.family() for setting in settings}) != 1:
             raise ValueError("the settings are of different families")
-        # Before any pass, so that an unsupported network is refused at once.
-        empty = gram.init_moments(model)
+        # First, so that an unsupported network is refused at once.
+        found = find_weights(model, first_inputs(task.train), settings[0].leave, option_of(cls))
+        warn_unreached(found)
         pool = settings[0].pool(task, max(setting.num_trusted for setting in settings))
         for setting in settings:
             setting.check(pool, task.kind)
@@ -122,7 +131,15 @@ class SAP:
             first = settings[next(iter(sizes.values()))[0]]
             # Only the largest set is read; every smaller one of the group is a prefix of it.
             ranked = pool.subset(first.select(order, pool.labels)[: max(sizes)])
-            yield from _corrected(settings, sizes, ranked, empty, model, run)
+            yield from _corrected(settings, sizes, ranked, found.sites, model, run)
+
+    @classmethod
+    def refuse_network(cls, settings: Sequence[SAP], network: nn.Module, inputs: Tensor) -> None:
+        """See `RefusesNetworks`."""
+        found = classify(network, inputs)
+        warn_unreached(found)
+        for leave in dict.fromkeys(setting.leave for setting in settings):
+            without(network, found, leave, option_of(cls))
 
     @classmethod
     def forecast(cls, settings: Sequence[SAP], sizes: Sizes) -> Passes:
@@ -183,6 +200,18 @@ class SAP:
         return trusted.balanced(order, labels, self.skip) if self.class_balanced else trusted.skip_first(order, self.skip)
 
 
+def option_of(corrector: type[Any]) -> str:
+    """Return the key of the option `leave` on the command line, for messages."""
+    return f"method.{corrector.name}.corrector.leave"
+
+
+def first_inputs(samples: Samples) -> Tensor:
+    """Return the few inputs of the pass that shows how a network uses its weights."""
+    count = min(IMAGES, len(samples))
+    (batch,) = samples.subset(torch.arange(count)).batches(count)
+    return batch.inputs
+
+
 SettingsBySize = dict[int, list[int]]
 """num_trusted -> positions of the settings with this size, in increasing order of size."""
 
@@ -204,11 +233,12 @@ def _selections(settings: Sequence[SAP]) -> list[SettingsBySize]:
 
 
 def _corrected(
-    settings: Sequence[SAP], sizes: SettingsBySize, ranked: Samples, empty: Mapping[str, gram.Moments], model: nn.Module, run: Run
+    settings: Sequence[SAP], sizes: SettingsBySize, ranked: Samples, sites: Sites, model: nn.Module, run: Run
 ) -> Iterator[tuple[int, nn.Module]]:
     """Lines 2 to 4 for settings whose trusted sets are prefixes of `ranked`, in increasing order of size."""
     # `moments` holds the sums over full blocks so far; the remainder of a size goes into a copy (`at_size`) that no larger size reads.
-    block, moments, observed = settings[0].batch_size, empty, 0
+    block, observed = settings[0].batch_size, 0
+    moments: Mapping[str, gram.Moments] = gram.init_moments(sites)
     for size, users in sizes.items():
         run.report_trusted(ranked.index[:size], users)
         # Only full blocks are shared with larger sizes: their blocks begin at multiples of `block`, and sums of float64 depend on the
@@ -216,16 +246,19 @@ def _corrected(
         in_blocks = size - size % block
         # Algorithm 1, line 2, full blocks: paid by every setting of this size or a larger one.
         with run.meter("collect", [which for n, some in sizes.items() if n >= size for which in some]):
-            moments = _observe(model, moments, ranked, range(observed, in_blocks, block), block, run)
+            moments = _observe(model, sites, moments, ranked, range(observed, in_blocks, block), block, run)
         # Algorithm 1, line 2, remainder: what is left below one block, and with it the check, is this size's own.
         with run.meter("collect", users):
-            at_size = _observe(model, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
+            if in_blocks and size - in_blocks == 1 and batch_statistics(model):
+                at_size = _observe_merged(model, sites, ranked, size, block, run)
+            else:
+                at_size = _observe(model, sites, moments, ranked, range(in_blocks, size, block), size - in_blocks, run)
             gram.check_finite(at_size)
         # The next size continues behind the last full block of this one.
         observed = in_blocks
         # Algorithm 1, line 3: energies r and directions V of R R^T, once per size and layer for every alpha.
         with run.meter("factor", users):
-            factored = project.factor(model, at_size, getattr(torch, settings[0].build))
+            factored = project.factor(model, sites, at_size, getattr(torch, settings[0].build))
             run.meter.count(flops=project.factorisation_flops(factored))
         # For figures only, hence recorded as phase `report`, which is no tuning cost.
         with run.meter("report", users):
@@ -236,21 +269,32 @@ def _corrected(
         for which in users:
             # Algorithm 1, line 4: scale V's columns by lambda(r) and project, W <- W V diag(lambda) V^T, into a copy of the network.
             with run.meter("build", [which]):
-                corrected = project.with_weights(model, {name: each.at(settings[which].alpha) for name, each in factored.items()})
+                corrected = project.with_weights(model, sites, {name: each.at(settings[which].alpha) for name, each in factored.items()})
                 run.meter.count(flops=sum(each.build_flops for each in factored.values()))
             # Only one corrected copy is alive at a time: the caller scores it before it asks for the next one.
             yield which, corrected
 
 
 def _observe(
-    model: nn.Module, moments: Mapping[str, gram.Moments], ranked: Samples, starts: range, size: int, run: Run
+    model: nn.Module, sites: Sites, moments: Mapping[str, gram.Moments], ranked: Samples, starts: range, size: int, run: Run
 ) -> Mapping[str, gram.Moments]:
     """Add the blocks of `size` samples that begin at `starts` to the moments, with one forward pass per block."""
     # FLOPs are booked as differences, because the moments carry their own running total through nested sizes.
     before = gram.total_flops(moments)
     for start in starts:
         (batch,) = ranked.subset(torch.arange(start, start + size)).batches(size)
-        moments = gram.observe(model, moments, batch.inputs)
+        moments = gram.observe(model, sites, moments, batch.inputs)
         run.meter.count(forwards=size)
     run.meter.count(flops=gram.total_flops(moments) - before)
+    return moments
+
+
+def _observe_merged(model: nn.Module, sites: Sites, ranked: Samples, size: int, block: int, run: Run) -> Mapping[str, gram.Moments]:
+    """Observe the first `size` samples where a network cannot work on the single one that remains: it goes with the block before it."""
+    moments: Mapping[str, gram.Moments] = gram.init_moments(sites)
+    # `batches` merges a last batch of one sample. Nothing is shared with other sizes, whose blocks end elsewhere.
+    for batch in ranked.subset(torch.arange(size)).batches(block):
+        moments = gram.observe(model, sites, moments, batch.inputs)
+        run.meter.count(forwards=len(batch.labels))
+    run.meter.count(flops=gram.total_flops(moments))
     return moments

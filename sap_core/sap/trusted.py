@@ -17,10 +17,13 @@ Shapes: N samples, B batch, C classes or outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
-from sap_core.api import Samples, TaskType
+from sap_core.api import Batch, Samples, TaskType
 from sap_core.cost import CostMeter
 from sap_core.models.modes import evaluating
 from sap_core.seeding import Stream
@@ -32,7 +35,14 @@ STEP = 1e-3
 """Size of a step in each preprocessed input value, as in the released code."""
 
 
-def fit_error(model: nn.Module, samples: Samples, kind: TaskType, batch_size: int, meter: CostMeter) -> Tensor:
+class Batched(Protocol):
+    """Samples in batches; those of a task, or of the library."""
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Iterate over mini-batches in a fixed order."""
+
+
+def fit_error(model: nn.Module, samples: Batched, kind: TaskType, batch_size: int, meter: CostMeter) -> Tensor:
     """Return (N,) float64 on the CPU: the loss of `model` on each sample's given label, on plain inputs in evaluation mode.
 
     The loss is the cross-entropy in nats for classification, and the squared residual summed over outputs for regression.

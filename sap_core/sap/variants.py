@@ -35,11 +35,12 @@ from torch import Tensor, nn
 
 from sap_core.api import FORGET_COUNT, TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError, at_least, unknown
-from sap_core.sap import gram, project, spectrum
 from sap_core.sap import output_moments as outputs
+from sap_core.sap import project, spectrum
 from sap_core.sap.bases import ActivationBases, LayerBases, Side, collect_bases
-from sap_core.sap.layers import weight_sites
-from sap_core.sap.sap import SAP, Strategy
+from sap_core.sap.refusal import find_weights, warn_unreached, without
+from sap_core.sap.sap import SAP, Strategy, first_inputs, option_of
+from sap_core.sap.weights import Sites, classify, parameters_of
 
 Importance = Literal["sap", "sgp", "gpm"]
 Projection = Literal["retain", "not_forget", "retain_not_forget", "not_forget_alone"]
@@ -66,6 +67,7 @@ class SAPVariant:
         keep_first, keep_last: number of first and last layers, in the order of the network's modules, that are not changed.
         rounds: number of successive corrections.
         growth: factor on both alphas from one round to the next.
+        leave: as in `SAP`.
     """
 
     name: ClassVar[str] = "sap_variants"
@@ -88,6 +90,7 @@ class SAPVariant:
     keep_last: int = 0
     rounds: int = 1
     growth: float = 10.0
+    leave: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # A method inherits from nothing, so the common rules are those of SAP's own constructor.
@@ -143,8 +146,12 @@ class SAPVariant:
         """
         base = settings[0].base()
         pool = base.pool(task, max(setting.num_trusted for setting in settings))
+        found = find_weights(model, first_inputs(task.train), settings[0].leave, option_of(cls))
+        warn_unreached(found)
+        sites = found.sites
         for setting in settings:
-            setting.check(model, pool, task)
+            setting.check_network(model, sites)
+            setting.check(pool, task)
         with run.meter("select"):
             # Algorithm 1, line 1, as for SAP: one ranking from which every setting takes its trusted and its forget samples.
             order = base.rank(pool, model, task, run)
@@ -159,14 +166,14 @@ class SAPVariant:
             # Verified forget samples are known to be wrong; only a choice by score has a precision worth reporting.
             if forget is not None and first.forget == "scored":
                 run.report_forgotten(forget.index, users)
-            bases = collect_bases(first.side, first.batch_size, model, trusted, forget, run, users)
+            bases = collect_bases(first.side, first.batch_size, model, sites, trusted, forget, run, users)
             for which in users:
-                corrected = settings[which].projected_model(model, bases, 0, run, which)
+                corrected = settings[which].projected_model(model, sites, bases, 0, run, which)
                 # A later round depends on the alpha of its setting, so its activations are not shared. Each projection is applied once; the
                 # released recursion applies earlier ones twice from the third network on.
                 for number in range(1, settings[which].rounds):
-                    recomputed = collect_bases(first.side, first.batch_size, corrected, trusted, forget, run, [which])
-                    corrected = settings[which].projected_model(corrected, recomputed, number, run, which)
+                    recomputed = collect_bases(first.side, first.batch_size, corrected, sites, trusted, forget, run, [which])
+                    corrected = settings[which].projected_model(corrected, sites, recomputed, number, run, which)
                 yield which, corrected
 
     @classmethod
@@ -178,22 +185,36 @@ class SAPVariant:
         later_rounds = [setting for setting in settings for _ in range(1, setting.rounds)]
         return passes + Passes(forwards=sum(each.num_trusted + each.forgets * each.num_forget for each in (*first_rounds, *later_rounds)))
 
-    def check(self, model: nn.Module, pool: Samples, task: Task) -> None:
-        """Check that the network and the samples suffice for this setting.
+    @classmethod
+    def refuse_network(cls, settings: Sequence[SAPVariant], network: nn.Module, inputs: Tensor) -> None:
+        """See `RefusesNetworks`."""
+        found = classify(network, inputs)
+        warn_unreached(found)
+        for setting in {(setting.leave, setting.side, setting.keep_first + setting.keep_last): setting for setting in settings}.values():
+            setting.check_network(network, without(network, found, setting.leave, option_of(cls)).sites)
+
+    def check_network(self, model: nn.Module, sites: Sites) -> None:
+        """Check that the weights of the network can be projected as this setting asks.
+
+        Raises:
+            UserError: they cannot.
+        """
+        # Before any pass, so that a layer that is not supported on the requested side is refused at once.
+        if self.side != "input":
+            outputs.init_moments(model, sites)
+        if self.keep_first + self.keep_last >= len(sites):
+            raise UserError(
+                f"SAPVariant.keep_first={self.keep_first} and keep_last={self.keep_last} leave none of the network's {len(sites)} layers "
+                f"to project; set smaller values"
+            )
+
+    def check(self, pool: Samples, task: Task) -> None:
+        """Check that the samples suffice for this setting.
 
         Raises:
             UserError: they do not.
         """
         self.base().check(pool, task.kind)
-        # Before any pass, so that a layer that is not supported on the requested side is refused at once.
-        layers = len(gram.init_moments(model))
-        if self.side != "input":
-            outputs.init_moments(model)
-        if self.keep_first + self.keep_last >= layers:
-            raise UserError(
-                f"SAPVariant.keep_first={self.keep_first} and keep_last={self.keep_last} leave none of the network's {layers} layers "
-                f"to project; set smaller values"
-            )
         # Both ends of one ranking: beyond this sum a sample would be trusted and forgotten at once.
         if self.forgets and self.forget == "scored" and self.num_trusted + self.num_forget > len(pool):
             raise UserError(
@@ -212,18 +233,17 @@ class SAPVariant:
         # The least trusted first, so that fewer forget samples are a prefix of more.
         return trusted, pool.subset(chosen.flip(0)[: self.num_forget])
 
-    def projected_model(self, model: nn.Module, bases: ActivationBases, number: int, run: Run, which: int) -> nn.Module:
+    def projected_model(self, model: nn.Module, sites: Sites, bases: ActivationBases, number: int, run: Run, which: int) -> nn.Module:
         """Return a corrected copy of `model` for round `number` (from 0)."""
         # The released code multiplies alpha by ten from round to round.
         alphas = _Alphas(self.alpha, self.alpha_forget).times(self.growth**number)
-        names = list(gram.init_moments(model))
+        names, parameters = list(sites), parameters_of(model)
         weights: dict[str, Tensor] = {}
         biases: dict[str, Tensor] = {}
         with run.meter("build", [which]):
             # `keep_last` leaves out that many layers, as its name says; `end=k` of the released code leaves out k - 1.
             for name in names[self.keep_first : len(names) - self.keep_last]:
-                site = weight_sites(model)[name]
-                weights[name] = project.as_matrix(site.weight, site.layout)
+                weights[name] = sites[name].matrix(parameters)
                 # Input side: W <- W P^T.
                 if self.side != "output":
                     weights[name] = self.projected(weights[name], bases.of(name, "input"), alphas, transposed=True)
@@ -233,13 +253,13 @@ class SAPVariant:
                     # P^T W is the transpose of W^T P, so the rows of W^T are projected as they are for inputs.
                     weights[name] = self.projected(weights[name].mT, of_outputs, alphas, transposed=False).mT
                     # The layer's output W x + b is projected as a whole, so its bias must be, too.
-                    if (bias := getattr(model.get_submodule(site.layer), "bias", None)) is not None:
+                    if (bias := getattr(model.get_submodule(sites[name].calls[0][0]), "bias", None)) is not None:
                         # float64 like the weights: W and b of a layer are rounded once each, at the end.
                         rows_K1O = bias.detach().to(torch.float64).reshape(len(weights[name]), 1, -1)
                         biases[name] = self.projected(rows_K1O, of_outputs, alphas, transposed=False)
             # Two products per weight, with the directions and back (2 FLOPs per multiply-add each).
             run.meter.count(flops=sum(4.0 * each.numel() * each.shape[-1] for each in weights.values()))
-            return _with_biases(project.with_weights(model, weights), biases)
+            return _with_biases(project.with_weights(model, sites, weights), biases)
 
     def projected(self, rows_KMD: Tensor, bases: LayerBases, alphas: _Alphas, transposed: bool) -> Tensor:
         """Return `rows` P^T if `transposed`, else `rows` P."""

@@ -9,6 +9,7 @@ artifacts are symbolic links.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
@@ -90,7 +91,7 @@ def choose_jobs(jobs: Sequence[Job]) -> list[Job]:
     searches: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         searches[_name(job)].append(job)
-    limit = MAX_FLOPS_SHARE * sum(job.forecast_flops for job in jobs)
+    limit = MAX_FLOPS_SHARE * sum(job.forecast_flops or 0.0 for job in jobs)
     flops, selected = 0.0, set()
     # Searches take turns, so that the limit cuts the second and third jobs of all of them rather than all jobs of the last ones.
     for turn in range(JOBS_PER_SEARCH):
@@ -101,8 +102,10 @@ def choose_jobs(jobs: Sequence[Job]) -> list[Job]:
             # Evenly spread, including the first and the last job: settings of a space are ordered, and run times may grow along it.
             job = members[turn * (len(members) - 1) // max(1, count - 1)]
             # The first job of each search is exempt from the limit, because a search without a measurement has no ratio at all.
-            if turn == 0 or flops + job.forecast_flops <= limit:
-                flops += job.forecast_flops
+            # Unknown FLOPs may exceed any limit.
+            more = math.inf if job.forecast_flops is None else job.forecast_flops
+            if turn == 0 or flops + more <= limit:
+                flops += job.forecast_flops or 0.0
                 selected.add(job.job_id)
     return [job for job in jobs if job.job_id in selected]
 

@@ -292,10 +292,13 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
     from omegaconf import OmegaConf
 
     from sweeper.plan.bundle import Bundle, write_bundle
+    from sweeper.plan.class_numbers import read_class_names, warn_of_classes
     from sweeper.store.provenance import commit
 
     # The data are inspected here, because ids contain the fingerprint of files that are not the published ones.
-    plan, config = inspect_and_plan(composed, check_cells(composed), paths), composed.config
+    cells = check_cells(composed)
+    warn_of_classes(read_class_names((cell.dataset for cell in cells), paths.data))
+    plan, config = inspect_and_plan(composed, cells, paths), composed.config
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     chosen = {run.run_id for job in jobs for run in job.runs}
     rows = tuple(row for row in plan.rows if row.run_id in chosen)

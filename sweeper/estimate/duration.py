@@ -85,9 +85,9 @@ class RuntimeEstimator:
         self.assumed = assumed
         self._pools: dict[tuple[str, ...], dict[Conditions, deque[float]]] = defaultdict(dict)
 
-    def record(self, workload: Workload, flops: float, seconds: float, conditions: Conditions = Conditions.THIS_RUN) -> None:
-        """Adds a finished job. Jobs without FLOPs (a checkpoint was loaded) or without seconds have no rate and are ignored."""
-        if flops > 0 and seconds > 0:
+    def record(self, workload: Workload, flops: float | None, seconds: float, conditions: Conditions = Conditions.THIS_RUN) -> None:
+        """Adds a finished job. Jobs without FLOPs (a checkpoint was loaded), with unknown FLOPs or without seconds are ignored."""
+        if flops is not None and flops > 0 and seconds > 0:
             # Each rate enters all three pools: same method, same network, all jobs.
             for key in _pool_keys(workload).values():
                 # A bounded deque drops the oldest rate by itself.
@@ -97,8 +97,10 @@ class RuntimeEstimator:
         """Whether any job on this network and data set was recorded."""
         return (network, dataset) in self._pools
 
-    def estimate(self, workload: Workload, flops: float) -> Estimate | None:
-        """The estimate for a job with these forecast FLOPs: 0 seconds without FLOPs, None without any basis."""
+    def estimate(self, workload: Workload, flops: float | None) -> Estimate | None:
+        """The estimate for a job with these forecast FLOPs: 0 seconds without FLOPs, None for unknown FLOPs or without any basis."""
+        if flops is None:
+            return None
         if flops <= 0:
             return Estimate(0.0, 0.0, 0.0, "assumed")
         # Best basis first: the first one with any rate decides, and worse ones are not mixed in.
@@ -112,7 +114,7 @@ class RuntimeEstimator:
                 return Estimate(flops * rate, flops * rate / factor, flops * rate * factor, basis)
         return None
 
-    def remaining_seconds(self, work: Mapping[Workload, float], workers: float = 1) -> float | None:
+    def remaining_seconds(self, work: Mapping[Workload, float | None], workers: float = 1) -> float | None:
         """Seconds that `workers` busy workers need for these FLOPs by workload; None if a workload has no estimate."""
         estimates = [self.estimate(workload, flops) for workload, flops in work.items()]
         known = [one.seconds for one in estimates if one is not None]
@@ -132,12 +134,13 @@ class RuntimeEstimator:
         return pool[max(pool)] if pool else ()
 
 
-def flops_by_workload(jobs: Iterable[tuple[Workload, float]]) -> dict[Workload, float]:
-    """Sums the FLOPs of jobs by workload, for `RuntimeEstimator.remaining_seconds`."""
-    flops: dict[Workload, float] = defaultdict(float)
+def flops_by_workload(jobs: Iterable[tuple[Workload, float | None]]) -> dict[Workload, float | None]:
+    """Sums the FLOPs of jobs by workload, for `RuntimeEstimator.remaining_seconds`. The sum is unknown (None) if a term is."""
+    flops: dict[Workload, float | None] = {}
     for workload, one in jobs:
-        flops[workload] += one
-    return dict(flops)
+        before = flops.get(workload, 0.0)
+        flops[workload] = None if one is None or before is None else before + one
+    return flops
 
 
 def _pool_keys(workload: Workload) -> dict[str, tuple[str, ...]]:

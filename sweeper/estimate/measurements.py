@@ -24,24 +24,25 @@ class Measurement:
     """The run time of one finished job, and its conditions."""
 
     workload: Workload
-    flops: float  # forecast
+    flops: float | None  # forecast; None: unknown
     seconds: float  # sum of the rows' `tuning_seconds` and `report_seconds`
     on_cpu: bool
     alone: bool  # the job had its cores, or its GPU, to itself
     threads: int
 
 
-def workloads_by_job(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, tuple[Workload, float]]:
-    """Job id -> its workload and forecast FLOPs, from the rows of a plan."""
+def workloads_by_job(rows: Iterable[Planned | Mapping[str, Any]]) -> dict[str, tuple[Workload, float | None]]:
+    """Job id -> its workload and forecast FLOPs (None: unknown), from the rows of a plan."""
     workloads: dict[str, Workload] = {}
-    flops: dict[str, float] = defaultdict(float)
+    flops: dict[str, float | None] = {}
     for row in rows:
         values = vars(row) if isinstance(row, Planned) else row
         job_id = values["job_id"]
         # The first row of a job suffices: all rows of a job agree in these columns.
         if job_id not in workloads:
             workloads[job_id] = Workload.of(values["job_type"], values)
-        flops[job_id] += values["forecast_flops"] or 0.0
+        before, amount = flops.get(job_id, 0.0), values["forecast_flops"]
+        flops[job_id] = None if before is None or amount is None else before + amount
     return {job_id: (workload, flops[job_id]) for job_id, workload in workloads.items()}
 
 
@@ -95,7 +96,7 @@ def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:
     return [one for one in found if one is not None], len(chosen)
 
 
-def measurement_of(workload: Workload, flops: float, rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
+def measurement_of(workload: Workload, flops: float | None, rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
     """The measurement of a job with these rows; None if a row failed other than by divergence, or has no seconds."""
     if any(row["tuning_seconds"] is None or (row["status"] == "failed" and row["error_type"] != "diverged") for row in rows):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -161,11 +162,17 @@ _FLOPS: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = {}
 
 
 def flops_of(model: nn.Module, prepared: AssembledTask) -> tuple[float, float]:
-    """FLOPs of the forward and of the backward pass of one sample, counted once per network and input shape."""
+    """FLOPs of the forward and of the backward pass of one sample, counted once per network and input shape; NaN where unknown."""
     # The printed structure of the network names all layers and their sizes; weights do not influence FLOPs.
     key = (str(model), tuple(prepared.dataset.shape))
     if key not in _FLOPS:
-        _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
+        try:
+            # Outside of the run's random state: a network may draw numbers in evaluation mode.
+            with torch.random.fork_rng(devices=[]):
+                _FLOPS[key] = flops_per_sample(model, prepared.dataset.shape, prepared.task.device)
+        # The counter may fail on operations that run without it; a finished job is not lost for want of a count.
+        except Exception:
+            _FLOPS[key] = math.nan, math.nan
     return _FLOPS[key]
 
 

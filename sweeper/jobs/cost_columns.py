@@ -8,6 +8,7 @@ process has resident at the end of a phase says little about that phase.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -38,21 +39,26 @@ def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict
     return {
         "train_seconds": seconds("train"), "select_seconds": seconds("select"), "prepare_seconds": seconds("collect", "factor"),
         "correct_seconds": seconds("build", "correct"), "evaluate_seconds": seconds("evaluate"), "report_seconds": seconds("report"),
-        "tuning_seconds": shared.seconds, "sample_forwards": shared.forwards, "sample_backwards": shared.backwards, "flops": shared.flops,
+        "tuning_seconds": shared.seconds, "sample_forwards": shared.forwards, "sample_backwards": shared.backwards,
+        "flops": _known(shared.flops),
         "standalone_sample_forwards": standalone.forwards, "standalone_sample_backwards": standalone.backwards,
-        "standalone_flops": standalone.flops, "peak_memory_bytes": peak_memory_bytes(device), "jobs_on_device": jobs_on_device,
+        "standalone_flops": _known(standalone.flops), "peak_memory_bytes": peak_memory_bytes(device), "jobs_on_device": jobs_on_device,
         # The cores that this process may use, not those of the machine: Slurm and containers restrict a job to a part of them.
         "cores": len(os.sched_getaffinity(0)),
     }  # fmt: skip
 
 
 def cost_points(cost: Costs) -> list[tuple[str, int, float]]:
-    """(name, step, value) of every amount of every phase; zeros are omitted."""
+    """(name, step, value) of every amount of every phase; zeros and unknown amounts are omitted."""
     # Points rather than columns: phases times amounts times accounts would be dozens of columns, most of them empty in most rows.
     return [
         (f"{COST_PREFIX}{phase}/{account}{name}", 0, float(value))
         for by_phase, account in ((cost.shared, ""), (cost.standalone, "standalone_"))
         for phase, amounts in by_phase.items()
         for name in AMOUNTS
-        if (value := getattr(amounts, name))
+        if (value := getattr(amounts, name)) and not math.isnan(value)
     ]
+
+
+def _known(flops: float) -> float | None:
+    return None if math.isnan(flops) else flops

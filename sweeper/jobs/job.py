@@ -55,7 +55,7 @@ class Job:
     resources: dict[str, float] = field(default_factory=lambda: {"cpus": 1.0, "gpus": 0.0})
     timeout_seconds: float | None = None
     threads: int = 1
-    forecast_flops: float = 0.0
+    forecast_flops: float | None = 0.0  # None: unknown, as the network's passes could not be counted
     cells: tuple[int, ...] = ()  # indices of the experiment's cells that need it, for the order of seeds
 
     def row(self, run: PlannedRun, **columns: Any) -> Row:

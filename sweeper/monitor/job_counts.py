@@ -19,8 +19,8 @@ class SweepCounts:
     """The progress of a sweep."""
 
     by_type: tuple[Counts, ...]  # number of jobs by status, per job type
-    flops: float  # forecast FLOPs of all jobs
-    flops_done: float  # forecast FLOPs of the jobs that have ended
+    flops: float | None  # forecast FLOPs of all jobs; None: those of some are unknown
+    flops_done: float  # known forecast FLOPs of the jobs that have ended
     failures: tuple[tuple[str, str, str], ...] = ()  # (description of the job, error type, last line of the error)
 
     @property
@@ -49,10 +49,12 @@ def sweep_counts(store: Store) -> SweepCounts:
         ) from error
     types: dict[str, str] = {}
     flops: dict[str, float] = defaultdict(float)
+    unknown = False
     for job_id, job_type, amount in zip(plan["job_id"], plan["job_type"], plan["forecast_flops"], strict=True):
         # The plan has one row per run; the FLOPs of a job are the sum over its runs.
         types[job_id] = job_type
         flops[job_id] += amount or 0.0
+        unknown = unknown or amount is None
     # A store may contain jobs of earlier plans, which do not count here.
     statuses = {job_id: status for job_id, status in store.statuses().items() if job_id in types}
     # Only files of failed jobs are opened; all counts come from file names.
@@ -60,7 +62,7 @@ def sweep_counts(store: Store) -> SweepCounts:
     given_up = [job_id for job_id in failed if store.attempts(job_id) >= MAX_ATTEMPTS]
     return SweepCounts(
         by_type=count_jobs(types, statuses, given_up),
-        flops=sum(flops.values()),
+        flops=None if unknown else sum(flops.values()),
         flops_done=sum(flops[job_id] for job_id in statuses),
         failures=tuple(_failure(store, job_id) for job_id in failed[:MAX_FAILURES]),
     )

@@ -49,7 +49,10 @@ class Progress:
         self.best: dict[str, float] = {}
         self._estimator = estimator or RuntimeEstimator()
         self._workers = workers
-        self._remaining_flops = flops_by_workload((Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs)
+        work = [(Workload.of(job.job_type, job.labels), job.forecast_flops) for job in jobs]
+        # Jobs of unknown FLOPs are counted apart: as soon as all of them have ended, the remaining time is known.
+        self._remaining_flops = flops_by_workload((workload, flops) for workload, flops in work if flops is not None)
+        self._remaining_unknown = sum(flops is None for _, flops in work)
         self._worker_seconds = 0.0
         # A monotonic clock: the wall clock may be set while a long sweep runs.
         self._start = self._last_printed = time.monotonic()
@@ -84,8 +87,11 @@ class Progress:
         self.failed += result.failed
         self._worker_seconds += result.seconds
         workload = Workload.of(job.job_type, job.labels)
-        # Clamped, because differences of rounded sums may fall just below zero.
-        self._remaining_flops[workload] = max(0.0, self._remaining_flops[workload] - job.forecast_flops)
+        if job.forecast_flops is None:
+            self._remaining_unknown -= 1
+        else:
+            # Clamped, because differences of rounded sums may fall just below zero.
+            self._remaining_flops[workload] = max(0.0, (self._remaining_flops[workload] or 0.0) - job.forecast_flops)
         # Failed jobs end early and would make the estimates too short.
         if result.status == "ok":
             self._estimator.record(workload, job.forecast_flops, result.seconds)
@@ -103,7 +109,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         # On a cluster the number of workers changes; the mean of busy workers follows it.
         workers = self._workers or (self._worker_seconds / elapsed if elapsed else 0.0)
-        eta = self._estimator.remaining_seconds(self._remaining_flops, workers)
+        eta = None if self._remaining_unknown else self._estimator.remaining_seconds(self._remaining_flops, workers)
         best = "  ".join(f"{method} {score:.4f}" for method, score in sorted(self.best.items(), key=lambda item: -item[1]))
         return (
             f"{self.done}/{self.planned} rows  failed {self.failed}  elapsed {format_duration(elapsed)}  ETA {format_duration(eta)}"

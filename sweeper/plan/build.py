@@ -73,7 +73,7 @@ def check_cells(composed: Composed) -> tuple[Cell, ...]:
         UserError: the first mistake.
     """
     from sweeper.plan.cell import check_cell
-    from sweeper.plan.feasibility import check_feasibility
+    from sweeper.plan.feasibility import check_feasibility, seed_warning
     from sweeper.plan.name_clashes import components_of, refuse_name_clashes
 
     # Names are compared across all cells, and before any network is built.
@@ -81,6 +81,9 @@ def check_cells(composed: Composed) -> tuple[Cell, ...]:
     refuse_name_clashes(components_of(cells))
     for cell in cells:
         check_feasibility(cell)
+    for sentence in dict.fromkeys(map(seed_warning, cells)):
+        if sentence:
+            print(f"warning: {sentence}", file=sys.stderr)
     return cells
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import torch
 
-from sap_core.construct import build_network
+from sap_core.models.build import build_network
 from sweeper.plan.cell import Cell
 from sweeper.plan.flops import flops_of
 
@@ -35,6 +36,10 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
         if key in tried or len(found) >= _MAX_NETWORKS:
             continue
         tried.add(key)
+        known = flops_of(cell.model, cell.dataset)
+        # Seconds per FLOP of unknown FLOPs are unknown, too; the forecast says so.
+        if known.forward is None or known.backward is None:
+            continue
         try:
             with _thread_count(threads):
                 found[key] = _seconds_per_flop(cell, torch.device(device))
@@ -63,7 +68,8 @@ def _thread_count(threads: int) -> Iterator[None]:
 def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     """Seconds per FLOP of SGD steps (forward, backward, update) on random inputs."""
     data, flops = cell.dataset.instance, flops_of(cell.model, cell.dataset)
-    per_sample = flops.forward + flops.backward
+    # `calibrate` leaves out networks whose FLOPs are unknown.
+    per_sample = (flops.forward or 0.0) + (flops.backward or 0.0)
     # At least two samples, because batch norm cannot train on one.
     most = max(2, int(_MAX_FLOPS_PER_STEP / max(per_sample, 1.0)))
     # The trainer's batch size on a GPU, whose speed depends on it; on a CPU at most what takes a second.
@@ -71,7 +77,8 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
     size = asked if isinstance(asked, int) and device.type != "cpu" else min(asked if isinstance(asked, int) else 64, most)
     # The speed does not depend on the values of the weights, so their file is not read.
     settings = {key: None if key == "weights" else value for key, value in cell.model.settings.items()}
-    network = build_network(cell.model.entry | {"settings": settings}, data.classes.num, data.shape).to(device).train()
+    with redirect_stdout(io.StringIO()):
+        network = build_network(cell.model.entry | {"settings": settings}, data.classes.num, data.shape).to(device).train()
     inputs = torch.randn(max(2, size), *data.shape, device=device)
     step = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
-from sap_core.api import Need, RefusesTasks, RefusesTrainers
-from sap_core.construct import construct
+from sap_core.api import Need, Passes, RefusesNetworks, RefusesTasks, RefusesTrainers, Sizes
 from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
+from sap_core.identity import canonical_json
 from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
-from sweeper.plan.flops import flops_of
+from sweeper.plan.probe import probe
 from trainers.speed import training_speed
 
 
@@ -50,12 +51,48 @@ def check_feasibility(cell: Cell) -> None:
                     f"that many (method.{method}.corrector.{name}=...)"
                 )
     components = [*with_flattened(cell.trainer.instance), *(setting.instance for *_, setting in settings)]
-    # The network is built on the meta device only if some component wants to see it (PRL-G, for example, refuses batch norm).
-    asked = [component for component in components if isinstance(component, RefusesTasks)]
-    if asked:
-        network = _network(cell)
-        for instance in asked:
+    network = probe(cell.model, cell.dataset).network
+    for instance in components:
+        # Some components want to see the network (PRL-G, for example, refuses batch norm).
+        if isinstance(instance, RefusesTasks):
             instance.refuse(cell.dataset.instance.kind, network)
+    check_weights(cell, [setting.instance for *_, setting in settings])
+
+
+# Cells that differ in noise, trainer or seed ask for the same pass.
+_CHECKED: set[Hashable] = set()
+
+
+def check_weights(cell: Cell, correctors: Sequence[Any]) -> None:
+    """Ask correctors that implement `RefusesNetworks`, once per network, data set and settings.
+
+    Raises:
+        UserError: the first corrector that does not support the network, with the reason.
+    """
+    classes: dict[type[Any], list[Any]] = {}
+    for corrector in correctors:
+        if isinstance(corrector, RefusesNetworks):
+            classes.setdefault(type(corrector), []).append(corrector)
+    for cls, settings in classes.items():
+        key = canonical_json([cell.model.entry, cell.dataset.entry]), tuple(settings)
+        if key not in _CHECKED:
+            network = probe(cell.model, cell.dataset).network
+            device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+            # No constant: networks may normalise their inputs.
+            shape = (2, *cell.dataset.instance.shape)
+            cls.refuse_network(settings, network, torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape))
+            _CHECKED.add(key)
+
+
+def seed_warning(cell: Cell) -> str | None:
+    """A warning if the cell's networks start from the same weights under every seed, because their constructor seeds torch; else None."""
+    # A checkpoint replaces the initial weights.
+    if not probe(cell.model, cell.dataset).sets_seed or cell.trainer.instance.forecast(Sizes(1, 1)) == Passes():
+        return None
+    return (
+        f"model={cell.model.name} sets torch's random seed when it is built, so that its initial weights are the same under all seeds; "
+        "remove the call of torch.manual_seed from its constructor"
+    )
 
 
 def check_device(cell: Cell, device: str) -> None:
@@ -115,13 +152,3 @@ def _verified(cell: Cell, seed: int, root: Path) -> dict[Need, int]:
     needs = (Need.RETAIN, Need.FORGET)
     task = assemble_task(spec, root, torch.device("cpu")).task.allow(frozenset(needs))
     return {need: len(task.verified(need)) for need in needs}
-
-
-def _network(cell: Cell) -> nn.Module:
-    """The cell's network on torch's meta device: names and shapes without memory."""
-    # Raises a UserError if the network cannot be built.
-    flops_of(cell.model, cell.dataset)
-    data = cell.dataset.instance
-    with torch.device("meta"):
-        network: nn.Module = construct(cell.model.entry, num_outputs=data.classes.num, input_shape=data.shape)
-    return network

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from analysis.store.labels import counted
 from sap_core.api import Passes
-from sap_core.construct import build_network
-from sap_core.cost import flops_per_sample
-from sap_core.errors import UserError
-from sap_core.identity import canonical_json
 from sap_core.records import Planned
 from sweeper.config.component import Component
 from sweeper.jobs.job import Job
+from sweeper.plan.probe import probe
 
 _GPU_FLOPS = 1.5e13
 """Assumed float32 FLOP/s of a data-centre GPU on such networks; not measured."""
@@ -27,48 +23,37 @@ _ROW_FILE_BYTES = 14_000
 
 @dataclass(frozen=True)
 class Flops:
-    """A network's FLOPs per sample and direction, and its number of parameters."""
+    """A network's FLOPs per sample and direction (None: unknown), and its number of parameters."""
 
-    forward: float
-    backward: float
+    forward: float | None
+    backward: float | None
     parameters: int
 
-    def total(self, passes: Passes) -> float:
-        """FLOPs of these sample passes."""
-        return passes.forwards * self.forward + passes.backwards * self.backward
-
-
-# Counting runs one forward and backward pass on the meta device; all cells and seeds of a plan ask for the same few networks.
-_CACHE: dict[str, Flops] = {}
+    def total(self, passes: Passes) -> float | None:
+        """FLOPs of these sample passes; None if those of a pass among them are unknown."""
+        total = 0.0
+        for count, each in ((passes.forwards, self.forward), (passes.backwards, self.backward)):
+            if count and each is None:
+                return None
+            total += count * (each or 0.0)
+        return total
 
 
 def flops_of(model: Component, dataset: Component) -> Flops:
-    """Count a network's FLOPs, once per network and data set, on torch's meta device, which allocates and computes nothing.
+    """The FLOPs of a network on the inputs of a data set.
 
     Raises:
-        UserError: the network cannot be built for the data set's inputs.
+        UserError: the network cannot work on the data set; see `sweeper.plan.probe`.
     """
-    key = canonical_json([model.entry, dataset.entry])
-    if key not in _CACHE:
-        data = dataset.instance
-        try:
-            with torch.device("meta"):
-                network = build_network(model.entry, data.classes.num, data.shape)
-            if not isinstance(network, torch.nn.Module):
-                raise UserError(
-                    f"model._target_={model.target} builds a {type(network).__name__}, which is not a torch.nn.Module; name a class or "
-                    "function that builds one"
-                )
-            forward, backward = flops_per_sample(network, data.shape, "meta")
-        except UserError:
-            raise
-        except Exception as error:  # networks raise exceptions of any type for unsupported sizes
-            raise UserError(
-                f"model={model.name} cannot be built for inputs of shape {tuple(data.shape)} of dataset={dataset.name} "
-                f"({' '.join(str(error).split())}); choose another model, or correct its options"
-            ) from error
-        _CACHE[key] = Flops(forward, backward, sum(parameter.numel() for parameter in network.parameters()))
-    return _CACHE[key]
+    found = probe(model, dataset)
+    forward, backward = (None if math.isnan(each) else each for each in (found.forward, found.backward))
+    return Flops(forward, backward, sum(parameter.numel() for parameter in found.network.parameters()))
+
+
+def known_sum(flops: Iterable[float | None]) -> float | None:
+    """The sum; None if a term is unknown."""
+    terms = list(flops)
+    return None if None in terms else sum(each for each in terms if each is not None)
 
 
 @dataclass(frozen=True)
@@ -80,7 +65,7 @@ class SearchSummary:
     baselines: int
     rows: int
     jobs: int
-    flops: float
+    flops: float | None  # None: unknown
 
 
 def summarise_searches(rows: Sequence[Planned]) -> list[SearchSummary]:
@@ -99,7 +84,7 @@ def summarise_searches(rows: Sequence[Planned]) -> list[SearchSummary]:
         counts = f"{len(group) // baselines} ({distinct} distinct)"
         if group[0].search:
             counts = f"{distinct} trials, seeds: {len({row.search_seed for row in group})}"
-        flops = sum(row.forecast_flops or 0.0 for row in group)
+        flops = known_sum(row.forecast_flops for row in group)
         found.append(SearchSummary(name, counts, baselines, len(group), len({row.job_id for row in group}), flops))
     return found
 
@@ -108,20 +93,29 @@ def describe_plan(jobs: Sequence[Job], rows: Sequence[Planned], parameters: int,
     """The text of a dry run: cells, jobs, settings per search, forecast of FLOPs, hours and disk space."""
     cells = Counter(row.cell for row in rows if row.method == "vanilla")
     types = Counter(job.job_type for job in jobs)
-    flops = sum(job.forecast_flops for job in jobs)
+    flops = known_sum(job.forecast_flops for job in jobs)
     seeds = len({row.seed for row in rows})
     lines = [f"{counted(len(cells), 'cell')}, {counted(seeds, 'seed')}: {counted(len(jobs), 'job')}, {counted(len(rows), 'row')}"]
     lines += [f"  {job_type:<7} {count:>7} jobs" for job_type, count in types.items()]
     lines += ["", f"{'search':<24} {'per baseline':<28} {'baselines':>9} {'rows':>8} {'jobs':>7} {'share of FLOPs':>15}"]
     for search in summarise_searches(rows):
-        share = search.flops / flops if flops else 0.0
-        lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>14.1%}")
+        share = "unknown" if flops is None or search.flops is None else f"{search.flops / flops if flops else 0.0:.1%}"
+        lines.append(f"{search.name:<24} {search.counts:<28} {search.baselines:>9} {search.rows:>8} {search.jobs:>7} {share:>15}")
     # float32 checkpoints of the baselines, and one file of rows per job
     disk = sum(1 for job in jobs if job.job_type == "train") * parameters * 4 + len(jobs) * _ROW_FILE_BYTES
+    lines += ["", f"forecast: {_describe_flops(jobs, flops, flops_per_second, device)}; {disk / 1e9:.2f} GB on disk"]
+    return "\n".join(lines)
+
+
+def _describe_flops(jobs: Sequence[Job], flops: float | None, flops_per_second: float, device: str) -> str:
+    if flops is None:
+        unknown = {f"{job.labels['network']} on {job.labels['dataset']}" for job in jobs if job.forecast_flops is None}
+        known = sum(job.forecast_flops or 0.0 for job in jobs)
+        some = f" (those of the other jobs: {known:.3g})" if known else ""
+        return f"unknown FLOPs and hours, because the passes of {', '.join(sorted(unknown))} could not be counted{some}"
     on_gpu = device.startswith("cuda")
     hours = f"{flops / flops_per_second / 3600:.2f} {'GPU' if on_gpu else 'worker'}-hours"
     speed = f"{hours} at {flops_per_second:.2g} FLOP/s (backend.flops_per_second)"
     # On a CPU the GPU time is printed as well, because jobs can be exported.
     other = "" if on_gpu else f", or {flops / _GPU_FLOPS / 3600:.2f} GPU-hours at {_GPU_FLOPS:.2g}"
-    lines += ["", f"forecast: {flops:.3g} FLOPs, {speed}{other}; {disk / 1e9:.2f} GB on disk"]
-    return "\n".join(lines)
+    return f"{flops:.3g} FLOPs, {speed}{other}"

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from sap_core.api import ReadsWeights
-from sap_core.construct import build_network, locate
+from sap_core.construct import locate
 from sap_core.data.source import DataSet
+from sap_core.models.build import build_network
 from sap_core.models.head import describe, head_names
 from sap_core.models.pretrained import read_state
 from sweeper.config.component import Component, parse_component

@@ -196,7 +196,7 @@ class _CellPlanner:
                 dataset=labels["dataset"], noise=labels["noise"], noise_rate=labels["noise_rate"], network=labels["network"],
                 trainer=labels["trainer"], method=labels["method"], space=labels["space"], space_hash=labels["space_hash"],
                 position=run.position, settings=canonical_json(run.settings), computation_id=number, seed=self.seed,
-                baseline_id=labels["baseline_id"], forecast_flops=flops / len(runs), search=labels["search"],
+                baseline_id=labels["baseline_id"], forecast_flops=None if flops is None else flops / len(runs), search=labels["search"],
                 search_budget=labels["search_budget"], search_seed=labels["search_seed"],
             )
             for run, number in zip(runs, computations, strict=True)

@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from sap_core.api import ReadsWeights
-from sap_core.construct import build_network
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
 from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, NoiseKind
@@ -34,7 +33,7 @@ from sweeper.config.component import Component, parse_component
 from sweeper.config.compose import Composed
 from sweeper.config.target import resolve_class
 from sweeper.plan.build import sweep_paths
-from sweeper.plan.flops import flops_of
+from sweeper.plan.probe import new_network, probe
 from sweeper.store.provenance import HOME
 
 VERIFIED_FOLDER = "prepared"
@@ -267,7 +266,7 @@ def _download_weights(file: Path, network: Any) -> Path:
 
 
 def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path: str) -> None:
-    """Refuse weights of another network. Compares names and shapes on the meta device, which allocates no memory."""
+    """Refuse weights of another network. Compares names and shapes, where possible on the meta device, which allocates no memory."""
     plugins = composed.config.plugins
     dataset, model = (
         parse_component(cell["dataset"], "dataset", DataSet, plugins),
@@ -277,11 +276,9 @@ def _check_network(composed: Composed, cell: Mapping[str, Any], where: str, path
         # torch warns when weights are copied to meta parameters; only names and shapes are of interest.
         warnings.simplefilter("ignore")
         # Builds the network with its weights, and so compares them.
-        flops_of(model, dataset)
+        probe(model, dataset)
         if where == "trainer":
-            with torch.device("meta"):
-                network = build_network(model.entry, dataset.instance.classes.num, dataset.instance.shape)
-            load_state_strictly(network, path, "trainer.checkpoint", cell["trainer"].get("key"))
+            load_state_strictly(new_network(model, dataset), path, "trainer.checkpoint", cell["trainer"].get("key"))
 
 
 def _build_folders(name: str, source: Path, data: Path) -> Prerequisite:

@@ -101,13 +101,15 @@ def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, worke
         for job_id, (workload, flops) in workloads_by_job(rows).items()
         if (one := estimator.estimate(workload, flops)) is not None
     }
-    groups: dict[str, list[Estimate]] = defaultdict(list)
-    for job_id, one in estimates.items():
+    groups: dict[str, list[Estimate | None]] = defaultdict(list)
+    for job_id in dict.fromkeys(row.job_id for row in rows):
         row = first[job_id]
-        groups[f"{row.job_type} {row.method}{'@' + row.space if row.space else ''}"].append(one)
+        groups[f"{row.job_type} {row.method}{'@' + row.space if row.space else ''}"].append(estimates.get(job_id))
     lines = [f"{'seconds of workers':<32} {'jobs':>7} {'forecast':>10}   {f'{COVERAGE:.0%} interval':<22} from"]
     lines += [_line(name, members) for name, members in groups.items()]
-    lines.append(_line("all", list(estimates.values())))
+    lines.append(_line("all", [one for members in groups.values() for one in members]))
+    if len(estimates) < len(first):
+        return "\n".join([*lines, "the run time is unknown, because the FLOPs of some jobs are"])
     seconds = {job_id: one.seconds for job_id, one in estimates.items()}
     # Workers are never idle except along the critical path: a lower bound that real schedules come close to.
     wall = max(sum(seconds.values()) / workers, longest_chain(rows, seconds))
@@ -115,8 +117,11 @@ def describe_seconds(rows: Sequence[Planned], estimator: RuntimeEstimator, worke
     return "\n".join(lines)
 
 
-def _line(name: str, estimates: Sequence[Estimate]) -> str:
-    one = Estimate.sum(estimates)
+def _line(name: str, estimates: Sequence[Estimate | None]) -> str:
+    known = [one for one in estimates if one is not None]
+    if len(known) < len(estimates):
+        return f"{name:<32} {len(estimates):>7} {'unknown':>10}"
+    one = Estimate.sum(known)
     interval = f"{one.low:.3g} to {one.high:.3g}"
     return f"{name:<32} {len(estimates):>7} {one.seconds:>10.3g}   {interval:<22} {one.basis}"
 

@@ -40,7 +40,7 @@ class Snapshot:
     arguments: tuple[str, ...]  # of the command line that it was taken from, without folders
     counts: Counts  # of jobs, by state
     retrain: int  # finished jobs whose artifact is missing and needed by a job that is still to run
-    flops_done: float
+    flops_done: float  # known forecast FLOPs of the jobs that are done
 
     @property
     def todo(self) -> int:
@@ -66,11 +66,17 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
         check_cells(composed)
         return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0)
     refuse_missing(composed)
-    plan = inspect_and_plan(composed, check_cells(composed), paths)
+    from sweeper.plan.class_numbers import read_class_names, warn_of_classes, write_classes
+
+    cells = check_cells(composed)
+    classes = read_class_names((cell.dataset for cell in cells), paths.data)
+    warn_of_classes(classes)
+    plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
     store = Store(paths.store)
     # Another start on the same store would plan at the same time.
     with store.locked():
+        write_classes(store.root, classes)
         write_plan(store, plan, composed, plan_key(composed))
         # The queue gets a file of its own, because jobs.jsonl is rewritten by the next plan.
         path = _write_jobs_once(store, jobs)
@@ -227,7 +233,7 @@ def _with_progress(name: str, paths: SweepPaths, plan: Path, order: str, argumen
         name=name, paths=paths, plan=plan, order=order, arguments=arguments,
         counts=total(count_jobs({job.job_id: job.job_type for job in jobs}, statuses, given_up)),
         retrain=sum(finished.get(job_id) == "ok" for job_id in waiting),
-        flops_done=sum(job.forecast_flops for job in jobs if statuses.get(job.job_id) == "ok"),
+        flops_done=sum(job.forecast_flops or 0.0 for job in jobs if statuses.get(job.job_id) == "ok"),
     )  # fmt: skip
 
 

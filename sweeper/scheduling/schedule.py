@@ -261,11 +261,15 @@ def _depth_first(waiting: Mapping[str, Job], jobs: Iterable[Job]) -> dict[str, J
 
 def _longest_chains(jobs: Iterable[Job]) -> dict[str, float]:
     """Job id -> forecast FLOPs of the job and its longest chain of descendants. Parents come before children in `jobs`."""
+    jobs = list(jobs)
+    known = [job.forecast_flops for job in jobs if job.forecast_flops is not None]
+    # A job of unknown length counts as an average one: as 0 it would always come last.
+    average = sum(known) / max(1, len(known))
     below: dict[str, float] = {}
     chains: dict[str, float] = {}
     # From the leaves upwards: a chain is known when those of all children are, so one pass is enough.
-    for job in reversed(list(jobs)):
-        chains[job.job_id] = job.forecast_flops + below.get(job.job_id, 0.0)
+    for job in reversed(jobs):
+        chains[job.job_id] = (average if job.forecast_flops is None else job.forecast_flops) + below.get(job.job_id, 0.0)
         for parent in job.parents:
             below[parent] = max(below.get(parent, 0.0), chains[job.job_id])
     return chains

@@ -179,6 +179,9 @@ def test_status_without_anything():
     nothing = text("x", SweepCounts((Counts("train", 1),), 1.0, 0.0), [], [], [], [], 0.0)
     assert "no submissions recorded" in nothing
     assert "ETA: unknown, because no task is running" in nothing
+    unknown = text("x", SweepCounts((Counts("train", 1),), None, 0.0), [], [], [], [], 0.0)
+    assert "ETA: unknown, because the FLOPs of some jobs are" in unknown
+    assert "ETA: done" in text("x", SweepCounts((Counts("train", 1, done=1),), None, 1.0), [], [], [], [], 0.0)
     assert "no batch job of this sweep is queued" in text("x", SweepCounts((), 0.0, 0.0), [submission()], [], [], [], 0.0)
     assert "ETA: done" in text("x", SweepCounts((Counts("train", 1, done=1),), 1.0, 1.0), [submission()], [], [], [], 0.0)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.tuning.mcnemar import McNemarTest
 from analysis.tuning.memorisation import GAIN_RIGHT, GAIN_WRONG, LEVEL, Memorisation, Part, better, images_for, memorisation
+from sap_core.mcnemar import McNemarTest
 
 
 def tail(first, second):

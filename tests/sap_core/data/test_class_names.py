@@ -7,6 +7,7 @@ from PIL import Image
 
 from sap_core.data.class_names import canonical, natural_key, number, order_note, shown
 from sap_core.data.folder import Folder
+from sap_core.data.imagenette import Imagenette
 from sap_core.errors import UserError
 
 NUMBERS = [str(each) for each in range(12)]
@@ -178,6 +179,13 @@ def test_another_spelling_in_another_part_is_named(tmp_path):
     (tmp_path / "pets" / "test" / "cat").rename(tmp_path / "pets" / "test" / "Cat")
     with pytest.raises(UserError, match=r"lacks 1 of 2 class folders: cat \('cat' may be 'Cat'"):
         folder().load(tmp_path)
+
+
+def test_published_folders_name_their_classes(tmp_path):
+    assert Imagenette().class_names(tmp_path) is None
+    for each in range(10):
+        (tmp_path / "imagenette" / "train" / f"n0{each}").mkdir(parents=True)
+    assert Imagenette().class_names(tmp_path).names == tuple(f"n0{each}" for each in range(10))
 
 
 def test_classes_are_unknown_until_the_folder_exists(tmp_path):

@@ -206,6 +206,14 @@ def test_floats_up_to_255_are_noted_and_contradict_a_mean(tmp_path):
         Tensors(file="a.npz", mean=(0.5,), std=(0.5,), **NUMBERS).inspect(tmp_path)
 
 
+def test_black_images_are_noted(tmp_path):
+    saved(tmp_path / "a.npz", images=(IMAGES / 255).astype(np.uint8))
+    (note,) = Tensors(file="a.npz", **NUMBERS).inspect(tmp_path).notes
+    assert "exceeds 0 of 255, so images are black" in note
+    saved(tmp_path / "a.npz")
+    assert Tensors(file="a.npz", **NUMBERS).inspect(tmp_path).notes == ()
+
+
 def test_channels_last_are_refused_before_a_file_is_read():
     with pytest.raises(UserError, match=r"dataset\.shape=\[3,32,32\]"):
         Tensors(file="a.npz", **NUMBERS | {"shape": (32, 32, 3)})

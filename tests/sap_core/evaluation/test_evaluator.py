@@ -197,3 +197,20 @@ def test_edges_of_the_two_scores():
     assert r2(torch.zeros(1, 1), torch.zeros(1)) is None
     assert r2(torch.zeros(3, 1), torch.ones(3)) is None
     assert r2(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 2.0])) == 1.0
+
+
+class NoStatistics(nn.Sequential):
+    """Batch norm over the batch in evaluation mode as well; one value per channel and image."""
+
+    def __init__(self):
+        super().__init__(nn.BatchNorm1d(3, affine=False, track_running_stats=False))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_batch_norm_without_running_statistics_gets_the_batch_as_it_is_and_never_one_sample(count):
+    inputs, meter = torch.randn(count, 3, generator=torch.Generator().manual_seed(0)), CostMeter(1)
+    with meter("evaluate"):
+        found = evaluate.predict_outputs(NoStatistics().eval(), inputs, meter)
+    expected = NoStatistics()(inputs) if count > 1 else torch.zeros(1, 3)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    assert meter.records[0].forwards == count

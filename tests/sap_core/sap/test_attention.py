@@ -8,9 +8,10 @@ from torch import nn
 
 from sap_core.sap import gram
 from sap_core.sap.attention import out_proj_inputs, qkv_inputs
-from sap_core.sap.layers import LinearInputs, weight_sites
+from sap_core.sap.layers import LinearInputs
 from sap_core.sap.library import sap_project
 from sap_core.sap.project import with_weights
+from sap_core.sap.weights import classify
 
 torch.set_num_threads(1)
 
@@ -104,7 +105,8 @@ def test_the_repeated_call_changes_neither_module_nor_hooks():
 
 def moments_of(module, arguments):
     model = Net(module, arguments)
-    return model, gram.observe(model, gram.init_moments(model), X)
+    sites = classify(model, X).sites
+    return model, gram.observe(model, sites, gram.init_moments(sites), X)
 
 
 def test_self_attention_shares_one_gram_and_counts_it_once(monkeypatch):
@@ -122,7 +124,7 @@ def test_self_attention_shares_one_gram_and_counts_it_once(monkeypatch):
 
 
 def test_attention_across_two_sequences_has_a_gram_for_each():
-    _, seen = moments_of(attention(), lambda x: ((x, Y, Y), {}))
+    _, seen = moments_of(attention(), lambda x, y=Y: ((x, *2 * [y[: len(x)]]), {}))
     assert seen["attention.q_proj"] is not seen["attention.k_proj"] is seen["attention.v_proj"]
     torch.testing.assert_close(seen["attention.k_proj"].gram[0], Y.reshape(-1, 6).T @ Y.reshape(-1, 6))
     assert [seen[f"attention.{letter}_proj"].count for letter in "qkv"] == [20, 28, 28]
@@ -130,10 +132,12 @@ def test_attention_across_two_sequences_has_a_gram_for_each():
 
 @pytest.mark.parametrize("options", [{}, {"kdim": 5, "vdim": 4}])
 def test_weights_are_the_rows_and_parameters_they_name(options):
-    model = Net(attention(**options), None)
-    found = weight_sites(model)
-    assert [site.layer for site in found.values()] == ["attention"] * 4 + ["head"]
-    marked = with_weights(model, {name: torch.full_like(site.weight, float(place)) for place, (name, site) in enumerate(found.items())})
+    wide = attention(**options)
+    model = Net(wide, lambda x: ((x, x[..., : wide.kdim], x[..., : wide.vdim]), {}))
+    found = classify(model, X).sites
+    assert [site.calls[0][0] for site in found.values()] == ["attention"] * 4 + ["head"]
+    shapes = {name: site.region.read(dict(model.named_parameters())) for name, site in found.items()}
+    marked = with_weights(model, found, {name: torch.full_like(each, float(place)) for place, (name, each) in enumerate(shapes.items())})
     module = marked.attention
     blocks = module.in_proj_weight.chunk(3) if not options else (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
     for place, weight in enumerate((*blocks, module.out_proj.weight, marked.head.weight)):
@@ -149,7 +153,8 @@ def projector(columns_ND, alpha):
 
 
 @pytest.mark.parametrize(
-    "arguments", [lambda x: ((x, x, x), {"need_weights": False}), lambda x: ((x, Y, Y), {}), lambda x: ((x, x.flip(1), x), {})]
+    "arguments",
+    [lambda x: ((x, x, x), {"need_weights": False}), lambda x, y=Y: ((x, *2 * [y[: len(x)]]), {}), lambda x: ((x, x.flip(1), x), {})],
 )
 def test_projected_weights_do_what_projected_inputs_do(arguments):
     model = Net(attention(), arguments)

@@ -144,3 +144,87 @@ def test_tune_keeps_the_unmodified_network_on_ties():
     for few in (y[:29], y[:0]):
         with pytest.raises(UserError, match="30 validation images"):
             sap_tune(model, x, x, few, [1.0])
+
+
+def without_statistics():
+    """A network whose norm is not defined for a single image."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(6, track_running_stats=False)
+    return nn.Sequential(nn.Conv2d(2, 6, 3, stride=2), nn.AdaptiveAvgPool2d(1), norm, nn.Flatten(), nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize("given", [images(9), list(images(9).split(4)), list(images(9).split(1)), iter(images(9).split(8))])
+def test_a_last_batch_of_one_image_is_merged(given):
+    corrected = sap_project(without_statistics(), given, alpha=100.0, batch_size=4)
+    assert all(parameter.isfinite().all() for parameter in corrected.parameters())
+    tuned = sap_tune(without_statistics(), images(9), images(5), torch.zeros(5, dtype=torch.int64), [100.0], batch_size=2)
+    assert 0 <= tuned.unmodified <= 1
+
+
+def test_a_single_image_is_refused_where_the_norm_needs_two():
+    with pytest.raises(UserError, match=r"batch norm '2' has no running statistics.*at least 2 trusted images"):
+        sap_project(without_statistics(), images(1), alpha=100.0)
+
+
+class Answers(nn.Module):
+    """Returns features before its logits."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.first, self.head = kind, nn.Linear(128, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        features = self.first(x.flatten(1)).relu()
+        logits = self.head(features)
+        return {"tensor": logits, "tuple": (features, logits), "dict": {"features": features, "logits": logits}}[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict"])
+def test_networks_that_return_more_than_their_logits(kind):
+    labels = torch.arange(20) % 3
+    plain, other = (sap_tune(Answers(each), images(), images(), labels, [10.0, 1000.0], classes=3) for each in ("tensor", kind))
+    assert (plain.alpha, plain.scores, plain.unmodified) == (other.alpha, other.scores, other.unmodified)
+    assert isinstance(other.model, Answers)
+    if kind == "tuple":
+        with pytest.raises(UserError, match=r"\(20, 7\), \(20, 3\)"):
+            sap_tune(Answers(kind), images(), images(), labels, [10.0])
+
+
+@pytest.mark.parametrize("called", [False, True])
+@pytest.mark.parametrize("how", ["compile", "in_place", "part"])
+def test_compiled_networks_are_corrected_without_compilation(how, called):
+    expected = sap_project(small().eval(), images(), alpha=100.0)
+    model = small().eval()
+    if how == "compile":
+        model = torch.compile(model, backend="eager")
+    elif how == "in_place":
+        model.compile(backend="eager")
+    else:
+        model[0] = torch.compile(model[0], backend="eager")
+    if called:
+        model(images())
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    corrected = sap_project(model, images(), alpha=100.0)
+    assert type(corrected) is nn.Sequential
+    assert corrected.state_dict().keys() == expected.state_dict().keys()
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, corrected.state_dict()[name])
+    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
+
+
+def test_a_network_whose_copies_compute_with_its_own_weights_is_refused_before_any_work():
+    model = small()
+    model.forward = lambda x: model[5](model[4](model[3](model[2](model[1](model[0](x))))))
+    with pytest.raises(UserError, match="a copy of the network computes with the original's weights"):
+        sap_project(model, images(), alpha=100.0)
+
+
+def test_integer_and_complex_tensors_stay_as_they_are():
+    model = small()
+    # Registered by the network itself, hence the first of its parameters.
+    model.register_parameter("steps", nn.Parameter(torch.tensor([1, 2]), requires_grad=False))
+    model.register_buffer("phase", torch.tensor([1j, 2.0]))
+    corrected = sap_project(model, images(), alpha=100.0)
+    assert torch.equal(corrected.steps, model.steps)
+    assert torch.equal(corrected.phase, model.phase)

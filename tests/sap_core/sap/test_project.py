@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from sap_core.sap import gram, project, spectrum
+from sap_core.sap.weights import classify
 
 torch.set_num_threads(1)
 
@@ -28,8 +29,10 @@ def layers_of(copies, count, monkeypatch):
     for name in ("eigenbasis", "dual_basis"):
         plain = getattr(spectrum, name)
         monkeypatch.setattr(spectrum, name, lambda x, plain=plain: decompositions.append(x) or plain(x))
-    moments = gram.observe(model, gram.init_moments(model), torch.randn(count, 4))
-    return project.factor(model, moments), len(decompositions)
+    inputs = torch.randn(count, 4)
+    sites = classify(model, inputs).sites
+    moments = gram.observe(model, sites, gram.init_moments(sites), inputs)
+    return project.factor(model, sites, moments), len(decompositions)
 
 
 def test_a_shared_basis_is_computed_once_and_changes_no_bit(monkeypatch):

@@ -353,6 +353,35 @@ def test_settings_of_two_families_are_refused():
 
 def test_layer_without_handler_is_refused_before_any_pass():
     run = PlainRun()
-    with pytest.raises(UserError, match="Conv1d"):
-        list(SAP.correct([SAP()], nn.Sequential(nn.Conv1d(1, 1, 1)), task(), run))
+    recurrent = nn.Sequential(nn.Flatten(2), nn.GRU(64, 1))
+    with pytest.raises(UserError, match=r"'1.weight_ih_l0' of GRU .*'method.sap.corrector.leave=\[1.weight_ih_l0,1.weight_hh_l0\]'"):
+        list(SAP.correct([SAP()], recurrent, task(), run))
     assert run.meter.records == []
+
+
+class NoStatistics(nn.Module):
+    """Its norm is not defined for a single image."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.head = nn.Conv2d(2, 6, 3, stride=2), nn.BatchNorm2d(6, track_running_stats=False), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x).mean((2, 3), keepdim=True)).flatten(1))
+
+
+@pytest.mark.parametrize("sizes", [(9,), (8, 9), (9, 13), (8, 9, 12, 13)])
+def test_a_remainder_of_one_image_goes_with_the_block_before_it_where_the_norm_needs_two(sizes):
+    settings = [SAP(alpha=10.0, num_trusted=size, batch_size=4) for size in sizes]
+    together = dict(SAP.correct(settings, NoStatistics(), task(), PlainRun(len(settings))))
+    for which, setting in enumerate(settings):
+        ((_, alone),) = SAP.correct([setting], NoStatistics(), task(), PlainRun())
+        for name, value in alone.state_dict().items():
+            assert value.isfinite().all()
+            assert torch.equal(value, together[which].state_dict()[name])
+
+
+def test_one_trusted_image_is_refused_where_the_norm_needs_two():
+    with pytest.raises(UserError, match=r"batch norm 'norm' has no running statistics.*at least 2 trusted images"):
+        list(SAP.correct([SAP(alpha=10.0, num_trusted=1)], NoStatistics(), task(), PlainRun()))

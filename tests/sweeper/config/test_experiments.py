@@ -15,8 +15,9 @@ import torch
 import yaml
 
 from sap_core.api import Need, Sizes, Task
-from sap_core.construct import build_network, construct
+from sap_core.construct import construct
 from sap_core.data.samples import Preprocess, SampleView, TensorPixels
+from sap_core.models.build import build_network
 from sap_core.run import PlainRun
 from sweeper.plan.feasibility import check_feasibility
 from sweeper.plan.flops import describe_plan, flops_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import pytest
@@ -40,6 +41,21 @@ def test_columns_and_points_by_hand():
         "cost/collect/standalone_seconds": 4.0, "cost/collect/standalone_forwards": 10.0, "cost/collect/standalone_flops": 110.0,
     }  # fmt: skip
     assert ("cost/report/standalone_forwards", 0, 7.0) in cost_points(second)
+
+
+def test_unknown_flops_are_null_and_have_no_points():
+    meter = CostMeter(1)
+    with meter("collect"):
+        meter.count(forwards=10, flops=100.0)
+    with meter("factor"):
+        meter.count(flops=5.0)
+    (cost,) = meter.costs(math.nan, 2.0)
+    columns = cost_columns(cost, torch.device("cpu"), 1)
+    assert columns["flops"] is columns["standalone_flops"] is None
+    assert columns["sample_forwards"] == 10
+    assert {name for name, _, _ in cost_points(cost) if name.endswith("flops")} == {"cost/factor/flops", "cost/factor/standalone_flops"}
+    (known,) = meter.costs(3.0, math.nan)
+    assert cost_columns(known, torch.device("cpu"), 1)["flops"] == 135.0, "no backward pass was made"
 
 
 def test_a_stores_points_add_up_to_its_rows(plan_of, tmp_path):

@@ -87,3 +87,13 @@ def test_an_error_that_ends_the_sweep_is_logged_and_reraised(tmp_path):
     with pytest.raises(RuntimeError, match="disk"), Progress([], 5, 0, log):
         raise RuntimeError("disk")
     assert log.read_text().endswith("end: 0 of 5 rows, 0 failed; RuntimeError: disk\n")
+
+
+def test_the_remaining_time_is_unknown_while_a_job_of_unknown_flops_remains(tmp_path, clock, make_job):
+    jobs = [make_job("aa", forecast_flops=30.0), make_job("bb", forecast_flops=None), make_job("cc", forecast_flops=10.0)]
+    with Progress(jobs, planned=3, stored=0, log=tmp_path / "sweep.log", workers=1) as progress:
+        clock(60)
+        progress.report(jobs[0], Result("aa", "ok", rows=1, seconds=60.0))
+        assert "ETA ?" in progress.text()
+        progress.report(jobs[1], Result("bb", "ok", rows=1, seconds=5.0))
+        assert "ETA 0:20" in progress.text()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sap_core.records import Planned
 from sweeper.estimate.duration import RuntimeEstimator
+from sweeper.plan.flops import describe_plan
 from sweeper.plan.runtime_forecast import describe_seconds, duration_text, earlier_forecasts, longest_chain, with_forecasts
 from sweeper.store.store import write_records
 
@@ -41,3 +42,28 @@ def test_a_dry_run_shows_seconds_by_search_and_the_time_of_the_workers(planned_r
 
 def test_durations_have_the_unit_that_suits_them():
     assert [duration_text(seconds) for seconds in (9, 180, 7200, 200_000)] == ["9 seconds", "3 minutes", "2 hours", "2.3 days"]
+
+
+def test_unknown_flops_give_no_forecast_and_no_time(planned_row):
+    rows = [
+        planned_row("aa", job_type="train", method="vanilla", space=None, forecast_flops=None),
+        planned_row("bb", parents="aa"),
+        planned_row("bb", 1),
+    ]
+    estimator = RuntimeEstimator(assumed=1e-9)
+    filled = with_forecasts(rows, estimator, {}, ())
+    assert [one.forecast_seconds for one in filled] == [None, 1.0, 1.0]
+    lines = describe_seconds(rows, estimator, workers=2).splitlines()
+    assert lines[1].split() == ["train", "vanilla", "1", "unknown"]
+    assert lines[2].split()[:4] == ["tune", "sap@alpha16", "1", "2"]
+    assert lines[3].split() == ["all", "2", "unknown"]
+    assert lines[4] == "the run time is unknown, because the FLOPs of some jobs are"
+
+
+def test_a_dry_run_names_the_networks_whose_passes_could_not_be_counted(planned_row, make_job):
+    jobs = [make_job("aa", job_type="train", forecast_flops=None), make_job("bb", forecast_flops=4e9)]
+    rows = [planned_row("aa", job_type="train", method="vanilla", space=None, forecast_flops=None), planned_row("bb", forecast_flops=4e9)]
+    text = describe_plan(jobs, rows, 10, 1e10, "cpu")
+    assert "forecast: unknown FLOPs and hours, because the passes of small_cnn on digits could not be counted" in text
+    assert "(those of the other jobs: 4e+09); 0.00 GB on disk" in text
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith(("vanilla", "sap"))] == ["unknown", "unknown"]

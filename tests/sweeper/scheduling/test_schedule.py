@@ -247,6 +247,11 @@ def test_longest_starts_the_longest_chain_whatever_its_seed(make_job):
     assert start(schedule, 9) == ["A1.0"]
 
 
+def test_longest_takes_a_job_of_unknown_length_for_an_average_one(make_job):
+    jobs = [make_job("A", forecast_flops=1.0), make_job("B", forecast_flops=None), make_job("C", forecast_flops=9.0)]
+    assert start(Schedule.of(jobs, {}, NOWHERE, "longest"), 3) == ["C", "B", "A"]
+
+
 def test_longest_counts_only_remaining_jobs(make_job):
     jobs = [
         make_job("A", forecast_flops=1.0), make_job("A.0", ["A"], forecast_flops=50.0), make_job("B", forecast_flops=2.0),

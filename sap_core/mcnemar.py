@@ -4,6 +4,8 @@ The test looks at the discordant samples only: those that one model classifies c
 null hypothesis each of them favours either model with probability one half, so the one-sided p-value is a binomial tail (a sign test). The
 selected setting is the best of many, so its p-value is multiplied by their number (Bonferroni): a model that is no better than before is
 recommended with probability LEVEL at most, whichever setting was selected.
+
+Imports no torch, because tables use it, too; scipy is loaded when the first p-value is computed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
 LEVEL = 0.05
 _MAX_DISCORDANT = 2**20
@@ -45,14 +46,24 @@ class McNemarTest:
         # No number of samples makes a loss significant.
         if self.newly_right <= self.newly_wrong:
             return None
-        counts = np.arange(1, _MAX_DISCORDANT)
         # Searched over counts of discordant samples at the observed proportion; the tail is not monotone in the count, because floor makes
-        # it jump.
-        deciding = counts[self.num_settings * _tail(np.floor(counts * self.newly_right / discordant), counts) <= LEVEL]
-        return math.ceil(deciding[0] * self.samples / discordant) if len(deciding) else None
+        # it jump. In blocks of doubling size, since most answers are small.
+        start = 1
+        while start < _MAX_DISCORDANT:
+            counts = np.arange(start, 2 * start)
+            deciding = counts[self.num_settings * _tail(np.floor(counts * self.newly_right / discordant), counts) <= LEVEL]
+            if len(deciding):
+                return math.ceil(deciding[0] * self.samples / discordant)
+            start *= 2
+        return None
 
 
 def _tail(newly_right: np.ndarray | float, discordant: np.ndarray | float) -> np.ndarray | float:
     """P(X >= newly_right) for X ~ Binomial(discordant, 1/2)."""
-    # sf(x) is P(X > x).
-    return binom.sf(np.asarray(newly_right) - 1, discordant, 0.5)
+    # Imported here, because the library must not need scipy when it is imported.
+    # From `special`, since `stats` takes two seconds to import.
+    from scipy.special import bdtrc
+
+    # bdtrc(k, n, p) is P(X > k) for X ~ Binomial(n, p).
+    tail: np.ndarray | float = bdtrc(np.asarray(newly_right) - 1, discordant, 0.5)
+    return tail
