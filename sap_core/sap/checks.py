@@ -237,6 +237,8 @@ def _check_range(labels: Tensor, what: str, num_outputs: int | None, positions: 
         "must not be negative" if num_outputs is None else f"must be from 0 to {num_outputs - 1}, as the network has {num_outputs} outputs"
     )
     remedy = "remove these samples, or use the network that was trained with these classes"
+    if num_outputs == 1:
+        remedy = "use a network with one output per class, since one output alone predicts the same class for every image"
     # Numbered from 1, as in MATLAB's files: no other shift is suggested, since it would be a guess.
     if num_outputs is not None and (low, high) == (1, num_outputs):
         remedy = "if classes are numbered from 1, use labels - 1"
