@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
+from torchvision.models import resnet18
 
 from analysis.__main__ import main as report
 from analysis.__main__ import split as report_words
@@ -121,6 +123,18 @@ def test_preparations_are_of_sets_that_exist(words):
     prepare_options().parse_args(words)
 
 
+@pytest.fixture(scope="module")
+def own_files(tmp_path_factory):
+    """The images and the checkpoint that the pages on a network of one's own name, as overrides in place of theirs."""
+    root = tmp_path_factory.mktemp("own")
+    for number, place in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        (root / "mine" / place).mkdir(parents=True)
+        for each in range(10):
+            Image.new("RGB", (32, 32), (20 * each, 50 * number, 0)).save(root / "mine" / place / f"{each}.png")
+    torch.save(resnet18(num_classes=2).state_dict(), root / "mine.pt")
+    return lambda words: [word.replace("checkpoint=mine.pt", f"checkpoint={root}/mine.pt") for word in words] + [f"paths.data={root}"]
+
+
 def sweeps():
     """The quick suite composes the demo and the user's own model; each of the others takes one to sixty seconds."""
     quick = {"experiment=demo", "experiment=own"}
@@ -128,8 +142,13 @@ def sweeps():
 
 
 @pytest.mark.parametrize("words", sweeps(), ids=named)
-def test_sweep_commands_compose(words, monkeypatch, capsys):
+def test_sweep_commands_compose(words, own_files, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    if words[0] == "own":
+        assert words[1:] == ["--help"], "the others are the same as those of experiment=own"
+        return  # tests/sweeper/commands/test_help.py
+    if "experiment=own" in words:
+        words = own_files(words)
     # The checkpoint is the reader's.
     monkeypatch.setattr("trainers.pretrained.Pretrained.refuse", lambda *_: None)
     if words[0] in ("replay", "rerun", "compact", "convert"):

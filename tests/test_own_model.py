@@ -1,4 +1,4 @@
-"""The walk of docs/own_model.md: torchvision's ResNet18 with given weights and a small folder of images; a network of a user's package."""
+"""The walk of docs/own_model.md: torchvision's ResNet18 with given weights and a small folder of images, with and without val/."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeper.__main__ import main as sap_sweep
 pytestmark = pytest.mark.slow
 
 HOME = Path(__file__).resolve().parents[1]
-CLASSES, SIDE, TRAIN, TEST = 4, 32, 160, 40
+CLASSES, SIDE, TRAIN, VAL, TEST = 4, 32, 160, 32, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -33,8 +33,9 @@ def pictures(count, seed):
     return images.to(torch.uint8), torch.where(wrong, (truth + 1) % CLASSES, truth)
 
 
-def write_folder(root):
-    for part, count, seed in (("train", TRAIN, 0), ("test", TEST, 1)):
+def write_folder(root, **parts):
+    """`parts`: name -> (number of images, seed)."""
+    for part, (count, seed) in parts.items():
         for number, (image, label) in enumerate(zip(*pictures(count, seed), strict=True)):
             path = root / part / f"class{int(label)}" / f"{number:04}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +43,14 @@ def write_folder(root):
 
 
 @torch.no_grad()
-def noisy_network():
-    """A ResNet18 that has learnt wrong labels: random but for its head, which fits 160 images' given labels exactly, by least squares."""
+def noisy_network(seed=5):
+    """A ResNet18 that has memorised wrong labels: random but for its head, which fits 160 images' given labels exactly (least squares)."""
     from torchvision.models import resnet18
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = resnet18(num_classes=CLASSES)
-    images, given = pictures(160, seed=5)
+    images, given = pictures(TRAIN, seed=seed)
     inputs = (images / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -77,34 +78,41 @@ def rows_of(store):
     return baseline, sorted((row for row in rows if row["job_type"] == "tune"), key=lambda row: row["position"])
 
 
+def words_of_the_page(root):
+    """The page's command without its dry run, for two settings, with places below `root`."""
+    page = (HOME / "docs/own_model.md").read_text().splitlines()
+    line = next(line for line in page if line.startswith("sap-sweep experiment=own") and "dry_run" not in line)
+    words = [word for word in shlex.split(line)[1:] if not word.startswith("trainer.checkpoint=")]
+    constants = [f"trainer.preprocess.{key}={list(values)}".replace(" ", "") for key, values in (("mean", MEAN), ("std", STD))]
+    own = [f"trainer.checkpoint={root / 'mine.pt'}", "method.sap.spaces.alpha16.alpha.grid=[300000.0,3000.0]"]
+    return [*words, *constants, *own, *places(root, "own")]
+
+
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory):
-    """(folder, model): the page's command, without its dry run, on made images and a ResNet18 with random weights."""
+    """(folder, model): the page's command on made images and a ResNet18 that has seen none of them."""
     root = tmp_path_factory.mktemp("walk")
-    write_folder(root / "data" / "shapes")
+    write_folder(root / "data" / "mine", train=(TRAIN, 0), val=(VAL, 2), test=(TEST, 1))
     model = noisy_network()
-    torch.save(model.state_dict(), root / "shapes.pt")
-    (line,) = [line for line in (HOME / "docs/own_model.md").read_text().splitlines() if line.startswith("sap-sweep experiment=own name=")]
-    words = [word for word in shlex.split(line)[1:] if word != "dry_run=true" and not word.startswith("trainer.checkpoint=")]
-    words += [f"trainer.checkpoint={root / 'shapes.pt'}", "method.sap.spaces.alpha16.alpha.grid=[300000.0,3000.0]"]
-    assert sap_sweep([*words, *places(root, "shapes")]) == 0
+    torch.save(model.state_dict(), root / "mine.pt")
+    assert sap_sweep(words_of_the_page(root)) == 0
     return root, model
 
 
 def test_the_given_weights_are_the_baseline(walk):
     root, model = walk
-    baseline, tuned = rows_of(root / "shapes")
+    baseline, tuned = rows_of(root / "own")
     assert len(tuned) == 2
     kept = load_file(root / "artifacts" / baseline["job_id"] / "model.safetensors")
     for name, value in model.state_dict().items():
         assert torch.equal(kept[f"model\x1f{name}"], value)
-    assert (baseline["num_train"], baseline["num_val"], baseline["num_test"]) == (128, 32, 40)
+    assert (baseline["num_train"], baseline["num_val"], baseline["num_test"]) == (TRAIN, VAL, TEST)
     assert baseline["train_seconds"] is None
     assert baseline["mislabelled_given_acc"] is None, "nobody knows which labels are wrong"
 
 
 def test_won_and_lost_make_up_the_difference_of_the_accuracies(walk):
-    baseline, tuned = rows_of(walk[0] / "shapes")
+    baseline, tuned = rows_of(walk[0] / "own")
     assert baseline["val_newly_right"] is baseline["val_newly_wrong"] is None
     assert any(row["val_newly_right"] + row["val_newly_wrong"] for row in tuned)
     for row in tuned:
@@ -112,18 +120,18 @@ def test_won_and_lost_make_up_the_difference_of_the_accuracies(walk):
 
 
 def test_the_report_says_whether_to_use_it(walk, capsys):
-    assert report([str(walk[0] / "shapes")]) == 0
+    assert report([str(walk[0] / "own")]) == 0
     said = " ".join(capsys.readouterr().out.split())  # lines are broken at the width of the terminal
     assert "Corrected or unmodified model on folder, no added noise, torchvision trained by given" in said
     assert "keep the unmodified model" in said or "use the corrected model" in said
-    assert (walk[0] / "shapes" / "report" / "recommendation.md").exists()
+    assert (walk[0] / "own" / "report" / "recommendation.md").exists()
 
 
 def test_a_corrected_network_goes_back_into_the_users_own_class(walk):
     root, model = walk
-    baseline, tuned = rows_of(root / "shapes")
+    baseline, tuned = rows_of(root / "own")
     best = max(tuned, key=lambda row: (row["val_noisy_acc"], -row["position"]))
-    folder = root / "shapes" / "corrected" / baseline["job_id"] / "sap@alpha16"
+    folder = root / "own" / "corrected" / baseline["job_id"] / "sap@alpha16"
     print(baseline["val_noisy_acc"], [row["val_noisy_acc"] for row in tuned])
     assert best["val_noisy_acc"] > baseline["val_noisy_acc"], "choose images on which a setting is better: else this shows nothing"
     meta = json.loads((folder / "meta.json").read_text())
@@ -136,3 +144,16 @@ def test_a_corrected_network_goes_back_into_the_users_own_class(walk):
     other = type(model)(*[type(model.layer1[0]), [2, 2, 2, 2], CLASSES])
     other.load_state_dict(load_file(folder / "model.safetensors"))
     assert not torch.equal(other.fc.weight, model.fc.weight)
+
+
+@pytest.mark.slow
+def test_validation_images_that_were_memorised_recommend_nothing(tmp_path, capsys):
+    write_folder(tmp_path / "data" / "mine", train=(TRAIN, 0), test=(TEST, 1))
+    torch.save(noisy_network(seed=0).state_dict(), tmp_path / "mine.pt")
+    assert sap_sweep(words_of_the_page(tmp_path)) == 0
+    baseline, _ = rows_of(tmp_path / "own")
+    assert baseline["val_source"] == "drawn"
+    assert baseline["val_noisy_acc"] == baseline["train_acc"] == 1.0 > baseline["test_acc"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no recommendation: the validation images look memorised" in said
+    assert "val/CLASS/ in a folder" in said

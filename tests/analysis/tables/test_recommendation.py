@@ -93,3 +93,54 @@ def test_the_classes_are_named_by_the_number_of_the_output(own):
     for damaged in ("", "[]", "{}", '{"x": 3'):
         (store / "classes.json").write_text(damaged)
         assert recommendation(results)[0].notes == table.notes
+
+
+@pytest.fixture
+def given_network(maker):
+    """A network that was trained elsewhere, with its scores on validation and test images, and SAP with one setting that wins or not."""
+
+    def make(val, test, val_source="drawn", chosen=0.99, train_seconds=None):
+        maker.baseline(
+            1, val, None, test, noise="none", noise_rate=None, train_acc=0.975, train_seconds=train_seconds, val_source=val_source,
+            num_train=160, num_val=50, num_test=100,
+        )  # fmt: skip
+        counts = {"val_newly_right": 12, "val_newly_wrong": 0, "num_val": 50, "noise": "none", "noise_rate": None}
+        maker.search("sap", "alpha16", 1, [{"alpha": 3000.0}], [(chosen, None, 0.7)], **counts)
+        return load([maker.write()])
+
+    return make
+
+
+def notes(results):
+    (table,) = recommendation(results)
+    return " ".join(table.notes)
+
+
+@pytest.mark.parametrize("chosen", [0.99, 0.5])
+def test_memorised_validation_images_recommend_nothing_and_say_what_would(given_network, chosen):
+    results = given_network(val=0.96, test=0.6, chosen=chosen)
+    said = words(results)["recommendation"]
+    assert said.startswith("no recommendation: the validation images look memorised; add about 160 images that it was not trained on")
+    assert "0.975 on 160 training, 0.960 on 50 validation and 0.600 on 100 test images" in notes(results)
+    assert "it has memorised them with their wrong labels" in notes(results)
+    assert "val/CLASS/" in notes(results)
+
+
+def test_images_that_were_trained_on_are_named_even_without_a_sign_of_memorisation(given_network):
+    results = given_network(val=0.7, test=0.7)
+    assert words(results)["recommendation"] == "use the corrected model; judged on images that the unmodified model was trained on"
+    assert "no sign that it has memorised them" in notes(results)
+
+
+def test_unseen_validation_images_are_trusted_and_doubted_in_words_only(given_network):
+    results = given_network(val=0.96, test=0.6, val_source="own")
+    assert words(results)["recommendation"] == "use the corrected model"
+    assert "either it was trained on them" in notes(results)
+
+
+@pytest.mark.parametrize(("val_source", "train_seconds"), [("own", None), ("drawn", 10.0)])
+def test_nothing_is_said_of_validation_images_that_nobody_has_trained_on(given_network, val_source, train_seconds):
+    val = 0.96 if train_seconds else 0.7
+    results = given_network(val=val, test=0.6, val_source=val_source, train_seconds=train_seconds)
+    assert words(results)["recommendation"] == "use the corrected model"
+    assert "Accuracy of the unmodified model" not in notes(results)
