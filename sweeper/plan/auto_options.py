@@ -247,13 +247,17 @@ def _mismatch(network: GivenNetwork, classes: int, source: str, place: Path, fac
     elif outputs == 1:
         why = "a network with one output (a sigmoid) is not supported; it needs one output per class"
     elif outputs > classes:
-        why = f"are {outputs - classes} classes of its training missing in the data set?"
+        why = f"does the data set lack {_classes(outputs - classes)} of its training?"
     else:
-        why = f"do {classes - outputs} of these classes not belong to its training ({some(facts.class_names)})?"
+        why = f"does the data set have {_classes(classes - outputs)} too many ({some(facts.class_names)})?"
     return (
-        f"the head of trainer.checkpoint={network.checkpoint} has {outputs} outputs ({network.head}), but the data set has {classes} "
-        f"classes ({source} of '{place}'); {why}"
+        f"the head of trainer.checkpoint={network.checkpoint} has {outputs} {'output' if outputs == 1 else 'outputs'} ({network.head}), "
+        f"but the data set has {classes} classes ({source} of '{place}'); {why}"
     )
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
 
 
 def _statistics(dataset: DataSet, root: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
