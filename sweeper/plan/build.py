@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,15 +114,20 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
     Raises:
         UserError: data are missing or damaged, or the device or the verified labels do not suffice.
     """
-    from sap_core.data.source import DataNoise
+    from sap_core.data.source import DataNoise, Downloads
     from sweeper.plan.feasibility import check_audit, check_device
     from sweeper.plan.plan import dataset_key, make_plan, seeds_of
 
     fingerprints = {}
     needed = needed_cells(composed, cells)
     for number, cell in enumerate(cells):
-        # A data set that is not asked for may be missing; its jobs are planned as for the published copy, as in a dry run.
         if number not in needed:
+            # A data set that is not asked for may be missing; its jobs are then planned as for the published copy, as in a dry run. If it
+            # is there, its fingerprint keeps the ids of its jobs.
+            if dataset_key(cell) not in fingerprints:
+                own = cell.dataset.instance
+                with suppress(UserError):
+                    fingerprints[dataset_key(cell)] = (own.downloading(False) if isinstance(own, Downloads) else own).inspect(paths.data)
             continue
         # Inspecting may hash gigabytes, and cells share data sets.
         if dataset_key(cell) not in fingerprints:
