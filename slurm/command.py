@@ -78,7 +78,7 @@ def describe_dropped(dropped: Sequence[str]) -> str | None:
     named += [name for name in ("SLURM_CLUSTERS", "SLURM_HINT") if name in dropped]
     outer = len(dropped) - len(named)
     parts = [", ".join(named)] if named else []
-    parts += [f"{outer} variables SLURM_* of the surrounding job or shell"] if outer else []
+    parts += [f"{outer} {'variable' if outer == 1 else 'variables'} SLURM_* of the surrounding job or shell"] if outer else []
     if not parts:
         return None
     return f"ignored in the environment: {' and '.join(parts)}; options come from the cluster file and cluster.KEY=VALUE alone"

@@ -82,6 +82,8 @@ def parse_request(arguments: Sequence[str]) -> tuple[Request, list[str]]:
             raise unknown("key", name, kinds, "slurm")
         if not sign or not value:
             raise UserError(f"'{argument}' has no value; write {key}=VALUE")
+        if name in values:
+            raise UserError(f"{key} is given twice; remove one of them")
         # isdigit alone accepts superscripts, which int refuses.
         if kinds[name] == "int" and not (value.isascii() and value.isdigit()):
             raise UserError(f"{key}={value!r} must be a whole number")

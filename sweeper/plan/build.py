@@ -141,7 +141,7 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
     Raises:
         UserError: data are missing or damaged, or the device, the verified labels or the checkpoint do not suffice.
     """
-    from sap_core.data.source import DataNoise, ReadsOptions
+    from sap_core.data.source import DataNoise, Downloads, ReadsOptions
     from sweeper.plan.duplicates import report_duplicates
     from sweeper.plan.feasibility import check_audit, check_device
     from sweeper.plan.given_network import check_checkpoint
@@ -151,12 +151,13 @@ def inspect_and_plan(composed: Composed, cells: Sequence[Cell], paths: SweepPath
     duplicates: dict[str, Duplicates] = {}
     needed = needed_cells(composed, cells)
     for number, cell in enumerate(cells):
-        # Data that are not asked for may be missing; their jobs are planned as for the published copy. Where they exist they are inspected,
-        # because the ids of their jobs depend on the content, and the plan of the whole sweep is stored.
         if number not in needed:
-            with suppress(UserError):
-                if dataset_key(cell) not in fingerprints and not composed.config.dry_run:
-                    fingerprints[dataset_key(cell)] = cell.dataset.instance.inspect(paths.data)
+            # A data set that is not asked for may be missing; its jobs are then planned as for the published copy, as in a dry run. If it
+            # is there, its fingerprint keeps the ids of its jobs.
+            if dataset_key(cell) not in fingerprints and not composed.config.dry_run:
+                own = cell.dataset.instance
+                with suppress(UserError):
+                    fingerprints[dataset_key(cell)] = (own.downloading(False) if isinstance(own, Downloads) else own).inspect(paths.data)
             continue
         check_checkpoint(cell)
         if composed.config.dry_run and not isinstance(cell.dataset.instance, ReadsOptions):

@@ -77,6 +77,32 @@ def test_variables_of_the_shell_do_not_change_a_submission(slurm, sweep, monkeyp
     slurm.call("scancel", own)
 
 
+RAY = """#!/bin/bash
+case "$*" in
+  *"ray_node pick"*) echo 127.0.0.1:7000 ;;
+  *"ray_node run"*) echo "$SLURMD_NODENAME ${#RAY_AUTH_TOKEN} $RAY_AUTH_MODE ${SLURM_EXPORT_ENV:-} $*" >> "$SEEN"; exec sleep 60 ;;
+  *ray_cluster*) for ((k = 0; k < 100; k++)); do [ "$(wc -l < "$SEEN")" -lt 2 ] || exit 0; sleep 0.2; done; exit 7 ;;
+esac
+"""
+
+
+def test_every_node_of_a_ray_cluster_gets_the_token(slurm, sweep, tmp_path, monkeypatch):
+    """Also where the user's shell, or a site, asks for jobs without an environment, and an outer job left its request behind."""
+    seen = tmp_path / "seen"
+    seen.touch()
+    for name, value in {"SBATCH_EXPORT": "NONE", "SEEN": str(seen), "SRUN_CPUS_PER_TASK": "9", "SLURM_MEM_PER_CPU": "9"}.items():
+        monkeypatch.setenv(name, value)
+    Path(sweep.python).write_text(RAY)
+    lines = ("export SLURM_EXPORT_ENV=NONE SLURM_MEM_PER_CPU=1 SLURM_HINT=nomultithread SLURM_NTASKS_PER_NODE=3 SRUN_EXPORT_ENV=NONE",)
+    cluster = Cluster(mode="ray", nodes=2, cpus=1, memory="100M", time="10", setup=lines)
+    (job,) = submit(cluster, sweep, "abc", 0.0, {"ClusterName": "test"}, lambda line: None)
+    slurm.wait_for(job, "COMPLETED", "FAILED", "CANCELLED", seconds=90)
+    assert slurm.states(job) == {job: "COMPLETED"}, logs(sweep.paths.store)
+    starts = sorted(seen.read_text().splitlines())
+    assert [start.split()[:3] for start in starts] == [["n1", "64", "token"], ["n2", "64", "token"]]
+    assert sum("--head" in start for start in starts) == 1
+
+
 def test_a_printed_script_that_is_piped_to_sbatch_plans_runs_and_is_known(slurm, tmp_path, monkeypatch, capsys):
     for name, value in {**slurm.environment, "XDG_CONFIG_HOME": str(tmp_path / "config")}.items():
         monkeypatch.setenv(name, value)

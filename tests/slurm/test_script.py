@@ -98,11 +98,12 @@ def test_slurm_keys_are_separated_from_overrides_of_the_sweep():
         ("slurm.gpus=²", "must be a whole number"),
         ("slurm.gpus", "'slurm.gpus' has no value; write slurm.gpus=VALUE"),
         ("slurm.time=", "'slurm.time=' has no value"),
+        ("slurm.time=1 slurm.time=2", "slurm.time is given twice"),
     ],
 )
 def test_mistakes_are_one_sentence(word, message):
     with pytest.raises(UserError) as caught:
-        parse_request([word])
+        parse_request(word.split())
     assert message in str(caught.value)
 
 
