@@ -110,3 +110,13 @@ def test_the_report_leaves_it_to_the_folder_where_noise_was_added(own):
     results = own(won=12, lost=0, noise_rate=0.25)
     assert recommendation_for_own_data(results) == ()
     assert len(recommendation(results)) == 1
+
+
+def test_a_search_in_which_every_setting_failed_gets_no_recommendation(maker):
+    maker.baseline(1, 0.6, None, 0.6, noise="none", noise_rate=0.0, num_val=50)
+    settings = [{"alpha": 3000.0, "num_trusted": 20}, {"alpha": 2000.0, "num_trusted": 20}]
+    failed = {"status": "failed", "error_type": "diverged", "noise": "none", "noise_rate": 0.0}
+    maker.search("sap", "alpha16", 1, settings, [(0.6, None, 0.6), (0.7, None, 0.7)], **failed)
+    results = load([maker.write()])
+    assert words(results)["recommendation"] == "no recommendation: every setting failed (2 diverged)"
+    assert len(recommendation_for_own_data(results)) == 1
