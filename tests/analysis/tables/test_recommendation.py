@@ -144,3 +144,13 @@ def test_nothing_is_said_of_validation_images_that_nobody_has_trained_on(given_n
     results = given_network(val=val, test=0.6, val_source=val_source, train_seconds=train_seconds)
     assert words(results)["recommendation"] == "use the corrected model"
     assert "Accuracy of the unmodified model" not in notes(results)
+
+
+def test_a_search_in_which_every_setting_failed_gets_no_recommendation(maker):
+    maker.baseline(1, 0.6, None, 0.6, noise="none", noise_rate=0.0, num_val=50)
+    settings = [{"alpha": 3000.0, "num_trusted": 20}, {"alpha": 2000.0, "num_trusted": 20}]
+    failed = {"status": "failed", "error_type": "diverged", "noise": "none", "noise_rate": 0.0}
+    maker.search("sap", "alpha16", 1, settings, [(0.6, None, 0.6), (0.7, None, 0.7)], **failed)
+    results = load([maker.write()])
+    assert words(results)["recommendation"] == "no recommendation: every setting failed (2 diverged)"
+    assert len(recommendation_for_own_data(results)) == 1
