@@ -1,11 +1,30 @@
-"""The argument parser of all programs: usage errors are one sentence, as all other errors. Standard library only."""
+"""The argument parser of all programs: usage errors and warnings are one sentence, as all other errors. Standard library only."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from sap_core.errors import UserError
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Prints Python's warnings as one line without a place in the code, such as what was read from a checkpoint."""
+
+    def show(message: Warning | str, *others: object, **more: object) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 class Parser(argparse.ArgumentParser):

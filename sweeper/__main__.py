@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sap_core.command_line import Parser
+from sap_core.command_line import Parser, plain_warnings
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sweeper.commands import COMMANDS, command
@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0 done, 1 a job or check failed, 2 usage error, 130 interrupted."""
     try:
         check_origins()
-        code = _dispatch(sys.argv[1:] if arguments is None else arguments)
+        with plain_warnings():
+            code = _dispatch(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
     except UserError as error:

@@ -45,7 +45,7 @@ class Torchvision(nn.Module):
         from torchvision import models
 
         try:
-            return int(models.get_model_weights(network).DEFAULT.transforms().crop_size[0])  # type: ignore[attr-defined]
+            return int(models.get_model_weights(network).DEFAULT.transforms().crop_size[0])
         except (ValueError, AttributeError, KeyError):
             return None
 

@@ -6,7 +6,7 @@ that the files contradict are refused here with both numbers. Only data sets tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sap_core.data.file_facts import FileFacts, Reading, some
+from sap_core.data.names import located
 from sap_core.data.samples import Preprocess
 from sap_core.data.source import DataSet, ReadsOptions
 from sap_core.data.splits import sizes
@@ -32,10 +33,10 @@ from sweeper.plan.trusted_size import batch_size, num_trusted
 AUTO = "auto"
 """Value of an option that is read from the files."""
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""Constants with which torchvision's published weights were trained."""
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation per channel with which torchvision's published weights were trained."""
 
-_VAL = {"folder": "in val/CLASS/", "tensors": "with split 2", "table": "in rows of split val"}
+_VAL = {"folder": ", in val/CLASS/", "tensors": ", with split 2", "table": ", in rows of split val"}
 """Data set -> where its own validation images are expected."""
 
 _STATISTICS = 500
@@ -93,18 +94,20 @@ class _Reader:
         self._classes(facts, network)
         for key, reading in facts.options.items():
             if key != "num_classes":
-                self._count(key, reading, bool(facts.validation_part))
+                self._count(key, reading)
         self._format(facts, network)
         dataset = parse_component(self.dataset, "dataset", DataSet, self.plugins)
         if not facts.validation_part:
             _, val, _ = _sizes(dataset.instance)
-            drawn = f"{self._origin('dataset.validation')}: {val} of the training images; better: images that the network has not seen"
-            self._line("dataset.validation", dataset.instance.validation, TYPE, f"{drawn}, {_VAL[cls.name]}" if cls.name in _VAL else drawn)
+            unseen = _VAL.get(type(dataset.instance).name, "")
+            drawn = (
+                f"{self._origin('dataset.validation')}: {val} of the training images; better: images that the network has not seen{unseen}"
+            )
+            self._line("dataset.validation", dataset.instance.validation, TYPE, drawn)
         methods = self._methods(dataset.instance)
         self._checkpoint(network)
         warnings = self._preprocessing(dataset.instance) if network.checkpoint else []
-        name = self.dataset.get("folder") or self.dataset.get("file") or self.dataset.get("table")
-        table = OptionsTable(f"options read from {self.root / str(name)}:", tuple(self.lines))
+        table = OptionsTable(f"options read from {self._place}:", tuple(self.lines))
         return {"dataset": self.dataset, "method": methods}, table, warnings
 
     def _line(self, key: str, value: Any, change: str, source: str) -> None:
@@ -113,7 +116,7 @@ class _Reader:
     def _origin(self, key: str) -> str:
         return "command line" if key in self.composed.given else "configuration"
 
-    def _count(self, key: str, reading: Reading, own_validation: bool) -> None:
+    def _count(self, key: str, reading: Reading) -> None:
         """Fill in a number that the files determine, or compare it."""
         given, files = self.dataset.get(key, AUTO), "the file" if "file" in self.dataset else "the files"
         # A share says how many images are drawn where there are no validation images; the experiment's gives way to them, a typed one not.
@@ -131,7 +134,7 @@ class _Reader:
 
     @property
     def _place(self) -> Path:
-        return self.root / str(self.dataset.get("folder") or self.dataset.get("file") or self.dataset.get("table"))
+        return located(self.root, str(self.dataset.get("folder") or self.dataset.get("file") or self.dataset.get("table")))
 
     def _classes(self, facts: FileFacts, network: GivenNetwork) -> None:
         reading, given, outputs = facts.options["num_classes"], self.dataset.get("num_classes", AUTO), network.num_outputs
@@ -203,7 +206,9 @@ class _Reader:
         preprocess = self.cell["trainer"].get("preprocess") or {}
         if preprocess.get("mean") or preprocess.get("std") or preprocess.get("normalise") is False or dataset.mean:
             return []
-        choices = {"ImageNet's": (IMAGENET["mean"], IMAGENET["std"])} if dataset.shape[0] == 3 else {}
+        choices: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+        if dataset.shape[0] == 3:
+            choices["ImageNet's"] = IMAGENET
         # Files that cannot be read are counted and named by the inspection that follows.
         with suppress(UserError):
             choices["those of your training images"] = _statistics(dataset, self.root)
@@ -242,13 +247,17 @@ def _mismatch(network: GivenNetwork, classes: int, source: str, place: Path, fac
     elif outputs == 1:
         why = "a network with one output (a sigmoid) is not supported; it needs one output per class"
     elif outputs > classes:
-        why = f"are {outputs - classes} classes of its training missing in the data set?"
+        why = f"does the data set lack {_classes(outputs - classes)} of its training?"
     else:
-        why = f"do {classes - outputs} of these classes not belong to its training ({some(facts.class_names)})?"
+        why = f"does the data set have {_classes(classes - outputs)} too many ({some(facts.class_names)})?"
     return (
-        f"the head of trainer.checkpoint={network.checkpoint} has {outputs} outputs ({network.head}), but the data set has {classes} "
-        f"classes ({source} of '{place}'); {why}"
+        f"the head of trainer.checkpoint={network.checkpoint} has {outputs} {'output' if outputs == 1 else 'outputs'} ({network.head}), "
+        f"but the data set has {classes} classes ({source} of '{place}'); {why}"
     )
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
 
 
 def _statistics(dataset: DataSet, root: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
