@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -41,7 +43,11 @@ def run(results: Results, options: argparse.Namespace) -> str:
     # Renamed when complete, so that a program that reads the file never sees half of it.
     with replacing(path) as temporary:
         if form == "csv":
-            rows.to_csv(temporary, index=False, lineterminator="\n")
+            # Python's writer leaves a carriage return unquoted, which readers take for the end of a line.
+            texts = rows.select_dtypes(exclude="number")
+            broken = any(texts[name].astype(str).str.contains("\r", regex=False).any() for name in texts)
+            quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
+            rows.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
         else:
             rows.to_parquet(temporary, index=False, compression="zstd")
     return f"{path}: {counted(len(rows), 'row')} of {len(rows.columns)} columns"

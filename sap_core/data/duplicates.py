@@ -20,6 +20,9 @@ Policy = Literal["warn", "refuse", "drop"]
 COLUMNS = ("data_set", "group", "kind", "part", "path", "label", "dropped")
 """Columns of the file of all copies. `group` numbers the contents, `kind` is one of `Kind`, `dropped` is yes or no."""
 
+_FEW = 6
+"""Number of copies of one content that a line lists."""
+
 Kind = Literal["leak", "contradiction", "leak and contradiction", "copy"]
 """Training or validation and test; different labels; both; the same label."""
 
@@ -147,7 +150,7 @@ class Duplicates:
             done = f"dataset.duplicates=drop removes {self.dropped} of them, which leaves {self._counts}"
         else:
             done = f"dataset.duplicates={self.policy} keeps them; dataset.duplicates=drop would leave {self._counts}"
-        shown = [f"  {kind_of(group)}: {' = '.join(map(str, group))}" for group in self.groups[:SHOWN]]
+        shown = [f"  {kind_of(group)}: {_members(group)}" for group in self.groups[:SHOWN]]
         more = len(self.groups) - SHOWN
         end = f"  ... and {more} more; all" if more > 0 else "  all"
         return [
@@ -159,7 +162,7 @@ class Duplicates:
     def refusal(self, name: str, file: object = "") -> UserError:
         """Return the error of the policy `refuse`."""
         listed = f"; {file} lists them" if file else ""
-        first = " = ".join(map(str, self.groups[0]))
+        first = _members(self.groups[0])
         return UserError(
             f"data set {printable(name)} contains {self.summary} (dataset.duplicates=refuse), the first: {first}{listed}; delete copies, "
             f"or set dataset.duplicates=drop {self._counts}"
@@ -207,6 +210,12 @@ def kind_of(group: Sequence[Sample]) -> Kind:
     if len(parts) == 2:
         return "leak and contradiction" if len(labels) > 1 else "leak"
     return "contradiction" if len(labels) > 1 else "copy"
+
+
+def _members(group: Sequence[Sample]) -> str:
+    # A blank image may have thousands of copies.
+    more = len(group) - _FEW
+    return " = ".join(map(str, group[:_FEW])) + (f" = ... and {more} more" if more > 0 else "")
 
 
 def _images(count: int) -> str:

@@ -28,6 +28,8 @@ def missing_folder(root: Path, base: Path, part: str, option: str, error: OSErro
         option: option with this name; "" if it is fixed.
         error: the error of the operating system.
     """
+    if isinstance(error, PermissionError):
+        return UserError(f"folder '{printable(error.filename)}' cannot be read ({error.strerror}); change its permissions")
     folder = base / part
     head = f"there is no readable folder '{printable(folder)}' ({error.strerror})"
     if base.is_file() or root.is_file():

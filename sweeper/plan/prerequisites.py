@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from sap_core.api import ReadsWeights
+from sap_core.data.names import located
 from sap_core.data.prepare import SETS
 from sap_core.data.prepare import prepare as build_layout
 from sap_core.data.source import DataNoise, DataSet, Downloads, ListsFiles, NoiseKind
@@ -158,7 +159,7 @@ def _check_data_set(dataset: Component, data: Path, record: Path, download: bool
 
 def _listed_files(dataset: DataSet, data: Path) -> list[Path]:
     """The files and folders that a data set declares; [] for small data sets, which declare none and are always read."""
-    return [data / name for name in dataset.files_read()] if isinstance(dataset, ListsFiles) else []
+    return [located(data, name) for name in dataset.files_read()] if isinstance(dataset, ListsFiles) else []
 
 
 def state_of(files: Sequence[Path]) -> str:

@@ -8,8 +8,11 @@ from analysis.tables.duplicates import duplicates
 from analysis.tables.render import terminal
 from sap_core.data.csv_files import read_csv
 from sap_core.data.duplicates import COLUMNS, Copies, describe
+from sap_core.data.source import DataSet
 from sap_core.errors import UserError
+from sweeper.config.component import parse_component
 from sweeper.plan.duplicates import FILE, report_duplicates
+from sweeper.plan.plan import NOT_IN_IDS
 
 SAMPLES = [("train/a,b.png", "cat"), ("train/caf\udce9.png", "dog"), ("train/c\r.png", "cat"), ("test/d.png", "cat")]
 
@@ -62,3 +65,18 @@ def test_the_report_counts_them_by_kind(tmp_path):
         ["pets", "leak", "1", "2", "1"],
     ]
     assert str(tmp_path / FILE).split("/")[-1] in terminal(table)
+
+
+def test_the_policy_is_in_no_id():
+    options = {"folder": "pets", "num_classes": 2, "num_train": 8, "num_test": 2, "size": 8, "validation": 2}
+    entry = {"name": "pets", "_target_": "sap_core.data.folder.Folder", **options}
+    ids = [
+        str(parse_component({**entry, "duplicates": policy}, "dataset", DataSet, []).identity(NOT_IN_IDS))
+        for policy in ("warn", "refuse", "drop")
+    ]
+    assert len(set(ids)) == 1
+
+
+def test_a_line_lists_a_few_of_many_copies():
+    many = describe("warn", Copies((tuple(range(40)),), frozenset()), (40, 0, 1), lambda place: (f"{place}.png", "cat"))
+    assert many.lines("pets", "all.csv")[1].endswith("5.png (train, label cat) = ... and 34 more")
