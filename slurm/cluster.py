@@ -223,9 +223,11 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
 
 def parse(values: Mapping[str, Any], name: str, where: str) -> Cluster:
     """Convert a mapping of strings and lists of strings to a `Cluster`. `where` names the file in error messages."""
-    given = {key: _typed(key, value, where) for key, value in values.items()}
+    # In place of the number of cores there may be one per GPU.
+    replaced = values.get("cpus") in _NULLS and values.get("cpus_per_gpu") not in (None, *_NULLS)
+    given = {key: _typed(key, value, where) for key, value in values.items() if not (key == "cpus" and replaced)}
     if given.get("cpus") and given.get("cpus_per_gpu"):
-        raise UserError(f"{where}: cpus and cpus_per_gpu exclude each other; remove one of them")
+        raise UserError(f"{where}: cpus and cpus_per_gpu exclude each other; set one of them to null")
     # The default amount of memory gives way to any other form of it.
     if "memory" not in given and any(given.get(key) for key in _MEMORY_KEYS):
         given["memory"] = None

@@ -133,6 +133,8 @@ def read_queue(store: Path, submitted: Sequence[Submission], ended: Collection[s
             ours = [replace(entry, tag=one.tag) for entry in listed[cluster] if _is_of(one, entry)]
             known.append(adopt(store, one, ours[0].job) if ours and not one.job else one)
             found += ours
+            if not (one.job or ours):
+                notes.append(f"the answer to a submission was lost, and no job with its tag {one.tag} is in the queue")
             # The same number, another job: of a controller that counts from 1 again, or of another cluster of the same name.
             if one.tag and not ours and any(entry.job.split("_")[0] == one.job for entry in listed[cluster]):
                 notes.append(f"job {one.job} of cluster {cluster or here} is another job: it lacks the tag {one.tag} of this sweep")

@@ -187,7 +187,9 @@ def test_a_copy_of_a_store_does_not_own_the_jobs_of_the_original(run, slurm, sto
 
 def test_an_answer_that_was_lost_is_adopted_when_the_job_appears(run, slurm, store):
     one = submitted(store, job="")
-    assert "no batch job of this sweep is queued" in run("status")[1]
+    output = run("status")[1]
+    assert "no batch job of this sweep is queued" in output
+    assert f"the answer to a submission was lost, and no job with its tag {one.tag} is in the queue" in output
     slurm.queue(line("77_0", f"sap-x-{one.tag}"))
     assert "running: 77_0" in run("status")[1]
     assert [each.job for each in submissions(store)] == ["77"]

@@ -62,6 +62,7 @@ def test_one_form_of_memory_and_cores_replaces_the_others():
     assert not any("--mem=" in line or "cpus-per-task" in line for line in header(changed, SWEEP, "x", {}))
     assert "#SBATCH --cpus-per-gpu=6" in header(changed, SWEEP, "x", {})
     assert override(changed, ["cpus=4", "memory=8G"]).resources["cpus-per-task"] == 4
+    assert parse({"cpus": "null", "cpus_per_gpu": "3", "gpus": "1"}, "mine", "here").cpu_count == 3
     for values, message in (
         ({"memory": "1G", "mem_per_cpu": "1G"}, "memory=1G and mem_per_cpu=1G exclude each other"),
         ({"cpus": "1", "cpus_per_gpu": "1", "gpus": "1"}, "cpus and cpus_per_gpu exclude each other"),
