@@ -1,9 +1,9 @@
 """Which weights SAP corrects in networks of torchvision and timm, and whether the result is right: writes docs/networks.md.
 
 `python -m benchmarks.networks [--only PATTERN] [--results FILE] [--quick]`; half an hour on one core, without downloads. Each network has
-random weights (float64) and sees two random images. Right means: the corrected network's outputs equal those of the unmodified network in which the
-*inputs* of every corrected weight are projected instead (`benchmarks.projected_inputs`). A network whose weights are refused, or whose
-outputs differ, counts as one that does not work.
+random weights (float64) and sees two random images. Right means: the outputs of the corrected network equal those of the unmodified
+network in which the *inputs* of every corrected weight are projected instead (`benchmarks.projected_inputs`). A network whose weights are
+refused, or whose outputs differ, counts as one that does not work.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ class ConvNdInputs:
         """(K, D, N) float64 patches of padded images (K C, B, ...), copied one kernel tap at a time."""
         shape = (self.groups * self.channels, *self.kernel, channels_first.shape[1], *positions)
         patches = torch.empty(shape, dtype=torch.float64, device=channels_first.device)
-        for tap in product(*(range(size) for size in self.kernel)):
+        taps: Iterator[tuple[int, ...]] = product(*(range(size) for size in self.kernel))
+        for tap in taps:
             covered = [
                 slice(place * dilation, place * dilation + stride * (count - 1) + 1, stride)
                 for place, dilation, stride, count in zip(tap, self.dilation, self.stride, positions, strict=True)

@@ -97,7 +97,7 @@ def _span(tensor: Tensor) -> int:
 class _Copy:
     """A copied region: at a constant distance in memory, or in another order."""
 
-    alive: StorageWeakRef  # keeps the identity of the storage from being used again, but not its memory
+    kept: object  # keeps the identity of the storage from being used again, but not its memory
     parameter: str
     shift: int = 0
     index: Tensor | None = None
@@ -146,19 +146,29 @@ class Regions:
         # Integers and complex numbers are other numbers than the parameter's.
         if source is None or not result.is_floating_point():
             return False
-        storage, alive = storage_of(result), StorageWeakRef(result.untyped_storage())
+        storage, kept = storage_of(result), alive(result)
         if source.index is None and result.stride() == source.stride and not source.repeats():
-            self._copies[storage] = _Copy(alive, source.parameter, source.start - int(result.storage_offset()))
+            self._copies[storage] = _Copy(kept, source.parameter, source.start - int(result.storage_offset()))
             return True
         index = torch.empty(result.storage_offset() + _span(result), dtype=torch.int64)
         index.as_strided(tuple(result.shape), result.stride(), result.storage_offset()).copy_(source.elements)
-        self._copies[storage] = _Copy(alive, source.parameter, index=index)
+        self._copies[storage] = _Copy(kept, source.parameter, index=index)
         return True
 
 
 def storage_of(tensor: Tensor) -> int:
     """Return the identity of a tensor's memory, which its views share; also on the meta device, which has no addresses."""
-    return StorageWeakRef(tensor.untyped_storage()).cdata
+    kept = alive(tensor)
+    return kept.cdata if isinstance(kept, StorageWeakRef) else -id(tensor)
+
+
+def alive(tensor: Tensor) -> object:
+    """Return an object that keeps the identity of a tensor's memory from being used again, but not the memory."""
+    try:
+        return StorageWeakRef(tensor.untyped_storage())
+    # Sparse tensors have several memories: the tensor itself is kept.
+    except (NotImplementedError, RuntimeError):
+        return tensor
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:

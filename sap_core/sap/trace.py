@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sap_core.models.modes import evaluating
 from sap_core.sap.layers import LayerInputs
 from sap_core.sap.products import is_product, matched, operands, products
-from sap_core.sap.regions import Region, Regions, storage_of, tensors_in
+from sap_core.sap.regions import Region, Regions, alive, storage_of, tensors_in
 
 Kind = Literal["product", "constant", "elementwise", "unsupported"]
 
@@ -70,7 +69,7 @@ def trace(model: nn.Module, inputs: Tensor, parameters: Mapping[str, Tensor], la
         for name, layer in layers.items():
             # Kept even after an error inside the layer, hence `always_call`.
             stack.callback(layer.register_forward_pre_hook(lambda *_, name=name: mode.running.append(name)).remove)
-            stack.callback(layer.register_forward_hook(lambda *_: mode.running.pop() and None, always_call=True).remove)
+            stack.callback(layer.register_forward_hook(mode.leave, always_call=True).remove)
         # A network may draw random numbers even in evaluation mode, and the streams of the caller must not depend on this pass.
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(evaluating(model))
@@ -148,9 +147,13 @@ class _TraceMode(ObservingMode):
         super().__init__()
         self._regions = Regions(self.parameters)
         # By storage, so that views need no care. The weak reference keeps the identity from being used again, but not the memory.
-        self._activations: dict[int, StorageWeakRef] = {}
-        self._constants: dict[int, tuple[StorageWeakRef, _Constant]] = {}
+        self._activations: dict[int, object] = {}
+        self._constants: dict[int, tuple[object, _Constant]] = {}
         self._mark(self.inputs)
+
+    def leave(self, *_: Any) -> None:
+        """Note the end of a layer's call, as a forward hook."""
+        self.running.pop()
 
     def observe(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = list(tensors_in(args, kwargs))
@@ -173,11 +176,11 @@ class _TraceMode(ObservingMode):
                 of_layer = of_layer or any(source.of_layer for source in sources)
                 storage = storage_of(each)
                 before = self._constants[storage][1].names if storage in self._constants else frozenset()
-                self._constants[storage] = StorageWeakRef(each.untyped_storage()), _Constant(names | before, of_layer)
+                self._constants[storage] = alive(each), _Constant(names | before, of_layer)
         return result
 
     def _mark(self, tensor: Tensor) -> None:
-        self._activations[storage_of(tensor)] = StorageWeakRef(tensor.untyped_storage())
+        self._activations[storage_of(tensor)] = alive(tensor)
 
     def _active(self, tensor: Tensor) -> bool:
         return storage_of(tensor) in self._activations

@@ -235,3 +235,27 @@ def test_attention_has_no_output_side(data):
     list(SAPVariant.correct([small()], Attending(), data, PlainRun()))
     with pytest.raises(UserError, match=r"output side of layer 'attention' \(MultiheadAttention\) cannot be projected; set side=input"):
         list(SAPVariant.correct([small(side="output")], Attending(), data, PlainRun()))
+
+
+def test_left_layers_and_weights_without_a_layer(model, data):
+    ((_, corrected),) = SAPVariant.correct([small(leave=("head.*",))], model, data, PlainRun())
+    assert torch.equal(corrected.head.weight, model.head.weight)
+    assert not torch.equal(corrected.deep.weight, model.deep.weight)
+    assert small(leave=("head.*",)).family() != small().family()
+
+    class Bare(Net):
+        """A head by a function."""
+
+        def forward(self, x):
+            x = self.grouped(self.stem(x).relu()).relu()
+            return nn.functional.linear(self.deep(x.flatten(1)).relu(), self.head.weight)
+
+    bare = Bare()
+    bare.load_state_dict(model.state_dict())
+    for rounds in (1, 2):
+        ((_, known),) = SAPVariant.correct([small(rounds=rounds)], model, data, PlainRun())
+        ((_, found),) = SAPVariant.correct([small(rounds=rounds)], bare, data, PlainRun())
+        for name, value in known.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], value, msg=name)
+    with pytest.raises(UserError, match=r"output side of layer 'head' \(Linear\) cannot be projected; set side=input"):
+        list(SAPVariant.correct([small(side="both")], bare, data, PlainRun()))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+import shlex
+import sys
+import types
 from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from sap_core.errors import UserError
+from sweeper.config.compose import compose_all
+from sweeper.plan.cell import check_cell
 from sweeper.plan.feasibility import check_device, check_feasibility, seed_warning
+from sweeper.plan.plan import make_plan
 from sweeper.plan.probe import probe
 from trainers.pretrained import Pretrained
 
@@ -81,3 +91,48 @@ def test_what_a_network_does_in_training_concerns_trainers_only(plan_of, monkeyp
     given = replace(cell, trainer=SimpleNamespace(instance=Pretrained("weights.pt")))
     check_feasibility(given)
     assert seed_warning(given) is None
+
+
+class Odd(nn.Module):
+    """A network with a weight that SAP does not support, and an auxiliary head."""
+
+    def __init__(self, num_outputs, input_shape):
+        super().__init__()
+        self.body = nn.utils.parametrizations.weight_norm(nn.Linear(math.prod(input_shape), 4))
+        self.head, self.aux = nn.Linear(4, num_outputs), nn.Linear(4, num_outputs)
+
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1)).relu())
+
+
+def cells_of(monkeypatch, folder, *overrides):
+    """The cells of a small experiment on `Odd`."""
+    monkeypatch.setitem(sys.modules, "odd_plugin", types.SimpleNamespace(Odd=Odd, __path__=[], __name__="odd_plugin"))
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "odd.yaml").write_text("name: odd\n_target_: odd_plugin.Odd\n")
+    words = ["experiment=demo", "cells=[{dataset: digits, noise: pairflip, model: odd, trainer: sgd}]", "plugins=[odd_plugin]"]
+    composed = compose_all([*words, *overrides, "--config-dir", str(folder)])
+    return composed, [check_cell(cell, composed.config) for cell in composed.cells]
+
+
+@pytest.mark.filterwarnings("ignore:no pass in evaluation mode reaches aux.weight")
+@pytest.mark.parametrize("method", ["sap", "sap_variants@gpm"])
+def test_weights_that_sap_does_not_support_are_refused_in_a_plan_and_left_on_request(monkeypatch, tmp_path, method):
+    _, (cell,) = cells_of(monkeypatch, tmp_path, f"methods=[{method}]")
+    with pytest.raises(UserError, match=r"cannot correct 'body.parametrizations.weight.original0' .* and 1 more like it") as refusal:
+        check_feasibility(cell)
+    # The remedy works as it is written, in a shell.
+    remedy = re.search(r"as they are with ('method.*?leave=\[.*?\]')", str(refusal.value)).group(1)
+    composed, (cell,) = cells_of(monkeypatch, tmp_path, f"methods=[{method}]", *shlex.split(remedy))
+    check_feasibility(cell)
+    rows = make_plan(composed.config, [cell], {}).rows
+    settings = [json.loads(row.settings) for row in rows if row.method.startswith("sap")]
+    assert settings
+    assert all(each["leave"] == ["body.parametrizations.weight.original*"] for each in settings)
+
+
+def test_an_empty_leave_changes_no_id(plan_of):
+    def ids(*words):
+        return [row.run_id for row in plan_of("experiment=demo", "methods=[sap]", *words).plan.rows]
+
+    assert ids() == ids("method.sap.corrector.leave=[]") != ids("method.sap.corrector.leave=[classifier.*]")
