@@ -95,7 +95,7 @@ def test_without_a_number_of_classes_the_answer_must_be_unambiguous():
         logits_of((FEATURES, LOGITS), N, None)
 
 
-@pytest.mark.parametrize(("network", "side"), [("googlenet", 64), ("inception_v3", 96)])
+@pytest.mark.parametrize(("network", "side"), [("googlenet", 64), ("inception_v3", 299)])
 @pytest.mark.slow
 def test_auxiliary_heads_of_torchvision(network, side):
     from torchvision.models import get_model
