@@ -100,5 +100,7 @@ class ConvNdInputs:
                 slice(place * dilation, place * dilation + stride * (count - 1) + 1, stride)
                 for place, dilation, stride, count in zip(tap, self.dilation, self.stride, positions, strict=True)
             ]
-            patches[:, *tap] = channels_first[:, :, *covered]
+            image: tuple[slice, ...] = (slice(None), slice(None), *covered)
+            place: tuple[int | slice, ...] = (slice(None), *tap)
+            patches[place] = channels_first[image]
         return patches.view(self.groups, self.inputs, -1)

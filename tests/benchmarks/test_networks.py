@@ -18,7 +18,7 @@ SHARE = {"torchvision": 0.95, "timm": 0.80}
 def rows(library):
     """Network -> (refused, checked)."""
     section = PAGE.split(f"## {library}\n")[1].split("\n## ")[0]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")][1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")][2:]
     return {cell[1]: (int(cell[6]), cell[7]) for cell in cells}
 
 
