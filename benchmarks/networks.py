@@ -58,8 +58,8 @@ class Network:
 
             model = timm.create_model(self.name, pretrained=False, num_classes=10, **self.options)
         for parameter in model.parameters():
-            # Heads that start at zero, scales of residual branches and norms: with these the layers behind them have no effect.
-            if parameter.numel() > 1 and parameter.std() == 0:
+            # Heads that start at or near zero, scales of residual branches and norms: with these the layers behind them have no effect.
+            if parameter.numel() > 1 and parameter.std() < 1e-3:
                 parameter.data += 0.1 * torch.randn(parameter.shape)
         return model.double().eval()
 
