@@ -111,6 +111,16 @@ def progress_of(plan: Path, store: Path, artifacts: Path) -> tuple[str, bool]:
     return hashlib.sha256(repr((sorted(names), states)).encode()).hexdigest()[:16], not open_jobs
 
 
+def has_failed_since(store: Path, begun: float) -> bool:
+    """Whether a job stored failed rows since then, perhaps once more: such a start ran jobs, and its node works."""
+    for path in (store / "rows").glob("[!.]*.failed.parquet"):
+        # A few seconds earlier, because the times are those of the file server's clock.
+        with suppress(OSError):
+            if path.stat().st_mtime >= begun - 5.0:
+                return True
+    return False
+
+
 def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now: float, node: str, last: float | None = None) -> Attempts:
     """Record a start, or set `stopped` if the job must not start again.
 
@@ -168,7 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed_at_once = False
         if before is not None and before.spans:
             now, begun = time.time(), float(before.spans[-1]["begin"] or 0)
-            failed_at_once = options.code not in _NOT_THE_NODE and now - begun < AT_ONCE_SECONDS and progress == before.progress
+            failed_at_once = (
+                options.code not in _NOT_THE_NODE
+                and now - begun < AT_ONCE_SECONDS
+                and progress == before.progress
+                and not has_failed_since(options.store, begun)
+            )
             before.spans[-1] |= {"end": now, "code": options.code}
             save_json(path, asdict(before))
         return 0 if complete else AT_ONCE if failed_at_once else 1

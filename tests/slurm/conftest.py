@@ -238,3 +238,63 @@ def slurm(make_slurm: type[Cluster]) -> Iterator[Cluster]:
     """Two nodes of two cores and one GPU each."""
     with make_slurm() as cluster:
         yield cluster
+
+
+_PROGRAM = """#!/usr/bin/env bash
+here={here}
+printf '%s\\n' "{name} $*" >> "$here/calls"
+env | grep -E '^(SBATCH|SQUEUE|SCANCEL|SINFO|SLURM|SALLOC|SRUN)_' >> "$here/leaked" || :
+{lines}
+"""
+_SCONTROL = """case "$*" in
+  *config*) cat "$here/config" ;;
+  *"show job"*) cat "$here/job" 2> /dev/null ;;
+esac"""
+
+
+class FakeSlurm:
+    """A cluster of stub programs on the PATH. `queue` holds the lines of squeue; `says` replaces what a program does."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, cluster: str = "toy") -> None:
+        self.folder = folder / "slurm programs"
+        (self.folder / "bin").mkdir(parents=True)
+        self.configure(cluster)
+        self.queue()
+        self.says("scontrol", _SCONTROL)
+        self.says("squeue", 'cat "$here/queue"')
+        self.says("scancel", "")
+        self.says("sbatch", 'cat > "$here/script"; echo 150')
+        monkeypatch.setenv("PATH", f"{self.folder}/bin", prepend=":")
+        monkeypatch.setattr("slurm.sbatch.LOOKUP_PAUSES", (0.0, 0.0))
+        monkeypatch.setattr("slurm.command.time.sleep", lambda seconds: None)
+
+    def configure(self, cluster: str, *lines: str) -> None:
+        (self.folder / "config").write_text("\n".join([f"ClusterName = {cluster}", "MaxArraySize = 1001", *lines, ""]))
+
+    def queue(self, *lines: str) -> None:
+        (self.folder / "queue").write_text("".join(f"{line}\n" for line in lines))
+
+    def says(self, name: str, lines: str) -> None:
+        path = self.folder / "bin" / name
+        path.write_text(_PROGRAM.format(here=f"'{self.folder}'", name=name, lines=lines))
+        path.chmod(0o755)
+
+    def calls(self, name: str) -> list[str]:
+        path = self.folder / "calls"
+        return [line for line in path.read_text().splitlines() if line.split()[0] == name] if path.exists() else []
+
+    @property
+    def leaked(self) -> list[str]:
+        path = self.folder / "leaked"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @staticmethod
+    def line(job: str, name: str = "sap-x", comment: str = "", state: str = "RUNNING", reason: str = "None", node: str = "n1") -> str:
+        """A line of squeue in the format that is asked for."""
+        return f"{job}|{state}|{reason}|1:00|1:00:00|2026-11-29T10:00:00|{node}|{name}|{comment}"
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A cluster of stub programs named `toy`."""
+    return FakeSlurm(tmp_path, monkeypatch)

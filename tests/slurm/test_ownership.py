@@ -14,12 +14,11 @@ from slurm.__main__ import main
 from slurm.attempt import Attempts, path_of
 from slurm.submission import Submission, belongs, comment, is_copy, new_tag, save, submissions
 from sweeper.monitor.job_counts import SweepCounts
-from tests.slurm.fakes import FakeSlurm, line
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    return FakeSlurm(tmp_path, monkeypatch)
+def slurm(fake_slurm):
+    return fake_slurm
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ NO_ADVICE = ("sap-slurm submit", "submit again", "no batch job of this sweep is 
 def test_a_job_of_the_same_number_on_another_cluster_is_left_alone(run, slurm, store):
     submitted(store)
     slurm.configure("other")
-    slurm.queue(line("150", "thesis"), line("150_1", "thesis"))
+    slurm.queue(slurm.line("150", "thesis"), slurm.line("150_1", "thesis"))
     code, output = run("status")
     assert code == 1
     assert "running:" not in output
@@ -78,7 +77,7 @@ def test_a_job_of_the_same_number_on_another_cluster_is_left_alone(run, slurm, s
 
 def test_a_number_that_a_controller_used_again_is_another_job(run, slurm, store):
     one = submitted(store)
-    slurm.queue(line("150", "thesis"))
+    slurm.queue(slurm.line("150", "thesis"))
     code, output = run("status")
     assert code == 0
     assert f"job 150 of cluster toy is another job: it lacks the tag {one.tag}" in output
@@ -93,7 +92,7 @@ def test_a_number_that_a_controller_used_again_is_another_job(run, slurm, store)
 def test_the_tag_is_found_where_a_site_left_it(run, slurm, store, where):
     one = submitted(store)
     texts = {"name": (f"sap-x-{one.tag}", "rewritten"), "comment": ("rewritten", f"site; {comment(one.tag)}|x"), "log": ("a", "b")}[where]
-    slurm.queue(line("150_0", *texts), line("150_1", *texts, state="PENDING", reason="Resources"), line("151", "thesis"))
+    slurm.queue(slurm.line("150_0", *texts), slurm.line("150_1", *texts, state="PENDING", reason="Resources"), slurm.line("151", "thesis"))
     (slurm.folder / "job").write_text(f"JobId=150 StdOut=/x/logs/slurm-150_0-{one.tag}.log\n" if where == "log" else "")
     code, output = run("status")
     assert (code, "running: 150_0" in output, "pending: 150_1: Resources" in output) == (0, True, True)
@@ -107,7 +106,7 @@ def test_the_tag_is_found_where_a_site_left_it(run, slurm, store, where):
 
 def test_a_job_that_could_not_be_cancelled_is_not_recorded_as_cancelled(run, slurm, store):
     one = submitted(store)
-    slurm.queue(line("150_0", comment=comment(one.tag)))
+    slurm.queue(slurm.line("150_0", comment=comment(one.tag)))
     slurm.says("scancel", "echo 'scancel: error: Kill job error on job id 150: Access/permission denied' >&2; exit 1")
     code, output = run("cancel")
     assert (code, "Access/permission denied" in output) == (2, True)
@@ -142,7 +141,7 @@ def test_variables_of_the_shell_change_no_answer(run, slurm, store, monkeypatch)
     one = submitted(store)
     for name in ("SQUEUE_STATES", "SQUEUE_USERS", "SQUEUE_FORMAT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT", "SCANCEL_STATE", "SLURM_JOB_ID"):
         monkeypatch.setenv(name, "7")
-    slurm.queue(line("150_0", comment=comment(one.tag)))
+    slurm.queue(slurm.line("150_0", comment=comment(one.tag)))
     assert "running: 150_0" in run("status")[1]
     run("cancel")
     assert slurm.leaked == []
@@ -150,7 +149,7 @@ def test_variables_of_the_shell_change_no_answer(run, slurm, store, monkeypatch)
 
 def test_records_of_others_are_asked_for_with_their_user(run, slurm, store):
     one = submitted(store, user=4242)
-    slurm.queue(line("150_0", comment=comment(one.tag)))
+    slurm.queue(slurm.line("150_0", comment=comment(one.tag)))
     assert "running: 150_0" in run("status")[1]
     assert "--user=4242" in slurm.calls("squeue")[0]
     slurm.configure("toy", "PrivateData = accounts,jobs")
@@ -160,7 +159,7 @@ def test_records_of_others_are_asked_for_with_their_user(run, slurm, store):
 
 def test_a_record_without_a_tag_proves_nothing(run, slurm, store):
     submitted(store, tag="")
-    slurm.queue(line("150_0"))
+    slurm.queue(slurm.line("150_0"))
     code, output = run("status")
     assert (code, "running:" in output, "have no tag" in output) == (1, False, True)
     assert run("cancel")[0] == 1
@@ -169,7 +168,7 @@ def test_a_record_without_a_tag_proves_nothing(run, slurm, store):
 
 def test_a_copy_of_a_store_does_not_own_the_jobs_of_the_original(run, slurm, store, tmp_path, capsys):
     one = submitted(store)
-    slurm.queue(line("150_0", comment=comment(one.tag)))
+    slurm.queue(slurm.line("150_0", comment=comment(one.tag)))
     copy = tmp_path / "copy"
     shutil.copytree(store, copy)
     assert not is_copy(store, one)
@@ -190,7 +189,7 @@ def test_an_answer_that_was_lost_is_adopted_when_the_job_appears(run, slurm, sto
     output = run("status")[1]
     assert "no batch job of this sweep is queued" in output
     assert f"the answer to a submission was lost, and no job with its tag {one.tag} is in the queue" in output
-    slurm.queue(line("77_0", f"sap-x-{one.tag}"))
+    slurm.queue(slurm.line("77_0", f"sap-x-{one.tag}"))
     assert "running: 77_0" in run("status")[1]
     assert [each.job for each in submissions(store)] == ["77"]
 
@@ -208,7 +207,7 @@ def test_jobs_on_another_cluster_that_have_recorded_their_end_are_not_unknown(ru
 def test_a_job_that_was_sent_to_another_cluster_is_asked_for_and_cancelled_there(run, slurm, store):
     one = submitted(store, cluster="big", via="toy")
     slurm.says("squeue", 'case "$*" in *--clusters=big*) echo "CLUSTER: big"; cat "$here/queue" ;; esac')
-    slurm.queue(line("150_0", comment=comment(one.tag)))
+    slurm.queue(slurm.line("150_0", comment=comment(one.tag)))
     assert "running: 150_0" in run("status")[1]
     run("cancel")
     assert slurm.calls("scancel") == ["scancel --clusters=big 150"]
@@ -219,7 +218,7 @@ def test_a_job_that_was_sent_to_another_cluster_is_asked_for_and_cancelled_there
 @pytest.mark.parametrize("state", ["REQUEUED", "SUSPENDED", "SPECIAL_EXIT", "POWER_UP_NODE", "A_STATE_OF_A_LATER_VERSION"])
 def test_a_state_that_is_no_end_counts_as_queued(run, slurm, store, state):
     one = submitted(store)
-    slurm.queue(line("150_0", comment=comment(one.tag), state=state, reason="Why"))
+    slurm.queue(slurm.line("150_0", comment=comment(one.tag), state=state, reason="Why"))
     assert "pending: 150_0: Why" in run("status")[1]
 
 
@@ -243,7 +242,7 @@ def test_reasons_of_failures(run, slurm, store):
     texts = {"150_0": "start\nerror: backend.device=cuda finds no CUDA device\nbye\n", "150_1": "a\nslurmstepd: error: OUT_OF_MEMORY\n"}
     for job, text in texts.items():
         (store / f"logs/slurm-{job}-{one.tag}.log").write_text(text)
-    slurm.queue(line("150_1", comment=comment(one.tag), state="OUT_OF_MEMORY", reason="OutOfMemory", node="n2"))
+    slurm.queue(slurm.line("150_1", comment=comment(one.tag), state="OUT_OF_MEMORY", reason="OutOfMemory", node="n2"))
     record = Attempts("150_0", "toy", one.tag, starts=1, spans=[{"node": "n7", "begin": 1.0, "end": 2.0, "code": 2}])
     save_json(path_of(store, one.tag, "150_0"), vars(record))
     other = submitted(store, job="160")

@@ -147,6 +147,33 @@ def test_the_attempts_command(tmp_path, monkeypatch, capsys):
     assert len(attempt.read_all(tmp_path)) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "seconds", "rows", "answer"),
+    [
+        (2, 5.0, (), 4),  # a device that is missing
+        (1, 5.0, (), 4),  # a package that cannot be imported
+        (132, 5.0, (), 4),  # an instruction that the processor does not have
+        (2, 90.0, (), 1),
+        (137, 5.0, (), 1),  # out of memory, or killed
+        (130, 5.0, (), 1),  # stopped by Slurm
+        (0, 5.0, (), 1),  # other tasks run what is left
+        (1, 5.0, ("one.failed.parquet",), 1),  # a job failed again, under the same name
+    ],
+)
+def test_a_start_that_failed_at_once_and_stored_nothing(tmp_path, code, seconds, rows, answer):
+    (tmp_path / "plan").write_text('{"job_id": "one"}\n{"job_id": "two"}\n')
+    (tmp_path / "rows").mkdir()
+    words = [str(tmp_path / "plan"), "--store", str(tmp_path), "--artifacts", str(tmp_path / "a"), "--tag", "ab-cd", "--job", "7_3"]
+    for name in rows:
+        (tmp_path / "rows" / name).touch()
+    assert attempt.main(["begin", *words]) == 0
+    path = attempt.path_of(tmp_path, "ab-cd", "7_3")
+    record = json.loads(path.read_text())
+    record["spans"][0]["begin"] -= seconds
+    path.write_text(json.dumps(record))
+    assert attempt.main(["end", *words, "--code", str(code)]) == answer
+
+
 def test_status_output():
     counts = Counts("train", 4, done=2), Counts("tune", 8, done=1, failed=2, given_up=1)
     sweep = SweepCounts(counts, 100.0, 40.0, (("abc tune sap seed 1", "error", "boom"),))

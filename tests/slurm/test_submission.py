@@ -26,12 +26,11 @@ from slurm.submission import is_copy, new_tag, submissions
 from slurm.submit import refuse_no_arrays, submit
 from sweeper.jobs.job import SweepPaths
 from sweeper.plan.snapshot import Snapshot
-from tests.slurm.fakes import FakeSlurm
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    return FakeSlurm(tmp_path, monkeypatch)
+def slurm(fake_slurm):
+    return fake_slurm
 
 
 @pytest.fixture
