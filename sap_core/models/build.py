@@ -82,7 +82,7 @@ def supplied_arguments(target: str) -> tuple[str, ...]:
 def _settings_restored() -> Iterator[None]:
     """Restore settings of the process that a constructor may change."""
     dtype, grad, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _deterministic()
     python, numpy = random.getstate(), np.random.get_state()
     # Initial weights that are drawn from other generators than torch's shall follow from the seed of the run, too.
     random.seed(torch.initial_seed())
@@ -92,12 +92,18 @@ def _settings_restored() -> Iterator[None]:
     finally:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
-        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        # Only after a change, because this function of torch imports its compiler, which takes seconds.
+        if deterministic != _deterministic():
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         # Setting the number of threads, even to the same one, is not free.
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def _settle(model: nn.Module, input_shape: tuple[int, ...]) -> None:
