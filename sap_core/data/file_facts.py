@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.data.names import printable
+from sap_core.data.unread_formats import HEAD, unread_format
 from sap_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,10 +77,24 @@ def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
     with ThreadPoolExecutor() as pool:
         found = [header for header in pool.map(_header, files[::step]) if header is not None]
     if not found:
+        try:
+            unread = unread_format(_head(files[0]))
+        except OSError:
+            unread = None
+        if unread:
+            raise UserError(
+                f"none of the {len(files)} image files below '{printable(base)}' can be used as it is, the first is "
+                f"'{printable(files[0])}': {unread}"
+            )
         raise UserError(f"none of the {len(files)} image files below '{printable(base)}' can be read as an image; replace them")
     sizes = Counter(size for size, _ in found)
     grey = sum(is_grey for _, is_grey in found)
     return ImageHeaders(sizes, grey, len(found) - grey, len(files))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _header(path: Path) -> tuple[tuple[int, int], bool] | None:
