@@ -57,6 +57,7 @@ class FileFacts:
         options: option -> reading; a configured value that differs is a mistake.
         class_names: the classes in the order of their numbers; () if they have no names.
         headers: of image files, which are resized, so that their size is a choice; None for tensors, whose shape is an option.
+        value_range: lowest and highest value of tensors of floats, which are used as they are; None for images of 8 bits.
         validation_part: words for the data set's own validation images; "": there are none, and they are drawn from the training images.
     """
 
@@ -64,6 +65,7 @@ class FileFacts:
     class_names: Sequence[str] = ()
     headers: ImageHeaders | None = None
     validation_part: str = ""
+    value_range: tuple[float, float] | None = None
 
 
 def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
