@@ -202,7 +202,7 @@ class _Reader:
         """A warning if no constants are given: the pixels are not normalised, and most networks were trained with some.
 
         Raises:
-            UserError: constants are given for floats that are not in [0, 1].
+            UserError: constants are given for floats that are not in [0, 1], or are those of pixels of 0 to 255.
         """
         preprocess = self.cell["trainer"].get("preprocess") or {}
         # A little tolerance for interpolated and compressed images.
@@ -216,6 +216,8 @@ class _Reader:
                 )
             # Already normalised, or of 0 to 255, which the inspection says.
             return []
+        if len(dataset.shape) == 3:
+            _check_scale(preprocess.get("mean") or dataset.mean or (), preprocess.get("std") or dataset.std or ())
         if preprocess.get("mean") or preprocess.get("std") or preprocess.get("normalise") is False or dataset.mean:
             return []
         choices: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
@@ -281,6 +283,25 @@ def _wrong_channels(place: Path, shape: Sequence[int], wanted: int) -> str:
     elif shape[0] == 1:
         found, remedy = "images with 1 channel", f"save numpy.repeat(images, {wanted}, axis=1)"
     return f"'{place}' contains {found}, but the first convolution in the checkpoint has {wanted} input channels; {remedy}"
+
+
+def _check_scale(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Check that constants can be those of pixels in [0, 1].
+
+    Raises:
+        UserError: a mean is outside 0 to 1, or a deviation above 1.
+    """
+    if all(0 <= value <= 1 for value in mean) and all(value <= 1 for value in std):
+        return
+    given = f"{as_override('trainer.preprocess.mean', mean)} {as_override('trainer.preprocess.std', std)}"
+    remedy = "give those of your network's training, divided by the highest value of its pixels"
+    if all(0 <= value <= 255 for value in (*mean, *std)):
+        scaled = [[value / 255 for value in values] for values in (mean, std)]
+        remedy = (
+            f"if they are of pixels in 0 to 255, set {as_override('trainer.preprocess.mean', scaled[0])} "
+            f"{as_override('trainer.preprocess.std', scaled[1])}"
+        )
+    raise UserError(f"{given} cannot be the mean and the standard deviation of pixels in 0 to 1; {remedy}")
 
 
 def _classes(count: int) -> str:

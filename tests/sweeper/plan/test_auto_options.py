@@ -275,6 +275,25 @@ def test_floats_outside_0_to_1_are_not_normalised_again(root, factor, shift):
     assert "pixels are used as they are and not normalised" in warning
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        (
+            [123.675, 116.28, 103.53],
+            [58.395, 57.12, 57.375],
+            r"set trainer\.preprocess\.mean=\[0\.485,0\.456,0\.406\] trainer\.preprocess\.std=\[",
+        ),
+        ([0.0] * 3, [255.0] * 3, r"set trainer\.preprocess\.mean=\[0.*\] trainer\.preprocess\.std=\[1"),
+        ([-0.5] * 3, [0.5] * 3, "divided by the highest value"),
+    ],
+)
+def test_constants_of_another_scale_are_refused(root, mean, std, said):
+    save_tensors(root)
+    with pytest.raises(UserError, match=said):
+        with_preprocess(root, mean=mean, std=std)
+    assert with_preprocess(root, mean=[0.5] * 3, std=[1.0] * 3) == []
+
+
 def test_tables_are_read_likewise(root):
     files = sorted(path.relative_to(root) for path in (root / "mine").rglob("*.png"))
     lines = [f"{file},{file.parts[2]},{'test' if file.parts[1] == 'test' else 'val' if file.stem < '2' else 'train'}" for file in files]
