@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sap_core.data.names import printable
+from sap_core.data.unread_formats import HEAD, unread_format
 from sap_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class FileFacts:
         options: option -> reading; a configured value that differs is a mistake.
         class_names: the classes in the order of their numbers; () if they have no names.
         headers: of image files, which are resized, so that their size is a choice; None for tensors, whose shape is an option.
+        value_range: lowest and highest value of tensors of floats, which are used as they are; None for images of 8 bits.
         validation_part: words for the data set's own validation images; "": there are none, and they are drawn from the training images.
     """
 
@@ -63,6 +65,7 @@ class FileFacts:
     class_names: Sequence[str] = ()
     headers: ImageHeaders | None = None
     validation_part: str = ""
+    value_range: tuple[float, float] | None = None
 
 
 def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
@@ -76,10 +79,24 @@ def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
     with ThreadPoolExecutor() as pool:
         found = [header for header in pool.map(_header, files[::step]) if header is not None]
     if not found:
+        try:
+            unread = unread_format(_head(files[0]))
+        except OSError:
+            unread = None
+        if unread:
+            raise UserError(
+                f"none of the {len(files)} image files below '{printable(base)}' can be used as it is, the first is "
+                f"'{printable(files[0])}': {unread}"
+            )
         raise UserError(f"none of the {len(files)} image files below '{printable(base)}' can be read as an image; replace them")
     sizes = Counter(size for size, _ in found)
     grey = sum(is_grey for _, is_grey in found)
     return ImageHeaders(sizes, grey, len(found) - grey, len(files))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _header(path: Path) -> tuple[tuple[int, int], bool] | None:

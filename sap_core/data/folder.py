@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,9 +15,10 @@ from sap_core.data.file_facts import FileFacts, facts_of_folder
 from sap_core.data.image_files import Check
 from sap_core.data.image_modes import Decoding, Orientation, Transparency
 from sap_core.data.image_tree import ImageTree, Part
-from sap_core.data.names import located
+from sap_core.data.names import first_names, located
 from sap_core.data.source import Classes, Fingerprint, Source
 from sap_core.data.splits import validation_count
+from sap_core.data.tree_listing import folders_in
 from sap_core.errors import UserError
 
 _PARTS = ("train_folder", "test_folder", "val_folder")
@@ -108,7 +109,8 @@ class Folder:
 
     def inspect(self, root: Path) -> Fingerprint:
         """See `DataSet.inspect`. With `check=content` every file is read and decoded once, and the digest depends on names and contents."""
-        return self._tree(root).inspect(root, self.verify, self.digest)
+        result = self._tree(root).inspect(root, self.verify, self.digest)
+        return replace(result, notes=(*result.notes, *self._other_parts(root)))
 
     def load(self, root: Path) -> Source:
         """List the files; images are decoded when they are read."""
@@ -132,6 +134,22 @@ class Folder:
         # Before the numbers are compared: they may differ because of files that must not be counted in.
         tree.explain_counts(root, listed, {f"dataset.{key}": settings[key] for key in _COUNTS if type(settings.get(key)) is int})
         return facts_of_folder(located(root, folder), listed, train, test, val)
+
+    def _other_parts(self, root: Path) -> tuple[str, ...]:
+        """Return a sentence if there are folders with the classes' names that no option names, such as `valid` beside `train`."""
+        base, parts = located(root, self.folder), {self.train_folder, self.test_folder, self.val_folder}
+        if "." in parts or base / self.train_folder != base / Path(self.train_folder).name:
+            return ()
+        classes = set(folders_in(base / self.train_folder))
+        others = [name for name in folders_in(base) if name not in parts and classes & set(folders_in(base / name))]
+        if not others:
+            return ()
+        used = own_validation(base, self.train_folder, self.test_folder, self.val_folder)
+        remedy = "" if used or self.val_folder == "none" else (
+            f"; if the network has not seen these images, use them for validation with dataset.val_folder={others[0]}"
+        )  # fmt: skip
+        folders = "1 folder" if len(others) == 1 else f"{len(others)} folders"
+        return (f"not read: {folders} with the class folders of '{self.train_folder}' ({first_names(others)}){remedy}",)
 
     def _tree(self, root: Path) -> ImageTree:
         name = own_validation(located(root, self.folder), self.train_folder, self.test_folder, self.val_folder)

@@ -23,6 +23,7 @@ from sap_core.data.duplicates import pixel_digest
 from sap_core.data.image_modes import CHECKED, Decoding, ImageFacts, ImageFormatError, notes, to_pixels
 from sap_core.data.names import first_names, printable
 from sap_core.data.source import Fingerprint
+from sap_core.data.unread_formats import HEAD, unread_format
 from sap_core.errors import UserError
 
 Check = Literal["content", "size"]
@@ -51,7 +52,7 @@ class FilePixels:
 
     def _decode(self, path: Path) -> Tensor:
         # Pillow is imported where a file is decoded, so that sets in memory do not need it.
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(path) as file:
@@ -65,11 +66,15 @@ class FilePixels:
             raise UserError(f"image file '{printable(path)}' cannot be used as it is: {error}") from error
         except MemoryError:
             raise
+        except UnidentifiedImageError as error:
+            with path.open("rb") as file:
+                unread = unread_format(file.read(HEAD))
+            if unread:
+                raise UserError(f"image file '{printable(path)}' cannot be used as it is: {unread}") from error
+            raise _damaged(path, error) from error
         # Pillow's decoders raise errors of almost any type for damaged files (SyntaxError, EOFError, struct.error, KeyError).
         except Exception as error:
-            raise UserError(
-                f"image file '{printable(path)}' is damaged or not an image ({_reason(error)}); replace or delete it"
-            ) from error
+            raise _damaged(path, error) from error
         return torch.from_numpy(pixels_SSC).permute(2, 0, 1)
 
 
@@ -194,7 +199,7 @@ def _in_order(pool: ThreadPoolExecutor, checker: Callable[[Path], _Read], files:
 
 
 def _content(path: Path, channels: Literal[1, 3], decoding: Decoding) -> _Read:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         data = path.read_bytes()
@@ -212,9 +217,16 @@ def _content(path: Path, channels: Literal[1, 3], decoding: Decoding) -> _Read:
         return _Read(b"", b"", error)
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        unread = unread_format(data[:HEAD])
+        return _Read(b"", b"", ImageFormatError(unread) if unread else _reason(error))
     except Exception as error:
         return _Read(b"", b"", _reason(error))
     return _Read(hashlib.sha256(data).digest(), pixel_digest(pixels.size, pixels.tobytes()), facts)
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"image file '{printable(path)}' is damaged or not an image ({_reason(error)}); replace or delete it")
 
 
 def _reason(error: Exception) -> str:

@@ -25,6 +25,9 @@ Orientation = Literal["ignore", "apply"]
 _ORIENTATION_TAG = 0x0112  # of EXIF
 _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 262, 0  # of TIFF
 _BITS_TAG = 258  # of TIFF
+_SAMPLE_FORMAT_TAG, _UNSIGNED, _SIGNED = 339, (1,), (2,)  # of TIFF
+_FEW_BITS = {"L;2": 85, "L;4": 17}
+"""Pillow's name of grey with 2 and 4 bits -> factor by which it multiplies the values."""
 _SUSPICIOUS_BITS = 14
 """16-bit images whose highest value needs at most as many bits probably have a smaller range: 8, 10, 12 and 14 bits are usual."""
 
@@ -103,14 +106,21 @@ def to_pixels(image: Picture, channels: Literal[1, 3], decoding: Decoding) -> tu
     """
     from PIL import ImageOps
 
+    # Looked up first, because reading EXIF of a PNG decodes it.
+    factor = _FEW_BITS.get(str(image.tile[0][3]), 1) if image.format == "PNG" and image.tile else 1  # type: ignore[attr-defined]
     # Before the pixels are decoded: Pillow turns TIFF files when it loads them, and removes the tag.
     turned = image.format != "TIFF" and _orientation(image) not in (None, 1)
     frames = bool(getattr(image, "is_animated", False))
     image.load()
+    # Pillow scales the pixels to 8 bits, and not the value that is transparent.
+    if factor != 1 and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= factor
     if turned and decoding.orientation == "apply":
         image, turned = ImageOps.exif_transpose(image), False
     highest = None
     grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
+    if image.mode == "L" and _sample_format(image) == _SIGNED:
+        raise ImageFormatError("its pixels are integers of 8 bits with a sign, which are not supported; save them as unsigned integers")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         if image.mode.startswith("I;16"):
             highest = int(np.asarray(image).max())
@@ -163,6 +173,11 @@ def _scaled(image: Picture, decoding: Decoding) -> Picture:
     from PIL import Image
 
     values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ImageFormatError("it contains NaN or infinity; repair or delete it")
+    # Pillow keeps integers of 32 bits without a sign in a type with one.
+    if image.mode == "I" and image.format == "TIFF" and _sample_format(image) == _UNSIGNED and _tiff_bits(image) == 32:
+        values = values.astype(np.uint32)
     low, high = decoding.value_range or _known_range(image, values)
     outside = ~((values >= low) & (values <= high))
     if outside.any():
@@ -184,10 +199,9 @@ def _scaled(image: Picture, decoding: Decoding) -> Picture:
 
 def _known_range(image: Picture, values: np.ndarray) -> tuple[float, float]:
     if image.mode.startswith("I;16"):
-        bits = image.tag_v2.get(_BITS_TAG, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
-        return 0, 2**bits - 1
-    # Pillow scales the highest value of the file's header to 65535.
-    if image.format == "PPM":
+        return 0, 2 ** (_tiff_bits(image) if image.format == "TIFF" else 16) - 1
+    # Pillow scales the highest value of the file's header to 65535. Its format of PFM files, which contain floats, is PPM, too.
+    if image.format == "PPM" and image.mode == "I":
         return 0, 65535
     kind = "floats" if image.mode == "F" else "integers of more than 16 bits or with a sign"
     seen = f"{values.min():g} to {values.max():g} in this file"
@@ -196,6 +210,15 @@ def _known_range(image: Picture, values: np.ndarray) -> tuple[float, float]:
         f"its pixels are {kind} ({seen}), whose range is unknown; set dataset.value_range=[LOWEST,HIGHEST] to the values that become black "
         f"and white, such as {_example(image.mode, values)}"
     )
+
+
+def _sample_format(image: Picture) -> tuple[int, ...]:
+    """Return whether the integers of a TIFF file have a sign; () for other files."""
+    return tuple(image.tag_v2.get(_SAMPLE_FORMAT_TAG, _UNSIGNED)) if image.format == "TIFF" else ()  # type: ignore[attr-defined]
+
+
+def _tiff_bits(image: Picture) -> int:
+    return int(image.tag_v2.get(_BITS_TAG, (16,))[0])  # type: ignore[attr-defined]
 
 
 def _example(mode: str, values: np.ndarray) -> str:

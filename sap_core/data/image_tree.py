@@ -129,8 +129,8 @@ class ImageTree:
         # Classes are numbered by the training part alone, so that a test part cannot renumber them.
         names, _ = self._numbered(root, list(train.classes))
         tree_errors.check_classes(train, self.num_classes, self.train.option)
-        for files in found[1:]:
-            tree_errors.check_equal_classes(files, names)
+        for part, files in zip(parts[1:], found[1:], strict=True):
+            tree_errors.check_equal_classes(files, names, part.name_option)
         not_read = NotRead(hidden=hidden_in(base) if self.train.name != "." else [])
         for files in found:
             not_read.add(files.not_read)

@@ -187,6 +187,11 @@ class Table:
             if type(settings.get(option)) is int and settings[option] != len(files):
                 raise wrong_row_count(file, option, settings[option], [path for path, _ in files], "content", None)
         train, val, test = len(listed.train), len(listed.val), len(listed.test)
+        for split, count in (("train", train), ("test", test)):
+            if not count:
+                raise UserError(f"table '{printable(file)}' has no row of split {split}; add some")
+        # Before headers are read: a missing file is not one that is no image.
+        refuse_missing(listed.files, file)
         options = {
             "num_classes": Reading(len(names), f"column label: {numbered(names)}"),
             "num_train": Reading(train + val, f"rows of split train ({train}) and val ({val})" if val else "rows of split train"),

@@ -137,6 +137,8 @@ def _parquet(content: bytes) -> dict[str, list[str]]:
 
 def _cell(value: object, strip: bool) -> str:
     # Names that are not UTF-8 are bytes in Parquet.
+    if isinstance(value, (list, dict)):
+        raise ValueError(f"it contains a list or a record instead of one value, such as {value!r}")
     text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
     return text.strip() if strip else text
 

@@ -48,12 +48,7 @@ def check_shape(found: Sequence[int], expected: Sequence[int], path: Path) -> No
     Raises:
         UserError: it is not the expected one, or its channels are last.
     """
-    if channels_last(found):
-        first = [found[-1], *found[:-1]]
-        raise UserError(
-            f"'{path}' contains images of shape {tuple(found)}, which have their channels last; save numpy.moveaxis(images, -1, 1) and set "
-            f"dataset.shape={_compact(first)}"
-        )
+    refuse_channels_last(found, path)
     if list(found) == list(expected):
         return
     if len(found) == 2 and [1, *found] == list(expected):
@@ -61,6 +56,20 @@ def check_shape(found: Sequence[int], expected: Sequence[int], path: Path) -> No
     raise UserError(
         f"'{path}' contains images of shape {tuple(found)}, but dataset.shape={_compact(expected)}; set dataset.shape={_compact(found)}"
     )
+
+
+def refuse_channels_last(shape: Sequence[int], path: Path) -> None:
+    """Check that the channels of images are not last.
+
+    Raises:
+        UserError: they are.
+    """
+    if channels_last(shape):
+        first = [shape[-1], *shape[:-1]]
+        raise UserError(
+            f"'{path}' contains images of shape {tuple(shape)}, which have their channels last; save numpy.moveaxis(images, -1, 1) and set "
+            f"dataset.shape={_compact(first)} or leave it out"
+        )
 
 
 def channels_last(shape: Sequence[int]) -> bool:
@@ -136,6 +145,17 @@ def checked_labels(labels: Tensor, num_classes: int, path: Path) -> Tensor:
     )
 
 
+def numbered_labels(labels: Tensor, path: Path) -> tuple[Tensor, int]:
+    """Return labels (N,) as int64, and the number of classes if the highest label is the last class.
+
+    Raises:
+        UserError: a label is not a whole number from 0.
+    """
+    whole = _whole(labels, "label", path)
+    classes = int(whole.max()) + 1
+    return checked_labels(whole, max(classes, 1), path), classes
+
+
 def check_every_class(train_labels: Tensor, num_classes: int, path: Path) -> None:
     """Check that every class has a training image.
 
@@ -146,10 +166,11 @@ def check_every_class(train_labels: Tensor, num_classes: int, path: Path) -> Non
     absent = sorted(set(range(num_classes)) - set(train_labels.unique().tolist()))
     if absent:
         shown = ", ".join(map(str, absent[:3])) + (", ..." if len(absent) > 3 else "")
-        raise UserError(
-            f"'{path}' has no training image for {len(absent)} of {num_classes} classes ({shown}); fix the labels (classes are numbered "
-            "without a gap) or dataset.num_classes"
-        )
+        remedy = (
+            "if classes are numbered from 1, save labels - 1" if absent == [0] and num_classes > 2 else
+            "fix the labels (classes are numbered without a gap) or dataset.num_classes"
+        )  # fmt: skip
+        raise UserError(f"'{path}' has no training image for {len(absent)} of {num_classes} classes ({shown}); {remedy}")
 
 
 def checked_split(split: Tensor, allowed: Collection[int], path: Path) -> Tensor:

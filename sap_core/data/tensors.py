@@ -36,6 +36,8 @@ from sap_core.data.tensor_checks import (
     checked_images,
     checked_labels,
     checked_split,
+    numbered_labels,
+    refuse_channels_last,
 )
 from sap_core.data.tensor_parts import TEST, TRAIN, VAL, copies_among, parts_of, without
 from sap_core.errors import UserError
@@ -127,13 +129,16 @@ class Tensors:
         path = located(root, str(settings["file"]))
         tensors = _read(path)
         split = checked_split(tensors["split"], (TRAIN, TEST, VAL), path) if "split" in tensors else None
-        labels = tensors["labels"]
-        parts = parts_of(split, len(labels))
+        # Before options are compared with the checkpoint, which would blame channels or classes that are none.
+        refuse_channels_last(tensors["images"].shape[1:], path)
+        images, _ = checked_images(tensors["images"], (), path)
+        labels, classes = numbered_labels(tensors["labels"], path)
+        parts = _filled_parts(split, len(labels), path)
+        check_every_class(labels[parts[0]], classes, path)
         if settings.get("duplicates") == "drop":
-            dropped = copies_among("drop", tensors["images"], labels, parts, split is not None)[1]
+            dropped = copies_among("drop", images, labels, parts, split is not None)[1]
             parts = without(parts, dropped)
         train, val, test = map(len, parts)
-        classes = int(labels.max()) + 1 if len(labels) else 0
         whole = "images" if split is None else "images with split"
         options = {
             "num_classes": Reading(classes, f"labels up to {classes - 1}"),
@@ -143,7 +148,8 @@ class Tensors:
         }
         if val:
             options["validation"] = Reading(val, "images with split 2")
-        return FileFacts(options, validation_part="split 2" if val else "")
+        value_range = (float(images.min()), float(images.max())) if images.is_floating_point() else None
+        return FileFacts(options, validation_part="split 2" if val else "", value_range=value_range)
 
     def _path(self, root: Path) -> Path:
         return located(root, self.file)
@@ -157,10 +163,7 @@ class Tensors:
         images, notes = checked_images(tensors["images"], self.mean, path)
         labels = checked_labels(tensors["labels"], self.num_classes, path)
         split = checked_split(tensors["split"], (TRAIN, TEST, VAL), path) if "split" in tensors else None
-        parts, copies, dropped = parts_of(split, len(labels)), None, frozenset[int]()
-        for name, part, value in (("train", parts[0], TRAIN), ("test", parts[2], TEST)):
-            if len(part) == 0:
-                raise UserError(f"'{path}' contains no {name} image, since no value of split is {value}; fix the split")
+        parts, copies, dropped = _filled_parts(split, len(labels), path), None, frozenset[int]()
         if compare:
             copies, dropped = copies_among(self.duplicates, images, labels, parts, split is not None)
         left = f" after dataset.duplicates=drop removed {len(dropped)} copies" if dropped else ""
@@ -187,6 +190,15 @@ class _Loaded(NamedTuple):
     notes: tuple[str, ...]  # sentences that the user should know
     copies: Duplicates | None  # None: not looked for
     dropped: frozenset[int]  # positions in the file
+
+
+def _filled_parts(split: Tensor | None, count: int, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the positions of the training, validation and test images; there must be training and test images."""
+    parts = parts_of(split, count)
+    for name, part, value in (("train", parts[0], TRAIN), ("test", parts[2], TEST)):
+        if len(part) == 0:
+            raise UserError(f"'{path}' contains no {name} image, since no value of split is {value}; fix the split")
+    return parts
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -220,10 +232,15 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     # Pickled arrays could run code; safetensors cannot contain any.
     with np.load(path, allow_pickle=False) as arrays:
         tensors: dict[str, Tensor] = {}
+        # torch.save writes zip archives, too, whose members are bytes.
+        if "images" not in arrays.files and any(name.endswith("data.pkl") for name in arrays.files):
+            raise ValueError("torch.save wrote it; save the tensors with safetensors.torch.save_file(tensors, path)")
         for name in arrays.files:
             # Arrays of other names may be of any type; their names say what the file contains instead.
             try:
-                tensors[name] = _tensor(arrays[name])
+                array = arrays[name]
+                if isinstance(array, np.ndarray):
+                    tensors[name] = _tensor(array)
             except (ValueError, TypeError) as error:
                 if name in NAMES:
                     raise _not_numbers(path, name, error) from error

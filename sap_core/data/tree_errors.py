@@ -95,12 +95,26 @@ def check_classes(train: PartFiles, expected: int | None, option: str) -> None:
     raise UserError(f"{head}; {remedy} (the classes would be {first_names(names)})")
 
 
-def check_equal_classes(part: PartFiles, names: Sequence[str]) -> None:
+def check_equal_classes(part: PartFiles, names: Sequence[str], name_option: str = "") -> None:
     """Check that a part has the class folders of the training part.
+
+    Args:
+        part: the part.
+        names: the class folders of the training part.
+        name_option: option with the name of the part's folder; "" if it is fixed.
 
     Raises:
         UserError: some are missing or surplus; both are named.
     """
+    # Validation images need no folder.
+    without = (
+        ", or set dataset.val_folder=none to draw validation images from the training images" * (name_option == "dataset.val_folder")
+    )  # fmt: skip
+    if part.count == 0 and not set(part.classes) - set(names):
+        raise UserError(
+            f"folder '{printable(part.folder)}' contains no image in a class folder; put images into "
+            f"{printable(part.folder.name)}/CLASS/{without}{_left_out(part.not_read)}"
+        )
     # Compared in both directions: a missing class folder and a surplus one are different mistakes.
     lacking = [name for name in names if name not in part.classes]
     surplus = [name for name in part.classes if name not in set(names)]
@@ -109,7 +123,7 @@ def check_equal_classes(part: PartFiles, names: Sequence[str]) -> None:
         *([f"has class folders that the training part lacks: {len(surplus)}: {_named(surplus, names)}"] if surplus else []),
     ]
     if problems:
-        raise UserError(f"folder '{printable(part.folder)}' {', and '.join(problems)}; fix the folder")
+        raise UserError(f"folder '{printable(part.folder)}' {', and '.join(problems)}; fix the folder{without}")
 
 
 def _named(classes: Sequence[str], others: Iterable[str]) -> str:

@@ -106,7 +106,7 @@ class _Reader:
             self._line("dataset.validation", dataset.instance.validation, TYPE, drawn)
         methods = self._methods(dataset.instance)
         self._checkpoint(network)
-        warnings = self._preprocessing(dataset.instance) if network.checkpoint else []
+        warnings = self._preprocessing(dataset.instance, facts.value_range) if network.checkpoint else []
         table = OptionsTable(f"options read from {self._place}:", tuple(self.lines))
         return {"dataset": self.dataset, "method": methods}, table, warnings
 
@@ -155,10 +155,7 @@ class _Reader:
         if facts.headers is None:
             shape, wanted = self.dataset["shape"], network.format.channels
             if wanted is not None and shape[0] != wanted:
-                raise UserError(
-                    f"'{self._place}' contains images with {shape[0]} channels, but the first convolution in the checkpoint has {wanted} "
-                    f"input channels; convert the images, such as images.repeat(1, 3, 1, 1) for grey ones"
-                )
+                raise UserError(_wrong_channels(self._place, shape, wanted))
             return
         given = self.dataset.get("channels", AUTO)
         channels = choose_channels(facts.headers, network.format, None if given == AUTO else given)
@@ -201,9 +198,26 @@ class _Reader:
             known = self._origin(f"trainer.preprocess.{key}") if preprocess.get(key) else "the data set's option" if value else "not given"
             self._line(f"trainer.preprocess.{key}", value, TYPE, known)
 
-    def _preprocessing(self, dataset: DataSet) -> list[str]:
-        """A warning if no constants are given: the pixels are not normalised, and most networks were trained with some."""
+    def _preprocessing(self, dataset: DataSet, value_range: tuple[float, float] | None) -> list[str]:
+        """A warning if no constants are given: the pixels are not normalised, and most networks were trained with some.
+
+        Raises:
+            UserError: constants are given for floats that are not in [0, 1], or are those of pixels of 0 to 255.
+        """
         preprocess = self.cell["trainer"].get("preprocess") or {}
+        # A little tolerance for interpolated and compressed images.
+        if value_range is not None and not (value_range[0] >= -0.01 and value_range[1] <= 1.01):
+            if preprocess.get("mean") or preprocess.get("std"):
+                low, high = value_range
+                raise UserError(
+                    f"the images of '{self._place}' are floats from {low:g} to {high:g}, but trainer.preprocess.mean and "
+                    f"trainer.preprocess.std are of pixels in 0 to 1; if the images are normalised already, set "
+                    f"trainer.preprocess.normalise=false instead, and if their pixels are 0 to 255, save images.round().astype('uint8')"
+                )
+            # Already normalised, or of 0 to 255, which the inspection says.
+            return []
+        if len(dataset.shape) == 3:
+            _check_scale(preprocess.get("mean") or dataset.mean or (), preprocess.get("std") or dataset.std or ())
         if preprocess.get("mean") or preprocess.get("std") or preprocess.get("normalise") is False or dataset.mean:
             return []
         choices: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
@@ -212,6 +226,7 @@ class _Reader:
         # Files that cannot be read are counted and named by the inspection that follows.
         with suppress(UserError):
             choices["those of your training images"] = _statistics(dataset, self.root)
+        used = "divided by 255" if value_range is None else "used as they are"
         lines = [
             f"    {as_override('trainer.preprocess.mean', mean)} {as_override('trainer.preprocess.std', std)}   ({name})"
             for name, (mean, std) in choices.items()
@@ -220,7 +235,7 @@ class _Reader:
         return [
             "\n".join(
                 [
-                    "no preprocessing is given: pixels are divided by 255 and not normalised. If the network was trained with normalised",
+                    f"no preprocessing is given: pixels are {used} and not normalised. If the network was trained with normalised",
                     "images, add the mean and the standard deviation of its training, or else its accuracy is wrong. Copy one of these:",
                     *lines,
                     "    trainer.preprocess.normalise=false   (none: as now, without this warning)",
@@ -254,6 +269,39 @@ def _mismatch(network: GivenNetwork, classes: int, source: str, place: Path, fac
         f"the head of trainer.checkpoint={network.checkpoint} has {outputs} {'output' if outputs == 1 else 'outputs'} ({network.head}), "
         f"but the data set has {classes} classes ({source} of '{place}'); {why}"
     )
+
+
+def _wrong_channels(place: Path, shape: Sequence[int], wanted: int) -> str:
+    """The sentence for tensors with another number of channels than the checkpoint."""
+    found, remedy = f"images with {shape[0]} channels", f"save images with {wanted}, or use the checkpoint of a network for {shape[0]}"
+    if len(shape) == 2:
+        found = f"images of shape {tuple(shape)} without an axis of channels"
+        remedy = "save images[:, None]" if wanted == 1 else f"save numpy.repeat(images[:, None], {wanted}, axis=1)"
+    elif len(shape) == 3 and shape[2] == wanted:
+        found = f"images of shape {tuple(shape)}, whose channels are last"
+        remedy = "save numpy.moveaxis(images, -1, 1)"
+    elif shape[0] == 1:
+        found, remedy = "images with 1 channel", f"save numpy.repeat(images, {wanted}, axis=1)"
+    return f"'{place}' contains {found}, but the first convolution in the checkpoint has {wanted} input channels; {remedy}"
+
+
+def _check_scale(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Check that constants can be those of pixels in [0, 1].
+
+    Raises:
+        UserError: a mean is outside 0 to 1, or a deviation above 1.
+    """
+    if all(0 <= value <= 1 for value in mean) and all(value <= 1 for value in std):
+        return
+    given = f"{as_override('trainer.preprocess.mean', mean)} {as_override('trainer.preprocess.std', std)}"
+    remedy = "give those of your network's training, divided by the highest value of its pixels"
+    if all(0 <= value <= 255 for value in (*mean, *std)):
+        scaled = [[value / 255 for value in values] for values in (mean, std)]
+        remedy = (
+            f"if they are of pixels in 0 to 255, set {as_override('trainer.preprocess.mean', scaled[0])} "
+            f"{as_override('trainer.preprocess.std', scaled[1])}"
+        )
+    raise UserError(f"{given} cannot be the mean and the standard deviation of pixels in 0 to 1; {remedy}")
 
 
 def _classes(count: int) -> str:

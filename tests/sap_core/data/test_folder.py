@@ -1,5 +1,7 @@
 """Image folders of the user."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -230,3 +232,30 @@ def test_a_plan_needs_no_files():
     data = Folder(**OPTIONS)
     assert isinstance(data, DataSet)
     assert (data.shape, data.classes.num, data.num_train, data.truth_known) == ((3, 6, 6), 2, 6, False)
+
+
+@pytest.mark.parametrize("leave", ["nothing", "empty classes", ".gitkeep"])
+def test_a_validation_folder_without_images_is_said_with_the_way_to_do_without(root, leave):
+    val = root / "pets" / "val"
+    val.mkdir()
+    if leave == ".gitkeep":
+        (val / ".gitkeep").touch()
+    if leave == "empty classes":
+        (val / "cat").mkdir()
+        (val / "dog").mkdir()
+    with pytest.raises(
+        UserError, match=r"val' contains no image in a class folder; put images into val/CLASS/, or set dataset\.val_folder=none"
+    ):
+        Folder.read_options({"folder": "pets"}, root)
+    assert len(Folder(**OPTIONS, val_folder="none").load(root).test) == 2
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "Val"])
+def test_a_part_of_another_name_is_not_passed_over_in_silence(root, name):
+    assert not any("class folders of" in note for note in Folder(**OPTIONS).inspect(root).notes)
+    shutil.copytree(root / "pets" / "test", root / "pets" / name)
+    (note,) = (note for note in Folder(**OPTIONS).inspect(root).notes if "class folders of" in note)
+    assert f"1 folder with the class folders of 'train' ({name})" in note
+    assert note.endswith(f"dataset.val_folder={name}")
+    # Whoever wants no validation folder gets no advice to use one.
+    assert not any("val_folder" in note for note in Folder(**OPTIONS, val_folder="none").inspect(root).notes)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from sap_core.data.file_facts import read_headers
 from sap_core.data.folder import Folder
-from sap_core.data.image_files import FilePixels
+from sap_core.data.image_files import FilePixels, examine
 from sap_core.data.image_modes import AS_RELEASED, CHECKED, Decoding
 from sap_core.errors import UserError
 
@@ -92,7 +93,7 @@ def test_colour_becomes_luma_in_a_grey_set(tmp_path):
     assert np.abs(found - RGB @ np.array([0.299, 0.587, 0.114])).max() < 1
 
 
-def png(bit_depth, colour_type, rows):
+def png(bit_depth, colour_type, rows, transparent=None):
     """A PNG that Pillow cannot write, from its rows of samples as bytes."""
 
     def chunk(name, data):
@@ -100,7 +101,8 @@ def png(bit_depth, colour_type, rows):
 
     head = struct.pack(">IIBBBBB", 3, 3, bit_depth, colour_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    colour = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + colour + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def test_16_bit_colours_keep_their_upper_8_bits(tmp_path):
@@ -113,7 +115,6 @@ UNKNOWN_RANGE = {
     "float TIFF of 8 bits": (Image.fromarray(GREY.astype(np.float32)), r"dataset\.value_range=\[0,255\]"),
     "32-bit TIFF": (Image.fromarray(GREY_16.astype(np.int32)), r"dataset\.value_range=\[0,65535\]"),
     "signed TIFF": (Image.fromarray(GREY.astype(np.int32) - 100), r"dataset\.value_range=\[-100,155\]"),
-    "float TIFF with NaN": (Image.fromarray(np.full((3, 3), np.nan, np.float32)), r"dataset\.value_range=\["),
 }
 
 
@@ -139,6 +140,56 @@ def test_a_given_range_is_used(tmp_path, values, given):
     assert np.array_equal(read(tmp_path, content, "a.tif", 1, Decoding(value_range=given))[0], GREY)
     half = (given[0], (given[0] + given[1]) / 2)
     assert "outside dataset.value_range" in refused(tmp_path, content, "a.tif", 1, Decoding(value_range=half))
+
+
+def test_floats_of_pfm_files_have_no_known_range(tmp_path):
+    content = b"Pf\n3 3\n-1.0\n" + (GREY.astype("<f4") / 255)[::-1].tobytes()
+    assert "its pixels are floats" in refused(tmp_path, content, "a.pfm", 1)
+    assert np.array_equal(read(tmp_path, content, "a.pfm", 1, Decoding(value_range=(0.0, 1.0)))[0], GREY)
+
+
+@pytest.mark.parametrize("decoding", [CHECKED, Decoding(value_range=(0.0, 1.0))])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_as_such(tmp_path, value, decoding):
+    values = GREY.astype(np.float32) / 255
+    values[1, 1] = value
+    assert "NaN or infinity" in refused(tmp_path, encoded(Image.fromarray(values), "TIFF"), "a.tif", 1, decoding)
+
+
+def tiff(values, bits, sample_format):
+    """An uncompressed grey TIFF file of any pixel type, which Pillow cannot write."""
+    data = values.tobytes()
+    entries = {256: 3, 257: 3, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 3, 279: len(data), 339: sample_format}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def test_32_bits_without_a_sign_keep_their_upper_half(tmp_path):
+    content = tiff(GREY.astype("<u4") * 16843009, 32, 1)
+    assert np.array_equal(read(tmp_path, content, "a.tif", 1, Decoding(value_range=(0.0, 2.0**32 - 1)))[0], GREY)
+
+
+def test_8_bits_with_a_sign_are_refused(tmp_path):
+    assert "8 bits with a sign" in refused(tmp_path, tiff(GREY.astype(np.int8), 8, 2), "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (tiff(GREY.astype("<f8"), 64, 3), "floats of 16 or 64 bits"),
+        (tiff(GREY.astype("<f2"), 16, 3), "floats of 16 or 64 bits"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40), "JPEG XL"),
+    ],
+)
+def test_intact_files_that_pillow_cannot_read_are_not_called_damaged(tmp_path, content, said):
+    message = refused(tmp_path, content, "a.jpg")
+    assert said in message
+    with pytest.raises(UserError, match=said) as error:
+        examine([tmp_path / "a.jpg"], tmp_path, "content")
+    with pytest.raises(UserError, match=said):
+        read_headers([tmp_path / "a.jpg"], tmp_path)
+    assert not any(word in text for word in ("damaged", "delete") for text in (message, str(error.value)))
 
 
 def test_a_given_range_leaves_8_bits_alone(tmp_path):
@@ -199,6 +250,16 @@ def turned(kind, tag=6):
     exif = Image.Exif()
     exif[0x0112] = tag
     return encoded(Image.fromarray(RGB), kind, exif=exif)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_transparent_values_of_few_bits_are_recognised(tmp_path, bits):
+    values = np.array([[0, 1, 2], [3, 1, 0], [2, 2, 1]], np.uint8)
+    rows = [sum(int(value) << (bits * (2 - at)) for at, value in enumerate(row)) << (-3 * bits % 8) for row in values]
+    content = png(bits, 0, [row.to_bytes(-(-3 * bits // 8), "big") for row in rows], transparent=1)
+    assert "transparent" in refused(tmp_path, content)
+    scaled = values * (255 // (2**bits - 1))
+    assert np.array_equal(read(tmp_path, content, decoding=Decoding("white"))[0], np.where(values == 1, 255, scaled))
 
 
 def test_orientation_is_ignored_or_applied(tmp_path):

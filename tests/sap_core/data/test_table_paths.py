@@ -120,3 +120,25 @@ def test_what_is_no_table_is_said(root):
     parquet.write_table(pa.table({"path": ["a"], "label": ["0"], "split": ["train"], "Path": ["b"]}), root / "mine" / "images.csv")
     with pytest.raises(UserError, match="contains the column path twice"):
         Table(**OPTIONS).load(root)
+
+
+@pytest.mark.parametrize("written", ["mine/{}", "/nowhere/{}", "file:///{}"])
+def test_options_are_not_read_from_missing_files(root, written):
+    write(root, [(written.format(path), label, split) for path, label, split in rows()])
+    with pytest.raises(UserError, match=r"5 of 5 image files of table .* are missing: .*the folder of the table") as error:
+        Table.read_options({"table": "mine/images.csv"}, root)
+    assert "replace" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_rows_is_said(root, split):
+    write(root, [row for row in rows() if row[2] != split])
+    with pytest.raises(UserError, match=f"has no row of split {split}; add some"):
+        Table.read_options({"table": "mine/images.csv"}, root)
+
+
+def test_lists_in_cells_are_no_labels(root):
+    columns = {key: [row[place] for row in rows()] for place, key in enumerate(HEAD)}
+    parquet.write_table(pa.table(columns | {"label": [[label] for label in columns["label"]]}), root / "mine" / "t.parquet")
+    with pytest.raises(UserError, match="contains a list or a record instead of one value"):
+        Table.read_options({"table": "mine/t.parquet"}, root)

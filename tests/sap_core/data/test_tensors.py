@@ -217,3 +217,9 @@ def test_black_images_are_noted(tmp_path):
 def test_channels_last_are_refused_before_a_file_is_read():
     with pytest.raises(UserError, match=r"dataset\.shape=\[3,32,32\]"):
         Tensors(file="a.npz", **NUMBERS | {"shape": (32, 32, 3)})
+
+
+def test_a_file_of_torch_save_is_refused_with_the_way_to_convert(tmp_path):
+    torch.save(content(), tmp_path / "images.pt")
+    with pytest.raises(UserError, match=r"torch\.save wrote it; save the tensors with safetensors\.torch\.save_file"):
+        Tensors.read_options({"file": "images.pt"}, tmp_path)

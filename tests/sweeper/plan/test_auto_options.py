@@ -223,6 +223,77 @@ def test_tensors_are_read_likewise(root):
         filled(root, save_network(root / "grey.pt", channels=1), given=tensors)
 
 
+def save_tensors(root, images=None, labels=None):
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 8, 8), dtype=np.uint8) if images is None else images
+    labels = np.arange(60) % 3 if labels is None else labels
+    np.savez(root / "mine.npz", images=images, labels=labels, split=np.repeat([0, 1], [40, 20]))
+
+
+TENSORS = ("dataset=tensors", "dataset.file=mine.npz", "cells=[{dataset: tensors, noise: none, model: small_cnn, trainer: given}]")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (np.zeros((60, 8, 8, 3), np.uint8), None, r"channels last; save numpy\.moveaxis\(images, -1, 1\)"),
+        (np.zeros((60, 8, 4, 3), np.uint8), None, r"channels are last, but the first convolution.*numpy\.moveaxis\(images, -1, 1\)"),
+        (np.zeros((60, 8, 8), np.uint8), None, r"without an axis of channels.*save numpy\.repeat\(images\[:, None\], 3, axis=1\)"),
+        (np.zeros((60, 1, 8, 8), np.uint8), None, r"images with 1 channel, .*save numpy\.repeat\(images, 3, axis=1\)"),
+        (np.zeros((60, 4, 8, 8), np.uint8), None, r"images with 4 channels, .*save images with 3"),
+        (np.zeros((60, 3, 8, 8), np.int64), None, r"type int64; save images\.astype\('uint8'\)"),
+        (np.full((60, 3, 8, 8), np.nan, np.float32), None, "image 0 of .* contains NaN"),
+        (None, np.where(np.arange(60) == 4, np.nan, np.arange(60) % 3), "label 4 of .* is nan"),
+        (None, np.arange(60) % 3 + 0.5, "label 0 of .* is 0.5, which is not a whole number"),
+        (None, np.arange(60) % 3 + 1, r"no training image for 1 of 4 classes \(0\); if classes are numbered from 1, save labels - 1"),
+        (None, np.arange(60) % 3 - 1, "label 0 is -1"),
+    ],
+)
+def test_arrays_are_checked_before_they_are_compared_with_the_checkpoint(root, images, labels, said):
+    save_tensors(root, images, labels)
+    with pytest.raises(UserError, match=said):
+        filled(root, given=TENSORS)
+
+
+def with_preprocess(root, **preprocess):
+    found = composed(*TENSORS)
+    (cell,) = found.cells
+    trainer = {**cell["trainer"], "checkpoint": str(root / "mine.pt"), "preprocess": {**cell["trainer"]["preprocess"], **preprocess}}
+    return fill_in(replace(found, cells=({**cell, "trainer": trainer},)), root)[2]
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(4.0, -2.0), (255.0, 0.0)])
+def test_floats_outside_0_to_1_are_not_normalised_again(root, factor, shift):
+    unit = np.random.default_rng(0).random((60, 3, 8, 8), np.float32)
+    save_tensors(root, unit * factor + shift)
+    with pytest.raises(UserError, match=r"are floats from .* trainer\.preprocess\.normalise=false .*astype\('uint8'\)"):
+        with_preprocess(root, mean=[0.5] * 3, std=[0.2] * 3)
+    # An offer of constants would lead to the same mistake.
+    assert with_preprocess(root) == []
+    save_tensors(root, unit)
+    assert with_preprocess(root, mean=[0.5] * 3, std=[0.2] * 3) == []
+    (warning,) = with_preprocess(root)
+    assert "pixels are used as they are and not normalised" in warning
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        (
+            [123.675, 116.28, 103.53],
+            [58.395, 57.12, 57.375],
+            r"set trainer\.preprocess\.mean=\[0\.485,0\.456,0\.406\] trainer\.preprocess\.std=\[",
+        ),
+        ([0.0] * 3, [255.0] * 3, r"set trainer\.preprocess\.mean=\[0.*\] trainer\.preprocess\.std=\[1"),
+        ([-0.5] * 3, [0.5] * 3, "divided by the highest value"),
+    ],
+)
+def test_constants_of_another_scale_are_refused(root, mean, std, said):
+    save_tensors(root)
+    with pytest.raises(UserError, match=said):
+        with_preprocess(root, mean=mean, std=std)
+    assert with_preprocess(root, mean=[0.5] * 3, std=[1.0] * 3) == []
+
+
 def test_tables_are_read_likewise(root):
     files = sorted(path.relative_to(root) for path in (root / "mine").rglob("*.png"))
     lines = [f"{file},{file.parts[2]},{'test' if file.parts[1] == 'test' else 'val' if file.stem < '2' else 'train'}" for file in files]
