@@ -44,7 +44,9 @@ def image_shape(model: str, input_shape: tuple[int, ...], least: int = 1, instea
 def probe_images(count: int, input_shape: tuple[int, ...]) -> Tensor:
     """Return inputs (count, ...) to try a network with: all different, in [-1, 1], the same at every call, on the default device."""
     # No constant: networks may normalise their inputs, and would divide by a standard deviation of zero.
-    return torch.linspace(-1, 1, count * math.prod(input_shape)).reshape(count, *input_shape)
+    # Made on the CPU, because for the meta device torch would import modules that take seconds.
+    values = torch.linspace(-1, 1, count * math.prod(input_shape), device="cpu")
+    return values.reshape(count, *input_shape).to(torch.get_default_device())
 
 
 class FitImages(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sap_core.data.assemble import assemble_task
 from sap_core.data.source import audit_file
 from sap_core.errors import UserError
 from sap_core.identity import canonical_json
+from sap_core.models.inputs import probe_images
 from sap_core.roles import sample_counts, with_flattened
 from sweeper.plan.cell import Cell
 from sweeper.plan.probe import probe
@@ -92,9 +92,9 @@ def check_weights(cell: Cell, correctors: Sequence[Any]) -> None:
         if key not in _CHECKED:
             network = probe(cell.model, cell.dataset).network
             device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-            # No constant: networks may normalise their inputs.
-            shape = (2, *cell.dataset.instance.shape)
-            cls.refuse_network(settings, network, torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape))
+            with device:
+                inputs = probe_images(2, cell.dataset.instance.shape)
+            cls.refuse_network(settings, network, inputs)
             _CHECKED.add(key)
 
 
