@@ -89,12 +89,14 @@ def _sentence(model: nn.Module, refused: Mapping[str, str], corrected: set[str],
         patterns += names if len(names) == 1 or any(fnmatchcase(each, pattern) for each in others) else [pattern]
     key = f"'{option}=[{','.join(patterns)}]'" if option else f"leave=({', '.join(map(repr, patterns))},)"
     remedies = list(dict.fromkeys(filter(None, (_plain(name, reason, owners) for name, reason in refused.items()))))
-    # Where nothing would be left to correct, the option would only lead to the next refusal.
-    if any(not any(fnmatchcase(each, pattern) for pattern in patterns) for each in corrected):
+    # Where nothing would be left to correct, the option alone only leads to the next refusal.
+    empty = all(any(fnmatchcase(each, pattern) for pattern in patterns) for each in corrected)
+    if not empty:
         remedies.append(f"leave {'it as it is' if len(refused) == 1 else 'them as they are'} with {key}")
     return (
         f"SAP cannot correct {'; '.join(named[:LISTED])} in {type(model).__name__}: it corrects parameters that are multiplied with "
         f"activations as a matrix; {', or '.join([*remedies, 'use another network'])}"
+        + (f", since with {key} nothing would be left to correct" if empty else "")
     )
 
 

@@ -148,12 +148,12 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_the_option_is_not_advised_where_nothing_would_be_left_to_correct(kind):
+def test_a_network_of_which_nothing_could_be_corrected_is_refused_with_that_reason(kind):
     make, remedy = WHOLE[kind]
     with pytest.raises(UserError) as error:
         sap_project(make().double(), TOKENS, ALPHA)
     assert remedy in str(error.value)
-    assert "leave" not in str(error.value)
+    assert re.search(r"use another network, since with leave=\(.*,\) nothing would be left to correct$", str(error.value))
 
 
 def hides(forward, **parts):
