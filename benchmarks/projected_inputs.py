@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sap_core.models.modes import observable
 from sap_core.sap.regions import Region, Regions
-from sap_core.sap.trace import ObservingMode, without_fused_attention
+from sap_core.sap.trace import ObservingMode
 
 aten = torch.ops.aten
 Rows = Tensor
@@ -45,7 +46,7 @@ def projected_outputs(model: nn.Module, images: Tensor, corrected: Set[str], alp
             seen[key] = [values.clamp(min=0).sqrt().unsqueeze(-1) * vectors.mT]
         return rows
 
-    with without_fused_attention(), _Rows(parameters, keep):
+    with observable(), _Rows(parameters, keep):
         model(images)
     projectors: Mapping[Hashable, Tensor] = {}
 
@@ -54,7 +55,7 @@ def projected_outputs(model: nn.Module, images: Tensor, corrected: Set[str], alp
         return (rows @ directions.mT * scale.unsqueeze(-2)) @ directions
 
     projectors = {key: _directions(torch.cat(rows, dim=1), alpha) for key, rows in seen.items()}
-    with without_fused_attention(), _Rows(parameters, project):
+    with observable(), _Rows(parameters, project):
         return model(images)
 
 

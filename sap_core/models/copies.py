@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sap_core.errors import UserError
-from sap_core.models.modes import batch_statistics, evaluating
+from sap_core.models.modes import batch_statistics, evaluating, observable
 from sap_core.models.outputs import tensors_in
 
 _STATISTICS = ("running_mean", "running_var")
@@ -123,7 +123,7 @@ def _storage(tensor: Tensor) -> int:
 def _outputs(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     # Not `torch.manual_seed`, which would also seed GPUs, whose state is not restored.
     torch.default_generator.manual_seed(0)
-    with evaluating(model):
+    with evaluating(model), observable():
         return list(tensors_in(model(inputs)))
 
 

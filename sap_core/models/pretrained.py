@@ -124,11 +124,11 @@ def _with_key(found: Sequence[Candidate], key: str, file: Path, option: str) -> 
 
 def _only(found: Sequence[Candidate], model: nn.Module, file: Path, option: str) -> Candidate:
     """The candidate with the most names of the network; refuses if others contain all of its parameters, with other values."""
-    parameters = [name for name, _ in model.named_parameters()]
+    parameters, names = [name for name, _ in model.named_parameters()], list(model.state_dict())
     first = found[0]
     complete = [one for one in found if one.matching and all(name in one.tensors for name in parameters)]
     # One dict may be read in two ways: with DataParallel's part of its names as a prefix, or inside them.
-    distinct = [one for i, one in enumerate(complete) if not any(_are_same(one, other, parameters) for other in complete[:i])]
+    distinct = [one for i, one in enumerate(complete) if not any(_are_same(one, other, names) for other in complete[:i])]
     if len(distinct) > 1:
         labels = [one.label for one in distinct]
         choices = " or ".join(f"{_key_option(option)}={label or repr('')}" for label in labels)
@@ -142,7 +142,10 @@ def _only(found: Sequence[Candidate], model: nn.Module, file: Path, option: str)
 
 
 def _are_same(one: Candidate, other: Candidate, names: Sequence[str]) -> bool:
-    return one.keys == other.keys and all(one.tensors[name] is other.tensors[name] for name in names)
+    """Return whether two candidates have the same values, as the best and the last weights of a training may."""
+    pairs = [(one.tensors.get(name), other.tensors.get(name)) for name in names]
+    # `torch.equal` compares tensors of one type only.
+    return all(a is b or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a, b)) for a, b in pairs)
 
 
 def _without_others(chosen: Candidate, names: Sequence[str], file: Path, option: str, asked: bool) -> dict[str, Tensor]:
@@ -227,6 +230,8 @@ def _converted(name: str, value: Tensor, own: Tensor, file: Path) -> Tensor:
     kind = str(value.dtype).removeprefix("torch.")
     if value.is_quantized or value.layout != torch.strided:
         raise UserError(f"{file}: '{name}' is {'quantised' if value.is_quantized else 'sparse'} ({kind}); save dequantised, dense weights")
+    if value.is_meta:
+        raise UserError(f"{file}: '{name}' has no values (device meta); save the weights after they were loaded")
     if own.is_floating_point() and not value.is_floating_point():
         raise UserError(f"{file}: '{name}' contains {kind} numbers where the network has real ones; save the weights before quantisation")
     found = value.to(own.dtype)

@@ -67,7 +67,10 @@ def is_of_training(name: str) -> bool:
 
 
 def _dicts(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """(keys, tensors) of each dict that contains tensors, from the outside in; values of other types are left out."""
+    """(keys, tensors) of each dict that contains tensors, in dicts and lists, from the outside in; other values are left out."""
+    if isinstance(content, list | tuple):
+        # Such as the pair (state dict, epoch).
+        content = dict(enumerate(content))
     if not isinstance(content, Mapping) or len(keys) > _MAX_DEPTH:
         return
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
@@ -75,7 +78,7 @@ def _dicts(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield keys, tensors
     for key, value in content.items():
         # Keys of optimisers are numbers; their tensors have names that are no network's.
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping | list | tuple):
             yield from _dicts(value, (*keys, str(key)))
 
 

@@ -37,7 +37,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """Return `model` without wrappers, unchanged itself: the network inside, or a copy where parts of it are wrapped."""
     while (inner := _inner(model)) is not None:
         model = inner
-    return unwrap(copy.deepcopy(model)) if is_wrapped(model) else model
+    if not is_wrapped(model):
+        return model
+    twin = copy.deepcopy(model)
+    # Functions are not copied: a compiled `forward` on the copy is still that of the original.
+    for module, other in zip(model.modules(), twin.modules(), strict=True):
+        if _forward_compiled(module):
+            del other.__dict__["forward"]
+    return unwrap(twin)
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
@@ -56,4 +63,7 @@ def _compiled_in_place(module: nn.Module) -> bool:
 def _forward_compiled(module: nn.Module) -> bool:
     """Return whether `module.forward = torch.compile(module.forward)` was executed."""
     original = getattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable", None)
+    # Methods of torch's own modules are wrapped once more.
+    while original is not None and not isinstance(original, MethodType):
+        original = getattr(original, "__wrapped__", None)
     return isinstance(original, MethodType) and original.__self__ is module and original.__func__ is type(module).forward

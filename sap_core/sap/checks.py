@@ -177,8 +177,8 @@ def shape_errors(batch: Tensor, what: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    # torch has no type of its own for inputs of a wrong shape.
-    except (RuntimeError, ValueError, IndexError) as error:
+    # torch has no type of its own for inputs of a wrong shape; networks also assert their size, or want more than images.
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the network cannot process {what} images of shape {tuple(batch.shape)}, batch first ({why}); give images as the network "

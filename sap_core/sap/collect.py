@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sap_core.errors import UserError
 from sap_core.sap.products import is_product, matched, products
 from sap_core.sap.regions import Regions
-from sap_core.sap.trace import ObservingMode, without_fused_attention
+from sap_core.sap.trace import ObservingMode
 from sap_core.sap.weights import WeightSite, parameters_of
 
 
@@ -25,7 +25,7 @@ def collecting(model: nn.Module, sites: Mapping[str, WeightSite], collect: Calla
     """
     own = {site.region.parameter for site in sites.values()}
     parameters = {name: parameter for name, parameter in parameters_of(model).items() if name in own}
-    with without_fused_attention(), _CollectingMode(parameters, sites, collect):
+    with _CollectingMode(parameters, sites, collect):
         yield
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
-from sap_core.models.modes import batch_statistics, evaluating
+from sap_core.models.modes import batch_statistics, evaluating, observable
 from sap_core.sap.collect import collecting
 from sap_core.sap.layers import LAYERS, LayerInputs
 from sap_core.sap.weights import WeightSite
@@ -143,6 +143,7 @@ def observe(model: nn.Module, sites: Mapping[str, WeightSite], moments: Mapping[
             # Removed also after an error: a hook that stayed would observe every later pass and keep the moments alive.
             stack.callback(modules[layer].register_forward_pre_hook(observer(layer), with_kwargs=True).remove)
         stack.enter_context(evaluating(model))
+        stack.enter_context(observable())
         if products:
             stack.enter_context(collecting(model, products, collect))
         model(inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -127,8 +128,8 @@ def _validation(model: nn.Module, images: Tensor, labels: Tensor, batch_size: in
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, but must be at least 1")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise UserError(f"batch_size is {batch_size!r}, but must be an integer of at least 1")
 
 
 def _batches(model: nn.Module, images: Images, batch_size: int) -> Iterator[Tensor]:
@@ -161,10 +162,19 @@ def _merged(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 def _tensors(images: object) -> Iterator[object]:
     # An array of numpy is iterable, but its items are images and not batches.
-    if isinstance(images, Tensor) or not isinstance(images, Iterable) or hasattr(images, "__array__"):
+    if isinstance(images, Tensor) or hasattr(images, "__array__"):
         yield images
+    elif isinstance(images, Iterable):
+        for batch in images:
+            if isinstance(batch, (list, tuple, Mapping)):
+                raise UserError(
+                    f"trusted images must be tensors, but each item of the given {type(images).__name__} is a {type(batch).__name__}; pass "
+                    "the images alone, such as (images for images, labels in loader)"
+                )
+            yield batch
     else:
-        yield from images
+        remedy = "pass its images as a tensor, or use sap_core.correct, which takes data sets"
+        raise UserError(f"trusted images must be a tensor (N, ...) or an iterable of such batches, not {type(images).__name__}; {remedy}")
 
 
 def _for(model: nn.Module, batch: Tensor, what: str) -> Tensor:

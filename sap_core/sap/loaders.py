@@ -3,7 +3,7 @@
 Its sampler says which images count, whatever their order and number in an epoch:
 
     SequentialSampler, RandomSampler, DistributedSampler    all images of the data set
-    SubsetRandomSampler                                     those of its indices
+    SubsetRandomSampler, list, tuple or range               those of its indices
     WeightedRandomSampler                                   those with a weight above zero; weights are otherwise ignored
 
 Any other sampler is refused, since the images that it draws are unknown.
@@ -30,7 +30,9 @@ def check_dataset(dataset: object, what: str) -> None:
         UserError: they cannot; the message says what to pass instead.
     """
     # Before the check of methods: a tuple of tensors, a dict and an array have a length and items, too.
-    tensors = isinstance(dataset, list) and len(dataset) == 2 and all(isinstance(each, Tensor) for each in dataset)
+    tensors = (
+        isinstance(dataset, list) and len(dataset) == 2 and all(isinstance(each, Tensor) or hasattr(each, "__array__") for each in dataset)
+    )
     if tensors or isinstance(dataset, (Tensor, tuple)) or hasattr(dataset, "__array__"):
         remedy = "pass torch.utils.data.TensorDataset(images, labels)"
         raise UserError(f"{what} data must be a data set of (image, label) or a DataLoader, not {type_name(dataset)}; {remedy}")
@@ -73,6 +75,8 @@ def sampled(sampler: data.Sampler[int] | None, length: int, what: str) -> Tensor
     """
     if sampler is None or isinstance(sampler, (data.SequentialSampler, data.RandomSampler, data.DistributedSampler)):
         return torch.arange(length)
+    if isinstance(sampler, (list, tuple, range)):
+        return torch.as_tensor(sampler, dtype=torch.int64).unique()
     if isinstance(sampler, data.SubsetRandomSampler):
         return torch.as_tensor(sampler.indices, dtype=torch.int64).unique()
     if isinstance(sampler, data.WeightedRandomSampler):

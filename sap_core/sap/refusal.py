@@ -88,10 +88,36 @@ def _sentence(model: nn.Module, refused: Mapping[str, str], corrected: set[str],
         others = corrected - refused.keys()
         patterns += names if len(names) == 1 or any(fnmatchcase(each, pattern) for each in others) else [pattern]
     key = f"'{option}=[{','.join(patterns)}]'" if option else f"leave=({', '.join(map(repr, patterns))},)"
+    remedies = list(dict.fromkeys(filter(None, (_plain(name, reason, owners) for name, reason in refused.items()))))
+    # Where nothing would be left to correct, the option alone only leads to the next refusal.
+    empty = all(any(fnmatchcase(each, pattern) for pattern in patterns) for each in corrected)
+    if not empty:
+        remedies.append(f"leave {'it as it is' if len(refused) == 1 else 'them as they are'} with {key}")
     return (
         f"SAP cannot correct {'; '.join(named[:LISTED])} in {type(model).__name__}: it corrects parameters that are multiplied with "
-        f"activations as a matrix; leave {'it as it is' if len(refused) == 1 else 'them as they are'} with {key}, or use another network"
+        f"activations as a matrix; {', or '.join([*remedies, 'use another network'])}"
+        + (f", since with {key} nothing would be left to correct" if empty else "")
     )
+
+
+def _plain(name: str, reason: str, owners: Mapping[str, nn.Module]) -> str:
+    """How to turn a weight of one of torch's tools into a plain parameter before; '' for other weights."""
+    layer, _, own = name.rpartition(".")
+    if ".parametrizations." in f".{name}":
+        tensor = layer.rpartition(".")[2]
+        return f"remove its parametrization before: torch.nn.utils.parametrize.remove_parametrizations(module, '{tensor}')"
+    if own.endswith("_orig"):
+        tensor = own.removesuffix("_orig")
+        pruned = hasattr(owners.get(layer), f"{tensor}_mask")
+        tool = f"prune.remove(module, '{tensor}')" if pruned else f"remove_spectral_norm(module, '{tensor}')"
+        return f"make it a plain weight before: torch.nn.utils.{tool}"
+    if own in ("weight_g", "weight_v"):
+        return "make it a plain weight before: torch.nn.utils.remove_weight_norm(module)"
+    if "TorchScript" in reason:
+        return "use the network from which torch.jit made it"
+    if "quantised" in reason:
+        return "use the network before quantisation"
+    return "put its layer into a torch.nn.ModuleList or ModuleDict" if "no parameter of the network" in reason else ""
 
 
 def _listed(names: Sequence[str]) -> str:

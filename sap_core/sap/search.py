@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from sap_core.errors import UserError
 from sap_core.models.copies import check_copies
@@ -34,7 +35,8 @@ def check_alphas(alphas: object) -> tuple[float, ...]:
     found = []
     for alpha in alphas:
         try:
-            found.append(float(alpha))
+            # True is the number 1 and surely meant otherwise.
+            found.append(float(alpha) if not isinstance(alpha, bool) else alpha)
         except (TypeError, ValueError):
             raise UserError(f"alphas contains {alpha!r}, which is no number; sap_core.ALPHA16 has the paper's range") from None
         spectrum.check_alpha(found[-1])
@@ -64,11 +66,18 @@ def examine(model: nn.Module, images: Tensor, leave: Sequence[str] = ()) -> Weig
         leave: patterns of names of parameters that stay as they are.
 
     Raises:
-        UserError: the network cannot be copied, or a weight is not supported (see `find_weights`).
+        UserError: the network cannot be copied, or a weight has no values yet or is not supported (see `find_weights`).
+        FloatingPointError: a weight is not finite.
     """
+    if lazy := next((name for name, parameter in model.named_parameters() if is_lazy(parameter)), None):
+        raise UserError(f"'{lazy}' has no values, because a lazy layer takes its size from the first images; run model(images) once before")
     gram.check_batch(model, len(images))
     check_copies(model, images[:2], "the network")
     found = find_weights(model, images, leave)
+    for name, parameter in model.named_parameters():
+        # One in the last layer would reach no activation, and be noticed by nobody.
+        if name not in found.unreached and not bool(parameter.isfinite().all()):
+            raise FloatingPointError(f"'{name}' contains NaN or infinity, so the network has diverged")
     warn_unreached(found)
     return found
 

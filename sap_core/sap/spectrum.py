@@ -49,7 +49,7 @@ def check_alpha(alpha: float) -> None:
     # Texts and None, which `isfinite` would answer with an error about types; True is the number 1 and surely meant otherwise.
     number = isinstance(alpha, Real) and not isinstance(alpha, bool)
     if not (number and math.isfinite(alpha) and alpha > 0):
-        raise UserError(f"alpha is {alpha}, but SAP needs a positive finite number; the paper searches 2000 to 300000")
+        raise UserError(f"alpha is {alpha!r}, but SAP needs a positive finite number; the paper searches 2000 to 300000")
 
 
 def cheaper_method(alphas: int) -> Method:

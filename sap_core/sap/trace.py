@@ -7,8 +7,8 @@ them alone) is *constant*. The pass may be on torch's meta device, where nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sap_core.models.modes import evaluating
+from sap_core.models.modes import evaluating, observable
 from sap_core.sap.layers import LayerInputs
 from sap_core.sap.products import is_product, matched, operands, products
 from sap_core.sap.regions import Region, Regions, alive, storage_of, tensors_in
@@ -73,21 +73,10 @@ def trace(model: nn.Module, inputs: Tensor, parameters: Mapping[str, Tensor], la
         # A network may draw random numbers even in evaluation mode, and the streams of the caller must not depend on this pass.
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(evaluating(model))
-        stack.enter_context(without_fused_attention())
+        stack.enter_context(observable())
         stack.enter_context(mode)
         model(inputs)
     return Trace(mode.uses, frozenset(mode.reached))
-
-
-@contextmanager
-def without_fused_attention() -> Iterator[None]:
-    """Let torch's attention layers compute with separate operators within a block, which can be observed."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class ObservingMode(TorchDispatchMode):
@@ -239,9 +228,21 @@ class _TraceMode(ObservingMode):
                 continue
             if name.startswith(_ATTENTION) and position < 3:
                 self._use(source.names, "unsupported", "it is a query, key or value of attention")
+            elif name in ("mul", "mul_") and any(self._active(other) and _repeated(other, each) for other in tensors):
+                self._use(source.names, "unsupported", "it is multiplied element by element with repeated activations")
             elif torch.Tag.pointwise in operator.tags or name in _ELEMENTWISE or name.startswith(_ATTENTION):
                 self._use(source.names, "elementwise")
             elif name in _LOOKUPS:
                 self._use(source.names, "unsupported", "activations select its rows")
             else:
                 self._use(source.names, "unsupported", f"torch's operator {name} reads it")
+
+
+def _repeated(activation: Tensor, weight: Tensor) -> bool:
+    """Return whether a product element by element repeats activations along one axis of a weight and shares another with it.
+
+    A sum over the second axis makes it a matrix product: `(x[:, None] * weight).sum(-1)`.
+    """
+    missing = max(0, weight.ndim - activation.ndim)
+    sizes = list(zip(reversed(weight.shape), [*reversed(activation.shape), *[1] * missing], strict=False))
+    return any(own > 1 and other == 1 for own, other in sizes) and any(own > 1 and other > 1 for own, other in sizes)

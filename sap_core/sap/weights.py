@@ -13,7 +13,7 @@ Source: SAP corrects all layers; its released code names the layers of each netw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -87,7 +87,11 @@ def classify(model: nn.Module, inputs: Tensor) -> Weights:
     layers = {name: module for name, module in model.named_modules() if type(module) in LAYERS and "forward" not in vars(module)}
     refused = dict(_opaque(model))
     # Cloned, because a network may overwrite its input.
-    found = trace(model, inputs[:IMAGES].clone(), parameters, layers)
+    hidden = dict(_unregistered(model, {id(parameter) for parameter in parameters.values()}))
+    found = trace(model, inputs[:IMAGES].clone(), {**parameters, **hidden}, layers)
+    for name in hidden:
+        if any(use.kind in ("product", "unsupported") for use in found.uses.get(name, ())):
+            refused[name] = "it is no parameter of the network, because it is in a Python list or dict or a plain attribute"
     from_calls = _sites_of_layers(layers, parameters, found.uses)
     sites, left, unreached = Sites(), dict[str, str](), list[str]()
     for name, parameter in parameters.items():
@@ -121,6 +125,31 @@ def _opaque(model: nn.Module) -> Iterator[tuple[str, str]]:
             missing = {each.parameter for each in LAYERS[type(module)].weights(module).values()} - own.keys()
             if not any(parameter.ndim >= 2 for parameter in own.values()):
                 yield from ((joined(name, each), "it is computed and no parameter") for each in missing)
+
+
+def _unregistered(model: nn.Module, known: Set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of weights in attributes that torch does not search for parameters, such as lists of layers."""
+    own = vars(nn.Module())
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key in own:
+                continue
+            for place, each in _weights_in(value):
+                if id(each) not in known and each.ndim >= 2:
+                    yield joined(name, key, place), each
+
+
+def _weights_in(value: object, depth: int = 3) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, nn.Module):
+        yield from value.named_parameters()
+    elif isinstance(value, Tensor):
+        if value.requires_grad and value.is_leaf:
+            yield "", value
+    elif depth and isinstance(value, (list, tuple, dict)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in parts:
+            for place, each in _weights_in(part, depth - 1):
+                yield joined(str(key), place), each
 
 
 def _unsupported(parameter: Tensor, uses: Sequence[Use]) -> str:

@@ -212,3 +212,22 @@ def test_results_of_the_last_pass_can_be_copied_while_they_belong_to_a_graph():
     assert not twin.last.requires_grad
     assert torch.equal(twin.eval()(IMAGES), model.eval()(IMAGES))
     assert not {id(p) for p in twin.parameters()} & {id(p) for p in model.parameters()}
+
+
+class Masked(nn.Module):
+    """A transformer that ignores some tokens; torch's fused kernel gives them other outputs than its separate operators."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder, self.fc = nn.TransformerEncoder(layer, 1), nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = x.flatten(2).mT.reshape(len(x), -1, 8)
+        ignored = torch.zeros(tokens.shape[:2], dtype=torch.bool).index_fill(1, torch.tensor([3]), True)
+        return self.fc(self.encoder(tokens, src_key_padding_mask=ignored).mean(1))
+
+
+def test_masked_transformers_are_accepted():
+    check_copies(Masked(), IMAGES, "the network")

@@ -218,3 +218,26 @@ def test_of_tied_weights_one_name_suffices(tmp_path):
     del state["second.weight"]
     net, _ = load(tmp_path, state, Tied())
     assert torch.equal(net.second.weight, state["first.weight"])
+
+
+@pytest.mark.parametrize("other", ["same tensors", "same values"])
+def test_equal_weights_under_two_keys_are_no_choice(tmp_path, other):
+    state = states(Net())
+    again = state if other == "same tensors" else {name: value.clone() for name, value in state.items()}
+    net, _ = load(tmp_path, {"best": state, "last": again})
+    assert_same(net, state)
+    # Statistics of batch norm are part of a network, too.
+    again = {**again, "features.1.running_mean": again["features.1.running_mean"] + 1}
+    assert "choose with trainer.key=best or trainer.key=last" in refused(tmp_path, {"best": state, "last": again})
+
+
+@pytest.mark.parametrize("content", [lambda state: (state, 3), lambda state: [3, {"model": state}]])
+def test_weights_in_a_tuple_or_list(tmp_path, content):
+    state = states(Net())
+    net, _ = load(tmp_path, content(state))
+    assert_same(net, state)
+
+
+def test_weights_without_values_are_refused(tmp_path):
+    state = {name: value.to("meta") for name, value in states(Net()).items()}
+    assert "'features.0.weight' has no values (device meta)" in refused(tmp_path, state)

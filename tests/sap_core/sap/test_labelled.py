@@ -133,6 +133,7 @@ def test_a_sampler_of_some_images_gives_those_alone():
     some = [3, 20, 7, 15, 1, 9, 7]
     wanted = [each for each in trusted(PAIRS, 24) if each in some]
     assert trusted(data.DataLoader(PAIRS, 4, sampler=data.SubsetRandomSampler(some)), 6) == wanted
+    assert trusted(data.DataLoader(PAIRS, 4, sampler=list(some)), 6) == wanted
     weights = [float(position in some) for position in range(24)]
     assert trusted(data.DataLoader(PAIRS, 4, sampler=data.WeightedRandomSampler(weights, 99)), 6) == wanted
     with pytest.raises(UserError, match="only 6 training samples"):

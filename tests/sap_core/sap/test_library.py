@@ -192,7 +192,7 @@ def test_networks_that_return_more_than_their_logits(kind):
 
 
 @pytest.mark.parametrize("called", [False, True])
-@pytest.mark.parametrize("how", ["compile", "in_place", "part"])
+@pytest.mark.parametrize("how", ["compile", "in_place", "part", "forward"])
 def test_compiled_networks_are_corrected_without_compilation(how, called):
     expected = sap_project(small().eval(), images(), alpha=100.0)
     model = small().eval()
@@ -200,6 +200,8 @@ def test_compiled_networks_are_corrected_without_compilation(how, called):
         model = torch.compile(model, backend="eager")
     elif how == "in_place":
         model.compile(backend="eager")
+    elif how == "forward":
+        model.forward = torch.compile(model.forward, backend="eager")
     else:
         model[0] = torch.compile(model[0], backend="eager")
     if called:
@@ -228,3 +230,94 @@ def test_integer_and_complex_tensors_stay_as_they_are():
     corrected = sap_project(model, images(), alpha=100.0)
     assert torch.equal(corrected.steps, model.steps)
     assert torch.equal(corrected.phase, model.phase)
+
+
+class CompiledInClass(nn.Module):
+    """A network whose class compiles its forward, so that there is no wrapper to remove."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = small()
+
+    @torch.compile(backend="eager")
+    def forward(self, x):
+        return self.inside(x)
+
+
+def test_a_class_that_compiles_its_forward_is_observed():
+    model = CompiledInClass().eval()
+    model(images())
+    expected, corrected = sap_project(model.inside, images(), 100.0), sap_project(model, images(), 100.0)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, corrected.inside.state_dict()[name])
+
+
+class WithAutocast(nn.Module):
+    """A network that chooses its precision itself."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Linear(128, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.head(self.first(x.flatten(1)).relu())
+
+
+def test_autocast_of_the_network_inside_of_the_callers():
+    model = WithAutocast().eval()
+    plain = nn.Sequential(nn.Flatten(), model.first, nn.ReLU(), model.head)
+    expected = sap_project(plain, images(), 10.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(images())
+        corrected = sap_project(model, images(), 10.0)
+    torch.testing.assert_close(corrected.first.weight, expected[1].weight, rtol=0.05, atol=0.01)
+    torch.testing.assert_close(corrected.head.weight, expected[3].weight, rtol=0.05, atol=0.01)
+    assert not torch.allclose(corrected.head.weight, model.head.weight, atol=0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_named_also_in_the_last_layer(value):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(128, 3))
+    with torch.no_grad():
+        model[1].weight[0, 0] = value
+    with pytest.raises(FloatingPointError, match=r"'1\.weight' contains NaN or infinity"):
+        sap_project(model, images(), 100.0)
+
+
+def test_lazy_layers_are_refused():
+    with pytest.raises(UserError, match=r"'1\.weight' has no values, because a lazy layer"):
+        sap_project(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), images(), 100.0)
+
+
+class Pair(nn.Module):
+    """A network of two inputs, or of images of one size."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(128, 3)
+
+    def forward(self, x, other):
+        return self.head((x + other).flatten(1))
+
+
+class Sized(Pair):
+    """Asserts the size of its images, as networks of timm do."""
+
+    def forward(self, x):
+        assert x.shape[-1] == 99, "size 99 is needed"
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize(("model", "said"), [(Pair(), "missing 1 required positional argument"), (Sized(), "size 99 is needed")])
+def test_networks_that_do_not_take_the_images_are_refused(model, said):
+    with pytest.raises(UserError, match=f"the network cannot process trusted images of shape .*{said}"):
+        sap_project(model, images(), 100.0)
+
+
+def test_labelled_batches_are_refused_as_trusted_images():
+    loader = [(images(), torch.zeros(20))]
+    with pytest.raises(UserError, match=r"pass the images alone, such as \(images for images, labels in loader\)"):
+        sap_project(small(), loader, 100.0)
+    sap_project(small().eval(), (batch for batch, labels in loader), 100.0)

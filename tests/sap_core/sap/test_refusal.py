@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from fnmatch import fnmatch
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from sap_core import sap_project
 from sap_core.errors import UserError
@@ -126,6 +127,74 @@ def refused_net(kind):
     if kind == "complex":
         model.c = nn.Parameter(torch.complex(draw(6, 3), draw(6, 3)).cfloat())
     return model
+
+
+def pruned():
+    model = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 2))
+    for layer in model:
+        prune.random_unstructured(layer, "weight", 0.5)
+    return model
+
+
+WHOLE = {
+    "pruned": (pruned, "torch.nn.utils.prune.remove(module, 'weight')"),
+    "weight norm": (
+        lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 2))),
+        "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+    ),
+    "TorchScript": (lambda: nn.Sequential(scripted()), "use the network from which torch.jit made it"),
+    "cosine": (lambda: Net(lambda self, x: x @ functional.normalize(self.w), w=draw(6, 3)), "; use another network"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_network_of_which_nothing_could_be_corrected_is_refused_with_that_reason(kind):
+    make, remedy = WHOLE[kind]
+    with pytest.raises(UserError) as error:
+        sap_project(make().double(), TOKENS, ALPHA)
+    assert remedy in str(error.value)
+    assert re.search(r"use another network, since with leave=\(.*,\) nothing would be left to correct$", str(error.value))
+
+
+def hides(forward, **parts):
+    return Net(lambda self, x: self.head(forward(self, x)), head=nn.Linear(6, 2), **parts)
+
+
+def listed(self, x):
+    return self.layers[0](x)
+
+
+HIDDEN = {
+    "list": (listed, {"layers": [nn.Linear(6, 6).double()]}, "layers.0.weight"),
+    "dict": (lambda self, x: self.layers["a"][0](x), {"layers": {"a": (nn.Linear(6, 6).double(),)}}, "layers.a.0.weight"),
+    "tensor": (lambda self, x: x @ self.layers[0], {"layers": [draw(6, 6).requires_grad_()]}, "layers.0"),
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_weights_that_are_no_parameters_are_refused_where_they_are_used(kind):
+    forward, parts, name = HIDDEN[kind]
+    model = hides(forward, **parts)
+    with pytest.raises(UserError, match=re.escape(f"'{name}' of Net (it is no parameter of the network")) as error:
+        sap_project(model, TOKENS, ALPHA)
+    assert f"leave=('{name}',)" in str(error.value)
+    sap_project(model, TOKENS, ALPHA, leave=(name,))
+    # A teacher that is hidden from the optimiser, or a second list of registered layers, is no part of the pass.
+    unused = hides(lambda self, x: x, **parts)
+    unused.registered = [unused.head]
+    sap_project(unused, TOKENS, ALPHA)
+
+
+def test_a_matrix_product_by_multiplication_and_sum_is_refused():
+    model = hides(lambda self, x: (x[..., None, :] * self.w).sum(-1), w=draw(6, 6))
+    with pytest.raises(UserError, match=r"'w' of Net \(it is multiplied element by element with repeated activations\)"):
+        sap_project(model, TOKENS, ALPHA)
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (1, 5, 6), (5, 1), (1, 1)])
+def test_scales_of_activations_are_left(shape):
+    model = hides(lambda self, x: x * self.w, w=draw(*shape))
+    assert "w" not in classify(model, TOKENS).refused
 
 
 @pytest.mark.parametrize("kind", REFUSED)
