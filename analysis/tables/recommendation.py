@@ -111,7 +111,7 @@ def _row(search: SearchResult, num_settings: int) -> tuple[FormattedCell, ...]:
         FormattedCell(_setting(search, row)),
         FormattedCell(str(num_settings), num_settings),
         *(FormattedCell(str(value), value) for value in (test.samples, test.newly_right, test.newly_wrong)),
-        FormattedCell(number(test.p_value, 4), test.p_value),
+        FormattedCell(_p_value(test.p_value).removeprefix("= "), test.p_value),
         FormattedCell(_advice(test) + suffix),
     )
 
@@ -148,7 +148,7 @@ def _validation_note(found: Memorisation, seed: int, drawn: bool, num_settings: 
         f"Accuracy of the unmodified model, seed {seed}: {train}{found.val.accuracy:.3f} on {found.val.count} validation and "
         f"{found.test.accuracy:.3f} on {found.test.count} test images"
     )
-    p_value = f"exact test that validation is not better than test: p = {number(found.p_value, 4)}"
+    p_value = f"exact test that validation is not better than test: p {_p_value(found.p_value)}"
     if drawn and found.memorised:
         yield (
             f"{scores}. It was trained on the validation images, which were drawn from the training images, and classifies them better "
@@ -167,6 +167,13 @@ def _validation_note(found: Memorisation, seed: int, drawn: bool, num_settings: 
             f"{scores}. It classifies the validation images as well as training images and better than test images ({p_value}): either it "
             "was trained on them, and then they cannot tell which model is better, or the test images are more difficult."
         )
+    else:
+        # A wrong preprocessing shows nowhere else.
+        yield f"{scores}. If you know other numbers, check the size of the images, mean and std, and the order of the classes."
+
+
+def _p_value(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"= {number(value, 4)}"
 
 
 def _advice(test: McNemarTest) -> str:

@@ -66,7 +66,8 @@ def correct(
             DataLoader of one. Images are floats as the network expects them, not augmented.
         val: images that it was not trained on, with labels that may be as noisy as those of training; as `train`.
         alphas: the alphas to try; repeated values count once.
-        num_trusted: number of training images that SAP trusts: those with the lowest loss on their given labels.
+        num_trusted: number of training images that SAP trusts: those with the lowest loss on their given labels; more than a fifth of all
+            are warned of, because wrong labels would be among them.
         class_balanced: trust equally many images of each class, by given label.
         batch_size: images per forward pass; None: the DataLoader's, or 256 for a data set.
         unpack: returns (image, label) of an item of a data set, or (images, labels) of a batch of a DataLoader, where these are not pairs
@@ -88,6 +89,7 @@ def correct(
     images, held_out = (LabelledImages.of(each, what, batch_size, unpack) for each, what in ((train, "training"), (val, "validation")))
     num_trusted = checks.check_num_trusted(num_trusted, len(images))
     _check_overlap(images, held_out)
+    _check_share(num_trusted, len(images))
     with random_states_kept(_weight(model).device), progress_bar(progress) as bars:
         first, num_classes = _inspect(model, images, classes)
         first_held_out, _ = _inspect(model, held_out, num_classes)
@@ -252,6 +254,16 @@ def _check_overlap(train: LabelledImages, val: LabelledImages) -> None:
 
 def _weight(model: nn.Module) -> Tensor:
     return next(each for each in model.parameters() if each.is_floating_point())
+
+
+def _check_share(num_trusted: int, num_train: int) -> None:
+    """Warn if so many images are trusted that wrong labels are among them."""
+    fifth = num_train // 5
+    if num_trusted > max(fifth, 1):
+        _warn(
+            f"num_trusted={num_trusted} of {num_train} training images trusts images with wrong labels, too; "
+            f"num_trusted={fifth} is a fifth of them, and the paper trusts a fiftieth"
+        )
 
 
 def _warn(text: str) -> None:

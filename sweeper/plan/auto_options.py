@@ -257,6 +257,7 @@ def _sides(facts: FileFacts) -> tuple[int, ...]:
 def _mismatch(network: GivenNetwork, classes: int, source: str, place: Path, facts: FileFacts) -> str:
     """The sentence for a head with another number of outputs than the data set has classes."""
     outputs = network.num_outputs or 0
+    names = f" ({some(facts.class_names)})" if facts.class_names else ""
     if outputs == 1000:
         why = "1000 outputs are those of ImageNet: is this the checkpoint from before it was trained on your images?"
     elif outputs == 1:
@@ -264,7 +265,7 @@ def _mismatch(network: GivenNetwork, classes: int, source: str, place: Path, fac
     elif outputs > classes:
         why = f"does the data set lack {_classes(outputs - classes)} of its training?"
     else:
-        why = f"does the data set have {_classes(classes - outputs)} too many ({some(facts.class_names)})?"
+        why = f"does the data set have {_classes(classes - outputs)} too many{names}?"
     return (
         f"the head of trainer.checkpoint={network.checkpoint} has {outputs} {'output' if outputs == 1 else 'outputs'} ({network.head}), "
         f"but the data set has {classes} classes ({source} of '{place}'); {why}"
