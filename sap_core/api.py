@@ -18,14 +18,15 @@ from torch import Tensor, device, nn
 
 # isort: off
 from sap_core.roles import (
-    BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, TRUSTED_COUNT, ForecastsUpperBound, ReadsWeights, RecordsForgetting, RefusesNetworks,
+    BASELINE_TRAINER, FORGET_COUNT, RETAIN_COUNT, TRUSTED_COUNT, ForecastsUpperBound, HasUsualSize, ReadsWeights, RecordsForgetting,
+    RefusesNetworks,
     RefusesTasks, RefusesTrainers, SelectsSamples, Versioned,
 )  # fmt: skip
 # isort: on
 
 __all__ = [
     "BASELINE_TRAINER", "FORGET_COUNT", "RETAIN_COUNT", "TRUSTED_COUNT", "SampleCount", "Batch", "Corrector", "Fitted",
-    "ForecastsUpperBound", "TaskType", "Need", "Passes", "Pruner", "ReadsWeights", "RecordsForgetting", "RefusesNetworks",
+    "ForecastsUpperBound", "HasUsualSize", "TaskType", "Need", "Passes", "Pruner", "ReadsWeights", "RecordsForgetting", "RefusesNetworks",
     "RefusesTasks", "RefusesTrainers", "Run", "Samples", "Selection", "SelectsSamples", "Sizes", "State", "Stopped", "Task", "Trainer",
     "UndeclaredNeed", "Versioned", "View",
 ]  # fmt: skip

@@ -107,6 +107,15 @@ class ReadsWeights(Protocol):
 
 
 @runtime_checkable
+class HasUsualSize(Protocol):
+    """A network whose class knows the size of the images that such networks are usually trained on."""
+
+    @staticmethod
+    def usual_size(**settings: Any) -> int | None:
+        """Return the side in pixels for these settings of the network; None: unknown."""
+
+
+@runtime_checkable
 class Versioned(Protocol):
     """A component with a version, which is part of its ids. Only networks of other packages may omit it; they count as version 1."""
 

@@ -170,21 +170,21 @@ def test_ray_is_imported_by_its_backend_alone():
     assert found == {"sweeper.backends.ray_backend"}
 
 
-def test_nothing_is_pickled_and_only_cifars_files_are_unpickled():
-    """They are published as pickles, and are read by a restricted unpickler."""
+def test_nothing_is_pickled_and_two_kinds_of_files_are_unpickled():
+    """CIFAR's files and checkpoints with other objects are pickles, and are read by restricted unpicklers."""
     where = {
         name
         for name, path in modules("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm").items()
         if {found.split(".")[0] for found in imports(path)} & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
     }
-    assert where == {"sap_core.data.unpickle"}
-    path = modules("sap_core")["sap_core.data.unpickle"]
-    uses = {
-        node.attr
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
-    }
-    assert uses == {"Unpickler"}
+    assert where == {"sap_core.data.unpickle", "sap_core.models.inert_pickle"}
+    for name in where:
+        uses = {
+            node.attr
+            for node in ast.walk(ast.parse(modules("sap_core")[name].read_text()))
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
+        }
+        assert uses <= {"Unpickler", "UnpicklingError"}, name
 
 
 @pytest.mark.parametrize("package", LIBRARY)

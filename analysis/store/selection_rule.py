@@ -148,7 +148,7 @@ def choose(
 
 def _every_setting_failed(rows: pd.DataFrame) -> str:
     """`every setting failed (3 diverged, 1 error)`."""
-    counts = rows["error_type"].fillna("error").value_counts()
+    counts = rows.reindex(columns=["error_type"])["error_type"].fillna("error").value_counts()
     return f"every setting failed ({', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))})"
 
 

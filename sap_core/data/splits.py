@@ -27,10 +27,8 @@ def validation_count(num: int, validation: float | int) -> int:
     # Truncated and not rounded, as in the released code.
     count = int(validation * num) if is_fraction else int(validation)
     if not 1 <= count < num:
-        raise UserError(
-            f"dataset.validation={validation!r} makes {count} of {num} training samples validation samples; "
-            f"allowed are 2 to {num - 1}, as a fraction or a number"
-        )
+        allowed = f"allowed are 2 to {num - 1}, as a fraction or a number" if num > 2 else "at least 3 training samples are needed"
+        raise UserError(f"dataset.validation={validation!r} makes {count} of {num} training samples validation samples; {allowed}")
     return count
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from sap_core.data.csv_files import csv_bytes
@@ -34,7 +35,9 @@ def report_duplicates(found: Mapping[str, Duplicates], store: Path, dry_run: boo
     if not known:
         # A list of an earlier start is out of date.
         if not dry_run:
-            file.unlink(missing_ok=True)
+            # A folder that cannot be written is reported by the store, which is opened next.
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
         return ()
     where: object = file
     try:

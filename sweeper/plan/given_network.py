@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sap_core.api import ReadsWeights
+from sap_core.api import HasUsualSize, ReadsWeights
 from sap_core.construct import locate
 from sap_core.data.source import DataSet
 from sap_core.models.build import build_network
@@ -69,9 +69,9 @@ def read_network(cell: Mapping[str, Any], sides: tuple[int, ...], plugins: list[
         found = describe(state, build)
         outputs, channels = found.num_outputs, found.channels
         head = next(iter(head_names(build(3), build(5))), "")
-    usual = getattr(locate(model.target), "usual_size", None)
+    cls = locate(model.target)
     named = str(model.settings.get("network") or model.name)
-    size = usual(**model.settings) if usual is not None else None
+    size = cls.usual_size(**model.settings) if isinstance(cls, HasUsualSize) else None
     return GivenNetwork(path, outputs, head, NetworkFormat(named, channels, size, lambda c, side: _runs(model, c, side)))
 
 

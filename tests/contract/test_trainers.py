@@ -29,7 +29,7 @@ BOTH_KINDS = {
 SHORT = {"epochs": 4, "learning_rate": 0.05, "batch_size": 16, "schedule": "constant"}
 WATCHED = {
     **SHORT, "learning_rate": 0.1, "schedule": "plateau", "plateau_patience": 1, "stop_patience": 4, "checkpoint": "best",
-    "until_train_acc": 2.0, "check_every": 2,
+    "until_train_acc": 1.0, "check_every": 2,
 }  # fmt: skip
 RECIPES = {"short": SHORT, "watched": WATCHED}
 BOUNDS = {"dividemix"}  # how many passes it makes depends on how many samples it trusts

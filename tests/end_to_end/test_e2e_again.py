@@ -8,12 +8,13 @@ from sweeper.config.compose import compose_all
 from sweeper.plan.build import sweep_paths
 from sweeper.store import store as stores
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("experiment=going_wrong", "methods=[goes_wrong@fine,sap]", "method.sap.corrector.num_trusted=40", "backend.workers=1")
 LOOKING = """
 import sys
 from sweeper.__main__ import main
 
-pytestmark = pytest.mark.slow
 code = main(sys.argv[1:])
 print("loaded:", *(name for name in ("torch", "ray", "pyarrow") if name in sys.modules))
 raise SystemExit(code)

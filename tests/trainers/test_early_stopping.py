@@ -128,7 +128,7 @@ def test_a_training_stops_and_hands_out_its_best_epoch(toys):
 
 
 def test_validation_passes_are_counted(toys):
-    recipe = replace(QUICK, epochs=4, stop_patience=9, until_train_acc=2.0, check_every=2)
+    recipe = replace(QUICK, epochs=4, stop_patience=9, until_train_acc=1.0, check_every=2)
     run = PlainRun()
     recipe.fit(toys.make_task(), run)
     assert toys.passes(run) == (4 * 80 + 2 * 80 + 4 * 20, 4 * 80)

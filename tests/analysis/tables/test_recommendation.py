@@ -139,11 +139,12 @@ def test_unseen_validation_images_are_trusted_and_doubted_in_words_only(given_ne
 
 
 @pytest.mark.parametrize(("val_source", "train_seconds"), [("own", None), ("drawn", 10.0)])
-def test_nothing_is_said_of_validation_images_that_nobody_has_trained_on(given_network, val_source, train_seconds):
+def test_validation_images_that_nobody_has_trained_on_are_not_doubted(given_network, val_source, train_seconds):
     val = 0.96 if train_seconds else 0.7
     results = given_network(val=val, test=0.6, val_source=val_source, train_seconds=train_seconds)
     assert words(results)["recommendation"] == "use the corrected model"
-    assert "Accuracy of the unmodified model" not in notes(results)
+    assert "trained on" not in notes(results)
+    assert ("If you know other numbers, check the size" in notes(results)) == (train_seconds is None)
 
 
 def test_a_search_in_which_every_setting_failed_gets_no_recommendation(maker):

@@ -82,7 +82,7 @@ def pets(root, names, parts=("train", "test")):
     def folder(**options):
         count = len(names)
         return Folder(
-            **{"folder": "pets", "num_classes": count, "num_train": count, "num_test": count, "size": 4, "validation": 1, **options}
+            **{"folder": "pets", "num_classes": count, "num_train": count, "num_test": count, "size": 4, "validation": 0.5, **options}
         )
 
     return folder

@@ -105,7 +105,7 @@ def test_a_class_that_dropping_empties_is_refused(root):
     for name in ("0.png", "1.png"):
         shutil.copy(cat / name, dog / name)
     with pytest.raises(UserError, match=r"duplicates=drop leaves 1 of 2 classes .* without an image: dog"):
-        Folder(**{**OPTIONS, "num_train": 2, "validation": 1}, duplicates="drop").inspect(root)
+        Folder(**{**OPTIONS, "num_train": 2, "validation": 0.5}, duplicates="drop").inspect(root)
 
 
 def test_pixels_that_are_not_read_cannot_be_compared(root):
@@ -165,13 +165,19 @@ def test_one_path_in_two_rows_is_found_with_and_without_decoding(root):
 
 
 def test_dropped_rows_take_their_true_labels_along(root):
-    rows = [*ROWS, ("train/cat/2.png", 0, "train"), ("train/cat/3.png", 0, "train"), ("train/dog/1.png", 1, "val")]
+    rows = [
+        *ROWS,
+        ("train/cat/2.png", 0, "train"),
+        ("train/cat/3.png", 0, "train"),
+        ("train/dog/1.png", 1, "val"),
+        ("train/dog/2.png", 1, "val"),
+    ]
     with (root / "pets" / "images.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split", "true_label"), *[(*row, row[1]) for row in rows]])
-    source = Table(**{**TABLE, "num_train": 4, "validation": 1}, true_labels=True, duplicates="drop").load(root)
-    assert [path.name for path in source.train.paths] == ["0.png", "2.png", "3.png", "1.png"]
-    assert (source.train_labels.tolist(), source.true_labels.tolist(), source.own_validation) == ([1, 0, 0, 1], [1, 0, 0, 1], 1)
-    assert Table.read_options({"table": "pets/images.csv", "duplicates": "drop"}, root).options["num_train"].value == 4
+    source = Table(**{**TABLE, "num_train": 5, "validation": 2}, true_labels=True, duplicates="drop").load(root)
+    assert [path.name for path in source.train.paths] == ["0.png", "2.png", "3.png", "1.png", "2.png"]
+    assert (source.train_labels.tolist(), source.true_labels.tolist(), source.own_validation) == ([1, 0, 0, 1, 1], [1, 0, 0, 1, 1], 2)
+    assert Table.read_options({"table": "pets/images.csv", "duplicates": "drop"}, root).options["num_train"].value == 5
 
 
 def test_an_audit_of_a_table_marks_every_row_of_a_path(root):
@@ -190,7 +196,7 @@ def tensors(root, split=True):
     np.savez(root / "a.npz", **arrays, **({"split": np.array([0] * 8 + [1] * 2)} if split else {}))
 
 
-NUMBERS = {"file": "a.npz", "num_classes": 2, "num_train": 8, "num_test": 2, "shape": (1, 2, 2), "validation": 1}
+NUMBERS = {"file": "a.npz", "num_classes": 2, "num_train": 8, "num_test": 2, "shape": (1, 2, 2), "validation": 2}
 
 
 def test_images_of_a_tensor_file_are_compared(tmp_path):

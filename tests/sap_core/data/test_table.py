@@ -151,7 +151,7 @@ def test_missing_images_are_counted(root):
         ({"truth_known": True, "true_labels": True}, "set only one of them"),
         ({"true_labels": True, "verified": "a.csv"}, "omit dataset.verified"),
         ({"verify": True}, r"dataset\.digest"),
-        ({"mean": (0.5,)}, "3 values"),
+        ({"mean": (0.5,)}, r"one number per channel \(3\)"),
         ({"size": 0}, r"dataset\.size"),
     ],
 )

@@ -151,7 +151,7 @@ def test_the_data_set_names_its_classes_and_its_digest_holds_their_order(tmp_pat
     table(tmp_path, ["class2", "class10"])
     for number in range(4):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
-    options = {"table": "t.csv", "num_classes": 2, "num_train": 2, "num_test": 2, "size": 4, "validation": 1}
+    options = {"table": "t.csv", "num_classes": 2, "num_train": 2, "num_test": 2, "size": 4, "validation": 0.5}
     text, natural = Table(**options), Table(**options, class_order="natural")
     assert text.class_names(tmp_path).names == ("class10", "class2")
     assert natural.class_names(tmp_path).names == ("class2", "class10")

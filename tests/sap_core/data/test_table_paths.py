@@ -12,7 +12,7 @@ from sap_core.data.csv_files import csv_bytes
 from sap_core.data.table import Table
 from sap_core.errors import UserError
 
-OPTIONS = {"table": "mine/images.csv", "num_classes": 2, "num_train": 4, "num_test": 1, "size": 6, "validation": 1}
+OPTIONS = {"table": "mine/images.csv", "num_classes": 2, "num_train": 4, "num_test": 1, "size": 6, "validation": 2}
 HEAD = ("path", "label", "split")
 
 

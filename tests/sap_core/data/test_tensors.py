@@ -77,7 +77,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
         ({"shape": (3, 2, 2)}, r"set dataset.shape=\[1,2,2\]"),
         ({"num_classes": 2}, r"labels outside 0 to 1, .*set dataset.num_classes=3"),
         ({"file": "other.npz"}, r"other.npz' cannot be read as a file of tensors"),
-        ({"mean": (0.5, 0.5)}, r"must have 1 values each"),
+        ({"mean": (0.5, 0.5)}, r"one number per channel \(1\)"),
         ({"verify": True}, r"needs dataset.digest"),
         ({"num_classes": 1}, r"num_classes of at least 2"),
     ],

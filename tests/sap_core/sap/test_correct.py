@@ -25,6 +25,9 @@ from sap_core.run import PlainRun
 
 torch.set_num_threads(1)
 
+# Small sets of images, of which many are trusted.
+pytestmark = pytest.mark.filterwarnings("ignore:num_trusted")
+
 CLASSES = 3
 
 
@@ -352,7 +355,13 @@ def test_validation_images_that_are_training_images_are_warned_of():
     parts = data.random_split(train, [20, 10], generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        correct(network(), *parts, [3.0], 5, progress=False)
+        correct(network(), *parts, [3.0], 4, progress=False)
+
+
+@pytest.mark.filterwarnings("default")
+def test_more_trusted_images_than_a_fifth_are_warned_of():
+    with pytest.warns(UserWarning, match=r"num_trusted=30 of 30 training images trusts .*; num_trusted=6 is a fifth of them"):
+        correct(network(), pairs(30), pairs(20), [3.0], 30, progress=False)
 
 
 def test_labels_outside_the_outputs_are_refused_by_position():

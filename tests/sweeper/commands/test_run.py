@@ -57,7 +57,7 @@ def run(capsys, *words):
             "Hydra's option --config-name does not apply to sap-sweep: conf/config.yaml is the root of every sweep",
         ),
         (["experiment=demo", "--config-dir", "/none"], "--config-dir /none is not a folder"),
-        (["demo"], "unknown command 'demo' in sap-sweep; allowed: list, check, prepare"),
+        (["demo"], "unknown command 'demo' in sap-sweep; allowed: list, check, own, classes, prepare"),
         (["experiment=demo", "demo"], "cannot read the argument 'demo'; write key=value"),
         (["experiment=demo", "trainer.epoch=3", "--cfg", "job"], "unknown key 'epoch' in trainer"),
         (["experiment=demo", "trainer.epoch=3", "--help"], "unknown key 'epoch' in trainer"),

@@ -13,7 +13,7 @@ from sap_core.records import Point
 from sweeper.jobs.run_context import JobRun
 from trainers.sgd import SGD
 
-RECIPE = SGD(epochs=5, learning_rate=0.05, batch_size=16, schedule="constant", until_train_acc=1.1, check_every=2)
+RECIPE = SGD(epochs=5, learning_rate=0.05, batch_size=16, schedule="constant", until_train_acc=1.0, check_every=2)
 
 
 def stop_after(count):

@@ -29,7 +29,7 @@ def component(name, dataset):
 
 def folder(**options):
     counts = {"num_classes": COUNT, "num_train": COUNT, "num_test": COUNT}
-    return Folder(**{"folder": "pets", **counts, "size": 4, "validation": 1, **options})
+    return Folder(**{"folder": "pets", **counts, "size": 4, "validation": 2, **options})
 
 
 def test_each_data_set_that_names_classes_is_described_and_stored_once(root, capsys):
@@ -58,7 +58,7 @@ def test_nothing_is_stored_where_no_files_name_classes(root):
 def test_the_command_prints_number_and_name(root, capsys):
     words = [f"dataset.{key}={COUNT}" for key in ("num_classes", "num_train", "num_test")]
     cells = "cells=[{dataset: folder, noise: none, model: small_cnn, trainer: sgd}]"
-    more = ["dataset.folder=pets", "dataset.size=32", "dataset.validation=1", "dataset.class_order=natural", f"paths.data={root}"]
+    more = ["dataset.folder=pets", "dataset.size=32", "dataset.validation=2", "dataset.class_order=natural", f"paths.data={root}"]
     assert main(["classes", "experiment=demo", "name=pets", cells, *words, *more]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == COUNT

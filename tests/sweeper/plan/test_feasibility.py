@@ -88,6 +88,7 @@ def test_what_a_network_does_in_training_concerns_trainers_only(plan_of, monkeyp
     with pytest.raises(UserError, match=r"model=small_cnn cannot be trained on inputs of .*: in training mode RuntimeError: too small"):
         check_feasibility(cell)
     assert "model=small_cnn sets torch's random seed" in seed_warning(cell)
+    monkeypatch.setattr(Pretrained, "refuse", lambda *_: None)  # reads the file
     given = replace(cell, trainer=SimpleNamespace(instance=Pretrained("weights.pt")))
     check_feasibility(given)
     assert seed_warning(given) is None
