@@ -41,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "experiment=NAME, and any override of a configuration key")
 
 
+GIVEN = "trainers.pretrained.Pretrained"
+"""Class of the trainer that loads a checkpoint in place of training."""
+
+
 def run(options: argparse.Namespace) -> int:
     """Composes and plans the sweep and runs the jobs that the store does not contain; returns 0, or 1 if a job or a whole search failed.
 
@@ -157,7 +161,8 @@ def _print_search_table(config: Config, store: Store) -> None:
 
 def _print_recommendation(composed: Composed, store: Store) -> None:
     """Prints the recommendation for networks that were trained elsewhere, whose owner wants to know which of two to use."""
-    if composed.config.debug.name or not any(cell["trainer"].get("checkpoint") for cell in composed.cells):
+    # By the class: other trainers have an option `checkpoint` of their own, and importing the class would load torch.
+    if composed.config.debug.name or not any(cell["trainer"]["_target_"] == GIVEN for cell in composed.cells):
         return
     print(report(store.root, "table", "recommendation"), end="")
     print(f"complete report: sap-report {os.path.relpath(store.root)}", file=sys.stderr)

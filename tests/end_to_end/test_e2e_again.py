@@ -47,6 +47,7 @@ def test_a_second_start_runs_nothing_loads_nothing_and_changes_nothing(bench, fi
     end = bench.run("first", *WORDS, program=("-c", LOOKING))
     assert (end.code, end.err) == (0, "")
     assert "all 23 planned rows are stored, nothing to do" in end.out
+    assert "Recommendation" not in end.out
     assert end.out.splitlines()[-1] == "loaded:"
     assert bench.store("first").everything() == before
 
