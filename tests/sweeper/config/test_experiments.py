@@ -23,7 +23,7 @@ from sweeper.plan.feasibility import check_feasibility
 from sweeper.plan.flops import describe_plan, flops_of
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[3] / "conf" / "experiment").glob("*.yaml"))}
-QUICK = ("demo", "demo_search", "spiral", "cleaning", "correctors", "prl_regression", "table1_small", "table2_small", "table2_digits")
+QUICK = ("demo", "correctors", "prl_regression", "table2_digits")
 """Those that make test plans and runs; make test-all adds the others, which differ from them in data, networks and numbers of cells."""
 
 
@@ -55,7 +55,7 @@ def test_headers_give_the_command_and_the_cost():
         assert yaml.safe_load(text)["name"] == name
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "demo" else pytest.mark.slow) for name in RUN])
+@pytest.mark.parametrize("name", RUN)
 def test_its_dry_run_says_what_it_will_be_and_every_method_fits(name, shipped):
     one = shipped(name)
     for cell in one.cells:
