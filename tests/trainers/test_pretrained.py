@@ -51,7 +51,7 @@ def test_files_that_do_not_fit_are_refused_in_a_sentence(toys, checkpoint, tmp_p
     for content, message in (
         ({"epoch": 3, "losses": [1.0]}, "contains no state dict .*save the state dict as a separate file"),
         (
-            {"model": model.state_dict(), "ema": model.state_dict()},
+            {"model": model.state_dict(), "ema": {name: value * 2 for name, value in model.state_dict().items()}},
             r"2 state dicts of the network .* under the keys 'model', 'ema'; choose with trainer\.key=model or trainer\.key=ema",
         ),
         ({}, "contains no state dict"),

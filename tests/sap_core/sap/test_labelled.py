@@ -146,7 +146,7 @@ def test_parts_by_sampler_of_one_data_set_do_not_overlap():
     train, val = (data.DataLoader(PAIRS, 4, sampler=data.SubsetRandomSampler(part)) for part in (range(16), range(16, 24)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = correct(network(), train, val, [3.0], 5, progress=False)
+        found = correct(network(), train, val, [3.0], 3, progress=False)
     assert (found.num_train, found.num_val) == (16, 8)
     assert found.trusted_indices.max() < 16
     assert found.unmodified == correct(network(), PAIRS, data.Subset(PAIRS, range(16, 24)), [3.0], 5, progress=False).unmodified

@@ -303,7 +303,7 @@ def test_a_job_that_failed_in_another_worker_is_not_retried(make_job, tmp_path):
     stub = Stub(tmp_path, sweep(make_job, 1, 1))
 
     def fails(job, place):
-        time.sleep(0.2)
+        time.sleep(2)
         return Failure("error", "no luck", "")
 
     first, second = stub.start(fails), stub.start(fails)
