@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 
 import pytest
 import torch
+from small_networks import Net, draw
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
@@ -19,24 +20,6 @@ from sap_core.sap.weights import classify
 torch.set_num_threads(1)
 
 ALPHA = 5.0
-
-
-class Net(nn.Module):
-    """A network of named parts and parameters with a forward of its own, for tokens (B, 5, 6)."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, nn.Parameter(part) if isinstance(part, torch.Tensor) else part)
-        self._forward = forward
-        self.double().eval()
-
-    def forward(self, x):
-        return self._forward(self, x)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 TOKENS = draw(8, 5, 6, seed=1)
