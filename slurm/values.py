@@ -27,7 +27,7 @@ _OPTION = re.compile(
     r"--([a-z][a-z-]*)(=[A-Za-z0-9_.,:@%+=/\-&|*\[\]()]([A-Za-z0-9_.,:@%+=/\-&|*\[\]() ]*[A-Za-z0-9_.,:@%+=/\-&|*\[\]()])?)?"
 )
 UNLIMITED = 60 * 10**7
-"""Seconds that stand for a job without a time limit."""
+"""Number of seconds that represents a job without a time limit."""
 
 
 def parse_time(time: str) -> int:

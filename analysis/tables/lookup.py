@@ -103,7 +103,7 @@ class StoreLookup:
             UserError: neither a planned setting nor a row has one of the values.
         """
         known = [value for value in self._planned_values(field) if value is not None]
-        # A null stands for the absence of a value. A field that only rows have may get further values until all runs are stored.
+        # A null means that there is no value. A field that only rows have may get further values until all runs are stored.
         for value in wanted:
             if value is not None and not any(equal(other, value) for other in known) and not self._is_open(field):
                 # YAML reads 1e-3 as a text.

@@ -154,7 +154,7 @@ def _validation_note(found: Memorisation, seed: int, drawn: bool, num_settings: 
             f"{scores}. It was trained on the validation images, which were drawn from the training images, and classifies them better "
             f"than test images ({p_value}): it has memorised them with their wrong labels, and a correction that removes wrong labels "
             f"scores lower on them, so they cannot tell which model is better. Add {_unseen(num_settings)} (val/CLASS/ in a folder; their "
-            "labels may be as wrong as those of training) and run the same command; so many would show a gain of five points."
+            "labels may be as wrong as those of training) and run the same command; this number suffices to detect a gain of five points."
         )
     elif drawn:
         yield (

@@ -38,7 +38,7 @@ class ClassNames:
 
 
 def number(text: str) -> Decimal | None:
-    """Return the finite number that a text stands for, however it is written ("3", "3.0", "+3", "3e0", "003"); None if it is no number."""
+    """Parse a text as a finite number in any usual notation ("3", "3.0", "+3", "3e0", "003"); None if it is no number."""
     plain = unicodedata.normalize("NFKC", text).strip()
     # Without a pattern "1_0", "nan" and "Infinity" would be numbers, too.
     if not _NUMBER.fullmatch(plain):

@@ -74,7 +74,7 @@ def read_headers(files: Sequence[Path], base: Path) -> ImageHeaders:
     Raises:
         UserError: none of them is an image.
     """
-    # Every so many files and not the first ones, which are all of one class.
+    # Files at regular intervals, because the first ones are all of one class.
     step = -(-len(files) // MAX_HEADERS) or 1
     with ThreadPoolExecutor() as pool:
         found = [header for header in pool.map(_header, files[::step]) if header is not None]

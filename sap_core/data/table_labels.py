@@ -27,7 +27,7 @@ from sap_core.errors import UserError
 MISSING = frozenset(
     {"", "nan", "NaN", "NAN", "-nan", "-NaN", "None", "NONE", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "null", "NULL", "Null", "NaT"}
 )
-"""Texts that stand for a missing value, as in pandas."""
+"""Texts that are read as missing values, as in pandas."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d*")
 
@@ -38,7 +38,7 @@ class Labels:
 
     Attributes:
         classes: their names by number; numeric labels are their own names.
-            numbers: the number of the class that each text stands for; texts that stand for none are left out.
+            numbers: text of a label -> number of its class, without missing values.
         remedy: what to do about those.
     """
 

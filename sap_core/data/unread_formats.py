@@ -1,4 +1,4 @@
-"""Intact image files that Pillow cannot decode, recognised by their first bytes, so that nobody is told to delete them as damaged."""
+"""Recognises by their first bytes intact image files that Pillow cannot decode, so that messages do not call them damaged."""
 
 from __future__ import annotations
 

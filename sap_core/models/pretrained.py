@@ -86,7 +86,7 @@ def load_state_strictly(model: nn.Module, path: str, option: str = "weights", ke
 
 
 def read_state(path: str, model: nn.Module, option: str = "weights", key: str | None = None) -> dict[str, Tensor]:
-    """Return the state dict of a file, on the CPU, with the names of a network; what was changed is said in a warning.
+    """Return the state dict of a file, on the CPU, with the names of a network; warns of what was changed.
 
     Args:
         path: path of the file.

@@ -217,7 +217,7 @@ def _inspect(model: nn.Module, images: LabelledImages, classes: int | None) -> t
 
 
 def _validation_passes(model: nn.Module, images: LabelledImages, num_classes: int, values: int) -> Callable[[], Iterator[Batch]]:
-    """Return a function that iterates over the validation images of so many values each, as often as it is called."""
+    """Return a function that iterates over the validation images, each time it is called; small sets are kept in memory."""
     # Read and decoded once, if memory suffices; larger sets are read again for each alpha.
     if values * len(images) <= MAX_KEPT_VALUES:
         kept = list(images.batches(num_outputs=num_classes))
@@ -257,7 +257,7 @@ def _weight(model: nn.Module) -> Tensor:
 
 
 def _check_share(num_trusted: int, num_train: int) -> None:
-    """Warn if so many images are trusted that wrong labels are among them."""
+    """Warn if more than a fifth of the images are trusted, because wrong labels are then among them."""
     fifth = num_train // 5
     if num_trusted > max(fifth, 1):
         _warn(
