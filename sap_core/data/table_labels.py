@@ -38,8 +38,8 @@ class Labels:
 
     Attributes:
         classes: their names by number; numeric labels are their own names.
-            numbers: text of a label -> number of its class, without missing values.
-        remedy: what to do about those.
+        numbers: text of a label -> number of its class; labels of no class are left out.
+        remedy: the remedy for labels that are left out, for messages.
     """
 
     classes: ClassNames

@@ -1,7 +1,7 @@
 """Reads the tensors of a torch checkpoint that contains other objects, without running any code that the file names.
 
-A pickle names classes and functions and calls them. Here every name other than those that rebuild tensors is replaced by `Inert`, which only
-stores what it is given. A whole pickled network is read as its parameters and buffers, by the attributes that `torch.nn.Module` stores.
+A pickle names classes and functions and calls them. Here every name other than those that rebuild tensors is replaced by `Inert`, which
+only stores its arguments. A whole pickled network is read as its parameters and buffers, by the attributes that `torch.nn.Module` stores.
 """
 
 from __future__ import annotations
