@@ -73,6 +73,7 @@ def test_a_read_only_disk_is_refused(bench):
         )
 
 
+@pytest.mark.slow
 def test_a_results_folder_below_a_file_is_refused(bench):
     (bench.root / "file").write_text("")
     assert_one_sentence(bench.run("file/sweep", *WORDS), "cannot be written (Not a directory)", "paths.results")

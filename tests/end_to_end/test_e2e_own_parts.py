@@ -33,6 +33,7 @@ def sweep(capsys, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_own_components_of_all_groups_run_together(bench):
     end = bench.run("six", "experiment=six", "methods=[goes_wrong@fine,goes_wrong@selecting]", "backend.workers=1")
     assert end.code == 0, end.err

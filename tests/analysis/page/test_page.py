@@ -114,6 +114,7 @@ def test_watching_ends_when_nothing_is_missing(small, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [f"{path}: 13 of 14 planned rows", f"{path}: 14 of 14 planned rows"]
 
 
+@pytest.mark.slow
 def test_watching_ends_when_the_user_interrupts(small, tmp_path):
     small.rows.pop()
 

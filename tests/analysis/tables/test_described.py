@@ -209,6 +209,7 @@ def test_a_table_that_a_store_is_not_for(small, capsys):
     assert "has no option --select; these tables have it: table1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_stores_are_one_table(made, maker, papers, tmp_path):
     halves = []
     for name in ("cifar10", "cifar100"):
@@ -218,6 +219,7 @@ def test_several_stores_are_one_table(made, maker, papers, tmp_path):
     assert [row for table in one for row in table.rows] == [row for table in two for row in table.rows]
 
 
+@pytest.mark.slow
 def test_stores_that_disagree_about_a_run_or_a_space(made, maker, papers, tmp_path, capsys):
     one, other = (papers.table1(type(maker)(tmp_path / name), datasets=("cifar10",)) for name in ("one", "other"))
     place = next(n for n, row in enumerate(other.rows) if row.method == "sap" and row.position == 0)

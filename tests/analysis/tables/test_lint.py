@@ -34,6 +34,7 @@ def test_an_unchanged_file_passes(made, tmp_path):
     assert lint(path, results) == ("1 generated block, 0 changed cells.", 0)
 
 
+@pytest.mark.slow
 def test_a_changed_cell_in_a_paper_is_named(made, tmp_path, capsys):
     results = load([made("table1")])
     text = generated_block.generated_latex(Recipe("table1"), results)

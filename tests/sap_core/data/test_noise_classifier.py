@@ -33,6 +33,7 @@ def test_exactly_the_asked_number_is_wrong(at_10_percent):
     assert int((noisy(0.6) != labels).sum()) == int(0.6 * len(labels))
 
 
+@pytest.mark.slow
 def test_labels_are_drawn_from_the_stream_and_do_not_depend_on_threads():
     threads = torch.get_num_threads()
     first = noisy(0.5)

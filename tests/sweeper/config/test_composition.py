@@ -38,6 +38,7 @@ def test_without_methods_no_method_file_is_read():
         assert set(compose_config([], []).method) == set(options("method"))
 
 
+@pytest.mark.slow
 def test_a_file_that_was_edited_is_read_again(tmp_path):
     file = tmp_path / "experiment/mine.yaml"
     file.parent.mkdir()

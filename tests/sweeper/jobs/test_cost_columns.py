@@ -58,6 +58,7 @@ def test_unknown_flops_are_null_and_have_no_points():
     assert cost_columns(known, torch.device("cpu"), 1)["flops"] == 135.0, "no backward pass was made"
 
 
+@pytest.mark.slow
 def test_a_stores_points_add_up_to_its_rows(plan_of, tmp_path):
     plan = plan_of("experiment=demo", "trainer.epochs=1", "model.width=2", "methods=[sap,finetune]", "seeds=[1]").plan
     folders = SweepPaths(tmp_path / "data", tmp_path / "store", tmp_path / "artifacts")

@@ -79,6 +79,7 @@ print("the job ended", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the C library by Linux's ways")
 def test_a_job_that_holds_the_interpreters_lock_is_ended():
     start = time.monotonic()

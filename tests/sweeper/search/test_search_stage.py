@@ -98,6 +98,7 @@ def test_a_stopped_search_starts_over_with_the_same_results(searched, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_failed_settings_are_rows_and_the_search_goes_on(plan_of, tmp_path, monkeypatch):
     end_to_end = Path(__file__).parents[2] / "end_to_end"
     monkeypatch.syspath_prepend(str(end_to_end / "plugins"))

@@ -45,6 +45,7 @@ def test_the_grid_is_untouched_beside_other_searches(plan_of):
     assert [(job.job_type, len(job.runs)) for job in instead.jobs] == [("train", 1), ("search", 1), ("search", 16)]
 
 
+@pytest.mark.slow
 def test_ids_hold_what_the_sequence_follows_from(plan_of):
     base = ("methods=[scrub]", "search=tpe")
     first = searched(plan_of, *base)[0][0].job_id
