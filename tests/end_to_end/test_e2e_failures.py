@@ -8,6 +8,8 @@ import pytest
 
 KINDS = {"raises": "error", "nan": "diverged", "memory": "oom", "exits": "killed", "hangs": "killed", "well": None}
 WORDS = ("experiment=going_wrong", "backend.workers=2", "backend.timeout_seconds=10")
+# A job's time includes its imports, and on a busy machine a worker of Ray takes more than 10 s for them.
+RAY_WORDS = ("experiment=going_wrong", "backend.workers=2", "backend.timeout_seconds=40", "backend=ray")
 
 
 def by_setting(store, space="all"):
@@ -15,7 +17,7 @@ def by_setting(store, space="all"):
     return {name: row for row in rows for name in KINDS if f'"how": "{name}"' in row["settings"]}
 
 
-def check_first_start(store, end, failed=4):
+def check_first_start(store, end, failed=4, limit=10):
     assert end.code == 1
     assert f"{failed} jobs failed" in end.err
     store.assert_whole()
@@ -26,7 +28,7 @@ def check_first_start(store, end, failed=4):
     assert "ArithmeticError: asked to raise (correctors.py:" in rows["raises"]["error"]
     assert "Traceback" in (store.root / "logs" / f"{rows['raises']['job_id']}.log").read_text()
     assert "Tried to allocate" in rows["memory"]["error"]
-    assert "exceeded its time limit of 10 s" in rows["hangs"]["error"]
+    assert f"exceeded its time limit of {limit} s" in rows["hangs"]["error"]
     # the local backend sees a process that ended, Ray an actor that died
     assert re.search("worker process (ended|died)", rows["exits"]["error"])
     assert all(row["attempt"] == 1 for row in rows.values())
@@ -67,7 +69,7 @@ def test_every_failure_but_divergence_is_retried(bench):
 @pytest.mark.slow
 def test_every_failure_through_ray(bench):
     store = bench.store("ray")
-    check_first_start(store, bench.run("ray", *WORDS, "backend=ray"))
+    check_first_start(store, bench.run("ray", *RAY_WORDS), limit=40)
     store.wait_until_gone()
 
 

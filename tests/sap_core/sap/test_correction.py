@@ -119,7 +119,7 @@ def test_progress_is_shown_on_terminals_only(monkeypatch):
 def test_nothing_is_printed_without_a_terminal(capfd):
     torch.manual_seed(0)
     pairs = data.TensorDataset(torch.randn(20, 4), torch.arange(20) % 3)
-    correct(nn.Linear(4, 3), pairs, data.TensorDataset(torch.randn(9, 4), torch.arange(9) % 3), [3.0], 5)
+    correct(nn.Linear(4, 3), pairs, data.TensorDataset(torch.randn(9, 4), torch.arange(9) % 3), [3.0], 4)
     assert capfd.readouterr() == ("", "")
 
 
@@ -130,7 +130,7 @@ for name in ("rich", "pandas", "scipy", "hydra", "ray"):
 import torch
 from sap_core import correct, trusted_indices
 pairs = [(torch.randn(4), number % 3) for number in range(20)]
-found = correct(torch.nn.Linear(4, 3), pairs, pairs[:0] + [(torch.randn(4), 1)] * 5, [3.0], 5)
+found = correct(torch.nn.Linear(4, 3), pairs, pairs[:0] + [(torch.randn(4), 1)] * 5, [3.0], 4)
 print(sorted(found.scores), len(trusted_indices(found.model, pairs, 4)))
 """
 

@@ -125,8 +125,8 @@ def test_positions_are_those_of_the_data_set_whatever_the_loaders_order(loader):
 def test_workers_read_the_same():
     loader = data.DataLoader(PAIRS, 5, shuffle=True, num_workers=1, persistent_workers=True)
     assert trusted(loader) == WANTED
-    found = correct(network(), loader, loader, [3.0], 5, progress=False)
-    assert found.scores == correct(network(), PAIRS, PAIRS, [3.0], 5, progress=False).scores
+    found = correct(network(), loader, loader, [3.0], 4, progress=False)
+    assert found.scores == correct(network(), PAIRS, PAIRS, [3.0], 4, progress=False).scores
 
 
 def test_a_sampler_of_some_images_gives_those_alone():
@@ -149,7 +149,7 @@ def test_parts_by_sampler_of_one_data_set_do_not_overlap():
         found = correct(network(), train, val, [3.0], 3, progress=False)
     assert (found.num_train, found.num_val) == (16, 8)
     assert found.trusted_indices.max() < 16
-    assert found.unmodified == correct(network(), PAIRS, data.Subset(PAIRS, range(16, 24)), [3.0], 5, progress=False).unmodified
+    assert found.unmodified == correct(network(), PAIRS, data.Subset(PAIRS, range(16, 24)), [3.0], 4, progress=False).unmodified
 
 
 class OwnSampler(data.Sampler):
@@ -208,7 +208,7 @@ def test_other_data_are_refused(of, said):
     with pytest.raises(UserError, match=said):
         trusted(of)
     with pytest.raises(UserError, match=said.replace("training", "validation")):
-        correct(network(), PAIRS, of, [3.0], 5, progress=False)
+        correct(network(), PAIRS, of, [3.0], 4, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_random_augmentation_is_warned_of(draw):
             trusted(of)
         assert {Path(each.filename).name for each in said} == {Path(__file__).name}
     with pytest.warns(UserWarning, match="validation images differ"):
-        correct(network(), PAIRS, flipped, [3.0], 5, progress=False)
+        correct(network(), PAIRS, flipped, [3.0], 4, progress=False)
 
 
 def test_a_single_image_is_enough():
