@@ -35,6 +35,7 @@ COMMANDS = {
     "status": "print the progress of the sweep, its failures and the missing rows",
     "cell": "print the seeds, rows and selected settings that a cell of a table was computed from",
     "macros": "print the main numbers as LaTeX commands for use in prose",
+    "claims": "judge a paper's claims (holds, fails, undecided) on the store and on the published numbers",
     "lint": "check generated LaTeX against the store; 'lint published' checks the published tables for consistency",
     "published": "print the published numbers ('published table NAME') and tests on them ('published tests')",
     "html": "write the report as one HTML file, STORE/report/report.html; --watch updates it while the sweep runs",
@@ -43,7 +44,7 @@ COMMANDS = {
 }
 """Name -> description, in the order of the help."""
 
-STORE_OPTIONAL: frozenset[str] = frozenset({"lint", "published"})
+STORE_OPTIONAL: frozenset[str] = frozenset({"claims", "lint", "published"})
 """Commands that also work without a store; `run` then receives None in place of results."""
 
 

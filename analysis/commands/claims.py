@@ -1,0 +1,43 @@
+"""`sap-report [STORE] claims [FILE]`: judges a paper's claims on a store, on the published numbers, or on both."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from analysis.claims.judge import FAILS, HOLDS
+from analysis.claims.spec import SHIPPED, read
+from analysis.claims.table import claims_table, judgements
+from analysis.commands import CommandOutput
+from analysis.commands.common import add_format, format_tables
+from analysis.reports.generated_block import CLAIMS, Recipe, generated_latex
+from analysis.store.load import Results
+from analysis.store.results import refuse_smoke
+from sap_core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="YAML file of claims (default: those of the SAP paper)")
+    parser.add_argument(
+        "--on", choices=["store", "published", "both"], help="numbers to judge on (default: both; the published ones without a store)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit code 1 also if a claim is undecided or has no evidence")
+    add_format(parser)
+
+
+def run(results: Results | None, options: argparse.Namespace) -> CommandOutput:
+    """Returns exit code 1 if a claim fails; with --strict, unless every claim holds."""
+    if results is None and options.on in ("store", "both"):
+        raise UserError(f"--on {options.on} needs a store before the command, as in sap-report results/demo claims --on {options.on}")
+    if results is not None:
+        refuse_smoke(results)
+    claims = read(options.file or SHIPPED)
+    show = {"store": "ours", None: "published" if results is None else "both"}.get(options.on, options.on)
+    found = judgements(claims, results, show)
+    if options.format == "latex":
+        recipe = Recipe(CLAIMS, show=show, spec=claims.text if options.file else None)
+        text = generated_latex(recipe, None if show == "published" else results).rstrip("\n")
+    else:
+        text = format_tables((claims_table(claims, found),), options.format)
+    failed = any(one.verdict == FAILS for one in found)
+    return text, int(failed or (options.strict and any(one.verdict != HOLDS for one in found)))
