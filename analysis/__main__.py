@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, command
 from analysis.store.load import load
-from sap_core.command_line import Parser
+from sap_core.command_line import Parser, program
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 
 HELP_OPTIONS = ("-h", "--help")
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code.
 
     0: success. 1: the store is damaged; the report covers the intact files, and standard error has one line for each problem (or the
     command itself returned 1). 2: usage error, reported in one line.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Tests and notebooks replace the streams by other types.
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal without ± in its encoding shows a question mark.
-            stream.reconfigure(errors="replace")
     try:
         # First, because packages with common names (analysis, conf) may be shadowed by others in the working directory.
         check_origins()
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
-        # Flushed here, where a closed pipe can still be handled.
-        sys.stdout.flush()
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader closed the pipe, as `head` does; without dup2 the interpreter would report it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
 
 
 def _run(arguments: list[str]) -> int:

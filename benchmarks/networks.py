@@ -70,7 +70,7 @@ class Network:
 
 def networks() -> list[Network]:
     """Return the networks of the table."""
-    with LIST.open(newline="") as file:
+    with LIST.open(newline="", encoding="utf-8") as file:
         return [
             Network(row["library"], row["family"], row["network"], int(row["side"]), dict(map(_option, row["options"].split())))
             for row in csv.DictReader(file)
@@ -169,7 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     pattern = "shufflenet_v2_x0_5" if options.quick else options.only
     torch.set_num_threads(1)
-    known = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results and options.results.exists() else []
+    known = (
+        [json.loads(line) for line in options.results.read_text(encoding="utf-8").splitlines()]
+        if options.results and options.results.exists()
+        else []
+    )
     done = {each.pop("name"): each for each in known}
     outcomes = []
     for network in (each for each in networks() if fnmatch.fnmatch(each.name, pattern)):
@@ -184,10 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         if options.results:
             fields = {"name": network.name, **{key: value for key, value in vars(found).items() if key != "network"}}
-            with options.results.open("a") as file:
+            with options.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(fields) + "\n")
     if pattern == "*":
-        PAGE.write_text(page(outcomes))
+        PAGE.write_text(page(outcomes), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Unchanged:
 def planned(count: int, folder: Path) -> Sequence[Job]:
     """Returns the jobs of a baseline and of `count` corrections of it."""
     (folder / "method").mkdir()
-    (folder / "method" / "unchanged.yaml").write_text(METHOD.format(numbers=", ".join(map(str, range(count)))))
+    (folder / "method" / "unchanged.yaml").write_text(METHOD.format(numbers=", ".join(map(str, range(count)))), encoding="utf-8")
     overrides = ["experiment=demo", "methods=[unchanged]", "plugins=[benchmarks]", "seeds=[1]", "model.width=2", "trainer.epochs=1"]
     composed = compose_all([*overrides, "--config-dir", str(folder)])
     return make_plan(composed.config, [check_cell(cell, composed.config) for cell in composed.cells], {}).jobs

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "method").mkdir()
-        (folder / "method" / "unchanged.yaml").write_text(METHOD.format(numbers=", ".join(map(str, range(count)))))
+        (folder / "method" / "unchanged.yaml").write_text(METHOD.format(numbers=", ".join(map(str, range(count)))), encoding="utf-8")
         jobs = timed(f"plan of {count} jobs", lambda: planned(count, folder)).jobs
         for order in ORDERS:
             timed(f"schedule, order={order}", lambda order=order: schedule_all(jobs, order, folder), len(jobs))  # type: ignore[misc]

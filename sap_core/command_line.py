@@ -1,15 +1,105 @@
-"""The argument parser of all programs: usage errors and warnings are one sentence, as all other errors. Standard library only."""
+"""Common to all programs: output streams that do not end a program, and an argument parser whose errors are one sentence.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import functools
+import io
+import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO
 
 from sap_core.errors import UserError
+from sap_core.machine import complete_account
+
+OUTPUT_FAILED = 1
+"""Exit code of a program that succeeded, but whose standard output could not be written."""
+
+
+def program(main: Callable[..., int]) -> Callable[..., int]:
+    """Decorator of a program's `main`: prepares its output streams and account, and reports an output that could not be written.
+
+    A full, closed or broken standard output or standard error never ends the program: a sweep must not stop because of its messages.
+    What goes to a file or a pipe is UTF-8 whatever the locale, unless PYTHONIOENCODING sets another encoding; a terminal shows a question
+    mark in place of a character that it does not have. A reader that has exited, such as `head`, is no failure; after any other error of
+    standard output the exit code is at least 1. A closed standard output is taken for /dev/null.
+    """
+
+    @functools.wraps(main)
+    def run(arguments: list[str] | None = None) -> int:
+        complete_account()
+        with _streams() as output:
+            code = main(arguments)
+            if output is not None:
+                # Here, where an error can still be reported.
+                sys.stdout.flush()
+                if output.failure is not None and output.failure.errno != errno.EPIPE:
+                    print(
+                        f"error: standard output cannot be written ({output.failure.strerror}); not all of it was printed", file=sys.stderr
+                    )
+                    code = code or OUTPUT_FAILED
+            return code
+
+    return run
+
+
+class _Output(io.FileIO):
+    """A standard stream that keeps its first error and drops everything after it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return len(data)
+
+
+@contextmanager
+def _streams() -> Iterator[_Output | None]:
+    """Replaces both output streams while the block runs; yields that of standard output, or None if a caller has replaced it before."""
+    # Else the next file that is opened would become standard output, and a library's message would be written into it.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    output = None
+    # Tests and notebooks replace the streams by others, which are theirs.
+    if sys.stdout is sys.__stdout__:
+        output = _Output(1)
+        sys.stdout = _text(output, before[0], "replace")
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Output(2), before[1], "backslashreplace")
+    try:
+        yield output
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _text(raw: _Output, before: TextIO | None, errors: str) -> io.TextIOWrapper:
+    # The stream is None where the descriptor was closed.
+    shown = raw.isatty() or "PYTHONIOENCODING" in os.environ
+    encoding = before.encoding if before is not None and shown else "utf-8"
+    # Names of files that are not valid UTF-8 keep their bytes where the encoding has all characters.
+    handling = "surrogateescape" if encoding.lower().replace("-", "") == "utf8" else errors
+    lines = raw.fileno() == 2 or raw.isatty() or bool(getattr(before, "write_through", False))
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, handling, line_buffering=lines)
 
 
 @contextmanager

@@ -10,18 +10,17 @@ because the resident memory at the end of a phase says little about that phase. 
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sap_core.machine import peak_resident_bytes, reset_peak_resident
 from sap_core.models.inputs import probe_images
 from sap_core.models.outputs import tensors_in
 
@@ -163,10 +162,9 @@ class CostMeter:
         # Kernels run asynchronously: without this the clock would measure their launch.
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
         return time.perf_counter()
-
-
-_PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory(device: torch.device | str) -> None:
@@ -175,14 +173,11 @@ def reset_peak_memory(device: torch.device | str) -> None:
     if device.type == "cuda":
         # A worker process serves many jobs, and the counter would keep the largest of them.
         torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):
-        # The file may be missing or write-protected (another system, a container); the peak then includes earlier jobs.
-        # Resets VmHWM (man proc_pid_clear_refs).
-        (_PROCESS / "clear_refs").write_text("5")
+    reset_peak_resident()
 
 
 def peak_memory_bytes(device: torch.device | str) -> int:
-    """Return the peak memory of this process in bytes since `reset_peak_memory`: allocated by torch on a GPU, resident on a CPU.
+    """Return the peak memory of this process in bytes since `reset_peak_memory`: allocated by torch on a CUDA GPU, resident elsewhere.
 
     Resident memory includes the interpreter, the libraries and memory that earlier jobs of this process left allocated. On systems other
     than Linux it is the peak since the process started.
@@ -191,14 +186,7 @@ def peak_memory_bytes(device: torch.device | str) -> int:
     if device.type == "cuda":
         # Allocated by torch, not reserved: the caching allocator holds memory that no tensor needs.
         return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError):
-        # The kernel gives the value in KiB.
-        for line in (_PROCESS / "status").read_text().splitlines():
-            # Preferred to getrusage, whose peak cannot be reset.
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    # In KiB on Linux.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()
 
 
 def flops_per_sample(model: nn.Module, shape: Sequence[int], device: torch.device | str = "cpu") -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import StorageError
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
+"""Error numbers of fsync on a file system that does not offer it."""
 
 
 @contextmanager
@@ -46,11 +50,11 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             # Before the rename: after a power failure the new name must not refer to an empty file.
-            _sync(temporary)
+            sync(temporary)
             # `replace`, unlike `rename` on some systems, overwrites an existing target.
             temporary.replace(path)
             # Makes the rename itself durable.
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             # After a successful rename there is nothing to remove; after an error the temporary file must not be taken for a result.
             with suppress(OSError):
@@ -61,7 +65,7 @@ def save_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
         # A text is written whole to the temporary file; readers see the old file or the new one.
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def save_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -70,10 +74,26 @@ def save_json(path: Path, value: Mapping[str, Any]) -> None:
     save_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def _sync(path: Path) -> None:
-    # A descriptor for reading suffices for fsync, and it is the only kind that a folder can have.
-    handle = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file or the entries of a folder durable. Has no effect where the file system offers no such call for it.
+
+    Raises:
+        OSError: the file's content could not be written to the disk.
+    """
+    folder = path.is_dir()
+    try:
+        # A descriptor for reading suffices for fsync, and it is the only kind that a folder can have.
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        # A folder may be writable without being readable, and some systems open no folders at all.
+        if folder:
+            return
+        raise
     try:
         os.fsync(handle)
+    except OSError as error:
+        # CIFS, FUSE and some NFS servers refuse it, for folders above all. An error of the disk (EIO, ENOSPC, EDQUOT) is no such case.
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(handle)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from sap_core.command_line import program
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sap_core.location import CODE
@@ -22,6 +23,7 @@ from slurm.usage import HELP, USAGE
 _HELP_OPTIONS = ("--help", "-h")
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code (0 done, 1 a check failed, 2 the user's mistake, 130 interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -180,7 +182,7 @@ def _logs(arguments: Sequence[str]) -> int:
     # The plan is read only for names that are not ids of Slurm: it may be large.
     path = find_log(store, name, job_of_run(Store(store)) if name and not is_slurm_job(name) else {})
     _log(str(path))
-    print(path.read_text(errors="replace"), end="")
+    print(path.read_text(errors="replace", encoding="utf-8"), end="")
     return 0
 
 

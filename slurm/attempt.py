@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sap_core.command_line import program
 from sap_core.files import save_json
 
 # Apart from the workers' own codes 0, 1 and 2.
@@ -61,7 +62,7 @@ def read(path: Path) -> Attempts | None:
     """Read a file; None if it is missing or damaged."""
     # A damaged record costs the count of restarts, not the job.
     with suppress(OSError, ValueError, TypeError):
-        return Attempts(**json.loads(path.read_text()))
+        return Attempts(**json.loads(path.read_text(encoding="utf-8")))
     return None
 
 
@@ -153,6 +154,7 @@ def begin(before: Attempts | None, job: Attempts, progress: str, limit: int, now
     return record
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(

@@ -68,7 +68,7 @@ def check(cluster: Cluster, sweep: Sweep, log: Callable[[str], None], data: bool
             (store / TOKEN).unlink()
     results = _read_results(path)
     if not results:
-        output = path.read_text(errors="replace").strip() if path.exists() else ""
+        output = path.read_text(errors="replace", encoding="utf-8").strip() if path.exists() else ""
         # The end of the log, where the shell's or Python's error is.
         last = " ".join(output.split())[-400:] or "its log is empty"
         raise SlurmError(f"job {job} ended without a result: {last}; correct setup or python in the cluster file")
@@ -100,7 +100,7 @@ def _read_results(path: Path) -> list[dict[str, str]]:
     while time.monotonic() < end:
         found = []
         with suppress(OSError):
-            for line in path.read_text(errors="replace").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 # Other lines are output of `setup` and of modules.
                 with suppress(ValueError):
                     value = json.loads(line)

@@ -97,7 +97,7 @@ def ask(*arguments: str, stdin: str | None = None, seconds: float = 60.0) -> Ans
     environment, _ = clean_environment(os.environ)
     try:
         done = subprocess.run(
-            arguments, input=stdin, capture_output=True, text=True, errors="replace", check=False, timeout=seconds, env=environment
+            arguments, input=stdin, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=seconds, env=environment
         )
     except subprocess.TimeoutExpired as error:
         # What it printed until then names the reason, such as a full queue at which sbatch waits.

@@ -75,7 +75,11 @@ def failed_nodes(store: Path, submitted: Sequence[Submission]) -> Counter[str]:
     found: Counter[str] = Counter()
     for one in submitted:
         with suppress(OSError):
-            found.update(line.split()[0] for line in (store / FAILED_STARTS / one.tag).read_text().splitlines() if one.tag and line.strip())
+            found.update(
+                line.split()[0]
+                for line in (store / FAILED_STARTS / one.tag).read_text(encoding="utf-8").splitlines()
+                if one.tag and line.strip()
+            )
     return found
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sap_core.command_line import program
 from sap_core.errors import UserError
 from sap_core.files import save_text
 from slurm.submission import Submission, give_id, save
@@ -24,6 +25,7 @@ WAIT_SECONDS = 600.0
 """Time that a task waits for another one that is planning."""
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(

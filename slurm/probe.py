@@ -20,6 +20,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sap_core.command_line import program
+from sap_core.files import sync
+from sap_core.machine import memory_bytes
+
 TOKEN = "seen-from-login"
 MAX_SOCKET_PATH = 107
 """Longest path of a Unix socket, in bytes."""
@@ -113,20 +117,18 @@ def check_folder(name: str, folder: Path, token: str | None) -> CheckResult:
         with suppress(FileExistsError):
             os.close(os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             return CheckResult(name, f"{folder}: O_EXCL created a file that exists already", remedy)
-        with other.open("w") as file:
+        with other.open("w", encoding="utf-8") as file:
             file.write("new")
             file.flush()
             # The same calls as in `sap_core.files.replacing`, some of which a file system may refuse.
-            os.fsync(file.fileno())
+            sync(other)
         # Over an existing file, as renewals of leases do.
         other.replace(one)
-        handle = os.open(own, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-        if one.read_text() != "new" or other.exists():
+        sync(own)
+        if one.read_text(encoding="utf-8") != "new" or other.exists():
             return CheckResult(name, f"{folder}: a rename did not replace the target", remedy)
         # A folder may exist on both nodes under the same path without being the same folder, as /tmp does.
-        if token is not None and ((folder / TOKEN).read_text() if (folder / TOKEN).exists() else "") != token:
+        if token is not None and ((folder / TOKEN).read_text(encoding="utf-8") if (folder / TOKEN).exists() else "") != token:
             return CheckResult(name, f"{folder}: a file written on the login node is not visible here", remedy)
         free = shutil.disk_usage(folder).free / 2**30
         return CheckResult(name, f"{folder}, {free:.1f} GiB free", "free some space for checkpoints" if free < 1 else "")
@@ -172,7 +174,7 @@ def check_memory(processes: int) -> CheckResult:
 def memory() -> float:
     """Return the bytes that this job may use: the minimum of Slurm's limit, the control group's limit and the machine's memory."""
     # The minimum, because any of these limits ends a process.
-    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    found = [float(memory_bytes() or "inf")]
     given = os.environ.get("SLURM_MEM_PER_NODE", "")
     # 0 stands for the memory of the whole node.
     if given.isdigit() and int(given):
@@ -180,7 +182,7 @@ def memory() -> float:
     # Control groups of version 2 and 1. "max" is no number and is skipped.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):
-            found.append(float(Path(path).read_text()))
+            found.append(float(Path(path).read_text(encoding="utf-8")))
     return min(found)
 
 
@@ -191,6 +193,7 @@ def check_scontrol() -> CheckResult:
     return CheckResult("requeue", path or "no scontrol on this node", remedy)
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every check passed."""
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m slurm.probe", description="Test what a sweep needs on this node.")

@@ -26,6 +26,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from sap_core.command_line import program
+from sap_core.machine import parents
 from sweeper.backends.ray_session import remove_stale, session_folder
 
 MAX_TEMPORARY_PATH = 24
@@ -51,6 +53,7 @@ GRACE_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36  # option of prctl(2)
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -141,7 +144,9 @@ def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
         )
         return 2
     # Ray's orphans become children of this process, so they can be ended.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    # A call of Linux; elsewhere the orphans stay children of the init process and are found by their parent no longer.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop.set())
@@ -185,23 +190,13 @@ def end_descendants() -> None:
 def descendants(pid: int) -> list[int]:
     """Return the process ids of all living descendants of `pid`."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        # Zombies are left out: they have ended and cannot be killed.
-        if entry.name.isdigit() and (state := _stat(int(entry.name))) is not None and state[0] != "Z":
-            children.setdefault(int(state[1]), []).append(int(entry.name))
+    for child, parent in parents().items():
+        children.setdefault(parent, []).append(child)
     found = list(children.get(pid, []))
     # The list grows while it is read, which visits descendants level by level.
     for one in found:
         found += children.get(one, [])
     return found
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on; None if the process has ended."""
-    with suppress(OSError):
-        # The name of the program, in parentheses, may contain spaces and parentheses, so the line is split after the last one.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return None
 
 
 def ray_parent_folder() -> Path:

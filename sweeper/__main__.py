@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from sap_core.command_line import Parser, plain_warnings
+from sap_core.command_line import Parser, plain_warnings, program
 from sap_core.errors import UserError, unknown
 from sap_core.guard import check_origins
 from sweeper.commands import COMMANDS, command
@@ -38,23 +37,19 @@ Any key of the configuration can be overridden, as in
 _HELP = ("--help", "-h")
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0 done, 1 a job or check failed, 2 usage error, 130 interrupted."""
     try:
         check_origins()
         with plain_warnings():
-            code = _dispatch(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-        return code
+            return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: finished jobs are stored; the same command continues", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of standard output has exited, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from sap_core.command_line import Parser
+from sap_core.command_line import Parser, program
 from sap_core.errors import UserError
 from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
@@ -53,6 +53,7 @@ class Stop:
         return self._requested.is_set()
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -223,7 +224,7 @@ def serve(paths: SweepPaths, device: str, driver: int) -> int:
     `sweeper.jobs.run_job.execute`.
     """
     # The driver reads descriptor 1. It is duplicated before everything that prints is redirected to standard error.
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # The output of libraries must not mix with the answers.
     os.dup2(2, 1)
     # Ctrl-C reaches the whole process group, but stopping is the driver's decision.

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sap_core.command_line import program
 from sap_core.data.clothing1m import NUM_VAL, Clothing1M
 from sap_core.data.csv_files import csv_bytes
 from sap_core.data.imagenet import ImageNet
@@ -30,6 +31,7 @@ Pair = tuple[Path, str]
 """A file of the release, and its path below the folder of the data set."""
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 after a user error."""
     options = parser().parse_args(arguments)

@@ -178,10 +178,10 @@ class _Worker:
         with storing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             # A file rather than a pipe: nobody would read a pipe while the driver waits for answers, and a full one blocks its writer.
-            errors = log.open("a")
+            errors = log.open("a", encoding="utf-8")
         with errors:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=HOME, env=worker_environment()
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", cwd=HOME, env=worker_environment()
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

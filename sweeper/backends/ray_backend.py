@@ -363,14 +363,14 @@ _NODE_LOST = ("node has died", "node was terminated", "node died", "NodeDiedErro
 def _trial_error(trial: Any) -> str:
     """The error that Tune recorded for a trial, in one line."""
     with contextlib.suppress(OSError, TypeError):
-        return " ".join(Path(trial.error_file).read_text(errors="replace").split())
+        return " ".join(Path(trial.error_file).read_text(encoding="utf-8", errors="replace").split())
     return "no error file"
 
 
 @contextlib.contextmanager
 def _quiet(path: Path) -> Iterator[None]:
     """Redirects Tune's output to a log file: it prints a box and warnings whatever its verbosity."""
-    with path.open("a") as log, contextlib.redirect_stdout(log):
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as log, contextlib.redirect_stdout(log):
         loggers = [logging.getLogger(name) for name in ("ray", "ray.tune")]
         levels = [logger.level for logger in loggers]
         for logger in loggers:

@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sap_core.command_line import program
 from sap_core.errors import UserError
 from sweeper.backends.ray_backend import RayBackend, is_reachable
 from sweeper.config.schema import ORDERS, BackendConfig
@@ -26,6 +27,7 @@ from sweeper.scheduling.schedule import Schedule
 from sweeper.store.store import Store
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining."""
     options = _parse(arguments)

@@ -188,7 +188,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
     texts: dict[str, list[str]] = {}
     full = set()
     for path in sorted(folder.glob(f"{MERGED}*.log")):
-        parts = path.read_text(errors="replace").split(f"\n{_SEPARATOR}")
+        parts = path.read_text(errors="replace", encoding="utf-8").split(f"\n{_SEPARATOR}")
         if len(parts) - 1 >= max_jobs:
             full.add(path)
             continue
@@ -197,7 +197,7 @@ def _merge_logs(folder: Path, done: set[str], max_jobs: int) -> None:
             texts.setdefault(name, []).append(text)
     olds = set(folder.glob(f"{MERGED}*.log")) - full
     for path in singles:
-        text = path.read_text(errors="replace").strip("\n")
+        text = path.read_text(errors="replace", encoding="utf-8").strip("\n")
         # A log that an interrupted call has already merged is not appended twice.
         if text not in texts.setdefault(path.stem, []):
             texts[path.stem].append(text)

@@ -206,7 +206,7 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
         # The file is read, because an interrupted copy is not visible in its name.
         load_state(folder / names[0])
         if marker.exists():
-            json.loads(marker.read_text())["columns"]
+            json.loads(marker.read_text(encoding="utf-8"))["columns"]
     except (UserError, OSError, ValueError, KeyError, TypeError):
         _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
         return

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sap_core import machine
 from sap_core.errors import UserError
 from sweeper.commands.common import add_overrides, hydra_arguments
 from sweeper.jobs.job import Job, SweepPaths
@@ -261,8 +262,7 @@ def _workers(settings: Any) -> int:
     """Number of concurrent jobs: `backend.workers`, or else one per core, limited by the GPU shares where all jobs need a GPU."""
     if settings.workers is not None:
         return int(settings.workers)
-    # The affinity mask, not the number of processors: Slurm and containers assign a part of them.
-    cores = max(1, len(os.sched_getaffinity(0)) // max(1, settings.threads))
+    cores = max(1, machine.cores() // max(1, settings.threads))
     if settings.device.startswith("cuda"):
         import torch
 
@@ -332,13 +332,12 @@ def _export(composed: Composed, only: JobFilter | None, paths: SweepPaths) -> in
 
 def _estimator(config: Config, cells: Sequence[Cell], paths: SweepPaths) -> tuple[RuntimeEstimator, int]:
     """(runtime estimator from the measurements of this store and its siblings, number of workers)"""
+    from sweeper.estimate.measurements import stores_in
     from sweeper.plan.runtime_forecast import make_estimator
 
-    parent = paths.store.parent
-    # Finished jobs of the stores beside this one are measurements, too.
-    stores = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     workers = _workers(config.backend)
-    return make_estimator(config, cells, stores, workers, len(os.sched_getaffinity(0))), workers
+    # Finished jobs of the stores beside this one are measurements, too.
+    return make_estimator(config, cells, stores_in(paths.store.parent), workers, machine.cores()), workers
 
 
 def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
@@ -347,7 +346,7 @@ def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
     A shortcut that avoids planning, which loads torch. A plan.json that is missing or damaged is written again by planning.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((store.root / "plan.json").read_text())
+        stored = json.loads((store.root / "plan.json").read_text(encoding="utf-8"))
         if stored["key"] == key:
             finished = _finished(store)
             if all(job_id in finished for job_id in stored["jobs"]):

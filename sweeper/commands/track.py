@@ -60,7 +60,7 @@ def settings_for(store: Path, given: dict[str, str]) -> TrackingConfig:
     import yaml
 
     try:
-        stored = (yaml.safe_load((store / "config.yaml").read_text()) or {}).get("tracking") or {}
+        stored = (yaml.safe_load((store / "config.yaml").read_text(encoding="utf-8")) or {}).get("tracking") or {}
     except FileNotFoundError:
         stored = {}
     except (OSError, yaml.YAMLError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -55,22 +56,30 @@ _ROW_COLUMNS = frozenset(
 
 def read_measurements(stores: Iterable[Path]) -> Iterator[Measurement]:
     """Measurements from the most recently changed stores. Unreadable stores are skipped; commands that read them report why."""
-    # Imported here, because estimates without earlier stores need no pyarrow.
-    from pyarrow import ArrowException
-
     files_left = _MAX_FILES
+    changed = {store: when for store in stores if (when := _changed(store)) is not None}
     # The most recent stores first, because they were most likely written by the present code on the present machine.
-    for store in sorted((path for path in stores if (path / "plan.parquet").is_file()), key=_changed, reverse=True)[:_MAX_STORES]:
+    for store in sorted(changed, key=lambda path: changed[path], reverse=True)[:_MAX_STORES]:
         if files_left > 0:
-            # An estimate is never worth an error: a store that is being written or is damaged gives no measurements.
-            with suppress(OSError, ArrowException, ValueError, KeyError):
+            # An estimate is never worth an error: a store that is being written, damaged or not ours to read gives no measurements.
+            with suppress(Exception):
                 found, files = _read_store(store, files_left)
                 files_left -= files
                 yield from found
 
 
-def _changed(store: Path) -> float:
-    return (store / "plan.parquet").stat().st_mtime
+def _changed(store: Path) -> float | None:
+    """When the plan of a store was written; None where there is none, or it cannot be looked at."""
+    with suppress(OSError):
+        return (store / "plan.parquet").stat().st_mtime
+    return None
+
+
+def stores_in(folder: Path) -> list[Path]:
+    """What may be a store in a folder of results; [] where the folder cannot be read."""
+    with suppress(OSError):
+        return [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    return []
 
 
 def _read_store(store: Path, max_files: int) -> tuple[list[Measurement], int]:

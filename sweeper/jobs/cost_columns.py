@@ -9,12 +9,12 @@ process has resident at the end of a phase says little about that phase.
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
 
 from sap_core.cost import AMOUNTS, Costs, Phase, peak_memory_bytes, tuning
+from sap_core.machine import cores
 
 COST_PREFIX = "cost/"
 """Prefix of the names of cost points: cost/PHASE/AMOUNT (divided among users) and cost/PHASE/standalone_AMOUNT (in full)."""
@@ -44,7 +44,7 @@ def cost_columns(cost: Costs, device: torch.device, jobs_on_device: int) -> dict
         "standalone_sample_forwards": standalone.forwards, "standalone_sample_backwards": standalone.backwards,
         "standalone_flops": _known(standalone.flops), "peak_memory_bytes": peak_memory_bytes(device), "jobs_on_device": jobs_on_device,
         # The cores that this process may use, not those of the machine: Slurm and containers restrict a job to a part of them.
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
     }  # fmt: skip
 
 

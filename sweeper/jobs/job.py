@@ -111,7 +111,7 @@ _OTHER_LINES = ('{"bundle":', '{"planned":')
 
 def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
     """Write one JSON line per job, parents first."""
-    with replacing(path) as temporary, temporary.open("w") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         # A generator: the text of all jobs is never in memory at once.
         file.writelines(f"{job.to_json()}\n" for job in jobs)
 

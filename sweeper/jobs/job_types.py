@@ -93,7 +93,7 @@ def _train(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> None
         # meta.json last: its presence means that the artifact is complete, so the checkpoint is needed until then.
         save_json(folder / "meta.json", meta)
         run.delete_checkpoint()
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     outcome.columns[0], outcome.scored[0], outcome.started_at = meta["columns"], True, meta["started_at"]
     outcome.points = _own_points(job, meta["curve"])
 
@@ -121,7 +121,7 @@ def _select(job: Job, context: JobContext, outcome: JobOutcome, log: Log) -> Non
             **cost_columns(cost, context.device, context.jobs_on_device),
         }
         save_json(folder / "meta.json", {"columns": columns, "curve": cost_points(cost)})
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     outcome.columns[0], outcome.scored[0] = meta["columns"], True
     outcome.points = _own_points(job, meta.get("curve", []))
 

@@ -84,7 +84,7 @@ def job_log(path: Path) -> Iterator[logging.Logger]:
     logger.setLevel(logging.INFO)
     # Else the lines would also reach the handlers of the root logger, and with them the worker's standard error.
     logger.propagate = False
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     try:

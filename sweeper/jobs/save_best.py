@@ -135,7 +135,7 @@ def _stored_run(folder: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         # Both files: one of them alone is the remainder of an interrupted deletion or of a failed copy.
         if (folder / "model.safetensors").exists():
-            return str(json.loads((folder / "meta.json").read_text())["run_id"])
+            return str(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["run_id"])
     return None
 
 

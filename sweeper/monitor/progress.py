@@ -63,7 +63,7 @@ class Progress:
         )
         with storing(log):
             # Line-buffered, so that `tail -f` sees each event and a kill loses none. Appended, because a resumed sweep continues its log.
-            self._log = log.open("a", buffering=1)
+            self._log = log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> Progress:
         self._event(f"start: {self.planned} rows planned, {self.done} stored")
@@ -138,7 +138,7 @@ def log_lines(log: Path, lines: Iterable[str]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    with storing(log), log.open("a") as file:
+    with storing(log), log.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(_stamped(line) for line in lines)
 
 

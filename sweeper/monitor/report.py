@@ -21,6 +21,9 @@ def report(store: Path, *arguments: str) -> str:
     """The output of `sap-report STORE ARGUMENTS ...`; "" if the store has no such numbers yet, or the command fails."""
     # From HOME the packages of a checkout are importable as well as those of an installed copy.
     command = [sys.executable, "-m", "analysis", str(store.resolve()), *arguments]
-    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    # Its output is read as UTF-8, which PYTHONIOENCODING of the user may contradict.
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONIOENCODING": "utf-8"}
     # The exit code is not checked: a table that cannot be made must not turn a finished sweep into a failed one.
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=environment).stdout
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=HOME, env=environment, encoding="utf-8", errors="replace"
+    ).stdout

@@ -113,7 +113,7 @@ def mirror(tracking: TrackingConfig, store: Store, follow: bool = False) -> bool
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Outside the store, which other programs read and which the mirror must not change.
-        notes = (folder / "mirrored.jsonl").open("a", buffering=1)
+        notes = (folder / "mirrored.jsonl").open("a", buffering=1, encoding="utf-8")
     with notes:
         _lock(notes, store)
         # Only after the lock, because the mirror that had it before may have added entries.
@@ -276,7 +276,7 @@ def mirrored(store: Path) -> dict[str, str]:
     """Job id -> status (ok or failed) with which the job was mirrored last."""
     found: dict[str, str] = {}
     with contextlib.suppress(OSError):
-        for line in (folder_of(store) / "mirrored.jsonl").read_text().splitlines():
+        for line in (folder_of(store) / "mirrored.jsonl").read_text(encoding="utf-8").splitlines():
             # The last line may be truncated by a kill.
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)

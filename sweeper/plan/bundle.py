@@ -49,7 +49,7 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     header = {name: value for name, value in vars(bundle).items() if name not in ("jobs", "rows")}
     counts = {"bundle": FORMAT_VERSION, "num_jobs": len(bundle.jobs), "num_rows": len(bundle.rows)}
     # One JSON object per line, so that no text of the whole bundle is built, and a diff shows single jobs.
-    with replacing(path) as temporary, temporary.open("w") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(counts | header, sort_keys=True) + "\n")
         file.writelines(f"{job.to_json()}\n" for job in bundle.jobs)
         file.writelines(f"{json.dumps({'planned': asdict(row)}, sort_keys=True)}\n" for row in bundle.rows)

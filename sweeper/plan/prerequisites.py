@@ -184,7 +184,7 @@ def _state(path: Path, depth: int) -> list[Any]:
 
 def _recorded_state(record: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        state: str = json.loads(record.read_text())["files"]
+        state: str = json.loads(record.read_text(encoding="utf-8"))["files"]
         return state
     return None
 
@@ -304,7 +304,7 @@ def _check_folder(label: str, folder: Path) -> Prerequisite:
         folder.mkdir(parents=True, exist_ok=True)
         # Stores rename temporary files, which some network file systems refuse although they can be written.
         probe = folder / f".probe.{os.getpid()}"
-        probe.write_text("")
+        probe.write_text("", encoding="utf-8")
         probe.replace(probe.with_suffix(".renamed"))
         probe.with_suffix(".renamed").unlink()
     except OSError as error:

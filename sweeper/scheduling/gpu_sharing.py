@@ -90,5 +90,5 @@ def jobs_per_device(share: float) -> int:
 def _read(path: Path) -> dict[str, float]:
     """The shares raised in earlier starts; a damaged file counts as missing, because the shares can be learned anew."""
     with suppress(OSError, ValueError, AttributeError, TypeError):
-        return {str(key): min(FULL_GPU, float(share)) for key, share in json.loads(path.read_text()).items()}
+        return {str(key): min(FULL_GPU, float(share)) for key, share in json.loads(path.read_text(encoding="utf-8")).items()}
     return {}

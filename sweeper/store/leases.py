@@ -34,6 +34,7 @@ from typing import Any
 
 from sap_core.errors import UserError
 from sap_core.files import storing
+from sap_core.machine import boot_id, start_time
 
 LEASE_SECONDS = 120.0
 """Default duration: a lease expires when its counter has not changed for this long."""
@@ -204,7 +205,7 @@ class Lease:
                 return
             self._count += 1
             temporary = self.path.with_name(f".{self.path.name}.{self.number}.{self._leases.token}.tmp")
-            temporary.write_text(self._text())
+            temporary.write_text(self._text(), encoding="utf-8")
             # By rename, so that an observer never reads a half-written counter, and under this number only, so that a new owner is not
             # disturbed.
             temporary.replace(_file(self.path, self.number))
@@ -344,7 +345,7 @@ def _newest(path: Path) -> tuple[int, str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
 
@@ -359,35 +360,16 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 @cache
-def _machine() -> str:
-    """An id of this boot of this machine and of its process namespace, in which process numbers are unique; "" where it is unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """When a process of this machine started, in ticks since boot; None if it does not exist or has ended (also as a zombie)."""
-    try:
-        # The second field, the program's name in parentheses, may contain spaces and parentheses.
-        # A zombie still has its number, but it renews nothing: its parent has merely not collected its exit code.
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" else rest[18]
-
-
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "machine": _machine(), "born": _start_time(pid) or ""}
+    return {"host": socket.gethostname(), "pid": pid, "machine": boot_id(), "born": start_time(pid) or ""}
 
 
 def _runs_here(content: dict[str, Any]) -> bool | None:
     """Whether the process named in a lease runs on this machine; None if it is of another machine or this cannot be determined."""
     # Processes can be looked up only in the namespace and the boot that gave them their numbers; elsewhere the counter decides.
-    if not _machine() or content.get("machine") != _machine() or not content.get("born") or not isinstance(content.get("pid"), int):
+    if not boot_id() or content.get("machine") != boot_id() or not content.get("born") or not isinstance(content.get("pid"), int):
         return None
-    # Process numbers are reused; a number together with its start time is not.
-    return bool(_start_time(content["pid"]) == content["born"])
+    started = start_time(content["pid"])
+    # Process numbers are reused; a number together with its start time is not. "": it exists, but the system hides its start time.
+    return None if started == "" else started == content["born"]

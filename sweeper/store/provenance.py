@@ -33,7 +33,9 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     # With a time limit, because git may wait for a lock or a network file system, and every worker asks for the commit.
-    done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(
+        ["git", "-C", str(CODE), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=20
+    )
     return done.stdout.strip()
 
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sap_core import cost as module
 from sap_core.cost import TUNING, CostMeter, CostRecord, flops_per_sample, peak_memory_bytes, reset_peak_memory, tuning
 
 SETTINGS = 4
@@ -130,9 +129,3 @@ def test_peak_memory_is_that_since_the_last_job():
     del block
     reset_peak_memory("cpu")
     assert peak_memory_bytes("cpu") < high - 2**29
-
-
-def test_peak_memory_without_procfs(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_PROCESS", tmp_path / "none")
-    reset_peak_memory("cpu")
-    assert peak_memory_bytes("cpu") > 50e6

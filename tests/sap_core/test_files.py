@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -9,7 +10,7 @@ import socket
 import pytest
 
 from sap_core.errors import StorageError
-from sap_core.files import replacing, save_json, save_text
+from sap_core.files import replacing, save_json, save_text, sync
 
 
 def names(folder):
@@ -71,3 +72,40 @@ def test_a_path_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot write .*file/a.txt"):
         save_text(tmp_path / "file" / "a.txt", "x")
+
+
+def refuse(monkeypatch, number, name="fsync"):
+    def call(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, name, call)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EBADF])
+def test_a_file_system_without_fsync_is_no_error(tmp_path, monkeypatch, number):
+    refuse(monkeypatch, number)
+    save_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fails_to_sync_is_an_error(tmp_path, monkeypatch, number):
+    refuse(monkeypatch, number)
+    with pytest.raises(StorageError, match="cannot write"):
+        save_text(tmp_path / "a.txt", "x")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_opened_is_not_synced(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").touch()
+    refuse(monkeypatch, errno.EACCES, "open")
+    sync(tmp_path)
+    with pytest.raises(PermissionError):
+        sync(tmp_path / "a.txt")
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path, monkeypatch):
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
+    # A name that is not valid UTF-8, as Python reads it from a folder.
+    save_text(tmp_path / "a.txt", "\u00b1 \udcff")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc2\xb1 \\udcff"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sap_core.records import Planned
-from sweeper.estimate.measurements import read_measurements, workloads_by_job
+from sweeper.estimate.measurements import read_measurements, stores_in, workloads_by_job
 from sweeper.store.store import Store, write_records
 
 
@@ -45,3 +47,27 @@ def test_failed_jobs_and_rows_without_seconds_are_not_measured(tmp_path, make_jo
 def test_of_a_large_store_a_few_jobs_of_each_workload_are_read(tmp_path, make_job, planned_row):
     stored(tmp_path / "old", make_job, planned_row, 3.0, [f"j{number:02}" for number in range(19)])
     assert len(list(read_measurements([tmp_path / "old"]))) == 12
+
+
+def test_a_neighbour_that_cannot_be_looked_at_is_left_out(tmp_path, monkeypatch):
+    denied = tmp_path / "of_others"
+    denied.mkdir()
+    stat = Path.stat
+
+    def look(path, **options):
+        if denied in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", look)
+    assert stores_in(tmp_path) == [denied]
+    assert list(read_measurements([denied, tmp_path / "gone"])) == []
+
+
+def test_a_folder_that_cannot_be_listed_has_no_stores(tmp_path, monkeypatch):
+    def denied(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    assert stores_in(tmp_path / "gone") == []
+    monkeypatch.setattr("os.scandir", denied)
+    assert stores_in(tmp_path) == []

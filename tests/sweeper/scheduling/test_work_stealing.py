@@ -182,7 +182,7 @@ def test_workers_are_killed_at_random_moments_and_every_row_is_stored_once(make_
 
 @pytest.mark.slow
 def test_killed_workers_on_other_machines_lose_their_claims_by_the_lease(make_job, tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeper.store.leases._machine", lambda: "")  # nobody can look whether a process runs
+    monkeypatch.setattr("sweeper.store.leases.boot_id", lambda: "")  # nobody can look whether a process runs
     generator = random.Random(SEED)
     stub = Stub(tmp_path, sweep(make_job, 4, 6))
     kills = 0

@@ -238,7 +238,7 @@ def test_acquire_all_acquires_all_or_none(tmp_path):
 def test_a_live_owner_on_another_machine_is_reported_and_a_dead_one_replaced(tmp_path, monkeypatch):
     owner, other = two()
     monkeypatch.setattr("sweeper.store.leases._CHECK_SECONDS", 0.02)
-    monkeypatch.setattr("sweeper.store.leases._machine", lambda: "")  # owners are on machines of their own
+    monkeypatch.setattr("sweeper.store.leases.boot_id", lambda: "")  # owners are on machines of their own
     said = []
     lease = owner.acquire(tmp_path / "driver")
     assert acquire_or_owner(other, tmp_path / "driver", said.append).startswith(f"process {os.getpid()} on ")
