@@ -6,12 +6,11 @@ of a table cannot break a sweep. A process also keeps pandas and matplotlib out 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from sweeper.store.provenance import HOME
+from sap_core.location import HOME, child_environment
 
 WIDTH = 140
 """Columns of the printed tables."""
@@ -19,8 +18,8 @@ WIDTH = 140
 
 def report(store: Path, *arguments: str) -> str:
     """The output of `sap-report STORE ARGUMENTS ...`; "" if the store has no such numbers yet, or the command fails."""
-    # From HOME the packages of a checkout are importable as well as those of an installed copy.
-    command = [sys.executable, "-m", "analysis", str(store.resolve()), *arguments]
-    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    # -P: a folder `analysis` of the user's must not hide the package.
+    command = [sys.executable, "-P", "-m", "analysis", str(store.resolve()), *arguments]
+    environment = {**child_environment(), "COLUMNS": str(WIDTH)}
     # The exit code is not checked: a table that cannot be made must not turn a finished sweep into a failed one.
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=environment).stdout
