@@ -10,7 +10,8 @@ from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, c
 from analysis.store.load import load
 from sap_core.command_line import Parser, program
 from sap_core.errors import UserError, unknown
-from sap_core.guard import check_origins
+from sap_core.guard import check_start
+from sap_core.location import version_line
 
 HELP_OPTIONS = ("-h", "--help")
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         # First, because packages with common names (analysis, conf) may be shadowed by others in the working directory.
-        check_origins()
+        check_start()
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if "--version" in arguments:
+        print(version_line())
+        return 0
     stores, name, rest = split(arguments)
     if not arguments or (name is None and set(rest) & set(HELP_OPTIONS)):
         print(_help())

@@ -1,18 +1,33 @@
-"""Check that the top-level packages are imported from this checkout. Standard library only.
+"""Checks at the start of every program. Standard library only.
 
-Their names (`analysis`, `trainers`, `slurm`, `conf`, ...) are common, so a package of another project, or a folder of the working
-directory, may come first on the import path.
+The names of the top-level packages (`analysis`, `trainers`, `slurm`, `conf`, ...) are common, so a package of another project, or a folder
+of the working directory, may come first on the import path.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sap_core.location import CODE, IN_CHECKOUT
+from sap_core.location import CODE, HOME, HOME_ERROR, IN_CHECKOUT
 
 NAMES = ("sap_core", "trainers", "baselines", "sweeper", "analysis", "slurm", "conf")
+
+
+def check_start() -> None:
+    """Check the folders and packages that a program starts with, and make plug-ins in `HOME` importable.
+
+    Raises:
+        UserError: the working directory was deleted, SAP_SWEEP_HOME is not a folder, or `check_origins` refuses a package.
+    """
+    if HOME_ERROR is not None:
+        raise HOME_ERROR
+    check_origins()
+    # Last on the path: a module of the user's folder must not hide one of the environment.
+    if str(HOME) not in sys.path:
+        sys.path.append(str(HOME))
 
 
 def check_origins() -> None:

@@ -14,9 +14,19 @@ from pathlib import Path
 
 from sap_core.command_line import program
 from sap_core.errors import UserError, unknown
-from sap_core.guard import check_origins
-from sap_core.location import CODE
-from slurm.arguments import expand_home, needs_data, no_arguments, printed_sweep, read_cluster, short, snapshot_of, sweep_of
+from sap_core.guard import check_start
+from sap_core.location import CODE, HOME, package_path, version_line
+from slurm.arguments import (
+    absolute_folders,
+    expand_home,
+    needs_data,
+    no_arguments,
+    printed_sweep,
+    read_cluster,
+    short,
+    snapshot_of,
+    sweep_of,
+)
 from slurm.command import clean_environment, describe_dropped
 from slurm.usage import HELP, USAGE
 
@@ -27,12 +37,15 @@ _HELP_OPTIONS = ("--help", "-h")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code (0 done, 1 a check failed, 2 the user's mistake, 130 interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in _HELP_OPTIONS:
-        print(USAGE)
-        return 0
     try:
         # First, because a package of the same name elsewhere on the path would otherwise plan and submit a sweep of other code.
-        check_origins()
+        check_start()
+        if not arguments or arguments[0] in _HELP_OPTIONS:
+            print(USAGE)
+            return 0
+        if "--version" in arguments:
+            print(version_line())
+            return 0
         name = arguments[0]
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS, "sap-slurm")
@@ -55,7 +68,6 @@ def _log(line: str) -> None:
 
 def _script(arguments: Sequence[str]) -> int:
     from slurm.script import parse_request, script, script_text, submission_plan
-    from sweeper.store.provenance import HOME
 
     if any(argument.startswith("cluster=") for argument in arguments):
         cluster, rest = read_cluster(arguments)
@@ -72,7 +84,7 @@ def _script(arguments: Sequence[str]) -> int:
 
     # A script for a sweep that cannot be composed would fail only after its time in the queue.
     check_command(overrides)
-    print(script(request, overrides, str(HOME), sys.executable), end="")
+    print(script(request, absolute_folders(overrides), HOME, sys.executable, package_path()), end="")
     return 0
 
 
@@ -153,7 +165,6 @@ def _status(arguments: Sequence[str]) -> int:
     from slurm.status import explain, text
     from slurm.submission import submissions
     from sweeper.monitor.job_counts import sweep_counts
-    from sweeper.store.provenance import HOME
     from sweeper.store.store import Store
 
     store, rest = split_store(arguments, HOME)
@@ -173,7 +184,6 @@ def _status(arguments: Sequence[str]) -> int:
 def _logs(arguments: Sequence[str]) -> int:
     from slurm.lookup import find_log, is_slurm_job, split_store
     from sweeper.monitor.job_counts import job_of_run
-    from sweeper.store.provenance import HOME
     from sweeper.store.store import Store
 
     store, rest = split_store(arguments, HOME)
@@ -191,7 +201,6 @@ def _cancel(arguments: Sequence[str]) -> int:
     from slurm.queue import read_queue
     from slurm.submission import submissions
     from slurm.submit import cancel, choose_jobs
-    from sweeper.store.provenance import HOME
 
     store, rest = split_store(arguments, HOME)
     state = read_queue(store, submissions(store))
@@ -234,7 +243,6 @@ def _check(arguments: Sequence[str]) -> int:
     from slurm.batch import Sweep
     from slurm.check import check
     from sweeper.plan.snapshot import folders_from
-    from sweeper.store.provenance import HOME
 
     cluster, rest = read_cluster(arguments)
     data = needs_data(cluster, rest)
@@ -242,7 +250,7 @@ def _check(arguments: Sequence[str]) -> int:
     if line := describe_dropped(clean_environment(os.environ)[1]):
         _log(line)
     # A store of its own, so that the check needs no experiment and leaves nothing in a sweep's folder.
-    sweep = Sweep("check", paths, HOME, sys.executable, paths.store / "jobs.jsonl")
+    sweep = Sweep("check", paths, HOME, sys.executable, paths.store / "jobs.jsonl", packages=tuple(package_path()))
     return 0 if check(cluster, sweep, print, data) else 1
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sap_core.errors import UserError
-from sap_core.location import CODE
+from sap_core.location import CODE, HOME, package_path
 from slurm.batch import Sweep
 from slurm.cluster import Cluster, load_cluster
 from slurm.submission import new_tag, submissions
@@ -111,10 +111,11 @@ def snapshot_of(cluster: Cluster, rest: Sequence[str], write: bool = True) -> Sn
 
 def sweep_of(cluster: Cluster, snapshot: Snapshot) -> Sweep:
     """Return the planned sweep in the form that batch scripts are made from."""
-    from sweeper.store.provenance import HOME
-
     device = "cuda" if cluster.gpus else "cpu"
-    return Sweep(snapshot.name, snapshot.paths, HOME, sys.executable, snapshot.plan, snapshot.arguments, snapshot.order, device)
+    return Sweep(
+        snapshot.name, snapshot.paths, HOME, sys.executable, snapshot.plan, snapshot.arguments, snapshot.order, device,
+        packages=tuple(package_path()),
+    )  # fmt: skip
 
 
 def printed_sweep(cluster: Cluster, rest: Sequence[str]) -> Sweep:
@@ -125,7 +126,7 @@ def printed_sweep(cluster: Cluster, rest: Sequence[str]) -> Sweep:
     if is_store(rest):
         return sweep
     plan = snapshot.paths.store / "slurm" / f"plan-{tag.split('-')[1]}.jsonl"
-    return replace(sweep, plan=plan, planning=tuple(_absolute_folders(plan_arguments(cluster, take_retry(rest)[1]))))
+    return replace(sweep, plan=plan, planning=tuple(absolute_folders(plan_arguments(cluster, take_retry(rest)[1]))))
 
 
 def is_store(rest: Sequence[str]) -> bool:
@@ -133,8 +134,8 @@ def is_store(rest: Sequence[str]) -> bool:
     return bool(rest) and "=" not in rest[0] and not rest[0].startswith("-")
 
 
-def _absolute_folders(arguments: Sequence[str]) -> list[str]:
-    """Folders of configuration files made absolute: a batch job starts in another working directory."""
+def absolute_folders(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with absolute folders of configuration files, because a batch job starts in another working directory."""
     found: list[str] = []
     for argument in arguments:
         option, sign, folder = argument.partition("=")

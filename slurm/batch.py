@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class Sweep:
 
     name: str
     paths: SweepPaths
-    home: Path  # the checkout
+    home: Path  # relative paths refer to it
     python: str  # the interpreter that ran sap-slurm
     plan: Path  # job file, one JSON line per job; never changed after submission
     arguments: tuple[str, ...] = ()  # of the command line that planned the sweep
@@ -30,6 +31,7 @@ class Sweep:
     tag: str = ""  # of this submission (slurm.submission)
     printed: bool = False  # the script is printed for sbatch: the job itself plans and records the submission
     planning: tuple[str, ...] = ()  # command line from which a printed script plans; empty: the plan exists
+    packages: tuple[str, ...] = ()  # folders that PYTHONPATH needs (sap_core.location.package_path)
 
 
 BACK_OFF = "SAP_SWEEP_BACK_OFF_SECONDS:-60"
@@ -102,7 +104,7 @@ def close_quote(line: str) -> str:
 
 
 def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
-    """Return the lines that prepare the environment: the checkout, the cluster's `setup` lines, temporary files, and the array `run`, the
+    """Return the lines that prepare the environment: the folder, the cluster's `setup` lines, temporary files, and the array `run`, the
     command that starts Python (in a container, if the cluster file names one).
 
     The script is bash because it must work before any Python does, forward signals, and outlive the processes that it starts.
@@ -130,11 +132,20 @@ def prologue(cluster: Cluster, sweep: Sweep) -> list[str]:
     lines += [
         # Unbuffered, so that the log shows the last lines of a job that is killed.
         'export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"',
-        # The checkout first on the path: an installed copy of another version must not run.
-        f'export PYTHONPATH={shlex.quote(str(sweep.home))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+        *same_code(sweep.home, sweep.packages),
         f"run=({command})",
     ]
     return lines
+
+
+def same_code(home: Path, packages: Sequence[str]) -> list[str]:
+    """Return the lines by which Python uses this copy of the packages, and `home` for relative paths, whatever the shell's environment."""
+    lines = [f"export SAP_SWEEP_HOME={shlex.quote(str(home))}"]
+    # The checkout first on the path: an installed copy of another version must not run.
+    if packages:
+        lines.append(f'export PYTHONPATH={shlex.quote(os.pathsep.join(packages))}"${{PYTHONPATH:+:$PYTHONPATH}}"')
+    # The working directory is not on the path: a module in the user's folder must not hide one of the environment or of Python.
+    return [*lines, "export PYTHONSAFEPATH=1"]
 
 
 def quoted(arguments: Iterable[object]) -> str:

@@ -10,11 +10,12 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from sap_core.errors import UserError, unknown
 from slurm import array_job, ray_job
 from slurm.array_job import ArrayChunk
-from slurm.batch import Sweep, quoted
+from slurm.batch import Sweep, quoted, same_code
 from slurm.cluster import Cluster
 
 # The values are written unquoted into #SBATCH lines.
@@ -91,14 +92,15 @@ def parse_request(arguments: Sequence[str]) -> tuple[Request, list[str]]:
     return Request(**values), rest  # type: ignore[arg-type]
 
 
-def script(request: Request, command: Sequence[str], folder: str, python: str) -> str:
+def script(request: Request, command: Sequence[str], folder: Path, python: str, packages: Sequence[str] = ()) -> str:
     """Return the batch script that runs `sap-sweep COMMAND` on one node, with the local backend unless another is named.
 
     Args:
         request: the resources.
         command: overrides of the sweep; each is quoted, so the shell executes nothing in them.
-        folder: the checkout.
+        folder: relative paths refer to it.
         python: absolute path of the environment's interpreter.
+        packages: folders that PYTHONPATH needs (`sap_core.location.package_path`).
     """
     options = {
         "job-name": request.job_name, "partition": request.partition, "account": request.account, "qos": request.qos,
@@ -114,7 +116,8 @@ def script(request: Request, command: Sequence[str], folder: str, python: str) -
             *header,
             "",
             "set -euo pipefail",
-            f"cd {shlex.quote(folder)}",
+            f"cd {shlex.quote(str(folder))}",
+            *same_code(folder, packages),
             "# Slurm sends TERM two minutes before the time limit: the sweep stores its state and exits; submit again to continue.",
             # In the background: bash runs a trap only when the foreground command has ended.
             quoted(program) + " &",

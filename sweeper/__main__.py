@@ -6,7 +6,8 @@ import sys
 
 from sap_core.command_line import Parser, plain_warnings, program
 from sap_core.errors import UserError, unknown
-from sap_core.guard import check_origins
+from sap_core.guard import check_start
+from sap_core.location import version_line
 from sweeper.commands import COMMANDS, command
 
 USAGE = """usage: sap-sweep KEY=VALUE ... [--config-dir DIR]
@@ -41,7 +42,7 @@ _HELP = ("--help", "-h")
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0 done, 1 a job or check failed, 2 usage error, 130 interrupted."""
     try:
-        check_origins()
+        check_start()
         with plain_warnings():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
@@ -56,6 +57,10 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or (len(arguments) == 1 and arguments[0] in _HELP):
         width = max(map(len, COMMANDS))
         print(USAGE.format(commands="\n".join(f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items())))
+        return 0
+    # Before Hydra, which would print its own version.
+    if "--version" in arguments:
+        print(version_line())
         return 0
     name = arguments[0]
     if name in COMMANDS:

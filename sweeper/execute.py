@@ -20,11 +20,12 @@ from typing import Any, TextIO
 
 from sap_core.command_line import Parser, program
 from sap_core.errors import UserError
+from sap_core.guard import check_start
+from sap_core.location import version_line
 from sweeper.config.schema import ORDERS
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Job, SweepPaths, read_jobs
 from sweeper.jobs.job_leases import remove_stale_leases
-from sweeper.jobs.run_job import check_device, execute
 from sweeper.monitor.job_lines import WorkerLog
 from sweeper.plan.bundle import copy_bundle, is_bundle, read_bundle
 from sweeper.scheduling.deadline import Deadline
@@ -61,7 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining.
     """
     try:
+        check_start()
         options = parse_options(arguments)
+        # Imported after the checks: it loads torch, which takes seconds and ends the process in a working directory that was deleted.
+        from sweeper.jobs.run_job import check_device
+
         paths = SweepPaths(options.data, options.store, options.artifacts or options.store / "artifacts")
         # Before the store is opened, so that a wrong device is one sentence and not a failed row of every job.
         check_device(options.device)
@@ -84,6 +89,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         "Runs a file of jobs: a bundle (sap-sweep experiment=NAME export=FILE), or STORE/jobs.jsonl of a sweep. "
         "Several may run on one store concurrently.",
     )
+    parser.add_argument("--version", action="version", version=version_line())
     parser.add_argument("plan", nargs="?", type=Path, help="a file with one JSON job per line")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
@@ -138,6 +144,8 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     Raises:
         UserError: the job file, the shard or the store is invalid.
     """
+    from sweeper.jobs.run_job import execute
+
     # First of all: Slurm may send its warning while the plan is still being read.
     stop = Stop(signal.SIGTERM, signal.SIGINT)
     deadline = Deadline(options.seconds or float("inf"))
@@ -241,6 +249,8 @@ def serve(paths: SweepPaths, device: str, driver: int) -> int:
 
 
 def _answer(answers: TextIO, request: Mapping[str, Any], paths: SweepPaths, device: str, stop: Stop) -> None:
+    from sweeper.jobs.run_job import execute
+
     job = Job.from_json(request["job"])
     try:
         result = execute(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sap_core.errors import UserError
 from sap_core.files import storing
-from sap_core.location import CODE
+from sap_core.location import child_environment
 from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.jobs.results import store_failure, summarise
 from sweeper.scheduling.gpu_sharing import FULL_GPU, GpuSharing, jobs_per_device
@@ -174,7 +174,8 @@ class _Worker:
         log = paths.store / "logs" / "workers.log"
         # The driver's process number is an argument: a worker that is still importing torch when its driver is killed would see another
         # parent.
-        command = [sys.executable, "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device, *paths.arguments()]
+        # -P: a module in the user's folder must not hide one of the environment or of Python.
+        command = [sys.executable, "-P", "-m", "sweeper.execute", "--serve", str(os.getpid()), "--device", device, *paths.arguments()]
         with storing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             # A file rather than a pipe: nobody would read a pipe while the driver waits for answers, and a full one blocks its writer.
@@ -224,10 +225,9 @@ class _Worker:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of a worker: one thread per library unless the job sets more; this copy's packages first on the path."""
+    """The environment of a worker: one thread per library unless the job sets more; this copy's packages and folder."""
     # Ray's actors start in another working directory; they must not import another installed copy.
-    path = os.pathsep.join([str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "PYTHONPATH": path}
+    return {**child_environment(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
 def fail_lost_worker(job: Job, store: Store, attempts: int, how: str) -> Result:

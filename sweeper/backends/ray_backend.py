@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.errors import UserError
+from sap_core.guard import check_start
 from sweeper.backends.local_backend import GRACE_SECONDS, worker_environment
 from sweeper.backends.ray_driver import Capacity, Driver, capacity_of
 from sweeper.backends.ray_session import remove_stale, session_folder
@@ -176,7 +177,7 @@ class RayBackend:
             yield
 
 
-_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS")
+_FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS", "SAP_SWEEP_HOME")
 """Environment variables that are forwarded to the workers of an existing cluster. No secrets: others could read them there."""
 
 
@@ -264,8 +265,9 @@ def _trainable() -> type:
 
     class JobTrial(tune.Trainable):
         def setup(self, config: dict[str, Any], jobs: dict[str, str], folders: dict[str, str]) -> None:
-            # Ray starts actors in a session folder, but relative paths of the configuration refer to the checkout.
+            # Ray starts actors in a session folder, but relative paths of the configuration refer to this one.
             os.chdir(HOME)
+            check_start()
             # The raylet, which ends with the driver that started it.
             exit_with_parent(os.getppid())
             self._jobs = jobs

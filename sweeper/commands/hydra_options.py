@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sap_core.errors import UserError
 
 _SHOWN = (
-    "--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--resolve", "--package", "-p",
+    "--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--resolve", "--package", "-p",
 )  # fmt: skip
 _COMPOSING = ("--help", "-h", "--cfg", "-c", "--info", "-i")
 """The options among them that compose the configuration."""

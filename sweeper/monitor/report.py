@@ -6,12 +6,11 @@ of a table cannot break a sweep. A process also keeps pandas and matplotlib out 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from sweeper.store.provenance import HOME
+from sap_core.location import HOME, child_environment
 
 WIDTH = 140
 """Columns of the printed tables."""
@@ -19,10 +18,10 @@ WIDTH = 140
 
 def report(store: Path, *arguments: str) -> str:
     """The output of `sap-report STORE ARGUMENTS ...`; "" if the store has no such numbers yet, or the command fails."""
-    # From HOME the packages of a checkout are importable as well as those of an installed copy.
-    command = [sys.executable, "-m", "analysis", str(store.resolve()), *arguments]
+    # -P: a folder `analysis` of the user's must not hide the package.
+    command = [sys.executable, "-P", "-m", "analysis", str(store.resolve()), *arguments]
     # Its output is read as UTF-8, which PYTHONIOENCODING of the user may contradict.
-    environment = {**os.environ, "COLUMNS": str(WIDTH), "PYTHONIOENCODING": "utf-8"}
+    environment = {**child_environment(), "COLUMNS": str(WIDTH), "PYTHONIOENCODING": "utf-8"}
     # The exit code is not checked: a table that cannot be made must not turn a finished sweep into a failed one.
     return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=HOME, env=environment, encoding="utf-8", errors="replace"

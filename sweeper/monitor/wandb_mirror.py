@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sap_core.errors import UserError
 from sap_core.files import storing
+from sap_core.location import HOME, child_environment
 from sap_core.records import Point, Row
 from sweeper.config.schema import TrackingConfig
 from sweeper.store.credentials import redact
-from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def mirroring(tracking: TrackingConfig, store: Path) -> Iterator[None]:
 def _start(tracking: TrackingConfig, store: Path) -> subprocess.Popen[bytes]:
     """Starts the mirror in a new session, which Ctrl-C does not reach and which can be killed together with W&B's own processes."""
     settings = [f"{name}={'null' if value is None else value}" for name, value in asdict(tracking).items() if name != "name"]
-    command = [sys.executable, "-m", "sweeper", "track", str(store), "--follow", *settings]
+    command = [sys.executable, "-P", "-m", "sweeper", "track", str(store), "--follow", *settings]
     folder_of(store).mkdir(parents=True, exist_ok=True)
     # To a file, because W&B's own messages would disturb the progress display.
     with (folder_of(store) / "mirror.log").open("ab") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, cwd=HOME, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, cwd=HOME, env=child_environment(), start_new_session=True
         )  # fmt: skip
 
 

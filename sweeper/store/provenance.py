@@ -6,11 +6,12 @@ The commit is stored in every row and enters no id, so a store may contain rows 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
 
-from sap_core.location import CODE, HOME
+from sap_core.location import CODE, HOME, IN_CHECKOUT, version
 
 __all__ = ["HOME", "code_fingerprint", "commit", "file_state"]
 
@@ -19,34 +20,38 @@ _PACKAGES = ("sap_core", "trainers", "baselines", "sweeper", "conf")
 
 @cache
 def commit() -> str:
-    """The commit of the checkout, followed by "+" if files differ from it; the package version outside a checkout."""
-    try:
-        # Installed inside a checkout of something else.
-        if Path(_git("rev-parse", "--show-toplevel")).resolve() != CODE:
-            return f"version {_version()}"
-        # Untracked files do not count: results and logs below the checkout are not code.
-        head = _git("rev-parse", "HEAD")
-        return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return f"version {_version()}"
+    """The commit of the checkout, followed by "+" if files differ from it; without one, the version and a fingerprint of the code."""
+    # An installed copy has no commit, whatever repository its folder lies in.
+    if IN_CHECKOUT:
+        try:
+            # A checkout without .git (an unpacked archive) may lie inside a repository of something else.
+            if Path(_git("rev-parse", "--show-toplevel")).resolve() == CODE:
+                # Untracked files do not count: results and logs below the checkout are not code.
+                head = _git("rev-parse", "HEAD")
+                return head[:12] + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        except (OSError, subprocess.SubprocessError):
+            pass
+    # The version alone would be the same for all builds between two releases.
+    return f"version {version()}, code {code_fingerprint()[:12]}"
 
 
 def _git(*arguments: str) -> str:
+    # GIT_DIR and its like, set in hooks and by `git rebase --exec`, would name another repository; variables of configuration are kept.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")}
+    # safe.directory: git refuses a checkout of another user because of the programs that its configuration may start, but this process
+    # runs the checkout's code anyway. Without locks, because the checkout may be read-only and others use it.
+    options = ["-c", f"safe.directory={CODE}", "-c", "core.fsmonitor=false", "--no-optional-locks"]
     # With a time limit, because git may wait for a lock or a network file system, and every worker asks for the commit.
     done = subprocess.run(
-        ["git", "-C", str(CODE), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=20
+        ["git", "-C", str(CODE), *options, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+        timeout=20,
+        env=environment,
     )
     return done.stdout.strip()
-
-
-def _version() -> str:
-    # Imported only outside a checkout, where there is no commit to report.
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("sap-sweep")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def code_fingerprint() -> str:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from sap_core.guard import check_origins
+from analysis.__main__ import main as report_main
+from sap_core import guard
+from sap_core.errors import UserError
+from sap_core.guard import check_origins, check_start
+from slurm.__main__ import main as slurm_main
+from sweeper.__main__ import main as sweeper_main
+from sweeper.execute import main as execute_main
 
 HOME = Path(__file__).parents[2]
 CHECK = """
@@ -48,3 +55,21 @@ def test_a_package_that_comes_last_is_harmless(tmp_path):
     (tmp_path / "slurm").mkdir()
     (tmp_path / "slurm" / "__init__.py").touch()
     assert check(HOME, tmp_path) == "fine\n"
+
+
+def test_plug_ins_beside_the_results_are_found_after_everything_else(monkeypatch, tmp_path):
+    monkeypatch.setattr(guard, "HOME", tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("random", "my_own_part"):
+        (tmp_path / f"{name}.py").touch()
+    check_start()
+    check_start()
+    assert sys.path.count(str(tmp_path)) == 1
+    assert find_spec("my_own_part").origin == f"{tmp_path}/my_own_part.py"
+    assert find_spec("random").origin != f"{tmp_path}/random.py"
+
+
+def test_a_home_that_is_no_folder_ends_every_program(monkeypatch):
+    monkeypatch.setattr(guard, "HOME_ERROR", UserError("SAP_SWEEP_HOME=x does not exist"))
+    for main in (sweeper_main, report_main, slurm_main, execute_main):
+        assert main(["--help"]) == 2

@@ -28,7 +28,7 @@ NASTY = ["a b", "$(touch owned)", "`touch owned`", "x;touch owned", "$HOME", "&"
 
 def sweep(folder: Path, python: str = "/home/me/venv/bin/python") -> Sweep:
     paths = SweepPaths(data=folder / "data", store=folder / "results", artifacts=folder / "artifacts")
-    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl", tag=TAG)
+    return Sweep("table1", paths, folder, python, folder / "results/slurm/plan-1.jsonl", tag=TAG, packages=(str(folder),))
 
 
 def test_the_text_matches_the_golden_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -15,13 +16,13 @@ GOLDEN = Path(__file__).parent / "golden" / "script.sh"
 
 
 def shell_of(*command: str) -> str:
-    return script(Request(), command, "/home/me/sap sweep", "/home/me/venv/bin/python")
+    return script(Request(), command, Path("/home/me/sap sweep"), "/home/me/venv/bin/python", ["/home/me/sap sweep"])
 
 
 def test_the_text_matches_the_golden_file():
     request = Request("table1", "long", "lab-7", "high", "a100", gpus=2, cpus=16, memory="64G", time="1-00:00:00")
     command = ["experiment=table1", "only=network=resnet18 method=sap,scrub"]
-    assert script(request, command, "/home/me/sap sweep", "/home/me/venv/bin/python") == GOLDEN.read_text()
+    assert script(request, command, Path("/home/me/sap sweep"), "/home/me/venv/bin/python", ["/home/me/sap sweep"]) == GOLDEN.read_text()
 
 
 def test_unset_options_are_omitted():
@@ -41,7 +42,7 @@ def test_overrides_reach_the_sweep_unchanged(tmp_path):
     folder = tmp_path / "a $HOME; folder"
     folder.mkdir()
     done = subprocess.run(
-        ["bash"], input=script(Request(), nasty, str(folder), str(spy)), text=True, capture_output=True, check=False, timeout=30
+        ["bash"], input=script(Request(), nasty, folder, str(spy)), text=True, capture_output=True, check=False, timeout=30
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "words").read_text().split("\0")[:-1] == ["backend=local", *nasty]
@@ -53,9 +54,7 @@ def test_the_sweeps_exit_code_is_the_jobs(tmp_path):
     spy = tmp_path / "python"
     spy.write_text("#!/usr/bin/env bash\nexit 7\n")
     spy.chmod(0o755)
-    assert (
-        subprocess.run(["bash"], input=script(Request(), [], str(tmp_path), str(spy)), text=True, check=False, timeout=30).returncode == 7
-    )
+    assert subprocess.run(["bash"], input=script(Request(), [], tmp_path, str(spy)), text=True, check=False, timeout=30).returncode == 7
 
 
 def test_term_is_forwarded_to_the_sweep(tmp_path):
@@ -64,7 +63,7 @@ def test_term_is_forwarded_to_the_sweep(tmp_path):
         f"#!/usr/bin/env bash\ntrap 'echo stored > {tmp_path}/state; exit 130' TERM\ntouch {tmp_path}/up\nwhile :; do sleep 0.05; done\n"
     )
     spy.chmod(0o755)
-    (tmp_path / "job.sh").write_text(script(Request(), [], str(tmp_path), str(spy)))
+    (tmp_path / "job.sh").write_text(script(Request(), [], tmp_path, str(spy)))
     with subprocess.Popen(["bash", str(tmp_path / "job.sh")]) as job:
         for _ in range(200):
             if (tmp_path / "up").exists():
@@ -132,6 +131,22 @@ def test_the_command_prints_a_script_for_this_checkout(capsys):
     assert out.startswith("#!/usr/bin/env bash\n#SBATCH --job-name=sap-sweep\n")
     assert "-m sweeper backend=local backend.device=cuda experiment=demo &" in out
     assert subprocess.run(["bash", "-n"], input=out, text=True, check=False).returncode == 0
+
+
+def test_an_installed_copy_is_found_by_its_interpreter_and_works_in_the_given_folder(tmp_path):
+    (tmp_path / "python").write_text('#!/usr/bin/env bash\necho "$PWD|$SAP_SWEEP_HOME|${PYTHONPATH-}|$PYTHONSAFEPATH"\n')
+    (tmp_path / "python").chmod(0o755)
+    text = script(Request(), [], tmp_path, str(tmp_path / "python"))
+    shell = {"PATH": os.environ["PATH"], "SAP_SWEEP_HOME": "/of/another/shell"}
+    done = subprocess.run(["bash"], input=text, text=True, capture_output=True, check=True, timeout=30, env=shell)
+    assert done.stdout == f"{tmp_path}|{tmp_path}||1\n"
+
+
+def test_folders_of_configuration_files_do_not_depend_on_where_the_job_starts(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    assert main(["script", "experiment=demo", "--config-dir", "conf"]) == 0
+    assert f"experiment=demo --config-dir {tmp_path}/conf &" in capsys.readouterr().out
 
 
 def test_help(capsys):

@@ -30,7 +30,9 @@ export TMPDIR="/scratch/$USER/sap-$SLURM_JOB_ID"
 mkdir -p "$TMPDIR" && chmod 0700 "$TMPDIR" || exit 2
 trap 'rm -rf "$TMPDIR"' EXIT
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export SAP_SWEEP_HOME='/home/me/sap sweep'
 export PYTHONPATH='/home/me/sap sweep'"${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONSAFEPATH=1
 run=(apptainer exec --nv /images/sap.sif /home/me/venv/bin/python)
 
 # Signals: USR1 comes before the time limit; TERM comes at preemption, requeue, scancel or the limit. Workers store a checkpoint and exit.

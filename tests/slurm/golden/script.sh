@@ -15,6 +15,9 @@
 
 set -euo pipefail
 cd '/home/me/sap sweep'
+export SAP_SWEEP_HOME='/home/me/sap sweep'
+export PYTHONPATH='/home/me/sap sweep'"${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONSAFEPATH=1
 # Slurm sends TERM two minutes before the time limit: the sweep stores its state and exits; submit again to continue.
 /home/me/venv/bin/python -m sweeper backend=local backend.device=cuda experiment=table1 'only=network=resnet18 method=sap,scrub' &
 sweep=$!

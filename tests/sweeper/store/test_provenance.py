@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 
@@ -42,6 +44,35 @@ def test_outside_a_checkout_it_is_the_version(checkout, monkeypatch):
     shutil.rmtree(checkout / ".git")
     monkeypatch.setattr(provenance, "CODE", checkout)
     assert provenance.commit.__wrapped__().startswith("version ")
+
+
+def test_an_installed_copy_has_no_commit_whatever_repository_it_lies_in(checkout, monkeypatch):
+    monkeypatch.setattr(provenance, "IN_CHECKOUT", False)  # pip install --target in the root of the user's repository
+    first = provenance.commit.__wrapped__()
+    assert re.fullmatch(r"version \S+, code [0-9a-f]{12}", first)
+    (checkout / "sap_core" / "a.py").write_text("x = 2\n")
+    assert provenance.commit.__wrapped__() != first, "two builds of one version are told apart"
+
+
+def test_git_variables_of_a_hook_do_not_name_another_repository(checkout, monkeypatch, tmp_path):
+    head = provenance.commit.__wrapped__()
+    other = tmp_path / "other"
+    other.mkdir()
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*GIT, *words], cwd=other, check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert provenance.commit.__wrapped__() == head
+    monkeypatch.setenv("GIT_WORK_TREE", str(checkout))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+    assert provenance.commit.__wrapped__() == head
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_the_checkout_of_another_user_has_a_commit(checkout):
+    head = provenance.commit.__wrapped__()
+    for path in (checkout, checkout / ".git"):
+        os.chown(path, 65534, 65534)
+    assert provenance.commit.__wrapped__() == head
 
 
 def test_without_git_or_when_it_hangs_it_is_the_version(checkout, monkeypatch):
