@@ -114,7 +114,17 @@ def sweep_of(cluster: Cluster, snapshot: Snapshot) -> Sweep:
     from sweeper.store.provenance import HOME
 
     device = "cuda" if cluster.gpus else "cpu"
-    return Sweep(snapshot.name, snapshot.paths, HOME, sys.executable, snapshot.plan, snapshot.arguments, snapshot.order, device)
+    return Sweep(
+        snapshot.name,
+        snapshot.paths,
+        HOME,
+        sys.executable,
+        snapshot.plan,
+        snapshot.arguments,
+        snapshot.order,
+        device,
+        plugins=snapshot.plugins,
+    )
 
 
 def printed_sweep(cluster: Cluster, rest: Sequence[str]) -> Sweep:
