@@ -113,9 +113,17 @@ def sweep_of(cluster: Cluster, snapshot: Snapshot) -> Sweep:
     """Return the planned sweep in the form that batch scripts are made from."""
     device = "cuda" if cluster.gpus else "cpu"
     return Sweep(
-        snapshot.name, snapshot.paths, HOME, sys.executable, snapshot.plan, snapshot.arguments, snapshot.order, device,
+        snapshot.name,
+        snapshot.paths,
+        HOME,
+        sys.executable,
+        snapshot.plan,
+        snapshot.arguments,
+        snapshot.order,
+        device,
         packages=tuple(package_path()),
-    )  # fmt: skip
+        plugins=snapshot.plugins,
+    )
 
 
 def printed_sweep(cluster: Cluster, rest: Sequence[str]) -> Sweep:

@@ -75,6 +75,7 @@ def text(cluster: Cluster, sweep: Sweep, chunk: ArrayChunk) -> str:
     worker: Sequence[object] = [
         "-m", "sweeper.execute", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store, "--artifacts", sweep.paths.artifacts,
         "--order", sweep.order, "--device-jobs", -(-processes // max(1, cluster.gpus)), "--idle-timeout", cluster.idle_seconds,
+        *(["--plugins", ",".join(sweep.plugins)] if sweep.plugins else []),
     ]  # fmt: skip
     # Each worker has one GPU; with more workers than GPUs they share them in turn.
     device = f'"cuda:$(((k - 1) % {cluster.gpus}))"' if cluster.gpus > 1 else sweep.device

@@ -30,6 +30,7 @@ class Sweep:
     device: str = "cpu"
     tag: str = ""  # of this submission (slurm.submission)
     printed: bool = False  # the script is printed for sbatch: the job itself plans and records the submission
+    plugins: tuple[str, ...] = ()  # packages that the jobs may name, as on the command line
     planning: tuple[str, ...] = ()  # command line from which a printed script plans; empty: the plan exists
     packages: tuple[str, ...] = ()  # folders that PYTHONPATH needs (sap_core.location.package_path)
 

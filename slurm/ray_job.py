@@ -71,6 +71,7 @@ def text(cluster: Cluster, sweep: Sweep) -> str:
     driver = [
         "-m", "sweeper.backends.ray_cluster", sweep.plan, "--data", sweep.paths.data, "--store", sweep.paths.store,
         "--artifacts", sweep.paths.artifacts, "--device", sweep.device, "--order", sweep.order, "--wait", WAIT_SECONDS, "--grace", grace,
+        *(["--plugins", ",".join(sweep.plugins)] if sweep.plugins else []),
     ]  # fmt: skip
     # Since Slurm 22.05 srun no longer takes --cpus-per-task from the job. --mem=0 grants a step all memory of the allocation.
     options = [f"--cpus-per-task={cluster.cpu_count}", "--mem=0", *([f"--gres={cluster.gres}"] if cluster.gres else [])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,11 @@ from sap_core.files import save_json
 
 FOLDER = "slurm/submissions"
 _IDENTITY = "slurm/store.json"
+
+_TAG = re.compile(r"([0-9a-f]+-[0-9a-f]+)?")
+_JOB = re.compile(r"\d*")
+_CLUSTER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+_PLAN = re.compile(r"jobs\.jsonl|slurm/plan-[0-9a-f]+\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,23 @@ def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
     found = []
     for path in (store / FOLDER).glob("*.json"):
         # A record of another version or a damaged one must not prevent `status` from showing the others.
-        with suppress(OSError, ValueError, TypeError):
-            found.append(Submission(**json.loads(path.read_text(encoding="utf-8"))))
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            found.append(_checked(Submission(**json.loads(path.read_text(encoding="utf-8")))))
     return sorted((one for one in found if cluster is None or same_cluster(cluster, one.cluster)), key=lambda one: one.submitted_at)
+
+
+def _checked(one: Submission) -> Submission:
+    """The record, if its ids have the form that this program writes.
+
+    Raises:
+        ValueError: they have not: the store may be another person's, and these texts become file names and arguments of Slurm's commands.
+        TypeError: one is not a text.
+    """
+    forms = ((_TAG, one.tag), (_JOB, one.job), (_CLUSTER, one.cluster), (_CLUSTER, one.via), (_PLAN, one.plan))
+    for form, text in forms:
+        if not form.fullmatch(text):
+            raise ValueError(f"{text!r} is not of the form {form.pattern}")
+    return one
 
 
 def same_cluster(one: str, other: str) -> bool:

@@ -40,7 +40,7 @@ pass or FAIL with a remedy for each. Exit code 1 if a check failed. Ctrl-C cance
   paths.KEY=DIR        paths.data, paths.results or paths.artifacts to test
   experiment=NAME      the data folder is tested if this experiment reads files (without one: if paths.data or SAP_SWEEP_DATA is given)""",
     "submit": f"""usage: sap-slurm submit experiment=NAME cluster=NAME [KEY=VALUE ...]
-       sap-slurm submit STORE cluster=NAME [retry=failed] [paths.data=DIR] [paths.artifacts=DIR]
+       sap-slurm submit STORE cluster=NAME [retry=failed] [paths.data=DIR] [paths.artifacts=DIR] [plugins=[PACKAGE]]
 
 The first form checks and plans a sweep, writes its configuration and plan to the store, submits the batch jobs and returns. Nothing is
 submitted if data or weights are missing, if no node could run the job, or if no job of the sweep can run. The second form continues the

@@ -22,7 +22,9 @@ from sap_core.command_line import Parser, program
 from sap_core.errors import UserError
 from sap_core.guard import check_start
 from sap_core.location import version_line
+from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS
+from sweeper.config.target import check_components
 from sweeper.estimate.duration import RuntimeEstimator, Workload
 from sweeper.jobs.job import Job, SweepPaths, read_jobs
 from sweeper.jobs.job_leases import remove_stale_leases
@@ -116,6 +118,10 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         "--device-jobs", dest="jobs_on_device", type=int, default=1, metavar="N",
         help="number of concurrent jobs on the device, those of other programs included",
     )  # fmt: skip
+    parser.add_argument(
+        "--plugins", type=_packages, default=(), metavar="PACKAGE,...",
+        help="packages of your own whose classes the jobs may name, besides those of sap-sweep; what the file lists does not count",
+    )  # fmt: skip
     parser.add_argument("--serve", type=int, metavar="PID", help="read jobs of the driver PID from standard input, one per line")
     options = parser.parse_args(arguments)
     # argparse cannot make a positional argument depend on an option.
@@ -135,6 +141,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _packages(text: str) -> tuple[str, ...]:
+    try:
+        return parse_plugins(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     """Run the jobs of a file that are not in the store: the own shard first, then jobs of the others (unless `--no-steal`).
 
@@ -152,6 +165,9 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     # Before the jobs are read: rows of two schema versions must not be mixed in one folder.
     Store(paths.store).check_version()
     jobs, order = _read_jobs(options, paths)
+    # All of them before the first one runs.
+    for planned in jobs:
+        check_components(planned.spec, [run.entry for run in planned.runs])
     queue = WorkQueue(jobs, options.shard, paths, order, steal=not options.no_steal)
     queue.report_problems(lambda line: print(line, file=sys.stderr, flush=True))
     # A message and no error, because generated data sets need no folder.
@@ -200,8 +216,8 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
 def _read_jobs(options: argparse.Namespace, paths: SweepPaths) -> tuple[list[Job], str]:
     """The jobs of the file and their order. A bundle is copied into the store, for `sap-sweep import`."""
     if not is_bundle(options.plan):
-        return list(read_jobs(options.plan)), options.order or "cells"
-    bundle = read_bundle(options.plan)
+        return list(read_jobs(options.plan, options.plugins)), options.order or "cells"
+    bundle = read_bundle(options.plan, options.plugins)
     # The plan of a bundle travels back with the results, so that the import can check that both belong together.
     copy_bundle(options.plan, paths.store)
     return list(bundle.jobs), options.order or bundle.order

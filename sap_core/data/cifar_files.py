@@ -82,6 +82,9 @@ class CifarSet:
         path = root / self.published.folder / name
         batch = self._unpickled(path, read_bytes(self.published, path))
         try:
+            # Flat, because a list that names one list many times would become a tensor of any size.
+            if not isinstance(batch[self.labels], list) or not all(type(label) is int for label in batch[self.labels]):
+                raise TypeError(f"{self.labels} is not a list of whole numbers")
             # Rows hold the red plane, then green, then blue, each row by row.
             images_NCHW, labels = np.asarray(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch[self.labels])
         except Exception as error:  # reshaping unexpected content may raise anything

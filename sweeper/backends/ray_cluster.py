@@ -18,6 +18,7 @@ from typing import Any
 from sap_core.command_line import program
 from sap_core.errors import UserError
 from sweeper.backends.ray_backend import RayBackend, is_reachable
+from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS, BackendConfig
 from sweeper.execute import INTERRUPTED
 from sweeper.jobs.job import SweepPaths, read_jobs
@@ -62,6 +63,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--order", default="cells", choices=ORDERS, help="order of the jobs (order= of sap-sweep)")
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="time limit for the head to start listening")
     parser.add_argument("--grace", type=float, metavar="SECONDS", help="time that running jobs have for storing their state on SIGTERM")
+    parser.add_argument(
+        "--plugins", type=parse_plugins, default=(), metavar="PACKAGE,...", help="packages of your own that the jobs may name"
+    )
     return parser.parse_args(arguments)
 
 
@@ -76,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
         raise UserError("RAY_AUTH_TOKEN is not set: set it to the token with which the Ray cluster was started (RAY_AUTH_MODE=token)")
     paths, store = SweepPaths(options.data, options.store, options.artifacts), Store(options.store)
-    jobs = list(read_jobs(options.plan))
+    jobs = list(read_jobs(options.plan, options.plugins))
     finished, problems = store.finished()
     for problem in problems:
         print(problem, file=sys.stderr)

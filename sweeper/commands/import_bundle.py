@@ -7,7 +7,6 @@ second import does nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections import Counter
@@ -16,16 +15,25 @@ from pathlib import Path
 
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_json, save_text
-from sap_core.identity import content_id
-from sap_core.records import Planned, Row
+from sap_core.records import Planned
 from sweeper.commands.common import examples, key_values
+from sweeper.commands.import_checks import (
+    check_ids,
+    default_store,
+    foreign_files,
+    is_own_file,
+    points_problem,
+    read_columns,
+    row_problem,
+)
+from sweeper.config.packages import parse_plugins
 from sweeper.jobs.job import ARTIFACT_LEASE, Job, artifact, read_jobs, write_jobs
 from sweeper.plan.bundle import Bundle, stored_bundles
 from sweeper.store.leases import acquire_all, process_leases
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store, schema, write_records
 
-KEYS = ("paths.results", "paths.artifacts")
+KEYS = ("paths.results", "paths.artifacts", "plugins")
 _FILES = {"train": "model.safetensors", "select": "selection.safetensors"}
 _LAST = "last.safetensors"
 
@@ -34,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", nargs="*", metavar="DIR",
         help="the --store folder of `python -m sweeper.execute BUNDLE`; several are merged. Also paths.results=STORE (default: the store "
-        "that the bundle names) and paths.artifacts=DIR (default: results/artifacts)",
+        "that the bundle names) and paths.artifacts=DIR (default: results/artifacts), and plugins=[PACKAGE] for packages of your "
+        "own that its jobs may name",
     )  # fmt: skip
     parser.epilog = examples("sap-sweep import back", "sap-sweep import back1 back2 paths.results=results/headline")
 
@@ -46,19 +55,25 @@ def run(options: argparse.Namespace) -> int:
         UserError: a folder is missing or has no bundle, or the bundles or the store belong to different experiments.
     """
     folders, chosen = _parse(options.folders)
-    bundles = {folder: stored_bundles(folder) for folder in folders}
+    plugins = parse_plugins(chosen.get("plugins", ""))
+    bundles = {folder: stored_bundles(folder, plugins) for folder in folders}
+    # Everything is checked before anything is written.
+    for folder, kept in bundles.items():
+        for bundle in kept:
+            check_ids(bundle, folder)
     # Bundles of one experiment name one store; of several, the user has to choose.
     targets = {bundle.results for kept in bundles.values() for bundle in kept}
     if len(targets) > 1 and "paths.results" not in chosen:
         raise UserError(f"these bundles belong to several stores ({', '.join(sorted(targets))}); import them one by one")
-    store = Store((HOME / chosen.get("paths.results", targets.pop())).resolve())
+    store = Store((HOME / chosen["paths.results"]).resolve() if "paths.results" in chosen else default_store(targets.pop()))
     artifacts = (HOME / chosen.get("paths.artifacts", "results/artifacts")).resolve()
     counts: Counter[str] = Counter()
     # No sweep may plan or run in the store while its plan is extended.
     with store.locked():
         for folder, kept in bundles.items():
+            for reason in foreign_files(folder, kept):
+                _refuse(reason, counts)
             for bundle in kept:
-                _check_ids(bundle, folder)
                 _import_plan(bundle, store)
                 for job in bundle.jobs:
                     # Artifacts first: a stored row whose checkpoint is missing would make the next start train again.
@@ -87,33 +102,13 @@ def _summary(counts: Counter[str]) -> str:
     return f"{jobs}, {counts['open']} not run yet; {artifacts}{refused}"
 
 
-def _check_ids(bundle: Bundle, folder: Path) -> None:
-    """Recomputes the ids that follow from a job's content.
-
-    Raises:
-        UserError: an id differs, because the bundle was edited or damaged.
-    """
-    for job in bundle.jobs:
-        ids = [run.run_id for run in job.runs]
-        # Ids that follow from other ids in the bundle are computed again. That of a train or select job is the hash of its components, so
-        # it is only compared with the id of its single run.
-        right = {
-            "tune": lambda job=job, ids=ids: content_id({"kind": "tune", "runs": ids}) == job.job_id,
-            "search": lambda job=job, ids=ids: (
-                ids == [content_id({"kind": "search", "job": job.job_id, "trial": number}) for number in range(len(ids))]
-            ),
-        }.get(job.job_type, lambda job=job, ids=ids: ids == [job.job_id])
-        if not right():
-            raise UserError(f"a bundle in {folder} has a job {job.job_id} whose id does not match its content; export and run it again")
-
-
 def _import_plan(bundle: Bundle, store: Store) -> None:
     """Adds the bundle's jobs and planned rows to the store; writes nothing if the store contains all of them.
 
     Raises:
         UserError: the store belongs to another experiment.
     """
-    jobs = {job.job_id: job for job in read_jobs(store.jobs)} if store.jobs.exists() else {}
+    jobs = {job.job_id: job for job in read_jobs(store.jobs, None)} if store.jobs.exists() else {}
     # Rows of two experiments in one store would be reported as one.
     others = {job.labels["experiment"] for job in jobs.values()} - {bundle.name}
     if others:
@@ -154,38 +149,22 @@ def _import_rows(job: Job, source: Store, store: Store, counts: Counter[str]) ->
     if store.is_done(job.job_id) or (status == "failed" and store.attempts(job.job_id)):
         counts["stored"] += 1
         return
-    rows = source.read_rows(job.job_id)
-    mismatch = _mismatch(job, rows)
-    if mismatch:
-        _refuse(f"{source.rows}/{job.job_id}.{status}.parquet {mismatch}", counts)
+    path = source.rows / f"{job.job_id}.{status}.parquet"
+    # A job in a merged file has none of its own.
+    if path.exists() and not is_own_file(path, source.root):
+        _refuse(f"{path} is a link to another folder, or no regular file", counts)
         return
-    store.write_series(job.job_id, source.read_series(job.job_id))
+    rows = source.read_rows(job.job_id)
+    if problem := row_problem(job, rows):
+        _refuse(f"{path} {problem}", counts)
+        return
+    points = source.read_series(job.job_id)
+    if problem := points_problem(job, points):
+        _refuse(f"{source.series / f'{job.job_id}.parquet'} {problem}", counts)
+        return
+    store.write_series(job.job_id, points)
     store.write_rows(rows)
     counts.update(jobs=1, rows=len(rows), failed=int(status == "failed"))
-
-
-def _mismatch(job: Job, rows: Sequence[Row]) -> str:
-    """Why these rows are not those of the job; "" if they are."""
-    if not rows:
-        return "is damaged, or contains no row of its job"
-    planned = {run.run_id: run for run in job.runs}
-    # A job is stored with all its rows or not at all.
-    if sorted(row.run_id for row in rows) != sorted(planned):
-        return "does not contain exactly the rows of its job"
-    for row in rows:
-        run = planned[row.run_id]
-        # Labels are copied from the plan into each row, so any difference means that the rows are of another plan.
-        known = {**job.labels, "job_id": job.job_id, "job_type": job.job_type, "position": run.position}
-        # The setting of a trial is chosen while the search runs.
-        if job.job_type != "search":
-            known["settings"] = json.dumps(run.settings, sort_keys=True)
-        if job.job_type in ("tune", "search") and known.get("information") == "none":
-            # A corrector that selects samples without declaring it is recorded as scored.
-            del known["information"]
-        for name, value in known.items():
-            if getattr(row, name, value) != value:
-                return f"has {name}={getattr(row, name)!r} where the plan has {value!r}"
-    return ""
 
 
 def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[str]) -> None:
@@ -202,13 +181,16 @@ def _import_artifact(job: Job, source: Path, artifacts: Path, counts: Counter[st
         return
     # The marker is copied last, because it declares the artifact complete.
     names = (name, marker.name) if marker.exists() else (_LAST,)
+    if not all(is_own_file(folder / each, source.parent) for each in names):
+        _refuse(f"{folder / names[0]} or its {marker.name} is a link to another folder, or no regular file", counts)
+        return
     try:
         # The file is read, because an interrupted copy is not visible in its name.
         load_state(folder / names[0])
         if marker.exists():
-            json.loads(marker.read_text(encoding="utf-8"))["columns"]
-    except (UserError, OSError, ValueError, KeyError, TypeError):
-        _refuse(f"{folder / names[0]} or its {marker.name} is damaged", counts)
+            read_columns(marker)
+    except (UserError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        _refuse(f"{folder / names[0]} or its {marker.name} is damaged ({' '.join(str(error).split())[:200]})", counts)
         return
     # The lease keeps out a sweep that is training the same baseline.
     with acquire_all(process_leases(), [target / ARTIFACT_LEASE]) as owner:

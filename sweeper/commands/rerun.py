@@ -20,11 +20,12 @@ from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import TIMING_COLUMNS, Row
 from sweeper.commands.common import examples, key_values, store_folder
+from sweeper.config.packages import parse_plugins
 from sweeper.jobs.job import Job, SweepPaths, artifact, read_jobs
 from sweeper.store.provenance import HOME
 from sweeper.store.store import Store
 
-_KEYS = ("paths.data", "paths.artifacts", "backend.device")
+_KEYS = ("paths.data", "paths.artifacts", "backend.device", "plugins")
 
 _MIN_ID_LENGTH = 4
 """Minimum length of a prefix of a run id."""
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or its first characters (at least {_MIN_ID_LENGTH})")
     parser.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE",
-        help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda (default: the row's device)",
+        help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda (default: the row's device); "
+        "plugins=[PACKAGE]: packages of your own that the jobs may name",
     )  # fmt: skip
     parser.epilog = examples(
         "sap-sweep rerun results/demo 83c6584ff65c30d4",
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         )
     run_id, keys = options.run_id, key_values(options.settings, _KEYS, "sap-sweep rerun")
     # From the stored plan, not from today's configuration.
-    jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl")}
+    jobs = {job.job_id: job for job in read_jobs(store / "jobs.jsonl", parse_plugins(keys.get("plugins", "")))}
     job, run_id = find(jobs, run_id, store)
     # Compared with all rows of the job, because a setting's cost depends on the work that it shares.
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}

@@ -81,12 +81,12 @@ def run(options: argparse.Namespace) -> int:
             from sweeper.jobs.job import read_jobs
 
             with store.locked():
-                _measure_exclusively(read_jobs(store.jobs), config, paths)
+                _measure_exclusively(read_jobs(store.jobs, config.plugins), config, paths)
         _print_search_table(config, store)
         _print_recommendation(composed, store)
         from sweeper.jobs.job import read_jobs
 
-        return (1 if given_up else 0) | _print_failed_searches(read_jobs(store.jobs), store)
+        return (1 if given_up else 0) | _print_failed_searches(read_jobs(store.jobs, None), store)
     from sweeper.plan.class_numbers import FILE, describe_classes, read_class_names, warn_of_classes, write_classes
 
     # Before anything is written to a store of another version. A plan with this key was written by this code, hence by this version: a

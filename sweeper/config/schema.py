@@ -34,6 +34,11 @@ _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of an experiment, a search or a debug group."""
+    return _NAME.fullmatch(text) is not None
+
+
 @dataclass
 class BackendConfig:
     """conf/backend: where jobs run, and with which resources."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Sequence
-from typing import Any
+from functools import cache, partial
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -13,6 +15,7 @@ from sap_core.components import PACKAGES, declared_name
 from sap_core.construct import locate
 from sap_core.errors import UserError
 from sap_core.roles import Versioned
+from sweeper.config.packages import SAMPLER, targets
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -45,7 +48,7 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
         frozen = "; declare the class @dataclass(frozen=True), as its parent is" if "frozen" in reason else ""
         raise UserError(f"{where}._target_={target} cannot be imported ({reason}){frozen or '; correct its module'}") from error
     # A plug-in may name a network of another library, such as torchvision, which declares no `name` or `version`.
-    if interface is nn.Module and target.split(".")[0] in plugins and callable(found):
+    if interface is nn.Module and target.split(".")[0] in plugins and _builds_network(found, plugins):
         return found
     if not isinstance(found, type) or not (isinstance(found, Versioned) and isinstance(found.version, int)):
         raise UserError(
@@ -54,6 +57,45 @@ def resolve_class(target: Any, where: str, plugins: Sequence[str], interface: ty
         )
     _check_name(found, target, where)
     return found
+
+
+def _builds_network(found: Any, plugins: Sequence[str]) -> bool:
+    """Whether a plug-in's object is a network's class, or a function that builds one.
+
+    A function of another package that a plug-in merely imports (`from os import system`) is none, unless it declares that it returns a
+    network.
+    """
+    if isinstance(found, type):
+        return issubclass(found, nn.Module)
+    function = found.func if isinstance(found, partial) else found
+    if not inspect.isroutine(function):
+        return False
+    try:
+        declared = get_type_hints(function).get("return")
+    except Exception:  # annotations may name anything
+        declared = None
+    own = str(getattr(function, "__module__", "")).split(".")[0] in (*PACKAGES, *plugins)
+    return issubclass(declared, nn.Module) if isinstance(declared, type) else own
+
+
+def check_components(spec: Any, entries: Sequence[Any] = ()) -> None:
+    """Check that a job's specification and its settings name components, and no other class or function of the allowed packages.
+
+    Which packages they may name is checked when the job's file is read (`sweeper.config.packages`).
+
+    Raises:
+        UserError: an entry names something else.
+    """
+    for path, target in (*targets(spec), *targets(list(entries))):
+        # Samplers are of Optuna and have no version; the search checks theirs.
+        if path != SAMPLER:
+            _check_component(target, path.split(".")[-1] == "model" and "settings" not in path.split("."))
+
+
+@cache
+def _check_component(target: str, network: bool) -> None:
+    # The package is allowed already, so it may be named as a plug-in here.
+    resolve_class(target, "the job's entry", (target.split(".")[0],), nn.Module if network else None)
 
 
 def _check_name(cls: type, target: str, where: str) -> None:

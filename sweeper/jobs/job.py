@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from sap_core.errors import UserError
 from sap_core.files import replacing
 from sap_core.records import Row
+from sweeper.config.packages import refuse_foreign_targets
+from sweeper.jobs.forms import job_problem
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,40 @@ def write_jobs(path: Path, jobs: Iterable[Job]) -> None:
         file.writelines(f"{job.to_json()}\n" for job in jobs)
 
 
-def read_jobs(path: Path) -> Iterator[Job]:
-    """The jobs of a file that `write_jobs` wrote, or of a bundle (sweeper.plan.bundle), whose other lines are skipped.
+def checked_job(value: Any, plugins: Sequence[str] | None, where: str) -> Job:
+    """The job from the parsed JSON of `to_json`, in a file that may come from elsewhere.
+
+    Args:
+        value: the parsed JSON.
+        plugins: packages whose classes the job may name, besides this project's; None: it is not going to run, and may name any.
+        where: the place of the job, for messages.
 
     Raises:
-        UserError: the file cannot be read, or a line is not a job.
+        ValueError, TypeError, KeyError: the value is not a job.
+        UserError: the job names a class of another package.
     """
+    if problem := job_problem(value):
+        raise ValueError(problem)
+    job = Job.from_plain(value)
+    if plugins is not None:
+        # Before anything is imported: importing alone runs code.
+        refuse_foreign_targets(job.spec, plugins, where)
+        refuse_foreign_targets([run.entry for run in job.runs], plugins, where)
+    return job
+
+
+def read_jobs(path: Path, plugins: Sequence[str] | None) -> Iterator[Job]:
+    """The jobs of a file that `write_jobs` wrote, or of a bundle (sweeper.plan.bundle), whose other lines are skipped.
+
+    Args:
+        path: the file.
+        plugins: see `checked_job`.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not a job or names a class that it may not name.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"the job file {path} is no regular file; give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle")
     try:
         # Undecodable bytes are replaced, so that a binary file is reported as an invalid line and not as a UnicodeDecodeError.
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -130,8 +160,8 @@ def read_jobs(path: Path) -> Iterator[Job]:
                 if line.startswith(_OTHER_LINES):
                     continue
                 try:
-                    yield Job.from_json(line)
-                except (ValueError, TypeError, KeyError) as error:
+                    yield checked_job(json.loads(line), plugins, f"{path}, line {number},")
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
                     raise UserError(
                         f"{path}, line {number}, is not a job ({error}); give a STORE/jobs.jsonl that sap-sweep wrote, or a bundle"
                     ) from error

@@ -27,6 +27,7 @@ from sap_core.cost import reset_peak_memory
 from sap_core.errors import UserError
 from sap_core.files import storing
 from sap_core.records import Row
+from sweeper.config.target import check_components
 from sweeper.jobs.context import AskTellFactory, Failure, JobContext, JobOutcome, free_memory
 from sweeper.jobs.job import Job, Result, SweepPaths, artifact
 from sweeper.jobs.job_leases import lease_paths
@@ -83,8 +84,11 @@ def execute(
             with a complete GPU it is a failure as usual. None: always a failure.
 
     Raises:
+        UserError: the job names a class that is no component.
         StorageError: nothing can be stored, for example because the disk is full or read-only.
     """
+    # Imported here at the latest, and only if they are components: a worker gets its jobs from another process.
+    check_components(job.spec, [run.entry for run in job.runs])
     leases = leases or process_leases()
     # The wait serves jobs that two sweeps need at the same moment: a short one has ended before another job would have been found.
     until = time.monotonic() + wait_seconds

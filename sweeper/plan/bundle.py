@@ -16,8 +16,10 @@ from typing import Any
 
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
-from sap_core.records import Planned
-from sweeper.jobs.job import Job
+from sap_core.records import SCHEMA_VERSION, Planned
+from sweeper.config.schema import ORDERS, is_name
+from sweeper.jobs.forms import record_problem
+from sweeper.jobs.job import Job, checked_job
 
 FORMAT_VERSION = 2
 """Raise it together with `sap_core.records.SCHEMA_VERSION`, which the rows of a bundle follow."""
@@ -65,13 +67,19 @@ def is_bundle(path: Path) -> bool:
         return False
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Read a bundle.
+def read_bundle(path: Path, plugins: Sequence[str] = ()) -> Bundle:
+    """Read a bundle, which may come from elsewhere: every id, name and value is checked for its form.
+
+    Args:
+        path: the file.
+        plugins: packages whose classes its jobs may name, besides this project's.
 
     Raises:
-        UserError: the file does not exist, is not a bundle, has another format version, or is incomplete.
+        UserError: the file does not exist, is not a bundle, has another format version, is incomplete, or contains what a bundle may not.
     """
     remedy = "write it again with sap-sweep experiment=NAME export=FILE"
+    if path.exists() and not path.is_file():
+        raise UserError(f"the bundle {path} is no regular file; {remedy}")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -82,19 +90,59 @@ def read_bundle(path: Path) -> Bundle:
         header: dict[str, Any] = json.loads(lines[0]) if lines else {}
         version, num_jobs, num_rows = (header.pop(name) for name in ("bundle", "num_jobs", "num_rows"))
         values = [json.loads(line) for line in lines[1:]]
-        jobs = tuple(Job.from_plain(value) for value in values if "planned" not in value)
-        rows = tuple(Planned(**value["planned"]) for value in values if "planned" in value)
+        jobs = tuple(
+            checked_job(value, plugins, f"{path}, line {number},") for number, value in enumerate(values, 2) if "planned" not in value
+        )
+        rows = tuple(_checked_row(value["planned"]) for value in values if "planned" in value)
         if version != FORMAT_VERSION:
             raise UserError(f"{path} is a bundle of version {version}, and this program reads version {FORMAT_VERSION}; {remedy}")
         bundle = Bundle(jobs=jobs, rows=rows, **header)
     # A file from another machine may be cut or edited in any way, so all errors of parsing mean the same.
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not a complete bundle ({' '.join(str(error).split())}); copy it again, or {remedy}") from error
     if (len(jobs), len(rows)) != (num_jobs, num_rows):
         raise UserError(
             f"{path} contains {len(jobs)} of its {num_jobs} jobs and {len(rows)} of its {num_rows} planned rows; copy it again, or {remedy}"
         )
+    if problem := _contradiction(bundle):
+        raise UserError(f"{path} is not a bundle that sap-sweep wrote: {problem}; {remedy}")
     return bundle
+
+
+def _checked_row(value: dict[str, Any]) -> Planned:
+    if problem := record_problem(value, Planned):
+        raise ValueError(problem)
+    return Planned(**value)
+
+
+def _contradiction(bundle: Bundle) -> str:
+    """Why the header, the jobs and the planned rows do not belong together; "" if they do."""
+    if not isinstance(bundle.name, str) or not is_name(bundle.name) or bundle.order not in ORDERS:
+        return f"name={str(bundle.name)[:100]!r} or order={str(bundle.order)[:100]!r} has another form"
+    for name in ("results", "key", "config", "commit"):
+        if not isinstance(getattr(bundle, name), str):
+            return f"{name} is no text"
+    jobs = {job.job_id: job for job in bundle.jobs}
+    if len(jobs) != len(bundle.jobs):
+        return "a job occurs twice"
+    if others := sorted({str(job.labels["experiment"]) for job in bundle.jobs} - {bundle.name}):
+        return f"it has jobs of the experiment {others[0]!r} beside those of {bundle.name!r}"
+    runs = {run.run_id: (job, run) for job in bundle.jobs for run in job.runs}
+    if len(runs) != sum(len(job.runs) for job in bundle.jobs):
+        return "a run belongs to two jobs"
+    if len({row.run_id for row in bundle.rows}) != len(bundle.rows) or runs.keys() != {row.run_id for row in bundle.rows}:
+        return "its planned rows are not those of its jobs"
+    for row in bundle.rows:
+        job, run = runs[row.run_id]
+        # A plan that says something else than its job would place the results in another row of a table.
+        known = job.labels | {
+            "job_id": job.job_id, "job_type": job.job_type, "position": run.position, "parents": ",".join(job.parents),
+            "schema_version": SCHEMA_VERSION,
+        }  # fmt: skip
+        for name, value in known.items():
+            if getattr(row, name, value) != value:
+                return f"the planned row {row.run_id} has {name}={str(getattr(row, name))[:100]!r} where its job has {str(value)[:100]!r}"
+    return ""
 
 
 def copy_bundle(path: Path, store: Path) -> None:
@@ -106,8 +154,8 @@ def copy_bundle(path: Path, store: Path) -> None:
         save_text(kept, text)
 
 
-def stored_bundles(store: Path) -> Sequence[Bundle]:
-    """The bundles of a store, ordered by file name.
+def stored_bundles(store: Path, plugins: Sequence[str] = ()) -> Sequence[Bundle]:
+    """The bundles of a store, ordered by file name; `plugins` as in `read_bundle`.
 
     Raises:
         UserError: there is none, or one is damaged.
@@ -118,4 +166,4 @@ def stored_bundles(store: Path) -> Sequence[Bundle]:
         raise UserError(
             f"{store} contains no {FOLDER}/*.jsonl, so its rows cannot be identified; give the --store of python -m sweeper.execute BUNDLE"
         )
-    return [read_bundle(path) for path in paths]
+    return [read_bundle(path, plugins) for path in paths]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.store.job_counts import Counts, count_jobs, total
 from sap_core.errors import UserError
 from sap_core.identity import content_id
+from sweeper.config.packages import parse_plugins
+from sweeper.config.schema import ORDERS, is_name
 from sweeper.jobs.job import Job, SweepPaths, read_jobs, write_jobs
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, narrowed, needed_cells, plan_key, sweep_paths, write_plan
 from sweeper.plan.job_filter import filter_jobs, parse_filter
@@ -42,6 +44,7 @@ class Snapshot:
     retrain: int  # finished jobs whose artifact is missing and needed by a job that is still to run
     flops_done: float  # known forecast FLOPs of the jobs that are done
     runnable: int = 0  # number of jobs to run that do not depend on a job that has failed for good
+    plugins: tuple[str, ...] = ()  # packages that the user has named on the command line
 
     @property
     def todo(self) -> int:
@@ -61,11 +64,11 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
     only = parse_filter(composed.config.only)
     # Both are written to files that others may read: the store, and the notes of submissions.
     refuse_secrets({"the configuration": str(composed.raw), "the command line": " ".join(arguments)})
-    name, order = str(composed.config.name), composed.config.order
+    name, order, plugins = str(composed.config.name), composed.config.order, tuple(composed.config.plugins)
     paths, kept = sweep_paths(composed.config), _without_folders(arguments)
     if not write:
         check_cells(composed)
-        return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0)
+        return Snapshot(name, paths, paths.store / "jobs.jsonl", order, kept, Counts("all"), 0, 0.0, plugins=plugins)
     refuse_missing(narrowed(composed))
     from sweeper.plan.class_numbers import read_class_names, warn_of_classes, write_classes
 
@@ -82,7 +85,7 @@ def take_snapshot(arguments: Sequence[str], write: bool = True) -> Snapshot:
         write_plan(store, plan, composed, plan_key(composed))
         # The queue gets a file of its own, because jobs.jsonl is rewritten by the next plan.
         path = _write_jobs_once(store, jobs)
-    return _with_progress(name, paths, path, order, kept, jobs)
+    return replace(_with_progress(name, paths, path, order, kept, jobs), plugins=plugins)
 
 
 def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, arguments: Sequence[str]) -> Snapshot:
@@ -90,7 +93,7 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
 
     Args:
         store: the results folder, wherever it is now.
-        overrides: `paths.data=` and `paths.artifacts=`, for folders that have moved.
+        overrides: `paths.data=` and `paths.artifacts=`, for folders that have moved, and `plugins=`, the packages that the jobs may name.
         plan: name of the job file in the store, as recorded at the last submission; None: jobs.jsonl.
         arguments: see `Snapshot`; as recorded at the last submission.
 
@@ -99,23 +102,28 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     store = store.resolve()
     if not (store / "config.yaml").is_file() or not (store / "jobs.jsonl").is_file():
         raise UserError(f"{store} contains no planned sweep (config.yaml and jobs.jsonl); name an experiment, as in experiment=demo")
     # Rows of another schema version could not be read together with new ones.
     Store(store).check_version()
+    plugins = tuple(name for one in overrides if one.startswith("plugins=") for name in parse_plugins(one.removeprefix("plugins=")))
+    overrides = [override for override in overrides if not override.startswith("plugins=")]
     others = [override for override in overrides if not override.startswith(("paths.data=", "paths.artifacts="))]
     if others:
         raise UserError(
-            f"'{others[0]}' cannot be given: {store} continues with its stored configuration; only paths.data= and paths.artifacts= are "
-            "allowed"
+            f"'{others[0]}' cannot be given: {store} continues with its stored configuration; only paths.data=, "
+            "paths.artifacts= and plugins= are allowed"
         )
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(store / "config.yaml"))
         configured = dict(config.get("paths") or {}) | dict(override.removeprefix("paths.").split("=", 1) for override in overrides)
         name, order = str(config["name"]), str(config.get("order", "cells"))
-    except (OmegaConfBaseException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not is_name(name) or order not in ORDERS:
+            raise ValueError(f"name={name[:100]!r} or order={order[:100]!r} has a form that sap-sweep does not write")
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{store / 'config.yaml'} cannot be read ({' '.join(str(error).split())}); submit the experiment again to write it"
         ) from error
@@ -125,9 +133,9 @@ def load_snapshot(store: Path, overrides: Sequence[str], plan: str | None, argum
     paths = SweepPaths(_folder(data), store, _folder(configured.get("artifacts") or "results/artifacts"))
     # A resubmission continues the plan of its last submission, even if the experiment has been planned anew since.
     path = store / (plan or "jobs.jsonl")
-    jobs = list(read_jobs(path if path.exists() else store / "jobs.jsonl"))
+    jobs = list(read_jobs(path if path.exists() else store / "jobs.jsonl", plugins))
     path = _write_jobs_once(Store(store), jobs)
-    return _with_progress(name, paths, path, order, tuple(arguments), jobs)
+    return replace(_with_progress(name, paths, path, order, tuple(arguments), jobs), plugins=plugins)
 
 
 def retry_failed(snapshot: Snapshot) -> Snapshot:
@@ -136,9 +144,10 @@ def retry_failed(snapshot: Snapshot) -> Snapshot:
     Raises:
         StorageError: the store cannot be written.
     """
-    jobs = list(read_jobs(snapshot.plan))
+    jobs = list(read_jobs(snapshot.plan, snapshot.plugins))
     Store(snapshot.paths.store).retry_failed(job.job_id for job in jobs)
-    return _with_progress(snapshot.name, snapshot.paths, snapshot.plan, snapshot.order, snapshot.arguments, jobs)
+    found = _with_progress(snapshot.name, snapshot.paths, snapshot.plan, snapshot.order, snapshot.arguments, jobs)
+    return replace(found, plugins=snapshot.plugins)
 
 
 def changed_keys(store: Path, arguments: Sequence[str]) -> list[str]:

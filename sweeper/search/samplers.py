@@ -15,11 +15,10 @@ from sap_core.components import PACKAGES
 from sap_core.construct import locate
 from sap_core.errors import UserError
 from sap_core.seeding import Stream, stream
+from sweeper.config.packages import OPTUNA_PACKAGE
 from sweeper.config.search_space import LIST_TYPES, Domain
 from sweeper.search.encoding import Setting, SettingSpace
 from sweeper.search.trials import AskTell, Proposals, Score, sequential_search, successive_halving
-
-OPTUNA_PACKAGE = "optuna.samplers"
 
 _SEEDS = 2**32
 """Exclusive upper bound of seeds: Optuna's samplers draw from NumPy generators, which take 32-bit seeds."""
@@ -84,6 +83,9 @@ def build_sampler(entry: Mapping[str, Any] | None, space: SettingSpace, rng: Str
             else optuna.samplers.RandomSampler(rng.child("order").number() % _SEEDS)
         )
     cls, settings = locate(entry["target"]), dict(entry["settings"])
+    # The entry may come from a file of jobs, which could name another class or function of an allowed package.
+    if not (isinstance(cls, type) and issubclass(cls, BaseSampler)):
+        raise UserError(f"the sampler {entry['target']} is not a subclass of optuna.samplers.BaseSampler")
     # Not every sampler has a seed.
     if "seed" in inspect.signature(cls).parameters:
         settings["seed"] = rng.child("sampler").number() % _SEEDS

@@ -26,21 +26,21 @@ def test_every_planned_job_survives_json(plan_of):
 def test_a_file_of_jobs(tmp_path, plan_of):
     jobs = plan_of("experiment=demo").plan.jobs
     write_jobs(tmp_path / "jobs.jsonl", jobs)
-    assert list(read_jobs(tmp_path / "jobs.jsonl")) == list(jobs)
+    assert list(read_jobs(tmp_path / "jobs.jsonl", ())) == list(jobs)
 
 
 @pytest.mark.parametrize("line", [b"{", b"3", b"{}", b'{"job_id": "a", "runs": [], "parents": [], "colour": 1}', b"\xff\xfe\x00", b""])
-def test_an_invalid_line_is_named(tmp_path, make_job, line):
+def test_an_invalid_line_is_named(tmp_path, plan_of, line):
     path = tmp_path / "jobs.jsonl"
-    path.write_bytes(make_job().to_json().encode() + b"\n" + line + b"\n")
+    path.write_bytes(plan_of("experiment=demo").plan.jobs[0].to_json().encode() + b"\n" + line + b"\n")
     with pytest.raises(UserError) as caught:
-        list(read_jobs(path))
+        list(read_jobs(path, ()))
     assert f"{path}, line 2, is not a job" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.jsonl cannot be read \(No such file or directory\)"):
-        list(read_jobs(tmp_path / "none.jsonl"))
+        list(read_jobs(tmp_path / "none.jsonl", ()))
 
 
 def test_a_row_contains_the_columns_of_the_plan(plan_of):

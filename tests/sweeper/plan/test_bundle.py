@@ -88,7 +88,7 @@ def test_a_bundle_is_plain_json_and_read_as_it_was_written(place, tmp_path):
     bundle = read_bundle(path)
     assert is_bundle(path)
     assert (bundle.name, bundle.results, bundle.order) == ("bundled", "results/bundled", "longest")
-    assert [job.job_id for job in bundle.jobs] == [job.job_id for job in read_jobs(path)]
+    assert [job.job_id for job in bundle.jobs] == [job.job_id for job in read_jobs(path, ())]
     assert {row.run_id for row in bundle.rows} == {run.run_id for job in bundle.jobs for run in job.runs}
     assert all(isinstance(json.loads(line), dict) for line in path.read_text().splitlines())
     write_bundle(tmp_path / "again.jsonl", bundle)
