@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import add_format, format_tables, no_numbers
-from analysis.reports.headline_text import headline_tables
+from analysis.reports.headline_tables import headline_tables
 from analysis.store.load import Results
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.plots import figures
+from analysis.plots.single_seeds import NOTE, draw_seeds
 from analysis.store.labels import MEASURES, counted, method_label
 from analysis.store.load import Results
 from analysis.store.results import cells
@@ -58,6 +59,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             # A single seed has no standard deviation, and no bar.
             spread = [(point.std or 0.0) * factor for point in curve.test]
             axis.errorbar(curve.alphas, means, yerr=spread, capsize=2, elinewidth=0.8, label=label, **style.curve)
+            draw_seeds(axis, zip(curve.alphas, (point.times(factor) for point in curve.test), strict=True), style)
             if good and len(panel.curves) == 1:
                 # With several curves the ranges would overlap.
                 axis.axvspan(
@@ -79,5 +81,5 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     figures.label_axes(
         axes, "alpha (larger values change the network less)", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else "")
     )
-    figures.legend_below(figure, "Score at each alpha, without selection; mean ± 1 standard deviation over the seeds", page)
+    figures.legend_below(figure, f"Score at each alpha, without selection; mean ± 1 standard deviation over the seeds; {NOTE}", page)
     return figure

@@ -9,6 +9,7 @@ from analysis.store.labels import MEASURES, method_label
 from analysis.store.load import Results
 from analysis.store.results import cells
 from analysis.store.selection_rule import score_column
+from analysis.store.stats import difference, number_of
 from analysis.tables.notes import cell_title
 from analysis.tuning.headline import RULE
 
@@ -39,11 +40,12 @@ def numbers(results: Results) -> tuple[TrustedSetGain, ...]:
                 for _, rows in known.groupby(["num_trusted", "trusted_label_precision"], sort=True):
                     precision = float(rows["trusted_label_precision"].iloc[0])
                     row = replace(search, rows=rows.reset_index(drop=True)).choose(RULE).row
-                    if row is not None and search.vanilla is not None:
-                        test = score_column("test_oracle", cell.measure)
+                    test = score_column("test_oracle", cell.measure)
+                    after, before = (None if some is None else number_of(some[test]) for some in (row, search.vanilla))
+                    if after is not None and before is not None:
                         # With one cell its methods are told apart, with several the cells.
                         group = cell_title(cell) if len(classified) > 1 else method_label(method, space)
-                        found.append(TrustedSetGain(group, search.seed, precision, float(row[test]) - float(search.vanilla[test])))
+                        found.append(TrustedSetGain(group, search.seed, precision, difference(after, before)))
     return tuple(found)
 
 

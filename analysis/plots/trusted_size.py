@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.plots import figures
+from analysis.plots.single_seeds import NOTE, draw_seeds
 from analysis.store.labels import MEASURES, counted
 from analysis.store.load import Results
 from analysis.store.results import CellResult
@@ -42,6 +43,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             sizes, means = [size for size, _ in points], [test.mean or 0.0 for _, test in points]
             bars = [test.std or 0.0 for _, test in points]
             axis.errorbar(sizes, means, yerr=bars, capsize=3, elinewidth=1, label=curve.label, **style.curve)
+            draw_seeds(axis, points, style)
         column = score_column("test_oracle", cell.measure)
         vanilla = summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
         if vanilla.mean is not None:
@@ -53,7 +55,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
     figures.set_titles(figure, f"Test {measure.name} by number of trusted samples", subtitles, page)
     figures.label_axes(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
     figures.legend_below(
-        figure, f"Setting selected by {spec.selection.rule} at each size; mean ± 1 standard deviation over the seeds", page
+        figure, f"Setting selected by {spec.selection.rule} at each size; mean ± 1 standard deviation over the seeds; {NOTE}", page
     )
     return figure
 

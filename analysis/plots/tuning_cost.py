@@ -1,8 +1,9 @@
 """Figures `tuning_cost` and `tuning_trials`: test accuracy of the selected setting by tuning cost, or by number of trials.
 
 A line is the expected score over random orders of a search's settings, mean over the seeds (`analysis.tuning.head_to_head`). The band
-contains 80 % of the outcomes over orders and seeds. The marker at the end of a line is the complete search, the hollow marker the default
-setting.
+contains 80 % of the outcomes over orders and seeds. The marker of a line is the complete search: its mean cost and score over the seeds, as
+in the tables; where seeds cost differently, the line goes on to the most expensive one. Small dots are the complete searches of single
+seeds, drawn for fewer than `FEW_SEEDS`. The hollow marker is the default setting.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.plots import figures
+from analysis.plots.single_seeds import NOTE
 from analysis.store.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
@@ -20,12 +22,13 @@ from analysis.store.selection_rule import score_column
 from analysis.store.stats import Summary, summarise
 from analysis.tables.notes import cell_title
 from analysis.tuning.anytime import CostItems, Unit, seconds_comparable
-from analysis.tuning.head_to_head import BAND, anytime_curve, band, method_searches
-from analysis.tuning.headline import RULE, Default, default_of
+from analysis.tuning.head_to_head import BAND, band, mean_scores, method_searches
+from analysis.tuning.headline import MAIN_ITEMS, RULE, Default, default_of
+from analysis.tuning.intervals import FEW_SEEDS
 
 _NOTE = (
     "Setting selected by {rule}; expectation over random orders of the settings. Band: {low:.0f}th to {high:.0f}th percentile over orders "
-    "and seeds. Hollow marker: default setting alone. Cost: {cost}."
+    "and seeds. Marker: complete search, mean over the seeds{dots}. Hollow marker: default setting alone. Cost: {cost}."
 )
 
 _COST: dict[Unit, str] = {
@@ -54,6 +57,9 @@ class CostCurve:
     low: np.ndarray  # [B] lower bound of the band
     high: np.ndarray  # [B]
     default: Default | None  # cost in the unit of the budgets
+    total: float  # cost of the complete search, mean over the seeds
+    final: float  # test score of the complete search, mean over the seeds
+    complete: tuple[tuple[float, float], ...]  # (cost, test score) of the complete search of each seed
 
 
 @dataclass(frozen=True)
@@ -107,12 +113,16 @@ def _curve(results: Results, method: str, space: str | None, searches: Sequence[
     found = method_searches(results, method, space, searches, rule, unit)
     if found is None:
         return None
-    curve, scale = anytime_curve(found, CostItems(), _POINTS), _SCALE[unit]
-    budgets, mean = curve.budgets, curve.test.mean(axis=0)
-    low, high = band(found, CostItems(), budgets)
+    (budgets, scores), scale = mean_scores(found, MAIN_ITEMS, _POINTS), _SCALE[unit]
+    mean = scores.mean(axis=0)
+    low, high = band(found, MAIN_ITEMS, budgets)
     default = default_of(results, found, rule)
     shown = None if default is None else Default(default.test, default.cost.times(scale))
-    return CostCurve(method, space, len(found.seeds), found.settings, budgets * scale, mean, low, high, shown)
+    complete = tuple((cost.total(MAIN_ITEMS) * scale, ranking.final) for cost, ranking in zip(found.costs, found.rankings, strict=True))
+    return CostCurve(
+        method, space, len(found.seeds), found.settings, budgets * scale, mean, low, high, shown, found.total(MAIN_ITEMS) * scale,
+        float(np.mean([ranking.final for ranking in found.rankings])), complete,
+    )  # fmt: skip
 
 
 def curves_csv(results: Results, trials: bool = False) -> str:
@@ -142,7 +152,8 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS, trials
     by = "number of trials" if trials else "tuning cost"
     figures.set_titles(figure, f"Test {measure.name} by {by}", subtitles, page)
     figures.label_axes(axes, _AXIS[unit], f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    figures.legend_below(figure, _NOTE.format(rule=RULE, low=100 * BAND[0], high=100 * BAND[1], cost=_COST[unit]), page)
+    dots = f"; {NOTE}" if any(curve.seeds < FEW_SEEDS for panel in found for curve in panel.curves) else ""
+    figures.legend_below(figure, _NOTE.format(rule=RULE, low=100 * BAND[0], high=100 * BAND[1], dots=dots, cost=_COST[unit]), page)
     return figure
 
 
@@ -157,8 +168,14 @@ def _draw_panel(axis: figures.Axes, panel: CostPanel) -> None:
         label = f"{method_label(curve.method, curve.space)}: {counted(curve.settings, 'setting')}"
         # Below the curve, so that bands of other methods do not hide it.
         axis.fill_between(curve.cost, curve.low * factor, curve.high * factor, color=style.color, alpha=style.band_alpha, linewidth=0)
-        # The marker is at the end of the curve, where the complete search is.
-        axis.plot(curve.cost, curve.mean * factor, label=label, markevery=[-1], **style.curve)
+        # Drawn apart from the marker, which is at the mean cost of the complete searches and not at the end of the line.
+        axis.plot(curve.cost, curve.mean * factor, **{**style.curve, "marker": ""})
+        axis.plot([curve.total], [curve.final * factor], label=label, **style.curve)
+        if curve.seeds < FEW_SEEDS:
+            axis.plot(
+                [cost for cost, _ in curve.complete], [test * factor for _, test in curve.complete], marker=".", markersize=3,
+                color=style.color, linestyle="none", zorder=style.zorder,
+            )  # fmt: skip
         if curve.default and curve.default.test.mean is not None and curve.default.cost.mean is not None:
             # A hollow marker beside the curve: the default is one trial and bears all shared work alone.
             point = [curve.default.cost.mean], [curve.default.test.mean * factor]

@@ -1,4 +1,4 @@
-"""The one-page report on tuning cost: sentences and three tables per cell, from the numbers of `analysis.tuning.headline`.
+"""The sentences of the one-page report on tuning cost, from the numbers of `analysis.tuning.headline`; its tables: `headline_tables`.
 
 Every sentence is generated from the numbers, so that the text cannot contradict the tables when a store changes.
 """
@@ -6,41 +6,31 @@ Every sentence is generated from the numbers, so that the text cannot contradict
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from analysis.store.labels import DASH, MEASURES, MISSING, counted, mean_std, method_label, number, plain, seconds
-from analysis.store.load import Results
+from analysis.reports.headline_format import (
+    UNITS,
+    bounds_text,
+    chance_text,
+    decimals_of,
+    factor_of,
+    interval_text,
+    label_of,
+    percent,
+    ratio_text,
+    seeds_text,
+    significant,
+)
+from analysis.store.labels import MEASURES, MISSING, counted, method_label, number, plain, seconds
 from analysis.store.selection_rule import RULES, TIES
 from analysis.store.stats import summarise
-from analysis.tables.notes import BOUNDARY_MARK, cell_title
-from analysis.tables.render import Column, FormattedCell, Table
+from analysis.tables.notes import BOUNDARY_MARK, INCOMPLETE_MARK, seconds_notes
 from analysis.tuning.alpha import TOLERANCE, Transfer, good_range
-from analysis.tuning.anytime import NUM_ORDERS, Unit
-from analysis.tuning.head_to_head import BAND, RESAMPLES, TARGETS, CostRatio
-from analysis.tuning.headline import COST_ITEM_SETS, RULE, TRIALS, Headline, HeadToHead, SearchSummary, all_transfers, headlines
-from analysis.tuning.power import POWER
-
-_UNITS: dict[Unit, tuple[str, float]] = {
-    "seconds": ("s", 1.0),
-    "flops": ("GFLOP", 1e-9),
-    "passes": ("sample-passes", 1.0),
-    "trials": ("", 1),
-}
-"""Unit of cost -> (symbol, factor from the stored to the printed value)."""
-
-_NEVER = "never"
-
-
-def headline_tables(results: Results) -> tuple[Table, ...]:
-    """Three tables per cell, with the sentences as notes of the first; empty if the store has no search."""
-    found = headlines(results)
-    # Transfers are between cells, so they are computed once for all of them.
-    transfers = all_transfers(results)
-    return tuple(
-        table
-        for headline in found
-        for table in (_performance_table(headline, transfers, results.problems), _cost_table(headline), *_comparison_tables(headline))
-    )
+from analysis.tuning.anytime import NUM_ORDERS
+from analysis.tuning.head_to_head import BAND, TARGETS, CostRatio
+from analysis.tuning.headline import COST_ITEM_SETS, RULE, Headline, HeadToHead
+from analysis.tuning.intervals import FEW_SEEDS, MEAN_METHOD, RATIO_METHOD, STD_METHOD, mean_interval
+from analysis.tuning.power import POWER, PairedPower
 
 
 def sentences(headline: Headline, transfers: Mapping[tuple[str, str | None], Sequence[Transfer]]) -> list[str]:
@@ -52,9 +42,11 @@ def sentences(headline: Headline, transfers: Mapping[tuple[str, str | None], Seq
         *_optimism(headline),
         *_alphas(headline, transfers),
         f"{RULE}: {RULES[RULE].format(score=MEASURES[headline.cell.measure].name)}. {TIES}",
+        *unlisted_sentences(headline),
         _method(headline),
+        *caveats(headline),
         "Search spaces by hash (fixed in the plan before the first trial): "
-        + ", ".join(f"{_label(summary)} {'/'.join(summary.hashes) or MISSING}" for summary in headline.summaries)
+        + ", ".join(f"{label_of(summary)} {'/'.join(summary.hashes) or MISSING}" for summary in headline.summaries)
         + ".",
     ]
 
@@ -67,64 +59,140 @@ def _main_result(headline: Headline) -> list[str]:
         return []
     # SCRUB is the paper's main comparison.
     comparison = next((comparison for comparison in others if comparison.method == "scrub"), max(others, key=lambda other: other.total))
-    ours, theirs, points = _label(headline.sap), _label(comparison), _points(headline)
+    ours, theirs = label_of(headline.sap), label_of(comparison)
     return [
         *_cost_sentences(headline, comparison, ours, theirs),
         _equal_budget_sentence(headline, comparison, ours, theirs),
-        _difference_sentence(headline, comparison, ours, theirs, points),
+        _difference_sentence(headline, comparison, ours, theirs),
+        *_power_sentences(headline, comparison),
+        *_by_seed(headline),
     ]
 
 
 def _cost_sentences(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> list[str]:
     # The first set of cost items is the main one, the others show how much depends on that choice.
-    main, *rest = ((name, comparison.cost[name]) for name in COST_ITEM_SETS)
-    # A ratio to a target that one of the two never reaches would be meaningless.
-    if math.isnan(main[1].value):
-        return [f"{ours} or {theirs} gains nothing over the unmodified models, so costs cannot be compared at a common target."]
-    gain = f"{main[1].target * _points(headline):.2f} {_noun(headline)}"
+    (_, main), *rest = ((name, comparison.cost[name]) for name in COST_ITEM_SETS)
+    # A ratio to a target that neither of the two reaches would be meaningless.
+    if main.value is None:
+        return [f"Neither {ours} nor {theirs} gains anything over the unmodified models, so costs cannot be compared at a common target."]
+    seeds = counted(len(main.seeds), "seed")
+    gain = f"{number((main.target.mean or 0.0) * factor_of(headline), decimals_of(headline))} {_noun(headline)} on average"
     return [
-        f"To reach {_percent(TARGETS[1])} of the smaller of the two best gains ({gain}), {theirs} needs {_ratio(main[1])} times the "
-        f"{_amount(headline)} of {ours} (95 % interval {_interval(main[1])}), and {_ratio(comparison.trials)} times the trials "
-        f"({_interval(comparison.trials)}). Its space has {comparison.settings:.3g} times as many settings, and its complete search costs "
+        f"To reach {percent(TARGETS[1])} of the smaller of the two best gains of a seed ({gain}), {theirs} needs {ratio_text(main.value)} "
+        f"times the {_amount(headline)} of {ours} ({_interval_text(main)}), and {ratio_text(comparison.trials.value)} times the trials "
+        f"({_interval_text(comparison.trials)}). Ratios are geometric means over {seeds}; intervals: {RATIO_METHOD}, n = {len(main.seeds)}."
+        f" The space of {theirs} has {comparison.settings:.3g} times as many settings, and its complete search costs "
         f"{comparison.total:.3g} times as much.",
-        "With other cost items: " + "; ".join(f"{name} {_ratio(ratio)} ({_interval(ratio)})" for name, ratio in rest) + ".",
+        *_open_seeds(main, ours, theirs),
+        "With other cost items: " + "; ".join(f"{name} {ratio_text(ratio.value)} ({_interval_text(ratio)})" for name, ratio in rest) + ".",
+    ]
+
+
+def _open_seeds(ratio: CostRatio, ours: str, theirs: str) -> list[str]:
+    """States on how many seeds one of the two searches, or both, never reach the target."""
+    seeds = len(ratio.seeds)
+    unknown = sum(one.low == 0 and math.isinf(one.high) for one in ratio.seeds)
+    above = sum(one.low > 0 and math.isinf(one.high) for one in ratio.seeds)
+    below = sum(one.low == 0 and math.isfinite(one.high) for one in ratio.seeds)
+    never = "gains nothing and never reaches the target; its complete search is a lower bound of its cost there"
+    return [
+        *([f"On {above} of {counted(seeds, 'seed')} {theirs} {never}."] if above else []),
+        *([f"On {below} of {counted(seeds, 'seed')} {ours} {never}."] if below else []),
+        *(
+            [f"On {unknown} of {counted(seeds, 'seed')} neither of the two gains anything, so the mean ratio is unknown."]
+            if unknown
+            else []
+        ),
     ]
 
 
 def _equal_budget_sentence(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> str:
-    unit, scale = _UNITS[headline.unit]
+    unit, scale = UNITS[headline.unit]
     # SAP's complete search is the smaller budget where it is the cheaper one; both budgets are named with their amounts.
     (small, early), (large, late) = comparison.probability_ahead
+    error = max(early.error, late.error)
     return (
-        f"At equal budget, {ours} has the better test score with probability {early:.2f} at the cost of its complete search "
-        f"({seconds(small * scale)} {unit}), and {late:.2f} at that of {theirs} ({seconds(large * scale)} {unit})."
+        f"At equal budget, {ours} has the better test score with probability {chance_text(early)} at the cost of its complete search "
+        f"({seconds(small * scale)} {unit}), and {chance_text(late)} at that of {theirs} ({seconds(large * scale)} {unit}): over pairs of "
+        f"{NUM_ORDERS} random orders on {counted(comparison.difference.n, 'seed')}, Monte-Carlo error {_error_text(error)}."
     )
 
 
-def _difference_sentence(headline: Headline, comparison: HeadToHead, ours: str, theirs: str, points: float) -> str:
-    difference, seeds = comparison.difference.times(points), counted(comparison.difference.n, "seed")
-    above = "above" if (difference.mean or 0) >= 0 else "below"
-    needed = comparison.seeds_needed
-    # A difference of zero, or of one seed, has no such number.
-    seeds_needed = "" if needed is None else f"; a true difference of this size would need {counted(needed, 'seed')}"
-    return (
-        f"The complete search of {theirs} ends {abs(difference.mean or 0):.2f} {_noun(headline)} {above} that of {ours} (paired over "
-        f"{seeds}). With this standard deviation, {seeds} detect a true difference of {_finite(comparison.detectable_difference * points)} "
-        f"or more in {POWER * 100:.0f} % of cases{seeds_needed}."
+def _difference_sentence(headline: Headline, comparison: HeadToHead, ours: str, theirs: str) -> str:
+    differences, decimals = comparison.difference.times(factor_of(headline)), decimals_of(headline)
+    mean, seeds = differences.mean or 0.0, counted(comparison.difference.n, "seed")
+    text = number(abs(mean), decimals)
+    where = "above" if mean > 0 else "below"
+    # A difference that prints as zero is not called a lead.
+    if mean == 0:
+        ends = "ends at the mean test score"
+    elif float(text) == 0:
+        ends = f"ends less than {10**-decimals / 2:.{decimals + 1}f} {_noun(headline)} {where} that"
+    else:
+        ends = f"ends {text} {_noun(headline)} {where} that"
+    interval = mean_interval(differences.values)
+    spread = (
+        f"paired over {seeds}, which give no interval"
+        if interval is None
+        else f"paired over {seeds}; 95 % interval of the difference {interval_text(interval, decimals)}, {MEAN_METHOD}"
     )
+    return f"The complete search of {theirs} {ends} of {ours} ({spread})."
+
+
+def _power_sentences(headline: Headline, comparison: HeadToHead) -> list[str]:
+    power, factor, noun = comparison.power, factor_of(headline), _noun(headline)
+    if power is None:
+        return []
+    differences, decimals = comparison.difference.times(factor), decimals_of(headline)
+    seeds, mean = counted(differences.n, "seed"), abs(differences.mean or 0.0)
+    low, high = (number(end * factor, decimals) for end in power.std)
+    detectable_low, detectable_high = (f"{end * factor:.3g}" for end in power.detectable_range)
+    needed = (
+        f" To detect a true difference of {number(mean, decimals)} {noun}, as large as the one found, {seeds_text(power.seeds)} would be "
+        f"needed ({_seeds_range(power)})."
+        if mean > 0
+        else ""
+    )
+    return [
+        f"Power: the standard deviation of these differences is {number(differences.std, decimals)} {noun}, estimated from {seeds} (95 % "
+        f"interval {low} to {high}, {STD_METHOD}). With it, a two-sided paired t-test at 5 % over {seeds} detects a true difference of "
+        f"{power.detectable * factor:.3g} {noun} with probability {POWER * 100:.0f} % ({detectable_low} to {detectable_high} over that "
+        f"interval).{needed}"
+    ]
+
+
+def _by_seed(headline: Headline) -> list[str]:
+    """The single seeds behind the means, where there are few."""
+    if len(headline.cell.seeds) >= FEW_SEEDS or len(headline.cell.seeds) < 2:
+        return []
+    factor, decimals = factor_of(headline), decimals_of(headline)
+    scores = [
+        f"{label_of(summary)} {', '.join(number(value * factor, decimals) for value in summary.final.values)}"
+        for summary in headline.summaries
+    ]
+    found = [f"Test score of the complete search by seed: {'; '.join(scores)}."]
+    main = next(iter(COST_ITEM_SETS))
+    ratios = [
+        f"{label_of(comparison)} {', '.join(bounds_text(seed, significant) for seed in comparison.cost[main].seeds)} and "
+        f"{', '.join(number(value * factor, decimals, sign=True) for value in comparison.difference.values)}"
+        for comparison in headline.comparisons
+    ]
+    if ratios:
+        found.append(f"Ratio of costs to the common target and difference of test scores, by seed: {'; '.join(ratios)}.")
+    return found
 
 
 def _defaults(headline: Headline) -> list[str]:
-    factor = _factor(headline)
+    factor = factor_of(headline)
     # A default can be judged only if the space contains it, because defaults are not run on their own.
     known = [
-        f"{_label(summary)} {number((summary.default.test.mean or 0) * factor, 2)} "
+        f"{label_of(summary)} {number((summary.default.test.mean or 0) * factor, 2)} "
         f"(complete search {number((summary.final.mean or 0) * factor, 2)})"
         for summary in headline.summaries
         if summary.default is not None
     ]
     # Named, because a method without a default would otherwise be missing from the sentence without a reason.
-    lacking = [_label(summary) for summary in headline.summaries if summary.default is None]
+    lacking = [label_of(summary) for summary in headline.summaries if summary.default is None]
     found = [f"Test score without a search, with the default setting of each method: {', '.join(known)}."] if known else []
     return found + ([f"Default not in the space, or not recorded in the store: {', '.join(lacking)}."] if lacking else [])
 
@@ -134,7 +202,7 @@ def _boundary_values(headline: Headline) -> list[str]:
     for summary in headline.summaries:
         values = [f"{value.field} = {plain(value.value)} ({value.side})" for value in summary.boundary_values]
         if values:
-            found.append(f"{_label(summary)} {', '.join(values)}")
+            found.append(f"{label_of(summary)} {', '.join(values)}")
     if not found:
         return []
     return [
@@ -143,12 +211,12 @@ def _boundary_values(headline: Headline) -> list[str]:
 
 
 def _optimism(headline: Headline) -> list[str]:
-    bounds = [f"{_label(summary)} {100 * summary.optimism:.2f}" for summary in headline.summaries if not math.isnan(summary.optimism)]
+    bounds = [f"{label_of(summary)} {100 * summary.optimism:.2f}" for summary in headline.summaries if not math.isnan(summary.optimism)]
     if not bounds:
         return []
     # The bound assumes independent errors, so what was measured is printed beside it.
     measured = [
-        f"{_label(summary)} {number(100 * summary.measured_optimism.mean, 2, sign=True)}"
+        f"{label_of(summary)} {number(100 * summary.measured_optimism.mean, 2, sign=True)}"
         for summary in headline.summaries
         if summary.measured_optimism.mean is not None
     ]
@@ -199,172 +267,50 @@ def _method(headline: Headline) -> str:
         "flops": "Costs are in FLOPs, because jobs shared their device",
     }
     spread = "" if headline.by_phase else " The store has no costs by phase, so preparation is spread over the settings."
+    error = max((summary.cost_error for summary in headline.summaries), default=0.0)
     return (
         f"{unit.get(headline.unit, headline.unit)}. Trials are drawn without replacement and are exact over all orders; costs are averaged "
-        f"over {NUM_ORDERS} random orders. Bands are the {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} % quantiles over orders and seeds: the "
-        f"results that single searches obtain, not a confidence interval. Intervals of ratios are bootstrapped over seeds with {RESAMPLES} "
-        f"resamples. Preparation is spent before the first setting; the training of the baseline counts only where named.{spread}"
+        f"over {NUM_ORDERS} random orders, with a Monte-Carlo error of at most {100 * error:.1g} %. Bands are the {100 * BAND[0]:.0f} to "
+        f"{100 * BAND[1]:.0f} % quantiles over orders and seeds: the results that single searches obtain, not a confidence interval. "
+        f"Preparation is spent before the first setting; the training of the baseline counts only where named.{spread}"
     )
 
 
-def _performance_table(
-    headline: Headline, transfers: Mapping[tuple[str, str | None], Sequence[Transfer]], problems: Sequence[str]
-) -> Table:
-    measure, factor = MEASURES[headline.cell.measure], _factor(headline)
-    unit = f" ({measure.unit})" if measure.unit else ""
-    columns = [
-        Column("method", "Method", numeric=False),
-        Column("settings", "Settings"),
-        Column("default_test", "default", f"Expected test {measure.name}{unit} after trials"),
-        *(Column(f"test_{k}", str(k), f"Expected test {measure.name}{unit} after trials") for k in TRIALS),
-        Column("test_all", "all", f"Expected test {measure.name}{unit} after trials"),
-        Column("unmodified_kept", "Kept vanilla", numeric=False),
-    ]
-    rows = []
-    for summary in headline.summaries:
-        # A space need not contain the method's default.
-        default = None if summary.default is None else summary.default.test.times(factor)
-        rows.append(
-            (
-                FormattedCell(_label(summary), marks=BOUNDARY_MARK if summary.boundary_values else ""),
-                FormattedCell(str(summary.settings), summary.settings),
-                FormattedCell(MISSING) if default is None else FormattedCell(number(default.mean, 2), default.mean, default.std),
-                *(_banded(value, band, factor) for value, band in zip(summary.by_trials, summary.bands, strict=True)),
-                FormattedCell(mean_std(*_pair(summary, factor), 2), *_pair(summary, factor)),
-                FormattedCell(f"{summary.kept} of {summary.final.n}" if summary.kept else "0"),
-            )
-        )
-    seeds = counted(len(headline.cell.seeds), "seed")
-    caption = (
-        f"What tuning reaches on {cell_title(headline.cell)}, {seeds}: expected test {measure.name} of the setting selected by {RULE}; "
-        f"in brackets the {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} % band; all: mean ± sample standard deviation over the seeds."
-    )
-    return Table("headline", headline.cell.name, caption, tuple(columns), tuple(rows), (*sentences(headline, transfers), *problems))
+def unlisted_sentences(headline: Headline) -> list[str]:
+    """Names the methods and seeds without numbers, with the reasons."""
+    found = []
+    for one in headline.unlisted:
+        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in one.reasons)
+        label = method_label(one.method, one.space)
+        what = "means are over the other seeds" if one.partly else "not listed and not ranked"
+        found.append(f"{INCOMPLETE_MARK} {label}: {what} ({reasons}).")
+    return found
 
 
-def _banded(value: float | None, band: tuple[float, float] | None, factor: float) -> FormattedCell:
-    if value is None or band is None:
-        return FormattedCell(MISSING)
-    return FormattedCell(f"{value * factor:.1f} ({band[0] * factor:.1f}{DASH}{band[1] * factor:.1f})", value * factor)
+def caveats(headline: Headline) -> list[str]:
+    """How the seconds of the report were measured."""
+    return seconds_notes(headline.cell, [search for group in headline.cell.methods.values() for search in group])
 
 
-def _pair(summary: SearchSummary, factor: float) -> tuple[float | None, float | None]:
-    shown = summary.final.times(factor)
-    return shown.mean, shown.std
+def _interval_text(ratio: CostRatio) -> str:
+    if ratio.interval is None:
+        return "one seed has no interval" if len(ratio.seeds) < 2 else "no interval: the ratio of every seed is the same"
+    text = ratio_text(ratio.interval)
+    return "95 % interval unbounded" if text == MISSING else f"95 % interval {text}"
 
 
-def _cost_table(headline: Headline) -> Table:
-    unit, scale = _UNITS[headline.unit]
-    # The unit is part of the column's name in CSV.
-    suffix = "seconds" if headline.unit == "seconds" else "giga_flops"
-    shares = [_percent(share) for share in TARGETS]
-    columns = [
-        Column("method", "Method", numeric=False),
-        Column(f"default_{suffix}", "default", f"Cost ({unit})"),
-        Column(f"total_{suffix}", "complete search", f"Cost ({unit})"),
-        *(Column(f"{suffix}_to_{100 * share:.0f}", label, f"Cost ({unit}) to a share of the method's best gain")
-          for share, label in zip(TARGETS, shares, strict=True)),
-        *(Column(f"trials_to_{100 * share:.0f}", label, "Trials to a share of the method's best gain")
-          for share, label in zip(TARGETS, shares, strict=True)),
-        Column("best_gain_points", f"Best gain{' (points)' if headline.cell.measure == 'acc' else ''}"),
-    ]  # fmt: skip
-    rows = []
-    for summary in headline.summaries:
-        # The default stands alone and bears all shared work that it uses, so its cost may exceed a share of the search's.
-        default = None if summary.default is None or summary.default.cost.mean is None else summary.default.cost.mean * scale
-        rows.append(
-            (
-                FormattedCell(_label(summary)),
-                FormattedCell(seconds(default), default),
-                FormattedCell(seconds(summary.total * scale), summary.total * scale),
-                *(_to(value, scale, seconds) for value in summary.cost_to),
-                *(_to(value, 1.0, lambda value: number(value, 0)) for value in summary.trials_to),
-                FormattedCell(number(summary.best_gain * _points(headline), 2, sign=True), summary.best_gain * _points(headline)),
-            )
-        )
-    caption = f"What tuning costs on {cell_title(headline.cell)}: mean over the seeds, own work and preparation; the default standalone."
-    return Table("headline-cost", headline.cell.name, caption, tuple(columns), tuple(rows))
+def _seeds_range(power: PairedPower) -> str:
+    # More spread needs more seeds, so the ends of the deviation's interval are those of the number of seeds.
+    low, high = power.seeds_range
+    return f"{'more than 10,000' if low is None else low} to {'more than 10,000' if high is None else high} over that interval"
 
 
-def _to(value: float, scale: float, show: Callable[[float], str]) -> FormattedCell:
-    # The text `never` has no number behind it, so that CSV has no infinities.
-    return FormattedCell(_NEVER) if math.isinf(value) else FormattedCell(show(value * scale), value * scale)
-
-
-def _comparison_tables(headline: Headline) -> tuple[Table, ...]:
-    if headline.sap is None or not headline.comparisons:
-        return ()
-    columns = (
-        Column("method", "Method", numeric=False),
-        Column("settings_ratio", "settings", "As a multiple of SAP's"),
-        Column("cost_ratio", "total cost", "As a multiple of SAP's"),
-        Column("target_ratio", f"cost to {_percent(TARGETS[1])}", "As a multiple of SAP's"),
-        Column("target_interval", "95 % interval", "As a multiple of SAP's", numeric=False),
-        Column("sap_ahead_small", "at SAP's cost", "P(SAP ahead)"),
-        Column("sap_ahead_large", "at the other's", "P(SAP ahead)"),
-        Column("difference_points", "Difference"),
-        Column("detectable_points", "Detectable"),
-        Column("seeds_needed", "Seeds needed"),
-    )
-    points, main = _points(headline), next(iter(COST_ITEM_SETS))
-    rows = tuple(_comparison_row(comparison, comparison.cost[main], points) for comparison in headline.comparisons)
-    caption = (
-        f"Each search compared with {_label(headline.sap)} (SAP in this table) on {cell_title(headline.cell)}. Cost to "
-        f"{_percent(TARGETS[1])} of the smaller best gain. Difference: test score of the other complete search minus SAP's, paired by "
-        f"seed. Detectable: the smallest true difference that this number of seeds detects in {POWER * 100:.0f} % of cases (two-sided "
-        f"paired t-test at 5 %). Seeds needed: to detect a true difference of the size found."
-    )
-    return (Table("headline-comparisons", headline.cell.name, caption, columns, rows),)
-
-
-def _comparison_row(comparison: HeadToHead, ratio: CostRatio, points: float) -> tuple[FormattedCell, ...]:
-    difference = comparison.difference.times(points)
-    return (
-        FormattedCell(_label(comparison)),
-        FormattedCell(f"{comparison.settings:.3g}", comparison.settings),
-        FormattedCell(f"{comparison.total:.3g}", comparison.total),
-        FormattedCell(_ratio(ratio), None if math.isnan(ratio.value) else ratio.value),
-        FormattedCell(_interval(ratio)),
-        *(FormattedCell(f"{chance:.2f}", chance) for _, chance in comparison.probability_ahead),
-        FormattedCell(mean_std(difference.mean, difference.std, 2, sign=True), difference.mean, difference.std),
-        FormattedCell(
-            _finite(comparison.detectable_difference * points),
-            None if math.isinf(comparison.detectable_difference) else comparison.detectable_difference * points,
-        ),
-        FormattedCell(MISSING if comparison.seeds_needed is None else str(comparison.seeds_needed), comparison.seeds_needed),
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def _label(search: SearchSummary | HeadToHead) -> str:
-    return method_label(search.method, search.space)
-
-
-def _ratio(ratio: CostRatio) -> str:
-    return MISSING if math.isnan(ratio.value) else f"{ratio.value:.3g}"
-
-
-def _interval(ratio: CostRatio) -> str:
-    return MISSING if math.isnan(ratio.low) else f"{ratio.low:.3g} to {_finite(ratio.high)}"
-
-
-def _finite(value: float) -> str:
-    return "infinity" if math.isinf(value) else MISSING if math.isnan(value) else f"{value:.3g}"
+def _error_text(error: float) -> str:
+    return "below 0.005" if error < 0.005 else f"{error:.2f}"
 
 
 def _amount(headline: Headline) -> str:
     return {"seconds": "seconds", "flops": "FLOPs"}.get(headline.unit, headline.unit)
-
-
-def _factor(headline: Headline) -> float:
-    return MEASURES[headline.cell.measure].factor
-
-
-def _points(headline: Headline) -> float:
-    return _factor(headline)
 
 
 def _noun(headline: Headline) -> str:

@@ -84,8 +84,9 @@ def number(value: float | None, decimals: int, sign: bool = False) -> str:
     """Formats a number with fixed decimals; None and NaN become a dash."""
     if value is None or math.isnan(value):
         return MISSING
-    # `or 0.0` turns -0.0 into 0.0.
-    text = f"{round(value, decimals) or 0.0:{'+' if sign else ''}.{decimals}f}"
+    # `or 0.0` turns -0.0 into 0.0. Nothing that prints as zero has a sign, which would claim a direction.
+    rounded = round(value, decimals) or 0.0
+    text = f"{rounded:{'+' if sign and rounded else ''}.{decimals}f}"
     # The typographic minus has the width of a plus, so columns of signed numbers align.
     return text.replace("-", MINUS)
 

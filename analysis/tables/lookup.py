@@ -12,9 +12,9 @@ from analysis.store.load import Results, series
 from analysis.store.results import CellResult, SearchResult, baseline_cells, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice
-from analysis.store.stats import Summary, summarise
+from analysis.store.stats import Summary, number_of, summarise
 from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS, cell_fields, equal, field_values, restrict, satisfies
-from analysis.tables.values import ROW_FIELDS, ChosenRun, number_of, value_of
+from analysis.tables.values import ROW_FIELDS, ChosenRun, value_of
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
 
-from analysis.store.labels import MEASURES
+from analysis.store.labels import MEASURES, REFERENCES
 from analysis.store.results import SearchResult
 from analysis.store.selection_rule import score_column
+from analysis.store.stats import difference, number_of
 from analysis.tuning.cost import exclusive_device
 from sap_core.errors import unknown
 from sap_core.records import Row
@@ -137,14 +137,17 @@ def _of_column(value: str, row: pd.Series, search: SearchResult | None) -> float
     """A column of the selected row, or its sum or mean over the rows of the search."""
     prefix = next((name for name in (SUMMED, AVERAGED) if value.startswith(name)), "")
     column = value.removeprefix(prefix)
+    # The unmodified model and retraining were not searched: their training is not the cost of a search.
+    if prefix and (search is None or search.method in REFERENCES):
+        return None
     rows = row.to_frame().T if search is None else search.rows
     # seconds measured on a shared device do not measure the method
     if column.endswith("_seconds") and not exclusive_device(rows):
         return None
     # Failed settings are included: they cost what they cost.
-    if prefix == SUMMED and search is not None:
+    if prefix == SUMMED:
         return number_of(pd.to_numeric(rows[column], errors="coerce").sum(min_count=1))
-    if prefix == AVERAGED and search is not None:
+    if prefix == AVERAGED:
         return number_of(pd.to_numeric(rows[column], errors="coerce").mean())
     return number_of(row[column])
 
@@ -178,14 +181,5 @@ def _forget_known_rate(search: SearchResult | None) -> float | None:
 
 def _difference(one: Any, other: Any) -> float | None:
     first, second = number_of(one), number_of(other)
-    return None if first is None or second is None else first - second
-
-
-def number_of(value: Any) -> float | None:
-    """Converts a stored value to a float; None if it is missing, NaN or not numeric."""
-    try:
-        # Rows from Parquet contain None, NaN and pandas' NA for a missing value.
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return None if math.isnan(number) else number
+    # Exactly 0 where the scores are equal, so that rounding errors are no gain.
+    return None if first is None or second is None else difference(first, second)

@@ -96,13 +96,15 @@ class SearchTrajectories:
 
 
 def rank_search(search: SearchResult, rule: str) -> RankedSettings | None:
-    """Ranks the settings of a search by `rule`; None if the rule cannot select (see `Choice.problem`)."""
+    """Ranks the settings of a search by `rule`; None if the rule cannot select, or a test score is missing."""
     if search.choose(rule).row is None or search.vanilla is None:
         return None
     rows = search.rows.sort_values("position", kind="stable")
     column, test = score_column(rule, search.measure), score_column("test_oracle", search.measure)
     scores = rows[column].where(rows["status"] == "ok").astype(float).to_numpy()
-    return rank_settings(float(search.vanilla[column]), float(search.vanilla[test]), scores, rows[test].to_numpy(dtype=float))
+    ranking = rank_settings(float(search.vanilla[column]), float(search.vanilla[test]), scores, rows[test].to_numpy(dtype=float))
+    # With a setting that may be selected and has no test score, expectations are unknown.
+    return None if np.isnan(ranking.test).any() else ranking
 
 
 def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecord | None:
@@ -124,7 +126,9 @@ def cost_record(results: Results, search: SearchResult, unit: Unit) -> CostRecor
         return CostRecord(amortised_N, 0.0, baseline, by_phase=False)
     share_N = rows["run_id"].map(prepared).fillna(0.0).to_numpy(dtype=float)
     # A difference of two rounded sums may be slightly negative.
-    return CostRecord(np.maximum(amortised_N - share_N, 0.0), float(share_N.sum()), baseline)
+    own_N = np.maximum(amortised_N - share_N, 0.0)
+    # As a difference, so that the total is that of the tables.
+    return CostRecord(own_N, float(amortised_N.sum() - own_N.sum()), baseline)
 
 
 def standalone_cost(row: pd.Series, unit: Unit) -> float:

@@ -1,7 +1,7 @@
 """Computes the numbers of the one-page report on tuning cost: every search of a cell, and SAP head to head with each other method.
 
 All numbers use one selection rule, with the unmodified model as a candidate that wins ties (`analysis.store.selection_rule`).
-`analysis.reports.headline_text` turns them into sentences and tables.
+`analysis.reports.headline_text` and `headline_tables` turn them into sentences and tables.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from analysis.store.labels import REFERENCES
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import BoundaryValue, best, score_column
-from analysis.store.stats import Summary, summarise
+from analysis.store.stats import Summary, difference, number_of, summarise
 from analysis.tuning.alpha import AlphaCurve, Transfer, alpha_curves, transfers
 from analysis.tuning.anytime import CostItems, Unit, seconds_comparable, standalone_cost
 from analysis.tuning.head_to_head import (
     TARGETS,
     AnytimeCurve,
+    Chance,
     CostRatio,
     MethodSearches,
-    anytime_curve,
+    anytime_curves,
     band,
     cost_ratio_to_target,
+    mean_scores,
     method_searches,
     probability_ahead,
 )
-from analysis.tuning.power import detectable_difference, optimism, seeds_needed
+from analysis.tuning.intervals import Bounds, mean_of
+from analysis.tuning.power import PairedPower, optimism, paired_power
 
 RULE = "val_noisy"
 """The selection rule of the report."""
@@ -72,11 +76,13 @@ class SearchSummary:
     default: Default | None  # None if the default is not a setting of the space
     by_trials: tuple[float | None, ...]  # expected test score at TRIALS; None beyond the space
     bands: tuple[tuple[float, float] | None, ...]
+    seeds: tuple[int, ...]  # those with a choice and a cost, in the order of all lists below
     final: Summary  # test score of the complete search
-    total: float  # cost of the complete search, in the cell's unit
-    best_gain: float
-    trials_to: tuple[float, ...]  # trials to each share TARGETS of the method's own best gain; infinite without a gain
-    cost_to: tuple[float, ...]  # the same in cost
+    total: float  # cost of the complete search, in the cell's unit, mean over the seeds
+    best_gain: Summary  # of each seed's curve in trials
+    trials_to: tuple[Bounds | None, ...]  # trials to each share TARGETS of a seed's own best gain, mean over the seeds; None without a gain
+    cost_to: tuple[Bounds | None, ...]  # the same in cost
+    cost_error: float  # the largest Monte-Carlo standard error of `cost_to`, as a share of it
     kept: int  # seeds in which the unmodified model was kept
     boundary_values: tuple[BoundaryValue, ...]
     optimism: float  # upper bound of the optimism of the best validation score (see `analysis.tuning.power.optimism`)
@@ -93,10 +99,19 @@ class HeadToHead:
     total: float  # ratio of the costs of the complete searches
     trials: CostRatio  # of trials to the common target
     cost: Mapping[str, CostRatio]  # of costs to the common target, by name in COST_ITEM_SETS
-    probability_ahead: tuple[tuple[float, float], ...]  # (budget, P(SAP ahead)) at the cost of SAP's and of the other complete search
+    probability_ahead: tuple[tuple[float, Chance], ...]  # (budget, P(SAP ahead)) at the cost of SAP's and of the other complete search
     difference: Summary  # test score of the other complete search minus SAP's, paired by seed
-    detectable_difference: float  # the smallest true difference that this number of seeds detects
-    seeds_needed: int | None  # seeds that would detect a true difference of this size
+    power: PairedPower | None  # of the paired t-test over these seeds; None for one seed, or equal differences
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """A method that was tuned and has no numbers, and the reason on each seed that lacks them."""
+
+    method: str
+    space: str | None
+    reasons: tuple[tuple[int, str], ...]  # (seed, reason)
+    partly: bool = False  # other seeds have numbers
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,7 @@ class Headline:
     curves: tuple[AlphaCurve, ...]
     validation: int  # validation samples
     by_phase: bool  # whether preparation could be separated from the settings' own cost
+    unlisted: tuple[Unlisted, ...] = ()  # methods and seeds without numbers
 
 
 def headlines(results: Results, rule: str = RULE) -> tuple[Headline, ...]:
@@ -156,8 +172,22 @@ def _headline(results: Results, cell: CellResult, rule: str) -> Headline:
     return Headline(
         cell, unit, _device(everything), summaries, next((summary for summary in summaries if summary.method == "sap"), None),
         tuple(comparison for comparison in comparisons if comparison is not None), alpha_curves(cell), int(validation or 0),
-        all(cost.by_phase for one in cost_searches.values() for cost in one.costs),
+        all(cost.by_phase for one in cost_searches.values() for cost in one.costs), _unlisted(searches, cost_searches, rule),
     )  # fmt: skip
+
+
+def _unlisted(
+    searches: Mapping[tuple[str, str | None], Sequence[SearchResult]], listed: Mapping[tuple[str, str | None], MethodSearches], rule: str
+) -> tuple[Unlisted, ...]:
+    """The seeds without numbers, by method and space, with the reasons."""
+    found = []
+    for key, many in searches.items():
+        seeds = listed[key].seeds if key in listed else ()
+        lacking = [search for search in many if search.seed not in seeds]
+        if lacking:
+            reasons = tuple((search.seed, search.choose(rule).problem or "a test score or the cost is missing") for search in lacking)
+            found.append(Unlisted(*key, reasons, partly=bool(seeds)))
+    return tuple(found)
 
 
 def _device(searches: Sequence[SearchResult]) -> str:
@@ -169,10 +199,10 @@ def _device(searches: Sequence[SearchResult]) -> str:
 def _search_summary(
     results: Results, trial_searches: MethodSearches, cost_searches: MethodSearches, rule: str, validation: int
 ) -> SearchSummary:
-    in_trials, in_cost = anytime_curve(trial_searches, MAIN_ITEMS), anytime_curve(cost_searches, MAIN_ITEMS)
+    in_trials, in_cost = anytime_curves(trial_searches, MAIN_ITEMS), anytime_curves(cost_searches, MAIN_ITEMS)
     # In trials all numbers are exact; in cost they are averages over simulated orders.
-    mean_K, bands = in_trials.test.mean(axis=0), band(trial_searches, MAIN_ITEMS, in_trials.budgets)
-    gain_trials, gain_cost = in_trials.best_gain(), in_cost.best_gain()
+    budgets, scores = mean_scores(trial_searches, MAIN_ITEMS)
+    mean_K, bands = scores.mean(axis=0), band(trial_searches, MAIN_ITEMS, budgets)
     chosen = [search.choose(rule) for search in trial_searches.searches]
     test = score_column("test_oracle", trial_searches.searches[0].measure)
     clean = score_column("val_clean_part", trial_searches.searches[0].measure)
@@ -193,20 +223,44 @@ def _search_summary(
         default=default_of(results, cost_searches, rule),
         by_trials=tuple(float(mean_K[k - 1]) if k <= len(mean_K) else None for k in TRIALS),
         bands=tuple((float(bands[0, k - 1]), float(bands[1, k - 1])) if k <= len(mean_K) else None for k in TRIALS),
-        final=summarise(ranking.final for ranking in trial_searches.rankings),
+        seeds=cost_searches.seeds,
+        final=cost_searches.final,
         total=cost_searches.total(MAIN_ITEMS),
-        best_gain=gain_trials,
-        trials_to=_to(in_trials, gain_trials),
-        cost_to=_to(in_cost, gain_cost),
+        best_gain=summarise(curve.best_gain for curve in in_trials),
+        trials_to=tuple(_mean_cost(in_trials, share) for share in TARGETS),
+        cost_to=tuple(_mean_cost(in_cost, share) for share in TARGETS),
+        cost_error=_cost_error(in_cost),
         kept=sum(choice.kept for choice in chosen),
         boundary_values=tuple(boundary_values),
         optimism=optimism(distinct, accuracy.mean or 0.0, validation) if bounded else math.nan,
-        measured_optimism=summarise(float(choice.row[clean]) - float(choice.row[test]) for choice in chosen if choice.row is not None),
+        measured_optimism=summarise(_above(choice.row, clean, test) for choice in chosen),
     )
 
 
-def _to(curve: AnytimeCurve, gain: float) -> tuple[float, ...]:
-    return tuple(curve.cost_to(share * gain) if gain > 0 else math.inf for share in TARGETS)
+def _above(row: pd.Series | None, one: str, other: str) -> float | None:
+    """A score minus another one of the same row; None if one is missing."""
+    first, second = (None if row is None else number_of(row[name]) for name in (one, other))
+    return None if first is None or second is None else difference(first, second)
+
+
+def _mean_cost(curves: Sequence[AnytimeCurve], share: float) -> Bounds | None:
+    """The cost to a share of each seed's best gain, mean over the seeds; None if no seed gains."""
+    costs = [curve.cost_to_share(share) for curve in curves]
+    # A seed without a gain has spent its complete search and is not dropped, so the mean is at least what it is with that cost.
+    spent = [Bounds(float(curve.budgets[-1]), math.inf) if cost is None else cost for curve, cost in zip(curves, costs, strict=True)]
+    return mean_of(spent) if any(cost is not None for cost in costs) else None
+
+
+def _cost_error(curves: Sequence[AnytimeCurve]) -> float:
+    """The largest standard error of a mean cost to one of the targets, as a share of it."""
+    gaining = [curve for curve in curves if curve.best_gain > 0]
+    found = [0.0]
+    for share in TARGETS if gaining else ():
+        costs = [curve.cost_to(share * curve.best_gain).low for curve in gaining]
+        # Seeds of one space are simulated in the same orders, so their errors add up and do not average out.
+        errors = [curve.error(share * curve.best_gain) for curve in gaining]
+        found.append(sum(errors) / sum(costs) if sum(costs) else 0.0)
+    return max(found)
 
 
 def _head_to_head(
@@ -219,26 +273,25 @@ def _head_to_head(
         return None
     sap, other, sap_trials, other_trials = (one.restrict_to_seeds(seeds) for one in (sap, other, sap_trials, other_trials))
     # The ratio under each set of cost items, because which items to count is a matter of judgement.
-    ratios = {name: cost_ratio_to_target(anytime_curve(sap, items), anytime_curve(other, items)) for name, items in COST_ITEM_SETS.items()}
+    ratios = {
+        name: cost_ratio_to_target(anytime_curves(sap, items), anytime_curves(other, items)) for name, items in COST_ITEM_SETS.items()
+    }
     # Independent orders: with the same seed, searches of one size would try their settings in lockstep.
     trajectories = sap.trajectories(MAIN_ITEMS), other.trajectories(MAIN_ITEMS, order_seed=1)
     # Of the complete searches, seed by seed.
-    difference = summarise(theirs.final - ours.final for ours, theirs in zip(sap.rankings, other.rankings, strict=True))
-    # One seed has no standard deviation, and its power is unknown.
-    spread = difference.std or 0.0
+    differences = summarise(difference(theirs.final, ours.final) for ours, theirs in zip(sap.rankings, other.rankings, strict=True))
     return HeadToHead(
         method=other.method,
         space=other.space,
         settings=other.settings / sap.settings,
         total=other.total(MAIN_ITEMS) / sap.total(MAIN_ITEMS) if sap.total(MAIN_ITEMS) else math.nan,
-        trials=cost_ratio_to_target(anytime_curve(sap_trials, MAIN_ITEMS), anytime_curve(other_trials, MAIN_ITEMS)),
+        trials=cost_ratio_to_target(anytime_curves(sap_trials, MAIN_ITEMS), anytime_curves(other_trials, MAIN_ITEMS)),
         cost=ratios,
         probability_ahead=tuple(
             (budget, probability_ahead(*trajectories, budget)) for budget in (sap.total(MAIN_ITEMS), other.total(MAIN_ITEMS))
         ),
-        difference=difference,
-        detectable_difference=detectable_difference(spread, difference.n),
-        seeds_needed=seeds_needed(abs(difference.mean or 0.0), spread) if spread > 0 else None,
+        difference=differences,
+        power=paired_power(differences),
     )
 
 
@@ -252,8 +305,9 @@ def default_of(results: Results, cost_searches: MethodSearches, rule: str) -> De
         for _, row in search.rows.iterrows():
             if wanted is not None and row["status"] == "ok" and _same(json.loads(row["settings"]), wanted) and search.vanilla is not None:
                 # The default is a search of one trial, with the same rule: the unmodified model is a candidate.
+                # A missing score is NaN and beats nothing.
                 kept = best(float(search.vanilla[column]), [float(row[column])]) is None
-                tests.append(float((search.vanilla if kept else row)[test]))
+                tests.append(number_of((search.vanilla if kept else row)[test]))
                 costs.append(standalone_cost(row, cost_searches.unit))
     return Default(summarise(tests), summarise(costs)) if tests else None
 

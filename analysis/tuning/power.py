@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import nct, norm
 from scipy.stats import t as student
+
+from analysis.store.stats import Summary
+from analysis.tuning.intervals import std_interval
 
 LEVEL = 0.05
 POWER = 0.80
@@ -60,6 +64,38 @@ def seeds_needed(difference: float, std: float, paired: bool = True) -> int | No
         middle = (low + high) // 2
         low, high = (middle, high) if power(difference, std, middle, paired) < POWER else (low, middle)
     return high
+
+
+@dataclass(frozen=True)
+class PairedPower:
+    """The power of a paired t-test over the seeds of some differences, and how uncertain it is.
+
+    The standard deviation is an estimate from few seeds. Each pair contains the number at the lower and the upper end of its chi-square
+    interval (`analysis.tuning.intervals.std_interval`).
+    """
+
+    std: tuple[float, float]  # interval of the standard deviation
+    detectable: float  # the smallest true difference that this number of seeds detects with probability POWER
+    detectable_range: tuple[float, float]
+    seeds: int | None  # the seeds that would detect a true difference of the size found; None: none was found, or more than 10,000 seeds
+    seeds_range: tuple[int | None, int | None]
+
+
+def paired_power(differences: Summary) -> PairedPower | None:
+    """The power of the paired t-test; None for fewer than two seeds, or if all differences are equal (the spread is then unknown)."""
+    spread = None if differences.std is None else std_interval(differences.std, differences.n)
+    if spread is None or differences.std is None:
+        return None
+    found = abs(differences.mean or 0.0)
+    unit = detectable_difference(1.0, differences.n)
+    return PairedPower(
+        std=spread,
+        detectable=unit * differences.std,
+        # The detectable difference is proportional to the standard deviation.
+        detectable_range=(unit * spread[0], unit * spread[1]),
+        seeds=seeds_needed(found, differences.std),
+        seeds_range=(seeds_needed(found, spread[0]), seeds_needed(found, spread[1])),
+    )
 
 
 def expected_maximum(count: int) -> float:

@@ -1,7 +1,10 @@
-"""Significance tests of one method against another, over the seeds of a cell and over cells, with Holm's correction.
+"""Significance tests of one method against others, over the seeds of a cell and over cells, with Holm's correction.
 
-The tests are scipy's. With three seeds against three, few differences are significant; the sentences therefore never conclude that two
-methods are equal, only that the data do not show a difference.
+The tests are scipy's. P-values are corrected for all tests of one kind in a table: opponents times cells over the seeds, opponents over the
+cells. Verdicts rest on corrected p-values; `analysis.tables.verdicts` words them.
+
+Cells that share a data set and seeds share images, splits and noise, and are not independent. The test over the cells treats them as if
+they were, so its p-value is too small where their differences are correlated.
 """
 
 from __future__ import annotations
@@ -14,35 +17,53 @@ import numpy as np
 from scipy import stats
 
 from analysis.store.stats import Summary
+from analysis.tuning.intervals import mean_interval
 
 LEVEL = 0.05
-CONFIDENCE = 0.95
-RESAMPLES = 9999
+
+_EXACT_WITH_TIES = 16
+"""The most differences whose signs are enumerated where ties make scipy's exact distribution invalid."""
 
 
 def welch(one: Summary, other: Summary) -> float | None:
     """Two-sided p-value of Welch's t-test from means, sample standard deviations and sizes; None if a standard deviation is missing."""
     # Without any variance the statistic is undefined.
-    if one.mean is None or other.mean is None or one.std is None or other.std is None or not (one.std or other.std):
+    if one.mean is None or other.mean is None or one.std is None or other.std is None or not any(rounded([one.std, other.std])):
         return None
     return _p(stats.ttest_ind_from_stats(one.mean, one.std, one.n, other.mean, other.std, other.n, equal_var=False).pvalue)
 
 
 def paired(differences: Sequence[float]) -> float | None:
     """Two-sided p-value of the paired t-test; None for fewer than two differences or if all are equal."""
-    # Equal differences have no variance, so the statistic is undefined.
-    if len(differences) < 2 or np.ptp(differences) == 0:
+    # Equal differences have no variance, so the statistic is undefined. Rounded, or rounding errors would be its variance.
+    if len(set(rounded(differences))) < 2:
         return None
     return _p(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def wilcoxon(differences: Sequence[float]) -> float | None:
-    """Two-sided p-value of Wilcoxon's signed-rank test; exact for up to 50 differences without ties.
+    """Two-sided p-value of Wilcoxon's signed-rank test; exact for up to 50 differences without ties and up to 16 with ties.
 
     Zeros are dropped, as Wilcoxon does; None if no difference remains.
     """
-    nonzero = [difference for difference in rounded(differences) if difference != 0]
-    return _p(stats.wilcoxon(nonzero).pvalue) if nonzero else None
+    found = nonzero(differences)
+    if not found:
+        return None
+    tied = len(set(map(abs, found))) < len(found)
+    # Scipy's default is a normal approximation for ties, which is wrong at the few cells of a table.
+    method = stats.PermutationMethod(n_resamples=2**_EXACT_WITH_TIES) if tied and len(found) <= _EXACT_WITH_TIES else "auto"
+    return _p(stats.wilcoxon(found, method=method).pvalue)
+
+
+def smallest_wilcoxon(differences: Sequence[float]) -> float | None:
+    """The smallest p-value that the exact test can give: all differences that are not zero have one sign; None without one."""
+    count = len(nonzero(differences))
+    return 2.0 ** (1 - count) if count else None
+
+
+def nonzero(differences: Sequence[float]) -> list[float]:
+    """The differences that are not zero up to rounding."""
+    return [difference for difference in rounded(differences) if difference != 0]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -56,21 +77,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, p * (len(order) - rank)))
         corrected[index] = highest
     return corrected
-
-
-def interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean at level `CONFIDENCE`, deterministic; None for fewer than two differences."""
-    if len(differences) < 2:
-        return None
-    # Every resample would have the same mean.
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
-    # With a generator of its own, so that a report is reproducible.
-    found = stats.bootstrap(
-        (np.asarray(differences, dtype=float),), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -108,9 +114,19 @@ class MethodComparison:
         return sum(difference > 0 for difference in rounded(self.mean_differences))
 
     @property
+    def losses(self) -> int:
+        """The number of cells in which the second method is ahead."""
+        return sum(difference < 0 for difference in rounded(self.mean_differences))
+
+    @property
     def mean_difference(self) -> float:
         """The mean over the cells."""
         return float(np.mean(self.mean_differences))
+
+    @property
+    def over_cells(self) -> bool:
+        """Whether the comparison is over several cells, and not over the seeds of one."""
+        return len(self.mean_differences) > 1
 
     def welch(self) -> list[float | None]:
         """The p-value of Welch's t-test in each cell."""
@@ -125,54 +141,80 @@ class MethodComparison:
         return wilcoxon(self.mean_differences)
 
     def interval(self) -> tuple[float, float] | None:
-        """The bootstrap interval of the mean difference over the cells, or over the seeds of a single cell."""
-        return interval(self.mean_differences if len(self.mean_differences) > 1 else self.pairs[0].differences if self.pairs else ())
+        """The interval of the mean difference over the cells, or over the seeds of a single cell."""
+        return mean_interval(self.mean_differences if self.over_cells else self.pairs[0].differences if self.pairs else ())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The test on which the comparison of two methods rests, corrected for all comparisons of its table."""
+
+    comparison: MethodComparison
+    test: str  # wilcoxon | paired | welch
+    p: float | None
+    corrected: float | None
+    tests: int  # the number of tests that the correction is for
+
+    @property
+    def direction(self) -> int:
+        """1 if the tested quantity speaks for the first method, -1 if for the second, 0 for neither."""
+        differences = nonzero(self.comparison.mean_differences)
+        if self.test != "wilcoxon":
+            return int(np.sign(sum(differences)))
+        # The signed-rank test weighs ranks; the mean of the differences may have the other sign.
+        return int(np.sign(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences)))))
+
+    @property
+    def significant(self) -> bool:
+        """Whether the methods differ significantly after the correction."""
+        return self.corrected is not None and self.corrected <= LEVEL
+
+
+@dataclass(frozen=True)
+class CorrectedTests:
+    """All tests of one table. The lists contain one entry per comparison, those of the tests over seeds one list of cells each."""
+
+    welch: tuple[list[float | None], ...]
+    welch_holm: tuple[list[float | None], ...]
+    paired: tuple[list[float | None], ...]
+    paired_holm: tuple[list[float | None], ...]
+    wilcoxon: tuple[float | None, ...]
+    wilcoxon_holm: tuple[float | None, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def corrected_tests(comparisons: Sequence[MethodComparison]) -> CorrectedTests:
+    """Computes all tests of a table and corrects each kind for all tests of that kind in it."""
+    over_seeds = [[comparison.welch() for comparison in comparisons], [comparison.paired() for comparison in comparisons]]
+    (by_welch, welch_holm), (by_pairs, paired_holm) = ((found, _holm_over_all(found)) for found in over_seeds)
+    # One cell has no test over cells.
+    by_cells = [comparison.wilcoxon() if comparison.over_cells else None for comparison in comparisons]
+    cells_holm = holm(by_cells)
+    verdicts = []
+    for number, comparison in enumerate(comparisons):
+        if comparison.over_cells:
+            test, p, corrected, family = "wilcoxon", by_cells[number], cells_holm[number], [by_cells]
+        # Pairing by seed removes the differences between baselines, where the seeds are known.
+        elif any(p is not None for p in by_pairs[number]):
+            test, p, corrected, family = "paired", by_pairs[number][0], paired_holm[number][0], by_pairs
+        else:
+            first, first_holm = (found[number][0] if found[number] else None for found in (by_welch, welch_holm))
+            test, p, corrected, family = "welch", first, first_holm, by_welch
+        verdicts.append(Verdict(comparison, test, p, corrected, sum(p is not None for group in family for p in group)))
+    return CorrectedTests(
+        tuple(by_welch), tuple(welch_holm), tuple(by_pairs), tuple(paired_holm), tuple(by_cells), tuple(cells_holm), tuple(verdicts)
+    )
+
+
+def _holm_over_all(groups: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+    """Corrects the p-values of all groups together and returns them by group."""
+    corrected = iter(holm([p for group in groups for p in group]))
+    return [[next(corrected) for _ in group] for group in groups]
 
 
 def rounded(values: Sequence[float]) -> list[float]:
     """Rounds to nine decimals: rounding errors of a subtraction would otherwise turn ties into different ranks."""
     return [round(value, 9) for value in values]
-
-
-def p_text(p: float | None) -> str:
-    """Formats a p-value: `p = .016`, `p < .001`."""
-    if p is None:
-        return "no p-value"
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
-
-
-def sentence(comparison: MethodComparison, seeds: str) -> str:
-    """One sentence with the result of the test over the cells; `seeds` is such as "three seeds"."""
-    one, other, cells, p = comparison.one, comparison.other, len(comparison.mean_differences), comparison.wilcoxon()
-    # One cell has no test over cells, but may have one over its seeds.
-    if cells < 2:
-        return _one_cell(comparison, seeds)
-    test = (
-        f"Wilcoxon signed-rank test over {cells} cells, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points; "
-        f"{one} ahead in {comparison.wins} of {cells}"
-    )
-    if p is not None and p <= LEVEL:
-        # The test is two-sided, so a small p-value may speak for either method.
-        verb = "beats" if comparison.mean_difference > 0 else "is beaten by"
-        return f"On {comparison.family}, {one} {verb} {other} over the cells ({test})."
-    # The exact test's p-value if all differences have the same sign.
-    least = 2.0 ** (1 - cells)
-    few = f" The smallest value possible with {cells} cells is {p_text(least)}." if least > LEVEL else ""
-    return f"On {comparison.family}, {one} and {other} do not differ significantly over the cells with {seeds} ({test}).{few}"
-
-
-def _one_cell(comparison: MethodComparison, seeds: str) -> str:
-    one, other = comparison.one, comparison.other
-    if not comparison.mean_differences:
-        return f"On {comparison.family}, {one} and {other} have no cell in common."
-    # Pairing by seed removes the differences between baselines, where the seeds are known.
-    p, name = comparison.paired()[0], "paired t-test over the seeds"
-    if p is None:
-        p, name = comparison.welch()[0], "Welch's t-test"
-    test = f"{name}, two-sided: {p_text(p)}; mean difference {comparison.mean_difference:+.2f} points"
-    if p is not None and p <= LEVEL:
-        return f"On {comparison.family}, {one} {'beats' if comparison.mean_difference > 0 else 'is beaten by'} {other} ({test})."
-    return f"On {comparison.family}, {one} and {other} do not differ significantly with {seeds} ({test})."
 
 
 def _p(value: object) -> float | None:

@@ -70,10 +70,13 @@ def test_lint_and_tests_need_no_store(capsys):
     assert capsys.readouterr().out == said
     assert main(["published", "tests"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "On CIFAR-10, SAP beats SCRUB over the cells (Wilcoxon signed-rank test over 8 cells, two-sided: p = .016;" in said
+    assert (
+        "On CIFAR-10, SAP beats SCRUB over the cells (Wilcoxon signed-rank test over 8 cells, two-sided: p = .016, corrected by Holm for 3 "
+        "tests .031;" in said
+    )
     assert (
         "On CIFAR-100, SAP and SCRUB do not differ significantly over the cells with three seeds (Wilcoxon signed-rank test over 8 cells, "
-        "two-sided: p = .195;"
+        "two-sided: p = .195, corrected by Holm for 3 tests .195;"
     ) in said
 
 
@@ -85,8 +88,9 @@ def test_sap_against_scrub_as_published():
     assert (ten.wins, hundred.wins) == (7, 6)
     assert (round(ten.mean_difference, 2), round(hundred.mean_difference, 2)) == (1.31, 0.39)
     notes = [note for table in published_tests() for note in table.notes]
-    assert "SAP against SCRUB: Welch's p is at most .05 in 5 of 8 cells, and after Holm's correction in 1." in notes
-    assert "SAP against SCRUB: Welch's p is at most .05 in 1 of 8 cells, and after Holm's correction in 0." in notes
+    assert "Over the seeds, Welch's p is at most .05 in 16 of 24 tests, and after Holm's correction in 6." in notes
+    assert "Over the seeds, Welch's p is at most .05 in 12 of 24 tests, and after Holm's correction in 1." in notes
+    assert sum("not independent" in note for note in notes) == 2
 
 
 @pytest.mark.parametrize(

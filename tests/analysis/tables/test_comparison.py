@@ -110,7 +110,7 @@ def test_trusted_sizes(maker):
         )  # fmt: skip
     (made,) = make_tables(load([maker.write()]), "trusted_size")
     assert [[one.text for one in row] for row in made.rows] == [
-        ["20", "98.0", "70.00", "+0.00", "1 of 1"],
+        ["20", "98.0", "70.00", "0.00", "1 of 1"],
         ["200", "80.0", "78.00", "+8.00", "0 of 1"],
     ]
     assert made.titles == {0: "SAP (sizes)"}

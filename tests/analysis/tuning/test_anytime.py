@@ -20,13 +20,16 @@ from analysis.tuning.best_of_k import expected_test_scores, rank_settings
 from analysis.tuning.head_to_head import (
     BAND,
     AnytimeCurve,
+    Chance,
     MethodSearches,
-    anytime_curve,
+    anytime_curves,
     band,
     cost_ratio_to_target,
+    mean_scores,
     method_searches,
     probability_ahead,
 )
+from analysis.tuning.intervals import Bounds
 
 
 def ranking(tests, unmodified=0.5):
@@ -120,30 +123,114 @@ def test_the_ranking_ends_at_the_selected_setting(small):
 
 
 def test_costs_to_a_target_by_hand():
-    curve = AnytimeCurve(np.array([1.0, 2.0, 4.0, 8.0]), np.array([[0.5, 0.6, 0.68, 0.7], [0.5, 0.6, 0.72, 0.7]]), np.array([0.5, 0.5]))
-    assert curve.best_gain() == pytest.approx(0.2)
-    assert [curve.cost_to(gain) for gain in (0.0, 0.1, 0.11, 0.2, 0.21)] == [1, 2, 4, 4, np.inf]
-    assert curve.cost_to(0.2, [0]) == 8
-    assert curve.best_gain([0, 0, 1]) == pytest.approx(0.2)
+    curve = AnytimeCurve(np.array([1.0, 2.0, 4.0, 8.0]), np.array([0.0, 0.1, 0.22, 0.2]))
+    assert curve.best_gain == 0.22
+    assert [curve.cost_to(gain) for gain in (0.0, 0.1, 0.11, 0.2)] == [Bounds(cost, cost) for cost in (1, 2, 4, 4)]
+    assert curve.cost_to(0.23) == Bounds(8, np.inf)  # never reached: at least the complete search
+    assert curve.cost_to_share(0.5) == Bounds(4, 4)
+    assert AnytimeCurve(np.array([1.0]), np.array([0.0])).cost_to_share(0.5) is None
 
 
-def test_ratio_of_costs_to_the_common_target():
-    cheap = AnytimeCurve(np.array([1.0, 2.0]), np.array([[0.6, 0.7]] * 3), np.full(3, 0.5))
-    dear = AnytimeCurve(np.array([10.0, 20.0, 40.0]), np.array([[0.6, 0.7, 0.9], [0.7, 0.7, 0.9], [0.6, 0.7, 0.9]]), np.full(3, 0.5))
+def curves(budgets, *gains):
+    return [AnytimeCurve(np.array(budgets, dtype=float), np.array(gain)) for gain in gains]
+
+
+def test_ratio_of_costs_to_the_common_target_by_hand():
+    cheap = curves([1, 2], [0.1, 0.2], [0.1, 0.2], [0.1, 0.2])
+    dear = curves([10, 20, 40], [0.1, 0.2, 0.4], [0.2, 0.2, 0.4], [0.0, 0.1, 0.4])
     ratio = cost_ratio_to_target(cheap, dear)
-    assert (ratio.value, ratio.target) == (10, pytest.approx(0.19))  # 20 against 2: the target is the smaller search's
-    assert (ratio.low, ratio.high) == (5, 10)  # resamples of the second seed alone reach it with 10
-    nothing = AnytimeCurve(np.array([1.0]), np.array([[0.5]] * 3), np.full(3, 0.5))
-    assert np.isnan(cost_ratio_to_target(cheap, nothing).value)
+    assert ratio.seeds == (Bounds(10, 10), Bounds(5, 5), Bounds(20, 20))  # 2 against 20, 10, 40: the target is the smaller search's
+    assert ratio.target.mean == pytest.approx(0.19)
+    assert ratio.value.low == ratio.value.high == pytest.approx(10)
+    # Student's t on log 10, log 5, log 20
+    mean, error = np.log(10), np.log(2) / np.sqrt(3)
+    assert (ratio.interval.low, ratio.interval.high) == pytest.approx((np.exp(mean - 4.302653 * error), np.exp(mean + 4.302653 * error)))
+
+
+def test_a_seed_that_never_reaches_the_target_is_kept_and_leaves_the_interval_open():
+    cheap = curves([1, 2], [0.1, 0.2], [0.1, 0.2], [0.1, 0.2])
+    dear = curves([10, 20, 40], [0.1, 0.2, 0.4], [0.2, 0.2, 0.4], [0.0, 0.0, 0.0])
+    ratio = cost_ratio_to_target(cheap, dear)
+    assert ratio.seeds[2] == Bounds(20, np.inf)  # its complete search, 40, against 2
+    assert (ratio.value.low, ratio.value.high) == (pytest.approx(10), np.inf)
+    assert 0 < ratio.interval.low < 10
+    assert ratio.interval.high == np.inf
+    other_way = cost_ratio_to_target(dear, cheap)
+    assert other_way.value == Bounds(0.0, pytest.approx(0.1))
+    assert other_way.interval == Bounds(0.0, pytest.approx(1 / ratio.interval.low))
+
+
+def test_without_any_gain_there_is_no_ratio():
+    nothing, something = curves([1, 2], [0.0, 0.0], [0.0, 0.0]), curves([1, 2], [0.0, 0.1], [0.0, 0.0])
+    ratio = cost_ratio_to_target(nothing, nothing)
+    assert (ratio.value, ratio.interval) == (None, None)
+    # on the second seed neither gains anything: nothing is known of the mean
+    assert cost_ratio_to_target(something, something).value == Bounds(0.0, np.inf)
+
+
+def test_one_seed_has_no_interval():
+    ratio = cost_ratio_to_target(curves([1, 2], [0.1, 0.2]), curves([3, 5], [0.1, 0.2]))
+    assert (ratio.value, ratio.interval) == (Bounds(2.5, 2.5), None)
+
+
+def test_rounding_errors_are_no_gain():
+    """Three seeds at .1, .2 and .3: their mean differs from .2 by 6e-17, and so do expectations over settings."""
+    tests = [0.1 + 0.2, 0.3, 0.3 - 1e-16]
+    rankings = [rank_settings(0.2, 0.3, np.array([0.5, 0.6, 0.7]), np.array(tests))] * 2
+    for unit, cost in (("trials", CostRecord(np.ones(3), 0.0, 0.0)), ("seconds", CostRecord(np.array([0.1, 0.2, 0.3]), 0.1, 0.0))):
+        for curve in anytime_curves(one(rankings, [cost] * 2, unit), CostItems()):
+            assert curve.best_gain == 0
+            assert curve.cost_to_share(0.99) is None
+
+
+def test_costs_to_targets_never_exceed_the_complete_search():
+    rng = np.random.default_rng(4)
+    rankings = [ranking(rng.random(30)) for _ in range(3)]
+    costs = [CostRecord(rng.random(30) * 10**seed, 0.3, 7.0) for seed in range(3)]
+    searches = one(rankings, costs)
+    for items in (CostItems(), CostItems(preparation=False), CostItems(baseline=True)):
+        for curve, cost in zip(anytime_curves(searches, items), costs, strict=True):
+            assert curve.budgets[-1] == pytest.approx(cost.total(items))
+            found = [curve.cost_to_share(share).high for share in (0.5, 0.9, 0.95, 0.99, 1.0)]
+            assert found == sorted(found)
+            assert found[-1] <= cost.total(items) * (1 + 1e-12)
+
+
+def test_the_monte_carlo_error_of_a_cost_agrees_with_repetitions():
+    ranks, cost = ranking(np.random.default_rng(5).random(40)), CostRecord(np.random.default_rng(6).random(40), 0.0, 0.0)
+    (curve,) = anytime_curves(one([ranks], [cost]), CostItems())
+    gain = 0.9 * curve.best_gain
+    again = [
+        curve.budgets[
+            np.flatnonzero(
+                simulate_orders(ranks, cost, CostItems(), random_orders(40, 100, seed)).at(curve.budgets).mean(axis=1) - 0.5 >= gain
+            )[0]
+        ]
+        for seed in range(1, 31)
+    ]
+    # 100 orders a repetition against 1,000: the error is smaller by the square root of ten
+    assert curve.error(gain) == pytest.approx(np.std(again, ddof=1) / np.sqrt(10), rel=0.7)
 
 
 def test_probability_of_being_ahead_counts_pairs_of_orders_and_half_of_ties():
     first = simulate_orders(ranking([0.6, 0.8]), CostRecord(np.ones(2), 0.0, 0.0), CostItems(), np.array([[0, 1], [1, 0]]))
     second = simulate_orders(ranking([0.6, 0.7]), CostRecord(np.ones(2), 0.0, 0.0), CostItems(), np.array([[0, 1], [1, 0]]))
     # after one trial: (.6, .6) tie, (.6, .7) lost, (.8, .6) and (.8, .7) won
-    assert probability_ahead([first], [second], 1.0) == 2.5 / 4
-    assert probability_ahead([first], [second], 0.5) == 0.5  # neither has a setting yet
-    assert probability_ahead([first], [second], 2.0) == 1.0
+    assert probability_ahead([first], [second], 1.0).value == 2.5 / 4
+    assert probability_ahead([first], [second], 0.5) == Chance(0.5, 0.0)  # neither has a setting yet
+    assert probability_ahead([first], [second], 2.0) == Chance(1.0, 0.0)
+
+
+def test_the_monte_carlo_error_of_a_chance_agrees_with_repetitions():
+    rng = np.random.default_rng(2)
+    ranks, cost = [ranking(rng.random(20)) for _ in range(2)], CostRecord(np.ones(20), 0.0, 0.0)
+
+    def chance(seed, repeats):
+        first, second = (simulate_orders(some, cost, CostItems(), random_orders(20, repeats, 2 * seed + n)) for n, some in enumerate(ranks))
+        return probability_ahead([first], [second], 5.0)
+
+    found = [chance(seed, 50) for seed in range(200)]
+    assert np.mean([one.error for one in found]) == pytest.approx(np.std([one.value for one in found], ddof=1), rel=0.15)
 
 
 def test_the_band_is_exact_in_trials_and_of_random_orders_otherwise():
@@ -163,6 +250,8 @@ def test_method_searches_on_common_seeds(small):
     cell = cells(results)[0]
     sap = method_searches(results, "sap", "alpha16", cell.methods["sap", "alpha16"], "val_noisy", "trials")
     assert sap.restrict_to_seeds([2]).rankings == (sap.rankings[1],)
-    curve = anytime_curve(sap, CostItems())
-    np.testing.assert_allclose(curve.test[0], [0.80, (0.80 + 0.82 + 0.80) / 3, 0.80])
+    budgets, scores = mean_scores(sap, CostItems())
+    assert budgets.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(scores[0], [0.80, (0.80 + 0.82 + 0.80) / 3, 0.80])
+    np.testing.assert_allclose(anytime_curves(sap, CostItems())[0].gain, scores[0] - 0.74)
     assert method_searches(results, "sap", "alpha16", cell.methods["sap", "alpha16"], "val_noisy", "passes") is None

@@ -1,13 +1,18 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from analysis.__main__ import main
-from analysis.reports.headline_text import headline_tables, sentences
+from analysis.reports.headline_tables import headline_tables
+from analysis.reports.headline_text import sentences
+from analysis.store.labels import MINUS
 from analysis.store.load import load
+from analysis.tables.render import terminal
 from analysis.tuning.headline import headlines
+from analysis.tuning.intervals import Bounds
 
 CONFIG = "method:\n  sap: {name: sap, corrector: {_target_: sap_core.sap.SAP, alpha: 10000.0}}\n"
 
@@ -36,30 +41,37 @@ def test_numbers_of_the_headline(store):
     assert (sap.total, scrub.total) == (3.0, 6.0)
     assert [boundary.field for boundary in sap.boundary_values] == []
     # the best gain is the curve's highest point, two trials: 0.75 -> 0.81 + 0.02 / 3
-    assert sap.best_gain == pytest.approx(0.06 + 0.02 / 3)
-    assert sap.trials_to == (1.0, 2.0, 2.0)
+    assert sap.best_gain.mean == pytest.approx(0.06 + 0.02 / 3)
+    assert sap.trials_to == (Bounds(1, 1), Bounds(2, 2), Bounds(2, 2))
     assert sap.measured_optimism.mean == pytest.approx(0.82 - 0.81)
     (comparison,) = headline.comparisons
     assert (comparison.settings, comparison.total) == (2 / 3, 2.0)
     assert comparison.difference.mean == pytest.approx(0.855 - 0.81)
-    assert comparison.cost["own, preparation and baseline"].value < comparison.cost["own only"].value  # what both pay brings them closer
-    assert 0 <= comparison.probability_ahead[0][1] <= 1
+    assert (
+        comparison.cost["own, preparation and baseline"].value.low < comparison.cost["own only"].value.low
+    )  # what both pay brings them closer
+    assert 0 <= comparison.probability_ahead[0][1].value <= 1
 
 
 def test_the_common_target_is_that_of_the_smaller_gain(store):
     (headline,) = headlines(load([store.write()]))
     ratio = headline.comparisons[0].cost["own and preparation"]
-    assert ratio.target == pytest.approx(0.95 * min(line.best_gain for line in headline.summaries), abs=2e-3)  # orders are drawn here
+    smaller = min(line.best_gain.mean for line in headline.summaries)
+    assert ratio.target.mean == pytest.approx(0.95 * smaller, abs=2e-3)  # orders are drawn here
 
 
 def test_sentences_contain_the_numbers(store):
     (headline,) = headlines(load([store.write()]))
     text = " ".join(sentences(headline, {}))
-    ratio = headline.comparisons[0].cost["own and preparation"]
+    ratio, needed = headline.comparisons[0].cost["own and preparation"], headline.comparisons[0].power
     for words in (
-        f"SCRUB (grid_a) needs {ratio.value:.3g} times the seconds of SAP (alpha16)",
-        "Its space has 0.667 times as many settings, and its complete search costs 2 times as much.",
-        "ends 4.50 points above that of SAP (alpha16) (paired over 2 seeds)",
+        f"SCRUB (grid_a) needs {ratio.value.low:.3g} times the seconds of SAP (alpha16)",
+        "The space of SCRUB (grid_a) has 0.667 times as many settings, and its complete search costs 2 times as much.",
+        "ends 4.50 points above that of SAP (alpha16) (paired over 2 seeds; 95 % interval of the difference "
+        + MINUS
+        + "14.56 to +23.56, Student's t",
+        "the standard deviation of these differences is 2.12 points, estimated from 2 seeds (95 % interval 0.95 to 67.69, chi-square)",
+        f"To detect a true difference of 4.50 points, as large as the one found, {needed.seeds} seeds would be needed (3 to ",
         "with the default setting of each method: SAP (alpha16) 81.00 (complete search 81.00)",
         "Default not in the space, or not recorded in the store: SCRUB (grid_a).",
         "SAP (alpha16): 1 of 3 alphas are within 1 point of the best (2000)",
@@ -75,10 +87,65 @@ def test_without_a_gain_there_is_no_ratio(small):
     small.rows = [replace(row, val_noisy_acc=0.1) if row.method == "scrub" and row.status == "ok" else row for row in small.rows]
     results = load([small.write()])
     (headline,) = headlines(results)
-    assert math.isnan(headline.comparisons[0].cost["own and preparation"].value)
-    assert "gains nothing over the unmodified models" in sentences(headline, {})[0]
-    text = [cell.text for row in headline_tables(results)[1].rows for cell in row]
-    assert "never" in text
+    (comparison,), scrub = headline.comparisons, headline.summaries[1]
+    # SCRUB never reaches what SAP gains: its cost, that of the complete search, is a lower bound
+    assert comparison.cost["own and preparation"].value == Bounds(pytest.approx(6.0 / 2.0, rel=0.4), math.inf)
+    assert (scrub.best_gain.mean, scrub.cost_to, scrub.trials_to) == (0.0, (None,) * 3, (None,) * 3)
+    text = " ".join(sentences(headline, {}))
+    assert "SCRUB (grid_a) needs ≥ " in text
+    assert "On 2 of 2 seeds SCRUB (grid_a) gains nothing and never reaches the target" in text
+    cost = headline_tables(results)[1]
+    row = next(row for row in cost.rows if row[0].text.startswith("SCRUB"))
+    assert [cell.text for cell in row[3:]] == ["no gain"] * 6 + ["0.00 ± 0.00"]
+
+
+def test_neither_search_gains(small):
+    small.rows = [replace(row, val_noisy_acc=0.1) if row.job_type == "tune" and row.status == "ok" else row for row in small.rows]
+    (headline,) = headlines(load([small.write()]))
+    text = sentences(headline, {})[0]
+    assert text == (
+        "Neither SAP (alpha16) nor SCRUB (grid_a) gains anything over the unmodified models, so costs cannot be compared at a common "
+        "target."
+    )
+
+
+def test_equal_searches_are_not_called_ahead(small):
+    small.rows = [replace(row, test_acc=0.8) if row.method in ("sap", "scrub") and row.status == "ok" else row for row in small.rows]
+    (headline,) = headlines(load([small.write()]))
+    text = " ".join(sentences(headline, {}))
+    assert (
+        "The complete search of SCRUB (grid_a) ends at the mean test score of SAP (alpha16) (paired over 2 seeds, which give no interval)."
+        in text
+    )
+    assert "Power:" not in text  # equal differences say nothing of their spread
+    assert not re.search(f"[+{MINUS}]0\\.00", text)
+
+
+def test_a_method_without_numbers_is_named_with_the_reason(small):
+    small.rows = [replace(row, status="failed", error_type="diverged") if row.method == "scrub" else row for row in small.rows]
+    results = load([small.write()])
+    (headline,) = headlines(results)
+    assert [summary.method for summary in headline.summaries] == ["sap"]
+    assert (
+        "‡ SCRUB (grid_a): not listed and not ranked "
+        "(seed 1: every setting failed (2 diverged); seed 2: every setting failed (2 diverged))." in sentences(headline, {})
+    )
+
+
+def test_a_missing_test_score_is_a_gap_and_never_nan(small):
+    """The selected setting of one seed has none: the seed has no numbers, and the others are marked."""
+    small.rows = [replace(row, test_acc=None) if row.run_id == "scrub-grid_a-1-1" else row for row in small.rows]
+    tables = headline_tables(load([small.write()]))
+    text = "\n".join(terminal(table) for table in tables)
+    assert "nan" not in text
+    assert "SCRUB (grid_a): means are over the other seeds (seed 1: a test score or the cost is missing)" in " ".join(text.split())
+    assert next(row[0] for row in tables[0].rows if row[0].text.startswith("SCRUB")).marks.endswith("‡")
+
+
+def test_single_seeds_are_printed_where_they_are_few(store):
+    (headline,) = headlines(load([store.write()]))
+    text = " ".join(sentences(headline, {}))
+    assert "Test score of the complete search by seed: SAP (alpha16) 80.00, 82.00; SCRUB (grid_a) 86.00, 85.00." in text
 
 
 def test_costs_on_shared_devices_are_in_flops(small):
