@@ -27,7 +27,8 @@ from scipy import stats
 from analysis.claims.evidence import Difference, Sizes
 from analysis.claims.spec import CELLS, EVERY, Claim, Region
 from analysis.store.labels import counted
-from analysis.tuning.significance import CONFIDENCE, LEVEL, holm
+from analysis.tuning.intervals import CONFIDENCE
+from analysis.tuning.significance import LEVEL, holm
 
 HOLDS, FAILS, UNDECIDED, NO_EVIDENCE = "holds", "fails", "undecided", "no evidence"
 

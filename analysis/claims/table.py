@@ -13,7 +13,7 @@ from analysis.store.labels import MINUS, MISSING, number
 from analysis.store.load import Results
 from analysis.store.selection_rule import RULES
 from analysis.tables.render import Column, FormattedCell, Table
-from analysis.tuning.significance import CONFIDENCE
+from analysis.tuning.intervals import CONFIDENCE
 
 PUBLISHED, STORE = "published", "store"
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from analysis.store.load import Results
 from analysis.tables.latex import latex
+from analysis.tables.names import DisplayNames, read_display_names
+from analysis.tables.print_options import PrintOptions
 from analysis.tables.render import Table, markdown, terminal, to_csv
 from sap_core.errors import UserError, unknown
 
@@ -23,6 +25,16 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS) -> None:
     """Adds the option --format."""
     parser.add_argument("--format", default="text", choices=formats, help="format of the output (default: text)")
+
+
+def add_names(parser: argparse._ActionsContainer) -> None:
+    """Adds the option --names."""
+    parser.add_argument("--names", type=Path, metavar="FILE.yaml", help="printed names of methods, data sets, networks and so on")
+
+
+def names_in(options: argparse.Namespace) -> DisplayNames:
+    """The printed names in the file of --names; none without the option."""
+    return {} if options.names is None else read_display_names(options.names)
 
 
 def output_folder(results: Results, options: argparse.Namespace) -> Path:
@@ -48,13 +60,13 @@ def no_numbers(results: Results, what: str, name: str) -> UserError:
     return UserError(f"the store '{results.stores[0]}' has no numbers for the {what} '{name}'")
 
 
-def format_tables(tables: Sequence[Table], form: str) -> str:
-    """Formats tables as text in one of `FORMATS`."""
+def format_tables(tables: Sequence[Table], form: str, page: str = "two", options: PrintOptions = PrintOptions()) -> str:  # noqa: B008  # frozen
+    """Formats tables as text in one of `FORMATS`; the width on the page and the options of printing are those of LaTeX."""
     if form == "csv":
         # All tables in one file with one header, so that it can be read as one data frame.
         return to_csv(tables).rstrip("\n")
     # Narrower terminals wrap lines; a table folded to fewer than 80 characters would have one column per block. 120 where there is no
     # terminal.
     width = max(80, shutil.get_terminal_size((120, 24)).columns)
-    forms = {"text": lambda table: terminal(table, width), "markdown": markdown, "latex": latex}
+    forms = {"text": lambda table: terminal(table, width), "markdown": markdown, "latex": lambda table: latex(table, page, options)}
     return "\n".join(forms[form](table) for table in tables)

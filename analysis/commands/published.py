@@ -8,6 +8,8 @@ from analysis.commands import table
 from analysis.commands.common import format_tables
 from analysis.reference import consistency
 from analysis.store.load import Results
+from analysis.tables.names import printing
+from analysis.tables.print_options import apply
 from analysis.tables.significance import published_tests
 from analysis.tables.spec import is_path, with_published
 from sap_core.errors import UserError, unknown
@@ -29,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(results: Results | None, options: argparse.Namespace) -> str:
     if options.action == "tests":
-        return format_tables(published_tests(), options.format)
+        printed = table.print_options(options)
+        with printing(printed.names, options.format == "latex"):
+            return format_tables(apply(published_tests(), printed), options.format, options.width or "two", printed)
     if options.action == "lint":
         return consistency.report()
     if options.action != "table":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from analysis.commands.common import add_output, format_tables, output_folder
+from analysis.commands.common import add_names, add_output, format_tables, names_in, output_folder
 from analysis.reports import report
 from analysis.reports.status import status
 from analysis.store.load import Results
+from analysis.tables.names import printing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_names(parser)
     add_output(parser)
 
 
@@ -19,6 +21,9 @@ def run(results: Results, options: argparse.Namespace) -> str:
     # A smoke run's numbers go into no file that might be mistaken for a result.
     if results.debug:
         return status(results)
-    paths = report.write_all(results, output_folder(results, options))
+    names = names_in(options)
+    paths = report.write_all(results, output_folder(results, options), names)
     parquet = f"{results.stores[0]}/plan.parquet, rows/ and series/: all numbers as Parquet"
-    return "\n".join([format_tables(report.main_tables(results), "text"), parquet, *(str(path) for path in paths)])
+    with printing(names):
+        tables = format_tables(report.main_tables(results), "text")
+    return "\n".join([tables, parquet, *(str(path) for path in paths)])

@@ -18,7 +18,7 @@ from analysis.reports import report
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from analysis.tables.latex import latex
-from analysis.tables.render import Column, FormattedCell, Table, flat, markdown
+from analysis.tables.render import Column, FormattedCell, Table, flat, markdown, readable
 from sap_core.errors import UserError
 
 _PLOT_DPI = 160
@@ -64,7 +64,7 @@ class PagePlot:
     """A figure as an embedded PNG."""
 
     anchor: str
-    title: str
+    caption: str
     data: str  # base64
 
 
@@ -141,7 +141,8 @@ def _duration(seconds: float) -> str:
 def _tables(results: Results, problems: list[str]) -> Iterator[PageTable]:
     for name in report.names_of(results):
         # Row groups become a column, because a browser sorts rows.
-        for number, table in enumerate(map(flat, _report_errors(lambda name=name: report.make_tables(results, name), problems))):  # type: ignore[misc]
+        made = _report_errors(lambda name=name: report.make_tables(results, name), problems)  # type: ignore[misc]
+        for number, table in enumerate(map(readable, map(flat, made))):
             groups = tuple(HeaderGroup(key, len(list(members))) for key, members in groupby(table.columns, key=lambda column: column.group))
             yield PageTable(_anchor(f"table-{name}-{number}"), table, groups, latex(table), markdown(table))
 
@@ -156,10 +157,10 @@ def _plots(results: Results, problems: list[str]) -> Iterator[PagePlot]:
             buffer = io.BytesIO()
             # Embedded as base64, because the page must not load anything from elsewhere.
             figure.savefig(buffer, format="png", dpi=_PLOT_DPI)
-            title = figure.get_suptitle() or name.replace("_", " ")
+            caption = figures.caption_of(figure) or name.replace("_", " ")
             # pyplot keeps every open figure in memory.
             figures.close(figure)
-        yield PagePlot(_anchor(f"plot-{name}"), title, base64.b64encode(buffer.getvalue()).decode())
+        yield PagePlot(_anchor(f"plot-{name}"), caption, base64.b64encode(buffer.getvalue()).decode())
 
 
 def _report_errors(make: Callable[[], Any], problems: list[str] | Any) -> Any:

@@ -69,15 +69,21 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         len(found), page, height=max(0.4, (0.075 if page.max_panels > 1 else 0.1) * most), across=min(2, page.max_panels)
     )
     for axis, panel in zip(axes, found, strict=True):
-        for index, (label, fill, hatch) in enumerate(zip(BARS, figures.FILLS, figures.HATCHES, strict=False)):
-            positions = [position + 0.27 * (index - 1) for position in range(len(panel.bars))]
-            # 0 is not drawn on a logarithmic axis, so a missing bar stays empty.
-            values = [(bar.setting, bar.amortised, bar.standalone)[index] or 0.0 for bar in panel.bars]
-            axis.barh(positions, values, height=0.25, color=fill, hatch=hatch, edgecolor="white", linewidth=0, label=label)
+        for position, bar in enumerate(panel.bars):
+            known = [value for value in (bar.setting, bar.amortised, bar.standalone) if value]
+            if len(known) > 1:
+                axis.plot([min(known), max(known)], [position, position], color="0.75", linewidth=1, zorder=1)
+        # Points rather than bars, whose length means nothing on a logarithmic axis.
+        for index, (label, fill, marker) in enumerate(zip(BARS, figures.FILLS, "osD", strict=False)):
+            values = [((bar.setting, bar.amortised, bar.standalone)[index], position) for position, bar in enumerate(panel.bars)]
+            points = [(value, position) for value, position in values if value]
+            face = {"markerfacecolor": "white"} if index == 0 else {}
+            axis.plot(*zip(*points, strict=True), marker=marker, color=fill, linestyle="none", markersize=5, label=label, **face)
         # One setting and a complete search differ by orders of magnitude.
         axis.set_xscale("log")
         axis.set_yticks(range(len(panel.bars)), [bar.name for bar in panel.bars])
-        # The first bar at the top, as in the tables.
+        axis.set_ylim(-0.5, len(panel.bars) - 0.5)
+        # The first row at the top, as in the tables.
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("GFLOP (logarithmic)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.plots import figures
-from analysis.plots.single_seeds import NOTE, draw_seeds
 from analysis.store.labels import counted
 from analysis.store.load import Results, series
 from analysis.store.results import CellResult, cells
@@ -67,7 +66,10 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
             lower, upper = ([mean + sign * std for mean, std in zip(means, spread, strict=True)] for sign in (-1, 1))
             axis.plot(epochs, means, label=name, **style.curve)
             axis.fill_between(epochs, lower, upper, color=style.color, alpha=style.band_alpha, linewidth=0)
-            draw_seeds(axis, ((epoch, kept[epoch].times(100)) for epoch in epochs), style)
+            if group.seeds < figures.MANY_SEEDS:
+                # With more, the band shows the spread.
+                for epoch in epochs:
+                    figures.draw_spread(axis, epoch, [100 * value for value in kept[epoch].values], style)
         # without selection the label precision is one minus the noise rate
         rates = [
             float(baseline.row["noise_rate_measured"])
@@ -80,5 +82,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         figure, "Label precision of the kept samples", [f"{group.title}; n = {counted(group.seeds, 'seed')}" for group, _ in found], page
     )
     figures.label_axes(axes, "Epoch", "Correct labels (%)")
-    figures.legend_below(figure, f"Samples used for training in each epoch; mean ± 1 standard deviation over the seeds; {NOTE}", page)
+    most = max(group.seeds for group, _ in found)
+    seeds = figures.spread_sentence(most) if most < figures.MANY_SEEDS else ""
+    figures.legend_below(figure, f"Samples used for training in each epoch; mean ± 1 standard deviation over the seeds. {seeds}", page)
     return figure

@@ -60,7 +60,12 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         own = [point for point in found if point.group == group]
         style = {"marker": "osD^vPX<"[index % 8], "color": figures.FILLS[index % len(figures.FILLS)], "linestyle": "none"}
         axis.plot(
-            [100 * point.precision for point in own], [100 * point.gain for point in own], label=group, alpha=0.8, markersize=4.5, **style
+            [100 * point.precision for point in own],
+            [100 * point.gain for point in own],
+            label=group,
+            markersize=4.5,
+            markerfacecolor="none",
+            **style,
         )
     axis.axhline(0, color=figures.TEXT_GREY, linewidth=0.8)
     axis.set_xlabel("Correct labels among the trusted samples (%)")

@@ -28,6 +28,7 @@ class Strategy:
     test: Summary
     precision: Summary  # share of correct labels among the trusted samples
     num_settings: int  # among which it was selected
+    gains: tuple[float, ...] = ()  # over the unmodified model, by seed
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,18 @@ def _name(settings: dict[str, object]) -> str:
 
 
 def _strategy(name: str, groups: Sequence[tuple[SearchResult, list[int]]]) -> Strategy:
-    tests, precisions = [], []
+    tests, precisions, gains = [], [], []
     for search, indices in groups:
         rows = search.rows.iloc[indices].reset_index(drop=True)
         # Selected among the settings of this strategy alone, the unmodified model a candidate.
         row = replace(search, rows=rows).choose(RULE).row
-        tests.append(None if row is None else float(row[score_column("test_oracle", search.measure)]))
+        column = score_column("test_oracle", search.measure)
+        tests.append(None if row is None else float(row[column]))
+        if row is not None and search.vanilla is not None:
+            gains.append(float(row[column]) - float(search.vanilla[column]))
         # Over all settings of the strategy: the trusted set does not depend on alpha.
         precisions.append(summarise(rows["trusted_label_precision"].astype(float)).mean)
-    return Strategy(name, summarise(tests), summarise(precisions), max(len(indices) for _, indices in groups))
+    return Strategy(name, summarise(tests), summarise(precisions), max(len(indices) for _, indices in groups), tuple(gains))
 
 
 def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
@@ -123,41 +127,29 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         _draw_panel(axis, panel)
     measure = MEASURES[found[0].measure]
     subtitles = [f"{panel.space}, {panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found]
-    figures.set_titles(figure, f"Test {measure.name} by selection strategy", subtitles, page, room=1.9)
+    figures.set_titles(figure, f"Gain in test {measure.name} by selection strategy", subtitles, page, room=1.9)
     for axis in axes:
-        axis.set_xlabel(f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
+        axis.set_xlabel(figures.gain_label(measure))
     note = (
-        f"Setting selected by {RULE}, the unmodified model included; mean ± 1 standard deviation over the seeds. "
-        "In parentheses: correct labels among the trusted samples. Dotted line: Vanilla. The axis does not start at zero."
+        f"Setting selected by {RULE}, the unmodified model included, minus the unmodified model of the same seed; mean over the seeds. "
+        f"{figures.spread_sentence(max(panel.seeds for panel in found))} In parentheses: correct labels among the trusted samples."
     )
     figures.note_below(figure, note, page)
     return figure
 
 
 def _draw_panel(axis: figures.Axes, panel: StrategyPanel) -> None:
-    factor = MEASURES[panel.measure].factor
-    means = [(bar.test.mean or 0.0) * factor for bar in panel.bars]
-    spread = [(bar.test.std or 0.0) * factor for bar in panel.bars]
-    # The axis begins below the lowest error bar, not at zero, where differences would be invisible; the note below the figure states this.
-    lowest = [mean - std for mean, std in zip(means, spread, strict=True)] + [(panel.vanilla.mean or means[0] / factor) * factor]
-    left = min(lowest) - 0.15 * (max(means) - min(lowest) + 1e-3)
-    for position, (mean, std) in enumerate(zip(means, spread, strict=True)):
-        # Bars from the common left end, so that the error bars have room.
-        axis.barh(
-            position,
-            mean - left,
-            left=left,
-            xerr=std or None,
-            color=figures.FILLS[0],
-            height=0.66,
-            error_kw={"elinewidth": 1, "capsize": 2},
-        )
-    if panel.vanilla.mean is not None:
-        axis.axvline(panel.vanilla.mean * factor, color=figures.TEXT_GREY, linestyle=(0, (1, 1.5)), linewidth=1)
+    factor, style = MEASURES[panel.measure].factor, figures.method_styles(["sap"])[0]
+    axis.axvline(0, color=figures.TEXT_GREY, linestyle=(0, (1, 1.5)), linewidth=1)
+    for position, bar in enumerate(panel.bars):
+        gains = [gain * factor for gain in bar.gains]
+        if gains:
+            axis.plot([sum(gains) / len(gains)], [position], marker=style.marker, color=style.color, markersize=5, zorder=style.zorder)
+            figures.draw_spread(axis, position, gains, style, horizontal=True)
     axis.set_yticks(range(len(panel.bars)), [_tick(bar) for bar in panel.bars])
+    axis.set_ylim(-0.5, len(panel.bars) - 0.5)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.set_xlim(left=left)
 
 
 def _tick(bar: Strategy) -> str:

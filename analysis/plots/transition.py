@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.plots import figures
+from analysis.store.labels import dataset_label
 from analysis.store.load import Results, series_by_prefix
 from analysis.store.results import cells
 from analysis.tables.notes import noise_title
@@ -42,7 +43,7 @@ def numbers(results: Results) -> tuple[TransitionMatrix, ...]:
             own = points[points["run_id"] == baseline.baseline_id]
             if baseline.row is None or own.empty:
                 continue
-            title = f"{baseline.row['dataset']}, {noise_title(baseline.row)}"
+            title = f"{dataset_label(str(baseline.row['dataset']))}, {noise_title(baseline.row)}"
             # Noise does not depend on the network, so one matrix stands for all cells of a data set and noise.
             if title not in found:
                 true = own["name"].str.removeprefix(PREFIX).astype(int).to_numpy()
@@ -76,7 +77,7 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
                         f"{share:.0f}" if share >= 0.5 else "<1",
                         ha="center",
                         va="center",
-                        fontsize=page.font_size - 2,
+                        fontsize=7,
                         color=shade,
                     )
             axis.set_xticks(range(len(shares)))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from analysis.plots import figures
-from analysis.plots.single_seeds import NOTE, draw_seeds
 from analysis.store.labels import MEASURES, counted
 from analysis.store.load import Results
 from analysis.store.results import CellResult
-from analysis.store.selection_rule import score_column
-from analysis.store.stats import Summary, summarise
+from analysis.store.stats import Summary
 from analysis.tables.layout import TableLayout, layouts
+from analysis.tables.lookup import CellNumbers
 from analysis.tables.notes import cell_title
 from analysis.tables.spec import shipped_spec
 
@@ -24,6 +24,7 @@ class SizeCurve:
     method: str
     label: str
     points: tuple[tuple[int, Summary], ...]
+    gains: tuple[tuple[float, ...], ...]  # of each point over the unmodified model, by seed
 
 
 def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> figures.Figure | None:
@@ -39,31 +40,29 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS) -> fig
         cell = curves[0].cell
         measure = MEASURES[cell.measure]
         for curve, style in zip(curves, figures.method_styles([curve.method for curve in curves]), strict=True):
-            points = [(size, test.times(measure.factor)) for size, test in curve.points]
-            sizes, means = [size for size, _ in points], [test.mean or 0.0 for _, test in points]
-            bars = [test.std or 0.0 for _, test in points]
-            axis.errorbar(sizes, means, yerr=bars, capsize=3, elinewidth=1, label=curve.label, **style.curve)
-            draw_seeds(axis, points, style)
-        column = score_column("test_oracle", cell.measure)
-        vanilla = summarise(None if baseline.row is None else float(baseline.row[column]) for baseline in cell.baselines)
-        if vanilla.mean is not None:
-            figures.reference_line(axis, vanilla.mean * measure.factor, f"Vanilla\n{vanilla.mean * measure.factor:.1f}", (0, (1, 1.5)))
+            points = [(size, [gain * measure.factor for gain in gains]) for (size, _), gains in zip(curve.points, curve.gains, strict=True)]
+            axis.plot([size for size, _ in points], [fmean(gains) for _, gains in points], label=curve.label, **style.curve)
+            for size, gains in points:
+                figures.draw_spread(axis, size, gains, style)
+        axis.axhline(0, color=figures.TEXT_GREY, linestyle=(0, (1, 1.5)), linewidth=1)
         # Sizes are tried in steps such as 100, 200, 500, which are even on a logarithmic axis.
         figures.log_axis(axis, ticks=sorted({size for curve in curves for size, _ in curve.points}))
         subtitles.append(f"{cell_title(cell)}; n = {counted(len(cell.seeds), 'seed')}")
     measure = MEASURES[found[0][0].cell.measure]
-    figures.set_titles(figure, f"Test {measure.name} by number of trusted samples", subtitles, page)
-    figures.label_axes(axes, "Trusted samples", f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    figures.legend_below(
-        figure, f"Setting selected by {spec.selection.rule} at each size; mean ± 1 standard deviation over the seeds; {NOTE}", page
+    figures.set_titles(figure, f"Gain in test {measure.name} by number of trusted samples", subtitles, page)
+    figures.label_axes(axes, "Trusted samples", figures.gain_label(measure))
+    note = (
+        f"Setting selected by {spec.selection.rule} at each size minus the unmodified model of the same seed; mean over the seeds. "
+        f"{figures.spread_sentence(max(len(curves[0].cell.seeds) for curves in found))}"
     )
+    figures.legend_below(figure, note, page)
     return figure
 
 
 def size_curves(layout: TableLayout) -> tuple[SizeCurve, ...]:
     """The curves of one table `trusted_size`: one per row group, with one point per row."""
     # the table has further columns, such as the gain
-    (column,) = [c for c, axis in enumerate(layout.columns) if axis.value == "test"]
+    column, gain = (next(c for c, axis in enumerate(layout.columns) if axis.value == value) for value in ("test", "gain"))
     curves = []
     for g, group in enumerate(layout.row_groups):
         rows = [(row, layout.cells[g, r, column].found) for r, row in enumerate(layout.rows[g])]
@@ -71,6 +70,13 @@ def size_curves(layout: TableLayout) -> tuple[SizeCurve, ...]:
             (int(str(row.where["num_trusted"])), found) for row, found in rows if found is not None and found.summary.mean is not None
         ]
         points = tuple((size, found.summary) for size, found in with_numbers)
-        if with_numbers:
-            curves.append(SizeCurve(with_numbers[0][1].cell, with_numbers[0][1].method, group.label, points))
+        gains = {int(str(row.where["num_trusted"])): layout.cells[g, r, gain].found for r, row in enumerate(layout.rows[g])}
+        by_seed = tuple(_values(gains[size]) for size, _ in points)
+        # A point needs the unmodified model of its seeds.
+        if with_numbers and all(by_seed):
+            curves.append(SizeCurve(with_numbers[0][1].cell, with_numbers[0][1].method, group.label, points, by_seed))
     return tuple(curves)
+
+
+def _values(found: CellNumbers | None) -> tuple[float, ...]:
+    return () if found is None else tuple(one.value for one in found.values if one.value is not None)

@@ -1,9 +1,9 @@
 """Figures `tuning_cost` and `tuning_trials`: test accuracy of the selected setting by tuning cost, or by number of trials.
 
-A line is the expected score over random orders of a search's settings, mean over the seeds (`analysis.tuning.head_to_head`). The band
-contains 80 % of the outcomes over orders and seeds. The marker of a line is the complete search: its mean cost and score over the seeds, as
-in the tables; where seeds cost differently, the line goes on to the most expensive one. Small dots are the complete searches of single
-seeds, drawn for fewer than `FEW_SEEDS`. The hollow marker is the default setting.
+A line is the expected score over random orders of a search's settings, mean over the seeds (`analysis.tuning.head_to_head`). It ends with
+a marker at the complete search: the mean cost and the mean score over the seeds, as in the tables. Small markers there are the single seeds
+if they are few, the white one is the default setting. Bands, or whiskers if there are more than three curves, contain 80 % of the outcomes
+over orders and seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.plots import figures
-from analysis.plots.single_seeds import NOTE
 from analysis.store.labels import MEASURES, REFERENCES, RETRAIN, counted, method_label
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
@@ -24,11 +23,10 @@ from analysis.tables.notes import cell_title
 from analysis.tuning.anytime import CostItems, Unit, seconds_comparable
 from analysis.tuning.head_to_head import BAND, band, mean_scores, method_searches
 from analysis.tuning.headline import MAIN_ITEMS, RULE, Default, default_of
-from analysis.tuning.intervals import FEW_SEEDS
 
 _NOTE = (
-    "Setting selected by {rule}; expectation over random orders of the settings. Band: {low:.0f}th to {high:.0f}th percentile over orders "
-    "and seeds. Marker: complete search, mean over the seeds{dots}. Hollow marker: default setting alone. Cost: {cost}."
+    "Expectation over random orders of the settings, setting selected by {rule}. {spread}: {low:.0f}th to {high:.0f}th percentile over "
+    "orders and seeds. Marker: complete search{seeds}; white: default setting. Cost: {cost}."
 )
 
 _COST: dict[Unit, str] = {
@@ -146,14 +144,22 @@ def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS, trials
         return None
     figure, axes = figures.panels(len(found), page)
     for axis, panel in zip(axes, found, strict=True):
-        _draw_panel(axis, panel)
+        draw_panel(axis, panel)
     measure, unit = MEASURES[found[0].measure], found[0].unit
     subtitles = [f"{panel.title}; n = {counted(panel.seeds, 'seed')}" for panel in found]
     by = "number of trials" if trials else "tuning cost"
     figures.set_titles(figure, f"Test {measure.name} by {by}", subtitles, page)
     figures.label_axes(axes, _AXIS[unit], f"Test {measure.name}" + (f" ({measure.unit})" if measure.unit else ""))
-    dots = f"; {NOTE}" if any(curve.seeds < FEW_SEEDS for panel in found for curve in panel.curves) else ""
-    figures.legend_below(figure, _NOTE.format(rule=RULE, low=100 * BAND[0], high=100 * BAND[1], dots=dots, cost=_COST[unit]), page)
+    most = max(len(panel.curves) for panel in found)
+    note = _NOTE.format(
+        rule=RULE,
+        spread="Band" if most <= figures.MAX_BANDS else "Whiskers",
+        low=100 * BAND[0],
+        high=100 * BAND[1],
+        seeds=", small: single seeds" if 1 < max(panel.seeds for panel in found) < figures.MANY_SEEDS else "",
+        cost=_COST[unit],
+    )
+    figures.legend_below(figure, note, page)
     return figure
 
 
@@ -162,20 +168,26 @@ def draw_trials(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS)
     return draw(results, page, trials=True)
 
 
-def _draw_panel(axis: figures.Axes, panel: CostPanel) -> None:
+def draw_panel(axis: figures.Axes, panel: CostPanel) -> None:
+    """Draws the curves of one cell with their spread, defaults and levels of reference."""
     factor = MEASURES[panel.measure].factor
     for curve, style in zip(panel.curves, figures.method_styles([curve.method for curve in panel.curves]), strict=True):
         label = f"{method_label(curve.method, curve.space)}: {counted(curve.settings, 'setting')}"
-        # Below the curve, so that bands of other methods do not hide it.
-        axis.fill_between(curve.cost, curve.low * factor, curve.high * factor, color=style.color, alpha=style.band_alpha, linewidth=0)
-        # Drawn apart from the marker, which is at the mean cost of the complete searches and not at the end of the line.
-        axis.plot(curve.cost, curve.mean * factor, **{**style.curve, "marker": ""})
-        axis.plot([curve.total], [curve.final * factor], label=label, **style.curve)
-        if curve.seeds < FEW_SEEDS:
-            axis.plot(
-                [cost for cost, _ in curve.complete], [test * factor for _, test in curve.complete], marker=".", markersize=3,
-                color=style.color, linestyle="none", zorder=style.zorder,
-            )  # fmt: skip
+        # Up to the mean cost of a complete search, beyond which only the most expensive seeds go on.
+        within = curve.cost < curve.total
+        cost, mean = np.append(curve.cost[within], curve.total), np.append(curve.mean[within], curve.final) * factor
+        if len(panel.curves) <= figures.MAX_BANDS:
+            # Below the curve, so that bands of other methods do not hide it.
+            bounds = curve.low[within] * factor, curve.high[within] * factor
+            axis.fill_between(curve.cost[within], *bounds, color=style.color, alpha=style.band_alpha, linewidth=0)
+        else:
+            _draw_whiskers(axis, curve, style, factor)
+        axis.plot(cost, mean, label=label, markevery=[-1], **style.curve)
+        if 1 < len(curve.complete) < figures.MANY_SEEDS:
+            places, scores = zip(*curve.complete, strict=True)
+            hollow = {"markerfacecolor": "none", "markeredgewidth": 0.6, "linestyle": "none"}
+            scores_in_unit = [score * factor for score in scores]
+            axis.plot(places, scores_in_unit, marker=style.marker, markersize=2.8, color=style.color, zorder=style.zorder + 3, **hollow)
         if curve.default and curve.default.test.mean is not None and curve.default.cost.mean is not None:
             # A hollow marker beside the curve: the default is one trial and bears all shared work alone.
             point = [curve.default.cost.mean], [curve.default.test.mean * factor]
@@ -185,3 +197,19 @@ def _draw_panel(axis: figures.Axes, panel: CostPanel) -> None:
         if summary.mean is not None:
             figures.reference_line(axis, summary.mean * factor, f"{name}\n{summary.mean * factor:.1f}", linestyle)
     figures.log_axis(axis)
+
+
+def _draw_whiskers(axis: figures.Axes, curve: CostCurve, style: figures.LineStyle, factor: float) -> None:
+    """Draws the range of the band at three budgets, evenly spaced on the logarithmic axis."""
+    inside = [index for index, cost in enumerate(curve.cost) if 0 < cost < curve.total]
+    if not inside:
+        return
+    logs = np.log(curve.cost[inside])
+    # At fractions of the range that differ from those of an end, where the markers are.
+    places = sorted({inside[int(np.abs(logs - (logs[0] + part * (logs[-1] - logs[0]))).argmin())] for part in (0.2, 0.5, 0.8)})
+    # The expectation may lie outside the percentiles if few orders end far from the others.
+    mean, low, high = (values[places] * factor for values in (curve.mean, curve.low, curve.high))
+    reach = np.stack([np.maximum(mean - low, 0), np.maximum(high - mean, 0)])
+    axis.errorbar(
+        curve.cost[places], mean, yerr=reach, linestyle="none", color=style.color, elinewidth=0.8, capsize=2, zorder=style.zorder - 1
+    )

@@ -67,7 +67,9 @@ def bibliography(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     known = entries()
     served = {use for entry in known for use in entry.uses}
     lacking = tuple(name for name in wanted if name not in served and name not in OWN)
-    lines = ["% References of the components that the store used, written by sap-report STORE cite. Unconfirmed fields are left out."]
+    lines = [
+        "% References of the components that the store used, written by sap-report STORE cite. Fields that were not confirmed are left out."
+    ]
     # A missing reference is named in the file, where an author will see it.
     lines += [f"% no reference is known for {_plain(name)}" for name in lacking]
     # The comment names only the components of this store.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +27,15 @@ from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.comparison import comparison
 from analysis.tables.duplicates import duplicates
-from analysis.tables.latex import latex
+from analysis.tables.latex import escape_latex
+from analysis.tables.names import DisplayNames, has_latex, printing
+from analysis.tables.print_options import PrintOptions
 from analysis.tables.recommendation import recommendation_for_own_data
 from analysis.tables.registry import OF_EVERY_STORE
 from analysis.tables.registry import TABLES as TABLES  # by this name for those who make reports
 from analysis.tables.render import Table, markdown, to_csv
 from analysis.tables.search import search
+from analysis.tables.short_texts import all_notes
 from analysis.tables.spec import with_published
 from sap_core.errors import UserError
 
@@ -48,20 +52,29 @@ _NUMBERS: dict[str, Callable[[Results], str]] = {
 
 _FILES = {"comparison": "table"}
 
+FIGURE_START = generated_block.FIGURE_START
 
-def write_tables(results: Results, name: str, folder: Path) -> list[Path]:
-    """Writes one table in three formats and returns the paths; writes nothing if the store has no numbers for it."""
-    tables = make_tables(results, name)
+
+def write_tables(results: Results, name: str, folder: Path, names: DisplayNames | None = None) -> list[Path]:
+    """Writes one table in three formats and its notes, returns the paths; writes nothing if the store has no numbers for it."""
+    recipe = generated_block.Recipe(name, print=PrintOptions(names=names or {}).data())
+    tables = generated_block.tables(recipe, results)
     if not tables:
         return []
+    # Tables are expensive to make, so a second time only if LaTeX prints other names.
+    in_latex = generated_block.tables(recipe, results, latex=True) if has_latex(recipe.options.names) else tables
     # The main table has a file name of its own, table.tex.
     stem = _FILES.get(name, name)
     forms = {
-        "tex": generated_block.wrap(generated_block.Recipe(name), results, "\n".join(latex(table) for table in tables)),
+        "tex": generated_block.wrap(recipe, results, generated_block.latex_of(in_latex)),
         "md": "\n".join(markdown(table) for table in tables),
         "csv": to_csv(tables),
     }
-    return [_write(folder / f"{stem}.{form}", partial(Path.write_text, data=text, encoding="utf-8")) for form, text in forms.items()]
+    files = {f"{stem}.{form}": text for form, text in forms.items()}
+    # LaTeX prints the notes for which a paper has room.
+    if notes := all_notes(tables):
+        files[f"{stem}_notes.md"] = notes
+    return [_write(folder / file, partial(Path.write_text, data=text, encoding="utf-8")) for file, text in files.items()]
 
 
 def make_tables(results: Results, name: str) -> tuple[Table, ...]:
@@ -69,25 +82,44 @@ def make_tables(results: Results, name: str) -> tuple[Table, ...]:
     return generated_block.tables(generated_block.Recipe(name), results)
 
 
-def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidth | None = None) -> list[Path]:
-    """Draws one plot as PNG and PDF and returns the paths; writes nothing if the store has no numbers for it.
+def write_plot(results: Results, name: str, folder: Path, page: figures.PageWidth | None = None, titled: bool = False) -> list[Path]:
+    """Draws one plot as PNG and PDF, writes its caption as LaTeX and returns the paths; writes nothing if the store has no numbers for it.
 
-    With a `page`, its name is appended to the names of the files; without one, the figure is as wide as two columns.
+    With a `page`, its name is appended to the names of the files; without one, the figure is as wide as two columns. The title and the
+    note are inside the figure only if it is `titled`.
     """
     stem = f"{name}_{page.name}" if page else name
-    with figures.rc_context(page or figures.TWO_COLUMNS):
-        figure = PLOTS[name](results, page or figures.TWO_COLUMNS)
+    width = replace(page or figures.TWO_COLUMNS, titled=titled)
+    with figures.rc_context(width):
+        figure = PLOTS[name](results, width)
         if figure is None:
             return []
         try:
             # Both files come from one drawing.
             paths = [_write(folder / f"{stem}.{form}", partial(figures.save, figure, form)) for form in ("png", "pdf")]
+            text = figure_latex(stem, "" if titled else figures.caption_of(figure), width)
+            paths.append(_write(folder / f"{stem}.tex", partial(Path.write_text, data=text, encoding="utf-8")))
         finally:
             # Also after an error, because pyplot keeps every open figure in memory.
             figures.close(figure)
     if name in _NUMBERS:
         paths.append(_write(folder / f"{name}.csv", partial(Path.write_text, data=_NUMBERS[name](results), encoding="utf-8")))
     return paths
+
+
+def figure_latex(stem: str, caption: str, page: figures.PageWidth) -> str:
+    """The LaTeX float that includes a figure, with its caption and label."""
+    environment, width = ("figure", "columnwidth") if page.name == "one" else ("figure*", "textwidth")
+    lines = [
+        FIGURE_START + " it needs \\usepackage{graphicx}",
+        rf"\begin{{{environment}}}[t]",
+        r"  \centering",
+        rf"  \includegraphics[width=\{width}]{{{stem}}}",
+        rf"  \caption{{{escape_latex(caption)}}}",
+        rf"  \label{{fig:{stem.replace('_', '-')}}}",
+        rf"\end{{{environment}}}",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def main_tables(results: Results) -> list[Table]:
@@ -114,10 +146,11 @@ def names_of(results: Results) -> list[str]:
     return [*experiment_tables(results), *OF_EVERY_STORE]
 
 
-def write_all(results: Results, folder: Path) -> list[Path]:
-    """Writes every table and every plot that the store has numbers for; returns the paths."""
-    tables = [path for name in names_of(results) for path in write_tables(results, name, folder)]
-    return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
+def write_all(results: Results, folder: Path, names: DisplayNames | None = None) -> list[Path]:
+    """Writes every table and every plot that the store has numbers for, with the user's printed names; returns the paths."""
+    tables = [path for name in names_of(results) for path in write_tables(results, name, folder, names)]
+    with printing(names or {}):
+        return tables + [path for name in PLOTS for path in write_plot(results, name, folder)]
 
 
 def _write(path: Path, fill: Callable[[Path], object]) -> Path:

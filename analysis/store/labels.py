@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from sap_core.records import VANILLA
@@ -19,30 +21,69 @@ MINUS = "\u2212"
 MISSING = DASH
 """Printed in place of a number that does not exist."""
 
-_NAMES = {
-    "sap": "SAP", "scrub": "SCRUB", "ssd": "SSD", "finetune": "Finetune", "retrain": "Retrain", "vanilla": "Vanilla", "cf_k": "CF-k",
-    "eu_k": "EU-k", "neggrad": "NegGrad+", "salun": "SalUn", "bad_teacher": "Bad Teacher",
-    "amnesiac": "Amnesiac", "fisher": "Fisher", "scrub_steps": "SCRUB in steps", "loss_filter": "Loss filter", "relabel": "Relabel",
-    "confident_learning": "Confident learning",
+LABELS: Mapping[str, Mapping[str, str]] = {
+    "method": {
+        "sap": "SAP", "scrub": "SCRUB", "ssd": "SSD", "finetune": "Finetune", "retrain": "Retrain", "vanilla": "Vanilla", "cf_k": "CF-k",
+        "eu_k": "EU-k", "neggrad": "NegGrad+", "salun": "SalUn", "bad_teacher": "Bad Teacher", "amnesiac": "Amnesiac", "fisher": "Fisher",
+        "scrub_steps": "SCRUB in steps", "loss_filter": "Loss filter", "relabel": "Relabel", "confident_learning": "Confident learning",
+    },
+    "dataset": {
+        "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "Digits",
+        "mini_webvision": "Mini-WebVision", "webvision": "WebVision", "clothing1m": "Clothing1M", "imagenet": "ImageNet",
+        "imagenette": "Imagenette", "california_housing": "California housing", "diabetes": "Diabetes", "spiral": "Spiral",
+    },
+    "network": {
+        "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet101": "ResNet101", "resnet152": "ResNet152",
+        "resnet32": "ResNet32", "resnet32_gn": "ResNet32-GN", "resnet18_imagenet": "ResNet18", "resnet34_imagenet": "ResNet34",
+        "resnet50_imagenet": "ResNet50", "resnet101_imagenet": "ResNet101", "resnet152_imagenet": "ResNet152",
+        "preact_resnet18": "PreAct-ResNet18", "preact_resnet34": "PreAct-ResNet34", "vgg11": "VGG11", "vgg11_bn": "VGG11-BN",
+        "vgg13": "VGG13", "vgg13_bn": "VGG13-BN", "vgg16": "VGG16", "vgg16_bn": "VGG16-BN", "vgg19": "VGG19", "vgg19_bn": "VGG19-BN",
+        "vit_b_16": "ViT-B/16", "vit_b_32": "ViT-B/32", "vit_l_16": "ViT-L/16", "vit_l_32": "ViT-L/32", "vit_h_14": "ViT-H/14",
+        "inception_resnet_v2": "InceptionResNetV2", "lenet5": "LeNet5", "small_cnn": "small CNN", "cnn9": "9-layer CNN",
+        "perceptron_bn": "MLP", "linear5": "5-layer linear network",
+    },
+    "trainer": {
+        "sgd": "SGD", "logit_clip": "LogitClip", "mixup": "MixUp", "sam": "SAM", "mentormix": "MentorMix", "mentornet": "MentorNet",
+        "gls": "GLS", "label_smoothing": "Label smoothing", "elr": "ELR", "elr_plus": "ELR+", "sce": "SCE", "gce": "GCE", "mae": "MAE",
+        "sop": "SOP", "sop_plus": "SOP+", "dividemix": "DivideMix", "coteaching": "Co-teaching", "bootstrapping": "Bootstrapping",
+        "self_paced": "Self-paced", "prl_l": "PRL(L)", "prl_g": "PRL(G)", "co_prl_l": "Co-PRL(L)", "co_prl_g": "Co-PRL(G)",
+    },
+    "noise": {
+        "pairflip": "pair-flip", "instance": "instance-dependent", "interclass": "interclass", "classifier": "classifier",
+        "human_aggregate": "human (aggregate)", "human_random1": "human (random 1)", "human_random2": "human (random 2)",
+        "human_random3": "human (random 3)", "human_worst": "human (worst)", "human_cifar100": "human", "linear_targets": "linear-target",
+        "sign_flip": "sign-flip", "outliers": "outlier",
+    },
+    "pruner": {
+        "uniform": "Uniform", "small_loss": "Small loss", "margin": "Margin", "uncertainty": "Uncertainty", "forgetting": "Forgetting",
+        "grand": "GraNd", "el2n": "EL2N", "moderate": "Moderate", "ssp": "SSP", "k_center": "k-center", "herding": "Herding",
+        "prune4rel": "Prune4ReL",
+    },
+    "rule": {
+        "val_noisy": "validation, given labels", "val_clean_part": "validation, correctly labelled part",
+        "test_oracle": "test set (oracle)",
+    },
+    "space": {},
 }  # fmt: skip
+"""Field -> name in configurations and rows -> name in print. Names without an entry are printed as configured."""
 
-_DATASETS = {
-    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "mini_webvision": "Mini-WebVision",
-    "webvision": "WebVision", "clothing1m": "Clothing1M", "imagenet": "ImageNet", "imagenette": "Imagenette",
-}  # fmt: skip
+_own_names: ContextVar[Mapping[str, Mapping[str, str]] | None] = ContextVar("own_names", default=None)
 
-_NETWORKS = {
-    "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet18_imagenet": "ResNet18",
-    "resnet34_imagenet": "ResNet34",
-    "resnet50_imagenet": "ResNet50", "resnet101_imagenet": "ResNet101", "vgg11_bn": "VGG11-BN", "vgg16_bn": "VGG16-BN",
-    "vit_b_16": "ViT-B/16", "inception_resnet_v2": "InceptionResNetV2", "lenet5": "LeNet5",
-}  # fmt: skip
 
-_TRAINERS = {
-    "sgd": "SGD", "logit_clip": "LogitClip", "mixup": "MixUp", "sam": "SAM", "mentormix": "MentorMix", "mentornet": "MentorNet",
-    "gls": "GLS", "label_smoothing": "Label smoothing", "elr": "ELR", "elr_plus": "ELR+", "sce": "SCE", "gce": "GCE", "mae": "MAE",
-    "sop": "SOP", "sop_plus": "SOP+", "dividemix": "DivideMix", "coteaching": "Co-teaching",
-}  # fmt: skip
+@contextmanager
+def display_names(names: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
+    """A context in which the user's printed names, by field and name in the rows, take precedence over `LABELS`."""
+    # A context rather than an argument: every table, figure and sentence prints names.
+    token = _own_names.set(names)
+    try:
+        yield
+    finally:
+        _own_names.reset(token)
+
+
+def label_of(field: str, name: str) -> str:
+    """The printed name of a value of one of the fields in `LABELS`: the user's own, the shipped one, or as configured."""
+    return (_own_names.get() or {}).get(field, {}).get(name) or LABELS.get(field, {}).get(name, name)
 
 
 @dataclass(frozen=True)
@@ -60,24 +101,38 @@ MEASURES = {"acc": Measure("accuracy", "%", 100, 2), "r2": Measure("R²", "", 1,
 
 def method_label(method: str, space: str | None = None) -> str:
     """A method's printed name, with its search space if it can have several: "SAP (alpha16)"."""
-    # Unknown names (plug-ins) are printed as configured.
-    name = _NAMES.get(method, method)
-    return name if space in (None, "default") or method in REFERENCES else f"{name} ({space})"
+    name = label_of("method", method)
+    return name if space in (None, "default") or method in REFERENCES else f"{name} ({label_of('space', str(space))})"
 
 
 def dataset_label(name: str) -> str:
     """A data set's name as papers write it; unchanged if unknown."""
-    return _DATASETS.get(name, name)
+    return label_of("dataset", name)
 
 
 def network_label(name: str) -> str:
     """A network's name as papers write it; unchanged if unknown."""
-    return _NETWORKS.get(name, name)
+    return label_of("network", name)
 
 
 def trainer_label(name: str) -> str:
     """A trainer's name as papers write it; unchanged if unknown."""
-    return _TRAINERS.get(name, name)
+    return label_of("trainer", name)
+
+
+def rule_label(name: str) -> str:
+    """A selection rule in words: `validation, given labels`."""
+    return label_of("rule", name)
+
+
+def p_value(p: float | None) -> str:
+    """Formats a p-value: `.135`, `.0004`, `< .0001`; a dash without one."""
+    if p is None or math.isnan(p):
+        return MISSING
+    if p < 1e-4:
+        return "< .0001"
+    # A p-value below .001 would round to .000 or .001 with three decimals.
+    return f"{p:.{4 if p < 1e-3 else 3}f}".removeprefix("0")
 
 
 def number(value: float | None, decimals: int, sign: bool = False) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from analysis.reference.published import UNKNOWN_OURS
-from analysis.store.labels import REFERENCES, dataset_label, method_label, network_label, plain, trainer_label
+from analysis.store.labels import LABELS, REFERENCES, label_of, method_label, plain, trainer_label
 from analysis.tables.spec import TableSpec
 
 
@@ -24,7 +24,7 @@ def label(spec: TableSpec, where: Mapping[str, Any], names: Sequence[str], betwe
     with_space = {"method", "space"} <= set(names)
     included = [name for name in names if (name != "space" or not with_space) and (where[name] is not None or len(names) == 1)]
     return between.join(
-        _method(spec, where) if name == "method" and with_space else value_label(spec, name, where[name], where) for name in included
+        _method(spec, where) if name == "method" and with_space else value_label(spec, name, where[name]) for name in included
     )
 
 
@@ -35,23 +35,20 @@ def _method(spec: TableSpec, where: Mapping[str, Any]) -> str:
     # A name in the description replaces the method's, not its space.
     renamed = spec.names.get("method", {}).get(method)
     if renamed is not None:
-        return renamed if space is None else f"{renamed} ({space})"
-    return f"{default} ({space})" if method in REFERENCES and space not in (None, "only", "default") else default
+        own = renamed.printed(method_label(method))
+        return own if space is None else f"{own} ({label_of('space', str(space))})"
+    return f"{default} ({label_of('space', str(space))})" if method in REFERENCES and space not in (None, "only", "default") else default
 
 
-def value_label(spec: TableSpec, name: str, value: Any, where: Mapping[str, Any] | None = None) -> str:
+def value_label(spec: TableSpec, name: str, value: Any) -> str:
     """Formats one value of a field."""
     for own_value, text in spec.names.get(name, {}).items():
         if own_value == value:
-            return text
-    if name in ("dataset", "network", "trainer"):
-        return {"dataset": dataset_label, "network": network_label, "trainer": trainer_label}[name](str(value))
-    if name == "method":
-        return method_label(str(value))
+            return text.printed(value_label(replace(spec, names={}), name, value))
+    if name in LABELS and value is not None:
+        return label_of(name, str(value))
     if name == "warmup_trainer" and value is not None:
         return f"selected by {trainer_label(str(value))}"
-    if name == "noise" and (where or {}).get("noise") in UNKNOWN_OURS:
-        return str(value)
     if name in ("noise_rate", "keep_fraction") and isinstance(value, int | float):
         return f"{value * 100:g} %{' kept' if name == 'keep_fraction' else ''}"
     if value is None:

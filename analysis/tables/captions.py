@@ -83,7 +83,7 @@ def _selection(layout: TableLayout, found: Sequence[CellNumbers]) -> str:
     # A setting that was selected by its test score must not be taken for a result.
     oracle = " (an upper bound, never a result)" if "test_oracle" in rules else ""
     over = "per seed" if layout.spec.selection.over == "seed" else "jointly for all seeds"
-    return f"Settings selected by {' or '.join(rules)} {over}{oracle}."
+    return f"Settings selected {over} by {' or '.join(rules)}{oracle}."
 
 
 def _rules(layout: TableLayout) -> list[str]:

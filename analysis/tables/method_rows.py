@@ -45,15 +45,12 @@ def method_rows(cell: CellResult, rules: Sequence[str]) -> list[MethodRow]:
 
 
 def settings_text(row: MethodRow) -> str:
-    """`675 (675 distinct)`; `1` for a method without a search.
-
-    Settings that differ only in fields without effect are one computation, and are distinct only once.
-    """
+    """`675`; `12 (8 distinct)` where some settings differ only in fields without effect and are one computation."""
     # Planned and not stored settings, so that an unfinished search shows its real size.
     sizes = [len(search.planned) for search in row.searches]
-    if max(sizes) == 1:
-        return "1"
-    return f"{span(map(float, sizes))} ({span(float(search.planned['computation_id'].nunique()) for search in row.searches)} distinct)"
+    distinct = [int(search.planned["computation_id"].nunique()) for search in row.searches]
+    size = span(map(float, sizes))
+    return size if distinct == sizes else f"{size} ({span(map(float, distinct))} distinct)"
 
 
 def failures_text(row: MethodRow) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.store.labels import MEASURES, counted, method_label, plain, seconds, span
+from analysis.store.labels import MEASURES, counted, label_of, method_label, plain, seconds, span
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import RULES, TIES
@@ -18,6 +18,13 @@ from analysis.tuning.cost import circumstances, exclusive_device
 BOUNDARY_MARK, INCOMPLETE_MARK, NO_SECONDS_MARK = "†", "‡", "§"
 
 INCOMPLETE = f"{INCOMPLETE_MARK} Incomplete: planned seeds or settings without a result, or no setting could be selected; not ranked."
+
+SHORT_NOTES = {
+    BOUNDARY_MARK: f"{BOUNDARY_MARK} Selected value at the boundary of its range.",
+    INCOMPLETE_MARK: f"{INCOMPLETE_MARK} Incomplete, not ranked.",
+    NO_SECONDS_MARK: f"{NO_SECONDS_MARK} No comparable seconds: jobs shared cores or a GPU.",
+}
+"""Mark -> its explanation in one line, where there is no room for all notes."""
 
 COST = (
     "Tuning cost: compute of the complete search on one seed, summed over workers, failed settings included. Amortised: as spent, work "
@@ -42,18 +49,20 @@ _INFORMATION = {
 
 
 def cell_title(cell: CellResult) -> str:
-    """`digits, symmetric noise 25 %, small_cnn trained by sgd`; the cell's name if it has no rows."""
+    """`Digits, 25 % symmetric noise, small CNN trained by SGD`; the cell's name if it has no rows."""
     if cell.rows.empty:
         return cell.name
     row = cell.rows.iloc[0]
-    return f"{row['dataset']}, {noise_title(row)}, {row['network']} trained by {row['trainer']}"
+    network, trainer = label_of("network", str(row["network"])), label_of("trainer", str(row["trainer"]))
+    return f"{label_of('dataset', str(row['dataset']))}, {noise_title(row)}, {network} trained by {trainer}"
 
 
 def noise_title(row: pd.Series) -> str:
-    """`symmetric noise 25 %`; annotators' noise has no nominal rate."""
+    """`25 % symmetric noise`; annotators' noise has no nominal rate."""
+    noise = f"{label_of('noise', str(row['noise']))} noise"
     if pd.isna(row["noise_rate"]):
-        return f"{row['noise']} noise"
-    return f"{row['noise']} noise {row['noise_rate'] * 100:g} %" if row["noise_rate"] > 0 else "no added noise"
+        return noise
+    return f"{row['noise_rate'] * 100:g} % {noise}" if row["noise_rate"] > 0 else "no added noise"
 
 
 def rule_note(rule: str, measure: str) -> str:
@@ -67,9 +76,9 @@ def comparison_notes(results: Results, cell: CellResult, listed: Sequence[Method
     searches = sum(len(row.searches) for row in listed)
     return (
         *(rule_note(rule, cell.measure) for rule in rules),
-        f"{TIES} Under {rules[0]} it was kept in {kept} of {counted(searches, 'search', 'searches')}.",
+        f"{TIES} It was kept in {kept} of {counted(searches, 'search', 'searches')} ({rules[0]}).",
         f"n = {counted(len(cell.seeds), 'seed')} ({', '.join(str(seed) for seed in cell.seeds)}); ± is the sample standard deviation "
-        f"(n - 1). Gains are paired by seed. Gain, trusted samples and mislabelled samples are those of {rules[0]}.",
+        f"(n \u2212 1). Gains are paired by seed. Gain, trusted samples and mislabelled samples are those of {rules[0]}.",
         *_data(cell.rows),
         COST,
         *seconds_notes(cell, [search for row in listed for search in row.searches]),
@@ -157,7 +166,7 @@ def _boundary_values(listed: Sequence[MethodRow], rules: Sequence[str]) -> list[
             if values:
                 methods.append(f"{method_label(row.method, row.space)} {', '.join(values)}")
         if methods:
-            found.append(f"{BOUNDARY_MARK} Value selected by {rule} at the boundary of its range: {'; '.join(methods)}.")
+            found.append(f"{BOUNDARY_MARK} Value at the boundary of its range, selected by {rule}: {'; '.join(methods)}.")
     return found
 
 

@@ -45,5 +45,5 @@ def rank_column(body: Sequence[MutableSequence[FormattedCell]], column: int, con
     rows = list(contenders)
     # A mean over fewer seeds could win by the seeds that it lacks.
     values = [None if INCOMPLETE_MARK in body[row][column].marks else body[row][column].value for row in rows]
-    for row, rank in zip(rows, ranks(values, decimals), strict=True):
-        body[row][column] = replace(body[row][column], rank=rank)
+    for row, value, rank in zip(rows, values, ranks(values, decimals), strict=True):
+        body[row][column] = replace(body[row][column], rank=rank, contends=value is not None)

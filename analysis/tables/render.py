@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from analysis.store.labels import LABELS, MINUS, rule_label
+
 SPREAD = "_std"
 
 
@@ -35,6 +37,7 @@ class FormattedCell:
     std: float | None = None
     marks: str = ""  # printed after the text
     rank: int = 0  # 1 best (bold), 2 second best (underlined), 0 none
+    contends: bool = False  # whether it was compared with others of its column
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,39 @@ class Table:
     notes: tuple[str, ...] = ()
     rules: frozenset[int] = frozenset()  # indices of the rows above which a horizontal rule is drawn
     titles: Mapping[int, str] = field(default_factory=dict)  # index of the first row of a row group -> its title
+    own_caption: bool = False  # whether the user gave the caption, to which nothing is then added
+
+
+_RULES = re.compile(rf"\b({'|'.join(LABELS['rule'])})\b")
+_NEGATIVE = re.compile(r"(?<![\w.\u2013\u2212-])-(?=\.?\d)")
+"""A hyphen in front of a number. One behind a letter, a digit or a point belongs to a name, a date or an exponent."""
+
+
+def paper_text(text: str) -> str:
+    """The text as a paper prints it: selection rules in words, negative numbers with a minus."""
+    return _NEGATIVE.sub(MINUS, _RULES.sub(lambda found: rule_label(found[1]), text))
+
+
+def readable(table: Table) -> Table:
+    """The table with `paper_text` in place of every printed text. Names in CSV and numbers stay as they are."""
+    return replace(
+        table,
+        caption=table.caption if table.own_caption else paper_text(table.caption),
+        columns=tuple(replace(column, head=paper_text(column.head), group=paper_text(column.group)) for column in table.columns),
+        rows=tuple(tuple(replace(cell, text=paper_text(cell.text)) for cell in row) for row in table.rows),
+        # The name of a rule may begin a note.
+        notes=tuple(
+            text[:1].upper() + text[1:] if note.startswith(tuple(LABELS["rule"])) else text
+            for note in table.notes
+            for text in [paper_text(note)]
+        ),
+        titles={at: paper_text(title) for at, title in table.titles.items()},
+    )
 
 
 def markdown(table: Table) -> str:
     """Formats a table as GitHub Markdown: the caption above, the notes below, and group headers as part of the column headers."""
+    table = readable(table)
     heads = [escape_markdown(f"{column.group}: {column.head}" if column.group else column.head) for column in table.columns]
     bar = ["---:" if column.numeric else ":---" for column in table.columns]
     body = []
@@ -76,6 +108,7 @@ def markdown(table: Table) -> str:
 
 def terminal(table: Table, width: int = 120) -> str:
     """Formats a table as plain text. Columns that exceed `width` continue in a block below, which repeats the first column."""
+    table = readable(table)
     # Columns are padded before they are folded, because folding needs their widths.
     padded = [aligned_texts(column, [row[number] for row in table.rows]) for number, column in enumerate(table.columns)]
     columns = _widened(table.columns, padded)
@@ -133,6 +166,8 @@ def escape_markdown(text: str) -> str:
 
 def caption_with_ranks(table: Table, ranks: str) -> str:
     """The caption; if any cell is ranked, with a sentence on how ranks are marked."""
+    if table.own_caption:
+        return table.caption
     # A legend for marks that do not occur would confuse.
     ranked = any(cell.rank for row in table.rows for cell in row)
     return f"{table.caption} Among contenders: {ranks}." if ranked else table.caption
@@ -169,7 +204,7 @@ def _widened(columns: Sequence[Column], texts: Sequence[list[str]]) -> list[list
 
 
 def fold_columns(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[list[int]]:
-    """Distributes columns over blocks no wider than `width` if possible.
+    """Distributes columns over blocks no wider than `width` if possible, as few and as equal in width as possible.
 
     Every block starts with column 0, which contains the row labels; columns of one group are never separated.
 
@@ -178,6 +213,14 @@ def fold_columns(columns: Sequence[Column], widths: Sequence[int], width: int) -
         widths: their widths in characters.
         width: the width of a block in characters.
     """
+    blocks = _folded(columns, widths, width)
+    # The narrowest width that needs no more blocks, so that the last block does not contain a single column.
+    narrowest = -(-(sum(widths) + 2 * len(widths)) // len(blocks))
+    equal = (_folded(columns, widths, narrower) for narrower in range(narrowest, width))
+    return next((found for found in equal if len(found) <= len(blocks)), blocks)
+
+
+def _folded(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[list[int]]:
     blocks, used = [[0]], widths[0]
     # A column without a group is a run of its own: its number serves as the key, which is unique.
     for _, members in groupby(range(1, len(columns)), key=lambda number: columns[number].group or number):

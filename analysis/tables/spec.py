@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import yaml
 from analysis.reference.published import COMPUTE, TABLES
 from analysis.store.selection_policy import FALLBACKS, POOLING, Policy
 from analysis.store.selection_rule import RULES
+from analysis.tables.names import DisplayNames, Name, merged, parse_display_names, parse_name, read_display_names
+from analysis.tables.print_options import PrintOptions, parse_print_options
 from analysis.tables.yaml_checks import (
     Condition,
     check_conditions,
@@ -74,12 +76,13 @@ class TableSpec:
     value: str = "test_acc"
     filter: Mapping[str, Condition] = field(default_factory=dict)
     order: Mapping[str, Sequence[Condition] | str] = field(default_factory=dict)  # of the values that `all` stands for
-    names: Mapping[str, Mapping[Condition, str]] = field(default_factory=dict)  # field -> value -> printed name
+    names: Mapping[str, Mapping[Condition, Name]] = field(default_factory=dict)  # field -> value -> printed name
     at_least: Mapping[str, int] = field(default_factory=dict)  # rows, columns: smaller row groups are left out
     needs: str = ""  # a column of the rows: tables in which it is empty are left out
     selection: Policy = field(default_factory=Policy)
     published: str = ""  # the published table to compare with
     notes: tuple[str, ...] = ()
+    print: PrintOptions = field(default_factory=PrintOptions)
     # Kept for generated LaTeX, whose recipe contains the description, so that `lint` can make the table again.
     text: str = field(default="", compare=False)  # the unparsed file
 
@@ -128,18 +131,65 @@ def shipped_spec(name: str) -> TableSpec:
     return read(FOLDER / f"{name}.yaml")
 
 
+@dataclass(frozen=True)
+class TableFile:
+    """A user's YAML file: a description, or options for a built-in table."""
+
+    table: str  # the name of the built-in table, or of the described one
+    print: PrintOptions
+    text: str = ""  # the description; empty for a built-in table
+
+
+def read_file(path: Path) -> TableFile:
+    """Reads a user's file: a description, or `table: NAME` of a built-in table with `print` and `names`.
+
+    Raises:
+        UserError: see `read`; or a file of names that it refers to cannot be read.
+    """
+    text = _text_of(path)
+    given = check_mapping(_parsed(text, str(path)), f"the table '{path}'")
+    names: DisplayNames = {}
+    if isinstance(given.get("names"), str):
+        # Relative to the file that names it, so that both can be moved together.
+        names = read_display_names(path.parent / given["names"])
+        # The description goes into generated LaTeX without the path, which another machine need not have.
+        given = {key: value for key, value in given.items() if key != "names"}
+        text = yaml.safe_dump(dict(given), sort_keys=False, allow_unicode=True)
+    if "table" in given:
+        check_keys(map(str, given), ("table", "print", "names"), f"{path} (a file with 'table' takes a built-in table)")
+        own = parse_display_names(given.get("names"), f"'names' of {path}")
+        options = parse_print_options(given.get("print"), f"'print' of {path}")
+        return TableFile(str(given["table"]), replace(options, names=merged(merged(names, own), options.names)))
+    spec = parse(text, str(path))
+    return TableFile(spec.name, replace(spec.print, names=merged(names, spec.print.names)), text)
+
+
 def read(path: Path) -> TableSpec:
     """Reads a description.
 
     Raises:
         UserError: the file cannot be read, is not YAML, or has an unknown key or an invalid value.
     """
+    return parse(_text_of(path), str(path))
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(f"the table '{path}' cannot be read ({reason}); docs/tables.md explains how to write one") from error
-    return parse(text, str(path))
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        # safe_load: a description is data and must not construct objects.
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        # The parser's own message has several lines.
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
 
 
 def parse(text: str, where: str) -> TableSpec:
@@ -148,15 +198,7 @@ def parse(text: str, where: str) -> TableSpec:
     Raises:
         UserError: see `read`.
     """
-    try:
-        # safe_load: a description is data and must not construct objects.
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        # The parser's own message has several lines.
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"the table '{where}' is not YAML{line}: {getattr(error, 'problem', None) or 'it cannot be parsed'}") from error
-    given = check_mapping(data, f"the table '{where}'")
+    given = check_mapping(_parsed(text, where), f"the table '{where}'")
     check_keys(given, _KEYS, where)
     # Keys are checked first, so that a misspelt one is named rather than reported as missing.
     for needed in ("name", "title", "rows", "columns"):
@@ -180,7 +222,10 @@ def parse(text: str, where: str) -> TableSpec:
             for name, values in mapping_at(given, "order", where).items()
         },
         names={
-            name: {key: str(value) for key, value in check_mapping(shown, f"names.{name} of {where}").items()}
+            name: {
+                key: parse_name(value, f"names.{name}.{key} of {where}")
+                for key, value in check_mapping(shown, f"names.{name} of {where}").items()
+            }
             for name, shown in mapping_at(given, "names", where).items()
         },
         at_least=_at_least(mapping_at(given, "at_least", where), where),
@@ -188,6 +233,7 @@ def parse(text: str, where: str) -> TableSpec:
         selection=_selection(mapping_at(given, "selection", where), where),
         published=published,
         notes=tuple(str(note) for note in check_list(given.get("notes") or [], f"'notes' of {where}")),
+        print=parse_print_options(given.get("print"), f"'print' of {where}"),
         text=text,
     )
 

@@ -24,10 +24,13 @@ def test_plain_call_writes_the_report_and_prints_table_and_paths(small, capsys):
     printed = capsys.readouterr().out
     written = sorted(path.name for path in (store / "report").iterdir())
     assert written == [
-        "alpha.pdf", "alpha.png", "chosen.csv", "chosen.md", "chosen.tex", "cost.csv", "cost.md", "cost.tex",
-        "memorised.pdf", "memorised.png", "optimism.csv", "optimism.md", "optimism.tex", "precision_gain.pdf", "precision_gain.png",
-        "table.csv", "table.md", "table.tex", "tests.csv", "tests.md", "tests.tex",
-        "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png", "tuning_trials.csv", "tuning_trials.pdf", "tuning_trials.png",
+        "alpha.pdf", "alpha.png", "alpha.tex", "chosen.csv", "chosen.md", "chosen.tex", "chosen_notes.md", "cost.csv", "cost.md",
+        "cost.tex", "cost_notes.md",
+        "memorised.pdf", "memorised.png", "memorised.tex", "optimism.csv", "optimism.md", "optimism.tex", "optimism_notes.md",
+        "precision_gain.pdf", "precision_gain.png", "precision_gain.tex",
+        "table.csv", "table.md", "table.tex", "table_notes.md", "tests.csv", "tests.md", "tests.tex", "tests_notes.md",
+        "tuning_cost.csv", "tuning_cost.pdf", "tuning_cost.png", "tuning_cost.tex", "tuning_trials.csv", "tuning_trials.pdf",
+        "tuning_trials.png", "tuning_trials.tex",
     ]  # fmt: skip
     assert all(str(store / "report" / name) in printed for name in written)
     assert "81.00 ± 1.41*" in printed
@@ -222,7 +225,7 @@ def test_the_cost_figure_is_in_flops_if_one_search_ran_on_shared_devices(small):
     assert tuning_cost.curves_csv(results).startswith("cell,method,space,settings,giga_flops,expected_test,low_10,high_90\n")
     with report.figures.rc_context():
         figure = tuning_cost.draw(results)
-        texts = [axis.get_xlabel() for axis in figure.axes] + [figure.legends[0].get_title().get_text()]
+        texts = [axis.get_xlabel() for axis in figure.axes] + [report.figures.caption_of(figure)]
         report.figures.close(figure)
     assert texts[0] == "Tuning cost per seed (GFLOP)"
     assert "FLOPs, because jobs shared their cores or GPU" in " ".join(texts[-1].split())

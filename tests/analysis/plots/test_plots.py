@@ -10,6 +10,7 @@ from analysis.__main__ import main
 from analysis.plots import alpha, boundaries, compute, figures, memorised, precision_gain, spectra, strategies, transition, tuning_cost
 from analysis.reports import report
 from analysis.store.load import load
+from analysis.store.stats import summarise
 
 SIDE = 5
 
@@ -48,6 +49,66 @@ def test_alpha_curve(full):
     (curve,), (good,) = panel.curves, panel.good
     assert (curve.space, curve.alphas, good.best) == ("alpha16", (2000.0, 10000.0, 30000.0), 2000.0)
     assert panel.vanilla.mean == pytest.approx(0.75)
+
+
+def test_gains_are_paired_by_seed(full):
+    (panel,) = alpha.numbers(results_of(full))
+    assert panel.gains[0][10000.0] == pytest.approx((0.80 - 0.74, 0.82 - 0.76))
+    (panel,) = strategies.numbers(results_of(full))
+    assert [bar.gains for bar in panel.bars] == [pytest.approx((test - 0.74, test - 0.76)) for test in (0.80, 0.78, 0.70)]
+
+
+def test_a_figure_has_its_text_in_the_caption_unless_titled(full):
+    results = results_of(full)
+    for titled in (False, True):
+        page = replace(figures.ONE_COLUMN, titled=titled)
+        with figures.rc_context(page):
+            figure = tuning_cost.draw_trials(results, page)
+            inside = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+            caption = figures.caption_of(figure)
+            sizes = {text.get_fontsize() for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()}
+            figures.close(figure)
+        assert any(text.startswith("Test accuracy by number of trials") for text in inside) == titled
+        assert any("Expectation over" in text for text in inside) == titled
+        assert caption.startswith("Test accuracy by number of trials: Digits, 25 % symmetric noise")
+        assert "selected by validation, given labels" in caption
+        assert min(sizes) >= 7
+
+
+def test_panels_are_told_apart_by_what_differs():
+    page = figures.TWO_COLUMNS
+    with figures.rc_context(page):
+        figure, axes = figures.panels(2, page)
+        figures.set_titles(figure, "Title", ["Digits, 10 % noise; n = 3 seeds", "Digits, 25 % noise; n = 3 seeds"], page)
+        assert [axis.get_title(loc="left") for axis in axes] == ["(a) 10 % noise", "(b) 25 % noise"]
+        assert figures.caption_of(figure) == "Title: (a) Digits, 10 % noise; n = 3 seeds; (b) Digits, 25 % noise; n = 3 seeds."
+        figures.close(figure)
+
+
+@pytest.mark.parametrize(("curves", "bands"), [(3, 3), (4, 0)])
+def test_no_more_than_three_bands(curves, bands):
+    line = np.linspace(0.5, 0.8, 9)
+    curve = tuning_cost.CostCurve("sap", "a", 3, 9, np.arange(1.0, 10), line, line - 0.1, line + 0.1, None, 8.0, ((7.0, 0.7), (9.0, 0.9)))
+    panel = tuning_cost.CostPanel("c", "t", "acc", "seconds", 3, summarise([0.5]), summarise([]), (curve,) * curves)
+    with figures.rc_context():
+        figure, (axis,) = figures.panels(1)
+        tuning_cost.draw_panel(axis, panel)
+        assert len([one for one in axis.collections if type(one).__name__ in ("PolyCollection", "FillBetweenPolyCollection")]) == bands
+        assert len(axis.containers) == (0 if bands else curves), "whiskers"
+        main = next(one for one in axis.lines if one.get_markevery() == [-1])
+        assert main.get_xydata()[-1] == pytest.approx((8.0, 80.0)), "the marker is at the mean cost of the complete search"
+        figures.close(figure)
+
+
+def test_single_seeds_are_drawn_if_they_are_few():
+    style = figures.method_styles(["sap"])[0]
+    with figures.rc_context():
+        figure, (axis,) = figures.panels(1)
+        figures.draw_spread(axis, 1.0, [3.0, 4.0], style)
+        assert axis.lines[-1].get_xydata().tolist() == [[1, 3], [1, 4]]
+        figures.draw_spread(axis, 1.0, [3.0, 4.0, 5.0, 4.0, 4.0], style)
+        assert len(axis.containers) == 1
+        figures.close(figure)
 
 
 def test_strategy_bars(full):
@@ -108,7 +169,7 @@ def test_at_most_eight_layers(full):
 
 def test_transition_matrix(full):
     (matrix,) = transition.numbers(results_of(full))
-    assert (matrix.title, matrix.seed) == ("digits, symmetric noise 25 %", 1)
+    assert (matrix.title, matrix.seed) == ("Digits, 25 % symmetric noise", 1)
     np.testing.assert_array_equal(matrix.counts, [[90, 10], [30, 70]])
     np.testing.assert_allclose(matrix.shares, [[0.9, 0.1], [0.3, 0.7]])
 
@@ -178,7 +239,11 @@ def test_every_figure_fits_its_width(full, name, columns):
 def test_the_command_names_files_by_their_width_and_embeds_fonts(full, capsys):
     store = full.write()
     assert main([str(store), "plot", "alpha", "--columns", "one"]) == 0
-    assert capsys.readouterr().out.split() == [str(store / "report" / f"alpha_one.{form}") for form in ("png", "pdf")]
+    assert capsys.readouterr().out.split() == [str(store / "report" / f"alpha_one.{form}") for form in ("png", "pdf", "tex")]
+    text = (store / "report" / "alpha_one.tex").read_text()
+    assert r"\includegraphics[width=\columnwidth]{alpha_one}" in text
+    assert r"\caption{Gain in test accuracy by alpha: Digits, 25\,\% symmetric noise, small CNN trained by SGD; n = 2 seeds." in text
+    assert r"\label{fig:alpha-one}" in text
     pdf = (store / "report" / "alpha_one.pdf").read_bytes()
     assert b"/FontFile2" in pdf  # TrueType, embedded
     assert b"/Type3" not in pdf

@@ -81,7 +81,7 @@ def test_one_table_per_cell(small):
     small.search("ssd", "default", 3, [{"dampening": 1.0}], [(0.6, 0.7, 0.7)], cell="digits/symmetric-0.1/small_cnn/sgd", noise_rate=0.1)
     tables = comparison(load([small.write()]))
     assert [made.cell for made in tables] == ["digits/symmetric-0.25/small_cnn/sgd", "digits/symmetric-0.1/small_cnn/sgd"]
-    assert "symmetric noise 10 %" in tables[1].caption
+    assert "10 % symmetric noise" in tables[1].caption
     assert "1 seed, so without a standard deviation." in tables[1].caption
     assert cell(tables[1], "SSD", "test_val_noisy_percent").text == "70.00"
 
@@ -177,5 +177,5 @@ def test_the_cost_table_reports_reruns_on_an_exclusive_device(small):
 def test_noise_without_a_nominal_rate_is_reported_as_measured(small):
     small.rows = [replace(row, noise="human_worst", noise_rate=None, noise_rate_measured=0.402) for row in small.rows]
     made = table(small)
-    assert "digits, human_worst noise, small_cnn trained by" in made.caption
+    assert "Digits, human (worst) noise, small CNN trained by" in made.caption
     assert "No nominal noise rate; 40.2 % of the training labels are wrong." in markdown(made)

@@ -12,7 +12,7 @@ from analysis.tables.spec import shipped
 from sap_core.errors import UserError
 
 DOCUMENT = (
-    "\\documentclass[twocolumn]{article}\n\\usepackage[margin=0.75in]{geometry}\n\\usepackage{booktabs,graphicx}\n"
+    "\\documentclass[10pt,twocolumn]{article}\n\\usepackage[margin=0.75in]{geometry}\n\\usepackage{times,booktabs}\n"
     "\\begin{document}\n%s\n\\end{document}\n"
 )
 
@@ -38,14 +38,14 @@ def test_an_unchanged_file_passes(made, tmp_path):
 def test_a_changed_cell_in_a_paper_is_named(made, tmp_path, capsys):
     results = load([made("table1")])
     text = generated_block.generated_latex(Recipe("table1"), results)
-    assert text.count(r"\textbf{85.49 $\pm$ 0.40}") == 1
+    assert text.count(r"\textbf{85.49$\pm$0.40}") == 1
     path = tmp_path / "paper.tex"
-    path.write_text("Prose.\n" + text.replace(r"\textbf{85.49 $\pm$ 0.40}", r"\textbf{86.49 $\pm$ 0.40}") + "More.\n" + macros_of(results))
+    path.write_text("Prose.\n" + text.replace(r"\textbf{85.49$\pm$0.40}", r"\textbf{86.49$\pm$0.40}") + "More.\n" + macros_of(results))
     assert main([str(made("table1")), "lint", str(path)]) == 1
     output = capsys.readouterr().out.splitlines()
     assert output == [
-        r"paper.tex, line 2, table1: tabular 1, row 'SAP', '25 \%' "
-        r"is \textbf{86.49 $\pm$ 0.40} in the file and \textbf{85.49 $\pm$ 0.40} in the store",
+        r"paper.tex, line 2, table1: tabular 1, row 'SAP', '25\,\%' "
+        r"is \textbf{86.49$\pm$0.40} in the file and \textbf{85.49$\pm$0.40} in the store",
         "2 generated blocks, 1 changed cell.",
     ]
 
@@ -61,6 +61,20 @@ def test_changed_captions_are_reported_and_pass(small, tmp_path):
     output, code = lint(path, results)
     assert code == 0
     assert "no number differs, but 1 other line (caption, notes or layout)" in output
+
+
+def test_a_row_renamed_by_hand_is_told_and_passes_unless_it_takes_the_name_of_another(small, tmp_path):
+    results = load([small.write()])
+    text = generated_block.generated_latex(Recipe("comparison"), results)
+    path = tmp_path / "t.tex"
+    path.write_text(text.replace(r"SCRUB (grid\_a) &", r"SCRUB~\cite{kurmanji2023scrub} &"))
+    output, code = lint(path, results)
+    assert code == 0
+    assert r"is renamed to SCRUB~\cite{kurmanji2023scrub} in the file" in output
+    swapped = text.replace("SAP (alpha16) &", "@").replace(r"SCRUB (grid\_a) &", "SAP (alpha16) &").replace("@", r"SCRUB (grid\_a) &")
+    path.write_text(swapped)
+    output, code = lint(path, results)
+    assert (code, "2 changed cells" in output) == (1, True)
 
 
 def test_changed_rows_of_the_store_are_reported(small, tmp_path):

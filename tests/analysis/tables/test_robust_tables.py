@@ -33,11 +33,11 @@ def trained(maker):
 
 def test_trainers_by_noise(trained):
     (table,) = make_tables(load([trained.write()]), "prl")
-    assert [(column.group, column.head) for column in table.columns] == [("", "Trainer"), ("pairflip", "45 %"), ("symmetric", "30 %")]
+    assert [(column.group, column.head) for column in table.columns] == [("", "Trainer"), ("pair-flip", "45 %"), ("symmetric", "30 %")]
     assert texts(table) == [
         ["SGD", "53.00 ± 1.41", "70.00 ± 0.00"],
-        ["prl_l", "63.00 ± 1.41", "60.00 ± 0.00"],
-        ["co_prl_l", "58.00 ± 1.41", "90.00"],
+        ["PRL(L)", "63.00 ± 1.41", "60.00 ± 0.00"],
+        ["Co-PRL(L)", "58.00 ± 1.41", "90.00"],
     ]
     assert [row[1].rank for row in table.rows] == [0, 1, 2]
     assert [row[2].rank for row in table.rows] == [1, 2, 0], "an entry with fewer seeds is not ranked"
@@ -75,11 +75,11 @@ def test_selections_by_share_and_trainer(pruned):
     assert table.titles == {0: "20 % kept", 3: "50 % kept"}
     assert texts(table) == [
         ["all samples", "60.00 ± 0.00", MISSING, "24.9 ± 0.0", MISSING],
-        ["uniform", "31.00 ± 0.71", "41.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
-        ["prune4rel", "33.00 ± 0.71", "43.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
+        ["Uniform", "31.00 ± 0.71", "41.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
+        ["Prune4ReL", "33.00 ± 0.71", "43.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
         ["all samples", "60.00 ± 0.00", MISSING, "24.9 ± 0.0", MISSING],
-        ["uniform", "34.00 ± 0.71", "44.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
-        ["prune4rel", "36.00 ± 0.71", "46.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
+        ["Uniform", "34.00 ± 0.71", "44.00 ± 0.71", "25.0 ± 0.0", "25.0 ± 0.0"],
+        ["Prune4ReL", "36.00 ± 0.71", "46.00 ± 0.71", "5.0 ± 0.0", "5.0 ± 0.0"],
     ]  # fmt: skip
     assert [row[1].rank for row in table.rows] == [0, 2, 1, 0, 2, 1]
     assert "selected by SOP+" in table.caption
@@ -105,7 +105,7 @@ def test_trainers_before_and_after_correction(small):
                 settings={"alpha": float(n)}, cell=cell, trainer="sop", val_noisy_acc=0.65 + 0.01 * n, test_acc=test,
             )  # fmt: skip
     (table,) = make_tables(load([small.write()]), "robust")
-    assert table.cell == "digits, symmetric, 25 %, small_cnn"
+    assert table.cell == "Digits, symmetric, 25 %, small CNN"
     keys = [column.key for column in table.columns]
     found = {row[0].text: dict(zip(keys, (cell.text for cell in row), strict=True)) for row in table.rows}
     assert found["SOP"]["test_vanilla_percent"] == "84.00 ± 0.00"

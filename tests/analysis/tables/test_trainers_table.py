@@ -29,7 +29,7 @@ def two(maker):
 def test_the_table_by_hand(two):
     (table,) = make_tables(two, "trainers")
     plain, kept = ({column.key: cell for column, cell in zip(table.columns, row, strict=True)} for row in table.rows)
-    assert (plain["row"].text, kept["row"].text) == ("SGD", "prl_l")
+    assert (plain["row"].text, kept["row"].text) == ("SGD", "PRL(L)")
     assert plain["test_percent"].value == pytest.approx(63.0)
     assert kept["test_percent"].value == pytest.approx(73.0)
     assert (plain["test_percent"].rank, kept["test_percent"].rank) == (2, 1)
