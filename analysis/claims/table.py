@@ -50,8 +50,9 @@ def judgements(claims: Claims, results: Results | None, show: str) -> tuple[Judg
 def claims_table(claims: Claims, found: Sequence[Judgement]) -> Table:
     """Formats the verdicts."""
     rows = tuple(_row(one) for one in found)
-    # A rule above each claim, because a claim has a row for each kind of evidence.
-    firsts = frozenset(number for number, one in enumerate(found) if number and one.claim is not found[number - 1].claim)
+    # A rule above each claim if claims have a row for each kind of evidence.
+    several = len(found) > len({one.claim.name for one in found})
+    firsts = frozenset(number for number, one in enumerate(found) if several and number and one.claim is not found[number - 1].claim)
     return Table(
         "claims", claims.title, f"{claims.title}: verdicts by tests on test accuracies.", _COLUMNS, rows, _notes(claims, found), firsts
     )

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from analysis.claims.judge import FAILS, HOLDS
 from analysis.claims.spec import SHIPPED, read
-from analysis.claims.table import claims_table, judgements
+from analysis.claims.table import judgements
 from analysis.commands import CommandOutput
-from analysis.commands.common import add_format, format_tables
-from analysis.reports.generated_block import CLAIMS, Recipe, generated_latex
+from analysis.commands.common import add_format
+from analysis.commands.table import add_print_options, add_width, format_recipe, print_options
+from analysis.reports.generated_block import CLAIMS, Recipe
 from analysis.store.load import Results
 from analysis.store.results import refuse_smoke
 from sap_core.errors import UserError
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="exit code 1 also if a claim is undecided or has no evidence")
     add_format(parser)
+    add_width(parser)
+    add_print_options(parser)
 
 
 def run(results: Results | None, options: argparse.Namespace) -> CommandOutput:
@@ -33,11 +36,9 @@ def run(results: Results | None, options: argparse.Namespace) -> CommandOutput:
         refuse_smoke(results)
     claims = read(options.file or SHIPPED)
     show = {"store": "ours", None: "published" if results is None else "both"}.get(options.on, options.on)
-    found = judgements(claims, results, show)
-    if options.format == "latex":
-        recipe = Recipe(CLAIMS, show=show, spec=claims.text if options.file else None)
-        text = generated_latex(recipe, None if show == "published" else results).rstrip("\n")
-    else:
-        text = format_tables((claims_table(claims, found),), options.format)
-    failed = any(one.verdict == FAILS for one in found)
-    return text, int(failed or (options.strict and any(one.verdict != HOLDS for one in found)))
+    verdicts = [one.verdict for one in judgements(claims, results, show)]
+    printed = print_options(options).data()
+    recipe = Recipe(CLAIMS, show=show, width=options.width or "two", spec=claims.text if options.file else None, print=printed)
+    text = format_recipe(recipe, None if show == "published" else results, options.format)
+    failed = FAILS in verdicts
+    return text, int(failed or (options.strict and set(verdicts) != {HOLDS}))

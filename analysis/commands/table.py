@@ -38,9 +38,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=SHOWS,
         help="numbers of the store (ours), published numbers, or both with their difference (default: %(default)s)",
     )
-    parser.add_argument("--width", choices=["one", "two"], help="columns of a page that the LaTeX table spans (default: two)")
+    add_width(parser)
     add_selection_options(parser)
     add_print_options(parser)
+
+
+def add_width(parser: argparse.ArgumentParser) -> None:
+    """Adds the option --width."""
+    parser.add_argument("--width", choices=["one", "two"], help="columns of a page that the LaTeX table spans (default: two)")
 
 
 def add_print_options(parser: argparse.ArgumentParser) -> None:
@@ -121,15 +126,23 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
 
 def run(results: Results | None, options: argparse.Namespace) -> str:
     """Returns the table; LaTeX is enclosed in comment lines that `lint` reads."""
-    recipe = recipe_of(options, print_options(options))
+    return format_recipe(recipe_of(options, print_options(options)), results, options.format)
+
+
+def format_recipe(recipe: generated_block.Recipe, results: Results | None, form: str) -> str:
+    """Makes and formats the tables of a recipe.
+
+    Raises:
+        UserError: the store has no numbers for them.
+    """
     tables = generated_block.tables(recipe, results)
     if not tables:
         assert results is not None
         raise no_numbers(results, "table", recipe.table)
     # The tables are built again from the recipe, exactly as `lint` will do.
-    if options.format == "latex":
+    if form == "latex":
         return generated_block.generated_latex(recipe, results).rstrip("\n")
-    return format_tables(_shortened(tables, recipe.options), options.format)
+    return format_tables(_shortened(tables, recipe.options), form)
 
 
 def _shortened(tables: Sequence[Table], options: PrintOptions) -> list[Table]:

@@ -54,7 +54,8 @@ class Recipe:
     def options(self) -> PrintOptions:
         """The options of `print`, over those of the description."""
         given = parse_print_options(self.print, "the options of the table")
-        return given if self.spec is None else given.over(parse(self.spec, self.table).print)
+        # A file of claims has no printing options of its own.
+        return given if self.spec is None or self.table == CLAIMS else given.over(parse(self.spec, self.table).print)
 
     def text(self) -> str:
         """One line of JSON without the options that have their default value."""

@@ -88,7 +88,9 @@ def test_panels_are_told_apart_by_what_differs():
 @pytest.mark.parametrize(("curves", "bands"), [(3, 3), (4, 0)])
 def test_no_more_than_three_bands(curves, bands):
     line = np.linspace(0.5, 0.8, 9)
-    curve = tuning_cost.CostCurve("sap", "a", 3, 9, np.arange(1.0, 10), line, line - 0.1, line + 0.1, None, 8.0, ((7.0, 0.7), (9.0, 0.9)))
+    curve = tuning_cost.CostCurve(
+        "sap", "a", 3, 9, np.arange(1.0, 10), line, line - 0.1, line + 0.1, None, 8.0, 0.8, ((7.0, 0.7), (9.0, 0.9))
+    )
     panel = tuning_cost.CostPanel("c", "t", "acc", "seconds", 3, summarise([0.5]), summarise([]), (curve,) * curves)
     with figures.rc_context():
         figure, (axis,) = figures.panels(1)
