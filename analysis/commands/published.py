@@ -7,6 +7,7 @@ import argparse
 from analysis.commands import table
 from analysis.commands.common import format_tables
 from analysis.reference import consistency
+from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.significance import published_tests
 from analysis.tables.spec import is_path, with_published
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(results: Results | None, options: argparse.Namespace) -> str:
     if options.action == "tests":
+        # LaTeX is enclosed in comment lines that `lint` reads.
+        if options.format == "latex":
+            return generated_block.generated_latex(generated_block.Recipe(generated_block.PUBLISHED_TESTS), None).rstrip("\n")
         return format_tables(published_tests(), options.format)
     if options.action == "lint":
         return consistency.report()

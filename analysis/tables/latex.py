@@ -12,7 +12,8 @@ from analysis.tables.render import Column, FormattedCell, Table, aligned_texts, 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "<": r"\textless{}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$",
-    "\u2013": "--", "\u2212": "$-$", "²": r"$^{2}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$",
+    "\u2013": "--", "\u2212": "$-$",
+    "\u2265": r"$\geq$", "\u2264": r"$\leq$", "²": r"$^{2}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$",
 }  # fmt: skip
 
 
