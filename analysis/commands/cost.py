@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import add_format, format_tables
+from analysis.reports import generated_block
 from analysis.store.load import Results
 from analysis.tables.registry import TABLES
 
@@ -14,4 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(results: Results, options: argparse.Namespace) -> str:
+    # LaTeX is enclosed in comment lines that `lint` reads.
+    if options.format == "latex":
+        return generated_block.generated_latex(generated_block.Recipe("cost"), results).rstrip("\n")
     return format_tables(TABLES["cost"](results), options.format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands.common import add_format, format_tables, no_numbers
+from analysis.reports import generated_block
 from analysis.reports.headline_tables import headline_tables
 from analysis.store.load import Results
 
@@ -17,4 +18,7 @@ def run(results: Results, options: argparse.Namespace) -> str:
     tables = headline_tables(results)
     if not tables:
         raise no_numbers(results, "report", "headline")
+    # LaTeX is enclosed in comment lines that `lint` reads.
+    if options.format == "latex":
+        return generated_block.generated_latex(generated_block.Recipe(generated_block.HEADLINE), results).rstrip("\n")
     return format_tables(tables, options.format)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 
 from analysis.commands import table
-from analysis.commands.common import format_tables
 from analysis.reference import consistency
+from analysis.reports.generated_block import PUBLISHED_TESTS, Recipe
 from analysis.store.load import Results
-from analysis.tables.names import printing
-from analysis.tables.print_options import apply
-from analysis.tables.significance import published_tests
 from analysis.tables.spec import is_path, with_published
 from sap_core.errors import UserError, unknown
 
@@ -31,9 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(results: Results | None, options: argparse.Namespace) -> str:
     if options.action == "tests":
-        printed = table.print_options(options)
-        with printing(printed.names, options.format == "latex"):
-            return format_tables(apply(published_tests(), printed), options.format, options.width or "two", printed)
+        recipe = Recipe(PUBLISHED_TESTS, width=options.width or "two", print=table.print_options(options).data())
+        return table.format_recipe(recipe, None, options.format)
     if options.action == "lint":
         return consistency.report()
     if options.action != "table":

@@ -15,6 +15,7 @@ from typing import Any
 from analysis.claims import spec as claims_spec
 from analysis.claims.table import claims_table, judgements
 from analysis.reports import macros
+from analysis.reports.headline_tables import headline_tables
 from analysis.store.load import Results
 from analysis.store.selection_policy import FALLBACKS, POOLING
 from analysis.store.selection_rule import RULES
@@ -24,6 +25,7 @@ from analysis.tables.names import printing
 from analysis.tables.print_options import PrintOptions, apply, parse_print_options
 from analysis.tables.registry import TABLES, names
 from analysis.tables.render import Table
+from analysis.tables.significance import published_tests
 from analysis.tables.spec import TableSpec, parse, shipped, shipped_spec
 from sap_core.errors import UserError, unknown
 
@@ -33,7 +35,7 @@ NEEDS_SIUNITX = NEEDS + " and \\usepackage{siunitx}"
 FIGURE_START = "% figure by sap-report;"
 """Start of the first line of a file that includes a figure. Such a file contains no number of a table."""
 
-MACROS, CLAIMS = "macros", "claims"
+MACROS, CLAIMS, HEADLINE, PUBLISHED_TESTS = "macros", "claims", "headline", "published tests"
 _WIDTHS = ("two", "one")
 
 
@@ -120,6 +122,10 @@ def _tables(recipe: Recipe, results: Results | None) -> tuple[Table, ...]:
     # A user's file may describe a table of any name, also that of a shipped one.
     if recipe.spec is not None or recipe.table in shipped():
         return described_tables(resolve_spec(recipe), results, recipe.show, checked=recipe.spec is not None)
+    if recipe.table == PUBLISHED_TESTS:
+        return published_tests()
+    if recipe.table == HEADLINE and results is not None:
+        return headline_tables(results)
     if recipe.table not in TABLES:
         raise unknown("table", recipe.table, names(), "sap-report STORE table NAME (or a YAML file)")
     # Tables computed in Python have one policy each; an option without effect must not pass silently.

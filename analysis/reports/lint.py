@@ -1,14 +1,20 @@
-"""Compares generated LaTeX with the store that it was made from and names every number that was changed by hand."""
+"""Compares generated LaTeX with the store that it was made from and names every number that was changed by hand.
+
+A block is generated again from its recipe. Cells of its tabulars are compared by row and column, so that a deleted or renamed row does not
+make the numbers of its neighbours differ; captions and notes are compared sentence by sentence, number by number. Words may be edited: they
+are mentioned and change no exit code. A number, a mark of a cell (such as a dagger) or bold print may not.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from analysis.reports import generated_block
+from analysis.reports.latex_text import Tabular, commands, marks_in, numbers_in, prose, sentences, tabulars
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from sap_core.errors import UserError
@@ -22,15 +28,6 @@ class Block:
     rows: str  # the digest of the rows in its second line
     first_line: int  # counted from 1
     body: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell of a tabular, or one LaTeX command, in a text."""
-
-    location: str  # such as "tabular 1, row 'SAP', '25 %'"
-    text: str
-    is_label: bool = False  # the label of a row, below the header
 
 
 def lint(path: Path, results: Results) -> tuple[str, int]:
@@ -57,7 +54,7 @@ def lint(path: Path, results: Results) -> tuple[str, int]:
         sentences, count = _compare(block, results)
         changed += count
         messages += [f"{path.name}, line {block.first_line}, {block.recipe.table}: {sentence}" for sentence in sentences]
-    messages.append(f"{counted(len(found), 'generated block')}, {counted(changed, 'changed cell')}.")
+    messages.append(f"{counted(len(found), 'generated block')}, {counted(changed, 'changed number')}.")
     return "\n".join(messages), int(changed > 0)
 
 
@@ -87,79 +84,140 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def _compare(block: Block, results: Results) -> tuple[list[str], int]:
-    """Compares a block with a fresh one; returns sentences and the number of cells that differ."""
+    """Compares a block with a fresh one; returns sentences and the number of differences that are not of words alone."""
     # A block of published numbers alone needs no store.
     source = None if block.rows == generated_block.rows_digest(None) else results
-    # The table is generated again from its recipe and parsed like the file, so both sides have gone through the same code.
+    # The block is generated again from its recipe and parsed like the file, so both sides have gone through the same code.
     fresh = next(blocks(generated_block.generated_latex(block.recipe, source)))
-    in_file, in_store = entries(block.body), entries(fresh.body)
     messages = []
     # A changed store is a reason for changed numbers, and is named before them.
     if source is not None and block.rows != fresh.rows:
         messages.append(f"the rows of the store have changed since ({block.rows}; now {fresh.rows}), so numbers may differ")
-    changed, renamed = 0, list(_renamed(in_file, in_store))
-    messages += [f"{there.location} is renamed to {here.text} in the file" for here, there in renamed]
-    # Entry by entry in order, because a changed label must not make the numbers of its row disappear from the comparison.
-    for here, there in zip_longest(in_file, in_store):
-        if here is None or there is None:
-            changed += 1
-            messages.append(f"{there.location} is missing in the file" if here is None else f"{here.location} is not in the store's table")
-        elif here.text != there.text and (here, there) not in renamed:
-            changed += 1
-            messages.append(f"{there.location} is {here.text or 'empty'} in the file and {there.text or 'empty'} in the store")
-    if not changed:
-        # Captions and notes may be edited freely; they are mentioned and change no exit code.
-        others = sum(one != other for one, other in zip_longest(_other_lines(block.body), _other_lines(fresh.body)))
-        messages += [f"no number differs, but {counted(others, 'other line')} (caption, notes or layout)"] if others else []
-    return messages, changed
+    changes = [*_tabulars(block.body, fresh.body), *_commands(block.body, fresh.body), *_prose(block.body, fresh.body)]
+    changed = [sentence for sentence, is_number in changes if is_number]
+    words = len(changes) - len(changed)
+    messages += [sentence for sentence, _ in changes]
+    if not changed and words:
+        messages.append(f"no number differs, but {counted(words, 'place')} in words or layout")
+    return messages, len(changed)
 
 
-def _renamed(in_file: Sequence[Entry], in_store: Sequence[Entry]) -> Iterator[tuple[Entry, Entry]]:
-    """Labels of rows that the author changed by hand: to a text that is neither a number nor a label of another row.
+Change = tuple[str, bool]
+"""A sentence, and whether a number, a mark or a place of one was changed."""
 
-    The name of another row would put its numbers beside the wrong method and is a change.
+
+def _tabulars(in_file: Sequence[str], in_store: Sequence[str]) -> Iterator[Change]:
+    here, there = tabulars(in_file), tabulars(in_store)
+    for number, (mine, fresh) in enumerate(zip(here, there, strict=False), start=1):
+        yield from _rows(f"tabular {number}", mine, fresh)
+    for number in range(len(here), len(there)):
+        yield f"tabular {number + 1} is missing in the file", True
+    for number in range(len(there), len(here)):
+        yield f"tabular {number + 1} is not in the store's table", True
+
+
+def _rows(place: str, mine: Tabular, fresh: Tabular) -> Iterator[Change]:
+    # By their whole text, so that a deleted row is told from its neighbours, also where rows have the same label.
+    texts = [[" & ".join(row) for row in table.rows] for table in (mine, fresh)]
+    for here, there in _aligned(texts[0], texts[1]):
+        if here is None and there is not None:
+            yield f"{place}, row '{_name(fresh, there)}' is missing in the file", True
+        elif there is None and here is not None:
+            yield f"{place}, row '{_name(mine, here)}' is not in the store's table", True
+        elif here is not None and there is not None:
+            yield from _cells(place, fresh, there, mine.rows[here], fresh.rows[there])
+
+
+def _name(table: Tabular, index: int) -> str:
+    return table.rows[index][0] or "header"
+
+
+def _cells(place: str, table: Tabular, index: int, here: Sequence[str], there: Sequence[str]) -> Iterator[Change]:
+    header = index < table.num_headers
+    others = {row[0] for place, row in enumerate(table.rows) if place != index}
+    for column in range(max(len(here), len(there))):
+        mine, fresh = (row[column] if column < len(row) else "" for row in (here, there))
+        if mine == fresh:
+            continue
+        head = table.heads[column] if column < len(table.heads) and table.heads[column] else f"column {column + 1}"
+        quoted = f"'{head}'"
+        where = f"{place}, row '{_name(table, index)}', {head if header else quoted}"
+        # Labels may be reworded, as long as their numbers stay. The name of another row would put its numbers beside the wrong method.
+        is_label = (header or column == 0) and (header or mine not in others)
+        changed = not is_label or numbers_in(_uncited(mine)) != numbers_in(fresh) or marks_in(mine) != marks_in(fresh)
+        verb = "is" if changed else "is named"
+        yield f"{where} {verb} {mine or 'empty'} in the file and {fresh or 'empty'} in the store", changed
+
+
+def _uncited(text: str) -> str:
+    """The text without keys of references, which contain years."""
+    return re.sub(r"\\[a-z]*cite[a-z]*\{[^}]*\}", "", text)
+
+
+def _commands(in_file: Sequence[str], in_store: Sequence[str]) -> Iterator[Change]:
+    here, there = commands(in_file), commands(in_store)
+    for name, fresh in there.items():
+        if name not in here:
+            yield f"{name} is missing in the file", True
+        elif here[name] != fresh:
+            yield f"{name} is {here[name] or 'empty'} in the file and {fresh or 'empty'} in the store", True
+    yield from ((f"{name} is not in the store's numbers", True) for name in here if name not in there)
+
+
+def _prose(in_file: Sequence[str], in_store: Sequence[str]) -> Iterator[Change]:
+    """Compares captions and notes, sentence by sentence."""
+    here, there = sentences(prose(in_file)), sentences(prose(in_store))
+    known = [number for sentence in there for number in numbers_in(sentence)]
+    for mine, fresh in _aligned([_masked(one) for one in here], [_masked(one) for one in there], similar=True):
+        if mine is None and fresh is not None:
+            yield f"the sentence '{_short(there[fresh])}' is missing in the file", False
+        elif fresh is None and mine is not None:
+            # A sentence of the author's own; numbers that the block does not contain cannot be checked.
+            foreign = [number for number in numbers_in(here[mine]) if number not in known]
+            yield (
+                f"the sentence '{_short(here[mine])}' is not the store's"
+                + (f", and neither is its number {', '.join(foreign)}" if foreign else ""),
+                bool(foreign),
+            )
+        elif mine is not None and fresh is not None and here[mine] != there[fresh]:
+            found, expected = numbers_in(here[mine]), numbers_in(there[fresh])
+            if found != expected:
+                pairs = [f"{one} in the file and {other} in the store" for one, other in zip(found, expected, strict=False) if one != other]
+                more = [] if len(found) == len(expected) else [f"{len(found)} numbers in the file and {len(expected)} in the store"]
+                yield f"the sentence '{_short(there[fresh])}' has {', '.join([*pairs, *more])}", True
+            else:
+                yield f"the sentence '{_short(there[fresh])}' is worded differently", False
+
+
+def _masked(sentence: str) -> str:
+    """The sentence without its numbers, by which a sentence is recognised whose numbers were changed."""
+    return re.sub(r"[0-9]+([.,][0-9]+)*", "#", sentence)
+
+
+def _short(sentence: str) -> str:
+    return sentence if len(sentence) <= 60 else sentence[:57] + "..."
+
+
+def _aligned(here: Sequence[str], there: Sequence[str], similar: bool = False) -> Iterator[tuple[int | None, int | None]]:
+    """Pairs the entries of two lists in order: equal ones, then the others between them.
+
+    Others are paired by position where both lists have equally many, otherwise (and if `similar`) by likeness; what remains is alone.
     """
-    labels = {entry.text for entry in in_store if entry.is_label}
-    for here, there in zip(in_file, in_store, strict=False):
-        if here.is_label and there.is_label and here.text != there.text and here.text and here.text not in labels:
-            yield here, there
+    for tag, first, last, start, stop in SequenceMatcher(None, here, there, autojunk=False).get_opcodes():
+        mine, fresh = list(range(first, last)), list(range(start, stop))
+        if tag == "equal" or (len(mine) == len(fresh) and not similar):
+            yield from zip(mine, fresh, strict=True)
+            continue
+        for index in mine:
+            likeness = {other: SequenceMatcher(None, here[index], there[other], autojunk=False).ratio() for other in fresh}
+            best = max(likeness, key=lambda other: likeness[other], default=None)
+            if best is not None and likeness[best] >= _ALIKE:
+                fresh.remove(best)
+                yield index, best
+            else:
+                yield index, None
+        yield from ((None, other) for other in fresh)
 
 
-def entries(lines: Sequence[str]) -> list[Entry]:
-    """Lists every cell of every tabular, located by row and column, and every LaTeX command that is defined."""
-    found: list[Entry] = []
-    # `above` is true before the \midrule, that is, in the header.
-    number, heads, inside, above = 0, [""], False, True
-    for line in lines:
-        stripped = line.strip()
-        if stripped.startswith(r"\newcommand"):
-            name, _, rest = stripped.partition("}{")
-            found.append(Entry(name.removeprefix(r"\newcommand{"), rest.partition("}")[0]))
-        if stripped.startswith(r"\begin{tabular}"):
-            number, heads, inside, above = number + 1, [""], True, True
-        elif stripped.startswith(r"\end{tabular}"):
-            inside = False
-        elif inside and stripped.startswith(r"\midrule"):
-            above = False
-        # Generated tabulars have one row per line.
-        elif inside and stripped.endswith(r"\\"):
-            # An escaped ampersand is part of a text.
-            cells = [_plain(text) for text in re.split(r"(?<!\\)&", stripped.removesuffix(r"\\"))]
-            if above:
-                heads = cells
-            row = cells[0] or "header"
-            for column, text in enumerate(cells):
-                head = heads[column] if column < len(heads) and heads[column] else f"column {column + 1}"
-                column_name = f"'{head}'"
-                location = f"tabular {number}, row '{row}', {head if above else column_name}"
-                found.append(Entry(location, text, is_label=column == 0 and not above and len(cells) > 1))
-    return found
-
-
-def _other_lines(lines: Sequence[str]) -> list[str]:
-    return [line.strip() for line in lines if line.strip() and not line.strip().endswith(r"\\")]
-
-
-def _plain(text: str) -> str:
-    """Normalises white space, so that a reformatted cell compares equal."""
-    return re.sub(r"\s+", " ", text.strip())
+_ALIKE = 0.6
+"""Likeness from which two entries count as one that was edited."""

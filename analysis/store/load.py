@@ -1,7 +1,8 @@
 """Loads one or several stores as data frames: the plan, the rows, the missing rows, the series and the problems found while reading.
 
 All reports work on `Results` and open no files themselves. Loading is tolerant: a damaged or foreign file is skipped and named in
-`Results.problems`, and so is a run that is stored with different scores. Only a store with nothing to report is an error.
+`Results.problems`, and so are a row with an impossible value and a run that is stored with different scores. Only a store with nothing to
+report is an error.
 
 A file of rows has about a hundred columns, and a sweep can have a million rows, so commands that need few columns name them (`columns`).
 Joining rows with the plan uses Arrow's `index_in` in place of a pandas merge, which takes most of the time in large stores.
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from analysis.store.index import check_version
 from analysis.store.parquet import arrow_schema, first_line, project_schema, read_file, read_folder
+from analysis.store.value_checks import without_damaged
 from sap_core.errors import UserError
 from sap_core.records import Planned, Point, Row, Timing
 
@@ -74,7 +76,8 @@ def load(stores: Sequence[Path], columns: Collection[str] | None = None) -> Resu
     damage: list[str] = []
     # The order of the plan is the order of all tables, and the first store that plans a run determines its place.
     plan = _unique(pa.concat_tables([_plan(store, wanted, damage) for store in paths]))
-    rows = pa.concat_tables([read_folder(store / "rows", Row, damage, wanted) for store in paths])
+    # Before duplicates are compared, so that a damaged row cannot win over a sound one of the same run.
+    rows = without_damaged(pa.concat_tables([read_folder(store / "rows", Row, damage, wanted) for store in paths]), damage)
     timings = pa.concat_tables([read_folder(store / "timing", Timing, damage) for store in paths])
     # Something was there and cannot be read; an empty store without damage is a sweep that has not begun.
     if not len(plan) and not len(rows) and damage:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from analysis.store.labels import MEASURES
 from analysis.store.results import SearchResult
 from analysis.store.selection_rule import FALLBACKS, RULES, Choice, boundary_values, choose, score_column
+from analysis.store.stats import TOLERANCE
 
 __all__ = ["FALLBACKS", "POOLING", "Policy", "select"]
 
@@ -81,12 +82,13 @@ def _pooled(searches: Sequence[SearchResult], policy: Policy) -> tuple[Choice, .
     }
     if not means:
         return tuple(Choice(None, problem="no setting has a score in every seed") for _ in searches)
-    # Ties go to the earlier setting.
-    winner = min(means, key=lambda settings: (-means[settings], positions[settings]))
+    # Ties go to the earlier setting. Up to rounding, because the mean of .1, .2 and .3 is not that of .2, .2 and .2 in float64.
+    highest = max(means.values())
+    winner = min((settings for settings in means if means[settings] >= highest - TOLERANCE), key=lambda settings: positions[settings])
     # The same seeds as the settings' means, so that the comparison is paired.
     unmodified = sum(float(search.vanilla[column]) for search in searches if search.vanilla is not None) / len(searches)
     # As within one search: the unmodified models win ties.
-    if policy.fallback == "strict" and not means[winner] > unmodified:
+    if policy.fallback == "strict" and not means[winner] > unmodified + TOLERANCE:
         return tuple(Choice(search.vanilla, kept=True) for search in searches)
     return tuple(
         Choice(search.rows[search.rows["settings"] == winner].iloc[0], boundary_values=boundary_values(json.loads(winner), search.settings))

@@ -58,3 +58,9 @@ def number_of(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return None if math.isnan(number) else number
+
+
+def score_difference(one: Any, other: Any, column: str) -> float | None:
+    """The score of one row (a mapping or a Series of pandas) minus that of another one; None if a score is missing."""
+    first, second = number_of(one[column]), number_of(other[column])
+    return None if first is None or second is None else difference(first, second)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.reference.published import SEEDS, UNKNOWN_MAPPING
-from analysis.store.labels import MEASURES, counted, method_label, span
+from analysis.store.labels import MEASURES, REFERENCES, counted, method_label, span
 from analysis.store.load import Results
 from analysis.store.results import SearchResult
 from analysis.tables.layout import TableLayout
 from analysis.tables.lookup import CellNumbers
 from analysis.tables.method_rows import MethodRow, information_text
-from analysis.tables.notes import INCOMPLETE_MARK, NO_SECONDS, space_hashes_note
+from analysis.tables.notes import INCOMPLETE_MARK, NO_SECONDS, OWN_CORES, space_hashes_note
 from analysis.tuning.cost import circumstances
 from sap_core.records import VANILLA
 
@@ -170,8 +170,11 @@ def _spaces(found: Sequence[CellNumbers]) -> list[str]:
 def _no_seconds(layout: TableLayout, groups: Sequence[int]) -> list[str]:
     # Only entries of this table: the note would be wrong under another.
     cells = [cell for (g, _, _), cell in layout.cells.items() if g in groups and cell.value.endswith("_seconds")]
-    absent = any(cell.found is not None and cell.found.summary.mean is None for cell in cells)
-    return [NO_SECONDS] if absent else []
+    # Entries of what was not searched have no seconds either, but no reason that concerns their measurement.
+    shown = [cell.found for cell in cells if cell.found is not None]
+    absent = any(found.summary.mean is None and found.method not in REFERENCES for found in shown)
+    concurrent = any((found.cell.rows["jobs_on_device"] > 1).any() for found in shown if found.summary.mean is not None)
+    return [*([OWN_CORES] if concurrent else []), *([NO_SECONDS] if absent else [])]
 
 
 def _unknown(layout: TableLayout, groups: Sequence[int]) -> bool:

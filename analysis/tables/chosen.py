@@ -8,6 +8,7 @@ from analysis.store.labels import MEASURES, MISSING, method_label, number
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import TIES, Choice, score_column
+from analysis.store.stats import number_of
 from analysis.tables.method_rows import setting_text
 from analysis.tables.notes import INCOMPLETE_MARK, cell_title, rule_note
 from analysis.tables.render import Column, FormattedCell, Table
@@ -54,6 +55,8 @@ def _incomplete(choices: Sequence[tuple[SearchResult, Choice]]) -> list[str]:
         # A seed may lack a choice, rows, or both; each has its own sentence.
         if choice.problem:
             found.append(f"{prefix}: {choice.problem}.")
+        elif choice.row is not None and number_of(choice.row[score_column("test_oracle", search.measure)]) is None:
+            found.append(f"{prefix}: the selected setting has no test score.")
         if search.missing:
             found.append(f"{prefix}: {search.missing} of {len(search.planned)} planned settings have no row.")
     return found
@@ -61,17 +64,19 @@ def _incomplete(choices: Sequence[tuple[SearchResult, Choice]]) -> list[str]:
 
 def _row(search: SearchResult, choice: Choice, factor: float, decimals: int) -> tuple[FormattedCell, ...]:
     def score(column: str) -> FormattedCell:
-        value = None if choice.row is None else float(choice.row[column]) * factor
+        stored = None if choice.row is None else number_of(choice.row[column])
+        value = None if stored is None else stored * factor
         return FormattedCell(number(value, decimals), value)
 
-    mark = INCOMPLETE_MARK if choice.row is None or search.missing else ""
+    test = score_column("test_oracle", search.measure)
+    mark = INCOMPLETE_MARK if choice.row is None or search.missing or number_of(choice.row[test]) is None else ""
     return (
         FormattedCell(method_label(search.method, search.space), marks=mark),
         FormattedCell(str(search.seed), search.seed),
         FormattedCell(_setting(search, choice)),
         FormattedCell(RULE),
         score(score_column(RULE, search.measure)),
-        score(score_column("test_oracle", search.measure)),
+        score(test),
     )
 
 

@@ -8,7 +8,7 @@ from analysis.store.labels import MEASURES, MISSING, REFERENCES, RETRAIN, Measur
 from analysis.store.load import Results
 from analysis.store.results import CellResult, cells
 from analysis.store.selection_rule import score_column
-from analysis.store.stats import Summary, summarise
+from analysis.store.stats import Summary, number_of, score_difference, summarise
 from analysis.tables.method_rows import MethodRow, failures_text, information_text, method_rows, settings_text
 from analysis.tables.notes import BOUNDARY_MARK, INCOMPLETE_MARK, NO_SECONDS_MARK, cell_title, comparison_notes
 from analysis.tables.rank import rank_column
@@ -57,7 +57,7 @@ def _table(results: Results, cell: CellResult, rules: Sequence[str]) -> Table:
         caption=_caption(cell, listed, measure),
         columns=tuple(columns[number] for number in shown),
         rows=tuple(tuple(row[number] for number in shown) for row in body),
-        notes=comparison_notes(results, cell, listed, rules),
+        notes=(*comparison_notes(results, cell, listed, rules), *_missing_scores(cell, listed)),
         # Lines below the unmodified model and above retraining separate the references from the contenders; 0 stands for no retraining.
         rules=frozenset({1, retrain} - {0}) if listed else frozenset(),
     )
@@ -86,10 +86,11 @@ def _columns(rules: Sequence[str], measure: Measure) -> list[Column]:
 
 def _vanilla_row(cell: CellResult, rules: Sequence[str], measure: Measure) -> list[FormattedCell]:
     rows = [baseline.row for baseline in cell.baselines]
-    mark = INCOMPLETE_MARK if any(row is None for row in rows) else ""
+    scores = [None if row is None else number_of(row[score_column("test_oracle", cell.measure)]) for row in rows]
+    mark = INCOMPLETE_MARK if None in scores else ""
 
     def mean(column: str, shown: Measure) -> FormattedCell:
-        return _number(summarise(None if row is None else float(row[column]) for row in rows), shown)
+        return _number(summarise(None if row is None else number_of(row[column]) for row in rows), shown)
 
     # The unmodified model has one test score, whatever the rule.
     test = mean(score_column("test_oracle", cell.measure), measure)
@@ -107,19 +108,21 @@ def _method_row(cell: CellResult, row: MethodRow, rules: Sequence[str], measure:
     mark = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
     # Paired by seed, so that differences between the baselines do not enter their spread.
     gains = [
-        None if choice.row is None or search.vanilla is None else float(choice.row[test]) - float(search.vanilla[test])
+        None if choice.row is None or search.vanilla is None else score_difference(choice.row, search.vanilla, test)
         for search, choice in zip(row.searches, row.chosen[first], strict=True)
     ]
     kept = sum(choice.kept for choice in row.chosen[first])
     # The unmodified model has trusted no samples.
-    trusted = [None if choice.kept or choice.row is None else float(choice.row["trusted_label_precision"]) for choice in row.chosen[first]]
+    trusted = [
+        None if choice.kept or choice.row is None else number_of(choice.row["trusted_label_precision"]) for choice in row.chosen[first]
+    ]
     return [
         FormattedCell(method_label(row.method, row.space), marks=INCOMPLETE_MARK if row.incomplete else ""),
         FormattedCell(settings_text(row)),
         FormattedCell(failures_text(row)),
         FormattedCell(information_text(row)),
-        *(_number(summarise(row.scores(rule, test)), measure, marks=_marks(row, rule)) for rule in rules),
-        _number(summarise(gains), measure, sign=True),
+        *(_number(summarise(row.scores(rule, test)), measure, marks=_marks(row, rule, test)) for rule in rules),
+        _number(summarise(gains), measure, sign=True, marks=INCOMPLETE_MARK if None in gains else ""),
         *(FormattedCell(seconds(cost.mean), cost.mean, cost.std, mark) for cost in per_seed(row.searches)),
         *(giga_flops(cost) for cost in flops),
         FormattedCell(f"{kept} of {len(row.searches)}" if kept else "0"),
@@ -145,15 +148,31 @@ def giga_flops(cost: Summary) -> FormattedCell:
     return FormattedCell(seconds(shown.mean), shown.mean, shown.std)
 
 
-def _marks(row: MethodRow, rule: str) -> str:
+def _marks(row: MethodRow, rule: str, test: str) -> str:
     # A mark at the score, because the score is what a wider range might improve.
     at_boundary = any(choice.boundary_values for choice in row.chosen[rule])
-    incomplete = any(choice.row is None for choice in row.chosen[rule])
+    incomplete = None in row.scores(rule, test)
     return (BOUNDARY_MARK if at_boundary else "") + (INCOMPLETE_MARK if incomplete else "")
 
 
+def _missing_scores(cell: CellResult, listed: Sequence[MethodRow]) -> list[str]:
+    """Counts the selected rows, and the unmodified models, that have no test score although they are stored."""
+    test = score_column("test_oracle", cell.measure)
+    rows = {method_label(VANILLA): [baseline.row for baseline in cell.baselines]}
+    rows |= {method_label(row.method, row.space): [choice.row for choices in row.chosen.values() for choice in choices] for row in listed}
+    counts = {
+        name: len({str(row["run_id"]) for row in some if row is not None and number_of(row[test]) is None}) for name, some in rows.items()
+    }
+    return [
+        f"{INCOMPLETE_MARK} {name}: {counted(count, 'stored row')} without a test score; means are over the other seeds, and not ranked."
+        for name, count in counts.items()
+        if count
+    ]
+
+
 def _caption(cell: CellResult, listed: Sequence[MethodRow], measure: Measure) -> str:
-    missing = sum(choice.row is None for row in listed for choices in row.chosen.values() for choice in choices)
+    test = score_column("test_oracle", cell.measure)
+    missing = sum(row.scores(rule, test).count(None) for row in listed for rule in row.chosen)
     incomplete = f" {counted(missing, 'missing value')}, marked {INCOMPLETE_MARK}." if missing else ""
     spread = spread_over(len(cell.seeds))
     return f"Test {measure.name} after tuning on {cell_title(cell)}: {spread}.{incomplete}"

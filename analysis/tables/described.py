@@ -192,7 +192,7 @@ class _Builder:
         if form.quantity == "count" and mean is not None:
             mean = round(mean * summary.n)
         # Absent seconds have a reason of their own, which is no gap in the sweep.
-        no_seconds = mean is None and cell.value.endswith("_seconds")
+        no_seconds = mean is None and cell.value.endswith("_seconds") and cell.found.method not in REFERENCES
         mark = NO_SECONDS_MARK if no_seconds else INCOMPLETE_MARK if self.layout.is_incomplete(at) else ""
         settings = tuple(one.value for one in cell.found.values if one.value is not None) if form.quantity == "setting" else ()
         return PrintedNumber(mean, std, mark, summary.n, settings)

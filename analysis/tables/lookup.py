@@ -14,7 +14,7 @@ from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice
 from analysis.store.stats import Summary, number_of, summarise
 from analysis.tables.conditions import CELL_FIELDS, SEARCH_FIELDS, cell_fields, equal, field_values, restrict, satisfies
-from analysis.tables.values import ROW_FIELDS, ChosenRun, value_of
+from analysis.tables.values import ALWAYS_SCORED, ROW_FIELDS, ChosenRun, value_of
 from sap_core.errors import UserError, unknown
 from sap_core.records import VANILLA
 
@@ -38,6 +38,7 @@ class CellNumbers:
     space: str | None
     values: tuple[SeedValue, ...]
     other_spaces: tuple[str, ...] = ()  # further spaces of the method that satisfy the conditions
+    is_score: bool = False  # whether every stored row has a number, unless it is missing
 
     @property
     def summary(self) -> Summary:
@@ -51,10 +52,11 @@ class CellNumbers:
 
     @property
     def incomplete(self) -> bool:
-        """Whether a seed or a planned setting has no row, or no setting could be selected on a seed."""
+        """Whether a seed or a planned setting has no row or no score, or no setting could be selected on a seed."""
         rows = [one.choice.row for one in self.values]
         fewer_seeds = len(rows) < len(self.cell.baselines)
-        return fewer_seeds or self.missing_settings > 0 or any(row is None or row["status"] != "ok" for row in rows)
+        no_score = self.is_score and any(one.value is None for one in self.values)
+        return fewer_seeds or no_score or self.missing_settings > 0 or any(row is None or row["status"] != "ok" for row in rows)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -189,11 +191,12 @@ class StoreLookup:
             chosen = ChosenRun(search, choice.row, kept, cell.measure, policy.rule)
             return SeedValue(seed, search, choice, value_of(value, chosen, self._last_point))
 
+        is_score = value in (*ALWAYS_SCORED, f"test_{cell.measure}")
         # An entry without a method is about the network before correction.
         if conditions.get("method", VANILLA) == VANILLA:
             # The baseline is its own choice, with the unmodified model kept.
             unmodified = tuple(seed_value(one.seed, None, Choice(one.row, kept=True)) for one in cell.baselines)
-            return CellNumbers(cell, VANILLA, None, unmodified)
+            return CellNumbers(cell, VANILLA, None, unmodified, is_score=is_score)
         # Several spaces may satisfy the conditions, in the order of the plan.
         spaces = [
             key for key in cell.methods if satisfies(dict(zip(("method", "space"), key, strict=True)), conditions, ("method", "space"))
@@ -204,7 +207,7 @@ class StoreLookup:
         # The first space of the plan, by convention the method's main one; the others are named in a note.
         (method, space), (searches, choices) = selected[0]
         values = tuple(seed_value(search.seed, search, choice) for search, choice in zip(searches, choices, strict=True))
-        return CellNumbers(cell, method, space, values, tuple(str(key[1]) for key, _ in selected[1:]))
+        return CellNumbers(cell, method, space, values, tuple(str(key[1]) for key, _ in selected[1:]), is_score)
 
     def span(self, conditions: Mapping[str, object], column: str) -> list[float]:
         """[smallest, largest] of a column over the rows of all searches that satisfy the conditions; empty if there are none."""

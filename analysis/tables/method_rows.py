@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.store.labels import MISSING, RETRAIN, plain, span
 from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import Choice
+from analysis.store.stats import number_of
 
 _SOURCES = {"verified_file": "verified file"}
 
@@ -30,8 +31,8 @@ class MethodRow:
         return any(search.missing for search in self.searches)
 
     def scores(self, rule: str, column: str) -> list[float | None]:
-        """The value of `column` in each selected row; None where no setting could be selected."""
-        return [None if choice.row is None else float(choice.row[column]) for choice in self.chosen[rule]]
+        """The value of `column` in each selected row; None where no setting could be selected, or the value is missing."""
+        return [None if choice.row is None else number_of(choice.row[column]) for choice in self.chosen[rule]]
 
 
 def method_rows(cell: CellResult, rules: Sequence[str]) -> list[MethodRow]:

@@ -15,7 +15,7 @@ from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_policy import Policy, select
 from analysis.store.selection_rule import Choice, score_column
-from analysis.store.stats import summarise
+from analysis.store.stats import difference, number_of, summarise
 from analysis.tables.notes import INCOMPLETE, INCOMPLETE_MARK, cell_title
 from analysis.tables.render import Column, FormattedCell, Table
 
@@ -71,11 +71,17 @@ def _row(method: str, space: str | None, searches: Sequence[SearchResult], polic
     column, test = score_column(policy.rule, searches[0].measure), score_column("test_oracle", searches[0].measure)
     chosen = list(zip(searches, select(searches, policy), strict=True))
     # the differences are paired by seed, so a seed without a baseline or a choice drops out of all of them
-    complete = [(search, choice) for search, choice in chosen if choice.row is not None and search.vanilla is not None]
-    validation, tested = ([float(choice.row[name]) for _, choice in complete] for name in (column, test))  # type: ignore[index]
+    complete = [
+        (choice.row, search.vanilla)
+        for search, choice in chosen
+        if choice.row is not None
+        and search.vanilla is not None
+        and all(number_of(row[name]) is not None for row in (choice.row, search.vanilla) for name in (column, test))
+    ]
+    validation, tested = ([float(row[name]) for row, _ in complete] for name in (column, test))
     # The unmodified model was not selected, so its difference contains no optimism, only the effect of wrong labels.
-    unmodified = [float(search.vanilla[column]) - float(search.vanilla[test]) for search, _ in complete]  # type: ignore[index]
-    differences = [one - other for one, other in zip(validation, tested, strict=True)]
+    unmodified = [difference(float(vanilla[column]), float(vanilla[test])) for _, vanilla in complete]
+    differences = [difference(one, other) for one, other in zip(validation, tested, strict=True)]
     mark = INCOMPLETE_MARK if len(complete) < len(searches) or any(search.missing for search in searches) else ""
 
     def cell(values: Sequence[float], sign: bool = False) -> FormattedCell:

@@ -12,7 +12,7 @@ from analysis.store.labels import MEASURES, MISSING, REFERENCES, Measure, counte
 from analysis.store.load import Results
 from analysis.store.results import CellResult, SearchResult, cells
 from analysis.store.selection_rule import RULES, TIES, score_column
-from analysis.store.stats import summarise
+from analysis.store.stats import number_of, summarise
 from analysis.tables.notes import COST, INCOMPLETE, INCOMPLETE_MARK, NO_SECONDS_MARK, cell_title, seconds_notes
 from analysis.tables.render import Column, FormattedCell, Table
 from analysis.tuning.cost import circumstances, per_seed, unit_of
@@ -40,8 +40,16 @@ class SearchRow:
         for search in self.searches:
             row = search.choose(RULE).row
             if row is not None:
-                found.setdefault(search.seed, []).append(float(row[score_column("test_oracle", search.measure)]))
+                score = number_of(row[score_column("test_oracle", search.measure)])
+                # A search without a test score is left out and marked.
+                if score is not None:
+                    found.setdefault(search.seed, []).append(score)
         return found
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a planned setting has no row, or a search no score."""
+        return any(search.missing for search in self.searches) or sum(map(len, self.selected_scores().values())) < len(self.searches)
 
 
 def search(results: Results) -> tuple[Table, ...]:
@@ -143,7 +151,7 @@ def _row(row: SearchRow, grid: SearchRow | None, measure: Measure) -> tuple[Form
     trials = summarise(float(len(search.rows)) for search in row.searches)
     distinct = summarise(float(search.rows["settings"].nunique()) for search in row.searches)
     no_seconds = "" if unit_of(row.searches) == "seconds" else NO_SECONDS_MARK
-    incomplete = INCOMPLETE_MARK if any(search.missing or search.choose(RULE).row is None for search in row.searches) else ""
+    incomplete = INCOMPLETE_MARK if row.incomplete else ""
     # Quantiles describe what single searches obtain, as the band of the figures does.
     mean, *band = [None] * 3 if not scores else [float(np.mean(scores)), *map(float, np.quantile(scores, QUANTILES))]
     label = method_label(row.method, row.space)
@@ -167,9 +175,9 @@ def _passes(searches: Sequence[SearchResult], column: str) -> FormattedCell:
 
 def _notes(results: Results, cell: CellResult, listed: Sequence[SearchRow], measure: Measure, stored: pd.DataFrame) -> tuple[str, ...]:
     vanilla = summarise(
-        None if baseline.row is None else float(baseline.row[score_column("test_oracle", cell.measure)]) for baseline in cell.baselines
+        None if baseline.row is None else number_of(baseline.row[score_column("test_oracle", cell.measure)]) for baseline in cell.baselines
     ).times(measure.factor)
-    incomplete = any(search.missing or search.choose(RULE).row is None for row in listed for search in row.searches)
+    incomplete = any(row.incomplete for row in listed)
     rule = RULES[RULE].format(score=measure.name)
     return (
         f"{RULE}: {rule}, among the trials of one search. {TIES}",

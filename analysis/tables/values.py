@@ -22,6 +22,9 @@ ROW_FIELDS = tuple(item.name for item in fields(Row))
 SCORES = {"test": "test_oracle", "val_noisy": "val_noisy", "val_clean": "val_clean_part"}
 """Score in the measure of the task (accuracy, or R² of a regression) -> the selection rule that uses the same column."""
 
+ALWAYS_SCORED = ("test", "val_noisy", "gain")
+"""Values that every stored row has, whatever the task, so that an entry without one is incomplete."""
+
 COMPUTED = ("gain", "kept", "settings", "optimism", "trained_noise_rate", "forget_known_rate")
 """Values that are computed from several columns or rows."""
 

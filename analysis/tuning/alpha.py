@@ -12,7 +12,8 @@ import pandas as pd
 
 from analysis.store.results import CellResult, SearchResult
 from analysis.store.selection_rule import best, score_column
-from analysis.store.stats import Summary, summarise
+from analysis.store.stats import TOLERANCE as ROUNDING
+from analysis.store.stats import Summary, difference, summarise
 
 ALPHA = "alpha"
 """Name of the hyperparameter."""
@@ -83,10 +84,10 @@ def good_range(curve: AlphaCurve) -> GoodRange | None:
     means = np.array([np.nan if point.mean is None else point.mean for point in curve.test])
     if np.isnan(means).all():
         return None
-    # Of equal maxima the smallest alpha.
-    top = int(np.nanargmax(means))
+    # Of equal maxima the smallest alpha, equal up to rounding.
+    top = int(np.flatnonzero(means >= np.nanmax(means) - ROUNDING)[0])
     # A mean that is exactly TOLERANCE below counts, whatever its last bits.
-    good = means >= means[top] - TOLERANCE - 1e-12
+    good = means >= means[top] - TOLERANCE - ROUNDING
     # Contiguous: a good alpha beyond a bad one does not widen the range, because a coarse search between them would miss it.
     low = top - sum(1 for _ in itertools.takewhile(bool, good[:top][::-1]))
     high = top + sum(1 for _ in itertools.takewhile(bool, good[top + 1 :]))
@@ -121,7 +122,7 @@ def transfers(cells: Sequence[CellResult], method: str, space: str | None, rule:
             # An origin that keeps its unmodified model transfers the advice not to correct.
             transferred = unmodified if alpha is None else summarise(rows.loc[rows[ALPHA] == alpha, test].astype(float)).mean
             if origin != cell.name and own is not None and transferred is not None:
-                found.append(Transfer(origin, cell.name, alpha, own - transferred))
+                found.append(Transfer(origin, cell.name, alpha, difference(own, transferred)))
     return tuple(found)
 
 
@@ -132,7 +133,8 @@ def _pooled(searches: Sequence[SearchResult], rule: str) -> float | None:
     # By position, so that ties go to the earlier alpha of the space, as in the selection rule.
     means = rows.groupby("position")[column].mean()
     unmodified = summarise(float(search.vanilla[column]) for search in searches if search.vanilla is not None).mean
-    index = best(float("nan") if unmodified is None else unmodified, means.tolist())
+    # Without rounding errors, so that equal means are a tie.
+    index = best(float("nan") if unmodified is None else round(unmodified, 9), [round(mean, 9) for mean in means.tolist()])
     return None if index is None else float(rows.loc[rows["position"] == means.index[index], ALPHA].iloc[0])
 
 

@@ -129,6 +129,11 @@ def maker(tmp_path) -> StoreMaker:
 
 @pytest.fixture
 def small(maker) -> StoreMaker:
+    """See `fill`."""
+    return fill(maker)
+
+
+def fill(maker: StoreMaker) -> StoreMaker:
     """Two seeds; SAP with three alphas, SCRUB with two settings (one diverges), Retrain. The numbers are easy to verify by hand."""
     alphas = [{"alpha": 30000.0}, {"alpha": 10000.0}, {"alpha": 2000.0}]
     trusted = {"information": "scored", "num_trusted": 200, "trusted_label_precision": 0.95}

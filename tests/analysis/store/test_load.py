@@ -200,3 +200,57 @@ def test_a_damaged_series_file_is_named(small):
     results = load([store])
     assert series(results, "loss")["value"].tolist() == [1.0, 0.5]
     assert "job-x.parquet was skipped" in results.damage[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"test_acc": 1.2}, "test_acc is 1.2 and must be between 0 and 1"),
+        ({"val_noisy_acc": -0.1}, "val_noisy_acc is -0.1 and must be between 0 and 1"),
+        ({"trusted_label_precision": 95.0}, "trusted_label_precision is 95 and must be between 0 and 1"),
+        ({"test_acc": float("inf")}, "test_acc is inf and must be between 0 and 1"),
+        ({"tuning_seconds": -1.0}, "tuning_seconds is -1 and must be a number that is not negative"),
+        ({"tuning_seconds": float("nan")}, "tuning_seconds is nan and must be a number that is not negative"),
+        ({"correct_seconds": float("inf")}, "correct_seconds is inf and must be a number that is not negative"),
+        ({"flops": float("-inf")}, "flops is -inf and must be a number that is not negative"),
+        ({"num_test": -400}, "num_test is -400 and must be a number that is not negative"),
+        ({"test_r2": 1.5}, "test_r2 is 1.5 and must be at most 1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_row_with_an_impossible_value_is_damage(small, values, message):
+    small.rows = [replace(row, **values) if row.run_id == "sap-alpha16-1-2" else row for row in small.rows]
+    results = load([small.write()])
+    assert "sap-alpha16-1-2" in set(results.missing["run_id"])
+    (problem,) = results.damage
+    assert problem.startswith("The row of run sap-alpha16-1-2 (sap, alpha16, seed 1) is damaged: " + message)
+    assert "delete the file of job job-sap-alpha16-1-2" in problem
+
+
+def test_possible_values_pass(small):
+    """A missing score, the ends of the range, a poor regression, and whatever a diverged run has stored."""
+    changes = {
+        "sap-alpha16-1-0": {"test_acc": float("nan")},
+        "sap-alpha16-1-1": {"test_acc": 1.0, "val_noisy_acc": 0.0},
+        "sap-alpha16-1-2": {"test_r2": -35.0},
+        "scrub-grid_a-1-0": {"test_acc": 7.0, "val_noisy_acc": float("nan")},  # failed
+    }
+    small.rows = [replace(row, **changes.get(row.run_id, {})) for row in small.rows]
+    results = load([small.write()])
+    assert (results.damage, len(results.missing)) == ([], 0)
+
+
+def test_a_sound_row_replaces_a_damaged_one_of_the_same_run(small):
+    sound = next(row for row in small.rows if row.run_id == "sap-alpha16-1-2")
+    small.write()
+    small.write_rows("job-later.ok.parquet", [replace(sound, test_acc=8.2, started_at="2027-01-01T00:00:00")])
+    results = load([small.path])
+    assert results.rows.set_index("run_id").loc["sap-alpha16-1-2", "test_acc"] == sound.test_acc
+    assert len(results.damage) == 1
+
+
+def test_many_damaged_rows_are_counted(small):
+    small.rows = [replace(row, test_acc=-1.0) if row.job_type == "tune" and row.status == "ok" else row for row in small.rows]
+    damage = load([small.write()]).damage
+    assert len(damage) == 6
+    assert damage[-1] == "5 more rows have impossible values and are left out."

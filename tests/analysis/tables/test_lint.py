@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 
@@ -10,6 +11,7 @@ from analysis.reports.lint import blocks, lint
 from analysis.store.load import load
 from analysis.tables.spec import shipped
 from sap_core.errors import UserError
+from tests.analysis.conftest import StoreMaker, fill
 
 DOCUMENT = (
     "\\documentclass[10pt,twocolumn]{article}\n\\usepackage[margin=0.75in]{geometry}\n\\usepackage{times,booktabs}\n"
@@ -31,7 +33,97 @@ def test_an_unchanged_file_passes(made, tmp_path):
     results = load([made("table1")])
     path = tmp_path / "t.tex"
     path.write_text(generated_block.generated_latex(Recipe("table1", show="both"), results))
-    assert lint(path, results) == ("1 generated block, 0 changed cells.", 0)
+    assert lint(path, results) == ("1 generated block, 0 changed numbers.", 0)
+
+
+def full_store(path):
+    return fill(StoreMaker(path)).write()
+
+
+SAP_ROW = r"SAP (alpha16) & 3 (3 distinct)"
+EDITS = {
+    "a digit of a cell": (r"81.00 $\pm$ 1.41", r"82.00 $\pm$ 1.41"),
+    "a deviation": (r"81.00 $\pm$ 1.41", r"81.00 $\pm$ 0.41"),
+    "a sign": ("+6.00", "$-$6.00"),
+    "decimals": ("+6.00", "+6.0"),
+    "a mark": (r"\rlap{$^{\dagger}$}", ""),
+    "bold print": (r"\textbf{81.00 $\pm$ 1.41}", r"81.00 $\pm$ 1.41"),
+    "a number of a header": ("Gain (points)", "Gain (5 points)"),
+    "a number of a label": ("SAP (alpha16)", "SAP (alpha15)"),
+    "the number of seeds in the caption": ("over 2 seeds", "over 5 seeds"),
+    "a number of a note": ("24.9 \\% of the training labels are wrong", "14.9 \\% of the training labels are wrong"),
+    "a number in a reworded note": ("24.9 \\% of the training labels are wrong", "14.9 \\% of all training labels are wrong"),
+    "two numbers of a note exchanged": ("1097 training, 300 validation", "300 training, 1097 validation"),
+    "a new claim": ("Gains are paired by seed.", "Gains are paired by seed. The gain of 7.25 points is large."),
+}
+WORDS = {
+    "a renamed row": ("Retrain & ", "Oracle & "),
+    "a renamed column": ("Gain (points)", "Improvement (points)"),
+    "a reworded note": ("Gains are paired by seed.", "Gains are differences by seed."),
+    "a deleted note": ("Gains are paired by seed.", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def text_and_results(tmp_path_factory):
+    """The table `comparison` of a store with all kinds of numbers, generated once."""
+    store = full_store(tmp_path_factory.mktemp("lint") / "store")
+    results = load([store])
+    return generated_block.generated_latex(Recipe("comparison"), results), results
+
+
+@pytest.mark.parametrize("edit", [*EDITS.values(), *WORDS.values()], ids=[*EDITS, *WORDS])
+def test_every_changed_number_is_found(text_and_results, tmp_path, edit):
+    (text, results), (old, new) = text_and_results, edit
+    assert old in text
+    path = tmp_path / "t.tex"
+    path.write_text(text.replace(old, new, 1))
+    output, code = lint(path, results)
+    assert code == (edit in EDITS.values()), output
+    assert "in the file" in output or "worded differently" in output or "not the store's" in output
+
+
+def test_a_deleted_row_is_the_only_difference(text_and_results, tmp_path):
+    text, results = text_and_results
+    lines = text.splitlines()
+    path = tmp_path / "t.tex"
+    path.write_text("\n".join(line for line in lines if SAP_ROW not in line))
+    output, code = lint(path, results)
+    assert code == 1
+    assert [line.partition("comparison: ")[2] for line in output.splitlines()[:-1]] == [
+        "tabular 1, row 'SAP (alpha16)' is missing in the file"
+    ]
+
+
+def test_exchanged_cells_are_both_named(text_and_results, tmp_path):
+    text, results = text_and_results
+    row = next(line for line in text.splitlines() if line.strip().startswith("SAP (alpha16) &"))
+    cells = row.split(" & ")
+    cells[1], cells[2] = cells[2], cells[1]
+    path = tmp_path / "t.tex"
+    path.write_text(text.replace(row, " & ".join(cells)))
+    assert lint(path, results)[0].endswith("1 generated block, 2 changed numbers.")
+
+
+@pytest.mark.parametrize("command", [["headline"], ["cost"], ["table", "tests"]], ids=lambda words: words[-1])
+def test_all_latex_carries_its_provenance(small, tmp_path, capsys, command):
+    store = str(small.write())
+    assert main([store, *command, "--format", "latex"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(generated_block.BLOCK_START)
+    path = tmp_path / "t.tex"
+    path.write_text(text)
+    assert main([store, "lint", str(path)]) == 0
+    changed = re.sub(r"(\d)\.(\d)", lambda found: f"{found[1]}.{(int(found[2]) + 1) % 10}", text.split("\n", 3)[3], count=1)
+    path.write_text("\n".join([*text.split("\n", 3)[:3], changed]))
+    assert main([store, "lint", str(path)]) == 1
+
+
+def test_published_tests_carry_their_provenance(tmp_path, capsys):
+    assert main(["published", "tests", "--format", "latex"]) == 0
+    text = capsys.readouterr().out
+    (block,) = blocks(text)
+    assert block.rows == "the published numbers"
 
 
 @pytest.mark.slow
@@ -46,7 +138,7 @@ def test_a_changed_cell_in_a_paper_is_named(made, tmp_path, capsys):
     assert output == [
         r"paper.tex, line 2, table1: tabular 1, row 'SAP', '25\,\%' "
         r"is \textbf{86.49$\pm$0.40} in the file and \textbf{85.49$\pm$0.40} in the store",
-        "2 generated blocks, 1 changed cell.",
+        "2 generated blocks, 1 changed number.",
     ]
 
 
@@ -60,7 +152,7 @@ def test_changed_captions_are_reported_and_pass(small, tmp_path):
     path.write_text(generated_block.generated_latex(Recipe("comparison"), results).replace("Test accuracy after", "Accuracy after"))
     output, code = lint(path, results)
     assert code == 0
-    assert "no number differs, but 1 other line (caption, notes or layout)" in output
+    assert "no number differs, but 1 place in words or layout" in output
 
 
 def test_a_row_renamed_by_hand_is_told_and_passes_unless_it_takes_the_name_of_another(small, tmp_path):
@@ -70,11 +162,11 @@ def test_a_row_renamed_by_hand_is_told_and_passes_unless_it_takes_the_name_of_an
     path.write_text(text.replace(r"SCRUB (grid\_a) &", r"SCRUB~\cite{kurmanji2023scrub} &"))
     output, code = lint(path, results)
     assert code == 0
-    assert r"is renamed to SCRUB~\cite{kurmanji2023scrub} in the file" in output
+    assert r"is named SCRUB~\cite{kurmanji2023scrub} in the file" in output
     swapped = text.replace("SAP (alpha16) &", "@").replace(r"SCRUB (grid\_a) &", "SAP (alpha16) &").replace("@", r"SCRUB (grid\_a) &")
     path.write_text(swapped)
     output, code = lint(path, results)
-    assert (code, "2 changed cells" in output) == (1, True)
+    assert (code, "changed number" in output) == (1, True)
 
 
 def test_changed_rows_of_the_store_are_reported(small, tmp_path):
@@ -91,7 +183,7 @@ def test_the_reports_own_files_pass(small, capsys):
     store = str(small.write())
     assert main([store]) == 0
     assert main([store, "lint", *(str(path) for path in sorted((small.path / "report").glob("*.tex")))]) == 0
-    assert "changed cell" in capsys.readouterr().out
+    assert "0 changed numbers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
