@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from sap_core.errors import UserError
+from sap_core.text import one_line
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def plain_warnings() -> Iterator[None]:
     """Prints Python's warnings as one line without a place in the code, such as what was read from a checkpoint."""
 
     def show(message: Warning | str, *others: object, **more: object) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
     before = warnings.showwarning
     warnings.showwarning = show

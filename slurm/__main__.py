@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sap_core.errors import UserError, unknown
+from sap_core.errors import StorageError, UserError, unknown
+from sap_core.files import is_system_error
 from sap_core.guard import check_origins
 from sap_core.location import CODE
+from sap_core.text import one_line
 from slurm.arguments import expand_home, needs_data, no_arguments, printed_sweep, read_cluster, short, snapshot_of, sweep_of
 from slurm.command import clean_environment, describe_dropped
 from slurm.usage import HELP, USAGE
@@ -23,7 +25,7 @@ _HELP_OPTIONS = ("--help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit code (0 done, 1 a check failed, 2 the user's mistake, 130 interrupted)."""
+    """Run the command; return the exit code (0 done, 1 a check or the disk failed, 2 the user's mistake, 130 interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in _HELP_OPTIONS:
         print(USAGE)
@@ -40,10 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return COMMANDS[name](arguments[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        # A full disk is no mistake in the command.
+        return 1 if isinstance(error, StorageError) else 2
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if not is_system_error(error):
+            raise
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 1
 
 
 def _log(line: str) -> None:

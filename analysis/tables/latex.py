@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from analysis.tables.render import Column, FormattedCell, Table, aligned_texts, caption_with_ranks, fold_columns
+from sap_core.text import one_line
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "<": r"\textless{}",
@@ -104,7 +105,8 @@ def _latex_block(table: Table, block: Sequence[int], width: str) -> str:
 
 def escape_latex(text: str) -> str:
     """Escapes the special characters of LaTeX, and replaces the other characters outside ASCII that tables use."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    # On one line: an empty line would end a cell, and a text after a line break a comment.
+    return "".join(_ESCAPES.get(character, character) for character in one_line(text))
 
 
 def _latex_groups(columns: Sequence[Column]) -> list[str]:
