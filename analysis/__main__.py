@@ -9,9 +9,11 @@ from pathlib import Path
 from analysis.commands import COMMANDS, DEFAULT, STORE_OPTIONAL, ReadsColumns, command
 from analysis.store.load import load
 from sap_core.command_line import Parser, program
-from sap_core.errors import UserError, unknown
+from sap_core.errors import StorageError, UserError, unknown
+from sap_core.files import is_system_error
 from sap_core.guard import check_start
 from sap_core.location import version_line
+from sap_core.text import one_line, visible
 
 HELP_OPTIONS = ("-h", "--help")
 
@@ -21,15 +23,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code.
 
     0: success. 1: the store is damaged; the report covers the intact files, and standard error has one line for each problem (or the
-    command itself returned 1). 2: usage error, reported in one line.
+    command itself returned 1, or a file cannot be written). 2: usage error, reported in one line. 130: interrupted.
     """
     try:
         # First, because packages with common names (analysis, conf) may be shadowed by others in the working directory.
         check_start()
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        # A full disk is no mistake in the command.
+        return 1 if isinstance(error, StorageError) else 2
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        if not is_system_error(error):
+            raise
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: list[str]) -> int:
@@ -53,11 +63,12 @@ def _run(arguments: list[str]) -> int:
     results = load(stores, chosen.COLUMNS if isinstance(chosen, ReadsColumns) else None) if stores else None
     output = chosen.run(results, options)  # type: ignore[arg-type]  # commands in STORE_OPTIONAL accept None
     text, code = output if isinstance(output, tuple) else (output, 0)
-    print(text)
+    # A store may come from elsewhere; its names must not move the cursor or set colours.
+    print(visible(text))
     damage = results.damage if results else []
     # After the report, because a command may find damage while it reads a series; on standard error, so that the output can be piped.
     for sentence in damage:
-        print(f"warning: {sentence}", file=sys.stderr)
+        print(f"warning: {one_line(sentence)}", file=sys.stderr)
     # A report over a damaged store is complete only in what is intact, which a script must be able to notice.
     return code or int(bool(damage))
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 
 from sap_core.errors import UserError
 from sap_core.machine import complete_account
+from sap_core.text import one_line
 
 OUTPUT_FAILED = 1
 """Exit code of a program that succeeded, but whose standard output could not be written."""
@@ -107,7 +108,7 @@ def plain_warnings() -> Iterator[None]:
     """Prints Python's warnings as one line without a place in the code, such as what was read from a checkpoint."""
 
     def show(message: Warning | str, *others: object, **more: object) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
     before = warnings.showwarning
     warnings.showwarning = show

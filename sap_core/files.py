@@ -12,7 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sap_core.errors import StorageError
+from sap_core.errors import StorageError, UserError
+
+_SYSTEM = frozenset({
+    errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+})  # fmt: skip
+
+
+def is_system_error(error: OSError) -> bool:
+    """Whether the machine refused something: a full or failing disk, permissions, limits. Such an error is no mistake of a program."""
+    return error.errno in _SYSTEM
+
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 """Error numbers of fsync on a file system that does not offer it."""
@@ -47,6 +57,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.tmp")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A link of that name would be followed by whatever writes the file.
+        temporary.unlink(missing_ok=True)
         try:
             yield temporary
             # Before the rename: after a power failure the new name must not refer to an empty file.
@@ -59,6 +71,16 @@ def replacing(path: Path) -> Iterator[Path]:
             # After a successful rename there is nothing to remove; after an error the temporary file must not be taken for a result.
             with suppress(OSError):
                 temporary.unlink()
+
+
+def check_log(path: Path) -> None:
+    """Check that a file to which lines are appended is no link: a folder may come from elsewhere, and must not choose what is written.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, and nothing is appended to the file it leads to; remove it")
 
 
 def save_text(path: Path, text: str) -> None:

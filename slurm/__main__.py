@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sap_core.command_line import program
-from sap_core.errors import UserError, unknown
+from sap_core.errors import StorageError, UserError, unknown
+from sap_core.files import is_system_error
 from sap_core.guard import check_start
 from sap_core.location import CODE, HOME, package_path, version_line
+from sap_core.text import one_line
 from slurm.arguments import (
     absolute_folders,
     expand_home,
@@ -35,7 +37,7 @@ _HELP_OPTIONS = ("--help", "-h")
 
 @program
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit code (0 done, 1 a check failed, 2 the user's mistake, 130 interrupted)."""
+    """Run the command; return the exit code (0 done, 1 a check or the disk failed, 2 the user's mistake, 130 interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         # First, because a package of the same name elsewhere on the path would otherwise plan and submit a sweep of other code.
@@ -55,10 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return COMMANDS[name](arguments[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        # A full disk is no mistake in the command.
+        return 1 if isinstance(error, StorageError) else 2
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if not is_system_error(error):
+            raise
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 1
 
 
 def _log(line: str) -> None:

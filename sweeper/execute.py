@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sap_core.command_line import Parser, program
-from sap_core.errors import UserError
+from sap_core.errors import StorageError, UserError
+from sap_core.files import is_system_error
 from sap_core.guard import check_start
 from sap_core.location import version_line
+from sap_core.text import one_line
 from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS
 from sweeper.config.target import check_components
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining.
+        The exit code: 0 done, 1 a job or the disk failed, 2 usage error, 130 stopped with jobs remaining.
     """
     try:
         check_start()
@@ -76,8 +78,14 @@ def main(arguments: list[str] | None = None) -> int:
             return serve(paths, options.device, options.serve)
         return run_file(options, paths)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        # A full disk is no mistake in the command.
+        return 1 if isinstance(error, StorageError) else 2
+    except OSError as error:
+        if not is_system_error(error):
+            raise
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 1
 
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:

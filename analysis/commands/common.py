@@ -39,7 +39,21 @@ def names_in(options: argparse.Namespace) -> DisplayNames:
 
 def output_folder(results: Results, options: argparse.Namespace) -> Path:
     """The folder to write to: --output, or report/ in the first store."""
-    return options.output or results.stores[0] / "report"
+    return options.output or report_folder(results.stores[0])
+
+
+def report_folder(store: Path) -> Path:
+    """The folder report/ of a store.
+
+    Raises:
+        UserError: it is a link that leaves the store: a store may come from elsewhere, and must not choose which files are replaced.
+    """
+    folder = store / "report"
+    if not folder.resolve().is_relative_to(store.resolve()):
+        raise UserError(
+            f"'{folder}' is a link to '{folder.resolve()}', outside of the store; remove it, or name the folder with --output DIR"
+        )
+    return folder
 
 
 def check_name(name: str | None, what: str, known: Mapping[str, object]) -> str:

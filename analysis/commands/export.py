@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
+from analysis.commands.common import report_folder
 from analysis.store.labels import counted
 from analysis.store.load import Results
 from sap_core.errors import UserError
 from sap_core.files import replacing
+from sap_core.text import inert_cell
 
 FILE_FORMATS = ("csv", "parquet")
 
@@ -25,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a name that ends in .csv or .parquet (default: report/rows.csv in the first store)",
     )
+    parser.add_argument(
+        "--raw", action="store_true", help="CSV: leave texts that a spreadsheet would run as they are (=, @, + or - before no number)"
+    )
     parser.add_argument("--ok", action="store_true", help="leave out failed rows")
     parser.add_argument("--planned", action="store_true", help="leave out rows that are in no plan")
 
@@ -35,7 +40,7 @@ def run(results: Results, options: argparse.Namespace) -> str:
     Raises:
         UserError: the name of the file ends neither in .csv nor in .parquet.
     """
-    path = options.file or results.stores[0] / "report" / "rows.csv"
+    path = options.file or report_folder(results.stores[0]) / "rows.csv"
     form = path.suffix.removeprefix(".").lower()
     if form not in FILE_FORMATS:
         raise UserError(f"'{path}' ends neither in .csv nor in .parquet; the ending selects the format, as in rows.parquet")
@@ -44,13 +49,22 @@ def run(results: Results, options: argparse.Namespace) -> str:
     with replacing(path) as temporary:
         if form == "csv":
             # Python's writer leaves a carriage return unquoted, which readers take for the end of a line.
-            texts = rows.select_dtypes(exclude="number")
+            texts = rows.select_dtypes(exclude=["number", "bool"])
+            if not options.raw:
+                # A cell that begins with an apostrophe is a text to every spreadsheet.
+                inert = {str(name): texts[name].map(inert_cell, na_action="ignore") for name in texts if _has_texts(texts[name])}
+                rows = rows.assign(**inert)
+                texts = rows.select_dtypes(exclude=["number", "bool"])
             broken = any(texts[name].astype(str).str.contains("\r", regex=False).any() for name in texts)
             quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
             rows.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
         else:
             rows.to_parquet(temporary, index=False, compression="zstd")
     return f"{path}: {counted(len(rows), 'row')} of {len(rows.columns)} columns"
+
+
+def _has_texts(column: pd.Series[Any]) -> bool:
+    return bool(column.map(lambda value: isinstance(value, str)).any())
 
 
 def tidy(results: Results, ok: bool = False, planned: bool = False) -> pd.DataFrame:

@@ -8,6 +8,8 @@ over orders and seeds.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,7 @@ from analysis.tables.notes import cell_title
 from analysis.tuning.anytime import CostItems, Unit, seconds_comparable
 from analysis.tuning.head_to_head import BAND, band, mean_scores, method_searches
 from analysis.tuning.headline import MAIN_ITEMS, RULE, Default, default_of
+from sap_core.text import inert_cell
 
 _NOTE = (
     "Expectation over random orders of the settings, setting selected by {rule}. {spread}: {low:.0f}th to {high:.0f}th percentile over "
@@ -127,14 +130,16 @@ def curves_csv(results: Results, trials: bool = False) -> str:
     """Formats the curves as CSV, one line per method, space and budget."""
     found = cost_panels(results, trials)
     unit = {"flops": "giga_flops"}.get(found[0].unit, found[0].unit) if found else "seconds"
-    lines = [f"cell,method,space,settings,{unit},expected_test,low_{100 * BAND[0]:.0f},high_{100 * BAND[1]:.0f}"]
+    lines = [["cell", "method", "space", "settings", unit, "expected_test", f"low_{100 * BAND[0]:.0f}", f"high_{100 * BAND[1]:.0f}"]]
     for panel in found:
         for curve in panel.curves:
             for values in zip(curve.cost, curve.mean, curve.low, curve.high, strict=True):
                 head = [panel.cell, curve.method, curve.space or "", str(curve.settings)]
                 # More digits than a figure can show.
-                lines.append(",".join([*head, *(f"{value:.8g}" for value in values)]))
-    return "\n".join(lines) + "\n"
+                lines.append([*map(inert_cell, head), *(f"{value:.8g}" for value in values)])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
 
 
 def draw(results: Results, page: figures.PageWidth = figures.TWO_COLUMNS, trials: bool = False) -> figures.Figure | None:

@@ -15,6 +15,7 @@ from analysis.tables.latex import escape_latex
 from analysis.tables.notes import cell_title
 from sap_core.errors import UserError
 from sap_core.records import VANILLA
+from sap_core.text import one_line
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -33,7 +34,7 @@ def text(results: Results, policy: Policy = Policy()) -> str:  # noqa: B008  # f
             if command in seen:
                 raise UserError(f"two numbers would have the name \\{command}; run sap-report STORE macros for each store separately")
             seen.add(command)
-            lines.append(f"\\newcommand{{\\{command}}}{{{escape_latex(value)}}} % {explanation}")
+            lines.append(f"\\newcommand{{\\{command}}}{{{escape_latex(value)}}} % {one_line(explanation)}")
     return "\n".join(lines) + "\n"
 
 

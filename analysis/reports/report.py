@@ -37,7 +37,8 @@ from analysis.tables.render import Table, markdown, to_csv
 from analysis.tables.search import search
 from analysis.tables.short_texts import all_notes
 from analysis.tables.spec import with_published
-from sap_core.errors import UserError
+from sap_core.errors import StorageError, UserError
+from sap_core.files import is_system_error
 
 PLOTS: dict[str, Callable[..., figures.Figure | None]] = {
     "tuning_cost": tuning_cost.draw, "tuning_trials": tuning_cost.draw_trials, "alpha": alpha.draw, "trusted_size": trusted_size.draw,
@@ -157,18 +158,23 @@ def _write(path: Path, fill: Callable[[Path], object]) -> Path:
     """Writes a temporary file next to `path` and renames it, so that a failed write leaves no partial file.
 
     Raises:
-        UserError: the folder cannot be created or written.
+        StorageError: the disk is full or failing, or the folder may not be written.
+        UserError: the folder cannot be created.
     """
     # In the same folder, because a rename is atomic within one file system only; with the process's number, so that two reports do not
     # collide.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A link of that name would be followed by whatever fills the file; the final name is replaced and not followed.
+        temporary.unlink(missing_ok=True)
         fill(temporary)
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"the report cannot be written to '{path.parent}' ({reason}); free space or make the folder writable") from error
+        # A file in the place of the folder is the user's to remove; a full disk is no mistake in the command.
+        kind = StorageError if is_system_error(error) else UserError
+        raise kind(f"the report cannot be written to '{path.parent}' ({reason}); free space or make the folder writable") from error
     finally:
         # Renamed away after success.
         with suppress(OSError):

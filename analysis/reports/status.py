@@ -8,6 +8,7 @@ from analysis.store.job_counts import Counts, count, total
 from analysis.store.labels import counted, method_label
 from analysis.store.load import Results
 from analysis.tables.render import Column, FormattedCell, Table, terminal
+from sap_core.text import one_line
 
 COLUMNS = ("error", "error_type")
 """Columns that are read in addition to those that are always read."""
@@ -68,7 +69,7 @@ def _failures(rows: pd.DataFrame) -> list[str]:
     # One log per group: its jobs failed in the same way.
     groups = keyed.groupby(["method", "space", "error_type", "last"], sort=False, dropna=False)["job_id"].agg(["size", "first"])
     found = [
-        f"Failed: {size} x {_label(method, space)}, {kind}: {text} (logs/{job_id}.log)"
+        f"Failed: {size} x {_label(method, space)}, {kind}: {one_line(text)} (logs/{job_id}.log)"
         for (method, space, kind, text), size, job_id in groups.sort_values("size", ascending=False, kind="stable").itertuples()
     ]
     return _cut(found, "Failed: {} more kinds of failures.")

@@ -11,6 +11,7 @@ from analysis.tables.names import plain_text, split_code
 from analysis.tables.print_options import PrintOptions
 from analysis.tables.render import FormattedCell, Table, readable
 from analysis.tables.short_texts import Texts, sentences_of, short_texts
+from sap_core.text import one_line
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "<": r"\textless{}",
@@ -122,7 +123,8 @@ def escape_latex(text: str) -> str:
 
     LaTeX code that the user gave on purpose (`analysis.tables.names`) stays as it is.
     """
-    return "".join(_escaped(part) if code is None else code for part, code in split_code(text))
+    # On one line: an empty line would end a cell, and a text after a line break a comment.
+    return "".join(_escaped(one_line(part)) if code is None else code for part, code in split_code(text))
 
 
 def _escaped(text: str) -> str:

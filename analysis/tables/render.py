@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from analysis.store.labels import LABELS, MINUS, rule_label
+from sap_core.text import inert_cell, one_line
 
 SPREAD = "_std"
 
@@ -147,7 +148,7 @@ def to_csv(tables: Sequence[Table]) -> str:
                 line[column.key] = cell.value if column.numeric else cell.text
                 if cell.std is not None:
                     line[column.key + SPREAD] = cell.std
-            lines.append(line)
+            lines.append({key: inert_cell(value) if isinstance(value, str) else value for key, value in line.items()})
     # Tables of one report may differ in their columns; the file has all of them, in the order in which they first occur.
     keys = list(dict.fromkeys(key for table in tables for column in table.columns for key in (column.key, column.key + SPREAD)))
     used = ["cell", *(key for key in keys if any(key in line for line in lines))]
@@ -161,7 +162,7 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 def escape_markdown(text: str) -> str:
     """Escapes the special characters of Markdown."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", one_line(text))
 
 
 def caption_with_ranks(table: Table, ranks: str) -> str:

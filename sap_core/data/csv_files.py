@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sap_core.crafted_files import CraftedFileError, check_size, most_bytes
 from sap_core.data.names import first_names, printable
 
 SEPARATORS = ",;\t|"
@@ -85,7 +86,12 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 def _text(content: bytes) -> str:
     if content.startswith(b"\x1f\x8b"):
         try:
-            content = gzip.decompress(content)
+            with gzip.open(io.BytesIO(content)) as file:
+                text = file.read(most_bytes(len(content)) + 1)
+            check_size(len(text), len(content))
+            content = text
+        except CraftedFileError:
+            raise
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"its gzip compression is damaged ({error})") from error
     if content.startswith(b"PK\x03\x04"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ from sap_core.errors import UserError
 
 Check = Literal["content", "size"]
 """Check of files before a run: read and decode each file, or compare name and size only (for data sets that take hours to read)."""
+
+
+MAX_BYTES = 1 << 30
+"""Largest image file that is read."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,9 @@ def _content(path: Path, channels: Literal[1, 3], decoding: Decoding) -> _Read:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        # Before it is read: a sparse file takes no space on the disk and any amount of memory.
+        if path.stat().st_size > MAX_BYTES:
+            return _Read(b"", b"", f"larger than {MAX_BYTES >> 20} MiB, and nothing of it was read")
         data = path.read_bytes()
     except OSError as error:
         return _Read(b"", b"", _unreadable(path, error))
@@ -231,6 +239,11 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def _reason(error: Exception) -> str:
     """Return why a file cannot be decoded; never ""."""
+    # Pillow's class is not imported for it; its message is of an attack, and the file may be a large scan.
+    if type(error).__name__ == "DecompressionBombError":
+        found = re.search(r"\((\d+) pixels\) exceeds limit of (\d+)", str(error))
+        pixels = f"{int(found[1]):,} pixels, and at most {int(found[2]):,} are" if found else "more pixels than are"
+        return f"it has {pixels} decoded; scale it down if it is yours"
     # Without the address of the buffer in " <_io.BytesIO object at ...>".
     text = str(error).partition(" <")[0]
     return text or type(error).__name__

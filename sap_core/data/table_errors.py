@@ -35,13 +35,20 @@ def refuse_missing(files: Sequence[Path], table: Path) -> None:
         )
         if found
     ]
-    problems = [(path, "a folder" if path.is_dir() else "No such file or directory") for path in lost]
+    problems = [(path, _why_no_file(path)) for path in lost]
     below = f"; paths are relative to '{printable(table.parent)}', the folder of the table" if len(lost) == len(files) else ""
     raise UserError(
         f"{len(lost)} of {len(files)} image files of table '{printable(table)}' are missing: {named_problems(problems)}{below}"
         + "".join(f"; {hint}" for hint in hints)
         + "; restore them, or delete their rows"
     )
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    # Nothing else is opened: a pipe would never end, and a device never be full.
+    return "a device, a pipe or a socket" if path.exists() else "No such file or directory"
 
 
 def not_listed(files: Sequence[Path], base: Path) -> tuple[str, ...]:

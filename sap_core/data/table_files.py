@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sap_core.data.class_names import ClassNames
 from sap_core.data.csv_files import normalised, read_csv
@@ -15,6 +16,9 @@ from sap_core.errors import UserError
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("path", "label", "split")
+
+_ALWAYS_ROWS = 10_000_000
+"""Rows that a Parquet table may have whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +127,37 @@ def _parquet(content: bytes) -> dict[str, list[str]]:
     from pyarrow import ArrowException, BufferReader, parquet
 
     try:
-        table = parquet.read_table(BufferReader(content))
+        file = parquet.ParquetFile(BufferReader(content))
+        # A thousand bytes may claim any number of equal rows; the rows of a table have paths of their own.
+        if file.metadata.num_rows > (most := max(_ALWAYS_ROWS, len(content))):
+            raise ValueError(f"its {len(content):,} bytes claim {file.metadata.num_rows:,} rows, and more than {most:,} are not read")
+        names = [name for name in file.schema_arrow.names if normalised(name) in (*REQUIRED, "true_label")]
+        # Dictionaries stay as they are stored: one text of a million rows is not copied a million times.
+        table = parquet.read_table(BufferReader(content), columns=names, read_dictionary=names)
     except ArrowException as error:
         raise ValueError(str(error)) from error
-    columns: dict[str, list[str]] = {}
+    # Other columns are named in messages and not read.
+    columns: dict[str, list[str]] = {normalised(name): [] for name in file.schema_arrow.names}
+    seen = set()
     for name, column in zip(table.column_names, table.columns, strict=True):
         known = normalised(name)
-        if known in columns and known in (*REQUIRED, "true_label"):
+        if known in seen:
             raise ValueError(f"it contains the column {known} twice; keep one of them")
-        columns[known] = ["" if value is None else _cell(value, strip=known != "path") for value in column.to_pylist()]
+        seen.add(known)
+        columns[known] = [
+            "" if value is None else _cell(value, strip=known != "path") for chunk in column.chunks for value in _values(chunk)
+        ]
     return columns
+
+
+def _values(chunk: Any) -> Iterable[Any]:
+    """The values of an Arrow array; of a dictionary, those it contains once."""
+    from pyarrow import DictionaryArray
+
+    if not isinstance(chunk, DictionaryArray):
+        return chunk.to_pylist()
+    known = chunk.dictionary.to_pylist()
+    return [None if index is None else known[index] for index in chunk.indices.to_pylist()]
 
 
 def _cell(value: object, strip: bool) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from sap_core.api import TaskType
+from sap_core.crafted_files import check_expansion
 from sap_core.data.constants import check_constants
 from sap_core.data.duplicates import Duplicates, Policy
 from sap_core.data.file_facts import FileFacts, Reading
@@ -212,7 +211,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             tensors = _read_npz(path)
         else:
             tensors = load_file(path)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # readers may raise anything on arbitrary bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"'{path}' cannot be read as a file of tensors ({reason}); set dataset.file to a .safetensors or .npz file below paths.data"
@@ -230,6 +231,8 @@ def _is_zip(path: Path) -> bool:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     # Pickled arrays could run code; safetensors cannot contain any.
+    with zipfile.ZipFile(path) as archive:
+        check_expansion(archive, path.stat().st_size)
     with np.load(path, allow_pickle=False) as arrays:
         tensors: dict[str, Tensor] = {}
         # torch.save writes zip archives, too, whose members are bytes.

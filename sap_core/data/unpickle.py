@@ -16,12 +16,13 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+
+from sap_core.crafted_files import Stateless, check_instructions
 
 _OPCODES = frozenset({
     "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET",
@@ -31,9 +32,6 @@ _OPCODES = frozenset({
     "SETITEMS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
 })  # fmt: skip
 """Instructions of the published files and of arrays that numpy pickles: none makes an object of another class, or reads a registry."""
-
-_MAX_TUPLES = 1_000
-"""Most tuples in a file; an array has three. A tuple nested a million times would overflow the C stack when it is hashed."""
 
 _MAX_DEPTH = 20
 """Deepest nesting of containers."""
@@ -54,7 +52,8 @@ def load_arrays(data: bytes) -> object:
         ValueError: `data` is not a complete pickle, or claims more than it contains.
     """
     try:
-        _check_opcodes(data)
+        # Each name before the instruction that uses it: a refused name calls for another message than a refused instruction.
+        check_instructions(io.BytesIO(data), _OPCODES, _check_name)
         # CIFAR's files were written by Python 2, whose strings Python 3 reads as bytes unless an encoding is given.
         loaded = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         return _Finished(len(data)).plain(loaded)
@@ -63,51 +62,6 @@ def load_arrays(data: bytes) -> object:
         raise
     except Exception as error:  # a parser fed with arbitrary bytes
         raise ValueError(f"not a complete pickle: {error}") from error
-
-
-def _check_opcodes(data: bytes) -> None:
-    """Read the instructions without running them.
-
-    Raises:
-        ValueError: one is not allowed, is incomplete, or would reserve memory that the file does not fill.
-    """
-    tuples = 0
-    for number, (code, argument, _) in enumerate(pickletools.genops(data)):
-        name = code.name
-        if name in ("INST", "GLOBAL"):
-            # With its name, before an opcode that makes an object by it is refused.
-            _find(*str(argument).split(" ", 1))
-        if name not in _OPCODES:
-            raise ValueError(f"the instruction {name} is not one of plain data")
-        # The memo is a list that grows to twice the largest number, whether or not the numbers below are used.
-        if name.endswith("PUT") and int(str(argument)) > number:
-            raise ValueError(f"the memo number {argument} is above the number of instructions")
-        tuples += name.startswith("TUPLE")
-        if tuples > _MAX_TUPLES:
-            raise ValueError(f"more than {_MAX_TUPLES} tuples")
-
-
-class _Name:
-    """What the pickle gets for an allowed name: it can be called, and nothing can be stored in it.
-
-    A function would not do: BUILD sets attributes, and a function's default arguments are attributes.
-    """
-
-    __slots__ = ("_call",)
-
-    _call: Callable[..., Any]
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_call", call)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise ValueError("a pickle may not change a function")
-
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("a pickle may not change a function")
 
 
 class _Dtype:
@@ -168,7 +122,11 @@ class _Array:
 class _ArrayUnpickler(pickle.Unpickler):  # noqa: S301 (find_class below is the restriction that the rule asks for)
     def find_class(self, module: str, name: str) -> Any:
         # Before any import: importing alone may run code.
-        return _Name(_find(module, name))
+        return Stateless(_find(module, name))
+
+
+def _check_name(text: str) -> None:
+    _find(*text.split(" ", 1))
 
 
 def _find(module: str, name: str = "") -> Callable[..., Any]:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
+from sap_core.crafted_files import CraftedFileError, Stateless
 from sap_core.errors import UserError
+from sap_core.models.file_claims import MAX_DEPTH, MAX_DICTS, check_archive, check_content
 
 
 def _set_of_names(items: Iterable[Any] = ()) -> set[str]:
@@ -72,7 +74,9 @@ class _Unpickler(pickle.Unpickler):  # noqa: S301 (it calls nothing that a file 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        return _REBUILDS.get((module, name)) or type(name.rpartition(".")[2], (Inert,), {"__module__": module})
+        if (module, name) in _REBUILDS:
+            return Stateless(_REBUILDS[module, name])
+        return type(name.rpartition(".")[2], (Inert,), {"__module__": module})
 
 
 def _load(file: BinaryIO, **options: Any) -> Any:
@@ -91,19 +95,28 @@ def read_tensors(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
+            check_archive(path)
             content = torch.load(file, map_location="cpu", pickle_module=_INERT)
+        check_content(found := _tensors(content), path.stat().st_size)
     except Exception as error:  # readers may raise anything on arbitrary bytes
         raise UserError(f"{path} cannot be read as a checkpoint of torch ({' '.join(str(error).split())[:200]})") from error
-    found = _tensors(content)
     if not isinstance(found, Mapping) or not found:
         raise UserError(f"{path} contains no named tensors; save model.state_dict() in the program that has the network")
     return dict(found)
 
 
-def _tensors(value: Any) -> Any:
-    """The tensors in a value: itself, a dict of those of its items, or None."""
+def _tensors(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
+    """The tensors in a value: itself, a dict of those of its items, or None.
+
+    Raises:
+        CraftedFileError: there are more objects than `MAX_DICTS`, one that occurs twice counted twice, or they are nested too deeply.
+    """
     if isinstance(value, Tensor):
         return value
+    budget = [MAX_DICTS] if budget is None else budget
+    budget[0] -= isinstance(value, Mapping)
+    if budget[0] < 0 or depth > MAX_DEPTH:
+        raise CraftedFileError(f"it contains more than {MAX_DICTS:,} dicts, or nests them deeper than {MAX_DEPTH} levels")
     state = value.state if isinstance(value, Inert) else None
     # The state of a class with slots is a pair.
     state = next((part for part in state if isinstance(part, Mapping)), None) if isinstance(state, tuple) else state
@@ -111,7 +124,7 @@ def _tensors(value: Any) -> Any:
         return dict(_state_dict(state, ""))
     items: dict[Any, Any] = dict(state) if isinstance(state, Mapping) else {}
     items |= value if isinstance(value, Mapping) else {}
-    found = {str(key): _tensors(item) for key, item in items.items()}
+    found = {str(key): _tensors(item, depth + 1, budget) for key, item in items.items()}
     return {key: item for key, item in found.items() if item is not None and not (isinstance(item, dict) and not item)}
 
 

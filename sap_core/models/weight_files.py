@@ -22,7 +22,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sap_core.crafted_files import CraftedFileError, check_expansion
 from sap_core.errors import UserError
+from sap_core.models.file_claims import check_archive, check_content
 
 READ = "safetensors, torch.save(model.state_dict(), FILE) or numpy's .npz"
 """The formats that are read."""
@@ -104,8 +106,13 @@ def _read_torch(path: Path, key: str, start: bytes) -> Any:
     try:
         # On the CPU whatever device the file was saved from; `weights_only` lets tensors in and no code. An open file, because torch takes
         # a path that ends in .safetensors for that format.
+        check_archive(path)
         with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        check_content(content, path.stat().st_size)
+        return content
+    except CraftedFileError as error:
+        raise _unreadable(path, key, str(error)) from error
     except Exception as error:  # readers may raise anything on arbitrary bytes
         # torch's own message advises to read the file without this protection, so it is not passed on.
         found = _REFUSED_CLASS.search(str(error))
@@ -160,10 +167,12 @@ def _read_safetensors(path: Path, key: str, head: bytes, size: int) -> Any:
 def _read_npz(path: Path, key: str) -> Any:
     try:
         # Arrays of objects are pickles and could run code.
+        with zipfile.ZipFile(path) as archive:
+            check_expansion(archive, path.stat().st_size)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # readers may raise anything on arbitrary bytes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         # numpy's own advice is to allow pickles.
         reason = "it contains an array of Python objects" if "allow_pickle" in reason else reason
         raise _unreadable(path, key, f"it is an .npz file with arrays that are no tensors ({reason}); save numbers only") from error

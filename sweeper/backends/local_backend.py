@@ -12,8 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from sap_core.errors import UserError
-from sap_core.files import storing
+from sap_core.errors import StorageError
+from sap_core.files import check_log, storing
 from sap_core.location import child_environment
 from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.jobs.results import store_failure, summarise
@@ -125,7 +125,7 @@ class LocalBackend:
             answer = json.loads(line)
             if "fatal" in answer:
                 # The disk refuses to store results: no further job could succeed.
-                raise UserError(answer["fatal"])
+                raise StorageError(answer["fatal"])
             result = Result(**answer)
             self._idle.append(worker)
         else:
@@ -179,6 +179,7 @@ class _Worker:
         with storing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             # A file rather than a pipe: nobody would read a pipe while the driver waits for answers, and a full one blocks its writer.
+            check_log(log)
             errors = log.open("a", encoding="utf-8")
         with errors:
             self.process = subprocess.Popen(

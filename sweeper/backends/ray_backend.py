@@ -23,7 +23,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sap_core.errors import UserError
+from sap_core.errors import StorageError, UserError
 from sap_core.guard import check_start
 from sweeper.backends.local_backend import GRACE_SECONDS, worker_environment
 from sweeper.backends.ray_driver import Capacity, Driver, capacity_of
@@ -131,7 +131,7 @@ class RayBackend:
             tune.Tuner(tune.with_resources(trainable, _resources), tune_config=config, run_config=run_config).fit()
         # Raised after Tune has ended, so that the trials that were running have stored their state.
         if driver.fatal:
-            raise UserError(driver.fatal)
+            raise StorageError(driver.fatal)
         if driver.stopping:
             raise KeyboardInterrupt
 

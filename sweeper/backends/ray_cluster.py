@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sap_core.command_line import program
-from sap_core.errors import UserError
+from sap_core.errors import StorageError, UserError
+from sap_core.text import one_line
 from sweeper.backends.ray_backend import RayBackend, is_reachable
 from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS, BackendConfig
@@ -37,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        # A full disk is no mistake in the command.
+        return 1 if isinstance(error, StorageError) else 2
     except KeyboardInterrupt:
         print("stopped: finished jobs are stored", file=sys.stderr)
         return INTERRUPTED

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sap_core.files import storing
+from sap_core.files import check_log, storing
 from sap_core.records import Row
 from sweeper.jobs.job import Job, Result
 from sweeper.store.provenance import commit
@@ -79,6 +79,7 @@ def store_failure(job: Job, store: Store, error_type: str, error: str, attempt: 
 def job_log(path: Path) -> Iterator[logging.Logger]:
     """A logger that appends to the file `path` and to nothing else."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_log(path)
     # One logger per job: the worker's process runs many jobs, and each log must contain its own lines alone.
     logger = logging.getLogger(f"job.{path.stem}")
     logger.setLevel(logging.INFO)

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from sap_core.files import storing
+from sap_core.files import check_log, storing
+from sap_core.text import one_line
 from sweeper.estimate.duration import RuntimeEstimator, Workload, flops_by_workload
 from sweeper.jobs.job import Job, Result
 from sweeper.monitor.job_lines import error_suffix, format_duration, result_line, update_best
@@ -63,6 +64,7 @@ class Progress:
         )
         with storing(log):
             # Line-buffered, so that `tail -f` sees each event and a kill loses none. Appended, because a resumed sweep continues its log.
+            check_log(log)
             self._log = log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> Progress:
@@ -138,9 +140,10 @@ def log_lines(log: Path, lines: Iterable[str]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
+    check_log(log)
     with storing(log), log.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(_stamped(line) for line in lines)
 
 
 def _stamped(line: str) -> str:
-    return f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n"
+    return f"{datetime.now(UTC).isoformat(timespec='seconds')} {one_line(line)}\n"

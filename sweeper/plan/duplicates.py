@@ -11,6 +11,7 @@ from sap_core.data.csv_files import csv_bytes
 from sap_core.data.duplicates import COLUMNS, Duplicates
 from sap_core.errors import StorageError
 from sap_core.files import replacing
+from sap_core.text import inert_cell
 
 FILE = "duplicates.csv"
 """Name of the file in the store: one row per copy, with the columns `sap_core.data.duplicates.COLUMNS`."""
@@ -42,7 +43,9 @@ def report_duplicates(found: Mapping[str, Duplicates], store: Path, dry_run: boo
     where: object = file
     try:
         with replacing(file) as temporary:
-            temporary.write_bytes(csv_bytes(COLUMNS, [row for name, copies in known.items() for row in copies.rows(name)]))
+            temporary.write_bytes(
+                csv_bytes(COLUMNS, [[*map(inert_cell, row)] for name, copies in known.items() for row in copies.rows(name)])
+            )
     except StorageError as error:
         if not dry_run:
             raise

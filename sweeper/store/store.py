@@ -13,6 +13,7 @@ A job with an ok file is done. Diverged settings are final: they are failed rows
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -198,7 +199,9 @@ class Store:
             lease = acquire_or_owner(process_leases(), self.leases / DRIVER, lambda line: print(line, file=sys.stderr, flush=True))
         except (OSError, StorageError) as error:
             cause = error.__cause__ or error
-            raise UserError(
+            # A folder that may not be written is the user's to choose; a full or failing disk is not.
+            full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+            raise (StorageError if full else UserError)(
                 f"the results folder {self.root} cannot be written ({getattr(cause, 'strerror', None) or cause}); "
                 "make it writable, or choose another with paths.results=DIR"
             ) from error

@@ -32,7 +32,7 @@ def small_disk(folder, size):
 
 
 def assert_one_sentence(end, *parts):
-    assert end.code == 2, end
+    assert end.code == 1, end
     last = end.err.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert all(part in last for part in parts), last

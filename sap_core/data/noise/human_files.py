@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sap_core.crafted_files import check_expansion
 from sap_core.data.unpickle import ForbiddenGlobalError, load_arrays
 from sap_core.errors import UserError
 
@@ -90,6 +91,7 @@ def _find(root: Path, name: str) -> Path:
 def _table(path: Path, content: bytes) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_expansion(archive, len(content))
             # The folder inside the archive is named after the saved file, so only the end of the name is known.
             inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             # Not `torch.load`: the release stores numpy arrays, which its safe mode refuses.
@@ -99,7 +101,8 @@ def _table(path: Path, content: bytes) -> dict[str, Any]:
             f"noise=human: file '{path}' would run '{error}' when loaded, which the official file does not; "
             f"nothing was run; delete it and fetch it again"
         ) from error
-    except (zipfile.BadZipFile, zlib.error, StopIteration, ValueError, EOFError) as error:
+    # NotImplementedError and RuntimeError: compressed in a way that Python does not know, or encrypted.
+    except (zipfile.BadZipFile, zlib.error, StopIteration, ValueError, EOFError, RuntimeError) as error:
         raise UserError(f"noise=human: file '{path}' is damaged ({error or 'it contains no data.pkl'}); fetch it again") from error
     if not isinstance(table, dict):
         raise UserError(f"noise=human: file '{path}' contains no named labels; fetch it again")
