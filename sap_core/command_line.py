@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
 import functools
 import io
@@ -35,6 +36,9 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def run(arguments: list[str] | None = None) -> int:
+        # With arguments it is a call from Python, not a program.
+        if arguments is None and codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
+            _start_in_utf8_mode()
         complete_account()
         with _streams() as output:
             code = main(arguments)
@@ -49,6 +53,19 @@ def program(main: Callable[..., int]) -> Callable[..., int]:
             return code
 
     return run
+
+
+def _start_in_utf8_mode() -> NoReturn:
+    """Starts this program again, as the same process, in Python's UTF-8 mode (PEP 540), which also covers arguments and file names.
+
+    In the POSIX locale Python enters it by itself, unless PYTHONUTF8=0 or another ASCII locale prevents it. A program whose file names
+    are ASCII can neither read a non-ASCII argument nor create such a file.
+    """
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    if "PYTHONIOENCODING" not in environment and sys.stdout is not None and sys.stdout.isatty():
+        environment["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:replace"
+    # The option as well, because -I and -E ignore the environment.
+    os.execve(sys.executable, [sys.orig_argv[0], "-X", "utf8", *sys.orig_argv[1:]], environment)
 
 
 class _Output(io.FileIO):

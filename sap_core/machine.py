@@ -6,6 +6,7 @@ Linux answers from /proc, macOS and the BSDs from `ps` and `sysctl`. A question 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,14 @@ def _output(*command: str) -> str:
         )  # fmt: skip
         return done.stdout.strip()
     return ""
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a program to end in good order: SIGTERM, and SIGHUP where it exists and is not ignored (nohup)."""
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, hangup)
 
 
 def complete_account() -> None:

@@ -57,13 +57,28 @@ class Stream:
         """Seed torch's global generator within a block, for layers that accept no generator (dropout, initialisers), then restore it."""
         # Masks of dropout on a GPU come from the GPU's own generator, so it is seeded and restored as well.
         device = torch.device(device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _mps_state_kept(device):
             # Not `torch.manual_seed`, which would also seed GPUs that are not restored.
             torch.default_generator.manual_seed(self.number())
+            if device.type == "mps":
+                torch.mps.manual_seed(self.number())
             if device.type == "cuda":
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(self.number())
             yield
+
+
+@contextmanager
+def _mps_state_kept(device: torch.device) -> Iterator[None]:
+    """Restore the random state of an Apple GPU, which `fork_rng` does not know, after a block."""
+    if device.type != "mps":
+        yield
+        return
+    state = torch.mps.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.mps.set_rng_state(state)
 
 
 @contextmanager
@@ -72,7 +87,7 @@ def random_states_kept(device: torch.device | str = "cpu") -> Iterator[None]:
     device = torch.device(device)
     of_python, of_numpy = random.getstate(), numpy.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _mps_state_kept(device):
             yield
     finally:
         random.setstate(of_python)

@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -27,17 +26,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sap_core.command_line import program
-from sap_core.machine import parents
+from sap_core.machine import ending_signals, parents
+from sweeper.backends.ray_paths import RAY_FOLDER, plain_interpreter, ray_parent_folder
 from sweeper.backends.ray_session import remove_stale, session_folder
-
-MAX_TEMPORARY_PATH = 24
-"""Longest path of the temporary folder: Ray appends about 75 characters to it for socket paths, which are limited to 107."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # The monitor counts the whole node's memory and would kill our jobs for that of others.
     "RAY_memory_monitor_refresh_ms": "0",
+    # Ray's own default gives every other program on the node precedence over our jobs.
+    "RAY_worker_niceness": "0",
 }
 OBJECT_STORE_BYTES = 300_000_000
 """Size of the object store. It stores the plan alone; Ray's default is a third of the machine's memory."""
@@ -120,7 +119,7 @@ def command(address: str, own: str, cpus: int, gpus: int, head: bool, folder: Pa
         head_options.append(f"--ray-client-server-port={ports[1]}")
     return [
         # The interpreter of this program rather than a `ray` on PATH, which may belong to another environment.
-        sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block", "--disable-usage-stats",
+        plain_interpreter(), "-c", "from ray.scripts.scripts import main; main()", "start", "--block", "--disable-usage-stats",
         *(head_options if head else [f"--address={address}"]),
         f"--node-ip-address={own}", f"--temp-dir={folder}", f"--num-cpus={cpus}", f"--num-gpus={gpus}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", f"--dashboard-agent-listen-port={ports[0]}",
@@ -132,7 +131,7 @@ def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
     """Run this node's Ray until it exits or this process receives a signal.
 
     Returns:
-        Ray's exit code, 0 after a signal, or 2 without a token, without which Ray is not started.
+        Ray's exit code, 0 after a signal, or 2 without a token or a temporary folder, without which Ray is not started.
     """
     # Ray without a token lets everybody in who reaches its port. A container may have dropped the environment of the batch script.
     if os.environ.get("RAY_AUTH_MODE") != "token" or len(os.environ.get("RAY_AUTH_TOKEN", "")) < MIN_TOKEN_LENGTH:
@@ -148,11 +147,15 @@ def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
     with suppress(AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (*ending_signals(), signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop.set())
     # RAY_ADDRESS would join another cluster of the user.
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | ENVIRONMENT
-    parent = ray_parent_folder()
+    try:
+        parent = ray_parent_folder()
+    except OSError as error:
+        print(f"error: Ray was not started: {error}", file=sys.stderr, flush=True)
+        return 2
     # Session folders left by killed jobs of this user.
     remove_stale(parent)
     code = 1
@@ -161,7 +164,7 @@ def run_node(address: str, own: str, cpus: int, gpus: int, head: bool) -> int:
             print(f"ray_node: Ray on {own} exited with code {code}; restarting it", file=sys.stderr, flush=True)
         # A new folder for each start, so that nothing of a Ray that died is found by the next one.
         with session_folder(parent) as folder:
-            arguments = command(address, own, cpus, gpus, head, folder, free_ports(own, 2))
+            arguments = command(address, own, cpus, gpus, head, folder / RAY_FOLDER, free_ports(own, 2))
             with subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as ray:
                 while ray.poll() is None and not stop.is_set():
                     stop.wait(0.2)
@@ -197,12 +200,6 @@ def descendants(pid: int) -> list[int]:
     for one in found:
         found += children.get(one, [])
     return found
-
-
-def ray_parent_folder() -> Path:
-    """Return the parent of Ray's temporary folder: TMPDIR if its path is short enough, else /tmp."""
-    configured = Path(tempfile.gettempdir())
-    return configured if len(str(configured)) <= MAX_TEMPORARY_PATH else Path("/tmp")
 
 
 if __name__ == "__main__":

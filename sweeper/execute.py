@@ -23,6 +23,7 @@ from sap_core.errors import StorageError, UserError
 from sap_core.files import is_system_error
 from sap_core.guard import check_start
 from sap_core.location import version_line
+from sap_core.machine import ending_signals
 from sap_core.text import one_line
 from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS
@@ -38,7 +39,7 @@ from sweeper.store.leases import LEASE_SECONDS, Leases
 from sweeper.store.store import Store
 
 INTERRUPTED = 130
-"""Exit code of a worker that was stopped by SIGTERM or SIGINT with jobs remaining, as of `sap-sweep`."""
+"""Exit code of a worker that was stopped by SIGTERM, SIGHUP or SIGINT with jobs remaining, as of `sap-sweep`."""
 
 # Long enough for a short job of another sweep to end, and short enough that the worker is soon free for other work.
 LEASE_WAIT_SECONDS = 5.0
@@ -104,7 +105,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--store", type=Path, required=True, help="the sweep's results folder")
     parser.add_argument("--artifacts", type=Path, help="folder of the checkpoints (default: STORE/artifacts)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps")
     parser.add_argument(
         "--shard", default="1/1", metavar="N/M",
         help="run the N-th of M shards first, then unfinished jobs of the others; a baseline and the jobs that depend on it are one shard",
@@ -168,7 +169,7 @@ def run_file(options: argparse.Namespace, paths: SweepPaths) -> int:
     from sweeper.jobs.run_job import execute
 
     # First of all: Slurm may send its warning while the plan is still being read.
-    stop = Stop(signal.SIGTERM, signal.SIGINT)
+    stop = Stop(*ending_signals(), signal.SIGINT)
     deadline = Deadline(options.seconds or float("inf"))
     # Before the jobs are read: rows of two schema versions must not be mixed in one folder.
     Store(paths.store).check_version()
@@ -261,7 +262,7 @@ def serve(paths: SweepPaths, device: str, driver: int) -> int:
     os.dup2(2, 1)
     # Ctrl-C reaches the whole process group, but stopping is the driver's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop = Stop(signal.SIGTERM)
+    stop = Stop(*ending_signals())
     # A pipe is closed only when all processes that inherited it have ended, so end of file alone would miss a killed driver.
     exit_with_parent(driver)
     for line in sys.stdin:

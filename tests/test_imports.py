@@ -38,7 +38,7 @@ TORCH_FREE = (
     "sap_core.mcnemar",
 )
 
-SUBSTRATE = ("api", "errors", "seeding", "cost", "roles", "run", "models", "im2col", "mcnemar", "data.samples")
+SUBSTRATE = ("api", "errors", "seeding", "cost", "roles", "run", "models", "im2col", "float64", "mcnemar", "data.samples")
 """What SAP, trainers and correctors may import of sap_core, in addition to sap_core.sap."""
 
 FORBIDDEN_TEXTS = ("sap_core.data.verified", "sap_core.data.assemble", "sap_core.evaluation.evaluator")

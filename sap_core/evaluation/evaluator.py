@@ -9,6 +9,7 @@ from sap_core.api import Batch, Need, Samples
 from sap_core.cost import CostMeter
 from sap_core.data.assemble import AssembledTask
 from sap_core.evaluation.fused_inference import fused_copy
+from sap_core.float64 import to_float64
 from sap_core.models.modes import batch_statistics
 
 PROBE_SIZE = 1000
@@ -237,15 +238,15 @@ def changed_predictions(before_N: Tensor | None, after_N: Tensor) -> Scores:
 
 def accuracy(outputs_NC: Tensor, labels_N: Tensor) -> float | None:
     """Return the fraction of samples whose largest output is that of the label; None without samples."""
-    return float((outputs_NC.argmax(1) == labels_N).double().mean()) if len(labels_N) else None
+    return float(to_float64(outputs_NC.argmax(1) == labels_N).mean()) if len(labels_N) else None
 
 
 def r2(outputs_N1: Tensor, targets_N: Tensor) -> float | None:
     """Return the coefficient of determination; None for fewer than two samples or constant targets."""
     # The residual sum of squares is a small difference of large numbers, so float64.
-    targets = targets_N.double()
+    targets = to_float64(targets_N)
     spread = ((targets - targets.mean()) ** 2).sum() if len(targets) > 1 else torch.zeros(())
     # R2 is undefined where the targets have no variance.
     if spread == 0:
         return None
-    return float(1 - ((outputs_N1.double().flatten() - targets) ** 2).sum() / spread)
+    return float(1 - ((to_float64(outputs_N1).flatten() - targets) ** 2).sum() / spread)

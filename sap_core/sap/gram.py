@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sap_core.errors import UserError
+from sap_core.float64 import where_float64_is
 from sap_core.models.modes import batch_statistics, evaluating, observable
 from sap_core.sap.collect import collecting
 from sap_core.sap.layers import LAYERS, LayerInputs
@@ -50,6 +51,8 @@ class Moments:
 
     def updated(self, x: Tensor) -> Moments:
         """Return the moments with one more input tensor, of at least one image."""
+        # Sums are float64, as is everything that is computed from them.
+        x = where_float64_is(x)
         added = self.layout.count_columns(x)
         # A layer of a mixture of experts may be called with no token at all.
         if not added:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sap_core.api import Batch, Samples, TaskType
 from sap_core.cost import CostMeter
+from sap_core.float64 import to_float64
 from sap_core.models.modes import evaluating
 from sap_core.seeding import Stream
 
@@ -55,7 +56,7 @@ def fit_error(model: nn.Module, samples: Batched, kind: TaskType, batch_size: in
     with evaluating(model):
         for batch in samples.batches(batch_size):
             # A network that memorised its labels has losses that underflow to zero in float32; in float64 they remain distinct for longer.
-            outputs_BC = model(batch.inputs).to(torch.float64)
+            outputs_BC = to_float64(model(batch.inputs))
             scores.append(_score(outputs_BC, batch.labels, kind).cpu())
             meter.count(forwards=len(batch.labels))
     return _joined(scores, "loss")
@@ -75,12 +76,12 @@ def curvature(model: nn.Module, samples: Samples, kind: TaskType, batch_size: in
         for batch in samples.batches(batch_size):
             x, labels = batch.inputs, batch.labels
             gradient = _input_gradient(model, x, labels, kind)
-            total_B = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            total_B = to_float64(x.new_zeros(len(x)))
             # Equal steps of +-STEP in every input value, the Rademacher directions of the released code.
             for signs in _signs(rng, batch.index, x.shape[1:]).to(x).unbind(1):
                 change = _input_gradient(model, x + STEP * signs, labels, kind) - gradient
                 # The norm of the difference, not divided by STEP: a constant factor does not change the ranking.
-                total_B += change.to(torch.float64).flatten(1).norm(dim=1)
+                total_B += to_float64(change).flatten(1).norm(dim=1)
             scores.append((total_B / DRAWS).cpu())
             meter.count(forwards=(DRAWS + 1) * len(x), backwards=(DRAWS + 1) * len(x))
     return _joined(scores, "loss's gradient")
@@ -118,9 +119,9 @@ def balanced(order_N: Tensor, labels_N: Tensor, skip: float = 0.0) -> Tensor:
 def _score(outputs_BC: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
     if kind == "regression":
         # The regression counterpart of the paper's cross-entropy; the paper itself is about classification.
-        return (outputs_BC.flatten(1) - labels.to(torch.float64).reshape(len(labels), -1)).square().sum(1)
+        return (outputs_BC.flatten(1) - to_float64(labels).reshape(len(labels), -1)).square().sum(1)
     # Log-softmax and not the logarithm of a softmax: a wrong label with a probability of zero must keep a finite, comparable loss.
-    return -outputs_BC.log_softmax(1).gather(1, labels.view(-1, 1)).squeeze(1)
+    return -outputs_BC.log_softmax(1).gather(1, labels.to(outputs_BC.device).view(-1, 1)).squeeze(1)
 
 
 def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType) -> Tensor:
@@ -128,7 +129,7 @@ def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor, kind: TaskType)
     # The caller's block runs without gradients; only the input's gradient is needed here, hence none is taken of the weights.
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(_score(model(x).to(torch.float64), labels, kind).sum(), x)
+        (gradient,) = torch.autograd.grad(_score(to_float64(model(x)), labels, kind).sum(), x)
     return gradient
 
 

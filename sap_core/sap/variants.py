@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from sap_core.api import FORGET_COUNT, TRUSTED_COUNT, Need, Passes, Run, Samples, Sizes, Task
 from sap_core.errors import UserError, at_least, unknown
+from sap_core.float64 import to_float64
 from sap_core.sap import output_moments as outputs
 from sap_core.sap import project, spectrum
 from sap_core.sap.bases import ActivationBases, LayerBases, Side, collect_bases
@@ -255,7 +256,7 @@ class SAPVariant:
                     # The layer's output W x + b is projected as a whole, so its bias must be, too.
                     if (bias := getattr(model.get_submodule(sites[name].calls[0][0]), "bias", None)) is not None:
                         # float64 like the weights: W and b of a layer are rounded once each, at the end.
-                        rows_K1O = bias.detach().to(torch.float64).reshape(len(weights[name]), 1, -1)
+                        rows_K1O = to_float64(bias.detach()).reshape(len(weights[name]), 1, -1)
                         biases[name] = self.projected(rows_K1O, of_outputs, alphas, transposed=False)
             # Two products per weight, with the directions and back (2 FLOPs per multiply-add each).
             run.meter.count(flops=sum(4.0 * each.numel() * each.shape[-1] for each in weights.values()))

@@ -20,6 +20,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from sap_core.float64 import to_float64
 from sap_core.sap.layers import LAYERS, LayerInputs, joined
 from sap_core.sap.regions import Region
 from sap_core.sap.trace import Use, trace
@@ -46,7 +47,7 @@ class WeightSite:
     def matrix(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return the weight as (K, O, D) float64, whose rows are multiplied with the columns of the layout."""
         # Rows of a convolution's weight are ordered as its patches: channel, kernel row, kernel column.
-        return self.region.read(parameters).to(torch.float64).reshape(self.layout.groups, -1, self.layout.inputs)
+        return to_float64(self.region.read(parameters)).reshape(self.layout.groups, -1, self.layout.inputs)
 
 
 Sites = dict[str, WeightSite]

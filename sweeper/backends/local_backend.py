@@ -33,7 +33,7 @@ class LocalBackend:
     Args:
         paths: the sweep's paths.
         workers: number of processes.
-        device: device of the jobs that `cpu_jobs` does not name; `cuda` means all GPUs of this machine.
+        device: device of the jobs that `cpu_jobs` does not name; `cuda` means all CUDA GPUs of this machine.
         cpu_jobs: job types or methods that run on CPUs.
         devices: the devices that `device` comprises; None: detected.
     """

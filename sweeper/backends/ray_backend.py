@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import signal
-import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +25,13 @@ from typing import Any
 
 from sap_core.errors import StorageError, UserError
 from sap_core.guard import check_start
+from sap_core.machine import parents
 from sweeper.backends.local_backend import GRACE_SECONDS, worker_environment
-from sweeper.backends.ray_driver import Capacity, Driver, capacity_of
+from sweeper.backends.ray_address import check_reachable, init_error, own_address
+from sweeper.backends.ray_driver import START_SECONDS, Capacity, Driver, RayUnavailable, capacity_of
+from sweeper.backends.ray_paths import RAY_FOLDER, plain_ray, ray_parent_folder
 from sweeper.backends.ray_session import remove_stale, session_folder
+from sweeper.backends.ray_start import TimedOut, end_new_descendants, hangup_blocked, time_limit
 from sweeper.execute import LEASE_WAIT_SECONDS, exit_with_parent
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.jobs.run_job import execute
@@ -49,17 +53,19 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # `Driver.stoppable` handles signals.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Ray's own default, 15, gives every other program on the machine precedence over our jobs.
+    "RAY_worker_niceness": "0",
 }
 """Defaults of Ray's and Tune's environment variables."""
 
-SESSION_PARENT = Path("/tmp")
-"""Parent of the session folder, because paths of Ray's sockets are limited to 107 bytes."""
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Makes Ray's processes listen at 127.0.0.1 alone, as it does by default where this variable was introduced."""
 
 CAPACITY_SECONDS = 2.0
 """Time that the resources of a cluster's nodes are cached."""
 
-REACH_SECONDS = 10.0
-"""Timeout of a connection to the head of a cluster."""
+_ABANDON_SECONDS = 10.0
+"""Time limit for shutting down a Ray that did not start."""
 
 _MAX_TRIALS = 10_000
 """Concurrent trials that Tune allows; the driver decides by free resources."""
@@ -74,18 +80,20 @@ class RayBackend:
         device: device of the jobs that `cpu_jobs` does not name.
         address: HOST:PORT of a running cluster; None: start Ray.
         cpu_jobs: job types or methods that run on CPUs.
+        start_seconds: time limit for starting Ray and its first worker.
         grace: seconds that running jobs have for storing their state when the sweep is stopped; None: `GRACE_SECONDS`.
     """
 
     def __init__(
         self, paths: SweepPaths, workers: int | None, device: str = "cpu", address: str | None = None, cpu_jobs: Sequence[str] = (),
-        grace: float | None = None,
+        grace: float | None = None, start_seconds: float = START_SECONDS,
     ) -> None:  # fmt: skip
         # Absolute, because actors start in another working directory.
         self.paths = paths.resolved()
         self.workers = workers
         self.device = device
         self.address = address
+        self.start_seconds = start_seconds
         self.grace = GRACE_SECONDS if grace is None else grace
         self.store = Store(paths.store)
         self.gpu_sharing = GpuSharing(self.store.packing, device, cpu_jobs)
@@ -96,10 +104,35 @@ class RayBackend:
             return
         # Only defaults: a variable that the user has set keeps its value.
         os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
-        driver = Driver(schedule, self.store, report, self.gpu_sharing, _capacity(), self.workers, bool(self.address))
+        driver = Driver(
+            schedule, self.store, report, self.gpu_sharing, _capacity(), self.workers, bool(self.address), self.start_seconds
+        )  # fmt: skip
+        try:
+            self._run(driver)
+        except RayUnavailable:
+            driver.give_back()
+            raise
+        # Raised after Tune has ended, so that the trials that were running have stored their state.
+        if driver.fatal:
+            raise UserError(driver.fatal)
+        if driver.stopping:
+            raise KeyboardInterrupt
+
+    def _run(self, driver: Driver) -> None:
+        """One Tune run.
+
+        Raises:
+            RayUnavailable: Ray did not start, or gave no worker in time.
+            UserError: Tune ended with an error.
+        """
         # A local Ray offers room for `workers` jobs of the largest size, so the number of workers alone limits concurrency.
         cpus = max(job.resources["cpus"] for job in driver.jobs.values())
-        with self._ray(cpus), _quiet(self.store.logs / "ray.log"), driver.stoppable(self.grace), tempfile.TemporaryDirectory() as folder:
+        with (
+            self._ray(cpus, driver),
+            _quiet(self.store.logs / "ray.log"),
+            driver.stoppable(self.grace),
+            tempfile.TemporaryDirectory() as folder,
+        ):
             from ray import tune
 
             folders = {name: str(getattr(self.paths, name)) for name in ("data", "store", "artifacts")}
@@ -128,7 +161,11 @@ class RayBackend:
                 # many.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             )
-            tune.Tuner(tune.with_resources(trainable, _resources), tune_config=config, run_config=run_config).fit()
+            try:
+                tune.Tuner(tune.with_resources(trainable, _resources), tune_config=config, run_config=run_config).fit()
+            except Exception as error:
+                # Raised by `check_start` inside Tune, which may have wrapped it.
+                raise driver.unavailable or _tune_error(error) from error
         # Raised after Tune has ended, so that the trials that were running have stored their state.
         if driver.fatal:
             raise StorageError(driver.fatal)
@@ -136,13 +173,34 @@ class RayBackend:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def _ray(self, cpus: float) -> Iterator[None]:
+    def _ray(self, cpus: float, driver: Driver) -> Iterator[None]:
         """Context manager: joins the cluster at `address`, or starts Ray with its own session folder and token."""
         if self.address:
-            _check_reachable(self.address)
+            check_reachable(self.address)
         else:
-            # A random token keeps other users' drivers out. It is set before the import, because Ray's core reads it then and not later.
-            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+            # A random token keeps other users' drivers out. All before the import, because Ray reads its environment then and not later.
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), **_LOOPBACK)
+        handler, children = signal.getsignal(signal.SIGTERM), set(parents())
+        # The stack ends Ray before it removes its session folder, in which Ray's processes still write.
+        with contextlib.ExitStack() as stack:
+            try:
+                with plain_ray(), hangup_blocked(), time_limit(driver.start_seconds_left):
+                    self._init(cpus, stack)
+            except SystemExit as ended:  # Ray's reaction to SIGTERM while it starts
+                raise KeyboardInterrupt from ended
+            except UserError:
+                raise
+            # Of any type: ImportError, MemoryError and errors of Ray's libraries among them.
+            except (TimedOut, Exception) as error:
+                _abandon(children)
+                raise RayUnavailable(init_error(self.address, error, self.start_seconds)) from error
+            finally:
+                # ray.init replaces the handler.
+                signal.signal(signal.SIGTERM, handler)
+            yield
+
+    def _init(self, cpus: float, stack: contextlib.ExitStack) -> None:
+        """Calls `ray.init`; the stack is given what is undone at the end."""
         import ray
 
         # A Ray that is already running belongs to the caller: its resources and settings are unknown, and it must not be shut down.
@@ -150,87 +208,41 @@ class RayBackend:
             raise UserError("Ray is already running in this process; start the sweep from a fresh one")
         environment = {name: value for name, value in worker_environment().items() if name in _FORWARDED}
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-        before = signal.getsignal(signal.SIGTERM)
-        # The stack ends Ray before it removes its session folder, in which Ray's processes still write.
-        with contextlib.ExitStack() as stack:
-            try:
-                if self.address:
-                    # Two nodes of a cluster may share a machine; the driver must join the one whose address was given.
-                    here = _own_address(self.address)
-                    ray.init(address=self.address, _node_ip_address=here, runtime_env={"env_vars": environment}, **common)
-                else:
-                    # Inherited by the workers; a runtime_env would take two seconds more.
-                    os.environ.update(environment)
-                    remove_stale(SESSION_PARENT)
-                    session = stack.enter_context(session_folder(SESSION_PARENT))
-                    num_cpus = round((self.workers or 1) * cpus)
-                    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(session), **common)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise UserError(_init_error(self.address, error)) from error
-            except SystemExit as ended:  # Ray's reaction to SIGTERM while it starts
-                raise KeyboardInterrupt from ended
-            finally:
-                # ray.init replaces the handler.
-                signal.signal(signal.SIGTERM, before)
-            # Registered only after `ray.init` has succeeded: a Ray that this process did not start is not shut down.
-            stack.callback(ray.shutdown)
-            yield
+        if self.address:
+            # Two nodes of a cluster may share a machine; the driver must join the one whose address was given.
+            here = own_address(self.address)
+            ray.init(address=self.address, _node_ip_address=here, runtime_env={"env_vars": environment}, **common)
+        else:
+            # Inherited by the workers; a runtime_env would take two seconds more.
+            os.environ.update(environment)
+            parent = ray_parent_folder()
+            remove_stale(parent)
+            session = stack.enter_context(session_folder(parent))
+            num_cpus = round((self.workers or 1) * cpus)
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=str(session / RAY_FOLDER), **common)
+        # Registered only after `ray.init` has succeeded: a Ray that this process did not start is not shut down.
+        stack.callback(ray.shutdown)
 
 
 _FORWARDED = ("OMP_NUM_THREADS", "PYTHONPATH", "SAP_SWEEP_CHECKPOINT_SECONDS", "SAP_SWEEP_HOME")
 """Environment variables that are forwarded to the workers of an existing cluster. No secrets: others could read them there."""
 
 
-def is_reachable(address: str) -> bool:
-    """Returns whether a process listens at HOST:PORT."""
-    with contextlib.suppress(OSError):
-        _connect(address)
-        return True
-    return False
+def _abandon(children: set[int]) -> None:
+    """Ends what a failed start has left of Ray in this process and outside of it; `children` are the processes that ran before it."""
+    ray = sys.modules.get("ray")
+    with contextlib.suppress(TimedOut, Exception), time_limit(_ABANDON_SECONDS):
+        if ray is not None:
+            ray.shutdown()
+    end_new_descendants(children)
 
 
-def _connect(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    # Brackets surround an IPv6 address in HOST:PORT.
-    socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
-
-
-def _check_reachable(address: str) -> None:
-    """Checks the address before `ray.init`, which retries for minutes and fails with a long traceback.
-
-    Raises:
-        UserError: no process listens there.
-    """
-    try:
-        _connect(address)
-    except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at backend.address={address} ({error.strerror or error}); start one with "
-            "`ray start --head --port=PORT` and give its HOST:PORT, or leave backend.address out"
-        ) from error
-
-
-def _init_error(address: str | None, error: Exception) -> str:
-    # Ray's messages span many lines and repeat its logs; the beginning names the cause.
+def _tune_error(error: Exception) -> UserError:
     text = " ".join(str(error).split())[:300]
-    if address:
-        return (
-            f"the Ray cluster at backend.address={address} could not be joined ({text}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
-            "(or RAY_AUTH_TOKEN_PATH) as they were when it was started, and start the sweep on one of its nodes"
-        )
-    return f"Ray could not be started ({text}); use backend=local, or fix the cause"
-
-
-def _own_address(address: str) -> str | None:
-    """The host of `address` if it is one of this machine's; else None. Without it Ray guesses among a machine's several addresses."""
-    host = address.rpartition(":")[0].strip("[]")
-    with contextlib.suppress(OSError):
-        family, kind, _, _, endpoint = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            # Fails unless the address is this machine's.
-            probe.bind(endpoint)
-        return str(endpoint[0])
-    return None
+    return UserError(
+        f"Ray Tune ended with an error ({type(error).__name__}: {text}); all jobs finished so far are stored: the same command continues, "
+        "also with backend=local"
+    )
 
 
 def _capacity() -> Capacity:
@@ -346,6 +358,12 @@ def _searcher_and_callback(driver: Driver) -> tuple[Any, Any]:
             pass
 
     class ResultCallback(Callback):
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            driver.worker_started()
+
+        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            driver.check_start()
+
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
             driver.result(trial.config["job_id"], result["result"])
 

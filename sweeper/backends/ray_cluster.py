@@ -17,8 +17,11 @@ from typing import Any
 
 from sap_core.command_line import program
 from sap_core.errors import StorageError, UserError
+from sap_core.machine import ending_signals
 from sap_core.text import one_line
-from sweeper.backends.ray_backend import RayBackend, is_reachable
+from sweeper.backends.ray_address import is_reachable
+from sweeper.backends.ray_backend import RayBackend
+from sweeper.backends.ray_driver import RayUnavailable
 from sweeper.config.packages import parse_plugins
 from sweeper.config.schema import ORDERS, BackendConfig
 from sweeper.execute import INTERRUPTED
@@ -31,16 +34,22 @@ from sweeper.store.store import Store
 
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0 done, 1 a job failed, 2 usage error, 130 stopped with jobs remaining."""
+    """Runs the command line.
+
+    Returns:
+        The exit code: 0 done, 1 a job failed or Ray gave no worker, 2 usage error, 130 stopped with jobs remaining.
+    """
     options = _parse(arguments)
     # Slurm ends a step by SIGTERM; before the driver handles signals it has to end like Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ending_signals():
+        signal.signal(number, _interrupt)
     try:
         return run(options)
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
-        # A full disk is no mistake in the command.
-        return 1 if isinstance(error, StorageError) else 2
+        # A full disk is no mistake in the command. After a failed start the batch job starts Ray and the driver anew, unlike after a usage
+        # error, which would be the same at every start.
+        return 1 if isinstance(error, StorageError | RayUnavailable) else 2
     except KeyboardInterrupt:
         print("stopped: finished jobs are stored", file=sys.stderr)
         return INTERRUPTED
@@ -104,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
             # From the stored configuration rather than from options, so that a batch script and the plan cannot disagree.
             settings = backend_settings(options.store)
             backend = RayBackend(
-                paths, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace
+                paths, settings.workers, options.device, options.address, settings.cpu_jobs, options.grace, settings.start_seconds
             )  # fmt: skip
             backend.run(schedule, progress.report)
     return 1 if schedule.failed else 0

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from sap_core.errors import UserError
+from sap_core.machine import ending_signals
 from sweeper.backends.local_backend import GRACE_SECONDS, fail_lost_worker, settle_result
 from sweeper.jobs.job import Job, Result
 from sweeper.scheduling.gpu_sharing import GpuSharing, jobs_per_device
@@ -32,8 +34,16 @@ MAX_NODE_LOSSES = 5
 MAX_FAILED_LAUNCHES = 6
 """Number of consecutive workers that may end before they begin a job; then the sweep ends, because no job is the cause."""
 
+
+class RayUnavailable(UserError):
+    """Ray did not start, or gave no worker in time; no job has run."""
+
+
 Capacity = Callable[[], Mapping[str, float]]
 """Returns the cluster's resources, in use or not, in the form of `capacity_of`."""
+
+START_SECONDS = 180.0
+"""Default time that Ray has for giving the first worker; a busy machine takes a minute to start Ray and to import torch in a worker."""
 
 CPUS_WITH_GPU = "CPU of nodes with GPUs"
 
@@ -61,6 +71,7 @@ class Driver:
         capacity: Capacity,
         workers: int | None,
         shared: bool = False,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         """
         Args:
@@ -71,6 +82,7 @@ class Driver:
             capacity: called for every suggestion, because nodes come and go.
             workers: maximum number of concurrent jobs; None: limited by resources alone.
             shared: the cluster is shared. A job whose worker died is then retried at once, because the job is seldom the cause.
+            start_seconds: time limit for the first worker, counted from here.
         """  # fmt: skip
         self.schedule, self.store, self.report, self.gpu_sharing, self.workers = schedule, store, report, gpu_sharing, workers
         self.jobs = dict(schedule.waiting)
@@ -78,6 +90,8 @@ class Driver:
         self.known_failures = store.failed_attempts()
         self.fatal: str | None = None
         self.stopping = False
+        self.unavailable: RayUnavailable | None = None
+        self._start_seconds, self._since, self._has_worker = start_seconds, time.monotonic(), False
         self._capacity, self._shared = capacity, shared
         self._attempts: dict[str, int] = {}
         self._allocated: dict[str, Mapping[str, float]] = {}  # resources of each running job
@@ -165,6 +179,37 @@ class Driver:
                 "add nodes that fit it, or request less (backend.threads, backend.gpus_per_job)"
             )
 
+    def worker_started(self) -> None:
+        """Records that Ray has given a worker."""
+        self._has_worker = True
+
+    @property
+    def start_seconds_left(self) -> float:
+        """Time that remains for the first worker."""
+        return self._since + self._start_seconds - time.monotonic()
+
+    def check_start(self) -> None:
+        """Checks that Ray has given a worker within the time limit. It would otherwise start workers that end at once, again and again.
+
+        Raises:
+            RayUnavailable: it has not.
+        """
+        if not self._has_worker and self._allocated and not self.stopping and self.start_seconds_left < 0:
+            self.unavailable = RayUnavailable(
+                f"Ray gave no worker within {self._start_seconds:g} s (backend.start_seconds); {self.store.logs / 'ray.log'} may tell "
+                "why; raise backend.start_seconds if the machine or the cluster is busy, or use backend=local"
+            )
+            raise self.unavailable
+
+    def give_back(self) -> None:
+        """Returns all jobs that have not ended to the schedule, for another backend."""
+        self._allocated.clear()
+        for queue in self._queues.values():
+            queue.clear()
+        # In reverse, because each is put at the head.
+        for job_id in reversed(list(self.schedule.running)):
+            self.schedule.requeue(job_id)
+
     def _requeue(self, job_id: str) -> None:
         """Puts a job at the head of its queue, because it has waited before."""
         job = self.jobs[job_id]
@@ -174,7 +219,7 @@ class Driver:
         """Records the answer of a trial."""
         # Released first, so that the resources are free for the next suggestion whatever the answer was.
         share = self._allocated.pop(job_id, {}).get("GPU", 0.0)
-        self._failed_launches = 0
+        self._failed_launches, self._has_worker = 0, True
         if "fatal" in answer:
             self.fatal = answer["fatal"]
             self._request_stop()
@@ -235,10 +280,13 @@ class Driver:
     def stoppable(self, grace: float = GRACE_SECONDS) -> Iterator[None]:
         """Context manager for a graceful stop.
 
-        The first Ctrl-C or SIGTERM starts no more jobs and gives the running ones `grace` seconds; a second one interrupts at once.
+        The first Ctrl-C, SIGTERM or SIGHUP starts no more jobs and gives the running ones `grace` seconds; a second one interrupts at once.
         """
 
-        def interrupt(*_: object) -> None:
+        def interrupt(number: int, _: object) -> None:
+            # A shell whose terminal is closed may send a second SIGHUP, which must not cut the time for storing short.
+            if number == getattr(signal, "SIGHUP", None):
+                signal.signal(number, signal.SIG_IGN)
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
@@ -249,7 +297,7 @@ class Driver:
 
         self._stop_file.unlink(missing_ok=True)
         # Tune's own SIGINT handler is disabled by TUNE_DISABLE_SIGINT_HANDLER.
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, *ending_signals(), signal.SIGALRM)}
         try:
             yield
         finally:

@@ -27,9 +27,11 @@ def session_folder(parent: Path) -> Iterator[Path]:
         # Mode 0600: nobody else may open the file and hold its lock.
         handle = os.open(folder / f"{_OWNER}.new", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # Renamed after locking: an unlocked `_OWNER` always means a dead owner.
-            (folder / f"{_OWNER}.new").rename(folder / _OWNER)
+            # A file system without locks: the folder keeps its preliminary name, and no later start removes it.
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                # Renamed after locking: an unlocked `_OWNER` always means a dead owner.
+                (folder / f"{_OWNER}.new").rename(folder / _OWNER)
             yield folder
         finally:
             os.close(handle)

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN_ID", help=f"the row's run_id, or its first characters (at least {_MIN_ID_LENGTH})")
     parser.add_argument(
         "settings", nargs="*", metavar="KEY=VALUE",
-        help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda (default: the row's device); "
+        help="paths.data=DIR, paths.artifacts=DIR: other paths; backend.device=cpu|cuda|mps (default: the row's device); "
         "plugins=[PACKAGE]: packages of your own that the jobs may name",
     )  # fmt: skip
     parser.epilog = examples(
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; run its sweep first")
     paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", _artifacts(store)))
     # A row names the model of its GPU, not its number, so any GPU of this machine will do.
-    device = keys.get("backend.device") or ("cpu" if stored[run_id].device == "cpu" else "cuda")
+    device = keys.get("backend.device") or (found if (found := stored[run_id].device) in ("cpu", "mps") else "cuda")
     print(f"job {job.job_id} ({job.job_type}, {len(job.runs)} rows): rerun on {device}", file=sys.stderr)
     rerun, weights = rerun_job(job, jobs, paths, device)
     print(format_report(stored, rerun, run_id, weights))

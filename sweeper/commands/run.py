@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sap_core import machine
 from sap_core.errors import UserError
@@ -31,7 +31,7 @@ from sweeper.store.store import MAX_ATTEMPTS, Store
 
 if TYPE_CHECKING:
     from sweeper.config.compose import Composed
-    from sweeper.config.schema import Config
+    from sweeper.config.schema import BackendConfig, Config
     from sweeper.estimate.duration import RuntimeEstimator
     from sweeper.plan.cell import Cell
     from sweeper.plan.plan import Plan
@@ -203,12 +203,13 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
     if line := retraining_message(schedule.recomputed):
         print(line, file=sys.stderr)
     workers = None if _is_limited_by_cluster(config.backend) else max(1, min(_workers(config.backend), len(pending)))
+    backend = _backend(config.backend, paths, len(pending), workers)
     progress = Progress(pending, total, stored, store.logs / "sweep.log", estimator, workers)
-    with _sigterm_as_interrupt(), progress:
+    with _signals_as_interrupt(), progress:
         # Jobs below a job that has been given up become failed rows that name it, so that no planned row is silently absent.
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
-        _backend(config, paths, len(pending)).run(schedule, progress.report)
+        backend.run(schedule, progress.report)
     # A worker that died between storing its rows and releasing its lease leaves one on a finished job.
     remove_stale_leases(jobs, paths, process_leases())
     failed = len(schedule.failed)
@@ -239,37 +240,58 @@ def _print_retried(jobs: int) -> None:
     print(f"retry=failed: {what}", file=sys.stderr)
 
 
-def _backend(config: Config, paths: SweepPaths, jobs: int) -> Backend:
-    """The configured backend, with at most as many workers as jobs."""
-    settings = config.backend
-    workers = None if _is_limited_by_cluster(settings) else max(1, min(_workers(settings), jobs))
-    if settings.name == "local":
-        # Ray is not imported for the local backend.
-        from sweeper.backends.local_backend import LocalBackend
+def _backend(settings: BackendConfig, paths: SweepPaths, jobs: int, workers: int | None) -> Backend:
+    """The configured backend; `backend=auto` prints its choice if there are jobs to run."""
+    from sweeper.backends.auto_backend import FallbackBackend, choose_backend, ray_is_installed
+    from sweeper.backends.local_backend import LocalBackend
 
+    def local() -> LocalBackend:
         return LocalBackend(paths, workers or 1, settings.device, settings.cpu_jobs)
+
+    name, why = choose_backend(settings, jobs, _gpus(settings.device), ray_is_installed())
+    if settings.name == "auto" and jobs:
+        print(f"backend={name} ({why})", file=sys.stderr)
+    if jobs and not settings.address:
+        from sweeper.jobs.run_job import check_device
+
+        # Every worker would end with this sentence in its log, and every job would count as failed.
+        check_device(settings.device)
+    if name == "local":
+        # Ray is not imported for the local backend.
+        return local()
     from sweeper.backends.ray_backend import RayBackend
 
-    return RayBackend(paths, workers, settings.device, settings.address, settings.cpu_jobs)
+    ray = RayBackend(
+        paths, workers, settings.device, settings.address, settings.cpu_jobs, start_seconds=settings.start_seconds
+    )  # fmt: skip
+    # An address is a request for this cluster: its jobs may not fit this machine.
+    return FallbackBackend(ray, local) if settings.name == "auto" and not settings.address else ray
 
 
-def _is_limited_by_cluster(settings: Any) -> bool:
+def _gpus(device: str) -> int:
+    """Number of GPUs that `backend.device` comprises."""
+    if device != "cuda":
+        return int(device != "cpu")
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _is_limited_by_cluster(settings: BackendConfig) -> bool:
     """Whether the resources of a Ray cluster limit the number of concurrent jobs, rather than a setting."""
-    return bool(settings.name == "ray" and settings.address and settings.workers is None)
+    return bool(settings.name != "local" and settings.address and settings.workers is None)
 
 
-def _workers(settings: Any) -> int:
+def _workers(settings: BackendConfig) -> int:
     """Number of concurrent jobs: `backend.workers`, or else one per core, limited by the GPU shares where all jobs need a GPU."""
     if settings.workers is not None:
         return int(settings.workers)
     cores = max(1, machine.cores() // max(1, settings.threads))
-    if settings.device.startswith("cuda"):
-        import torch
-
+    if settings.device != "cpu":
         from sweeper.scheduling.gpu_sharing import jobs_per_device
 
         # Fractions: several jobs per GPU; whole numbers: several GPUs per job.
-        share, gpus = settings.gpus_per_job or 1.0, torch.cuda.device_count()
+        share, gpus = settings.gpus_per_job or 1.0, _gpus(settings.device)
         gpu_jobs = gpus * jobs_per_device(share) if share < 1 else int(gpus / share)
         # Jobs that need no GPU run beside those that do, so then the cores are the limit.
         return cores if settings.cpu_jobs else max(1, min(cores, gpu_jobs))
@@ -355,15 +377,19 @@ def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Context manager in which SIGTERM ends the sweep like Ctrl-C: workers store their state first."""
+def _signals_as_interrupt() -> Iterator[None]:
+    """Context manager in which SIGTERM and SIGHUP (a closed terminal) end the sweep like Ctrl-C: workers store their state first."""
 
-    def interrupt(*_: object) -> None:
+    def interrupt(number: int, _: object) -> None:
+        # A shell whose terminal is closed may send a second SIGHUP, which must not cut the orderly end short.
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     # Slurm and container managers send SIGTERM before SIGKILL, so it must lead through the same orderly end as Ctrl-C.
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in machine.ending_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -19,7 +19,7 @@ with fields such as `warmup.epochs`)."""
 # Allowed values of keys whose type is str; OmegaConf has no Literal.
 TRACKERS = ("none", "wandb")
 TRACKING_MODES = ("offline", "online")
-BACKENDS = ("ray", "local")
+BACKENDS = ("auto", "ray", "local")
 SAVE_CORRECTED = ("none", "best")
 """Which corrected networks are saved as files."""
 JOB_TYPES = ("train", "select", "tune", "search")
@@ -31,7 +31,7 @@ TIMINGS = ("as_run", "exclusive")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # HOST:PORT, or [IPv6]:PORT.
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
 
 
 def is_name(text: str) -> bool:
@@ -43,7 +43,7 @@ def is_name(text: str) -> bool:
 class BackendConfig:
     """conf/backend: where jobs run, and with which resources."""
 
-    name: str = "ray"
+    name: str = "auto"
     address: str | None = None
     workers: int | None = None
     device: str = "cpu"
@@ -51,6 +51,7 @@ class BackendConfig:
     cpu_jobs: list[str] = field(default_factory=list)
     threads: int = 1
     timeout_seconds: float | None = None
+    start_seconds: float = 180.0
     flops_per_second: float = 1.0e10
 
 
@@ -193,7 +194,7 @@ def check_values(config: Config) -> None:
         )
     _check_backend(backend)
     _check_cpu_jobs(config)
-    for name in ("timeout_seconds", "flops_per_second"):
+    for name in ("timeout_seconds", "start_seconds", "flops_per_second"):
         value = getattr(backend, name)
         # Not `value <= 0`, which is false for NaN.
         if value is not None and not 0 < value < math.inf:
@@ -205,15 +206,18 @@ def check_values(config: Config) -> None:
 def _check_backend(backend: BackendConfig) -> None:
     """Check devices, shares of devices and the address of a Ray cluster."""
     if not _DEVICE.fullmatch(backend.device):
-        raise UserError(f"backend.device={backend.device!r} is not a device; allowed: cpu, cuda, cuda:N")
+        raise UserError(f"backend.device={backend.device!r} is not a device; allowed: cpu, cuda, cuda:N, mps")
     at_least("backend", 1, threads=backend.threads, workers=backend.workers)
     at_least("backend", 0, gpus_per_job=backend.gpus_per_job)
     # Ray and the GPU sharing accept fractions below one and whole GPUs, nothing between.
     if backend.gpus_per_job > 1 and not backend.gpus_per_job.is_integer():
         raise UserError(f"backend.gpus_per_job={backend.gpus_per_job:g} must be a share of one GPU (such as 0.25) or whole GPUs")
+    # Ray counts CUDA devices only, so a job would wait for a GPU that never comes.
+    if backend.device == "mps" and (backend.name == "ray" or backend.address):
+        raise UserError("backend.device=mps is the GPU of a Mac, which Ray does not know; set backend=local and no backend.address")
     if backend.address is None:
         return
-    if backend.name != "ray":
+    if backend.name == "local":
         raise UserError(
             f"backend.address={backend.address} is the address of a Ray cluster, which backend={backend.name} does not use; set backend=ray"
         )

@@ -183,6 +183,8 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 _OUT_OF_MEMORY = ("out of memory", "status_alloc_failed")

@@ -71,7 +71,7 @@ def execute(
     Args:
         job: what to run.
         paths: the sweep's folders.
-        device: `cpu`, `cuda` or `cuda:N`.
+        device: `cpu`, `cuda`, `cuda:N` or `mps`.
         stop: returns True when the job is to stop.
         jobs_on_device: number of jobs that the caller runs concurrently on the device; stored with the measured seconds.
         ask_tell: makes the ask-and-tell interface of sampled searches; None: an Optuna study.
@@ -218,8 +218,12 @@ def check_device(name: str) -> None:
         UserError: the name is not a device, or the machine does not have it.
     """
     # torch's own message for a wrong device would appear inside the first job, as a failure of its method.
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"'{name}' is not a device; allowed: cpu, cuda, cuda:N")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        raise UserError(f"'{name}' is not a device; allowed: cpu, cuda, cuda:N, mps")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError(f"device mps is not available: torch {torch.__version__} finds no Apple GPU here; use cpu, or cuda")
+        return
     available = torch.cuda.device_count()
     if name != "cpu" and int(name.partition(":")[2] or 0) >= available:
         raise UserError(

@@ -151,7 +151,11 @@ def _lock(file: TextIO, store: Store) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"waiting for another process that is mirroring {store.root}", file=sys.stderr)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+    # A file system without locks (NFS and FUSE may have none): mirroring a job twice sends the same W&B run again.
+    except OSError as error:
+        print(f"{file.name} cannot be locked ({error.strerror}); do not start a second mirror of {store.root}", file=sys.stderr)
 
 
 def _send(tracking: TrackingConfig, folder: Path, content: Run) -> None:

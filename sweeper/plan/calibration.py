@@ -26,7 +26,7 @@ def calibrate(cells: Iterable[Cell], device: str, threads: int) -> dict[tuple[st
         (network, data set) -> seconds per FLOP; {} if this machine lacks the device. Takes about two seconds at most.
     """
     # A login node has no GPU; its forecasts use backend.flops_per_second.
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if (device.startswith("cuda") and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
         return {}
     found: dict[tuple[str, str], float] = {}
     tried: set[tuple[str, str]] = set()
@@ -89,6 +89,8 @@ def _seconds_per_flop(cell: Cell, device: torch.device) -> float:
         if device.type == "cuda":
             # Kernels are launched asynchronously: without it the clock would measure the launches.
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
 
     # Warmup: allocations and the choice of kernels.
     train_step()

@@ -45,7 +45,7 @@ class GpuSharing:
         """GPUs for the job; below 1 it shares one. A job on a GPU without a requested share gets a full one."""
         if self.on_cpu(job):
             return 0.0
-        requested = job.resources["gpus"] or (FULL_GPU if self._device.startswith("cuda") else 0.0)
+        requested = job.resources["gpus"] or (FULL_GPU if self._device != "cpu" else 0.0)
         # The larger of both: a user may raise the share above the stored one, but a lower request would run out of memory as before.
         return max(requested, self._raised.get(memory_class(job), 0.0)) if requested else 0.0
 

@@ -67,6 +67,16 @@ def test_pipes_get_utf_8_whatever_the_locale(tmp_path, environment):
     assert (code, output.decode(), error.decode()) == (0, "± œ 中\n", "to the error stream: ±\n")
 
 
+@pytest.mark.parametrize("options", [[], ["-E"]])
+def test_arguments_and_file_names_are_utf_8_in_an_ascii_locale(tmp_path, options):
+    (tmp_path / "program.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{PROGRAM}", encoding="utf-8")
+    end = tmp_path / "ende ü 中"
+    command = [sys.executable, *options, str(tmp_path / "program.py"), str(end), "1", "0"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **POSIX})
+    assert (done.returncode, done.stdout.decode()) == (0, "± œ 中\n"), done.stderr
+    assert end.read_text() == "ran to its end"
+
+
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"? ? ?\n"), ("latin-1", b"\xb1 ? ?\n"), ("ascii:strict", b"? ? ?\n")])
 def test_an_encoding_that_was_asked_for_gets_question_marks(tmp_path, encoding, shown):
     code, output, error = run(tmp_path, "", PYTHONIOENCODING=encoding)

@@ -48,12 +48,13 @@ def test_what_is_started_shares_nothing_with_another_ray(head):
     assert not any("token" in word.lower() or "auto" in word.lower() for word in words)
 
 
-def test_socket_paths_stay_short(monkeypatch):
-    socket_path = "sap-ray-abcdefgh/session_2026-11-29_08-47-42_042211_1234567/sockets/plasma_store"
-    for named, kept in (("/scratch/me", True), ("/scratch/of/a/project/with/a/long/name", False)):
-        monkeypatch.setattr(tempfile, "tempdir", named)
-        assert (str(ray_node.ray_parent_folder()) == named) is kept
-        assert len(f"{ray_node.ray_parent_folder()}/{socket_path}") <= 107
+def test_socket_paths_stay_short(monkeypatch, tmp_path):
+    socket_path = "sap-ray-abcdefgh/r/session_2026-11-29_08-47-42_042211_1234567/sockets/plasma_store"
+    with tempfile.TemporaryDirectory(prefix="scratch-", dir="/tmp") as short:
+        for named, kept in ((short, True), (str(tmp_path), False)):
+            monkeypatch.setattr(tempfile, "tempdir", named)
+            assert (str(ray_node.ray_parent_folder()) == named) is kept
+            assert len(f"{ray_node.ray_parent_folder()}/{socket_path}") <= 107
 
 
 def test_all_descendants_are_ended_even_those_that_do_not_want_to(monkeypatch):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from sweeper.backends import ray_driver
-from sweeper.backends.ray_driver import CPUS_WITH_GPU, Driver, capacity_of
+from sweeper.backends.ray_driver import CPUS_WITH_GPU, START_SECONDS, Driver, RayUnavailable, capacity_of
 from sweeper.jobs.results import store_failure
 from sweeper.scheduling.gpu_sharing import GpuSharing
 from sweeper.scheduling.schedule import Schedule
@@ -168,3 +171,40 @@ def test_a_cluster_without_room_for_any_job_ends_the_sweep(bench, make_job, monk
     monkeypatch.setattr(ray_driver, "WAIT_SECONDS", -1.0)
     assert setup.driver.suggest() == ""
     assert setup.driver.fatal.startswith("the next job needs 1 CPU, 1 GPU, but for -1 s the Ray cluster had only 2 CPU;")
+
+
+def test_a_ray_that_gives_no_worker_ends_in_time_and_its_jobs_go_back(bench, make_job, monkeypatch):
+    jobs = [*jobs_of(make_job, 4), *jobs_of(make_job, 4, method="ssd")]
+    driver = bench(jobs, cpu_jobs=["ssd"]).driver
+    order = list(driver.schedule.waiting)
+    assert len(given(driver)) == 4
+    driver.check_start()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + START_SECONDS + 1)
+    with pytest.raises(RayUnavailable, match=r"no worker within 180 s \(backend.start_seconds\).*use backend=local"):
+        driver.check_start()
+    driver.give_back()
+    assert not driver.schedule.running
+    assert [driver.schedule.next().job_id for _ in order] == order
+
+
+@pytest.mark.parametrize("worker", [lambda driver: driver.worker_started(), lambda driver: driver.result("sap0", answer("sap0"))])
+def test_the_time_limit_concerns_the_first_worker_alone(bench, make_job, monkeypatch, worker):
+    driver = bench(jobs_of(make_job, 4)).driver
+    given(driver)
+    worker(driver)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + START_SECONDS + 1)
+    driver.check_start()
+
+
+def test_a_second_hangup_does_not_shorten_the_time_for_storing(bench, make_job):
+    driver = bench(jobs_of(make_job, 1)).driver
+    before = signal.getsignal(signal.SIGHUP)
+    with driver.stoppable(grace=30):
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert driver.stopping
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGHUP) is before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 
@@ -42,3 +44,15 @@ def test_folders_of_unknown_state_are_kept(tmp_path):
     remove_stale(tmp_path)
     assert names(tmp_path) == ["elsewhere", "sap-ray-file", "sap-ray-link", "sap-ray-trap", "sap-ray-without"]
     assert names(elsewhere) == [".owner"]
+
+
+def test_without_locks_a_folder_serves_and_is_removed_by_its_owner_alone(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with session_folder(tmp_path) as mine:
+        monkeypatch.undo()
+        remove_stale(tmp_path)
+        assert list(tmp_path.iterdir()) == [mine]
+    assert names(tmp_path) == []

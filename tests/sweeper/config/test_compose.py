@@ -25,7 +25,7 @@ def refused(*arguments):
     [
         ("dataset=cifr10", "unknown dataset 'cifr10' (did you mean 'cifar10'?); allowed: california_housing, cifar10, cifar100,"),
         ("experiment=dmo", "unknown experiment 'dmo' (did you mean 'demo'?); allowed:"),
-        ("backend=null", "'backend=null' leaves backend without a choice; allowed: local, ray"),
+        ("backend=null", "'backend=null' leaves backend without a choice; allowed: auto, local, ray"),
         ("~dataset", "'~dataset' leaves dataset without a choice; allowed: california_housing,"),
         ("trainer.epoch=3", "unknown key 'epoch' in trainer (did you mean 'epochs'?); allowed: name, _target_, epochs,"),
         ("~trainer.epoch", "unknown key 'epoch' in trainer (did you mean 'epochs'?)"),
