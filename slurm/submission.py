@@ -8,7 +8,6 @@ to its comment (a site may rewrite one of them) and to the name of its log.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 from contextlib import suppress
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sap_core.errors import UserError
-from sap_core.files import save_json
+from sap_core.files import load_json, save_json
 
 FOLDER = "slurm/submissions"
 _IDENTITY = "slurm/store.json"
@@ -93,7 +92,7 @@ def submissions(store: Path, cluster: str | None = None) -> list[Submission]:
     for path in (store / FOLDER).glob("*.json"):
         # A record of another version or a damaged one must not prevent `status` from showing the others.
         with suppress(OSError, ValueError, TypeError):
-            found.append(Submission(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(Submission(**load_json(path)))
     return sorted((one for one in found if cluster is None or same_cluster(cluster, one.cluster)), key=lambda one: one.submitted_at)
 
 
@@ -141,7 +140,7 @@ def _own_id(store: Path) -> str | None:
     """
     here = _place(store)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads((store / _IDENTITY).read_text(encoding="utf-8"))
+        known = load_json(store / _IDENTITY)
         return str(known["id"]) if any(known["place"][key] == here[key] for key in here) else ""
     return None
 

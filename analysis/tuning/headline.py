@@ -35,6 +35,7 @@ from analysis.tuning.head_to_head import (
     probability_ahead,
 )
 from analysis.tuning.power import detectable_difference, optimism, seeds_needed
+from sap_core.files import load_text
 
 RULE = "val_noisy"
 """The selection rule of the report."""
@@ -269,9 +270,9 @@ def _defaults(stores: tuple[Path, ...]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for store in stores:
         try:
-            config = yaml.safe_load((store / "config.yaml").read_text(encoding="utf-8"))
+            config = yaml.safe_load(load_text(store / "config.yaml"))
             methods = config["method"].items()
-        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
             # Without its configuration a store has no known defaults.
             continue
         for name, entry in methods:

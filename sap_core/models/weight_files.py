@@ -22,7 +22,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sap_core.checksum import Checksum, checksum
 from sap_core.errors import UserError
+from sap_core.files import DAMAGED
 
 READ = "safetensors, torch.save(model.state_dict(), FILE) or numpy's .npz"
 """The formats that are read."""
@@ -151,6 +153,9 @@ def _is_safetensors(head: bytes) -> bool:
 
 def _read_safetensors(path: Path, key: str, head: bytes, size: int) -> Any:
     try:
+        # Only files of this project contain one, such as a corrected network.
+        if checksum(path, ".safetensors") is Checksum.DAMAGED:
+            raise ValueError(DAMAGED)
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = "its end is missing" if 8 + int.from_bytes(head[:8], "little") > size or "nComplete" in str(error) else str(error)

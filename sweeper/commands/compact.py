@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.store.index import JOBS_KEY, MERGED, jobs_in, merged
-from analysis.store.parquet import arrow_schema, read_file
+from analysis.store.index import jobs_in, merged
+from analysis.store.parquet import UNREADABLE, arrow_schema, read_file, write_table
+from sap_core.checksum import MERGED, Checksum, checksum_of
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
 from sap_core.identity import content_id
@@ -100,7 +101,7 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
     for path in [*open_ones, *sorted(singles.values())]:
         try:
             parts = list(_by_job(read_file(path, record)))
-        except (OSError, pa.ArrowException, ValueError) as error:
+        except UNREADABLE as error:
             broken.add(path)
             problems.append(f"{path} cannot be read and was skipped ({' '.join(str(error).split())[:200]})")
             continue
@@ -156,12 +157,11 @@ def _publish(target: Path, table: pa.Table, jobs: Sequence[str], record: type) -
     Raises:
         StorageError: the file cannot be written, or reads back differently.
     """
-    # The footer lists the jobs, so that a resumed sweep opens one footer per 1,000 jobs in place of 1,000 files.
-    schema = arrow_schema(record).with_metadata({JOBS_KEY: "\n".join(jobs).encode()})
     with replacing(target) as temporary:
-        pq.write_table(table.cast(schema), temporary, compression="zstd")
+        # The footer lists the jobs, so that a resumed sweep opens one footer per 1,000 jobs in place of 1,000 files.
+        write_table(table.cast(arrow_schema(record)), temporary, target, jobs)
         # The sources are deleted afterwards, so nothing is trusted that was not read back.
-        if not _same(pq.ParquetFile(temporary).read(), table):
+        if checksum_of(temporary.read_bytes(), target) is not Checksum.INTACT or not _same(pq.ParquetFile(temporary).read(), table):
             raise OSError(f"{target.name} does not read as it was written")
 
 

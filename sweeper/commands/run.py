@@ -7,7 +7,6 @@ torch, and a dry run without Ray.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
@@ -18,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sap_core.checksum import is_intact
 from sap_core.errors import UserError
+from sap_core.files import load_json
 from sweeper.commands.common import add_overrides, hydra_arguments
 from sweeper.jobs.job import Job, SweepPaths
 from sweeper.monitor.report import report
@@ -347,8 +348,10 @@ def _complete_plan(store: Store, key: str) -> tuple[int, int] | None:
     A shortcut that avoids planning, which loads torch. A plan.json that is missing or damaged is written again by planning.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((store.root / "plan.json").read_text())
-        if stored["key"] == key:
+        stored = load_json(store.root / "plan.json")
+        # What reports and other commands read is written anew where it is damaged.
+        whole = all(is_intact(path) for path in (store.plan, store.jobs, store.root / "config.yaml"))
+        if stored["key"] == key and whole:
             finished = _finished(store)
             if all(job_id in finished for job_id in stored["jobs"]):
                 return int(stored["rows"]), sum(finished[job_id] == "failed" for job_id in stored["jobs"])
