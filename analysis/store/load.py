@@ -20,15 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.store.index import check_version
-from analysis.store.parquet import UNREADABLE, arrow_schema, first_line, project_schema, read_file, read_folder
+from analysis.store.parquet import SCORES, UNREADABLE, arrow_schema, first_line, project_schema, read_file, read_folder
 from sap_core.checksum import is_intact
 from sap_core.errors import UserError
 from sap_core.files import DAMAGED
 from sap_core.records import Planned, Point, Row, Timing
 
 __all__ = ["Results", "SCORES", "arrow_schema", "load", "series"]
-
-SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2")
 
 _ALWAYS = frozenset(
     {"run_id", "job_id", "job_type", "method", "space", "seed", "status", "started_at", "debug", "cell", "computation_id", *SCORES}

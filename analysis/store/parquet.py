@@ -25,6 +25,9 @@ _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_
 
 _VERSION = "schema_version"
 
+SCORES = ("val_noisy_acc", "val_clean_acc", "test_acc", "val_noisy_r2", "val_clean_r2", "test_r2")
+"""Columns of scores: of two ok rows of one run that differ in one of them, neither is used."""
+
 UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError, OverflowError)
 """The errors that `read_file` raises for damaged and foreign files. MemoryError: a damaged footer may announce any size."""
 

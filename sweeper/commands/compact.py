@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.store.index import jobs_in, merged
-from analysis.store.parquet import UNREADABLE, arrow_schema, read_file, write_table
+from analysis.store.parquet import SCORES, UNREADABLE, arrow_schema, read_file, write_table
 from sap_core.checksum import MERGED, Checksum, checksum_of
 from sap_core.errors import UserError
 from sap_core.files import replacing, save_text
@@ -108,10 +108,19 @@ def _merge(folder: Path, record: type, singles: dict[str, Path], max_jobs: int, 
         for job_id, part in parts:
             tables.setdefault(job_id, []).append(part)
             sources.setdefault(job_id, []).append(path)
+    # Readers use none of two contradictory results, so it is said that one is dropped here.
+    for job_id in [job_id for job_id, parts in tables.items() if _contradict(parts)]:
+        files = " and ".join(map(str, sources[job_id]))
+        if _newest_is_last(tables[job_id]):
+            problems.append(f"{files} contain different scores of the job {job_id}; the later ones, of {sources[job_id][-1]}, are kept")
+        else:
+            # The clock was set between the two, and decides nothing.
+            problems.append(f"{files} contain different scores of the job {job_id} and were skipped: delete the wrong file")
+            broken |= set(sources[job_id])
     # Sorted, so that the content of merged files does not depend on the order in which jobs ended.
-    names = sorted(tables)
+    names = sorted(job_id for job_id in tables if not broken & set(sources[job_id]))
     # Which jobs each source contributes, to know when it may be deleted.
-    used = {path: {job_id for job_id in names if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
+    used = {path: {job_id for job_id in tables if path in sources[job_id]} for path in {*open_ones, *singles.values()} - broken}
     published: set[str] = set()
     targets: set[Path] = set()
     for start in range(0, len(names), max_jobs):
@@ -142,6 +151,25 @@ def _by_job(table: pa.Table) -> Iterable[tuple[str, pa.Table]]:
         if end == len(names) or names[end] != names[start]:
             yield names[start], table.slice(start, end - start)
             start = end
+
+
+def _contradict(parts: list[pa.Table]) -> bool:
+    """Whether copies of one job have rows of one run with different scores, of which readers use none."""
+    if len(parts) == 1 or "status" not in parts[0].column_names:
+        return False
+    scores: dict[str, tuple[object, ...]] = {}
+    for part in parts:
+        ok = part.filter(pc.equal(part["status"], "ok")).select(["run_id", *SCORES])
+        for run_id, *values in zip(*(column.to_pylist() for column in ok.columns), strict=True):
+            if scores.setdefault(run_id, tuple(values)) != tuple(values):
+                return True
+    return False
+
+
+def _newest_is_last(parts: list[pa.Table]) -> bool:
+    """Whether the copy that was stored last was also started last."""
+    *others, last = (max(part["started_at"].to_pylist()) for part in parts)
+    return all(other < last for other in others)
 
 
 def _latest(parts: list[pa.Table]) -> pa.Table:

@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from sap_core.checksum import is_intact
 from sap_core.errors import UserError
 from sap_core.files import load_json
 from sweeper.commands.common import add_overrides, hydra_arguments
-from sweeper.jobs.job import Job, SweepPaths
+from sweeper.jobs.job import Job, Result, SweepPaths
 from sweeper.monitor.report import report
 from sweeper.monitor.wandb_mirror import mirroring
 from sweeper.plan.build import check_cells, compose, inspect_and_plan, plan_key, sweep_paths, write_plan
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     # All checks run before the first folder is created.
     plan = inspect_and_plan(composed, cells, paths)
     jobs = plan.jobs if only is None else filter_jobs(plan.jobs, only)
-    with store.locked():
+    with store.locked() as check_owned:
         estimator, _ = _estimator(config, cells, paths)
         if config.retry:
             _print_retried(store.retry_failed(job.job_id for job in jobs))
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
         _print_counts(plan)
         with mirroring(config.tracking, paths.store):
-            code = _run(config, jobs, paths, store, estimator)
+            code = _run(config, jobs, paths, store, estimator, check_owned)
         if config.timing == "exclusive":
             _measure_exclusively(jobs, config, paths)
         _print_search_table(config, store)
@@ -183,8 +183,10 @@ def _forecast(plan: Plan, estimator: RuntimeEstimator, store: Store) -> Plan:
     return replace(plan, rows=tuple(with_forecasts(plan.rows, estimator, earlier_forecasts(store.plan), store.statuses())))
 
 
-def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator) -> int:
-    """Runs the jobs that the store does not contain."""
+def _run(
+    config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, estimator: RuntimeEstimator, check_owned: Callable[[], None]
+) -> int:
+    """Runs the jobs that the store does not contain; `check_owned` raises if the store is not this process's any more."""
     from sweeper.jobs.job_leases import remove_stale_leases
     from sweeper.jobs.results import store_failure
     from sweeper.monitor.progress import Progress
@@ -208,7 +210,13 @@ def _run(config: Config, jobs: Sequence[Job], paths: SweepPaths, store: Store, e
         # Jobs below a job that has been given up become failed rows that name it, so that no planned row is silently absent.
         for orphan, why in schedule.orphans():
             progress.report(orphan, store_failure(orphan, store, "parent", why))
-        _backend(config, paths, len(pending)).run(schedule, progress.report)
+
+        def report(job: Job, result: Result) -> None:
+            progress.report(job, result)
+            # Before the next job starts, which would store its rows in whatever has the store's name by then.
+            check_owned()
+
+        _backend(config, paths, len(pending)).run(schedule, report)
     # A worker that died between storing its rows and releasing its lease leaves one on a finished job.
     remove_stale_leases(jobs, paths, process_leases())
     failed = len(schedule.failed)

@@ -235,7 +235,7 @@ def _inspect_checkpoints(
             needed.update(job.parents)
     idle = [job_id for job_id, why in unusable.items() if "damaged" in why and job_id not in found.rerun]
     if idle:
-        found.notes.append(f"{len(idle)} damaged checkpoints are not needed by a remaining job, such as that of {idle[0]}")
+        found.notes.append(f"no remaining job reads the damaged checkpoint of {', '.join(idle[:3])}; it is made again when one does")
 
 
 def _series_note(store: Path, path: Path) -> str:

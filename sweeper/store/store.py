@@ -14,7 +14,7 @@ A job with an ok file is done. Diverged settings are final: they are failed rows
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -184,14 +184,17 @@ class Store:
         return done, problems
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Callable[[], None]]:
         """Hold the driver's lease, so that no second driver uses this folder.
 
         Two drivers would each assume that they have the machine to themselves. A lease (sweeper.store.leases) does not survive a driver
         that was killed. An owner on another machine is observed until its counter changes (it is alive) or its lease expires.
 
+        Yields a function that raises if this process does not own the folder any more, cheap enough to call after every job.
+
         Raises:
-            UserError: another driver is running, the schema version differs, or the folder cannot be written.
+            UserError: another driver is running, the schema version differs, the folder cannot be written, or it was moved, replaced or
+                taken over in the meantime.
         """
         self.check_version()
         try:
@@ -209,8 +212,19 @@ class Store:
             raise UserError(
                 f"another sap-sweep is writing to {self.root} ({lease}); wait for it, or choose another folder with paths.results=DIR"
             )
+
+        def check() -> None:
+            if lease.is_lost():
+                # A folder of the same name may be another sweep's, and rows that were stored before are not in it.
+                raise UserError(
+                    f"the results folder {self.root} was moved, replaced, or taken over by another sap-sweep while this one ran; it stores "
+                    "nothing more there: put the folder back, then run the same command again, which runs what is missing"
+                )
+
         with lease:
-            yield
+            yield check
+            lease.is_valid()
+            check()
 
 
 def _set_aside(path: Path) -> bool:
