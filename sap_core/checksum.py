@@ -42,6 +42,9 @@ ZEROS = "0" * DIGITS
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_END = 8  # bytes: the footer's length and the magic number
 _PARQUET_MARK = b"\0sap-sweep blake2b "
+PARQUET_BEGINNING = _PARQUET_MARK
+"""To be written after the first four bytes of a Parquet file: with a mark at both ends of the pages, no damage in one place hides both."""
+
 PARQUET_TRAILER = _PARQUET_MARK + ZEROS.encode() + b" " + ZEROS.encode() + b"\n"
 """To be written before the footer of a Parquet file that `seal` then completes."""
 
@@ -194,9 +197,9 @@ def _has_mark(file: BinaryIO, place: _Place) -> bool:
     # Two thirds of the characters, the mark without its ends nearby, or a digest nearby: a fault in one place leaves one of them.
     if 3 * equal >= 2 * len(place.mark) or place.mark[1:-1] in around or _LONE_DIGEST.search(around) is not None:
         return True
-    # The place in a Parquet file follows from the length of the footer, which may itself be damaged.
+    # The place in a Parquet file follows from the length of the footer, which may itself be damaged; and there is a second mark.
     file.seek(0)
-    return place.mark == _PARQUET_MARK and _PARQUET_MARK[:-1] in file.read()
+    return place.mark == _PARQUET_MARK and _PARQUET_MARK[1:-1] in file.read()
 
 
 _LONE_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{%d}(?![0-9a-f])" % DIGITS)

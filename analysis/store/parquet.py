@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.store.index import JOBS_KEY, version_sentence
-from sap_core.checksum import MERGED, PARQUET_TRAILER, Checksum, checksum_of, seal
+from sap_core.checksum import MERGED, PARQUET_BEGINNING, PARQUET_TRAILER, Checksum, checksum_of, seal
 from sap_core.files import DAMAGED
 from sap_core.records import SCHEMA_VERSION, Row, column_types
 
@@ -218,7 +218,10 @@ def write_table(table: pa.Table, path: Path, target: Path, jobs: Sequence[str] |
     metadata = None if jobs is None else {JOBS_KEY: "\n".join(jobs).encode()}
     table = table.replace_schema_metadata(metadata)
     options = {"compression": "zstd", "compression_level": compression_level}
-    with path.open("wb") as file, pq.ParquetWriter(file, table.schema, **options) as writer:
+    # A file of Arrow, which counts what is written beside the writer in the offsets of the pages.
+    with pa.OSFile(str(path), "wb") as file, pq.ParquetWriter(file, table.schema, **options) as writer:
+        # The writer has written the magic number, and continues after what is in the file.
+        file.write(PARQUET_BEGINNING)
         writer.write_table(table)
         # The footer is written when the writer is closed, so this is the last thing before it.
         file.write(PARQUET_TRAILER)

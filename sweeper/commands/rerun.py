@@ -80,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
     job, run_id = find(jobs, run_id, store)
     # Compared with all rows of the job, because a setting's cost depends on the work that it shares.
     stored = {row.run_id: row for row in Store(store).read_rows(job.job_id)}
+    if run_id not in stored and (lost := Store(store).damaged_rows(job.job_id)) is not None:
+        raise UserError(f"{lost}, which contains run {run_id}, is damaged; start the sweep again, which runs its job once more")
     if run_id not in stored:
         raise UserError(f"run {run_id} has no row in {store} yet, so there is nothing to compare with; run its sweep first")
     paths = SweepPaths(_folder(keys, "paths.data", _data()), store, _folder(keys, "paths.artifacts", artifacts_beside(store)))

@@ -108,6 +108,11 @@ class Store:
                 return self.read_rows(job_id)
         return []
 
+    def damaged_rows(self, job_id: str) -> Path | None:
+        """The file with the rows of a job, if it differs from its checksum."""
+        found = (self.rows / f"{job_id}.ok.parquet", index.merged(self.rows).get(job_id), self.rows / f"{job_id}.failed.parquet")
+        return next((path for path in found if path is not None and path.exists() and not is_intact(path)), None)
+
     def read_series(self, job_id: str) -> list[Point]:
         """The points of one job; [] if it has none or its file is damaged."""
         for path in (self.series / f"{job_id}.parquet", index.merged(self.series).get(job_id)):

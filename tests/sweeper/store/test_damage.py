@@ -130,6 +130,8 @@ def test_verify_names_what_is_damaged_and_what_runs_again(stores, capsys):
     assert "nothing is damaged" in capsys.readouterr().out
     for path in (root / "store" / "rows" / f"{tune.job_id}.ok.parquet", root / "artifacts" / train.job_id / "model.safetensors"):
         path.write_bytes(damaged(path.read_bytes(), "flip", random.Random(1)))
+    assert sap_sweep(["rerun", str(root / "store"), tune.runs[0].run_id]) == 2
+    assert f"{tune.job_id}.ok.parquet, which contains run" in capsys.readouterr().err
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     assert sap_sweep(words) == 1
     out = capsys.readouterr().out
